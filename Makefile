@@ -1,0 +1,46 @@
+# The doors of this project: `make demo`, `make test`, and what they are made of.
+
+PYTHON ?= python3
+METER ?= auto
+VENV := .venv
+BIN := $(VENV)/bin
+LEDGER := out/ledger.db
+
+.PHONY: help demo test lint types check format clean
+
+help:  ## list the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+# One environment for everything, pinned by constraints.txt so that two machines get the same.
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "carbontrack needs Python 3.11 or newer: make PYTHON=python3.11 ...")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt torch
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[train,postgres,dev]'
+	touch $@
+
+demo: $(VENV)/.installed  ## train a small Llama 2 under carbontrack; METER=sim:a100x8 simulates GPUs
+	$(BIN)/python -m llama_train prepare --corpus pydoc --out out/data
+	CARBONTRACK_DB=$(LEDGER) $(BIN)/carbontrack run --name llama2-demo --meter $(METER) -- \
+		$(BIN)/python -m llama_train train --preset demo --data out/data --out out/llama2-demo
+	CARBONTRACK_DB=$(LEDGER) $(BIN)/carbontrack table llama2-demo
+	CARBONTRACK_DB=$(LEDGER) $(BIN)/carbontrack plot llama2-demo --out out/llama2-demo.png
+
+test: lint types check  ## all checks and tests
+
+lint: $(VENV)/.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.installed
+	$(BIN)/mypy
+
+check: $(VENV)/.installed
+	$(BIN)/pytest
+
+format: $(VENV)/.installed  ## let ruff rewrite
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:  ## remove what was made here
+	rm -rf $(VENV) out build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

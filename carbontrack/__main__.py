@@ -1,0 +1,5 @@
+"""`python -m carbontrack`."""
+
+from carbontrack.cli import main
+
+main()

@@ -1,0 +1,116 @@
+"""Factors: every number that turns energy into carbon and money, with where it comes from.
+
+`resolve` makes the set for one estimate from the settings somebody chose; what nobody chose is
+filled from the packaged tables and marked *assumed*.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+
+from carbontrack.account import catalog
+from carbontrack.account.catalog import Factor
+from carbontrack.config import Settings
+from carbontrack.errors import CarbontrackError
+
+METHODS = ("measured", "report")
+
+
+@dataclass(frozen=True, slots=True)
+class Factors:
+    """The factors of one estimate. None: not asked for, or nobody knows it."""
+
+    pue: Factor
+    intensity: Factor
+    currency: str
+    tariff: Factor | None = None
+    price_per_gpu_hour: Factor | None = None
+    contract_intensity: Factor | None = None
+    wue: Factor | None = None
+    gpu_price: Factor | None = None
+    embodied_kg: Factor | None = None  # of every GPU; None: by the device's name
+    lifetime_years: Factor | None = None
+    utilisation: Factor | None = None
+    node_w_per_device: Factor | None = None
+    node_w: Factor | None = None
+    zone: str | None = None
+
+    def __iter__(self) -> Iterator[Factor]:
+        """The factors that are known, in the order of the fields."""
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, Factor):
+                yield value
+
+
+def parse_methods(text: str) -> list[str]:
+    """`measured`, `report`, or several joined by commas. Raises CarbontrackError for another."""
+    names = list(dict.fromkeys(name.strip() for name in text.split(",")))
+    for name in names:
+        if name not in METHODS:
+            known = " or ".join(METHODS)
+            raise CarbontrackError(f"--method {name}: unknown.", hint=f"Give {known}, or both.")
+    return names
+
+
+def resolve(settings: Settings, *, method: str, embodied: bool = False) -> Factors:
+    """The factors for `method`, from what was set and, where nothing was, from the packaged tables.
+
+    For `report` the defaults are LLaMA's 1.1 and 0.385 kgCO2e/kWh; otherwise the industry's
+    average PUE and the newest world average intensity. Lifetime and utilisation are only assumed
+    when something is written off: a GPU price, or embodied carbon (`embodied`). Raises
+    CarbontrackError for an unknown zone or provider.
+    """
+    given = {name: _given(name, settings) for name in _GIVEN if name in settings}
+    provider = settings.get("provider")
+    zone = settings.get("zone")
+    if "pue" not in given:
+        default = "llama" if method == "report" else "industry"
+        given["pue"] = (
+            catalog.pue(provider.value) if provider else catalog.pue(default, assumed=True)
+        )
+    if "intensity" not in given:
+        given["intensity"] = catalog.intensity(zone.value) if zone else _assumed_intensity(method)
+    currency = settings["currency"].value if "currency" in settings else "USD"
+    if "tariff" not in given and "price_per_gpu_hour" not in given:
+        tariff = catalog.tariff()
+        if tariff.unit == f"{currency}/kWh":
+            given["tariff"] = tariff
+    if embodied or "gpu_price" in given:
+        for name in ("lifetime_years", "utilisation"):
+            given.setdefault(name, catalog.ASSUMED[name])
+    return Factors(currency=currency, zone=zone.value if zone else None, **given)
+
+
+_GIVEN = {
+    "pue": "",
+    "intensity": "kg/kWh",
+    "contract_intensity": "kg/kWh",
+    "wue": "L/kWh",
+    "tariff": "{currency}/kWh",
+    "price_per_gpu_hour": "{currency}/GPU-hour",
+    "gpu_price": "{currency}/GPU",
+    "embodied_kg": "kgCO2e/GPU",
+    "lifetime_years": "years",
+    "utilisation": "",
+    "node_w_per_device": "W",
+    "node_w": "W",
+}
+
+
+def _given(name: str, settings: Settings) -> Factor:
+    setting = settings[name]
+    currency = settings["currency"].value if "currency" in settings else "USD"
+    return Factor(
+        name=name,
+        value=float(setting.value),
+        unit=_GIVEN[name].format(currency=currency),
+        source=f"given ({setting.origin})",
+    )
+
+
+def _assumed_intensity(method: str) -> Factor:
+    if method == "report":
+        return catalog.ASSUMED["report_intensity"]
+    return catalog.intensity("WORLD", assumed=True)

@@ -1,0 +1,108 @@
+"""The arithmetic of carbon and money: pure functions, one formula each, with its source.
+
+Energy is in kWh, power in W, emissions in tCO2e (1000 kg), intensity in kgCO2e/kWh. A GPU-hour is
+one GPU for one hour. No function rounds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from carbontrack.units import KG_PER_T
+
+W_PER_KW = 1000.0
+HOURS_PER_YEAR = 8760.0
+TOKENS_PER_SCI_UNIT = 1e6
+
+# What is known of the error of an energy. Power samples: about ±5 % (NVML's documentation; Yang et
+# al. 2024, arXiv:2312.02741, found −6 to +11 % from card to card). For NVML's counter nobody
+# publishes an error bar, and it integrates the same sensor: the same band.
+SENSOR_BAND = 0.05
+
+
+def rated_energy_kwh(device_hours: float, power_w: float) -> float:
+    """E = h × P / 1000, before PUE (LLaMA, arXiv:2302.13971, section 6)."""
+    return device_hours * power_w / W_PER_KW
+
+
+def facility_energy_kwh(energy_kwh: float, pue: float) -> float:
+    """E_facility = E_IT × PUE (ISO/IEC 30134-2)."""
+    return energy_kwh * pue
+
+
+def emissions_tco2e(facility_kwh: float, intensity_kg_per_kwh: float) -> float:
+    """C = E_facility × I / 1000 (GHG Protocol Scope 2, location-based where I is the grid's)."""
+    return facility_kwh * intensity_kg_per_kwh / KG_PER_T
+
+
+def report_tco2e(
+    gpu_hours: float, rated_w: float, pue: float = 1.1, intensity_kg_per_kwh: float = 0.385
+) -> float:
+    """C = GPU-hours × rated W × PUE × I: the Llama 2 report, arXiv:2307.09288, Table 2.
+
+    It prints neither PUE nor intensity; LLaMA's 1.1 and 0.385 (arXiv:2302.13971, Table 15) give
+    every row.
+    """
+    facility_kwh = facility_energy_kwh(rated_energy_kwh(gpu_hours, rated_w), pue)
+    return emissions_tco2e(facility_kwh, intensity_kg_per_kwh)
+
+
+def hourly_tco2e(energies_kwh: Sequence[float], intensities: Sequence[float], pue: float) -> float:
+    """C = Σ E_k × PUE × I_k over hours k (Dodge et al. 2022, arXiv:2206.05229), not mean(E) ×
+    mean(I).
+
+    Raises ValueError if the two differ in length.
+    """
+    return sum(
+        emissions_tco2e(facility_energy_kwh(energy_kwh, pue), intensity)
+        for energy_kwh, intensity in zip(energies_kwh, intensities, strict=True)
+    )
+
+
+def embodied_tco2e(
+    device_hours: float, embodied_kg: float, lifetime_hours: float, utilisation: float
+) -> float:
+    """C = h × M / (lifetime × utilisation) / 1000 (Luccioni et al. 2022, arXiv:2211.02001, section
+    4.1).
+    """
+    return device_hours * embodied_kg / (lifetime_hours * utilisation) / KG_PER_T
+
+
+def electricity_cost(facility_kwh: float, tariff_per_kwh: float) -> float:
+    """Money for energy: E_facility × tariff."""
+    return facility_kwh * tariff_per_kwh
+
+
+def rental_cost(gpu_hours: float, price_per_gpu_hour: float) -> float:
+    """GPU-hours × price: electricity is in the price, so it is never added."""
+    return gpu_hours * price_per_gpu_hour
+
+
+def amortised_cost(
+    device_hours: float, price: float, lifetime_hours: float, utilisation: float
+) -> float:
+    """Own hardware, written off evenly over the hours it works: h × price / (lifetime ×
+    utilisation).
+    """
+    return device_hours * price / (lifetime_hours * utilisation)
+
+
+def node_energy_kwh(
+    duration_hours: float, devices: int, nodes: int, w_per_device: float, w_per_node: float
+) -> float:
+    """The part of servers that no meter sees, modelled: (a × devices + b × nodes) W × hours."""
+    return rated_energy_kwh(duration_hours, w_per_device * devices + w_per_node * nodes)
+
+
+def sci_g_per_million_tokens(operational_t: float, embodied_t: float, tokens: int) -> float:
+    """SCI = (O + M) / R in gCO2e per million tokens (ISO/IEC 21031:2024).
+
+    O is location-based: the standard excludes market instruments and offsets. Raises
+    ZeroDivisionError for no tokens.
+    """
+    return (operational_t + embodied_t) * KG_PER_T * 1000.0 / (tokens / TOKENS_PER_SCI_UNIT)
+
+
+def water_l(energy_kwh: float, wue_l_per_kwh: float) -> float:
+    """On-site water: IT energy × WUE (ISO/IEC 30134-9), without the water of power stations."""
+    return energy_kwh * wue_l_per_kwh

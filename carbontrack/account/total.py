@@ -1,0 +1,88 @@
+"""Totals of estimates: sums of unrounded rows, and a refusal where rows do not add up. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from carbontrack.account.estimate import Estimate, each, sum_of
+
+
+def combine(estimates: Sequence[Estimate], *, label: str = "total") -> Estimate:
+    """The sum of unrounded rows by one method. A device that several runs used counts once in
+    `devices`.
+
+    What cannot be added is None with a note: money in several currencies, emissions by several
+    bases. Raises ValueError for no rows, or rows by different methods.
+    """
+    methods = {estimate.method for estimate in estimates}
+    if len(methods) != 1:
+        raise ValueError(f"cannot add up rows by {sorted(methods) or 'no method'}")
+    notes: list[str] = []
+    bases = _bases(estimates)
+    if len(bases) > 1:
+        notes.append(f"CO₂e is not added up: the intensities are {' and '.join(bases)}")
+    currencies = each(e.currency for e in estimates if e.cost is not None)
+    if len(currencies) > 1:
+        notes.append(f"cost is not added up: {' and '.join(currencies)}")
+    unknown = sum(estimate.energy_kwh is None for estimate in estimates)
+    if 0 < unknown < len(estimates):
+        notes.append(
+            f"{unknown} of {len(estimates)} rows have no energy and add nothing to the total"
+        )
+    known = [estimate for estimate in estimates if estimate.energy_kwh is not None]
+    one = estimates[0]
+    uuids = frozenset().union(*(estimate.uuids for estimate in estimates))
+    statuses = each(estimate.status for estimate in estimates)
+    one_basis = len(bases) < 2
+    return Estimate(
+        label=label,
+        method=one.method,
+        factors=one.factors if all(e.factors == one.factors for e in estimates) else None,
+        run_ids=tuple(each(run_id for e in estimates for run_id in e.run_ids)),
+        status=None if not statuses else statuses[0] if len(statuses) == 1 else "mixed",
+        started_ms=min((e.started_ms for e in estimates if e.started_ms is not None), default=None),
+        duration_s=sum_of(e.duration_s for e in estimates),
+        uuids=uuids,
+        devices=len(uuids) or sum(e.devices for e in estimates),
+        device_names=tuple(each(name for e in estimates for name in e.device_names)),
+        gpu_hours=sum(e.gpu_hours for e in estimates),
+        device_hours=sum(e.device_hours for e in estimates),
+        primary_kwh=sum_of(e.primary_kwh for e in estimates),
+        primary_s=sum(e.primary_s for e in estimates),
+        energy_kwh=sum_of(e.energy_kwh for e in estimates),
+        node_kwh=sum(e.node_kwh for e in estimates),
+        facility_kwh=sum_of(e.facility_kwh for e in estimates),
+        tco2e=sum_of(e.tco2e for e in estimates) if one_basis else None,
+        tco2e_low=_all(e.tco2e_low for e in known) if one_basis else None,
+        tco2e_high=_all(e.tco2e_high for e in known) if one_basis else None,
+        tco2e_market=_all(e.tco2e_market for e in known),
+        embodied_tco2e=_all(e.embodied_tco2e for e in estimates),
+        water_l=_all(e.water_l for e in known),
+        cost=sum_of(e.cost for e in estimates) if len(currencies) < 2 else None,
+        currency=currencies[0] if len(currencies) == 1 else None,
+        sampled_s=sum(e.sampled_s for e in estimates),
+        expected_s=sum(e.expected_s for e in estimates),
+        scope=", ".join(each(e.scope for e in estimates)),
+        meter=", ".join(each(e.meter for e in estimates)),
+        quality=", ".join(each(e.quality for e in estimates)),
+        tokens=_total_tokens(estimates),
+        assumed=tuple(each(name for e in estimates for name in e.assumed)),
+        notes=tuple(notes),
+    )
+
+
+def _bases(estimates: Iterable[Estimate]) -> list[str]:
+    """The bases of intensities that say theirs; a bare number says none."""
+    factors = [e.factors for e in estimates if e.factors is not None and e.tco2e is not None]
+    return each(f.intensity.basis for f in factors if f.intensity.basis)
+
+
+def _total_tokens(estimates: Sequence[Estimate]) -> int | None:
+    known = [estimate.tokens for estimate in estimates if estimate.tokens is not None]
+    return sum(known) if known else None
+
+
+def _all(values: Iterable[float | None]) -> float | None:
+    """The sum if every value is known."""
+    found = list(values)
+    return None if not found or None in found else sum_of(found)

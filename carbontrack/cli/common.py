@@ -1,0 +1,49 @@
+"""What the commands share: options, printing, and how an error reaches the user."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from enum import StrEnum
+from typing import Annotated, Any
+
+import typer
+
+DbOption = Annotated[
+    str | None,
+    typer.Option(
+        "--db",
+        metavar="URL",
+        help="Ledger: a SQLAlchemy URL or a SQLite file. "
+        "Default: $CARBONTRACK_DB, else a file in the user data directory.",
+    ),
+]
+
+
+class Format(StrEnum):
+    """Output for people or for programs."""
+
+    text = "text"
+    json = "json"
+
+
+FormatOption = Annotated[
+    Format, typer.Option("--format", help="text for people, json for programs (full precision).")
+]
+
+
+def print_json(value: Any) -> None:
+    """Print JSON that every parser accepts: a number that is not finite becomes null."""
+    json.dump(_finite(value), sys.stdout, indent=2, ensure_ascii=False, allow_nan=False)
+    sys.stdout.write("\n")
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    return value

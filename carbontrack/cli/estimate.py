@@ -1,0 +1,78 @@
+"""`carbontrack estimate`: GPU-hours × watts, without a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from carbontrack.cli.factor_options import (
+    ContractOption,
+    CurrencyOption,
+    EmbodiedOption,
+    IntensityOption,
+    OutOption,
+    PriceOption,
+    ProviderOption,
+    PueOption,
+    TariffOption,
+    ZoneOption,
+)
+from carbontrack.errors import CarbontrackError
+from carbontrack.report.formats import TableFormat
+
+
+def estimate(
+    gpu_hours: Annotated[float, typer.Option("--gpu-hours", help="GPUs × hours.")],
+    power: Annotated[
+        float | None, typer.Option("--power", help="Rated power of a GPU in W; else by --gpu.")
+    ] = None,
+    gpu: Annotated[
+        str | None, typer.Option("--gpu", help="The GPU's name: A100, 'NVIDIA H100 80GB HBM3', …")
+    ] = None,
+    pue: PueOption = None,
+    provider: ProviderOption = None,
+    intensity: IntensityOption = None,
+    zone: ZoneOption = None,
+    contract_intensity: ContractOption = None,
+    tariff: TariffOption = None,
+    price_per_gpu_hour: PriceOption = None,
+    currency: CurrencyOption = None,
+    embodied: EmbodiedOption = False,
+    label: Annotated[str, typer.Option("--label", help="Name of the row.")] = "estimate",
+    format: Annotated[
+        TableFormat, typer.Option("--format", help="How to print it.")
+    ] = TableFormat.text,
+    out: OutOption = None,
+) -> None:
+    """Estimate energy, CO2e and cost from GPU-hours and rated power, as the Llama 2 report does.
+
+    Example: carbontrack estimate --gpu-hours 1720320 --power 400 --pue 1.1 --intensity 0.385
+    """
+    from carbontrack import config
+    from carbontrack.account import catalog
+    from carbontrack.account.estimate import estimate_rated
+    from carbontrack.account.factors import resolve
+    from carbontrack.report import gather, render
+
+    hours = config.number("--gpu-hours", gpu_hours, "GPU-hours", high=1e12)
+    flags = config.flags(
+        pue=pue,
+        provider=provider,
+        intensity=intensity,
+        zone=zone,
+        contract_intensity=contract_intensity,
+        tariff=tariff,
+        price_per_gpu_hour=price_per_gpu_hour,
+        currency=currency,
+    )
+    settings = config.resolve([flags, *config.surroundings()])
+    factors = resolve(settings, method="report", embodied=embodied)
+    if power is None:
+        power = catalog.rated_w(gpu)
+    watts = config.number("--power", power, "W", high=1e5)
+    if embodied and gpu is None and factors.embodied_kg is None:
+        raise CarbontrackError("--embodied needs to know the GPU.", hint="Give --gpu A100, say.")
+    rows = [estimate_rated(label, hours, watts, factors, gpu=gpu, embodied=embodied)]
+    render.show(rows, gather.totals(rows), format, out=None if out is None else Path(out))

@@ -1,0 +1,39 @@
+"""`carbontrack runs`: which runs the ledger holds."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from carbontrack.cli.common import DbOption, Format, FormatOption, print_json
+
+
+def runs(
+    limit: Annotated[
+        int, typer.Option("--limit", "-n", min=1, help="How many, newest first.")
+    ] = 20,
+    project: Annotated[str | None, typer.Option(help="Only runs of this project.")] = None,
+    db: DbOption = None,
+    format: FormatOption = Format.text,
+) -> None:
+    """List runs, newest first: status, duration, energy."""
+    from carbontrack.ledger import engine, read
+    from carbontrack.report import listing
+
+    try:
+        reader = engine.open_reader(engine.ledger_url(db))
+    except engine.NoLedger:
+        rows = []
+    else:
+        with reader.connect() as connection:
+            rows = [
+                listing.run_item(run, read.sensors(connection, run), read.totals(connection, run))
+                for run in read.list_runs(connection, limit=limit, project=project)
+            ]
+    if format is Format.json:
+        print_json({"runs": rows})
+    elif rows:
+        listing.print_runs(rows)
+    else:
+        typer.echo("No runs yet. Record one: carbontrack run -- COMMAND")

@@ -1,0 +1,42 @@
+"""`carbontrack show`: one run with its devices, nodes and events."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from carbontrack.cli.common import DbOption, Format, FormatOption, print_json
+
+RunArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="RUN", help="A run's id, a unique prefix of it, its name (the newest), or last."
+    ),
+]
+
+
+def show(
+    run: RunArgument = "last",
+    db: DbOption = None,
+    format: FormatOption = Format.text,
+) -> None:
+    """Show one run: outcome, devices with energy and coverage, nodes, events."""
+    from carbontrack.ledger import engine, read
+    from carbontrack.report import listing
+
+    reader = engine.open_reader(engine.ledger_url(db))
+    with reader.connect() as connection:
+        found = read.resolve_run(connection, run)
+        item = listing.run_detail(
+            found,
+            read.sensors(connection, found),
+            read.totals(connection, found),
+            read.step_totals(connection, found),
+            read.nodes(connection, found),
+            read.events(connection, found),
+        )
+    if format is Format.json:
+        print_json(item)
+    else:
+        listing.print_detail(item)

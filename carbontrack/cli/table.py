@@ -1,0 +1,80 @@
+"""`carbontrack table`: the emissions table of runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from carbontrack.cli.common import DbOption
+from carbontrack.cli.factor_options import (
+    ContractOption,
+    CurrencyOption,
+    EmbodiedOption,
+    IntensityOption,
+    OutOption,
+    PriceOption,
+    ProviderOption,
+    PueOption,
+    TariffOption,
+    ZoneOption,
+)
+from carbontrack.report.formats import TableFormat
+
+
+def table(
+    runs: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="RUN...", help="Ids, prefixes or names. Default: all, newest first."
+        ),
+    ] = None,
+    method: Annotated[
+        str, typer.Option(metavar="NAME[,NAME]", help="measured, report (rated power), or both.")
+    ] = "measured",
+    pue: PueOption = None,
+    provider: ProviderOption = None,
+    intensity: IntensityOption = None,
+    zone: ZoneOption = None,
+    contract_intensity: ContractOption = None,
+    tariff: TariffOption = None,
+    price_per_gpu_hour: PriceOption = None,
+    currency: CurrencyOption = None,
+    embodied: EmbodiedOption = False,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="At most so many runs.")] = 50,
+    db: DbOption = None,
+    format: Annotated[
+        TableFormat, typer.Option("--format", help="How to print it.")
+    ] = TableFormat.text,
+    out: OutOption = None,
+) -> None:
+    """Print GPU-hours, power, CO2e, energy and cost of runs, with the factors behind them.
+
+    Example: carbontrack table llama2-7b --zone FRA --pue 1.2 --format markdown
+    """
+    from carbontrack import config
+    from carbontrack.account.factors import parse_methods
+    from carbontrack.ledger import engine, read
+    from carbontrack.ledger.url import ledger_url
+    from carbontrack.report import gather, render
+
+    methods = parse_methods(method)
+    flags = config.flags(
+        pue=pue,
+        provider=provider,
+        intensity=intensity,
+        zone=zone,
+        contract_intensity=contract_intensity,
+        tariff=tariff,
+        price_per_gpu_hour=price_per_gpu_hour,
+        currency=currency,
+    )
+    with engine.open_reader(ledger_url(db)).connect() as connection:
+        chosen = (
+            [read.resolve_run(connection, run) for run in dict.fromkeys(runs)]
+            if runs
+            else read.list_runs(connection, limit=limit)
+        )
+        rows = gather.estimates(connection, chosen, flags, methods, embodied=embodied)
+    render.show(rows, gather.totals(rows), format, out=None if out is None else Path(out))

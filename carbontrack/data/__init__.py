@@ -1,0 +1,22 @@
+"""The factor tables that ship with the package: each NAME.csv beside NAME.md, its source note."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from functools import lru_cache
+from importlib.resources import files
+
+
+@lru_cache
+def rows(name: str) -> tuple[Mapping[str, str], ...]:
+    """The rows of `NAME.csv`, as text. Raises FileNotFoundError for a table that does not ship."""
+    text = (files(__name__) / f"{name}.csv").read_text(encoding="utf-8")
+    return tuple(csv.DictReader(text.splitlines()))
+
+
+@lru_cache
+def source(source_id: str) -> Mapping[str, str]:
+    """Title, licence and version of a source. Raises KeyError for an id that sources.csv lacks."""
+    by_id = {row["source"]: row for row in rows("sources")}
+    return by_id[source_id]

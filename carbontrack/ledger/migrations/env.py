@@ -1,0 +1,37 @@
+"""Alembic's entry: on the connection that carbontrack gives, or for developers on their ledger."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from alembic import context
+from sqlalchemy import Connection
+
+from carbontrack.ledger.models import Base
+
+
+def ours_only(_object: Any, name: str | None, kind: str, reflected: bool, compared: Any) -> bool:
+    """A database may hold other tables (a user's, an extension's): they are none of our business."""
+    return not (kind == "table" and reflected and name not in Base.metadata.tables)
+
+
+def go(connection: Connection) -> None:
+    context.configure(
+        connection=connection,
+        target_metadata=Base.metadata,
+        render_as_batch=connection.dialect.name == "sqlite",
+        compare_type=True,
+        include_object=ours_only,
+    )
+    with context.begin_transaction():
+        context.run_migrations()
+
+
+shared = context.config.attributes.get("connection")
+if shared is not None:
+    go(shared)
+else:
+    from carbontrack.ledger.engine import ledger_url, open_writer
+
+    with open_writer(ledger_url()).begin() as own:
+        go(own)

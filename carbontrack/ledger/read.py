@@ -1,0 +1,290 @@
+"""Reading the ledger into plain rows. Every function takes an open connection."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Row, Select, func, or_, select
+
+from carbontrack.errors import CarbontrackError
+from carbontrack.ledger import models, pyramid
+from carbontrack.ledger.rows import (
+    HEARTBEAT_STALE_MS,
+    Event,
+    Node,
+    Run,
+    Sensor,
+    Series,
+    Step,
+    StepTotals,
+    Usage,
+)
+from carbontrack.record.window import LEVELS_S
+from carbontrack.units import now_ms
+
+_SHOWN_CANDIDATES = 5
+_SERIES_COLUMNS = (
+    "device_key start_ms energy_j energy_s sampled_s power_min_w power_max_w util_pct "
+    "temperature_max_c memory_max_bytes sm_clock_mhz flags"
+).split()
+
+
+def list_runs(
+    connection: Connection,
+    *,
+    limit: int | None = None,
+    project: str | None = None,
+    tag: tuple[str, str] | None = None,
+    since_ms: int | None = None,
+    name: str | None = None,
+) -> list[Run]:
+    """Runs, newest first. `tag` is (key, value)."""
+    query = _all_runs()
+    if project is not None:
+        query = query.where(models.Run.project == project)
+    if name is not None:
+        query = query.where(models.Run.name == name)
+    if since_ms is not None:
+        query = query.where(models.Run.started_ms >= since_ms)
+    if tag is not None:
+        query = query.where(models.Run.tags[tag[0]].as_string() == tag[1])
+    if limit is not None:
+        query = query.limit(limit)
+    return [_run(row) for row in connection.execute(query)]
+
+
+def resolve_run(connection: Connection, reference: str) -> Run:
+    """The run that is meant by an id, a unique prefix of it, a name (the newest), or `last`.
+
+    Raises CarbontrackError if there is none, or more than one.
+    """
+    if reference == "last":
+        query = _all_runs().limit(1)
+    else:
+        prefix = reference.lower().replace("%", "").replace("_", "")
+        query = _all_runs().where(
+            or_(models.Run.name == reference, models.Run.id.like(f"{prefix}%"))
+        )
+    found = [_run(row) for row in connection.execute(query)]
+    named = [run for run in found if run.name == reference]
+    if named:
+        return named[0]
+    if len(found) > 1:
+        names = ", ".join(f"{run.id} ({run.name})" for run in found[:_SHOWN_CANDIDATES])
+        more = ", …" if len(found) > _SHOWN_CANDIDATES else ""
+        raise CarbontrackError(
+            f"{reference!r} is ambiguous: {names}{more}.", hint="Give more of the id."
+        )
+    if not found:
+        raise CarbontrackError(
+            f"There is no run {reference!r} in this ledger.", hint="'carbontrack runs' lists them."
+        )
+    return found[0]
+
+
+def nodes(connection: Connection, run: Run) -> list[Node]:
+    """The hosts of a run."""
+    query = select(models.Node.__table__).where(models.Node.run_key == run.key)
+    return [
+        Node(
+            host=row.host,
+            boot_id=row.boot_id,
+            recorder_version=row.recorder_version,
+            settings=row.settings,
+            heartbeat_ms=row.heartbeat_ms,
+            clock_offset_ms=row.clock_offset_ms,
+        )
+        for row in connection.execute(query.order_by(models.Node.host))
+    ]
+
+
+def sensors(connection: Connection, run: Run) -> list[Sensor]:
+    """The devices of a run and how it read them."""
+    device, sensor = models.Device, models.Sensor
+    query = (
+        select(
+            device.key,
+            device.uuid,
+            device.kind,
+            device.name,
+            device.rated_power_w,
+            device.power_limit_w,
+            device.mig_parent,
+            sensor.host,
+            sensor.meter,
+            sensor.quality,
+            sensor.field,
+            sensor.scope,
+            sensor.update_period_ms,
+            sensor.share,
+        )
+        .join(sensor, sensor.device_key == device.key)
+        .where(sensor.run_key == run.key)
+        .order_by(sensor.host, device.key)
+    )
+    return [
+        Sensor(device_key=values.pop("key"), **values)
+        for row in connection.execute(query)
+        for values in [dict(row._mapping)]
+    ]
+
+
+def events(connection: Connection, run: Run) -> list[Event]:
+    """What happened, in order."""
+    event = models.Event
+    query = select(event.__table__).where(event.run_key == run.key)
+    return [
+        Event(
+            time_ms=row.time_ms,
+            kind=row.kind,
+            message=row.message,
+            host=row.host,
+            device_uuid=row.device_uuid,
+            data=row.data,
+        )
+        for row in connection.execute(query.order_by(event.time_ms, event.seq))
+    ]
+
+
+def steps(connection: Connection, run: Run) -> list[Step]:
+    """The training steps, in order."""
+    step = models.Step
+    query = select(step.__table__).where(step.run_key == run.key).order_by(step.step)
+    return [
+        Step(
+            step=row.step,
+            time_ms=row.time_ms,
+            loss=row.loss,
+            lr=row.lr,
+            grad_norm=row.grad_norm,
+            tokens=row.tokens,
+            tokens_per_s=row.tokens_per_s,
+            extra=row.extra,
+        )
+        for row in connection.execute(query)
+    ]
+
+
+def step_totals(connection: Connection, run: Run) -> StepTotals:
+    """Sums over the steps."""
+    step = models.Step
+    of_run = step.run_key == run.key
+    count, tokens, first_ms, last_ms = connection.execute(
+        select(
+            func.count(), func.sum(step.tokens), func.min(step.time_ms), func.max(step.time_ms)
+        ).where(of_run)
+    ).one()
+    final_loss = connection.scalar(
+        select(step.loss).where(of_run, step.loss.is_not(None)).order_by(step.step.desc()).limit(1)
+    )
+    return StepTotals(
+        steps=count,
+        tokens=None if tokens is None else int(tokens),
+        final_loss=final_loss,
+        first_ms=first_ms,
+        last_ms=last_ms,
+    )
+
+
+def totals(connection: Connection, run: Run) -> list[Usage]:
+    """What each device used over the whole run."""
+    by_device: dict[int, list[Usage]] = {}
+    for usage in hours(connection, run):
+        by_device.setdefault(usage.device_key, []).append(usage)
+    return [_sum(parts) for parts in by_device.values()]
+
+
+def hours(connection: Connection, run: Run) -> list[Usage]:
+    """What each device used in each hour."""
+    window = models.Window
+    query = (
+        select(window.__table__)
+        .where(window.run_key == run.key, window.level == LEVELS_S[-1])
+        .order_by(window.device_key, window.start_ms)
+    )
+    return [
+        Usage(
+            device_key=row.device_key,
+            start_ms=row.start_ms,
+            energy_j=row.energy_j,
+            energy_s=row.energy_s,
+            sampled_s=row.sampled_s,
+            samples=row.samples,
+            power_min_w=row.power_min_w,
+            power_max_w=row.power_max_w,
+            util_pct=row.util_pct,
+            flags=row.flags,
+        )
+        for row in connection.execute(query)
+    ]
+
+
+def series(
+    connection: Connection,
+    run: Run,
+    *,
+    from_ms: int | None = None,
+    to_ms: int | None = None,
+    points: int = 2000,
+) -> Series:
+    """Windows between two times, of the finest level that has at most `points` a device."""
+    window = models.Window
+    begin_ms = run.started_ms if from_ms is None else from_ms
+    end_ms = (run.ended_ms or run.heartbeat_ms or now_ms()) if to_ms is None else to_ms
+    level_s = pyramid.level_for(end_ms - begin_ms, points)
+    query = (
+        select(*(getattr(window, name) for name in _SERIES_COLUMNS))
+        .where(
+            window.run_key == run.key,
+            window.level == level_s,
+            window.start_ms > begin_ms - level_s * 1000,
+            window.start_ms <= end_ms,
+        )
+        .order_by(window.device_key, window.start_ms)
+    )
+    rows = connection.execute(query).all()
+    columns = zip(*rows, strict=True) if rows else ([] for _ in _SERIES_COLUMNS)
+    return Series(level_s, {n: list(c) for n, c in zip(_SERIES_COLUMNS, columns, strict=True)})
+
+
+def _all_runs() -> Select[Any]:
+    heartbeat = (
+        select(func.max(models.Node.heartbeat_ms))
+        .where(models.Node.run_key == models.Run.key)
+        .correlate(models.Run)
+        .scalar_subquery()
+    )
+    table = models.Run.__table__
+    newest = (models.Run.started_ms.desc(), models.Run.key.desc())
+    return select(table, heartbeat.label("heartbeat_ms")).order_by(*newest)
+
+
+def _run(row: Row[Any]) -> Run:
+    values = dict(row._mapping)
+    stale = now_ms() - (values["heartbeat_ms"] or values["started_ms"]) > HEARTBEAT_STALE_MS
+    if values["status"] == "running" and stale:
+        values["status"] = "interrupted"
+    return Run(**{**values, "command": tuple(values["command"])})
+
+
+def _sum(parts: Sequence[Usage]) -> Usage:
+    """One device's hours as one; the same rules as `record.window.merge`."""
+    energies = [part.energy_j for part in parts if part.energy_j is not None]
+    utils = [(p.util_pct, p.sampled_s) for p in parts if p.util_pct is not None and p.sampled_s > 0]
+    util_s = sum(weight for _, weight in utils)
+    flags = 0
+    for part in parts:
+        flags |= part.flags
+    return Usage(
+        device_key=parts[0].device_key,
+        start_ms=parts[0].start_ms,
+        energy_j=sum(energies) if energies else None,
+        energy_s=sum(part.energy_s for part in parts),
+        sampled_s=sum(part.sampled_s for part in parts),
+        samples=sum(part.samples for part in parts),
+        power_min_w=min((p.power_min_w for p in parts if p.power_min_w is not None), default=None),
+        power_max_w=max((p.power_max_w for p in parts if p.power_max_w is not None), default=None),
+        util_pct=sum(value * weight for value, weight in utils) / util_s if util_s else None,
+        flags=flags,
+    )

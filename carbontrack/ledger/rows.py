@@ -1,0 +1,134 @@
+"""What the ledger holds, as plain frozen rows: the boundary between SQL and everything else.
+
+Standard library only, so that the accounting can use them without importing a database. Times are integer
+milliseconds since the epoch, UTC; a value that is not known is None.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+STATUSES = ("running", "completed", "failed", "interrupted")
+HEARTBEAT_STALE_MS = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One wrapped job. `status` is as read: a run whose heartbeat stopped reads *interrupted*."""
+
+    id: str  # UUIDv7
+    name: str
+    project: str | None
+    tags: Mapping[str, str]
+    command: tuple[str, ...]  # secrets redacted
+    cwd: str
+    user: str
+    git_commit: str | None
+    git_dirty: bool | None
+    started_ms: int
+    ended_ms: int | None
+    status: str
+    exit_code: int | None  # 128+n when a signal n ended the job
+    facility: Mapping[str, Any]  # what was configured: name, zone, pue, intensity, tariff, ...
+    model: Mapping[str, Any]  # name, parameters, planned_tokens, as the job described itself
+    heartbeat_ms: int | None = None  # newest of the run's nodes
+    key: int = 0  # integer key inside this ledger; 0 before it is written
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One host of a run."""
+
+    host: str
+    boot_id: str | None
+    recorder_version: str
+    settings: Mapping[str, Any]  # meter, hz, visible devices, the meter's note
+    heartbeat_ms: int
+    clock_offset_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Sensor:
+    """One device of a run, and how that run read it."""
+
+    uuid: str
+    kind: str  # gpu, cpu, dram
+    name: str
+    rated_power_w: float | None
+    power_limit_w: float | None
+    mig_parent: str | None
+    host: str
+    meter: str  # nvml, rapl, cpu-model, sim
+    quality: str  # counter, power, estimate, simulated
+    field: str
+    scope: str
+    update_period_ms: float | None
+    share: float
+    device_key: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Sums of one sensor over a run (or over an hour of it), from the windows."""
+
+    device_key: int
+    start_ms: int
+    energy_j: float | None
+    energy_s: float
+    sampled_s: float
+    samples: int
+    power_min_w: float | None
+    power_max_w: float | None
+    util_pct: float | None
+    flags: int
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One training step as the job logged it. `tokens` are those of this step."""
+
+    step: int
+    time_ms: int
+    loss: float | None = None
+    lr: float | None = None
+    grad_norm: float | None = None
+    tokens: int | None = None
+    tokens_per_s: float | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class StepTotals:
+    """Sums over the steps of a run."""
+
+    steps: int = 0
+    tokens: int | None = None
+    final_loss: float | None = None  # of the last step that has one
+    first_ms: int | None = None
+    last_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """Windows of one level as columns, ordered by device and time: what a plot needs.
+
+    Columns: device_key, start_ms, energy_j, energy_s, sampled_s, power_min_w, power_max_w, util_pct,
+    temperature_max_c, memory_max_bytes, sm_clock_mhz, flags.
+    """
+
+    level_s: int
+    columns: Mapping[str, list[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened: a marker on the plots."""
+
+    time_ms: int
+    kind: str  # gap, device-lost, counter-reset, checkpoint, eval, phase, ...
+    message: str
+    host: str | None = None
+    device_uuid: str | None = None
+    data: Mapping[str, Any] = field(default_factory=dict)

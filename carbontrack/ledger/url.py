@@ -1,0 +1,56 @@
+"""Which ledger is meant: from a flag, the environment or the default place. Light: no database is imported."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from carbontrack.errors import CarbontrackError
+
+ENV = "CARBONTRACK_DB"
+_FORMS = "Give a SQLite file, sqlite:///FILE or postgresql://USER@HOST/DATABASE."
+_POSTGRES = re.compile(r"^(postgres|postgresql|postgresql\+psycopg)://")
+
+
+def ledger_url(flag: str | None = None) -> str:
+    """The ledger's SQLAlchemy URL: `flag`, else $CARBONTRACK_DB, else a file in the user data directory.
+
+    A plain path means a SQLite file. Raises CarbontrackError for anything that is no ledger's address.
+    """
+    text = flag or os.environ.get(ENV) or str(default_path())
+    if _POSTGRES.match(text):
+        return _POSTGRES.sub("postgresql+psycopg://", text)
+    if text.startswith("sqlite:///"):
+        text = text.removeprefix("sqlite:///")
+    elif "://" in text or text.startswith("sqlite:"):
+        raise CarbontrackError(f"Not a ledger's address: {without_password(text)}.", hint=_FORMS)
+    if not text or text == ":memory:":
+        raise CarbontrackError("A ledger in memory would be lost.", hint=_FORMS)
+    path = Path(text).expanduser().absolute()
+    if path.is_dir():
+        raise CarbontrackError(f"{path} is a folder.", hint=_FORMS)
+    return f"sqlite:///{path}"
+
+
+def sqlite_path(url: str) -> Path | None:
+    """The file behind a SQLite URL of `ledger_url`; None for a server."""
+    return Path(url.removeprefix("sqlite:///")) if url.startswith("sqlite:///") else None
+
+
+def journal_folder(url: str) -> Path:
+    """Where measurements wait that could not reach this ledger: beside its file, or in the data directory."""
+    path = sqlite_path(url)
+    return path.with_name(path.name + "-journals") if path else default_path().with_name("journals")
+
+
+def default_path() -> Path:
+    """The ledger of a user who chose none."""
+    from platformdirs import user_data_path
+
+    return user_data_path("carbontrack", appauthor=False) / "ledger.db"
+
+
+def without_password(url: str) -> str:
+    """The address as it may be shown."""
+    return re.sub(r"(://[^:@/]*):.*@", r"\1:***@", url)

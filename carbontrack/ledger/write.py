@@ -1,0 +1,234 @@
+"""Writing a run: every statement is an upsert, so a batch that is sent twice is there once."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Engine, Table, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from carbontrack.ledger import models
+from carbontrack.ledger.rows import Event, Node, Run, Sensor, Step
+from carbontrack.record.window import Window
+
+_runs: Table = models.Run.__table__  # type: ignore[assignment]
+_nodes: Table = models.Node.__table__  # type: ignore[assignment]
+_devices: Table = models.Device.__table__  # type: ignore[assignment]
+_sensors: Table = models.Sensor.__table__  # type: ignore[assignment]
+_windows: Table = models.Window.__table__  # type: ignore[assignment]
+_steps: Table = models.Step.__table__  # type: ignore[assignment]
+_events: Table = models.Event.__table__  # type: ignore[assignment]
+
+
+class RunWriter:
+    """Writes one run from one node. A write that fails raises SQLAlchemyError and leaves nothing half."""
+
+    def __init__(self, engine: Engine, run: Run, node: Node, sensors: Sequence[Sensor]) -> None:
+        self._engine = engine
+        self._host = node.host
+        with engine.begin() as connection:
+            self._run_key = _put_run(connection, run)
+            _upsert(connection, _nodes, [_node_row(self._run_key, node)])
+            self._device_keys = {s.uuid: _put_device(connection, s) for s in sensors}
+            rows = [_sensor_row(self._run_key, self._device_keys[s.uuid], s) for s in sensors]
+            _upsert(connection, _sensors, rows)
+
+    def commit(
+        self,
+        *,
+        windows: Sequence[tuple[str, Window]] = (),
+        steps: Sequence[Step] = (),
+        events: Sequence[Event] = (),
+        heartbeat_ms: int,
+        model: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Write a batch in one transaction. `windows` are (device UUID, window) of any level."""
+        key = self._run_key
+        with self._engine.begin() as connection:
+            rows = [_window_row(key, self._device_keys[uuid], window) for uuid, window in windows]
+            _upsert(connection, _windows, rows)
+            _upsert(connection, _steps, list({s.step: _step_row(key, s) for s in steps}.values()))
+            _put_events(connection, key, events)
+            connection.execute(
+                update(_nodes)
+                .where(_nodes.c.run_key == key, _nodes.c.host == self._host)
+                .values(heartbeat_ms=heartbeat_ms)
+            )
+            if model:
+                known = connection.scalar(select(_runs.c.model).where(_runs.c.key == key))
+                card = {**(known or {}), **model}
+                connection.execute(update(_runs).where(_runs.c.key == key).values(model=card))
+
+    def finish(self, *, status: str, exit_code: int | None, ended_ms: int) -> None:
+        """Write how the run ended."""
+        with self._engine.begin() as connection:
+            connection.execute(
+                update(_runs)
+                .where(_runs.c.key == self._run_key)
+                .values(status=status, exit_code=exit_code, ended_ms=ended_ms)
+            )
+
+
+def _put_run(connection: Connection, run: Run) -> int:
+    row = {
+        "id": run.id,
+        "name": run.name,
+        "project": run.project,
+        "tags": dict(run.tags),
+        "command": list(run.command),
+        "cwd": run.cwd,
+        "user": run.user,
+        "git_commit": run.git_commit,
+        "git_dirty": run.git_dirty,
+        "started_ms": run.started_ms,
+        "ended_ms": run.ended_ms,
+        "status": run.status,
+        "exit_code": run.exit_code,
+        "facility": dict(run.facility),
+        "model": dict(run.model),
+    }
+    return _insert_once(connection, _runs, row, "id")
+
+
+def _put_device(connection: Connection, sensor: Sensor) -> int:
+    row = {
+        "uuid": sensor.uuid,
+        "kind": sensor.kind,
+        "name": sensor.name,
+        "rated_power_w": sensor.rated_power_w,
+        "power_limit_w": sensor.power_limit_w,
+        "mig_parent": sensor.mig_parent,
+    }
+    key = _insert_once(connection, _devices, row, "uuid")
+    # A limit may have been changed since an earlier run, a driver may have renamed the device.
+    connection.execute(update(_devices).where(_devices.c.key == key).values(row))
+    return key
+
+
+def _insert_once(connection: Connection, table: Table, row: dict[str, Any], unique: str) -> int:
+    """The key of the row with this unique value, inserted if it is new."""
+    statement = _insert(connection, table).on_conflict_do_nothing(index_elements=[unique])
+    connection.execute(statement, [row])
+    key = connection.scalar(select(table.c.key).where(table.c[unique] == row[unique]))
+    assert key is not None
+    return int(key)
+
+
+def _upsert(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Insert, or replace the row of the same primary key."""
+    if not rows:
+        return
+    keys = [column.name for column in table.primary_key]
+    statement = _insert(connection, table)
+    values = {name: statement.excluded[name] for name in rows[0] if name not in keys}
+    connection.execute(
+        statement.on_conflict_do_update(index_elements=keys, set_=values), list(rows)
+    )
+
+
+def _insert(connection: Connection, table: Table) -> sqlite.Insert:
+    """Both dialects' INSERT … ON CONFLICT, which have one shape and no common type."""
+    if connection.dialect.name == "postgresql":
+        return postgresql.insert(table)  # type: ignore[return-value]
+    return sqlite.insert(table)
+
+
+def _put_events(connection: Connection, run_key: int, events: Sequence[Event]) -> None:
+    """Number the events of one millisecond on; an event that is there already is left alone."""
+    for event in events:
+        data = _plain(event.data)
+        same_time = (_events.c.run_key == run_key) & (_events.c.time_ms == event.time_ms)
+        known = connection.execute(select(_events).where(same_time)).all()
+        if any((e.kind, e.message, e.data) == (event.kind, event.message, data) for e in known):
+            continue
+        row = {
+            "run_key": run_key,
+            "time_ms": event.time_ms,
+            "seq": max((e.seq for e in known), default=-1) + 1,
+            "host": event.host,
+            "device_uuid": event.device_uuid,
+            "kind": event.kind,
+            "message": event.message,
+            "data": data,
+        }
+        connection.execute(_events.insert(), [row])
+
+
+def _node_row(run_key: int, node: Node) -> dict[str, Any]:
+    return {
+        "run_key": run_key,
+        "host": node.host,
+        "boot_id": node.boot_id,
+        "recorder_version": node.recorder_version,
+        "settings": dict(node.settings),
+        "heartbeat_ms": node.heartbeat_ms,
+        "clock_offset_ms": node.clock_offset_ms,
+    }
+
+
+def _sensor_row(run_key: int, device_key: int, sensor: Sensor) -> dict[str, Any]:
+    return {
+        "run_key": run_key,
+        "device_key": device_key,
+        "host": sensor.host,
+        "meter": sensor.meter,
+        "quality": sensor.quality,
+        "field": sensor.field,
+        "scope": sensor.scope,
+        "update_period_ms": sensor.update_period_ms,
+        "share": sensor.share,
+    }
+
+
+def _window_row(run_key: int, device_key: int, window: Window) -> dict[str, Any]:
+    return {
+        "run_key": run_key,
+        "level": window.level_s,
+        "device_key": device_key,
+        "start_ms": window.start_ms,
+        "energy_j": window.energy_j,
+        "energy_s": window.energy_s,
+        "sampled_s": window.sampled_s,
+        "samples": window.samples,
+        "power_min_w": window.power_min_w,
+        "power_max_w": window.power_max_w,
+        "vitals": window.vitals,
+        "util_pct": window.util_pct,
+        "memory_max_bytes": window.memory_max_bytes,
+        "temperature_max_c": window.temperature_max_c,
+        "sm_clock_mhz": window.sm_clock_mhz,
+        "throttle": window.throttle,
+        "flags": int(window.flags),
+    }
+
+
+def _step_row(run_key: int, step: Step) -> dict[str, Any]:
+    """A loss of NaN is NULL, so that sums stay sums; what it was is kept among the extras."""
+    values = {
+        "loss": step.loss,
+        "lr": step.lr,
+        "grad_norm": step.grad_norm,
+        "tokens_per_s": step.tokens_per_s,
+    }
+    odd = {k: str(v) for k, v in values.items() if v is not None and not math.isfinite(v)}
+    return {
+        "run_key": run_key,
+        "step": step.step,
+        "time_ms": step.time_ms,
+        **{name: None if name in odd else value for name, value in values.items()},
+        "tokens": step.tokens,
+        "extra": _plain({**step.extra, **odd}),
+    }
+
+
+def _plain(value: Any) -> Any:
+    """JSON knows no NaN: PostgreSQL would refuse the row."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value

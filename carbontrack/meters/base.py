@@ -1,0 +1,137 @@
+"""What every meter gives: devices, readings, and how good they are.
+
+A meter is anything that can say how much energy a device used. It turns the environment into
+`Source`s, one for each device; the recorder polls each source and knows nothing of where the
+reading came from. Meters are found through the entry-point group `carbontrack.meters`: an entry
+is a callable `(argument: str, context: MeterContext) -> Meter`, where the argument is what follows
+the colon in `--meter NAME:ARGUMENT`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Protocol
+
+
+class Kind(StrEnum):
+    """What a device is; it decides whether its hours count as GPU-hours."""
+
+    GPU = "gpu"
+    CPU = "cpu"
+    DRAM = "dram"
+
+
+class Quality(StrEnum):
+    """How an energy came about, from best to worst; printed wherever the number is."""
+
+    COUNTER = "counter"  # difference of the device's own energy counter
+    POWER = "power"  # step integral of power samples, about ±5 % by sensor
+    ESTIMATE = "estimate"  # a model (TDP × utilisation), not a measurement
+    SIMULATED = "simulated"  # replayed; no real device was read
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """One physical device (or MIG instance), and how this meter reads it.
+
+    The readings of a MIG instance are its parent's, to be multiplied by `share`; its limits here
+    are multiplied already.
+    """
+
+    uuid: str
+    kind: Kind
+    name: str
+    meter: str  # "nvml", "rapl", "cpu-model", "sim"
+    quality: Quality
+    field: str  # which counter or sensor is read, e.g. "total_energy+power_instant"
+    scope: str  # what the reading includes: "gpu", "gpu-of-module" (Grace), "cpu", "dram", ...
+    rated_power_w: float | None = None  # TDP or default power limit
+    power_limit_w: float | None = None  # limit enforced now
+    update_period_ms: float | None = None  # how often the sensor refreshes, if known
+    mig_parent: str | None = None  # UUID of the GPU whose power this instance shares
+    share: float = 1.0  # part of the parent's readings that is this instance's
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """One poll. A value the device could not give is None, never 0.
+
+    `time_ns` is `units.monotonic_ns()` when the values were taken; it repeats where a meter answers
+    from its last look. `energy_j` is a cumulative counter with an arbitrary origin; it may go
+    backwards (driver reload). `energy_time_ns` is when the device itself last refreshed the
+    counter, on the same clock and at most a second before `time_ns`, where its driver tells.
+    """
+
+    time_ns: int
+    energy_j: float | None
+    power_w: float | None
+    energy_time_ns: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Vitals:
+    """What is read once a window, not at every poll."""
+
+    util_pct: float | None = None
+    memory_used_bytes: int | None = None
+    temperature_c: float | None = None
+    sm_clock_mhz: float | None = None
+    throttle: int = 0  # NVML clocks-event reasons bit mask
+
+
+class DeviceLost(Exception):
+    """This device does not answer now (fell off the bus, driver reload); others may."""
+
+
+class MeterUnavailable(Exception):
+    """This meter cannot work here; the message says why and what to do."""
+
+
+class Source(Protocol):
+    """One device under a meter. Calls may block for seconds: never call on the job's thread."""
+
+    @property
+    def device(self) -> Device: ...
+
+    def read(self) -> Reading:
+        """Poll once. Raises DeviceLost if the device is gone; retry later re-finds it."""
+        ...
+
+    def vitals(self) -> Vitals | None:
+        """Utilisation, memory and so on; None where the device has none."""
+        ...
+
+
+class Meter(Protocol):
+    """An opened meter."""
+
+    name: str
+
+    @property
+    def sources(self) -> Sequence[Source]: ...
+
+    @property
+    def note(self) -> str:
+        """One sentence for people: what is read, and how good it is."""
+        ...
+
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class MeterContext:
+    """What a meter may need to know of the job and the machine.
+
+    `visible` is which devices to record: "job" (what the job can see, by its environment) or "all".
+    `sysfs` and `procfs` are roots, so that a container can mount the host's.
+    """
+
+    job_pid: int | None = None
+    environ: Mapping[str, str] = field(default_factory=dict)
+    visible: str = "job"
+    cpu_tdp_w: float | None = None
+    sysfs: Path = Path("/sys")
+    procfs: Path = Path("/proc")

@@ -1,0 +1,126 @@
+"""Finding and opening a meter: what `--meter` means.
+
+`auto` takes the first that works of NVML (GPUs), RAPL (CPU packages and memory) and the CPU model
+(an estimate), and keeps the reasons why it passed over the better ones. Names joined by commas open
+together.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+
+from carbontrack.errors import CarbontrackError
+from carbontrack.meters.base import Meter, MeterContext, MeterUnavailable
+
+OpenMeter = Callable[[str, MeterContext], Meter]
+
+# Imported only when asked for: pynvml alone costs 60 ms. Meters of other packages come through the
+# entry-point group, whose scan costs more, so it is made only for a name that is not here.
+_OWN = {
+    "nvml": "carbontrack.meters.nvml",
+    "rapl": "carbontrack.meters.rapl",
+    "cpu-model": "carbontrack.meters.cpu",
+    "sim": "carbontrack.meters.simulated",
+}
+_GROUP = "carbontrack.meters"
+_AUTO = ("nvml", "rapl", "cpu-model")
+_SAME_DEVICE = frozenset({"rapl", "cpu-model"})
+
+
+@dataclass(frozen=True, slots=True)
+class PassedOver:
+    """A better meter that could not be taken, and why."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The opened meters, and what `auto` would rather have had."""
+
+    meters: Sequence[Meter]
+    passed_over: Sequence[PassedOver] = ()
+
+    @property
+    def note(self) -> str:
+        """What is read and how good it is, and why nothing better: sentences for people."""
+        reasons = [f"Not {over.name}: {over.reason}" for over in self.passed_over]
+        return " ".join([*(meter.note for meter in self.meters), *reasons])
+
+
+def open_meters(spec: str, context: MeterContext) -> list[Meter]:
+    """Open the meters of a spec such as `auto`, `nvml`, `nvml,rapl` or `sim:a100x8`.
+
+    Raises CarbontrackError if the spec is not known or a meter named in it cannot work here.
+    """
+    return list(find_meters(spec, context).meters)
+
+
+def find_meters(spec: str, context: MeterContext) -> Found:
+    """As `open_meters`, with the reasons why `auto` passed over better meters."""
+    names = [part.strip() for part in spec.split(",")]
+    if names == ["auto"]:
+        return _first_that_works(context)
+    if {name.partition(":")[0] for name in names} >= _SAME_DEVICE:
+        raise CarbontrackError(
+            f"--meter {spec} would count the CPU twice.", hint="Take rapl or cpu-model."
+        )
+    meters: list[Meter] = []
+    try:
+        for name in names:
+            meters.append(_open_named(name, context))
+        _refuse_twice(spec, meters)
+    except CarbontrackError:
+        for meter in meters:
+            meter.close()
+        raise
+    return Found(meters)
+
+
+def _first_that_works(context: MeterContext) -> Found:
+    passed_over: list[PassedOver] = []
+    for name in _AUTO:
+        try:
+            return Found([_open(name, context)], passed_over)
+        except MeterUnavailable as error:
+            passed_over.append(PassedOver(name, str(error)))
+    reasons = " ".join(f"{over.name}: {over.reason}" for over in passed_over)
+    raise CarbontrackError(f"No meter works here. {reasons}", exit_code=1)
+
+
+def _open_named(name: str, context: MeterContext) -> Meter:
+    try:
+        return _open(name, context)
+    except MeterUnavailable as error:
+        raise CarbontrackError(f"The meter {name} cannot work here: {error}") from error
+
+
+def _refuse_twice(spec: str, meters: Sequence[Meter]) -> None:
+    """Each physical device counts once."""
+    seen: set[str] = set()
+    for device in (source.device for meter in meters for source in meter.sources):
+        if device.uuid in seen:
+            raise CarbontrackError(f"--meter {spec} counts {device.name} {device.uuid} twice.")
+        seen.add(device.uuid)
+
+
+def _open(spec: str, context: MeterContext) -> Meter:
+    name, _, argument = spec.partition(":")
+    return _opener(name)(argument, context)
+
+
+def _opener(name: str) -> OpenMeter:
+    module = _OWN.get(name)
+    if module is not None:
+        opener: OpenMeter = importlib.import_module(module).open_meter
+        return opener
+    found = {entry.name: entry for entry in entry_points(group=_GROUP)}
+    if name not in found:
+        known = ", ".join(["auto", *_OWN, *sorted(found)])
+        raise CarbontrackError(f"There is no meter {name!r}.", hint=f"Known meters: {known}.")
+    loaded: OpenMeter = found[name].load()
+    return loaded

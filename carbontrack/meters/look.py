@@ -1,0 +1,76 @@
+"""A short look at devices: what each reads now, and how often its sensor refreshes."""
+
+from __future__ import annotations
+
+import statistics
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from carbontrack.meters.base import DeviceLost, Reading, Source
+from carbontrack.units import NS_PER_MS
+
+_POLL_S = 0.001
+_LEAST_CHANGES = 4  # fewer say nothing about how regular they are
+_LEAST_PERIOD_MS = 3.0  # changes as fast as we look: no period to be seen
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What one device showed. `answers` is False for a device that is lost or hangs."""
+
+    answers: bool
+    power_w: float | None = None
+    update_period_ms: float | None = None  # as measured, else as its meter knows it
+
+
+def look_at(sources: Sequence[Source], seconds: float, patience_s: float = 1.0) -> list[Look]:
+    """Watch all devices together for some seconds; one that hangs is not waited for any longer."""
+    looks: list[Look | None] = [None] * len(sources)
+
+    def watch(place: int) -> None:
+        looks[place] = _watch(sources[place], seconds)
+
+    threads = [
+        threading.Thread(target=watch, args=(place,), daemon=True) for place in range(len(sources))
+    ]
+    deadline = time.monotonic() + seconds + patience_s
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(max(0.0, deadline - time.monotonic()))
+    return [look or Look(answers=False) for look in looks]
+
+
+def _watch(source: Source, seconds: float) -> Look:
+    readings: list[Reading] = []
+    until = time.monotonic() + seconds
+    try:
+        while time.monotonic() < until:
+            readings.append(source.read())
+            time.sleep(_POLL_S)
+    except DeviceLost:
+        return Look(answers=False)
+    powers_w = [reading.power_w for reading in readings if reading.power_w is not None]
+    known_ms = source.device.update_period_ms
+    return Look(
+        answers=True,
+        power_w=powers_w[-1] * source.device.share if powers_w else None,
+        update_period_ms=_period_ms(readings) if known_ms is None else known_ms,
+    )
+
+
+def _period_ms(readings: Sequence[Reading]) -> float | None:
+    """The usual time between changes of what the energy is made of; None if it hardly changes."""
+    values = [
+        # The driver's own timestamp is exact; without it a change is known to the next poll.
+        (r.energy_time_ns or r.time_ns, r.power_w if r.energy_j is None else r.energy_j)
+        for r in readings
+    ]
+    changes_ns = [now_ns for (_, before), (now_ns, now) in pairwise(values) if before != now]
+    if len(changes_ns) < _LEAST_CHANGES:
+        return None
+    period_ms = statistics.median(b - a for a, b in pairwise(changes_ns)) / NS_PER_MS
+    return period_ms if period_ms >= _LEAST_PERIOD_MS else None

@@ -1,0 +1,154 @@
+"""CPU time of a job: its process and everything that descends from it.
+
+A live process shows its own time and that of the children it has waited for (utime, stime, cutime,
+cstime in `/proc/PID/stat`), so short-lived children count although no scan ever sees them. A
+process seen once is remembered when its parent dies and it becomes somebody else's child. What is
+not seen: a daemon that detaches within one scan interval, and children of a parent that ignores
+SIGCHLD, beyond their last scan.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+# Most children are forked by the main thread, whose list is one small file; the lists of all
+# threads of a large job cost milliseconds, so they are read less often.
+_ALL_THREADS_EVERY = 4
+_ENDED_STATES = "ZX"
+
+
+@dataclass(frozen=True, slots=True)
+class _Process:
+    """One line of /proc/PID/stat. Times are in clock ticks."""
+
+    state: str
+    parent: int
+    own: int
+    waited: int  # of children that have ended and were waited for, with theirs
+    threads: int
+    started: int  # since boot; tells a reused pid from the old one
+
+
+class ProcessTree:
+    """The processes of a job, found again at every `cpu_s()`."""
+
+    def __init__(self, root: int, procfs: Path = Path("/proc")) -> None:
+        self._root = root
+        self._procfs = str(procfs)
+        self._known: dict[int, _Process] = {}
+        self._retired = 0  # ticks of processes that ended and that no live one answers for
+        self._scans = 0
+        self._has_children_files = (procfs / f"{root}/task/{root}/children").exists()
+
+    def root_has_ended(self) -> bool:
+        """Whether the job's own process has ended (its last CPU time may still be readable)."""
+        root = self._read(self._root)
+        return root is None or root.state in _ENDED_STATES
+
+    def root_started_ns(self) -> int | None:
+        """When the job's process started, as `units.monotonic_ns()`; None if it is gone."""
+        root = self._read(self._root)
+        return None if root is None else root.started * 1_000_000_000 // _TICKS_PER_S
+
+    def cpu_s(self) -> float:
+        """CPU seconds (user and system) of the tree so far. Never decreases."""
+        now = self._scan()
+        self._retired += _unaccounted(self._known, now)
+        self._known = now
+        live = sum(process.own + process.waited for process in now.values())
+        return (self._retired + live) / _TICKS_PER_S
+
+    def _scan(self) -> dict[int, _Process]:
+        children = self._children_files if self._has_children_files else self._children_table()
+        now: dict[int, _Process] = {}
+        pending = [self._root, *self._known]
+        while pending:
+            pid = pending.pop()
+            process = None if pid in now else self._read(pid)
+            before = self._known.get(pid)
+            if process is None or (before is not None and before.started != process.started):
+                continue
+            now[pid] = process
+            pending.extend(children(pid, process))
+        self._scans += 1
+        return now
+
+    def _children_files(self, pid: int, process: _Process) -> Iterable[int]:
+        tasks = [str(pid)]
+        if process.threads > 1 and self._scans % _ALL_THREADS_EVERY == 0:
+            try:
+                tasks = [entry.name for entry in os.scandir(f"{self._procfs}/{pid}/task")]
+            except OSError:
+                return ()
+        lists = (_read_file(f"{self._procfs}/{pid}/task/{task}/children") for task in tasks)
+        return [int(child) for text in lists for child in text.split()]
+
+    def _children_table(self) -> _ChildrenTable:
+        return _ChildrenTable(
+            (int(entry.name), process)
+            for entry in os.scandir(self._procfs)
+            if entry.name.isdigit() and (process := self._read(int(entry.name))) is not None
+        )
+
+    def _read(self, pid: int) -> _Process | None:
+        text = _read_file(f"{self._procfs}/{pid}/stat")
+        if not text:
+            return None
+        # The name, in parentheses, may itself hold blanks and parentheses.
+        fields = text[text.rindex(b")") + 2 :].split()
+        return _Process(
+            state=fields[0].decode(),
+            parent=int(fields[1]),
+            own=int(fields[11]) + int(fields[12]),
+            waited=int(fields[13]) + int(fields[14]),
+            threads=int(fields[17]),
+            started=int(fields[19]),
+        )
+
+
+class _ChildrenTable:
+    """Children by parent from one pass over all processes, for kernels without children files."""
+
+    def __init__(self, processes: Iterable[tuple[int, _Process]]) -> None:
+        self._children: dict[int, list[int]] = defaultdict(list)
+        for pid, process in processes:
+            self._children[process.parent].append(pid)
+
+    def __call__(self, pid: int, process: _Process) -> Iterable[int]:
+        return self._children.get(pid, ())
+
+
+def _unaccounted(before: Mapping[int, _Process], now: Mapping[int, _Process]) -> int:
+    """Ticks of processes that vanished without a live ancestor having waited for them."""
+    vanished: dict[int | None, int] = defaultdict(int)
+    for pid, process in before.items():
+        if pid not in now:
+            heir: int | None = process.parent
+            while heir is not None and heir not in now:
+                heir = before[heir].parent if heir in before else None
+            vanished[heir] += process.own + process.waited
+    unaccounted = 0
+    for heir, ticks in vanished.items():
+        if heir is not None and heir in before:
+            ticks -= now[heir].waited - before[heir].waited
+        unaccounted += max(ticks, 0)
+    return unaccounted
+
+
+def _read_file(path: str) -> bytes:
+    """The whole of a small file; empty if it is gone. Files of procfs come in one read."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return b""
+    try:
+        return os.read(descriptor, 65536)
+    except OSError:
+        return b""
+    finally:
+        os.close(descriptor)

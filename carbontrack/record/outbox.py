@@ -1,0 +1,153 @@
+"""What is not in the ledger yet. The ledger may be locked, full or away: the job never hears of it.
+
+Rows wait in memory; beyond a bound, or when the run ends before the ledger is back, they go to a journal
+file that `carbontrack db recover` reads.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from carbontrack.ledger.rows import Event, Node, Run, Sensor, Step
+from carbontrack.record import journal
+from carbontrack.record.window import Window
+
+if TYPE_CHECKING:
+    from carbontrack.ledger.write import RunWriter
+
+MAX_WAITING_ROWS = 50_000  # about 20 MB: 1.7 hours of 8 devices
+BUSY_TIMEOUT_MS = 250  # what one attempt may wait for another writer
+_LAST_ATTEMPTS_S = 0.6  # what the job's end may wait for the ledger
+
+
+class Outbox:
+    """Rows on their way to the ledger at `url`, in the order of their making."""
+
+    def __init__(
+        self,
+        url: str,
+        journal_path: Path,
+        run: Run,
+        node: Node,
+        sensors: Sequence[Sensor],
+        warn: Callable[[str], None],
+    ) -> None:
+        self._url = url
+        self._journal_path = journal_path
+        self._run = run
+        self._node = node
+        self._sensors = sensors
+        self._warn = warn
+        self._writer: RunWriter | None = None
+        self._failing = False
+        self._windows: dict[tuple[str, int, int], Window] = {}
+        self._steps: list[Step] = []
+        self._events: list[Event] = []
+        self._model: dict[str, Any] = {}
+
+    def put(
+        self,
+        *,
+        windows: Sequence[tuple[str, Window]] = (),
+        steps: Sequence[Step] = (),
+        events: Sequence[Event] = (),
+        model: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Queue rows. A coarse window that is still growing replaces its earlier state."""
+        for uuid, window in windows:
+            self._windows[uuid, window.level_s, window.start_ms] = window
+        self._steps += steps
+        self._events += events
+        self._model.update(model or {})
+
+    def send(self, heartbeat_ms: int) -> bool:
+        """Write all that waits, in one transaction. False, and a warning once, if that failed."""
+        try:
+            writer = self._open()
+            writer.commit(
+                windows=[(uuid, window) for (uuid, _, _), window in self._windows.items()],
+                steps=self._steps,
+                events=self._events,
+                heartbeat_ms=heartbeat_ms,
+                model=self._model or None,
+            )
+        except Exception as error:
+            # Whatever it is, recording goes on: the next attempt may succeed.
+            if not self._failing:
+                self._failing = True
+                self._warn(f"the ledger cannot be written now: {_first_line(error)}; will retry.")
+            self._spill_if_full()
+            return False
+        if self._failing:
+            self._failing = False
+            self._warn("the ledger is written again; nothing was lost.")
+        self._clear()
+        return True
+
+    def finish(
+        self, *, status: str, exit_code: int | None, ended_ms: int, heartbeat_ms: int
+    ) -> None:
+        """Write the rest and how the run ended; to the journal if the ledger does not come back."""
+        deadline = time.monotonic() + _LAST_ATTEMPTS_S
+        while True:
+            try:
+                if self.send(heartbeat_ms):
+                    self._open().finish(status=status, exit_code=exit_code, ended_ms=ended_ms)
+                    return
+            except Exception as error:
+                self._warn(f"the run's end cannot be written: {_first_line(error)}.")
+            if time.monotonic() > deadline:
+                break
+            time.sleep(0.05)
+        self._run = replace(self._run, status=status, exit_code=exit_code, ended_ms=ended_ms)
+        self._spill()
+
+    def _open(self) -> RunWriter:
+        if self._writer is None:
+            from carbontrack.ledger.engine import open_writer
+            from carbontrack.ledger.write import RunWriter
+
+            engine = open_writer(self._url, busy_timeout_ms=BUSY_TIMEOUT_MS)
+            self._writer = RunWriter(engine, self._run, self._node, self._sensors)
+        return self._writer
+
+    def _spill_if_full(self) -> None:
+        if len(self._windows) + len(self._steps) > MAX_WAITING_ROWS:
+            self._spill()
+
+    def _spill(self) -> None:
+        entry = journal.Entry(
+            run=self._run,
+            node=self._node,
+            sensors=tuple(self._sensors),
+            windows=tuple((uuid, window) for (uuid, _, _), window in self._windows.items()),
+            steps=tuple(self._steps),
+            events=tuple(self._events),
+            model=dict(self._model),
+        )
+        try:
+            journal.append(self._journal_path, entry)
+        except OSError as error:
+            self._warn(f"measurements are lost: {self._journal_path}: {error.strerror}.")
+        else:
+            self._warn(
+                f"measurements are kept in {self._journal_path}; "
+                "'carbontrack db recover' takes them into the ledger."
+            )
+        self._clear()
+
+    def _clear(self) -> None:
+        self._windows.clear()
+        self._steps.clear()
+        self._events.clear()
+        self._model.clear()
+
+
+def _first_line(error: Exception) -> str:
+    """SQLAlchemy's messages carry the statement and its parameters; people need the cause."""
+    cause = getattr(error, "orig", None) or error
+    return (str(cause).splitlines() or [type(cause).__name__])[0].rstrip(".")

@@ -1,0 +1,50 @@
+"""What the wrapper tells the recorder, as one line of JSON on its pipe."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to record, and how. Times: `started_ms` wall clock, `started_ns` `units.monotonic_ns()`."""
+
+    run_id: str
+    command: tuple[str, ...]
+    cwd: str
+    job_pid: int
+    started_ms: int
+    started_ns: int
+    steps_path: str | None = None
+    name: str | None = None
+    project: str | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
+    db: str | None = None
+    meter: str = "auto"
+    devices: str = "job"
+    hz: float = 10.0
+    quiet: bool = False
+    facility: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def from_json(cls, line: bytes) -> Plan:
+        values = json.loads(line)
+        known = {f.name for f in fields(cls)}
+        values = {key: value for key, value in values.items() if key in known}
+        return cls(**{**values, "command": tuple(values["command"])})
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How the job ended. `exit_code` is 128+n when signal n killed it."""
+
+    ended_ns: int
+    exit_code: int
+
+    @classmethod
+    def from_json(cls, line: bytes) -> Outcome:
+        values = json.loads(line)
+        return cls(ended_ns=values["ended_ns"], exit_code=values["exit_code"])

@@ -1,0 +1,345 @@
+"""The recorder: a process beside the job that turns meters and steps into ledger rows.
+
+It is started by the wrapper (`launch.py`) with its plan on stdin, and ends when the wrapper says how the job
+ended, or when the wrapper is gone. Nothing that happens here can reach the job.
+"""
+
+from __future__ import annotations
+
+import os
+import selectors
+import signal
+import socket
+import sys
+import threading
+import traceback
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from carbontrack import __version__
+from carbontrack.errors import CarbontrackError
+from carbontrack.ledger.rows import Event, Node, Run, Sensor, StepTotals, Usage
+from carbontrack.meters.base import Device, MeterContext, Source
+from carbontrack.meters.choose import Found, find_meters
+from carbontrack.record import describe
+from carbontrack.record.outbox import Outbox
+from carbontrack.record.plan import Outcome, Plan
+from carbontrack.record.sampler import Sampler
+from carbontrack.record.steps import StepsFile, Told
+from carbontrack.record.window import LEVELS_S, Clock, Window
+from carbontrack.units import NS_PER_MS, NS_PER_S, monotonic_ns
+
+_TICK_S = 0.1
+_COMMIT_EVERY_NS = 3 * NS_PER_S // 2  # rows are committed at least every 2 s
+_METER_OPENING_S = 10.0  # a driver that takes longer to open is left alone
+
+
+def main() -> None:
+    """Read the plan, record until the job has ended, and say in a few lines what it used."""
+    for signo in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(signo, signal.SIG_IGN)  # we end when the job does, and write first
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])  # the wrapper had blocked them for our start
+    code = 0
+    try:
+        control = _Control(sys.stdin.fileno())
+        Recorder(control.plan()).record(control)
+    except Exception as error:
+        code = 1
+        print(f"carbontrack: recording failed: {type(error).__name__}: {error}", file=sys.stderr)
+        if os.environ.get("CARBONTRACK_DEBUG"):
+            traceback.print_exc()
+    sys.stderr.flush()
+    os._exit(code)  # a thread stuck in a driver call must not hold us, and we hold nothing open
+
+
+class _Control:
+    """The wrapper's end of the pipe: the plan, then silence while the job runs, then its outcome."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(descriptor, selectors.EVENT_READ)
+        self._unread = b""
+        self.closed = False
+
+    def plan(self) -> Plan:
+        """What to record: the first line."""
+        while b"\n" not in self._unread and not self.closed:
+            self._receive()
+        return Plan.from_json(self._line())
+
+    def wait(self, timeout_s: float) -> Outcome | None:
+        """The outcome once it is told. `closed` without an outcome means the wrapper was killed."""
+        if b"\n" not in self._unread:
+            if not self._selector.select(timeout_s):
+                return None
+            self._receive()
+        if b"\n" not in self._unread:
+            return None
+        self.closed = True
+        return Outcome.from_json(self._line())
+
+    def _receive(self) -> None:
+        block = os.read(self._descriptor, 65536)
+        self._unread += block
+        if not block:
+            self.closed = True
+
+    def _line(self) -> bytes:
+        line, _, self._unread = self._unread.partition(b"\n")
+        return line
+
+
+class _Opening(threading.Thread):
+    """Opens the meters apart from the rest: a driver may hang in its initialisation."""
+
+    def __init__(self, plan: Plan, environ: Mapping[str, str]) -> None:
+        super().__init__(name="meters", daemon=True)
+        self._plan = plan
+        self._environ = environ
+        self.found = Found([])
+        self.problem: str | None = None
+
+    @property
+    def sources(self) -> list[Source]:
+        return [source for meter in self.found.meters for source in meter.sources]
+
+    def run(self) -> None:
+        context = MeterContext(
+            job_pid=self._plan.job_pid, environ=self._environ, visible=self._plan.devices
+        )
+        try:
+            self.found = find_meters(self._plan.meter, context)
+        except CarbontrackError as error:
+            self.problem = str(error)
+        except Exception as error:
+            self.problem = f"the meter failed: {error}"
+
+
+class Recorder:
+    """Records one run of one node."""
+
+    def __init__(self, plan: Plan, environ: Mapping[str, str] | None = None) -> None:
+        self._plan = plan
+        self._environ = os.environ if environ is None else environ
+        self._host = socket.gethostname()
+        self._clock = Clock(anchor_ms=plan.started_ms, anchor_ns=plan.started_ns)
+        self._steps = StepsFile(plan.steps_path)
+        self._totals = _Totals()
+
+    def record(self, control: _Control) -> None:
+        """From now until the wrapper says that the job has ended, or is gone."""
+        opening = _Opening(self._plan, self._environ)
+        opening.start()
+        run = self._describe()  # takes as long as git does; the meters open meanwhile
+        opening.join(_METER_OPENING_S)
+        if opening.is_alive():
+            opening.problem = f"the meter did not open within {_METER_OPENING_S:g} s"
+        if opening.problem is not None:
+            self._warn(f"no power is recorded: {opening.problem}")
+        sampler = Sampler(
+            opening.sources,
+            self._clock,
+            start_ns=self._plan.started_ns,
+            hz=self._plan.hz,
+            host=self._host,
+        )
+        sampler.start()
+        sensors = [
+            _sensor(source.device, self._host, number)
+            for number, source in enumerate(opening.sources)
+        ]
+        outbox = self._outbox(run, sensors, opening.found.note)
+        outcome = self._watch(control, sampler, outbox)
+        self._finish(outcome, sampler, outbox, run, sensors)
+
+    def _watch(self, control: _Control, sampler: Sampler, outbox: Outbox) -> Outcome | None:
+        commit_ns = 0
+        while True:
+            outcome = control.wait(_TICK_S)
+            if control.closed:
+                return outcome
+            sampler.rescue()
+            now_ns = monotonic_ns()
+            if now_ns >= commit_ns:
+                commit_ns = now_ns + _COMMIT_EVERY_NS
+                batch = sampler.drain()
+                self._put(outbox, batch.windows, batch.events, self._steps.read())
+                outbox.send(self._clock_ms())
+
+    def _finish(
+        self,
+        outcome: Outcome | None,
+        sampler: Sampler,
+        outbox: Outbox,
+        run: Run,
+        sensors: Sequence[Sensor],
+    ) -> None:
+        end_ns = outcome.ended_ns if outcome else monotonic_ns()
+        ended_ms = self._clock.wall_ns(end_ns) // NS_PER_MS
+        status, exit_code = _status_of(outcome)
+        batch = sampler.finish(end_ns)
+        self._put(outbox, batch.windows, batch.events, self._steps.read())
+        outbox.finish(
+            status=status, exit_code=exit_code, ended_ms=ended_ms, heartbeat_ms=self._clock_ms()
+        )
+        self._steps.remove()
+        if outcome is not None and not self._plan.quiet:
+            ended = replace(
+                run,
+                status=status,
+                exit_code=exit_code,
+                ended_ms=ended_ms,
+                model=self._totals.model,
+            )
+            self._print_summary(ended, sensors)
+
+    def _put(
+        self,
+        outbox: Outbox,
+        windows: Sequence[tuple[str, Window]],
+        events: Sequence[Event],
+        told: Told,
+    ) -> None:
+        self._totals.add(windows, told)
+        outbox.put(
+            windows=windows,
+            steps=told.steps,
+            events=[*events, *(replace(event, host=self._host) for event in told.events)],
+            model=told.model,
+        )
+
+    def _describe(self) -> Run:
+        plan = self._plan
+        commit, dirty = describe.git_state(plan.cwd)
+        return Run(
+            id=plan.run_id,
+            name=plan.name or describe.default_name(plan.command),
+            project=plan.project,
+            tags=plan.tags,
+            command=describe.redact(plan.command),
+            cwd=plan.cwd,
+            user=describe.user(),
+            git_commit=commit,
+            git_dirty=dirty,
+            started_ms=plan.started_ms,
+            ended_ms=None,
+            status="running",
+            exit_code=None,
+            facility=plan.facility,
+            model={},
+        )
+
+    def _outbox(self, run: Run, sensors: Sequence[Sensor], note: str) -> Outbox:
+        from carbontrack.ledger.url import journal_folder, ledger_url
+
+        url = ledger_url(self._plan.db)
+        node = Node(
+            host=self._host,
+            boot_id=describe.boot_id(),
+            recorder_version=__version__,
+            settings={
+                "meter": self._plan.meter,
+                "devices": self._plan.devices,
+                "hz": self._plan.hz,
+                "note": note,
+            },
+            heartbeat_ms=self._clock_ms(),
+        )
+        journal_path = journal_folder(url) / f"{run.id}.jsonl"
+        return Outbox(url, Path(journal_path), run, node, sensors, self._warn)
+
+    def _print_summary(self, run: Run, sensors: Sequence[Sensor]) -> None:
+        from carbontrack.report.summary import summary_text
+
+        text = summary_text(run, sensors, self._totals.usage(sensors), self._totals.steps())
+        sys.stderr.write(text)
+
+    def _clock_ms(self) -> int:
+        return self._clock.wall_ns(monotonic_ns()) // NS_PER_MS
+
+    def _warn(self, message: str) -> None:
+        if not self._plan.quiet:
+            sys.stderr.write(f"carbontrack: {message}\n")
+            sys.stderr.flush()
+
+
+class _Totals:
+    """The run's sums so far, kept here so that the summary needs no ledger."""
+
+    def __init__(self) -> None:
+        self._hours: dict[tuple[str, int], Window] = {}
+        self._count = 0
+        self._tokens: int | None = None
+        self._final_loss: float | None = None
+        self._first_ms: int | None = None
+        self._last_ms: int | None = None
+        self.model: dict[str, object] = {}
+
+    def add(self, windows: Sequence[tuple[str, Window]], told: Told) -> None:
+        for uuid, window in windows:
+            if window.level_s == LEVELS_S[-1]:
+                self._hours[uuid, window.start_ms] = window
+        for step in told.steps:
+            self._count += 1
+            if step.tokens is not None:
+                self._tokens = (self._tokens or 0) + step.tokens
+            if step.loss is not None:
+                self._final_loss = step.loss
+            self._first_ms = self._first_ms or step.time_ms
+            self._last_ms = step.time_ms
+        self.model.update(told.model)
+
+    def usage(self, sensors: Sequence[Sensor]) -> list[Usage]:
+        """One row per device and hour; devices are numbered in the order of `sensors`."""
+        number = {sensor.uuid: sensor.device_key for sensor in sensors}
+        return [
+            Usage(
+                device_key=number[uuid],
+                start_ms=start_ms,
+                energy_j=window.energy_j,
+                energy_s=window.energy_s,
+                sampled_s=window.sampled_s,
+                samples=window.samples,
+                power_min_w=window.power_min_w,
+                power_max_w=window.power_max_w,
+                util_pct=window.util_pct,
+                flags=int(window.flags),
+            )
+            for (uuid, start_ms), window in sorted(self._hours.items())
+        ]
+
+    def steps(self) -> StepTotals:
+        return StepTotals(
+            steps=self._count,
+            tokens=self._tokens,
+            final_loss=self._final_loss,
+            first_ms=self._first_ms,
+            last_ms=self._last_ms,
+        )
+
+
+def _sensor(device: Device, host: str, number: int) -> Sensor:
+    return Sensor(
+        uuid=device.uuid,
+        kind=str(device.kind),
+        name=device.name,
+        rated_power_w=device.rated_power_w,
+        power_limit_w=device.power_limit_w,
+        mig_parent=device.mig_parent,
+        host=host,
+        meter=device.meter,
+        quality=str(device.quality),
+        field=device.field,
+        scope=device.scope,
+        update_period_ms=device.update_period_ms,
+        share=device.share,
+        device_key=number,
+    )
+
+
+def _status_of(outcome: Outcome | None) -> tuple[str, int | None]:
+    if outcome is None:
+        return "interrupted", None
+    return ("completed" if outcome.exit_code == 0 else "failed"), outcome.exit_code

@@ -1,0 +1,199 @@
+"""Polling every device at a steady rate, whatever one of them does.
+
+One thread polls all devices in turn. A driver call may block for seconds or for ever; a thread cannot be
+taken out of it. So when a call is overdue, `rescue` leaves the thread to its device alone and
+starts another one for the rest: a silent device costs its own rows and nobody else's.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from carbontrack.ledger.rows import Event
+from carbontrack.meters.base import DeviceLost, Reading, Source, Vitals
+from carbontrack.record.window import Clock, Pyramid, Window, WindowBuilder
+from carbontrack.units import NS_PER_MS, NS_PER_S, monotonic_ns
+
+_OVERDUE_PERIODS = 2
+_LOST_RETRY_NS = 1 * NS_PER_S
+_LAST_READ_S = 0.3  # what the job's end may wait for a device
+
+
+class _Channel:
+    """One device's way from reading to windows: a worker fills the inbox, `drain` empties it."""
+
+    def __init__(self, source: Source, clock: Clock, start_ns: int) -> None:
+        self.source = source
+        self.uuid = source.device.uuid
+        self.inbox: deque[Reading | Vitals] = deque()
+        self.builder = WindowBuilder(source.device, clock, start_ns=start_ns)
+        self.pyramid = Pyramid()
+        self.busy_since_ns: int | None = None
+        self.silent = False
+        self.lost = False
+        self.retry_ns = 0
+        self.vitals_ns = 0
+
+
+class _Worker(threading.Thread):
+    """Polls its channels; loses those that a rescuer has taken over."""
+
+    def __init__(self, sampler: Sampler, channels: Sequence[_Channel]) -> None:
+        super().__init__(name="sampler", daemon=True)
+        self.channels = list(channels)
+        self._sampler = sampler
+
+    def run(self) -> None:
+        sampler = self._sampler
+        tick_ns = monotonic_ns()
+        while not sampler.stopping.is_set():
+            for channel in list(self.channels):
+                if channel in self.channels:  # a rescuer may have taken it meanwhile
+                    sampler.poll(channel)
+            tick_ns = max(tick_ns + sampler.period_ns, monotonic_ns())
+            delay_s = (tick_ns - monotonic_ns()) / NS_PER_S
+            if delay_s > 0:
+                sampler.stopping.wait(delay_s)
+        for channel in list(self.channels):
+            sampler.poll(channel)  # the reading at the job's end
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What was recorded since the last time: finished seconds, their minutes and hours, events."""
+
+    windows: list[tuple[str, Window]]
+    events: list[Event]
+
+
+class Sampler:
+    """Polls `sources` at `hz` from now until `finish`."""
+
+    def __init__(
+        self,
+        sources: Sequence[Source],
+        clock: Clock,
+        *,
+        start_ns: int,
+        hz: float,
+        host: str,
+    ) -> None:
+        self.period_ns = round(NS_PER_S / hz)
+        self.stopping = threading.Event()
+        self._clock = clock
+        self._host = host
+        self._channels = [_Channel(source, clock, start_ns) for source in sources]
+        self._workers = [_Worker(self, self._channels)]
+        self._events: list[Event] = []
+
+    def start(self) -> None:
+        self._workers[0].start()
+
+    def poll(self, channel: _Channel) -> None:
+        """Read one device once, and its vitals once a second. Called by workers."""
+        now_ns = monotonic_ns()
+        if channel.lost and now_ns < channel.retry_ns:
+            return
+        channel.busy_since_ns = now_ns
+        try:
+            channel.inbox.append(channel.source.read())
+            if now_ns - channel.vitals_ns >= NS_PER_S:
+                channel.vitals_ns = now_ns
+                if (vitals := channel.source.vitals()) is not None:
+                    channel.inbox.append(vitals)
+        except DeviceLost as lost:
+            channel.retry_ns = monotonic_ns() + _LOST_RETRY_NS
+            if not channel.lost:
+                channel.lost = True
+                self._event(channel, "device-lost", str(lost))
+            return
+        finally:
+            channel.busy_since_ns = None
+        if channel.lost or channel.silent:
+            channel.lost = channel.silent = False
+            self._event(channel, "device-found", "answers again")
+
+    def rescue(self) -> None:
+        """Free the other devices from a call that is overdue. Call this about ten times a second."""
+        now_ns = monotonic_ns()
+        for worker in list(self._workers):
+            for channel in worker.channels:
+                since_ns = channel.busy_since_ns
+                overdue = since_ns is not None and (
+                    now_ns - since_ns > _OVERDUE_PERIODS * self.period_ns
+                )
+                if overdue and not channel.silent:
+                    channel.silent = True
+                    self._event(channel, "device-silent", "does not answer; the others go on")
+                if overdue and len(worker.channels) > 1:
+                    others = [c for c in worker.channels if c is not channel]
+                    worker.channels = [channel]
+                    rescuer = _Worker(self, others)
+                    self._workers.append(rescuer)
+                    rescuer.start()
+                    break
+
+    def drain(self) -> Batch:
+        """Take what has been recorded since the last time."""
+        windows: list[tuple[str, Window]] = []
+        for channel in self._channels:
+            while channel.inbox:
+                windows += self._take(channel, self._feed(channel, channel.inbox.popleft()))
+        return self._batch(windows)
+
+    def finish(self, end_ns: int) -> Batch:
+        """Read each device a last time and end its windows at `end_ns`, the end of the job."""
+        self.stopping.set()
+        deadline = time.monotonic() + _LAST_READ_S
+        for worker in self._workers:
+            worker.join(max(0.0, deadline - time.monotonic()))
+        windows: list[tuple[str, Window]] = []
+        for channel in self._channels:
+            last = None
+            while channel.inbox and last is None:
+                item = channel.inbox.popleft()
+                if isinstance(item, Reading) and item.time_ns >= end_ns:
+                    last = item
+                else:
+                    windows += self._take(channel, self._feed(channel, item))
+            windows += self._take(channel, channel.builder.finish(end_ns, last))
+        return self._batch(windows)
+
+    def _feed(self, channel: _Channel, item: Reading | Vitals) -> list[Window]:
+        if isinstance(item, Vitals):
+            channel.builder.add_vitals(item)
+            return []
+        return channel.builder.add(item)
+
+    def _take(self, channel: _Channel, seconds: list[Window]) -> list[tuple[str, Window]]:
+        for second in seconds:
+            channel.pyramid.add(second)
+        if channel.builder.counter_resets:
+            channel.builder.counter_resets = 0
+            self._event(channel, "counter-reset", "energy counter went backwards; power filled in")
+        return [(channel.uuid, second) for second in seconds]
+
+    def _batch(self, seconds: list[tuple[str, Window]]) -> Batch:
+        coarse = [
+            (channel.uuid, window)
+            for channel in self._channels
+            for window in channel.pyramid.take_changed()
+        ]
+        events, self._events = self._events, []
+        return Batch(seconds + coarse, events)
+
+    def _event(self, channel: _Channel, kind: str, what: str) -> None:
+        device = channel.source.device
+        self._events.append(
+            Event(
+                time_ms=self._clock.wall_ns(monotonic_ns()) // NS_PER_MS,
+                kind=kind,
+                message=f"{device.name} ({device.uuid}): {what}",
+                host=self._host,
+                device_uuid=device.uuid,
+            )
+        )

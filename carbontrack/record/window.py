@@ -1,0 +1,346 @@
+"""From readings to windows: the reduction that everything downstream is built on. Pure.
+
+A `WindowBuilder` takes the readings of one device in order and gives back windows of one wall-clock
+second. `merge` makes coarser windows out of finer ones; because energy and seconds add and extremes
+nest, a total is the same at every level.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from enum import IntFlag
+
+from carbontrack.meters.base import Device, Quality, Reading, Vitals
+from carbontrack.units import MS_PER_S, NS_PER_MS, NS_PER_S
+
+LEVELS_S = (1, 60, 3600)
+
+# Two readings farther apart than this are a gap: power is not held across it.
+MAX_HOLD_NS = 1 * NS_PER_S
+# The stretch between the job's start and the first reading (the recorder's own start-up), and between
+# the last reading and the job's end, is bridged with the nearest power up to this long.
+MAX_EDGE_NS = 2 * NS_PER_S
+
+
+class Flag(IntFlag):
+    """How a window's energy came about. Coarser windows carry the union of their parts."""
+
+    COUNTER = 1  # difference of the device's energy counter
+    INTEGRAL = 2  # step (zero-order hold) integral of power samples
+    ESTIMATE = 4  # a model, not a measurement
+    SIMULATED = 8  # no real device was read
+    BRIDGED = 16  # an edge of the run, filled with the nearest power
+    GAP = 32  # no samples for a while; energy only if the counter went on
+    COUNTER_RESET = 64  # the counter went backwards; the integral filled in
+    APPORTIONED = 128  # a share of a parent device's energy (MIG)
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """One row of the pyramid: what one device did in one aligned stretch of wall-clock time.
+
+    `energy_j` is None where no energy is known. `energy_s` is the time that `energy_j` accounts for and
+    `sampled_s` the time that was watched by samples: they differ where a counter ran on through a gap.
+    Mean power is `energy_j / energy_s`.
+    """
+
+    start_ms: int
+    level_s: int
+    energy_j: float | None
+    energy_s: float
+    sampled_s: float
+    samples: int
+    power_min_w: float | None
+    power_max_w: float | None
+    vitals: int  # how many readings the four values below are made of
+    util_pct: float | None  # mean
+    memory_max_bytes: int | None
+    temperature_max_c: float | None
+    sm_clock_mhz: float | None  # mean
+    throttle: int  # union of NVML clocks-event reasons
+    flags: Flag
+
+    @property
+    def power_mean_w(self) -> float | None:
+        """Mean power in W over the time that the energy accounts for."""
+        if self.energy_j is None or self.energy_s <= 0:
+            return None
+        return self.energy_j / self.energy_s
+
+
+def merge(parts: Iterable[Window], *, start_ms: int, level_s: int) -> Window:
+    """One coarser window out of finer ones: sums add, extremes nest, means are weighted.
+
+    Raises ValueError if there is no part.
+    """
+    rows = list(parts)
+    if not rows:
+        raise ValueError("nothing to merge")
+    energies = [w.energy_j for w in rows if w.energy_j is not None]
+    flags = Flag(0)
+    throttle = 0
+    for w in rows:
+        flags |= w.flags
+        throttle |= w.throttle
+    return Window(
+        start_ms=start_ms,
+        level_s=level_s,
+        energy_j=sum(energies) if energies else None,
+        energy_s=sum(w.energy_s for w in rows),
+        sampled_s=sum(w.sampled_s for w in rows),
+        samples=sum(w.samples for w in rows),
+        power_min_w=min((w.power_min_w for w in rows if w.power_min_w is not None), default=None),
+        power_max_w=max((w.power_max_w for w in rows if w.power_max_w is not None), default=None),
+        vitals=sum(w.vitals for w in rows),
+        util_pct=_weighted_mean((w.util_pct, w.vitals) for w in rows),
+        memory_max_bytes=max(
+            (w.memory_max_bytes for w in rows if w.memory_max_bytes is not None), default=None
+        ),
+        temperature_max_c=max(
+            (w.temperature_max_c for w in rows if w.temperature_max_c is not None), default=None
+        ),
+        sm_clock_mhz=_weighted_mean((w.sm_clock_mhz, w.vitals) for w in rows),
+        throttle=throttle,
+        flags=flags,
+    )
+
+
+def _weighted_mean(pairs: Iterable[tuple[float | None, int]]) -> float | None:
+    known = [(value, weight) for value, weight in pairs if value is not None and weight > 0]
+    total = sum(weight for _, weight in known)
+    return sum(value * weight for value, weight in known) / total if total else None
+
+
+class Pyramid:
+    """The coarse windows of one device that are still open: each second goes into its minute and hour."""
+
+    def __init__(self) -> None:
+        self._open: dict[int, Window] = {}
+        self._changed: dict[tuple[int, int], Window] = {}
+
+    def add(self, second: Window) -> None:
+        for level_s in LEVELS_S[1:]:
+            start_ms = second.start_ms - second.start_ms % (level_s * MS_PER_S)
+            current = self._open.get(level_s)
+            parts = (
+                [second] if current is None or current.start_ms != start_ms else [current, second]
+            )
+            merged = merge(parts, start_ms=start_ms, level_s=level_s)
+            self._open[level_s] = merged
+            self._changed[level_s, start_ms] = merged
+
+    def take_changed(self) -> list[Window]:
+        """The coarse rows that changed since the last call, to be written with their seconds."""
+        changed = list(self._changed.values())
+        self._changed.clear()
+        return changed
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """Wall-clock time anchored once: later steps of the system clock do not move the windows."""
+
+    anchor_ms: int
+    anchor_ns: int
+
+    def wall_ns(self, monotonic_ns: int) -> int:
+        return self.anchor_ms * NS_PER_MS + monotonic_ns - self.anchor_ns
+
+
+class _OpenSecond:
+    """The second being filled."""
+
+    def __init__(self, second: int) -> None:
+        self.second = second
+        self.energy_j: float | None = None
+        self.energy_ns = 0
+        self.sampled_ns = 0
+        self.powers_w: list[float] = []
+        self.samples = 0
+        self.vitals: list[Vitals] = []
+        self.flags = Flag(0)
+
+    def close(self, base: Flag) -> Window:
+        utils = [v.util_pct for v in self.vitals if v.util_pct is not None]
+        memories = [v.memory_used_bytes for v in self.vitals if v.memory_used_bytes is not None]
+        temperatures = [v.temperature_c for v in self.vitals if v.temperature_c is not None]
+        clocks = [v.sm_clock_mhz for v in self.vitals if v.sm_clock_mhz is not None]
+        throttle = 0
+        for v in self.vitals:
+            throttle |= v.throttle
+        return Window(
+            start_ms=self.second * MS_PER_S,
+            level_s=1,
+            energy_j=self.energy_j,
+            energy_s=self.energy_ns / NS_PER_S,
+            sampled_s=self.sampled_ns / NS_PER_S,
+            samples=self.samples,
+            power_min_w=min(self.powers_w, default=None),
+            power_max_w=max(self.powers_w, default=None),
+            vitals=len(self.vitals),
+            util_pct=sum(utils) / len(utils) if utils else None,
+            memory_max_bytes=max(memories, default=None),
+            temperature_max_c=max(temperatures, default=None),
+            sm_clock_mhz=sum(clocks) / len(clocks) if clocks else None,
+            throttle=throttle,
+            flags=self.flags | base,
+        )
+
+
+class WindowBuilder:
+    """Reduces the readings of one device, in order of time, to windows of one second.
+
+    Energy between two readings is the counter's difference where both have one, else the earlier
+    power held until the later reading. It is spread evenly over the time between them, so a window
+    boundary inside an interval divides it in proportion.
+    """
+
+    def __init__(self, device: Device, clock: Clock, *, start_ns: int) -> None:
+        self._clock = clock
+        self._share = device.share
+        self._base = Flag(0)
+        if device.quality is Quality.ESTIMATE:
+            self._base |= Flag.ESTIMATE
+        if device.quality is Quality.SIMULATED:
+            self._base |= Flag.SIMULATED
+        if device.mig_parent is not None:
+            self._base |= Flag.APPORTIONED
+        self._start_ns = start_ns
+        self._edge_ns: int | None = start_ns  # start of the stretch before the first known power
+        self._last: Reading | None = None
+        self._noted_ns = -1
+        self._current: _OpenSecond | None = None
+        self._closed: list[Window] = []
+        self.counter_resets = 0
+
+    def add(self, reading: Reading) -> list[Window]:
+        """Take the next reading; give the seconds that it completes."""
+        self._advance(reading, reading.time_ns)
+        if self._edge_ns is None:  # else the start is still to be bridged, and seconds go in order
+            self._note_power(reading)
+        return self._take()
+
+    def add_vitals(self, vitals: Vitals) -> None:
+        """Keep vitals with the newest reading's second."""
+        if self._current is not None:
+            self._current.vitals.append(vitals)
+
+    def finish(self, end_ns: int, last: Reading | None = None) -> list[Window]:
+        """End at `end_ns` (the job's end), with one reading at or after it if there is one."""
+        if last is not None:
+            self._advance(last, end_ns)
+        self._bridge_end(end_ns)
+        self._last = None
+        if self._current is not None:
+            self._closed.append(self._current.close(self._base))
+            self._current = None
+        return self._take()
+
+    def _advance(self, reading: Reading, until_ns: int) -> None:
+        """Account for the time from the last reading to this one, but no further than `until_ns`."""
+        if reading.energy_j is None and reading.power_w is None:
+            return  # it failed; the next one is measured against the one before
+        last, at_ns = self._last, _energy_time_ns(reading)
+        if last is None:
+            self._last = reading
+            self._bridge_start(at_ns, reading.power_w, until_ns)
+            return
+        last_ns = _energy_time_ns(last)
+        length_ns = at_ns - last_ns
+        if length_ns <= 0:
+            return  # the counter has not moved on since
+        self._last = reading
+        energy_j, flag = self._energy_between(last, reading, length_ns)
+        if length_ns > MAX_HOLD_NS:
+            if flag is not Flag.COUNTER:
+                return  # power is not held across a gap: what is not known stays NULL
+            flag |= Flag.GAP
+        if energy_j is None:
+            return
+        self._bridge_start(last_ns, energy_j * NS_PER_S / length_ns, until_ns)
+        # The first reading may be older than the job, the last one newer.
+        begin_ns, end_ns = max(last_ns, self._start_ns), min(at_ns, until_ns)
+        if end_ns > begin_ns:
+            self._spread(begin_ns, end_ns, energy_j * (end_ns - begin_ns) / length_ns, flag)
+
+    def _energy_between(
+        self, last: Reading, reading: Reading, length_ns: int
+    ) -> tuple[float | None, Flag]:
+        held_j = None if last.power_w is None else last.power_w * length_ns / NS_PER_S
+        if last.energy_j is None or reading.energy_j is None:
+            return held_j, Flag.INTEGRAL
+        if reading.energy_j < last.energy_j:
+            self.counter_resets += 1
+            return held_j, Flag.INTEGRAL | Flag.COUNTER_RESET
+        return reading.energy_j - last.energy_j, Flag.COUNTER
+
+    def _bridge_start(self, first_ns: int, power_w: float | None, until_ns: int) -> None:
+        """Fill the recorder's start-up with the first power known, unless it took too long."""
+        if self._edge_ns is None or power_w is None:
+            return
+        edge_ns, self._edge_ns = self._edge_ns, None
+        end_ns = min(first_ns, until_ns)
+        self._bridge(edge_ns, end_ns, power_w)
+
+    def _bridge_end(self, end_ns: int) -> None:
+        """Fill what lies between the last known energy and the job's end."""
+        if self._last is not None and self._last.power_w is not None:
+            self._bridge(_energy_time_ns(self._last), end_ns, self._last.power_w)
+
+    def _bridge(self, start_ns: int, end_ns: int, power_w: float) -> None:
+        if 0 < end_ns - start_ns <= MAX_EDGE_NS:
+            energy_j = power_w * (end_ns - start_ns) / NS_PER_S
+            self._spread(start_ns, end_ns, energy_j, Flag.BRIDGED | Flag.INTEGRAL)
+
+    def _spread(self, start_ns: int, end_ns: int, energy_j: float, flag: Flag) -> None:
+        wall_start, wall_end = self._clock.wall_ns(start_ns), self._clock.wall_ns(end_ns)
+        energy_j *= self._share
+        for at_ns, part_ns in _seconds_of(wall_start, wall_end):
+            second = self._second_at(at_ns)
+            second.energy_j = (second.energy_j or 0.0) + energy_j * part_ns / (
+                wall_end - wall_start
+            )
+            second.energy_ns += part_ns
+            if Flag.GAP not in flag:
+                second.sampled_ns += part_ns
+            second.flags |= flag
+
+    def _note_power(self, reading: Reading) -> None:
+        """Count a sample, unless it failed or repeats one that was counted."""
+        known = reading.energy_j is not None or reading.power_w is not None
+        if not known or reading.time_ns == self._noted_ns:
+            return
+        self._noted_ns = reading.time_ns
+        # Placed where its energy is, so that seconds are filled in order.
+        second = self._second_at(self._clock.wall_ns(_energy_time_ns(reading)))
+        second.samples += 1
+        if reading.power_w is not None:
+            second.powers_w.append(reading.power_w * self._share)
+
+    def _second_at(self, wall_ns: int) -> _OpenSecond:
+        second = wall_ns // NS_PER_S
+        if self._current is None:
+            self._current = _OpenSecond(second)
+        elif second > self._current.second:
+            self._closed.append(self._current.close(self._base))
+            self._current = _OpenSecond(second)
+        return self._current
+
+    def _take(self) -> list[Window]:
+        closed, self._closed = self._closed, []
+        return closed
+
+
+def _energy_time_ns(reading: Reading) -> int:
+    """When the energy of a reading was true: the driver's own time where it gives one."""
+    return reading.time_ns if reading.energy_time_ns is None else reading.energy_time_ns
+
+
+def _seconds_of(start_ns: int, end_ns: int) -> Iterator[tuple[int, int]]:
+    """Cut [start, end) at whole seconds: (where the piece starts, its length), in ns."""
+    at_ns = start_ns
+    while at_ns < end_ns:
+        next_ns = min(end_ns, (at_ns // NS_PER_S + 1) * NS_PER_S)
+        yield at_ns, next_ns - at_ns
+        at_ns = next_ns

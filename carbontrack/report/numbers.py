@@ -1,0 +1,61 @@
+"""Numbers for people: units with the prefix that leaves them readable. Programs get JSON
+instead.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+_NO_VALUE = "–"
+_SYMBOLS: Mapping[str, str] = {"USD": "$", "EUR": "€", "GBP": "£"}
+
+
+def mass_text(tco2e: float | None) -> str:
+    """Tonnes as t, kg, g or mg: 291.4 t, 12.3 kg, 0.881 g."""
+    if tco2e is None:
+        return _NO_VALUE
+    for factor, unit in ((1.0, "t"), (1e3, "kg"), (1e6, "g")):
+        if abs(tco2e * factor) >= 1:
+            return (
+                f"{tco2e * factor:.4g} {unit}" if tco2e * factor < 1e4 else f"{tco2e:,.0f} {unit}"
+            )
+    return f"{tco2e * 1e9:.3g} mg"
+
+
+def money_text(cost: float | None, currency: str | None) -> str:
+    """Two decimals, or as many as a small sum needs to be seen: $1,204.50, $0.00015."""
+    if cost is None:
+        return _NO_VALUE
+    digits = 2 if cost == 0 or abs(cost) >= 0.1 else 1 - math.floor(math.log10(abs(cost)))
+    amount = f"{cost:,.{digits}f}"
+    symbol = _SYMBOLS.get(currency or "")
+    return f"{symbol}{amount}" if symbol else f"{amount} {currency or ''}".rstrip()
+
+
+def count_text(number: float | None) -> str:
+    """Thousands separated: 468,992; large counts short: 2.00 T, 42.1 M."""
+    if number is None:
+        return _NO_VALUE
+    for factor, unit in ((1e12, "T"), (1e9, "B"), (1e7, "M")):
+        if number >= factor:
+            return f"{number / factor:.3g} {unit}"
+    return f"{number:,.0f}"
+
+
+def hours_text(hours: float | None) -> str:
+    """GPU-hours: 1,720,320; 12.5; 0.018."""
+    if hours is None:
+        return _NO_VALUE
+    if hours >= 1000:
+        return f"{hours:,.0f}"
+    return f"{hours:.3g}" if hours < 100 else f"{hours:.1f}"
+
+
+def number_text(value: float | None, digits: int) -> str:
+    """A number with `digits` decimals; what would read as nothing, though it is not, says so."""
+    if value is None:
+        return _NO_VALUE
+    text = f"{value:,.{digits}f}"
+    least = 10.0**-digits
+    return f"<{least:.{digits}f}" if value and abs(value) < least / 2 else text

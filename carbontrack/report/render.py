@@ -1,0 +1,200 @@
+"""One table in any format: terminal, Markdown, LaTeX, HTML for people; CSV, JSON, Parquet for
+programs.
+"""
+
+from __future__ import annotations
+
+import html
+import io
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from carbontrack.account.estimate import Estimate
+from carbontrack.errors import CarbontrackError
+from carbontrack.report.formats import TableFormat
+from carbontrack.report.table import Table, frame, table_of
+
+MAX_WIDTH = 100
+_LABEL_WIDTH = 8
+
+
+def json_of(rows: Sequence[Estimate], totals: Sequence[Estimate]) -> dict[str, Any]:
+    """The contract: rows, the total (by the first method), and the totals by each method."""
+    total = totals[0].row() if totals else None
+    answer: dict[str, Any] = {"rows": [row.row() for row in rows], "total": total}
+    if len(totals) > 1:
+        answer["totals"] = {total.method: total.row() for total in totals}
+    return answer
+
+
+def json_text(answer: Any) -> str:
+    """Strict JSON, as every parser reads it."""
+    return json.dumps(answer, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def csv_of(rows: Sequence[Estimate]) -> str:
+    """Every key in full precision, one line per row; no total, so that a sum stays right."""
+    return frame(rows).to_csv(index=False)
+
+
+def parquet_of(rows: Sequence[Estimate]) -> bytes:
+    """The same as CSV, with types. Raises CarbontrackError without a Parquet engine."""
+    out = io.BytesIO()
+    try:
+        frame(rows).to_parquet(out, index=False)
+    except ImportError:
+        raise CarbontrackError(
+            "Parquet needs pyarrow.", hint="Install it: pip install pyarrow", exit_code=1
+        ) from None
+    return out.getvalue()
+
+
+def show(
+    rows: Sequence[Estimate],
+    totals: Sequence[Estimate],
+    format: TableFormat,
+    *,
+    like: str = "",
+    out: Path | None = None,
+) -> None:
+    """Print the table, or write it to `out`."""
+    if format is TableFormat.csv:
+        write(csv_of(rows), out)
+    elif format is TableFormat.parquet:
+        write(parquet_of(rows), out)
+    elif format is TableFormat.json:
+        write(json_text(json_of(rows, totals)), out)
+    else:
+        table = table_of(rows, totals, like=like)
+        write(_FOR_PEOPLE[format](table), out)
+
+
+def text_of(table: Table) -> str:
+    """The table for a terminal, its notes below."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table as RichTable
+
+    terminal = Console()
+    width = terminal.width if terminal.is_terminal else MAX_WIDTH
+    console = Console(
+        highlight=False, markup=False, width=width, force_terminal=terminal.is_terminal
+    )
+    shown = RichTable(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), header_style="bold")
+    for column in table.columns:
+        shown.add_column(
+            f"{column.head}\n{column.unit}" if column.unit else f"\n{column.head}",
+            justify="left" if column.left else "right",
+            no_wrap=not column.left,
+            overflow="fold",
+            min_width=_LABEL_WIDTH if column.left else None,
+        )
+    for row in table.rows():
+        shown.add_row(*row)
+    if table.has_total:
+        shown.add_section()
+        shown.add_row(*table.total(), style="bold")
+    notes = RichTable.grid(padding=(0, 1))
+    for note in table.notes:
+        notes.add_row("•", note, style="dim")
+    with console.capture() as captured:
+        console.print(shown)
+        console.print(notes)
+    return "\n".join(line.rstrip() for line in captured.get().splitlines()) + "\n"
+
+
+def markdown_of(table: Table) -> str:
+    """A pipe table; the notes as a list."""
+    heads = [_one_line(c.head, c.unit) for c in table.columns]
+    lines = [heads, [":--" if c.left else "--:" for c in table.columns], *table.rows()]
+    if table.has_total:
+        lines.append([f"**{cell}**" if cell else "" for cell in table.total()])
+    text = "\n".join(
+        "| " + " | ".join(c.replace("|", "\\|") for c in line) + " |" for line in lines
+    )
+    return text + "\n" + "".join(f"\n- {note}" for note in table.notes) + "\n"
+
+
+def latex_of(table: Table) -> str:
+    """A booktabs table that compiles as it is inside a document that loads booktabs."""
+    columns = "".join("l" if c.left else "r" for c in table.columns)
+    heads = [_tex(c.head) for c in table.columns]
+    units = [_tex(f"({c.unit})") if c.unit else "" for c in table.columns]
+    lines = [
+        "% needs \\usepackage{booktabs}",
+        f"\\begin{{tabular}}{{{columns}}}",
+        "\\toprule",
+        " & ".join(heads) + " \\\\",
+        " & ".join(units) + " \\\\",
+        "\\midrule",
+        *(" & ".join(_tex(cell) for cell in row) + " \\\\" for row in table.rows()),
+    ]
+    if table.has_total:
+        lines += ["\\midrule", " & ".join(_tex(cell) for cell in table.total()) + " \\\\"]
+    lines += ["\\bottomrule", "\\end{tabular}"]
+    lines += [f"\\par\\footnotesize {_tex(note)}." for note in table.notes]
+    return "\n".join(lines) + "\n"
+
+
+def html_of(table: Table) -> str:
+    """A bare HTML table with a list of notes, to paste into a page."""
+    heads = "".join(f"<th>{html.escape(_one_line(c.head, c.unit))}</th>" for c in table.columns)
+    body = "".join(_html_row(row) for row in table.rows())
+    foot = f"<tfoot>{_html_row(table.total())}</tfoot>" if table.has_total else ""
+    notes = "".join(f"<li>{html.escape(note)}</li>" for note in table.notes)
+    return (
+        f"<table>\n<thead><tr>{heads}</tr></thead>\n<tbody>{body}</tbody>\n{foot}</table>\n"
+        f"<ul>{notes}</ul>\n"
+    )
+
+
+def write(text: str | bytes, out: Path | None) -> None:
+    """To a file, or to standard output. Raises CarbontrackError if the file cannot be written."""
+    data = text.encode() if isinstance(text, str) else text
+    if out is None:
+        sys.stdout.flush()
+        sys.stdout.buffer.write(data)
+        return
+    try:
+        out.write_bytes(data)
+    except OSError as error:
+        raise CarbontrackError(f"{out}: {error.strerror}.", exit_code=1) from None
+
+
+def _html_row(cells: Sequence[str]) -> str:
+    return "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in cells) + "</tr>"
+
+
+def _one_line(head: str, unit: str) -> str:
+    joined = f"{head}{unit}" if head.endswith("-") else f"{head} ({unit})" if unit else head
+    return joined.replace("cover-age", "coverage")
+
+
+_TEX = {
+    "\\": r"\textbackslash{}",
+    "₂": r"\textsubscript{2}",
+    "×": r"$\times$",
+    "÷": r"$\div$",
+    "−": r"$-$",
+    "–": "--",
+    "<": r"$<$",
+    ">": r"$>$",
+    "€": r"EUR",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+} | {sign: f"\\{sign}" for sign in "&%$#_{}"}
+
+
+def _tex(text: str) -> str:
+    return "".join(_TEX.get(sign, sign) for sign in text)
+
+
+_FOR_PEOPLE = {
+    TableFormat.text: text_of,
+    TableFormat.markdown: markdown_of,
+    TableFormat.latex: latex_of,
+    TableFormat.html: html_of,
+}

@@ -1,0 +1,84 @@
+"""What `carbontrack run` prints on stderr when the job has ended. Standard library only: it comes
+at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from carbontrack import config
+from carbontrack.account.catalog import Factor
+from carbontrack.account.estimate import Estimate, estimate_run
+from carbontrack.account.factors import resolve
+from carbontrack.ledger.rows import Run, Sensor, StepTotals, Usage
+from carbontrack.report.listing import format_duration, format_energy, format_share
+from carbontrack.report.numbers import count_text, mass_text, money_text
+
+
+def summary_text(
+    run: Run, sensors: Sequence[Sensor], usages: Sequence[Usage], steps: StepTotals
+) -> str:
+    """A few aligned lines: outcome, energy, CO2e and cost with what is assumed, and the next
+    command.
+
+    The factors are those recorded with the run (`run.facility`), else the packaged defaults.
+    """
+    settings = config.resolve([config.snapshot(run.facility)])
+    estimate = estimate_run(run, sensors, usages, steps, resolve(settings, method="measured"))
+    ended = f" (exit code {run.exit_code})" if run.exit_code else ""
+    lines = [
+        ("energy", format_energy(estimate.energy_kwh), _energy_note(estimate)),
+        ("CO₂e", mass_text(estimate.tco2e), _carbon_note(estimate)),
+    ]
+    if estimate.cost is not None:
+        lines.append(("cost", money_text(estimate.cost, estimate.currency), _cost_note(estimate)))
+    if steps.steps:
+        lines.append(("steps", f"{steps.steps:,}", _steps_note(steps)))
+    width = max(len(value) for _, value, _ in lines)
+    lasted = format_duration(estimate.duration_s or 0.0)
+    text = [f"carbontrack  {run.name}  {run.status}{ended} after {lasted}"]
+    text += [f"  {head:<8}{value:>{width}}  {note}".rstrip() for head, value, note in lines]
+    text.append(f"  {'more':<8}carbontrack table {run.id[:13]}")
+    return "\n".join(text) + "\n"
+
+
+def _energy_note(estimate: Estimate) -> str:
+    watts = "" if estimate.power_w is None else f", {estimate.power_w:.0f} W each"
+    return (
+        f"{estimate.devices} × {', '.join(estimate.device_names) or 'no device'}{watts}; "
+        f"{estimate.meter}, {estimate.scope} only, coverage {format_share(estimate.coverage)}"
+    )
+
+
+def _carbon_note(estimate: Estimate) -> str:
+    factors = estimate.factors
+    if factors is None or estimate.tco2e is None:
+        return ""
+    return f"PUE {_said(factors.pue)} × {_said(factors.intensity)}{_place(factors.intensity)}"
+
+
+def _cost_note(estimate: Estimate) -> str:
+    factors = estimate.factors
+    if factors is None:
+        return ""
+    price = factors.price_per_gpu_hour or factors.tariff
+    return "" if price is None else f"at {_said(price)}"
+
+
+def _steps_note(steps: StepTotals) -> str:
+    parts = []
+    if steps.tokens is not None:
+        parts.append(f"{count_text(steps.tokens)} tokens")
+    if steps.final_loss is not None:
+        parts.append(f"final loss {steps.final_loss:.4f}")
+    return ", ".join(parts)
+
+
+def _said(factor: Factor) -> str:
+    """A factor as people read it, with the word where nobody chose it."""
+    unit = f" {factor.unit}" if factor.unit else ""
+    return f"{factor.value:g}{unit}" + (" (assumed)" if factor.assumed else "")
+
+
+def _place(factor: Factor) -> str:
+    return f", {factor.source.partition(',')[0]} {factor.year}" if factor.year else ""

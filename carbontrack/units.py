@@ -1,0 +1,30 @@
+"""Units: the few constants and clocks that the whole package shares."""
+
+from __future__ import annotations
+
+import time
+
+J_PER_KWH = 3.6e6
+KG_PER_T = 1000.0
+MS_PER_S = 1000
+MS_PER_HOUR = 3_600_000
+S_PER_HOUR = 3600.0
+NS_PER_MS = 1_000_000
+NS_PER_S = 1_000_000_000
+
+
+def now_ms() -> int:
+    """Wall-clock time, integer milliseconds since the epoch, UTC."""
+    return time.time_ns() // NS_PER_MS
+
+
+def monotonic_ns() -> int:
+    """A clock that no NTP step moves and that goes on while the machine is suspended.
+
+    CLOCK_BOOTTIME where the system has it (Linux): after a suspend the gap is visible as a gap,
+    whereas CLOCK_MONOTONIC would place everything later too early.
+    """
+    return time.clock_gettime_ns(_CLOCK)
+
+
+_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)

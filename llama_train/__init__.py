@@ -1,0 +1,1 @@
+"""llama_train: Llama 2 pretraining as in the report, from a laptop to a cluster."""

@@ -1,0 +1,218 @@
+"""Checkpoints by torch.distributed.checkpoint: written beside the training, whole or not at all.
+
+A checkpoint is a folder `step-00000100`. It is written as `….part` and renamed when every rank's part
+and then `manifest.json` are on disk; the file `latest` names the newest. It can be read by any number of
+ranks. The manifest lists every file with its size, which is how a torn one is told.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import warnings
+from collections.abc import Iterator
+from concurrent.futures import Future
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+import torch.distributed.checkpoint as dcp
+from torch import nn
+from torch.distributed.checkpoint.state_dict import (
+    get_model_state_dict,
+    get_state_dict,
+    set_model_state_dict,
+    set_state_dict,
+)
+
+from llama_train.config import Checkpoints, Config, ModelShape, from_dict, to_dict
+from llama_train.errors import TrainError
+
+MANIFEST = "manifest.json"
+
+
+@dataclass(slots=True)
+class Progress:
+    """All of the training's state that is not a tensor."""
+
+    step: int = 0
+    tokens: int = 0
+    skipped: int = 0
+    """Steps whose loss or gradient was not finite, so far."""
+    skipped_in_a_row: int = 0
+    first_held_out_loss: float | None = None
+    seconds: float = 0.0
+
+
+class Store:
+    """The checkpoints of one run. Every method is called by every rank."""
+
+    def __init__(self, folder: Path, config: Config, data_fingerprint: str) -> None:
+        self._folder = folder
+        self._config = config
+        self._fingerprint = data_fingerprint
+        self._writing: tuple[Future[Any], Path, Progress] | None = None
+        self._leads = dist.get_rank() == 0
+        # Its own group: the writing thread's messages must not meet those of the training.
+        self._group = dist.new_group(backend="gloo")
+        if self._leads:
+            folder.mkdir(parents=True, exist_ok=True)
+            for torn in folder.glob("*.part"):
+                shutil.rmtree(torn)
+        dist.barrier()
+
+    def save(self, model: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress) -> None:
+        """Copy the state and return; a thread writes it while the training goes on."""
+        self.finish()
+        weights, moments = get_state_dict(model, optimizer)
+        part = self._folder / f"step-{progress.step:08d}.part"
+        state = {"model": weights, "optimizer": moments}
+        future = dcp.async_save(state, checkpoint_id=part, process_group=self._group)
+        assert isinstance(future, Future)
+        self._writing = future, part, Progress(**asdict(progress))
+
+    def poll(self) -> None:
+        """Put a checkpoint in place if its writing has ended. Raises TrainError if it failed."""
+        if self._writing and self._writing[0].done():
+            self.finish()
+
+    def finish(self) -> None:
+        """Wait for the checkpoint that is being written, and put it in place."""
+        if not self._writing:
+            return
+        future, part, progress = self._writing
+        self._writing = None
+        try:
+            future.result()
+        except Exception as error:
+            raise TrainError(
+                f"Checkpoint {part} could not be written: {error}.",
+                hint="The one before it is whole.",
+                exit_code=1,
+            ) from error
+        # Rank 0 ends last: it writes the metadata once it knows that every rank has written.
+        if self._leads:
+            self._commit(part, progress)
+
+    def load(
+        self, model: nn.Module, optimizer: torch.optim.Optimizer
+    ) -> tuple[Progress, list[str]]:
+        """Read the newest whole checkpoint; returns its progress and a line for each torn one.
+
+        Raises TrainError if none is whole, or it belongs to another model or other data.
+        """
+        found: list[Any] = [None]
+        if self._leads:
+            found = [_newest(self._folder)]
+        dist.broadcast_object_list(found)
+        path, manifest, torn = found[0]
+        if path is None:
+            if torn:
+                raise TrainError(f"No checkpoint in {self._folder} is whole.", exit_code=1)
+            return Progress(), []
+        _same_model(ModelShape(**manifest["config"]["model"]), self._config.model, path)
+        if manifest["data_fingerprint"] != self._fingerprint:
+            raise TrainError(
+                f"{path} was trained on other data than this (fingerprint "
+                f"{manifest['data_fingerprint'][:12]}, not {self._fingerprint[:12]}).",
+                hint="Resume with the folder that the run began with.",
+            )
+        weights, moments = get_state_dict(model, optimizer)
+        dcp.load({"model": weights, "optimizer": moments}, checkpoint_id=path)
+        set_state_dict(model, optimizer, model_state_dict=weights, optim_state_dict=moments)
+        return Progress(**manifest["progress"]), torn
+
+    def _commit(self, part: Path, progress: Progress) -> None:
+        manifest = {
+            "progress": asdict(progress),
+            "config": to_dict(self._config),
+            "data_fingerprint": self._fingerprint,
+            "files": {file.name: file.stat().st_size for file in part.iterdir()},
+        }
+        _write(part / MANIFEST, json.dumps(manifest, indent=1))
+        final = part.with_suffix("")
+        if final.exists():
+            shutil.rmtree(final)
+        part.replace(final)
+        _write(self._folder / "latest", final.name)
+        for path in _retired(sorted(_checkpoints(self._folder)), self._config.checkpoint):
+            shutil.rmtree(path)
+
+
+def load_model(folder: Path, model: nn.Module) -> None:
+    """Read only the weights of a checkpoint, which must be whole, into a model of the same shape."""
+    weights = get_model_state_dict(model)
+    with warnings.catch_warnings():
+        # It warns that it reads with one process, which is what no_dist asks for.
+        warnings.filterwarnings("ignore", "torch.distributed is disabled", UserWarning)
+        dcp.load({"model": weights}, checkpoint_id=folder, no_dist=True)
+    set_model_state_dict(model, weights)
+
+
+def newest(run: Path) -> tuple[Path, Config]:
+    """The newest whole checkpoint of a run's output folder, and the configuration that made it."""
+    path, manifest, _ = _newest(run / "checkpoints")
+    if path is None:
+        raise TrainError(f"{run} holds no whole checkpoint.")
+    return path, from_dict(manifest["config"])
+
+
+def _same_model(found: ModelShape, wanted: ModelShape, where: Path) -> None:
+    pairs = zip(found.architecture.items(), wanted.architecture.values(), strict=True)
+    differences = [
+        f"{key} {value} instead of {want}" for (key, value), want in pairs if value != want
+    ]
+    if differences:
+        raise TrainError(f"{where} is a checkpoint of another model: {', '.join(differences)}.")
+
+
+def _newest(folder: Path) -> tuple[Path | None, Any, list[str]]:
+    """(path, manifest, a line for each torn checkpoint that is newer)."""
+    torn = []
+    for path in sorted(_checkpoints(folder), reverse=True):
+        if reason := _torn(path):
+            torn.append(f"{path.name} is torn ({reason}); the one before it is used")
+        else:
+            return path, json.loads((path / MANIFEST).read_text()), torn
+    return None, None, torn
+
+
+def _torn(path: Path) -> str:
+    """Why the checkpoint is not whole; empty if it is."""
+    try:
+        files = json.loads((path / MANIFEST).read_text())["files"]
+    except (OSError, ValueError, KeyError):
+        return f"no readable {MANIFEST}"
+    for name, size in files.items():
+        file = path / name
+        if not file.is_file():
+            return f"{name} is missing"
+        if file.stat().st_size != size:
+            return f"{name} has {file.stat().st_size} of {size} bytes"
+    return ""
+
+
+def _checkpoints(folder: Path) -> Iterator[Path]:
+    return (path for path in folder.glob("step-*") if path.suffix != ".part")
+
+
+def _retired(paths: list[Path], keep: Checkpoints) -> list[Path]:
+    """All but the last N and every Mth."""
+
+    def stays(path: Path) -> bool:
+        step = int(path.name.removeprefix("step-"))
+        return bool(keep.keep_every) and step % keep.keep_every == 0
+
+    return [path for path in paths[: -keep.keep_last] if not stays(path)]
+
+
+def _write(path: Path, text: str) -> None:
+    part = path.with_name(path.name + ".tmp")
+    with part.open("w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)

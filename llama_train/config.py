@@ -1,0 +1,361 @@
+"""What is trained and how: the table of model shapes, the recipes, and overrides from the command line.
+
+Everything is a frozen dataclass. A run is described by one `Config`; `--train.lr=1e-4` replaces one
+field of it, and the resolved whole is saved with every run.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from llama_train.errors import TrainError
+
+Checkpointing = Literal["none", "selective", "full"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelShape:
+    """The numbers that make a Llama. Touvron et al. 2023a and 2023b; names as in Meta's `ModelArgs`."""
+
+    dim: int
+    n_layers: int
+    n_heads: int
+    n_kv_heads: int
+    """Fewer than `n_heads`: grouped-query attention (34B and 70B)."""
+    vocab_size: int = 32_000
+    multiple_of: int = 256
+    """The width of the feed-forward layer is rounded up to a multiple of this."""
+    ffn_multiplier: float = 1.0
+    context: int = 4096
+    """Tokens in a training sequence."""
+    norm_eps: float = 1e-5
+    rope_theta: float = 10_000.0
+
+    @property
+    def head_dim(self) -> int:
+        return self.dim // self.n_heads
+
+    @property
+    def ffn_dim(self) -> int:
+        """Two thirds of 4·dim, times the multiplier, rounded up: 11,008 for the 7B."""
+        width = int(self.ffn_multiplier * int(2 * (4 * self.dim) / 3))
+        return self.multiple_of * -(-width // self.multiple_of)
+
+    @property
+    def architecture(self) -> dict[str, int | float]:
+        """The numbers that decide whether weights of one model fit and mean the same in another."""
+        return {
+            "dim": self.dim,
+            "n_layers": self.n_layers,
+            "n_heads": self.n_heads,
+            "n_kv_heads": self.n_kv_heads,
+            "ffn_dim": self.ffn_dim,
+            "vocab_size": self.vocab_size,
+            "norm_eps": self.norm_eps,
+            "rope_theta": self.rope_theta,
+        }
+
+    @property
+    def parameters_per_layer(self) -> int:
+        kv_dim = self.n_kv_heads * self.head_dim
+        attention = 2 * self.dim * self.dim + 2 * self.dim * kv_dim
+        return attention + 3 * self.dim * self.ffn_dim + 2 * self.dim
+
+    @property
+    def parameters(self) -> int:
+        """All parameters, to the unit, without allocating one."""
+        embeddings = 2 * self.vocab_size * self.dim
+        return embeddings + self.n_layers * self.parameters_per_layer + self.dim
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Train:
+    """The recipe. Defaults are the Llama 2 report's (section 2.2) unless a comment says otherwise."""
+
+    steps: int
+    batch_size: int = 1024
+    """Sequences a step, over all ranks: 1,024 × 4,096 is the report's "4M tokens"."""
+    micro_batch: int = 1
+    """Sequences a rank computes at once; the rest of the batch is accumulated."""
+    lr: float = 3e-4
+    min_lr_ratio: float = 0.1
+    warmup_steps: int = 2000
+    beta1: float = 0.9
+    beta2: float = 0.95
+    eps: float = 1e-5
+    weight_decay: float = 0.1
+    """Our choice: on matrices, embeddings included, and not on norms. The report does not say."""
+    clip: float = 1.0
+    seed: int = 0
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Of the compute; master weights and reductions are float32. auto: bfloat16 on a GPU."""
+    compile: Literal["auto", "on", "off"] = "auto"
+    """`torch.compile` of each block. auto: on a GPU."""
+    activation_checkpointing: Checkpointing = "none"
+    loss_chunks: int = 1
+    """Above 1 the logits are made, and made again in backward, in so many parts: less memory."""
+    eval_every: int = 1000
+    eval_sequences: int = 1024
+    max_bad_steps: int = 10
+    """So many steps in a row with a loss or gradient that is not finite end the run."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parallel:
+    """How the ranks are laid out: replicate × shard × tensor = world size."""
+
+    replicate: int = 1
+    """Above 1: hybrid sharding (HSDP), with whole copies of the sharded model."""
+    shard: int = 0
+    """Ranks that share one copy of the weights (FSDP2). 0: all that are left."""
+    tensor: int = 1
+    """Ranks that share each matrix multiplication (tensor and sequence parallel)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkpoints:
+    every: int = 1000
+    keep_last: int = 2
+    keep_every: int = 0
+    """Checkpoints at a multiple of so many steps stay for good. 0: none do."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """One run, resolved."""
+
+    name: str
+    model: ModelShape
+    train: Train
+    parallel: Parallel = field(default_factory=Parallel)
+    checkpoint: Checkpoints = field(default_factory=Checkpoints)
+
+    @property
+    def tokens_per_step(self) -> int:
+        return self.train.batch_size * self.model.context
+
+    @property
+    def tokens(self) -> int:
+        return self.train.steps * self.tokens_per_step
+
+    def check(self) -> None:
+        """Raise a TrainError for numbers that do not fit together."""
+        shape = self.model
+        if shape.dim % shape.n_heads or shape.head_dim % 2:
+            raise TrainError(
+                f"model.dim {shape.dim} is not an even multiple of model.n_heads {shape.n_heads}."
+            )
+        if shape.n_heads % shape.n_kv_heads:
+            raise TrainError(
+                f"model.n_heads {shape.n_heads} is not a multiple of model.n_kv_heads {shape.n_kv_heads}."
+            )
+        counts = {
+            "train.steps": self.train.steps,
+            "train.batch_size": self.train.batch_size,
+            "train.micro_batch": self.train.micro_batch,
+            "train.loss_chunks": self.train.loss_chunks,
+            "model.context": shape.context,
+            "model.vocab_size": shape.vocab_size,
+            "checkpoint.keep_last": self.checkpoint.keep_last,
+        }
+        for key, count in counts.items():
+            if count < 1:
+                raise TrainError(f"{key} is {count}; it must be at least 1.")
+        if self.train.lr <= 0:
+            raise TrainError(f"train.lr is {self.train.lr}; it must be above 0.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Published:
+    """A row of the reports: what was trained, on how many tokens, and at what cost."""
+
+    tokens: float
+    gpu_hours: int
+    """On A100-80GB. Table 15 of the LLaMA report, table 2 of the Llama 2 report."""
+
+
+LLAMA2_7B = ModelShape(dim=4096, n_layers=32, n_heads=32, n_kv_heads=32)
+LLAMA2_13B = ModelShape(dim=5120, n_layers=40, n_heads=40, n_kv_heads=40)
+# The 34B was never released; this is the shape of Code Llama 34B, which was initialised from it.
+LLAMA2_34B = ModelShape(dim=8192, n_layers=48, n_heads=64, n_kv_heads=8)
+LLAMA2_70B = ModelShape(
+    dim=8192, n_layers=80, n_heads=64, n_kv_heads=8, multiple_of=4096, ffn_multiplier=1.3
+)
+LLAMA1_33B = ModelShape(dim=6656, n_layers=60, n_heads=52, n_kv_heads=52, context=2048)
+LLAMA1_65B = ModelShape(dim=8192, n_layers=80, n_heads=64, n_kv_heads=64, context=2048)
+
+
+def _report(name: str, shape: ModelShape, *, lr: float, tokens: float) -> Config:
+    """The reports' recipe: 4M tokens a step, so 2T tokens are 476,837 steps of 2^22."""
+    batch_size = 2**22 // shape.context
+    steps = round(tokens / (batch_size * shape.context))
+    train = Train(
+        steps=steps, batch_size=batch_size, lr=lr, activation_checkpointing="full", loss_chunks=8
+    )
+    return Config(name=name, model=shape, train=train)
+
+
+def _llama1(shape: ModelShape) -> ModelShape:
+    return dataclasses.replace(shape, context=2048)
+
+
+PRESETS: Mapping[str, Config] = {
+    config.name: config
+    for config in (
+        Config(
+            name="demo",
+            model=ModelShape(
+                dim=128,
+                n_layers=4,
+                n_heads=4,
+                n_kv_heads=2,
+                vocab_size=512,
+                multiple_of=32,
+                context=128,
+            ),
+            train=Train(
+                steps=480,
+                batch_size=8,
+                micro_batch=8,
+                lr=4e-3,
+                warmup_steps=40,
+                eval_every=120,
+                eval_sequences=96,
+            ),
+            checkpoint=Checkpoints(every=240),
+        ),
+        Config(
+            name="160m",
+            model=ModelShape(
+                dim=768,
+                n_layers=12,
+                n_heads=12,
+                n_kv_heads=12,
+                ffn_multiplier=1.5,
+                context=2048,
+            ),
+            train=Train(steps=6104, batch_size=256, micro_batch=16, lr=6e-4, warmup_steps=500),
+        ),
+        Config(
+            name="1b",
+            # The shape of TinyLlama 1.1B, which has public throughput figures to compare with.
+            model=ModelShape(dim=2048, n_layers=22, n_heads=32, n_kv_heads=4, context=2048),
+            train=Train(steps=20_981, batch_size=512, micro_batch=8, lr=4e-4, loss_chunks=8),
+        ),
+        _report("llama1-7b", _llama1(LLAMA2_7B), lr=3e-4, tokens=1.0e12),
+        _report("llama1-13b", _llama1(LLAMA2_13B), lr=3e-4, tokens=1.0e12),
+        _report("llama1-33b", LLAMA1_33B, lr=1.5e-4, tokens=1.4e12),
+        _report("llama1-65b", LLAMA1_65B, lr=1.5e-4, tokens=1.4e12),
+        _report("llama2-7b", LLAMA2_7B, lr=3e-4, tokens=2.0e12),
+        _report("llama2-13b", LLAMA2_13B, lr=3e-4, tokens=2.0e12),
+        _report("llama2-34b", LLAMA2_34B, lr=1.5e-4, tokens=2.0e12),
+        _report("llama2-70b", LLAMA2_70B, lr=1.5e-4, tokens=2.0e12),
+    )
+}
+
+PUBLISHED: Mapping[str, Published] = {
+    "llama1-7b": Published(tokens=1.0e12, gpu_hours=82_432),
+    "llama1-13b": Published(tokens=1.0e12, gpu_hours=135_168),
+    "llama1-33b": Published(tokens=1.4e12, gpu_hours=530_432),
+    "llama1-65b": Published(tokens=1.4e12, gpu_hours=1_022_362),
+    "llama2-7b": Published(tokens=2.0e12, gpu_hours=184_320),
+    "llama2-13b": Published(tokens=2.0e12, gpu_hours=368_640),
+    "llama2-34b": Published(tokens=2.0e12, gpu_hours=1_038_336),
+    "llama2-70b": Published(tokens=2.0e12, gpu_hours=1_720_320),
+}
+
+
+def preset(name: str) -> Config:
+    if name not in PRESETS:
+        raise TrainError(
+            f"No preset is named {name!r}{_nearest(name, PRESETS)}", hint=_choices(PRESETS)
+        )
+    return PRESETS[name]
+
+
+def override(config: Config, arguments: Sequence[str]) -> Config:
+    """`--train.lr=1e-4` or `--train.lr 1e-4` replaces one field; the result is checked.
+
+    Raises TrainError for an unknown key (with the nearest one) or a value of the wrong type.
+    """
+    left = list(arguments)
+    while left:
+        word = left.pop(0)
+        key, equals, text = word.removeprefix("--").partition("=")
+        if not word.startswith("--"):
+            raise TrainError(
+                f"Unexpected argument {word!r}.", hint="Overrides look like --train.lr=1e-4."
+            )
+        if key not in keys(config):
+            raise TrainError(f"No option or setting is named --{key}{_nearest(key, keys(config))}")
+        if not equals:
+            if not left:
+                raise TrainError(
+                    f"--{key} needs a value.", hint=f"For example --{key}={keys(config)[key]}."
+                )
+            text = left.pop(0)
+        section, name = key.split(".")
+        part = getattr(config, section)
+        value = _parse(key, text, typing.get_type_hints(type(part))[name])
+        config = dataclasses.replace(
+            config, **{section: dataclasses.replace(part, **{name: value})}
+        )
+    config.check()
+    return config
+
+
+def keys(config: Config) -> dict[str, Any]:
+    """Every setting by its dotted name."""
+    return {
+        f"{section.name}.{setting.name}": getattr(getattr(config, section.name), setting.name)
+        for section in dataclasses.fields(config)
+        if section.name != "name"
+        for setting in dataclasses.fields(getattr(config, section.name))
+    }
+
+
+def to_dict(config: Config) -> dict[str, Any]:
+    return dataclasses.asdict(config)
+
+
+def from_dict(data: Mapping[str, Any]) -> Config:
+    """The inverse of `to_dict`. Raises TrainError if the data is not a configuration."""
+    try:
+        return Config(
+            name=data["name"],
+            model=ModelShape(**data["model"]),
+            train=Train(**data["train"]),
+            parallel=Parallel(**data["parallel"]),
+            checkpoint=Checkpoints(**data["checkpoint"]),
+        )
+    except (KeyError, TypeError) as error:
+        raise TrainError(f"Not a configuration of this version of llama_train: {error}.") from error
+
+
+def _parse(key: str, text: str, kind: Any) -> Any:
+    if typing.get_origin(kind) is Literal:
+        choices = typing.get_args(kind)
+        if text not in choices:
+            raise TrainError(f"--{key} is {text!r}; it must be one of {', '.join(choices)}.")
+        return text
+    try:
+        return kind(text.replace("_", "").replace(",", ""))
+    except ValueError:
+        raise TrainError(f"--{key} is {text!r}; it must be {_KINDS[kind]}.") from None
+
+
+_KINDS = {int: "a whole number", float: "a number"}
+
+
+def _nearest(name: str, known: Mapping[str, Any]) -> str:
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
+    return f"; did you mean {near[0]}?" if near else "."
+
+
+def _choices(known: Mapping[str, Any]) -> str:
+    return f"There are {', '.join(known)}."

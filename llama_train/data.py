@@ -1,0 +1,204 @@
+"""Prepared tokens: memory-mapped shards, and batches that are a function of (seed, step).
+
+A prepared folder holds `index.json`, `tokenizer.model` and `shards/*.bin`. A shard is a plain array of
+little-endian uint16 tokens, document after document, each BOS … EOS. Because the sequences of a step
+depend on nothing but the seed and the step, the order is the same for any number of ranks, and the
+loader has no state to save.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from llama_train.errors import TrainError
+
+FORMAT = "llama_train shards 1"
+TOKEN = np.dtype("<u2")
+MAX_VOCAB = 2**16
+
+# Sequences after which the mixture of the sources repeats.
+_CYCLE = 1000
+
+
+class Data(Protocol):
+    """What the train loop asks of data: sequences by number, each as (tokens, targets)."""
+
+    fingerprint: str
+    tokenizer: Path
+    held_out_sequences: int
+
+    def sequence(self, number: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]: ...
+    def held_out(self, number: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]: ...
+
+
+def stack(
+    pairs: Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]], device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Sequences to tensors tokens (B, T) and targets (B, T) on the device."""
+    tokens, targets = (torch.from_numpy(np.stack(part)) for part in zip(*pairs, strict=True))
+    return tokens.to(device, non_blocking=True), targets.to(device, non_blocking=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """The shards of one source, read as one long array of tokens."""
+
+    arrays: tuple[NDArray[np.uint16], ...]
+    ends: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return int(self.ends[-1]) if self.arrays else 0
+
+    def read(self, start: int, count: int) -> NDArray[np.int64]:
+        parts = []
+        shard = int(np.searchsorted(self.ends, start, side="right"))
+        offset = start - (int(self.ends[shard - 1]) if shard else 0)
+        while count:
+            part = self.arrays[shard][offset : offset + count]
+            parts.append(part)
+            count, shard, offset = count - len(part), shard + 1, 0
+        return np.concatenate(parts).astype(np.int64)
+
+
+class TokenData:
+    """Training and held-out sequences of `context` tokens from a prepared folder.
+
+    Raises TrainError if the folder is not one, a shard is missing or has another length than the index
+    says, or there is too little text for one sequence.
+    """
+
+    def __init__(self, folder: Path, context: int, *, seed: int = 0) -> None:
+        index = read_index(folder)
+        self.fingerprint: str = index["fingerprint"]
+        self.tokenizer = folder / "tokenizer.model"
+        self.vocab_size: int = index["tokenizer"]["vocab_size"]
+        self._context = context
+        self._seed = seed
+        self._train = [_open(folder, source["train"]) for source in index["sources"]]
+        self._held_out = [_open(folder, source["held_out"]) for source in index["sources"]]
+        self._counts = [self._sequences(stream) for stream in self._train]
+        self._held_out_counts = [self._sequences(stream) for stream in self._held_out]
+        self.held_out_sequences = sum(self._held_out_counts)
+        for source, count in zip(index["sources"], self._counts, strict=True):
+            if not count:
+                raise TrainError(
+                    f"The context of {context} tokens is longer than source {source['name']!r} in {folder}.",
+                    hint="Use a smaller --model.context, or prepare more text.",
+                )
+        if not self.held_out_sequences:
+            raise TrainError(
+                f"The held-out documents in {folder} are shorter than one context of {context} tokens.",
+                hint="Prepare with a larger --held-out, or use a smaller --model.context.",
+            )
+        self._mixture = Mixture([float(source["weight"]) for source in index["sources"]])
+
+    def sequence(self, number: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        source, own = self._mixture.pick(number)
+        epoch, position = divmod(own, self._counts[source])
+        key = f"{self._seed}/{source}/{epoch}"
+        return self._cut(self._train[source], shuffled(position, self._counts[source], key))
+
+    def held_out(self, number: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        for stream, count in zip(self._held_out, self._held_out_counts, strict=True):
+            if number < count:
+                return self._cut(stream, number)
+            number -= count
+        raise IndexError(number)
+
+    def _sequences(self, stream: Stream) -> int:
+        return max(0, (len(stream) - 1) // self._context)
+
+    def _cut(self, stream: Stream, sequence: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        tokens = stream.read(sequence * self._context, self._context + 1)
+        return tokens[:-1], tokens[1:]
+
+
+class Mixture:
+    """Which source each sequence comes from: shares as the weights, spread evenly, without state."""
+
+    def __init__(self, weights: Sequence[float]) -> None:
+        shares = np.asarray(weights) / sum(weights)
+        due = np.zeros(len(weights))
+        taken = np.zeros(len(weights), dtype=np.int64)
+        self._slots: list[tuple[int, int]] = []
+        for _ in range(_CYCLE):
+            due += shares
+            source = int(np.argmax(due - taken))
+            self._slots.append((source, int(taken[source])))
+            taken[source] += 1
+        self._quota = taken
+
+    def pick(self, number: int) -> tuple[int, int]:
+        """(source, how many of that source came before) of the sequence with this number."""
+        cycle, slot = divmod(number, _CYCLE)
+        source, before = self._slots[slot]
+        return source, cycle * int(self._quota[source]) + before
+
+
+def shuffled(position: int, size: int, key: str) -> int:
+    """Where a permutation of range(size) puts `position`, without the memory for the permutation.
+
+    A Feistel network permutes the next power of four; walking its cycle until the value is below
+    `size` permutes range(size) (Black and Rogaway 2002, "Ciphers with arbitrary finite domains").
+    """
+    bits = max(1, (size - 1).bit_length() + 1 >> 1)
+    mask = (1 << bits) - 1
+    while True:
+        left, right = position >> bits, position & mask
+        for turn in range(4):
+            digest = hashlib.blake2b(f"{key}/{turn}/{right}".encode(), digest_size=8).digest()
+            left, right = right, left ^ int.from_bytes(digest, "big") & mask
+        position = left << bits | right
+        if position < size:
+            return position
+
+
+def read_index(folder: Path) -> dict[str, Any]:
+    """The index of a prepared folder; raises TrainError if it is none, or was edited."""
+    path = folder / "index.json"
+    try:
+        index = json.loads(path.read_text())
+    except OSError:
+        raise TrainError(
+            f"{folder} holds no prepared data (no readable index.json).",
+            hint=f"Make it with: python -m llama_train prepare --out {folder}",
+        ) from None
+    except ValueError:
+        index = None
+    if not isinstance(index, dict) or index.get("format") != FORMAT:
+        raise TrainError(f"{path} is not an index of llama_train shards.")
+    if index["fingerprint"] != fingerprint(index):
+        raise TrainError(f"{path} does not match its fingerprint: it was edited or damaged.")
+    return index
+
+
+def fingerprint(index: Mapping[str, Any]) -> str:
+    """SHA-256 of the index, which holds the SHA-256 of every shard and of the tokenizer."""
+    content = {key: value for key, value in index.items() if key != "fingerprint"}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _open(folder: Path, shards: Sequence[Mapping[str, Any]]) -> Stream:
+    arrays = []
+    for shard in shards:
+        path, tokens = folder / "shards" / shard["file"], shard["tokens"]
+        if not path.is_file():
+            raise TrainError(f"Shard {path} is missing.", hint="Run prepare again.")
+        if path.stat().st_size != tokens * TOKEN.itemsize:
+            raise TrainError(
+                f"Shard {path} has {path.stat().st_size} bytes instead of {tokens * TOKEN.itemsize}: "
+                "it is truncated or foreign.",
+                hint="Run prepare again.",
+            )
+        if tokens:
+            arrays.append(np.memmap(path, TOKEN, mode="r"))
+    return Stream(tuple(arrays), np.cumsum([len(array) for array in arrays], dtype=np.int64))

@@ -1,0 +1,14 @@
+"""The error that a user can mend: one line that says what, where, and how to mend it."""
+
+from __future__ import annotations
+
+
+class TrainError(Exception):
+    """A condition for the user, printed as one line on stderr without a traceback.
+
+    `exit_code` is 2 for bad use (the default) and 1 for what went wrong while working.
+    """
+
+    def __init__(self, what: str, *, hint: str = "", exit_code: int = 2) -> None:
+        super().__init__(f"{what} {hint}".rstrip())
+        self.exit_code = exit_code

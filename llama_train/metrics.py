@@ -1,0 +1,166 @@
+"""What a run says of itself: to carbontrack, to a file, and to the person who watches.
+
+Every step becomes one line in `metrics.jsonl` and one for carbontrack if it records this process.
+A phase line says "from this time on"; so the energy of a run can be split by phase.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+try:
+    from carbontrack import describe_model, log_event, log_step
+except ImportError:  # llama_train also runs by itself
+
+    def log_step(step: int, **values: Any) -> None: ...
+    def log_event(kind: str, message: str = "", **data: Any) -> None: ...
+    def describe_model(**card: Any) -> None: ...
+
+
+# Where there is no terminal, a line for people after so many seconds.
+_PLAIN_EVERY_S = 5.0
+
+# Waiting for data for longer than this is a phase of its own.
+_DATA_WAIT_S = 0.1
+
+
+class RunLog:
+    """The log of one rank; only rank 0 says anything."""
+
+    def __init__(self, folder: Path, *, steps: int, first_step: int, speaks: bool) -> None:
+        self._speaks = speaks
+        self._steps = steps
+        self._file = (folder / "metrics.jsonl").open("a", buffering=1) if speaks else None
+        self._console = Console(stderr=True)
+        self._printed_s = 0.0
+        self._bar = Progress(
+            TextColumn("step {task.completed:,.0f}/{task.total:,.0f}"),
+            BarColumn(),
+            TextColumn("{task.fields[figures]}"),
+            TimeElapsedColumn(),
+            TextColumn("ETA"),
+            TimeRemainingColumn(),
+            console=self._console,
+            disable=not (speaks and self._console.is_terminal),
+        )
+        self._task = self._bar.add_task("train", total=steps, completed=first_step, figures="")
+        self._phase_name = ""
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._bar.stop()
+        if self._file:
+            self._file.close()
+
+    def model(self, **card: Any) -> None:
+        if self._speaks:
+            describe_model(**card)
+
+    def step(self, step: int, **values: Any) -> None:
+        """Values are floats, so that nothing waits for the device here."""
+        if not self._speaks:
+            return
+        log_step(step, **values)
+        self._write({"step": step, **values})
+        figures = f"loss {values['loss']:.3f}  {values['tokens_per_s']:,.0f} tokens/s"
+        if values.get("mfu"):
+            figures += f"  MFU {values['mfu']:.1%}"
+        self._bar.update(self._task, completed=step, figures=figures)
+        now_s = time.monotonic()
+        due = now_s - self._printed_s >= _PLAIN_EVERY_S or step == self._steps
+        if not self._console.is_terminal and due:
+            self._printed_s = now_s
+            self.say(f"step {step:,}/{self._steps:,}  {figures}")
+
+    def event(self, kind: str, message: str, **data: Any) -> None:
+        if self._speaks:
+            log_event(kind, message, **data)
+            self._write({"event": kind, "message": message, **data})
+            self.say(message)
+
+    def say(self, message: str) -> None:
+        if self._speaks:
+            self._bar.console.print(message, highlight=False, markup=False, soft_wrap=True)
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """What happens inside belongs to this phase; what follows, to the one around it."""
+        around = self._phase_name
+        self._phase(name, time.time_ns())
+        try:
+            yield
+        finally:
+            if around:
+                self._phase(around, time.time_ns())
+
+    @contextmanager
+    def data_wait(self) -> Iterator[None]:
+        """A phase that is only worth a line where the wait is long."""
+        began_ns = time.time_ns()
+        yield
+        ended_ns = time.time_ns()
+        if ended_ns - began_ns > _DATA_WAIT_S * 1e9:
+            around = self._phase_name
+            self._phase("data wait", began_ns)
+            self._phase(around, ended_ns)
+
+    def _phase(self, name: str, began_ns: int) -> None:
+        self._phase_name = name
+        if self._speaks:
+            time_ms = began_ns // 1_000_000
+            log_event("phase", name=name, time_ms=time_ms)
+            self._write({"event": "phase", "name": name, "time_ms": time_ms})
+
+    def _write(self, line: dict[str, Any]) -> None:
+        if self._file:
+            stamped = {"time_ms": time.time_ns() // 1_000_000, **line}
+            self._file.write(json.dumps(stamped) + "\n")
+
+
+def peak_memory_bytes(device: torch.device) -> int:
+    """The most that was held so far: allocated on a GPU, resident on a CPU."""
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(device))
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+
+
+@contextmanager
+def progress_bar(description: str, *, total: int, unit: str) -> Iterator[Callable[[], None]]:
+    """A bar on a terminal, one closing line elsewhere; yields the function that counts one."""
+    console = Console(file=sys.stderr)
+    bar = Progress(
+        TextColumn("{task.description} {task.completed:,.0f}/{task.total:,.0f} " + unit),
+        BarColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        disable=not console.is_terminal,
+    )
+    task = bar.add_task(description, total=total)
+    with bar:
+        yield lambda: bar.advance(task)
+    if not console.is_terminal:
+        console.print(f"{description}: {total:,} {unit} done")

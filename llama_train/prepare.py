@@ -1,0 +1,357 @@
+"""Text to shards: read documents from text, JSONL or Parquet files, tokenise them, write them once.
+
+The work is cut into units, each of which becomes a training shard and a held-out shard. Units run in
+parallel, and one that is already on disk is not done again, so an interrupted `prepare` goes on where
+it was. The index is written last: a folder without one is not ready.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import multiprocessing
+import os
+import shutil
+import zlib
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from llama_train.data import FORMAT, MAX_VOCAB, TOKEN, fingerprint
+from llama_train.errors import TrainError
+from llama_train.metrics import progress_bar
+from llama_train.tokenizer import Tokenizer, train_tokenizer
+
+UNIT_BYTES = 64 * 2**20
+TOKENIZER_SAMPLE_BYTES = 64 * 2**20
+SUFFIXES = (".txt", ".md", ".jsonl", ".parquet")
+PYDOC = "pydoc"
+"""The stdlib's own documentation, `pydoc_data.topics`: English prose that every CPython carries."""
+
+PYDOC_CHARACTERS = 4000
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Files whose sequences get a share of the batches in proportion to `weight`."""
+
+    name: str
+    paths: tuple[Path, ...]
+    """Empty for the built-in corpus `pydoc`."""
+    weight: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A part of one file: bytes of JSONL, row groups of Parquet, or a whole text file."""
+
+    path: str
+    start: int
+    stop: int
+    version: int
+    """mtime in ns: a changed file is tokenised again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """What one process tokenises at once."""
+
+    source: str
+    number: int
+    pieces: tuple[Piece, ...]
+    text_key: str
+    held_out: float
+
+    @property
+    def name(self) -> str:
+        return f"{self.source}-{self.number:05d}"
+
+    def identity(self, tokenizer_sha256: str) -> str:
+        """Changes with anything that would change the shards."""
+        content = json.dumps([asdict(self), tokenizer_sha256], sort_keys=True)
+        return hashlib.sha256(content.encode()).hexdigest()
+
+
+def parse_source(text: str) -> Source:
+    """`NAME=PATH[,PATH…][@WEIGHT]`, or a bare PATH; a folder means the files in it that can be read."""
+    name, equals, rest = text.partition("=")
+    if not equals:
+        name, rest = Path(text.rpartition("@")[0] or text).stem, text
+    places, at, share = rest.rpartition("@")
+    try:
+        weight = float(share) if at else 1.0
+    except ValueError:
+        weight = -1.0
+    if weight <= 0:
+        raise TrainError(f"The weight of source {text!r} is not a number above 0.")
+    return Source(name, tuple(_files((places if at else rest).split(","))), weight)
+
+
+def prepare(
+    sources: Sequence[Source],
+    out: Path,
+    *,
+    tokenizer: Path | None,
+    vocab_size: int,
+    held_out: float,
+    text_key: str = "text",
+    jobs: int = 1,
+) -> dict[str, Any]:
+    """Write a prepared folder and return its index. Raises TrainError for what cannot be read."""
+    if not 0 < held_out < 1:
+        raise TrainError(f"--held-out is {held_out}; it must be between 0 and 1.")
+    if len({source.name for source in sources}) < len(sources):
+        raise TrainError("Two sources have the same name.", hint="Name them: --source NAME=PATH.")
+    shards = out / "shards"
+    shards.mkdir(parents=True, exist_ok=True)
+    units = [unit for source in sources for unit in _units(source, text_key, held_out)]
+    pieces = _tokenizer(units, out / "tokenizer.model", tokenizer, vocab_size)
+
+    done: dict[str, dict[str, Any]] = {}
+    with progress_bar("Tokenising", total=len(units), unit="units") as advance:
+        for unit, record in _run(units, shards, out / "tokenizer.model", pieces, jobs):
+            done[unit.name] = record
+            advance()
+
+    index: dict[str, Any] = {
+        "format": FORMAT,
+        "tokenizer": {"sha256": pieces.sha256, "vocab_size": pieces.vocab_size},
+        "sources": [
+            {
+                "name": source.name,
+                "weight": source.weight,
+                **{
+                    split: [done[unit.name][split] for unit in units if unit.source == source.name]
+                    for split in ("train", "held_out")
+                },
+            }
+            for source in sources
+        ],
+    }
+    index["fingerprint"] = fingerprint(index)
+    _write(out / "index.json", json.dumps(index, indent=1).encode())
+    return index
+
+
+def documents(unit: Unit) -> Iterator[str]:
+    """The documents of a unit, in order."""
+    if not unit.pieces:
+        yield from _pydoc()
+    for piece in unit.pieces:
+        path = Path(piece.path)
+        if path.suffix == ".jsonl":
+            yield from _jsonl(piece, unit.text_key)
+        elif path.suffix == ".parquet":
+            yield from _parquet(piece, unit.text_key)
+        else:
+            try:
+                yield path.read_text(encoding="utf-8")
+            except UnicodeDecodeError as error:
+                raise TrainError(f"{path} is not UTF-8 text: {error}.") from error
+
+
+def _pydoc() -> Iterator[str]:
+    """The topics, a long one cut at blank lines: the held-out ones are then a fair sample."""
+    from pydoc_data.topics import topics
+
+    for name in sorted(topics):
+        paragraphs: list[str] = []
+        for paragraph in topics[name].split("\n\n"):
+            paragraphs.append(paragraph)
+            if sum(map(len, paragraphs)) >= PYDOC_CHARACTERS:
+                yield "\n\n".join(paragraphs)
+                paragraphs = []
+        if paragraphs:
+            yield "\n\n".join(paragraphs)
+
+
+def is_held_out(text: str, share: float) -> bool:
+    """A document's side is a function of its text, so that a copy of it never lands on the other."""
+    return zlib.crc32(text.encode()) < share * 2**32
+
+
+def tokenise(unit: Unit, tokenizer_model: Path, shards: Path) -> dict[str, Any]:
+    """Write the unit's shards, then its record; return the record."""
+    pieces = _loaded(tokenizer_model)
+    tokens: dict[str, list[np.ndarray[Any, np.dtype[np.uint16]]]] = {"train": [], "held_out": []}
+    for text in documents(unit):
+        split = "held_out" if is_held_out(text, unit.held_out) else "train"
+        tokens[split].append(np.asarray(pieces.document(text), TOKEN))
+    record: dict[str, Any] = {"identity": unit.identity(pieces.sha256)}
+    for split, parts in tokens.items():
+        blob = b"".join(part.tobytes() for part in parts)
+        file = f"{unit.name}.{split}.bin"
+        _write(shards / file, blob)
+        record[split] = {
+            "file": file,
+            "tokens": len(blob) // TOKEN.itemsize,
+            "documents": len(parts),
+            "sha256": hashlib.sha256(blob).hexdigest(),
+        }
+    _write(shards / f"{unit.name}.json", json.dumps(record).encode())
+    return record
+
+
+def _run(
+    units: Sequence[Unit], shards: Path, model: Path, pieces: Tokenizer, jobs: int
+) -> Iterator[tuple[Unit, dict[str, Any]]]:
+    left = []
+    for unit in units:
+        record = _record(shards / f"{unit.name}.json", unit.identity(pieces.sha256))
+        if record:
+            yield unit, record
+        else:
+            left.append(unit)
+    if jobs == 1 or len(left) == 1:
+        yield from ((unit, tokenise(unit, model, shards)) for unit in left)
+        return
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(jobs, max(1, len(left))), mp_context=context) as pool:
+        futures: dict[Future[dict[str, Any]], Unit] = {
+            pool.submit(tokenise, unit, model, shards): unit for unit in left
+        }
+        for future in as_completed(futures):
+            yield futures[future], future.result()
+
+
+def _record(path: Path, identity: str) -> dict[str, Any] | None:
+    """What an earlier, interrupted run wrote for the same unit."""
+    try:
+        record: dict[str, Any] = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return None
+    return record if record["identity"] == identity else None
+
+
+def _tokenizer(units: Sequence[Unit], path: Path, given: Path | None, vocab_size: int) -> Tokenizer:
+    """The given model, copied beside the shards; or one trained on the documents not held out."""
+    if given is not None:
+        tokenizer = Tokenizer(given)
+        if given.resolve() != path.resolve():
+            shutil.copyfile(given, path)
+    else:
+        texts = (
+            text
+            for unit in units
+            for text in documents(unit)
+            if not is_held_out(text, unit.held_out)
+        )
+        tokenizer = train_tokenizer(_at_most(texts, TOKENIZER_SAMPLE_BYTES), path, vocab_size)
+    if tokenizer.vocab_size > MAX_VOCAB:
+        raise TrainError(
+            f"{given} has {tokenizer.vocab_size} pieces; a shard holds up to {MAX_VOCAB}."
+        )
+    return tokenizer
+
+
+def _at_most(texts: Iterator[str], count: int) -> Iterator[str]:
+    for text in texts:
+        yield text
+        count -= len(text)
+        if count <= 0:
+            return
+
+
+def _files(places: Sequence[str]) -> Iterator[Path]:
+    for place in places:
+        path = Path(place)
+        if path.is_dir():
+            found = sorted(file for file in path.rglob("*") if file.suffix in SUFFIXES)
+            if not found:
+                raise TrainError(f"{path} holds no file that ends in {', '.join(SUFFIXES)}.")
+            yield from found
+        elif path.suffix not in SUFFIXES:
+            raise TrainError(f"{path} does not end in one of {', '.join(SUFFIXES)}.")
+        elif not path.is_file():
+            raise TrainError(f"There is no file {path}.")
+        else:
+            yield path
+
+
+def _units(source: Source, text_key: str, held_out: float) -> Iterator[Unit]:
+    """Pieces, packed in order until a unit has about UNIT_BYTES."""
+    packed: list[Piece] = []
+    size = number = 0
+    for path in source.paths:
+        for piece, piece_bytes in _pieces(path):
+            packed.append(piece)
+            size += piece_bytes
+            if size >= UNIT_BYTES:
+                yield Unit(source.name, number, tuple(packed), text_key, held_out)
+                packed, size, number = [], 0, number + 1
+    if packed or not source.paths:
+        yield Unit(source.name, number, tuple(packed), text_key, held_out)
+
+
+def _pieces(path: Path) -> Iterator[tuple[Piece, int]]:
+    stat = path.stat()
+    where, version = str(path.resolve()), stat.st_mtime_ns
+    if path.suffix == ".jsonl":
+        for start in range(0, stat.st_size, UNIT_BYTES):
+            stop = min(start + UNIT_BYTES, stat.st_size)
+            yield Piece(where, start, stop, version), stop - start
+    elif path.suffix == ".parquet":
+        groups = _parquet_file(path).num_row_groups
+        for group in range(groups):
+            yield Piece(where, group, group + 1, version), stat.st_size // groups
+    else:
+        yield Piece(where, 0, stat.st_size, version), stat.st_size
+
+
+def _jsonl(piece: Piece, text_key: str) -> Iterator[str]:
+    """The lines that begin in [start, stop)."""
+    with Path(piece.path).open("rb") as file:
+        if piece.start:
+            file.seek(piece.start - 1)
+            file.readline()
+        while file.tell() < piece.stop and (line := file.readline()):
+            try:
+                text = json.loads(line)[text_key]
+            except (ValueError, KeyError, TypeError) as error:
+                raise TrainError(
+                    f"{piece.path}, the line at byte {file.tell() - len(line)}: no JSON object "
+                    f"with the key {text_key!r}.",
+                    hint="Name the key with --text-key.",
+                ) from error
+            yield str(text)
+
+
+def _parquet(piece: Piece, text_key: str) -> Iterator[str]:
+    table = _parquet_file(Path(piece.path))
+    if text_key not in table.schema_arrow.names:
+        raise TrainError(
+            f"{piece.path} has no column {text_key!r}.", hint="Name it with --text-key."
+        )
+    column = table.read_row_group(piece.start, columns=[text_key]).column(0)
+    yield from (str(text) for text in column.to_pylist())
+
+
+def _parquet_file(path: Path) -> Any:
+    try:
+        from pyarrow import ArrowInvalid, parquet
+    except ImportError as error:
+        raise TrainError("Reading Parquet needs pyarrow.", hint="pip install pyarrow") from error
+    try:
+        return parquet.ParquetFile(path)
+    except ArrowInvalid as error:
+        raise TrainError(f"{path} is not a Parquet file.") from error
+
+
+@cache
+def _loaded(path: Path) -> Tokenizer:
+    return Tokenizer(path)
+
+
+def _write(path: Path, blob: bytes) -> None:
+    """Whole or not at all, also if the machine stops."""
+    part = path.with_name(path.name + ".part")
+    with part.open("wb") as file:
+        file.write(blob)
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)

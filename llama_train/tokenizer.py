@@ -1,0 +1,84 @@
+"""SentencePiece, as Llama 2 uses it: load any `.model`, or train one like it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import sentencepiece
+
+from llama_train.errors import TrainError
+
+# SentencePiece leaves out sentences that are longer than this many bytes.
+_LONGEST_LINE = 4192
+
+
+class Tokenizer:
+    """Text to pieces and back. Raises TrainError if the file is no SentencePiece model."""
+
+    def __init__(self, path: Path) -> None:
+        if not path.is_file():
+            raise TrainError(f"There is no tokenizer at {path}.")
+        blob = path.read_bytes()
+        self._pieces: Any = sentencepiece.SentencePieceProcessor()
+        try:
+            self._pieces.LoadFromSerializedProto(blob)
+        except RuntimeError as error:
+            raise TrainError(f"{path} is not a SentencePiece model.") from error
+        self.blob = blob
+        self.sha256 = hashlib.sha256(blob).hexdigest()
+        self.vocab_size: int = self._pieces.vocab_size()
+        self.bos: int = self._pieces.bos_id()
+        self.eos: int = self._pieces.eos_id()
+        if self.bos < 0 or self.eos < 0:
+            raise TrainError(f"{path} has no BOS or EOS piece, which mark where a document ends.")
+
+    def encode(self, text: str) -> list[int]:
+        """Without BOS and EOS."""
+        return self._pieces.encode(text)  # type: ignore[no-any-return]
+
+    def document(self, text: str) -> list[int]:
+        """BOS text EOS."""
+        return [self.bos, *self.encode(text), self.eos]
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        return self._pieces.decode(list(tokens))  # type: ignore[no-any-return]
+
+
+def train_tokenizer(texts: Iterable[str], path: Path, vocab_size: int) -> Tokenizer:
+    """Train BPE with Llama 2's settings and write it to `path`.
+
+    Identity normalisation, digits split, bytes for what is unknown; unk 0, BOS 1, EOS 2.
+    """
+    try:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=_lines(texts),
+            model_prefix=str(path.with_suffix("")),
+            model_type="bpe",
+            vocab_size=vocab_size,
+            byte_fallback=True,
+            split_digits=True,
+            normalization_rule_name="identity",
+            remove_extra_whitespaces=False,
+            allow_whitespace_only_pieces=True,
+            character_coverage=0.99995,
+            num_threads=1,
+            minloglevel=2,
+        )
+    except RuntimeError as error:
+        reason = str(error).splitlines()[-1].split("] ")[-1]
+        raise TrainError(
+            f"No tokenizer of {vocab_size} pieces can be trained on this text ({reason}).",
+            hint="Change --vocab-size (at least 259 are bytes and controls), or give more text.",
+        ) from error
+    path.with_suffix(".vocab").unlink()
+    return Tokenizer(path)
+
+
+def _lines(texts: Iterable[str]) -> Iterator[str]:
+    for text in texts:
+        for line in text.splitlines():
+            for start in range(0, len(line), _LONGEST_LINE // 4):
+                yield line[start : start + _LONGEST_LINE // 4]

@@ -1,0 +1,304 @@
+"""The train loop: the same for one CPU and many GPUs, for pretraining and fine-tuning."""
+
+from __future__ import annotations
+
+import json
+import math
+import platform
+import shutil
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.distributed.fsdp import FSDPModule
+
+from llama_train.checkpoint import Progress, Store
+from llama_train.config import Config, to_dict
+from llama_train.data import Data, stack
+from llama_train.errors import TrainError
+from llama_train.flops import MFU_FORMULA, PEAK_FLOPS, mfu
+from llama_train.metrics import RunLog, device_name, peak_memory_bytes
+from llama_train.model import IGNORE, Transformer
+from llama_train.optim import adamw, clip_gradients, gradient_norm, learning_rate
+from llama_train.parallelize import World, build, compiles, world
+
+Batch = tuple[Tensor, Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a finished run comes to. Losses are mean nats a token."""
+
+    progress: Progress
+    held_out_loss: float
+    leads: bool
+    """Whether this is the rank that speaks for all."""
+
+
+class Preempted(Exception):
+    """A signal asked the run to stop; its state is in a checkpoint."""
+
+
+def train(
+    config: Config,
+    data: Data,
+    out: Path,
+    *,
+    resume: bool = False,
+    initial: Callable[[Transformer], None] | None = None,
+) -> Result:
+    """Train until `train.steps`, from the newest checkpoint in `out` if resuming.
+
+    `initial` may replace the first weights. Raises TrainError for what the user can mend, and
+    Preempted after SIGTERM or SIGUSR1, when the checkpoint is on disk.
+    """
+    with _stop_signals() as stop_asked, world(config.parallel) as here:
+        _check_fit(config, here)
+        model = build(config, here)
+        optimizer = adamw(model, config.train)
+        store = Store(out / "checkpoints", config, data.fingerprint)
+        progress, torn = store.load(model, optimizer) if resume else (Progress(), [])
+        if initial and progress.step == 0:
+            initial(model)
+        leads = here.rank == 0
+        if leads:
+            _save_settings(config, data, out)
+        with RunLog(out, steps=config.train.steps, first_step=progress.step, speaks=leads) as log:
+            for line in torn:
+                log.event("checkpoint", line)
+            loop = Loop(config, data, here, model, optimizer, store, log, progress)
+            return Result(progress, loop.run(stop_asked), leads)
+
+
+@dataclass(slots=True)
+class Loop:
+    config: Config
+    data: Data
+    here: World
+    model: Transformer
+    optimizer: torch.optim.AdamW
+    store: Store
+    log: RunLog
+    progress: Progress
+
+    def run(self, stop_asked: Callable[[], bool]) -> float:
+        """Train to the end; returns the last held-out loss."""
+        train, log, progress = self.config.train, self.log, self.progress
+        self._introduce()
+        held_out_loss: float | None = None
+        compiling = compiles(self.config, self.here)
+        with log.phase("train"):
+            if progress.step == 0:
+                held_out_loss = progress.first_held_out_loss = self.evaluate()
+            while progress.step < train.steps:
+                with log.phase("compile") if compiling else nullcontext():
+                    stop = self.step(stop=stop_asked())
+                compiling = False
+                last = progress.step == train.steps
+                if last or progress.step % train.eval_every == 0:
+                    held_out_loss = self.evaluate()
+                if last or stop or progress.step % self.config.checkpoint.every == 0:
+                    self.save()
+                if stop and not last:
+                    self.finish_saving()
+                    log.event("preempted", f"stopped by a signal after step {progress.step:,}")
+                    raise Preempted
+                self.store.poll()
+            self.finish_saving()
+            return self.evaluate() if held_out_loss is None else held_out_loss
+
+    def step(self, *, stop: bool) -> bool:
+        """One optimizer step; returns whether any rank was asked to stop."""
+        train, progress = self.config.train, self.progress
+        started_s = time.perf_counter()
+        step = progress.step + 1
+        with self.log.data_wait():
+            batches = self.batches(step)
+        counts = [(targets != IGNORE).sum() for _, targets in batches]
+        tokens = self.over_ranks(torch.stack(counts).sum())
+
+        loss = self.forward_backward(batches, tokens)
+        asked = torch.full_like(loss, stop)
+        mean_loss, stops = self.over_ranks(torch.stack((loss, asked))).tolist()
+        norm = gradient_norm(self.model.parameters())
+
+        lr = learning_rate(step, train)
+        if math.isfinite(mean_loss) and math.isfinite(norm.item()):
+            clip_gradients(self.model.parameters(), norm, train.clip)
+            for group in self.optimizer.param_groups:
+                group["lr"] = lr
+            self.optimizer.step()
+            progress.skipped_in_a_row = 0
+        else:
+            self.skip(step, mean_loss, norm.item())
+        self.optimizer.zero_grad()
+
+        progress.step = step
+        progress.tokens += int(tokens.item())
+        seconds = time.perf_counter() - started_s
+        progress.seconds += seconds
+        self.report(mean_loss, lr, norm.item(), int(tokens.item()), seconds)
+        return stops > 0
+
+    def batches(self, step: int) -> list[Batch]:
+        """This rank's micro-batches of the step."""
+        train, here = self.config.train, self.here
+        share = train.batch_size // here.data_ranks
+        first = (step - 1) * train.batch_size + here.data_rank * share
+        return [
+            stack([self.data.sequence(i) for i in range(at, at + train.micro_batch)], here.device)
+            for at in range(first, first + share, train.micro_batch)
+        ]
+
+    def forward_backward(self, batches: list[Batch], tokens: Tensor) -> Tensor:
+        """Accumulate the gradients of the mean loss over all ranks' tokens; this rank's part of it."""
+        total = torch.zeros((), device=self.here.device)
+        for i, (inputs, targets) in enumerate(batches):
+            if isinstance(self.model, FSDPModule):
+                # Sharded ranks exchange gradients once, after the last micro-batch.
+                self.model.set_requires_gradient_sync(i == len(batches) - 1)
+            loss = self.model(inputs, targets, loss_chunks=self.config.train.loss_chunks) / tokens
+            loss.backward()
+            total += loss.detach()
+        return total
+
+    @torch.no_grad()
+    def evaluate(self) -> float:
+        """The mean loss of held-out tokens."""
+        train, here, progress = self.config.train, self.here, self.progress
+        count = min(train.eval_sequences, self.data.held_out_sequences)
+        stride = train.micro_batch * here.data_ranks
+        sums = torch.zeros(2, dtype=torch.float64, device=here.device)
+        with self.log.phase("eval"):
+            for first in range(0, count, stride):
+                at = first + here.data_rank * train.micro_batch
+                pairs = [
+                    self.data.held_out(min(i, count - 1)) for i in range(at, at + train.micro_batch)
+                ]
+                inputs, targets = stack(pairs, here.device)
+                # Every rank runs equally often; what is past the end counts for nothing.
+                targets[max(0, count - at) :] = IGNORE
+                loss = self.model(inputs, targets, loss_chunks=train.loss_chunks)
+                sums += torch.stack((loss.double(), (targets != IGNORE).sum().double()))
+            loss_sum, tokens = self.over_ranks(sums).tolist()
+        loss = loss_sum / tokens
+        self.log.event(
+            "eval",
+            f"held-out loss {loss:.4f} at step {progress.step:,}",
+            step=progress.step,
+            loss=loss,
+            tokens=int(tokens),
+        )
+        return loss
+
+    def skip(self, step: int, loss: float, norm: float) -> None:
+        """Count a step that the optimizer must not see; too many in a row end the run."""
+        progress, limit = self.progress, self.config.train.max_bad_steps
+        progress.skipped += 1
+        progress.skipped_in_a_row += 1
+        self.log.event("skipped", f"step {step:,} skipped: loss {loss}, gradient norm {norm}")
+        if progress.skipped_in_a_row >= limit:
+            raise TrainError(
+                f"{limit} steps in a row had a loss or gradient that is not finite, up to step {step}.",
+                hint="Lower --train.lr and resume from the last checkpoint.",
+                exit_code=1,
+            )
+
+    def save(self) -> None:
+        with self.log.phase("checkpoint"):
+            self.store.save(self.model, self.optimizer, self.progress)
+        step = self.progress.step
+        self.log.event("checkpoint", f"checkpoint at step {step:,}", step=step)
+
+    def finish_saving(self) -> None:
+        with self.log.phase("checkpoint"):
+            self.store.finish()
+
+    def report(self, loss: float, lr: float, norm: float, tokens: int, seconds: float) -> None:
+        rate = tokens / seconds
+        figures = {
+            "loss": loss,
+            "lr": lr,
+            "grad_norm": norm,
+            "tokens": tokens,
+            "tokens_per_s": rate,
+            "memory_peak_bytes": peak_memory_bytes(self.here.device),
+        }
+        name = device_name(self.here.device)
+        utilisation = mfu(self.config.model, rate / self.here.size, name)
+        if utilisation is not None:
+            figures["mfu"] = utilisation
+        self.log.step(self.progress.step, **figures)
+
+    def over_ranks(self, value: Tensor) -> Tensor:
+        """The sum over all ranks; those of a tensor-parallel group see the same and count once."""
+        if self.here.size > 1:
+            dist.all_reduce(value)
+            value = value / (self.here.size // self.here.data_ranks)
+        return value
+
+    def _introduce(self) -> None:
+        config, name = self.config, device_name(self.here.device)
+        self.log.model(
+            name=config.name,
+            parameters=config.model.parameters,
+            planned_tokens=config.tokens,
+            ranks=self.here.size,
+            device=name,
+            mfu_formula=MFU_FORMULA,
+            mfu_peak_flops=PEAK_FLOPS.get(name),
+        )
+        self.log.say(
+            f"{config.name}: {config.model.parameters:,} parameters, {config.train.steps:,} steps of "
+            f"{config.tokens_per_step:,} tokens, {self.here.size} × {name}"
+        )
+
+
+def _check_fit(config: Config, here: World) -> None:
+    """Raise TrainError where the batch or the model cannot be divided among the ranks."""
+    at_once = config.train.micro_batch * here.data_ranks
+    if config.train.batch_size % at_once:
+        raise TrainError(
+            f"train.batch_size {config.train.batch_size} is not a multiple of train.micro_batch "
+            f"{config.train.micro_batch} × {here.data_ranks} data-parallel ranks."
+        )
+    tensor, shape = config.parallel.tensor, config.model
+    for name in ("context", "n_heads", "n_kv_heads", "vocab_size"):
+        if getattr(shape, name) % tensor:
+            raise TrainError(
+                f"parallel.tensor {tensor} does not divide model.{name} {getattr(shape, name)}."
+            )
+
+
+def _save_settings(config: Config, data: Data, out: Path) -> None:
+    resolved = {
+        "config": to_dict(config),
+        "parameters": config.model.parameters,
+        "data_fingerprint": data.fingerprint,
+        "versions": {"python": platform.python_version(), "torch": torch.__version__},
+    }
+    (out / "config.json").write_text(json.dumps(resolved, indent=1) + "\n")
+    shutil.copyfile(data.tokenizer, out / "tokenizer.model")
+
+
+@contextmanager
+def _stop_signals() -> Iterator[Callable[[], bool]]:
+    """Whether SIGTERM or SIGUSR1 has come, which is how schedulers announce a preemption."""
+    came = False
+
+    def note(_number: int, _frame: object) -> None:
+        nonlocal came
+        came = True
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGUSR1)}
+    try:
+        yield lambda: came
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

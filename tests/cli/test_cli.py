@@ -1,0 +1,167 @@
+"""Every command as a person meets it: help, JSON, and one clear line for each mistake."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from carbontrack import __version__
+from tests.fixtures.wrap import Wrapper
+
+COMMANDS = ["run", "runs", "show", "table", "plot", "devices", "estimate", "db"]
+
+
+def test_version(wrapper: Wrapper) -> None:
+    assert wrapper.carbontrack("--version").stdout == f"carbontrack {__version__}\n"
+
+
+def test_console_script_and_module_are_the_same(wrapper: Wrapper) -> None:
+    script = Path(sys.executable).with_name("carbontrack")
+    done = subprocess.run([script, "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout == wrapper.carbontrack("--version").stdout
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_says_what_the_command_does(wrapper: Wrapper, command: str) -> None:
+    done = wrapper.carbontrack(command, "--help")
+    assert done.returncode == 0
+    assert "Usage: carbontrack" in done.stdout
+    assert len(done.stdout.splitlines()) > 8
+
+
+def test_help_lists_every_command(wrapper: Wrapper) -> None:
+    listed = wrapper.carbontrack("--help").stdout
+    assert [command for command in COMMANDS if f" {command} " not in listed] == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--colour"], "No such option: --colour"),
+        (["frobnicate"], "No such command 'frobnicate'"),
+        (["runs", "--colour"], "No such option: --colour"),
+        (["runs", "--format", "xml"], "xml"),
+        (["run"], "Missing argument"),
+        (["run", "--hz", "1000", "--", "true"], "--hz 1000 is out of range"),
+        (["run", "--devices", "some", "--", "true"], "--devices some"),
+        (["run", "--tag", "nlp", "--", "true"], "--tag nlp: not KEY=VALUE"),
+        (["run", "--meter", "vibes", "--", "true"], "no meter 'vibes'"),
+        (["run", "--meter", "sim:a100", "--", "true"], "sim:a100"),
+        (["run", "--db", "mongodb://host/x", "--", "true"], "mongodb"),
+        (["runs", "--db", "mongodb://host/x"], "mongodb"),
+        (["runs", "--db", "://"], "://"),
+        (["runs", "--db", "postgresql://localhost:1/none"], "localhost"),
+        (["runs", "--db", "/"], "/"),
+        (["show", "nothing"], "no ledger"),
+        (["estimate", "--gpu-hours", "1", "--power", "400", "--pue", "0.9"], "0.9"),
+        (["estimate", "--gpu-hours", "1", "--power", "-400"], "-400"),
+        (["estimate", "--gpu-hours", "1", "--power", "400", "--intensity", "-1"], "-1"),
+        (["estimate", "--gpu-hours", "1", "--power", "400", "--intensity", "385"], "0.385"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_mistake_is_one_line_and_exit_code_2(
+    wrapper: Wrapper, arguments: list[str], says: str
+) -> None:
+    done = wrapper.carbontrack(*arguments)
+    assert done.returncode == 2, done
+    assert done.stderr.count("\n") == 1
+    assert done.stderr.startswith("carbontrack: ")
+    assert says in done.stderr
+    assert done.stdout == ""
+    assert list(wrapper.folder.iterdir()) == [], "nothing is written"
+
+
+def test_an_empty_ledger_is_no_mistake(wrapper: Wrapper) -> None:
+    assert wrapper.json("runs") == {"runs": []}
+    assert "carbontrack run" in wrapper.carbontrack("runs").stdout
+
+
+@pytest.fixture
+def recorded(wrapper: Wrapper) -> Wrapper:
+    """Two runs of a job with steps: one that completes, one that fails."""
+    job = (
+        "import carbontrack, sys, time\n"
+        "carbontrack.describe_model(name='tiny', parameters=1000, planned_tokens=512)\n"
+        "for step in range(1, 5):\n"
+        "    time.sleep(0.4)\n"
+        "    carbontrack.log_step(step, loss=4 / step, lr=1e-3, tokens=128, tokens_per_s=320.0)\n"
+        "carbontrack.log_event('eval', loss=1.5)\n"
+        "sys.exit(int(sys.argv[1]))"
+    )
+    for name, code in (("good", "0"), ("bad", "9")):
+        options = ("--quiet", "--name", name, "--project", "p1", "--tag", "team=nlp")
+        done = wrapper.run(sys.executable, "-c", job, code, options=options)
+        assert (done.returncode, done.stderr) == (int(code), "")
+    return wrapper
+
+
+def test_runs_and_show_tell_what_was_recorded(recorded: Wrapper) -> None:
+    bad, good = recorded.json("runs")["runs"]
+    assert (good["name"], good["status"], good["exit_code"]) == ("good", "completed", 0)
+    assert (bad["name"], bad["status"], bad["exit_code"]) == ("bad", "failed", 9)
+    assert good["tags"] == {"team": "nlp"}
+    assert {"id", "started", "duration_s", "energy_kwh"} <= set(good)
+
+    for reference in ("good", good["id"], good["id"][:-1]):
+        assert recorded.json("show", reference)["id"] == good["id"]
+    assert recorded.json("show", "last")["id"] == bad["id"]
+    shown = recorded.json("show", "good")
+    assert len(shown["devices"]) == 2
+    assert sum(d["energy_kwh"] for d in shown["devices"]) == pytest.approx(good["energy_kwh"])
+    for device in shown["devices"]:
+        assert device["uuid"].startswith("SIM-")
+        assert (device["kind"], device["quality"]) == ("gpu", "simulated")
+        assert device["coverage"] > 0.9
+    assert [event["kind"] for event in shown["events"]] == ["eval"]
+    assert (shown["steps"], shown["tokens"], shown["final_loss"]) == (4, 512, 1.0)
+    assert shown["model"]["parameters"] == 1000
+    assert shown["nodes"][0]["heartbeat"]
+
+
+def test_ambiguous_and_unknown_runs_are_named(recorded: Wrapper) -> None:
+    first = recorded.json("runs")["runs"][0]["id"]
+    ambiguous = recorded.carbontrack("show", first[:3])
+    assert ambiguous.returncode == 2
+    assert ambiguous.stderr.count("\n") == 1
+    assert "ambiguous" in ambiguous.stderr
+    unknown = recorded.carbontrack("show", "nobody")
+    assert (unknown.returncode, unknown.stderr.count("\n")) == (2, 1)
+    assert "carbontrack runs" in unknown.stderr
+
+
+def test_table_has_the_keys_of_the_contract(recorded: Wrapper) -> None:
+    answer = recorded.json("table", "good", "bad")
+    keys = (
+        "label run_ids status devices gpu_hours power_w energy_kwh facility_kwh pue "
+        "intensity_kg_per_kwh tco2e cost currency coverage scope meter method tokens final_loss assumed"
+    ).split()
+    for row in [*answer["rows"], answer["total"]]:
+        assert [key for key in keys if key not in row] == []
+        assert row["facility_kwh"] == pytest.approx(row["energy_kwh"] * row["pue"])
+    assert len(answer["rows"]) == 2
+    assert answer["total"]["tco2e"] == pytest.approx(sum(row["tco2e"] for row in answer["rows"]))
+    assert {"pue", "intensity"} <= {name.split("_")[0] for name in answer["rows"][0]["assumed"]}
+
+
+@pytest.mark.parametrize("command", [["runs"], ["show", "good"], ["table"], ["devices"]])
+def test_whatever_is_simulated_says_so(recorded: Wrapper, command: list[str]) -> None:
+    options = ["--meter", "sim:a100x2"] if command == ["devices"] else []
+    assert "simulated" in recorded.carbontrack(*command, *options).stdout.lower()
+
+
+def test_the_summary_goes_to_stderr_and_says_what_is_assumed(wrapper: Wrapper) -> None:
+    done = wrapper.run("sh", "-c", "sleep 1; echo out", options=("--name", "seen"))
+    assert done.stdout == "out\n"
+    for word in ("seen", "simulated", "assumed", "CO2e", "kWh"):
+        assert word in done.stderr.replace("CO₂e", "CO2e").replace(" Wh", " kWh"), done.stderr
+
+
+def test_json_is_read_by_any_parser(recorded: Wrapper) -> None:
+    for command in (["runs"], ["show"], ["table"], ["devices"], ["db", "status"]):
+        done = recorded.carbontrack(*command, "--format", "json")
+        json.loads(done.stdout, parse_constant=lambda name: pytest.fail(f"{name} in {command}"))

@@ -1,0 +1,7 @@
+"""Fixtures that every part of the suite shares."""
+
+from __future__ import annotations
+
+from tests.fixtures.nvml import *  # noqa: F403
+from tests.fixtures.postgres import *  # noqa: F403
+from tests.fixtures.wrap import until, wrapper  # noqa: F401

@@ -1,0 +1,90 @@
+"""The table of shapes, the overrides, and the round trip of a resolved configuration."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from llama_train.config import PRESETS, Config, from_dict, keys, override, preset, to_dict
+from llama_train.errors import TrainError
+from llama_train.model import Transformer
+
+PARAMETERS = {
+    "demo": 869_504,
+    "llama1-7b": 6_738_415_616,
+    "llama1-13b": 13_015_864_320,
+    "llama1-33b": 32_528_943_616,
+    "llama1-65b": 65_285_660_672,
+    "llama2-7b": 6_738_415_616,
+    "llama2-13b": 13_015_864_320,
+    "llama2-34b": 33_743_970_304,
+    "llama2-70b": 68_976_648_192,
+}
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_parameters_to_the_unit(name: str) -> None:
+    assert PRESETS[name].model.parameters == PARAMETERS[name]
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_the_model_has_the_parameters_that_the_formula_says(name: str) -> None:
+    with torch.device("meta"):
+        model = Transformer(PRESETS[name].model)
+    assert sum(p.numel() for p in model.parameters()) == PRESETS[name].model.parameters
+
+
+def test_the_report_trains_on_two_trillion_tokens() -> None:
+    config = preset("llama2-7b")
+    assert config.tokens_per_step == 4_194_304
+    assert config.train.steps == 476_837
+    assert config.tokens == pytest.approx(2e12, rel=1e-6)
+
+
+def test_overrides_take_both_spellings_and_every_type() -> None:
+    words = ["--train.lr=1e-4", "--train.steps", "1_000", "--train.compile=off"]
+    config = override(preset("demo"), words)
+    assert (config.train.lr, config.train.steps, config.train.compile) == (1e-4, 1000, "off")
+    assert config.model == preset("demo").model
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("--train.learning_rate=1", "did you mean train."),
+        ("--model.contxt=1", "did you mean model.context?"),
+        ("--train.steps=many", "must be a whole number"),
+        ("--train.compile=maybe", "one of auto, on, off"),
+        ("--train.steps", "needs a value"),
+        ("--train.steps=0", "at least 1"),
+        ("--train.lr=-1", "above 0"),
+        ("--model.n_kv_heads=3", "not a multiple"),
+        ("steps=3", "Unexpected argument"),
+    ],
+)
+def test_a_bad_override_is_one_line_that_says_how_to_mend_it(word: str, message: str) -> None:
+    with pytest.raises(TrainError, match=message) as caught:
+        override(preset("demo"), [word])
+    assert "\n" not in str(caught.value)
+
+
+def test_an_unknown_preset_names_the_nearest() -> None:
+    with pytest.raises(TrainError, match=r"did you mean llama2-7b\?"):
+        preset("lama2-7b")
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_saved_configuration_reads_back_equal(name: str) -> None:
+    assert from_dict(json.loads(json.dumps(to_dict(PRESETS[name])))) == PRESETS[name]
+
+
+def test_a_foreign_configuration_is_refused() -> None:
+    with pytest.raises(TrainError, match="Not a configuration"):
+        from_dict({"name": "x", "model": {"width": 3}})
+
+
+def test_every_setting_can_be_overridden_with_its_own_value() -> None:
+    config: Config = PRESETS["llama2-70b"]
+    assert override(config, [f"--{key}={value}" for key, value in keys(config).items()]) == config

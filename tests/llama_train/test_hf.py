@@ -1,0 +1,154 @@
+"""Parity with Hugging Face's LlamaForCausalLM, and the ways of weights in and out."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from llama_train import hf
+from llama_train.config import ModelShape, Train
+from llama_train.errors import TrainError
+from llama_train.generate import generate
+from llama_train.model import Transformer
+from llama_train.optim import adamw, clip_gradients, gradient_norm
+
+from .test_model import initialised, random_tokens
+
+transformers = pytest.importorskip("transformers", reason="parity needs transformers")
+
+# transformers reads the environment of its own accord and warns of what it does not find.
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:transformers.*")
+
+
+@pytest.fixture(params=[4, 2], ids=["all-heads", "gqa"])
+def shape(request: pytest.FixtureRequest, tiny: ModelShape) -> ModelShape:
+    return dataclasses.replace(tiny, n_kv_heads=request.param)
+
+
+def twin(model: Transformer, folder: Path) -> Any:
+    """The same weights in Hugging Face's model, by way of the exported files."""
+    hf.export(model, folder, None)
+    return transformers.LlamaForCausalLM.from_pretrained(folder)
+
+
+def test_logits_and_gradients_are_the_same(shape: ModelShape, tmp_path: Path) -> None:
+    ours, tokens = initialised(shape), random_tokens(shape)
+    theirs = twin(ours, tmp_path)
+    logits = theirs(tokens).logits
+    assert (ours(tokens) - logits).abs().max().item() <= 1e-4
+
+    targets = tokens.roll(-1, 1)
+    (ours(tokens, targets) / tokens.numel()).backward()
+    torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten()).backward()
+    gradients = {name: p.grad for name, p in theirs.named_parameters()}
+    for name, gradient in hf.from_hf(gradients, shape).items():
+        torch.testing.assert_close(ours.get_parameter(name).grad, gradient, rtol=1e-4, atol=1e-6)
+
+
+def test_fifty_steps_agree(shape: ModelShape, tmp_path: Path) -> None:
+    ours = initialised(shape)
+    theirs = twin(ours, tmp_path)
+    train = Train(steps=50, lr=3e-3)
+    optimizers = [adamw(model, train) for model in (ours, theirs)]
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(50):
+        tokens = torch.randint(64, (4, 33), generator=generator)
+        inputs, targets = tokens[:, :-1], tokens[:, 1:]
+        logits = theirs(inputs).logits.flatten(0, 1)
+        losses = [
+            ours(inputs, targets) / targets.numel(),
+            torch.nn.functional.cross_entropy(logits, targets.flatten()),
+        ]
+        for model, loss, optimizer in zip((ours, theirs), losses, optimizers, strict=True):
+            loss.backward()
+            clip_gradients(model.parameters(), gradient_norm(model.parameters()), 1.0)
+            optimizer.step()
+            optimizer.zero_grad()
+        assert losses[0].item() == pytest.approx(losses[1].item(), abs=1e-3)
+
+
+def test_the_layout_round_trips_bit_for_bit(shape: ModelShape, tmp_path: Path) -> None:
+    model = initialised(shape)
+    hf.export(model, tmp_path, None)
+    again = hf.load_pretrained(tmp_path)
+    assert again.shape.architecture == shape.architecture
+    for name, weight in model.state_dict().items():
+        assert torch.equal(weight, again.state_dict()[name])
+
+
+def test_a_large_export_is_split_and_reads_back(
+    tiny: ModelShape, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hf, "SHARD_BYTES", 200_000)
+    model, tokens = initialised(tiny), random_tokens(tiny)
+    theirs = twin(model, tmp_path)
+    assert len(list(tmp_path.glob("*.safetensors"))) > 1
+    torch.testing.assert_close(theirs(tokens).logits, model(tokens), atol=1e-4, rtol=0)
+    assert torch.equal(hf.load_pretrained(tmp_path)(tokens), model(tokens))
+
+
+def test_greedy_generation_is_identical(shape: ModelShape, tmp_path: Path) -> None:
+    model = initialised(shape)
+    theirs = twin(model, tmp_path)
+    prompt = [1, 17, 300, 42]
+    whole = theirs.generate(
+        torch.tensor([prompt]),
+        max_new_tokens=20,
+        do_sample=False,
+        eos_token_id=None,
+        pad_token_id=0,
+    )
+    assert [*prompt, *generate(model, prompt, count=20)] == whole[0].tolist()
+
+
+@pytest.mark.parametrize("files", [1, 2])
+def test_metas_own_files_load(tiny: ModelShape, tmp_path: Path, files: int) -> None:
+    model = initialised(tiny)
+    for i in range(files):
+        part = {
+            name: weight if weight.ndim == 1 else weight.chunk(files, _cut(name))[i].clone()
+            for name, weight in model.state_dict().items()
+        }
+        part["rope.freqs"] = torch.ones(8)
+        torch.save(part, tmp_path / f"consolidated.{i:02d}.pth")
+    params = {"dim": 64, "n_layers": 2, "n_heads": 4, "n_kv_heads": 2, "norm_eps": 1e-5}
+    (tmp_path / "params.json").write_text(json.dumps({**params, "vocab_size": -1}))
+    loaded = hf.load_pretrained(tmp_path)
+    assert loaded.shape.architecture == tiny.architecture
+    tokens = random_tokens(tiny)
+    assert torch.equal(loaded(tokens), model(tokens))
+
+
+def _cut(name: str) -> int:
+    """How fairscale's layers are cut: rows of the first matrices, columns of the second ones."""
+    return 1 if name.endswith(("wo.weight", "w2.weight", "tok_embeddings.weight")) else 0
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"model_type": "gpt2"}, "not a Llama"),
+        ({"tie_word_embeddings": True}, "not a Llama"),
+        ({"rope_scaling": {"rope_type": "llama3"}}, "not a Llama"),
+        ({"vocab_size": 600}, "should be"),
+        ({"num_hidden_layers": 3}, "lacks the weight"),
+    ],
+)
+def test_a_folder_that_is_no_llama_2_is_refused(
+    tiny: ModelShape, tmp_path: Path, change: dict[str, Any], message: str
+) -> None:
+    hf.export(initialised(tiny), tmp_path, None)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**config, **change}))
+    with pytest.raises(TrainError, match=message):
+        hf.load_pretrained(tmp_path)
+
+
+def test_a_folder_without_weights_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(TrainError, match="no run"):
+        hf.load_pretrained(tmp_path)

@@ -1,0 +1,293 @@
+"""The CPU model: an estimate from the CPU time of real processes."""
+
+from __future__ import annotations
+
+import os
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from carbontrack.errors import CarbontrackError
+from carbontrack.meters.base import Kind, MeterContext, MeterUnavailable, Quality, Reading, Source
+from carbontrack.meters.choose import find_meters
+from carbontrack.meters.cpu import ASSUMED_W_PER_THREAD, Cpu, read_cpuinfo, thread_power
+from carbontrack.meters.process_tree import ProcessTree
+
+_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+_BURN = """
+import time
+def burn(cpu_s):
+    end = time.process_time() + cpu_s
+    while time.process_time() < end: pass
+"""
+
+
+@contextmanager
+def _job(program: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A job that burns as its program says; on leaving it is ended, if it has not by itself."""
+    with subprocess.Popen([sys.executable, "-c", _BURN + program]) as job:
+        try:
+            yield job
+        finally:
+            job.kill()
+
+
+def _until_zombie(pid: int) -> None:
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+
+
+def _source(context: MeterContext, spec: str = "cpu-model:100") -> Source:
+    (meter,) = find_meters(spec, context).meters
+    (source,) = meter.sources
+    return source
+
+
+def _energy_j(reading: Reading) -> float:
+    assert reading.energy_j is not None
+    return reading.energy_j
+
+
+def test_energy_is_cpu_time_times_watts_per_thread() -> None:
+    with _job("burn(0.6); time.sleep(0.3); burn(0.6)") as job:
+        source = _source(MeterContext(job_pid=job.pid))
+        readings = []
+        while os.waitid(os.P_PID, job.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is None:
+            readings.append(source.read())
+            time.sleep(0.05)
+        readings.append(source.read())
+        _, _, used = os.wait4(job.pid, 0)
+        job.returncode = 0
+    watts = source.device.rated_power_w
+    threads = read_cpuinfo(Path("/proc")).threads
+    assert watts == pytest.approx(100)
+
+    cpu_s = used.ru_utime + used.ru_stime
+    assert cpu_s >= 1.2
+    energies = [_energy_j(reading) for reading in readings]
+    assert energies == sorted(energies)
+    assert energies[-1] == pytest.approx(cpu_s * 100 / threads, abs=0.05 * 100 / threads)
+    assert source.read() == readings[-1]  # a job that has ended uses nothing more
+    assert source.device.quality is Quality.ESTIMATE
+    assert source.device.kind is Kind.CPU
+
+
+def test_the_first_power_is_the_mean_since_the_job_started() -> None:
+    with _job("burn(30)") as job:
+        time.sleep(0.5)
+        first = _source(MeterContext(job_pid=job.pid)).read()
+        tree = ProcessTree(job.pid)
+        started_ns = tree.root_started_ns()
+
+    assert started_ns is not None and first.power_w is not None
+    seconds = (first.time_ns - started_ns) / 1e9
+    assert first.power_w * seconds == pytest.approx(_energy_j(first))
+    assert 0.3 < seconds < 10
+
+
+def test_many_short_children_count() -> None:
+    program = (
+        "import subprocess, sys\n"
+        "for _ in range(12): subprocess.run([sys.executable, '-S', '-c', 'sum(range(2_000_000))'])"
+    )
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    with _job(program) as job:
+        tree = ProcessTree(job.pid)
+        tree.cpu_s()
+        _until_zombie(job.pid)
+        seen_s = tree.cpu_s()
+        job.wait()
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+
+    used_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    assert used_s > 0.3
+    assert seen_s == pytest.approx(used_s, abs=0.05)
+
+
+def test_a_grandchild_whose_parent_died_still_counts() -> None:
+    program = (
+        "import os, time\n"
+        "if os.fork() == 0:\n"
+        "    if os.fork() == 0:\n"
+        "        time.sleep(0.4); burn(0.5); os._exit(0)\n"
+        "    time.sleep(0.2); os._exit(0)\n"
+        "os.wait(); time.sleep(30)\n"
+    )
+    with _job(program) as job:
+        tree = ProcessTree(job.pid)
+        seen = [tree.cpu_s()]
+        deadline = time.monotonic() + 20
+        while seen[-1] < 0.45 and time.monotonic() < deadline:
+            time.sleep(0.05)
+            seen.append(tree.cpu_s())
+        time.sleep(0.3)
+        ended = tree.cpu_s()
+
+    assert seen == sorted(seen)
+    assert seen[-1] >= 0.45
+    assert ended >= seen[-1]  # whoever waited for it, its time is not lost
+
+
+def test_children_that_nobody_waits_for_are_kept_as_last_seen() -> None:
+    program = (
+        "import os, signal, time\n"
+        "signal.signal(signal.SIGCHLD, signal.SIG_IGN)\n"
+        "for _ in range(2):\n"
+        "    if os.fork() == 0: burn(0.5); os._exit(0)\n"
+        "time.sleep(30)\n"
+    )
+    with _job(program) as job:
+        tree = ProcessTree(job.pid)
+        seen = [tree.cpu_s()]
+        deadline = time.monotonic() + 20
+        while seen[-1] < 0.8 and time.monotonic() < deadline:
+            time.sleep(0.03)
+            seen.append(tree.cpu_s())
+        time.sleep(0.5)
+        seen.append(tree.cpu_s())
+
+    assert seen == sorted(seen)
+    assert 0.8 <= seen[-1] <= 1.3
+
+
+def test_a_job_that_is_gone_keeps_its_energy() -> None:
+    with _job("burn(0.3)") as job:
+        source = _source(MeterContext(job_pid=job.pid))
+        _until_zombie(job.pid)
+        last = source.read()
+        job.wait()
+        assert source.read() == last
+        with pytest.raises(MeterUnavailable, match="gone"):
+            _source_of_pid(job.pid)
+
+
+def _source_of_pid(pid: int) -> None:
+    from carbontrack.meters.cpu import open_meter
+
+    open_meter("", MeterContext(job_pid=pid))
+
+
+def test_without_a_job_the_whole_machine_is_meant() -> None:
+    (meter,) = find_meters("cpu-model", MeterContext()).meters
+    source = meter.sources[0]
+    first = source.read()
+    assert "whole machine" in meter.note
+    assert source.read() == first  # looked at again only after half a second
+    time.sleep(0.55)
+    assert source.read().time_ns > first.time_ns
+    assert _energy_j(source.read()) >= _energy_j(first)
+    assert source.vitals() is None
+
+
+class FakeProc:
+    """A /proc of a kernel without children files: only stat lines."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def process(
+        self, pid: int, parent: int, *, own: int, waited: int = 0, started: int = 5
+    ) -> None:
+        folder = self.root / str(pid)
+        folder.mkdir(exist_ok=True)
+        fields = [
+            "S",
+            parent,
+            pid,
+            pid,
+            0,
+            -1,
+            0,
+            0,
+            0,
+            0,
+            0,
+            own,
+            0,
+            waited,
+            0,
+            20,
+            0,
+            1,
+            0,
+            started,
+        ]
+        text = f"{pid} (a ) name) " + " ".join(str(field) for field in fields) + " 0 0\n"
+        (folder / "stat").write_text(text)
+
+    def end(self, pid: int) -> None:
+        (self.root / str(pid) / "stat").unlink()
+        (self.root / str(pid)).rmdir()
+
+
+def _ticks(tree: ProcessTree) -> int:
+    return round(tree.cpu_s() * _TICKS_PER_S)
+
+
+def test_ends_and_reused_pids_without_children_files(tmp_path: Path) -> None:
+    proc = FakeProc(tmp_path)
+    proc.process(100, 1, own=10)
+    proc.process(101, 100, own=20)
+    proc.process(102, 101, own=30)
+    proc.process(200, 1, own=999)  # not the job's
+    tree = ProcessTree(100, tmp_path)
+    assert _ticks(tree) == 60
+
+    proc.end(101)  # 102 is somebody else's child now, and nobody waited for 101
+    proc.process(102, 1, own=35)
+    assert _ticks(tree) == 65
+
+    proc.process(102, 1, own=7, started=9)  # the pid was given to a stranger
+    assert _ticks(tree) == 65
+
+    proc.process(103, 100, own=40)
+    assert _ticks(tree) == 105
+    proc.end(103)
+    proc.process(100, 1, own=10, waited=50)  # waited for, with what it used after the last look
+    assert _ticks(tree) == 115
+    proc.end(100)
+    assert _ticks(tree) == 115
+    assert tree.root_has_ended()
+
+
+@pytest.mark.parametrize(
+    ("model", "watts"),
+    [
+        ("AMD EPYC 7763 64-Core Processor", 280 / 128),
+        ("AMD EPYC 7B13 64-Core Processor", ASSUMED_W_PER_THREAD),
+        ("Intel(R) Xeon(R) Platinum 8480+", 350 / 112),
+        ("Intel(R) Xeon(R) Gold 6248R CPU @ 3.00GHz", 205 / 48),
+        ("Intel(R) Xeon(R) Gold 6248 CPU @ 2.50GHz", 150 / 40),
+        ("Intel(R) Xeon(R) CPU E5-2690 v3 @ 2.60GHz", 135 / 24),
+        ("Intel(R) Xeon(R) CPU @ 2.20GHz", ASSUMED_W_PER_THREAD),
+    ],
+)
+def test_watts_per_thread_by_model(model: str, watts: float) -> None:
+    power = thread_power(Cpu(model, 2), None)
+
+    assert power.watts == pytest.approx(watts)
+    assert ("assumed" in power.source) == (watts == ASSUMED_W_PER_THREAD)
+
+
+def test_the_tdp_can_be_given(tmp_path: Path) -> None:
+    (tmp_path / "cpuinfo").write_text("processor\t: 0\nmodel name\t: X\n\nprocessor\t: 1\n")
+    (tmp_path / "stat").write_text("cpu  100 0 100 900 50 0 0 7 0 0\n")
+    for context, spec in (
+        (MeterContext(procfs=tmp_path, cpu_tdp_w=300), "cpu-model"),
+        (MeterContext(procfs=tmp_path), "cpu-model:300"),
+    ):
+        source = _source(context, spec)
+        assert source.device.rated_power_w == 300
+        assert source.device.name == "X (2 threads)"
+        assert _energy_j(source.read()) * _TICKS_PER_S == pytest.approx(200 * 150)
+    for wrong in ("cpu-model:many", "cpu-model:-3", "cpu-model:nan"):
+        with pytest.raises(CarbontrackError, match="is not a TDP"):
+            find_meters(wrong, MeterContext(procfs=tmp_path))
+    (tmp_path / "cpuinfo").unlink()
+    with pytest.raises(CarbontrackError, match="cpuinfo"):
+        find_meters("cpu-model", MeterContext(procfs=tmp_path))

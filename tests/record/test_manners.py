@@ -1,0 +1,289 @@
+"""The job must not notice: exit codes, signals, the terminal and files are as without us."""
+
+from __future__ import annotations
+
+import os
+import pty
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.fixtures.wrap import Wrapper
+
+Until = Callable[[Callable[[], Any]], Any]
+PYTHON = sys.executable
+
+
+def bare(*command: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+
+
+def read_until(stream: Any, word: str) -> str:
+    """Lines up to the one that holds `word`."""
+    lines = ""
+    for line in iter(stream.readline, ""):
+        lines += line
+        if word in line:
+            return lines
+    raise AssertionError(f"{word!r} never came: {lines!r}")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["true"],
+        ["false"],
+        ["sh", "-c", "exit 7"],
+        ["sh", "-c", "echo out; echo err >&2; exit 126"],
+        [PYTHON, "-c", "import sys; sys.exit('no')"],
+        ["sh", "-c", "kill -9 $$"],
+        ["sh", "-c", "kill -TERM $$"],
+        ["sh", "-c", "kill -INT $$"],
+        [
+            PYTHON,
+            "-c",
+            "import sys; print(sys.argv)",
+            "--output",
+            "x",
+            "--help",
+            "--",
+            "-q",
+            "--db",
+        ],
+    ],
+    ids=lambda command: " ".join(command[-2:])[:30],
+)
+def test_output_and_exit_status_are_the_jobs(wrapper: Wrapper, command: list[str]) -> None:
+    expected = bare(*command)
+    done = wrapper.run(*command)
+    assert (done.returncode, done.stdout, done.stderr) == (
+        expected.returncode,
+        expected.stdout,
+        expected.stderr,
+    )
+
+
+def test_command_not_found_is_127_and_records_nothing(wrapper: Wrapper) -> None:
+    done = wrapper.run("no-such-program")
+    assert done.returncode == 127
+    assert done.stderr.count("\n") == 1
+    assert "no-such-program: command not found" in done.stderr
+    assert sorted(wrapper.folder.iterdir()) == []
+
+
+def test_command_not_executable_is_126_and_records_nothing(
+    wrapper: Wrapper, tmp_path: Path
+) -> None:
+    script = tmp_path / "plain.txt"
+    script.write_text("echo hello\n")
+    done = wrapper.run(str(script))
+    assert done.returncode == 126
+    assert done.stderr.count("\n") == 1
+    assert "cannot be executed: Permission denied" in done.stderr
+    assert sorted(wrapper.folder.iterdir()) == [script]
+
+
+def test_script_without_interpreter_line_runs_under_sh(wrapper: Wrapper, tmp_path: Path) -> None:
+    script = tmp_path / "script"
+    script.write_text('echo "$0" "$1"\n')
+    script.chmod(0o755)
+    assert wrapper.run(str(script), "a b").stdout == f"{script} a b\n"
+
+
+def test_missing_command_is_a_usage_error(wrapper: Wrapper) -> None:
+    done = wrapper.carbontrack("run", "--name", "x")
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "COMMAND" in done.stderr
+
+
+PRINT_STATE = """
+import os
+status = dict(line.split(":\\t", 1) for line in open("/proc/self/status"))
+ordinary = 2**31 - 1  # the C library keeps signals 32 and 33 to itself
+print({key: int(status[key], 16) & ordinary for key in ("SigBlk", "SigIgn", "SigCgt")})
+print(sorted(os.listdir("/proc/self/fd"))[:-1], os.getcwd(), os.getpgrp() == os.getpgid(os.getppid()))
+"""
+
+
+def test_signal_mask_dispositions_and_files_are_inherited_unchanged(wrapper: Wrapper) -> None:
+    command = (PYTHON, "-c", PRINT_STATE)
+    assert wrapper.run(*command).stdout == bare(*command).stdout
+
+
+@pytest.mark.parametrize("signo", ["TERM", "HUP", "USR1", "USR2", "INT", "QUIT"])
+def test_a_signal_to_the_wrapper_reaches_the_job_once(wrapper: Wrapper, signo: str) -> None:
+    script = f'trap "echo got {signo}" {signo}; echo ready; read line; sleep 0.3; exit 5'
+    # The shell's `read` returns when the trap has run; a second delivery would print twice.
+    job = wrapper.start("bash", "-c", script, stdin=subprocess.PIPE)
+    assert job.stdout is not None
+    read_until(job.stdout, "ready")
+    job.send_signal(getattr(signal, f"SIG{signo}"))
+    time.sleep(0.3)
+    out, err = job.communicate("\n", timeout=30)
+    assert out == f"got {signo}\n"
+    assert (job.returncode, err) == (5, "")
+
+
+def test_sigterm_ends_a_job_that_does_not_catch_it(wrapper: Wrapper) -> None:
+    job = wrapper.start("sh", "-c", "echo ready; exec sleep 60")
+    assert job.stdout is not None
+    read_until(job.stdout, "ready")
+    job.terminate()
+    job.communicate(timeout=30)
+    assert job.returncode == -signal.SIGTERM
+    (run,) = wrapper.json("runs")["runs"]
+    assert (run["status"], run["exit_code"]) == ("failed", 143)
+
+
+def test_stop_and_continue(wrapper: Wrapper, until: Until) -> None:
+    job = wrapper.start("sh", "-c", "echo $$; exec sleep 60")
+    assert job.stdout is not None
+    child = int(job.stdout.readline())
+
+    def state(pid: int) -> str:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+    job.send_signal(signal.SIGTSTP)
+    until(lambda: state(child) == "T")
+    job.send_signal(signal.SIGCONT)
+    until(lambda: state(child) == "S" and state(job.pid) == "S")
+    job.terminate()
+    job.communicate(timeout=30)
+
+
+INTERACTIVE = """
+import signal, sys, os
+got = []
+signal.signal(signal.SIGINT, lambda *a: (got.append(1), print("interrupt", len(got), flush=True)))
+print("tty", sys.stdin.isatty(), sys.stdout.isatty(), os.get_terminal_size().columns, flush=True)
+for line in sys.stdin:
+    print("line", line.strip(), flush=True)
+    if line.strip() == "quit":
+        sys.exit(len(got))
+"""
+
+
+class Terminal:
+    """A program on a pseudo-terminal of its own."""
+
+    def __init__(self, argv: list[str], env: dict[str, str]) -> None:
+        self.pid, self.descriptor = pty.fork()
+        if self.pid == 0:
+            os.execvpe(argv[0], argv, env)
+        self.seen = ""
+
+    def type(self, text: str) -> None:
+        os.write(self.descriptor, text.encode())
+
+    def wait_for(self, text: str, timeout_s: float = 20) -> None:
+        deadline = time.monotonic() + timeout_s
+        while text not in self.seen:
+            if not select.select([self.descriptor], [], [], max(0, deadline - time.monotonic()))[0]:
+                raise AssertionError(f"{text!r} never came: {self.seen!r}")
+            self.seen += os.read(self.descriptor, 4096).decode()
+
+    def end(self) -> int:
+        _, status = os.waitpid(self.pid, 0)
+        os.close(self.descriptor)
+        return os.waitstatus_to_exitcode(status)
+
+
+def test_an_interactive_program_keeps_its_terminal_and_ctrl_c_arrives_once(
+    wrapper: Wrapper,
+) -> None:
+    terminal = Terminal(wrapper.argv(PYTHON, "-c", INTERACTIVE), wrapper.env)
+    terminal.wait_for("tty True True")
+    terminal.type("hello\n")
+    terminal.wait_for("line hello")
+    terminal.type("\x03")
+    terminal.wait_for("interrupt 1")
+    terminal.type("\x03")
+    terminal.wait_for("interrupt 2")
+    terminal.type("quit\n")
+    terminal.wait_for("line quit")
+    assert terminal.end() == 2, "two Ctrl-C are two signals, not three or four"
+
+
+def test_ctrl_c_ends_a_plain_job_as_it_would_without_us(wrapper: Wrapper) -> None:
+    terminal = Terminal(wrapper.argv("sh", "-c", "echo ready; exec sleep 60"), wrapper.env)
+    terminal.wait_for("ready")
+    terminal.type("\x03")
+    assert terminal.end() == -signal.SIGINT
+    (run,) = wrapper.json("runs")["runs"]
+    assert (run["status"], run["exit_code"]) == ("failed", 130)
+
+
+def test_output_to_a_closed_pipe_ends_the_job_quietly(wrapper: Wrapper) -> None:
+    command = subprocess.list2cmdline(wrapper.argv("yes"))
+    done = subprocess.run(
+        ["bash", "-c", f"{command} | head -n 2; echo ${{PIPESTATUS[0]}}"],
+        capture_output=True,
+        text=True,
+        env=wrapper.env,
+        timeout=60,
+        check=False,
+    )
+    assert done.stdout == "y\ny\n141\n"
+    assert done.stderr == ""
+
+
+def test_wrapper_with_stdin_closed(wrapper: Wrapper) -> None:
+    command = subprocess.list2cmdline(
+        wrapper.argv("sh", "-c", "ls /proc/self/fd | head -c 1; exit 3")
+    )
+    done = subprocess.run(
+        ["bash", "-c", f"{command} <&-"],
+        capture_output=True,
+        text=True,
+        env=wrapper.env,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (3, "")
+    (run,) = wrapper.json("runs")["runs"]
+    assert run["status"] == "failed"
+
+
+def test_nested_runs_are_one_run(wrapper: Wrapper) -> None:
+    inner = wrapper.argv("sh", "-c", "exit 4")
+    assert wrapper.run(*inner).returncode == 4
+    (run,) = wrapper.json("runs")["runs"]
+    assert run["exit_code"] == 4
+
+
+def test_killing_the_wrapper_leaves_the_job_and_the_data(wrapper: Wrapper, until: Until) -> None:
+    job = wrapper.start("sh", "-c", "echo $$; exec sleep 60", stderr=subprocess.DEVNULL)
+    assert job.stdout is not None
+    child = int(job.stdout.readline())
+    until(lambda: wrapper.ledger.exists() and wrapper.json("runs")["runs"])
+    time.sleep(2.5)
+    job.kill()
+    job.wait()
+    try:
+        job.stdout.close()
+        (run,) = until(
+            lambda: [r for r in wrapper.json("runs")["runs"] if r["status"] == "interrupted"]
+        )
+        os.kill(child, 0)  # raises if the job is gone
+    finally:
+        os.kill(child, signal.SIGKILL)
+    assert run["exit_code"] is None
+    assert run["energy_kwh"] > 0
+    assert run["coverage"] > 0.9
+
+
+def test_nothing_is_left_behind(wrapper: Wrapper) -> None:
+    for _ in range(3):
+        assert wrapper.run("true").returncode == 0
+    left = {path.name for path in wrapper.folder.iterdir()}
+    assert left <= {"ledger.db", "ledger.db-wal", "ledger.db-shm"}
+    runs = wrapper.json("runs")["runs"]
+    assert [run["status"] for run in runs] == ["completed"] * 3

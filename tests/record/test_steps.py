@@ -1,0 +1,99 @@
+"""What the job says of itself: each line counts once it is complete, and a bad one harms nobody."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from carbontrack.record.steps import StepsFile, parse
+
+
+def test_lines_are_read_as_they_come(tmp_path: Path) -> None:
+    path = tmp_path / "steps.jsonl"
+    path.write_text('{"step": 1, "loss": 3.5, "tokens": 1024}\n{"step": 2, "lo')
+    steps = StepsFile(str(path))
+    (first,) = steps.read().steps
+    assert (first.step, first.loss, first.tokens) == (1, 3.5, 1024)
+    with path.open("a") as file:
+        file.write('ss": 3.25, "time_ms": 1700000000000, "mfu": 0.4}\n')
+    (second,) = steps.read().steps
+    assert (second.loss, second.time_ms, second.extra) == (3.25, 1_700_000_000_000, {"mfu": 0.4})
+    assert steps.read().steps == []
+
+
+def test_events_and_model_card_are_told_apart() -> None:
+    told = parse(
+        [
+            b'{"event": "eval", "message": "held-out", "loss": 3.09}',
+            b'{"model": {"name": "tiny", "parameters": 869504}}',
+            b'{"model": {"planned_tokens": 1000000}}',
+        ]
+    )
+    (event,) = told.events
+    assert (event.kind, event.message, event.data) == ("eval", "held-out", {"loss": 3.09})
+    assert told.model == {"name": "tiny", "parameters": 869504, "planned_tokens": 1_000_000}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [b"not json", b"[]", b'"step"', b"{}", b'{"step": "one"}', b'{"step": 1, "loss": []}', b"\xff"],
+)
+def test_a_line_that_is_not_understood_is_counted_and_skipped(line: bytes) -> None:
+    told = parse([line, b'{"step": 3}'])
+    assert told.bad_lines == 1
+    assert [step.step for step in told.steps] == [3]
+
+
+def test_a_file_that_is_gone_is_no_news(tmp_path: Path) -> None:
+    assert StepsFile(str(tmp_path / "gone")).read().steps == []
+    assert StepsFile(None).read().steps == []
+
+
+HELPERS = """
+import carbontrack
+carbontrack.describe_model(name="tiny", parameters=10)
+for step in (1, 2):
+    carbontrack.log_step(step, loss=2.5 / step, lr=1e-3, tokens=64, tokens_per_s=float("inf"))
+carbontrack.log_event("checkpoint", "saved", path="x")
+carbontrack.log_step(3, loss=object())
+carbontrack.log_step(4)
+"""
+
+
+def test_helpers_write_what_the_recorder_reads(tmp_path: Path) -> None:
+    path = tmp_path / "steps.jsonl"
+    path.touch()
+    subprocess.run(
+        [sys.executable, "-c", HELPERS], env={"CARBONTRACK_STEPS": str(path)}, check=True
+    )
+    told = StepsFile(str(path)).read()
+    assert [step.loss for step in told.steps] == [2.5, 1.25]
+    assert [event.kind for event in told.events] == ["checkpoint"]
+    assert told.model["parameters"] == 10
+
+
+def test_helpers_do_nothing_without_a_recorder(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", HELPERS],
+        env={"CARBONTRACK_STEPS": str(tmp_path / "gone" / "steps")},
+        capture_output=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+
+
+def test_lines_of_several_processes_do_not_mix(tmp_path: Path) -> None:
+    path = tmp_path / "steps.jsonl"
+    path.touch()
+    code = "import carbontrack\nfor i in range(500): carbontrack.log_step(i, pad='x' * 400)"
+    jobs = [
+        subprocess.Popen([sys.executable, "-c", code], env={"CARBONTRACK_STEPS": str(path)})
+        for _ in range(3)
+    ]
+    assert [job.wait() for job in jobs] == [0, 0, 0]
+    lines = path.read_text().splitlines()
+    assert len([json.loads(line) for line in lines]) == 1500

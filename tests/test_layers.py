@@ -1,0 +1,92 @@
+"""The layers point one way, and what must stay light imports nothing heavy."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+HEAVY = {"sqlalchemy", "alembic", "pandas", "matplotlib", "torch", "numpy", "rich"}
+
+# From low to high: a package may import those before it, never those after it.
+ORDER = ["errors", "units", "config", "meters", "record", "ledger", "account", "report"]
+
+
+def modules(folder: str) -> Iterator[Path]:
+    yield from (ROOT / folder).rglob("*.py")
+
+
+def imported(path: Path, *, top_level_only: bool = False) -> set[str]:
+    """Absolute names that a module imports; at its top level, or anywhere."""
+    tree = ast.parse(path.read_text())
+    nodes = tree.body if top_level_only else list(ast.walk(tree))
+    names: set[str] = set()
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def uses(names: set[str], package: str) -> bool:
+    return any(name == package or name.startswith(f"{package}.") for name in names)
+
+
+def test_carbontrack_never_imports_llama_train() -> None:
+    assert [p for p in modules("carbontrack") if uses(imported(p), "llama_train")] == []
+
+
+def test_only_the_commands_reach_the_dashboards_and_only_lazily() -> None:
+    for path in modules("carbontrack"):
+        if uses(imported(path), "dashboards"):
+            assert path.parent.name == "cli", path
+            assert not uses(imported(path, top_level_only=True), "dashboards"), path
+
+
+def test_llama_train_uses_only_the_public_helpers() -> None:
+    for path in modules("llama_train"):
+        inner = {n for n in imported(path) if n.startswith("carbontrack.") and n.count(".") > 1}
+        assert inner == set(), path
+
+
+@pytest.mark.parametrize("layer", ["meters", "ledger", "account", "report"])
+def test_layers_point_one_way(layer: str) -> None:
+    above = [*ORDER[ORDER.index(layer) + 1 :], "cli"]
+    for path in modules(f"carbontrack/{layer}"):
+        wrong = [name for name in above if uses(imported(path), f"carbontrack.{name}")]
+        assert wrong == [], path
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        "carbontrack",
+        "carbontrack.cli",
+        "carbontrack.record.launch",
+        "carbontrack.record.window",
+        "carbontrack.account.estimate",
+        "carbontrack.report.summary",
+    ],
+)
+def test_light_modules_import_nothing_heavy(module: str) -> None:
+    code = f"import sys, {module}; print(*{{m.split('.')[0] for m in sys.modules}} & {HEAVY!r})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
+
+
+def test_only_one_module_imports_pynvml() -> None:
+    users = [p.name for p in modules("carbontrack") if uses(imported(p), "pynvml")]
+    assert users == ["nvml.py"]
+
+
+def test_sql_lives_in_the_ledger_folder_only() -> None:
+    for folder in ("carbontrack", "dashboards"):
+        for path in modules(folder):
+            if "ledger" not in path.parts:
+                assert not uses(imported(path), "sqlalchemy"), path

@@ -22,7 +22,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 demo: $(VENV)/.installed  ## train a small Llama 2 under carbontrack; METER=sim:a100x8 simulates GPUs
 	$(BIN)/python -m llama_train prepare --corpus pydoc --out out/data
 	CARBONTRACK_DB=$(LEDGER) $(BIN)/carbontrack run --name llama2-demo --meter $(METER) -- \
-		$(BIN)/python -m llama_train train --preset demo --data out/data --out out/llama2-demo
+		$(BIN)/python -m llama_train train --preset demo --data out/data --out out/llama2-demo --overwrite
 	CARBONTRACK_DB=$(LEDGER) $(BIN)/carbontrack table llama2-demo
 	CARBONTRACK_DB=$(LEDGER) $(BIN)/carbontrack plot llama2-demo --out out/llama2-demo.png
 

@@ -1,0 +1,1 @@
+"""Figures of what was recorded. They read the ledger through the same queries as the tables."""

@@ -1,8 +1,8 @@
 """Checkpoints by torch.distributed.checkpoint: written beside the training, whole or not at all.
 
-A checkpoint is a folder `step-00000100`. It is written as `….part` and renamed when every rank's part
-and then `manifest.json` are on disk; the file `latest` names the newest. It can be read by any number of
-ranks. The manifest lists every file with its size, which is how a torn one is told.
+A checkpoint is a folder `step-00000100`. It is written as `….part` and renamed when every rank's
+part and then `manifest.json` are on disk; the file `latest` names the newest. Any number of ranks
+can read it. The manifest lists every file with its size, which is how a torn one is told.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-import torch.distributed.checkpoint as dcp
 from torch import nn
 from torch.distributed.checkpoint.state_dict import (
     get_model_state_dict,
@@ -27,6 +26,8 @@ from torch.distributed.checkpoint.state_dict import (
     set_model_state_dict,
     set_state_dict,
 )
+from torch.distributed.checkpoint.state_dict_loader import load
+from torch.distributed.checkpoint.state_dict_saver import async_save
 
 from llama_train.config import Checkpoints, Config, ModelShape, from_dict, to_dict
 from llama_train.errors import TrainError
@@ -70,7 +71,7 @@ class Store:
         weights, moments = get_state_dict(model, optimizer)
         part = self._folder / f"step-{progress.step:08d}.part"
         state = {"model": weights, "optimizer": moments}
-        future = dcp.async_save(state, checkpoint_id=part, process_group=self._group)
+        future = async_save(state, checkpoint_id=part, process_group=self._group)
         assert isinstance(future, Future)
         self._writing = future, part, Progress(**asdict(progress))
 
@@ -121,7 +122,7 @@ class Store:
                 hint="Resume with the folder that the run began with.",
             )
         weights, moments = get_state_dict(model, optimizer)
-        dcp.load({"model": weights, "optimizer": moments}, checkpoint_id=path)
+        load({"model": weights, "optimizer": moments}, checkpoint_id=path)
         set_state_dict(model, optimizer, model_state_dict=weights, optim_state_dict=moments)
         return Progress(**manifest["progress"]), torn
 
@@ -143,12 +144,12 @@ class Store:
 
 
 def load_model(folder: Path, model: nn.Module) -> None:
-    """Read only the weights of a checkpoint, which must be whole, into a model of the same shape."""
+    """Read only the weights of a whole checkpoint into a model of the same shape."""
     weights = get_model_state_dict(model)
     with warnings.catch_warnings():
         # It warns that it reads with one process, which is what no_dist asks for.
         warnings.filterwarnings("ignore", "torch.distributed is disabled", UserWarning)
-        dcp.load({"model": weights}, checkpoint_id=folder, no_dist=True)
+        load({"model": weights}, checkpoint_id=folder, no_dist=True)
     set_model_state_dict(model, weights)
 
 

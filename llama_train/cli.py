@@ -27,13 +27,19 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-# Settings such as --train.lr=1e-4 are not options that typer knows; they reach the command as they are.
+# Settings such as --train.lr=1e-4 are no options that typer knows; the command gets them raw.
 _OVERRIDES = {"allow_extra_args": True, "ignore_unknown_options": True}
 
 OutOption = Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder to write.")]
 PresetOption = Annotated[str, typer.Option("--preset", metavar="NAME", help="See `presets`.")]
 DataOption = Annotated[
     Path, typer.Option("--data", metavar="DIR", help="Folder that `prepare` wrote.")
+]
+ResumeOption = Annotated[
+    bool, typer.Option("--resume", help="Go on from the newest checkpoint in --out, if any.")
+]
+OverwriteOption = Annotated[
+    bool, typer.Option("--overwrite", help="Replace the run that --out holds.")
 ]
 
 
@@ -98,12 +104,8 @@ def train(
     data: DataOption,
     out: OutOption,
     preset: PresetOption = "demo",
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on from the newest checkpoint in --out, if any.")
-    ] = False,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace the run that --out holds.")
-    ] = False,
+    resume: ResumeOption = False,
+    overwrite: OverwriteOption = False,
 ) -> None:
     """Pretrain. Any setting of the preset can be replaced: --train.lr=1e-4 --model.context=256 …
 
@@ -114,18 +116,55 @@ def train(
 
     config = configs.override(configs.preset(preset), context.args)
     tokens = TokenData(data, config.model.context, seed=config.train.seed)
-    if tokens.vocab_size > config.model.vocab_size:
-        raise TrainError(
-            f"The tokenizer in {data} has {tokens.vocab_size} pieces, the model only "
-            f"{config.model.vocab_size}.",
-            hint=f"Add --model.vocab_size={tokens.vocab_size}.",
-        )
+    _check_vocabulary(tokens.tokenizer, tokens.vocab_size, config)
     _train(config, tokens, out, resume=resume, overwrite=overwrite)
 
 
-RunArgument = Annotated[
-    Path, typer.Argument(metavar="DIR", help="A run, a Hugging Face folder or a Meta folder.")
-]
+WEIGHTS = "A run, a Hugging Face folder or a Meta folder."
+RunArgument = Annotated[Path, typer.Argument(metavar="DIR", help=WEIGHTS)]
+
+
+@app.command(context_settings=_OVERRIDES)
+def finetune(
+    context: typer.Context,
+    base: Annotated[Path, typer.Option("--from", metavar="DIR", help=WEIGHTS)],
+    data: Annotated[Path, typer.Option("--data", metavar="FILE", help="Chat JSONL.")],
+    out: OutOption,
+    epochs: Annotated[float, typer.Option(min=0.0)] = 2.0,
+    held_out: Annotated[float, typer.Option(help="Share of the conversations.")] = 0.05,
+    resume: ResumeOption = False,
+    overwrite: OverwriteOption = False,
+) -> None:
+    """Fine-tune on conversations: {"messages": [{"role": "user", "content": …}, …]} on each line.
+
+    Loss on the answers only, in Llama 2's chat template. Settings can be replaced as in `train`.
+    """
+    from llama_train import config as configs
+    from llama_train.finetune import ChatData, recipe
+    from llama_train.hf import load_pretrained
+    from llama_train.world import load_weights
+
+    model = load_pretrained(base)
+    tokenizer, name = base / "tokenizer.model", f"{base.name}-chat"
+
+    def settings(sequences: int) -> Config:
+        return configs.override(recipe(name, model.shape, sequences, epochs), context.args)
+
+    first = settings(1)
+    chats = ChatData(data, tokenizer, first.model.context, held_out=held_out, seed=first.train.seed)
+    config = settings(chats.sequences)
+    _check_vocabulary(tokenizer, chats.vocab_size, config)
+    if chats.too_long:
+        print(f"{chats.too_long} conversations are longer than the context", file=sys.stderr)
+    weights = model.state_dict()
+    _train(
+        config,
+        chats,
+        out,
+        resume=resume,
+        overwrite=overwrite,
+        initial=lambda sharded: load_weights(sharded, weights),
+    )
 
 
 @app.command()
@@ -198,6 +237,41 @@ def presets(
     Console(soft_wrap=True).print(table)
 
 
+@app.command(context_settings=_OVERRIDES)
+def plan(
+    context: typer.Context,
+    preset: PresetOption,
+    gpus: Annotated[int, typer.Option(help="How many.")] = 1,
+    device: Annotated[str, typer.Option(help="As the driver names it.")] = "NVIDIA A100-SXM4-80GB",
+    mfu: Annotated[
+        float | None,
+        typer.Option(help="0 … 1. Default: what the published hours imply, else 0.4."),
+    ] = None,
+    power: Annotated[float | None, typer.Option(help="W per GPU. Default: rated.")] = None,
+    pue: Annotated[float | None, typer.Option(help="Default: the report's 1.1.")] = None,
+    intensity: Annotated[
+        float | None, typer.Option(help="kgCO2e/kWh. Default: the report's 0.385.")
+    ] = None,
+    price: Annotated[float | None, typer.Option(help="Money per GPU-hour.")] = None,
+    form: Annotated[str, typer.Option("--format", help="text or json.")] = "text",
+) -> None:
+    """Estimate memory per GPU, time, energy, carbon and money of a training, without any GPU."""
+    from llama_train import config as configs
+    from llama_train import plan as planning
+
+    result = planning.plan(
+        configs.override(configs.preset(preset), context.args),
+        gpus=gpus,
+        device_name=device,
+        mfu=mfu,
+        power_w=power,
+        pue=pue,
+        intensity=intensity,
+        price=price,
+    )
+    print(planning.as_json(result) if form == "json" else planning.as_text(result))
+
+
 def main() -> None:
     """Run the command line; an error that the user can mend is one line and an exit code."""
     who = f"llama_train (rank {os.environ['RANK']})" if "RANK" in os.environ else "llama_train"
@@ -220,7 +294,7 @@ def _train(
     overwrite: bool,
     initial: Callable[[Transformer], None] | None = None,
 ) -> None:
-    """Pretraining and fine-tuning end alike: with a line for people, or by a stop signal with 143."""
+    """Pretraining and fine-tuning end alike: a line for people, or after a stop signal 143."""
     from llama_train.train import Preempted
     from llama_train.train import train as run
 
@@ -248,6 +322,14 @@ def _train(
         print(
             f"{config.name}: held-out loss {first:.2f} -> {result.held_out_loss:.2f} in "
             f"{progress.step:,} steps, {progress.tokens:,} tokens, {progress.seconds:.0f} s"
+        )
+
+
+def _check_vocabulary(tokenizer: Path, pieces: int, config: Config) -> None:
+    if pieces > config.model.vocab_size:
+        raise TrainError(
+            f"{tokenizer} has {pieces} pieces, the model only {config.model.vocab_size}.",
+            hint=f"Add --model.vocab_size={pieces}.",
         )
 
 

@@ -1,4 +1,4 @@
-"""What is trained and how: the table of model shapes, the recipes, and overrides from the command line.
+"""What is trained and how: the table of model shapes, the recipes, and overrides of them.
 
 Everything is a frozen dataclass. A run is described by one `Config`; `--train.lr=1e-4` replaces one
 field of it, and the resolved whole is saved with every run.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,7 +21,7 @@ Checkpointing = Literal["none", "selective", "full"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelShape:
-    """The numbers that make a Llama. Touvron et al. 2023a and 2023b; names as in Meta's `ModelArgs`."""
+    """The numbers that make a Llama (Touvron et al. 2023a, 2023b); named as Meta's `ModelArgs`."""
 
     dim: int
     n_layers: int
@@ -75,7 +76,7 @@ class ModelShape:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Train:
-    """The recipe. Defaults are the Llama 2 report's (section 2.2) unless a comment says otherwise."""
+    """The recipe. Defaults are the Llama 2 report's (section 2.2) unless noted."""
 
     steps: int
     batch_size: int = 1024
@@ -152,7 +153,8 @@ class Config:
             )
         if shape.n_heads % shape.n_kv_heads:
             raise TrainError(
-                f"model.n_heads {shape.n_heads} is not a multiple of model.n_kv_heads {shape.n_kv_heads}."
+                f"model.n_heads {shape.n_heads} is not a multiple of "
+                f"model.n_kv_heads {shape.n_kv_heads}."
             )
         counts = {
             "train.steps": self.train.steps,
@@ -161,6 +163,8 @@ class Config:
             "train.loss_chunks": self.train.loss_chunks,
             "model.context": shape.context,
             "model.vocab_size": shape.vocab_size,
+            "parallel.replicate": self.parallel.replicate,
+            "parallel.tensor": self.parallel.tensor,
             "checkpoint.keep_last": self.checkpoint.keep_last,
         }
         for key, count in counts.items():
@@ -268,6 +272,35 @@ PUBLISHED: Mapping[str, Published] = {
     "llama2-34b": Published(tokens=2.0e12, gpu_hours=1_038_336),
     "llama2-70b": Published(tokens=2.0e12, gpu_hours=1_720_320),
 }
+
+
+def layout(config: Config, ranks: int) -> tuple[int, int, int]:
+    """(replicate, shard, tensor), whose product is the number of ranks.
+
+    Raises TrainError if the ranks, the batch or the model cannot be divided so.
+    """
+    parallel, train = config.parallel, config.train
+    rest = parallel.replicate * parallel.tensor
+    shape = (parallel.replicate, parallel.shard or max(1, ranks // rest), parallel.tensor)
+    if math.prod(shape) != ranks:
+        raise TrainError(
+            f"parallel.replicate {shape[0]} × shard {shape[1]} × tensor {shape[2]} is not the "
+            f"number of ranks, {ranks}."
+        )
+    data_ranks = ranks // parallel.tensor
+    if train.batch_size % (train.micro_batch * data_ranks):
+        raise TrainError(
+            f"train.batch_size {train.batch_size} is not a multiple of train.micro_batch "
+            f"{train.micro_batch} × {data_ranks} data-parallel ranks.",
+            hint="Fewer ranks, a smaller train.micro_batch or a larger parallel.tensor would do.",
+        )
+    for name in ("context", "n_heads", "n_kv_heads", "vocab_size"):
+        if getattr(config.model, name) % parallel.tensor:
+            raise TrainError(
+                f"parallel.tensor {parallel.tensor} does not divide model.{name} "
+                f"{getattr(config.model, name)}."
+            )
+    return shape
 
 
 def preset(name: str) -> Config:

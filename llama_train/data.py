@@ -1,9 +1,9 @@
 """Prepared tokens: memory-mapped shards, and batches that are a function of (seed, step).
 
-A prepared folder holds `index.json`, `tokenizer.model` and `shards/*.bin`. A shard is a plain array of
-little-endian uint16 tokens, document after document, each BOS … EOS. Because the sequences of a step
-depend on nothing but the seed and the step, the order is the same for any number of ranks, and the
-loader has no state to save.
+A prepared folder holds `index.json`, `tokenizer.model` and `shards/*.bin`. A shard is a plain array
+of little-endian uint16 tokens, document after document, each BOS … EOS. The sequences of a step
+depend on nothing but the seed and the step, so the order is the same for any number of ranks, and
+the loader has no state to save.
 """
 
 from __future__ import annotations
@@ -72,8 +72,8 @@ class Stream:
 class TokenData:
     """Training and held-out sequences of `context` tokens from a prepared folder.
 
-    Raises TrainError if the folder is not one, a shard is missing or has another length than the index
-    says, or there is too little text for one sequence.
+    Raises TrainError if the folder is not one, a shard is missing or has another length than the
+    index says, or there is too little text for one sequence.
     """
 
     def __init__(self, folder: Path, context: int, *, seed: int = 0) -> None:
@@ -91,12 +91,14 @@ class TokenData:
         for source, count in zip(index["sources"], self._counts, strict=True):
             if not count:
                 raise TrainError(
-                    f"The context of {context} tokens is longer than source {source['name']!r} in {folder}.",
+                    f"The context of {context} tokens is longer than source {source['name']!r} "
+                    f"in {folder}.",
                     hint="Use a smaller --model.context, or prepare more text.",
                 )
         if not self.held_out_sequences:
             raise TrainError(
-                f"The held-out documents in {folder} are shorter than one context of {context} tokens.",
+                f"The held-out documents in {folder} are shorter than one context of "
+                f"{context} tokens.",
                 hint="Prepare with a larger --held-out, or use a smaller --model.context.",
             )
         self._mixture = Mixture([float(source["weight"]) for source in index["sources"]])
@@ -123,7 +125,7 @@ class TokenData:
 
 
 class Mixture:
-    """Which source each sequence comes from: shares as the weights, spread evenly, without state."""
+    """Which source each sequence comes from: evenly in proportion to the weights."""
 
     def __init__(self, weights: Sequence[float]) -> None:
         shares = np.asarray(weights) / sum(weights)
@@ -195,8 +197,8 @@ def _open(folder: Path, shards: Sequence[Mapping[str, Any]]) -> Stream:
             raise TrainError(f"Shard {path} is missing.", hint="Run prepare again.")
         if path.stat().st_size != tokens * TOKEN.itemsize:
             raise TrainError(
-                f"Shard {path} has {path.stat().st_size} bytes instead of {tokens * TOKEN.itemsize}: "
-                "it is truncated or foreign.",
+                f"Shard {path} has {path.stat().st_size} bytes instead of "
+                f"{tokens * TOKEN.itemsize}: it is truncated or foreign.",
                 hint="Run prepare again.",
             )
         if tokens:

@@ -8,8 +8,11 @@ L layers, d model width, T context.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 from llama_train.config import ModelShape
+
+GIB = 2**30
 
 
 def _attention(shape: ModelShape) -> int:
@@ -34,19 +37,29 @@ FORMULAS: Mapping[str, Callable[[ModelShape], float]] = {
 
 MFU_FORMULA = "6(N-E)+12LdT"
 
-# Dense bfloat16 with float32 accumulation, without sparsity, from NVIDIA's data sheets.
-PEAK_FLOPS: Mapping[str, float] = {
-    "NVIDIA A100-SXM4-40GB": 312e12,
-    "NVIDIA A100-SXM4-80GB": 312e12,
-    "NVIDIA A100-PCIE-40GB": 312e12,
-    "NVIDIA A100 80GB PCIe": 312e12,
-    "NVIDIA H100 80GB HBM3": 989e12,
-    "NVIDIA H100 PCIe": 756e12,
-    "NVIDIA H200": 989e12,
-    "NVIDIA L40S": 362e12,
-    "NVIDIA L4": 121e12,
-    "NVIDIA A10G": 70e12,
-    "Tesla V100-SXM2-32GB": 125e12,
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """What its maker says of a device: dense bfloat16 without sparsity, memory, board power."""
+
+    peak_flops: float
+    memory_bytes: float
+    power_w: float
+
+
+# NVIDIA's data sheets.
+DEVICES: Mapping[str, Device] = {
+    "NVIDIA A100-SXM4-40GB": Device(312e12, 40 * GIB, 400),
+    "NVIDIA A100-SXM4-80GB": Device(312e12, 80 * GIB, 400),
+    "NVIDIA A100-PCIE-40GB": Device(312e12, 40 * GIB, 250),
+    "NVIDIA A100 80GB PCIe": Device(312e12, 80 * GIB, 300),
+    "NVIDIA H100 80GB HBM3": Device(989e12, 80 * GIB, 700),
+    "NVIDIA H100 PCIe": Device(756e12, 80 * GIB, 350),
+    "NVIDIA H200": Device(989e12, 141e9, 700),
+    "NVIDIA L40S": Device(362e12, 48 * GIB, 350),
+    "NVIDIA L4": Device(121e12, 24 * GIB, 72),
+    "NVIDIA A10G": Device(70e12, 24 * GIB, 300),
+    "Tesla V100-SXM2-32GB": Device(125e12, 32 * GIB, 300),
 }
 
 
@@ -57,5 +70,5 @@ def flops_per_token(shape: ModelShape, formula: str = MFU_FORMULA) -> float:
 
 def mfu(shape: ModelShape, tokens_per_s: float, device_name: str) -> float | None:
     """Model FLOP utilisation of one device by MFU_FORMULA; None for a device of unknown peak."""
-    peak = PEAK_FLOPS.get(device_name)
-    return tokens_per_s * flops_per_token(shape) / peak if peak else None
+    device = DEVICES.get(device_name)
+    return tokens_per_s * flops_per_token(shape) / device.peak_flops if device else None

@@ -27,8 +27,8 @@ def generate(
     """
     if not prompt or len(prompt) + count > model.shape.context:
         raise TrainError(
-            f"A prompt of {len(prompt)} tokens and {count} more do not fit in the model's context of "
-            f"{model.shape.context}."
+            f"A prompt of {len(prompt)} tokens and {count} more do not fit in the model's "
+            f"context of {model.shape.context}."
         )
     device = model.output.weight.device
     generator = torch.Generator(device).manual_seed(seed)
@@ -46,7 +46,7 @@ def generate(
 def _choose(
     logits: torch.Tensor, temperature: float, top_p: float, generator: torch.Generator
 ) -> int:
-    """The likeliest token, or one drawn from the smallest set that holds `top_p` of the probability."""
+    """The likeliest token, or one drawn from the fewest that hold `top_p` of the probability."""
     if temperature == 0:
         return int(logits.argmax())
     shares, order = (logits / temperature).softmax(-1).sort(descending=True)

@@ -47,7 +47,7 @@ def to_hf(weights: Mapping[str, Tensor], shape: ModelShape) -> Weights:
     for ours, theirs in _names(shape):
         weight = weights[ours]
         if theirs.endswith(("q_proj.weight", "k_proj.weight")):
-            pairs = weight.unflatten(0, (-1, shape.head_dim // 2, 2))
+            pairs = weight.view(-1, shape.head_dim // 2, 2, shape.dim)
             weight = pairs.transpose(1, 2).flatten(0, 2)
         named[theirs] = weight.contiguous()
     return named
@@ -61,7 +61,7 @@ def from_hf(weights: Mapping[str, Tensor], shape: ModelShape) -> Weights:
             raise TrainError(f"The Hugging Face checkpoint lacks the weight {theirs}.")
         weight = weights[theirs]
         if theirs.endswith(("q_proj.weight", "k_proj.weight")):
-            halves = weight.unflatten(0, (-1, 2, shape.head_dim // 2))
+            halves = weight.view(-1, 2, shape.head_dim // 2, shape.dim)
             weight = halves.transpose(1, 2).flatten(0, 2)
         named[ours] = weight.contiguous()
     return named
@@ -75,7 +75,7 @@ def export(model: Transformer, folder: Path, tokenizer: bytes | None) -> None:
     shape = model.shape
     named = to_hf(model.state_dict(), shape)
     files = list(_split(named))
-    where = {}
+    where: dict[str, str] = {}
     for i, part in enumerate(files, 1):
         single = len(files) == 1
         file = "model.safetensors" if single else f"model-{i:05d}-of-{len(files):05d}.safetensors"

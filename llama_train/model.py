@@ -1,8 +1,7 @@
 """Llama 2 in one file. It knows nothing of devices, ranks, precision or checkpoints.
 
-Names are Meta's, so that their checkpoints load by key. Shapes in comments:
-B sequences, T tokens, D model width, H query heads, G key/value heads, K width of a head, F width of
-the feed-forward layer, V pieces of the vocabulary.
+Names are Meta's, so that their checkpoints load by key. Shapes in comments: B sequences, T tokens,
+D model width, H query heads, G key/value heads, K width of a head, V pieces of the vocabulary.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ IGNORE = -100
 
 
 class RMSNorm(nn.Module):
-    """x / sqrt(mean(x²) + eps) in float32, cast back, then scaled: the order matters in bfloat16."""
+    """x / sqrt(mean(x²) + eps) in float32, cast back, then scaled: the order matters in bf16."""
 
     def __init__(self, dim: int, eps: float) -> None:
         super().__init__()
@@ -44,12 +43,12 @@ def rope_table(shape: ModelShape, length: int) -> Tensor:
 
 
 def rotate(x: Tensor, rope: Tensor) -> Tensor:
-    """Rotary position embedding: neighbours (2i, 2i+1) of each head are turned by position × theta_i.
+    """Rotary embedding: neighbours (2i, 2i+1) of each head are turned by position × frequency i.
 
     x (B, T, H, K), rope (T, K/2, 2). The product of complex numbers is the fastest form in eager
     mode; the compiler only fuses the same product written with real ones.
     """
-    pairs, turn = x.float().unflatten(-1, (-1, 2)), rope[:, None]
+    pairs, turn = x.float().view(*x.shape[:-1], -1, 2), rope[:, None]
     if torch.compiler.is_compiling():
         (a, b), (cos, sin) = pairs.unbind(-1), turn.unbind(-1)
         turned = torch.stack((a * cos - b * sin, a * sin + b * cos), dim=-1)
@@ -94,15 +93,16 @@ class Attention(nn.Module):
         q = rotate(self.wq(x).unflatten(-1, (-1, self.head_dim)), rope)  # B T H K
         k = rotate(self.wk(x).unflatten(-1, (-1, self.head_dim)), rope)  # B T G K
         v = self.wv(x).unflatten(-1, (-1, self.head_dim))  # B T G K
+        # One token after a cached prompt may see all of it.
+        is_causal = cache is None or cache.k is None
         if cache is not None:
             k, v = cache.append(k, v)
         out = F.scaled_dot_product_attention(
             q.transpose(1, 2),
             k.transpose(1, 2),
             v.transpose(1, 2),
-            # One token after a cached prompt may see all of it.
-            is_causal=q.shape[1] == k.shape[1],
-            enable_gqa=q.shape[2] != k.shape[2],
+            is_causal=is_causal,
+            enable_gqa=self.wq.out_features != self.wk.out_features,
         )  # B H T K
         return self.wo(out.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
 
@@ -168,14 +168,14 @@ class Transformer(nn.Module):
         return self._loss_sum(h.flatten(0, 1), targets.flatten(), loss_chunks)
 
     def _loss_sum(self, h: Tensor, targets: Tensor, chunks: int) -> Tensor:
-        """Sum of the cross-entropies with float32 logits, never holding those of more than a chunk."""
+        """Sum of cross-entropies of float32 logits, never holding those of more than a chunk."""
         if chunks == 1:
-            return self._chunk_loss(h, targets)
+            return self.chunk_loss(h, targets)
         parts = zip(h.chunk(chunks), targets.chunk(chunks), strict=True)
-        losses = [checkpoint(self._chunk_loss, *part, use_reentrant=False) for part in parts]
+        losses = [checkpoint(self.chunk_loss, *part, use_reentrant=False) for part in parts]
         return torch.stack(losses).sum()
 
-    def _chunk_loss(self, h: Tensor, targets: Tensor) -> Tensor:
+    def chunk_loss(self, h: Tensor, targets: Tensor) -> Tensor:
         logits = self.output(h).float()
         return F.cross_entropy(logits, targets, ignore_index=IGNORE, reduction="sum")
 
@@ -188,10 +188,9 @@ def initial_weight(
 ) -> Tensor:
     """The first value of the parameter `name`, a function of the seed and the name alone.
 
-    So it does not depend on the number of ranks. The report does not give the initialisation; this is
-    our choice: norms 1; normal with deviation 0.02, divided by sqrt(2·layers) where a layer writes into
-    the residual stream (GPT-2); and for the output 0.2/sqrt(dim), so that the first loss is near ln V
-    at every width.
+    So it does not depend on the number of ranks. The report gives no initialisation; this is our
+    choice: norms 1; normal with deviation 0.02, divided by sqrt(2·layers) where a layer writes into
+    the residual stream (GPT-2); for the output 0.2/sqrt(dim), so that the first loss is near ln V.
     """
     if name.endswith("norm.weight"):
         return torch.ones(size, device=device)

@@ -1,4 +1,4 @@
-"""AdamW as in the report, the learning rate as a pure function of the step, and the gradient norm."""
+"""AdamW as in the report, the learning rate as a function of the step, and the gradient norm."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from llama_train.config import Train
 
 
 def learning_rate(step: int, train: Train) -> float:
-    """Of step 1 … steps: linear to the peak at `warmup_steps`, then a cosine to a tenth at the end."""
+    """Of step 1 … steps: linear to the peak at `warmup_steps`, then a cosine to a share of it."""
     if step < train.warmup_steps:
         return train.lr * step / train.warmup_steps
     progress = (step - train.warmup_steps) / max(1, train.steps - train.warmup_steps)

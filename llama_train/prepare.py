@@ -1,8 +1,8 @@
-"""Text to shards: read documents from text, JSONL or Parquet files, tokenise them, write them once.
+"""Text to shards: read documents from text, JSONL or Parquet files, tokenise, write.
 
-The work is cut into units, each of which becomes a training shard and a held-out shard. Units run in
-parallel, and one that is already on disk is not done again, so an interrupted `prepare` goes on where
-it was. The index is written last: a folder without one is not ready.
+The work is cut into units, each of which becomes a training shard and a held-out shard. Units run
+in parallel, and one that is already on disk is not done again, so an interrupted `prepare` goes on
+where it was. The index is written last: a folder without one is not ready.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class Unit:
 
 
 def parse_source(text: str) -> Source:
-    """`NAME=PATH[,PATH…][@WEIGHT]`, or a bare PATH; a folder means the files in it that can be read."""
+    """`NAME=PATH[,PATH…][@WEIGHT]`, or a bare PATH; of a folder, the files that can be read."""
     name, equals, rest = text.partition("=")
     if not equals:
         name, rest = Path(text.rpartition("@")[0] or text).stem, text
@@ -171,7 +171,7 @@ def _pydoc() -> Iterator[str]:
 
 
 def is_held_out(text: str, share: float) -> bool:
-    """A document's side is a function of its text, so that a copy of it never lands on the other."""
+    """A document's side is a function of its text: a copy of it never lands on the other."""
     return zlib.crc32(text.encode()) < share * 2**32
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -52,10 +53,13 @@ def train_tokenizer(texts: Iterable[str], path: Path, vocab_size: int) -> Tokeni
 
     Identity normalisation, digits split, bytes for what is unknown; unk 0, BOS 1, EOS 2.
     """
+    # Written by way of memory: SentencePiece would note the path in the model, whose hash would
+    # then depend on where it is.
+    model = io.BytesIO()
     try:
         sentencepiece.SentencePieceTrainer.train(
             sentence_iterator=_lines(texts),
-            model_prefix=str(path.with_suffix("")),
+            model_writer=model,
             model_type="bpe",
             vocab_size=vocab_size,
             byte_fallback=True,
@@ -73,7 +77,7 @@ def train_tokenizer(texts: Iterable[str], path: Path, vocab_size: int) -> Tokeni
             f"No tokenizer of {vocab_size} pieces can be trained on this text ({reason}).",
             hint="Change --vocab-size (at least 259 are bytes and controls), or give more text.",
         ) from error
-    path.with_suffix(".vocab").unlink()
+    path.write_bytes(model.getvalue())
     return Tokenizer(path)
 
 

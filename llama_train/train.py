@@ -22,11 +22,12 @@ from llama_train.checkpoint import Progress, Store
 from llama_train.config import Config, to_dict
 from llama_train.data import Data, stack
 from llama_train.errors import TrainError
-from llama_train.flops import MFU_FORMULA, PEAK_FLOPS, mfu
+from llama_train.flops import DEVICES, MFU_FORMULA, mfu
 from llama_train.metrics import RunLog, device_name, peak_memory_bytes
 from llama_train.model import IGNORE, Transformer
 from llama_train.optim import adamw, clip_gradients, gradient_norm, learning_rate
-from llama_train.parallelize import World, build, compiles, world
+from llama_train.parallelize import compiles
+from llama_train.world import World, build, world
 
 Batch = tuple[Tensor, Tensor]
 
@@ -58,8 +59,7 @@ def train(
     `initial` may replace the first weights. Raises TrainError for what the user can mend, and
     Preempted after SIGTERM or SIGUSR1, when the checkpoint is on disk.
     """
-    with _stop_signals() as stop_asked, world(config.parallel) as here:
-        _check_fit(config, here)
+    with _stop_signals() as stop_asked, world(config) as here:
         model = build(config, here)
         optimizer = adamw(model, config.train)
         store = Store(out / "checkpoints", config, data.fingerprint)
@@ -92,7 +92,7 @@ class Loop:
         train, log, progress = self.config.train, self.log, self.progress
         self._introduce()
         held_out_loss: float | None = None
-        compiling = compiles(self.config, self.here)
+        compiling = compiles(self.config, self.here.device.type)
         with log.phase("train"):
             if progress.step == 0:
                 held_out_loss = progress.first_held_out_loss = self.evaluate()
@@ -144,7 +144,7 @@ class Loop:
         seconds = time.perf_counter() - started_s
         progress.seconds += seconds
         self.report(mean_loss, lr, norm.item(), int(tokens.item()), seconds)
-        return stops > 0
+        return bool(stops > 0)
 
     def batches(self, step: int) -> list[Batch]:
         """This rank's micro-batches of the step."""
@@ -157,7 +157,7 @@ class Loop:
         ]
 
     def forward_backward(self, batches: list[Batch], tokens: Tensor) -> Tensor:
-        """Accumulate the gradients of the mean loss over all ranks' tokens; this rank's part of it."""
+        """Accumulate gradients of the mean loss over all ranks; returns this rank's part of it."""
         total = torch.zeros((), device=self.here.device)
         for i, (inputs, targets) in enumerate(batches):
             if isinstance(self.model, FSDPModule):
@@ -187,15 +187,15 @@ class Loop:
                 loss = self.model(inputs, targets, loss_chunks=train.loss_chunks)
                 sums += torch.stack((loss.double(), (targets != IGNORE).sum().double()))
             loss_sum, tokens = self.over_ranks(sums).tolist()
-        loss = loss_sum / tokens
+        mean = float(loss_sum / tokens)
         self.log.event(
             "eval",
-            f"held-out loss {loss:.4f} at step {progress.step:,}",
+            f"held-out loss {mean:.4f} at step {progress.step:,}",
             step=progress.step,
-            loss=loss,
+            loss=mean,
             tokens=int(tokens),
         )
-        return loss
+        return mean
 
     def skip(self, step: int, loss: float, norm: float) -> None:
         """Count a step that the optimizer must not see; too many in a row end the run."""
@@ -205,7 +205,8 @@ class Loop:
         self.log.event("skipped", f"step {step:,} skipped: loss {loss}, gradient norm {norm}")
         if progress.skipped_in_a_row >= limit:
             raise TrainError(
-                f"{limit} steps in a row had a loss or gradient that is not finite, up to step {step}.",
+                f"{limit} steps in a row, up to step {step}, had a loss or gradient that is not "
+                "finite.",
                 hint="Lower --train.lr and resume from the last checkpoint.",
                 exit_code=1,
             )
@@ -240,7 +241,7 @@ class Loop:
         """The sum over all ranks; those of a tensor-parallel group see the same and count once."""
         if self.here.size > 1:
             dist.all_reduce(value)
-            value = value / (self.here.size // self.here.data_ranks)
+            value = value / self.here.tensor_ranks
         return value
 
     def _introduce(self) -> None:
@@ -252,28 +253,12 @@ class Loop:
             ranks=self.here.size,
             device=name,
             mfu_formula=MFU_FORMULA,
-            mfu_peak_flops=PEAK_FLOPS.get(name),
+            mfu_peak_flops=DEVICES[name].peak_flops if name in DEVICES else None,
         )
         self.log.say(
-            f"{config.name}: {config.model.parameters:,} parameters, {config.train.steps:,} steps of "
-            f"{config.tokens_per_step:,} tokens, {self.here.size} × {name}"
+            f"{config.name}: {config.model.parameters:,} parameters, {config.train.steps:,} steps "
+            f"of {config.tokens_per_step:,} tokens, {self.here.size} × {name}"
         )
-
-
-def _check_fit(config: Config, here: World) -> None:
-    """Raise TrainError where the batch or the model cannot be divided among the ranks."""
-    at_once = config.train.micro_batch * here.data_ranks
-    if config.train.batch_size % at_once:
-        raise TrainError(
-            f"train.batch_size {config.train.batch_size} is not a multiple of train.micro_batch "
-            f"{config.train.micro_batch} × {here.data_ranks} data-parallel ranks."
-        )
-    tensor, shape = config.parallel.tensor, config.model
-    for name in ("context", "n_heads", "n_kv_heads", "vocab_size"):
-        if getattr(shape, name) % tensor:
-            raise TrainError(
-                f"parallel.tensor {tensor} does not divide model.{name} {getattr(shape, name)}."
-            )
 
 
 def _save_settings(config: Config, data: Data, out: Path) -> None:

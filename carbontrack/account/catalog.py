@@ -70,6 +70,12 @@ def intensity(zone: str, *, assumed: bool = False) -> Factor:
     return intensity_factor(row, assumed=assumed)
 
 
+def zone_code(zone: str) -> str | None:
+    """The code of a zone by any of its names; None if the packaged table does not know it."""
+    by_year = _zones().get(_fold(zone.partition("@")[0]))
+    return next(iter(by_year.values()))["zone"] if by_year else None
+
+
 def intensity_factor(row: Mapping[str, str], *, assumed: bool = False) -> Factor:
     """A row of intensity.csv as a factor."""
     source = data.source(row["source"])

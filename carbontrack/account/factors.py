@@ -11,6 +11,7 @@ from dataclasses import dataclass, fields
 
 from carbontrack.account import catalog
 from carbontrack.account.catalog import Factor
+from carbontrack.account.intensity import IntensitySeries
 from carbontrack.config import Settings
 from carbontrack.errors import CarbontrackError
 
@@ -35,6 +36,7 @@ class Factors:
     node_w_per_device: Factor | None = None
     node_w: Factor | None = None
     zone: str | None = None
+    series: IntensitySeries | None = None  # of the zone, where the ledger has one
 
     def __iter__(self) -> Iterator[Factor]:
         """The factors that are known, in the order of the fields."""
@@ -54,13 +56,19 @@ def parse_methods(text: str) -> list[str]:
     return names
 
 
-def resolve(settings: Settings, *, method: str, embodied: bool = False) -> Factors:
+def resolve(
+    settings: Settings,
+    *,
+    method: str,
+    embodied: bool = False,
+    series: IntensitySeries | None = None,
+) -> Factors:
     """The factors for `method`, from what was set and, where nothing was, from the packaged tables.
 
     For `report` the defaults are LLaMA's 1.1 and 0.385 kgCO2e/kWh; otherwise the industry's
     average PUE and the newest world average intensity. Lifetime and utilisation are only assumed
-    when something is written off: a GPU price, or embodied carbon (`embodied`). Raises
-    CarbontrackError for an unknown zone or provider.
+    when something is written off: a GPU price, or embodied carbon (`embodied`). `series` is the
+    intensity of the zone over time. Raises CarbontrackError for an unknown zone or provider.
     """
     given = {name: _given(name, settings) for name in _GIVEN if name in settings}
     provider = settings.get("provider")
@@ -71,7 +79,9 @@ def resolve(settings: Settings, *, method: str, embodied: bool = False) -> Facto
             catalog.pue(provider.value) if provider else catalog.pue(default, assumed=True)
         )
     if "intensity" not in given:
-        given["intensity"] = catalog.intensity(zone.value) if zone else _assumed_intensity(method)
+        given["intensity"] = _intensity(zone.value if zone else None, method, series)
+    else:
+        series = None  # a number was given: it holds for every hour
     currency = settings["currency"].value if "currency" in settings else "USD"
     if "tariff" not in given and "price_per_gpu_hour" not in given:
         tariff = catalog.tariff()
@@ -80,7 +90,12 @@ def resolve(settings: Settings, *, method: str, embodied: bool = False) -> Facto
     if embodied or "gpu_price" in given:
         for name in ("lifetime_years", "utilisation"):
             given.setdefault(name, catalog.ASSUMED[name])
-    return Factors(currency=currency, zone=zone.value if zone else None, **given)
+    return Factors(
+        currency=currency,
+        zone=zone.value if zone else None,
+        series=series if method != "report" else None,
+        **given,
+    )
 
 
 _GIVEN = {
@@ -110,7 +125,11 @@ def _given(name: str, settings: Settings) -> Factor:
     )
 
 
-def _assumed_intensity(method: str) -> Factor:
-    if method == "report":
-        return catalog.ASSUMED["report_intensity"]
-    return catalog.intensity("WORLD", assumed=True)
+def _intensity(zone: str | None, method: str, series: IntensitySeries | None) -> Factor:
+    if zone is None:
+        if method == "report":
+            return catalog.ASSUMED["report_intensity"]
+        return catalog.intensity("WORLD", assumed=True)
+    if series is not None and catalog.zone_code(zone) is None:
+        return series.over_all()
+    return catalog.intensity(zone)

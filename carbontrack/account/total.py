@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from carbontrack.account.estimate import Estimate, each, sum_of
+from carbontrack.account.result import Estimate, each, sum_of
 
 
 def combine(estimates: Sequence[Estimate], *, label: str = "total") -> Estimate:

@@ -13,10 +13,14 @@ import typer
 from typer.exceptions import TyperException
 
 from carbontrack import __version__
+from carbontrack.cli import db
 from carbontrack.cli.devices import devices
+from carbontrack.cli.estimate import estimate
+from carbontrack.cli.plot import plot
 from carbontrack.cli.run import run
 from carbontrack.cli.runs import runs
 from carbontrack.cli.show import show
+from carbontrack.cli.table import table
 from carbontrack.errors import CarbontrackError
 
 app = typer.Typer(
@@ -29,8 +33,9 @@ app = typer.Typer(
 
 # Options after the job's first word are the job's own.
 app.command(context_settings={"allow_interspersed_args": False})(run)
-for _command in (runs, show, devices):
+for _command in (runs, show, table, plot, devices, estimate):
     app.command()(_command)
+app.add_typer(db.app, name="db")
 
 
 def _print_version(wanted: bool) -> None:

@@ -43,6 +43,12 @@ def table(
     currency: CurrencyOption = None,
     embodied: EmbodiedOption = False,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="At most so many runs.")] = 50,
+    published: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME|list|all", help="Recompute a published table, not the ledger's."
+        ),
+    ] = None,
     db: DbOption = None,
     format: Annotated[
         TableFormat, typer.Option("--format", help="How to print it.")
@@ -53,6 +59,14 @@ def table(
 
     Example: carbontrack table llama2-7b --zone FRA --pue 1.2 --format markdown
     """
+    if published is not None:
+        from carbontrack.report import render
+        from carbontrack.report.published import listing, one, summary
+
+        shown = {"list": listing, "all": summary}.get(published, lambda: one(published))()
+        render.show_table(*shown, format, out=None if out is None else Path(out))
+        return
+
     from carbontrack import config
     from carbontrack.account.factors import parse_methods
     from carbontrack.ledger import engine, read

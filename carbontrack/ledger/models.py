@@ -1,8 +1,8 @@
-"""The ledger's schema, as SQLAlchemy typed models. `migrations/` must lead to exactly this; a test compares.
+"""The ledger's schema, as SQLAlchemy typed models. A test holds it and `migrations/` together.
 
-Runs and devices are known by UUID wherever people or ledgers meet, and by a small integer key inside
-`windows`, which is by far the longest table. Times are integer ms since the epoch, UTC; energy is in
-J and power in W, before PUE: nothing about carbon or money is decided here.
+Runs and devices are known by UUID wherever people or ledgers meet, and by a small integer key
+inside `windows`, which is by far the longest table. Times are integer ms since the epoch, UTC;
+energy is in J and power in W, before PUE: nothing about carbon or money is decided here.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ class Device(Base):
 
 
 class Sensor(Base):
-    """How one run read one device. Here too when the device never answered: its coverage is then 0."""
+    """How one run read one device; a device that never answered is here too, with coverage 0."""
 
     __tablename__ = "sensors"
 
@@ -125,7 +125,7 @@ class Sensor(Base):
 
 
 class Window(Base):
-    """The pyramid: one row shape at 1 s, 60 s and 3600 s. See `carbontrack.record.window.Window`."""
+    """The pyramid: one row shape at 1 s, 60 s and 3600 s. See `carbontrack.record.window`."""
 
     __tablename__ = "windows"
     __table_args__ = ({"sqlite_with_rowid": False},)
@@ -155,7 +155,7 @@ class Window(Base):
 
 
 class Step(Base):
-    """One training step as the job logged it; a step logged again (after a resume) replaces itself."""
+    """One training step as the job logged it; one logged again (after a resume) replaces itself."""
 
     __tablename__ = "steps"
     __table_args__ = ({"sqlite_with_rowid": False},)

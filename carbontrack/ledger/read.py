@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Row, Select, func, or_, select
@@ -20,14 +19,24 @@ from carbontrack.ledger.rows import (
     StepTotals,
     Usage,
 )
-from carbontrack.record.window import LEVELS_S
-from carbontrack.units import now_ms
+from carbontrack.record.window import Window, merge
+from carbontrack.units import MS_PER_S, now_ms
 
 _SHOWN_CANDIDATES = 5
 _SERIES_COLUMNS = (
-    "device_key start_ms energy_j energy_s sampled_s power_min_w power_max_w util_pct "
-    "temperature_max_c memory_max_bytes sm_clock_mhz flags"
-).split()
+    "device_key",
+    "start_ms",
+    "energy_j",
+    "energy_s",
+    "sampled_s",
+    "power_min_w",
+    "power_max_w",
+    "util_pct",
+    "temperature_max_c",
+    "memory_max_bytes",
+    "sm_clock_mhz",
+    "flags",
+)
 
 
 def list_runs(
@@ -62,10 +71,9 @@ def resolve_run(connection: Connection, reference: str) -> Run:
     if reference == "last":
         query = _all_runs().limit(1)
     else:
-        prefix = reference.lower().replace("%", "").replace("_", "")
-        query = _all_runs().where(
-            or_(models.Run.name == reference, models.Run.id.like(f"{prefix}%"))
-        )
+        of_name = models.Run.name == reference
+        of_id = models.Run.id.startswith(reference.lower(), autoescape=True)
+        query = _all_runs().where(or_(of_name, of_id) if reference else of_name)
     found = [_run(row) for row in connection.execute(query)]
     named = [run for run in found if run.name == reference]
     if named:
@@ -189,35 +197,18 @@ def step_totals(connection: Connection, run: Run) -> StepTotals:
 
 def totals(connection: Connection, run: Run) -> list[Usage]:
     """What each device used over the whole run."""
-    by_device: dict[int, list[Usage]] = {}
-    for usage in hours(connection, run):
-        by_device.setdefault(usage.device_key, []).append(usage)
-    return [_sum(parts) for parts in by_device.values()]
+    by_device: dict[int, list[Window]] = {}
+    for device_key, window in pyramid.hours_of(connection, run.key):
+        by_device.setdefault(device_key, []).append(window)
+    return [
+        _usage(key, merge(parts, start_ms=parts[0].start_ms, level_s=parts[0].level_s))
+        for key, parts in by_device.items()
+    ]
 
 
 def hours(connection: Connection, run: Run) -> list[Usage]:
     """What each device used in each hour."""
-    window = models.Window
-    query = (
-        select(window.__table__)
-        .where(window.run_key == run.key, window.level == LEVELS_S[-1])
-        .order_by(window.device_key, window.start_ms)
-    )
-    return [
-        Usage(
-            device_key=row.device_key,
-            start_ms=row.start_ms,
-            energy_j=row.energy_j,
-            energy_s=row.energy_s,
-            sampled_s=row.sampled_s,
-            samples=row.samples,
-            power_min_w=row.power_min_w,
-            power_max_w=row.power_max_w,
-            util_pct=row.util_pct,
-            flags=row.flags,
-        )
-        for row in connection.execute(query)
-    ]
+    return [_usage(key, window) for key, window in pyramid.hours_of(connection, run.key)]
 
 
 def series(
@@ -238,7 +229,7 @@ def series(
         .where(
             window.run_key == run.key,
             window.level == level_s,
-            window.start_ms > begin_ms - level_s * 1000,
+            window.start_ms > begin_ms - level_s * MS_PER_S,
             window.start_ms <= end_ms,
         )
         .order_by(window.device_key, window.start_ms)
@@ -268,23 +259,16 @@ def _run(row: Row[Any]) -> Run:
     return Run(**{**values, "command": tuple(values["command"])})
 
 
-def _sum(parts: Sequence[Usage]) -> Usage:
-    """One device's hours as one; the same rules as `record.window.merge`."""
-    energies = [part.energy_j for part in parts if part.energy_j is not None]
-    utils = [(p.util_pct, p.sampled_s) for p in parts if p.util_pct is not None and p.sampled_s > 0]
-    util_s = sum(weight for _, weight in utils)
-    flags = 0
-    for part in parts:
-        flags |= part.flags
+def _usage(device_key: int, window: Window) -> Usage:
     return Usage(
-        device_key=parts[0].device_key,
-        start_ms=parts[0].start_ms,
-        energy_j=sum(energies) if energies else None,
-        energy_s=sum(part.energy_s for part in parts),
-        sampled_s=sum(part.sampled_s for part in parts),
-        samples=sum(part.samples for part in parts),
-        power_min_w=min((p.power_min_w for p in parts if p.power_min_w is not None), default=None),
-        power_max_w=max((p.power_max_w for p in parts if p.power_max_w is not None), default=None),
-        util_pct=sum(value * weight for value, weight in utils) / util_s if util_s else None,
-        flags=flags,
+        device_key=device_key,
+        start_ms=window.start_ms,
+        energy_j=window.energy_j,
+        energy_s=window.energy_s,
+        sampled_s=window.sampled_s,
+        samples=window.samples,
+        power_min_w=window.power_min_w,
+        power_max_w=window.power_max_w,
+        util_pct=window.util_pct,
+        flags=int(window.flags),
     )

@@ -1,7 +1,7 @@
 """What the ledger holds, as plain frozen rows: the boundary between SQL and everything else.
 
-Standard library only, so that the accounting can use them without importing a database. Times are integer
-milliseconds since the epoch, UTC; a value that is not known is None.
+Standard library only, so that the accounting can use them without importing a database. Times are
+integer milliseconds since the epoch, UTC; a value that is not known is None.
 """
 
 from __future__ import annotations
@@ -114,8 +114,8 @@ class StepTotals:
 class Series:
     """Windows of one level as columns, ordered by device and time: what a plot needs.
 
-    Columns: device_key, start_ms, energy_j, energy_s, sampled_s, power_min_w, power_max_w, util_pct,
-    temperature_max_c, memory_max_bytes, sm_clock_mhz, flags.
+    Columns: device_key, start_ms, energy_j, energy_s, sampled_s, power_min_w, power_max_w,
+    util_pct, temperature_max_c, memory_max_bytes, sm_clock_mhz, flags.
     """
 
     level_s: int

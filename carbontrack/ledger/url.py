@@ -1,4 +1,4 @@
-"""Which ledger is meant: from a flag, the environment or the default place. Light: no database is imported."""
+"""Which ledger is meant: by a flag, the environment or by default. Imports no database."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _POSTGRES = re.compile(r"^(postgres|postgresql|postgresql\+psycopg)://")
 
 
 def ledger_url(flag: str | None = None) -> str:
-    """The ledger's SQLAlchemy URL: `flag`, else $CARBONTRACK_DB, else a file in the user data directory.
+    """The ledger's SQLAlchemy URL: `flag`, else $CARBONTRACK_DB, else a file in the data directory.
 
-    A plain path means a SQLite file. Raises CarbontrackError for anything that is no ledger's address.
+    A plain path means a SQLite file. Raises CarbontrackError for what is no ledger's address.
     """
     text = flag or os.environ.get(ENV) or str(default_path())
     if _POSTGRES.match(text):
@@ -27,9 +27,12 @@ def ledger_url(flag: str | None = None) -> str:
         raise CarbontrackError(f"Not a ledger's address: {without_password(text)}.", hint=_FORMS)
     if not text or text == ":memory:":
         raise CarbontrackError("A ledger in memory would be lost.", hint=_FORMS)
-    path = Path(text).expanduser().absolute()
-    if path.is_dir():
-        raise CarbontrackError(f"{path} is a folder.", hint=_FORMS)
+    try:
+        path = Path(text).expanduser().absolute()
+        if path.is_dir():
+            raise CarbontrackError(f"{path} is a folder.", hint=_FORMS)
+    except (OSError, RuntimeError) as error:  # a folder that is closed to us; ~nobody
+        raise CarbontrackError(f"The ledger {text} cannot be reached: {error}.") from error
     return f"sqlite:///{path}"
 
 
@@ -39,9 +42,16 @@ def sqlite_path(url: str) -> Path | None:
 
 
 def journal_folder(url: str) -> Path:
-    """Where measurements wait that could not reach this ledger: beside its file, or in the data directory."""
+    """Where measurements wait that could not reach this ledger.
+
+    Beside its file; for a server in the data directory, in a folder of its own, so that no ledger
+    takes what is meant for another.
+    """
     path = sqlite_path(url)
-    return path.with_name(path.name + "-journals") if path else default_path().with_name("journals")
+    if path is not None:
+        return path.with_name(path.name + "-journals")
+    server = re.sub(r"[^\w.-]+", "_", without_password(url).partition("://")[2])
+    return default_path().with_name("journals") / server
 
 
 def default_path() -> Path:
@@ -51,6 +61,13 @@ def default_path() -> Path:
     return user_data_path("carbontrack", appauthor=False) / "ledger.db"
 
 
+def shown(url: str) -> str:
+    """A ledger as people know it: the file, or the address without its password."""
+    path = sqlite_path(url)
+    return str(path) if path is not None else without_password(url)
+
+
 def without_password(url: str) -> str:
     """The address as it may be shown."""
-    return re.sub(r"(://[^:@/]*):.*@", r"\1:***@", url)
+    url = re.sub(r"(://[^:@/]*):.*@", r"\1:***@", url)
+    return re.sub(r"([?&]password=)[^&]*", r"\1***", url)

@@ -9,9 +9,10 @@ from typing import Any
 from sqlalchemy import Connection, Engine, Table, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from carbontrack.ledger import models
+from carbontrack.ledger import models, pyramid
 from carbontrack.ledger.rows import Event, Node, Run, Sensor, Step
 from carbontrack.record.window import Window
+from carbontrack.units import MS_PER_HOUR
 
 _runs: Table = models.Run.__table__  # type: ignore[assignment]
 _nodes: Table = models.Node.__table__  # type: ignore[assignment]
@@ -23,17 +24,17 @@ _events: Table = models.Event.__table__  # type: ignore[assignment]
 
 
 class RunWriter:
-    """Writes one run from one node. A write that fails raises SQLAlchemyError and leaves nothing half."""
+    """Writes one run from one node. What fails raises SQLAlchemyError and is not written at all."""
 
     def __init__(self, engine: Engine, run: Run, node: Node, sensors: Sequence[Sensor]) -> None:
         self._engine = engine
         self._host = node.host
         with engine.begin() as connection:
             self._run_key = _put_run(connection, run)
-            _upsert(connection, _nodes, [_node_row(self._run_key, node)])
+            _put_node(connection, self._run_key, node)
             self._device_keys = {s.uuid: _put_device(connection, s) for s in sensors}
             rows = [_sensor_row(self._run_key, self._device_keys[s.uuid], s) for s in sensors]
-            _upsert(connection, _sensors, rows)
+            upsert(connection, _sensors, rows)
 
     def commit(
         self,
@@ -48,18 +49,26 @@ class RunWriter:
         key = self._run_key
         with self._engine.begin() as connection:
             rows = [_window_row(key, self._device_keys[uuid], window) for uuid, window in windows]
-            _upsert(connection, _windows, rows)
-            _upsert(connection, _steps, list({s.step: _step_row(key, s) for s in steps}.values()))
+            upsert(connection, _windows, rows)
+            upsert(connection, _steps, list({s.step: _step_row(key, s) for s in steps}.values()))
             _put_events(connection, key, events)
-            connection.execute(
-                update(_nodes)
-                .where(_nodes.c.run_key == key, _nodes.c.host == self._host)
-                .values(heartbeat_ms=heartbeat_ms)
-            )
+            _put_heartbeat(connection, key, self._host, heartbeat_ms)
             if model:
                 known = connection.scalar(select(_runs.c.model).where(_runs.c.key == key))
-                card = {**(known or {}), **model}
+                card = {**(known or {}), **_plain(model)}
                 connection.execute(update(_runs).where(_runs.c.key == key).values(model=card))
+
+    def rebuild(self, windows: Sequence[tuple[str, Window]]) -> None:
+        """Make the minutes and hours of these windows anew from the seconds in the ledger.
+
+        For a batch that comes late: its own coarse rows may be older than those that are there.
+        """
+        hours = {(uuid, w.start_ms - w.start_ms % MS_PER_HOUR) for uuid, w in windows}
+        with self._engine.begin() as connection:
+            for uuid, hour_ms in sorted(hours):
+                run, device = self._run_key, self._device_keys[uuid]
+                coarse = pyramid.coarse_anew(connection, run, device, hour_ms)
+                upsert(connection, _windows, [_window_row(run, device, w) for w in coarse])
 
     def finish(self, *, status: str, exit_code: int | None, ended_ms: int) -> None:
         """Write how the run ended."""
@@ -74,20 +83,20 @@ class RunWriter:
 def _put_run(connection: Connection, run: Run) -> int:
     row = {
         "id": run.id,
-        "name": run.name,
-        "project": run.project,
-        "tags": dict(run.tags),
-        "command": list(run.command),
-        "cwd": run.cwd,
-        "user": run.user,
+        "name": _plain(run.name),
+        "project": _plain(run.project),
+        "tags": _plain(run.tags),
+        "command": _plain(run.command),
+        "cwd": _plain(run.cwd),
+        "user": _plain(run.user),
         "git_commit": run.git_commit,
         "git_dirty": run.git_dirty,
         "started_ms": run.started_ms,
         "ended_ms": run.ended_ms,
         "status": run.status,
         "exit_code": run.exit_code,
-        "facility": dict(run.facility),
-        "model": dict(run.model),
+        "facility": _plain(run.facility),
+        "model": _plain(run.model),
     }
     return _insert_once(connection, _runs, row, "id")
 
@@ -116,7 +125,7 @@ def _insert_once(connection: Connection, table: Table, row: dict[str, Any], uniq
     return int(key)
 
 
-def _upsert(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
+def upsert(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
     """Insert, or replace the row of the same primary key."""
     if not rows:
         return
@@ -135,37 +144,43 @@ def _insert(connection: Connection, table: Table) -> sqlite.Insert:
     return sqlite.insert(table)
 
 
-def _put_events(connection: Connection, run_key: int, events: Sequence[Event]) -> None:
-    """Number the events of one millisecond on; an event that is there already is left alone."""
-    for event in events:
-        data = _plain(event.data)
-        same_time = (_events.c.run_key == run_key) & (_events.c.time_ms == event.time_ms)
-        known = connection.execute(select(_events).where(same_time)).all()
-        if any((e.kind, e.message, e.data) == (event.kind, event.message, data) for e in known):
-            continue
-        row = {
-            "run_key": run_key,
-            "time_ms": event.time_ms,
-            "seq": max((e.seq for e in known), default=-1) + 1,
-            "host": event.host,
-            "device_uuid": event.device_uuid,
-            "kind": event.kind,
-            "message": event.message,
-            "data": data,
-        }
-        connection.execute(_events.insert(), [row])
-
-
-def _node_row(run_key: int, node: Node) -> dict[str, Any]:
-    return {
+def _put_node(connection: Connection, run_key: int, node: Node) -> None:
+    row = {
         "run_key": run_key,
         "host": node.host,
         "boot_id": node.boot_id,
         "recorder_version": node.recorder_version,
-        "settings": dict(node.settings),
+        "settings": _plain(node.settings),
         "heartbeat_ms": node.heartbeat_ms,
         "clock_offset_ms": node.clock_offset_ms,
     }
+    connection.execute(_insert(connection, _nodes).on_conflict_do_nothing(), [row])
+
+
+def _put_heartbeat(connection: Connection, run_key: int, host: str, heartbeat_ms: int) -> None:
+    """A sign of life; one that arrives late does not turn the clock back."""
+    of_node = (_nodes.c.run_key == run_key) & (_nodes.c.host == host)
+    older = of_node & (_nodes.c.heartbeat_ms < heartbeat_ms)
+    connection.execute(update(_nodes).where(older).values(heartbeat_ms=heartbeat_ms))
+
+
+def _put_events(connection: Connection, run_key: int, events: Sequence[Event]) -> None:
+    """Number the events of one millisecond on; an event that is there already is left alone."""
+    for event in events:
+        told = {
+            "host": event.host,
+            "device_uuid": event.device_uuid,
+            "kind": _plain(event.kind),
+            "message": _plain(event.message),
+            "data": _plain(event.data),
+        }
+        same_time = (_events.c.run_key == run_key) & (_events.c.time_ms == event.time_ms)
+        known = connection.execute(select(_events).where(same_time)).mappings().all()
+        if any(told.items() <= dict(row).items() for row in known):
+            continue
+        seq = max((row["seq"] for row in known), default=-1) + 1
+        row = {"run_key": run_key, "time_ms": event.time_ms, "seq": seq, **told}
+        connection.execute(_events.insert(), [row])
 
 
 def _sensor_row(run_key: int, device_key: int, sensor: Sensor) -> dict[str, Any]:
@@ -224,11 +239,13 @@ def _step_row(run_key: int, step: Step) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """JSON knows no NaN: PostgreSQL would refuse the row."""
+    """What both databases hold: they refuse NaN in JSON, NUL in text and half a character."""
+    if isinstance(value, str):
+        return value.replace("\0", "\N{SYMBOL FOR NULL}").encode(errors="backslashreplace").decode()
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {_plain(str(key)): _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
     return value

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from carbontrack.meters.nvml import Library
 
 _MAX_STAMP_AGE_NS = 1 * NS_PER_S  # an older timestamp is a stepped wall clock, not a slow sensor
+_MAX_CLOCKS_APART_NS = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,26 +154,24 @@ class NvmlSource:
         nvml, can = self._library.nvml, self._can
         energy_mj: float | None = None
         power_mw: float | None = None
-        stamp_us = 0
+        energy_time_ns: int | None = None
         if can.fields:
-            values = list(nvml.nvmlDeviceGetFieldValues(gpu, can.fields))
+            values = nvml.nvmlDeviceGetFieldValues(gpu, can.fields)
             if can.power == "field":
-                power_mw = self._value(values[-1])
+                power_mw = self._value(values[len(can.fields) - 1])
             if can.energy == "field":
-                energy_mj, stamp_us = self._value(values[0]), values[0].timestamp
-        now_ns, wall_ns = monotonic_ns(), time.time_ns()
+                energy_mj = self._value(values[0])
+                energy_time_ns = _on_our_clock(values[0].timestamp)
         if can.energy == "call":
             energy_mj = nvml.nvmlDeviceGetTotalEnergyConsumption(gpu)
-            now_ns = monotonic_ns()
+        now_ns = monotonic_ns()
         if can.power == "call":
             power_mw = nvml.nvmlDeviceGetPowerUsage(gpu)
-        age_ns = wall_ns - stamp_us * 1000
-        stamped = energy_mj is not None and 0 <= age_ns < _MAX_STAMP_AGE_NS
         return Reading(
             time_ns=now_ns,
             energy_j=None if energy_mj is None else energy_mj / 1000,
             power_w=None if power_mw is None else power_mw / 1000,
-            energy_time_ns=now_ns - age_ns if stamped else None,
+            energy_time_ns=None if energy_mj is None else energy_time_ns,
         )
 
     def _value(self, field: Any) -> float | None:
@@ -195,3 +194,11 @@ class NvmlSource:
         if self._library.is_lost(error):
             self._found = None
             raise DeviceLost(str(error)) from error
+
+
+def _on_our_clock(stamp_us: int) -> int | None:
+    """The driver's wall-clock timestamp as `monotonic_ns()`; None if it cannot be told."""
+    now_ns, wall_ns, then_ns = monotonic_ns(), time.time_ns(), monotonic_ns()
+    age_ns = wall_ns - stamp_us * 1000
+    read_together = then_ns - now_ns < _MAX_CLOCKS_APART_NS
+    return now_ns - age_ns if read_together and 0 <= age_ns < _MAX_STAMP_AGE_NS else None

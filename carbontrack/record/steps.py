@@ -65,10 +65,10 @@ def parse(lines: list[bytes]) -> Told:
     for line in lines:
         try:
             told = json.loads(line)
-            if "step" in told:
-                steps.append(_step(told))
-            elif "event" in told:
+            if "event" in told:  # before "step": an event may say at which step it was
                 events.append(_event(told))
+            elif "step" in told:
+                steps.append(_step(told))
             elif "model" in told:
                 model.update(told["model"])
             else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from carbontrack.account.catalog import Factor
-from carbontrack.account.estimate import Estimate, each
+from carbontrack.account.result import Estimate, each
 from carbontrack.report.numbers import mass_text
 
 _KINDS = (("GPUs", "gpu"), ("CPUs", "cpu"), ("memory", "dram"))

@@ -12,13 +12,25 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from carbontrack.account.estimate import Estimate
+from carbontrack.account.result import Estimate
 from carbontrack.errors import CarbontrackError
 from carbontrack.report.formats import TableFormat
 from carbontrack.report.table import Table, frame, table_of
 
 MAX_WIDTH = 100
-_LABEL_WIDTH = 8
+_LABEL_WIDTH = 18
+
+
+def show_table(
+    table: Table, data: dict[str, Any], format: TableFormat, *, out: Path | None = None
+) -> None:
+    """Print a table that is not made of estimates. Raises CarbontrackError for CSV and Parquet."""
+    if format is TableFormat.json:
+        write(json_text(data), out)
+    elif format in _FOR_PEOPLE:
+        write(_FOR_PEOPLE[format](table), out)
+    else:
+        raise CarbontrackError(f"--format {format} is for tables of runs.", hint="Take json.")
 
 
 def json_of(rows: Sequence[Estimate], totals: Sequence[Estimate]) -> dict[str, Any]:
@@ -78,19 +90,14 @@ def text_of(table: Table) -> str:
     from rich.console import Console
     from rich.table import Table as RichTable
 
-    terminal = Console()
-    width = terminal.width if terminal.is_terminal else MAX_WIDTH
-    console = Console(
-        highlight=False, markup=False, width=width, force_terminal=terminal.is_terminal
-    )
     shown = RichTable(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), header_style="bold")
     for column in table.columns:
+        longest = max((len(cell) for cell in (*column.cells, column.total)), default=0)
         shown.add_column(
             f"{column.head}\n{column.unit}" if column.unit else f"\n{column.head}",
             justify="left" if column.left else "right",
             no_wrap=not column.left,
-            overflow="fold",
-            min_width=_LABEL_WIDTH if column.left else None,
+            min_width=min(longest, _LABEL_WIDTH) if column.left else None,
         )
     for row in table.rows():
         shown.add_row(*row)
@@ -100,6 +107,12 @@ def text_of(table: Table) -> str:
     notes = RichTable.grid(padding=(0, 1))
     for note in table.notes:
         notes.add_row("•", note, style="dim")
+    terminal = Console()
+    needed = shown.__rich_measure__(terminal, terminal.options.update(max_width=1000)).minimum
+    width = terminal.width if terminal.is_terminal else max(MAX_WIDTH, needed)
+    console = Console(
+        highlight=False, markup=False, width=width, force_terminal=terminal.is_terminal
+    )
     with console.capture() as captured:
         console.print(shown)
         console.print(notes)

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 
 from carbontrack import config
 from carbontrack.account.catalog import Factor
-from carbontrack.account.estimate import Estimate, estimate_run
+from carbontrack.account.estimate import estimate_run
 from carbontrack.account.factors import resolve
+from carbontrack.account.result import Estimate
 from carbontrack.ledger.rows import Run, Sensor, StepTotals, Usage
 from carbontrack.report.listing import format_duration, format_energy, format_share
 from carbontrack.report.numbers import count_text, mass_text, money_text

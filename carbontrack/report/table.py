@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from carbontrack.account.estimate import Estimate
+from carbontrack.account.result import Estimate
 from carbontrack.report.listing import format_share
 from carbontrack.report.notes import notes_of
 from carbontrack.report.numbers import count_text, hours_text, number_text

@@ -1,4 +1,4 @@
-"""Small models and data for the tests of llama_train; each process of a test keeps to one thread."""
+"""Small models and data for the tests of llama_train; a process of a test keeps to one thread."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ pytest.importorskip("torch", reason="llama_train needs the extra 'train'")
 
 import torch
 
-from llama_train.config import ModelShape
+from llama_train.config import PRESETS, ModelShape, override
+from llama_train.data import TokenData
 from llama_train.prepare import PYDOC, Source, prepare
+from llama_train.train import Result, train
 
 
 @pytest.fixture(autouse=True)
@@ -55,9 +57,16 @@ TINY_RUN = (
 )
 
 
-def llama_train(
-    *words: str | Path, ranks: int = 0, env: dict[str, str] | None = None
-) -> Sequence[str]:
+def train_here(*words: str, data: Path, out: Path, resume: bool = False) -> Result:
+    """Train in this process, as one rank: no start-up to wait for."""
+    preset, *overrides = words
+    config = override(PRESETS[preset.removeprefix("--preset=")], overrides)
+    out.mkdir(parents=True, exist_ok=True)
+    tokens = TokenData(data, config.model.context, seed=config.train.seed)
+    return train(config, tokens, out, resume=resume)
+
+
+def llama_train(*words: str | Path, ranks: int = 0) -> Sequence[str]:
     """The command line of `llama_train`, under torchrun if there are ranks."""
     launcher = [sys.executable]
     if ranks:

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from llama_train.config import ModelShape
-from llama_train.flops import FORMULAS, PEAK_FLOPS, flops_per_token, mfu
+from llama_train.flops import DEVICES, FORMULAS, flops_per_token, mfu
 from llama_train.generate import generate
 from llama_train.model import IGNORE, RMSNorm, Transformer, initial_weight, rope_table, rotate
 
@@ -161,4 +161,4 @@ def test_mfu_of_a_known_device_and_none_of_an_unknown() -> None:
     # IBM's published 4,550 tokens/s on an A100 is 67.2 % by this formula.
     assert mfu(LLAMA2_7B, 4550, "NVIDIA A100-SXM4-80GB") == pytest.approx(0.672, abs=5e-4)
     assert mfu(LLAMA2_7B, 4550, "cpu") is None
-    assert "cpu" not in PEAK_FLOPS
+    assert "cpu" not in DEVICES

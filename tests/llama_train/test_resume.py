@@ -8,12 +8,14 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from .conftest import TINY_RUN, llama_train, run
+from llama_train.errors import TrainError
+from llama_train.prepare import PYDOC, Source, prepare
+
+from .conftest import TINY_RUN, llama_train, run, train_here
 
 # Micro-batches of one make the steps slow enough to be interrupted between.
 STEPS = (
@@ -36,7 +38,7 @@ def straight(
     pydoc_data: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[int, tuple[float, float]]:
     out = tmp_path_factory.mktemp("straight")
-    run("train", *TINY_RUN, *STEPS, *EVERY, "--data", pydoc_data, "--out", out)
+    train_here(*TINY_RUN, *STEPS, *EVERY, data=pydoc_data, out=out)
     return losses(out)
 
 
@@ -50,9 +52,9 @@ def started(*words: str | Path) -> subprocess.Popen[str]:
     )
 
 
-def wait_for(condition: Iterator[bool]) -> None:
+def wait_for_text(path: Path, text: str) -> None:
     deadline = time.monotonic() + 60
-    while not next(condition):
+    while not (path.exists() and text in path.read_text()):
         assert time.monotonic() < deadline
         time.sleep(0.01)
 
@@ -64,7 +66,7 @@ def test_a_killed_run_resumes_bit_for_bit(
     words = ["train", *TINY_RUN, *STEPS, *EVERY, "--data", pydoc_data, "--out", out, "--resume"]
     job = started(*words)
     try:
-        wait_for(iter(lambda: (out / "checkpoints" / "step-00000010").is_dir(), None))
+        wait_for_text(out / "checkpoints" / "latest", "step-00000010")
     finally:
         job.kill()
         job.communicate()
@@ -82,8 +84,7 @@ def test_a_preempted_run_exits_143_and_loses_nothing(
     done_before = 0
     for number in (signal.SIGTERM, signal.SIGUSR1):
         job = started(*words)
-        wanted = f'"step": {done_before + 3}'
-        wait_for(iter(lambda: metrics.exists() and wanted in metrics.read_text(), None))
+        wait_for_text(metrics, f'"step": {done_before + 3}')
         job.send_signal(number)
         _, errors = job.communicate(timeout=60)
         assert job.returncode == 143, errors
@@ -94,57 +95,73 @@ def test_a_preempted_run_exits_143_and_loses_nothing(
 
 
 def test_a_torn_checkpoint_is_passed_over(
-    pydoc_data: Path, tmp_path: Path, straight: dict[int, tuple[float, float]]
+    pydoc_data: Path,
+    tmp_path: Path,
+    straight: dict[int, tuple[float, float]],
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    out = tmp_path / "run"
-    words = ["train", *TINY_RUN, *STEPS, *EVERY, "--data", pydoc_data, "--out", out]
-    run(*words)
-    newest = out / "checkpoints" / "step-00000020"
-    (shard,) = newest.glob("*.distcp")
+    words = [*TINY_RUN, *STEPS, *EVERY]
+    train_here(*words, data=pydoc_data, out=tmp_path)
+    checkpoints = tmp_path / "checkpoints"
+    (shard,) = (checkpoints / "step-00000020").glob("*.distcp")
     os.truncate(shard, shard.stat().st_size // 2)
-    (out / "checkpoints" / "step-00000015" / "manifest.json").unlink()
-    (out / "metrics.jsonl").unlink()
-    done = run(*words, "--resume")
-    assert "step-00000020 is torn" in done.stderr
-    assert "step-00000015 is torn (no readable manifest.json)" in done.stderr
-    assert losses(out) == {step: value for step, value in straight.items() if step > 10}
-    assert (out / "checkpoints" / "latest").read_text() == "step-00000020"
+    (checkpoints / "step-00000015" / "manifest.json").unlink()
+    (tmp_path / "metrics.jsonl").unlink()
+    train_here(*words, data=pydoc_data, out=tmp_path, resume=True)
+    said = capsys.readouterr().err
+    assert "step-00000020 is torn (__0_0.distcp has" in said
+    assert "step-00000015 is torn (no readable manifest.json)" in said
+    assert losses(tmp_path) == {step: value for step, value in straight.items() if step > 10}
+    assert (checkpoints / "latest").read_text() == "step-00000020"
 
 
-def test_ranks_may_change_between_checkpoints(
+def test_nothing_but_torn_checkpoints_is_an_error(pydoc_data: Path, tmp_path: Path) -> None:
+    (tmp_path / "checkpoints" / "step-00000005").mkdir(parents=True)
+    with pytest.raises(TrainError, match=r"No checkpoint .* is whole"):
+        train_here(*TINY_RUN, *STEPS, data=pydoc_data, out=tmp_path, resume=True)
+
+
+def test_ranks_and_layout_may_change_between_checkpoints(
     pydoc_data: Path, tmp_path: Path, straight: dict[int, tuple[float, float]]
 ) -> None:
-    out = tmp_path / "run"
-    words = ["train", *TINY_RUN, *STEPS, *EVERY, "--data", pydoc_data, "--out", out, "--resume"]
-    run(*words, ranks=2)
-    for ranks, last in ((0, 5), (2, 10)):
-        for later in (out / "checkpoints").glob("step-*"):
-            if later.name > f"step-{last:08d}":
+    for ranks, first, layout in ((2, 0, []), (1, 5, []), (2, 10, ["--parallel.replicate=2"])):
+        words = [*TINY_RUN, *STEPS, *EVERY, *layout]
+        for later in (tmp_path / "checkpoints").glob("step-*"):
+            if later.name > f"step-{first:08d}":
                 shutil.rmtree(later)
-        (out / "metrics.jsonl").unlink()
-        run(*words, ranks=ranks)
-        found = losses(out)
-        assert min(found) == last + 1
+        (tmp_path / "metrics.jsonl").unlink(missing_ok=True)
+        if ranks == 1:
+            train_here(*words, data=pydoc_data, out=tmp_path, resume=True)
+        else:
+            where = ("--data", pydoc_data, "--out", tmp_path, "--resume")
+            run("train", *words, *where, ranks=ranks)
+        found = losses(tmp_path)
+        assert min(found) == first + 1
         for step, value in found.items():
             assert value == pytest.approx(straight[step], rel=5e-4)
 
 
 def test_old_checkpoints_go_and_every_mth_stays(pydoc_data: Path, tmp_path: Path) -> None:
-    out = tmp_path / "run"
-    settings = ["--checkpoint.every=2", "--checkpoint.keep_last=2", "--checkpoint.keep_every=8"]
-    run("train", *TINY_RUN, *STEPS, *settings, "--data", pydoc_data, "--out", out)
-    kept = sorted(path.name for path in (out / "checkpoints").glob("step-*"))
+    keep = ["--checkpoint.every=2", "--checkpoint.keep_last=2", "--checkpoint.keep_every=8"]
+    train_here(*TINY_RUN, *STEPS, *keep, data=pydoc_data, out=tmp_path)
+    kept = sorted(path.name for path in (tmp_path / "checkpoints").glob("step-*"))
     assert kept == ["step-00000008", "step-00000016", "step-00000018", "step-00000020"]
 
 
 def test_other_data_or_another_model_is_refused(pydoc_data: Path, tmp_path: Path) -> None:
-    out, other = tmp_path / "run", tmp_path / "other"
-    short = ["--train.steps=2", "--train.warmup_steps=1", "--checkpoint.every=2"]
-    words = ["train", *TINY_RUN, *short, "--out", out]
-    run(*words, "--data", pydoc_data)
-    run("prepare", "--corpus=pydoc", "--held-out=0.2", "--out", other)
-    assert "trained on other data" in run(*words, "--data", other, "--resume", exit_code=2).stderr
-    done = run(*words, "--data", pydoc_data, "--resume", "--model.n_layers=1", exit_code=2)
-    assert "another model: n_layers 2 instead of 1" in done.stderr
-    done = run(*words, "--data", pydoc_data, exit_code=2)
-    assert "already holds a run" in done.stderr
+    other, out = tmp_path / "other", tmp_path / "run"
+    words = [*TINY_RUN, "--train.steps=2", "--train.warmup_steps=1"]
+    train_here(*words, data=pydoc_data, out=out)
+    prepare([Source(PYDOC, ())], other, tokenizer=None, vocab_size=512, held_out=0.2)
+    with pytest.raises(TrainError, match="trained on other data"):
+        train_here(*words, data=other, out=out, resume=True)
+    with pytest.raises(TrainError, match="another model: n_layers 2 instead of 1"):
+        train_here(*words, "--model.n_layers=1", data=pydoc_data, out=out, resume=True)
+
+
+def test_a_finished_run_resumes_to_its_result(pydoc_data: Path, tmp_path: Path) -> None:
+    words = [*TINY_RUN, "--train.steps=2", "--train.warmup_steps=1"]
+    first = train_here(*words, data=pydoc_data, out=tmp_path)
+    again = train_here(*words, data=pydoc_data, out=tmp_path, resume=True)
+    assert again.held_out_loss == first.held_out_loss
+    assert again.progress == first.progress

@@ -124,6 +124,17 @@ static double clock_ns(clockid_t id) {
 /* CLOCK_BOOTTIME fits a double to the nanosecond for the first hundred days of uptime. */
 static double seconds_now(double t0_ns) { return (clock_ns(CLOCK_BOOTTIME) - t0_ns) / 1e9; }
 
+/* Wall-clock time of `t`. The two clocks are read until nothing came between the readings. */
+static double wall_us(double t0_ns, double t) {
+    double before, wall, after;
+    do {
+        before = clock_ns(CLOCK_BOOTTIME);
+        wall = clock_ns(CLOCK_REALTIME);
+        after = clock_ns(CLOCK_BOOTTIME);
+    } while (after - before > 20000);
+    return (wall - (before - t0_ns) + t * 1e9) / 1e3;
+}
+
 /* True energy in J from time 0 to t. */
 static double energy_j(const Device *device, double t) {
     double a = device->amplitude_w, period = device->period_s, x = t + device->phase_s;
@@ -224,7 +235,8 @@ nvmlReturn_t nvmlInitWithFlags(unsigned flags) {
     double t = seconds_now(config.t0_ns), hang_s = config.init_hang_s;
     notice_reload(t);
     nvmlReturn_t result = (nvmlReturn_t)config.init_error;
-    if (passed(config.reload_at_s, t) && t < config.reload_at_s + config.reload_s) result = DRIVER_NOT_LOADED;
+    int reloading = passed(config.reload_at_s, t) && t < config.reload_at_s + config.reload_s;
+    if (reloading) result = DRIVER_NOT_LOADED;
     if (!result) references++;
     pthread_mutex_unlock(&lock);
     if (hang_s > 0) usleep((useconds_t)(hang_s * 1e6));
@@ -269,8 +281,8 @@ nvmlReturn_t nvmlSystemGetCudaDriverVersion_v2(int *version) { *version = 12060;
 /* ---- finding devices ------------------------------------------------------------------------- */
 
 static int instances_of(const Device *device, int slices[MAX_INSTANCES]) {
-    int count = sscanf(device->mig, "%d %d %d %d %d %d %d", &slices[0], &slices[1], &slices[2], &slices[3],
-                       &slices[4], &slices[5], &slices[6]);
+    int count = sscanf(device->mig, "%d %d %d %d %d %d %d", &slices[0], &slices[1], &slices[2],
+                       &slices[3], &slices[4], &slices[5], &slices[6]);
     return count > 0 ? count : 0;
 }
 
@@ -359,7 +371,8 @@ nvmlReturn_t nvmlDeviceGetMaxMigDeviceCount(nvmlDevice_t device, unsigned *count
     return SUCCESS;
 }
 
-nvmlReturn_t nvmlDeviceGetMigDeviceHandleByIndex(nvmlDevice_t device, unsigned index, nvmlDevice_t *into) {
+nvmlReturn_t nvmlDeviceGetMigDeviceHandleByIndex(nvmlDevice_t device, unsigned index,
+                                                 nvmlDevice_t *into) {
     ENTER_WHOLE(device)
     int slices[MAX_INSTANCES];
     return (int)index < instances_of(&d, slices) ? find(device->device, (int)index, into) : NOT_FOUND;
@@ -451,8 +464,7 @@ static void field_value(int index, const Device *d, double t, nvmlFieldValue_t *
     } else {
         v->result = NOT_SUPPORTED;
     }
-    double age_s = config.stamp_call ? 0 : t - at;
-    v->timestamp_us = (long long)((clock_ns(CLOCK_REALTIME) - age_s * 1e9) / 1e3);
+    v->timestamp_us = (long long)wall_us(config.t0_ns, config.stamp_call ? t : at);
     v->latency_us = 0;
 }
 

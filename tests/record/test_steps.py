@@ -28,13 +28,15 @@ def test_lines_are_read_as_they_come(tmp_path: Path) -> None:
 def test_events_and_model_card_are_told_apart() -> None:
     told = parse(
         [
-            b'{"event": "eval", "message": "held-out", "loss": 3.09}',
+            b'{"event": "eval", "message": "held-out", "step": 120, "loss": 3.09}',
             b'{"model": {"name": "tiny", "parameters": 869504}}',
             b'{"model": {"planned_tokens": 1000000}}',
         ]
     )
     (event,) = told.events
-    assert (event.kind, event.message, event.data) == ("eval", "held-out", {"loss": 3.09})
+    assert (event.kind, event.message) == ("eval", "held-out")
+    assert event.data == {"step": 120, "loss": 3.09}
+    assert told.steps == [], "an event that names a step is not a step"
     assert told.model == {"name": "tiny", "parameters": 869504, "planned_tokens": 1_000_000}
 
 

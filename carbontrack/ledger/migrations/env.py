@@ -11,7 +11,7 @@ from carbontrack.ledger.models import Base
 
 
 def ours_only(_object: Any, name: str | None, kind: str, reflected: bool, compared: Any) -> bool:
-    """A database may hold other tables (a user's, an extension's): they are none of our business."""
+    """A database may hold other tables (a user's, an extension's): they are not our business."""
     return not (kind == "table" and reflected and name not in Base.metadata.tables)
 
 

@@ -1,0 +1,99 @@
+"""Grid intensity as a series: each stretch of time of one zone with its kgCO2e/kWh. Pure."""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from carbontrack.account import method as formula
+from carbontrack.account.catalog import Factor
+from carbontrack.ledger.rows import Run, Usage
+from carbontrack.units import J_PER_KWH, KG_PER_T, MS_PER_HOUR
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """One value of a zone, true from `start_ms` for `length_ms`."""
+
+    zone: str
+    start_ms: int
+    length_ms: int
+    intensity_kg_per_kwh: float
+    basis: str
+    source: str
+    version: str
+
+    @property
+    def end_ms(self) -> int:
+        return self.start_ms + self.length_ms
+
+
+@dataclass(frozen=True, slots=True)
+class IntensitySeries:
+    """Intervals of one zone, in order of time, that do not overlap."""
+
+    intervals: tuple[Interval, ...]
+
+    def mean(self, start_ms: int, end_ms: int) -> float | None:
+        """The mean over time in kgCO2e/kWh; None unless every moment of it is known."""
+        first = bisect.bisect_right(self.intervals, start_ms, key=lambda i: i.start_ms) - 1
+        weighted, known_ms = 0.0, 0
+        for interval in self.intervals[max(0, first) :]:
+            if interval.start_ms >= end_ms:
+                break
+            shared_ms = min(end_ms, interval.end_ms) - max(start_ms, interval.start_ms)
+            if shared_ms > 0:
+                weighted += interval.intensity_kg_per_kwh * shared_ms
+                known_ms += shared_ms
+        return weighted / known_ms if known_ms == end_ms - start_ms and known_ms > 0 else None
+
+    def over_all(self) -> Factor:
+        """The mean over all the time that is known: for a zone that no yearly table knows."""
+        total_ms = sum(interval.length_ms for interval in self.intervals)
+        weighted = sum(i.intensity_kg_per_kwh * i.length_ms for i in self.intervals)
+        one = self.intervals[0]
+        return Factor(
+            name="intensity",
+            value=weighted / total_ms,
+            unit="kg/kWh",
+            source=f"{one.zone} mean of {total_ms / MS_PER_HOUR:g} h, {one.source}",
+            version=one.version,
+            basis=one.basis,
+        )
+
+
+def hourly_factor(
+    series: IntensitySeries, run: Run, hours: Sequence[Usage], *, end_ms: int
+) -> tuple[Factor | None, int]:
+    """The intensity of a run's energy: Σ E_k × I_k ÷ Σ E_k; and how many of its hours are missing.
+
+    The factor is None where any hour that has energy is missing, or none has energy.
+    """
+    energies_kwh: dict[int, float] = {}
+    for usage in hours:
+        if usage.energy_j is not None:
+            spent = energies_kwh.get(usage.start_ms, 0.0)
+            energies_kwh[usage.start_ms] = spent + usage.energy_j / J_PER_KWH
+    means = {}
+    for start_ms in energies_kwh:
+        from_ms = max(start_ms, run.started_ms)
+        to_ms = max(from_ms + 1, min(start_ms + MS_PER_HOUR, end_ms))
+        means[start_ms] = series.mean(from_ms, to_ms)
+    known = [mean for mean in means.values() if mean is not None]
+    total_kwh = sum(energies_kwh.values())
+    if len(known) < len(means) or total_kwh <= 0:
+        return None, len(means) - len(known)
+    tco2e = formula.hourly_tco2e(list(energies_kwh.values()), known, 1.0)
+    one = series.intervals[0]
+    return (
+        Factor(
+            name="intensity",
+            value=tco2e * KG_PER_T / total_kwh,
+            unit="kg/kWh",
+            source=f"{one.zone} hour by hour over {len(known)} h, {one.source}",
+            version=one.version,
+            basis=one.basis,
+        ),
+        0,
+    )

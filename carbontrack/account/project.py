@@ -1,0 +1,161 @@
+"""What a longer training would use, from the steady state of one that was measured. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from carbontrack.account import published
+from carbontrack.account.curve import Range, SteadyState
+from carbontrack.account.factors import Factors
+from carbontrack.account.pricing import priced
+from carbontrack.account.published import PublishedRow
+from carbontrack.account.result import Estimate
+from carbontrack.errors import CarbontrackError
+from carbontrack.units import J_PER_KWH, S_PER_HOUR
+
+_AMOUNT = re.compile(r"([0-9.]+)\s*([kKMGBT]?)", re.ASCII)
+_PREFIX = {"": 1.0, "k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9, "B": 1e9, "T": 1e12}
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """How far to train, and what. `flops_ratio` is FLOPs per token ÷ those of the measured
+    model.
+    """
+
+    label: str
+    tokens: float
+    flops_ratio: float = 1.0
+    report: PublishedRow | None = None  # the published figure of that model
+
+
+@dataclass(frozen=True, slots=True)
+class Projection:
+    """The estimate at the middle, and at the ends of the steady state's range."""
+
+    target: Target
+    state: SteadyState
+    estimate: Estimate
+    low: Estimate
+    high: Estimate
+
+
+def amount(text: str, *, where: str) -> float:
+    """A count with a prefix: 2T, 300B, 10M. Raises CarbontrackError for anything else."""
+    match = _AMOUNT.fullmatch(text.strip())
+    try:
+        found = float(match[1]) * _PREFIX[match[2]] if match else 0.0
+    except ValueError:
+        found = 0.0
+    if found <= 0:
+        raise CarbontrackError(f"{where} {text}: not a count.", hint="Example: 2T, 300B, 5000.")
+    return found
+
+
+def published_model(name: str) -> PublishedRow:
+    """A published model by name (llama2-70b). Raises CarbontrackError for one without
+    parameters.
+    """
+    wanted = _fold(name)
+    for row in published.all_rows():
+        if _fold(row.model) == wanted and row.parameters and row.tokens:
+            return row
+    known = sorted({row.model for row in published.all_rows() if row.parameters and row.tokens})
+    raise CarbontrackError(f"no published model {name!r}.", hint=f"Known: {', '.join(known)}.")
+
+
+def target_of(
+    model: Mapping[str, Any],
+    state_tokens_per_step: float | None,
+    *,
+    tokens: str | None,
+    steps: int | None,
+    to_model: str | None,
+) -> Target:
+    """What is asked for; without a wish, the tokens that the run's model had planned.
+
+    A model is scaled by 6 FLOPs per parameter and token (Kaplan et al. 2020, arXiv:2001.08361): an
+    extrapolation. Raises CarbontrackError where the run does not know what that needs.
+    """
+    if to_model is not None:
+        row = published_model(to_model)
+        parameters = model.get("parameters")
+        if not parameters or not row.parameters or not row.tokens:
+            raise CarbontrackError(
+                "the run does not say how many parameters its model has.",
+                hint="carbontrack.describe_model(parameters=...) tells it.",
+            )
+        wanted = amount(tokens, where="--tokens") if tokens else row.tokens
+        return Target(row.model, wanted, row.parameters / float(parameters), row)
+    if tokens is not None:
+        return Target("to the given tokens", amount(tokens, where="--tokens"))
+    if steps is not None:
+        if state_tokens_per_step is None:
+            raise CarbontrackError(
+                "the run's steps do not tell their tokens.", hint="Give --tokens."
+            )
+        return Target(f"to step {steps:,}", steps * state_tokens_per_step)
+    planned = model.get("planned_tokens")
+    if not planned:
+        raise CarbontrackError("how far to project?", hint="Give --tokens 2T, --steps or --model.")
+    return Target("to the planned tokens", float(planned))
+
+
+def project(run: Estimate, state: SteadyState, target: Target, factors: Factors) -> Projection:
+    """Tokens × J/token and tokens ÷ tokens/s on the run's devices, priced like the run.
+
+    The low end takes the best block's energy and speed, the high end the worst's.
+    """
+    energy, speed = state.j_per_token, state.tokens_per_s
+    return Projection(
+        target,
+        state,
+        estimate=_at(run, target, factors, energy.value, speed.value),
+        low=_at(run, target, factors, energy.low, speed.high),
+        high=_at(run, target, factors, energy.high, speed.low),
+    )
+
+
+def scaled(state: SteadyState, ratio: float) -> SteadyState:
+    """The steady state of a model with `ratio` times the FLOPs per token, at the same
+    efficiency.
+    """
+    e, s = state.j_per_token, state.tokens_per_s
+    return SteadyState(
+        Range(e.value * ratio, e.low * ratio, e.high * ratio),
+        Range(s.value / ratio, s.low / ratio, s.high / ratio),
+        state.steps,
+        state.left_out,
+    )
+
+
+def _at(
+    run: Estimate, target: Target, factors: Factors, j_per_token: float, tokens_per_s: float
+) -> Estimate:
+    seconds = target.tokens / tokens_per_s
+    energy_kwh = target.tokens * j_per_token / J_PER_KWH
+    gpus = run.gpu_hours > 0
+    device_hours = seconds / S_PER_HOUR * run.devices
+    base = Estimate(
+        label=target.label,
+        method="projected",
+        factors=factors,
+        duration_s=seconds,
+        devices=run.devices,
+        device_names=run.device_names,
+        gpu_hours=device_hours if gpus else 0.0,
+        device_hours=device_hours,
+        energy_kwh=energy_kwh,
+        scope=run.scope,
+        meter=run.meter,
+        quality="projected",
+        tokens=round(target.tokens),
+    )
+    return priced(base, factors, nodes=0, embodied=False)
+
+
+def _fold(name: str) -> str:
+    return "".join(sign for sign in name.casefold() if sign.isalnum())

@@ -1,0 +1,75 @@
+"""`carbontrack db`: look after the ledger itself."""
+
+from __future__ import annotations
+
+import typer
+
+from carbontrack.cli.common import DbOption, Format, FormatOption, print_json
+
+app = typer.Typer(
+    help="Look after the ledger: where it is, its schema, what waits to get in.",
+    no_args_is_help=True,
+)
+
+
+@app.command()
+def path(db: DbOption = None) -> None:
+    """Print which ledger is used."""
+    from carbontrack.ledger.url import ledger_url, shown
+
+    typer.echo(shown(ledger_url(db)))
+
+
+@app.command()
+def status(db: DbOption = None, format: FormatOption = Format.text) -> None:
+    """Say what the ledger is and holds, and whether its schema is this program's."""
+    from dataclasses import asdict
+
+    from carbontrack.ledger.state import state
+    from carbontrack.ledger.url import ledger_url
+
+    found = state(ledger_url(db))
+    if format is Format.json:
+        print_json(asdict(found))
+        return
+    typer.echo(f"ledger    {found.ledger} ({found.dialect})")
+    if found.revision is None:
+        typer.echo("schema    none yet; the first run creates it")
+    elif found.revision == found.head:
+        typer.echo(f"schema    {found.revision}, up to date")
+    else:
+        typer.echo(
+            f"schema    {found.revision}; 'carbontrack db upgrade' brings it to {found.head}"
+        )
+    if found.revision is not None:
+        typer.echo(f"holds     {found.runs:,} runs, {found.windows:,} windows")
+        typer.echo(f"size      {found.size_bytes:,} bytes")
+    if found.journals:
+        typer.echo(f"journals  {found.journals:,}; 'carbontrack db recover' takes them in")
+
+
+@app.command()
+def upgrade(db: DbOption = None) -> None:
+    """Bring an older ledger to this program's schema; a SQLite file is backed up beside itself."""
+    from carbontrack.ledger import engine
+    from carbontrack.ledger.url import ledger_url
+
+    before = engine.upgrade(ledger_url(db))
+    if before == engine.HEAD:
+        typer.echo(f"The ledger already has schema {engine.HEAD}.")
+    else:
+        typer.echo(f"The ledger has schema {engine.HEAD} now; it had {before or 'none'}.")
+
+
+@app.command()
+def recover(db: DbOption = None) -> None:
+    """Take measurements into the ledger that could not be written while it was locked or full."""
+    from carbontrack.ledger import recover
+    from carbontrack.ledger.url import ledger_url
+
+    names = list(recover.recover(ledger_url(db)).values())
+    if not names:
+        typer.echo("Nothing to recover.")
+    else:
+        count = "1 run" if len(names) == 1 else f"{len(names)} runs"
+        typer.echo(f"Recovered {count}: {', '.join(names)}.")

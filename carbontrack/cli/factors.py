@@ -1,0 +1,208 @@
+"""`carbontrack factors`: which factors there are, where they come from, and importing your own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from carbontrack.cli.common import DbOption, Format, FormatOption
+from carbontrack.errors import CarbontrackError
+from carbontrack.report.formats import TableFormat
+
+if TYPE_CHECKING:
+    from carbontrack.account.entries import Entry
+
+app = typer.Typer(help="Factors: grid intensity, PUE, hardware, prices.", no_args_is_help=True)
+import_app = typer.Typer(help="Import a file of factors into the ledger.", no_args_is_help=True)
+app.add_typer(import_app, name="import")
+
+FileArgument = Annotated[Path, typer.Argument(metavar="FILE", help="A CSV file.")]
+
+
+@app.command("list")
+def list_factors(
+    kind: Annotated[
+        str | None,
+        typer.Argument(metavar="[intensity|pue|hardware|price]", help="Only of this kind."),
+    ] = None,
+    imported: Annotated[
+        bool, typer.Option("--imported", help="What was imported into the ledger instead.")
+    ] = False,
+    db: DbOption = None,
+    format: FormatOption = Format.text,
+) -> None:
+    """List the factors that ship, each zone with its newest year, or those imported."""
+    from carbontrack.account.entries import KINDS, packaged
+
+    if kind is not None and kind not in KINDS:
+        raise CarbontrackError(f"no kind of factor {kind!r}.", hint=f"Known: {', '.join(KINDS)}.")
+    found = _imported(db) if imported else list(packaged())
+    _print([entry for entry in found if kind in (None, entry.kind)], format)
+
+
+@app.command("search")
+def search_factors(
+    text: Annotated[str, typer.Argument(metavar="TEXT", help="A part of a name, zone or source.")],
+    db: DbOption = None,
+    format: FormatOption = Format.text,
+) -> None:
+    """Find factors by a part of their name, place or source; imported ones too."""
+    from carbontrack.account.entries import packaged
+
+    found = [entry for entry in (*packaged(), *_imported(db)) if entry.matches(text)]
+    if not found:
+        raise CarbontrackError(f"no factor matches {text!r}.", hint="See: carbontrack factors list")
+    _print(found, format)
+
+
+@app.command("show")
+def show_factor(
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="A zone, a provider, a GPU or a price.")
+    ],
+    db: DbOption = None,
+    format: FormatOption = Format.text,
+) -> None:
+    """Show a factor with its source, version and licence; a zone with all its years."""
+    from carbontrack.account import catalog
+    from carbontrack.account.entries import packaged, years_of
+
+    hardware = catalog.hardware(name)
+    names = {name.casefold(), hardware.name.casefold() if hardware else "", _code(name)}
+    found = [*years_of(name)]
+    found += [e for e in packaged() if e.kind != "intensity" and e.name.casefold() in names]
+    found += [e for e in _imported(db) if e.name.casefold() in names]
+    if not found:
+        raise CarbontrackError(
+            f"no factor is named {name!r}.", hint=f"Try: carbontrack factors search {name}"
+        )
+    _print(found, format)
+
+
+@import_app.command("intensity")
+def import_intensity(
+    file: FileArgument,
+    zone: Annotated[
+        str | None, typer.Option(help="Zone of all values; else the file's own.")
+    ] = None,
+    basis: Annotated[
+        str | None,
+        typer.Option(help="What the values are: 'life-cycle average', 'direct marginal', …"),
+    ] = None,
+    bridge: Annotated[
+        bool, typer.Option("--bridge", help="Fill missing times with the mean of their neighbours.")
+    ] = False,
+    version: Annotated[str | None, typer.Option(help="Default: today's date.")] = None,
+    db: DbOption = None,
+    format: FormatOption = Format.text,
+) -> None:
+    """Import grid intensity over time: Electricity Maps, WattTime, the GB grid operator, or a
+    plain table.
+
+    A plain table has the columns time,zone,kg_per_kwh (or g_per_kwh), times with their offset.
+    """
+    from dataclasses import asdict
+
+    from carbontrack.account import intensity_file
+    from carbontrack.ledger import engine, factors
+    from carbontrack.ledger.url import ledger_url
+    from carbontrack.report.factors import gaps_text
+    from carbontrack.report.render import json_text
+
+    found = intensity_file.parse(
+        _text(file), file.name, version=_version(version), zone=zone, basis=basis, bridge=bridge
+    )
+    writer = engine.open_writer(ledger_url(db))
+    factors.put_intensity(writer, [asdict(interval) for interval in found.intervals])
+    zones = sorted({interval.zone for interval in found.intervals})
+    if format is Format.json:
+        answer = {
+            "layout": found.layout,
+            "zones": zones,
+            "intervals": len(found.intervals),
+            "missing": [{"zone": z, "start_ms": a, "end_ms": b} for z, a, b in found.missing],
+            "bridged": bridge,
+        }
+        typer.echo(json_text(answer), nl=False)
+        return
+    typer.echo(f"{len(found.intervals)} intervals of {', '.join(zones)} ({found.layout}) imported.")
+    for gap in gaps_text(found.missing):
+        typer.echo(f"{gap}{', bridged' if bridge else ''}")
+    if found.missing and not bridge:
+        typer.echo("A run in such a gap takes the mean of the year. To fill gaps: --bridge.")
+
+
+@import_app.command("prices")
+def import_prices(
+    file: FileArgument,
+    book: Annotated[
+        str | None, typer.Option(help="Name of the catalogue. Default: the file's.")
+    ] = None,
+    version: Annotated[str | None, typer.Option(help="Default: today's date.")] = None,
+    db: DbOption = None,
+    format: FormatOption = Format.text,
+) -> None:
+    """Import a catalogue of instance prices in SkyPilot's layout, as prices of a GPU-hour in
+    USD.
+    """
+    from dataclasses import asdict
+
+    from carbontrack.account import price_file
+    from carbontrack.ledger import engine, factors
+    from carbontrack.ledger.url import ledger_url
+    from carbontrack.report.render import json_text
+
+    found = price_file.parse(
+        _text(file), file.name, book=book or file.stem, version=_version(version)
+    )
+    writer = engine.open_writer(ledger_url(db))
+    factors.put_prices(writer, [asdict(price) for price in found])
+    if format is Format.json:
+        typer.echo(json_text({"book": found[0].book, "prices": len(found)}), nl=False)
+        return
+    typer.echo(
+        f"{len(found)} prices imported. Find one: carbontrack factors search {found[0].book}"
+    )
+
+
+def _print(entries: list[Entry], format: Format) -> None:
+    from carbontrack.report import render
+    from carbontrack.report.factors import entries_data, entries_table
+
+    as_table = TableFormat.json if format is Format.json else TableFormat.text
+    render.show_table(entries_table(entries), entries_data(entries), as_table)
+
+
+def _imported(db: str | None) -> list[Entry]:
+    from carbontrack.ledger import engine, factors
+    from carbontrack.ledger.url import ledger_url
+    from carbontrack.report.factors import imported_entries
+
+    try:
+        reader = engine.open_reader(ledger_url(db))
+    except engine.NoLedger:
+        return []
+    with reader.connect() as connection:
+        return imported_entries(factors.zones(connection), factors.prices(connection))
+
+
+def _code(name: str) -> str:
+    from carbontrack.account import catalog
+
+    return (catalog.zone_code(name) or name).casefold()
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not a UTF-8 text"
+        raise CarbontrackError(f"{file}: {reason}.") from None
+
+
+def _version(given: str | None) -> str:
+    from datetime import UTC, datetime
+
+    return given or datetime.now(UTC).date().isoformat()

@@ -1,0 +1,76 @@
+"""Measurements that waited in journals, brought into the ledger they were meant for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sqlalchemy import Engine
+
+from carbontrack.errors import CarbontrackError
+from carbontrack.ledger.engine import errors_in_one_line, open_writer
+from carbontrack.ledger.url import journal_folder
+from carbontrack.ledger.write import RunWriter
+from carbontrack.record import journal
+from carbontrack.record.window import LEVELS_S
+from carbontrack.units import MS_PER_S
+
+
+def waiting(url: str) -> list[Path]:
+    """The journals of this ledger, one a run."""
+    return sorted(journal_folder(url).glob("*.jsonl"))
+
+
+def recover(url: str) -> dict[str, str]:
+    """Write the journals into their ledger and delete each one that is in; the runs' names by id.
+
+    Each batch is a transaction of upserts: a recovery that breaks off can be repeated. Raises
+    CarbontrackError if the ledger cannot be written, or a journal is not this program's.
+    """
+    names: dict[str, str] = {}
+    journals = waiting(url)
+    if not journals:
+        return names
+    with errors_in_one_line(url):
+        engine = open_writer(url)
+        for path in journals:
+            names |= _take(path, engine)
+        engine.dispose()
+    return names
+
+
+def _take(path: Path, engine: Engine) -> dict[str, str]:
+    """Write one journal; once more if its run, still recorded, has added to it meanwhile."""
+    names: dict[str, str] = {}
+    size = None
+    while size != path.stat().st_size:
+        size = path.stat().st_size
+        try:
+            entries = list(journal.read(path))
+        except (KeyError, TypeError, ValueError) as error:
+            raise CarbontrackError(
+                f"The journal {path} was not written by this version of carbontrack.",
+                hint="Recover it with the version that wrote it.",
+            ) from error
+        for entry in entries:
+            _write(entry, engine)
+            names[entry.run.id] = entry.run.name
+    path.unlink()
+    return names
+
+
+def _write(entry: journal.Entry, engine: Engine) -> None:
+    seconds = [(uuid, w) for uuid, w in entry.windows if w.level_s == LEVELS_S[0]]
+    last_sign_ms = max((w.start_ms + MS_PER_S for _, w in seconds), default=0)
+    run = RunWriter(engine, entry.run, entry.node, entry.sensors)
+    run.commit(
+        windows=seconds,
+        steps=entry.steps,
+        events=entry.events,
+        heartbeat_ms=max(entry.node.heartbeat_ms, last_sign_ms, entry.run.ended_ms or 0),
+        model=entry.model,
+    )
+    run.rebuild(seconds)
+    if entry.run.ended_ms is not None:
+        run.finish(
+            status=entry.run.status, exit_code=entry.run.exit_code, ended_ms=entry.run.ended_ms
+        )

@@ -1,0 +1,115 @@
+"""A ledger in a file: SQLite, set up so that recorder and readers never wait for each other."""
+
+from __future__ import annotations
+
+import os
+import re
+import sqlite3
+from contextlib import closing, suppress
+from pathlib import Path
+
+from sqlalchemy import Engine, create_engine, event
+from sqlalchemy.pool import NullPool, QueuePool
+
+from carbontrack.errors import CarbontrackError
+
+MOUNTS = Path("/proc/mounts")
+# The write-ahead log needs memory that all its users share; across machines there is none.
+_NETWORK = re.compile(
+    r"^(nfs\d*|lustre|gpfs|cifs|smb\w*|beegfs|ceph|glusterfs|afs|9p|pvfs2|panfs|fuse(\.\w+)?)$"
+)
+
+
+def create_file(path: Path) -> None:
+    """An empty file that only its owner can read: what people run is nobody else's business.
+
+    A file that is there is not opened: closing it would drop the locks of its other connections.
+    """
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with suppress(FileExistsError):
+            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+    except OSError as error:
+        raise CarbontrackError(
+            f"The ledger {path} cannot be written: {error.strerror}.",
+            hint="Name another one with --db or CARBONTRACK_DB.",
+        ) from error
+
+
+def create(path: Path, *, busy_timeout_ms: int, read_only: bool) -> Engine:
+    """An engine on a ledger file. A reader cannot write; a writer is alone from its BEGIN on."""
+    mode = "ro" if read_only else "rw"
+    journal_mode = "TRUNCATE" if on_network(path) else "WAL"
+
+    def connect() -> sqlite3.Connection:
+        connection = sqlite3.connect(
+            f"{path.as_uri()}?mode={mode}",
+            uri=True,
+            isolation_level=None,  # we say BEGIN ourselves
+            check_same_thread=False,
+            timeout=busy_timeout_ms / 1000,
+        )
+        connection.execute("PRAGMA foreign_keys=ON")
+        if not read_only:
+            _journal_in(connection, journal_mode)
+        return connection
+
+    # A reader that keeps no connection sees a ledger that was moved or replaced.
+    pool = NullPool if read_only else QueuePool
+    engine = create_engine("sqlite://", creator=connect, poolclass=pool)
+    # A transaction that turns from reading to writing fails at once, whatever the timeout.
+    begin = "BEGIN" if read_only else "BEGIN IMMEDIATE"
+    event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(begin))
+    return engine
+
+
+def back_up(path: Path, revision: str) -> Path:
+    """Copy the ledger beside itself, named after its schema, in the place of an earlier copy.
+
+    Raises CarbontrackError, for instance where the disk is full.
+    """
+    backup = path.with_name(f"{path.name}.backup-{revision}")
+    fresh = backup.with_name(f"{backup.name}.new")
+    try:
+        fresh.unlink(missing_ok=True)
+        create_file(fresh)
+        with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as connection:
+            connection.execute("VACUUM INTO ?", (str(fresh),))
+        fresh.replace(backup)
+    except (OSError, sqlite3.Error) as error:
+        with suppress(OSError):
+            fresh.unlink(missing_ok=True)
+        raise CarbontrackError(
+            f"The ledger {path} is not upgraded: its backup {backup} cannot be written: {error}.",
+            exit_code=1,
+        ) from error
+    return backup
+
+
+def on_network(path: Path) -> bool:
+    """Whether several machines may share the file's filesystem; of FUSE nobody knows."""
+    return bool(_NETWORK.match(_filesystem(path.resolve())))
+
+
+def _filesystem(path: Path) -> str:
+    """The type of the filesystem mounted nearest above `path`; "" where nobody tells."""
+    try:
+        lines = MOUNTS.read_text(errors="surrogateescape").splitlines()
+    except OSError:
+        return ""
+    nearest, found = -1, ""
+    for line in lines:
+        _, place, kind, *_ = line.split(" ")
+        folder = Path(re.sub(r"\\([0-7]{3})", lambda code: chr(int(code[1], 8)), place))
+        # Of two mounts on one folder the later one is seen.
+        if path.is_relative_to(folder) and len(folder.parts) >= nearest:
+            nearest, found = len(folder.parts), kind
+    return found
+
+
+def _journal_in(connection: sqlite3.Connection, wanted: str) -> None:
+    (mode,) = connection.execute("PRAGMA journal_mode").fetchone()
+    if mode.upper() != wanted:
+        (mode,) = connection.execute(f"PRAGMA journal_mode={wanted}").fetchone()
+    # In WAL, NORMAL may lose the last commits with the power, but never the file.
+    connection.execute(f"PRAGMA synchronous={'NORMAL' if mode == 'wal' else 'FULL'}")

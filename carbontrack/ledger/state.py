@@ -1,0 +1,59 @@
+"""What a ledger is and holds, for whoever looks after it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, func, select
+
+from carbontrack.ledger import engine, models
+from carbontrack.ledger.recover import waiting
+from carbontrack.ledger.url import shown, sqlite_path
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """A ledger as `db status` shows it. What nobody knows of a ledger that is not there is None."""
+
+    ledger: str  # without the password
+    dialect: str
+    revision: str | None
+    head: str
+    runs: int | None = None
+    windows: int | None = None
+    size_bytes: int | None = None
+    journals: int = 0  # what waits for `db recover`
+
+
+def state(url: str) -> State:
+    """Look at a ledger as it is: missing, of this or of an older schema.
+
+    Raises CarbontrackError if it cannot be read or is newer than we are.
+    """
+    path = sqlite_path(url)
+    dialect = "sqlite" if path is not None else "postgresql"
+    known = (shown(url), dialect)
+    journals = len(waiting(url))
+    try:
+        reader = engine.open_as_it_is(url)
+    except engine.NoLedger:
+        return State(*known, revision=None, head=engine.HEAD, journals=journals)
+    with reader.connect() as connection:
+        revision = engine.revision_of(connection, url)
+        return State(
+            *known,
+            revision=revision,
+            head=engine.HEAD,
+            runs=_count(connection, models.Run) if revision else None,
+            windows=_count(connection, models.Window) if revision else None,
+            size_bytes=path.stat().st_size if path else _database_size(connection),
+            journals=journals,
+        )
+
+
+def _count(connection: Connection, table: type[models.Base]) -> int:
+    return connection.scalar(select(func.count()).select_from(table)) or 0
+
+
+def _database_size(connection: Connection) -> int | None:
+    return connection.scalar(select(func.pg_database_size(func.current_database())))

@@ -1,0 +1,262 @@
+"""From the rows of a run to its estimate; always several devices."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from carbontrack import config
+from carbontrack.account.estimate import estimate_rated, estimate_run
+from carbontrack.account.factors import Factors, resolve
+from carbontrack.account.result import Estimate
+from carbontrack.account.total import combine
+from tests.fixtures.runs import Recorded
+
+
+def factors(method: str = "measured", **given: Any) -> Factors:
+    return resolve(config.resolve([config.flags(**given)]), method=method)
+
+
+def measured(recorded: Recorded, method: str = "measured", **given: Any) -> Estimate:
+    used = factors(method, **given)
+    return estimate_run(
+        recorded.run, recorded.sensors, recorded.usages, recorded.step_totals, used, method=method
+    )
+
+
+def test_eight_gpus_for_two_hours() -> None:
+    row = measured(Recorded(), pue=1.25, intensity=0.4, tariff=0.1)
+    assert row.devices == 8
+    assert row.gpu_hours == pytest.approx(16)
+    assert row.power_w == pytest.approx(360)
+    assert row.energy_kwh == pytest.approx(8 * 2 * 0.36)
+    assert row.facility_kwh == pytest.approx(8 * 2 * 0.36 * 1.25)
+    assert row.tco2e == pytest.approx(8 * 2 * 0.36 * 1.25 * 0.4 / 1000)
+    assert row.cost == pytest.approx(8 * 2 * 0.36 * 1.25 * 0.1)
+    assert row.coverage == 1.0
+    assert row.assumed == ()
+    assert (row.tokens, row.final_loss) == (20 * 1024, 1.7)
+
+
+def test_what_nobody_chose_is_assumed() -> None:
+    assert measured(Recorded()).assumed == ("pue", "intensity", "tariff")
+    assert measured(Recorded(), price_per_gpu_hour=2.0, pue=1.2, zone="FRA").assumed == ()
+
+
+def test_report_takes_rated_power_and_the_reports_factors() -> None:
+    row = measured(Recorded(), "report")
+    assert row.power_w == pytest.approx(400)
+    assert row.energy_kwh == pytest.approx(16 * 0.4)
+    assert (row.pue, row.intensity_kg_per_kwh) == (1.1, 0.385)
+    assert {"pue", "intensity"} <= set(row.assumed)
+    assert row.quality == "rated power"
+
+
+def test_report_without_a_rating_is_unknown_and_not_zero() -> None:
+    row = measured(Recorded(device="Mystery 9000", rated_w=None), "report")
+    assert row.energy_kwh is None
+    assert row.tco2e is None
+    assert "Mystery 9000" in row.notes[0]
+
+
+def test_the_drivers_rating_serves_where_the_table_has_none() -> None:
+    row = measured(Recorded(device="Mystery 9000", rated_w=500.0), "report")
+    assert row.power_w == pytest.approx(500)
+
+
+def test_power_is_over_the_time_that_energy_accounts_for() -> None:
+    half = measured(Recorded(coverage=0.5))
+    assert half.power_w == pytest.approx(360)
+    assert half.coverage == pytest.approx(0.5)
+    assert half.energy_kwh == pytest.approx(8 * 0.36)
+
+
+def test_a_run_without_energy_is_unknown_and_not_zero() -> None:
+    one = Recorded()
+    row = estimate_run(one.run, one.sensors, [], one.step_totals, factors())
+    assert (row.energy_kwh, row.tco2e, row.cost, row.coverage) == (None, None, None, 0.0)
+    assert row.notes == ("no energy was measured",)
+    empty = estimate_run(one.run, [], [], one.step_totals, factors())
+    assert (empty.devices, empty.gpu_hours, empty.coverage) == (0, 0.0, None)
+
+
+def test_a_cpu_run_has_no_gpu_hours_and_no_rent() -> None:
+    cpus = Recorded(kind="cpu", count=2, meter="cpu-model", quality="estimate", device="Some CPU")
+    row = measured(cpus, price_per_gpu_hour=2.0)
+    assert row.gpu_hours == 0.0
+    assert row.devices == 2
+    assert row.cost is None
+    assert row.meter == "cpu-model (estimate)"
+    assert row.scope == "cpu"
+
+
+def test_scope_names_all_that_was_metered_and_power_only_the_gpus() -> None:
+    gpus, cpus = Recorded(), Recorded(kind="cpu", count=2, power_w=100.0, meter="rapl")
+    sensors = [*cpus.sensors, *(replace(s, device_key=s.device_key + 10) for s in gpus.sensors)]
+    usages = [*cpus.usages, *(replace(u, device_key=u.device_key + 10) for u in gpus.usages)]
+    row = estimate_run(gpus.run, sensors, usages, gpus.step_totals, factors())
+    assert row.scope == "gpu+cpu"
+    assert row.devices == 8
+    assert row.power_w == pytest.approx(360)
+    assert row.energy_kwh == pytest.approx(16 * 0.36 + 4 * 0.1)
+    assert row.tco2e_low is None, "no band is known for RAPL"
+
+
+def test_a_mig_slice_counts_as_its_share() -> None:
+    one = Recorded(count=2)
+    slices = [replace(s, share=3 / 7, mig_parent="GPU-1") for s in one.sensors]
+    row = estimate_run(
+        one.run, slices, one.usages, one.step_totals, factors("report"), method="report"
+    )
+    assert row.gpu_hours == pytest.approx(2 * 2 * 3 / 7)
+    assert row.power_w == pytest.approx(400)
+
+
+def test_a_running_run_counts_to_its_last_heartbeat() -> None:
+    one = Recorded()
+    running = replace(one.run, status="running", ended_ms=None, exit_code=None)
+    row = estimate_run(running, one.sensors, one.usages, one.step_totals, factors())
+    assert row.duration_s == pytest.approx(7200)
+
+
+def test_the_band_of_nvml_sensors_is_carried_to_the_emissions() -> None:
+    row = measured(Recorded(), pue=1.5, intensity=0.5)
+    assert row.tco2e is not None
+    assert row.tco2e_low == pytest.approx(row.tco2e * 0.95)
+    assert row.tco2e_high == pytest.approx(row.tco2e * 1.05)
+    assert measured(Recorded(meter="sim", quality="simulated")).tco2e_low is None
+
+
+def test_rent_replaces_electricity_and_hardware() -> None:
+    rented = measured(Recorded(), price_per_gpu_hour=2.0, gpu_price=30_000)
+    assert rented.cost == pytest.approx(16 * 2.0)
+
+
+def test_own_hardware_is_written_off() -> None:
+    own = measured(
+        Recorded(), pue=1.0, tariff=0.1, gpu_price=35_040, lifetime_years=4, utilisation=0.5
+    )
+    assert own.cost == pytest.approx(16 * 0.36 * 0.1 + 16 * 35_040 / (4 * 8760 * 0.5))
+
+
+def test_market_based_stands_beside_location_based() -> None:
+    row = measured(Recorded(), pue=1.0, intensity=0.4, contract_intensity=0.0)
+    assert row.tco2e == pytest.approx(16 * 0.36 * 0.4 / 1000)
+    assert row.tco2e_market == 0.0
+
+
+def test_the_node_model_is_added_only_when_set() -> None:
+    plain = measured(Recorded(), pue=1.2)
+    modelled = measured(Recorded(), pue=1.2, node_w_per_device=50, node_w=200)
+    assert plain.node_kwh == 0.0
+    assert modelled.node_kwh == pytest.approx(2 * (8 * 50 + 200) / 1000)
+    assert modelled.energy_kwh == plain.energy_kwh
+    assert modelled.facility_kwh == pytest.approx((16 * 0.36 + 1.2) * 1.2)
+
+
+def test_an_unknown_currency_has_no_assumed_tariff() -> None:
+    row = measured(Recorded(), currency="EUR")
+    assert (row.cost, row.currency) == (None, "EUR")
+
+
+def test_bare_gpu_hours() -> None:
+    row = estimate_rated("70B", 1_720_320, 400, factors("report", pue=1.1, intensity=0.385))
+    assert row.tco2e == pytest.approx(291.422208)
+    assert (row.devices, row.gpu_hours, row.power_w) == (0, 1_720_320, 400)
+
+
+def test_the_total_of_llama2_is_made_of_unrounded_rows() -> None:
+    printed = [(184_320, 400), (368_640, 400), (1_038_336, 350), (1_720_320, 400)]
+    used = factors("report")
+    total = combine([estimate_rated("x", h, w, used) for h, w in printed])
+    assert total.gpu_hours == 3_311_616
+    assert total.tco2e == pytest.approx(539.00, abs=0.005)
+    assert total.power_w == pytest.approx(384.3228, abs=1e-4)
+
+
+def test_total_counts_a_device_once_and_weighs_coverage_by_device_seconds() -> None:
+    rows = [
+        measured(Recorded(number=1, seconds=3600.0)),
+        measured(Recorded(number=2, seconds=10_800.0, coverage=0.5)),
+    ]
+    total = combine(rows)
+    assert total.devices == 8
+    assert total.coverage == pytest.approx((1 + 3 * 0.5) / 4)
+    assert total.tco2e == pytest.approx(sum(row.tco2e or 0 for row in rows))
+    assert total.status == "completed"
+
+
+def test_mixed_currencies_are_not_added() -> None:
+    rows = [
+        measured(Recorded(number=1), tariff=0.2, currency="EUR"),
+        measured(Recorded(number=2), tariff=0.2, currency="USD"),
+    ]
+    total = combine(rows)
+    assert (total.cost, total.currency) == (None, None)
+    assert "EUR and USD" in total.notes[0]
+
+
+def test_mixed_bases_are_not_added() -> None:
+    """Life-cycle and direct intensities are different things with similar numbers."""
+    total = combine(
+        [measured(Recorded(), zone="FRA"), measured(Recorded(number=2), zone="US-CAMX")]
+    )
+    assert total.tco2e is None
+    assert total.energy_kwh is not None
+    assert "direct average" in total.notes[0]
+    one_basis = combine(
+        [measured(Recorded(), zone="FRA"), measured(Recorded(number=2), zone="DEU")]
+    )
+    assert one_basis.tco2e is not None
+
+
+def test_a_row_without_energy_is_named_in_the_total() -> None:
+    one = Recorded(number=2)
+    empty = estimate_run(one.run, one.sensors, [], one.step_totals, factors())
+    total = combine([measured(Recorded()), empty])
+    assert total.energy_kwh == pytest.approx(16 * 0.36)
+    assert "1 of 2 rows" in total.notes[0]
+
+
+def test_rows_by_different_methods_are_never_added() -> None:
+    with pytest.raises(ValueError, match="measured"):
+        combine([measured(Recorded()), measured(Recorded(), "report")])
+
+
+@given(
+    seconds=st.lists(st.integers(1, 40_000), min_size=1, max_size=4),
+    power=st.floats(1, 1500),
+    pue=st.floats(1, 3),
+    intensity=st.floats(0, 2),
+)
+def test_additive_over_runs(seconds: list[int], power: float, pue: float, intensity: float) -> None:
+    """Runs one after the other are one long run."""
+    parts = [
+        measured(
+            Recorded(number=i, count=2, seconds=float(s), power_w=power, steps=0),
+            pue=pue,
+            intensity=intensity,
+        )
+        for i, s in enumerate(seconds)
+    ]
+    whole = measured(
+        Recorded(count=2, seconds=float(sum(seconds)), power_w=power, steps=0),
+        pue=pue,
+        intensity=intensity,
+    )
+    total = combine(parts)
+    for key in ("gpu_hours", "energy_kwh", "facility_kwh", "tco2e", "cost"):
+        assert getattr(total, key) == pytest.approx(getattr(whole, key), rel=1e-9, abs=1e-15)
+        assert getattr(total, key) >= 0
+
+
+@given(count=st.integers(1, 16), power=st.floats(1, 1500))
+def test_additive_over_devices(count: int, power: float) -> None:
+    one = measured(Recorded(count=1, power_w=power, steps=0))
+    many = measured(Recorded(count=count, power_w=power, steps=0))
+    assert many.tco2e == pytest.approx((one.tco2e or 0) * count)
+    assert many.power_w == pytest.approx(one.power_w)

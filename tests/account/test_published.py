@@ -1,0 +1,135 @@
+"""The conformance suite: every published row, and the mistakes that published tables made."""
+
+from __future__ import annotations
+
+import pytest
+
+from carbontrack.account import published
+from carbontrack.account.published import PublishedRow, Status
+from carbontrack.errors import CarbontrackError
+from carbontrack.report.published import as_printed
+
+ROWS = published.all_rows()
+
+
+def find(report: str, model: str) -> PublishedRow:
+    return next(row for row in ROWS if row.report == report and row.model.startswith(model))
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row.report}: {row.model}")
+def test_every_published_row_has_the_status_that_was_reviewed(row: PublishedRow) -> None:
+    assert row.status.value == row.expected
+    for figure in (row.energy, row.tco2e):
+        assert figure is None or figure.printed >= 0
+    if row.status is not Status.no_inputs:
+        assert (
+            row.factors in ("stated", "assumed", "fitted")
+            or row.tco2e is None
+            or not row.kg_per_kwh
+        )
+    if row.status is Status.differs:
+        assert row.note, "a row that does not follow says why"
+
+
+def test_the_suite_is_whole() -> None:
+    assert len(ROWS) == 129
+    assert len(published.names()) >= 40
+
+
+@pytest.mark.parametrize(
+    ("model", "gpu_hours", "power_w", "printed"),
+    [
+        ("Llama 2 7B", 184_320, 400, "31.22"),
+        ("Llama 2 13B", 368_640, 400, "62.44"),
+        ("Llama 2 34B", 1_038_336, 350, "153.90"),
+        ("Llama 2 70B", 1_720_320, 400, "291.42"),
+        ("Llama 2 total", 3_311_616, 384.3228, "539.00"),
+    ],
+)
+def test_llama2_table_2(model: str, gpu_hours: int, power_w: float, printed: str) -> None:
+    row = find("Llama 2", model)
+    assert (row.gpu_hours, row.power_w, row.factors) == (gpu_hours, power_w, "assumed")
+    assert row.status is Status.reproduces
+    assert row.tco2e is not None
+    assert as_printed(row.tco2e)[0] == printed
+
+
+def test_rows_that_do_not_follow_are_known_and_no_factor_is_bent() -> None:
+    wrong = [(row.report, row.model) for row in ROWS if row.status is Status.differs]
+    assert wrong == [
+        ("Llama 3.3", "Llama 3.3 70B (card of 2025-02-12)"),
+        ("BLOOM paper, Table 4", "GPT-3 (before PUE)"),
+        ("BLOOM paper, Table 4", "OPT-175B (before PUE)"),
+        ("Morrison 2025", "OLMo 2 13B"),
+    ]
+
+
+def test_an_unknown_table_names_the_nearest() -> None:
+    with pytest.raises(CarbontrackError, match="Llama 2"):
+        published.rows_of("lama 2")
+    assert published.rows_of("llama 2") == published.rows_of("Llama 2")
+
+
+class TestTypicalMistakes:
+    """Each was made by a published table; this program must not make it."""
+
+    def test_1_pue_is_neither_applied_twice_nor_forgotten(self) -> None:
+        """GPT-3's 1287 MWh is after PUE, BLOOM's 433 before: the row knows."""
+        gpt3, bloom = find("Patterson 2021", "GPT-3"), find("BLOOM", "BLOOM-176B dynamic x PUE")
+        assert (gpt3.energy_pue, bloom.energy_pue) == ("after", "before")
+        assert gpt3.tco2e is not None
+        assert gpt3.tco2e.recomputed == pytest.approx(552.1, rel=0.005)
+        assert bloom.tco2e is not None
+        assert bloom.tco2e.recomputed == pytest.approx(433.196 * 1.2 * 0.057)
+
+    def test_2_two_sources_one_pue_apart_are_both_shown(self) -> None:
+        paper, later = find("OLMo 2", "OLMo 2 13B"), find("Morrison 2025", "OLMo 2 13B")
+        assert paper.energy is not None
+        assert later.energy is not None
+        assert paper.energy.printed == pytest.approx(later.energy.printed * 1.12, rel=0.01)
+        assert (paper.status, later.status) == (Status.reproduces, Status.differs)
+
+    def test_3_a_neighbours_row_is_marked(self) -> None:
+        assert "ERROR" in find("Luccioni 2025 survey table", "Llama 7B").note
+
+    def test_4_pounds_are_not_kilograms(self) -> None:
+        row = find("Strubell 2019", "NAS")
+        assert row.kg_per_kwh == pytest.approx(0.954 * 0.45359237, rel=1e-5)
+        assert row.status is Status.reproduces
+
+    def test_5_rounded_and_cut_agree_within_one_unit_of_the_last_place(self) -> None:
+        cut, rounded = find("LLaMA 1", "LLaMA-65B"), find("LLaMA 1", "LLaMA-7B")
+        assert cut.energy is not None
+        assert rounded.tco2e is not None
+        assert as_printed(cut.energy) == ("449", "cut")
+        assert as_printed(rounded.tco2e) == ("14", "rounded")
+
+    def test_6_a_total_is_made_of_unrounded_rows(self) -> None:
+        rows = [row.tco2e for row in published.rows_of("Llama 2")]
+        printed = [figure.printed for figure in rows if figure is not None]
+        unrounded = [figure.recomputed or 0 for figure in rows if figure is not None]
+        assert sum(printed[:-1]) == pytest.approx(538.98)
+        assert sum(unrounded[:-1]) == pytest.approx(539.001)
+        assert unrounded[-1] == pytest.approx(sum(unrounded[:-1]), abs=0.001)
+
+    def test_7_an_edited_figure_with_unedited_inputs_is_found(self) -> None:
+        before, after = published.rows_of("Llama 3.3")
+        assert before.gpu_hours == after.gpu_hours
+        assert before.status is Status.input_rounding
+        assert after.status is Status.differs
+
+    def test_8_machine_watts_go_with_wall_clock_hours(self) -> None:
+        """Strubell's 1415.78 W is the machine with 8 GPUs, its 12 h are not GPU-hours."""
+        row = find("Strubell 2019", "Transformer base")
+        assert "wall-clock hours" in row.note
+        assert row.status in (Status.reproduces, Status.input_rounding)
+
+    def test_13_market_based_figures_are_told_apart(self) -> None:
+        lumi = find("OLMo 1", "OLMo-7B on LUMI")
+        assert (lumi.accounting, lumi.kg_per_kwh) == ("market-based", 0.0)
+        net = find("Patterson 2021", "GShard-600B, net")
+        assert net.accounting == "hourly-matched-net"
+
+    def test_14_a_life_cycle_total_has_no_recomputation(self) -> None:
+        mistral = find("Mistral", "Mistral Large 2")
+        assert (mistral.accounting, mistral.status) == ("lca", Status.no_inputs)

@@ -18,9 +18,10 @@ if TYPE_CHECKING:
 class RunData:
     """One run as frames.
 
-    `power` has a row per device and window, ordered by time: device (its index in `sensors`), start
-    (UTC), length_s, power_w, power_min_w, power_max_w, energy_j, energy_s; a stretch without samples
-    has no row. `steps` has step, time (UTC), loss, lr, grad_norm, tokens, tokens_per_s.
+    `power` has a row per device and window, ordered by device and time: device (its index in
+    `sensors`), start (UTC), power_w, power_min_w, power_max_w, energy_j, energy_s; a stretch that
+    nothing is known of has no row. `steps` has step, time (UTC), loss, lr, grad_norm, tokens,
+    tokens_per_s.
     """
 
     run: Run
@@ -41,7 +42,6 @@ def load(connection: Connection, run: Run, *, points: int = 1500) -> RunData:
     power = pd.DataFrame(dict(series.columns))
     power["device"] = power["device_key"].map(number)
     power["start"] = pd.to_datetime(power["start_ms"], unit="ms", utc=True)
-    power["length_s"] = series.level_s
     numbers = ["energy_j", "energy_s", "power_min_w", "power_max_w"]
     power[numbers] = power[numbers].astype(float)  # a column of None alone has no type
     power["power_w"] = power["energy_j"] / power["energy_s"].where(power["energy_s"] > 0)

@@ -1,8 +1,7 @@
-"""How figures look: colours that everybody can tell apart, in print too, and axes in readable units."""
+"""How figures look: colours that everybody can tell apart, and axes in readable units."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 # Okabe and Ito's palette: distinguishable with every kind of colour blindness.
@@ -18,7 +17,7 @@ BLACK, ORANGE, SKY, GREEN, BLUE, VERMILION, PURPLE = (
 DEVICES = (BLUE, ORANGE, GREEN, PURPLE, SKY, VERMILION)
 GREY = "#6b6b6b"
 
-PAPER: Mapping[str, Any] = {
+PAPER: Any = {
     "figure.dpi": 150,
     "savefig.dpi": 150,
     "font.size": 9,

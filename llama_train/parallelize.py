@@ -78,10 +78,8 @@ def _tensor_parallel(model: Transformer, mesh: DeviceMesh) -> None:
 
 def _recompute(block: nn.Module, *, selective: bool) -> None:
     """Forget the block's activations and compute them again in backward: all, or about half."""
-    options: dict[str, Any] = {"use_reentrant": False}
-    if selective:
-        options["context_fn"] = _keep_half
-    block.forward = partial(checkpoint, block.forward, **options)
+    options: dict[str, Any] = {"context_fn": _keep_half} if selective else {}
+    block.forward = partial(checkpoint, block.forward, use_reentrant=False, **options)
 
 
 _ATTENTION = {

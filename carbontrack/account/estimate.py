@@ -49,6 +49,7 @@ def estimate_run(
         duration_s=length_s,
         uuids=frozenset(sensor.uuid for sensor in primary),
         devices=len(primary),
+        nodes=len({sensor.host for sensor in sensors}),
         device_names=tuple(dict.fromkeys(sensor.name for sensor in primary)),
         gpu_hours=_hours(length_s, [s for s in primary if s.kind == "gpu"]),
         device_hours=_hours(length_s, primary),
@@ -59,9 +60,8 @@ def estimate_run(
         final_loss=steps.final_loss,
     )
     metered = _rated(base, primary) if method == "report" else _measured(base, sensors, usages)
-    nodes = len({sensor.host for sensor in sensors})
     noted = replace(metered, notes=(*metered.notes, *missing))
-    return priced(noted, factors, nodes=nodes, embodied=embodied)
+    return priced(noted, factors, embodied=embodied)
 
 
 def estimate_rated(
@@ -89,7 +89,7 @@ def estimate_rated(
         meter="none",
         quality="rated power",
     )
-    return priced(base, factors, nodes=0, embodied=embodied)
+    return priced(base, factors, embodied=embodied)
 
 
 def _hour_by_hour(

@@ -13,7 +13,7 @@ from carbontrack.account.result import Estimate, each
 from carbontrack.units import S_PER_HOUR
 
 
-def priced(base: Estimate, factors: Factors, *, nodes: int, embodied: bool) -> Estimate:
+def priced(base: Estimate, factors: Factors, *, embodied: bool = False) -> Estimate:
     """Apply the factors to an energy."""
     writing_off = _embodied(base, factors) if embodied else None
     used = [factors.pue, factors.intensity]
@@ -22,7 +22,7 @@ def priced(base: Estimate, factors: Factors, *, nodes: int, embodied: bool) -> E
         return replace(base, assumed=_assumed(used))
     hours = (base.duration_s or 0.0) / S_PER_HOUR
     node_kwh = formula.node_energy_kwh(
-        hours, base.devices, nodes, _value(factors.node_w_per_device), _value(factors.node_w)
+        hours, base.devices, base.nodes, _value(factors.node_w_per_device), _value(factors.node_w)
     )
     energy_kwh = base.energy_kwh + node_kwh
     facility_kwh = formula.facility_energy_kwh(energy_kwh, factors.pue.value)

@@ -104,12 +104,16 @@ def target_of(
     return Target("to the planned tokens", float(planned))
 
 
-def project(run: Estimate, state: SteadyState, target: Target, factors: Factors) -> Projection:
+def project(run: Estimate, state: SteadyState, target: Target) -> Projection:
     """Tokens × J/token and tokens ÷ tokens/s on the run's devices, priced like the run.
 
-    The low end takes the best block's energy and speed, the high end the worst's.
+    The low end takes the best block's energy and speed, the high end the worst's. Raises
+    ValueError for a total.
     """
-    energy, speed = state.j_per_token, state.tokens_per_s
+    state = scaled(state, target.flops_ratio)
+    energy, speed, factors = state.j_per_token, state.tokens_per_s, run.factors
+    if factors is None:
+        raise ValueError("a total of several runs cannot be projected")
     return Projection(
         target,
         state,
@@ -145,6 +149,7 @@ def _at(
         factors=factors,
         duration_s=seconds,
         devices=run.devices,
+        nodes=run.nodes,
         device_names=run.device_names,
         gpu_hours=device_hours if gpus else 0.0,
         device_hours=device_hours,
@@ -154,7 +159,7 @@ def _at(
         quality="projected",
         tokens=round(target.tokens),
     )
-    return priced(base, factors, nodes=0, embodied=False)
+    return priced(base, factors)
 
 
 def _fold(name: str) -> str:

@@ -29,6 +29,7 @@ class Estimate:
     duration_s: float | None = None
     uuids: frozenset[str] = frozenset()  # of the primary kind
     devices: int = 0
+    nodes: int = 0
     device_names: tuple[str, ...] = ()
     gpu_hours: float = 0.0
     device_hours: float = 0.0

@@ -13,10 +13,14 @@ import typer
 from typer.exceptions import TyperException
 
 from carbontrack import __version__
-from carbontrack.cli import db
+from carbontrack.cli import db, factors
+from carbontrack.cli.compare import compare
+from carbontrack.cli.config import config
 from carbontrack.cli.devices import devices
 from carbontrack.cli.estimate import estimate
+from carbontrack.cli.explain import explain
 from carbontrack.cli.plot import plot
+from carbontrack.cli.project import project
 from carbontrack.cli.run import run
 from carbontrack.cli.runs import runs
 from carbontrack.cli.show import show
@@ -33,8 +37,9 @@ app = typer.Typer(
 
 # Options after the job's first word are the job's own.
 app.command(context_settings={"allow_interspersed_args": False})(run)
-for _command in (runs, show, table, plot, devices, estimate):
+for _command in (runs, show, table, plot, devices, estimate, explain, compare, project, config):
     app.command()(_command)
+app.add_typer(factors.app, name="factors")
 app.add_typer(db.app, name="db")
 
 

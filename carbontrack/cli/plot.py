@@ -19,7 +19,7 @@ def plot(
     run: RunArgument = "last",
     out: Annotated[
         Path | None,
-        typer.Option("--out", "-o", metavar="FILE", help="A .png, .svg or .pdf. Default: NAME.png."),
+        typer.Option("--out", "-o", metavar="FILE", help=".png, .svg or .pdf. Default: NAME.png."),
     ] = None,
     pue: PueOption = None,
     provider: ProviderOption = None,

@@ -15,7 +15,7 @@ def run(
         list[str],
         typer.Argument(
             metavar="COMMAND...",
-            help="The command and its options, after `--`. It is run as if carbontrack were not there.",
+            help="The command and its options, after `--`; it runs as if we were not there.",
             show_default=False,
         ),
     ],
@@ -47,6 +47,8 @@ def run(
 
     Example: carbontrack run --name llama2-7b -- torchrun train.py --lr 3e-4
     """
+    from carbontrack.ledger.url import ledger_url
+    from carbontrack.meters.choose import check_spec
     from carbontrack.record import launch
 
     if not 0.1 <= hz <= 50:
@@ -55,13 +57,14 @@ def run(
         )
     if devices not in ("job", "all"):
         raise CarbontrackError(f"--devices {devices}: unknown.", hint="Give job or all.")
+    check_spec(meter)
     launch.run(
         command,
         {
             "name": name,
             "project": project,
             "tags": _tags(tag or []),
-            "db": db,
+            "db": ledger_url(db),
             "meter": meter,
             "devices": devices,
             "hz": hz,

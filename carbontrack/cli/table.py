@@ -42,6 +42,28 @@ def table(
     price_per_gpu_hour: PriceOption = None,
     currency: CurrencyOption = None,
     embodied: EmbodiedOption = False,
+    by: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="A row per project, model, user, host, month, name, status, tag:KEY.",
+        ),
+    ] = None,
+    project: Annotated[str | None, typer.Option(help="Only runs of this project.")] = None,
+    tag: Annotated[
+        str | None, typer.Option(metavar="KEY=VALUE", help="Only with this tag.")
+    ] = None,
+    since: Annotated[
+        str | None,
+        typer.Option(metavar="DATE|AGE", help="Only since 2026-01-31, or the last 12h, 7d."),
+    ] = None,
+    only: Annotated[
+        str | None,
+        typer.Option(metavar="STATUS", help="completed, failed, interrupted or running."),
+    ] = None,
+    like: Annotated[
+        str, typer.Option(metavar="llama2", help="Exactly the columns of Llama 2's Table 2.")
+    ] = "",
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="At most so many runs.")] = 50,
     published: Annotated[
         str | None,
@@ -69,11 +91,15 @@ def table(
 
     from carbontrack import config
     from carbontrack.account.factors import parse_methods
-    from carbontrack.ledger import engine, read
+    from carbontrack.cli import filters
+    from carbontrack.ledger import engine
     from carbontrack.ledger.url import ledger_url
     from carbontrack.report import gather, render
 
     methods = parse_methods(method)
+    filters.check_choice("--like", like, ("", *render.LIKE))
+    filters.check_choice("--only", only, (None, *filters.STATUSES))
+    chosen_tag, since_ms = filters.tag(tag), filters.since_ms(since)
     flags = config.flags(
         pue=pue,
         provider=provider,
@@ -85,10 +111,16 @@ def table(
         currency=currency,
     )
     with engine.open_reader(ledger_url(db)).connect() as connection:
-        chosen = (
-            [read.resolve_run(connection, run) for run in dict.fromkeys(runs)]
-            if runs
-            else read.list_runs(connection, limit=limit)
+        chosen = gather.choose(
+            connection,
+            runs or [],
+            project=project,
+            tag=chosen_tag,
+            since_ms=since_ms,
+            status=only,
+            limit=None if runs else limit,
         )
-        rows = gather.estimates(connection, chosen, flags, methods, embodied=embodied)
-    render.show(rows, gather.totals(rows), format, out=None if out is None else Path(out))
+        each = gather.estimates(connection, chosen, flags, methods, embodied=embodied)
+        rows = each if by is None else gather.grouped(connection, chosen, each, by)
+    path = None if out is None else Path(out)
+    render.show(rows, gather.totals(rows), format, like=like, runs=each, out=path)

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 
 from sqlalchemy import Connection, Engine, ExceptionContext, create_engine, event, inspect, text
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.pool import NullPool, QueuePool
 
 from carbontrack.errors import CarbontrackError
 from carbontrack.ledger import sqlite
@@ -20,6 +21,7 @@ from carbontrack.ledger.url import ledger_url, shown, sqlite_path
 __all__ = [
     "HEAD",
     "NoLedger",
+    "connect",
     "errors_in_one_line",
     "ledger_url",
     "open_as_it_is",
@@ -54,13 +56,17 @@ def open_writer(url: str, *, busy_timeout_ms: int = _BUSY_TIMEOUT_MS) -> Engine:
     path = sqlite_path(url)
     if path is not None:
         sqlite.create_file(path)
-    engine = _connect(url, busy_timeout_ms=busy_timeout_ms)
-    with engine.connect() as connection:
-        revision = revision_of(connection, url)
-    if revision != HEAD:
-        if revision is not None and path is None:
+    engine = connect(url, busy_timeout_ms=busy_timeout_ms)
+    try:
+        with engine.connect() as connection:
+            revision = revision_of(connection, url)
+        if path is None and revision not in (None, HEAD):
             raise _outdated(url, revision)
-        _migrate(engine, url)
+        if revision != HEAD:
+            _migrate(engine, url)
+    except BaseException:
+        engine.dispose()
+        raise
     return engine
 
 
@@ -87,7 +93,7 @@ def open_as_it_is(url: str) -> Engine:
     path = sqlite_path(url)
     if path is not None and (not path.exists() or path.stat().st_size == 0):
         raise NoLedger(url)
-    engine = _connect(url, read_only=True)
+    engine = connect(url, read_only=True)
 
     def explain(context: ExceptionContext) -> None:
         raise _unusable(url, context.original_exception) from context.original_exception
@@ -96,7 +102,7 @@ def open_as_it_is(url: str) -> Engine:
     return engine
 
 
-def upgrade(url: str) -> str | None:
+def upgrade(url: str, *, busy_timeout_ms: int = _BUSY_TIMEOUT_MS) -> str | None:
     """Bring a ledger's schema to HEAD; gives the revision it had, None if it had none.
 
     A SQLite ledger that has a schema is backed up beside itself. Raises NoLedger, or
@@ -106,7 +112,7 @@ def upgrade(url: str) -> str | None:
     if path is not None and not path.exists():
         raise NoLedger(url)
     with errors_in_one_line(url):
-        engine = _connect(url)
+        engine = connect(url, busy_timeout_ms=busy_timeout_ms)
         try:
             return _migrate(engine, url)
         finally:
@@ -121,7 +127,8 @@ def revision_of(connection: Connection, url: str) -> str | None:
     if not inspect(connection).has_table("alembic_version"):
         return None
     revision: str | None = connection.scalar(text("select version_num from alembic_version"))
-    if revision is not None and revision > HEAD:
+    ours = revision is None or revision.isdigit() and revision <= HEAD
+    if not ours:
         raise CarbontrackError(
             f"The ledger {shown(url)} was written by a newer carbontrack (schema {revision}, "
             f"this one knows {HEAD}), or by another program.",
@@ -139,15 +146,16 @@ def errors_in_one_line(url: str) -> Iterator[None]:
         raise _unusable(url, getattr(error, "orig", None) or error) from error
 
 
-def _connect(
+def connect(
     url: str, *, busy_timeout_ms: int = _BUSY_TIMEOUT_MS, read_only: bool = False
 ) -> Engine:
+    """An engine on a ledger of any schema, or of none. Raises CarbontrackError for no address."""
     if (path := sqlite_path(url)) is not None:
         return sqlite.create(path, busy_timeout_ms=busy_timeout_ms, read_only=read_only)
     try:
         return create_engine(
             url,
-            pool_size=2,
+            poolclass=NullPool if read_only else QueuePool,
             pool_pre_ping=True,
             connect_args={"connect_timeout": 5, "application_name": "carbontrack"},
             execution_options={"postgresql_readonly": read_only},
@@ -179,19 +187,13 @@ def _migrate(engine: Engine, url: str) -> str | None:
         revision = revision_of(connection, url)
         if revision == HEAD:
             return revision  # another process was faster
-        if path is not None:
-            if revision is not None:
-                sqlite.back_up(path, revision)
-            elif inspect(connection).get_table_names():
-                raise CarbontrackError(
-                    f"{path} is a database of another program.",
-                    hint="Name another file with --db or CARBONTRACK_DB.",
-                )
+        if path is not None and revision is not None:
+            sqlite.back_up(path, revision)
         migrate(connection)
         return revision
 
 
-def _outdated(url: str, revision: str) -> CarbontrackError:
+def _outdated(url: str, revision: str | None) -> CarbontrackError:
     return CarbontrackError(
         f"The ledger {shown(url)} has schema {revision}, this carbontrack needs {HEAD}.",
         hint="Take a backup, then run 'carbontrack db upgrade'.",

@@ -51,6 +51,7 @@ def create(path: Path, *, busy_timeout_ms: int, read_only: bool) -> Engine:
         )
         connection.execute("PRAGMA foreign_keys=ON")
         if not read_only:
+            _refuse_others(connection, path)
             _journal_in(connection, journal_mode)
         return connection
 
@@ -105,6 +106,17 @@ def _filesystem(path: Path) -> str:
         if path.is_relative_to(folder) and len(folder.parts) >= nearest:
             nearest, found = len(folder.parts), kind
     return found
+
+
+def _refuse_others(connection: sqlite3.Connection, path: Path) -> None:
+    """Nothing is written into a file of another program, not even how it is to be journalled."""
+    names = {name for (name,) in connection.execute("select name from sqlite_master")}
+    if names and not {"alembic_version", "windows"} <= names:
+        connection.close()
+        raise CarbontrackError(
+            f"{path} is a database of another program.",
+            hint="Name another file with --db or CARBONTRACK_DB.",
+        )
 
 
 def _journal_in(connection: sqlite3.Connection, wanted: str) -> None:

@@ -10,10 +10,13 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib.metadata import entry_points
+from typing import TYPE_CHECKING
 
 from carbontrack.errors import CarbontrackError
 from carbontrack.meters.base import Meter, MeterContext, MeterUnavailable
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 OpenMeter = Callable[[str, MeterContext], Meter]
 
@@ -50,6 +53,16 @@ class Found:
         """What is read and how good it is, and why nothing better: sentences for people."""
         reasons = [f"Not {over.name}: {over.reason}" for over in self.passed_over]
         return " ".join([*(meter.note for meter in self.meters), *reasons])
+
+
+def check_spec(spec: str) -> None:
+    """Raise CarbontrackError for a spec that means nothing, without touching any device."""
+    for part in spec.split(","):
+        name, _, argument = part.strip().partition(":")
+        if name == "sim":
+            _opener(name)(argument, MeterContext())  # opens no device, reads its trace
+        elif spec != "auto":
+            _find(name)
 
 
 def open_meters(spec: str, context: MeterContext) -> list[Meter]:
@@ -114,13 +127,21 @@ def _open(spec: str, context: MeterContext) -> Meter:
 
 
 def _opener(name: str) -> OpenMeter:
-    module = _OWN.get(name)
-    if module is not None:
-        opener: OpenMeter = importlib.import_module(module).open_meter
-        return opener
+    found = _find(name)
+    opener: OpenMeter = (
+        importlib.import_module(found).open_meter if isinstance(found, str) else found.load()
+    )
+    return opener
+
+
+def _find(name: str) -> str | EntryPoint:
+    """Our module for the meter, or another package's entry point. Raises CarbontrackError."""
+    if name in _OWN:
+        return _OWN[name]
+    from importlib.metadata import entry_points
+
     found = {entry.name: entry for entry in entry_points(group=_GROUP)}
     if name not in found:
         known = ", ".join(["auto", *_OWN, *sorted(found)])
         raise CarbontrackError(f"There is no meter {name!r}.", hint=f"Known meters: {known}.")
-    loaded: OpenMeter = found[name].load()
-    return loaded
+    return found[name]

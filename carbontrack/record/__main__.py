@@ -1,4 +1,4 @@
-"""`python -m carbontrack.record`: the recorder's process, started by `carbontrack.record.launch`."""
+"""`python -m carbontrack.record`: the recorder's process, which the wrapper starts."""
 
 from carbontrack.record.recorder import main
 

@@ -1,10 +1,10 @@
 """The wrapper's manners: start the job, pass signals on, end as the job ended.
 
-Standard library only, and little of it: the job starts before anything slow is imported. The job keeps
-our terminal, process group, stdin, stdout and stderr; it must not notice that we are there. Recording
-is the work of another process (`carbontrack.record.recorder`), so that neither a hung driver nor
-a full disk can reach the job. The two are joined by one pipe: a first line says what to record, a
-second how the job ended; the pipe closing without it means that we were killed.
+Standard library only, and little of it: the job starts before anything slow is imported. The job
+keeps our terminal, process group, stdin, stdout and stderr; it must not notice that we are there.
+Recording is the work of another process (`carbontrack.record.recorder`), so that neither a hung
+driver nor a full disk can reach the job. The two are joined by one pipe: a first line says what to
+record, a second how the job ended; the pipe closing without it means that we were killed.
 """
 
 from __future__ import annotations
@@ -17,11 +17,12 @@ import shutil
 import signal
 import sys
 import time
+from contextlib import suppress
 from typing import Any, NoReturn
 
 from carbontrack.units import monotonic_ns, now_ms
 
-# Long enough for a busy machine to write the last windows; the recorder's own limits are far shorter.
+# Long enough for a busy machine to write the last windows; the recorder's own limits are shorter.
 RECORDER_GRACE_S = 5.0
 
 NOT_EXECUTABLE = 126
@@ -99,10 +100,8 @@ def uuid7() -> str:
 
 def warn(message: str) -> None:
     """One line on stderr; a closed stderr is nobody's problem."""
-    try:
+    with suppress(OSError):
         os.write(2, f"carbontrack: {message}\n".encode())
-    except OSError:
-        pass
 
 
 def _already_recorded() -> bool:
@@ -189,10 +188,8 @@ class _Recorder:
         self._send(plan)
 
     def _send(self, message: dict[str, Any]) -> None:
-        try:
+        with suppress(OSError):  # it has died; `end` says so
             os.write(self._pipe, json.dumps(message).encode() + b"\n")
-        except OSError:
-            pass  # it has died; `end` says so
 
     def end(self, outcome: dict[str, Any]) -> None:
         """Tell it how the job ended and give it a moment to write that down."""
@@ -225,10 +222,8 @@ def _watch(job: int, recorder: _Recorder) -> None:
             _reap_others(job, recorder)
             continue
         if info.si_code != _SI_KERNEL or _left_our_group(job):
-            try:
+            with suppress(ProcessLookupError):
                 os.kill(job, info.si_signo)
-            except ProcessLookupError:
-                pass
         if info.si_signo == signal.SIGTSTP:
             _stop_as_asked()
 

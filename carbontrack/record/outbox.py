@@ -1,7 +1,7 @@
-"""What is not in the ledger yet. The ledger may be locked, full or away: the job never hears of it.
+"""What is not in the ledger yet, for a ledger may be locked, full or away for a while.
 
-Rows wait in memory; beyond a bound, or when the run ends before the ledger is back, they go to a journal
-file that `carbontrack db recover` reads.
+Rows wait in memory; beyond a bound, or when the run ends before the ledger is back, they go to a
+journal file that `carbontrack db recover` reads. The job never hears of it.
 """
 
 from __future__ import annotations

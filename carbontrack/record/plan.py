@@ -10,7 +10,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to record, and how. Times: `started_ms` wall clock, `started_ns` `units.monotonic_ns()`."""
+    """What to record, and how. `started_ms` is wall clock, `started_ns` `units.monotonic_ns()`."""
 
     run_id: str
     command: tuple[str, ...]
@@ -18,11 +18,11 @@ class Plan:
     job_pid: int
     started_ms: int
     started_ns: int
+    db: str  # the ledger's URL
     steps_path: str | None = None
     name: str | None = None
     project: str | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
-    db: str | None = None
     meter: str = "auto"
     devices: str = "job"
     hz: float = 10.0

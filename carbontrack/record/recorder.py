@@ -1,6 +1,6 @@
 """The recorder: a process beside the job that turns meters and steps into ledger rows.
 
-It is started by the wrapper (`launch.py`) with its plan on stdin, and ends when the wrapper says how the job
+The wrapper (`launch.py`) starts it with its plan on stdin; it ends when the wrapper says how the job
 ended, or when the wrapper is gone. Nothing that happens here can reach the job.
 """
 
@@ -15,11 +15,11 @@ import threading
 import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from carbontrack import __version__
 from carbontrack.errors import CarbontrackError
 from carbontrack.ledger.rows import Event, Node, Run, Sensor, StepTotals, Usage
+from carbontrack.ledger.url import journal_folder
 from carbontrack.meters.base import Device, MeterContext, Source
 from carbontrack.meters.choose import Found, find_meters
 from carbontrack.record import describe
@@ -54,7 +54,7 @@ def main() -> None:
 
 
 class _Control:
-    """The wrapper's end of the pipe: the plan, then silence while the job runs, then its outcome."""
+    """What the wrapper says: the plan, then nothing while the job runs, then its outcome."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
@@ -232,9 +232,6 @@ class Recorder:
         )
 
     def _outbox(self, run: Run, sensors: Sequence[Sensor], note: str) -> Outbox:
-        from carbontrack.ledger.url import journal_folder, ledger_url
-
-        url = ledger_url(self._plan.db)
         node = Node(
             host=self._host,
             boot_id=describe.boot_id(),
@@ -247,8 +244,8 @@ class Recorder:
             },
             heartbeat_ms=self._clock_ms(),
         )
-        journal_path = journal_folder(url) / f"{run.id}.jsonl"
-        return Outbox(url, Path(journal_path), run, node, sensors, self._warn)
+        journal_path = journal_folder(self._plan.db) / f"{run.id}.jsonl"
+        return Outbox(self._plan.db, journal_path, run, node, sensors, self._warn)
 
     def _print_summary(self, run: Run, sensors: Sequence[Sensor]) -> None:
         from carbontrack.report.summary import summary_text

@@ -1,8 +1,8 @@
 """Polling every device at a steady rate, whatever one of them does.
 
-One thread polls all devices in turn. A driver call may block for seconds or for ever; a thread cannot be
-taken out of it. So when a call is overdue, `rescue` leaves the thread to its device alone and
-starts another one for the rest: a silent device costs its own rows and nobody else's.
+One thread polls all devices in turn. A driver call may block for seconds or for ever, and a thread
+cannot be taken out of it. So when a call is overdue, `rescue` leaves the thread to its device alone
+and starts another one for the rest: a silent device costs its own rows and nobody else's.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ class Sampler:
             self._event(channel, "device-found", "answers again")
 
     def rescue(self) -> None:
-        """Free the other devices from a call that is overdue. Call this about ten times a second."""
+        """Free the other devices from a call that is overdue. Call this ten times a second."""
         now_ns = monotonic_ns()
         for worker in list(self._workers):
             for channel in worker.channels:

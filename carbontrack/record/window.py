@@ -18,8 +18,8 @@ LEVELS_S = (1, 60, 3600)
 
 # Two readings farther apart than this are a gap: power is not held across it.
 MAX_HOLD_NS = 1 * NS_PER_S
-# The stretch between the job's start and the first reading (the recorder's own start-up), and between
-# the last reading and the job's end, is bridged with the nearest power up to this long.
+# Between the job's start and the first reading (the recorder's own start-up), and between the last
+# reading and the job's end, the nearest power is taken, up to this long.
 MAX_EDGE_NS = 2 * NS_PER_S
 
 
@@ -40,9 +40,9 @@ class Flag(IntFlag):
 class Window:
     """One row of the pyramid: what one device did in one aligned stretch of wall-clock time.
 
-    `energy_j` is None where no energy is known. `energy_s` is the time that `energy_j` accounts for and
-    `sampled_s` the time that was watched by samples: they differ where a counter ran on through a gap.
-    Mean power is `energy_j / energy_s`.
+    `energy_j` is None where no energy is known. `energy_s` is the time that it accounts for, and
+    `sampled_s` the time that was watched by samples: they differ where a counter ran on through a
+    gap. Mean power is `energy_j / energy_s`.
     """
 
     start_ms: int
@@ -113,7 +113,7 @@ def _weighted_mean(pairs: Iterable[tuple[float | None, int]]) -> float | None:
 
 
 class Pyramid:
-    """The coarse windows of one device that are still open: each second goes into its minute and hour."""
+    """The open coarse windows of one device: each second goes into its minute and its hour."""
 
     def __init__(self) -> None:
         self._open: dict[int, Window] = {}
@@ -238,7 +238,7 @@ class WindowBuilder:
         return self._take()
 
     def _advance(self, reading: Reading, until_ns: int) -> None:
-        """Account for the time from the last reading to this one, but no further than `until_ns`."""
+        """Account for the time from the last reading to this one, at most to `until_ns`."""
         if reading.energy_j is None and reading.power_w is None:
             return  # it failed; the next one is measured against the one before
         last, at_ns = self._last, _energy_time_ns(reading)

@@ -43,7 +43,7 @@ def imported_entries(
         Entry(
             kind="intensity",
             name=zone["zone"],
-            title=f"{zone['intervals']} intervals, {_time(zone['from_ms'])} to {_time(zone['to_ms'])}",
+            title=f"{zone['intervals']} intervals, {_span(zone['from_ms'], zone['to_ms'])}",
             value=None,
             unit="kg/kWh",
             year="",
@@ -80,6 +80,10 @@ def gaps_text(missing: Sequence[tuple[str, int, int]]) -> list[str]:
         f"{zone}: {(end_ms - start_ms) / MS_PER_HOUR:g} h missing from {_time(start_ms)}"
         for zone, start_ms, end_ms in missing
     ]
+
+
+def _span(from_ms: int, to_ms: int) -> str:
+    return f"{_time(from_ms)} to {_time(to_ms)}"
 
 
 def _what(entry: Entry) -> str:

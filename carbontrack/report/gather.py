@@ -4,21 +4,28 @@ factors.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from carbontrack import config
 from carbontrack.account import catalog
+from carbontrack.account.curve import EnergyCurve
 from carbontrack.account.estimate import duration_s, estimate_run
 from carbontrack.account.factors import resolve
 from carbontrack.account.intensity import IntensitySeries, Interval
 from carbontrack.account.result import Estimate
 from carbontrack.account.total import combine
+from carbontrack.errors import CarbontrackError
 from carbontrack.ledger.rows import Run
 from carbontrack.units import MS_PER_S
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
+
+_NO_GROUP = "–"
+_CURVE_POINTS = 20_000
 
 
 def estimates(
@@ -63,6 +70,76 @@ def _series(connection: Connection, run: Run, settings: config.Settings) -> Inte
     end_ms = run.started_ms + round(duration_s(run) * MS_PER_S)
     found = factors.intensity(connection, code, from_ms=run.started_ms, to_ms=end_ms)
     return IntensitySeries(tuple(Interval(**row) for row in found)) if found else None
+
+
+def choose(
+    connection: Connection,
+    references: Sequence[str],
+    *,
+    project: str | None = None,
+    tag: tuple[str, str] | None = None,
+    since_ms: int | None = None,
+    status: str | None = None,
+    limit: int | None = None,
+) -> list[Run]:
+    """The runs that are named, else those that match, newest first."""
+    from carbontrack.ledger import read
+
+    if references:
+        named = [read.resolve_run(connection, reference) for reference in references]
+        runs = list({run.id: run for run in named}.values())
+        runs = [run for run in runs if project in (None, run.project)]
+        runs = [run for run in runs if since_ms is None or run.started_ms >= since_ms]
+        runs = [run for run in runs if tag is None or run.tags.get(tag[0]) == tag[1]]
+    else:
+        runs = read.list_runs(connection, project=project, tag=tag, since_ms=since_ms)
+    return [run for run in runs if status in (None, run.status)][:limit]
+
+
+def grouped(
+    connection: Connection, runs: Sequence[Run], rows: Sequence[Estimate], by: str
+) -> list[Estimate]:
+    """One row for each group and method. Raises CarbontrackError for an unknown `by`."""
+    groups: dict[tuple[str, str], list[Estimate]] = {}
+    labels = {run.id: _group(connection, run, by) for run in runs}
+    for row in rows:
+        groups.setdefault((labels[row.run_ids[0]], row.method), []).append(row)
+    return [combine(members, label=label) for (label, _), members in groups.items()]
+
+
+def curve(connection: Connection, run: Run) -> EnergyCurve:
+    """The run's cumulative energy, as fine as the ledger has it."""
+    from carbontrack.ledger import read
+
+    end_ms = run.started_ms + round(duration_s(run) * MS_PER_S)
+    length_s = math.ceil(duration_s(run))
+    for points in (_CURVE_POINTS, length_s // 60 + 2, 1):
+        series = read.series(connection, run, points=points)
+        if series.columns["start_ms"]:  # fine levels may have been dropped
+            break
+    return EnergyCurve.of(series, from_ms=run.started_ms, to_ms=end_ms)
+
+
+def _group(connection: Connection, run: Run, by: str) -> str:
+    from carbontrack.ledger import read
+
+    if by == "host":
+        return "+".join(node.host for node in read.nodes(connection, run)) or _NO_GROUP
+    if by == "month":
+        return datetime.fromtimestamp(run.started_ms / MS_PER_S, UTC).strftime("%Y-%m")
+    if by.startswith("tag:"):
+        return run.tags.get(by.removeprefix("tag:")) or _NO_GROUP
+    known = {
+        "name": run.name,
+        "project": run.project,
+        "user": run.user,
+        "model": run.model.get("name"),
+        "status": run.status,
+    }
+    if by not in known:
+        names = ", ".join([*known, "host", "month", "tag:KEY"])
+        raise CarbontrackError(f"--by {by}: unknown.", hint=f"Give {names}.")
+    return str(known[by] or _NO_GROUP)
 
 
 def totals(rows: Sequence[Estimate]) -> list[Estimate]:

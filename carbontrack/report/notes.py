@@ -23,11 +23,20 @@ def notes_of(rows: Sequence[Estimate], totals: Sequence[Estimate] = ()) -> list[
 def factor_text(factor: Factor) -> str:
     """A factor as a sentence: name, value, unit, whether it is assumed, source and basis."""
     name = "PUE" if factor.name == "pue" else factor.name.replace("_", " ")
-    unit = f" {factor.unit}" if factor.unit else ""
     assumed = " assumed" if factor.assumed else ""
+    return f"{name} {quantity(factor)}{assumed}: {provenance(factor)}"
+
+
+def quantity(factor: Factor) -> str:
+    """0.385 kg/kWh."""
+    return f"{factor.value:g} {factor.unit}".rstrip()
+
+
+def provenance(factor: Factor) -> str:
+    """Source, year and basis."""
     year = f", {factor.year}" if factor.year else ""
     basis = f", {factor.basis}" if factor.basis else ""
-    return f"{name} {factor.value:g}{unit}{assumed}: {factor.source}{year}{basis}"
+    return f"{factor.source}{year}{basis}"
 
 
 def _methods(rows: Sequence[Estimate]) -> list[str]:
@@ -45,7 +54,7 @@ def _methods(rows: Sequence[Estimate]) -> list[str]:
 
 def _scopes(rows: Sequence[Estimate]) -> list[str]:
     notes = []
-    for scope in each(row.scope for row in rows):
+    for scope in each(part for row in rows for part in row.scope.split(", ")):
         inside = set(scope.split("+"))
         without = [name for name, kind in _KINDS if not inside & {kind, "module"}]
         missing = ", ".join([*without, "network, storage, fans"])

@@ -28,7 +28,7 @@ def money_text(cost: float | None, currency: str | None) -> str:
     if cost is None:
         return _NO_VALUE
     digits = 2 if cost == 0 or abs(cost) >= 0.1 else 1 - math.floor(math.log10(abs(cost)))
-    amount = f"{cost:,.{digits}f}"
+    amount = f"{cost:,.{0 if abs(cost) >= 1e5 else digits}f}"
     symbol = _SYMBOLS.get(currency or "")
     return f"{symbol}{amount}" if symbol else f"{amount} {currency or ''}".rstrip()
 

@@ -15,10 +15,12 @@ from typing import Any
 from carbontrack.account.result import Estimate
 from carbontrack.errors import CarbontrackError
 from carbontrack.report.formats import TableFormat
-from carbontrack.report.table import Table, frame, table_of
+from carbontrack.report.table import LIKE, Table, frame, table_of
 
 MAX_WIDTH = 100
 _LABEL_WIDTH = 18
+
+__all__ = ["LIKE", "json_text", "show", "show_table"]
 
 
 def show_table(
@@ -70,9 +72,10 @@ def show(
     format: TableFormat,
     *,
     like: str = "",
+    runs: Sequence[Estimate] | None = None,
     out: Path | None = None,
 ) -> None:
-    """Print the table, or write it to `out`."""
+    """Print the table, or write it to `out`. `runs` are what grouped rows are made of."""
     if format is TableFormat.csv:
         write(csv_of(rows), out)
     elif format is TableFormat.parquet:
@@ -80,7 +83,7 @@ def show(
     elif format is TableFormat.json:
         write(json_text(json_of(rows, totals)), out)
     else:
-        table = table_of(rows, totals, like=like)
+        table = table_of(rows, totals, like=like, runs=runs)
         write(_FOR_PEOPLE[format](table), out)
 
 

@@ -49,17 +49,24 @@ class Table:
         return tuple(column.total for column in self.columns)
 
 
-def table_of(rows: Sequence[Estimate], totals: Sequence[Estimate], *, like: str = "") -> Table:
+def table_of(
+    rows: Sequence[Estimate],
+    totals: Sequence[Estimate],
+    *,
+    like: str = "",
+    runs: Sequence[Estimate] | None = None,
+) -> Table:
     """The table of estimates with their totals (one for each method; shown where rows add up).
 
-    `like="llama2"` gives exactly the columns of that report's Table 2.
+    `like="llama2"` gives exactly the columns of that report's Table 2. `runs` are what grouped rows
+    are made of, for the notes.
     """
     show_total = len(rows) > len(totals)
     shown = [*rows, *totals] if show_total and len(totals) > 1 else list(rows)
     total = totals[0] if show_total and len(totals) == 1 else None
     make = _Columns(shown, total)
     columns = _llama2(make) if like == "llama2" else _ours(make, several=len(totals) > 1)
-    return Table(tuple(columns), total is not None, tuple(notes_of(rows, totals)))
+    return Table(tuple(columns), total is not None, tuple(notes_of(runs or rows, totals)))
 
 
 def frame(rows: Sequence[Estimate]) -> pd.DataFrame:
@@ -155,7 +162,7 @@ def _ours(make: _Columns, *, several: bool) -> list[Column]:
 
 
 def _label(row: Estimate) -> str:
-    plain = row.status in (None, "completed", "mixed")
+    plain = row.status in (None, "completed", "mixed", row.label)
     return row.label if plain else f"{row.label} ({row.status})"
 
 

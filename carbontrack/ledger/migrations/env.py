@@ -31,7 +31,10 @@ shared = context.config.attributes.get("connection")
 if shared is not None:
     go(shared)
 else:
-    from carbontrack.ledger.engine import ledger_url, open_writer
+    from carbontrack.ledger import engine, sqlite, url
 
-    with open_writer(ledger_url()).begin() as own:
+    address = url.ledger_url()
+    if path := url.sqlite_path(address):
+        sqlite.create_file(path)
+    with engine.connect(address).begin() as own:
         go(own)

@@ -1,0 +1,19 @@
+"""`carbontrack config`: each setting, its value, and where it came from."""
+
+from __future__ import annotations
+
+from carbontrack.cli.common import Format, FormatOption
+from carbontrack.report.formats import TableFormat
+
+
+def config(format: FormatOption = Format.text) -> None:
+    """Show the settings of the facility with their origin: environment, project file, user file.
+
+    Set them in carbontrack.toml, in [tool.carbontrack] of pyproject.toml, in the user's
+    config.toml, or by environment variables CARBONTRACK_PUE, CARBONTRACK_ZONE, …
+    """
+    from carbontrack.report import render
+    from carbontrack.report.settings import settings_table
+
+    as_table = TableFormat.json if format is Format.json else TableFormat.text
+    render.show_table(*settings_table(), as_table)

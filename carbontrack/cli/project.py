@@ -1,0 +1,77 @@
+"""`carbontrack project`: what a longer training would use."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from carbontrack.cli.common import DbOption, Format, FormatOption
+from carbontrack.cli.factor_options import (
+    CurrencyOption,
+    IntensityOption,
+    PriceOption,
+    ProviderOption,
+    PueOption,
+    TariffOption,
+    ZoneOption,
+)
+from carbontrack.cli.show import RunArgument
+from carbontrack.report.formats import TableFormat
+
+
+def project(
+    run: RunArgument = "last",
+    tokens: Annotated[
+        str | None, typer.Option(metavar="COUNT", help="To so many tokens: 2T, 300B.")
+    ] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="To so many steps.")] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Another model, by its FLOPs: llama2-7b, llama2-70b, …"),
+    ] = None,
+    pue: PueOption = None,
+    provider: ProviderOption = None,
+    intensity: IntensityOption = None,
+    zone: ZoneOption = None,
+    tariff: TariffOption = None,
+    price_per_gpu_hour: PriceOption = None,
+    currency: CurrencyOption = None,
+    db: DbOption = None,
+    format: FormatOption = Format.text,
+) -> None:
+    """Project a run to a token target: GPU-hours, days, energy, CO2e and cost, with a range.
+
+    From the steady state of the run (warm-up and stalls left out). Without a target: the tokens
+    that the job planned. Example: carbontrack project last --tokens 2T
+    """
+    from carbontrack import config
+    from carbontrack.account.curve import steady_state
+    from carbontrack.account.project import project as projected
+    from carbontrack.account.project import target_of
+    from carbontrack.ledger import engine, read
+    from carbontrack.ledger.url import ledger_url
+    from carbontrack.report import gather, render
+    from carbontrack.report.project import projection
+
+    flags = config.flags(
+        pue=pue,
+        provider=provider,
+        intensity=intensity,
+        zone=zone,
+        tariff=tariff,
+        price_per_gpu_hour=price_per_gpu_hour,
+        currency=currency,
+    )
+    with engine.open_reader(ledger_url(db)).connect() as connection:
+        found = read.resolve_run(connection, run)
+        measured = gather.estimates(connection, [found], flags, ["measured"])[0]
+        rows = read.steps(connection, found)
+        curve = gather.curve(connection, found)
+    state = steady_state(rows, curve, name=found.name)
+    counts = [row.tokens for row in rows if row.tokens]
+    target = target_of(
+        found.model, sum(counts) / len(counts), tokens=tokens, steps=steps, to_model=model
+    )
+    as_table = TableFormat.json if format is Format.json else TableFormat.text
+    render.show_table(*projection(projected(measured, state, target)), as_table)

@@ -1,0 +1,137 @@
+"""Two runs side by side: what a token cost in energy, carbon, money and time, and the loss it
+bought.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from carbontrack.account.curve import EnergyCurve, loss_at
+from carbontrack.account.result import Estimate
+from carbontrack.ledger.rows import Step
+from carbontrack.report.notes import notes_of
+from carbontrack.report.table import Column, Table
+from carbontrack.units import J_PER_KWH, KG_PER_T
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One run to compare."""
+
+    estimate: Estimate
+    curve: EnergyCurve
+    steps: Sequence[Step]
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """One line: the value of both runs, None where a run does not have it."""
+
+    name: str
+    unit: str
+    a: float | None
+    b: float | None
+
+    @property
+    def ratio(self) -> float | None:
+        return self.b / self.a if self.a and self.b is not None else None
+
+
+def measures(a: Side, b: Side) -> list[Measure]:
+    """All lines. Loss at equal energy is read where the cheaper of the two runs ended."""
+    equal_j = min(a.curve.total_j, b.curve.total_j)
+    lines = [
+        _measure("duration", "s", a, b, lambda s: s.estimate.duration_s),
+        _measure("GPU-hours", "h", a, b, lambda s: s.estimate.gpu_hours or None),
+        _measure("mean power of a device", "W", a, b, lambda s: s.estimate.power_w),
+        _measure("energy", "kWh", a, b, lambda s: s.estimate.energy_kwh),
+        _measure("CO₂e", "kg", a, b, lambda s: _times(s.estimate.tco2e, KG_PER_T)),
+    ]
+    if a.estimate.currency == b.estimate.currency:
+        unit = a.estimate.currency or ""
+        lines.append(_measure("cost", unit, a, b, lambda s: s.estimate.cost))
+        lines.append(_measure("cost per million tokens", unit, a, b, _cost_per_mtok))
+    lines += [
+        _measure("tokens", "", a, b, lambda s: _times(s.estimate.tokens, 1.0)),
+        _measure("tokens/s", "", a, b, _tokens_per_s),
+        _measure("energy per token", "J", a, b, _j_per_token),
+        _measure("CO₂e per million tokens", "g", a, b, _g_per_mtok),
+        _measure("final loss", "", a, b, lambda s: s.estimate.final_loss),
+        _measure(
+            f"loss at {equal_j / J_PER_KWH:.4g} kWh",
+            "",
+            a,
+            b,
+            lambda s: loss_at(s.steps, s.curve, equal_j),
+        ),
+    ]
+    return lines
+
+
+def comparison(a: Side, b: Side) -> tuple[Table, dict[str, Any]]:
+    """The table for people and the same for programs."""
+    lines = measures(a, b)
+    rows = [a.estimate, b.estimate]
+    names = [row.label for row in rows]
+    if names[0] == names[1]:
+        names = [f"{row.label} {row.run_ids[0][:13]}" for row in rows]
+    table = Table(
+        (
+            Column("", "", tuple(line.name for line in lines), left=True),
+            Column("unit", "", tuple(line.unit for line in lines), left=True),
+            Column(names[0], "", tuple(_text(line.a) for line in lines)),
+            Column(names[1], "", tuple(_text(line.b) for line in lines)),
+            Column("ratio", "", tuple(_ratio(line.ratio) for line in lines)),
+        ),
+        has_total=False,
+        notes=tuple(notes_of(rows)),
+    )
+    data = {
+        "a": a.estimate.row(),
+        "b": b.estimate.row(),
+        "measures": [
+            {"name": m.name, "unit": m.unit, "a": m.a, "b": m.b, "ratio": m.ratio} for m in lines
+        ],
+    }
+    return table, data
+
+
+def _measure(name: str, unit: str, a: Side, b: Side, value: Any) -> Measure:
+    return Measure(name, unit, value(a), value(b))
+
+
+def _times(value: float | None, factor: float) -> float | None:
+    return None if value is None else value * factor
+
+
+def _per_token(value: float | None, side: Side) -> float | None:
+    return value / side.estimate.tokens if value is not None and side.estimate.tokens else None
+
+
+def _j_per_token(side: Side) -> float | None:
+    return _per_token(_times(side.estimate.energy_kwh, J_PER_KWH), side)
+
+
+def _g_per_mtok(side: Side) -> float | None:
+    return _per_token(_times(side.estimate.tco2e, KG_PER_T * 1e3 * 1e6), side)
+
+
+def _cost_per_mtok(side: Side) -> float | None:
+    return _per_token(_times(side.estimate.cost, 1e6), side)
+
+
+def _tokens_per_s(side: Side) -> float | None:
+    tokens, seconds = side.estimate.tokens, side.estimate.duration_s
+    return tokens / seconds if tokens and seconds else None
+
+
+def _text(value: float | None) -> str:
+    if value is None:
+        return "–"
+    return f"{value:,.0f}" if abs(value) >= 1e5 else f"{value:.5g}"
+
+
+def _ratio(ratio: float | None) -> str:
+    return "–" if ratio is None else f"× {ratio:.3g}"

@@ -1,0 +1,140 @@
+"""`explain`, `compare`, `project` and `config` on real ledgers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.fixtures.command import Command
+from tests.fixtures.runs import Recorded, write_ledger
+
+MODEL = {"name": "tiny", "parameters": 68_980_000, "planned_tokens": 1_000_000}
+FIRST = Recorded(name="first", number=1, model=MODEL, steps=40)
+SECOND = Recorded(name="second", number=2, model=MODEL, steps=80, seconds=14_400.0, power_w=300.0)
+CPU = Recorded(name="cpu", number=3, kind="cpu", count=2, meter="cpu-model", quality="estimate")
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Path:
+    return write_ledger(tmp_path / "ledger.db", FIRST, SECOND, CPU)
+
+
+@pytest.mark.parametrize("run", ["first", "second", "cpu"])
+@pytest.mark.parametrize("method", ["measured", "report"])
+def test_the_last_line_is_the_tables_cell(
+    command: Command, ledger: Path, run: str, method: str
+) -> None:
+    text = command("explain", run, "--method", method, "--zone", "DEU").out
+    last = text.splitlines()[-1]
+    table = command("table", run, "--method", method, "--zone", "DEU", "--format", "markdown").out
+    head, _, cells = table.splitlines()[:3]
+    column = [name.strip() for name in head.split("|")]
+    index = next(i for i, name in enumerate(column) if name.startswith("CO₂e"))
+    unit = column[index].removeprefix("CO₂e (").rstrip(")")
+    assert last == f"CO₂e {cells.split('|')[index].strip()} {unit}"
+
+
+def test_each_step_follows_from_those_before(command: Command, ledger: Path) -> None:
+    answer = command("explain", "first", "--format", "json").json["explained"][0]
+    value = {step["name"]: step["value"] for step in answer["steps"]}
+    assert value["device-hours"] == pytest.approx(value["duration"] * value["devices"] / 3600)
+    assert value["energy"] == pytest.approx(value["power"] * value["device-hours"] / 1000)
+    assert value["facility"] == pytest.approx(value["energy"] * value["PUE"])
+    assert value["tCO₂e"] == pytest.approx(value["facility"] * value["intensity"] / 1000)
+    assert value["tCO₂e"] == answer["row"]["tco2e"]
+    how = {step["name"]: step["how"] for step in answer["steps"]}
+    assert "assumed" in how["PUE"]
+    assert "version 2026-04-29" in how["intensity"]
+    assert "16 hourly rows" in how["energy"]
+
+
+def test_compare(command: Command, ledger: Path) -> None:
+    answer = command("compare", "first", "second", "--format", "json").json
+    by_name = {measure["name"]: measure for measure in answer["measures"]}
+    assert by_name["energy"]["a"] == pytest.approx(16 * 0.36)
+    assert by_name["energy"]["b"] == pytest.approx(32 * 0.30)
+    assert by_name["energy"]["ratio"] == pytest.approx(32 * 0.30 / (16 * 0.36))
+    assert by_name["energy per token"]["a"] == pytest.approx(16 * 0.36 * 3.6e6 / (40 * 1024))
+    equal = by_name["loss at 5.76 kWh"]
+    assert equal["a"] == FIRST.step_totals.final_loss
+    assert equal["b"] == pytest.approx(SECOND.step_rows[47].loss), "80 steps × 5.76 / 9.6 kWh"
+    text = command("compare", "first", "second").out
+    assert "energy per token" in text
+    assert "assumed" in text
+
+
+def test_project_to_tokens(command: Command, ledger: Path) -> None:
+    answer = command("project", "first", "--tokens", "2G", "--format", "json").json
+    tokens_per_s = 1024 / 180
+    projected = answer["projected"]
+    assert answer["steady_state"]["tokens_per_s"] == pytest.approx(tokens_per_s)
+    assert projected["gpu_hours"] == pytest.approx(2e9 / tokens_per_s / 3600 * 8)
+    assert projected["days"] == pytest.approx(2e9 / tokens_per_s / 86400)
+    assert projected["energy_kwh"] == pytest.approx(projected["gpu_hours"] * 0.36)
+    assert answer["low"]["tco2e"] <= projected["tco2e"] <= answer["high"]["tco2e"]
+    assert answer["published"] is None
+
+
+def test_project_to_steps_and_to_what_was_planned(command: Command, ledger: Path) -> None:
+    by_steps = command("project", "first", "--steps", "400", "--format", "json").json
+    assert by_steps["tokens"] == 400 * 1024
+    planned = command("project", "first", "--format", "json").json
+    assert planned["tokens"] == 1_000_000
+
+
+def test_project_to_another_model_by_flops_beside_the_published_figure(
+    command: Command, ledger: Path
+) -> None:
+    answer = command("project", "first", "--model", "llama2-70b", "--format", "json").json
+    assert answer["flops_ratio"] == pytest.approx(1000.0)
+    assert (answer["tokens"], answer["published"]["gpu_hours"]) == (2e12, 1_720_320)
+    assert answer["published"]["tco2e"] == 291.42
+    text = command("project", "first", "--model", "llama2-70b").out
+    assert "extrapolated" in text
+    assert "291.4 t" in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["explain", "nobody"], "carbontrack runs"),
+        (["explain", "--method", "guess"], "measured"),
+        (["compare", "first"], "Missing argument"),
+        (["project", "first", "--tokens", "many"], "2T"),
+        (["project", "first", "--model", "gpt-9"], "Llama 2 7B"),
+        (["project", "cpu"], "--tokens 2T"),
+        (["project", "cpu", "--model", "llama2-7b"], "describe_model"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_mistakes_are_one_line(
+    command: Command, ledger: Path, arguments: list[str], says: str
+) -> None:
+    done = command(*arguments)
+    assert (done.code, done.out, done.err.count("\n")) == (2, "", 1)
+    assert says in done.err
+
+
+def test_a_run_without_steps_cannot_be_projected(command: Command, tmp_path: Path) -> None:
+    write_ledger(tmp_path / "ledger.db", Recorded(name="bare", steps=0))
+    done = command("project", "bare", "--tokens", "2T")
+    assert done.code == 2
+    assert "bare has 0 timed steps with tokens" in done.err
+
+
+def test_config_shows_values_with_their_origin(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("carbontrack.toml").write_text("zone = 'FRA'\ntariff = 0.2\ncurrency = 'EUR'\n")
+    monkeypatch.setenv("CARBONTRACK_PUE", "1.25")
+    settings = {s["name"]: s for s in command("config", "--format", "json").json["settings"]}
+    assert (settings["pue"]["value"], settings["pue"]["origin"]) == (1.25, "environment")
+    assert settings["zone"]["origin"].endswith("carbontrack.toml")
+    assert settings["intensity"]["origin"].startswith("follows: France")
+    assert settings["gpu_price"]["value"] is None
+    assert "carbontrack.toml" in command("config").out
+    Path("carbontrack.toml").write_text("zone = 'FRA'\npux = 1\n")
+    done = command("config")
+    assert (done.code, done.err.count("\n")) == (2, 1)
+    assert "Did you mean pue?" in done.err

@@ -1,0 +1,145 @@
+"""`carbontrack factors`: listing, searching, showing, importing; and runs priced with what was imported."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from tests.fixtures.command import Command
+from tests.fixtures.runs import Recorded, write_ledger
+
+PRICES = """\
+InstanceType,AcceleratorName,AcceleratorCount,vCPUs,MemoryGiB,Price,SpotPrice,Region,GpuInfo
+p4de.24xlarge,A100-80GB,8,96,1152,40.96,12.29,us-east-1,x
+m5.large,,,2,8,0.096,0.03,us-east-1,
+p4de.24xlarge,A100-80GB,8,96,1152,40.96,10.00,us-east-1,x
+"""
+
+
+def hourly_file(path: Path, recorded: Recorded, values: list[float], *, skip: int = -1) -> str:
+    begin = datetime.fromtimestamp(recorded.start_ms / 1000, UTC)
+    lines = ["time,zone,kg_per_kwh"]
+    for i, value in enumerate(values):
+        if i != skip:
+            lines.append(f"{(begin + timedelta(hours=i)).isoformat()},FR,{value}")
+    path.write_text("\n".join(lines))
+    return str(path)
+
+
+def test_list_by_kind(command: Command) -> None:
+    everything = command("factors", "list", "--format", "json").json["factors"]
+    assert {entry["kind"] for entry in everything} == {"intensity", "pue", "hardware", "price"}
+    only = command("factors", "list", "pue", "--format", "json").json["factors"]
+    assert {"industry", "llama", "gcp"} <= {entry["name"] for entry in only}
+    assert all(entry["source"] and entry["licence"] and entry["version"] for entry in everything)
+
+
+def test_search_and_show(command: Command) -> None:
+    assert "gcp:us-central1" in command("factors", "search", "iowa").out
+    shown = command("factors", "show", "france", "--format", "json").json["factors"]
+    assert [entry["year"] for entry in shown] == ["2025", "2024", "2023", "2022", "2021"]
+    assert "700" in command("factors", "show", "H100").out
+    assert "CC BY 4.0" in command("factors", "show", "FR").out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["list", "colour"], "intensity, pue, hardware, price"),
+        (["search", "atlantis"], "factors list"),
+        (["show", "atlantis"], "factors search atlantis"),
+        (["import", "intensity", "none.csv"], "none.csv: No such file"),
+        (["import", "prices", "none.csv"], "none.csv: No such file"),
+    ],
+)
+def test_mistakes_are_one_line(command: Command, arguments: list[str], says: str) -> None:
+    done = command("factors", *arguments)
+    assert (done.code, done.out, done.err.count("\n")) == (2, "", 1)
+    assert says in done.err
+
+
+def test_an_imported_series_prices_a_run_hour_by_hour(command: Command, tmp_path: Path) -> None:
+    run = Recorded()
+    write_ledger(tmp_path / "ledger.db", run)
+    file = hourly_file(tmp_path / "fr.csv", run, [0.1, 0.3, 0.9])
+    assert "3 intervals of FRA" in command("factors", "import", "intensity", file).out
+    row = command("table", "--zone", "FR", "--format", "json").json["rows"][0]
+    assert row["intensity_kg_per_kwh"] == pytest.approx(0.2), "equal energy in both hours"
+    year = command("table", "--zone", "FR@2024", "--format", "json").json["rows"][0]
+    assert year["intensity_kg_per_kwh"] == pytest.approx(0.04048), "a year that is asked for wins"
+    assert "hour by hour" in command("explain", "--zone", "FR").out
+    assert "FRA" in command("factors", "list", "--imported").out
+
+
+def test_a_zone_that_only_the_ledger_knows(command: Command, tmp_path: Path) -> None:
+    run = Recorded()
+    write_ledger(tmp_path / "ledger.db", run)
+    file = hourly_file(tmp_path / "own.csv", run, [0.1, 0.3])
+    command("factors", "import", "intensity", file, "--zone", "our-solar-roof")
+    row = command("table", "--zone", "our-solar-roof", "--format", "json").json["rows"][0]
+    assert row["intensity_kg_per_kwh"] == pytest.approx(0.2)
+
+
+def test_missing_hours_are_named_and_filled_only_when_asked(
+    command: Command, tmp_path: Path
+) -> None:
+    run = Recorded(seconds=4 * 3600.0)
+    write_ledger(tmp_path / "ledger.db", run)
+    file = hourly_file(tmp_path / "fr.csv", run, [0.1, 0.5, 0.3, 0.3], skip=1)
+    said = command("factors", "import", "intensity", file).out
+    assert "1 h missing from" in said
+    assert "--bridge" in said
+    row = command("table", "--zone", "FR", "--format", "json").json["rows"][0]
+    assert row["intensity_kg_per_kwh"] == pytest.approx(0.04144)
+    assert "1 of its hours" in row["notes"][0]
+    command("factors", "import", "intensity", file, "--bridge")
+    row = command("table", "--zone", "FR", "--format", "json").json["rows"][0]
+    assert row["intensity_kg_per_kwh"] == pytest.approx((0.1 + 0.2 + 0.3 + 0.3) / 4)
+
+
+def test_a_bad_file_leaves_nothing_behind(command: Command, tmp_path: Path) -> None:
+    file = tmp_path / "bad.csv"
+    file.write_text("time,zone,kg_per_kwh\n2026-01-01T00:00Z,FR,0.1\n2026-01-01T01:00Z,FR,385\n")
+    done = command("factors", "import", "intensity", str(file))
+    assert (done.code, done.err.count("\n")) == (2, 1)
+    assert "bad.csv, row 3, column 'kg_per_kwh': 385" in done.err
+    assert command("factors", "list", "--imported", "--format", "json").json["factors"] == []
+
+
+def test_a_price_catalogue(command: Command, tmp_path: Path) -> None:
+    file = tmp_path / "aws.csv"
+    file.write_text(PRICES)
+    assert command("factors", "import", "prices", str(file), "--format", "json").json == {
+        "book": "aws",
+        "prices": 2,
+    }
+    found = command("factors", "search", "p4de", "--format", "json").json["factors"]
+    by_name = {entry["name"]: entry["value"] for entry in found}
+    assert by_name == {
+        "aws:p4de.24xlarge@us-east-1": pytest.approx(5.12),
+        "aws:p4de.24xlarge@us-east-1/spot": pytest.approx(1.25),
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("InstanceType,Price\n", "no column AcceleratorName"),
+        (PRICES.replace("40.96,12.29", "much,12.29"), "row 2, column Price: 'much'"),
+        (PRICES.replace("40.96,12.29", "-1,12.29"), "row 2, column Price: '-1'"),
+        (PRICES.replace("40.96,12.29", "99999,12.29"), "USD for a GPU-hour"),
+        (PRICES.splitlines()[0], "no price of an accelerator"),
+    ],
+)
+def test_a_bad_catalogue_is_refused_whole(
+    command: Command, tmp_path: Path, text: str, says: str
+) -> None:
+    file = tmp_path / "aws.csv"
+    file.write_text(text)
+    done = command("factors", "import", "prices", str(file))
+    assert (done.code, done.err.count("\n")) == (2, 1)
+    assert says in done.err
+    assert "aws.csv" in done.err
+    assert command("factors", "list", "--imported", "--format", "json").json["factors"] == []

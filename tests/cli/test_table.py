@@ -1,0 +1,240 @@
+"""`carbontrack table` on a ledger of several runs with 8 devices each."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from pathlib import Path
+
+import pytest
+
+from tests.fixtures.command import Command
+from tests.fixtures.runs import Recorded, write_ledger
+
+KEYS = ["label", "run_ids", "status", "devices", "gpu_hours", "power_w", "energy_kwh", "facility_kwh", "pue", "intensity_kg_per_kwh", "tco2e", "cost", "currency", "coverage", "scope", "meter", "method", "tokens", "final_loss", "assumed"]
+
+SMALL = Recorded(name="small", number=1, project="llm", tags={"team": "nlp"}, model={"name": "s"})
+LARGE = Recorded(name="large", number=2, project="llm", count=16, host="node2", user="bob")
+FAILED = Recorded(name="large", number=3, seconds=600.0, status="failed", exit_code=9)
+SIMULATED = Recorded(name="sim", number=40, meter="sim", quality="simulated")
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Path:
+    return write_ledger(tmp_path / "ledger.db", SMALL, LARGE, FAILED, SIMULATED)
+
+
+def test_rows_have_the_keys_of_the_contract_and_the_total_is_their_sum(
+    command: Command, ledger: Path
+) -> None:
+    answer = command("table", "--format", "json").json
+    rows, total = answer["rows"], answer["total"]
+    assert [row["label"] for row in rows] == ["sim", "large", "large", "small"]
+    for row in [*rows, total]:
+        assert [key for key in KEYS if key not in row] == []
+        assert row["facility_kwh"] == pytest.approx(row["energy_kwh"] * row["pue"])
+        assert row["tco2e"] * 1000 == pytest.approx(
+            row["facility_kwh"] * row["intensity_kg_per_kwh"]
+        )
+        assert row["assumed"] == ["pue", "intensity", "tariff"]
+    for key in ("gpu_hours", "energy_kwh", "tco2e", "cost", "tokens"):
+        assert total[key] == pytest.approx(sum(row[key] for row in rows))
+    assert rows[3]["gpu_hours"] == pytest.approx(16)
+    assert total["devices"] == 16 + 8, "16 by NVML, of which one run used 8, and 8 simulated"
+
+
+def test_text_says_what_is_assumed_simulated_and_failed(command: Command, ledger: Path) -> None:
+    text = command("table").out
+    assert max(len(line) for line in text.splitlines()) <= 100
+    for words in (
+        "PUE 1.56 assumed",
+        "intensity 0.45829 kg/kWh assumed: World",
+        "tariff 0.0806 USD/kWh assumed",
+        "simulated: no real device was read (sim)",
+        "failed: its energy was spent too",
+        "scope gpu: without CPUs",
+        "large (failed)",
+        "total",
+    ):
+        assert words in text
+
+
+def test_named_runs_and_flags(command: Command, ledger: Path) -> None:
+    done = command(
+        "table", "small", SMALL.run.id[:9], "--zone", "FR", "--pue", "1.2", "--tariff", "0.2",
+        "--currency", "EUR", "--format", "json",
+    )  # fmt: skip
+    (row,) = done.json["rows"]
+    assert (row["label"], row["pue"], row["currency"], row["assumed"]) == ("small", 1.2, "EUR", [])
+    assert row["intensity_kg_per_kwh"] == pytest.approx(0.04144)
+    assert row["cost"] == pytest.approx(row["facility_kwh"] * 0.2)
+
+
+def test_both_methods_and_their_ratio(command: Command, ledger: Path) -> None:
+    answer = command("table", "small", "--method", "measured,report", "--format", "json").json
+    measured, report = answer["rows"]
+    assert (measured["method"], report["method"]) == ("measured", "report")
+    assert (report["power_w"], report["pue"]) == (pytest.approx(400), 1.1)
+    assert answer["totals"]["report"]["tco2e"] == report["tco2e"]
+    text = command("table", "small", "--method", "measured,report").out
+    assert "rated power gives 1.11 × the measured energy" in text
+
+
+@pytest.mark.parametrize(
+    ("options", "labels"),
+    [
+        (["--project", "llm"], ["large", "small"]),
+        (["--tag", "team=nlp"], ["small"]),
+        (["--only", "failed"], ["large"]),
+        (["--limit", "1"], ["sim"]),
+        (["--since", "2026-06-15"], ["sim"]),
+        (["--by", "project"], ["–", "llm"]),
+        (["--by", "user"], ["ada", "bob"]),
+        (["--by", "host"], ["node1", "node2"]),
+        (["--by", "month"], ["2026-07", "2026-05"]),
+        (["--by", "model"], ["–", "s"]),
+        (["--by", "tag:team"], ["–", "nlp"]),
+        (["--by", "name", "--only", "completed"], ["sim", "large", "small"]),
+    ],
+    ids=" ".join,
+)
+def test_filters_and_groups(
+    command: Command, ledger: Path, options: list[str], labels: list[str]
+) -> None:
+    answer = command("table", *options, "--format", "json").json
+    assert [row["label"] for row in answer["rows"]] == labels
+
+
+def test_groups_add_up_to_the_same_total(command: Command, ledger: Path) -> None:
+    plain = command("table", "--format", "json").json["total"]
+    grouped = command("table", "--by", "project", "--format", "json").json["total"]
+    for key in ("energy_kwh", "tco2e", "cost", "gpu_hours", "coverage", "devices"):
+        assert grouped[key] == pytest.approx(plain[key])
+
+
+def test_like_llama2_has_exactly_table_2s_columns(command: Command, ledger: Path) -> None:
+    head = command("table", "small", "--like", "llama2", "--format", "markdown").out.splitlines()[0]
+    assert head == "| run | Time (GPU hours) | Power Consumption (W) | Carbon Emitted (tCO2eq) |"
+
+
+def test_market_based_and_embodied_stand_in_their_own_columns(
+    command: Command, ledger: Path
+) -> None:
+    options = ("--contract-intensity", "0", "--embodied")
+    row = command("table", "small", *options, "--format", "json").json["rows"][0]
+    assert row["tco2e_market"] == 0.0
+    assert row["tco2e"] > 0
+    assert row["embodied_tco2e"] == pytest.approx(16 * 150 / (6 * 8760 * 0.85) / 1000)
+    assert {"lifetime_years", "utilisation"} <= set(row["assumed"])
+    assert row["sci_g_per_mtok"] == pytest.approx(
+        (row["tco2e"] + row["embodied_tco2e"]) * 1e6 / (row["tokens"] / 1e6)
+    )
+    assert "market" in command("table", "small", *options).out
+
+
+def test_each_run_keeps_the_facility_it_was_recorded_in(command: Command, tmp_path: Path) -> None:
+    write_ledger(
+        tmp_path / "ledger.db",
+        Recorded(name="here", number=1, facility={"zone": "FRA", "pue": 1.1}),
+        Recorded(
+            name="there", number=2, facility={"zone": "POL", "tariff": 0.2, "currency": "EUR"}
+        ),
+    )
+    answer = command("table", "--format", "json").json
+    there, here = answer["rows"]
+    assert (here["pue"], here["assumed"]) == (1.1, ["tariff"])
+    assert there["intensity_kg_per_kwh"] > 10 * here["intensity_kg_per_kwh"]
+    assert answer["total"]["cost"] is None, "USD and EUR are not added"
+    assert "EUR and USD" in command("table").out
+
+
+def test_project_file_and_environment(
+    command: Command, ledger: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("carbontrack.toml").write_text("pue = 1.3\ntariff = 0.1\n")
+    monkeypatch.setenv("CARBONTRACK_PUE", "1.25")
+    row = command("table", "small", "--format", "json").json["rows"][0]
+    assert (row["pue"], row["assumed"]) == (1.25, ["intensity"])
+
+
+def test_csv_and_parquet_hold_full_precision(command: Command, ledger: Path) -> None:
+    import pandas as pd
+
+    expected = command("table", "--format", "json").json["rows"]
+    lines = list(csv.DictReader(io.StringIO(command("table", "--format", "csv").out)))
+    assert [float(line["tco2e"]) for line in lines] == [row["tco2e"] for row in expected]
+    assert lines[0]["assumed"] == "pue;intensity;tariff"
+    assert command("table", "--format", "parquet", "--out", "t.parquet").code == 0
+    frame = pd.read_parquet("t.parquet")
+    assert list(frame["tco2e"]) == [row["tco2e"] for row in expected]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["table", "nobody"], "carbontrack runs"),
+        (["table", "--method", "guess"], "measured or report"),
+        (["table", "--by", "moon"], "tag:KEY"),
+        (["table", "--like", "gpt"], "llama2"),
+        (["table", "--only", "done"], "completed"),
+        (["table", "--since", "soon"], "7d"),
+        (["table", "--tag", "nlp"], "KEY=VALUE"),
+        (["table", "--zone", "Frnce"], "FRA"),
+        (["table", "--pue", "0.9"], "below 1"),
+        (["table", "--published", "lama 2"], "Llama 2"),
+        (["table", "--out", "no/such/folder/x.csv", "--format", "csv"], "No such file"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_mistakes_are_one_line(
+    command: Command, ledger: Path, arguments: list[str], says: str
+) -> None:
+    done = command(*arguments)
+    assert done.code in (1, 2)
+    assert done.err.count("\n") == 1
+    assert says in done.err
+    assert done.out == ""
+
+
+def test_without_a_ledger(command: Command) -> None:
+    done = command("table")
+    assert (done.code, done.out) == (2, "")
+    assert "carbontrack run" in done.err
+
+
+def test_published_table_of_llama2_to_the_printed_digit(command: Command) -> None:
+    answer = command("table", "--published", "llama 2", "--format", "json").json
+    printed = [row["tco2e"]["recomputed_as_printed"] for row in answer["rows"]]
+    assert printed == ["31.22", "62.44", "153.90", "291.42", "539.00"]
+    assert [row["tco2e"]["how"] for row in answer["rows"]][1:3] == ["cut", "cut"]
+    assert {row["factors"] for row in answer["rows"]} == {"assumed"}
+    text = command("table", "--published", "llama 2").out
+    assert "3,311,616" in text
+    assert "neither PUE nor intensity" in text
+
+
+def test_published_list_and_all(command: Command) -> None:
+    names = [
+        entry["name"]
+        for entry in command("table", "--published", "list", "--format", "json").json["published"]
+    ]
+    assert {"LLaMA 1", "Llama 2", "Patterson 2021", "BLOOM", "OLMo 2"} <= set(names)
+    answer = command("table", "--published", "all", "--format", "json").json
+    assert answer["rows"] == 129 == sum(answer["by_status"].values())
+    assert answer["by_status"]["does not follow"] == 4
+    assert "does not follow" in command("table", "--published", "all").out
+
+
+def test_numbers_in_json_are_finite(command: Command, ledger: Path) -> None:
+    def walk(value: object) -> None:
+        if isinstance(value, dict):
+            for item in value.values():
+                walk(item)
+        elif isinstance(value, list):
+            for item in value:
+                walk(item)
+        else:
+            assert not isinstance(value, float) or math.isfinite(value)
+
+    walk(command("table", "--format", "json").json)

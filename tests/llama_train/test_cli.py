@@ -1,0 +1,96 @@
+"""The command line: what it prints, and one line with an exit code for what a user can mend."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from llama_train import cli
+
+from .conftest import TINY_RUN
+
+
+def call(capsys: pytest.CaptureFixture[str], *words: str | Path) -> tuple[int, str, str]:
+    """(exit code, stdout, stderr) of a command, run in this process."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sys.argv", ["llama_train", *map(str, words)])
+        try:
+            cli.main()
+            code = 0
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+    said = capsys.readouterr()
+    return code, said.out, said.err
+
+
+def test_presets_print_the_reports_table(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = call(capsys, "presets")
+    assert code == 0
+    rows = {line.split()[0]: line.split()[1:] for line in out.splitlines()[1:]}
+    assert rows["llama2-7b"] == ["6,738,415,616", "4,096", "no", "2.00T", "3.0e-04"]
+    assert rows["llama2-34b"] == ["33,743,970,304", "4,096", "yes", "2.00T", "1.5e-04"]
+    assert rows["llama1-65b"] == ["65,285,660,672", "2,048", "no", "1.40T", "1.5e-04"]
+
+
+def test_the_settings_of_a_preset_are_its_overrides(capsys: pytest.CaptureFixture[str]) -> None:
+    _, out, _ = call(capsys, "presets", "demo")
+    assert "--train.lr=0.004" in out.splitlines()
+
+
+def test_plan_prints_json(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["plan", "--preset=llama2-70b", "--gpus=2048", "--parallel.tensor=8", "--format=json"]
+    _, out, _ = call(capsys, *words)
+    assert json.loads(out)["gpu_hours"] == pytest.approx(1_720_320, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["train", "--preset=dema", "--data=d", "--out=o"], "did you mean demo?"),
+        (["train", "--data=/nowhere", "--out=o"], "holds no prepared data"),
+        (["train", "--data=d", "--out=o", "--train.lrr=1"], "did you mean train.lr?"),
+        (["train", "--data=d", "--out=o", "--overwriet"], "did you mean"),
+        (["prepare", "--out=o"], "nothing to prepare"),
+        (["prepare", "--out=o", "--corpus=wiki"], "There is pydoc"),
+        (["plan", "--preset=demo", "--device=abacus"], "Known: NVIDIA A100"),
+        (["generate", "/nowhere", "--prompt=x"], "no tokenizer"),
+        (["export", "/nowhere", "--out=o"], "is no run"),
+        (["finetune", "--from=/nowhere", "--data=d", "--out=o"], "is no run"),
+    ],
+)
+def test_bad_use_is_one_line_and_exit_code_2(
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    words: list[str],
+    message: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, out, err = call(capsys, *words)
+    assert code == 2
+    assert out == ""
+    assert message in err
+    assert err.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_vocabulary_larger_than_the_models_is_refused(
+    capsys: pytest.CaptureFixture[str], pydoc_data: Path, tmp_path: Path
+) -> None:
+    words = ["train", "--model.vocab_size=100", "--data", pydoc_data, "--out", tmp_path / "run"]
+    code, _, err = call(capsys, *words)
+    assert code == 2
+    assert "has 512 pieces, the model only 100. Add --model.vocab_size=512." in err
+
+
+def test_a_run_that_is_there_is_neither_continued_nor_replaced_unasked(
+    capsys: pytest.CaptureFixture[str], pydoc_data: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+    words = ["train", *TINY_RUN, "--train.steps=1", "--data", pydoc_data, "--out", tmp_path / "run"]
+    code, _, err = call(capsys, *words)
+    assert (code, "already holds a run. Add --resume or --overwrite." in err) == (2, True)
+    code, out, _ = call(capsys, *words, "--overwrite")
+    assert (code, out.startswith("demo: held-out loss")) == (0, True)

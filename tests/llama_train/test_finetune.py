@@ -1,0 +1,120 @@
+"""Fine-tuning on conversations made here: what is predicted, the packing, that it learns."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from llama_train.errors import TrainError
+from llama_train.finetune import ChatData, conversation
+from llama_train.model import IGNORE
+from llama_train.tokenizer import Tokenizer
+
+from .conftest import TINY_RUN, run, train_here
+
+
+@pytest.fixture
+def model(pydoc_data: Path) -> Path:
+    return pydoc_data / "tokenizer.model"
+
+
+def turns(*pairs: tuple[str, str], system: str = "") -> list[dict[str, str]]:
+    messages = [{"role": "system", "content": system}] if system else []
+    for question, answer in pairs:
+        messages.append({"role": "user", "content": question})
+        messages.append({"role": "assistant", "content": answer})
+    return messages
+
+
+@pytest.fixture
+def chats(tmp_path: Path) -> Path:
+    """Questions of a few words with one kind of answer, which is easily learnt."""
+    path = tmp_path / "chats.jsonl"
+    rows = [turns((f"say {i}", f"yes {i}"), (f"not {i}", f"no {i}")) for i in range(100)]
+    path.write_text("".join(json.dumps({"messages": row}) + "\n" for row in rows))
+    return path
+
+
+def test_the_template_is_llama_2s_and_only_answers_are_predicted(model: Path) -> None:
+    pieces = Tokenizer(model)
+    marked = conversation(turns(("Hi ", "Ho"), ("And?", "Bye"), system="Be brief."), pieces)
+    predicted = [token for token, answer in marked if answer]
+    given = [token for token, answer in marked if not answer]
+    assert predicted == [*pieces.encode("Ho"), 2, *pieces.encode("Bye"), 2]
+    first = pieces.encode("[INST] <<SYS>>\nBe brief.\n<</SYS>>\n\nHi [/INST]")
+    assert given == [1, *first, 1, *pieces.encode("[INST] And? [/INST]")]
+
+
+def test_conversations_are_packed_whole(chats: Path, model: Path) -> None:
+    pieces = Tokenizer(model)
+    data = ChatData(chats, model, 128, held_out=0.1)
+    seen = []
+    for number in range(data.sequences):
+        tokens, targets = data.sequence(number)
+        assert tokens.shape == targets.shape == (128,)
+        chosen = targets != IGNORE
+        # A target is the next token, wherever it is one.
+        assert np.array_equal(targets[:-1][chosen[:-1]], tokens[1:][chosen[:-1]])
+        seen += [word for word in pieces.decode(targets[chosen].tolist()).split() if word.isdigit()]
+    for number in range(data.held_out_sequences):
+        targets = data.held_out(number)[1]
+        seen += [
+            word
+            for word in pieces.decode(targets[targets != IGNORE].tolist()).split()
+            if word.isdigit()
+        ]
+    assert len(seen) >= 90  # an answer that ends a sequence may touch the next one's first word
+
+
+def test_fine_tuning_a_run_learns_the_answers(
+    pydoc_data: Path, chats: Path, tmp_path: Path
+) -> None:
+    base, out = tmp_path / "base", tmp_path / "chat"
+    words = ["--train.steps=5", "--train.warmup_steps=1", "--model.context=128"]
+    train_here(*TINY_RUN, *words, data=pydoc_data, out=base)
+    settings = ["--train.batch_size=4", "--train.micro_batch=4", "--train.lr=3e-3"]
+    settings += ["--train.steps=30", "--train.warmup_steps=3", "--held-out=0.1"]
+    done = run("finetune", "--from", base, "--data", chats, "--out", out, *settings)
+    assert done.stdout.startswith("base-chat: held-out loss")
+    losses = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    evals = [line["loss"] for line in losses if line.get("event") == "eval"]
+    assert evals[-1] < evals[0] / 2
+    # It began from the base, not from new weights.
+    assert json.loads((out / "config.json").read_text())["config"]["model"]["dim"] == 64
+    assert "[/INST]" in run("generate", out, "--prompt=[INST] say 5 [/INST]", "--tokens=8").stdout
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "{",
+        "[]",
+        '{"text": "x"}',
+        '{"messages": []}',
+        '{"messages": [{"role": "assistant", "content": "x"}]}',
+        '{"messages": [{"role": "user", "content": "x"}]}',
+        '{"messages": [{"role": "user"}, {"role": "assistant", "content": "x"}]}',
+    ],
+)
+def test_a_line_that_is_no_conversation_is_named(tmp_path: Path, model: Path, line: str) -> None:
+    good = json.dumps({"messages": turns(("a", "b"))})
+    path = tmp_path / "chats.jsonl"
+    path.write_text(f"{good}\n{line}\n")
+    with pytest.raises(TrainError, match="line 2: no conversation"):
+        ChatData(path, model, 128, held_out=0.1)
+
+
+def test_conversations_longer_than_the_context_are_counted(chats: Path, model: Path) -> None:
+    with pytest.raises(TrainError, match="100 are longer than the context of 8 tokens"):
+        ChatData(chats, model, 8, held_out=0.1)
+
+
+def test_the_fingerprint_changes_with_the_data(chats: Path, model: Path) -> None:
+    before: Any = ChatData(chats, model, 128, held_out=0.1).fingerprint
+    assert ChatData(chats, model, 128, held_out=0.1).fingerprint == before
+    chats.write_text(chats.read_text().replace("yes 3", "yes 4"))
+    assert ChatData(chats, model, 128, held_out=0.1).fingerprint != before

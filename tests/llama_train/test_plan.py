@@ -1,0 +1,111 @@
+"""The plan against the report's own figures, and against what a model really allocates."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from llama_train.config import PUBLISHED, ModelShape, preset
+from llama_train.errors import TrainError
+from llama_train.plan import REPORT_DEVICE, Plan, as_json, as_text, memory, plan
+
+from .test_model import initialised, random_tokens
+
+REPORT = {
+    # published GPU-hours, implied MFU in %, tCO2eq of table 2 (cut, not rounded)
+    "llama2-7b": (184_320, 44.5, 31.22),
+    "llama2-13b": (368_640, 42.1, 62.44),
+    "llama2-34b": (1_038_336, 37.8, 153.90),
+    "llama2-70b": (1_720_320, 46.0, 291.42),
+}
+
+
+def report(name: str) -> Plan:
+    # The 34B's GPUs drew 350 W.
+    return plan(
+        preset(name), gpus=1024, device_name=REPORT_DEVICE, power_w=350 if "34b" in name else 400
+    )
+
+
+@pytest.mark.parametrize("name", REPORT)
+def test_the_reports_rows_come_out(name: str) -> None:
+    hours, implied, tonnes = REPORT[name]
+    result = report(name)
+    assert result.published_gpu_hours == hours == PUBLISHED[name].gpu_hours
+    assert result.implied_mfu == pytest.approx(implied / 100, abs=5e-4)
+    assert result.gpu_hours == pytest.approx(hours, rel=1e-5)
+    assert result.tco2e == pytest.approx(tonnes, abs=0.011)
+    assert result.assumed == ("mfu", "pue", "intensity")
+
+
+def test_cost_scales_with_hours_and_time_with_gpus() -> None:
+    one = plan(preset("1b"), gpus=8, device_name="NVIDIA H200", mfu=0.5, price=2.0)
+    two = plan(preset("1b"), gpus=16, device_name="NVIDIA H200", mfu=0.5, price=2.0)
+    assert one.cost == 2 * one.gpu_hours == two.cost
+    assert one.days == 2 * two.days
+    assert one.implied_mfu is None
+    assert one.tokens_per_s_per_gpu * one.flops_per_token == pytest.approx(989e12 / 2)
+
+
+def test_the_7b_fits_one_h200_at_16_bytes_a_parameter() -> None:
+    parts = memory(preset("llama2-7b"), 1, "full")
+    assert parts.weights + parts.gradients + parts.optimizer == 16 * 6_738_415_616
+    result = plan(preset("llama2-7b"), gpus=1, device_name="NVIDIA H200")
+    assert json.loads(as_json(result))["memory"]["full"]["fits"]
+    too_small = plan(preset("llama2-7b"), gpus=1, device_name="NVIDIA L4")
+    assert not json.loads(as_json(too_small))["memory"]["full"]["fits"]
+
+
+def test_checkpointing_orders_the_activations() -> None:
+    none, selective, full = (
+        memory(preset("llama2-70b"), 1024, choice).activations
+        for choice in ("none", "selective", "full")
+    )
+    assert full < selective < none
+
+
+def test_activations_of_a_block_are_what_autograd_keeps(tiny: ModelShape) -> None:
+    """The formula counts bfloat16 elements of the compiled model; eager float32 keeps no fewer."""
+    model, tokens = initialised(tiny), random_tokens(tiny)
+    kept: dict[int, int] = {}
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
+    block, rope = model.layers[0], model.rope
+    x = model.tok_embeddings(tokens).detach().requires_grad_()
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        block(x, rope)
+    elements = sum(size for where, size in kept.items() if where not in weights) / 4
+    d, f, kv = tiny.dim, tiny.ffn_dim, tiny.n_kv_heads * tiny.head_dim
+    predicted = tokens.numel() * (6 * d + 2 * kv + 3 * f)
+    assert predicted <= elements < 2.2 * predicted
+
+
+def test_the_text_says_what_is_an_estimate_and_what_was_assumed() -> None:
+    text = as_text(report("llama2-7b"))
+    assert "(estimate)" in text
+    assert "44.5% (assumed)" in text
+    assert "184,320 GPU-hours on A100-80GB" in text
+    assert "kWh, facility" in text  # the power was chosen
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"gpus": 0}, "--gpus is 0"),
+        ({"mfu": 1.5}, "--mfu is 1.5"),
+        ({"pue": 0.9}, "--pue is 0.9"),
+        ({"intensity": -1.0}, "--intensity is -1"),
+        ({"device_name": "NVIDIA A101"}, "No peak is known"),
+        ({"gpus": 2048}, "not a multiple of train.micro_batch"),
+    ],
+)
+def test_numbers_out_of_range_are_refused(arguments: dict[str, object], message: str) -> None:
+    defaults: dict[str, object] = {"gpus": 8, "device_name": REPORT_DEVICE}
+    with pytest.raises(TrainError, match=message):
+        plan(preset("llama2-7b"), **{**defaults, **arguments})  # type: ignore[arg-type]

@@ -1,0 +1,191 @@
+"""The loop: it learns, says what it does, and refuses to step on what is not finite."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import carbontrack
+from llama_train.config import Config, from_dict, override, preset
+from llama_train.data import Data, TokenData
+from llama_train.errors import TrainError
+from llama_train.train import Result, train
+
+from .conftest import TINY_RUN, run, train_here
+
+STEPS = ("--train.steps=30", "--train.warmup_steps=5", "--train.eval_every=10")
+
+
+def lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+@pytest.fixture
+def recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A file as carbontrack's recorder gives to the job."""
+    path = tmp_path / "steps.jsonl"
+    path.touch()
+    monkeypatch.setenv("CARBONTRACK_STEPS", str(path))
+    monkeypatch.setattr(carbontrack, "_steps_fd", None)
+    return path
+
+
+def test_it_learns_and_tells_carbontrack(pydoc_data: Path, tmp_path: Path, recorded: Path) -> None:
+    out = tmp_path / "run"
+    result = train_here(*TINY_RUN, *STEPS, "--checkpoint.every=15", data=pydoc_data, out=out)
+    said = lines(recorded)
+
+    (card,) = [line["model"] for line in said if "model" in line]
+    config = from_dict(json.loads((out / "config.json").read_text())["config"])
+    assert (card["parameters"], card["planned_tokens"]) == (config.model.parameters, 30 * 8 * 32)
+    assert card["mfu_formula"] == "6(N-E)+12LdT"
+    assert card["mfu_peak_flops"] is None
+
+    steps = [line for line in said if "step" in line and "event" not in line]
+    assert [line["step"] for line in steps] == list(range(1, 31))
+    assert steps[0]["loss"] == pytest.approx(math.log(512), abs=0.1)
+    assert steps[-1]["loss"] < steps[0]["loss"] - 0.3
+    for line in steps:
+        assert line["tokens"] == 8 * 32
+        assert line["tokens_per_s"] > 0
+        assert line["grad_norm"] > 0
+        assert line["memory_peak_bytes"] > 2**20
+        assert "mfu" not in line
+
+    evals = {line["step"]: line["loss"] for line in said if line.get("event") == "eval"}
+    assert list(evals) == [0, 10, 20, 30]
+    assert evals[0] == result.progress.first_held_out_loss
+    assert evals[30] == result.held_out_loss < evals[0]
+    assert [line["step"] for line in said if line.get("event") == "checkpoint"] == [15, 30]
+
+    phases = [line for line in said if line.get("event") == "phase"]
+    assert Counter(line["name"] for line in phases)["eval"] == 4
+    assert {line["name"] for line in phases} == {"train", "eval", "checkpoint"}
+    times = [line["time_ms"] for line in phases]
+    assert times == sorted(times)
+    # Each phase ends where the next begins: between two others there is always training.
+    names = [line["name"] for line in phases]
+    assert all("train" in pair for pair in pairwise(names))
+
+
+class Slow(TokenData):
+    """Data that is late for one step."""
+
+    def sequence(self, number: int) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+        if number == 8:
+            import time
+
+            time.sleep(0.3)
+        return super().sequence(number)
+
+
+def tiny_config(*words: str) -> Config:
+    return override(preset("demo"), [*TINY_RUN[1:], *words])
+
+
+def train_on(config: Config, data: Data, out: Path) -> Result:
+    out.mkdir(exist_ok=True)
+    return train(config, data, out)
+
+
+def test_a_long_wait_for_data_is_a_phase(pydoc_data: Path, tmp_path: Path, recorded: Path) -> None:
+    config = tiny_config("--train.steps=3", "--train.warmup_steps=1")
+    train_on(config, Slow(pydoc_data, 32), tmp_path / "run")
+    phases = [line for line in lines(recorded) if line.get("event") == "phase"]
+    (at,) = [i for i, line in enumerate(phases) if line["name"] == "data wait"]
+    assert phases[at + 1]["name"] == "train"
+    assert phases[at + 1]["time_ms"] - phases[at]["time_ms"] >= 300
+
+
+def spoil(monkeypatch: pytest.MonkeyPatch, bad_steps: set[int]) -> None:
+    """Make the loss of some steps not a number."""
+    from llama_train import train as module
+
+    forward_backward = module.Loop.forward_backward
+
+    def spoiled(loop: Any, batches: Any, tokens: Any) -> Any:
+        loss = forward_backward(loop, batches, tokens)
+        return loss * math.nan if loop.progress.step + 1 in bad_steps else loss
+
+    monkeypatch.setattr(module.Loop, "forward_backward", spoiled)
+
+
+def test_a_step_that_is_not_finite_is_skipped_before_the_optimizer_sees_it(
+    pydoc_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spoil(monkeypatch, {3, 4})
+    result = train_here(*TINY_RUN, *STEPS, data=pydoc_data, out=tmp_path)
+    assert result.progress.skipped == 2
+    assert result.progress.skipped_in_a_row == 0
+    assert math.isfinite(result.held_out_loss)
+    events = [line for line in lines(tmp_path / "metrics.jsonl") if line.get("event") == "skipped"]
+    assert len(events) == 2
+
+
+def test_too_many_in_a_row_end_the_run(
+    pydoc_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spoil(monkeypatch, set(range(5, 30)))
+    words = [*TINY_RUN, *STEPS, "--train.max_bad_steps=3"]
+    with pytest.raises(TrainError, match="3 steps in a row, up to step 7") as caught:
+        train_here(*words, data=pydoc_data, out=tmp_path)
+    assert caught.value.exit_code == 1
+
+
+@pytest.mark.skipif(shutil.which("c++") is None, reason="torch.compile needs a C++ compiler")
+# The compiler looks at .grad of the tensors between the blocks, and imports torch.jit.
+@pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")
+def test_compiled_blocks_change_nothing_but_rounding(
+    pydoc_data: Path, tmp_path: Path, recorded: Path
+) -> None:
+    found = []
+    for choice in ("off", "on"):
+        words = ["--train.steps=4", "--train.warmup_steps=1", f"--train.compile={choice}"]
+        train_here(*TINY_RUN, "--model.n_layers=1", *words, data=pydoc_data, out=tmp_path / choice)
+        steps = lines(tmp_path / choice / "metrics.jsonl")
+        found.append([line["loss"] for line in steps if "lr" in line])
+    assert found[1] == pytest.approx(found[0], rel=1e-4)
+    names = [line["name"] for line in lines(recorded) if line.get("event") == "phase"]
+    assert names.count("compile") == 1
+
+
+def test_bfloat16_compute_follows_float32(pydoc_data: Path, tmp_path: Path) -> None:
+    losses = []
+    for dtype in ("float32", "bfloat16"):
+        words = [*TINY_RUN, *STEPS, f"--train.dtype={dtype}"]
+        losses.append(train_here(*words, data=pydoc_data, out=tmp_path / dtype).held_out_loss)
+    assert losses[0] == pytest.approx(losses[1], abs=0.03)
+
+
+def test_the_command_prints_one_line_on_stdout(pydoc_data: Path, tmp_path: Path) -> None:
+    words = ["train", *TINY_RUN, *STEPS, "--data", pydoc_data, "--out", tmp_path / "run"]
+    done = run(*words)
+    (line,) = done.stdout.splitlines()
+    assert line.startswith("demo: held-out loss 6.2")
+    assert "in 30 steps, 7,680 tokens" in line
+    assert "step 30/30" in done.stderr
+
+
+def test_it_trains_where_carbontrack_is_not_installed(pydoc_data: Path, tmp_path: Path) -> None:
+    words = ["train", *TINY_RUN, "--train.steps=2", "--train.warmup_steps=1"]
+    arguments = ["llama_train", *words, "--data", str(pydoc_data), "--out", str(tmp_path)]
+    program = (
+        "import sys; sys.modules['carbontrack'] = None; "
+        f"sys.argv = {arguments!r}; from llama_train.cli import main; main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=100
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("demo: held-out loss")

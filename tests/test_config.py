@@ -1,0 +1,108 @@
+"""Settings: which origin wins, what they are called, and one clear line for each mistake."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from carbontrack import config
+from carbontrack.errors import CarbontrackError
+
+
+def settings(
+    folder: Path,
+    *,
+    flags: dict[str, Any] | None = None,
+    facility: dict[str, Any] | None = None,
+    environ: dict[str, str] | None = None,
+) -> dict[str, config.Setting]:
+    around = config.surroundings(environ or {}, folder, folder / "user.toml")
+    layers = [config.flags(**(flags or {})), config.snapshot(facility or {}), *around]
+    return config.resolve(layers)
+
+
+def test_nothing_set_is_nothing_chosen(tmp_path: Path) -> None:
+    assert settings(tmp_path) == {}
+
+
+def test_precedence_and_origin(tmp_path: Path) -> None:
+    (tmp_path / "user.toml").write_text("pue = 1.5\ntariff = 0.3\nwue = 1.8\nfacility = 'mine'")
+    (tmp_path / "carbontrack.toml").write_text("pue = 1.4\ntariff = 0.2\nwue = 1.7")
+    environ = {"CARBONTRACK_PUE": "1.3", "CARBONTRACK_TARIFF": "0.1", "CARBONTRACK_DB": "x.db"}
+    found = settings(tmp_path, flags={"pue": 1.1}, facility={"pue": 1.2}, environ=environ)
+    assert found["pue"] == config.Setting(1.1, "flag")
+    assert found["tariff"] == config.Setting(0.1, "environment")
+    assert found["wue"] == config.Setting(1.7, str(tmp_path / "carbontrack.toml"))
+    assert found["facility"] == config.Setting("mine", str(tmp_path / "user.toml"))
+    recorded = settings(tmp_path, facility={"pue": 1.2, "unknown": 3}, environ=environ)
+    assert recorded["pue"] == config.Setting(1.2, "recorded with the run")
+    assert config.values(recorded)["pue"] == 1.2
+
+
+def test_pyproject_of_a_parent_folder(tmp_path: Path) -> None:
+    (tmp_path / "pyproject.toml").write_text("[tool.carbontrack]\nzone = 'FRA'\ncurrency = 'eur'")
+    below = tmp_path / "a" / "b"
+    below.mkdir(parents=True)
+    found = settings(below)
+    assert found["zone"] == config.Setting("FRA", str(tmp_path / "pyproject.toml"))
+    assert found["currency"].value == "EUR"
+
+
+@pytest.mark.parametrize(
+    ("high", "low"),
+    [
+        ({"zone": "FRA"}, "intensity = 0.4"),
+        ({"intensity": 0.4}, "zone = 'FRA'"),
+        ({"provider": "gcp"}, "pue = 1.4"),
+        ({"price_per_gpu_hour": 2.0}, "tariff = 0.2"),
+    ],
+)
+def test_another_answer_to_the_same_question_is_silenced(
+    tmp_path: Path, high: dict[str, Any], low: str
+) -> None:
+    """A zone on the command line is not overruled by a number in a file."""
+    (tmp_path / "carbontrack.toml").write_text(low)
+    assert config.values(settings(tmp_path, flags=high)) == high
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"pue": 0.9}, "--pue 0.9 is below 1"),
+        ({"pue": 9.0}, "--pue 9 is above 5"),
+        ({"intensity": -0.1}, "negative"),
+        ({"intensity": 385.0}, "0.385"),
+        ({"tariff": float("nan")}, "not a number"),
+        ({"currency": "euro"}, "EUR"),
+        ({"zone": " "}, "not a text"),
+    ],
+)
+def test_values_that_cannot_be(given: dict[str, Any], says: str) -> None:
+    with pytest.raises(CarbontrackError) as error:
+        config.flags(**given)
+    assert says in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("pux = 1.2", "Did you mean pue"),
+        ("pue = 'much'", "carbontrack.toml: pue 'much': not a number"),
+        ("pue = true", "not a number"),
+        ("zone = 3", "not a text"),
+        ("pue = ", "carbontrack.toml"),
+    ],
+)
+def test_a_bad_file_is_named_with_its_key(tmp_path: Path, text: str, says: str) -> None:
+    (tmp_path / "carbontrack.toml").write_text(text)
+    with pytest.raises(CarbontrackError) as error:
+        settings(tmp_path)
+    assert says in str(error.value)
+    assert str(tmp_path) in str(error.value)
+
+
+def test_a_bad_environment_names_the_variable(tmp_path: Path) -> None:
+    with pytest.raises(CarbontrackError, match="CARBONTRACK_PUE"):
+        settings(tmp_path, environ={"CARBONTRACK_PUE": "0.5"})

@@ -295,6 +295,8 @@ def _train(
     initial: Callable[[Transformer], None] | None = None,
 ) -> None:
     """Pretraining and fine-tuning end alike: a line for people, or after a stop signal 143."""
+    import torch
+
     from llama_train.train import Preempted
     from llama_train.train import train as run
 
@@ -309,7 +311,7 @@ def _train(
     except Preempted:
         sys.exit(128 + signal.SIGTERM)
     except RuntimeError as error:
-        if "out of memory" not in str(error) and "not enough memory" not in str(error):
+        if not isinstance(error, torch.OutOfMemoryError) and "CPUAllocator" not in str(error):
             raise
         raise TrainError(
             f"Out of memory: {str(error).splitlines()[0]}",

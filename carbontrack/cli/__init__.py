@@ -61,7 +61,7 @@ def _root(
 def main() -> NoReturn:
     """Entry point: a user's mistake is one line on stderr and exit code 2, never a traceback."""
     try:
-        code = app(standalone_mode=False)
+        code = app(standalone_mode=False, prog_name="carbontrack")
         sys.stdout.flush()
     except CarbontrackError as error:
         _fail(str(error), error.exit_code)

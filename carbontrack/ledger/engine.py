@@ -127,8 +127,7 @@ def revision_of(connection: Connection, url: str) -> str | None:
     if not inspect(connection).has_table("alembic_version"):
         return None
     revision: str | None = connection.scalar(text("select version_num from alembic_version"))
-    ours = revision is None or revision.isdigit() and revision <= HEAD
-    if not ours:
+    if revision is not None and not (revision.isdigit() and revision <= HEAD):
         raise CarbontrackError(
             f"The ledger {shown(url)} was written by a newer carbontrack (schema {revision}, "
             f"this one knows {HEAD}), or by another program.",

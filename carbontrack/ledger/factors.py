@@ -12,6 +12,9 @@ from sqlalchemy import Connection, Engine, Table, func, select
 from carbontrack.ledger import models
 from carbontrack.ledger.write import upsert
 
+# Connection is named here for the layers above, which know no SQL.
+__all__ = ["Connection", "intensity", "prices", "put_intensity", "put_prices", "zones"]
+
 _intensity: Table = models.Intensity.__table__  # type: ignore[assignment]
 _prices: Table = models.Price.__table__  # type: ignore[assignment]
 

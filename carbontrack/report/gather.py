@@ -22,7 +22,7 @@ from carbontrack.ledger.rows import Run
 from carbontrack.units import MS_PER_S
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection
+    from carbontrack.ledger.factors import Connection
 
 _NO_GROUP = "–"
 _CURVE_POINTS = 20_000

@@ -185,8 +185,7 @@ def _html_row(cells: Sequence[str]) -> str:
 
 
 def _one_line(head: str, unit: str) -> str:
-    joined = f"{head}{unit}" if head.endswith("-") else f"{head} ({unit})" if unit else head
-    return joined.replace("cover-age", "coverage")
+    return f"{head} ({unit})" if unit else head
 
 
 _TEX = {
@@ -194,6 +193,8 @@ _TEX = {
     "₂": r"\textsubscript{2}",
     "×": r"$\times$",
     "÷": r"$\div$",
+    "±": r"$\pm$",
+    "|": r"$|$",
     "−": r"$-$",
     "–": "--",
     "<": r"$<$",

@@ -154,7 +154,7 @@ def _ours(make: _Columns, *, several: bool) -> list[Column]:
         columns.append(make.text("tokens", "", lambda row: count_text(row.tokens)))
     if make.has(lambda row: row.final_loss):
         columns.append(make.text("loss", "final", lambda row: number_text(row.final_loss, 3)))
-    columns.append(make.text("cover-", "age", lambda row: format_share(row.coverage)))
+    columns.append(make.text("coverage", "", lambda row: format_share(row.coverage)))
     if several:
         method = make.text("method", "", lambda row: row.method)
         columns.insert(1, replace(method, left=True))

@@ -18,8 +18,9 @@ from carbontrack.errors import CarbontrackError
 from carbontrack.units import MS_PER_HOUR
 from tests.fixtures.runs import START_MS, Recorded
 
-ELECTRICITY_MAPS = """\
-Datetime (UTC),Country,Zone name,Zone id,Carbon intensity gCO₂eq/kWh (direct),Carbon intensity gCO₂eq/kWh (Life cycle)
+_COLUMN = "Carbon intensity gCO₂eq/kWh"
+ELECTRICITY_MAPS = f"""\
+Datetime (UTC),Country,Zone name,Zone id,{_COLUMN} (direct),{_COLUMN} (Life cycle)
 2026-01-01 00:00:00,France,France,FR,20.5,40.5
 2026-01-01 01:00:00,France,France,FR,21.5,41.5
 2026-01-01 00:00:00,Sweden,Sweden,SE,2.5,25

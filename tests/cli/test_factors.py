@@ -1,4 +1,6 @@
-"""`carbontrack factors`: listing, searching, showing, importing; and runs priced with what was imported."""
+"""`carbontrack factors`: listing, searching, showing, importing; and runs priced with what was
+imported.
+"""
 
 from __future__ import annotations
 

@@ -131,15 +131,8 @@ def test_an_upgrade_of_a_locked_file_says_who_is_in_the_way(
     blocker.close()
 
 
-@pytest.mark.parametrize("there", ["nothing", "an old one"])
-def test_processes_that_start_at_once_make_one_ledger(
-    tmp_path: Path, ledger_url: str, there: str
-) -> None:
-    if there == "an old one":
-        if not ledger_url.startswith("sqlite"):
-            pytest.skip("a server is not upgraded by use")
-        old = ROOT / "tests/assets/ledger/0001.db"
-        (tmp_path / "ledger.db").write_bytes(old.read_bytes())
+def record_at_once(url: str) -> None:
+    """Many processes open the ledger at one moment, and each records a run."""
     code = f"""
 import os, sys
 from carbontrack.ledger import engine, migrations
@@ -157,7 +150,7 @@ os.close(go)
 sys.exit(max(os.wait()[1] for _ in range({PROCESSES})))
 """
     done = subprocess.run(
-        [sys.executable, "-c", code, ledger_url],
+        [sys.executable, "-c", code, url],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -165,9 +158,20 @@ sys.exit(max(os.wait()[1] for _ in range({PROCESSES})))
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")
-    with engine.open_reader(ledger_url).connect() as connection:
+    with engine.open_reader(url).connect() as connection:
         assert len(read.list_runs(connection, name="llama2-7b")) == PROCESSES
-        assert engine.revision_of(connection, ledger_url) == engine.HEAD
+        assert engine.revision_of(connection, url) == engine.HEAD
+
+
+def test_processes_that_start_at_once_make_one_ledger(ledger_url: str) -> None:
+    record_at_once(ledger_url)
+
+
+def test_processes_that_start_at_once_upgrade_a_file_once(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.db"
+    path.write_bytes((ROOT / "tests/assets/ledger/0001.db").read_bytes())
+    record_at_once(engine.ledger_url(str(path)))
+    assert [file.name for file in tmp_path.glob("*backup*")] == ["ledger.db.backup-0001"]
 
 
 def test_a_ledger_that_is_up_to_date_is_opened_without_alembic(ledger_url: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
 import shutil
 import subprocess
 import sys
@@ -21,7 +22,7 @@ from llama_train.data import Data, TokenData
 from llama_train.errors import TrainError
 from llama_train.train import Result, train
 
-from .conftest import TINY_RUN, run, train_here
+from .conftest import TINY_RUN, llama_train, run, train_here
 
 STEPS = ("--train.steps=30", "--train.warmup_steps=5", "--train.eval_every=10")
 
@@ -175,6 +176,18 @@ def test_the_command_prints_one_line_on_stdout(pydoc_data: Path, tmp_path: Path)
     assert line.startswith("demo: held-out loss 6.2")
     assert "in 30 steps, 7,680 tokens" in line
     assert "step 30/30" in done.stderr
+
+
+def test_out_of_memory_is_a_line_that_says_which_setting_helps(
+    pydoc_data: Path, tmp_path: Path
+) -> None:
+    words = llama_train("train", "--model.dim=16384", "--data", pydoc_data, "--out", tmp_path)
+    command = f"ulimit -v 6000000 && exec {shlex.join(words)}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=100)
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("llama_train: Out of memory")
+    assert "--train.micro_batch" in line
 
 
 def test_it_trains_where_carbontrack_is_not_installed(pydoc_data: Path, tmp_path: Path) -> None:

@@ -1,0 +1,153 @@
+"""One table in every format: nothing is lost, nothing breaks the format."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from collections.abc import Sequence
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from carbontrack import config
+from carbontrack.account.estimate import estimate_run
+from carbontrack.account.factors import resolve
+from carbontrack.account.result import Estimate
+from carbontrack.account.total import combine
+from carbontrack.report import render
+from carbontrack.report.table import frame, table_of
+from tests.fixtures.runs import Recorded
+
+NASTY = r"50% of_a & b {c} #1 <i> |x| ~^ \end ± €"
+
+
+def estimates(*recorded: Recorded, method: str = "measured") -> list[Estimate]:
+    factors = resolve(config.resolve([]), method=method)
+    return [
+        estimate_run(r.run, r.sensors, r.usages, r.step_totals, factors, method=method)
+        for r in recorded
+    ]
+
+
+def two() -> list[Estimate]:
+    return estimates(Recorded(name=NASTY, number=1), Recorded(name="b", number=2, seconds=90.0))
+
+
+def text_of(rows: Sequence[Estimate]) -> str:
+    return render.text_of(table_of(rows, [combine(rows)]))
+
+
+def test_text_fits_100_columns_and_shows_the_total() -> None:
+    text = text_of(two())
+    assert max(len(line) for line in text.splitlines()) <= 100
+    assert "total" in text
+    assert "PUE 1.56 assumed" in text
+
+
+def test_one_row_has_no_total() -> None:
+    assert "total" not in text_of(estimates(Recorded()))
+
+
+def test_units_follow_the_largest_value() -> None:
+    small, large = Recorded(seconds=20.0, steps=0), Recorded(count=2, seconds=2e7, steps=0)
+    assert "g" in _unit("CO₂e", small)
+    assert _unit("CO₂e", large) == "t"
+    assert (_unit("energy", small), _unit("energy", large)) == ("Wh", "MWh")
+
+
+def _unit(head: str, recorded: Recorded) -> str:
+    table = table_of(estimates(recorded), [])
+    return next(column.unit for column in table.columns if column.head == head)
+
+
+def test_a_small_value_is_never_printed_as_nothing() -> None:
+    rows = estimates(Recorded(number=1, seconds=1e7, steps=0), Recorded(number=2, seconds=1.0))
+    table = table_of(rows, [])
+    cells = next(column.cells for column in table.columns if column.head == "CO₂e")
+    assert cells[1] == "<0.01"
+
+
+def test_what_is_unknown_is_a_dash() -> None:
+    cpu = Recorded(kind="cpu", count=2, meter="rapl", device="CPU", rated_w=None, steps=0)
+    (row,) = estimates(cpu, method="report")
+    cells = {column.head: column.cells[0] for column in table_of([row], []).columns}
+    assert cells["GPU"] == cells["CO₂e"] == cells["energy"] == "–"
+    assert "tokens" not in cells
+
+
+def test_markdown_is_a_table_with_the_same_number_of_cells_in_each_line() -> None:
+    rows = two()
+    lines = render.markdown_of(table_of(rows, [combine(rows)])).splitlines()
+    table = [line for line in lines if line.startswith("|")]
+    assert len(table) == 5
+    assert len({line.replace("\\|", "").count("|") for line in table}) == 1
+    assert any(line.startswith("- PUE 1.56 assumed") for line in lines)
+
+
+def test_html_is_well_formed_and_escaped() -> None:
+    rows = two()
+    text = render.html_of(table_of(rows, [combine(rows)]))
+    opened: list[str] = []
+
+    class Checker(HTMLParser):
+        def handle_starttag(self, tag: str, attrs: object) -> None:
+            opened.append(tag)
+
+        def handle_endtag(self, tag: str) -> None:
+            assert opened.pop() == tag
+
+    Checker().feed(text)
+    assert opened == []
+    assert "<i>" not in text
+    assert "<tfoot>" in text
+
+
+def test_latex_compiles(tmp_path: Path) -> None:
+    rows = two()
+    table = render.latex_of(table_of(rows, [combine(rows)]))
+    assert table.count("&") == table.count("\\\\") * (len(table_of(rows, []).columns) - 1) + 1
+    if shutil.which("pdflatex") is None:
+        pytest.skip("no pdflatex here: only the number of cells was checked")
+    document = (
+        "\\documentclass{article}\\usepackage{booktabs}\n\\begin{document}\n"
+        f"{table}\n\\end{{document}}\n"
+    )
+    (tmp_path / "t.tex").write_text(document)
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "t.tex"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-2000:]
+
+
+def test_json_is_strict_and_holds_everything() -> None:
+    rows = two()
+    answer = json.loads(render.json_text(render.json_of(rows, [combine(rows)])))
+    assert answer["rows"][0]["label"] == NASTY
+    assert answer["rows"][0] == rows[0].row()
+    assert [factor["name"] for factor in answer["rows"][0]["factors"]] == [
+        "pue",
+        "intensity",
+        "tariff",
+    ]
+
+
+numbers = st.none() | st.floats(0, 1e15)
+
+
+@settings(max_examples=30, deadline=None)
+@given(label=st.text(max_size=20), tco2e=numbers, cost=numbers, tokens=st.none() | st.integers(0))
+def test_json_to_table_to_json_loses_nothing(
+    label: str, tco2e: float | None, cost: float | None, tokens: int | None
+) -> None:
+    (row,) = estimates(Recorded(count=2))
+    row = replace(row, label=label, tco2e=tco2e, cost=cost, tokens=tokens)
+    once = json.loads(render.json_text(render.json_of([row], [row])))
+    assert once["rows"][0] == row.row()
+    line = frame([row]).iloc[0]
+    for key, value in (("tco2e", tco2e), ("cost", cost)):
+        assert (value is None and line[key] is None) or float(line[key]) == value
+    assert line["label"] == label

@@ -1,0 +1,75 @@
+"""What is printed when a job has ended."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+
+from carbontrack.ledger.rows import StepTotals
+from carbontrack.report.summary import summary_text
+from tests.fixtures.runs import Recorded
+
+
+def summary(recorded: Recorded) -> str:
+    return summary_text(recorded.run, recorded.sensors, recorded.usages, recorded.step_totals)
+
+
+def test_a_measured_run() -> None:
+    text = summary(Recorded())
+    assert len(text.splitlines()) in range(4, 8)
+    for words in (
+        "llama2-7b",
+        "completed after 2 h 00 min",
+        "5.76 kWh",
+        "8 × NVIDIA A100-SXM4-80GB, 360 W each",
+        "coverage 100.0 %",
+        "gpu only",
+        "4.118 kg",
+        "PUE 1.56 (assumed)",
+        "0.45829 kg/kWh (assumed)",
+        "$0.72",
+        "20,480 tokens",
+        "carbontrack table",
+    ):
+        assert words in text
+
+
+def test_the_columns_are_aligned() -> None:
+    lines = summary(Recorded()).splitlines()[1:4]
+    assert len({line.index("  ", 18) for line in lines}) == 1
+
+
+def test_estimates_and_simulations_say_so() -> None:
+    assert "cpu-model (estimate)" in summary(
+        Recorded(kind="cpu", count=2, meter="cpu-model", quality="estimate")
+    )
+    assert "sim (simulated)" in summary(Recorded(meter="sim", quality="simulated"))
+
+
+def test_a_run_in_a_known_facility_assumes_nothing() -> None:
+    text = summary(Recorded(facility={"zone": "FRA", "pue": 1.1, "price_per_gpu_hour": 2.0}))
+    assert "assumed" not in text
+    assert "France 2025" in text
+    assert "$32.00" in text
+
+
+def test_a_failed_run_says_how_it_ended() -> None:
+    assert "failed (exit code 9)" in summary(Recorded(status="failed", exit_code=9))
+
+
+def test_a_run_without_energy_or_devices_prints_dashes() -> None:
+    one = Recorded()
+    text = summary_text(one.run, one.sensors, [], StepTotals())
+    assert "–" in text
+    assert "steps" not in text
+    assert "no device" in summary_text(replace(one.run), [], [], StepTotals())
+
+
+def test_it_imports_nothing_heavy() -> None:
+    code = (
+        "import sys, carbontrack.report.summary; "
+        "print({'pandas', 'sqlalchemy', 'rich', 'numpy'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"

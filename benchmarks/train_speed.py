@@ -2,8 +2,8 @@
 
     python benchmarks/train_speed.py [--compile]
 
-On the CPU. Steps of the two alternate in one process, so that what else the machine does meets both;
-the medians make the ratio. Peak memory is measured in a process of its own for each.
+On the CPU. Steps of the two alternate in one process, so that what else the machine does meets
+both; the medians make the ratio. Peak memory is measured in a process of its own for each.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import resource
 import statistics
 import subprocess
 import sys
@@ -52,7 +51,8 @@ def main() -> None:
     makers = {"llama_train": lambda: ours(compiled=options.compile), "transformers": theirs}
     if options.only:
         run({options.only: makers[options.only]()}, 4)
-        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+        # Not ru_maxrss, which a child inherits from the process that started it.
+        print(Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0])
         return
     seconds = run({name: make() for name, make in makers.items()}, options.steps)
     rates = {name: BATCH * SHAPE.context / statistics.median(s) for name, s in seconds.items()}
@@ -139,7 +139,7 @@ def run(steps: dict[str, Step], count: int) -> dict[str, list[float]]:
 
 def peak_memory_bytes(name: str, *, compiled: bool) -> int:
     words = [sys.executable, __file__, "--only", name, *(["--compile"] if compiled else [])]
-    return int(subprocess.run(words, check=True, capture_output=True, text=True).stdout)
+    return 1024 * int(subprocess.run(words, check=True, capture_output=True, text=True).stdout)
 
 
 if __name__ == "__main__":

@@ -121,7 +121,7 @@ class Loop:
         with self.log.data_wait():
             batches = self.batches(step)
         counts = [(targets != IGNORE).sum() for _, targets in batches]
-        tokens = self.over_ranks(torch.stack(counts).sum())
+        tokens = int(self.over_ranks(torch.stack(counts).sum().double()).item())
 
         loss = self.forward_backward(batches, tokens)
         asked = torch.full_like(loss, stop)
@@ -140,10 +140,10 @@ class Loop:
         self.optimizer.zero_grad()
 
         progress.step = step
-        progress.tokens += int(tokens.item())
+        progress.tokens += tokens
         seconds = time.perf_counter() - started_s
         progress.seconds += seconds
-        self.report(mean_loss, lr, norm.item(), int(tokens.item()), seconds)
+        self.report(mean_loss, lr, norm.item(), tokens, seconds)
         return bool(stops > 0)
 
     def batches(self, step: int) -> list[Batch]:
@@ -156,14 +156,15 @@ class Loop:
             for at in range(first, first + share, train.micro_batch)
         ]
 
-    def forward_backward(self, batches: list[Batch], tokens: Tensor) -> Tensor:
+    def forward_backward(self, batches: list[Batch], tokens: int) -> Tensor:
         """Accumulate gradients of the mean loss over all ranks; returns this rank's part of it."""
         total = torch.zeros((), device=self.here.device)
         for i, (inputs, targets) in enumerate(batches):
             if isinstance(self.model, FSDPModule):
                 # Sharded ranks exchange gradients once, after the last micro-batch.
                 self.model.set_requires_gradient_sync(i == len(batches) - 1)
-            loss = self.model(inputs, targets, loss_chunks=self.config.train.loss_chunks) / tokens
+            loss = self.model(inputs, targets, loss_chunks=self.config.train.loss_chunks)
+            loss = loss / max(1, tokens)
             loss.backward()
             total += loss.detach()
         return total

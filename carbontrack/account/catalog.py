@@ -128,8 +128,11 @@ def tariff() -> Factor:
 
 
 def hardware(name: str) -> Hardware | None:
-    """An accelerator by its NVML name or an alias; None if it is not in the table."""
-    return _hardware().get(_fold(name))
+    """An accelerator by its NVML name or an alias; None if it is not in the table.
+
+    A simulated one has the numbers of what it simulates.
+    """
+    return _hardware().get(_fold(name).removeprefix("simulated "))
 
 
 def rated_w(name: str | None) -> float:

@@ -34,6 +34,7 @@ def combine(estimates: Sequence[Estimate], *, label: str = "total") -> Estimate:
     uuids = frozenset().union(*(estimate.uuids for estimate in estimates))
     statuses = each(estimate.status for estimate in estimates)
     one_basis = len(bases) < 2
+    one_kind = len({e.gpu_hours > 0 for e in known}) < 2  # no mean power of GPUs and CPUs
     return Estimate(
         label=label,
         method=one.method,
@@ -48,7 +49,7 @@ def combine(estimates: Sequence[Estimate], *, label: str = "total") -> Estimate:
         device_names=tuple(each(name for e in estimates for name in e.device_names)),
         gpu_hours=sum(e.gpu_hours for e in estimates),
         device_hours=sum(e.device_hours for e in estimates),
-        primary_kwh=sum_of(e.primary_kwh for e in estimates),
+        primary_kwh=sum_of(e.primary_kwh for e in estimates) if one_kind else None,
         primary_s=sum(e.primary_s for e in estimates),
         band=one.band if len({e.band for e in estimates}) == 1 else None,
         energy_kwh=sum_of(e.energy_kwh for e in estimates),

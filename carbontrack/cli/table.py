@@ -122,5 +122,8 @@ def table(
         )
         each = gather.estimates(connection, chosen, flags, methods, embodied=embodied)
         rows = each if by is None else gather.grouped(connection, chosen, each, by)
+    if not rows and format is TableFormat.text:
+        typer.echo("No such runs. See: carbontrack runs")
+        return
     path = None if out is None else Path(out)
     render.show(rows, gather.totals(rows), format, like=like, runs=each, out=path)

@@ -37,8 +37,8 @@ def count_text(number: float | None) -> str:
     """Thousands separated: 468,992; large counts short: 2.00 T, 42.1 M."""
     if number is None:
         return _NO_VALUE
-    for factor, unit in ((1e12, "T"), (1e9, "B"), (1e7, "M")):
-        if number >= factor:
+    for least, factor, unit in ((1e12, 1e12, "T"), (1e9, 1e9, "B"), (1e7, 1e6, "M")):
+        if number >= least:
             return f"{number / factor:.3g} {unit}"
     return f"{number:,.0f}"
 

@@ -16,9 +16,7 @@ from carbontrack.account.result import Estimate
 from carbontrack.errors import CarbontrackError
 from carbontrack.report.formats import TableFormat
 from carbontrack.report.table import LIKE, Table, frame, table_of
-
-MAX_WIDTH = 100
-_LABEL_WIDTH = 18
+from carbontrack.report.terminal import text_of
 
 __all__ = ["LIKE", "json_text", "show", "show_table"]
 
@@ -29,8 +27,8 @@ def show_table(
     """Print a table that is not made of estimates. Raises CarbontrackError for CSV and Parquet."""
     if format is TableFormat.json:
         write(json_text(data), out)
-    elif format in _FOR_PEOPLE:
-        write(_FOR_PEOPLE[format](table), out)
+    elif format not in (TableFormat.csv, TableFormat.parquet):
+        write(_for_people(table, format, out), out)
     else:
         raise CarbontrackError(f"--format {format} is for tables of runs.", hint="Take json.")
 
@@ -84,42 +82,7 @@ def show(
         write(json_text(json_of(rows, totals)), out)
     else:
         table = table_of(rows, totals, like=like, runs=runs)
-        write(_FOR_PEOPLE[format](table), out)
-
-
-def text_of(table: Table) -> str:
-    """The table for a terminal, its notes below."""
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table as RichTable
-
-    shown = RichTable(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), header_style="bold")
-    for column in table.columns:
-        longest = max((len(cell) for cell in (*column.cells, column.total)), default=0)
-        shown.add_column(
-            f"{column.head}\n{column.unit}" if column.unit else f"\n{column.head}",
-            justify="left" if column.left else "right",
-            no_wrap=not column.left,
-            min_width=min(longest, _LABEL_WIDTH) if column.left else None,
-        )
-    for row in table.rows():
-        shown.add_row(*row)
-    if table.has_total:
-        shown.add_section()
-        shown.add_row(*table.total(), style="bold")
-    notes = RichTable.grid(padding=(0, 1))
-    for note in table.notes:
-        notes.add_row("•", note, style="dim")
-    terminal = Console()
-    needed = shown.__rich_measure__(terminal, terminal.options.update(max_width=1000)).minimum
-    width = terminal.width if terminal.is_terminal else max(MAX_WIDTH, needed)
-    console = Console(
-        highlight=False, markup=False, width=width, force_terminal=terminal.is_terminal
-    )
-    with console.capture() as captured:
-        console.print(shown)
-        console.print(notes)
-    return "\n".join(line.rstrip() for line in captured.get().splitlines()) + "\n"
+        write(_for_people(table, format, out), out)
 
 
 def markdown_of(table: Table) -> str:
@@ -209,9 +172,14 @@ def _tex(text: str) -> str:
     return "".join(_TEX.get(sign, sign) for sign in text)
 
 
-_FOR_PEOPLE = {
-    TableFormat.text: text_of,
+_MARKUP = {
     TableFormat.markdown: markdown_of,
     TableFormat.latex: latex_of,
     TableFormat.html: html_of,
 }
+
+
+def _for_people(table: Table, format: TableFormat, out: Path | None) -> str:
+    if format is TableFormat.text:
+        return text_of(table, plain=out is not None)
+    return _MARKUP[format](table)

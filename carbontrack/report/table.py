@@ -24,13 +24,16 @@ LIKE = ("llama2",)
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column of text. `unit` is its own line of the heading."""
+    """A column of text. `unit` is its own line of the heading; `spare` goes first for want of
+    width.
+    """
 
     head: str
     unit: str
     cells: tuple[str, ...]
     total: str = ""
     left: bool = False
+    spare: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,23 +145,27 @@ def _ours(make: _Columns, *, several: bool) -> list[Column]:
         columns.append(make.scaled("market", lambda row: row.tco2e_market, _MASS))
     if make.has(lambda row: row.embodied_tco2e):
         columns.append(make.scaled("embodied", lambda row: row.embodied_tco2e, _MASS))
-    columns += [
-        make.scaled("energy", lambda row: row.energy_kwh, _ENERGY),
-        make.scaled("facility", lambda row: row.facility_kwh, _ENERGY),
-    ]
+    columns.append(make.scaled("energy", lambda row: row.energy_kwh, _ENERGY))
+    columns.append(_spare(make.scaled("facility", lambda row: row.facility_kwh, _ENERGY)))
     if make.has(lambda row: row.water_l):
         columns.append(make.text("water", "L", lambda row: number_text(row.water_l, 2)))
     if make.has(lambda row: row.cost):
         columns.append(_cost(make))
     if make.has(lambda row: row.tokens):
-        columns.append(make.text("tokens", "", lambda row: count_text(row.tokens)))
+        columns.append(_spare(make.text("tokens", "", lambda row: count_text(row.tokens))))
     if make.has(lambda row: row.final_loss):
-        columns.append(make.text("loss", "final", lambda row: number_text(row.final_loss, 3)))
+        columns.append(
+            _spare(make.text("loss", "final", lambda row: number_text(row.final_loss, 3)))
+        )
     columns.append(make.text("coverage", "", lambda row: format_share(row.coverage)))
     if several:
         method = make.text("method", "", lambda row: row.method)
         columns.insert(1, replace(method, left=True))
     return columns
+
+
+def _spare(column: Column) -> Column:
+    return replace(column, spare=True)
 
 
 def _label(row: Estimate) -> str:

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from carbontrack import config
+from carbontrack.account import catalog
 from carbontrack.account.estimate import estimate_rated, estimate_run
 from carbontrack.account.factors import Factors, resolve
 from carbontrack.account.result import Estimate
@@ -260,3 +261,22 @@ def test_additive_over_devices(count: int, power: float) -> None:
     many = measured(Recorded(count=count, power_w=power, steps=0))
     assert many.tco2e == pytest.approx((one.tco2e or 0) * count)
     assert many.power_w == pytest.approx(one.power_w)
+
+
+def test_a_total_of_gpus_and_cpus_has_no_mean_power() -> None:
+    cpus = Recorded(number=2, kind="cpu", count=2, meter="rapl", power_w=100.0)
+    total = combine([measured(Recorded()), measured(cpus)])
+    assert total.power_w is None
+    assert total.energy_kwh == pytest.approx(16 * 0.36 + 4 * 0.1)
+
+
+def test_a_simulated_gpu_has_the_numbers_of_what_it_simulates() -> None:
+    simulated = Recorded(device="Simulated NVIDIA A100-SXM4-80GB", rated_w=None, meter="sim")
+    assert measured(simulated, "report").power_w == pytest.approx(400)
+
+
+def test_a_module_of_two_devices_is_noted() -> None:
+    """MI250X: job systems count two devices per 500 W module."""
+    item = catalog.hardware("MI250X")
+    assert item is not None
+    assert "two GCDs" in item.note

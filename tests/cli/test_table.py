@@ -200,6 +200,12 @@ def test_mistakes_are_one_line(
     assert done.out == ""
 
 
+def test_no_run_matches(command: Command, ledger: Path) -> None:
+    assert "No such runs" in command("table", "--project", "none").out
+    answer = command("table", "--project", "none", "--format", "json").json
+    assert answer == {"rows": [], "total": None}
+
+
 def test_without_a_ledger(command: Command) -> None:
     done = command("table")
     assert (done.code, done.out) == (2, "")

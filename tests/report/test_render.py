@@ -21,6 +21,7 @@ from carbontrack.account.result import Estimate
 from carbontrack.account.total import combine
 from carbontrack.report import render
 from carbontrack.report.table import frame, table_of
+from carbontrack.report.terminal import text_of as text_of_table
 from tests.fixtures.runs import Recorded
 
 NASTY = r"50% of_a & b {c} #1 <i> |x| ~^ \end ± €"
@@ -39,7 +40,7 @@ def two() -> list[Estimate]:
 
 
 def text_of(rows: Sequence[Estimate]) -> str:
-    return render.text_of(table_of(rows, [combine(rows)]))
+    return text_of_table(table_of(rows, [combine(rows)]))
 
 
 def test_text_fits_100_columns_and_shows_the_total() -> None:
@@ -47,6 +48,18 @@ def test_text_fits_100_columns_and_shows_the_total() -> None:
     assert max(len(line) for line in text.splitlines()) <= 100
     assert "total" in text
     assert "PUE 1.56 assumed" in text
+
+
+def test_a_narrow_terminal_leaves_columns_out_and_crops_no_number() -> None:
+    rows = estimates(Recorded(number=1), Recorded(number=2, seconds=3e6))
+    table = table_of(rows, [combine(rows)])
+    text = text_of_table(table, width=72)
+    assert max(len(line) for line in text.splitlines()) <= 72
+    assert "left out for want of width: facility, tokens, loss" in " ".join(text.split())
+    assert "…" not in text
+    assert "left out" not in text_of_table(table, width=120)
+    narrow = text_of_table(table, width=40)
+    assert all(cell in narrow for cell in table.columns[3].cells), "too wide rather than cropped"
 
 
 def test_one_row_has_no_total() -> None:

@@ -1,0 +1,94 @@
+"""A table on the terminal: aligned, never cropped, its notes below."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from carbontrack.report.table import Column, Table
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table as RichTable
+
+WIDTH = 100  # where there is no terminal
+_LABEL_WIDTH = 18
+
+
+def text_of(table: Table, *, width: int | None = None, plain: bool = False) -> str:
+    """The table as text, as wide as the terminal or `width`; `plain` for a file.
+
+    Where that is too narrow, columns that others imply are left out and named: a number is never
+    cropped.
+    """
+    from rich.console import Console
+
+    terminal = Console()
+    styled = terminal.is_terminal and not plain
+    wanted = width or (terminal.width if styled else WIDTH)
+    fitting = _fitting(table, wanted, terminal)
+    shown = _rich(fitting)
+    console = Console(
+        highlight=False,
+        markup=False,
+        width=max(wanted, _needed(shown, terminal)),
+        force_terminal=styled,
+    )
+    with console.capture() as captured:
+        console.print(shown)
+        console.width = wanted
+        console.print(_notes(fitting.notes))
+    return "\n".join(line.rstrip() for line in captured.get().splitlines()) + "\n"
+
+
+def _fitting(table: Table, width: int, terminal: Console) -> Table:
+    columns, left_out = list(table.columns), list[str]()
+    while _needed(_rich(replace(table, columns=tuple(columns))), terminal) > width:
+        spare = [column for column in columns if column.spare]
+        if not spare:
+            break
+        columns.remove(spare[-1])
+        left_out.insert(0, spare[-1].head)
+    if not left_out:
+        return table
+    note = f"left out for want of width: {', '.join(left_out)}; all columns: --format csv"
+    return replace(table, columns=tuple(columns), notes=(*table.notes, note))
+
+
+def _needed(shown: RichTable, terminal: Console) -> int:
+    options = terminal.options.update(max_width=1000)
+    return shown.__rich_measure__(terminal, options).minimum
+
+
+def _rich(table: Table) -> RichTable:
+    from rich import box
+    from rich.table import Table as RichTable
+
+    shown = RichTable(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), header_style="bold")
+    for column in table.columns:
+        shown.add_column(
+            f"{column.head}\n{column.unit}" if column.unit else f"\n{column.head}",
+            justify="left" if column.left else "right",
+            no_wrap=not column.left,
+            min_width=_label_width(column) if column.left else None,
+        )
+    for row in table.rows():
+        shown.add_row(*row)
+    if table.has_total:
+        shown.add_section()
+        shown.add_row(*table.total(), style="bold")
+    return shown
+
+
+def _label_width(column: Column) -> int:
+    return min(_LABEL_WIDTH, max(map(len, (*column.cells, column.total, column.head))))
+
+
+def _notes(notes: Sequence[str]) -> RichTable:
+    from rich.table import Table as RichTable
+
+    grid = RichTable.grid(padding=(0, 1))
+    for note in notes:
+        grid.add_row("•", note, style="dim")
+    return grid

@@ -1,0 +1,84 @@
+"""Imported factors in SQLite and PostgreSQL: idempotent, the newest version first, whole or not at
+all.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import IntegrityError
+
+from carbontrack.ledger import factors
+
+HOUR_MS = 3_600_000
+
+
+def interval(hour: int, kg: float | None = 0.1, **changes: Any) -> dict[str, Any]:
+    row = {
+        "zone": "FRA",
+        "start_ms": hour * HOUR_MS,
+        "length_ms": HOUR_MS,
+        "intensity_kg_per_kwh": kg,
+        "basis": "life-cycle average",
+        "source": "grid.csv",
+        "version": "2026-01-01",
+    }
+    return {**row, **changes}
+
+
+def price(item: str, value: float, version: str = "2026-01-01") -> dict[str, Any]:
+    return {
+        "book": "aws",
+        "item": item,
+        "version": version,
+        "unit": "gpu_hour",
+        "price": value,
+        "currency": "USD",
+        "as_of": version,
+        "source": "aws.csv: A100",
+    }
+
+
+def test_intervals_come_back_in_order_and_only_those_that_touch(
+    writer: Engine, reader: Connection
+) -> None:
+    factors.put_intensity(writer, [interval(h, h / 10) for h in (3, 1, 2, 0)])
+    found = factors.intensity(reader, "FRA", from_ms=HOUR_MS + 1, to_ms=3 * HOUR_MS)
+    assert [row["intensity_kg_per_kwh"] for row in found] == [0.1, 0.2]
+    assert factors.intensity(reader, "DEU", from_ms=0, to_ms=9 * HOUR_MS) == []
+
+
+def test_the_same_file_twice_is_there_once_and_a_newer_version_goes_before(
+    writer: Engine, reader: Connection
+) -> None:
+    for _ in range(2):
+        factors.put_intensity(writer, [interval(0), interval(1)])
+    factors.put_intensity(writer, [interval(1, 0.9, version="2026-02-01")])
+    zones = factors.zones(reader)
+    assert [(zone["version"], zone["intervals"]) for zone in zones] == [
+        ("2026-01-01", 2),
+        ("2026-02-01", 1),
+    ]
+    found = factors.intensity(reader, "FRA", from_ms=HOUR_MS, to_ms=2 * HOUR_MS)
+    assert [row["intensity_kg_per_kwh"] for row in found] == [0.9]
+    earlier = factors.intensity(reader, "FRA", from_ms=0, to_ms=HOUR_MS)
+    assert [row["version"] for row in earlier] == ["2026-01-01"]
+
+
+def test_a_row_that_cannot_be_leaves_nothing_behind(writer: Engine, reader: Connection) -> None:
+    with pytest.raises(IntegrityError):
+        factors.put_intensity(writer, [interval(0), interval(1, None)])
+    assert factors.zones(reader) == []
+
+
+def test_prices_are_found_by_any_part_and_the_newest_counts(
+    writer: Engine, reader: Connection
+) -> None:
+    factors.put_prices(writer, [price("p4de@us-east-1", 5.12), price("p5_x@us-east-1", 12.0)])
+    factors.put_prices(writer, [price("p4de@us-east-1", 4.0, "2026-06-01")])
+    assert [row["price"] for row in factors.prices(reader, contains="P4DE")] == [4.0]
+    assert [row["item"] for row in factors.prices(reader, contains="5_x")] == ["p5_x@us-east-1"]
+    assert factors.prices(reader, contains="4_e") == [], "an underscore is no wildcard"
+    assert len(factors.prices(reader)) == 2

@@ -88,9 +88,7 @@ Settings = Mapping[str, Setting]
 
 
 def flags(**values: Any) -> Layer:
-    """The layer of command-line options; None is not given. Raises CarbontrackError on a bad
-    value.
-    """
+    """The layer of options that were given. Raises CarbontrackError on a bad value."""
     given = {name: value for name, value in values.items() if value is not None}
     return Layer(
         "flag", {name: check(name, value, where=_flag(name)) for name, value in given.items()}
@@ -141,9 +139,7 @@ def values(settings: Settings) -> dict[str, Any]:
 
 
 def check(name: str, value: Any, *, where: str) -> Any:
-    """The value as the key wants it; `where` names its origin. Raises CarbontrackError
-    otherwise.
-    """
+    """The value as the key wants it. Raises CarbontrackError that names `where` it stands."""
     key = _KEY.get(name)
     if key is None:
         raise CarbontrackError(f"{where}: no such setting.", hint=_nearest(name, list(_KEY)))
@@ -162,9 +158,7 @@ def number(
     high: float = math.inf,
     hint: str = "",
 ) -> float:
-    """A finite number from `low` to `high`. Raises CarbontrackError that names `where` it
-    stands.
-    """
+    """A number from `low` to `high`. Raises CarbontrackError that names `where` it stands."""
     try:
         found = float(value)
     except (TypeError, ValueError):

@@ -52,9 +52,7 @@ class Verdict:
 
 
 def judge(budget: Budget, estimate: Estimate) -> list[Verdict]:
-    """Each limit that is set against the estimate so far; what is not known counts as nothing
-    yet.
-    """
+    """Each limit that is set against the estimate; what is not known counts as nothing yet."""
     kg = None if estimate.tco2e is None else estimate.tco2e * KG_PER_T
     pairs = (
         ("kg CO₂e", budget.kg, kg),

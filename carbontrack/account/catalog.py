@@ -161,9 +161,7 @@ def all_intensities() -> Iterator[Mapping[str, str]]:
 
 @lru_cache
 def _zones() -> Mapping[str, dict[str, Mapping[str, str]]]:
-    """Rows by year, under every name a zone is known by. Codes win over aliases, aliases over
-    names.
-    """
+    """Rows by year under every name of a zone: codes win over aliases, aliases over names."""
     by_code: dict[str, dict[str, Mapping[str, str]]] = {}
     for row in data.rows("intensity"):
         by_code.setdefault(row["zone"], {})[row["year"]] = row

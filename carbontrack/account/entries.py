@@ -1,6 +1,4 @@
-"""Every packaged factor as one kind of row, to be listed, searched and shown with its
-provenance.
-"""
+"""Every packaged factor as one kind of row, to be listed, searched and shown."""
 
 from __future__ import annotations
 

@@ -33,9 +33,7 @@ def estimate_run(
     method: str = "measured",
     embodied: bool = False,
 ) -> Estimate:
-    """One run by one method. `usages` are sums of windows that add up to the run: totals or
-    hours.
-    """
+    """One run by one method. `usages` add up to the run: its hours, device by device."""
     length_s = duration_s(run)
     factors, missing = _hour_by_hour(run, usages, factors)
     primary = _primary(sensors)

@@ -48,8 +48,7 @@ def report_tco2e(
 
 
 def hourly_tco2e(energies_kwh: Sequence[float], intensities: Sequence[float], pue: float) -> float:
-    """C = Σ E_k × PUE × I_k over hours k (Dodge et al. 2022, arXiv:2206.05229), not mean(E) ×
-    mean(I).
+    """C = Σ E_k × PUE × I_k, not mean(E) × mean(I) (Dodge et al. 2022, arXiv:2206.05229).
 
     Raises ValueError if the two differ in length.
     """
@@ -62,9 +61,7 @@ def hourly_tco2e(energies_kwh: Sequence[float], intensities: Sequence[float], pu
 def embodied_tco2e(
     device_hours: float, embodied_kg: float, lifetime_hours: float, utilisation: float
 ) -> float:
-    """C = h × M / (lifetime × utilisation) / 1000 (Luccioni et al. 2022, arXiv:2211.02001, section
-    4.1).
-    """
+    """C = h × M / (lifetime × utilisation) / 1000 (Luccioni et al. 2022, arXiv:2211.02001)."""
     return device_hours * embodied_kg / (lifetime_hours * utilisation) / KG_PER_T
 
 
@@ -81,9 +78,7 @@ def rental_cost(gpu_hours: float, price_per_gpu_hour: float) -> float:
 def amortised_cost(
     device_hours: float, price: float, lifetime_hours: float, utilisation: float
 ) -> float:
-    """Own hardware, written off evenly over the hours it works: h × price / (lifetime ×
-    utilisation).
-    """
+    """Own hardware, written off over the hours it works: h × price / (lifetime × utilisation)."""
     return device_hours * price / (lifetime_hours * utilisation)
 
 

@@ -74,7 +74,8 @@ def _cost(
 
 def _embodied(base: Estimate, factors: Factors) -> float | None:
     """The share of making the GPUs; None where no figure is known for one of them."""
-    kg = _value(factors.embodied_kg) or _embodied_kg(base.device_names)
+    given = factors.embodied_kg
+    kg = _embodied_kg(base.device_names) if given is None else given.value
     if kg is None or factors.lifetime_years is None or factors.utilisation is None:
         return None
     lifetime_hours = factors.lifetime_years.value * formula.HOURS_PER_YEAR

@@ -22,9 +22,7 @@ _PREFIX = {"": 1.0, "k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9, "B": 1e9, "T": 1e12}
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """How far to train, and what. `flops_ratio` is FLOPs per token ÷ those of the measured
-    model.
-    """
+    """How far to train, and what. `flops_ratio`: FLOPs per token ÷ the measured model's."""
 
     label: str
     tokens: float
@@ -56,9 +54,7 @@ def amount(text: str, *, where: str) -> float:
 
 
 def published_model(name: str) -> PublishedRow:
-    """A published model by name (llama2-70b). Raises CarbontrackError for one without
-    parameters.
-    """
+    """A published model by name (llama2-70b). Raises CarbontrackError if there is none."""
     wanted = _fold(name)
     for row in published.all_rows():
         if _fold(row.model) == wanted and row.parameters and row.tokens:
@@ -124,9 +120,7 @@ def project(run: Estimate, state: SteadyState, target: Target) -> Projection:
 
 
 def scaled(state: SteadyState, ratio: float) -> SteadyState:
-    """The steady state of a model with `ratio` times the FLOPs per token, at the same
-    efficiency.
-    """
+    """The steady state with `ratio` times the FLOPs per token, at the same efficiency."""
     e, s = state.j_per_token, state.tokens_per_s
     return SteadyState(
         Range(e.value * ratio, e.low * ratio, e.high * ratio),

@@ -1,5 +1,4 @@
-"""Published tables, recomputed from their own inputs: what they print, what follows, and whether
-it agrees.
+"""Published tables, recomputed from their own inputs: printed, recomputed, status.
 
 No factor is bent to make a row fit. Each row says whether its factors are *stated* by the report,
 *assumed* (another report's, which happen to reproduce it) or *fitted* to its result; a fitted row
@@ -36,9 +35,7 @@ class Status(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One printed number and what follows from the inputs. `unit` is that of the last printed
-    place.
-    """
+    """One printed number and what follows. `unit` is that of the last printed place."""
 
     printed: float
     unit: float
@@ -246,9 +243,7 @@ def _unit_t(row: Mapping[str, str]) -> float:
 
 
 def _last_place(text: str) -> float:
-    """The unit of the last printed place: 0.01 for 31.22, 1 for 449; two digits always count: 10
-    for 1300.
-    """
+    """The unit of the last printed place: 0.01 for 31.22, 1 for 449, 10 for 130, 100 for 1300."""
     if not text:
         return 0.0
     if "." in text:

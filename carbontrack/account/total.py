@@ -8,8 +8,7 @@ from carbontrack.account.result import Estimate, each, sum_of
 
 
 def combine(estimates: Sequence[Estimate], *, label: str = "total") -> Estimate:
-    """The sum of unrounded rows by one method. A device that several runs used counts once in
-    `devices`.
+    """The sum of unrounded rows by one method; a device of several runs counts once.
 
     What cannot be added is None with a note: money in several currencies, emissions by several
     bases. Raises ValueError for no rows, or rows by different methods.

@@ -14,6 +14,7 @@ from typer.exceptions import TyperException
 
 from carbontrack import __version__
 from carbontrack.cli import db, factors
+from carbontrack.cli.attach import attach
 from carbontrack.cli.compare import compare
 from carbontrack.cli.config import config
 from carbontrack.cli.devices import devices
@@ -37,7 +38,19 @@ app = typer.Typer(
 
 # Options after the job's first word are the job's own.
 app.command(context_settings={"allow_interspersed_args": False})(run)
-for _command in (runs, show, table, plot, devices, estimate, explain, compare, project, config):
+for _command in (
+    attach,
+    runs,
+    show,
+    table,
+    plot,
+    devices,
+    estimate,
+    explain,
+    compare,
+    project,
+    config,
+):
     app.command()(_command)
 app.add_typer(factors.app, name="factors")
 app.add_typer(db.app, name="db")

@@ -98,8 +98,7 @@ def import_intensity(
     db: DbOption = None,
     format: FormatOption = Format.text,
 ) -> None:
-    """Import grid intensity over time: Electricity Maps, WattTime, the GB grid operator, or a
-    plain table.
+    """Import grid intensity over time: Electricity Maps, WattTime, GB grid, or a plain table.
 
     A plain table has the columns time,zone,kg_per_kwh (or g_per_kwh), times with their offset.
     """
@@ -144,9 +143,7 @@ def import_prices(
     db: DbOption = None,
     format: FormatOption = Format.text,
 ) -> None:
-    """Import a catalogue of instance prices in SkyPilot's layout, as prices of a GPU-hour in
-    USD.
-    """
+    """Import a price catalogue in SkyPilot's layout, as USD per GPU-hour."""
     from dataclasses import asdict
 
     from carbontrack.account import price_file

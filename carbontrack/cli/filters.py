@@ -15,8 +15,7 @@ _AGE_S = {"m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
 
 def since_ms(text: str | None) -> int | None:
-    """A date or time (local unless it has an offset), or an age: 90m, 12h, 7d, 2w. As ms since the
-    epoch.
+    """A date or time (local unless it has an offset) or an age (90m, 12h, 7d, 2w), as epoch ms.
 
     Raises CarbontrackError for anything else.
     """

@@ -95,9 +95,10 @@ def table(
     from carbontrack.ledger import engine
     from carbontrack.ledger.url import ledger_url
     from carbontrack.report import gather, render
+    from carbontrack.report.table import LIKE
 
     methods = parse_methods(method)
-    filters.check_choice("--like", like, ("", *render.LIKE))
+    filters.check_choice("--like", like, ("", *LIKE))
     filters.check_choice("--only", only, (None, *filters.STATUSES))
     chosen_tag, since_ms = filters.tag(tag), filters.since_ms(since)
     flags = config.flags(

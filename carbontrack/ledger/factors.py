@@ -1,6 +1,4 @@
-"""Imported factors in the ledger: grid intensity over time, and prices. Each file goes in whole or
-not at all.
-"""
+"""Imported grid intensity and prices in the ledger; a file goes in whole or not at all."""
 
 from __future__ import annotations
 
@@ -38,9 +36,7 @@ def put_prices(engine: Engine, rows: Sequence[Mapping[str, Any]]) -> None:
 def intensity(
     connection: Connection, zone: str, *, from_ms: int, to_ms: int
 ) -> list[Mapping[str, Any]]:
-    """The intervals of a zone that touch [from, to), in order, of the newest version that has
-    any.
-    """
+    """The intervals of a zone that touch [from, to), in order, of the newest version there."""
     touching = (
         (_intensity.c.zone == zone)
         & (_intensity.c.start_ms < to_ms)
@@ -77,9 +73,7 @@ def zones(connection: Connection) -> list[Mapping[str, Any]]:
 
 
 def prices(connection: Connection, *, contains: str = "") -> list[Mapping[str, Any]]:
-    """Imported prices, the newest version of each item, whose book, item or source has this
-    text.
-    """
+    """Imported prices, the newest version of each, whose book, item or source has this text."""
     c = _prices.c
     newest = select(c.book, c.key, func.max(c.version).label("version")).group_by(c.book, c.key)
     found = newest.subquery()

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Table, select, update
+from sqlalchemy import Connection, Engine, Table, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from carbontrack.ledger import models, pyramid
@@ -174,13 +174,14 @@ def _put_events(connection: Connection, run_key: int, events: Sequence[Event]) -
             "message": _plain(event.message),
             "data": _plain(event.data),
         }
-        same_time = (_events.c.run_key == run_key) & (_events.c.time_ms == event.time_ms)
-        known = connection.execute(select(_events).where(same_time)).mappings().all()
-        if any(told.items() <= dict(row).items() for row in known):
-            continue
-        seq = max((row["seq"] for row in known), default=-1) + 1
-        row = {"run_key": run_key, "time_ms": event.time_ms, "seq": seq, **told}
-        connection.execute(_events.insert(), [row])
+        then = (_events.c.run_key == run_key) & (_events.c.time_ms == event.time_ms)
+        # The database compares: of large numbers in JSON it may give back others than it got.
+        same = [_events.c[name].is_not_distinct_from(value) for name, value in told.items()]
+        if connection.scalar(select(_events.c.seq).where(then, *same)) is None:
+            last = connection.scalar(select(func.max(_events.c.seq)).where(then))
+            seq = 0 if last is None else last + 1
+            row = {"run_key": run_key, "time_ms": event.time_ms, "seq": seq, **told}
+            connection.execute(_events.insert(), [row])
 
 
 def _sensor_row(run_key: int, device_key: int, sensor: Sensor) -> dict[str, Any]:

@@ -27,6 +27,9 @@ class Plan:
     devices: str = "job"
     hz: float = 10.0
     quiet: bool = False
+    visibility: Mapping[str, str] | None = None  # of another process; None: as in our environment
+    log_path: str | None = None  # a log to read steps from, by `steps_pattern`
+    steps_pattern: str | None = None
     facility: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
@@ -39,10 +42,10 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How the job ended. `exit_code` is 128+n when signal n killed it."""
+    """How the job ended. `exit_code` is 128+n when signal n killed it, None if nobody knows."""
 
     ended_ns: int
-    exit_code: int
+    exit_code: int | None
 
     @classmethod
     def from_json(cls, line: bytes) -> Outcome:

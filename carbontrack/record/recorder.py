@@ -1,7 +1,7 @@
 """The recorder: a process beside the job that turns meters and steps into ledger rows.
 
-The wrapper (`launch.py`) starts it with its plan on stdin; it ends when the wrapper says how the job
-ended, or when the wrapper is gone. Nothing that happens here can reach the job.
+Whoever starts it (`process.py`) gives it its plan on stdin; it ends when it is told how the job
+ended, or when nobody is left to tell. Nothing that happens here can reach the job.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from dataclasses import replace
 
 from carbontrack import __version__
 from carbontrack.errors import CarbontrackError
-from carbontrack.ledger.rows import Event, Node, Run, Sensor, StepTotals, Usage
+from carbontrack.ledger.rows import Node, Run, Sensor, StepTotals, Usage
 from carbontrack.ledger.url import journal_folder
 from carbontrack.meters.base import Device, MeterContext, Source
 from carbontrack.meters.choose import Found, find_meters
 from carbontrack.record import describe
 from carbontrack.record.outbox import Outbox
 from carbontrack.record.plan import Outcome, Plan
-from carbontrack.record.sampler import Sampler
-from carbontrack.record.steps import StepsFile, Told
+from carbontrack.record.sampler import Batch, Sampler
+from carbontrack.record.steps import StepsFile, StepsLog, Told
 from carbontrack.record.window import LEVELS_S, Clock, Window
 from carbontrack.units import NS_PER_MS, NS_PER_S, monotonic_ns
 
@@ -120,12 +120,13 @@ class _Opening(threading.Thread):
 class Recorder:
     """Records one run of one node."""
 
-    def __init__(self, plan: Plan, environ: Mapping[str, str] | None = None) -> None:
+    def __init__(self, plan: Plan) -> None:
         self._plan = plan
-        self._environ = os.environ if environ is None else environ
+        self._environ = os.environ if plan.visibility is None else plan.visibility
         self._host = socket.gethostname()
         self._clock = Clock(anchor_ms=plan.started_ms, anchor_ns=plan.started_ns)
         self._steps = StepsFile(plan.steps_path)
+        self._log = StepsLog(plan.log_path, plan.steps_pattern, since_ms=plan.started_ms)
         self._totals = _Totals()
 
     def record(self, control: _Control) -> None:
@@ -165,7 +166,7 @@ class Recorder:
             if now_ns >= commit_ns:
                 commit_ns = now_ns + _COMMIT_EVERY_NS
                 batch = sampler.drain()
-                self._put(outbox, batch.windows, batch.events, self._steps.read())
+                self._put(outbox, batch, self._steps.read() + self._log.read())
                 outbox.send(self._clock_ms())
 
     def _finish(
@@ -180,7 +181,7 @@ class Recorder:
         ended_ms = self._clock.wall_ns(end_ns) // NS_PER_MS
         status, exit_code = _status_of(outcome)
         batch = sampler.finish(end_ns)
-        self._put(outbox, batch.windows, batch.events, self._steps.read())
+        self._put(outbox, batch, self._steps.read() + self._log.read())
         outbox.finish(
             status=status, exit_code=exit_code, ended_ms=ended_ms, heartbeat_ms=self._clock_ms()
         )
@@ -195,18 +196,12 @@ class Recorder:
             )
             self._print_summary(ended, sensors)
 
-    def _put(
-        self,
-        outbox: Outbox,
-        windows: Sequence[tuple[str, Window]],
-        events: Sequence[Event],
-        told: Told,
-    ) -> None:
-        self._totals.add(windows, told)
+    def _put(self, outbox: Outbox, batch: Batch, told: Told) -> None:
+        self._totals.add(batch.windows, told)
         outbox.put(
-            windows=windows,
+            windows=batch.windows,
             steps=told.steps,
-            events=[*events, *(replace(event, host=self._host) for event in told.events)],
+            events=[*batch.events, *(replace(event, host=self._host) for event in told.events)],
             model=told.model,
         )
 
@@ -339,4 +334,4 @@ def _sensor(device: Device, host: str, number: int) -> Sensor:
 def _status_of(outcome: Outcome | None) -> tuple[str, int | None]:
     if outcome is None:
         return "interrupted", None
-    return ("completed" if outcome.exit_code == 0 else "failed"), outcome.exit_code
+    return ("failed" if outcome.exit_code else "completed"), outcome.exit_code

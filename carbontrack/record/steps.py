@@ -1,15 +1,17 @@
-"""Reading what the job says of itself: the steps file, as it grows."""
+"""Reading what the job says of itself: the steps file or a log, as it grows."""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 from carbontrack.ledger.rows import Event, Step
-from carbontrack.units import now_ms
+from carbontrack.units import NS_PER_MS, now_ms
 
 _MAX_BYTES_A_READ = 4 << 20  # a job that floods the file must not flood our memory
 _FLOATS = ("loss", "lr", "grad_norm", "tokens_per_s")
@@ -24,26 +26,80 @@ class Told:
     model: dict[str, Any] = field(default_factory=dict)
     bad_lines: int = 0
 
+    def __add__(self, other: Told) -> Told:
+        return Told(
+            self.steps + other.steps,
+            self.events + other.events,
+            {**self.model, **other.model},
+            self.bad_lines + other.bad_lines,
+        )
 
-class StepsFile:
-    """Follows one steps file. A line counts once it is complete."""
 
-    def __init__(self, path: str | None) -> None:
+class _Follower:
+    """Gives the complete lines that a growing file has gained; a missing file has none."""
+
+    def __init__(self, path: str | None, *, since_ms: int = 0) -> None:
         self._path = path
         self._offset = 0
+        if path is not None:
+            with suppress(OSError):
+                before = os.stat(path)  # noqa: PTH116
+                if before.st_mtime_ns < since_ms * NS_PER_MS:
+                    self._offset = before.st_size  # an older run's, which this one appends to
 
-    def read(self) -> Told:
+    def lines(self) -> list[bytes]:
         if self._path is None:
-            return Told()
+            return []
         try:
             with open(self._path, "rb") as file:  # noqa: PTH123
+                if os.fstat(file.fileno()).st_size < self._offset:
+                    self._offset = 0  # written anew
                 file.seek(self._offset)
                 block = file.read(_MAX_BYTES_A_READ)
         except OSError:
-            return Told()
+            return []
         complete = block[: block.rfind(b"\n") + 1]
         self._offset += len(complete)
-        return parse(complete.splitlines())
+        return complete.splitlines()
+
+
+class StepsLog:
+    """Follows a log that the job writes for people, and finds steps in it by a pattern.
+
+    What the file held before `since_ms` is passed over.
+
+    The named groups of the pattern are those of `carbontrack.log_step`; commas in a number separate
+    thousands.
+    """
+
+    def __init__(self, path: str | None, pattern: str | None, *, since_ms: int = 0) -> None:
+        self._pattern = re.compile(pattern) if pattern else None
+        self._follower = _Follower(path, since_ms=since_ms)
+
+    def read(self) -> Told:
+        steps: list[Step] = []
+        bad_lines = 0
+        for line in self._follower.lines() if self._pattern else ():
+            match = self._pattern.search(line.decode(errors="replace")) if self._pattern else None
+            if match is None:
+                continue
+            found = {k: v.replace(",", "") for k, v in match.groupdict().items() if v is not None}
+            try:
+                steps.append(_step(found))
+            except (KeyError, ValueError):
+                bad_lines += 1
+        return Told(steps=steps, bad_lines=bad_lines)
+
+
+class StepsFile:
+    """Follows the steps file that the job writes for us."""
+
+    def __init__(self, path: str | None) -> None:
+        self._path = path
+        self._follower = _Follower(path)
+
+    def read(self) -> Told:
+        return parse(self._follower.lines())
 
     def remove(self) -> None:
         """Clean up after the run: the file and the folder that was made for it."""

@@ -1,6 +1,4 @@
-"""Two runs side by side: what a token cost in energy, carbon, money and time, and the loss it
-bought.
-"""
+"""Two runs side by side: what a token cost, and the loss that the energy bought."""
 
 from __future__ import annotations
 

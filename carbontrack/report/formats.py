@@ -1,6 +1,4 @@
-"""The formats of a table, apart from what renders them: the command line needs the names at
-once.
-"""
+"""The formats of a table; the command line needs their names before anything is imported."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""From the ledger to estimates: reads runs with their sums, and prices each with its own
-factors.
-"""
+"""From the ledger to estimates: reads runs with their hours, and prices each."""
 
 from __future__ import annotations
 
@@ -36,9 +34,7 @@ def estimates(
     *,
     embodied: bool = False,
 ) -> list[Estimate]:
-    """Each run by each method. Flags win over what was recorded with the run, that over files
-    here.
-    """
+    """Each run by each method; flags win over what the run recorded, that over files here."""
     from carbontrack.ledger import read
 
     around = config.surroundings()
@@ -58,9 +54,7 @@ def estimates(
 
 
 def _series(connection: Connection, run: Run, settings: config.Settings) -> IntensitySeries | None:
-    """The imported intensity of the run's zone while it ran; a year that was asked for goes
-    before.
-    """
+    """The imported intensity of the run's zone while it ran; None where a year was asked for."""
     from carbontrack.ledger import factors
 
     zone = settings.get("zone")

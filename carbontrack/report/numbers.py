@@ -1,6 +1,4 @@
-"""Numbers for people: units with the prefix that leaves them readable. Programs get JSON
-instead.
-"""
+"""Numbers for people, with the prefix that leaves them readable; programs get JSON."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""A projection for people and programs, beside the published figure of the model where there is
-one.
-"""
+"""A projection for people and programs, beside the model's published figure."""
 
 from __future__ import annotations
 

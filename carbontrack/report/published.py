@@ -30,9 +30,7 @@ def listing() -> tuple[Table, dict[str, Any]]:
 
 
 def summary() -> tuple[Table, dict[str, Any]]:
-    """How many of all rows reproduce, apart by whether their factors were stated, assumed or
-    fitted.
-    """
+    """How many rows reproduce, by whether their factors were stated, assumed or fitted."""
     rows = published.all_rows()
     origins = ("stated", "assumed", "fitted", "")
     heads = ("stated", "assumed", "fitted", "no factors")

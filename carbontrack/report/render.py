@@ -1,6 +1,4 @@
-"""One table in any format: terminal, Markdown, LaTeX, HTML for people; CSV, JSON, Parquet for
-programs.
-"""
+"""One table in any format, for people and for programs."""
 
 from __future__ import annotations
 
@@ -15,10 +13,8 @@ from typing import Any
 from carbontrack.account.result import Estimate
 from carbontrack.errors import CarbontrackError
 from carbontrack.report.formats import TableFormat
-from carbontrack.report.table import LIKE, Table, frame, table_of
+from carbontrack.report.table import Table, frame, table_of
 from carbontrack.report.terminal import text_of
-
-__all__ = ["LIKE", "json_text", "show", "show_table"]
 
 
 def show_table(

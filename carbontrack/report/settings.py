@@ -1,6 +1,4 @@
-"""The settings of the facility as a table: value and origin, and what is assumed where nobody
-chose.
-"""
+"""The settings of the facility as a table: value, origin, and what is assumed."""
 
 from __future__ import annotations
 

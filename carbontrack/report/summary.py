@@ -1,6 +1,4 @@
-"""What `carbontrack run` prints on stderr when the job has ended. Standard library only: it comes
-at once.
-"""
+"""What `carbontrack run` prints when the job has ended; no heavy import, it comes at once."""
 
 from __future__ import annotations
 
@@ -9,8 +7,9 @@ from collections.abc import Sequence
 from carbontrack import config
 from carbontrack.account.catalog import Factor
 from carbontrack.account.estimate import estimate_run
-from carbontrack.account.factors import resolve
+from carbontrack.account.factors import Factors, resolve
 from carbontrack.account.result import Estimate
+from carbontrack.errors import CarbontrackError
 from carbontrack.ledger.rows import Run, Sensor, StepTotals, Usage
 from carbontrack.report.listing import format_duration, format_energy, format_share
 from carbontrack.report.numbers import count_text, mass_text, money_text
@@ -19,13 +18,12 @@ from carbontrack.report.numbers import count_text, mass_text, money_text
 def summary_text(
     run: Run, sensors: Sequence[Sensor], usages: Sequence[Usage], steps: StepTotals
 ) -> str:
-    """A few aligned lines: outcome, energy, CO2e and cost with what is assumed, and the next
-    command.
+    """A few aligned lines: outcome, energy, CO2e, cost, what is assumed, the next command.
 
     The factors are those recorded with the run (`run.facility`), else the packaged defaults.
     """
-    settings = config.resolve([config.snapshot(run.facility)])
-    estimate = estimate_run(run, sensors, usages, steps, resolve(settings, method="measured"))
+    factors, trouble = _factors(run)
+    estimate = estimate_run(run, sensors, usages, steps, factors)
     ended = f" (exit code {run.exit_code})" if run.exit_code else ""
     lines = [
         ("energy", format_energy(estimate.energy_kwh), _energy_note(estimate)),
@@ -35,12 +33,27 @@ def summary_text(
         lines.append(("cost", money_text(estimate.cost, estimate.currency), _cost_note(estimate)))
     if steps.steps:
         lines.append(("steps", f"{steps.steps:,}", _steps_note(steps)))
+    if trouble:
+        lines.append(("note", "", trouble))
     width = max(len(value) for _, value, _ in lines)
     lasted = format_duration(estimate.duration_s or 0.0)
     text = [f"carbontrack  {run.name}  {run.status}{ended} after {lasted}"]
     text += [f"  {head:<8}{value:>{width}}  {note}".rstrip() for head, value, note in lines]
     text.append(f"  {'more':<8}carbontrack table {run.id[:13]}")
     return "\n".join(text) + "\n"
+
+
+def _factors(run: Run) -> tuple[Factors, str]:
+    """The run's factors; without zone and provider, and why, where the tables lack one of them.
+
+    A zone may be one that was imported, and the ledger is not opened here.
+    """
+    settings = config.resolve([config.snapshot(run.facility)])
+    try:
+        return resolve(settings, method="measured"), ""
+    except CarbontrackError as error:
+        known = {n: s for n, s in settings.items() if n not in ("zone", "provider")}
+        return resolve(known, method="measured"), f"{error.what} Not used here."
 
 
 def _energy_note(estimate: Estimate) -> str:

@@ -24,9 +24,7 @@ LIKE = ("llama2",)
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column of text. `unit` is its own line of the heading; `spare` goes first for want of
-    width.
-    """
+    """A column of text. A `spare` one goes first for want of width."""
 
     head: str
     unit: str

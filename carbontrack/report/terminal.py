@@ -71,6 +71,7 @@ def _rich(table: Table) -> RichTable:
             f"{column.head}\n{column.unit}" if column.unit else f"\n{column.head}",
             justify="left" if column.left else "right",
             no_wrap=not column.left,
+            overflow="fold",
             min_width=_label_width(column) if column.left else None,
         )
     for row in table.rows():

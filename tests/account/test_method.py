@@ -29,9 +29,7 @@ def test_llama2_table_2_to_the_printed_digit(gpu_hours: int, rated_w: int, print
 
 
 def test_bloom_embodied_follows_from_its_inputs() -> None:
-    """Luccioni et al. 2022: 2500 kg per 8-GPU server and 150 kg per GPU, 6 years at 85 %: 11.2
-    t.
-    """
+    """Luccioni et al. 2022: 2500 kg per server, 150 kg per GPU, 6 years at 85 %: 11.2 t."""
     life_h = 6 * method.HOURS_PER_YEAR
     servers_t = method.embodied_tco2e(1_082_990 / 8, 2500, life_h, 0.85)
     gpus_t = method.embodied_tco2e(1_082_990, 150, life_h, 0.85)

@@ -1,6 +1,4 @@
-"""`carbontrack factors`: listing, searching, showing, importing; and runs priced with what was
-imported.
-"""
+"""`carbontrack factors`, and runs priced with what was imported."""
 
 from __future__ import annotations
 

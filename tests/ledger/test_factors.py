@@ -1,6 +1,4 @@
-"""Imported factors in SQLite and PostgreSQL: idempotent, the newest version first, whole or not at
-all.
-"""
+"""Imported factors in SQLite and PostgreSQL: idempotent, newest first, whole or not at all."""
 
 from __future__ import annotations
 

@@ -283,7 +283,7 @@ def test_a_window_survives_to_the_last_bit(writer: Engine, window: Window) -> No
     hour = replace(window, level_s=3600)
     begin(writer).commit(windows=[("GPU-nvml-1", hour)], heartbeat_ms=ONE.end_ms)
     with writer.connect() as connection:
-        (usage,) = read.totals(connection, read.resolve_run(connection, "x"))
+        (usage,) = read.hours(connection, read.resolve_run(connection, "x"))
         for name in ("energy_j", "energy_s", "sampled_s", "samples", "util_pct", "flags"):
             assert getattr(usage, name) == getattr(hour, name)
         mean = connection.scalar(text("select power_mean_w from windows"))

@@ -62,6 +62,15 @@ def test_a_narrow_terminal_leaves_columns_out_and_crops_no_number() -> None:
     assert all(cell in narrow for cell in table.columns[3].cells), "too wide rather than cropped"
 
 
+def test_a_long_name_is_folded_and_whole() -> None:
+    name = "llama2-13b-continued-pretraining-on-code-" * 2 + "restart-3"
+    text = text_of(estimates(Recorded(name=name, number=1), Recorded(number=2)))
+    assert max(len(line) for line in text.splitlines()) <= 100
+    lines = text.splitlines()
+    folded = "".join(line[1:25].strip() for line in lines[4:10])
+    assert name in folded
+
+
 def test_one_row_has_no_total() -> None:
     assert "total" not in text_of(estimates(Recorded()))
 

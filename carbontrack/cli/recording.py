@@ -1,0 +1,114 @@
+"""The options of recording, shared by `run` and `attach`, and what they must be."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import Annotated, Any
+
+import typer
+
+from carbontrack.errors import CarbontrackError
+
+NameOption = Annotated[
+    str | None, typer.Option("--name", help="Name of the run. Default: the script's or program's.")
+]
+ProjectOption = Annotated[
+    str | None, typer.Option("--project", help="Project that the run belongs to.")
+]
+TagOption = Annotated[
+    list[str] | None, typer.Option("--tag", metavar="KEY=VALUE", help="A tag; may be repeated.")
+]
+MeterOption = Annotated[
+    str,
+    typer.Option(
+        "--meter",
+        help="auto (NVML, else RAPL, else the CPU model), nvml, rapl, cpu-model, sim:a100x8; "
+        "several joined by commas.",
+    ),
+]
+DevicesOption = Annotated[
+    str,
+    typer.Option(
+        "--devices", metavar="job|all", help="Devices the job can see, or all of the node."
+    ),
+]
+HzOption = Annotated[float, typer.Option("--hz", help="Samples a second.")]
+StepsFromLogOption = Annotated[
+    str | None,
+    typer.Option(
+        "--steps-from-log",
+        metavar="REGEX",
+        help="Read steps from --log: a pattern with the groups (?P<step>…) and (?P<loss>…), and "
+        "lr, grad_norm, tokens, tokens_per_s if you like.",
+    ),
+]
+LogOption = Annotated[
+    str | None, typer.Option("--log", metavar="FILE", help="The log file that the job writes.")
+]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No summary at the end.")]
+
+
+def recording(
+    *,
+    name: str | None,
+    project: str | None,
+    tag: list[str] | None,
+    db: str | None,
+    meter: str,
+    devices: str,
+    hz: float,
+    steps_from_log: str | None,
+    log: str | None,
+    quiet: bool,
+) -> dict[str, Any]:
+    """The settings of a plan. Raises CarbontrackError before anything is started."""
+    from carbontrack.ledger.url import ledger_url
+    from carbontrack.meters.choose import check_spec
+
+    if not 0.1 <= hz <= 50:
+        raise CarbontrackError(f"--hz {hz:g} is out of range.", hint="Give 0.1 to 50 a second.")
+    if devices not in ("job", "all"):
+        raise CarbontrackError(f"--devices {devices}: unknown.", hint="Give job or all.")
+    check_spec(meter)
+    return {
+        "name": name,
+        "project": project,
+        "tags": _tags(tag or []),
+        "db": ledger_url(db),
+        "meter": meter,
+        "devices": devices,
+        "hz": hz,
+        "steps_pattern": _pattern(steps_from_log, log),
+        "log_path": log and os.path.abspath(log),  # noqa: PTH100 - pathlib costs 8 ms here
+        "quiet": quiet,
+    }
+
+
+def _tags(words: list[str]) -> dict[str, str]:
+    tags = {}
+    for word in words:
+        key, equals, value = word.partition("=")
+        if not equals or not key:
+            raise CarbontrackError(f"--tag {word}: not KEY=VALUE.", hint="Example: --tag team=nlp.")
+        tags[key] = value
+    return tags
+
+
+def _pattern(pattern: str | None, log: str | None) -> str | None:
+    if (pattern is None) != (log is None):
+        raise CarbontrackError(
+            "--steps-from-log and --log go together.",
+            hint=r"Example: --steps-from-log 'step (?P<step>\d+) loss (?P<loss>\S+)' --log a.log",
+        )
+    if pattern is None:
+        return None
+    try:
+        groups = re.compile(pattern).groupindex
+    except re.error as error:
+        raise CarbontrackError(f"--steps-from-log {pattern!r}: not a pattern: {error}.") from error
+    if "step" not in groups:
+        raise CarbontrackError(
+            f"--steps-from-log {pattern!r} has no group named step.", hint=r"Write (?P<step>\d+)."
+        )
+    return pattern

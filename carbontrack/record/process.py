@@ -1,0 +1,125 @@
+"""The recorder as a process: how the wrapper, `attach` and `track()` start it and end it.
+
+Standard library only. Nothing here may fail or block whoever is recorded.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import sys
+import time
+from contextlib import suppress
+from typing import Any
+
+from carbontrack.units import now_ms
+
+# Long enough for a busy machine to write the last windows; the recorder's own limits are shorter.
+GRACE_S = 5.0
+
+
+class RecorderProcess:
+    """Our end of the recorder: one pipe, on which it is told the plan and then the outcome."""
+
+    def __init__(self, plan: dict[str, Any]) -> None:
+        self._pid: int | None = None
+        self._pipe = -1
+        try:
+            read_end, self._pipe = os.pipe()
+            null = os.open(os.devnull, os.O_WRONLY)
+            self._pid = os.posix_spawn(
+                sys.executable,
+                # -P: a file of the job's folder must not pass for a module of ours.
+                [sys.executable, "-P", "-m", "carbontrack.record"],
+                os.environ,
+                file_actions=[
+                    (os.POSIX_SPAWN_DUP2, read_end, 0),
+                    (os.POSIX_SPAWN_DUP2, null, 1),  # readers of the job's stdout must see its end
+                ],
+                # Out of reach of Ctrl-C and Ctrl-Z. Until it is, our blocked signals shield it.
+                setsid=True,
+                setsigdef=[signal.SIGPIPE],
+            )
+            os.close(read_end)
+            os.close(null)
+            os.set_blocking(self._pipe, False)
+        except OSError as error:
+            warn(f"this run is not recorded: the recorder cannot start: {error.strerror}.")
+            return
+        self._send(plan)
+
+    @property
+    def pid(self) -> int | None:
+        """None if it could not be started."""
+        return self._pid
+
+    def end(self, outcome: dict[str, Any]) -> None:
+        """Tell it how the job ended and give it a moment to write that down."""
+        if self._pid is None:
+            return
+        self._send(outcome)
+        os.close(self._pipe)
+        if not _ends_within(self._pid, GRACE_S):
+            warn("the recorder is slow to finish and goes on in the background.")
+            return
+        with suppress(ChildProcessError):
+            _, status = os.waitpid(self._pid, 0)
+            if status:
+                warn("the recorder failed; what it had committed is in the ledger.")
+
+    def _send(self, message: dict[str, Any]) -> None:
+        with suppress(OSError):  # it has died; `end` says so
+            os.write(self._pipe, json.dumps(message).encode() + b"\n")
+
+
+def make_steps_file(run_id: str) -> str | None:
+    """A file of the run's own, in which the job says how it is doing; None if there can be none."""
+    base = os.environ.get("XDG_RUNTIME_DIR") or os.environ.get("TMPDIR") or "/tmp"
+    folder = f"{base}/carbontrack-{run_id}"
+    path = f"{folder}/steps.jsonl"
+    try:
+        os.mkdir(folder, 0o700)  # noqa: PTH102 - pathlib costs 8 ms here
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    except OSError as error:
+        warn(f"training steps will not be recorded: cannot create {path}: {error.strerror}.")
+        return None
+    return path
+
+
+def is_recorded_already() -> bool:
+    """Whether a recorder above us already counts this node's devices: one run, not two."""
+    steps_path = os.environ.get("CARBONTRACK_STEPS", "")
+    return "CARBONTRACK_RUN_ID" in os.environ and os.path.exists(steps_path)  # noqa: PTH110
+
+
+def uuid7() -> str:
+    """A UUID version 7 (RFC 9562): sorts by time, unique without a server."""
+    value = now_ms() << 80 | int.from_bytes(os.urandom(10), "big")
+    value = value & ~(0xF << 76) | 0x7 << 76
+    value = value & ~(0x3 << 62) | 0x2 << 62
+    digits = f"{value:032x}"
+    return "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))
+
+
+def warn(message: str) -> None:
+    """One line on stderr; a closed stderr is nobody's problem."""
+    with suppress(OSError):
+        os.write(2, f"carbontrack: {message}\n".encode())
+
+
+def _ends_within(pid: int, timeout_s: float) -> bool:
+    try:
+        descriptor = os.pidfd_open(pid)
+    except (AttributeError, OSError):  # an old kernel: look now and then
+        deadline = time.monotonic() + timeout_s
+        while time.monotonic() < deadline:
+            if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None:
+                return True
+            time.sleep(0.01)
+        return False
+    try:
+        return bool(select.select([descriptor], [], [], timeout_s)[0])
+    finally:
+        os.close(descriptor)

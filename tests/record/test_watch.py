@@ -1,0 +1,147 @@
+"""`carbontrack.track()` and `attach`: the same recorder for what is not wrapped."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.fixtures.wrap import CARBONTRACK, Wrapper
+
+PYTHON = sys.executable
+TRACKED = """
+import sys, time, carbontrack
+with carbontrack.track("block", meter="sim:a100x2", tags={"team": "nlp"}, quiet=True) as run:
+    print(run.id, flush=True)
+    for step in (1, 2, 3):
+        time.sleep(0.4)
+        carbontrack.log_step(step, loss=3.0 / step, tokens=64)
+    exec(sys.argv[1])
+carbontrack.log_step(4, loss=9.0)
+"""
+
+
+def run_python(wrapper: Wrapper, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [PYTHON, "-c", *arguments],
+        capture_output=True,
+        text=True,
+        env=wrapper.env,
+        timeout=60,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("ending", "code", "status", "recorded"),
+    [
+        ("pass", 0, "completed", 0),
+        ("sys.exit(7)", 7, "failed", 7),
+        ("1 / 0", 1, "failed", 1),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", -9, "interrupted", None),
+    ],
+)
+def test_a_block_is_recorded_however_it_ends(
+    wrapper: Wrapper, ending: str, code: int, status: str, recorded: int | None
+) -> None:
+    done = run_python(wrapper, TRACKED, ending)
+    assert done.returncode == code
+    time.sleep(1.0 if code == -9 else 0)  # nobody waited for that recorder
+    run = wrapper.json("show", "block")
+    assert (run["status"], run["exit_code"], run["id"]) == (status, recorded, done.stdout.strip())
+    assert (run["steps"], run["tokens"], run["final_loss"]) == (3, 192, 1.0)
+    assert len(run["devices"]) == 2
+    assert run["coverage"] > 0.9
+    assert run["duration_s"] == pytest.approx(1.2, abs=2)
+
+
+def test_a_block_inside_a_wrapped_run_is_part_of_that_run(wrapper: Wrapper) -> None:
+    done = wrapper.run(PYTHON, "-c", TRACKED, "pass")
+    assert (done.returncode, done.stdout) == (0, "None\n")
+    (run,) = wrapper.json("runs")["runs"]
+    assert wrapper.json("show", run["id"])["steps"] == 4
+
+
+def test_workers_of_one_node_have_one_recorder(wrapper: Wrapper) -> None:
+    workers = [
+        subprocess.Popen(
+            [PYTHON, "-c", TRACKED, "pass"],
+            env={**wrapper.env, "LOCAL_RANK": str(rank)},
+            stdout=subprocess.DEVNULL,
+        )
+        for rank in range(3)
+    ]
+    assert [worker.wait(timeout=60) for worker in workers] == [0, 0, 0]
+    (run,) = wrapper.json("runs")["runs"]
+    assert run["devices"] == 2
+
+
+def test_attach_records_a_running_process_until_it_ends(wrapper: Wrapper) -> None:
+    job = subprocess.Popen(["sleep", "3"])
+    done = wrapper.carbontrack("attach", str(job.pid), "--meter", "sim:a100x2", "--quiet")
+    assert job.wait(timeout=30) == 0
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    run = wrapper.json("show")
+    assert (run["name"], run["status"], run["exit_code"]) == ("sleep", "completed", None)
+    assert run["energy_kwh"] > 0
+    assert run["command"] == ["sleep", "3"]
+
+
+def test_interrupting_attach_ends_the_recording_and_not_the_job(wrapper: Wrapper) -> None:
+    job = subprocess.Popen(["sleep", "30"])
+    argv = [*CARBONTRACK, "attach", str(job.pid), "--meter", "sim:a100x2", "--quiet"]
+    watcher = subprocess.Popen(argv, env=wrapper.env)
+    time.sleep(2)
+    watcher.send_signal(2)
+    try:
+        assert watcher.wait(timeout=30) == 0
+        assert job.poll() is None
+    finally:
+        job.kill()
+        job.wait()
+    (run,) = wrapper.json("runs")["runs"]
+    assert run["status"] == "completed"
+
+
+def test_attach_to_nothing_is_a_clear_line(wrapper: Wrapper) -> None:
+    done = wrapper.carbontrack("attach", "4194304")
+    assert done.returncode == 2
+    assert done.stderr == "carbontrack: There is no process 4194304. 'ps' lists them.\n"
+
+
+LOGGING = """
+for i in 1 2 3; do sleep 0.3; echo "it $i/3 | loss 2.$i | 1,024 tokens"; done >> "$0"
+"""
+
+
+def test_steps_are_read_from_a_log_that_the_job_writes(wrapper: Wrapper, tmp_path: Path) -> None:
+    log = tmp_path / "train.log"
+    log.write_text("it 99/99 | loss 0.1 | 1,024 tokens\n")  # of an earlier run
+    time.sleep(0.05)
+    pattern = r"it (?P<step>\d+)/\d+ \| loss (?P<loss>\S+) \| (?P<tokens>[\d,]+) tokens"
+    options = ("--quiet", "--steps-from-log", pattern, "--log", str(log))
+    assert wrapper.run("sh", "-c", LOGGING, str(log), options=options).returncode == 0
+    run = wrapper.json("show")
+    assert (run["steps"], run["tokens"], run["final_loss"]) == (3, 3072, 2.3)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--steps-from-log", "(?P<step>x)"], "go together"),
+        (["--log", "a.log"], "go together"),
+        (["--steps-from-log", "(", "--log", "a.log"], "not a pattern"),
+        (["--steps-from-log", r"loss (\d+)", "--log", "a.log"], "no group named step"),
+    ],
+)
+def test_a_pattern_that_cannot_work_is_refused_before_the_job(
+    wrapper: Wrapper, options: list[str], says: str
+) -> None:
+    done = wrapper.carbontrack("run", *options, "--", "touch", "started")
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert says in done.stderr
+    assert list(wrapper.folder.iterdir()) == []

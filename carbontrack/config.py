@@ -49,6 +49,7 @@ KEYS = (
         0.0,
         1e4,
     ),
+    Key("price", "", "an imported price of a GPU-hour, BOOK:ITEM"),
     Key("currency", "", "of tariff and prices, three letters"),
     Key("gpu_price", "per GPU", "what a GPU cost, for amortisation", 0.0, 1e7),
     Key("embodied_kg", "kgCO2e per GPU", "carbon of making a GPU", 0.0, 1e5),
@@ -64,7 +65,7 @@ _KEY = {key.name: key for key in KEYS}
 _ALTERNATIVES = (
     ("pue", "provider"),
     ("intensity", "zone"),
-    ("tariff", "price_per_gpu_hour"),
+    ("tariff", "price_per_gpu_hour", "price"),
 )
 
 

@@ -3,31 +3,30 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
+from carbontrack import config
 from carbontrack.account.curve import EnergyCurve
-from carbontrack.account.intensity import IntensitySeries
-from carbontrack.ledger.rows import Event, Run, Sensor, Series, Usage
+from carbontrack.account.result import Estimate
+from carbontrack.ledger.rows import Event, Run, Sensor, Usage
+from carbontrack.report import gather
 from carbontrack.units import MS_PER_S
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection
-
-Floats = npt.NDArray[np.float64]
+    from carbontrack.ledger.factors import Connection
 
 
 @dataclass(frozen=True, slots=True)
 class RunData:
-    """One run as frames.
+    """One run as frames, with its estimate.
 
     `power` has a row per device and window, ordered by device and time: device (its index in
     `sensors`), start (UTC), power_w, power_min_w, power_max_w, energy_j, energy_s; a stretch that
     nothing is known of has no row. `steps` has step, time (UTC), loss, lr, grad_norm, tokens,
-    tokens_per_s. `intensity` is the grid's over the run's time, where it was imported.
+    tokens_per_s; a loss that is no finite number is NaN.
     """
 
     run: Run
@@ -38,42 +37,79 @@ class RunData:
     events: tuple[Event, ...]
     hours: tuple[Usage, ...]
     curve: EnergyCurve
-    intensity: IntensitySeries | None = None
+    estimate: Estimate
 
-    def energy_j(self, times: pd.Series[pd.Timestamp]) -> Floats:
-        """Energy of all devices from the start until each time."""
-        passed_ms = elapsed_s(self.run, times).to_numpy(dtype=np.float64) * MS_PER_S
-        known_ms = np.asarray(self.curve.times_ms, dtype=np.float64) - self.run.started_ms
-        found: Floats = np.interp(passed_ms, known_ms, self.curve.energies_j)
-        return found
+    @property
+    def facility_factor(self) -> float:
+        """Facility energy ÷ energy of the devices: PUE, and what is modelled of the node."""
+        estimate = self.estimate
+        if estimate.energy_kwh and estimate.facility_kwh:
+            return estimate.facility_kwh / estimate.energy_kwh
+        return estimate.pue or 1.0
 
 
-def load(
-    connection: Connection,
-    run: Run,
-    *,
-    points: int = 1500,
-    intensity: IntensitySeries | None = None,
-) -> RunData:
+def open_run(reference: str = "last", *, db: str | None = None, **factors: Any) -> RunData:
+    """A run by id, prefix, name or `last`, for a notebook. `factors` are the options of `plot`:
+    pue, intensity, zone, …
+
+    Raises CarbontrackError where `carbontrack plot` would.
+    """
+    from carbontrack.ledger import engine, read
+    from carbontrack.ledger.url import ledger_url
+
+    with engine.open_reader(ledger_url(db)).connect() as connection:
+        return load(connection, read.resolve_run(connection, reference), config.flags(**factors))
+
+
+def load(connection: Connection, run: Run, flags: config.Layer, *, points: int = 1500) -> RunData:
     """Read a run, at the finest level that has at most `points` windows a device."""
     from carbontrack.ledger import read
 
+    (estimate,) = gather.estimates(connection, [run], flags, ["measured"])
     sensors = tuple(read.sensors(connection, run))
-    series = read.series(connection, run, points=points)
-    if not series.columns["start_ms"]:  # fine levels may have been dropped
-        series = read.series(connection, run, points=1)
-    end_ms = run.started_ms + round(end_s(run) * MS_PER_S)
+    level_s, power = _power(connection, run, sensors, points)
     return RunData(
         run=run,
         sensors=sensors,
-        level_s=series.level_s,
-        power=_power(series, sensors),
+        level_s=level_s,
+        power=power,
         steps=_steps(connection, run),
         events=tuple(read.events(connection, run)),
         hours=tuple(read.hours(connection, run)),
-        curve=EnergyCurve.of(series, from_ms=run.started_ms, to_ms=end_ms),
-        intensity=intensity,
+        curve=gather.curve(connection, run),
+        estimate=estimate,
     )
+
+
+def _power(
+    connection: Connection, run: Run, sensors: tuple[Sensor, ...], points: int
+) -> tuple[int, pd.DataFrame]:
+    from carbontrack.ledger import read
+
+    series = read.series(connection, run, points=points)
+    number = {sensor.device_key: index for index, sensor in enumerate(sensors)}
+    power = pd.DataFrame(dict(series.columns))
+    power["device"] = power["device_key"].map(number)
+    power["start"] = pd.to_datetime(power["start_ms"], unit="ms", utc=True)
+    numbers = ["energy_j", "energy_s", "power_min_w", "power_max_w"]
+    power[numbers] = power[numbers].astype(float)  # a column of None alone has no type
+    power["power_w"] = power["energy_j"] / power["energy_s"].where(power["energy_s"] > 0)
+    return series.level_s, power.sort_values(["device", "start"], ignore_index=True)
+
+
+def _steps(connection: Connection, run: Run) -> pd.DataFrame:
+    from carbontrack.ledger import read
+
+    rows = read.steps(connection, run)
+    numbers = ("loss", "lr", "grad_norm", "tokens", "tokens_per_s")
+    steps = pd.DataFrame(
+        {
+            "step": [row.step for row in rows],
+            "time": pd.to_datetime([row.time_ms for row in rows], unit="ms", utc=True),
+            **{n: pd.Series([getattr(row, n) for row in rows], dtype=float) for n in numbers},
+        }
+    )
+    return steps.replace({"loss": {np.inf: np.nan, -np.inf: np.nan}})
 
 
 def elapsed_s(run: Run, times: pd.Series[pd.Timestamp]) -> pd.Series[float]:
@@ -81,34 +117,28 @@ def elapsed_s(run: Run, times: pd.Series[pd.Timestamp]) -> pd.Series[float]:
     return (times - pd.Timestamp(run.started_ms, unit="ms", tz="UTC")).dt.total_seconds()
 
 
+def energies_j(data: RunData, times: pd.Series[pd.Timestamp]) -> np.ndarray[Any, Any]:
+    """Energy in J of all devices from the run's start until each time."""
+    at_ms = data.run.started_ms + elapsed_s(data.run, times).to_numpy() * MS_PER_S
+    return np.interp(at_ms, data.curve.times_ms, data.curve.energies_j)
+
+
+def known_s(data: RunData, times: pd.Series[pd.Timestamp]) -> np.ndarray[Any, Any]:
+    """Seconds until each time in which any energy is known: it stands still in gaps."""
+    at_ms = data.run.started_ms + elapsed_s(data.run, times).to_numpy() * MS_PER_S
+    lengths_ms = np.diff(data.curve.times_ms) * (np.diff(data.curve.energies_j) > 0)
+    known_ms = np.insert(np.cumsum(lengths_ms), 0, 0)
+    return np.interp(at_ms, data.curve.times_ms, known_ms) / MS_PER_S
+
+
+def held_out(data: RunData) -> list[tuple[int, float]]:
+    """(time in ms, loss) of each evaluation that told a finite one."""
+    found = [(e.time_ms, e.data.get("loss")) for e in data.events if e.kind == "eval"]
+    known = [(t, float(v)) for t, v in found if isinstance(v, (int, float))]
+    return [(t, v) for t, v in known if np.isfinite(v)]
+
+
 def end_s(run: Run) -> float:
     """The run's length in seconds; to the last sign of life if the end was not seen."""
     end_ms = run.ended_ms or run.heartbeat_ms or run.started_ms
     return (end_ms - run.started_ms) / MS_PER_S
-
-
-def _power(series: Series, sensors: tuple[Sensor, ...]) -> pd.DataFrame:
-    power = pd.DataFrame(dict(series.columns))
-    number = {sensor.device_key: index for index, sensor in enumerate(sensors)}
-    power["device"] = power["device_key"].map(number)
-    power["start"] = pd.to_datetime(power["start_ms"], unit="ms", utc=True)
-    numbers = ["energy_j", "energy_s", "power_min_w", "power_max_w"]
-    power[numbers] = power[numbers].astype(float)  # a column of None alone has no type
-    power["power_w"] = power["energy_j"] / power["energy_s"].where(power["energy_s"] > 0)
-    return power.sort_values(["device", "start"], ignore_index=True)
-
-
-def _steps(connection: Connection, run: Run) -> pd.DataFrame:
-    from carbontrack.ledger import read
-
-    rows = read.steps(connection, run)
-    return pd.DataFrame(
-        {
-            "step": [row.step for row in rows],
-            "time": pd.to_datetime([row.time_ms for row in rows], unit="ms", utc=True),
-            **{
-                name: pd.Series([getattr(row, name) for row in rows], dtype=float)
-                for name in ("loss", "lr", "grad_norm", "tokens", "tokens_per_s")
-            },
-        }
-    )

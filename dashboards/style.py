@@ -1,9 +1,16 @@
-"""How figures look: colours that everybody can tell apart, and axes in readable units."""
+"""How figures look: colours that everybody can tell apart, axes in readable units, page sizes."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 # Okabe and Ito's palette: distinguishable with every kind of colour blindness.
 BLACK, ORANGE, SKY, GREEN, BLUE, VERMILION, PURPLE = (
@@ -15,13 +22,25 @@ BLACK, ORANGE, SKY, GREEN, BLUE, VERMILION, PURPLE = (
     "#D55E00",
     "#CC79A7",
 )
-# Runs differ in dash as well as in colour, so that a grey print still tells them apart.
-RUNS = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, BLACK)
-DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1, 1)), (0, (5, 1, 1, 1)), "-.", "--", ":")
+CYCLE = (BLUE, VERMILION, GREEN, ORANGE, PURPLE, SKY, BLACK)
+DASHES = ("-", "--", "-.", ":")  # runs differ by these too, for print in grey
 GREY = "#6b6b6b"
 
-_COMMON: dict[str, Any] = {
-    "figure.constrained_layout.h_pad": 0.06,
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """The room a figure has, in inches, and its type size in points."""
+
+    width: float
+    height: float  # of a figure with one panel
+    panel: float  # of each panel of a figure with several
+    points: float
+
+
+STYLES = {"paper": Page(5.5, 3.4, 2.15, 9.0), "slide": Page(10.0, 5.6, 3.0, 15.0)}
+
+_LOOK: dict[str, Any] = {
+    "figure.dpi": 150,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
@@ -29,47 +48,43 @@ _COMMON: dict[str, Any] = {
     "grid.linewidth": 0.6,
     "axes.axisbelow": True,
     "legend.frameon": False,
+}
+# Text stays text, and the same data make the same file.
+_FILE: dict[str, Any] = {
     "svg.fonttype": "none",
     "pdf.fonttype": 42,
+    "svg.hashsalt": "carbontrack",
+    "savefig.dpi": "figure",
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Style:
-    """What a figure is made for: sizes in inches, and matplotlib's settings."""
-
-    width: float  # of a single panel
-    wide: float  # of panels that share a time axis
-    panel: float  # height of one panel
-    small: float  # points, for what is not the data
-    settings: Any
-
-
-def _style(
-    width: float, wide: float, panel: float, font: float, line: float, dpi: int
-) -> Style:
+@contextmanager
+def page(style: str) -> Iterator[Page]:
+    """Draw inside in the style `paper` or `slide`."""
+    room = STYLES[style]
     sizes = {
-        "font.size": font,
-        "axes.titlesize": font,
-        "axes.labelsize": font,
-        "xtick.labelsize": font - 1,
-        "ytick.labelsize": font - 1,
-        "legend.fontsize": font - 1,
-        "lines.linewidth": line,
-        "figure.dpi": dpi,
-        "savefig.dpi": dpi,
+        "font.size": room.points,
+        "axes.titlesize": room.points,
+        "axes.labelsize": room.points,
+        "legend.fontsize": room.points - 1,
+        "lines.linewidth": 1.3 * room.points / 9,
     }
-    return Style(width, wide, panel, font - 1.5, {**_COMMON, **sizes})
+    with matplotlib.rc_context({**_LOOK, **sizes}):
+        yield room
 
 
-# A column of a journal is 3.5 inches (89 mm) wide and its page 7; a slide is 16:9.
-STYLES = {
-    "paper": _style(width=3.5, wide=7.0, panel=2.15, font=9, line=1.3, dpi=150),
-    "slide": _style(width=8.0, wide=10.0, panel=3.0, font=14, line=2.2, dpi=120),
-}
+def save(figure: Figure, path: Path) -> None:
+    """Write .png, .svg or .pdf, by the name. Raises OSError where that fails."""
+    metadata: dict[str, Any] = {
+        ".svg": {"Date": None},
+        ".pdf": {"CreationDate": None},
+    }.get(path.suffix.lower(), {})
+    with matplotlib.rc_context(_FILE):
+        figure.savefig(path, metadata=metadata)
+
 
 _PREFIXES = ((1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""), (1e-3, "m"), (1e-6, "µ"))
-_SPANS = ((2 * 86400, 86400, "d"), (2 * 3600, 3600, "h"), (3 * 60, 60, "min"))
+_MASSES = ((1e6, "t"), (1e3, "kg"), (1.0, "g"), (1e-3, "mg"), (1e-6, "µg"))
 
 
 def scaled(largest: float, unit: str) -> tuple[float, str]:
@@ -81,15 +96,37 @@ def scaled(largest: float, unit: str) -> tuple[float, str]:
 
 
 def scaled_mass(largest_g: float) -> tuple[float, str]:
-    """As `scaled`, for CO2e in grams: a million grams is a tonne."""
-    if largest_g >= 1e9:
-        return 1e-9, "ktCO₂e"
-    return (1e-6, "tCO₂e") if largest_g >= 1e6 else scaled(largest_g, "gCO₂e")
+    """(factor, unit) for CO2e in grams: tonnes are not called Mg."""
+    for size, unit in _MASSES:
+        if largest_g >= size:
+            return 1 / size, f"{unit}CO₂e"
+    return 1.0, "gCO₂e"
 
 
 def time_unit(length_s: float) -> tuple[float, str]:
     """(factor, unit) for a time axis of this length."""
-    for least, seconds, unit in _SPANS:
-        if length_s >= least:
-            return 1 / seconds, unit
+    for least_s, size, unit in (
+        (2 * 86_400, 86_400, "d"),
+        (2 * 3600, 3600, "h"),
+        (3 * 60, 60, "min"),
+    ):
+        if length_s >= least_s:
+            return 1 / size, unit
     return 1.0, "s"
+
+
+def from_zero(ax: Axes) -> None:
+    """An axis of an amount begins at zero, so that heights compare."""
+    ax.set_ylim(0, ax.get_ylim()[1])
+
+
+def legend_above(ax: Axes, columns: int = 6) -> None:
+    """In a row over the panel, where it covers no data."""
+    if ax.get_legend_handles_labels()[0]:
+        ax.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=columns, borderaxespad=0.1)
+
+
+def nothing_to_draw(ax: Axes, what: str) -> None:
+    """Says in an empty panel what is not known."""
+    ax.text(0.5, 0.5, what, transform=ax.transAxes, ha="center", va="center", color=GREY)
+    ax.grid(False)

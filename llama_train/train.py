@@ -205,6 +205,7 @@ class Loop:
         progress.skipped_in_a_row += 1
         self.log.event("skipped", f"step {step:,} skipped: loss {loss}, gradient norm {norm}")
         if progress.skipped_in_a_row >= limit:
+            self.finish_saving()
             raise TrainError(
                 f"{limit} steps in a row, up to step {step}, had a loss or gradient that is not "
                 "finite.",

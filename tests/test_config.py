@@ -106,3 +106,8 @@ def test_a_bad_file_is_named_with_its_key(tmp_path: Path, text: str, says: str) 
 def test_a_bad_environment_names_the_variable(tmp_path: Path) -> None:
     with pytest.raises(CarbontrackError, match="CARBONTRACK_PUE"):
         settings(tmp_path, environ={"CARBONTRACK_PUE": "0.5"})
+
+
+def test_every_setting_is_documented() -> None:
+    text = (Path(__file__).parents[1] / "docs/factors.md").read_text()
+    assert [key.name for key in config.KEYS if f"{key.name} =" not in text] == []

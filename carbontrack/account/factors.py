@@ -83,7 +83,7 @@ def resolve(
     else:
         series = None  # a number was given: it holds for every hour
     currency = settings["currency"].value if "currency" in settings else "USD"
-    if "tariff" not in given and "price_per_gpu_hour" not in given:
+    if not {"tariff", "price_per_gpu_hour", "price"}.intersection(settings):
         tariff = catalog.tariff()
         if tariff.unit == f"{currency}/kWh":
             given["tariff"] = tariff

@@ -35,6 +35,11 @@ class IntensitySeries:
 
     intervals: tuple[Interval, ...]
 
+    @property
+    def source(self) -> str:
+        """Every source that a part of it comes from."""
+        return "; ".join(dict.fromkeys(interval.source for interval in self.intervals))
+
     def mean(self, start_ms: int, end_ms: int) -> float | None:
         """The mean over time in kgCO2e/kWh; None unless every moment of it is known."""
         first = bisect.bisect_right(self.intervals, start_ms, key=lambda i: i.start_ms) - 1
@@ -57,7 +62,7 @@ class IntensitySeries:
             name="intensity",
             value=weighted / total_ms,
             unit="kg/kWh",
-            source=f"{one.zone} mean of {total_ms / MS_PER_HOUR:g} h, {one.source}",
+            source=f"{one.zone} mean of {total_ms / MS_PER_HOUR:g} h, {self.source}",
             version=one.version,
             basis=one.basis,
         )
@@ -91,7 +96,7 @@ def hourly_factor(
             name="intensity",
             value=tco2e * KG_PER_T / total_kwh,
             unit="kg/kWh",
-            source=f"{one.zone} hour by hour over {len(known)} h, {one.source}",
+            source=f"{one.zone} hour by hour over {len(known)} h, {series.source}",
             version=one.version,
             basis=one.basis,
         ),

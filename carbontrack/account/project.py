@@ -76,6 +76,8 @@ def target_of(
     A model is scaled by 6 FLOPs per parameter and token (Kaplan et al. 2020, arXiv:2001.08361): an
     extrapolation. Raises CarbontrackError where the run does not know what that needs.
     """
+    if steps is not None and (tokens is not None or to_model is not None):
+        raise CarbontrackError("--steps goes with neither --tokens nor --model.")
     if to_model is not None:
         row = published_model(to_model)
         parameters = model.get("parameters")

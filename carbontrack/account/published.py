@@ -98,15 +98,20 @@ def names() -> list[str]:
 
 def rows_of(name: str) -> list[PublishedRow]:
     """The rows of one report. Raises CarbontrackError with the nearest name for an unknown one."""
-    known = {report.casefold(): report for report in names()}
-    report = known.get(name.casefold())
+    known = {_folded(report): report for report in names()}
+    report = known.get(_folded(name))
     if report is None:
-        close = difflib.get_close_matches(name.casefold(), list(known), n=1)
+        close = difflib.get_close_matches(_folded(name), list(known), n=1)
         hint = f"Did you mean {known[close[0]]!r}? " if close else ""
         raise CarbontrackError(
             f"no published table {name!r}.", hint=f"{hint}See: carbontrack table --published list"
         )
     return [row for row in all_rows() if row.report == report]
+
+
+def _folded(name: str) -> str:
+    """`llama2`, `Llama-2` and `Llama 2` are one name."""
+    return "".join(name.casefold().replace("-", " ").split())
 
 
 @lru_cache

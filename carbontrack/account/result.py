@@ -85,10 +85,13 @@ class Estimate:
 
     @property
     def sci_g_per_mtok(self) -> float | None:
-        """Software carbon intensity, gCO2e per million tokens (ISO/IEC 21031)."""
-        if self.tco2e is None or not self.tokens:
+        """Software carbon intensity, gCO2e per million tokens (ISO/IEC 21031).
+
+        None without embodied carbon (`--embodied`): the standard's sum is of both.
+        """
+        if self.tco2e is None or self.embodied_tco2e is None or not self.tokens:
             return None
-        return formula.sci_g_per_million_tokens(self.tco2e, self.embodied_tco2e or 0.0, self.tokens)
+        return formula.sci_g_per_million_tokens(self.tco2e, self.embodied_tco2e, self.tokens)
 
     def row(self) -> dict[str, Any]:
         """The keys of `table --format json`, in full precision."""

@@ -8,11 +8,16 @@ import typer
 
 from carbontrack.cli.common import DbOption
 from carbontrack.cli.recording import (
+    BudgetGraceOption,
+    BudgetKgOption,
+    BudgetKwhOption,
+    BudgetUsdOption,
     DevicesOption,
     HzOption,
     LogOption,
     MeterOption,
     NameOption,
+    OnBudgetOption,
     ProjectOption,
     QuietOption,
     StepsFromLogOption,
@@ -32,6 +37,11 @@ def attach(
     hz: HzOption = 10.0,
     steps_from_log: StepsFromLogOption = None,
     log: LogOption = None,
+    budget_kg: BudgetKgOption = None,
+    budget_usd: BudgetUsdOption = None,
+    budget_kwh: BudgetKwhOption = None,
+    on_budget: OnBudgetOption = "warn",
+    budget_grace: BudgetGraceOption = 60.0,
     quiet: QuietOption = False,
 ) -> None:
     """Record a process that runs already, from now until it ends. Ctrl-C ends only the recording.
@@ -52,6 +62,11 @@ def attach(
             hz=hz,
             steps_from_log=steps_from_log,
             log=log,
+            budget_kg=budget_kg,
+            budget_usd=budget_usd,
+            budget_kwh=budget_kwh,
+            on_budget=on_budget,
+            budget_grace=budget_grace,
             quiet=quiet,
         ),
     )

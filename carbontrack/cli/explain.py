@@ -12,6 +12,7 @@ from carbontrack.cli.factor_options import (
     CurrencyOption,
     EmbodiedOption,
     IntensityOption,
+    PriceItemOption,
     PriceOption,
     ProviderOption,
     PueOption,
@@ -31,6 +32,7 @@ def explain(
     contract_intensity: ContractOption = None,
     tariff: TariffOption = None,
     price_per_gpu_hour: PriceOption = None,
+    price: PriceItemOption = None,
     currency: CurrencyOption = None,
     embodied: EmbodiedOption = False,
     db: DbOption = None,
@@ -56,6 +58,7 @@ def explain(
         contract_intensity=contract_intensity,
         tariff=tariff,
         price_per_gpu_hour=price_per_gpu_hour,
+        price=price,
         currency=currency,
     )
     with engine.open_reader(ledger_url(db)).connect() as connection:

@@ -32,6 +32,10 @@ PriceOption = Annotated[
     float | None,
     typer.Option("--price-per-gpu-hour", help="Rent of a GPU-hour; replaces the tariff."),
 ]
+PriceItemOption = Annotated[
+    str | None,
+    typer.Option("--price", metavar="BOOK:ITEM", help="An imported price; see factors list price."),
+]
 CurrencyOption = Annotated[
     str | None, typer.Option("--currency", help="Of tariff and prices. Default: USD.")
 ]

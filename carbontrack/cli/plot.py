@@ -1,7 +1,8 @@
-"""`carbontrack plot`: the figure of a run."""
+"""`carbontrack plot`: a figure of one run, or of several over each other."""
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -9,46 +10,86 @@ import typer
 
 from carbontrack.cli.common import DbOption
 from carbontrack.cli.factor_options import IntensityOption, ProviderOption, PueOption, ZoneOption
-from carbontrack.cli.show import RunArgument
 from carbontrack.errors import CarbontrackError
 
 _SUFFIXES = (".png", ".svg", ".pdf")
 
 
+class Kind(StrEnum):
+    """What the figure shows."""
+
+    overview = "overview"
+    power = "power"
+    loss = "loss"
+    energy = "energy"
+    efficiency = "efficiency"
+    phases = "phases"
+    devices = "devices"
+    compare = "compare"
+    carbon_by_hour = "carbon-by-hour"
+
+
+class Look(StrEnum):
+    """What the figure is made for."""
+
+    paper = "paper"
+    slide = "slide"
+
+
+_OF_SEVERAL = (Kind.loss, Kind.efficiency, Kind.compare)
+
+
 def plot(
-    run: RunArgument = "last",
+    runs: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="RUN…",
+            help="A run's id, a unique prefix of it, its name (the newest), or last. Several for "
+            "loss, efficiency and compare.",
+        ),
+    ] = None,
+    kind: Annotated[Kind, typer.Option("--kind", "-k", help="What to draw.")] = Kind.overview,
     out: Annotated[
         Path | None,
         typer.Option("--out", "-o", metavar="FILE", help=".png, .svg or .pdf. Default: NAME.png."),
     ] = None,
+    style: Annotated[
+        Look, typer.Option("--style", help="A column of a paper, or a slide.")
+    ] = Look.paper,
     pue: PueOption = None,
     provider: ProviderOption = None,
     intensity: IntensityOption = None,
     zone: ZoneOption = None,
     db: DbOption = None,
 ) -> None:
-    """Draw power, loss, energy and CO2e of a run over time.
+    """Draw a run: power, loss, energy and CO2e over time, or one of the other kinds.
 
-    Example: carbontrack plot last --zone FRA --out run.pdf
+    Example: carbontrack plot small large --kind compare --zone FRA --out compare.pdf
     """
     from carbontrack import config
     from carbontrack.ledger import engine, read
     from carbontrack.ledger.url import ledger_url
-    from carbontrack.report import gather
 
+    references = runs or ["last"]
     if out is not None:
         _check(out)
+    if len(references) > 1 and kind not in _OF_SEVERAL:
+        raise CarbontrackError(
+            f"--kind {kind} shows one run, not {len(references)}.",
+            hint=f"Several go with {', '.join(_OF_SEVERAL)}.",
+        )
     flags = config.flags(pue=pue, provider=provider, intensity=intensity, zone=zone)
     with engine.open_reader(ledger_url(db)).connect() as connection:
-        found = read.resolve_run(connection, run)
-        (estimate,) = gather.estimates(connection, [found], flags, ["measured"])
-        path = out or Path(f"{found.name.replace('/', '_')}.png")
+        found = [read.resolve_run(connection, reference) for reference in references]
 
         from dashboards import data, figures
+        from dashboards import style as look
 
-        figure = figures.overview(data.load(connection, found), estimate)
+        loaded = [data.load(connection, run, flags) for run in found]
+    path = out or Path(f"{'-'.join(run.name for run in found).replace('/', '_')}.png")
+    figure = figures.draw(kind, loaded, style=style)
     try:
-        figure.savefig(path)
+        look.save(figure, path)
     except OSError as error:
         raise CarbontrackError(f"{path} cannot be written: {error.strerror}.") from error
     typer.echo(path)

@@ -10,6 +10,7 @@ from carbontrack.cli.common import DbOption, Format, FormatOption
 from carbontrack.cli.factor_options import (
     CurrencyOption,
     IntensityOption,
+    PriceItemOption,
     PriceOption,
     ProviderOption,
     PueOption,
@@ -36,6 +37,7 @@ def project(
     zone: ZoneOption = None,
     tariff: TariffOption = None,
     price_per_gpu_hour: PriceOption = None,
+    price: PriceItemOption = None,
     currency: CurrencyOption = None,
     db: DbOption = None,
     format: FormatOption = Format.text,
@@ -61,6 +63,7 @@ def project(
         zone=zone,
         tariff=tariff,
         price_per_gpu_hour=price_per_gpu_hour,
+        price=price,
         currency=currency,
     )
     with engine.open_reader(ledger_url(db)).connect() as connection:

@@ -46,6 +46,28 @@ StepsFromLogOption = Annotated[
 LogOption = Annotated[
     str | None, typer.Option("--log", metavar="FILE", help="The log file that the job writes.")
 ]
+BudgetKgOption = Annotated[
+    float | None, typer.Option("--budget-kg", min=0, help="Limit of the run in kgCO2e.")
+]
+BudgetUsdOption = Annotated[
+    float | None, typer.Option("--budget-usd", min=0, help="Limit of the run in USD.")
+]
+BudgetKwhOption = Annotated[
+    float | None, typer.Option("--budget-kwh", min=0, help="Limit of the run in kWh, PUE included.")
+]
+OnBudgetOption = Annotated[
+    str,
+    typer.Option(
+        "--on-budget",
+        metavar="warn|stop",
+        help="What to do when a limit is spent: say so, or send the job SIGTERM as well. "
+        "At 80 % it is said in any case.",
+    ),
+]
+BudgetGraceOption = Annotated[
+    float,
+    typer.Option("--budget-grace", metavar="S", min=0, help="Seconds the job has after SIGTERM."),
+]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No summary at the end.")]
 
 
@@ -60,6 +82,11 @@ def recording(
     hz: float,
     steps_from_log: str | None,
     log: str | None,
+    budget_kg: float | None,
+    budget_usd: float | None,
+    budget_kwh: float | None,
+    on_budget: str,
+    budget_grace: float,
     quiet: bool,
 ) -> dict[str, Any]:
     """The settings of a plan. Raises CarbontrackError before anything is started."""
@@ -70,6 +97,8 @@ def recording(
         raise CarbontrackError(f"--hz {hz:g} is out of range.", hint="Give 0.1 to 50 a second.")
     if devices not in ("job", "all"):
         raise CarbontrackError(f"--devices {devices}: unknown.", hint="Give job or all.")
+    if on_budget not in ("warn", "stop"):
+        raise CarbontrackError(f"--on-budget {on_budget}: unknown.", hint="Give warn or stop.")
     check_spec(meter)
     return {
         "name": name,
@@ -81,6 +110,11 @@ def recording(
         "hz": hz,
         "steps_pattern": _pattern(steps_from_log, log),
         "log_path": log and os.path.abspath(log),  # noqa: PTH100 - pathlib costs 8 ms here
+        "budget_kg": budget_kg,
+        "budget_usd": budget_usd,
+        "budget_kwh": budget_kwh,
+        "on_budget": on_budget,
+        "budget_grace_s": budget_grace,
         "quiet": quiet,
     }
 

@@ -8,11 +8,16 @@ import typer
 
 from carbontrack.cli.common import DbOption
 from carbontrack.cli.recording import (
+    BudgetGraceOption,
+    BudgetKgOption,
+    BudgetKwhOption,
+    BudgetUsdOption,
     DevicesOption,
     HzOption,
     LogOption,
     MeterOption,
     NameOption,
+    OnBudgetOption,
     ProjectOption,
     QuietOption,
     StepsFromLogOption,
@@ -39,6 +44,11 @@ def run(
     hz: HzOption = 10.0,
     steps_from_log: StepsFromLogOption = None,
     log: LogOption = None,
+    budget_kg: BudgetKgOption = None,
+    budget_usd: BudgetUsdOption = None,
+    budget_kwh: BudgetKwhOption = None,
+    on_budget: OnBudgetOption = "warn",
+    budget_grace: BudgetGraceOption = 60.0,
     quiet: QuietOption = False,
 ) -> None:
     """Run COMMAND and record its energy, training steps and outcome in the ledger.
@@ -61,6 +71,11 @@ def run(
             hz=hz,
             steps_from_log=steps_from_log,
             log=log,
+            budget_kg=budget_kg,
+            budget_usd=budget_usd,
+            budget_kwh=budget_kwh,
+            on_budget=on_budget,
+            budget_grace=budget_grace,
             quiet=quiet,
         ),
     )

@@ -14,6 +14,7 @@ from carbontrack.cli.factor_options import (
     EmbodiedOption,
     IntensityOption,
     OutOption,
+    PriceItemOption,
     PriceOption,
     ProviderOption,
     PueOption,
@@ -40,6 +41,7 @@ def table(
     contract_intensity: ContractOption = None,
     tariff: TariffOption = None,
     price_per_gpu_hour: PriceOption = None,
+    price: PriceItemOption = None,
     currency: CurrencyOption = None,
     embodied: EmbodiedOption = False,
     by: Annotated[
@@ -64,7 +66,9 @@ def table(
     like: Annotated[
         str, typer.Option(metavar="llama2", help="Exactly the columns of Llama 2's Table 2.")
     ] = "",
-    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="At most so many runs.")] = 50,
+    limit: Annotated[
+        int | None, typer.Option("--limit", "-n", min=1, help="Only so many runs, the newest.")
+    ] = None,
     published: Annotated[
         str | None,
         typer.Option(
@@ -109,6 +113,7 @@ def table(
         contract_intensity=contract_intensity,
         tariff=tariff,
         price_per_gpu_hour=price_per_gpu_hour,
+        price=price,
         currency=currency,
     )
     with engine.open_reader(ledger_url(db)).connect() as connection:
@@ -119,7 +124,7 @@ def table(
             tag=chosen_tag,
             since_ms=since_ms,
             status=only,
-            limit=None if runs else limit,
+            limit=limit,
         )
         each = gather.estimates(connection, chosen, flags, methods, embodied=embodied)
         rows = each if by is None else gather.grouped(connection, chosen, each, by)

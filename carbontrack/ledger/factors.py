@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 from sqlalchemy import Connection, Engine, Table, func, select
 
+from carbontrack.errors import CarbontrackError
 from carbontrack.ledger import models
 from carbontrack.ledger.write import upsert
 
@@ -18,9 +20,44 @@ _prices: Table = models.Price.__table__  # type: ignore[assignment]
 
 
 def put_intensity(engine: Engine, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write intervals in one transaction; the same zone, time and version replaces itself."""
+    """Write intervals in one transaction; the same zone, time and version replaces itself.
+
+    Raises CarbontrackError, and writes nothing, where they would stand in one version of a zone
+    beside intervals of another basis, or overlap them.
+    """
     with engine.begin() as connection:
+        for zone, version in sorted({(row["zone"], row["version"]) for row in rows}):
+            added = [row for row in rows if (row["zone"], row["version"]) == (zone, version)]
+            _check_one_series(added, _kept(connection, zone, version, added))
         upsert(connection, _intensity, rows)
+
+
+def _kept(
+    connection: Connection, zone: str, version: str, added: Sequence[Mapping[str, Any]]
+) -> list[Mapping[str, Any]]:
+    """The intervals of this version that the added ones do not replace."""
+    replaced = {row["start_ms"] for row in added}
+    held = select(_intensity).where(_intensity.c.zone == zone, _intensity.c.version == version)
+    rows = [dict(row._mapping) for row in connection.execute(held)]
+    return [row for row in rows if row["start_ms"] not in replaced]
+
+
+def _check_one_series(
+    added: Sequence[Mapping[str, Any]], kept: Sequence[Mapping[str, Any]]
+) -> None:
+    for row in kept:
+        if row["basis"] != added[0]["basis"]:
+            raise _clash(added[0], row, f"{row['basis']}, not {added[0]['basis']}")
+    for a, b in pairwise(sorted([*added, *kept], key=lambda row: int(row["start_ms"]))):
+        if a["start_ms"] + a["length_ms"] > b["start_ms"]:
+            raise _clash(added[0], a if a in kept else b, "which overlaps in time")
+
+
+def _clash(added: Mapping[str, Any], held: Mapping[str, Any], why: str) -> CarbontrackError:
+    return CarbontrackError(
+        f"version {added['version']} of {added['zone']} has {held['source']} already, {why}.",
+        hint="Give another --version. Nothing was imported.",
+    )
 
 
 def put_prices(engine: Engine, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -36,21 +73,19 @@ def put_prices(engine: Engine, rows: Sequence[Mapping[str, Any]]) -> None:
 def intensity(
     connection: Connection, zone: str, *, from_ms: int, to_ms: int
 ) -> list[Mapping[str, Any]]:
-    """The intervals of a zone that touch [from, to), in order, of the newest version there."""
-    touching = (
-        (_intensity.c.zone == zone)
-        & (_intensity.c.start_ms < to_ms)
-        & (_intensity.c.start_ms + _intensity.c.length_ms > from_ms)
-    )
-    newest = connection.scalar(select(func.max(_intensity.c.version)).where(touching))
-    if newest is None:
-        return []
-    query = (
-        select(_intensity)
-        .where(touching & (_intensity.c.version == newest))
-        .order_by(_intensity.c.start_ms)
-    )
-    return [dict(row._mapping) for row in connection.execute(query)]
+    """The intervals of a zone that touch [from, to), in order: each time in its newest version.
+
+    Only those of the newest version's basis: averages and marginal rates are never mixed.
+    """
+    c = _intensity.c
+    touching = (c.zone == zone) & (c.start_ms < to_ms) & (c.start_ms + c.length_ms > from_ms)
+    query = select(_intensity).where(touching).order_by(c.version.desc(), c.start_ms)
+    rows = [dict(row._mapping) for row in connection.execute(query)]
+    newest: dict[int, Mapping[str, Any]] = {}
+    for row in rows:
+        if row["basis"] == rows[0]["basis"]:
+            newest.setdefault(row["start_ms"], row)
+    return [newest[start_ms] for start_ms in sorted(newest)]
 
 
 def zones(connection: Connection) -> list[Mapping[str, Any]]:

@@ -32,9 +32,11 @@ def recover(url: str) -> dict[str, str]:
         return names
     with errors_in_one_line(url):
         engine = open_writer(url)
-        for path in journals:
-            names |= _take(path, engine)
-        engine.dispose()
+        try:
+            for path in journals:
+                names |= _take(path, engine)
+        finally:
+            engine.dispose()
     return names
 
 

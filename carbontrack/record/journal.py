@@ -32,7 +32,8 @@ def append(path: Path, entry: Entry) -> None:
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(json.dumps(dataclasses.asdict(entry)) + "\n")
+        # What a full disk tore off before must not take this line with it.
+        file.write("\n" + json.dumps(dataclasses.asdict(entry)) + "\n")
         file.flush()
         os.fsync(file.fileno())
 

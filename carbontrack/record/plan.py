@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +29,11 @@ class Plan:
     visibility: Mapping[str, str] | None = None  # of another process; None: as in our environment
     log_path: str | None = None  # a log to read steps from, by `steps_pattern`
     steps_pattern: str | None = None
-    facility: Mapping[str, Any] = field(default_factory=dict)
+    budget_kg: float | None = None  # CO2e
+    budget_usd: float | None = None
+    budget_kwh: float | None = None  # of the facility
+    on_budget: str = "warn"  # or "stop"
+    budget_grace_s: float = 60.0
 
     @classmethod
     def from_json(cls, line: bytes) -> Plan:

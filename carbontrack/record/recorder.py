@@ -13,12 +13,14 @@ import socket
 import sys
 import threading
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
-from carbontrack import __version__
+from carbontrack import __version__, config
 from carbontrack.errors import CarbontrackError
-from carbontrack.ledger.rows import Node, Run, Sensor, StepTotals, Usage
+from carbontrack.ledger.rows import Event, Node, Run, Sensor, StepTotals, Usage
 from carbontrack.ledger.url import journal_folder
 from carbontrack.meters.base import Device, MeterContext, Source
 from carbontrack.meters.choose import Found, find_meters
@@ -28,7 +30,7 @@ from carbontrack.record.plan import Outcome, Plan
 from carbontrack.record.sampler import Batch, Sampler
 from carbontrack.record.steps import StepsFile, StepsLog, Told
 from carbontrack.record.window import LEVELS_S, Clock, Window
-from carbontrack.units import NS_PER_MS, NS_PER_S, monotonic_ns
+from carbontrack.units import NS_PER_MS, NS_PER_S, monotonic_ns, now_ms
 
 _TICK_S = 0.1
 _COMMIT_EVERY_NS = 3 * NS_PER_S // 2  # rows are committed at least every 2 s
@@ -152,10 +154,13 @@ class Recorder:
             for number, source in enumerate(opening.sources)
         ]
         outbox = self._outbox(run, sensors, opening.found.note)
-        outcome = self._watch(control, sampler, outbox)
-        self._finish(outcome, sampler, outbox, run, sensors)
+        budget = self._budget(run, sensors)
+        outcome = self._watch(control, sampler, outbox, budget)
+        self._finish(outcome, sampler, outbox, run, sensors, budget)
 
-    def _watch(self, control: _Control, sampler: Sampler, outbox: Outbox) -> Outcome | None:
+    def _watch(
+        self, control: _Control, sampler: Sampler, outbox: Outbox, budget: Callable[[], list[Event]]
+    ) -> Outcome | None:
         commit_ns = 0
         while True:
             outcome = control.wait(_TICK_S)
@@ -167,7 +172,8 @@ class Recorder:
                 commit_ns = now_ns + _COMMIT_EVERY_NS
                 batch = sampler.drain()
                 self._put(outbox, batch, self._steps.read() + self._log.read())
-                outbox.send(self._clock_ms())
+                outbox.put(events=budget())
+                outbox.send(now_ms())
 
     def _finish(
         self,
@@ -176,14 +182,16 @@ class Recorder:
         outbox: Outbox,
         run: Run,
         sensors: Sequence[Sensor],
+        budget: Callable[[], list[Event]],
     ) -> None:
         end_ns = outcome.ended_ns if outcome else monotonic_ns()
         ended_ms = self._clock.wall_ns(end_ns) // NS_PER_MS
         status, exit_code = _status_of(outcome)
         batch = sampler.finish(end_ns)
         self._put(outbox, batch, self._steps.read() + self._log.read())
+        outbox.put(events=budget())
         outbox.finish(
-            status=status, exit_code=exit_code, ended_ms=ended_ms, heartbeat_ms=self._clock_ms()
+            status=status, exit_code=exit_code, ended_ms=ended_ms, heartbeat_ms=now_ms()
         )
         self._steps.remove()
         if outcome is not None and not self._plan.quiet:
@@ -222,9 +230,17 @@ class Recorder:
             ended_ms=None,
             status="running",
             exit_code=None,
-            facility=plan.facility,
+            facility=self._facility(),
             model={},
         )
+
+    def _facility(self) -> dict[str, Any]:
+        """What is configured where the job runs; reports take it for this run unless told else."""
+        try:
+            return config.values(config.resolve(config.surroundings(folder=Path(self._plan.cwd))))
+        except CarbontrackError as error:
+            self._warn(f"the facility's settings are not recorded: {error}")
+            return {}
 
     def _outbox(self, run: Run, sensors: Sequence[Sensor], note: str) -> Outbox:
         node = Node(
@@ -237,10 +253,41 @@ class Recorder:
                 "hz": self._plan.hz,
                 "note": note,
             },
-            heartbeat_ms=self._clock_ms(),
+            heartbeat_ms=now_ms(),
         )
         journal_path = journal_folder(self._plan.db) / f"{run.id}.jsonl"
         return Outbox(self._plan.db, journal_path, run, node, sensors, self._warn)
+
+    def _budget(self, run: Run, sensors: Sequence[Sensor]) -> Callable[[], list[Event]]:
+        """A look at the budgets: events that are also said on stderr. Nothing if none is set."""
+        plan = self._plan
+        if plan.budget_kg is plan.budget_usd is plan.budget_kwh is None:
+            return list
+        from carbontrack.account.budget import Budget
+        from carbontrack.account.estimate import estimate_run
+        from carbontrack.record.budget import BudgetWatch
+        from carbontrack.report.summary import factors_of
+
+        factors, _ = factors_of(run)
+        watch = BudgetWatch(
+            Budget(kg=plan.budget_kg, money=plan.budget_usd, kwh=plan.budget_kwh),
+            stop=plan.on_budget == "stop",
+            grace_s=plan.budget_grace_s,
+            job_pid=plan.job_pid,
+        )
+
+        def look() -> list[Event]:
+            time_ms = self._clock_ms()
+            so_far = replace(run, heartbeat_ms=time_ms)
+            usage, steps = self._totals.usage(sensors), self._totals.steps()
+            notices = watch.look(
+                estimate_run(so_far, sensors, usage, steps, factors), monotonic_ns()
+            )
+            for notice in notices:
+                self._warn(f"{notice}.")
+            return [Event(time_ms, "budget", notice, host=self._host) for notice in notices]
+
+        return look
 
     def _print_summary(self, run: Run, sensors: Sequence[Sensor]) -> None:
         from carbontrack.report.summary import summary_text

@@ -86,7 +86,7 @@ class StepsLog:
             found = {k: v.replace(",", "") for k, v in match.groupdict().items() if v is not None}
             try:
                 steps.append(_step(found))
-            except (KeyError, ValueError):
+            except (KeyError, ValueError, OverflowError):
                 bad_lines += 1
         return Told(steps=steps, bad_lines=bad_lines)
 
@@ -129,23 +129,31 @@ def parse(lines: list[bytes]) -> Told:
                 model.update(told["model"])
             else:
                 bad_lines += 1
-        except (ValueError, TypeError, AttributeError):
+        except (ValueError, TypeError, AttributeError, OverflowError):
             bad_lines += 1
     return Told(steps, events, model, bad_lines)
 
 
 def _step(told: Mapping[str, Any]) -> Step:
     rest = dict(told)
-    number = int(rest.pop("step"))
-    time_ms = int(rest.pop("time_ms", 0)) or now_ms()
+    number = _whole(rest.pop("step"))
+    time_ms = _whole(rest.pop("time_ms", 0)) or now_ms()
     tokens = rest.pop("tokens", None)
     known = {name: None if (v := rest.pop(name, None)) is None else float(v) for name in _FLOATS}
-    tokens = None if tokens is None else int(tokens)
+    tokens = None if tokens is None else _whole(tokens)
     return Step(step=number, time_ms=time_ms, tokens=tokens, extra=rest, **known)
 
 
 def _event(told: Mapping[str, Any]) -> Event:
     rest = dict(told)
     kind = str(rest.pop("event"))
-    time_ms = int(rest.pop("time_ms", 0)) or now_ms()
+    time_ms = _whole(rest.pop("time_ms", 0)) or now_ms()
     return Event(time_ms=time_ms, kind=kind, message=str(rest.pop("message", "")), data=rest)
+
+
+def _whole(value: Any) -> int:
+    """A whole number that a ledger can hold. Raises ValueError, TypeError or OverflowError."""
+    number = int(value)
+    if number.bit_length() > 63:
+        raise ValueError(f"{number} is out of range")
+    return number

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _NO_GROUP = "–"
 _CURVE_POINTS = 20_000
+_PRICE_KEY = {"gpu_hour": "price_per_gpu_hour", "kwh": "tariff"}
 
 
 def estimates(
@@ -40,7 +41,8 @@ def estimates(
     around = config.surroundings()
     found = []
     for run in runs:
-        settings = config.resolve([flags, config.snapshot(run.facility), *around])
+        chosen = config.resolve([flags, config.snapshot(run.facility), *around])
+        settings = _with_price(connection, chosen)
         sensors = read.sensors(connection, run)
         hours = read.hours(connection, run)
         steps = read.step_totals(connection, run)
@@ -51,6 +53,26 @@ def estimates(
                 estimate_run(run, sensors, hours, steps, factors, method=method, embodied=embodied)
             )
     return found
+
+
+def _with_price(connection: Connection, settings: config.Settings) -> config.Settings:
+    """The imported price that is named by BOOK:ITEM, as the price and currency it stands for."""
+    from carbontrack.ledger import factors
+
+    named = settings.get("price")
+    if named is None:
+        return settings
+    for row in factors.prices(connection, contains=named.value.partition(":")[2]):
+        if f"{row['book']}:{row['item']}" == named.value:
+            origin = f"{named.value}, {row['as_of']}"
+            price = {
+                _PRICE_KEY[row["unit"]]: config.Setting(row["price"], origin),
+                "currency": config.Setting(row["currency"], origin),
+            }
+            return {**settings, **price}
+    raise CarbontrackError(
+        f"no imported price {named.value!r}.", hint="See: carbontrack factors list price --imported"
+    )
 
 
 def _series(connection: Connection, run: Run, settings: config.Settings) -> IntensitySeries | None:

@@ -22,7 +22,7 @@ def summary_text(
 
     The factors are those recorded with the run (`run.facility`), else the packaged defaults.
     """
-    factors, trouble = _factors(run)
+    factors, trouble = factors_of(run)
     estimate = estimate_run(run, sensors, usages, steps, factors)
     ended = f" (exit code {run.exit_code})" if run.exit_code else ""
     lines = [
@@ -43,7 +43,7 @@ def summary_text(
     return "\n".join(text) + "\n"
 
 
-def _factors(run: Run) -> tuple[Factors, str]:
+def factors_of(run: Run) -> tuple[Factors, str]:
     """The run's factors; without zone and provider, and why, where the tables lack one of them.
 
     A zone may be one that was imported, and the ledger is not opened here.
@@ -57,6 +57,8 @@ def _factors(run: Run) -> tuple[Factors, str]:
 
 
 def _energy_note(estimate: Estimate) -> str:
+    if not estimate.devices:
+        return "nothing was measured"
     watts = "" if estimate.power_w is None else f", {estimate.power_w:.0f} W each"
     return (
         f"{estimate.devices} × {', '.join(estimate.device_names) or 'no device'}{watts}; "

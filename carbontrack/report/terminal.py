@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 from carbontrack.report.table import Column, Table
 
 if TYPE_CHECKING:
-    from rich.console import Console
     from rich.table import Table as RichTable
 
 WIDTH = 100  # where there is no terminal
 _LABEL_WIDTH = 18
+_BETWEEN, _EDGES = 3, 2  # what the box adds between columns and at the sides
 
 
 def text_of(table: Table, *, width: int | None = None, plain: bool = False) -> str:
@@ -27,24 +27,23 @@ def text_of(table: Table, *, width: int | None = None, plain: bool = False) -> s
     terminal = Console()
     styled = terminal.is_terminal and not plain
     wanted = width or (terminal.width if styled else WIDTH)
-    fitting = _fitting(table, wanted, terminal)
-    shown = _rich(fitting)
+    fitting = _fitting(table, wanted)
     console = Console(
         highlight=False,
         markup=False,
-        width=max(wanted, _needed(shown, terminal)),
+        width=max(wanted, _needed(fitting)),
         force_terminal=styled,
     )
     with console.capture() as captured:
-        console.print(shown)
+        console.print(_rich(fitting))
         console.width = wanted
         console.print(_notes(fitting.notes))
     return "\n".join(line.rstrip() for line in captured.get().splitlines()) + "\n"
 
 
-def _fitting(table: Table, width: int, terminal: Console) -> Table:
+def _fitting(table: Table, width: int) -> Table:
     columns, left_out = list(table.columns), list[str]()
-    while _needed(_rich(replace(table, columns=tuple(columns))), terminal) > width:
+    while _needed(replace(table, columns=tuple(columns))) > width:
         spare = [column for column in columns if column.spare]
         if not spare:
             break
@@ -56,9 +55,17 @@ def _fitting(table: Table, width: int, terminal: Console) -> Table:
     return replace(table, columns=tuple(columns), notes=(*table.notes, note))
 
 
-def _needed(shown: RichTable, terminal: Console) -> int:
-    options = terminal.options.update(max_width=1000)
-    return shown.__rich_measure__(terminal, options).minimum
+def _needed(table: Table) -> int:
+    """The least width that crops no number; only labels are folded."""
+    from rich.cells import cell_len
+
+    widths = [
+        _label_width(column)
+        if column.left
+        else max(map(cell_len, (*column.cells, column.total, column.head, column.unit)))
+        for column in table.columns
+    ]
+    return sum(widths) + _BETWEEN * (len(widths) - 1) + _EDGES
 
 
 def _rich(table: Table) -> RichTable:

@@ -1,47 +1,24 @@
-"""Figures for papers and notebooks: each takes what was read of a run and gives a matplotlib
-figure. `ONE` are those of a single run, `MANY` those that lay several over each other.
+"""Figures for papers and notebooks: each takes the data of a run, or of several, and gives a
+matplotlib figure.
+
+    from dashboards import data, figures
+    figures.overview(data.open_run("llama2-demo"))
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
 
 from matplotlib.figure import Figure
 
-from dashboards.figures.breakdown import carbon_by_hour, devices, phases
-from dashboards.figures.timeline import energy, overview, power
+from dashboards.data import RunData
+from dashboards.figures.shares import carbon_by_hour, phases
+from dashboards.figures.timeline import devices, energy, overview, power
 from dashboards.figures.training import compare, efficiency, loss
 
-ONE: Mapping[str, Callable[..., Figure]] = {
-    "overview": overview,
-    "power": power,
-    "energy": energy,
-    "phases": phases,
-    "devices": devices,
-    "carbon-by-hour": carbon_by_hour,
-}
-MANY: Mapping[str, Callable[..., Figure]] = {
-    "loss": loss,
-    "efficiency": efficiency,
-    "compare": compare,
-}
-
-
-def draw(kind: str, subjects: Any, *, style: str = "paper") -> Figure:
-    """The figure of this kind. `subjects` are (RunData, Estimate), one or several as it takes.
-
-    Raises CarbontrackError where the runs lack what the figure shows.
-    """
-    if kind in MANY:
-        return MANY[kind](subjects, style=style)
-    ((data, estimate),) = subjects
-    return ONE[kind](data, estimate, style=style)
-
-
 __all__ = [
-    "MANY",
-    "ONE",
+    "KINDS",
+    "SEVERAL",
     "carbon_by_hour",
     "compare",
     "devices",
@@ -53,3 +30,23 @@ __all__ = [
     "phases",
     "power",
 ]
+
+ONE: Mapping[str, Callable[..., Figure]] = {
+    "overview": overview,
+    "power": power,
+    "energy": energy,
+    "phases": phases,
+    "devices": devices,
+    "carbon-by-hour": carbon_by_hour,
+}
+SEVERAL: Mapping[str, Callable[..., Figure]] = {
+    "loss": loss,
+    "efficiency": efficiency,
+    "compare": compare,
+}
+KINDS = (*ONE, *SEVERAL)
+
+
+def draw(kind: str, runs: Sequence[RunData], *, style: str = "paper") -> Figure:
+    """The figure of a kind out of KINDS; those not in SEVERAL draw the first run."""
+    return SEVERAL[kind](runs, style=style) if kind in SEVERAL else ONE[kind](runs[0], style=style)

@@ -123,6 +123,23 @@ def test_a_price_catalogue(command: Command, tmp_path: Path) -> None:
     }
 
 
+def test_a_run_is_priced_by_an_imported_price(command: Command, tmp_path: Path) -> None:
+    write_ledger(tmp_path / "ledger.db", Recorded())
+    (tmp_path / "aws.csv").write_text(PRICES)
+    command("factors", "import", "prices", "aws.csv", "--version", "2026-01-31")
+    options = ("--price", "aws:p4de.24xlarge@us-east-1", "--format", "json")
+    row = command("table", *options).json["rows"][0]
+    assert (row["cost"], row["currency"]) == (pytest.approx(16 * 5.12), "USD")
+    assert "tariff" not in row["assumed"]
+    assert "aws:p4de.24xlarge@us-east-1, 2026-01-31" in command("explain", *options[:2]).out
+    (tmp_path / "carbontrack.toml").write_text("price = 'aws:p4de.24xlarge@us-east-1/spot'")
+    assert command("table", "--format", "json").json["rows"][0]["cost"] == pytest.approx(16 * 1.25)
+    assert command("table", "--tariff", "0.1", "--format", "json").json["rows"][0]["cost"] < 1
+    done = command("table", "--price", "aws:p9")
+    assert (done.code, done.err.count("\n")) == (2, 1)
+    assert "factors list price --imported" in done.err
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [

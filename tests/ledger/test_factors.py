@@ -8,6 +8,7 @@ import pytest
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import IntegrityError
 
+from carbontrack.errors import CarbontrackError
 from carbontrack.ledger import factors
 
 HOUR_MS = 3_600_000
@@ -65,6 +66,21 @@ def test_the_same_file_twice_is_there_once_and_a_newer_version_goes_before(
     assert [row["version"] for row in earlier] == ["2026-01-01"]
 
 
+def test_files_of_two_months_are_one_series(writer: Engine, reader: Connection) -> None:
+    factors.put_intensity(writer, [interval(0, 0.1), interval(1, 0.2)])
+    factors.put_intensity(writer, [interval(h, h / 10, version="2026-02-01") for h in (2, 3)])
+    found = factors.intensity(reader, "FRA", from_ms=0, to_ms=4 * HOUR_MS)
+    assert [row["intensity_kg_per_kwh"] for row in found] == [0.1, 0.2, 0.2, 0.3]
+
+
+def test_bases_are_never_mixed(writer: Engine, reader: Connection) -> None:
+    factors.put_intensity(writer, [interval(0), interval(1)])
+    marginal = interval(1, 0.7, basis="direct marginal", version="2026-02-01")
+    factors.put_intensity(writer, [marginal])
+    found = factors.intensity(reader, "FRA", from_ms=0, to_ms=2 * HOUR_MS)
+    assert [(row["start_ms"], row["basis"]) for row in found] == [(HOUR_MS, "direct marginal")]
+
+
 def test_a_row_that_cannot_be_leaves_nothing_behind(writer: Engine, reader: Connection) -> None:
     with pytest.raises(IntegrityError):
         factors.put_intensity(writer, [interval(0), interval(1, None)])
@@ -80,3 +96,26 @@ def test_prices_are_found_by_any_part_and_the_newest_counts(
     assert [row["item"] for row in factors.prices(reader, contains="5_x")] == ["p5_x@us-east-1"]
     assert factors.prices(reader, contains="4_e") == [], "an underscore is no wildcard"
     assert len(factors.prices(reader)) == 2
+
+
+@pytest.mark.parametrize(
+    ("clash", "why"),
+    [
+        ({"basis": "direct marginal"}, "life-cycle average, not direct marginal"),
+        ({"length_ms": 4 * HOUR_MS}, "overlaps"),
+    ],
+)
+def test_one_version_never_mixes_bases_or_overlaps(
+    writer: Engine, reader: Connection, clash: dict[str, Any], why: str
+) -> None:
+    factors.put_intensity(writer, [interval(hour) for hour in (0, 2, 3, 4)])
+    with pytest.raises(CarbontrackError, match=why):
+        factors.put_intensity(writer, [interval(1, 0.7, source="b.csv", **clash)])
+    assert [zone["intervals"] for zone in factors.zones(reader)] == [4]
+    factors.put_intensity(writer, [interval(1, 0.7, version="2026-01-02", **clash)])
+
+
+def test_a_file_corrects_its_own_intervals(writer: Engine, reader: Connection) -> None:
+    factors.put_intensity(writer, [interval(hour) for hour in range(3)])
+    factors.put_intensity(writer, [interval(hour, basis="direct average") for hour in range(3)])
+    assert [zone["basis"] for zone in factors.zones(reader)] == ["direct average"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Connection, Engine, text
@@ -44,7 +46,7 @@ def seconds(draw: st.DrawFn) -> list[Window]:
 
 
 def write(writer: Engine, of_device: list[list[Window]], *, at_once: int) -> RunWriter:
-    """As the recorder does: a few seconds at a time, each time with the coarse windows they change."""
+    """As the recorder does: a few seconds at a time, with the coarse windows that they change."""
     with writer.begin() as connection:
         connection.execute(text("delete from runs"))
     run = RunWriter(writer, ONE.run, Node("node1", None, "1", {}, ONE.start_ms), ONE.sensors)
@@ -93,22 +95,12 @@ def test_every_level_has_the_same_total(
 
 
 def test_coarse_windows_are_made_anew_from_the_seconds(writer: Engine) -> None:
-    template = ONE.windows[0][1]
-    of_device = [
-        [
-            Window(
-                **{
-                    **{name: getattr(template, name) for name in Window.__slots__},
-                    "start_ms": START_MS + 1000 * second,
-                    "level_s": 1,
-                    "energy_j": 100.0 + second,
-                    "energy_s": 1.0,
-                }
-            )
-            for second in range(3590, 3610)
-        ]
-        for _ in ONE.sensors
+    _, hour = ONE.windows[0]
+    parts = [
+        replace(hour, level_s=1, start_ms=START_MS + 1000 * s, energy_j=100.0 + s, energy_s=1.0)
+        for s in range(3590, 3610)
     ]
+    of_device = [parts, parts]
     run = write(writer, of_device, at_once=7)
     with writer.begin() as connection:
         rows = connection.execute(text("select * from windows order by 1, 2, 3, 4")).all()

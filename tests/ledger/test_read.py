@@ -9,7 +9,7 @@ from sqlalchemy import Connection, Engine
 
 from carbontrack.errors import CarbontrackError
 from carbontrack.ledger import read
-from carbontrack.ledger.rows import Node, StepTotals
+from carbontrack.ledger.rows import Node, Run, StepTotals
 from carbontrack.ledger.write import RunWriter
 from carbontrack.record.window import Flag, Pyramid, Window
 from carbontrack.units import MS_PER_HOUR
@@ -31,7 +31,7 @@ def runs(writer: Engine) -> None:
         RunWriter(writer, one.run, Node("node1", None, "1", {}, one.end_ms), one.sensors)
 
 
-def numbers(found: list[read.Run]) -> list[int]:
+def numbers(found: list[Run]) -> list[int]:
     return [int(run.id[4:8], 16) for run in found]
 
 

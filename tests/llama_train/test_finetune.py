@@ -14,7 +14,8 @@ from llama_train.finetune import ChatData, conversation
 from llama_train.model import IGNORE
 from llama_train.tokenizer import Tokenizer
 
-from .conftest import TINY_RUN, run, train_here
+from .conftest import TINY_RUN, train_here
+from .test_cli import call
 
 
 @pytest.fixture
@@ -71,21 +72,23 @@ def test_conversations_are_packed_whole(chats: Path, model: Path) -> None:
 
 
 def test_fine_tuning_a_run_learns_the_answers(
-    pydoc_data: Path, chats: Path, tmp_path: Path
+    pydoc_data: Path, chats: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     base, out = tmp_path / "base", tmp_path / "chat"
     words = ["--train.steps=5", "--train.warmup_steps=1", "--model.context=128"]
     train_here(*TINY_RUN, *words, data=pydoc_data, out=base)
     settings = ["--train.batch_size=4", "--train.micro_batch=4", "--train.lr=3e-3"]
     settings += ["--train.steps=30", "--train.warmup_steps=3", "--held-out=0.1"]
-    done = run("finetune", "--from", base, "--data", chats, "--out", out, *settings)
-    assert done.stdout.startswith("base-chat: held-out loss")
+    words = ["finetune", "--from", base, "--data", chats, "--out", out, *settings]
+    code, said, errors = call(capsys, *words)
+    assert (code, said.startswith("base-chat: held-out loss")) == (0, True), errors
     losses = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     evals = [line["loss"] for line in losses if line.get("event") == "eval"]
     assert evals[-1] < evals[0] / 2
     # It began from the base, not from new weights.
     assert json.loads((out / "config.json").read_text())["config"]["model"]["dim"] == 64
-    assert "[/INST]" in run("generate", out, "--prompt=[INST] say 5 [/INST]", "--tokens=8").stdout
+    _, said, _ = call(capsys, "generate", out, "--prompt=[INST] say 5 [/INST]", "--tokens=8")
+    assert said.startswith("[INST] say 5 [/INST]")
 
 
 @pytest.mark.parametrize(

@@ -17,12 +17,13 @@ from llama_train.prepare import PYDOC, Source, prepare
 
 from .conftest import TINY_RUN, llama_train, run, train_here
 
-# Micro-batches of one make the steps slow enough to be interrupted between.
+# Micro-batches of one, and longer ones, make the steps slow enough to be interrupted between.
 STEPS = (
     "--train.steps=20",
     "--train.warmup_steps=2",
     "--train.eval_every=20",
     "--train.micro_batch=1",
+    "--model.context=64",
 )
 EVERY = ("--checkpoint.every=5", "--checkpoint.keep_last=4")
 
@@ -63,15 +64,15 @@ def test_a_killed_run_resumes_bit_for_bit(
     pydoc_data: Path, tmp_path: Path, straight: dict[int, tuple[float, float]]
 ) -> None:
     out = tmp_path / "run"
-    words = ["train", *TINY_RUN, *STEPS, *EVERY, "--data", pydoc_data, "--out", out, "--resume"]
-    job = started(*words)
+    words = [*TINY_RUN, *STEPS, *EVERY]
+    job = started("train", *words, "--data", pydoc_data, "--out", out)
     try:
         wait_for_text(out / "checkpoints" / "latest", "step-00000010")
     finally:
         job.kill()
         job.communicate()
     assert max(losses(out)) < 20
-    run(*words)
+    train_here(*words, data=pydoc_data, out=out, resume=True)
     assert losses(out) == straight
 
 
@@ -79,18 +80,18 @@ def test_a_preempted_run_exits_143_and_loses_nothing(
     pydoc_data: Path, tmp_path: Path, straight: dict[int, tuple[float, float]]
 ) -> None:
     out = tmp_path / "run"
-    words = ["train", *TINY_RUN, *STEPS, "--data", pydoc_data, "--out", out, "--resume"]
+    words = [*TINY_RUN, *STEPS]
     metrics = out / "metrics.jsonl"
     done_before = 0
     for number in (signal.SIGTERM, signal.SIGUSR1):
-        job = started(*words)
+        job = started("train", *words, "--data", pydoc_data, "--out", out, "--resume")
         wait_for_text(metrics, f'"step": {done_before + 3}')
         job.send_signal(number)
         _, errors = job.communicate(timeout=60)
         assert job.returncode == 143, errors
         done_before = int((out / "checkpoints" / "latest").read_text().removeprefix("step-"))
         assert max(losses(out)) == done_before < 20
-    run(*words)
+    train_here(*words, data=pydoc_data, out=out, resume=True)
     assert losses(out) == straight
 
 

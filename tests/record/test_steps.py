@@ -42,7 +42,18 @@ def test_events_and_model_card_are_told_apart() -> None:
 
 @pytest.mark.parametrize(
     "line",
-    [b"not json", b"[]", b'"step"', b"{}", b'{"step": "one"}', b'{"step": 1, "loss": []}', b"\xff"],
+    [
+        b"not json",
+        b"[]",
+        b'"step"',
+        b"{}",
+        b'{"step": "one"}',
+        b'{"step": 1, "loss": []}',
+        b"\xff",
+        b'{"step": 1e999}',
+        b'{"step": 1, "tokens": 9223372036854775808}',
+        b'{"event": "eval", "time_ms": 1e300}',
+    ],
 )
 def test_a_line_that_is_not_understood_is_counted_and_skipped(line: bytes) -> None:
     told = parse([line, b'{"step": 3}'])

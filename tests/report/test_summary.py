@@ -63,7 +63,7 @@ def test_a_run_without_energy_or_devices_prints_dashes() -> None:
     text = summary_text(one.run, one.sensors, [], StepTotals())
     assert "–" in text
     assert "steps" not in text
-    assert "no device" in summary_text(replace(one.run), [], [], StepTotals())
+    assert "nothing was measured" in summary_text(replace(one.run), [], [], StepTotals())
 
 
 def test_it_imports_nothing_heavy() -> None:

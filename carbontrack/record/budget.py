@@ -1,0 +1,56 @@
+"""Watching a run's budgets: each limit is spoken of when it is near and when it is spent.
+
+With `stop`, the job is sent SIGTERM when a limit is spent, as a scheduler's preemption would, so
+that it can checkpoint. If it is still there after the grace time, that is said; it is never killed.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from contextlib import suppress
+from dataclasses import replace
+
+from carbontrack.account.budget import Budget, State, judge
+from carbontrack.account.result import Estimate
+from carbontrack.units import NS_PER_S
+
+
+class BudgetWatch:
+    """The budgets of one run, looked at whenever its estimate has grown."""
+
+    def __init__(self, budget: Budget, *, stop: bool, grace_s: float, job_pid: int) -> None:
+        self._budget = budget
+        self._stop = stop
+        self._grace_s = grace_s
+        self._job_pid = job_pid
+        self._told: dict[str, State] = {}
+        self._stopped_ns: int | None = None
+        self._overdue = False
+
+    def look(self, estimate: Estimate, now_ns: int) -> list[str]:
+        """What is new since the last look; stops the job if that was asked for."""
+        if estimate.currency not in (None, "USD") and self._budget.money is not None:
+            self._budget = replace(self._budget, money=None)
+            return [f"budget in USD is not watched: this run's money is {estimate.currency}"]
+        notices = []
+        for verdict in judge(self._budget, estimate):
+            if verdict.state is State.within or verdict.state is self._told.get(verdict.unit):
+                continue
+            self._told[verdict.unit] = verdict.state
+            word = "nearly spent" if verdict.state is State.near else "spent"
+            notices.append(f"budget {word}: {verdict}")
+            if verdict.state is State.spent and self._stop and self._stopped_ns is None:
+                self._stopped_ns = now_ns
+                with suppress(ProcessLookupError):
+                    os.kill(self._job_pid, signal.SIGTERM)
+                notices.append("the job was sent SIGTERM, so that it can checkpoint")
+        return notices + self._remind(now_ns)
+
+    def _remind(self, now_ns: int) -> list[str]:
+        if self._stopped_ns is None or self._overdue:
+            return []
+        self._overdue = now_ns - self._stopped_ns > self._grace_s * NS_PER_S
+        if not self._overdue:
+            return []
+        return [f"the job still runs {self._grace_s:g} s after SIGTERM; end it yourself"]

@@ -1,0 +1,83 @@
+"""Who may ask: no other web site through the reader's browser, and from afar only with the token.
+
+A page of another site can send requests to loopback. It cannot read the answers, unless its name is
+made to point at 127.0.0.1 (DNS rebinding): then Host gives it away.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Collection
+from http.cookies import SimpleCookie
+from urllib.parse import parse_qsl, urlencode, urlsplit
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import PlainTextResponse, RedirectResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+_COOKIE = "carbontrack_token"
+_HEADERS = {
+    "Content-Security-Policy": "default-src 'self'; img-src 'self' data:; base-uri 'none'; "
+    "form-action 'none'; frame-ancestors 'none'; object-src 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cache-Control": "no-cache",
+}
+
+
+class Guard:
+    """ASGI middleware: checks Host, Origin and token, and adds the security headers."""
+
+    def __init__(self, app: ASGIApp, *, hosts: Collection[str], token: str | None = None) -> None:
+        self._app = app
+        self._hosts = frozenset(hosts)
+        self._token = token
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+
+        async def send_guarded(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message).update(_HEADERS)
+            await send(message)
+
+        refusal = self._refusal(scope)
+        await (refusal or self._app)(scope, receive, send_guarded)
+
+    def _refusal(self, scope: Scope) -> Response | None:
+        headers = Headers(scope=scope)
+        host = headers.get("host", "")
+        if self._hosts and _name(f"//{host}") not in self._hosts:
+            return PlainTextResponse("This name is not served here.\n", 421)
+        origin = headers.get("origin")
+        if origin is not None and urlsplit(origin).netloc != host:
+            return PlainTextResponse("Requests of other sites are not answered.\n", 403)
+        return self._without_token(scope, headers) if self._token else None
+
+    def _without_token(self, scope: Scope, headers: Headers) -> Response | None:
+        """A token in the address becomes a cookie, and vanishes from the address."""
+        query = parse_qsl(scope["query_string"].decode("latin-1"))
+        if self._is_token(dict(query).get("token", "")):
+            rest = urlencode([(key, value) for key, value in query if key != "token"])
+            answer = RedirectResponse(f"{scope['path']}{'?' if rest else ''}{rest}", 303)
+            answer.set_cookie(_COOKIE, self._token or "", httponly=True, samesite="strict")
+            return answer
+        cookie = SimpleCookie(headers.get("cookie", "")).get(_COOKIE)
+        bearer = headers.get("authorization", "").removeprefix("Bearer ")
+        if self._is_token(cookie.value if cookie else "") or self._is_token(bearer):
+            return None
+        return PlainTextResponse("Open the address with its token, as it was printed.\n", 401)
+
+    def _is_token(self, given: str) -> bool:
+        return hmac.compare_digest(given.encode(), (self._token or "").encode()) and bool(given)
+
+
+def _name(address: str) -> str | None:
+    try:
+        return urlsplit(address).hostname
+    except ValueError:
+        return None

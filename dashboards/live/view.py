@@ -1,0 +1,210 @@
+"""What the pages ask of the ledger, read at most once a second however many pages ask."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from carbontrack import config
+from carbontrack.errors import CarbontrackError
+from carbontrack.ledger import engine, read
+from carbontrack.ledger.rows import Run, Sensor, Series, Step
+from carbontrack.report import gather, listing
+from carbontrack.units import MS_PER_S
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection, Engine
+
+TICK_S = 1.0
+MAX_POINTS = 2000
+_KEPT = 512  # answers of ended runs, which never change
+_METHODS = ("measured", "report")
+
+
+class Unavailable(CarbontrackError):
+    """The ledger cannot be read now; it may be again later."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    value: Any
+    good_until_s: float
+
+
+class View:
+    """Answers from a ledger that may come, go and be upgraded while we serve it."""
+
+    def __init__(self, url: str, flags: config.Layer) -> None:
+        self._url = url
+        self._flags = flags
+        self._engine: Engine | None = None
+        self._lock = threading.Lock()
+        self._answers: OrderedDict[Hashable, _Answer] = OrderedDict()
+        self.queries = 0
+
+    def runs(self, *, search: str = "", limit: int = 200) -> dict[str, Any]:
+        """Runs, newest first, as `runs --format json` has them; `matching` counts all."""
+        return self._answer(("runs", search, limit), lambda c: self._runs(c, search, limit))
+
+    def run(self, run_id: str) -> dict[str, Any]:
+        """One run as `show --format json` has it, with its rows of `table --format json`."""
+        return self._answer(("run", run_id), lambda c: self._detail(c, run_id))
+
+    def series(
+        self, run_id: str, *, from_ms: int | None, to_ms: int | None, points: int
+    ) -> dict[str, Any]:
+        """Columns over time of every device, and the steps, with at most `points` each."""
+        wanted = max(10, min(points, MAX_POINTS))
+        key = ("series", run_id, from_ms, to_ms, wanted)
+        return self._answer(key, lambda c: self._series(c, run_id, from_ms, to_ms, wanted))
+
+    def close(self) -> None:
+        if self._engine is not None:
+            self._engine.dispose()
+            self._engine = None
+
+    def _answer(self, key: Hashable, ask: Callable[[Connection], tuple[Any, bool]]) -> Any:
+        """The same answer for all who ask within a tick; for good if it is final."""
+        with self._lock:
+            known = self._answers.get(key)
+            if known is not None and known.good_until_s > time.monotonic():
+                self._answers.move_to_end(key)
+                return known.value
+            value, final = self._ask(ask)
+            until_s = float("inf") if final else time.monotonic() + TICK_S * 0.9
+            self._answers[key] = _Answer(value, until_s)
+            while len(self._answers) > _KEPT:
+                self._answers.popitem(last=False)
+            return value
+
+    def _ask(self, ask: Callable[[Connection], tuple[Any, bool]]) -> tuple[Any, bool]:
+        self.queries += 1
+        try:
+            if self._engine is None:
+                self._engine = engine.open_reader(self._url)
+            with self._engine.connect() as connection:
+                return ask(connection)
+        except engine.NoLedger:
+            self._forget()
+            raise
+        except SQLAlchemyError as error:
+            self._forget()
+            raise Unavailable(f"The ledger cannot be read: {error.__class__.__name__}.") from error
+
+    def _forget(self) -> None:
+        self.close()
+        self._answers.clear()
+
+    def _runs(self, connection: Connection, search: str, limit: int) -> tuple[Any, bool]:
+        found = [run for run in read.list_runs(connection) if _matches(run, search)]
+        items = [self._item(connection, run) for run in found[:limit]]
+        return {"runs": items, "matching": len(found)}, False
+
+    def _item(self, connection: Connection, run: Run) -> dict[str, Any]:
+        """A line of the list; of an ended run it is worked out once."""
+        key = ("item", run.id)
+        if known := self._answers.get(key):
+            return dict(known.value)
+        sensors, totals = read.sensors(connection, run), read.totals(connection, run)
+        steps = read.step_totals(connection, run)
+        (estimate,) = gather.estimates(connection, [run], self._flags, ["measured"])
+        item = {
+            **listing.run_item(run, sensors, totals),
+            "final_loss": steps.final_loss,
+            "tco2e": estimate.tco2e,
+            "cost": estimate.cost,
+            "currency": estimate.currency,
+        }
+        if run.status in ("completed", "failed"):
+            self._answers[key] = _Answer(item, float("inf"))
+        return item
+
+    def _detail(self, connection: Connection, run_id: str) -> tuple[Any, bool]:
+        run = read.resolve_run(connection, run_id)
+        detail = listing.run_detail(
+            run,
+            read.sensors(connection, run),
+            read.totals(connection, run),
+            read.step_totals(connection, run),
+            read.nodes(connection, run),
+            read.events(connection, run),
+        )
+        rows = gather.estimates(connection, [run], self._flags, _METHODS)
+        detail["rows"] = [row.row() for row in rows]
+        detail["heartbeat_ms"] = run.heartbeat_ms
+        return detail, _ended(run)
+
+    def _series(
+        self,
+        connection: Connection,
+        run_id: str,
+        from_ms: int | None,
+        to_ms: int | None,
+        points: int,
+    ) -> tuple[Any, bool]:
+        run = read.resolve_run(connection, run_id)
+        series = read.series(connection, run, from_ms=from_ms, to_ms=to_ms, points=points)
+        steps = [
+            step
+            for step in read.steps(connection, run)
+            if (from_ms is None or step.time_ms >= from_ms)
+            and (to_ms is None or step.time_ms <= to_ms)
+        ]
+        sensors = read.sensors(connection, run)
+        return {**_columns(series, sensors), "steps": _thinned(steps, points)}, _ended(run)
+
+
+def _ended(run: Run) -> bool:
+    """An interrupted run may come back to life; these do not."""
+    return run.status in ("completed", "failed")
+
+
+def _matches(run: Run, search: str) -> bool:
+    text = " ".join([run.name, run.id, run.project or "", run.user, run.status, *run.command])
+    return all(word in text.lower() for word in search.lower().split())
+
+
+def _columns(series: Series, sensors: Sequence[Sensor]) -> dict[str, Any]:
+    """Aligned columns: one time for all devices, None where a device has no window."""
+    level_ms = series.level_s * MS_PER_S
+    starts = series.columns["start_ms"]
+    times = list(range(min(starts), max(starts) + 1, level_ms)) if starts else []
+    names = ("energy_j", "power_min_w", "power_max_w", "util_pct", "temperature_max_c")
+    devices: dict[int, dict[str, list[Any]]] = {
+        sensor.device_key: {name: [None] * len(times) for name in ("power_w", *names)}
+        for sensor in sensors
+    }
+    for index, (key, start_ms) in enumerate(zip(series.columns["device_key"], starts, strict=True)):
+        place, device = (start_ms - times[0]) // level_ms, devices[key]
+        for name in names:
+            device[name][place] = series.columns[name][index]
+        energy_j, energy_s = series.columns["energy_j"][index], series.columns["energy_s"][index]
+        device["power_w"][place] = energy_j / energy_s if energy_j is not None and energy_s else None
+    return {
+        "level_s": series.level_s,
+        "time_ms": times,
+        "devices": [
+            {"uuid": sensor.uuid, "kind": sensor.kind, **devices[sensor.device_key]}
+            for sensor in sensors
+        ],
+    }
+
+
+def _thinned(steps: Sequence[Step], points: int) -> dict[str, list[Any]]:
+    """Every n-th step and the last, so that no more than `points` are sent."""
+    stride = max(1, -(-len(steps) // points))
+    kept = [*steps[::stride]]
+    if steps and kept[-1] is not steps[-1]:
+        kept[-1] = steps[-1]
+    return {
+        "step": [step.step for step in kept],
+        "time_ms": [step.time_ms for step in kept],
+        "loss": [step.loss for step in kept],
+        "tokens_per_s": [step.tokens_per_s for step in kept],
+    }

@@ -1,0 +1,169 @@
+"""Journals: what could not reach the ledger comes into it, once, and displaces nothing newer."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine, text
+
+from carbontrack.errors import CarbontrackError
+from carbontrack.ledger import engine, read
+from carbontrack.ledger.recover import recover, waiting
+from carbontrack.ledger.rows import Event, Node, Step
+from carbontrack.ledger.url import journal_folder
+from carbontrack.ledger.write import RunWriter
+from carbontrack.record import journal
+from carbontrack.record.window import Pyramid, Window
+from tests.fixtures.runs import START_MS, Recorded
+
+ONE = replace(Recorded(name="away", count=2, seconds=100.0), number=0)
+_, HOUR = ONE.windows[0]
+SECONDS = [
+    replace(HOUR, level_s=1, start_ms=START_MS + 1000 * s, energy_j=100.0 + s, energy_s=1.0)
+    for s in range(100)
+]
+ENERGY_J = 2 * sum(w.energy_j or 0 for w in SECONDS)
+
+
+@pytest.fixture(autouse=True)
+def data_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where journals for a server wait."""
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+
+
+class Recording:
+    """A recorder by hand: what it has goes into the ledger or the journal, as told."""
+
+    def __init__(self, url: str, one: Recorded = ONE) -> None:
+        self.one = one
+        self.node = Node("node1", None, "1", {}, one.start_ms)
+        self.run = replace(one.run, status="running", ended_ms=None, exit_code=None)
+        self.path = journal_folder(url) / f"{one.run.id}.jsonl"
+        self._pyramids = [Pyramid() for _ in one.sensors]
+
+    def windows(self, begin: int, end: int) -> list[tuple[str, Window]]:
+        rows = []
+        for sensor, pyramid in zip(self.one.sensors, self._pyramids, strict=True):
+            for second in SECONDS[begin:end]:
+                pyramid.add(second)
+                rows.append((sensor.uuid, second))
+            rows += [(sensor.uuid, window) for window in pyramid.take_changed()]
+        return rows
+
+    def send(self, writer: Engine, begin: int, end: int) -> None:
+        run = RunWriter(writer, self.run, self.node, self.one.sensors)
+        run.commit(windows=self.windows(begin, end), heartbeat_ms=START_MS + 1000 * end)
+
+    def spill(self, begin: int, end: int, *, ended: bool = False) -> None:
+        steps = (Step(begin, START_MS, loss=2.0, tokens=8),)
+        events = (Event(START_MS + begin, "eval", "", data={"loss": 2.0}),)
+        entry = journal.Entry(
+            run=self.one.run if ended else self.run,
+            node=self.node,
+            sensors=tuple(self.one.sensors),
+            windows=tuple(self.windows(begin, end)),
+            steps=steps,
+            events=events,
+            model={"name": "tiny"},
+        )
+        journal.append(self.path, entry)
+
+
+def energies_j(url: str) -> list[float]:
+    """The sum of each level."""
+    with engine.open_reader(url).connect() as connection:
+        query = "select sum(energy_j) from windows group by level order by level"
+        return list(connection.scalars(text(query)))
+
+
+def test_a_whole_run_is_recovered_into_a_ledger_that_was_never_there(ledger_url: str) -> None:
+    recording = Recording(ledger_url)
+    recording.spill(0, 60)
+    recording.spill(60, 100, ended=True)
+    assert waiting(ledger_url) == [recording.path]
+    assert recover(ledger_url) == {ONE.run.id: "away"}
+    assert waiting(ledger_url) == []
+    assert energies_j(ledger_url) == [ENERGY_J] * 3
+    with engine.open_reader(ledger_url).connect() as connection:
+        run = read.resolve_run(connection, "away")
+        assert (run.status, run.exit_code, run.ended_ms) == ("completed", 0, ONE.end_ms)
+        assert run.model == {"name": "tiny"}
+        assert [step.step for step in read.steps(connection, run)] == [0, 60]
+        assert len(read.events(connection, run)) == 2
+    assert recover(ledger_url) == {}
+
+
+def test_recovering_twice_is_recovering_once(ledger_url: str) -> None:
+    recording = Recording(ledger_url)
+    recording.spill(0, 100, ended=True)
+    kept = recording.path.read_bytes()
+    recover(ledger_url)
+    once = energies_j(ledger_url)
+    recording.path.write_bytes(kept)  # as if we had been killed before it was deleted
+    assert recover(ledger_url) == {ONE.run.id: "away"}
+    assert energies_j(ledger_url) == once
+
+
+def test_an_old_journal_does_not_displace_the_minutes_and_hours_of_later(
+    ledger_url: str, writer: Engine
+) -> None:
+    recording = Recording(ledger_url)
+    recording.send(writer, 0, 10)
+    recording.spill(10, 40)  # the ledger was away, then came back
+    recording.send(writer, 40, 100)
+    recover(ledger_url)
+    assert energies_j(ledger_url) == [ENERGY_J] * 3
+    with engine.open_reader(ledger_url).connect() as connection:
+        run = read.resolve_run(connection, "away")
+        assert run.heartbeat_ms == START_MS + 100_000
+        assert run.ended_ms is None
+
+
+def test_a_recorder_that_died_with_the_ledger_away_was_alive_until_its_last_window(
+    ledger_url: str,
+) -> None:
+    Recording(ledger_url).spill(0, 100)
+    recover(ledger_url)
+    with engine.open_reader(ledger_url).connect() as connection:
+        run = read.resolve_run(connection, "away")
+        assert (run.status, run.heartbeat_ms) == ("interrupted", START_MS + 100_000)
+
+
+def test_runs_of_one_name_are_counted_apart(ledger_url: str) -> None:
+    Recording(ledger_url).spill(0, 10)
+    Recording(ledger_url, replace(ONE, number=5)).spill(0, 10)
+    assert list(recover(ledger_url).values()) == ["away", "away"]
+
+
+def test_a_torn_line_costs_only_itself(ledger_url: str) -> None:
+    recording = Recording(ledger_url)
+    recording.spill(0, 40)
+    whole = recording.path.read_bytes()
+    recording.path.write_bytes(whole + whole[: len(whole) // 2])  # the disk was full
+    recording.spill(40, 100)
+    recover(ledger_url)
+    assert energies_j(ledger_url) == [ENERGY_J] * 3
+
+
+@pytest.mark.parametrize("line", ["1", "{}", '{"run": {"colour": "red"}}'])
+def test_a_journal_of_another_version_is_kept(ledger_url: str, line: str) -> None:
+    recording = Recording(ledger_url)
+    recording.spill(0, 10)
+    with recording.path.open("a") as file:
+        file.write(line + "\n")
+    with pytest.raises(CarbontrackError, match="not written by this version") as raised:
+        recover(ledger_url)
+    assert str(recording.path) in str(raised.value)
+    assert recording.path.exists()
+
+
+def test_a_ledger_that_cannot_be_written_leaves_the_journal(tmp_path: Path) -> None:
+    url = engine.ledger_url(str(tmp_path / "ledger.db"))
+    recording = Recording(url)
+    recording.spill(0, 10)
+    (tmp_path / "ledger.db").write_bytes(b"no database" * 1000)
+    with pytest.raises(CarbontrackError, match="not a database"):
+        recover(url)
+    assert recording.path.exists()

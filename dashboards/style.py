@@ -117,7 +117,7 @@ def time_unit(length_s: float) -> tuple[float, str]:
 
 def from_zero(ax: Axes) -> None:
     """An axis of an amount begins at zero, so that heights compare."""
-    ax.set_ylim(0, ax.get_ylim()[1])
+    ax.set_ylim(0, max(ax.get_ylim()[1], 1.08 * ax.dataLim.y1))
 
 
 def legend_above(ax: Axes, columns: int = 6) -> None:

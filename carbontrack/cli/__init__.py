@@ -18,12 +18,14 @@ from carbontrack.cli.attach import attach
 from carbontrack.cli.compare import compare
 from carbontrack.cli.config import config
 from carbontrack.cli.devices import devices
+from carbontrack.cli.doctor import doctor
 from carbontrack.cli.estimate import estimate
 from carbontrack.cli.explain import explain
 from carbontrack.cli.plot import plot
 from carbontrack.cli.project import project
 from carbontrack.cli.run import run
 from carbontrack.cli.runs import runs
+from carbontrack.cli.serve import serve
 from carbontrack.cli.show import show
 from carbontrack.cli.table import table
 from carbontrack.errors import CarbontrackError
@@ -44,7 +46,9 @@ for _command in (
     show,
     table,
     plot,
+    serve,
     devices,
+    doctor,
     estimate,
     explain,
     compare,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sqlite3
+import time
 from contextlib import closing, suppress
 from pathlib import Path
 
@@ -52,7 +53,7 @@ def create(path: Path, *, busy_timeout_ms: int, read_only: bool) -> Engine:
         connection.execute("PRAGMA foreign_keys=ON")
         if not read_only:
             _refuse_others(connection, path)
-            _journal_in(connection, journal_mode)
+            _journal_in(connection, journal_mode, busy_timeout_ms)
         return connection
 
     # A reader that keeps no connection sees a ledger that was moved or replaced.
@@ -119,9 +120,18 @@ def _refuse_others(connection: sqlite3.Connection, path: Path) -> None:
         )
 
 
-def _journal_in(connection: sqlite3.Connection, wanted: str) -> None:
+def _journal_in(connection: sqlite3.Connection, wanted: str, busy_timeout_ms: int) -> None:
+    """Set how the file is journalled, which needs it for a moment alone."""
+    deadline = time.monotonic() + busy_timeout_ms / 1000
     (mode,) = connection.execute("PRAGMA journal_mode").fetchone()
-    if mode.upper() != wanted:
-        (mode,) = connection.execute(f"PRAGMA journal_mode={wanted}").fetchone()
+    while mode.upper() != wanted:
+        try:
+            (mode,) = connection.execute(f"PRAGMA journal_mode={wanted}").fetchone()
+            break  # with any answer: a filesystem may not be able to write ahead
+        except sqlite3.OperationalError:
+            # Two that both want to switch are told so at once: SQLite's own timeout does not apply.
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
     # In WAL, NORMAL may lose the last commits with the power, but never the file.
     connection.execute(f"PRAGMA synchronous={'NORMAL' if mode == 'wal' else 'FULL'}")

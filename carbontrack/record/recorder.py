@@ -190,9 +190,7 @@ class Recorder:
         batch = sampler.finish(end_ns)
         self._put(outbox, batch, self._steps.read() + self._log.read())
         outbox.put(events=budget())
-        outbox.finish(
-            status=status, exit_code=exit_code, ended_ms=ended_ms, heartbeat_ms=now_ms()
-        )
+        outbox.finish(status=status, exit_code=exit_code, ended_ms=ended_ms, heartbeat_ms=now_ms())
         self._steps.remove()
         if outcome is not None and not self._plan.quiet:
             ended = replace(

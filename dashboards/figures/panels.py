@@ -103,7 +103,8 @@ def _draw_each(ax: Axes, data: RunData, clock: Clock, scale: float) -> None:
             mean * scale,
             color=CYCLE[index] if few else BLUE,
             lw=0.9 if few else 0.5,
-            alpha=0.9 if few else 0.5,
+            alpha=1.0 if few else 0.5,
+            zorder=3 if few else 2,
             label=f"{data.sensors[index].kind} {index}" if few else "_" * index + "each device",
         )
 

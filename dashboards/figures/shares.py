@@ -21,7 +21,7 @@ from dashboards.style import (
 
 _WH_PER_KWH = 1000.0
 _G_PER_KG = 1000.0
-_BEFORE = "before the first"
+_BEFORE = "before the first phase"
 
 
 def phases(data: RunData, *, style: str = "paper") -> Figure:

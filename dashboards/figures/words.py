@@ -14,7 +14,8 @@ from dashboards.style import GREY, Page, scaled
 
 _WH_PER_KWH = 1000.0
 _SHOWN_NAMES = 3
-_EM_PER_CHARACTER = 0.6
+_EM_PER_CHARACTER = 0.54
+_EM_PER_BOLD = 0.68
 _POINTS_PER_INCH = 72
 
 
@@ -65,13 +66,15 @@ def totals(estimate: Estimate) -> str:
 def put(figure: Figure, room: Page, heading: str, below: str) -> None:
     """Heading and footnote, in sizes that fit the page."""
     large, small = room.points + 1, 0.75 * room.points
-    figure.suptitle(_wrapped(heading, figure, large), fontsize=large, fontweight="bold")
-    figure.supxlabel(_wrapped(below, figure, small), fontsize=small, color=GREY)
+    figure.suptitle(
+        _wrapped(heading, figure, large * _EM_PER_BOLD), fontsize=large, fontweight="bold"
+    )
+    figure.supxlabel(_wrapped(below, figure, small * _EM_PER_CHARACTER), fontsize=small, color=GREY)
 
 
-def _wrapped(text: str, figure: Figure, points: float) -> str:
+def _wrapped(text: str, figure: Figure, points_per_character: float) -> str:
     inches = float(figure.get_size_inches()[0])
-    return textwrap.fill(text, int(inches * _POINTS_PER_INCH / (points * _EM_PER_CHARACTER)))
+    return textwrap.fill(text, int(inches * _POINTS_PER_INCH / points_per_character))
 
 
 def _unmeasured(estimates: Sequence[Estimate]) -> str:

@@ -6,7 +6,6 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Collection
 from pathlib import Path
-from typing import Any
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
@@ -20,7 +19,7 @@ from starlette.staticfiles import StaticFiles
 from carbontrack.errors import CarbontrackError
 from carbontrack.ledger.engine import NoLedger
 from dashboards.live.guard import LOOPBACK, Guard
-from dashboards.live.view import TICK_S, View
+from dashboards.live.view import TICK_S, Unavailable, View
 
 _STATIC = Path(__file__).parent / "static"
 _KEEP_ALIVE_TICKS = 15
@@ -31,7 +30,7 @@ def create_app(
     view: View, *, hosts: Collection[str] = LOOPBACK, token: str | None = None
 ) -> Starlette:
     """The application. Without `hosts` every Host is served: then give a token."""
-    return Starlette(
+    app = Starlette(
         routes=[
             Route("/", _page),
             Route("/api/runs", _runs),
@@ -44,11 +43,85 @@ def create_app(
             Middleware(Guard, hosts=hosts, token=token),
             Middleware(GZipMiddleware, minimum_size=1000),
         ],
-        exception_handlers={CarbontrackError: _said},
-        lifespan=None,
-    ).__class__ and _with_view(
-        Starlette(
-            routes=[],
-        ),
-        view,
+        exception_handlers={CarbontrackError: _explained},
     )
+    app.state.view = view
+    return app
+
+
+async def _page(request: Request) -> Response:
+    return FileResponse(_STATIC / "index.html")
+
+
+async def _runs(request: Request) -> Response:
+    view: View = request.app.state.view
+    limit = max(1, min(_number(request, "limit") or 200, _MAX_RUNS))
+    search = request.query_params.get("search", "")
+    try:
+        found = await run_in_threadpool(view.runs, search=search, limit=limit)
+    except NoLedger as error:
+        found = {"runs": [], "matching": 0, "message": str(error)}
+    return JSONResponse(found)
+
+
+async def _run(request: Request) -> Response:
+    view: View = request.app.state.view
+    return JSONResponse(await run_in_threadpool(view.run, request.path_params["id"]))
+
+
+async def _series(request: Request) -> Response:
+    view: View = request.app.state.view
+    columns = await run_in_threadpool(
+        view.series,
+        request.path_params["id"],
+        from_ms=_number(request, "from"),
+        to_ms=_number(request, "to"),
+        points=_number(request, "px") or 1000,
+    )
+    return JSONResponse(columns)
+
+
+async def _events(request: Request) -> Response:
+    view: View = request.app.state.view
+    run_id = request.path_params["id"]
+    await run_in_threadpool(view.run, run_id)  # an unknown run is an error, not a silent stream
+    return StreamingResponse(_ticks(view, run_id), media_type="text/event-stream")
+
+
+async def _ticks(view: View, run_id: str) -> AsyncIterator[str]:
+    """The run whenever it has changed. The newest state is all that a page needs, so one that
+    comes back after a lost connection has caught up with the first message.
+    """
+    sent, silent_ticks = "", 0
+    while True:
+        try:
+            kind, body = "run", await run_in_threadpool(view.run, run_id)
+        except CarbontrackError as error:
+            kind, body = "trouble", {"error": str(error)}
+        text = f"event: {kind}\ndata: {json.dumps(body, allow_nan=False)}\n\n"
+        if text != sent:
+            sent, silent_ticks = text, 0
+            yield text
+        elif silent_ticks >= _KEEP_ALIVE_TICKS:
+            silent_ticks = 0
+            yield ": still here\n\n"
+        silent_ticks += 1
+        await asyncio.sleep(TICK_S)
+
+
+def _number(request: Request, name: str) -> int | None:
+    text = request.query_params.get(name)
+    if text is None:
+        return None
+    try:
+        return int(text)
+    except ValueError:
+        raise CarbontrackError(f"{name}={text}: not a whole number.") from None
+
+
+async def _explained(request: Request, error: Exception) -> Response:
+    body = {"error": str(error)}
+    if isinstance(error, Unavailable):
+        return JSONResponse(body, 503)
+    missing = isinstance(error, NoLedger) or "no run" in str(error)
+    return JSONResponse(body, 404 if missing else 400)

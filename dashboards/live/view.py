@@ -6,20 +6,20 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-
-from sqlalchemy.exc import SQLAlchemyError
 
 from carbontrack import config
 from carbontrack.errors import CarbontrackError
 from carbontrack.ledger import engine, read
 from carbontrack.ledger.rows import Run, Sensor, Series, Step
+from carbontrack.ledger.url import sqlite_path
 from carbontrack.report import gather, listing
 from carbontrack.units import MS_PER_S
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection, Engine
+    from sqlalchemy import Connection
 
 TICK_S = 1.0
 MAX_POINTS = 2000
@@ -43,7 +43,9 @@ class View:
     def __init__(self, url: str, flags: config.Layer) -> None:
         self._url = url
         self._flags = flags
-        self._engine: Engine | None = None
+        self._connect: Callable[[], AbstractContextManager[Connection]] | None = None
+        self._dispose: Callable[[], None] | None = None
+        self._file: tuple[int, int] | None = None
         self._lock = threading.Lock()
         self._answers: OrderedDict[Hashable, _Answer] = OrderedDict()
         self.queries = 0
@@ -65,9 +67,9 @@ class View:
         return self._answer(key, lambda c: self._series(c, run_id, from_ms, to_ms, wanted))
 
     def close(self) -> None:
-        if self._engine is not None:
-            self._engine.dispose()
-            self._engine = None
+        if self._dispose is not None:
+            self._dispose()
+        self._connect = self._dispose = None
 
     def _answer(self, key: Hashable, ask: Callable[[Connection], tuple[Any, bool]]) -> Any:
         """The same answer for all who ask within a tick; for good if it is final."""
@@ -86,16 +88,30 @@ class View:
     def _ask(self, ask: Callable[[Connection], tuple[Any, bool]]) -> tuple[Any, bool]:
         self.queries += 1
         try:
-            if self._engine is None:
-                self._engine = engine.open_reader(self._url)
-            with self._engine.connect() as connection:
+            with self._open()() as connection:
                 return ask(connection)
         except engine.NoLedger:
             self._forget()
             raise
-        except SQLAlchemyError as error:
+        except CarbontrackError as error:
+            if error.__cause__ is None:  # a question about what is not there
+                raise
             self._forget()
-            raise Unavailable(f"The ledger cannot be read: {error.__class__.__name__}.") from error
+            raise Unavailable(str(error)) from error
+
+    def _open(self) -> Callable[[], AbstractContextManager[Connection]]:
+        """A file that was replaced is opened anew: SQLite would go on reading the removed one."""
+        path = sqlite_path(self._url)
+        if path is not None:
+            status = path.stat() if path.exists() else None
+            file = (status.st_dev, status.st_ino) if status else None
+            if file != self._file:
+                self._forget()
+                self._file = file
+        if self._connect is None:
+            reader = engine.open_reader(self._url)
+            self._connect, self._dispose = reader.connect, reader.dispose
+        return self._connect
 
     def _forget(self) -> None:
         self.close()
@@ -185,7 +201,9 @@ def _columns(series: Series, sensors: Sequence[Sensor]) -> dict[str, Any]:
         for name in names:
             device[name][place] = series.columns[name][index]
         energy_j, energy_s = series.columns["energy_j"][index], series.columns["energy_s"][index]
-        device["power_w"][place] = energy_j / energy_s if energy_j is not None and energy_s else None
+        device["power_w"][place] = (
+            energy_j / energy_s if energy_j is not None and energy_s else None
+        )
     return {
         "level_s": series.level_s,
         "time_ms": times,

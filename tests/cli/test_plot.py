@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
+from carbontrack.ledger.url import ledger_url
+from tests.fixtures import pictures
+from tests.fixtures.runs import Recorded
 from tests.fixtures.wrap import Wrapper
 
 MAGIC = {".png": b"\x89PNG", ".pdf": b"%PDF", ".svg": b"<?xml"}
@@ -22,7 +26,9 @@ def test_it_writes_the_kind_of_picture_that_the_name_says(
     picture = path.read_bytes()
     assert picture.startswith(MAGIC[suffix])
     if suffix == ".svg":
-        assert b"simulated" in picture, "text is text, and says what was not measured"
+        texts = re.findall(r"<text[^>]*>([^<]*)</text>", picture.decode())
+        assert any("simulated" in text for text in texts), "text is text"
+        assert "power of a device (W)" in texts
 
 
 @pytest.mark.parametrize(
@@ -32,6 +38,11 @@ def test_it_writes_the_kind_of_picture_that_the_name_says(
         (["--out", "no-such-folder/a.png"], "there is no folder no-such-folder"),
         (["--pue", "0.5"], "0.5"),
         (["nobody"], "no run 'nobody'"),
+        (["--kind", "pie"], "'pie' is not one of"),
+        (["--style", "poster"], "'poster' is not one of"),
+        (["last", "last", "--kind", "power"], "shows one run, not 2"),
+        (["--kind", "loss"], "has no steps with loss"),
+        (["--kind", "phases"], "has no phases"),
     ],
 )
 def test_mistakes_are_one_line(wrapper: Wrapper, arguments: list[str], says: str) -> None:
@@ -40,3 +51,21 @@ def test_mistakes_are_one_line(wrapper: Wrapper, arguments: list[str], says: str
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
     assert says in done.stderr
+
+
+def test_one_line_leaves_no_picture_behind(wrapper: Wrapper, tmp_path: Path) -> None:
+    wrapper.run("true")
+    path = tmp_path / "loss.png"
+    assert wrapper.carbontrack("plot", "--kind", "loss", "--out", str(path)).returncode == 2
+    assert not path.exists()
+
+
+def test_several_runs_go_into_one_picture(wrapper: Wrapper, tmp_path: Path) -> None:
+    url = ledger_url(str(wrapper.ledger))
+    for number, name in enumerate(("small", "large")):
+        pictures.write_seconds(url, Recorded(name=name, number=number, count=2, seconds=30))
+    path = tmp_path / "a.svg"
+    options = ("--kind", "compare", "--style", "slide", "--out", str(path))
+    done = wrapper.carbontrack("plot", "small", "large", *options)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert {"small", "large"} <= set(re.findall(r"<text[^>]*>([^<]*)</text>", path.read_text()))

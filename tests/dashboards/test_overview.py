@@ -2,88 +2,18 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from carbontrack import config
-from carbontrack.account.result import Estimate
-from carbontrack.ledger import engine, read
-from carbontrack.ledger.rows import Event, Node, Step
-from carbontrack.ledger.write import RunWriter
-from carbontrack.meters.base import Reading
-from carbontrack.record.window import Clock, Pyramid, Window, WindowBuilder
-from carbontrack.report import gather
-from carbontrack.units import NS_PER_S
-from dashboards import data, figures
-from tests.fixtures.runs import START_MS, Recorded
-from tests.record.test_window import device
+from dashboards import figures
+from tests.fixtures import pictures
+from tests.fixtures.pictures import GAP_S, LOST_S, load, power_w
+from tests.fixtures.runs import Recorded
 
-LENGTH_S = 60
-GAP_S = range(20, 30)
-
-
-def seconds_of(power_w: float, *, gap: bool) -> list[Window]:
-    """A minute at a constant power, with ten seconds that nobody watched."""
-    builder = WindowBuilder(device(), Clock(START_MS, 0), start_ns=0)
-    windows: list[Window] = []
-    for tick in range(LENGTH_S * 10):
-        if gap and tick // 10 in GAP_S:
-            continue
-        windows += builder.add(Reading(tick * NS_PER_S // 10, None, power_w))
-    return windows + builder.finish(LENGTH_S * NS_PER_S)
-
-
-def load(
-    url: str, *, devices: int = 8, gap: bool = False, steps: bool = True
-) -> tuple[data.RunData, Estimate]:
-    recorded = Recorded(count=devices, seconds=LENGTH_S, number=0)
-    ledger = engine.open_writer(url)
-    writer = RunWriter(ledger, recorded.run, _node(), recorded.sensors)
-    rows = []
-    for index, sensor in enumerate(recorded.sensors):
-        seconds, pyramid = seconds_of(100.0 + 10 * index, gap=gap), Pyramid()
-        for second in seconds:
-            pyramid.add(second)
-        rows += [(sensor.uuid, w) for w in [*seconds, *pyramid.take_changed()]]
-    writer.commit(
-        windows=rows,
-        steps=[Step(n, START_MS + n * 1000, loss=6.0 / n) for n in range(1, 60)] if steps else [],
-        events=[
-            Event(START_MS + 30_000, "eval", "held-out", data={"loss": 3.0}),
-            Event(START_MS + 31_000, "checkpoint", "saved"),
-        ],
-        heartbeat_ms=START_MS + 60_000,
-    )
-    ledger.dispose()
-    return read_back(url)
-
-
-def read_back(url: str) -> tuple[data.RunData, Estimate]:
-    reader = engine.open_reader(url)
-    with reader.connect() as connection:
-        run = read.resolve_run(connection, "last")
-        flags = config.flags(pue=1.5, intensity=0.4)
-        (estimate,) = gather.estimates(connection, [run], flags, ["measured"])
-        loaded = data.load(connection, run)
-    reader.dispose()
-    return loaded, estimate
-
-
-def _node() -> Node:
-
-    return Node("node1", None, "test", {}, START_MS)
-
-
-@pytest.fixture(autouse=True)
-def warnings_are_errors() -> Iterator[None]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        yield
+EIGHT = Recorded(count=8, seconds=60)
 
 
 def lines(figure: Figure, panel: int) -> dict[str, np.ndarray]:
@@ -93,47 +23,81 @@ def lines(figure: Figure, panel: int) -> dict[str, np.ndarray]:
     }
 
 
-def test_it_draws_what_the_ledger_holds(ledger_url: str, tmp_path: Path) -> None:
-    run, estimate = load(ledger_url)
-    figure = figures.overview(run, estimate)
-    power, loss, energy = (lines(figure, panel) for panel in range(3))
-    assert np.nanmax(power["total"]) == pytest.approx(sum(100 + 10 * i for i in range(8)) / 1000)
+def test_it_draws_what_the_ledger_holds(ledger_url: str) -> None:
+    pictures.write_seconds(ledger_url, EIGHT)
+    run = load(ledger_url)
+    power, loss, energy = (lines(figures.overview(run), panel) for panel in range(3))
+    true_w = [sum(power_w(second, i) for i in range(8)) / 8 for second in range(60)]
+    assert power["mean of all"] == pytest.approx(true_w)
     assert len(loss["training loss of each step"]) == 59
-    assert list(loss["held-out loss"]) == [3.0]
-    (curve,) = (y for label, y in energy.items() if label.startswith("_child0"))
-    assert estimate.facility_kwh is not None
-    assert curve[-1] == pytest.approx(estimate.facility_kwh * 1000)
-    figure.savefig(tmp_path / "a.png")
-    figure.savefig(tmp_path / "a.pdf")
+    assert list(loss["held-out loss"]) == [3.0], "a loss that is no number is not drawn"
+    (curve,) = (y for label, y in energy.items() if label.startswith("in all"))
+    assert run.estimate.facility_kwh is not None
+    assert curve[-1] == pytest.approx(run.estimate.facility_kwh * 1000)
 
 
-def test_axes_say_their_units_and_the_footnote_its_factors(ledger_url: str) -> None:
-    figure = figures.overview(*load(ledger_url))
+def test_the_second_scales_are_the_same_curves_in_other_units(ledger_url: str) -> None:
+    pictures.write_seconds(ledger_url, EIGHT)
+    figure = figures.overview(load(ledger_url))
+    figure.draw_without_rendering()
+    power, energy = figure.axes[0], figure.axes[2]
+    for ax, label, ratio in (
+        (power, "total (kW)", 8 / 1000),
+        (energy, "emissions (gCO₂e)", 0.4),
+    ):
+        (right,) = ax.child_axes
+        assert right.get_ylabel() == label
+        assert right.get_ylim()[1] == pytest.approx(ax.get_ylim()[1] * ratio)
+
+
+def test_it_says_what_its_numbers_are(ledger_url: str) -> None:
+    pictures.write_seconds(ledger_url, Recorded(count=8, seconds=60, quality="simulated"))
+    run = load(ledger_url)
+    figure = figures.overview(run)
+    assert figure.get_suptitle() == "llama2-7b: 8 × NVIDIA A100-SXM4-80GB (simulated)"
     labels = [ax.get_ylabel() for ax in figure.axes]
-    assert labels == ["power (kW)", "loss (nats per token)", "facility energy (Wh)"]
+    assert labels[:3] == ["power of a device (W)", "loss (nats per token)", "facility energy (Wh)"]
     assert figure.axes[-1].get_xlabel() == "time since start (s)"
-    footnote = figure.get_supxlabel()
+    footnote = " ".join(figure.get_supxlabel().split())
     for part in ("meter nvml", "scope gpu", "coverage", "PUE 1.5", "0.4 kgCO₂e/kWh"):
         assert part in footnote
     assert "assumed" not in footnote
 
 
 def test_a_gap_is_drawn_as_a_gap(ledger_url: str) -> None:
-    figure = figures.overview(*load(ledger_url, gap=True))
-    power = lines(figure, 0)
+    pictures.write_seconds(ledger_url, EIGHT, gap=True)
+    figure = figures.overview(load(ledger_url))
+    power, energy = lines(figure, 0), lines(figure, 2)
     assert np.isnan(power["each device"]).any()
-    assert np.isnan(power["total"]).sum() >= len(GAP_S) - 1
-    assert not (power["total"] == 0).any(), "what is not known is not zero"
+    unknown = {*GAP_S, *LOST_S}
+    assert set(np.flatnonzero(np.isnan(power["mean of all"]))) == unknown, (
+        "one alone is missing too"
+    )
+    assert not (power["mean of all"] == 0).any(), "what is not known is not zero"
+    (curve,) = (y for label, y in energy.items() if label.startswith("in all"))
+    assert np.isnan(curve).any()
+    assert (np.diff(curve[np.isfinite(curve)]) >= 0).all()
+
+
+def test_events_are_marked_by_kind_and_only_rare_ones_cross_the_panels(ledger_url: str) -> None:
+    pictures.write_seconds(ledger_url, EIGHT)
+    figure = figures.overview(load(ledger_url))
+    strip = figure.axes[3]
+    assert [text.get_text() for text in strip.get_yticklabels()] == ["checkpoint"]
+    (marks,) = strip.get_lines()
+    assert list(np.asarray(marks.get_xdata())) == [31.0]
 
 
 def test_a_run_without_steps_still_has_its_power(ledger_url: str) -> None:
-    figure = figures.overview(*load(ledger_url, devices=2, steps=False))
-    assert [ax.get_ylabel() for ax in figure.axes] == ["power (W)", "facility energy (Wh)"]
+    pictures.write_seconds(ledger_url, Recorded(count=2, seconds=60), steps=False)
+    figure = figures.overview(load(ledger_url))
+    labels = [ax.get_ylabel() for ax in figure.axes]
+    assert labels[:2] == ["power of a device (W)", "facility energy (Wh)"]
+    assert {"gpu 0", "gpu 1", "mean of all"} <= set(lines(figure, 0))
 
 
-def test_a_run_that_measured_nothing_is_an_empty_figure(ledger_url: str, tmp_path: Path) -> None:
-    recorded = Recorded(count=0, seconds=10, number=0)
-    ledger = engine.open_writer(ledger_url)
-    RunWriter(ledger, recorded.run, _node(), [])
-    ledger.dispose()
-    figures.overview(*read_back(ledger_url)).savefig(tmp_path / "a.png")
+def test_a_run_that_measured_nothing_says_so(ledger_url: str, tmp_path: Path) -> None:
+    pictures.write(ledger_url, Recorded(count=0, seconds=10), [], [], [])
+    figure = figures.overview(load(ledger_url))
+    assert [text.get_text() for text in figure.axes[0].texts] == ["no power was recorded"]
+    figure.savefig(tmp_path / "a.png")

@@ -1,0 +1,40 @@
+"""`carbontrack doctor`: is everything in order here?"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict
+
+import typer
+
+from carbontrack.cli.common import DbOption, Format, FormatOption, print_json
+
+_SIGNS = {"ok": "[green]✓[/]", "note": "[yellow]–[/]", "problem": "[red]✗[/]"}
+
+
+def doctor(db: DbOption = None, format: FormatOption = Format.text) -> None:
+    """Check what can be measured here and how well, the ledger, and say how to mend what is wrong.
+
+    Exit code 1 if there is something to mend.
+    """
+    from carbontrack.ledger.url import ledger_url
+    from carbontrack.report.doctor import Verdict, findings
+
+    found = list(findings(ledger_url(db), os.environ))
+    problems = sum(finding.verdict is Verdict.problem for finding in found)
+    if format is Format.json:
+        print_json({"findings": [asdict(finding) for finding in found], "problems": problems})
+        raise typer.Exit(int(problems > 0))
+
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table.grid(padding=(0, 1))
+    for finding in found:
+        fix = f"\n[bold]mend:[/] {escape(finding.fix)}" if finding.fix else ""
+        table.add_row(_SIGNS[finding.verdict], finding.area, escape(finding.what) + fix)
+    console = Console(highlight=False)
+    console.print(table)
+    console.print(f"\n{problems} to mend." if problems else "\nReady to record.")
+    raise typer.Exit(int(problems > 0))

@@ -1,0 +1,113 @@
+"""What `doctor` finds: what can be measured here, where it goes, and how to mend what is wrong."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from carbontrack.errors import CarbontrackError
+
+_LOOK_S = 0.7  # 30 refreshes of an NVML counter
+
+
+class Verdict(StrEnum):
+    """`note` is worth knowing and nothing to mend; `problem` makes `doctor` fail."""
+
+    ok = "ok"
+    note = "note"
+    problem = "problem"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of the report. `fix` is what to type or do; empty if nothing is to be done."""
+
+    area: str
+    verdict: Verdict
+    what: str
+    fix: str = ""
+
+
+def findings(url: str, environ: Mapping[str, str]) -> Iterator[Finding]:
+    """Look at meters and devices, the ledger at `url`, and the folder for training steps."""
+    yield from _meters(environ)
+    yield from _ledger(url)
+    yield _steps_folder(environ)
+
+
+def _meters(environ: Mapping[str, str]) -> Iterator[Finding]:
+    from carbontrack.meters.base import MeterContext
+    from carbontrack.meters.choose import find_meters
+    from carbontrack.meters.look import look_at
+
+    try:
+        found = find_meters("auto", MeterContext(environ=environ))
+    except CarbontrackError as error:
+        yield Finding("meters", Verdict.problem, error.what, error.hint)
+        return
+    for meter in found.meters:
+        yield Finding("meters", Verdict.ok, f"{meter.name}: {meter.note}")
+    for over in found.passed_over:
+        yield Finding("meters", Verdict.note, f"not {over.name}: {over.reason}")
+    sources = [source for meter in found.meters for source in meter.sources]
+    for source, look in zip(sources, look_at(sources, _LOOK_S), strict=True):
+        device = source.device
+        name = f"{device.name} {device.uuid}"
+        if not look.answers:
+            yield Finding(
+                "devices",
+                Verdict.problem,
+                f"{name} does not answer",
+                "See dmesg for its errors; a reset or a reboot may bring it back.",
+            )
+            continue
+        parts = [f"{device.quality} by {device.field}, scope {device.scope}"]
+        if look.power_w is not None:
+            parts.append(f"{look.power_w:.1f} W now")
+        if look.update_period_ms is not None:
+            parts.append(f"refreshed every {look.update_period_ms:.0f} ms")
+        yield Finding("devices", Verdict.ok, f"{name}: {', '.join(parts)}")
+
+
+def _ledger(url: str) -> Iterator[Finding]:
+    from carbontrack.ledger.state import state
+    from carbontrack.ledger.url import shown
+
+    try:
+        found = state(url)
+    except CarbontrackError as error:
+        yield Finding("ledger", Verdict.problem, error.what, error.hint)
+        return
+    if found.revision is None:
+        yield Finding("ledger", Verdict.note, f"{shown(url)}: none yet; a first run creates it")
+    elif found.revision != found.head:
+        yield Finding(
+            "ledger",
+            Verdict.problem,
+            f"{found.ledger} has schema {found.revision}, this program needs {found.head}",
+            "carbontrack db upgrade",
+        )
+    else:
+        what = f"{found.ledger} ({found.dialect}) answers: {found.runs:,} runs"
+        yield Finding("ledger", Verdict.ok, f"{what}, schema {found.revision}")
+    if found.journals:
+        yield Finding(
+            "ledger",
+            Verdict.problem,
+            f"{found.journals} journals wait that could not be written",
+            "carbontrack db recover",
+        )
+
+
+def _steps_folder(environ: Mapping[str, str]) -> Finding:
+    folder = environ.get("XDG_RUNTIME_DIR") or environ.get("TMPDIR") or "/tmp"
+    if os.access(folder, os.W_OK | os.X_OK):
+        return Finding("steps", Verdict.ok, f"{folder} takes the training steps of running jobs")
+    return Finding(
+        "steps",
+        Verdict.problem,
+        f"{folder} cannot be written, so training steps will be missing",
+        "Set TMPDIR to a folder that you can write.",
+    )

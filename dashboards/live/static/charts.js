@@ -1,0 +1,58 @@
+// Charts that share one time cursor and one zoom.
+
+import uPlot from "./vendor/uPlot.esm.js";
+
+export const COLOURS = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00"];
+const HEIGHT = 220;
+const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+
+export class Chart {
+  constructor(place, { series, format, onZoom, time = true, xLabel, fromZero = true, sync = "time" }) {
+    this.place = place;
+    const ink = () => colour("--soft");
+    const grid = { stroke: () => colour("--line"), width: 1 };
+    this.plot = new uPlot({
+      width: Math.max(200, place.clientWidth), height: HEIGHT,
+      scales: { x: { time }, y: { range: (_, low, high) => limits(low, high, fromZero) } },
+      cursor: { sync: time ? { key: sync } : undefined, drag: { x: true, y: false, setScale: false } },
+      legend: { live: true },
+      axes: [
+        { stroke: ink, grid, ticks: grid, label: xLabel, labelSize: 20 },
+        { stroke: ink, grid, ticks: grid, size: 72, values: (_, ticks) => ticks.map(format) },
+      ],
+      series: [
+        time ? {} : { value: (_, value) => (value === null ? "–" : format(value)) },
+        ...series.map((one) => ({
+          width: 1.2, spanGaps: false, ...one,
+          stroke: one.stroke ?? (() => colour("--ink")),
+          value: (_, value) => (value === null || value === undefined ? "–" : format(value)),
+        })),
+      ],
+      hooks: {
+        setSelect: [(plot) => {
+          const { left, width } = plot.select;
+          if (width > 4) onZoom?.(plot.posToVal(left, "x"), plot.posToVal(left + width, "x"));
+          plot.setSelect({ left: 0, width: 0, top: 0, height: 0 }, false);
+        }],
+      },
+    }, [[], ...series.map(() => [])], place);
+    this.watcher = new ResizeObserver(() => this.plot.setSize({ width: Math.max(200, place.clientWidth), height: HEIGHT }));
+    this.watcher.observe(place);
+  }
+
+  show(data, range) {
+    this.plot.setData(data, false);
+    const [low, high] = range ?? [data[0][0] ?? 0, data[0][data[0].length - 1] ?? 1];
+    this.plot.setScale("x", { min: low, max: high > low ? high : low + 1 });
+  }
+
+  redraw() { this.plot.redraw(false, true); }
+  destroy() { this.watcher.disconnect(); this.plot.destroy(); }
+}
+
+function limits(low, high, fromZero) {
+  if (low === null || high === null || low === undefined) return [0, 1];
+  if (fromZero) return [0, high > 0 ? high * 1.08 : 1];
+  const margin = (high - low) * 0.06 || Math.abs(high) * 0.05 || 1;
+  return [low - margin, high + margin];
+}

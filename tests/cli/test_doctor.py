@@ -1,0 +1,64 @@
+"""`carbontrack doctor`: what is found, and the fix for what is missing."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from typing import Any
+
+from tests.fixtures.nvml import NvmlStub
+from tests.fixtures.wrap import Wrapper
+
+
+def findings(wrapper: Wrapper, *options: str) -> tuple[int, list[dict[str, Any]]]:
+    done = wrapper.carbontrack("doctor", "--format", "json", *options)
+    assert done.stderr == ""
+    return done.returncode, json.loads(done.stdout)["findings"]
+
+
+def test_gpus_are_named_with_how_well_they_are_measured(
+    wrapper: Wrapper, nvml_stub: NvmlStub
+) -> None:
+    node = nvml_stub.start(2, "a100")
+    wrapper.environ = node.env
+    code, found = findings(wrapper)
+    devices = [f["what"] for f in found if f["area"] == "devices"]
+    assert (code, len(devices)) == (0, 2)
+    for uuid, what in zip(node.uuids, devices, strict=True):
+        assert uuid in what
+        assert "counter by total_energy+power_instant, scope gpu" in what
+        assert "W now, refreshed every" in what
+
+
+def test_a_driver_that_refuses_is_said_with_its_fix(wrapper: Wrapper, nvml_stub: NvmlStub) -> None:
+    wrapper.environ = nvml_stub.start(2, init_error=4).env
+    _, found = findings(wrapper)
+    (line,) = (f["what"] for f in found if f["what"].startswith("not nvml"))
+    assert "/dev/nvidiactl" in line
+
+
+def test_a_new_ledger_is_no_problem_and_an_old_one_is(wrapper: Wrapper) -> None:
+    code, found = findings(wrapper)
+    assert (code, [f["verdict"] for f in found if f["area"] == "ledger"]) == (0, ["note"])
+    wrapper.run("true")
+    code, found = findings(wrapper)
+    assert (code, [f["verdict"] for f in found if f["area"] == "ledger"]) == (0, ["ok"])
+    with sqlite3.connect(wrapper.ledger) as connection:
+        connection.execute("update alembic_version set version_num = '0001'")
+    connection.close()
+    code, found = findings(wrapper)
+    (ledger,) = (f for f in found if f["area"] == "ledger")
+    assert (code, ledger["verdict"], ledger["fix"]) == (1, "problem", "carbontrack db upgrade")
+
+
+def test_a_server_that_does_not_answer_is_a_problem(wrapper: Wrapper) -> None:
+    code, found = findings(wrapper, "--db", "postgresql://127.0.0.1:1/none")
+    (ledger,) = (f for f in found if f["area"] == "ledger")
+    assert (code, ledger["verdict"]) == (1, "problem")
+    assert ledger["fix"]
+
+
+def test_the_report_for_people_ends_with_a_verdict(wrapper: Wrapper) -> None:
+    done = wrapper.carbontrack("doctor")
+    assert done.returncode == 0
+    assert done.stdout.splitlines()[-1] == "Ready to record."

@@ -1,0 +1,120 @@
+"""A live server on a ledger of its own, and a real browser."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.fixtures.wrap import CARBONTRACK, Wrapper
+
+if TYPE_CHECKING:
+    from selenium.webdriver import Chrome
+
+
+@dataclass
+class Server:
+    """`carbontrack serve` as a process; it comes back on the same port."""
+
+    wrapper: Wrapper
+    options: tuple[str, ...] = ()
+    port: int = 0
+    address: str = ""
+    process: subprocess.Popen[str] | None = field(default=None)
+
+    def start(self) -> Server:
+        self.process = subprocess.Popen(
+            [*CARBONTRACK, "serve", "--port", str(self.port), *self.options],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=self.wrapper.env,
+        )
+        assert self.process.stdout is not None
+        self.address = self.process.stdout.readline().strip()
+        assert self.address, self.process.communicate()[1]
+        self.port = int(self.address.rpartition(":")[2].partition("/")[0])
+        return self
+
+    def stop(self) -> str:
+        """Interrupt it as Ctrl-C does; what it said on stderr."""
+        if self.process is None:
+            return ""
+        self.process.send_signal(signal.SIGINT)
+        _, errors = self.process.communicate(timeout=20)
+        self.process = None
+        return errors
+
+
+@pytest.fixture
+def serve(wrapper: Wrapper) -> Iterator[Callable[..., Server]]:
+    started: list[Server] = []
+
+    def start(*options: str, port: int = 0) -> Server:
+        started.append(Server(wrapper, options, port).start())
+        return started[-1]
+
+    yield start
+    for server in started:
+        errors = server.stop()
+        assert "Traceback" not in errors, errors
+
+
+@pytest.fixture
+def taken_port() -> Iterator[int]:
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        holder.listen()
+        yield holder.getsockname()[1]
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
+    """Headless Chromium. Without it tests skip."""
+    from selenium.webdriver import Chrome, ChromeOptions, ChromeService
+
+    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    if chromium is None or driver is None:
+        pytest.skip("Chromium is not found: install the packages chromium and chromium-driver")
+    options = ChromeOptions()
+    options.binary_location = chromium
+    profile = tmp_path_factory.mktemp("chromium")
+    for argument in (
+        "--headless=new",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-dev-shm-usage",
+        "--lang=en-US",  # without it, under LANG=C, Intl refuses the locale
+        "--window-size=1280,1400",
+        f"--user-data-dir={profile}",
+        "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+    ):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    service = ChromeService(driver, env={**os.environ, "LANG": "en_US.UTF-8"})
+    chrome = Chrome(options=options, service=service)
+    try:
+        yield chrome
+    finally:
+        chrome.quit()
+
+
+@pytest.fixture
+def shot(browser: Chrome, request: pytest.FixtureRequest) -> Callable[[str], None]:
+    """Keep a picture of the page where $CARBONTRACK_SCREENSHOTS says."""
+    folder = os.environ.get("CARBONTRACK_SCREENSHOTS")
+
+    def take(name: str) -> None:
+        if folder:
+            Path(folder).mkdir(parents=True, exist_ok=True)
+            browser.save_screenshot(str(Path(folder) / f"{name}.png"))
+
+    return take

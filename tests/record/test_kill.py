@@ -1,0 +1,98 @@
+"""What `kill -9` may cost, at any moment: the last seconds of a recording, never the job."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import sqlite3
+import subprocess
+import time
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.fixtures.wrap import Wrapper
+
+ROUNDS = 10
+MAY_BE_LOST_S = 3
+
+
+def recorder_of(wrapper: Wrapper, exclude: set[int]) -> int | None:
+    """The recorder process that writes this ledger: our environment is in its own."""
+    mark = f"CARBONTRACK_DB={wrapper.ledger}".encode()
+    for folder in Path("/proc").iterdir():
+        if not folder.name.isdigit() or int(folder.name) in exclude:
+            continue
+        try:
+            command = (folder / "cmdline").read_bytes()
+            environ = (folder / "environ").read_bytes()
+        except OSError:
+            continue
+        if b"carbontrack.record" in command and mark in environ.split(b"\0"):
+            return int(folder.name)
+    return None
+
+
+def check(ledger: Path, killed_ms: int) -> None:
+    with closing(sqlite3.connect(ledger)) as connection:
+
+        def ask(query: str) -> Any:
+            return connection.execute(query).fetchone()
+
+        assert ask("pragma integrity_check") == ("ok",)
+        (started_ms,) = ask("select started_ms from runs")
+        seconds = (killed_ms - started_ms) // 1000 - MAY_BE_LOST_S
+        (kept,) = ask("select count(distinct start_ms) from windows where level = 1")
+        assert kept >= seconds
+        levels = [
+            ask(f"select sum(energy_j), sum(samples) from windows where level = {level}")
+            for level in (1, 60, 3600)
+        ]
+        for energy_j, samples in levels[1:]:
+            assert energy_j == pytest.approx(levels[0][0])
+            assert samples == levels[0][1]
+
+
+@pytest.mark.parametrize("whole_session", [False, True], ids=["wrapper", "wrapper and recorder"])
+def test_a_kill_at_any_moment_costs_three_seconds_at_most(
+    tmp_path: Path, until: Callable[[Callable[[], Any]], Any], whole_session: bool
+) -> None:
+    dice = random.Random(7)
+    wrappers = [Wrapper(tmp_path / str(number)) for number in range(ROUNDS)]
+    jobs: list[subprocess.Popen[str]] = []
+    for wrapper in wrappers:
+        wrapper.folder.mkdir()
+        jobs.append(wrapper.start("sh", "-c", "echo $$; exec sleep 60", stderr=subprocess.DEVNULL))
+    children = [int(job.stdout.readline()) for job in jobs if job.stdout]
+    try:
+        for wrapper in wrappers:
+            until(lambda ledger=wrapper.ledger: ledger.exists() and _has_windows(ledger))
+        for job, child, wrapper in zip(jobs, children, wrappers, strict=True):
+            time.sleep(dice.uniform(0.1, 0.9))
+            recorder = recorder_of(wrapper, {job.pid}) if whole_session else None
+            killed_ms = time.time_ns() // 1_000_000
+            job.kill()
+            if recorder is not None:
+                os.kill(recorder, signal.SIGKILL)
+            job.wait()
+            os.kill(child, 0)  # the job goes on
+            if not whole_session:
+                until(lambda w=wrapper: w.json("show")["status"] == "interrupted")
+            check(wrapper.ledger, killed_ms)
+    finally:
+        for job, child in zip(jobs, children, strict=True):
+            os.kill(child, signal.SIGKILL)
+            if job.stdout:
+                job.stdout.close()
+
+
+def _has_windows(ledger: Path) -> bool:
+    try:
+        with closing(sqlite3.connect(f"file:{ledger}?mode=ro", uri=True)) as connection:
+            return bool(connection.execute("select count(*) from windows").fetchone()[0])
+    except sqlite3.OperationalError:
+        return False

@@ -39,7 +39,7 @@ class Page:
 
 STYLES = {"paper": Page(5.5, 3.4, 2.15, 9.0), "slide": Page(10.0, 5.6, 3.0, 15.0)}
 
-_LOOK: dict[str, Any] = {
+_LOOK: Any = {
     "figure.dpi": 150,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -50,7 +50,7 @@ _LOOK: dict[str, Any] = {
     "legend.frameon": False,
 }
 # Text stays text, and the same data make the same file.
-_FILE: dict[str, Any] = {
+_FILE: Any = {
     "svg.fonttype": "none",
     "pdf.fonttype": 42,
     "svg.hashsalt": "carbontrack",
@@ -62,7 +62,7 @@ _FILE: dict[str, Any] = {
 def page(style: str) -> Iterator[Page]:
     """Draw inside in the style `paper` or `slide`."""
     room = STYLES[style]
-    sizes = {
+    sizes: Any = {
         "font.size": room.points,
         "axes.titlesize": room.points,
         "axes.labelsize": room.points,

@@ -6,6 +6,7 @@ journal file that `carbontrack db recover` reads. The job never hears of it.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from carbontrack.ledger.rows import Event, Node, Run, Sensor, Step
+from carbontrack.ledger.url import sqlite_path
 from carbontrack.record import journal
 from carbontrack.record.window import Window
 
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 
 MAX_WAITING_ROWS = 50_000  # about 20 MB: 1.7 hours of 8 devices
 BUSY_TIMEOUT_MS = 250  # what one attempt may wait for another writer
+_SQLITE_MAGIC = b"SQLite format 3\0"
 _LAST_ATTEMPTS_S = 0.6  # what the job's end may wait for the ledger
 
 
@@ -43,6 +46,7 @@ class Outbox:
         self._sensors = sensors
         self._warn = warn
         self._writer: RunWriter | None = None
+        self._file: tuple[int, int] | None = None  # which file that is, for a path can be reused
         self._failing = False
         self._windows: dict[tuple[str, int, int], Window] = {}
         self._steps: list[Step] = []
@@ -107,12 +111,15 @@ class Outbox:
         self._spill()
 
     def _open(self) -> RunWriter:
-        if self._writer is None:
+        if self._writer is None or self._file != _identity(self._url):
             from carbontrack.ledger.engine import open_writer
             from carbontrack.ledger.write import RunWriter
 
+            if self._writer is not None:
+                self._warn("the ledger's file was removed or replaced; going on in a new one.")
             engine = open_writer(self._url, busy_timeout_ms=BUSY_TIMEOUT_MS)
             self._writer = RunWriter(engine, self._run, self._node, self._sensors)
+            self._file = _identity(self._url)
         return self._writer
 
     def _spill_if_full(self) -> None:
@@ -145,6 +152,22 @@ class Outbox:
         self._steps.clear()
         self._events.clear()
         self._model.clear()
+
+
+def _identity(url: str) -> tuple[int, int] | None:
+    """Device and inode of a SQLite ledger; None for a server, or if it is gone.
+
+    An open file that was removed or overwritten takes rows for nobody, and SQLite does not notice.
+    Raises OSError if the file has become something else.
+    """
+    path = sqlite_path(url)
+    if path is None or not path.exists():
+        return None
+    with path.open("rb") as file:
+        head, status = file.read(len(_SQLITE_MAGIC)), os.fstat(file.fileno())
+    if head and head != _SQLITE_MAGIC:
+        raise OSError(f"{path} is damaged")
+    return status.st_dev, status.st_ino
 
 
 def _first_line(error: Exception) -> str:

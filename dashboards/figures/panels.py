@@ -203,9 +203,9 @@ def _band(data: RunData) -> tuple[Floats, Floats, Floats, Floats]:
     )
     every = pd.date_range(rows.index[0], rows.index[-1], freq=f"{data.level_s}s")
     rows = rows.reindex(every)
-    time = elapsed_s(data.run, rows.index.to_series()) + data.level_s / 2
-    low, mean, high = (rows[name].to_numpy(dtype=np.float64) for name in ("low", "mean", "high"))
-    return time.to_numpy(dtype=np.float64), low, mean, high
+    rows["time"] = elapsed_s(data.run, rows.index.to_series()) + data.level_s / 2
+    time, low, mean, high = rows[["time", "low", "mean", "high"]].to_numpy(dtype=np.float64).T
+    return time, low, mean, high
 
 
 def _with_gaps(data: RunData, rows: pd.DataFrame) -> tuple[Floats, Floats]:

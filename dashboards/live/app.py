@@ -46,6 +46,7 @@ def create_app(
         exception_handlers={CarbontrackError: _explained},
     )
     app.state.view = view
+    app.state.stopping = False
     return app
 
 
@@ -85,15 +86,16 @@ async def _events(request: Request) -> Response:
     view: View = request.app.state.view
     run_id = request.path_params["id"]
     await run_in_threadpool(view.run, run_id)  # an unknown run is an error, not a silent stream
-    return StreamingResponse(_ticks(view, run_id), media_type="text/event-stream")
+    return StreamingResponse(_ticks(request.app, run_id), media_type="text/event-stream")
 
 
-async def _ticks(view: View, run_id: str) -> AsyncIterator[str]:
+async def _ticks(app: Starlette, run_id: str) -> AsyncIterator[str]:
     """The run whenever it has changed. The newest state is all that a page needs, so one that
     comes back after a lost connection has caught up with the first message.
     """
+    view: View = app.state.view
     sent, silent_ticks = "", 0
-    while True:
+    while not app.state.stopping:
         try:
             kind, body = "run", await run_in_threadpool(view.run, run_id)
         except CarbontrackError as error:

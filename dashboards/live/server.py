@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import socket
 from pathlib import Path
+from types import FrameType
 
 import uvicorn
 
@@ -16,6 +17,15 @@ from dashboards.live.view import View
 
 _LISTEN = "0A"  # TCP_LISTEN in /proc/net/tcp
 _HIGHEST_PORT = 65535
+_GRACE_S = 3  # more than a tick, after which open event streams end
+
+
+class _Server(uvicorn.Server):
+    """Tells open event streams that the server stops; it would wait for them."""
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self.config.app.state.stopping = True  # type: ignore[union-attr]
+        super().handle_exit(sig, frame)
 
 
 def serve(url: str, flags: config.Layer, *, host: str, port: int) -> None:
@@ -33,10 +43,14 @@ def serve(url: str, flags: config.Layer, *, host: str, port: int) -> None:
     address = f"http://{shown}:{listening.getsockname()[1]}/"
     print(f"{address}{'' if token is None else f'?token={token}'}", flush=True)
     settings = uvicorn.Config(
-        app, log_level="warning", access_log=False, timeout_graceful_shutdown=1, lifespan="off"
+        app,
+        log_level="warning",
+        access_log=False,
+        timeout_graceful_shutdown=_GRACE_S,
+        lifespan="off",
     )
     try:
-        uvicorn.Server(settings).run(sockets=[listening])
+        _Server(settings).run(sockets=[listening])
     finally:
         view.close()
         listening.close()

@@ -23,7 +23,7 @@ export class Chart {
       series: [
         time ? {} : { value: (_, value) => (value === null ? "–" : format(value)) },
         ...series.map((one) => ({
-          width: 1.2, spanGaps: false, ...one,
+          width: 1.2, spanGaps: false, points: { show: false }, ...one,
           stroke: one.stroke ?? (() => colour("--ink")),
           value: (_, value) => (value === null || value === undefined ? "–" : format(value)),
         })),

@@ -10,7 +10,7 @@ const J_PER_KWH = 3.6e6;
 
 export function showRun(page, id) {
   const head = make("div", {}), tiles = make("dl", { class: "tiles", "aria-label": "Totals" });
-  const charts = make("div", { class: "charts" }), below = make("div", {});
+  const charts = make("div", { class: "charts" }), below = make("div", { class: "below" });
   const all = make("button", { type: "button", disabled: "", onclick: () => zoom(null) }, "Whole run");
   const near = make("button", { type: "button", onclick: () => zoomBy(0.5) }, "Zoom in");
   const trouble = make("p", { role: "alert" });
@@ -53,7 +53,8 @@ export function showRun(page, id) {
     head.replaceChildren(
       make("h1", {}, run.name, " ", ...unmeasured(run.quality).map((word) => make("span", { class: "badge" }, word))),
       make("p", { class: "quiet" }, make("span", { class: `status ${run.status}` }, run.status),
-        ` · ${run.devices.length} × ${run.devices[0]?.name ?? "no device"} · ${run.meter ?? "no meter"} · started ${clock(run.started)} · `, make("code", {}, run.command.join(" "))));
+        ` · ${run.devices.length} × ${run.devices[0]?.name ?? "no device"} · ${run.meter ?? "no meter"} · started ${clock(run.started)}`,
+        make("code", { class: "command", title: run.command.join(" ") }, run.command.join(" "))));
     fillTiles(tiles, run, shown, view);
     fillBelow(below, run, method, (chosen) => { method = chosen; onRun(run); });
     load();
@@ -135,12 +136,10 @@ function fillTiles(place, run, shown, view) {
 }
 
 function fillBelow(place, run, method, choose) {
-  const opened = new Set([...place.querySelectorAll("details[open]")].map((one) => one.dataset.name));
   const rows = run.rows.filter((row) => row.method === method);
   const methods = run.rows.map((row) => make("button", { type: "button", "aria-pressed": String(row.method === method), onclick: () => choose(row.method) }, row.method));
   const card = (title, ...content) => make("section", { class: "card", "aria-label": title }, make("h2", {}, title), ...content);
   place.replaceChildren(
-    make("p", {}),
     card("Emissions", make("div", { class: "bar", role: "group", "aria-label": "Method" }, ...methods), table(
       [{ label: "method" }, { label: "GPU hours", number: true }, { label: "W/device", number: true }, { label: "energy", number: true }, { label: "PUE", number: true }, { label: "kg/kWh", number: true }, { label: "CO₂e", number: true }, { label: "assumed" }],
       rows.map((row) => [row.method, plain(row.gpu_hours), plain(row.power_w), energy(row.facility_kwh), plain(row.pue), plain(row.intensity_kg_per_kwh), carbon(row.tco2e), row.assumed.join(", ") || "nothing"]))),
@@ -150,5 +149,4 @@ function fillBelow(place, run, method, choose) {
     card("Nodes", table([{ label: "host" }, { label: "last heartbeat" }], run.nodes.map((node) => [node.host, clock(node.heartbeat)]))),
     card("Events", run.events.length ? table([{ label: "time" }, { label: "kind" }, { label: "message" }],
       run.events.slice(-MAX_EVENTS).reverse().map((event) => [clock(event.time), event.kind, make("td", { class: "wide" }, event.message || Object.values(event.data).join(", "))])) : make("p", { class: "quiet" }, "None.")));
-  for (const one of place.querySelectorAll("details")) one.open = opened.has(one.dataset.name);
 }

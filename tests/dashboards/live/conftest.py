@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -41,7 +42,7 @@ class Server:
         assert self.process.stdout is not None
         self.address = self.process.stdout.readline().strip()
         assert self.address, self.process.communicate()[1]
-        self.port = int(self.address.rpartition(":")[2].partition("/")[0])
+        self.port = urlsplit(self.address).port or 0
         return self
 
     def stop(self) -> str:

@@ -1,0 +1,205 @@
+"""The API of the live page over real HTTP: what it answers, whom it refuses, what it costs."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import hashlib
+import http.client
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from carbontrack import config
+from dashboards.live.view import MAX_POINTS, View
+from tests.dashboards.live.conftest import Server
+from tests.fixtures.runs import Recorded, write_ledger
+from tests.fixtures.wrap import Wrapper
+
+STATIC = Path(__file__).parents[3] / "dashboards/live/static"
+STEPS = """
+import carbontrack
+for step in range(1, 6):
+    carbontrack.log_step(step, loss=float("nan") if step == 3 else 6 / step, tokens=1024)
+"""
+
+
+def get(server: Server, path: str, **headers: str) -> tuple[int, dict[str, str], bytes]:
+    host = "::1" if "[::1]" in server.address else "127.0.0.1"
+    connection = http.client.HTTPConnection(host, server.port, timeout=20)
+    connection.request(headers.pop("method", "GET"), path, headers=headers)
+    answer = connection.getresponse()
+    found = answer.status, {k.lower(): v for k, v in answer.getheaders()}, answer.read()
+    connection.close()
+    return found
+
+
+def body(server: Server, path: str) -> Any:
+    status, _, content = get(server, path)
+    assert status == 200, content
+    return json.loads(content)
+
+
+def test_it_answers_with_the_keys_of_the_commands(
+    wrapper: Wrapper, serve: Callable[..., Server]
+) -> None:
+    wrapper.run(sys.executable, "-c", STEPS, options=("-q", "--name", "one"))
+    server = serve()
+    listed, shown = wrapper.json("runs")["runs"][0], wrapper.json("show", "one")
+    (answered,) = body(server, "/api/runs")["runs"]
+    assert {key: answered[key] for key in listed} == listed
+    detail = body(server, f"/api/runs/{listed['id']}")
+    assert {key: detail[key] for key in shown} == shown
+    (row,) = wrapper.json("table", "one")["rows"]
+    assert row in detail["rows"]
+    series = body(server, f"/api/runs/{listed['id']}/series?px=500")
+    assert len(series["devices"]) == 2
+    assert all(len(d["power_w"]) == len(series["time_ms"]) > 0 for d in series["devices"])
+    assert series["steps"]["loss"] == [6.0, 3.0, None, 1.5, 1.2], "NaN is not a number of JSON"
+
+
+def test_runs_are_searched_by_words(wrapper: Wrapper, serve: Callable[..., Server]) -> None:
+    write_ledger(
+        wrapper.ledger,
+        *[Recorded(name=f"run-{n}", number=n, count=2, user="eve") for n in range(1, 8)],
+    )
+    server = serve()
+    assert body(server, "/api/runs?search=RUN-3+eve")["matching"] == 1
+    found = body(server, "/api/runs?limit=2")
+    assert [run["name"] for run in found["runs"]] == ["run-7", "run-6"]
+    assert found["matching"] == 7
+
+
+def test_events_tell_the_state_at_once(wrapper: Wrapper, serve: Callable[..., Server]) -> None:
+    wrapper.run("true", options=("-q", "--name", "seen"))
+    server = serve()
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)
+    connection.request("GET", "/api/runs/last/events")
+    answer = connection.getresponse()
+    assert (answer.getheader("content-type") or "").startswith("text/event-stream")
+    assert answer.readline() == b"event: run\n"
+    assert json.loads(answer.readline().removeprefix(b"data: "))["name"] == "seen"
+    connection.close()
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "says"),
+    [
+        ("/api/runs/nobody", 404, "no run 'nobody'"),
+        ("/api/runs/nobody/events", 404, "no run 'nobody'"),
+        ("/api/runs/last/series?px=many", 400, "not a whole number"),
+        ("/static/../app.py", 404, "Not Found"),
+        ("/static/%2e%2e/app.py", 404, "Not Found"),
+    ],
+)
+def test_bad_questions(
+    wrapper: Wrapper, serve: Callable[..., Server], path: str, status: int, says: str
+) -> None:
+    wrapper.run("true")
+    answered, _, content = get(serve(), path)
+    assert (answered, says in content.decode()) == (status, True)
+
+
+def test_other_sites_are_refused(wrapper: Wrapper, serve: Callable[..., Server]) -> None:
+    server = serve()
+    here = f"127.0.0.1:{server.port}"
+    for host in (f"localhost:{server.port}", here, f"[::1]:{server.port}"):
+        assert get(server, "/", Host=host)[0] == 200
+    for host in ("evil.example", f"evil.example:{server.port}", "127.0.0.1.evil.example", "[", ""):
+        status, headers, content = get(server, "/api/runs", Host=host)
+        assert (status, b"runs" in content) == (421, False), host
+        assert "content-security-policy" in headers
+    assert get(server, "/api/runs", Host=here, Origin=f"http://{here}")[0] == 200
+    for origin in ("http://evil.example", "null", "http://localhost:1"):
+        assert get(server, "/api/runs", Host=here, Origin=origin)[0] == 403
+
+
+def test_nothing_can_be_written(wrapper: Wrapper, serve: Callable[..., Server]) -> None:
+    wrapper.run("true")
+    server = serve()
+    for method in ("POST", "PUT", "PATCH", "DELETE"):
+        for path in ("/", "/api/runs", "/api/runs/last", "/static/main.js"):
+            assert get(server, path, method=method)[0] == 405
+
+
+def test_scripts_come_only_from_here(wrapper: Wrapper, serve: Callable[..., Server]) -> None:
+    _, headers, content = get(serve(), "/")
+    policy = headers["content-security-policy"]
+    assert "default-src 'self'" in policy
+    assert "unsafe" not in policy
+    assert headers["x-content-type-options"] == "nosniff"
+    assert b"http://" not in content
+    assert b"https://" not in content
+
+
+def test_beyond_loopback_only_with_the_token(
+    wrapper: Wrapper, serve: Callable[..., Server]
+) -> None:
+    server = serve("--host", "0.0.0.0")
+    token = server.address.partition("?token=")[2]
+    assert len(token) >= 32
+    for path in ("/", "/api/runs", "/static/main.js", "/?token=", "/?token=wrong"):
+        assert get(server, path)[0] == 401
+    assert get(server, "/api/runs", Authorization=f"Bearer {token}")[0] == 200
+    status, headers, _ = get(server, f"/?token={token}")
+    assert (status, headers["location"]) == (303, "/"), "the token leaves the address"
+    cookie = headers["set-cookie"]
+    assert "HttpOnly" in cookie
+    assert "SameSite=strict" in cookie
+    assert get(server, "/api/runs", Cookie=cookie.partition(";")[0])[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("--port", "70000"), "--port 70000"),
+        (("--host", "no.such.host.invalid"), "--host no.such.host.invalid"),
+    ],
+)
+def test_mistakes_are_one_line(wrapper: Wrapper, arguments: tuple[str, ...], says: str) -> None:
+    done = wrapper.carbontrack("serve", *arguments)
+    assert (done.returncode, done.stderr.count("\n"), says in done.stderr) == (2, 1, True)
+
+
+def test_a_port_in_use_says_by_whom(wrapper: Wrapper, taken_port: int) -> None:
+    done = wrapper.carbontrack("serve", "--port", str(taken_port))
+    assert done.returncode == 2
+    assert f"Port {taken_port}" in done.stderr
+    assert "process" in done.stderr
+    assert "--port 0" in done.stderr
+
+
+def test_fifty_pages_cost_one_query_a_tick(wrapper: Wrapper) -> None:
+    write_ledger(wrapper.ledger, Recorded(count=8, status="running"))
+    view = View(f"sqlite:///{wrapper.ledger}", config.flags())
+    with concurrent.futures.ThreadPoolExecutor(50) as pages:
+        answers = list(pages.map(lambda _: view.run("last"), range(50)))
+    view.close()
+    assert len(answers) == 50
+    assert view.queries <= 2
+
+
+def test_never_more_points_than_asked(wrapper: Wrapper) -> None:
+    write_ledger(wrapper.ledger, Recorded(count=2, seconds=35 * 86400.0, steps=10_000))
+    view = View(f"sqlite:///{wrapper.ledger}", config.flags())
+    series = view.series("last", from_ms=None, to_ms=None, points=10**9)
+    view.close()
+    assert 800 < len(series["time_ms"]) <= MAX_POINTS
+    assert 1000 < len(series["steps"]["step"]) <= MAX_POINTS
+    assert series["steps"]["step"][-1] == 10_000
+
+
+@pytest.mark.parametrize(
+    ("name", "sha256"),
+    [
+        ("uPlot.esm.js", "5dd9b3281aa64b461b42d9945f6adb2649d346502b12281a9ae0d46599a80eba"),
+        ("uPlot.min.css", "df630c6a8d6f8eeaff264b50f73ce5b114f646ffd9a0bb74f049b0a00135fa04"),
+        ("uPlot.LICENSE", "8f989229699b4fe2f1a0432d0e9edc338a8a911e250e2d1b01ecd770a5f5b1bd"),
+    ],
+)
+def test_what_is_vendored_is_as_published(name: str, sha256: str) -> None:
+    """Of the npm package uplot 1.6.32."""
+    assert hashlib.sha256((STATIC / "vendor" / name).read_bytes()).hexdigest() == sha256

@@ -1,0 +1,105 @@
+"""The Grafana board: each of its queries runs on a PostgreSQL ledger and gives what it holds."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from carbontrack.units import J_PER_KWH
+from tests.fixtures import pictures
+from tests.fixtures.runs import Recorded
+
+FOLDER = Path(__file__).parents[2] / "dashboards/grafana"
+BOARD = json.loads((FOLDER / "boards/run.json").read_text())
+RUN = Recorded(count=8, seconds=120)
+PANELS = {panel["title"]: panel["targets"][0]["rawSql"] for panel in BOARD["panels"]}
+VALUES = {"run": RUN.run.id, "pue": "1.5", "intensity": "0.4"}
+
+
+@pytest.fixture(scope="module")
+def energy_j() -> float:
+    seconds = range(int(RUN.seconds))
+    return sum(pictures.power_w(second, device) for second in seconds for device in range(8))
+
+
+@pytest.fixture
+def ledger(postgres_url: str) -> Iterator[Any]:
+    """A connection that may only read, as Grafana's role."""
+    import psycopg
+
+    pictures.write_seconds(postgres_url, RUN, gap=False)
+    with psycopg.connect(postgres_url.replace("+psycopg", "")) as connection:
+        connection.read_only = True
+        yield connection
+
+
+def expanded(sql: str) -> str:
+    """As Grafana sends it: its macros and the board's variables filled in."""
+    for macro, value in (
+        ("$__unixEpochFrom()", str(RUN.start_ms // 1000)),
+        ("$__unixEpochTo()", str(RUN.end_ms // 1000)),
+    ):
+        sql = sql.replace(macro, value)
+    sql = re.sub(r"\$\{(\w+):sqlstring\}", lambda match: f"'{VALUES[match[1]]}'", sql)
+    assert "$" not in sql, "every macro is known"
+    return sql
+
+
+def test_every_query_answers(ledger: Any, energy_j: float) -> None:
+    rows = {title: ledger.execute(expanded(sql)).fetchall() for title, sql in PANELS.items()}
+    assert all(rows.values())
+    ((kwh,),) = rows["Energy of the devices"]
+    assert kwh == pytest.approx(energy_j / J_PER_KWH)
+    ((kg,),) = rows["Emissions (PUE and intensity of this board)"]
+    assert kg == pytest.approx(energy_j / J_PER_KWH * 1.5 * 0.4)
+    ((share,),) = rows["Share of device-seconds watched"]
+    assert share == pytest.approx(1.0)
+    assert rows["Meter, and how good it is"] == [("nvml (counter), scope gpu",)]
+
+
+def test_the_series_are_those_of_the_run(ledger: Any, energy_j: float) -> None:
+    power = ledger.execute(expanded(PANELS["Power of each device"])).fetchall()
+    assert len(power) == 8 * 120
+    first = {uuid: watts for time_s, uuid, watts in power if time_s == RUN.start_ms // 1000}
+    assert first == pytest.approx(
+        {s.uuid: pictures.power_w(0, i) for i, s in enumerate(RUN.sensors)}
+    )
+    for title, factor in (
+        ("Energy of the facility in view", 1.5),
+        ("Emissions in view", 1.5 * 0.4),
+    ):
+        curve = [value for _, value in ledger.execute(expanded(PANELS[title]))]
+        assert curve == sorted(curve)
+        assert curve[-1] == pytest.approx(energy_j / J_PER_KWH * factor)
+    assert len(ledger.execute(expanded(PANELS["Loss"])).fetchall()) == 119
+
+
+def test_the_list_of_runs_and_the_events_answer(ledger: Any) -> None:
+    (run, *_) = BOARD["templating"]["list"]
+    assert ledger.execute(expanded(run["query"])).fetchall() == [
+        (f"{RUN.name} {RUN.run.id[:13]}", RUN.run.id)
+    ]
+    (events,) = BOARD["annotations"]["list"]
+    kinds = [row[2] for row in ledger.execute(expanded(events["target"]["rawSql"]))]
+    assert kinds == ["eval", "eval", "checkpoint"]
+
+
+def test_a_long_range_reads_hours(ledger: Any) -> None:
+    sql = PANELS["Power of each device"]
+    sql = sql.replace("$__unixEpochFrom()", str(RUN.start_ms // 1000 - 30 * 86_400))
+    assert len(ledger.execute(expanded(sql)).fetchall()) == 8
+
+
+def test_everything_asks_the_data_source_that_is_provisioned() -> None:
+    source = (FOLDER / "provisioning/datasources/carbontrack.yaml").read_text()
+    uid = re.search(r"uid: (\S+)", source)
+    kind = re.search(r"type: (\S+)", source)
+    assert uid and kind
+    expected = {"type": kind[1], "uid": uid[1]}
+    assert all(panel["datasource"] == expected for panel in BOARD["panels"])
+    assert len({panel["id"] for panel in BOARD["panels"]}) == len(BOARD["panels"])

@@ -10,12 +10,11 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from sqlalchemy import Connection, Engine, ExceptionContext, create_engine, event, inspect, text
-from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
-from sqlalchemy.pool import NullPool, QueuePool
+from sqlalchemy import Connection, Engine, ExceptionContext, event, inspect, text
+from sqlalchemy.exc import SQLAlchemyError
 
 from carbontrack.errors import CarbontrackError
-from carbontrack.ledger import sqlite
+from carbontrack.ledger import postgresql, sqlite
 from carbontrack.ledger.url import ledger_url, shown, sqlite_path
 
 __all__ = [
@@ -35,7 +34,6 @@ HEAD = "0002"
 """The newest revision of `migrations/`; a test holds the two together."""
 
 _BUSY_TIMEOUT_MS = 30_000
-_ADVISORY_LOCK = 0x636172626F6E  # "carbon": one upgrade at a time
 
 
 class NoLedger(CarbontrackError):
@@ -151,24 +149,7 @@ def connect(
     """An engine on a ledger of any schema, or of none. Raises CarbontrackError for no address."""
     if (path := sqlite_path(url)) is not None:
         return sqlite.create(path, busy_timeout_ms=busy_timeout_ms, read_only=read_only)
-    try:
-        return create_engine(
-            url,
-            poolclass=NullPool if read_only else QueuePool,
-            pool_pre_ping=True,
-            connect_args={"connect_timeout": 5, "application_name": "carbontrack"},
-            execution_options={"postgresql_readonly": read_only},
-        )
-    except (ArgumentError, NoSuchModuleError, ValueError) as error:
-        raise CarbontrackError(
-            f"Not a ledger's address: {shown(url)}.",
-            hint="Example: postgresql://USER:PASSWORD@HOST/DATABASE, with % written as %25.",
-        ) from error
-    except ImportError as error:
-        raise CarbontrackError(
-            "PostgreSQL needs a driver that is not installed.",
-            hint="pip install 'carbontrack[postgres]'",
-        ) from error
+    return postgresql.create(url, busy_timeout_ms=busy_timeout_ms, read_only=read_only)
 
 
 # Alembic keeps its context in a module: two threads must not migrate at once either.
@@ -182,7 +163,7 @@ def _migrate(engine: Engine, url: str) -> str | None:
     path = sqlite_path(url)
     with _migrating, engine.begin() as connection:  # in SQLite, BEGIN IMMEDIATE is the lock
         if path is None:
-            connection.execute(text("select pg_advisory_xact_lock(:key)"), {"key": _ADVISORY_LOCK})
+            postgresql.lock_upgrades(connection)
         revision = revision_of(connection, url)
         if revision == HEAD:
             return revision  # another process was faster

@@ -18,6 +18,7 @@ from carbontrack.ledger.rows import (
     Step,
     StepTotals,
     Usage,
+    usage_of,
 )
 from carbontrack.record.window import Window, merge
 from carbontrack.units import MS_PER_S, now_ms
@@ -201,14 +202,14 @@ def totals(connection: Connection, run: Run) -> list[Usage]:
     for device_key, window in pyramid.hours_of(connection, run.key):
         by_device.setdefault(device_key, []).append(window)
     return [
-        _usage(key, merge(parts, start_ms=parts[0].start_ms, level_s=parts[0].level_s))
+        usage_of(key, merge(parts, start_ms=parts[0].start_ms, level_s=parts[0].level_s))
         for key, parts in by_device.items()
     ]
 
 
 def hours(connection: Connection, run: Run) -> list[Usage]:
     """What each device used in each hour."""
-    return [_usage(key, window) for key, window in pyramid.hours_of(connection, run.key)]
+    return [usage_of(key, window) for key, window in pyramid.hours_of(connection, run.key)]
 
 
 def series(
@@ -257,18 +258,3 @@ def _run(row: Row[Any]) -> Run:
     if values["status"] == "running" and stale:
         values["status"] = "interrupted"
     return Run(**{**values, "command": tuple(values["command"])})
-
-
-def _usage(device_key: int, window: Window) -> Usage:
-    return Usage(
-        device_key=device_key,
-        start_ms=window.start_ms,
-        energy_j=window.energy_j,
-        energy_s=window.energy_s,
-        sampled_s=window.sampled_s,
-        samples=window.samples,
-        power_min_w=window.power_min_w,
-        power_max_w=window.power_max_w,
-        util_pct=window.util_pct,
-        flags=int(window.flags),
-    )

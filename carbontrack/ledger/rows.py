@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from carbontrack.record.window import Window
+
 STATUSES = ("running", "completed", "failed", "interrupted")
 HEARTBEAT_STALE_MS = 10_000
 
@@ -83,6 +85,22 @@ class Usage:
     power_max_w: float | None
     util_pct: float | None
     flags: int
+
+
+def usage_of(device_key: int, window: Window) -> Usage:
+    """A window as what its device used."""
+    return Usage(
+        device_key=device_key,
+        start_ms=window.start_ms,
+        energy_j=window.energy_j,
+        energy_s=window.energy_s,
+        sampled_s=window.sampled_s,
+        samples=window.samples,
+        power_min_w=window.power_min_w,
+        power_max_w=window.power_max_w,
+        util_pct=window.util_pct,
+        flags=int(window.flags),
+    )
 
 
 @dataclass(frozen=True, slots=True)

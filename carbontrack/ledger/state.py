@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from sqlalchemy import Connection, func, select
 
@@ -46,13 +47,19 @@ def state(url: str) -> State:
             head=engine.HEAD,
             runs=_count(connection, models.Run) if revision else None,
             windows=_count(connection, models.Window) if revision else None,
-            size_bytes=path.stat().st_size if path else _database_size(connection),
+            size_bytes=_file_size(path) if path else _database_size(connection),
             journals=journals,
         )
 
 
 def _count(connection: Connection, table: type[models.Base]) -> int:
     return connection.scalar(select(func.count()).select_from(table)) or 0
+
+
+def _file_size(path: Path) -> int:
+    """With what was written ahead: a young ledger is still all there."""
+    files = (path, path.with_name(f"{path.name}-wal"))
+    return sum(file.stat().st_size for file in files if file.exists())
 
 
 def _database_size(connection: Connection) -> int | None:

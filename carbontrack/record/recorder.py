@@ -20,7 +20,7 @@ from typing import Any
 
 from carbontrack import __version__, config
 from carbontrack.errors import CarbontrackError
-from carbontrack.ledger.rows import Event, Node, Run, Sensor, StepTotals, Usage
+from carbontrack.ledger.rows import Event, Node, Run, Sensor
 from carbontrack.ledger.url import journal_folder
 from carbontrack.meters.base import Device, MeterContext, Source
 from carbontrack.meters.choose import Found, find_meters
@@ -29,7 +29,8 @@ from carbontrack.record.outbox import Outbox
 from carbontrack.record.plan import Outcome, Plan
 from carbontrack.record.sampler import Batch, Sampler
 from carbontrack.record.steps import StepsFile, StepsLog, Told
-from carbontrack.record.window import LEVELS_S, Clock, Window
+from carbontrack.record.totals import Totals
+from carbontrack.record.window import Clock
 from carbontrack.units import NS_PER_MS, NS_PER_S, monotonic_ns, now_ms
 
 _TICK_S = 0.1
@@ -129,7 +130,7 @@ class Recorder:
         self._clock = Clock(anchor_ms=plan.started_ms, anchor_ns=plan.started_ns)
         self._steps = StepsFile(plan.steps_path)
         self._log = StepsLog(plan.log_path, plan.steps_pattern, since_ms=plan.started_ms)
-        self._totals = _Totals()
+        self._totals = Totals()
 
     def record(self, control: _Control) -> None:
         """From now until the wrapper says that the job has ended, or is gone."""
@@ -300,61 +301,6 @@ class Recorder:
         if not self._plan.quiet:
             sys.stderr.write(f"carbontrack: {message}\n")
             sys.stderr.flush()
-
-
-class _Totals:
-    """The run's sums so far, kept here so that the summary needs no ledger."""
-
-    def __init__(self) -> None:
-        self._hours: dict[tuple[str, int], Window] = {}
-        self._count = 0
-        self._tokens: int | None = None
-        self._final_loss: float | None = None
-        self._first_ms: int | None = None
-        self._last_ms: int | None = None
-        self.model: dict[str, object] = {}
-
-    def add(self, windows: Sequence[tuple[str, Window]], told: Told) -> None:
-        for uuid, window in windows:
-            if window.level_s == LEVELS_S[-1]:
-                self._hours[uuid, window.start_ms] = window
-        for step in told.steps:
-            self._count += 1
-            if step.tokens is not None:
-                self._tokens = (self._tokens or 0) + step.tokens
-            if step.loss is not None:
-                self._final_loss = step.loss
-            self._first_ms = self._first_ms or step.time_ms
-            self._last_ms = step.time_ms
-        self.model.update(told.model)
-
-    def usage(self, sensors: Sequence[Sensor]) -> list[Usage]:
-        """One row per device and hour; devices are numbered in the order of `sensors`."""
-        number = {sensor.uuid: sensor.device_key for sensor in sensors}
-        return [
-            Usage(
-                device_key=number[uuid],
-                start_ms=start_ms,
-                energy_j=window.energy_j,
-                energy_s=window.energy_s,
-                sampled_s=window.sampled_s,
-                samples=window.samples,
-                power_min_w=window.power_min_w,
-                power_max_w=window.power_max_w,
-                util_pct=window.util_pct,
-                flags=int(window.flags),
-            )
-            for (uuid, start_ms), window in sorted(self._hours.items())
-        ]
-
-    def steps(self) -> StepTotals:
-        return StepTotals(
-            steps=self._count,
-            tokens=self._tokens,
-            final_loss=self._final_loss,
-            first_ms=self._first_ms,
-            last_ms=self._last_ms,
-        )
 
 
 def _sensor(device: Device, host: str, number: int) -> Sensor:

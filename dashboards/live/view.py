@@ -52,11 +52,15 @@ class View:
 
     def runs(self, *, search: str = "", limit: int = 200) -> dict[str, Any]:
         """Runs, newest first, as `runs --format json` has them; `matching` counts all."""
-        return self._answer(("runs", search, limit), lambda c: self._runs(c, search, limit))
+        found: dict[str, Any] = self._answer(
+            ("runs", search, limit), lambda c: self._runs(c, search, limit)
+        )
+        return found
 
     def run(self, run_id: str) -> dict[str, Any]:
         """One run as `show --format json` has it, with its rows of `table --format json`."""
-        return self._answer(("run", run_id), lambda c: self._detail(c, run_id))
+        found: dict[str, Any] = self._answer(("run", run_id), lambda c: self._detail(c, run_id))
+        return found
 
     def series(
         self, run_id: str, *, from_ms: int | None, to_ms: int | None, points: int
@@ -64,7 +68,10 @@ class View:
         """Columns over time of every device, and the steps, with at most `points` each."""
         wanted = max(10, min(points, MAX_POINTS))
         key = ("series", run_id, from_ms, to_ms, wanted)
-        return self._answer(key, lambda c: self._series(c, run_id, from_ms, to_ms, wanted))
+        found: dict[str, Any] = self._answer(
+            key, lambda c: self._series(c, run_id, from_ms, to_ms, wanted)
+        )
+        return found
 
     def close(self) -> None:
         if self._dispose is not None:

@@ -8,11 +8,11 @@ const colour = (name) => getComputedStyle(document.documentElement).getPropertyV
 
 export class Chart {
   constructor(place, { series, format, onZoom, time = true, xLabel, fromZero = true, sync = "time" }) {
-    this.place = place;
+    const room = place.appendChild(document.createElement("div")); // without the card's padding
     const ink = () => colour("--soft");
     const grid = { stroke: () => colour("--line"), width: 1 };
     this.plot = new uPlot({
-      width: Math.max(200, place.clientWidth), height: HEIGHT,
+      width: Math.max(200, room.clientWidth), height: HEIGHT,
       scales: { x: { time }, y: { range: (_, low, high) => limits(low, high, fromZero) } },
       cursor: { sync: time ? { key: sync } : undefined, drag: { x: true, y: false, setScale: false } },
       legend: { live: true },
@@ -35,9 +35,9 @@ export class Chart {
           plot.setSelect({ left: 0, width: 0, top: 0, height: 0 }, false);
         }],
       },
-    }, [[], ...series.map(() => [])], place);
-    this.watcher = new ResizeObserver(() => this.plot.setSize({ width: Math.max(200, place.clientWidth), height: HEIGHT }));
-    this.watcher.observe(place);
+    }, [[], ...series.map(() => [])], room);
+    this.watcher = new ResizeObserver(() => this.plot.setSize({ width: Math.max(200, room.clientWidth), height: HEIGHT }));
+    this.watcher.observe(room);
   }
 
   show(data, range) {

@@ -16,7 +16,7 @@ export const carbon = (tonnes) => (tonnes === null ? "–" : scaled(tonnes * 1e6
 export const grams = (value) => scaled(value, MASSES, "");
 export const share = (value) => (value === null ? "–" : `${Math.floor(value * 1000) / 10} %`);
 export const plain = (value, digits = 4) => (value === null || value === undefined ? "–" : String(Number(value.toPrecision(digits))));
-export const money = (value, currency) => (value === null ? "–" : `${value.toFixed(value < 1 ? 4 : 2)} ${currency ?? ""}`.trim());
+export const money = (value, currency) => (value === null ? "–" : `${value < 0.01 ? Number(value.toPrecision(2)) : value.toFixed(2)} ${currency ?? ""}`.trim());
 
 export function duration(seconds) {
   if (seconds < 60) return `${seconds.toFixed(0)} s`;

@@ -125,11 +125,11 @@ function fillTiles(place, run, shown, view) {
   const now = total.filter((value) => value !== null).pop() ?? null;
   const perToken = run.tokens && run.energy_kwh !== null ? (run.energy_kwh * J_PER_KWH) / run.tokens : null;
   const words = unmeasured(run.quality).join(", ");
-  const assumed = (name) => (row?.assumed.includes(name) ? "factor assumed" : "");
+  const assumed = (name) => [words, row?.assumed.includes(name) ? "factor assumed" : ""].filter(Boolean).join(", ");
   const all = [
     ["power now", si(now, "W"), run.status === "running" ? words : "ended"], ["energy of the devices", energy(run.energy_kwh), words],
     ["CO₂e", carbon(row?.tco2e ?? null), assumed("intensity")], ["money", money(row?.cost ?? null, row?.currency), assumed("tariff")],
-    ["energy of a token", si(perToken, "J"), ""], ["last loss", plain(run.final_loss), `${run.steps} steps`],
+    ["energy of a token", si(perToken, "J"), words], ["last loss", plain(run.final_loss), `${run.steps} steps`],
     ["duration", duration(run.duration_s), ""], ["coverage", share(run.coverage), ""],
   ];
   place.replaceChildren(...all.map(([name, value, note]) => make("div", { class: "tile", "data-tile": name }, make("dt", {}, name), make("dd", {}, value), make("small", {}, note))));

@@ -26,7 +26,7 @@ class RunData:
     `power` has a row per device and window, ordered by device and time: device (its index in
     `sensors`), start (UTC), power_w, power_min_w, power_max_w, energy_j, energy_s; a stretch that
     nothing is known of has no row. `steps` has step, time (UTC), loss, lr, grad_norm, tokens,
-    tokens_per_s; a loss that is no finite number is NaN.
+    tokens_per_s; NaN where the job told none, or none that is finite.
     """
 
     run: Run
@@ -102,14 +102,13 @@ def _steps(connection: Connection, run: Run) -> pd.DataFrame:
 
     rows = read.steps(connection, run)
     numbers = ("loss", "lr", "grad_norm", "tokens", "tokens_per_s")
-    steps = pd.DataFrame(
+    return pd.DataFrame(
         {
             "step": [row.step for row in rows],
             "time": pd.to_datetime([row.time_ms for row in rows], unit="ms", utc=True),
             **{n: pd.Series([getattr(row, n) for row in rows], dtype=float) for n in numbers},
         }
     )
-    return steps.replace({"loss": {np.inf: np.nan, -np.inf: np.nan}})
 
 
 def elapsed_s(run: Run, times: pd.Series[pd.Timestamp]) -> pd.Series[float]:
@@ -132,10 +131,9 @@ def known_s(data: RunData, times: pd.Series[pd.Timestamp]) -> np.ndarray[Any, An
 
 
 def held_out(data: RunData) -> list[tuple[int, float]]:
-    """(time in ms, loss) of each evaluation that told a finite one."""
+    """(time in ms, loss) of each evaluation that told one; the ledger keeps finite ones only."""
     found = [(e.time_ms, e.data.get("loss")) for e in data.events if e.kind == "eval"]
-    known = [(t, float(v)) for t, v in found if isinstance(v, (int, float))]
-    return [(t, v) for t, v in known if np.isfinite(v)]
+    return [(t, float(v)) for t, v in found if isinstance(v, (int, float))]
 
 
 def end_s(run: Run) -> float:

@@ -148,11 +148,6 @@ def rated_w(name: str | None) -> float:
     )
 
 
-def all_hardware() -> list[Hardware]:
-    """The whole table, in its order."""
-    return list(dict.fromkeys(_hardware().values()))
-
-
 def all_intensities() -> Iterator[Mapping[str, str]]:
     """Every zone's newest row of intensity.csv."""
     for by_year in {id(years): years for years in _zones().values()}.values():

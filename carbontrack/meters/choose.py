@@ -65,16 +65,11 @@ def check_spec(spec: str) -> None:
             _find(name)
 
 
-def open_meters(spec: str, context: MeterContext) -> list[Meter]:
+def find_meters(spec: str, context: MeterContext) -> Found:
     """Open the meters of a spec such as `auto`, `nvml`, `nvml,rapl` or `sim:a100x8`.
 
     Raises CarbontrackError if the spec is not known or a meter named in it cannot work here.
     """
-    return list(find_meters(spec, context).meters)
-
-
-def find_meters(spec: str, context: MeterContext) -> Found:
-    """As `open_meters`, with the reasons why `auto` passed over better meters."""
     names = [part.strip() for part in spec.split(",")]
     if names == ["auto"]:
         return _first_that_works(context)

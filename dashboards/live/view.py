@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 TICK_S = 1.0
 MAX_POINTS = 2000
-_KEPT = 512  # answers of ended runs, which never change
+_SETTLED_S = 60.0  # an ended run changes only by new factors, or by what is recovered
+_KEPT = 512
 _METHODS = ("measured", "report")
 
 
@@ -79,15 +80,15 @@ class View:
         self._connect = self._dispose = None
 
     def _answer(self, key: Hashable, ask: Callable[[Connection], tuple[Any, bool]]) -> Any:
-        """The same answer for all who ask within a tick; for good if it is final."""
+        """The same answer for all who ask within a tick, or longer if it is settled."""
         with self._lock:
             known = self._answers.get(key)
             if known is not None and known.good_until_s > time.monotonic():
                 self._answers.move_to_end(key)
                 return known.value
-            value, final = self._ask(ask)
-            until_s = float("inf") if final else time.monotonic() + TICK_S * 0.9
-            self._answers[key] = _Answer(value, until_s)
+            value, settled = self._ask(ask)
+            lasts_s = _SETTLED_S if settled else TICK_S * 0.9
+            self._answers[key] = _Answer(value, time.monotonic() + lasts_s)
             while len(self._answers) > _KEPT:
                 self._answers.popitem(last=False)
             return value
@@ -130,9 +131,10 @@ class View:
         return {"runs": items, "matching": len(found)}, False
 
     def _item(self, connection: Connection, run: Run) -> dict[str, Any]:
-        """A line of the list; of an ended run it is worked out once."""
+        """A line of the list; of an ended run it is worked out once a while."""
         key = ("item", run.id)
-        if known := self._answers.get(key):
+        known = self._answers.get(key)
+        if known is not None and known.good_until_s > time.monotonic():
             return dict(known.value)
         sensors, totals = read.sensors(connection, run), read.totals(connection, run)
         steps = read.step_totals(connection, run)
@@ -144,8 +146,8 @@ class View:
             "cost": estimate.cost,
             "currency": estimate.currency,
         }
-        if run.status in ("completed", "failed"):
-            self._answers[key] = _Answer(item, float("inf"))
+        if _ended(run):
+            self._answers[key] = _Answer(item, time.monotonic() + _SETTLED_S)
         return item
 
     def _detail(self, connection: Connection, run_id: str) -> tuple[Any, bool]:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
+from carbontrack.ledger.rows import Event
 from dashboards import figures
 from tests.fixtures import pictures
 from tests.fixtures.pictures import GAP_S, LOST_S, load, power_w
@@ -80,12 +81,17 @@ def test_a_gap_is_drawn_as_a_gap(ledger_url: str) -> None:
 
 
 def test_events_are_marked_by_kind_and_only_rare_ones_cross_the_panels(ledger_url: str) -> None:
-    pictures.write_seconds(ledger_url, EIGHT)
+    often = [Event(EIGHT.start_ms + 1000 * n, "checkpoint", "saved") for n in range(1, 50)]
+    once = Event(EIGHT.start_ms + 20_500, "device-lost", "gone")
+    pictures.write(ledger_url, EIGHT, [], [*often, once], [])
     figure = figures.overview(load(ledger_url))
-    strip = figure.axes[3]
-    assert [text.get_text() for text in strip.get_yticklabels()] == ["checkpoint"]
-    (marks,) = strip.get_lines()
-    assert list(np.asarray(marks.get_xdata())) == [31.0]
+    *panels, strip = figure.axes
+    assert [text.get_text() for text in strip.get_yticklabels()] == ["checkpoint", "device-lost"]
+    marks = [list(np.asarray(line.get_xdata())) for line in strip.get_lines()]
+    assert marks == [list(range(1, 50)), [20.5]]
+    for panel in panels:
+        through = [line.get_xdata() for line in panel.get_lines() if line.get_ls() != "-"]
+        assert [list(np.asarray(x)) for x in through] == [[20.5, 20.5]]
 
 
 def test_a_run_without_steps_still_has_its_power(ledger_url: str) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from carbontrack.errors import CarbontrackError
 from carbontrack.meters.base import MeterContext
-from carbontrack.meters.choose import find_meters, open_meters
+from carbontrack.meters.choose import find_meters
 from tests.fixtures.nvml import NvmlStub
 from tests.fixtures.powercap import Powercap
 
@@ -69,7 +69,7 @@ def test_auto_prefers_counters_to_the_model(
 def test_no_meter_at_all_gives_every_reason(tmp_path: Path) -> None:
     context = MeterContext(sysfs=tmp_path, procfs=tmp_path, environ={"CUDA_VISIBLE_DEVICES": ""})
     with pytest.raises(CarbontrackError, match=r"nvml: .* rapl: .* cpu-model: "):
-        open_meters("auto", context)
+        find_meters("auto", context)
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ def test_no_meter_at_all_gives_every_reason(tmp_path: Path) -> None:
 )
 def test_a_wrong_choice_says_what_is_wrong(tmp_path: Path, spec: str, message: str) -> None:
     with pytest.raises(CarbontrackError, match=message):
-        open_meters(spec, MeterContext(sysfs=tmp_path))
+        find_meters(spec, MeterContext(sysfs=tmp_path))
 
 
 def test_meters_of_other_packages_are_found(
@@ -105,9 +105,9 @@ def test_meters_of_other_packages_are_found(
     (info / "entry_points.txt").write_text("[carbontrack.meters]\nwall = wattmeter:open_meter\n")
     monkeypatch.syspath_prepend(tmp_path)
 
-    meter, simulated = open_meters("wall:10.0.0.7:502,sim:a100x2", MeterContext())
+    meter, simulated = find_meters("wall:10.0.0.7:502,sim:a100x2", MeterContext()).meters
     assert (meter.name, meter.note) == ("wattmeter", "at the wall")
     assert meter.argument == "10.0.0.7:502"  # type: ignore[attr-defined]
     assert len(simulated.sources) == 2
     with pytest.raises(CarbontrackError, match="sim, wall"):
-        open_meters("wal", MeterContext())
+        find_meters("wal", MeterContext())

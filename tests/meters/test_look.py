@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from carbontrack.meters.base import DeviceLost, MeterContext, Reading, Source, Vitals
-from carbontrack.meters.choose import open_meters
+from carbontrack.meters.choose import find_meters
 from carbontrack.meters.look import Look, look_at
 from carbontrack.units import NS_PER_MS, monotonic_ns
 
@@ -43,7 +43,7 @@ class _Slow(_Other):
 
 
 def test_a_device_that_hangs_or_is_lost_does_not_hold_up_the_others() -> None:
-    (meter,) = open_meters("sim:a100x4", MeterContext())
+    (meter,) = find_meters("sim:a100x4", MeterContext()).meters
     healthy, a, b, c = meter.sources
     hanging, lost, healthy_look, slow = look_at(
         [_Hanging(a), _Lost(b), healthy, _Slow(c)], seconds=0.6, patience_s=0.2
@@ -57,7 +57,7 @@ def test_a_device_that_hangs_or_is_lost_does_not_hold_up_the_others() -> None:
 
 
 def test_what_the_meter_knows_of_its_period_is_kept_and_a_share_is_shown_as_one() -> None:
-    (meter,) = open_meters("sim:a100x2", MeterContext())
+    (meter,) = find_meters("sim:a100x2", MeterContext()).meters
     source = _Slow(meter.sources[0])
     source.device = replace(source.device, update_period_ms=7.0, share=0.5)
     (look,) = look_at([source], seconds=0.02)

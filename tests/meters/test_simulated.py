@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from carbontrack.errors import CarbontrackError
 from carbontrack.meters.base import MeterContext, Quality
-from carbontrack.meters.choose import open_meters
+from carbontrack.meters.choose import find_meters
 from carbontrack.meters.simulated import PowerCurve, TraceCurve, training_curve
 
 _TIMES = st.floats(0, 400, allow_nan=False)
@@ -75,7 +75,7 @@ def test_a_trace_holds_each_power_until_the_next_line(
 
 
 def test_devices_are_named_simulated_and_keep_their_identity() -> None:
-    (meter,) = open_meters("sim:a100x8", MeterContext())
+    (meter,) = find_meters("sim:a100x8", MeterContext()).meters
     devices = [source.device for source in meter.sources]
 
     assert len({device.uuid for device in devices}) == 8
@@ -83,14 +83,14 @@ def test_devices_are_named_simulated_and_keep_their_identity() -> None:
     assert {device.name for device in devices} == {"Simulated NVIDIA A100-SXM4-80GB"}
     assert {device.quality for device in devices} == {Quality.SIMULATED}
     assert {device.rated_power_w for device in devices} == {400.0}
-    (again,) = open_meters("sim:a100x8", MeterContext())
+    (again,) = find_meters("sim:a100x8", MeterContext()).meters
     assert [source.device for source in again.sources] == devices
     assert "no real device" in meter.note
     meter.close()
 
 
 def test_readings_agree_with_the_curve(tmp_path: Path) -> None:
-    (meter,) = open_meters("sim:h100x2", MeterContext())
+    (meter,) = find_meters("sim:h100x2", MeterContext()).meters
     first = [source.read() for source in meter.sources]
     time.sleep(0.05)
     second = [source.read() for source in meter.sources]
@@ -109,7 +109,7 @@ def test_readings_agree_with_the_curve(tmp_path: Path) -> None:
 def test_a_trace_is_replayed(tmp_path: Path) -> None:
     trace = tmp_path / "trace.csv"
     trace.write_text("seconds,watts,note\n0,123.5,x\n1000,400,y\n")
-    (meter,) = open_meters(f"sim:a100x2@{trace}", MeterContext())
+    (meter,) = find_meters(f"sim:a100x2@{trace}", MeterContext()).meters
 
     assert [source.read().power_w for source in meter.sources] == [123.5, 123.5]
 
@@ -117,7 +117,7 @@ def test_a_trace_is_replayed(tmp_path: Path) -> None:
 @pytest.mark.parametrize("spec", ["", "a100", "b9000x8", "a100x0", "a100x", "x8", "a100x-1", "8"])
 def test_a_wrong_form_names_the_known_ones(spec: str) -> None:
     with pytest.raises(CarbontrackError, match="sim:a100x8, sim:h100x4"):
-        open_meters(f"sim:{spec}", MeterContext())
+        find_meters(f"sim:{spec}", MeterContext())
 
 
 @pytest.mark.parametrize(
@@ -129,6 +129,6 @@ def test_a_wrong_trace_is_refused(tmp_path: Path, text: str) -> None:
     trace.write_text(text)
 
     with pytest.raises(CarbontrackError, match=r"trace\.csv"):
-        open_meters(f"sim:a100x2@{trace}", MeterContext())
+        find_meters(f"sim:a100x2@{trace}", MeterContext())
     with pytest.raises(CarbontrackError, match="No such file"):
-        open_meters(f"sim:a100x2@{tmp_path}/none.csv", MeterContext())
+        find_meters(f"sim:a100x2@{tmp_path}/none.csv", MeterContext())

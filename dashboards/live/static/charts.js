@@ -21,7 +21,7 @@ export class Chart {
         { stroke: ink, grid, ticks: grid, size: 72, values: (_, ticks) => ticks.map(format) },
       ],
       series: [
-        time ? {} : { value: (_, value) => (value === null ? "–" : format(value)) },
+        time ? {} : { label: xLabel, value: (_, value) => value ?? "–" },
         ...series.map((one) => ({
           width: 1.2, spanGaps: false, points: { show: false }, ...one,
           stroke: one.stroke ?? (() => colour("--ink")),

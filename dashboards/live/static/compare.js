@@ -1,9 +1,9 @@
-// Up to five runs: their losses over time since the start, and what each took.
+// Up to five runs: their losses over steps, and what each took.
 
 import { ask } from "./api.js";
 import { Chart, COLOURS } from "./charts.js";
 import { make, table } from "./dom.js";
-import { carbon, duration, energy, money, plain } from "./format.js";
+import { carbon, duration, energy, money, plain, unmeasured } from "./format.js";
 import uPlot from "./vendor/uPlot.esm.js";
 
 export async function showComparison(page, ids) {
@@ -13,7 +13,7 @@ export async function showComparison(page, ids) {
     [{ label: "run" }, { label: "duration", number: true }, { label: "energy", number: true }, { label: "CO₂e", number: true }, { label: "money", number: true }, { label: "last loss", number: true }],
     runs.map(({ detail }) => {
       const row = detail.rows.find((one) => one.method === "measured");
-      return [make("a", { href: `#/run/${detail.id}` }, detail.name), duration(detail.duration_s), energy(row.energy_kwh), carbon(row.tco2e), money(row.cost, row.currency), plain(detail.final_loss)];
+      return [make("a", { href: `#/run/${detail.id}` }, detail.name), duration(detail.duration_s), [energy(row.energy_kwh), ...unmeasured(detail.quality)].join(" "), carbon(row.tco2e), money(row.cost, row.currency), plain(detail.final_loss)];
     }))));
   const chart = new Chart(card, {
     time: false, fromZero: false, xLabel: "step", format: (value) => plain(value),

@@ -63,7 +63,11 @@ export function showRun(page, id) {
   ask(`runs/${id}`).catch((error) => { if (!run) page.replaceChildren(make("p", { class: "trouble" }, error.message), make("a", { href: "#/" }, "All runs")); });
   return {
     stop: () => { stopped = true; stop(); drawn?.destroy(); link(""); },
-    restyle: () => drawn?.redraw(),
+    restyle: () => {
+      drawn?.destroy();
+      drawn = null;
+      if (shown) draw();
+    },
   };
 }
 
@@ -100,7 +104,6 @@ class Panels {
     this.heat.show([times, ...column("temperature_max_c")], range);
   }
 
-  redraw() { this.charts.forEach((chart) => chart.redraw()); }
   destroy() { this.charts.forEach((chart) => chart.destroy()); }
 }
 

@@ -116,6 +116,7 @@ def test_two_runs_are_compared_on_a_phone(
     next(b for b in all_of(browser, ".bar button") if b.text == "Compare 2").click()
     until(lambda: all_of(browser, "canvas"))
     assert text(browser, "h1") == "Comparison"
+    assert text(browser, "tbody").count("simulated") == 2
     shot("compare")
     browser.set_window_size(390, 844)
     try:

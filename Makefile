@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 LEDGER := out/ledger.db
 
-.PHONY: help demo test lint types check format clean
+.PHONY: help demo test lint types check browser format clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -35,8 +35,15 @@ lint: $(VENV)/.installed
 types: $(VENV)/.installed
 	$(BIN)/mypy
 
-check: $(VENV)/.installed
+check: $(VENV)/.installed browser
 	$(BIN)/pytest
+
+# The live page is tested in a real browser: Debian's, where we may install it.
+browser:
+	@command -v chromium chromedriver >/dev/null || \
+		{ test "$$(id -u)" = 0 && command -v apt-get >/dev/null && apt-get update -qq && \
+		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium chromium-driver >/dev/null; } || \
+		echo "Chromium is not installed and cannot be here: its tests will be skipped."
 
 format: $(VENV)/.installed  ## let ruff rewrite
 	$(BIN)/ruff check --fix .

@@ -7,7 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from carbontrack.cli.plot import _OF_SEVERAL, Kind, Look
 from carbontrack.ledger.url import ledger_url
+from dashboards import figures
+from dashboards.style import STYLES
 from tests.fixtures import pictures
 from tests.fixtures.runs import Recorded
 from tests.fixtures.wrap import Wrapper
@@ -69,3 +72,9 @@ def test_several_runs_go_into_one_picture(wrapper: Wrapper, tmp_path: Path) -> N
     done = wrapper.carbontrack("plot", "small", "large", *options)
     assert (done.returncode, done.stderr) == (0, "")
     assert {"small", "large"} <= set(re.findall(r"<text[^>]*>([^<]*)</text>", path.read_text()))
+
+
+def test_the_options_are_those_of_the_figures() -> None:
+    assert set(Kind) == set(figures.KINDS)
+    assert set(_OF_SEVERAL) == set(figures.SEVERAL)
+    assert set(Look) == set(STYLES)

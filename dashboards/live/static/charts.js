@@ -7,7 +7,7 @@ const HEIGHT = 220;
 const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
 export class Chart {
-  constructor(place, { series, format, onZoom, time = true, xLabel, fromZero = true, sync = "time" }) {
+  constructor(place, { series, format, onZoom, time = true, xLabel, xFormat, fromZero = true, sync = "time" }) {
     const room = place.appendChild(document.createElement("div")); // without the card's padding
     const ink = () => colour("--soft");
     const grid = { stroke: () => colour("--line"), width: 1 };
@@ -17,11 +17,11 @@ export class Chart {
       cursor: { sync: time ? { key: sync } : undefined, drag: { x: true, y: false, setScale: false } },
       legend: { live: true },
       axes: [
-        { stroke: ink, grid, ticks: grid, label: xLabel, labelSize: 20 },
+        { stroke: ink, grid, ticks: grid, label: xLabel, labelSize: 20, ...(xFormat ? { values: (_, ticks) => ticks.map(xFormat) } : {}) },
         { stroke: ink, grid, ticks: grid, size: 72, values: (_, ticks) => ticks.map(format) },
       ],
       series: [
-        time ? {} : { label: xLabel, value: (_, value) => value ?? "–" },
+        time ? {} : { label: xLabel, value: (_, value) => (value === null ? "–" : xFormat(value)) },
         ...series.map((one) => ({
           width: 1.2, spanGaps: false, points: { show: false }, ...one,
           stroke: one.stroke ?? (() => colour("--ink")),

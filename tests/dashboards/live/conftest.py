@@ -84,7 +84,10 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
 
     chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
     if chromium is None or driver is None:
-        pytest.skip("Chromium is not found: install the packages chromium and chromium-driver")
+        reason = "Chromium is not found: install the packages chromium and chromium-driver"
+        if os.environ.get("CI"):
+            pytest.fail(reason)
+        pytest.skip(reason)
     options = ChromeOptions()
     options.binary_location = chromium
     profile = tmp_path_factory.mktemp("chromium")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tests.dashboards.live.conftest import Server
+from tests.fixtures.runs import Recorded, write_ledger
 from tests.fixtures.wrap import Wrapper
 
 if TYPE_CHECKING:
@@ -114,7 +115,7 @@ def test_two_runs_are_compared_on_a_phone(
         boxes = [box for box in all_of(browser, "tbody input") if not box.is_selected()]
         boxes[-1].click()
     next(b for b in all_of(browser, ".bar button") if b.text == "Compare 2").click()
-    until(lambda: all_of(browser, "canvas"))
+    until(lambda: len(all_of(browser, "canvas")) == 2)
     assert text(browser, "h1") == "Comparison"
     assert text(browser, "tbody").count("simulated") == 2
     shot("compare")
@@ -130,6 +131,18 @@ def test_two_runs_are_compared_on_a_phone(
     finally:
         browser.set_window_size(1280, 1400)
     assert errors(browser) == []
+
+
+def test_a_run_that_measured_nothing_still_has_its_page(
+    wrapper: Wrapper, serve: Callable[..., Server], browser: Chrome, until: Until
+) -> None:
+    write_ledger(wrapper.ledger, Recorded(count=0, seconds=10, steps=0))
+    server = serve()
+    browser.get(f"{server.address}#/run/last")
+    until(lambda: len(all_of(browser, "canvas")) == 5)
+    assert tile(browser, "energy of the devices") == "–", "not known is not zero"
+    browser.get(f"{server.address}#/run/nobody")
+    until(lambda: "no run 'nobody'" in text(browser, "main"))
 
 
 def test_an_empty_ledger_says_how_to_start_and_fills_by_itself(

@@ -35,8 +35,10 @@ lint: $(VENV)/.installed
 types: $(VENV)/.installed
 	$(BIN)/mypy
 
+# What computes goes first, one worker a core; recording, which mostly waits, has the machine alone.
 check: $(VENV)/.installed browser
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses 2 --dist loadfile --ignore tests/record
+	$(BIN)/pytest --numprocesses 3 --dist loadfile tests/record
 
 # The live page is tested in a real browser: Debian's, where we may install it.
 browser:

@@ -17,7 +17,7 @@ export class Chart {
       cursor: { sync: time ? { key: sync } : undefined, drag: { x: true, y: false, setScale: false } },
       legend: { live: true },
       axes: [
-        { stroke: ink, grid, ticks: grid, label: xLabel, labelSize: 20, ...(xFormat ? { values: (_, ticks) => ticks.map(xFormat) } : {}) },
+        { stroke: ink, grid, ticks: grid, label: xLabel, labelSize: 20, space: 76, values: xFormat ? (_, ticks) => ticks.map(xFormat) : clock },
         { stroke: ink, grid, ticks: grid, size: 72, values: (_, ticks) => ticks.map(format) },
       ],
       series: [
@@ -48,6 +48,15 @@ export class Chart {
 
   redraw() { this.plot.redraw(false, true); }
   destroy() { this.watcher.disconnect(); this.plot.destroy(); }
+}
+
+// One line a tick, as fine as the ticks are: two lines run into each other on a narrow chart.
+function clock(_plot, ticks, _axis, _space, step) {
+  const fine = step >= 86400 ? { month: "short", day: "numeric" }
+    : step >= 60 ? { hour: "2-digit", minute: "2-digit", hourCycle: "h23" }
+    : { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" };
+  const written = new Intl.DateTimeFormat([], fine);
+  return ticks.map((at) => written.format(at * 1000));
 }
 
 function limits(low, high, fromZero) {

@@ -150,7 +150,7 @@ def device_name(device: torch.device) -> str:
 
 @contextmanager
 def progress_bar(description: str, *, total: int, unit: str) -> Iterator[Callable[[], None]]:
-    """A bar on a terminal, one closing line elsewhere; yields the function that counts one."""
+    """A bar on a terminal, nothing elsewhere; yields the function that counts one."""
     console = Console(file=sys.stderr)
     bar = Progress(
         TextColumn("{task.description} {task.completed:,.0f}/{task.total:,.0f} " + unit),
@@ -162,5 +162,3 @@ def progress_bar(description: str, *, total: int, unit: str) -> Iterator[Callabl
     task = bar.add_task(description, total=total)
     with bar:
         yield lambda: bar.advance(task)
-    if not console.is_terminal:
-        console.print(f"{description}: {total:,} {unit} done")

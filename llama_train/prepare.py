@@ -113,7 +113,7 @@ def prepare(
     pieces = _tokenizer(units, out / "tokenizer.model", tokenizer, vocab_size)
 
     done: dict[str, dict[str, Any]] = {}
-    with progress_bar("Tokenising", total=len(units), unit="units") as advance:
+    with progress_bar("Tokenising", total=len(units), unit="pieces of text") as advance:
         for unit, record in _run(units, shards, out / "tokenizer.model", pieces, jobs):
             done[unit.name] = record
             advance()

@@ -59,9 +59,11 @@ def factors_of(run: Run) -> tuple[Factors, str]:
 def _energy_note(estimate: Estimate) -> str:
     if not estimate.devices:
         return "nothing was measured"
-    watts = "" if estimate.power_w is None else f", {estimate.power_w:.0f} W each"
+    names = ", ".join(estimate.device_names) or "no device"
+    several = estimate.devices > 1
+    watts = "" if estimate.power_w is None else f", {estimate.power_w:.0f} W"
     return (
-        f"{estimate.devices} × {', '.join(estimate.device_names) or 'no device'}{watts}; "
+        f"{f'{estimate.devices} × ' if several else ''}{names}{watts}{' each' if several else ''}; "
         f"{estimate.meter}, {estimate.scope} only, coverage {format_share(estimate.coverage)}"
     )
 

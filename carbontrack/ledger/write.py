@@ -32,6 +32,11 @@ class RunWriter:
         with engine.begin() as connection:
             self._run_key = _put_run(connection, run)
             _put_node(connection, self._run_key, node)
+        self.describe(sensors)
+
+    def describe(self, sensors: Sequence[Sensor]) -> None:
+        """Write what the run's devices are and how they are read; again when more is known."""
+        with self._engine.begin() as connection:
             self._device_keys = {s.uuid: _put_device(connection, s) for s in sensors}
             rows = [_sensor_row(self._run_key, self._device_keys[s.uuid], s) for s in sensors]
             upsert(connection, _sensors, rows)

@@ -12,6 +12,7 @@ from itertools import pairwise
 from carbontrack.meters.base import DeviceLost, Reading, Source
 from carbontrack.units import NS_PER_MS
 
+PERIOD_LOOK_S = 0.8  # eight refreshes of the slowest sensor known, 100 ms
 _POLL_S = 0.001
 _LEAST_CHANGES = 4  # fewer say nothing about how regular they are
 _LEAST_PERIOD_MS = 3.0  # changes as fast as we look: no period to be seen
@@ -24,6 +25,25 @@ class Look:
     answers: bool
     power_w: float | None = None
     update_period_ms: float | None = None  # as measured, else as its meter knows it
+
+
+def measured_periods(sources: Sequence[Source]) -> dict[str, float]:
+    """How often the sensors refresh whose meter does not know, in ms by device UUID.
+
+    One device of each model is watched for the others, for `PERIOD_LOOK_S`: it is polled a hundred
+    times as often as a recording does. What hangs, is lost or hardly changes is left out.
+    """
+    alike: dict[tuple[str, str], list[Source]] = {}
+    for source in sources:
+        if source.device.update_period_ms is None:
+            alike.setdefault((source.device.name, source.device.field), []).append(source)
+    looks = look_at([group[0] for group in alike.values()], PERIOD_LOOK_S)
+    return {
+        source.device.uuid: look.update_period_ms
+        for group, look in zip(alike.values(), looks, strict=True)
+        if look.update_period_ms is not None
+        for source in group
+    }
 
 
 def look_at(sources: Sequence[Source], seconds: float, patience_s: float = 1.0) -> list[Look]:

@@ -44,6 +44,7 @@ class Outbox:
         self._run = run
         self._node = node
         self._sensors = sensors
+        self._described = True  # whether an open writer knows these sensors
         self._warn = warn
         self._writer: RunWriter | None = None
         self._file: tuple[int, int] | None = None  # which file that is, for a path can be reused
@@ -67,6 +68,11 @@ class Outbox:
         self._steps += steps
         self._events += events
         self._model.update(model or {})
+
+    def describe(self, sensors: Sequence[Sensor]) -> None:
+        """Replace what is known of the devices."""
+        self._sensors = sensors
+        self._described = False
 
     def send(self, heartbeat_ms: int) -> bool:
         """Write all that waits, in one transaction. False, and a warning once, if that failed."""
@@ -120,6 +126,9 @@ class Outbox:
             engine = open_writer(self._url, busy_timeout_ms=BUSY_TIMEOUT_MS)
             self._writer = RunWriter(engine, self._run, self._node, self._sensors)
             self._file = _identity(self._url)
+        elif not self._described:
+            self._writer.describe(self._sensors)
+        self._described = True
         return self._writer
 
     def _spill_if_full(self) -> None:

@@ -11,9 +11,8 @@ import selectors
 import signal
 import socket
 import sys
-import threading
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,9 +21,8 @@ from carbontrack import __version__, config
 from carbontrack.errors import CarbontrackError
 from carbontrack.ledger.rows import Event, Node, Run, Sensor
 from carbontrack.ledger.url import journal_folder
-from carbontrack.meters.base import Device, MeterContext, Source
-from carbontrack.meters.choose import Found, find_meters
 from carbontrack.record import describe
+from carbontrack.record.opening import Opening, Periods, sensor_of
 from carbontrack.record.outbox import Outbox
 from carbontrack.record.plan import Outcome, Plan
 from carbontrack.record.sampler import Batch, Sampler
@@ -35,7 +33,6 @@ from carbontrack.units import NS_PER_MS, NS_PER_S, monotonic_ns, now_ms
 
 _TICK_S = 0.1
 _COMMIT_EVERY_NS = 3 * NS_PER_S // 2  # rows are committed at least every 2 s
-_METER_OPENING_S = 10.0  # a driver that takes longer to open is left alone
 
 
 def main() -> None:
@@ -94,32 +91,6 @@ class _Control:
         return line
 
 
-class _Opening(threading.Thread):
-    """Opens the meters apart from the rest: a driver may hang in its initialisation."""
-
-    def __init__(self, plan: Plan, environ: Mapping[str, str]) -> None:
-        super().__init__(name="meters", daemon=True)
-        self._plan = plan
-        self._environ = environ
-        self.found = Found([])
-        self.problem: str | None = None
-
-    @property
-    def sources(self) -> list[Source]:
-        return [source for meter in self.found.meters for source in meter.sources]
-
-    def run(self) -> None:
-        context = MeterContext(
-            job_pid=self._plan.job_pid, environ=self._environ, visible=self._plan.devices
-        )
-        try:
-            self.found = find_meters(self._plan.meter, context)
-        except CarbontrackError as error:
-            self.problem = str(error)
-        except Exception as error:
-            self.problem = f"the meter failed: {error}"
-
-
 class Recorder:
     """Records one run of one node."""
 
@@ -134,12 +105,10 @@ class Recorder:
 
     def record(self, control: _Control) -> None:
         """From now until the wrapper says that the job has ended, or is gone."""
-        opening = _Opening(self._plan, self._environ)
+        opening = Opening(self._plan, self._environ)
         opening.start()
         run = self._describe()  # takes as long as git does; the meters open meanwhile
-        opening.join(_METER_OPENING_S)
-        if opening.is_alive():
-            opening.problem = f"the meter did not open within {_METER_OPENING_S:g} s"
+        opening.wait()
         if opening.problem is not None:
             self._warn(f"no power is recorded: {opening.problem}")
         sampler = Sampler(
@@ -151,16 +120,23 @@ class Recorder:
         )
         sampler.start()
         sensors = [
-            _sensor(source.device, self._host, number)
+            sensor_of(source.device, self._host, number)
             for number, source in enumerate(opening.sources)
         ]
+        periods = Periods(opening.sources, sensors)
+        periods.start()
         outbox = self._outbox(run, sensors, opening.found.note)
         budget = self._budget(run, sensors)
-        outcome = self._watch(control, sampler, outbox, budget)
+        outcome = self._watch(control, sampler, outbox, periods, budget)
         self._finish(outcome, sampler, outbox, run, sensors, budget)
 
     def _watch(
-        self, control: _Control, sampler: Sampler, outbox: Outbox, budget: Callable[[], list[Event]]
+        self,
+        control: _Control,
+        sampler: Sampler,
+        outbox: Outbox,
+        periods: Periods,
+        budget: Callable[[], list[Event]],
     ) -> Outcome | None:
         commit_ns = 0
         while True:
@@ -174,6 +150,8 @@ class Recorder:
                 batch = sampler.drain()
                 self._put(outbox, batch, self._steps.read() + self._log.read())
                 outbox.put(events=budget())
+                if (timed := periods.take()) is not None:
+                    outbox.describe(timed)
                 outbox.send(now_ms())
 
     def _finish(
@@ -301,25 +279,6 @@ class Recorder:
         if not self._plan.quiet:
             sys.stderr.write(f"carbontrack: {message}\n")
             sys.stderr.flush()
-
-
-def _sensor(device: Device, host: str, number: int) -> Sensor:
-    return Sensor(
-        uuid=device.uuid,
-        kind=str(device.kind),
-        name=device.name,
-        rated_power_w=device.rated_power_w,
-        power_limit_w=device.power_limit_w,
-        mig_parent=device.mig_parent,
-        host=host,
-        meter=device.meter,
-        quality=str(device.quality),
-        field=device.field,
-        scope=device.scope,
-        update_period_ms=device.update_period_ms,
-        share=device.share,
-        device_key=number,
-    )
 
 
 def _status_of(outcome: Outcome | None) -> tuple[str, int | None]:

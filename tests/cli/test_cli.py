@@ -59,6 +59,7 @@ def test_help_lists_every_command(wrapper: Wrapper) -> None:
         (["run", "--db", "mongodb://host/x", "--", "true"], "mongodb"),
         (["runs", "--db", "mongodb://host/x"], "mongodb"),
         (["runs", "--db", "://"], "://"),
+        (["runs", "--db", "no/such.db"], "There is no ledger at"),
         (["runs", "--db", "postgresql://localhost:1/none"], "localhost"),
         (["runs", "--db", "/"], "/"),
         (["show", "nothing"], "no ledger"),

@@ -46,6 +46,7 @@ def test_a_wrapped_sleep_reads_within_one_per_cent_of_the_truth(
         assert device["energy_kwh"] == pytest.approx(expected, rel=0.02)
         assert device["coverage"] > 0.97
         assert (device["meter"], device["quality"]) == ("nvml", "counter")
+        assert device["update_period_ms"] == pytest.approx(20, rel=0.25)  # measured
 
 
 def test_without_a_counter_energy_is_the_integral_of_power_and_says_so(
@@ -55,4 +56,6 @@ def test_without_a_counter_energy_is_the_integral_of_power_and_says_so(
     shown = record(wrapper, node, "sleep", "5")
     for index, device in enumerate(shown["devices"]):
         assert device["quality"] == "power"
+        if device["update_period_ms"] is not None:  # a constant power shows no period
+            assert device["update_period_ms"] == pytest.approx(100, rel=0.25)
         assert device["energy_kwh"] == pytest.approx(true_kwh(wrapper, node, index), rel=0.1)

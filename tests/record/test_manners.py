@@ -281,10 +281,39 @@ def test_killing_the_wrapper_leaves_the_job_and_the_data(wrapper: Wrapper, until
     assert run["coverage"] > 0.9
 
 
-def test_nothing_is_left_behind(wrapper: Wrapper) -> None:
-    for _ in range(3):
-        assert wrapper.run("true").returncode == 0
+def test_a_job_that_daemonises_ends_the_run_and_its_daemon_lives(wrapper: Wrapper) -> None:
+    done = wrapper.run(
+        "sh", "-c", "setsid sleep 60 </dev/null >/dev/null 2>&1 & echo $!; exit 6", timeout=20
+    )
+    daemon = int(done.stdout)
+    try:
+        assert (done.returncode, done.stderr) == (6, "")
+        os.kill(daemon, 0)  # raises if it is gone
+        (run,) = wrapper.json("runs")["runs"]
+        assert (run["status"], run["exit_code"]) == ("failed", 6)
+    finally:
+        os.kill(daemon, signal.SIGKILL)
+
+
+def test_many_short_jobs_leave_nothing_behind(wrapper: Wrapper, until: Until) -> None:
+    """Two at a time, so that they also meet in the ledger."""
+    loop = f"for _ in $(seq 12); do {subprocess.list2cmdline(wrapper.argv('true'))} || exit; done"
+    shells = [subprocess.Popen(["bash", "-c", loop], env=wrapper.env) for _ in range(2)]
+    assert [shell.wait(timeout=90) for shell in shells] == [0, 0]
+    until(lambda: not processes_of(wrapper.folder))
     left = {path.name for path in wrapper.folder.iterdir()}
     assert left <= {"ledger.db", "ledger.db-wal", "ledger.db-shm"}
-    runs = wrapper.json("runs")["runs"]
-    assert [run["status"] for run in runs] == ["completed"] * 3
+    runs = wrapper.json("runs", "--limit", "99")["runs"]
+    assert [run["status"] for run in runs] == ["completed"] * 24
+
+
+def processes_of(folder: Path) -> list[str]:
+    """Processes that know this test's folder by their environment: wrappers, recorders, jobs."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        try:
+            if entry.name.isdigit() and str(folder).encode() in (entry / "environ").read_bytes():
+                found.append((entry / "cmdline").read_text())
+        except OSError:
+            continue
+    return found

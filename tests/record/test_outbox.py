@@ -58,6 +58,25 @@ def test_an_unwritable_place_is_a_warning(wrapper: Wrapper, tmp_path: Path) -> N
     assert "Traceback" not in done.stderr
 
 
+def test_a_read_only_folder_is_a_warning_and_the_run_is_kept_elsewhere(
+    wrapper: Wrapper, tmp_path: Path
+) -> None:
+    folder = tmp_path / "read-only"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "ro,size=256k", "tmpfs", str(folder)]
+    done = subprocess.run(mount, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        pytest.skip(f"a read-only folder cannot be mounted here (needs root): {done.stderr}")
+    try:
+        ledger = folder / "ledger.db"
+        done = wrapper.run("sh", "-c", "echo out; exit 5", options=("--db", str(ledger)))
+        assert (done.returncode, done.stdout) == (5, "out\n")
+        assert "the ledger cannot be written now" in done.stderr
+        assert "Traceback" not in done.stderr
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A filesystem of 256 kB."""

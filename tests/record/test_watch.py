@@ -79,6 +79,22 @@ def test_workers_of_one_node_have_one_recorder(wrapper: Wrapper) -> None:
     assert run["devices"] == 2
 
 
+def test_torchruns_workers_have_one_recorder(wrapper: Wrapper, tmp_path: Path) -> None:
+    script = tmp_path / "work.py"
+    script.write_text(TRACKED)
+    torchrun = [PYTHON, "-m", "torch.distributed.run", "--nproc-per-node", "2", str(script), "pass"]
+    done = subprocess.run(
+        torchrun, env=wrapper.env, capture_output=True, text=True, timeout=90, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    (run,) = wrapper.json("runs")["runs"]
+    assert (run["name"], run["status"], run["devices"]) == ("block", "completed", 2)
+
+    assert wrapper.run(*torchrun, options=("--quiet", "--name", "wrapped")).returncode == 0
+    assert {r["name"] for r in wrapper.json("runs")["runs"]} == {"block", "wrapped"}
+    assert len(wrapper.json("runs")["runs"]) == 2
+
+
 def test_attach_records_a_running_process_until_it_ends(wrapper: Wrapper) -> None:
     job = subprocess.Popen(["sleep", "3"])
     done = wrapper.carbontrack("attach", str(job.pid), "--meter", "sim:a100x2", "--quiet")

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from carbontrack.account.result import Estimate, each, sum_of
+from carbontrack.units import MS_PER_S
 
 
 def combine(estimates: Sequence[Estimate], *, label: str = "total") -> Estimate:
-    """The sum of unrounded rows by one method; a device of several runs counts once.
+    """The sum of unrounded rows by one method; `devices` counts each once, whatever its runs.
 
     What cannot be added is None with a note: money in several currencies, emissions by several
-    bases. Raises ValueError for no rows, or rows by different methods.
+    bases. A note also says which runs recorded the same devices at the same time, for then the sum
+    holds that energy more than once. Raises ValueError for no rows, or rows by different methods.
     """
     methods = {estimate.method for estimate in estimates}
     if len(methods) != 1:
@@ -28,6 +30,11 @@ def combine(estimates: Sequence[Estimate], *, label: str = "total") -> Estimate:
         notes.append(
             f"{unknown} of {len(estimates)} rows have no energy and add nothing to the total"
         )
+    notes += [
+        f"{first} and {second} recorded the same devices at the same time: "
+        "that energy is counted in both"
+        for first, second in _together(estimates)
+    ]
     known = [estimate for estimate in estimates if estimate.energy_kwh is not None]
     one = estimates[0]
     uuids = frozenset().union(*(estimate.uuids for estimate in estimates))
@@ -71,6 +78,26 @@ def combine(estimates: Sequence[Estimate], *, label: str = "total") -> Estimate:
         assumed=tuple(each(name for e in estimates for name in e.assumed)),
         notes=tuple(notes),
     )
+
+
+def _together(estimates: Iterable[Estimate]) -> list[tuple[str, str]]:
+    """Labels of runs that had a device in common while both went on; neighbours in time only."""
+    by_start = sorted(
+        (e for e in estimates if e.started_ms is not None and len(e.run_ids) == 1),
+        key=lambda e: e.started_ms or 0,
+    )
+    pairs: dict[tuple[str, str], None] = {}
+    last: dict[str, tuple[float, Estimate]] = {}  # by device: who holds it the longest, until when
+    for estimate in by_start:
+        start_ms = estimate.started_ms or 0
+        end_ms = start_ms + (estimate.duration_s or 0.0) * MS_PER_S
+        for uuid in sorted(estimate.uuids):
+            until_ms, holder = last.get(uuid, (0.0, estimate))
+            if holder.run_ids != estimate.run_ids and start_ms < until_ms:
+                pairs[holder.label, estimate.label] = None
+            if end_ms >= until_ms:
+                last[uuid] = end_ms, estimate
+    return list(pairs)
 
 
 def _bases(estimates: Iterable[Estimate]) -> list[str]:

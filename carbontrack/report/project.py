@@ -34,12 +34,17 @@ def _days(estimate: Estimate) -> float:
     return (estimate.duration_s or 0.0) / S_PER_HOUR / _HOURS_PER_DAY
 
 
+def _plain(value: float) -> str:
+    """Four digits of it, and none of them as a power of ten."""
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"
+
+
 _LINES: Sequence[tuple[str, Callable[[Estimate], str]]] = (
     ("tokens", lambda e: count_text(e.tokens)),
     ("GPU-hours", lambda e: hours_text(e.gpu_hours or None)),
-    ("days", lambda e: f"{_days(e):,.3g}"),
-    ("device energy, kWh", lambda e: f"{e.energy_kwh or 0:,.4g}"),
-    ("facility energy, kWh", lambda e: f"{e.facility_kwh or 0:,.4g}"),
+    ("days", lambda e: _plain(_days(e))),
+    ("device energy, kWh", lambda e: _plain(e.energy_kwh or 0.0)),
+    ("facility energy, kWh", lambda e: _plain(e.facility_kwh or 0.0)),
     ("CO₂e", lambda e: mass_text(e.tco2e)),
     ("cost", lambda e: money_text(e.cost, e.currency)),
 )

@@ -140,7 +140,8 @@ def _ours(make: _Columns, *, several: bool) -> list[Column]:
         make.scaled("CO₂e", lambda row: row.tco2e, _MASS),
     ]
     if make.has(lambda row: row.tco2e_market):
-        columns.append(make.scaled("market", lambda row: row.tco2e_market, _MASS))
+        unit = [mass for mass in _MASS if mass[1] == columns[-1].unit]  # side by side, one unit
+        columns.append(make.scaled("market", lambda row: row.tco2e_market, unit))
     if make.has(lambda row: row.embodied_tco2e):
         columns.append(make.scaled("embodied", lambda row: row.embodied_tco2e, _MASS))
     columns.append(make.scaled("energy", lambda row: row.energy_kwh, _ENERGY))

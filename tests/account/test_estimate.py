@@ -191,6 +191,18 @@ def test_total_counts_a_device_once_and_weighs_coverage_by_device_seconds() -> N
     assert total.status == "completed"
 
 
+@pytest.mark.parametrize(("later_s", "together"), [(1800.0, True), (3600.0, False)])
+def test_runs_that_shared_devices_are_named_in_the_total(later_s: float, together: bool) -> None:
+    first, second = measured(Recorded(number=1, seconds=3600.0)), measured(Recorded(number=2))
+    assert first.started_ms is not None
+    moved = replace(second, started_ms=first.started_ms + round(later_s * 1000), label="second")
+    notes = combine([moved, first]).notes
+    said = f"{first.label} and second recorded the same devices at the same time"
+    assert [note.startswith(said) for note in notes] == ([True] if together else [])
+    elsewhere = replace(moved, uuids=frozenset({"GPU-of-another-node"}))
+    assert combine([elsewhere, first]).notes == ()
+
+
 def test_mixed_currencies_are_not_added() -> None:
     rows = [
         measured(Recorded(number=1), tariff=0.2, currency="EUR"),

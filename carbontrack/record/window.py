@@ -7,7 +7,7 @@ nest, a total is the same at every level.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntFlag
 
@@ -21,6 +21,8 @@ MAX_HOLD_NS = 1 * NS_PER_S
 # Between the job's start and the first reading (the recorder's own start-up), and between the last
 # reading and the job's end, the nearest power is taken, up to this long.
 MAX_EDGE_NS = 2 * NS_PER_S
+# The power before the first reading is the mean of as long after it, at least of this.
+EDGE_LOOK_NS = NS_PER_S // 4
 
 
 class Flag(IntFlag):
@@ -207,7 +209,8 @@ class WindowBuilder:
         if device.mig_parent is not None:
             self._base |= Flag.APPORTIONED
         self._start_ns = start_ns
-        self._edge_ns: int | None = start_ns  # start of the stretch before the first known power
+        self._begun = False
+        self._first: list[Reading | Vitals] = []  # until they say what came before them
         self._last: Reading | None = None
         self._noted_ns = -1
         self._current: _OpenSecond | None = None
@@ -216,18 +219,26 @@ class WindowBuilder:
 
     def add(self, reading: Reading) -> list[Window]:
         """Take the next reading; give the seconds that it completes."""
-        self._advance(reading, reading.time_ns)
-        if self._edge_ns is None:  # else the start is still to be bridged, and seconds go in order
-            self._note_power(reading)
+        if self._begun:
+            self._account(reading)
+        elif reading.energy_j is not None or reading.power_w is not None:
+            self._first.append(reading)
+            first_ns = _readings(self._first)[0].time_ns
+            if reading.time_ns - first_ns >= max(EDGE_LOOK_NS, first_ns - self._start_ns):
+                self._begin(reading.time_ns)
         return self._take()
 
     def add_vitals(self, vitals: Vitals) -> None:
         """Keep vitals with the newest reading's second."""
-        if self._current is not None:
+        if not self._begun:
+            self._first.append(vitals)
+        elif self._current is not None:
             self._current.vitals.append(vitals)
 
     def finish(self, end_ns: int, last: Reading | None = None) -> list[Window]:
         """End at `end_ns` (the job's end), with one reading at or after it if there is one."""
+        if not self._begun:
+            self._begin(end_ns, last)
         if last is not None:
             self._advance(last, end_ns)
         self._bridge_end(end_ns)
@@ -244,7 +255,6 @@ class WindowBuilder:
         last, at_ns = self._last, _energy_time_ns(reading)
         if last is None:
             self._last = reading
-            self._bridge_start(at_ns, reading.power_w, until_ns)
             return
         last_ns = _energy_time_ns(last)
         length_ns = at_ns - last_ns
@@ -258,7 +268,6 @@ class WindowBuilder:
             flag |= Flag.GAP
         if energy_j is None:
             return
-        self._bridge_start(last_ns, energy_j * NS_PER_S / length_ns, until_ns)
         # The first reading may be older than the job, the last one newer.
         begin_ns, end_ns = max(last_ns, self._start_ns), min(at_ns, until_ns)
         if end_ns > begin_ns:
@@ -275,13 +284,26 @@ class WindowBuilder:
             return held_j, Flag.INTEGRAL | Flag.COUNTER_RESET
         return reading.energy_j - last.energy_j, Flag.COUNTER
 
-    def _bridge_start(self, first_ns: int, power_w: float | None, until_ns: int) -> None:
-        """Fill the recorder's start-up with the first power known, unless it took too long."""
-        if self._edge_ns is None or power_w is None:
-            return
-        edge_ns, self._edge_ns = self._edge_ns, None
-        end_ns = min(first_ns, until_ns)
-        self._bridge(edge_ns, end_ns, power_w)
+    def _account(self, reading: Reading) -> None:
+        self._advance(reading, reading.time_ns)
+        self._note_power(reading)
+
+    def _begin(self, until_ns: int, last: Reading | None = None) -> None:
+        """Fill the recorder's start-up with the mean power of the first readings, then go on.
+
+        One power sample would not do: many sensors see a quarter of the time, or less.
+        """
+        self._begun = True
+        first, self._first = self._first, []
+        known = _readings(first if last is None else [*first, last])
+        power_w = _mean_power_w(known)
+        if power_w is not None:
+            self._bridge(self._start_ns, min(_energy_time_ns(known[0]), until_ns), power_w)
+        for item in first:
+            if isinstance(item, Vitals):
+                self.add_vitals(item)
+            else:
+                self._account(item)
 
     def _bridge_end(self, end_ns: int) -> None:
         """Fill what lies between the last known energy and the job's end."""
@@ -330,6 +352,22 @@ class WindowBuilder:
     def _take(self) -> list[Window]:
         closed, self._closed = self._closed, []
         return closed
+
+
+def _readings(items: Iterable[Reading | Vitals]) -> list[Reading]:
+    return [item for item in items if isinstance(item, Reading)]
+
+
+def _mean_power_w(readings: Sequence[Reading]) -> float | None:
+    """By the counter where it rose all the while, else of the samples; None if nothing is known."""
+    counted = [r for r in readings if r.energy_j is not None]
+    energies_j = [r.energy_j or 0.0 for r in counted]
+    if len(counted) > 1 and energies_j == sorted(energies_j):
+        length_ns = _energy_time_ns(counted[-1]) - _energy_time_ns(counted[0])
+        if length_ns > 0:
+            return (energies_j[-1] - energies_j[0]) * NS_PER_S / length_ns
+    powers_w = [r.power_w for r in readings if r.power_w is not None]
+    return sum(powers_w) / len(powers_w) if powers_w else None
 
 
 def _energy_time_ns(reading: Reading) -> int:

@@ -164,6 +164,14 @@ def test_start_and_end_are_bridged_and_flagged() -> None:
     assert Flag.BRIDGED in windows[-1].flags
 
 
+def test_the_start_is_bridged_by_the_counter_and_not_by_one_sample() -> None:
+    """A sensor that sees a quarter of the time may show the peak of a wave as its first sample."""
+    readings = [reading(0.2 + i / 10, 400.0, 250.0 * i / 10) for i in range(21)]
+    assert total_j(windows_of(readings, 2.2)) == pytest.approx(250.0 * 2.2)
+    few = [reading(0.2, 400.0, 0.0)]  # a job of an instant: the reading at its end decides
+    assert total_j(windows_of(few, 0.4, reading(0.4, 400.0, 50.0))) == pytest.approx(250.0 * 0.4)
+
+
 def test_a_start_that_took_too_long_is_not_invented() -> None:
     late_s = MAX_EDGE_NS / NS_PER_S + 0.5
     windows = windows_of([reading(late_s + i / 10, 200.0) for i in range(11)], late_s + 1)

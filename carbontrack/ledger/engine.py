@@ -41,6 +41,8 @@ class NoLedger(CarbontrackError):
 
     def __init__(self, url: str) -> None:
         hint = "Record a run: carbontrack run -- COMMAND"
+        if sqlite_path(url) is None:
+            hint = f"Create it: carbontrack db upgrade --db {shown(url)}"
         super().__init__(f"There is no ledger at {shown(url)} yet.", hint=hint)
 
 

@@ -55,7 +55,9 @@ def test_an_outdated_ledger_is_shown_and_upgraded(wrapper: Wrapper) -> None:
 
 def test_a_server_is_upgraded_by_command(wrapper: Wrapper, postgres_url: str) -> None:
     refused = wrapper.carbontrack("runs", "--db", postgres_url)
-    assert (refused.returncode, refused.stdout.count("No runs yet")) == (0, 1)
+    assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
+    assert "There is no ledger at postgresql" in refused.stderr
+    assert "Create it: carbontrack db upgrade --db postgresql" in refused.stderr
     assert wrapper.json("db", "status", "--db", postgres_url)["revision"] is None
     assert wrapper.carbontrack("db", "upgrade", "--db", postgres_url).returncode == 0
     status = wrapper.json("db", "status", "--db", postgres_url)

@@ -5,8 +5,9 @@ METER ?= auto
 VENV := .venv
 BIN := $(VENV)/bin
 LEDGER := out/ledger.db
+PEERS := out/bench/peers
 
-.PHONY: help demo test lint types check browser format clean
+.PHONY: help demo test bench lint types check browser format clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -46,6 +47,15 @@ browser:
 		{ test "$$(id -u)" = 0 && command -v apt-get >/dev/null && apt-get update -qq && \
 		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium chromium-driver >/dev/null; } || \
 		echo "Chromium is not installed and cannot be here: its tests will be skipped."
+
+# The peers live in an environment of their own; what they pull in must not meet our versions.
+$(PEERS)/.installed: benchmarks/peers.txt
+	$(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check --requirement benchmarks/peers.txt
+	touch $@
+
+bench: $(VENV)/.installed $(PEERS)/.installed  ## measure side by side with the peers; QUESTIONS=kill for one
+	$(BIN)/python -m benchmarks --peers $(PEERS) $(QUESTIONS)
 
 format: $(VENV)/.installed  ## let ruff rewrite
 	$(BIN)/ruff check --fix .

@@ -1,0 +1,249 @@
+"""How does the ledger bear its rows? Writing against the bare drivers; reading against its size."""
+
+from __future__ import annotations
+
+import os
+import random
+import sqlite3
+import subprocess
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+import psycopg
+from sqlalchemy import Engine
+
+from benchmarks.answer import Bench, Table, spread
+from carbontrack import config
+from carbontrack.ledger import engine
+from carbontrack.ledger.rows import Node
+from carbontrack.ledger.url import ledger_url
+from carbontrack.ledger.write import RunWriter
+from carbontrack.record.window import Pyramid, Window
+from carbontrack.units import MS_PER_S
+from dashboards.live.view import View
+from tests.fixtures.pictures import power_w, window_at
+from tests.fixtures.postgres import private_server
+from tests.fixtures.runs import Recorded
+
+_BATCH = 1000
+_SIZES = (1, 10, 100)
+_ZOOMS = 20
+_POINTS = 2000
+_Row = tuple[str, Window]
+
+
+def ask(bench: Bench) -> list[Table]:
+    """Rows a second and bytes a row; then commands and a zoom at 1, 10 and 100 times the size."""
+    return [_writing(bench), _reading(bench)]
+
+
+def _writing(bench: Bench) -> Table:
+    rounds, seconds = (1, 60) if bench.quick else (5, 2500)
+    recorded = Recorded(count=8, seconds=seconds)
+    batches = list(_batches(recorded))
+    count = sum(len(batch) for batch in batches)
+    took: dict[str, list[float]] = defaultdict(list)
+    with private_server() as server:
+        for number in range(rounds):
+            path = bench.folder / f"writing-{number}.db"
+            ways: dict[str, Callable[[], None]] = {
+                "SQLite, carbontrack": _ours(ledger_url(str(path)), recorded, batches),
+                "SQLite, sqlite3": _sqlite3(bench.folder / f"bare-{number}.db", recorded, batches),
+                "PostgreSQL, carbontrack": _ours(
+                    ledger_url(server.new_database()), recorded, batches
+                ),
+                "PostgreSQL, psycopg": _psycopg(server.new_database(), recorded, batches),
+            }
+            for name, write in ways.items():
+                began_s = time.perf_counter()
+                write()
+                took[name].append(time.perf_counter() - began_s)
+    bytes_per_row = path.stat().st_size / count
+    rates = {name: [count / s / 1000 for s in seconds] for name, seconds in took.items()}
+    return Table(
+        title="Writing",
+        how=f"{count:,} windows of 8 GPUs, seconds with their minutes and hours, in batches of "
+        f"{_BATCH:,} and a transaction each, against the driver alone with the same statement on "
+        f"the same table. {rounds} rounds in turn, median (range). A SQLite ledger has "
+        f"{bytes_per_row:.0f} bytes a row, indexes included.",
+        columns=["", "1,000 rows/s"],
+        rows=[[name, spread(values)] for name, values in rates.items()],
+        raw={"rows_per_ms": rates, "bytes_per_row": bytes_per_row},
+    )
+
+
+def _batches(recorded: Recorded) -> Iterator[list[_Row]]:
+    """The run's windows of all levels, a batch at a time, as time goes on."""
+    pyramids = {sensor.uuid: Pyramid() for sensor in recorded.sensors}
+    batch: list[_Row] = []
+    for second in range(int(recorded.seconds)):
+        for number, (uuid, pyramid) in enumerate(pyramids.items()):
+            start_ms = recorded.start_ms + second * MS_PER_S
+            window = window_at(start_ms, 1, power_w(second, number))
+            pyramid.add(window)
+            batch.append((uuid, window))
+        if len(batch) >= _BATCH:
+            yield batch + _coarse(pyramids)
+            batch = []
+    yield batch + _coarse(pyramids)
+
+
+def _coarse(pyramids: Mapping[str, Pyramid]) -> list[_Row]:
+    return [(uuid, w) for uuid, pyramid in pyramids.items() for w in pyramid.take_changed()]
+
+
+def _open(url: str, recorded: Recorded) -> tuple[Engine, RunWriter]:
+    ledger = engine.open_writer(url)
+    started = replace(recorded.run, status="running", ended_ms=None, exit_code=None)
+    node = Node(recorded.host, None, "bench", {}, recorded.start_ms)
+    return ledger, RunWriter(ledger, started, node, recorded.sensors)
+
+
+def _ours(url: str, recorded: Recorded, batches: Sequence[list[_Row]]) -> Callable[[], None]:
+    ledger, writer = _open(url, recorded)
+
+    def write() -> None:
+        for batch in batches:
+            writer.commit(windows=batch, heartbeat_ms=batch[0][1].start_ms)
+        ledger.dispose()
+
+    return write
+
+
+_COLUMNS = (
+    "level, start_ms, energy_j, energy_s, sampled_s, samples, power_min_w, power_max_w, vitals, "
+    "util_pct, memory_max_bytes, temperature_max_c, sm_clock_mhz, throttle, flags"
+)
+
+
+def _statement(mark: str) -> str:
+    names = [name.strip() for name in _COLUMNS.split(",")]
+    changed = ", ".join(f"{name} = excluded.{name}" for name in names[2:])
+    return (
+        f"insert into windows (run_key, device_key, {_COLUMNS}) "
+        f"values ({', '.join([mark] * (len(names) + 2))}) "
+        f"on conflict (run_key, level, device_key, start_ms) do update set {changed}"
+    )
+
+
+def _values(batch: Sequence[_Row]) -> list[tuple[object, ...]]:
+    return [
+        (
+            1,
+            int(uuid.rpartition("-")[2]) + 1,
+            w.level_s,
+            w.start_ms,
+            w.energy_j,
+            w.energy_s,
+            w.sampled_s,
+            w.samples,
+            w.power_min_w,
+            w.power_max_w,
+            w.vitals,
+            w.util_pct,
+            w.memory_max_bytes,
+            w.temperature_max_c,
+            w.sm_clock_mhz,
+            w.throttle,
+            int(w.flags),
+        )
+        for uuid, w in batch
+    ]
+
+
+def _sqlite3(path: Path, recorded: Recorded, batches: Sequence[list[_Row]]) -> Callable[[], None]:
+    _open(ledger_url(str(path)), recorded)[0].dispose()
+    rows = [_values(batch) for batch in batches]
+
+    def write() -> None:
+        with closing(sqlite3.connect(path)) as connection:
+            connection.execute("pragma journal_mode = wal")
+            connection.execute("pragma synchronous = normal")
+            for batch in rows:
+                with connection:
+                    connection.executemany(_statement("?"), batch)
+
+    return write
+
+
+def _psycopg(url: str, recorded: Recorded, batches: Sequence[list[_Row]]) -> Callable[[], None]:
+    _open(ledger_url(url), recorded)[0].dispose()
+    rows = [_values(batch) for batch in batches]
+
+    def write() -> None:
+        with psycopg.connect(url) as connection:
+            for batch in rows:
+                with connection.transaction(), connection.cursor() as cursor:
+                    cursor.executemany(_statement("%s").encode(), batch)
+
+    return write
+
+
+def _reading(bench: Bench) -> Table:
+    base_s = 60 if bench.quick else 1200
+    rounds = 1 if bench.quick else 5
+    took_ms: dict[str, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
+    sizes = {}
+    ledgers = {}
+    for size in _SIZES[: 1 if bench.quick else None]:
+        path = ledgers[size] = bench.folder / f"reading-{size}.db"
+        recorded = Recorded(count=8, seconds=base_s * size, steps=200 * size)
+        sizes[size] = _fill(path, recorded)
+    for _ in range(rounds):
+        for size, path in ledgers.items():
+            for command in (["table"], ["show"], ["plot", "last", "--out", "a.png"]):
+                took_ms[f"`{command[0]}`"][size].append(_command_ms(command, path))
+    for size, path in ledgers.items():
+        took_ms["dashboard, a zoom"][size] = _zooms_ms(path, base_s * size)
+    return Table(
+        title="Reading, against the size of the run",
+        how=f"One run of 8 GPUs. Commands are whole processes, {rounds} rounds in turn; the zoom "
+        f"is the live page's query over a random stretch, {_ZOOMS} of them. In ms, median (range).",
+        columns=["", *(f"{rows:,} windows" for rows in sizes.values())],
+        rows=[
+            [name, *(spread(by_size[size], "{:.0f}") for size in sizes)]
+            for name, by_size in took_ms.items()
+        ],
+        raw=took_ms,
+    )
+
+
+def _fill(path: Path, recorded: Recorded) -> int:
+    ledger, writer = _open(ledger_url(str(path)), recorded)
+    count = 0
+    for batch in _batches(recorded):
+        writer.commit(windows=batch, heartbeat_ms=recorded.end_ms)
+        count += len(batch)
+    writer.commit(steps=recorded.step_rows, heartbeat_ms=recorded.end_ms)
+    writer.finish(status="completed", exit_code=0, ended_ms=recorded.end_ms)
+    ledger.dispose()
+    return count
+
+
+def _command_ms(command: Sequence[str], ledger: Path) -> float:
+    env = {**os.environ, "CARBONTRACK_DB": str(ledger)}
+    began_s = time.perf_counter()
+    argv = [sys.executable, "-m", "carbontrack", *command]
+    subprocess.run(argv, cwd=ledger.parent, env=env, check=True, capture_output=True)
+    return 1000 * (time.perf_counter() - began_s)
+
+
+def _zooms_ms(ledger: Path, seconds: int) -> list[float]:
+    view = View(ledger_url(str(ledger)), config.flags())
+    run = view.runs()["runs"][0]["id"]
+    start_ms = Recorded().start_ms
+    dice = random.Random(3)
+    took = []
+    for _ in range(_ZOOMS):
+        length_ms = int(seconds * MS_PER_S * dice.uniform(0.05, 1))
+        from_ms = start_ms + int(dice.random() * (seconds * MS_PER_S - length_ms))
+        began_s = time.perf_counter()
+        view.series(run, from_ms=from_ms, to_ms=from_ms + length_ms, points=_POINTS)
+        took.append(1000 * (time.perf_counter() - began_s))
+    view.close()
+    return took

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -172,11 +173,27 @@ def _identity(url: str) -> tuple[int, int] | None:
     path = sqlite_path(url)
     if path is None or not path.exists():
         return None
-    with path.open("rb") as file:
-        head, status = file.read(len(_SQLITE_MAGIC)), os.fstat(file.fileno())
+    status = path.stat()
+    identity = status.st_dev, status.st_ino
+    head = _head(identity)
     if head and head != _SQLITE_MAGIC:
         raise OSError(f"{path} is damaged")
-    return status.st_dev, status.st_ino
+    return identity
+
+
+def _head(identity: tuple[int, int]) -> bytes:
+    """The first bytes of a file that this process has open; nothing if it has not.
+
+    Read through SQLite's own descriptor: to open the file again and close it would drop every lock
+    that this process has on it, and whoever closes the ledger next would remove the write-ahead log
+    under our hands (sqlite.org/howtocorrupt.html, 2.2).
+    """
+    for name in os.listdir("/proc/self/fd"):  # noqa: PTH208 - numbers, not paths
+        with suppress(OSError):  # the descriptor of this very listing is closed again
+            status = os.fstat(int(name))
+            if (status.st_dev, status.st_ino) == identity:
+                return os.pread(int(name), len(_SQLITE_MAGIC), 0)
+    return b""
 
 
 def _first_line(error: Exception) -> str:

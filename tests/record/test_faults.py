@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 import time
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -130,3 +132,21 @@ def test_a_meter_that_was_asked_for_and_does_not_work_is_said(
     assert "no power is recorded: The meter nvml cannot work here" in done.stderr
     (run,) = wrapper.json("runs")["runs"]
     assert (run["exit_code"], run["devices"], run["energy_kwh"]) == (3, 0, None)
+
+
+def test_whoever_opens_and_closes_the_ledger_meanwhile_takes_nothing_from_it(
+    wrapper: Wrapper,
+) -> None:
+    assert wrapper.run("true").returncode == 0
+    job = wrapper.start("sleep", "8", options=("--quiet", "--name", "long"))
+    for _ in range(3):
+        time.sleep(2)
+        # SQLite's last user removes the write-ahead log; it must see that the recorder is there.
+        with closing(sqlite3.connect(wrapper.ledger)) as other:
+            other.execute("create table if not exists theirs (x)")
+            other.execute("insert into theirs values (1)")
+            other.commit()
+    job.communicate(timeout=30)
+    shown = wrapper.json("show", "long")
+    assert (shown["status"], shown["exit_code"]) == ("completed", 0)
+    assert shown["coverage"] > 0.97

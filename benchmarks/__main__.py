@@ -8,7 +8,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks.answer import Bench, Table, write
+from benchmarks.answer import Bench, write
 from benchmarks.tools import tools, version
 
 HERE = Path(__file__).parent
@@ -26,20 +26,17 @@ def main() -> None:
     if unknown := set(options.questions) - set(QUESTIONS):
         parser.error(f"no such question: {', '.join(unknown)}. There are {', '.join(QUESTIONS)}")
     peers = options.peers.resolve() if options.peers.exists() else None
-    answers: dict[str, list[Table]] = {}
-    took_s: dict[str, float] = {}
+    versions = {tool.name: version(tool) for tool in tools(peers)}
+    options.out.mkdir(parents=True, exist_ok=True)
     for name in options.questions or QUESTIONS:
         print(f"{name} ...", flush=True)
         began_s = time.monotonic()
         with tempfile.TemporaryDirectory(prefix=f"bench-{name}-") as folder:
             question = importlib.import_module(f"benchmarks.{name}")
-            answers[name] = question.ask(Bench(Path(folder), peers, options.quick))
-        took_s[name] = time.monotonic() - began_s
-        for table in answers[name]:
+            tables = question.ask(Bench(Path(folder), peers, options.quick))
+        for table in tables:
             print(f"\n{table.markdown}\n", flush=True)
-    versions = {tool.name: version(tool) for tool in tools(peers)}
-    options.out.mkdir(parents=True, exist_ok=True)
-    write(answers, took_s, versions, options.out)
+        write(name, tables, time.monotonic() - began_s, versions, options.out)
     print(f"Written: {options.out / 'RESULTS.md'}")
 
 

@@ -48,22 +48,22 @@ def spread(values: Sequence[float], form: str = "{:.1f}") -> str:
 
 
 def write(
-    answers: Mapping[str, Sequence[Table]],
-    took_s: Mapping[str, float],
+    question: str,
+    tables: Sequence[Table],
+    took_s: float,
     versions: Mapping[str, str],
     folder: Path,
 ) -> None:
-    """Put the answers into RESULTS.md and results.json; questions not asked keep theirs."""
-    kept_path = folder / "results.json"
-    kept = json.loads(kept_path.read_text()) if kept_path.exists() else {"questions": {}}
-    for name, tables in answers.items():
-        kept["questions"][name] = {
-            "machine": machine(),
-            "versions": dict(versions),
-            "took_s": round(took_s[name], 1),
-            "tables": [vars(table) for table in tables],
-        }
-    kept_path.write_text(json.dumps(kept, indent=1, ensure_ascii=False) + "\n")
+    """Put an answer into RESULTS.md and results.json; the other questions keep theirs."""
+    path = folder / "results.json"
+    kept = json.loads(path.read_text()) if path.exists() else {"questions": {}}
+    kept["questions"][question] = {
+        "machine": machine(),
+        "versions": dict(versions),
+        "took_s": round(took_s, 1),
+        "tables": [vars(table) for table in tables],
+    }
+    path.write_text(json.dumps(kept, indent=1, ensure_ascii=False) + "\n")
     (folder / "RESULTS.md").write_text(_document(kept["questions"]))
 
 

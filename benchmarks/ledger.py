@@ -90,7 +90,8 @@ def _batches(recorded: Recorded) -> Iterator[list[_Row]]:
         if len(batch) >= _BATCH:
             yield batch + _coarse(pyramids)
             batch = []
-    yield batch + _coarse(pyramids)
+    if batch:
+        yield batch + _coarse(pyramids)
 
 
 def _coarse(pyramids: Mapping[str, Pyramid]) -> list[_Row]:

@@ -173,7 +173,7 @@ def _installed(used: Sequence[Tool]) -> Table:
 
 
 def _steps(bench: Bench, stub: NvmlStub, used: Sequence[Tool]) -> Table:
-    rounds, seconds = (1, 1.0) if bench.quick else (3, 8.0)
+    rounds, seconds = (1, 1.0) if bench.quick else (5, 4.0)
     node = stub.start(8)
     slower: dict[str, list[float]] = defaultdict(list)
     tail: dict[str, list[float]] = defaultdict(list)

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
+from carbontrack.account.once import without
 from carbontrack.account.result import Estimate, each, sum_of
-from carbontrack.units import MS_PER_S
+from carbontrack.ledger.rows import Repeated
+
+_SHOWN_ID = 8
 
 
-def combine(estimates: Sequence[Estimate], *, label: str = "total") -> Estimate:
+def combine(
+    estimates: Sequence[Estimate],
+    *,
+    label: str = "total",
+    repeated: Mapping[str, Sequence[Repeated]] | None = None,
+) -> Estimate:
     """The sum of unrounded rows by one method; `devices` counts each once, whatever its runs.
 
-    What cannot be added is None with a note: money in several currencies, emissions by several
-    bases. A note also says which runs recorded the same devices at the same time, for then the sum
-    holds that energy more than once. Raises ValueError for no rows, or rows by different methods.
+    What runs recorded of devices that others among them recorded at the same time is `repeated`, by
+    run id, and counts once. What cannot be added is None with a note: money in several currencies,
+    emissions by several bases. Raises ValueError for no rows, or rows by different methods.
     """
     methods = {estimate.method for estimate in estimates}
     if len(methods) != 1:
@@ -30,17 +38,20 @@ def combine(estimates: Sequence[Estimate], *, label: str = "total") -> Estimate:
         notes.append(
             f"{unknown} of {len(estimates)} rows have no energy and add nothing to the total"
         )
+    measured = [estimate for estimate in estimates if estimate.energy_kwh is not None]
+    one_kind = len({e.gpu_hours > 0 for e in measured}) < 2  # no mean power of GPUs and CPUs
+    whole, estimates = estimates, [_once(estimate, repeated or {}) for estimate in estimates]
     notes += [
-        f"{first} and {second} recorded the same devices at the same time: "
-        "that energy is counted in both"
-        for first, second in _together(estimates)
+        f"{was.label} ({was.run_ids[0][:_SHOWN_ID]}) recorded devices that another run recorded at "
+        "the same time: that part counts once in the total"
+        for was, now in zip(whole, estimates, strict=True)
+        if was is not now
     ]
     known = [estimate for estimate in estimates if estimate.energy_kwh is not None]
     one = estimates[0]
     uuids = frozenset().union(*(estimate.uuids for estimate in estimates))
     statuses = each(estimate.status for estimate in estimates)
     one_basis = len(bases) < 2
-    one_kind = len({e.gpu_hours > 0 for e in known}) < 2  # no mean power of GPUs and CPUs
     return Estimate(
         label=label,
         method=one.method,
@@ -80,24 +91,9 @@ def combine(estimates: Sequence[Estimate], *, label: str = "total") -> Estimate:
     )
 
 
-def _together(estimates: Iterable[Estimate]) -> list[tuple[str, str]]:
-    """Labels of runs that had a device in common while both went on; neighbours in time only."""
-    by_start = sorted(
-        (e for e in estimates if e.started_ms is not None and len(e.run_ids) == 1),
-        key=lambda e: e.started_ms or 0,
-    )
-    pairs: dict[tuple[str, str], None] = {}
-    last: dict[str, tuple[float, Estimate]] = {}  # by device: who holds it the longest, until when
-    for estimate in by_start:
-        start_ms = estimate.started_ms or 0
-        end_ms = start_ms + (estimate.duration_s or 0.0) * MS_PER_S
-        for uuid in sorted(estimate.uuids):
-            until_ms, holder = last.get(uuid, (0.0, estimate))
-            if holder.run_ids != estimate.run_ids and start_ms < until_ms:
-                pairs[holder.label, estimate.label] = None
-            if end_ms >= until_ms:
-                last[uuid] = end_ms, estimate
-    return list(pairs)
+def _once(estimate: Estimate, repeated: Mapping[str, Sequence[Repeated]]) -> Estimate:
+    twice = repeated.get(estimate.run_ids[0], ()) if len(estimate.run_ids) == 1 else ()
+    return without(estimate, twice) if twice else estimate
 
 
 def _bases(estimates: Iterable[Estimate]) -> list[str]:

@@ -48,9 +48,6 @@ def project(
     that the job planned. Example: carbontrack project last --tokens 2T
     """
     from carbontrack import config
-    from carbontrack.account.curve import steady_state
-    from carbontrack.account.project import project as projected
-    from carbontrack.account.project import target_of
     from carbontrack.ledger import engine, read
     from carbontrack.ledger.url import ledger_url
     from carbontrack.report import gather, render
@@ -69,12 +66,8 @@ def project(
     with engine.open_reader(ledger_url(db)).connect() as connection:
         found = read.resolve_run(connection, run)
         measured = gather.estimates(connection, [found], flags, ["measured"])[0]
-        rows = read.steps(connection, found)
-        curve = gather.curve(connection, found)
-    state = steady_state(rows, curve, name=found.name)
-    counts = [row.tokens for row in rows if row.tokens]
-    target = target_of(
-        found.model, sum(counts) / len(counts), tokens=tokens, steps=steps, to_model=model
-    )
+        ahead = gather.projected(
+            connection, found, measured, tokens=tokens, steps=steps, model=model
+        )
     as_table = TableFormat.json if format is Format.json else TableFormat.text
-    render.show_table(*projection(projected(measured, state, target)), as_table)
+    render.show_table(*projection(ahead), as_table)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from importlib.util import find_spec
 from typing import Annotated, Any
 
 import typer
@@ -68,6 +69,9 @@ BudgetGraceOption = Annotated[
     float,
     typer.Option("--budget-grace", metavar="S", min=0, help="Seconds the job has after SIGTERM."),
 ]
+LiveOption = Annotated[
+    bool, typer.Option("--live", help="Serve the run's page on loopback while it goes on.")
+]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No summary at the end.")]
 
 
@@ -117,6 +121,15 @@ def recording(
         "budget_grace_s": budget_grace,
         "quiet": quiet,
     }
+
+
+def need_live() -> None:
+    """Raises CarbontrackError, before anything is started, if there is nothing to serve with."""
+    missing = [name for name in ("starlette", "uvicorn") if find_spec(name) is None]
+    if missing:
+        raise CarbontrackError(
+            f"--live needs the package {missing[0]}.", hint="pip install 'carbontrack[live]'"
+        )
 
 
 def _tags(words: list[str]) -> dict[str, str]:

@@ -14,6 +14,7 @@ from carbontrack.cli.recording import (
     BudgetUsdOption,
     DevicesOption,
     HzOption,
+    LiveOption,
     LogOption,
     MeterOption,
     NameOption,
@@ -22,6 +23,7 @@ from carbontrack.cli.recording import (
     QuietOption,
     StepsFromLogOption,
     TagOption,
+    need_live,
     recording,
 )
 
@@ -49,6 +51,7 @@ def run(
     budget_kwh: BudgetKwhOption = None,
     on_budget: OnBudgetOption = "warn",
     budget_grace: BudgetGraceOption = 60.0,
+    live: LiveOption = False,
     quiet: QuietOption = False,
 ) -> None:
     """Run COMMAND and record its energy, training steps and outcome in the ledger.
@@ -59,6 +62,8 @@ def run(
     """
     from carbontrack.record import launch
 
+    if live:
+        need_live()
     launch.run(
         command,
         recording(
@@ -78,4 +83,5 @@ def run(
             budget_grace=budget_grace,
             quiet=quiet,
         ),
+        live=live,
     )

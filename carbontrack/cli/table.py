@@ -96,7 +96,7 @@ def table(
     from carbontrack import config
     from carbontrack.account.factors import parse_methods
     from carbontrack.cli import filters
-    from carbontrack.ledger import engine
+    from carbontrack.ledger import engine, shared
     from carbontrack.ledger.url import ledger_url
     from carbontrack.report import gather, render
     from carbontrack.report.table import LIKE
@@ -128,8 +128,9 @@ def table(
         )
         each = gather.estimates(connection, chosen, flags, methods, embodied=embodied)
         rows = each if by is None else gather.grouped(connection, chosen, each, by)
+        repeated = shared.repeated(connection, chosen)
     if not rows and format is TableFormat.text:
         typer.echo("No such runs. See: carbontrack runs")
         return
     path = None if out is None else Path(out)
-    render.show(rows, gather.totals(rows), format, like=like, runs=each, out=path)
+    render.show(rows, gather.totals(each, repeated), format, like=like, runs=each, out=path)

@@ -156,10 +156,31 @@ def events(connection: Connection, run: Run) -> list[Event]:
     ]
 
 
-def steps(connection: Connection, run: Run) -> list[Step]:
-    """The training steps, in order."""
+def steps(
+    connection: Connection,
+    run: Run,
+    *,
+    from_ms: int | None = None,
+    to_ms: int | None = None,
+    points: int | None = None,
+) -> list[Step]:
+    """The training steps between two times, in order.
+
+    With `points`, every n-th of them, the last one included, so that there are no more.
+    """
     step = models.Step
-    query = select(step.__table__).where(step.run_key == run.key).order_by(step.step)
+    wanted = [step.run_key == run.key]
+    wanted += [step.time_ms >= from_ms] if from_ms is not None else []
+    wanted += [step.time_ms <= to_ms] if to_ms is not None else []
+    if points is not None:
+        count = connection.scalar(select(func.count()).where(*wanted)) or 0
+        stride = -(-count // points)
+        if stride > 1:
+            place = func.row_number().over(order_by=step.step)
+            numbered = select(step.step, place.label("place")).where(*wanted).subquery()
+            kept = select(numbered.c.step).where((count - numbered.c.place) % stride == 0)
+            wanted = [step.run_key == run.key, step.step.in_(kept)]
+    query = select(step.__table__).where(*wanted).order_by(step.step)
     return [
         Step(
             step=row.step,

@@ -72,6 +72,15 @@ class Sensor:
 
 
 @dataclass(frozen=True, slots=True)
+class Repeated:
+    """What a run recorded of a device while another run recorded it too."""
+
+    uuid: str
+    energy_j: float
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class Usage:
     """Sums of one sensor over a run (or over an hour of it), from the windows."""
 

@@ -21,6 +21,7 @@ from carbontrack.record.process import (
     RecorderProcess,
     is_recorded_already,
     make_steps_file,
+    start_live_page,
     uuid7,
     warn,
 )
@@ -44,10 +45,11 @@ _FORWARDED = (
 _WATCHED = (*_FORWARDED, signal.SIGCHLD)
 
 
-def run(command: list[str], settings: dict[str, Any]) -> NoReturn:
+def run(command: list[str], settings: dict[str, Any], *, live: bool = False) -> NoReturn:
     """Run `command` under the recorder and exit exactly as it exits.
 
-    `settings` is passed on to the recorder; see `carbontrack.record.plan.Plan`.
+    `settings` is passed on to the recorder; see `carbontrack.record.plan.Plan`. With `live` the
+    run's page is served meanwhile.
     """
     if is_recorded_already():
         _exec(command)
@@ -76,6 +78,8 @@ def run(command: list[str], settings: dict[str, Any]) -> NoReturn:
         "started_ns": started_ns,
     }
     recorder = RecorderProcess(plan)
+    if live:
+        start_live_page(run_id, settings["db"])
     _watch(job, recorder)
     # The job stays a zombie until the recorder has read its last CPU times from /proc.
     exited = os.waitid(os.P_PID, job, os.WEXITED | os.WNOWAIT)

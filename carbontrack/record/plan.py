@@ -35,6 +35,12 @@ class Plan:
     on_budget: str = "warn"  # or "stop"
     budget_grace_s: float = 60.0
 
+    @property
+    def budget(self) -> dict[str, float]:
+        """The limits that are set, by the names of `account.budget.Budget`."""
+        limits = {"kg": self.budget_kg, "money": self.budget_usd, "kwh": self.budget_kwh}
+        return {name: limit for name, limit in limits.items() if limit is not None}
+
     @classmethod
     def from_json(cls, line: bytes) -> Plan:
         values = json.loads(line)

@@ -27,27 +27,11 @@ class RecorderProcess:
         self._pid: int | None = None
         self._pipe = -1
         try:
-            read_end, self._pipe = os.pipe()
-            null = os.open(os.devnull, os.O_WRONLY)
-            self._pid = os.posix_spawn(
-                sys.executable,
-                # -P: a file of the job's folder must not pass for a module of ours.
-                [sys.executable, "-P", "-m", "carbontrack.record"],
-                os.environ,
-                file_actions=[
-                    (os.POSIX_SPAWN_DUP2, read_end, 0),
-                    (os.POSIX_SPAWN_DUP2, null, 1),  # readers of the job's stdout must see its end
-                ],
-                # Out of reach of Ctrl-C and Ctrl-Z. Until it is, our blocked signals shield it.
-                setsid=True,
-                setsigdef=[signal.SIGPIPE],
-            )
-            os.close(read_end)
-            os.close(null)
-            os.set_blocking(self._pipe, False)
+            self._pid, self._pipe = _spawn("carbontrack.record")
         except OSError as error:
             warn(f"this run is not recorded: the recorder cannot start: {error.strerror}.")
             return
+        os.set_blocking(self._pipe, False)
         self._send(plan)
 
     @property
@@ -72,6 +56,41 @@ class RecorderProcess:
     def _send(self, message: dict[str, Any]) -> None:
         with suppress(OSError):  # it has died; `end` says so
             os.write(self._pipe, json.dumps(message).encode() + b"\n")
+
+
+def start_live_page(run_id: str, db: str) -> None:
+    """Serve the run's page until this process ends and with it our end of the pipe."""
+    try:
+        _spawn("dashboards.live", run_id, db)
+    except OSError as error:
+        warn(f"no live page: {error.strerror}.")
+
+
+def _spawn(module: str, *arguments: str) -> tuple[int, int]:
+    """A Python process of ours beside the job: its pid, and the pipe that is its stdin."""
+    read_end, pipe = os.pipe()
+    null = os.open(os.devnull, os.O_WRONLY)
+    try:
+        pid = os.posix_spawn(
+            sys.executable,
+            # -P: a file of the job's folder must not pass for a module of ours.
+            [sys.executable, "-P", "-m", module, *arguments],
+            os.environ,
+            file_actions=[
+                (os.POSIX_SPAWN_DUP2, read_end, 0),
+                (os.POSIX_SPAWN_DUP2, null, 1),  # readers of the job's stdout must see its end
+            ],
+            # Out of reach of Ctrl-C and Ctrl-Z. Until it is, our blocked signals shield it.
+            setsid=True,
+            setsigdef=[signal.SIGPIPE],
+        )
+    except OSError:
+        os.close(pipe)
+        raise
+    finally:
+        os.close(read_end)
+        os.close(null)
+    return pid, pipe
 
 
 def make_steps_file(run_id: str) -> str | None:

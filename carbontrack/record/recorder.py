@@ -20,7 +20,7 @@ from typing import Any
 from carbontrack import __version__, config
 from carbontrack.errors import CarbontrackError
 from carbontrack.ledger.rows import Event, Node, Run, Sensor
-from carbontrack.ledger.url import journal_folder
+from carbontrack.ledger.url import journal_folder, ledger_url, shown
 from carbontrack.record import describe
 from carbontrack.record.opening import Opening, Periods, sensor_of
 from carbontrack.record.outbox import Outbox
@@ -229,6 +229,7 @@ class Recorder:
                 "devices": self._plan.devices,
                 "hz": self._plan.hz,
                 "note": note,
+                **({"budget": self._plan.budget} if self._plan.budget else {}),
             },
             heartbeat_ms=now_ms(),
         )
@@ -238,7 +239,7 @@ class Recorder:
     def _budget(self, run: Run, sensors: Sequence[Sensor]) -> Callable[[], list[Event]]:
         """A look at the budgets: events that are also said on stderr. Nothing if none is set."""
         plan = self._plan
-        if plan.budget_kg is plan.budget_usd is plan.budget_kwh is None:
+        if not plan.budget:
             return list
         from carbontrack.account.budget import Budget
         from carbontrack.account.estimate import estimate_run
@@ -247,7 +248,7 @@ class Recorder:
 
         factors, _ = factors_of(run)
         watch = BudgetWatch(
-            Budget(kg=plan.budget_kg, money=plan.budget_usd, kwh=plan.budget_kwh),
+            Budget(**plan.budget),
             stop=plan.on_budget == "stop",
             grace_s=plan.budget_grace_s,
             job_pid=plan.job_pid,
@@ -269,7 +270,9 @@ class Recorder:
     def _print_summary(self, run: Run, sensors: Sequence[Sensor]) -> None:
         from carbontrack.report.summary import summary_text
 
-        text = summary_text(run, sensors, self._totals.usage(sensors), self._totals.steps())
+        usage, steps = self._totals.usage(sensors), self._totals.steps()
+        elsewhere = None if self._plan.db == ledger_url(None) else shown(self._plan.db)
+        text = summary_text(run, sensors, usage, steps, db=elsewhere)
         sys.stderr.write(text)
 
     def _clock_ms(self) -> int:

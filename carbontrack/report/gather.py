@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -16,10 +16,11 @@ from carbontrack.account.intensity import IntensitySeries, Interval
 from carbontrack.account.result import Estimate
 from carbontrack.account.total import combine
 from carbontrack.errors import CarbontrackError
-from carbontrack.ledger.rows import Run
+from carbontrack.ledger.rows import Repeated, Run
 from carbontrack.units import MS_PER_S
 
 if TYPE_CHECKING:
+    from carbontrack.account.project import Projection
     from carbontrack.ledger.factors import Connection
 
 _NO_GROUP = "–"
@@ -116,11 +117,20 @@ def grouped(
     connection: Connection, runs: Sequence[Run], rows: Sequence[Estimate], by: str
 ) -> list[Estimate]:
     """One row for each group and method. Raises CarbontrackError for an unknown `by`."""
+    from carbontrack.ledger import shared
+
     groups: dict[tuple[str, str], list[Estimate]] = {}
     labels = {run.id: _group(connection, run, by) for run in runs}
     for row in rows:
         groups.setdefault((labels[row.run_ids[0]], row.method), []).append(row)
-    return [combine(members, label=label) for (label, _), members in groups.items()]
+    repeated = {
+        label: shared.repeated(connection, [run for run in runs if labels[run.id] == label])
+        for label in dict.fromkeys(labels.values())
+    }
+    return [
+        combine(members, label=label, repeated=repeated[label])
+        for (label, _), members in groups.items()
+    ]
 
 
 def curve(connection: Connection, run: Run) -> EnergyCurve:
@@ -134,6 +144,32 @@ def curve(connection: Connection, run: Run) -> EnergyCurve:
         if series.columns["start_ms"]:  # fine levels may have been dropped
             break
     return EnergyCurve.of(series, from_ms=run.started_ms, to_ms=end_ms)
+
+
+def projected(
+    connection: Connection,
+    run: Run,
+    measured: Estimate,
+    *,
+    tokens: str | None = None,
+    steps: int | None = None,
+    model: str | None = None,
+) -> Projection:
+    """The run at a target, from its steady state; without a target, at the tokens it planned.
+
+    Raises CarbontrackError where the run tells too little.
+    """
+    from carbontrack.account.curve import steady_state
+    from carbontrack.account.project import project, target_of
+    from carbontrack.ledger import read
+
+    rows = read.steps(connection, run)
+    state = steady_state(rows, curve(connection, run), name=run.name)
+    counts = [row.tokens for row in rows if row.tokens]
+    target = target_of(
+        run.model, sum(counts) / len(counts), tokens=tokens, steps=steps, to_model=model
+    )
+    return project(measured, state, target)
 
 
 def _group(connection: Connection, run: Run, by: str) -> str:
@@ -158,7 +194,12 @@ def _group(connection: Connection, run: Run, by: str) -> str:
     return str(known[by] or _NO_GROUP)
 
 
-def totals(rows: Sequence[Estimate]) -> list[Estimate]:
-    """The total by each method, in the order the methods appear."""
+def totals(
+    rows: Sequence[Estimate], repeated: Mapping[str, Sequence[Repeated]] | None = None
+) -> list[Estimate]:
+    """The total by each method, in the order the methods appear; see `combine`."""
     methods = dict.fromkeys(row.method for row in rows)
-    return [combine([row for row in rows if row.method == method]) for method in methods]
+    return [
+        combine([row for row in rows if row.method == method], repeated=repeated)
+        for method in methods
+    ]

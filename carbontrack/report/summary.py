@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 
 from carbontrack import config
@@ -16,11 +17,17 @@ from carbontrack.report.numbers import count_text, mass_text, money_text
 
 
 def summary_text(
-    run: Run, sensors: Sequence[Sensor], usages: Sequence[Usage], steps: StepTotals
+    run: Run,
+    sensors: Sequence[Sensor],
+    usages: Sequence[Usage],
+    steps: StepTotals,
+    *,
+    db: str | None = None,
 ) -> str:
     """A few aligned lines: outcome, energy, CO2e, cost, what is assumed, the next command.
 
-    The factors are those recorded with the run (`run.facility`), else the packaged defaults.
+    The factors are those recorded with the run (`run.facility`), else the packaged defaults. `db`
+    is the ledger where it is not the one that commands take by themselves.
     """
     factors, trouble = factors_of(run)
     estimate = estimate_run(run, sensors, usages, steps, factors)
@@ -39,7 +46,8 @@ def summary_text(
     lasted = format_duration(estimate.duration_s or 0.0)
     text = [f"carbontrack  {run.name}  {run.status}{ended} after {lasted}"]
     text += [f"  {head:<8}{value:>{width}}  {note}".rstrip() for head, value, note in lines]
-    text.append(f"  {'more':<8}carbontrack table {run.id[:13]}")
+    where = "" if db is None else f" --db {shlex.quote(db)}"
+    text.append(f"  {'more':<8}carbontrack table {run.id[:13]}{where}")
     return "\n".join(text) + "\n"
 
 

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import secrets
+import signal
 import socket
+import sys
+import threading
+from collections.abc import Collection
 from pathlib import Path
 from types import FrameType
 
@@ -15,6 +19,7 @@ from dashboards.live.app import create_app
 from dashboards.live.guard import LOOPBACK
 from dashboards.live.view import View
 
+PORT = 8720
 _LISTEN = "0A"  # TCP_LISTEN in /proc/net/tcp
 _HIGHEST_PORT = 65535
 _GRACE_S = 3  # more than a tick, after which open event streams end
@@ -34,26 +39,55 @@ def serve(url: str, flags: config.Layer, *, host: str, port: int) -> None:
     Raises CarbontrackError where the port is taken or the host is none of this machine.
     """
     listening = _listen(host, port)
-    view = View(url, flags)
     loopback = host in LOOPBACK
     # From afar the name of this machine is unknown here, so the token alone decides.
     token = None if loopback else secrets.token_urlsafe(24)
-    app = create_app(view, hosts=LOOPBACK if loopback else (), token=token)
-    shown = f"[{host}]" if ":" in host else host
-    address = f"http://{shown}:{listening.getsockname()[1]}/"
-    print(f"{address}{'' if token is None else f'?token={token}'}", flush=True)
+    print(f"{_address(listening, host)}{'' if token is None else f'?token={token}'}", flush=True)
+    view = View(url, flags)
+    _run(_server(view, hosts=LOOPBACK if loopback else (), token=token), view, listening)
+
+
+def serve_beside(url: str, flags: config.Layer, run_id: str) -> None:
+    """Serve on loopback while a run goes on: until our stdin ends. Says where on stderr."""
+    try:
+        listening = _listen(LOOPBACK[0], PORT)
+    except CarbontrackError:
+        listening = _listen(LOOPBACK[0], 0)
+    page = f"{_address(listening, LOOPBACK[0])}#/run/{run_id}"
+    print(f"carbontrack: watch this run at {page}", file=sys.stderr, flush=True)
+    view = View(url, flags)
+    beside = _server(view, hosts=LOOPBACK, token=None)
+
+    def stop_with_stdin() -> None:
+        sys.stdin.buffer.read()
+        beside.handle_exit(signal.SIGTERM, None)
+
+    threading.Thread(target=stop_with_stdin, daemon=True).start()
+    _run(beside, view, listening)
+
+
+def _server(view: View, *, hosts: Collection[str], token: str | None) -> _Server:
     settings = uvicorn.Config(
-        app,
+        create_app(view, hosts=hosts, token=token),
         log_level="warning",
         access_log=False,
         timeout_graceful_shutdown=_GRACE_S,
         lifespan="off",
     )
+    return _Server(settings)
+
+
+def _run(server: _Server, view: View, listening: socket.socket) -> None:
     try:
-        _Server(settings).run(sockets=[listening])
+        server.run(sockets=[listening])
     finally:
         view.close()
         listening.close()
+
+
+def _address(listening: socket.socket, host: str) -> str:
+    shown = f"[{host}]" if ":" in host else host
+    return f"http://{shown}:{listening.getsockname()[1]}/"
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -5,18 +5,20 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from carbontrack import config
+from carbontrack.account.result import Estimate
 from carbontrack.errors import CarbontrackError
 from carbontrack.ledger import engine, read
-from carbontrack.ledger.rows import Run, Sensor, Series, Step
+from carbontrack.ledger.rows import Run
 from carbontrack.ledger.url import sqlite_path
-from carbontrack.report import gather, listing
-from carbontrack.units import MS_PER_S
+from carbontrack.report import gather, listing, render
+from carbontrack.report.table import table_of
+from dashboards.live import columns, goals
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -26,6 +28,13 @@ MAX_POINTS = 2000
 _SETTLED_S = 60.0  # an ended run changes only by new factors, or by what is recovered
 _KEPT = 512
 _METHODS = ("measured", "report")
+_SPARK_POINTS = 40
+_PLAN_S = 10.0
+_MARKUP: Mapping[str, Callable[[list[Estimate]], str]] = {
+    "markdown": lambda rows: render.markdown_of(table_of(rows, gather.totals(rows))),
+    "latex": lambda rows: render.latex_of(table_of(rows, gather.totals(rows))),
+    "csv": render.csv_of,
+}
 
 
 class Unavailable(CarbontrackError):
@@ -51,16 +60,25 @@ class View:
         self._answers: OrderedDict[Hashable, _Answer] = OrderedDict()
         self.queries = 0
 
-    def runs(self, *, search: str = "", limit: int = 200) -> dict[str, Any]:
+    def runs(self, *, search: str = "", status: str = "", limit: int = 200) -> dict[str, Any]:
         """Runs, newest first, as `runs --format json` has them; `matching` counts all."""
         found: dict[str, Any] = self._answer(
-            ("runs", search, limit), lambda c: self._runs(c, search, limit)
+            ("runs", search, status, limit), lambda c: self._runs(c, search, status, limit)
         )
         return found
 
     def run(self, run_id: str) -> dict[str, Any]:
         """One run as `show --format json` has it, with its rows of `table --format json`."""
         found: dict[str, Any] = self._answer(("run", run_id), lambda c: self._detail(c, run_id))
+        return found
+
+    def table(self, run_id: str, *, method: str, format: str) -> str:
+        """The run's row of `table --method METHOD --format FORMAT`, to be pasted."""
+        if method not in _METHODS or format not in _MARKUP:
+            known = ", ".join([*_METHODS, *_MARKUP])
+            raise CarbontrackError(f"method={method}&format={format}: not known, take {known}.")
+        key = ("table", run_id, method, format)
+        found: str = self._answer(key, lambda c: self._table(c, run_id, method, format))
         return found
 
     def series(
@@ -125,8 +143,14 @@ class View:
         self.close()
         self._answers.clear()
 
-    def _runs(self, connection: Connection, search: str, limit: int) -> tuple[Any, bool]:
-        found = [run for run in read.list_runs(connection) if _matches(run, search)]
+    def _runs(
+        self, connection: Connection, search: str, status: str, limit: int
+    ) -> tuple[Any, bool]:
+        found = [
+            run
+            for run in read.list_runs(connection)
+            if _matches(run, search) and status in ("", run.status)
+        ]
         items = [self._item(connection, run) for run in found[:limit]]
         return {"runs": items, "matching": len(found)}, False
 
@@ -139,9 +163,11 @@ class View:
         sensors, totals = read.sensors(connection, run), read.totals(connection, run)
         steps = read.step_totals(connection, run)
         (estimate,) = gather.estimates(connection, [run], self._flags, ["measured"])
+        shape = read.steps(connection, run, points=_SPARK_POINTS)
         item = {
             **listing.run_item(run, sensors, totals),
             "final_loss": steps.final_loss,
+            "losses": [step.loss for step in shape],
             "tco2e": estimate.tco2e,
             "cost": estimate.cost,
             "currency": estimate.currency,
@@ -162,8 +188,26 @@ class View:
         )
         rows = gather.estimates(connection, [run], self._flags, _METHODS)
         detail["rows"] = [row.row() for row in rows]
+        detail["plan"] = self._plan(connection, run, rows[0])
+        detail["budgets"] = goals.budgets(detail["nodes"], rows[0])
         detail["heartbeat_ms"] = run.heartbeat_ms
         return detail, _ended(run)
+
+    def _plan(self, connection: Connection, run: Run, measured: Estimate) -> Any:
+        """Totals at the planned tokens; they move slowly, and reading every step costs a while."""
+        key = ("plan", run.id)
+        known = self._answers.get(key)
+        if known is None or known.good_until_s <= time.monotonic():
+            plan = goals.plan(connection, run, measured)
+            known = self._answers[key] = _Answer(plan, time.monotonic() + _PLAN_S)
+        return known.value
+
+    def _table(
+        self, connection: Connection, run_id: str, method: str, format: str
+    ) -> tuple[str, bool]:
+        run = read.resolve_run(connection, run_id)
+        rows = gather.estimates(connection, [run], self._flags, [method])
+        return _MARKUP[format](rows), _ended(run)
 
     def _series(
         self,
@@ -175,14 +219,11 @@ class View:
     ) -> tuple[Any, bool]:
         run = read.resolve_run(connection, run_id)
         series = read.series(connection, run, from_ms=from_ms, to_ms=to_ms, points=points)
-        steps = [
-            step
-            for step in read.steps(connection, run)
-            if (from_ms is None or step.time_ms >= from_ms)
-            and (to_ms is None or step.time_ms <= to_ms)
-        ]
+        steps = read.steps(connection, run, from_ms=from_ms, to_ms=to_ms, points=points)
         sensors = read.sensors(connection, run)
-        return {**_columns(series, sensors), "steps": _thinned(steps, points)}, _ended(run)
+        return {**columns.of_windows(series, sensors), "steps": columns.of_steps(steps)}, _ended(
+            run
+        )
 
 
 def _ended(run: Run) -> bool:
@@ -193,45 +234,3 @@ def _ended(run: Run) -> bool:
 def _matches(run: Run, search: str) -> bool:
     text = " ".join([run.name, run.id, run.project or "", run.user, run.status, *run.command])
     return all(word in text.lower() for word in search.lower().split())
-
-
-def _columns(series: Series, sensors: Sequence[Sensor]) -> dict[str, Any]:
-    """Aligned columns: one time for all devices, None where a device has no window."""
-    level_ms = series.level_s * MS_PER_S
-    starts = series.columns["start_ms"]
-    times = list(range(min(starts), max(starts) + 1, level_ms)) if starts else []
-    names = ("energy_j", "power_min_w", "power_max_w", "util_pct", "temperature_max_c")
-    devices: dict[int, dict[str, list[Any]]] = {
-        sensor.device_key: {name: [None] * len(times) for name in ("power_w", *names)}
-        for sensor in sensors
-    }
-    for index, (key, start_ms) in enumerate(zip(series.columns["device_key"], starts, strict=True)):
-        place, device = (start_ms - times[0]) // level_ms, devices[key]
-        for name in names:
-            device[name][place] = series.columns[name][index]
-        energy_j, energy_s = series.columns["energy_j"][index], series.columns["energy_s"][index]
-        device["power_w"][place] = (
-            energy_j / energy_s if energy_j is not None and energy_s else None
-        )
-    return {
-        "level_s": series.level_s,
-        "time_ms": times,
-        "devices": [
-            {"uuid": sensor.uuid, "kind": sensor.kind, **devices[sensor.device_key]}
-            for sensor in sensors
-        ],
-    }
-
-
-def _thinned(steps: Sequence[Step], points: int) -> dict[str, list[Any]]:
-    """Every n-th step and the last, so that no more than `points` are sent."""
-    stride = max(1, -(-len(steps) // points))
-    kept = [*steps[::stride]]
-    if steps and kept[-1] is not steps[-1]:
-        kept[-1] = steps[-1]
-    return {
-        "step": [step.step for step in kept],
-        "time_ms": [step.time_ms for step in kept],
-        "loss": [step.loss for step in kept],
-        "tokens_per_s": [step.tokens_per_s for step in kept],
-    }

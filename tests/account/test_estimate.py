@@ -15,6 +15,7 @@ from carbontrack.account.estimate import estimate_rated, estimate_run
 from carbontrack.account.factors import Factors, resolve
 from carbontrack.account.result import Estimate
 from carbontrack.account.total import combine
+from carbontrack.ledger.rows import Repeated
 from tests.fixtures.runs import Recorded
 
 
@@ -191,16 +192,20 @@ def test_total_counts_a_device_once_and_weighs_coverage_by_device_seconds() -> N
     assert total.status == "completed"
 
 
-@pytest.mark.parametrize(("later_s", "together"), [(1800.0, True), (3600.0, False)])
-def test_runs_that_shared_devices_are_named_in_the_total(later_s: float, together: bool) -> None:
-    first, second = measured(Recorded(number=1, seconds=3600.0)), measured(Recorded(number=2))
-    assert first.started_ms is not None
-    moved = replace(second, started_ms=first.started_ms + round(later_s * 1000), label="second")
-    notes = combine([moved, first]).notes
-    said = f"{first.label} and second recorded the same devices at the same time"
-    assert [note.startswith(said) for note in notes] == ([True] if together else [])
-    elsewhere = replace(moved, uuids=frozenset({"GPU-of-another-node"}))
-    assert combine([elsewhere, first]).notes == ()
+@pytest.mark.parametrize("method", ["measured", "report"])
+@pytest.mark.parametrize("share", [0.25, 1.0])
+def test_what_two_runs_recorded_of_a_device_counts_once(method: str, share: float) -> None:
+    chosen = {"price_per_gpu_hour": 2.0, "zone": "FRA"}
+    first = measured(Recorded(number=1, seconds=3600.0), method, **chosen)
+    second = measured(Recorded(number=2, seconds=3600.0), method, **chosen)
+    repeated = [Repeated(uuid, share * 3600 * 360.0, share * 3600) for uuid in sorted(second.uuids)]
+    total = combine([first, second], repeated={second.run_ids[0]: repeated})
+    for name in ("energy_kwh", "facility_kwh", "tco2e", "cost", "gpu_hours", "primary_kwh"):
+        whole = getattr(first, name)
+        assert getattr(total, name) == pytest.approx((2 - share) * whole), name
+    assert total.power_w == pytest.approx(first.power_w)
+    assert "counts once" in total.notes[0]
+    assert combine([first, second]).notes == ()
 
 
 def test_mixed_currencies_are_not_added() -> None:

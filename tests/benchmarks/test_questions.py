@@ -44,8 +44,8 @@ def test_a_question_asked_again_replaces_its_answer_and_keeps_the_others(tmp_pat
     def answer(value: str) -> list[Table]:
         return [Table("Speed", "As it was.", ["", "a", "b"], [["x", value, "2"]], {})]
 
-    write({"one": answer("1"), "two": answer("1")}, {"one": 1, "two": 1}, {}, tmp_path)
-    write({"two": answer("7")}, {"two": 1}, {"tool": "2.0"}, tmp_path)
+    for question, value in (("one", "1"), ("two", "1"), ("two", "7")):
+        write(question, answer(value), 1.0, {"tool": "2.0"}, tmp_path)
     text = (tmp_path / "RESULTS.md").read_text()
     assert text.index("| x | 1 | 2 |") < text.index("| x | 7 | 2 |")
     assert "tool 2.0" in text

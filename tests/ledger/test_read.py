@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 from sqlalchemy import Connection, Engine
@@ -167,3 +168,20 @@ def test_a_run_without_an_end_is_shown_to_its_last_sign_of_life(
     running = replace(read.resolve_run(reader, "long"), ended_ms=None)
     series = read.series(reader, running, points=SECONDS)
     assert len(series.columns["start_ms"]) == 2 * SECONDS / EVERY
+
+
+@pytest.mark.parametrize("points", [1, 7, 40, 100, 1000])
+def test_steps_are_thinned_evenly_and_end_with_the_last(
+    writer: Engine, reader: Connection, points: int
+) -> None:
+    recorded = Recorded(count=2, steps=100)
+    run = RunWriter(writer, recorded.run, Node("node1", None, "1", {}, 1), recorded.sensors)
+    run.commit(steps=recorded.step_rows, heartbeat_ms=recorded.end_ms)
+    found = read.resolve_run(reader, "last")
+    steps = [step.step for step in read.steps(reader, found, points=points)]
+    assert steps[-1] == 100
+    assert len(steps) <= points
+    assert len({b - a for a, b in pairwise(steps)}) <= 1
+    half = recorded.step_rows[49].time_ms
+    later = [step.step for step in read.steps(reader, found, from_ms=half, points=1000)]
+    assert later == list(range(50, 101))

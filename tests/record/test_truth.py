@@ -59,3 +59,21 @@ def test_without_a_counter_energy_is_the_integral_of_power_and_says_so(
         if device["update_period_ms"] is not None:  # a constant power shows no period
             assert device["update_period_ms"] == pytest.approx(100, rel=0.25)
         assert device["energy_kwh"] == pytest.approx(true_kwh(wrapper, node, index), rel=0.1)
+
+
+def test_two_runs_on_the_same_devices_count_once_in_their_total(
+    wrapper: Wrapper, nvml_stub: NvmlStub
+) -> None:
+    node = nvml_stub.start(4, "a100")
+    wrapper.meter, wrapper.environ = "nvml", node.env
+    first = wrapper.start("sleep", "6")
+    time.sleep(2)
+    assert wrapper.run("sleep", "2").returncode == 0
+    first.communicate(timeout=30)
+    table = wrapper.json("table")
+    inner, outer = (row["energy_kwh"] for row in table["rows"])
+    assert 0 < inner < outer
+    # The first lasted as long as both together, so the total is the first one's.
+    assert table["total"]["energy_kwh"] == pytest.approx(outer, rel=0.02)
+    assert table["total"]["gpu_hours"] == pytest.approx(table["rows"][1]["gpu_hours"], rel=0.05)
+    assert "counts once" in wrapper.carbontrack("table").stdout

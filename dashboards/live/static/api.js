@@ -1,12 +1,21 @@
 // The server's answers, and a connection that comes back by itself.
 
-export async function ask(path) {
-  let answer;
+async function get(path) {
   try {
-    answer = await fetch(`api/${path}`);
+    return await fetch(`api/${path}`);
   } catch {
     throw new Error("The server does not answer.");
   }
+}
+
+export async function askText(path) {
+  const answer = await get(path);
+  if (!answer.ok) throw new Error(`The server answered ${answer.status}.`);
+  return answer.text();
+}
+
+export async function ask(path) {
+  const answer = await get(path);
   const text = await answer.text();
   let body;
   try {

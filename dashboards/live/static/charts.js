@@ -1,4 +1,5 @@
 // Charts that share one time cursor and one zoom.
+// A series may have a `band`: two more columns, its lowest and highest, follow it in the data.
 
 import uPlot from "./vendor/uPlot.esm.js";
 
@@ -7,8 +8,17 @@ const HEIGHT = 220;
 const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
 export class Chart {
-  constructor(place, { series, format, onZoom, time = true, xLabel, xFormat, fromZero = true, sync = "time" }) {
+  constructor(place, { series: wanted, format, onZoom, time = true, xLabel, xFormat, fromZero = true, sync = "time" }) {
     const room = place.appendChild(document.createElement("div")); // without the card's padding
+    const series = [], bands = [];
+    for (const one of wanted) {
+      series.push(one);
+      if (one.band) {
+        bands.push({ series: [series.length + 2, series.length + 1], fill: one.stroke + "2e" });
+        series.push(edge(one, "lowest"), edge(one, "highest"));
+      }
+    }
+    this.marks = [];
     const ink = () => colour("--soft");
     const grid = { stroke: () => colour("--line"), width: 1 };
     this.plot = new uPlot({
@@ -28,7 +38,9 @@ export class Chart {
           value: (_, value) => (value === null || value === undefined ? "–" : format(value)),
         })),
       ],
+      bands,
       hooks: {
+        draw: [(plot) => drawMarks(plot, this.marks)],
         setSelect: [(plot) => {
           const { left, width } = plot.select;
           if (width > 4) onZoom?.(plot.posToVal(left, "x"), plot.posToVal(left + width, "x"));
@@ -46,8 +58,42 @@ export class Chart {
     this.plot.setScale("x", { min: low, max: high > low ? high : low + 1 });
   }
 
+  mark(marks) {
+    this.marks = marks;
+    this.plot.redraw(false, false);
+  }
+
   redraw() { this.plot.redraw(false, true); }
   destroy() { this.watcher.disconnect(); this.plot.destroy(); }
+}
+
+const edge = (one, name) => ({ label: `${one.label} ${name}`, class: "edge", stroke: "transparent", width: 0 });
+
+// A dashed line at each time, with a word where there is room for it.
+function drawMarks(plot, marks) {
+  const { ctx, bbox } = plot, ratio = devicePixelRatio;
+  ctx.save();
+  ctx.beginPath();
+  ctx.rect(bbox.left, bbox.top, bbox.width, bbox.height);
+  ctx.clip();
+  ctx.strokeStyle = ctx.fillStyle = colour("--soft");
+  ctx.lineWidth = ratio;
+  ctx.font = `${10 * ratio}px system-ui, sans-serif`;
+  ctx.textBaseline = "top";
+  let free = -Infinity;
+  for (const { time, word } of marks) {
+    const x = plot.valToPos(time, "x", true);
+    if (x < bbox.left || x > bbox.left + bbox.width) continue;
+    ctx.setLineDash([3 * ratio, 4 * ratio]);
+    ctx.beginPath();
+    ctx.moveTo(x, bbox.top);
+    ctx.lineTo(x, bbox.top + bbox.height);
+    ctx.stroke();
+    if (x < free) continue;
+    ctx.fillText(word, x + 3 * ratio, bbox.top + 2 * ratio);
+    free = x + ctx.measureText(word).width + 10 * ratio;
+  }
+  ctx.restore();
 }
 
 // One line a tick, as fine as the ticks are: two lines run into each other on a narrow chart.

@@ -10,6 +10,13 @@ export function make(tag, attributes = {}, ...children) {
   return element;
 }
 
+export function drawing(tag, attributes, ...children) {
+  const element = document.createElementNS("http://www.w3.org/2000/svg", tag);
+  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
+  element.append(...children);
+  return element;
+}
+
 export function table(heads, rows) {
   const cell = (tag, value, index) =>
     value instanceof Node && value.tagName === tag.toUpperCase()

@@ -1,20 +1,23 @@
 // One run: tiles, charts, devices, nodes, events and its row of the table.
 
-import { ask, follow, link } from "./api.js";
+import { ask, askText, follow, link } from "./api.js";
 import { Chart, COLOURS } from "./charts.js";
 import { make, table } from "./dom.js";
 import { carbon, clock, duration, energy, grams, money, plain, share, si, unmeasured } from "./format.js";
+import uPlot from "./vendor/uPlot.esm.js";
 
 const MAX_EVENTS = 50;
+const MAX_BANDS = 4; // more of them hide each other
 const J_PER_KWH = 3.6e6;
+const FORMATS = { Markdown: "markdown", LaTeX: "latex", CSV: "csv" };
 
 export function showRun(page, id) {
-  const head = make("div", {}), tiles = make("dl", { class: "tiles", "aria-label": "Totals" });
+  const head = make("div", {}), tiles = make("dl", { class: "tiles", "aria-label": "Totals" }), limits = make("div", { class: "limits" });
   const charts = make("div", { class: "charts" }), below = make("div", { class: "below" });
   const all = make("button", { type: "button", disabled: "", onclick: () => zoom(null) }, "Whole run");
   const near = make("button", { type: "button", onclick: () => zoomBy(0.5) }, "Zoom in");
   const trouble = make("p", { role: "alert" });
-  page.replaceChildren(head, trouble, tiles, make("div", { class: "bar" }, near, all, make("span", { class: "quiet" }, "or drag over a chart")), charts, below);
+  page.replaceChildren(head, trouble, tiles, limits, make("div", { class: "bar" }, near, all, make("span", { class: "quiet" }, "or drag over a chart")), charts, below);
   let run = null, view = null, shown = null, drawn = null, method = "measured", stopped = false, fetching = false, again = false;
 
   const zoom = (range) => { view = range; all.disabled = !range; load(); };
@@ -56,6 +59,7 @@ export function showRun(page, id) {
         ` · ${run.devices.length} × ${run.devices[0]?.name ?? "no device"} · ${run.meter ?? "no meter"} · started ${clock(run.started)}`,
         make("code", { class: "command", title: run.command.join(" ") }, run.command.join(" "))));
     fillTiles(tiles, run, shown, view);
+    limits.replaceChildren(...run.budgets.map(budgetBar));
     fillBelow(below, run, method, (chosen) => { method = chosen; onRun(run); });
     load();
   };
@@ -81,8 +85,13 @@ class Panels {
     };
     const each = shown.devices.map((device, index) => ({ label: `${device.kind} ${index}`, stroke: COLOURS[index % COLOURS.length], width: 1 }));
     const several = this.count > 1;
-    this.power = chart("Power", { series: [...each, ...(several ? [{ label: "total", width: 2 }] : [])], format: (v) => si(v, "W") });
-    this.loss = chart("Training loss (nats per token)", { series: [{ label: "loss", stroke: COLOURS[0] }], format: (v) => plain(v), fromZero: false });
+    this.banded = this.count <= MAX_BANDS;
+    const power = each.map((one) => ({ ...one, band: this.banded }));
+    this.power = chart(this.banded ? "Power, mean with lowest and highest" : "Power", { series: [...power, ...(several ? [{ label: "total", width: 2 }] : [])], format: (v) => si(v, "W") });
+    this.loss = chart("Loss (nats per token)", {
+      series: [{ label: "training", stroke: COLOURS[0] }, { label: "held out", stroke: COLOURS[5], width: 0, points: { show: true, size: 7, fill: COLOURS[5] } }],
+      format: (v) => plain(v), fromZero: false,
+    });
     this.carbon = chart("CO₂e of the shown time", { series: [{ label: "CO₂e", stroke: COLOURS[2], width: 2 }], format: grams });
     this.util = chart("Utilisation (%)", { series: each, format: (v) => plain(v, 3) });
     this.heat = chart("Temperature (°C)", { series: each, format: (v) => plain(v, 3), fromZero: false });
@@ -95,13 +104,21 @@ class Panels {
     const column = (name) => shown.devices.map((device) => device[name]);
     const powers = column("power_w"), total = sums(powers, true);
     const range = view ?? (times.length ? [times[0], times[times.length - 1] + shown.level_s] : null);
-    this.power.show([times, ...powers, ...(powers.length > 1 ? [total] : [])], range);
-    this.loss.show([shown.steps.time_ms.map((ms) => ms / 1000), shown.steps.loss], range);
+    const lines = shown.devices.flatMap((device) => (this.banded ? [device.power_w, device.power_min_w, device.power_max_w] : [device.power_w]));
+    this.power.show([times, ...lines, ...(powers.length > 1 ? [total] : [])], range);
+    const evals = run?.events.filter((event) => Number.isFinite(event.data.loss)) ?? [];
+    this.loss.show(uPlot.join([
+      [shown.steps.time_ms.map((ms) => ms / 1000), shown.steps.loss],
+      [evals.map((event) => event.time_ms / 1000), evals.map((event) => event.data.loss)],
+    ]), range);
     let spent = 0;
     const perJoule = gramsPerJoule(run);
     this.carbon.show([times, sums(column("energy_j"), false).map((j) => (j === null || perJoule === null ? null : (spent += j * perJoule)))], range);
     this.util.show([times, ...column("util_pct")], range);
     this.heat.show([times, ...column("temperature_max_c")], range);
+    const marks = run?.events.filter((event) => event.kind !== "phase").map((event) => ({ time: event.time_ms / 1000, word: event.kind })) ?? [];
+    this.power.mark(marks);
+    this.loss.mark(marks);
   }
 
   destroy() { this.charts.forEach((chart) => chart.destroy()); }
@@ -134,16 +151,52 @@ function fillTiles(place, run, shown, view) {
     ["CO₂e", carbon(row?.tco2e ?? null), assumed("intensity")], ["money", money(row?.cost ?? null, row?.currency), assumed("tariff")],
     ["energy of a token", si(perToken, "J"), words], ["last loss", plain(run.final_loss), `${run.steps} steps`],
     ["duration", duration(run.duration_s), ""], ["coverage", share(run.coverage), ""],
+    ...planned(run),
   ];
   place.replaceChildren(...all.map(([name, value, note]) => make("div", { class: "tile", "data-tile": name }, make("dt", {}, name), make("dd", {}, value), make("small", {}, note))));
+}
+
+// What is left, and the totals at the planned tokens with their range.
+function planned(run) {
+  const plan = run.status === "running" ? run.plan : null;
+  if (!plan) return [];
+  const at = `projected at ${si(plan.tokens, "tokens")}`;
+  const range = (values, format) => (values[1] === null ? "" : `${format(values[0])} to ${format(values[2])}`);
+  return [
+    ["time left", duration(plan.eta_s), at],
+    ["energy at the end", energy(plan.energy_kwh[1]), range(plan.energy_kwh, energy)],
+    ["CO₂e at the end", carbon(plan.tco2e[1]), range(plan.tco2e, carbon)],
+    ["money at the end", money(plan.cost[1], plan.currency), range(plan.cost, (value) => money(value, plan.currency))],
+  ];
+}
+
+function budgetBar({ unit, limit, spent }) {
+  const text = `${plain(spent, 3)} of ${plain(limit)} ${unit}`;
+  return make("label", { class: "budget" }, make("span", {}, `Budget: ${text}`),
+    make("meter", { min: 0, max: limit, value: Math.min(spent, limit), high: 0.8 * limit, optimum: 0 }, text));
+}
+
+function copyButton(name, format, run, method, said) {
+  return make("button", { type: "button", onclick: async () => {
+    try {
+      const text = await askText(`runs/${run.id}/table?format=${format}&method=${method}`);
+      await navigator.clipboard.writeText(text);
+      said.textContent = `Copied as ${name}.`;
+    } catch (error) {
+      said.textContent = `Not copied: ${error.message}`;
+    }
+  } }, `Copy ${name}`);
 }
 
 function fillBelow(place, run, method, choose) {
   const rows = run.rows.filter((row) => row.method === method);
   const methods = run.rows.map((row) => make("button", { type: "button", "aria-pressed": String(row.method === method), onclick: () => choose(row.method) }, row.method));
+  const said = make("span", { class: "quiet", role: "status" }, place.querySelector("[role=status]")?.textContent ?? "");
+  const copies = Object.entries(FORMATS).map(([name, format]) => copyButton(name, format, run, method, said));
+  const focused = place.contains(document.activeElement) ? document.activeElement.textContent : null;
   const card = (title, ...content) => make("section", { class: "card", "aria-label": title }, make("h2", {}, title), ...content);
   place.replaceChildren(
-    card("Emissions", make("div", { class: "bar", role: "group", "aria-label": "Method" }, ...methods), table(
+    card("Emissions", make("div", { class: "bar", role: "group", "aria-label": "Method" }, ...methods, ...copies, said), table(
       [{ label: "method" }, { label: "GPU hours", number: true }, { label: "W/device", number: true }, { label: "energy", number: true }, { label: "PUE", number: true }, { label: "kg/kWh", number: true }, { label: "CO₂e", number: true }, { label: "assumed" }],
       rows.map((row) => [row.method, plain(row.gpu_hours), plain(row.power_w), energy(row.facility_kwh), plain(row.pue), plain(row.intensity_kg_per_kwh), carbon(row.tco2e), row.assumed.join(", ") || "nothing"]))),
     card("Devices", table(
@@ -152,4 +205,5 @@ function fillBelow(place, run, method, choose) {
     card("Nodes", table([{ label: "host" }, { label: "last heartbeat" }], run.nodes.map((node) => [node.host, clock(node.heartbeat)]))),
     card("Events", run.events.length ? table([{ label: "time" }, { label: "kind" }, { label: "message" }],
       run.events.slice(-MAX_EVENTS).reverse().map((event) => [clock(event.time), event.kind, make("td", { class: "wide" }, event.message || Object.values(event.data).join(", "))])) : make("p", { class: "quiet" }, "None.")));
+  if (focused) [...place.querySelectorAll("button")].find((button) => button.textContent === focused)?.focus();
 }

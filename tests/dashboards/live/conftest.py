@@ -105,6 +105,8 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     service = ChromeService(driver, env={**os.environ, "LANG": "en_US.UTF-8"})
     chrome = Chrome(options=options, service=service)
+    allowed = {"permissions": ["clipboardReadWrite", "clipboardSanitizedWrite"]}
+    chrome.execute_cdp_cmd("Browser.grantPermissions", allowed)
     try:
         yield chrome
     finally:

@@ -73,6 +73,66 @@ def test_runs_are_searched_by_words(wrapper: Wrapper, serve: Callable[..., Serve
     assert found["matching"] == 7
 
 
+def test_runs_are_filtered_by_status_and_show_the_way_of_their_loss(
+    wrapper: Wrapper, serve: Callable[..., Server]
+) -> None:
+    write_ledger(
+        wrapper.ledger,
+        Recorded(name="good", number=1, count=2, steps=1000),
+        Recorded(name="bad", number=2, count=2, steps=0, status="failed", exit_code=3),
+    )
+    server = serve()
+    (bad,) = body(server, "/api/runs?status=failed")["runs"]
+    assert (bad["name"], bad["losses"]) == ("bad", [])
+    (good,) = body(server, "/api/runs?status=completed")["runs"]
+    assert len(good["losses"]) == 40
+    assert good["losses"] == sorted(good["losses"], reverse=True)
+    assert good["losses"][-1] == good["final_loss"]
+
+
+def test_the_row_is_given_as_the_table_command_prints_it(
+    wrapper: Wrapper, serve: Callable[..., Server]
+) -> None:
+    write_ledger(wrapper.ledger, Recorded(count=2))
+    server = serve()
+    for method in ("measured", "report"):
+        for format in ("markdown", "latex", "csv"):
+            status, headers, text = get(
+                server, f"/api/runs/last/table?method={method}&format={format}"
+            )
+            printed = wrapper.carbontrack("table", "--method", method, "--format", format, "last")
+            assert (status, text.decode()) == (200, printed.stdout)
+            assert headers["content-type"].startswith("text/plain")
+    for question in ("format=exe", "method=guess"):
+        status, _, text = get(server, f"/api/runs/last/table?{question}")
+        assert status == 400
+        assert "markdown" in json.loads(text)["error"]
+
+
+def test_a_run_tells_what_is_left_of_its_plan_and_its_budgets(
+    wrapper: Wrapper, serve: Callable[..., Server]
+) -> None:
+    job = STEPS.replace("range(1, 6)", "range(1, 41)").replace(
+        "import carbontrack", "import carbontrack, time"
+    )
+    job += "    time.sleep(0.05)\n"
+    job += "    carbontrack.describe_model(planned_tokens=4096000)\n"
+    wrapper.run(sys.executable, "-c", job, options=("-q", "--budget-kwh", "2", "--budget-kg", "9"))
+    detail = body(serve(), "/api/runs/last")
+    projected = wrapper.json("project", "last")["projected"]
+    plan = detail["plan"]
+    assert plan["tokens"] == 4096000
+    low, middle, high = plan["energy_kwh"]
+    assert low <= middle <= high
+    assert middle == pytest.approx(projected["energy_kwh"])
+    assert plan["eta_s"] > 100
+    row = detail["rows"][0]
+    assert detail["budgets"] == [
+        {"unit": "kg CO₂e", "limit": 9.0, "spent": pytest.approx(row["tco2e"] * 1000)},
+        {"unit": "kWh", "limit": 2.0, "spent": pytest.approx(row["facility_kwh"])},
+    ]
+
+
 def test_events_tell_the_state_at_once(wrapper: Wrapper, serve: Callable[..., Server]) -> None:
     wrapper.run("true", options=("-q", "--name", "seen"))
     server = serve()

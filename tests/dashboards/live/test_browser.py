@@ -21,8 +21,11 @@ Until = Callable[..., Any]
 
 JOB = """
 import time, carbontrack
+carbontrack.describe_model(planned_tokens=1024 * 10 * {steps})
 for step in range(1, {steps}):
     carbontrack.log_step(step, loss=6 / step**0.3, tokens=1024, tokens_per_s=2000.0)
+    if step % 20 == 10:
+        carbontrack.log_event("eval", loss=6.2 / step**0.3)
     time.sleep(0.2)
 """
 
@@ -60,10 +63,11 @@ def test_a_run_is_watched_from_start_to_end(
     until: Until,
     shot: Callable[[str], None],
 ) -> None:
-    running = wrapper.start(*job(1000))
+    running = wrapper.start(*job(1000), options=("-q", "--budget-kwh", "0.5"))
     server = serve()
     browser.get(server.address)
     until(lambda: all_of(browser, "tbody a"))
+    until(lambda: all_of(browser, "svg.spark"))
     shot("runs")
     all_of(browser, "tbody a")[0].click()
 
@@ -73,6 +77,15 @@ def test_a_run_is_watched_from_start_to_end(
     until(lambda: _number(tile(browser, "last loss")) < early)
     assert "simulated" in text(browser, ".badge")
     assert "factor assumed" in text(browser, '[data-tile="CO₂e"] small')
+
+    until(lambda: tile(browser, "time left"))
+    assert "to" in text(browser, '[data-tile="CO₂e at the end"] small'), "a range"
+    assert "of 0.5 kWh" in text(browser, ".budget")
+
+    next(b for b in all_of(browser, "button") if b.text == "Copy LaTeX").click()
+    until(lambda: "Copied as LaTeX" in text(browser, "[role=status]"))
+    read = "navigator.clipboard.readText().then(arguments[0])"
+    assert "\\toprule" in browser.execute_async_script(read)
 
     all_of(browser, "#theme")[0].click()
     assert browser.execute_script("return document.documentElement.dataset.theme") == "dark"

@@ -5,6 +5,8 @@ import uPlot from "./vendor/uPlot.esm.js";
 
 export const COLOURS = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00"];
 const HEIGHT = 220;
+const SECOND = 1, MINUTE = 60, HOUR = 3600, DAY = 86400;
+const TICKS = [SECOND, 2, 5, 10, 15, 30, MINUTE, 2 * MINUTE, 5 * MINUTE, 10 * MINUTE, 15 * MINUTE, 30 * MINUTE, HOUR, 2 * HOUR, 3 * HOUR, 6 * HOUR, 12 * HOUR, DAY, 2 * DAY, 7 * DAY, 14 * DAY, 30 * DAY, 90 * DAY];
 const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
 export class Chart {
@@ -27,7 +29,7 @@ export class Chart {
       cursor: { sync: time ? { key: sync } : undefined, drag: { x: true, y: false, setScale: false } },
       legend: { live: true },
       axes: [
-        { stroke: ink, grid, ticks: grid, label: xLabel, labelSize: 20, space: 76, values: xFormat ? (_, ticks) => ticks.map(xFormat) : clock },
+        { stroke: ink, grid, ticks: grid, label: xLabel, labelSize: 20, space: 76, ...(time ? { incrs: TICKS } : {}), values: xFormat ? (_, ticks) => ticks.map(xFormat) : clock },
         { stroke: ink, grid, ticks: grid, size: 72, values: (_, ticks) => ticks.map(format) },
       ],
       series: [
@@ -80,6 +82,7 @@ function drawMarks(plot, marks) {
   ctx.lineWidth = ratio;
   ctx.font = `${10 * ratio}px system-ui, sans-serif`;
   ctx.textBaseline = "top";
+  ctx.textAlign = "left";
   let free = -Infinity;
   for (const { time, word } of marks) {
     const x = plot.valToPos(time, "x", true);
@@ -98,8 +101,8 @@ function drawMarks(plot, marks) {
 
 // One line a tick, as fine as the ticks are: two lines run into each other on a narrow chart.
 function clock(_plot, ticks, _axis, _space, step) {
-  const fine = step >= 86400 ? { month: "short", day: "numeric" }
-    : step >= 60 ? { hour: "2-digit", minute: "2-digit", hourCycle: "h23" }
+  const fine = step >= DAY ? { month: "short", day: "numeric" }
+    : step >= MINUTE ? { hour: "2-digit", minute: "2-digit", hourCycle: "h23" }
     : { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" };
   const written = new Intl.DateTimeFormat([], fine);
   return ticks.map((at) => written.format(at * 1000));

@@ -160,7 +160,7 @@ function fillTiles(place, run, shown, view) {
 function planned(run) {
   const plan = run.status === "running" ? run.plan : null;
   if (!plan) return [];
-  const at = `projected at ${si(plan.tokens, "tokens")}`;
+  const at = `projected at ${si(plan.tokens, "")} tokens`;
   const range = (values, format) => (values[1] === null ? "" : `${format(values[0])} to ${format(values[2])}`);
   return [
     ["time left", duration(plan.eta_s), at],

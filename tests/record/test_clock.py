@@ -7,9 +7,11 @@ import sqlite3
 import subprocess
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -56,6 +58,36 @@ def test_a_step_of_the_wall_clock_changes_no_duration(
     assert shown["coverage"] > 0.95
     for starts_ms in seconds_of(wrapper.ledger):
         assert [b - a for a, b in pairwise(starts_ms)] == [1000] * (len(starts_ms) - 1)
+
+
+@pytest.mark.parametrize(
+    ("zone", "change"),
+    [
+        ("Europe/Berlin", datetime(2027, 3, 28, 1, tzinfo=UTC)),
+        ("America/New_York", datetime(2027, 11, 7, 6, tzinfo=UTC)),
+    ],
+    ids=["clocks go forward", "clocks go back"],
+)
+def test_a_run_through_the_night_of_the_clock_change_is_as_long_as_any(
+    wrapper: Wrapper, clock_shim: Path, tmp_path: Path, zone: str, change: datetime
+) -> None:
+    shift = tmp_path / "shift"
+    shift.write_text(str(round(change.timestamp() - time.time()) - 3))
+    wrapper.environ = {
+        "TZ": zone,
+        "LD_PRELOAD": str(clock_shim),
+        "CLOCK_SHIM_FILE": str(shift),
+    }
+    assert wrapper.run("sleep", "6").returncode == 0
+    shown = wrapper.json("show")
+    begun, ended = (datetime.fromisoformat(shown[name]) for name in ("started", "ended"))
+    assert begun < change < ended
+    assert shown["duration_s"] == pytest.approx(6, abs=1)
+    assert shown["coverage"] > 0.95
+    for starts_ms in seconds_of(wrapper.ledger):
+        assert [b - a for a, b in pairwise(starts_ms)] == [1000] * (len(starts_ms) - 1)
+    local = begun.astimezone(ZoneInfo(zone)).strftime("%Y-%m-%d %H:%M:%S")
+    assert local in wrapper.carbontrack("show").stdout, "people read their own clock"
 
 
 def seconds_of(ledger: Path) -> list[list[int]]:

@@ -4,7 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, func, or_, select
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Row,
+    ScalarSelect,
+    Select,
+    Text,
+    and_,
+    case,
+    cast,
+    func,
+    or_,
+    select,
+)
 
 from carbontrack.errors import CarbontrackError
 from carbontrack.ledger import models, pyramid
@@ -62,6 +75,25 @@ def list_runs(
     if limit is not None:
         query = query.limit(limit)
     return [_run(row) for row in connection.execute(query)]
+
+
+def find_runs(
+    connection: Connection, *, search: str = "", status: str = "", limit: int
+) -> tuple[list[Run], int]:
+    """The newest runs that have every word of `search` in what they say of themselves, and how many
+    there are in all.
+    """
+    run = models.Run
+    reads = _status_as_read()
+    said = [run.name, run.id, func.coalesce(run.project, ""), run.user, reads, run.command]
+    text: ColumnElement[str] = func.lower(cast(said[0], Text))
+    for column in said[1:]:
+        text = text + " " + func.lower(cast(column, Text))
+    wanted = [text.contains(word, autoescape=True) for word in search.lower().split()]
+    wanted += [reads == status] if status else []
+    count = connection.scalar(select(func.count()).select_from(run).where(*wanted)) or 0
+    query = _all_runs().where(*wanted).limit(limit)
+    return [_run(row) for row in connection.execute(query)], count
 
 
 def resolve_run(connection: Connection, reference: str) -> Run:
@@ -262,15 +294,25 @@ def series(
 
 
 def _all_runs() -> Select[Any]:
-    heartbeat = (
+    table = models.Run.__table__
+    newest = (models.Run.started_ms.desc(), models.Run.key.desc())
+    return select(table, _heartbeat().label("heartbeat_ms")).order_by(*newest)
+
+
+def _heartbeat() -> ScalarSelect[int | None]:
+    return (
         select(func.max(models.Node.heartbeat_ms))
         .where(models.Node.run_key == models.Run.key)
         .correlate(models.Run)
         .scalar_subquery()
     )
-    table = models.Run.__table__
-    newest = (models.Run.started_ms.desc(), models.Run.key.desc())
-    return select(table, heartbeat.label("heartbeat_ms")).order_by(*newest)
+
+
+def _status_as_read() -> ColumnElement[str]:
+    """In SQL what `_run` does to a row: a run whose heartbeat stopped reads *interrupted*."""
+    run = models.Run
+    stale = func.coalesce(_heartbeat(), run.started_ms) < now_ms() - HEARTBEAT_STALE_MS
+    return case((and_(run.status == "running", stale), "interrupted"), else_=run.status)
 
 
 def _run(row: Row[Any]) -> Run:

@@ -146,13 +146,8 @@ class View:
     def _runs(
         self, connection: Connection, search: str, status: str, limit: int
     ) -> tuple[Any, bool]:
-        found = [
-            run
-            for run in read.list_runs(connection)
-            if _matches(run, search) and status in ("", run.status)
-        ]
-        items = [self._item(connection, run) for run in found[:limit]]
-        return {"runs": items, "matching": len(found)}, False
+        found, matching = read.find_runs(connection, search=search, status=status, limit=limit)
+        return {"runs": [self._item(connection, run) for run in found], "matching": matching}, False
 
     def _item(self, connection: Connection, run: Run) -> dict[str, Any]:
         """A line of the list; of an ended run it is worked out once a while."""
@@ -220,17 +215,10 @@ class View:
         run = read.resolve_run(connection, run_id)
         series = read.series(connection, run, from_ms=from_ms, to_ms=to_ms, points=points)
         steps = read.steps(connection, run, from_ms=from_ms, to_ms=to_ms, points=points)
-        sensors = read.sensors(connection, run)
-        return {**columns.of_windows(series, sensors), "steps": columns.of_steps(steps)}, _ended(
-            run
-        )
+        drawn = columns.of_windows(series, read.sensors(connection, run))
+        return {**drawn, "steps": columns.of_steps(steps)}, _ended(run)
 
 
 def _ended(run: Run) -> bool:
     """An interrupted run may come back to life; these do not."""
     return run.status in ("completed", "failed")
-
-
-def _matches(run: Run, search: str) -> bool:
-    text = " ".join([run.name, run.id, run.project or "", run.user, run.status, *run.command])
-    return all(word in text.lower() for word in search.lower().split())

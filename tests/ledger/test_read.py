@@ -13,7 +13,7 @@ from carbontrack.ledger import read
 from carbontrack.ledger.rows import Node, Run, StepTotals
 from carbontrack.ledger.write import RunWriter
 from carbontrack.record.window import Flag, Pyramid, Window
-from carbontrack.units import MS_PER_HOUR
+from carbontrack.units import MS_PER_HOUR, now_ms
 from tests.fixtures.runs import Recorded
 
 SECONDS, EVERY = 2 * 3600 + 90, 10
@@ -34,6 +34,35 @@ def runs(writer: Engine) -> None:
 
 def numbers(found: list[Run]) -> list[int]:
     return [int(run.id[4:8], 16) for run in found]
+
+
+@pytest.mark.usefixtures("runs")
+def test_runs_are_found_by_words_and_status(reader: Connection) -> None:
+    def found(search: str = "", status: str = "", limit: int = 10) -> tuple[list[int], int]:
+        runs, count = read.find_runs(reader, search=search, status=status, limit=limit)
+        return numbers(runs), count
+
+    assert found(limit=3) == ([0x31, 3, 2], 4)
+    assert found("LLAMA_7b ada") == ([3, 1], 2)
+    assert found("train.py") == ([0x31, 3, 2, 1], 4), "a word of the command"
+    assert found("%") == ([0x31], 1), "a sign like any other"
+    assert found("vision") == ([], 0), "tags are not searched"
+    assert found(status="completed") == ([0x31, 3, 2, 1], 4)
+    assert found(status="running") == ([], 0)
+
+
+def test_a_run_whose_heartbeat_stopped_is_found_as_interrupted(
+    writer: Engine, reader: Connection
+) -> None:
+    for number, heartbeat_ms in ((1, 1), (2, now_ms())):
+        one = Recorded(name=f"run-{number}", number=number, count=2, status="running")
+        started = replace(one.run, ended_ms=None, started_ms=1, exit_code=None)
+        RunWriter(writer, started, Node("node1", None, "1", {}, heartbeat_ms), one.sensors)
+    for status, number in (("interrupted", 1), ("running", 2)):
+        runs, count = read.find_runs(reader, status=status, limit=5)
+        assert ([run.name for run in runs], count) == ([f"run-{number}"], 1)
+        assert {run.status for run in runs} == {status}
+        assert read.find_runs(reader, search=status, limit=5)[1] == 1
 
 
 @pytest.mark.usefixtures("runs")

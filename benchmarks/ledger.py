@@ -43,7 +43,7 @@ def ask(bench: Bench) -> list[Table]:
 
 
 def _writing(bench: Bench) -> Table:
-    rounds, seconds = (1, 60) if bench.quick else (5, 2500)
+    rounds, seconds = (1, 60) if bench.quick else (3, 2500)
     recorded = Recorded(count=8, seconds=seconds)
     batches = list(_batches(recorded))
     count = sum(len(batch) for batch in batches)

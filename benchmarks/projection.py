@@ -42,7 +42,7 @@ class Foretold:
 
 def ask(bench: Bench) -> list[Table]:
     """`carbontrack project` while the run goes on, and carbontracker's prediction."""
-    seconds = 12.0 if bench.quick else 120.0
+    seconds = 12.0 if bench.quick else 90.0
     stub = NvmlStub(build_stub(), bench.folder)
     found: list[Foretold] = []
     with ThreadPoolExecutor(2 * len(_PERIODS_S)) as pool:

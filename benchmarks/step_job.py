@@ -1,6 +1,12 @@
-"""A CPU-bound training that writes how long each of its steps took: `step_job SECONDS`."""
+"""A CPU-bound training that writes when each of its steps began and ended.
+
+    step_job.py SECONDS
+
+Its pid is in `pid` once it is warm; `steps.json` has the times, by the monotonic clock.
+"""
 
 import json
+import os
 import sys
 import time
 from pathlib import Path
@@ -11,6 +17,7 @@ from llama_train.config import Train, preset
 from llama_train.model import Transformer, initial_weight
 from llama_train.optim import adamw
 
+_WARM_UP = 10
 shape = preset("demo").model
 model = Transformer(shape)
 cpu = torch.device("cpu")
@@ -22,12 +29,21 @@ model.load_state_dict(
 )
 optimizer = adamw(model, Train(steps=1, lr=1e-3))
 tokens = torch.randint(shape.vocab_size, (2, 65), generator=torch.Generator().manual_seed(0))
-times_s = []
-until_s = time.perf_counter() + float(sys.argv[1])
-while time.perf_counter() < until_s:
-    began_s = time.perf_counter()
+
+
+def step() -> tuple[float, float]:
+    began_s = time.monotonic()
     (model(tokens[:, :-1], tokens[:, 1:]) / tokens[:, 1:].numel()).backward()
     optimizer.step()
     optimizer.zero_grad()
-    times_s.append(time.perf_counter() - began_s)
-Path("steps.json").write_text(json.dumps(times_s[10:]))
+    return began_s, time.monotonic()
+
+
+for _ in range(_WARM_UP):
+    step()
+Path("pid").write_text(str(os.getpid()))
+until_s = time.monotonic() + float(sys.argv[1])
+times_s = []
+while time.monotonic() < until_s:
+    times_s.append(step())
+Path("steps.json").write_text(json.dumps(times_s))

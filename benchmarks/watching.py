@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import statistics
 import subprocess
-import sys
 import time
 from collections import defaultdict
 from collections.abc import Sequence
@@ -15,13 +12,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from benchmarks.answer import Bench, Table, spread
+from benchmarks.pausing import steps_watched
+from benchmarks.processes import cpu_s, peak_mib, watchers
 from benchmarks.tools import Tool, tools
 from benchmarks.wrapped import Wrapped, finish, start
-from carbontrack.units import NS_PER_S
+from carbontrack.units import NS_PER_MS, NS_PER_S, monotonic_ns
 from tests.fixtures.nvml import NvmlStub, build_stub
-
-_BARE = "nothing"
-_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 
 def ask(bench: Bench) -> list[Table]:
@@ -32,27 +28,30 @@ def ask(bench: Bench) -> list[Table]:
         _short(bench, stub, used),
         _long(bench, stub, used),
         _installed(used),
-        _steps(bench, stub, used),
+        steps_watched(bench, stub, used),
     ]
 
 
 def _short(bench: Bench, stub: NvmlStub, used: Sequence[Tool]) -> Table:
-    rounds = 2 if bench.quick else 15
+    rounds = 2 if bench.quick else 10
     node = stub.start(8)
     before, after = defaultdict(list), defaultdict(list)
+    folders = {tool.name: bench.folder / f"short-{tool.name}" for tool in used}
+    for folder in folders.values():
+        folder.mkdir()
     for number in range(rounds + 1):
         for tool in used:
-            folder = bench.folder / f"short-{number}-{tool.name}"
-            folder.mkdir()
+            folder = folders[tool.name]
             began_s, job, ended_s = _timed(tool, folder, tool.environ(node.env, folder))
-            if number > 0:  # the first one fills the caches
+            if number > 0:  # the first one fills the caches, and makes the ledger
                 before[tool.name].append(1000 * (job - began_s))
                 after[tool.name].append(1000 * (ended_s - job))
     return Table(
         title="A job that ends at once",
         how=f"8 stand-in A100s; {rounds} rounds, the tools in turn; median (range). `to its start` "
         "is from typing the command to the job's first instruction, `after its end` until the "
-        "prompt is back: the tool's summary included.",
+        "prompt is back, with the tool's summary. carbontrack starts the job first and its meters "
+        "beside it, so here it is still starting when the job has ended.",
         columns=["", *(tool.name for tool in used)],
         rows=[
             ["to its start, ms", *(spread(before[tool.name], "{:.0f}") for tool in used)],
@@ -77,6 +76,7 @@ class Watch:
 
     cpu_share: float  # of one core
     memory_mib: float  # sum of the peaks (VmHWM) of its processes
+    after_ms: float  # from the end of the job to that of the tool
 
 
 def _long(bench: Bench, stub: NvmlStub, used: Sequence[Tool]) -> Table:
@@ -96,6 +96,7 @@ def _long(bench: Bench, stub: NvmlStub, used: Sequence[Tool]) -> Table:
         rows=[
             ["CPU, % of one core", *(f"{100 * w.cpu_share:.2f}" for w in found.values())],
             ["peak memory, MiB", *(f"{w.memory_mib:.0f}" for w in found.values())],
+            ["after the job's end, ms", *(f"{w.after_ms:.0f}" for w in found.values())],
         ],
         raw={name: asdict(watch) for name, watch in found.items()},
     )
@@ -105,31 +106,14 @@ def _watch(job: Wrapped, seconds: float) -> Watch:
     def at(share: float) -> tuple[float, float, float]:
         due_s = job.began_ns / NS_PER_S + share * seconds
         time.sleep(max(0.0, due_s - time.clock_gettime(time.CLOCK_BOOTTIME)))
-        watchers = _tree(job.process.pid, without=job.job_pid)
-        cpu_s = sum(_cpu_s(pid) for pid in watchers)
-        return time.monotonic(), cpu_s, sum(_peak_mib(pid) for pid in watchers)
+        pids = watchers(job.process.pid, without=job.job_pid)
+        return time.monotonic(), sum(map(cpu_s, pids)), sum(map(peak_mib, pids))
 
     began_s, began_cpu_s, _ = at(0.25)
     ended_s, ended_cpu_s, memory_mib = at(0.95)
-    return Watch((ended_cpu_s - began_cpu_s) / (ended_s - began_s), memory_mib)
-
-
-def _tree(pid: int, *, without: int) -> list[int]:
-    """A process and its descendants, but not the job and its own."""
-    if pid == without:
-        return []
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return [pid, *(found for child in children for found in _tree(int(child), without=without))]
-
-
-def _cpu_s(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / _TICKS_PER_S
-
-
-def _peak_mib(pid: int) -> float:
-    status = Path(f"/proc/{pid}/status").read_text()
-    return int(status.partition("VmHWM:")[2].split()[0]) / 1024
+    job.process.wait()
+    after_ms = (monotonic_ns() - job.ended_ns) / NS_PER_MS
+    return Watch((ended_cpu_s - began_cpu_s) / (ended_s - began_s), memory_mib, after_ms)
 
 
 _CLOSURE = """
@@ -170,48 +154,3 @@ def _installed(used: Sequence[Tool]) -> Table:
         ],
         raw=sizes,
     )
-
-
-def _steps(bench: Bench, stub: NvmlStub, used: Sequence[Tool]) -> Table:
-    rounds, seconds = (1, 1.0) if bench.quick else (5, 4.0)
-    node = stub.start(8)
-    slower: dict[str, list[float]] = defaultdict(list)
-    tail: dict[str, list[float]] = defaultdict(list)
-    job = [sys.executable, "-m", "benchmarks.step_job", f"{seconds}"]
-    names = [tool.name for tool in used]
-    for number in range(rounds):
-        took = {_BARE: _step_times(job, bench.folder / f"bare-{number}", node.env)}
-        for tool in used:
-            folder = bench.folder / f"steps-{number}-{tool.name}"
-            took[tool.name] = _step_times(
-                tool.argv(folder, job), folder, tool.environ(node.env, folder)
-            )
-        for name, times_s in took.items():
-            slower[name].append(statistics.median(times_s) / statistics.median(took[_BARE]))
-            tail[name].append(_p99(times_s) / statistics.median(took[_BARE]))
-    return Table(
-        title="A training's steps",
-        how=f"A small Llama on all cores for {seconds:g} s, {rounds} rounds, with each tool and "
-        "with none in turn, on 8 stand-in A100s. Step times divided by the median step of the "
-        "same round's run with none.",
-        columns=["", _BARE, *names],
-        rows=[
-            ["median step", *(spread(slower[name], "{:.3f}") for name in (_BARE, *names))],
-            ["99th percentile", *(spread(tail[name], "{:.2f}") for name in (_BARE, *names))],
-        ],
-        raw={"median": slower, "p99": tail},
-    )
-
-
-def _step_times(argv: Sequence[str], folder: Path, env: dict[str, str]) -> list[float]:
-    folder.mkdir()
-    root = str(Path(__file__).parents[1])
-    subprocess.run(
-        argv, cwd=folder, env={**env, "PYTHONPATH": root}, capture_output=True, check=True
-    )
-    times_s: list[float] = json.loads((folder / "steps.json").read_text())
-    return times_s
-
-
-def _p99(values: Sequence[float]) -> float:
-    return statistics.quantiles(values, n=100)[98]

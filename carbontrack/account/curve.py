@@ -14,8 +14,9 @@ from carbontrack.errors import CarbontrackError
 from carbontrack.ledger.rows import Series, Step
 from carbontrack.units import MS_PER_S
 
-WARM_UP = 0.1  # share of the steps at the start that is left out
+WARM_UP = 0.1  # share of the steps at the start that is left out in any case
 STALL = 3.0  # a step this many times as long as the median is no steady step
+_SETTLED = 0.2  # relative difference to the usual step's time that ends the warm-up
 _MIN_STEPS = 5
 _BLOCKS = 10
 
@@ -97,10 +98,12 @@ def loss_at(steps: Sequence[Step], curve: EnergyCurve, energy_j: float) -> float
 
 
 def steady_state(steps: Sequence[Step], curve: EnergyCurve, *, name: str) -> SteadyState:
-    """J/token and tokens/s without the first tenth of the steps and without stalls.
+    """J/token and tokens/s without the warm-up and without stalls.
 
-    The range is that of ten equal blocks of the steady steps. Raises CarbontrackError where
-    too few steps of the run `name` tell their tokens, or no energy was measured.
+    The warm-up is the first tenth of the steps, and what follows until steps take as long as
+    those of the later half do; never more than half of them. The range is that of ten equal
+    blocks of the steady steps. Raises CarbontrackError where too few steps of the run `name`
+    tell their tokens, or no energy was measured.
     """
     spans = [
         _Span(
@@ -111,7 +114,7 @@ def steady_state(steps: Sequence[Step], curve: EnergyCurve, *, name: str) -> Ste
         for a, b in pairwise(sorted(steps, key=lambda step: step.time_ms))
         if b.tokens and b.time_ms > a.time_ms
     ]
-    after_warm_up = spans[round(len(spans) * WARM_UP) :]
+    after_warm_up = spans[_warm_up_steps(spans) :]
     if len(after_warm_up) < _MIN_STEPS:
         raise CarbontrackError(
             f"{name} has {len(spans)} timed steps with tokens, too few for a steady state.",
@@ -128,6 +131,26 @@ def steady_state(steps: Sequence[Step], curve: EnergyCurve, *, name: str) -> Ste
         tokens_per_s=_range(_tokens_per_s(steady), [_tokens_per_s(block) for block in blocks]),
         steps=len(steady),
         left_out=len(spans) - len(steady),
+    )
+
+
+def _warm_up_steps(spans: Sequence[_Span]) -> int:
+    """How many steps at the start are not like those of the later half."""
+    at_least = round(len(spans) * WARM_UP)
+    at_most = max(at_least, min(len(spans) // 2, len(spans) - _MIN_STEPS))
+    seconds = [span.seconds for span in spans]
+    usual_s = median(seconds[len(spans) // 2 :] or [0.0])
+
+    def settled(seconds: float) -> bool:
+        return abs(seconds - usual_s) <= _SETTLED * usual_s
+
+    return next(
+        (
+            at
+            for at in range(at_least, at_most)
+            if settled(seconds[at]) and settled(median(seconds[at : at + _MIN_STEPS]))
+        ),
+        at_most,
     )
 
 

@@ -72,6 +72,21 @@ def test_warm_up_and_stalls_are_left_out() -> None:
     assert (state.steps, state.left_out) == (17, 3)
 
 
+@pytest.mark.parametrize("early", [300, 3000])
+def test_a_warm_up_longer_than_a_tenth_is_left_out_whole(early: int) -> None:
+    lengths = [*[early] * 15, *[1000] * 25]
+    state = steady_state(steps(*lengths), curve(*[50.0] * (sum(lengths) // 1000 + 1)), name="r")
+    assert state.tokens_per_s.value == pytest.approx(100)
+    assert (state.steps, state.left_out) == (25, 15)
+
+
+@given(seconds=st.lists(st.integers(1, 3), min_size=6, max_size=60))
+def test_half_of_the_steps_and_at_least_five_outlive_the_warm_up(seconds: list[int]) -> None:
+    lengths = [1000 * s for s in seconds]
+    state = steady_state(steps(*lengths), curve(*[50.0] * sum(seconds)), name="r")
+    assert state.steps >= max(5, len(seconds) // 2)
+
+
 def test_the_range_is_that_of_the_blocks() -> None:
     powers = [50.0] * 50 + [100.0] * 50
     state = steady_state(steps(*[1000] * 100), curve(*powers), name="r")

@@ -112,7 +112,7 @@ def steady_state(steps: Sequence[Step], curve: EnergyCurve, *, name: str) -> Ste
             b.tokens,
         )
         for a, b in pairwise(sorted(steps, key=lambda step: step.time_ms))
-        if b.tokens and b.time_ms > a.time_ms
+        if b.tokens and a.time_ms < b.time_ms <= curve.times_ms[-1]  # a live run: not yet known
     ]
     after_warm_up = spans[_warm_up_steps(spans) :]
     if len(after_warm_up) < _MIN_STEPS:

@@ -80,6 +80,12 @@ def test_a_warm_up_longer_than_a_tenth_is_left_out_whole(early: int) -> None:
     assert (state.steps, state.left_out) == (25, 15)
 
 
+def test_steps_of_a_live_run_whose_energy_is_not_yet_known_do_not_count() -> None:
+    state = steady_state(steps(*[1000] * 30), curve(*[50.0] * 20), name="r")
+    assert state.j_per_token.value == pytest.approx(1.0)
+    assert (state.steps, state.left_out) == (18, 2)
+
+
 @given(seconds=st.lists(st.integers(1, 3), min_size=6, max_size=60))
 def test_half_of_the_steps_and_at_least_five_outlive_the_warm_up(seconds: list[int]) -> None:
     lengths = [1000 * s for s in seconds]

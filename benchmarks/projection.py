@@ -69,6 +69,8 @@ def _table(found: Sequence[Foretold], seconds: float) -> Table:
         how=f"A replayed training of {seconds:g} s on one stand-in A100 (one, for carbontracker "
         f"takes the mean over all): {replay_job.STEPS} steps, the first {replay_job.WARM_UP} "
         f"three times as long, and a stall of ten steps' length every {replay_job.STALL_EVERY}. "
+        "carbontrack foretells the steady state: the stalls, a tenth of the truth, are not in it. "
+        "A tenth of the run is half of the longest wave, so no tool can know its mean by then. "
         "carbontracker foretells ten epochs from the first; its PUE is taken out, and half of it "
         "is the second half. CodeCarbon and Zeus foretell nothing.",
         columns=["Power, ±100 W", *names],

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import signal
+
 from tests.fixtures.command import command  # noqa: F401
 from tests.fixtures.nvml import *  # noqa: F403
 from tests.fixtures.postgres import *  # noqa: F403
 from tests.fixtures.wrap import until, wrapper  # noqa: F401
+
+# A shell's background job ignores these two; whatever the tests start would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGQUIT, signal.SIG_DFL)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Engine, Table, func, select, update
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects import sqlite
 
 from carbontrack.ledger import models, pyramid
 from carbontrack.ledger.rows import Event, Node, Run, Sensor, Step
@@ -145,6 +145,8 @@ def upsert(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any
 def _insert(connection: Connection, table: Table) -> sqlite.Insert:
     """Both dialects' INSERT … ON CONFLICT, which have one shape and no common type."""
     if connection.dialect.name == "postgresql":
+        from sqlalchemy.dialects import postgresql
+
         return postgresql.insert(table)  # type: ignore[return-value]
     return sqlite.insert(table)
 

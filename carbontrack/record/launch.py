@@ -14,6 +14,7 @@ import os
 import resource
 import shutil
 import signal
+from collections.abc import Collection
 from contextlib import suppress
 from typing import Any, NoReturn
 
@@ -21,17 +22,17 @@ from carbontrack.record.process import (
     RecorderProcess,
     is_recorded_already,
     make_steps_file,
+    remove_steps_file,
     start_live_page,
     uuid7,
     warn,
 )
+from carbontrack.record.witness import Witness
 from carbontrack.units import monotonic_ns, now_ms
 
 NOT_EXECUTABLE = 126
 NOT_FOUND = 127
 
-# siginfo.si_code of a signal that the terminal sent to the whole foreground group
-_SI_KERNEL = 0x80
 _FORWARDED = (
     signal.SIGINT,
     signal.SIGTERM,
@@ -54,40 +55,43 @@ def run(command: list[str], settings: dict[str, Any], *, live: bool = False) -> 
     if is_recorded_already():
         _exec(command)
     run_id = uuid7()
-    steps_path = make_steps_file(run_id)
+    steps = make_steps_file(run_id)
     env = {**os.environ, "CARBONTRACK_RUN_ID": run_id}
-    if steps_path:
-        env["CARBONTRACK_STEPS"] = steps_path
+    if steps:
+        env["CARBONTRACK_STEPS"] = steps.path
 
     old_mask = signal.pthread_sigmask(signal.SIG_BLOCK, _WATCHED)
     started_ms, started_ns = now_ms(), monotonic_ns()
     try:
         job = _spawn_job(command, env, old_mask)
     except OSError as error:
-        if steps_path:
-            shutil.rmtree(os.path.dirname(steps_path), ignore_errors=True)  # noqa: PTH120
+        remove_steps_file(steps.path if steps else None)
         _refuse(command[0], error)
+    if signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:
+        # The job has inherited that; for us it would throw the job's status away.
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    witness = Witness(_FORWARDED)
     plan = {
         **settings,
         "run_id": run_id,
         "command": command,
         "cwd": os.getcwd(),  # noqa: PTH109 - pathlib costs 8 ms here
         "job_pid": job,
-        "steps_path": steps_path,
+        "steps_path": steps and steps.path,
         "started_ms": started_ms,
         "started_ns": started_ns,
     }
-    recorder = RecorderProcess(plan)
+    recorder = RecorderProcess(plan, steps)
     if live:
         start_live_page(run_id, settings["db"])
-    _watch(job, recorder)
-    # The job stays a zombie until the recorder has read its last CPU times from /proc.
-    exited = os.waitid(os.P_PID, job, os.WEXITED | os.WNOWAIT)
+    _watch(job, recorder, witness)
     ended_ns = monotonic_ns()
-    killed = exited is not None and exited.si_code != os.CLD_EXITED
-    status = exited.si_status if exited is not None else 0
+    killed, status = _status_of(job)
+    # The job stays a zombie until the recorder has read its last CPU times from /proc.
     recorder.end({"ended_ns": ended_ns, "exit_code": 128 + status if killed else status})
-    os.waitpid(job, 0)
+    witness.dismiss()
+    with suppress(ChildProcessError):
+        os.waitpid(job, 0)
     if killed:
         _die_of(status)
     os._exit(status)
@@ -123,27 +127,44 @@ def _refuse(program: str, error: OSError) -> NoReturn:
     os._exit(NOT_EXECUTABLE)
 
 
-def _watch(job: int, recorder: RecorderProcess) -> None:
-    """Pass signals on until the job has ended."""
-    while True:
+def _watch(job: int, recorder: RecorderProcess, witness: Witness) -> None:
+    """Pass signals on until the job has ended, but none that it has got as well."""
+    while not _has_ended(job):
         info = signal.sigwaitinfo(_WATCHED)
         if info.si_signo == signal.SIGCHLD:
-            if os.waitid(os.P_PID, job, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None:
-                return
-            _reap_others(job, recorder)
+            _reap_others({job, recorder.pid, witness.pid})
             continue
-        if info.si_code != _SI_KERNEL or _left_our_group(job):
+        if not witness.saw(info.si_signo) or _left_our_group(job):
             with suppress(ProcessLookupError):
                 os.kill(job, info.si_signo)
         if info.si_signo == signal.SIGTSTP:
             _stop_as_asked()
 
 
-def _reap_others(job: int, recorder: RecorderProcess) -> None:
-    """As PID 1 of a container we inherit the job's orphans; the recorder's end is seen in `end`."""
+def _has_ended(job: int) -> bool:
+    """Whether it has, leaving it a zombie."""
+    try:
+        return os.waitid(os.P_PID, job, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None
+    except ChildProcessError:  # it ended while its status was still being thrown away
+        return True
+
+
+def _status_of(job: int) -> tuple[bool, int]:
+    """(whether a signal killed it, the signal or the exit code), leaving it a zombie."""
+    try:
+        exited = os.waitid(os.P_PID, job, os.WEXITED | os.WNOWAIT)
+    except ChildProcessError:
+        exited = None
+    if exited is None:
+        return False, 0
+    return exited.si_code != os.CLD_EXITED, exited.si_status
+
+
+def _reap_others(ours: Collection[int | None]) -> None:
+    """As PID 1 of a container we inherit the job's orphans; our own have somebody waiting."""
     while os.getpid() == 1:
         child = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT | os.WNOHANG)
-        if child is None or child.si_pid in (job, recorder.pid):
+        if child is None or child.si_pid in ours:
             return
         os.waitpid(child.si_pid, 0)
 

@@ -5,6 +5,7 @@ Standard library only. Nothing here may fail or block whoever is recorded.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import select
@@ -12,6 +13,7 @@ import signal
 import sys
 import time
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 from carbontrack.units import now_ms
@@ -23,14 +25,21 @@ GRACE_S = 5.0
 class RecorderProcess:
     """Our end of the recorder: one pipe, on which it is told the plan and then the outcome."""
 
-    def __init__(self, plan: dict[str, Any]) -> None:
+    def __init__(self, plan: dict[str, Any], steps: LockedSteps | None) -> None:
         self._pid: int | None = None
         self._pipe = -1
+        self._steps = steps
         try:
-            self._pid, self._pipe = _spawn("carbontrack.record")
+            self._pid, self._pipe = _spawn(
+                "carbontrack.record", keep=steps.descriptor if steps else None
+            )
         except OSError as error:
             warn(f"this run is not recorded: the recorder cannot start: {error.strerror}.")
             return
+        finally:
+            if steps is not None:
+                os.close(steps.descriptor)  # from now on the recorder alone holds the lock
+        _pipes.add(self._pipe)
         os.set_blocking(self._pipe, False)
         self._send(plan)
 
@@ -44,6 +53,7 @@ class RecorderProcess:
         if self._pid is None:
             return
         self._send(outcome)
+        _pipes.discard(self._pipe)
         os.close(self._pipe)
         if not _ends_within(self._pid, GRACE_S):
             warn("the recorder is slow to finish and goes on in the background.")
@@ -52,10 +62,24 @@ class RecorderProcess:
             _, status = os.waitpid(self._pid, 0)
             if status:
                 warn("the recorder failed; what it had committed is in the ledger.")
+                remove_steps_file(self._steps.path if self._steps else None)
 
     def _send(self, message: dict[str, Any]) -> None:
         with suppress(OSError):  # it has died; `end` says so
             os.write(self._pipe, json.dumps(message).encode() + b"\n")
+
+
+# Pipes of recorders that watch this process: one that it forks must not keep them from closing.
+_pipes: set[int] = set()
+
+
+def _close_pipes() -> None:
+    for pipe in _pipes:
+        os.close(pipe)
+    _pipes.clear()
+
+
+os.register_at_fork(after_in_child=_close_pipes)
 
 
 def start_live_page(run_id: str, db: str) -> None:
@@ -66,10 +90,15 @@ def start_live_page(run_id: str, db: str) -> None:
         warn(f"no live page: {error.strerror}.")
 
 
-def _spawn(module: str, *arguments: str) -> tuple[int, int]:
-    """A Python process of ours beside the job: its pid, and the pipe that is its stdin."""
+def _spawn(module: str, *arguments: str, keep: int | None = None) -> tuple[int, int]:
+    """A Python process of ours beside the job: its pid, and the pipe that is its stdin.
+
+    The descriptor `keep` stays open in it.
+    """
     read_end, pipe = os.pipe()
     null = os.open(os.devnull, os.O_WRONLY)
+    # dup2 makes a descriptor survive the exec; onto the next free one it overwrites nothing.
+    kept = [] if keep is None else [(os.POSIX_SPAWN_DUP2, keep, max(keep, read_end, null) + 1)]
     try:
         pid = os.posix_spawn(
             sys.executable,
@@ -77,6 +106,7 @@ def _spawn(module: str, *arguments: str) -> tuple[int, int]:
             [sys.executable, "-P", "-m", module, *arguments],
             os.environ,
             file_actions=[
+                *kept,
                 (os.POSIX_SPAWN_DUP2, read_end, 0),
                 (os.POSIX_SPAWN_DUP2, null, 1),  # readers of the job's stdout must see its end
             ],
@@ -93,24 +123,60 @@ def _spawn(module: str, *arguments: str) -> tuple[int, int]:
     return pid, pipe
 
 
-def make_steps_file(run_id: str) -> str | None:
-    """A file of the run's own, in which the job says how it is doing; None if there can be none."""
+@dataclass(frozen=True, slots=True)
+class LockedSteps:
+    """A file of the run's own, in which the job says how it is doing.
+
+    As long as the run is recorded, the recorder holds a lock on it through `descriptor`.
+    """
+
+    path: str
+    descriptor: int
+
+
+def make_steps_file(run_id: str) -> LockedSteps | None:
+    """The file, locked; None, and a word about it, if there can be none."""
     base = os.environ.get("XDG_RUNTIME_DIR") or os.environ.get("TMPDIR") or "/tmp"
     folder = f"{base}/carbontrack-{run_id}"
     path = f"{folder}/steps.jsonl"
     try:
         os.mkdir(folder, 0o700)  # noqa: PTH102 - pathlib costs 8 ms here
-        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         warn(f"training steps will not be recorded: cannot create {path}: {error.strerror}.")
         return None
-    return path
+    with suppress(OSError):  # a file system without locks
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return LockedSteps(path, descriptor)
+
+
+def remove_steps_file(path: str | None) -> None:
+    """The file with the folder that was made for it, if there is one."""
+    if path is not None:
+        with suppress(OSError):
+            os.unlink(path)  # noqa: PTH108
+            os.rmdir(os.path.dirname(path))  # noqa: PTH106, PTH120
 
 
 def is_recorded_already() -> bool:
-    """Whether a recorder above us already counts this node's devices: one run, not two."""
-    steps_path = os.environ.get("CARBONTRACK_STEPS", "")
-    return "CARBONTRACK_RUN_ID" in os.environ and os.path.exists(steps_path)  # noqa: PTH110
+    """Whether a recorder above us counts this node's devices now: one run, not two.
+
+    The file alone does not say so: after `kill -9` of the recorder it stays, the lock does not.
+    """
+    path = os.environ.get("CARBONTRACK_STEPS")
+    if path is None or "CARBONTRACK_RUN_ID" not in os.environ:
+        return False
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
 
 
 def uuid7() -> str:

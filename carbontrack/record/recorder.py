@@ -25,6 +25,7 @@ from carbontrack.record import describe
 from carbontrack.record.opening import Opening, Periods, sensor_of
 from carbontrack.record.outbox import Outbox
 from carbontrack.record.plan import Outcome, Plan
+from carbontrack.record.process import remove_steps_file
 from carbontrack.record.sampler import Batch, Sampler
 from carbontrack.record.steps import StepsFile, StepsLog, Told
 from carbontrack.record.totals import Totals
@@ -32,12 +33,21 @@ from carbontrack.record.window import Clock
 from carbontrack.units import NS_PER_MS, NS_PER_S, monotonic_ns, now_ms
 
 _TICK_S = 0.1
+# A scheduler may send the job's signals to every process of the node's step, and so to us.
+_IGNORED = (
+    signal.SIGINT,
+    signal.SIGTERM,
+    signal.SIGHUP,
+    signal.SIGQUIT,
+    signal.SIGUSR1,
+    signal.SIGUSR2,
+)
 _COMMIT_EVERY_NS = 3 * NS_PER_S // 2  # rows are committed at least every 2 s
 
 
 def main() -> None:
     """Read the plan, record until the job has ended, and say in a few lines what it used."""
-    for signo in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for signo in _IGNORED:
         signal.signal(signo, signal.SIG_IGN)  # we end when the job does, and write first
     signal.pthread_sigmask(signal.SIG_SETMASK, [])  # the wrapper had blocked them for our start
     code = 0
@@ -170,7 +180,8 @@ class Recorder:
         self._put(outbox, batch, self._steps.read() + self._log.read())
         outbox.put(events=budget())
         outbox.finish(status=status, exit_code=exit_code, ended_ms=ended_ms, heartbeat_ms=now_ms())
-        self._steps.remove()
+        if outcome is not None or not describe.is_alive(self._plan.job_pid):
+            remove_steps_file(self._plan.steps_path)  # a job that goes on may still write it
         if outcome is not None and not self._plan.quiet:
             ended = replace(
                 run,

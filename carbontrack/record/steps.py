@@ -95,21 +95,10 @@ class StepsFile:
     """Follows the steps file that the job writes for us."""
 
     def __init__(self, path: str | None) -> None:
-        self._path = path
         self._follower = _Follower(path)
 
     def read(self) -> Told:
         return parse(self._follower.lines())
-
-    def remove(self) -> None:
-        """Clean up after the run: the file and the folder that was made for it."""
-        if self._path is None:
-            return
-        try:
-            os.unlink(self._path)  # noqa: PTH108
-            os.rmdir(os.path.dirname(self._path))  # noqa: PTH106, PTH120
-        except OSError:
-            pass
 
 
 def parse(lines: list[bytes]) -> Told:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import select
+import signal
 import sys
 from collections.abc import Mapping
 from types import TracebackType
@@ -23,6 +24,8 @@ from carbontrack.record.process import (
 from carbontrack.units import monotonic_ns, now_ms
 
 _VISIBILITY = ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER")
+# The number of a process on its node, as torchrun, Slurm, Open MPI and Intel MPI or MPICH tell it.
+_LOCAL_RANKS = ("LOCAL_RANK", "SLURM_LOCALID", "OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID")
 
 
 class Track:
@@ -34,25 +37,25 @@ class Track:
     def __init__(self, settings: Mapping[str, Any]) -> None:
         self._settings = settings
         self._recorder: RecorderProcess | None = None
-        self._steps_path: str | None = None
+        self._pid = 0
         self.id: str | None = None
 
     def __enter__(self) -> Self:
-        first_of_node = os.environ.get("LOCAL_RANK", "0") == "0"
-        if is_recorded_already() or not first_of_node:
+        if is_recorded_already() or not _is_first_of_node(os.environ):
             return self
         self.id = uuid7()
-        self._steps_path = make_steps_file(self.id)
+        self._pid = os.getpid()
+        steps = make_steps_file(self.id)
         plan = _plan(self.id, os.getpid(), self._settings, os.environ)
         plan |= {
             "command": [sys.executable, *sys.argv],
             "cwd": os.getcwd(),  # noqa: PTH109
-            "steps_path": self._steps_path,
+            "steps_path": steps and steps.path,
         }
-        self._recorder = RecorderProcess(plan)
+        self._recorder = RecorderProcess(plan, steps)
         os.environ["CARBONTRACK_RUN_ID"] = self.id  # so that what we start counts as part of us
-        if self._steps_path:
-            os.environ["CARBONTRACK_STEPS"] = self._steps_path
+        if steps:
+            os.environ["CARBONTRACK_STEPS"] = steps.path
         return self
 
     def __exit__(
@@ -61,8 +64,8 @@ class Track:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._recorder is None:
-            return
+        if self._recorder is None or self._pid != os.getpid():
+            return  # a forked child leaves the block, too, and ends nothing
         self._recorder.end({"ended_ns": monotonic_ns(), "exit_code": _exit_code(error)})
         self._recorder = None
         for name in ("CARBONTRACK_RUN_ID", "CARBONTRACK_STEPS"):
@@ -84,13 +87,20 @@ def attach(pid: int, settings: Mapping[str, Any]) -> None:
             f"Process {pid} cannot be watched: {error.strerror}.", hint="It may be another user's."
         ) from error
     plan = _plan(uuid7(), pid, settings, environ) | {"command": command, "cwd": cwd}
-    recorder = RecorderProcess(plan)
+    recorder = RecorderProcess(plan, None)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         select.select([descriptor], [], [])
     except KeyboardInterrupt:
         pass
     finally:
         recorder.end({"ended_ns": monotonic_ns(), "exit_code": None})
+
+
+def _is_first_of_node(environ: Mapping[str, str]) -> bool:
+    """Whether no launcher says that another process of this node comes before us."""
+    ranks = [environ[name] for name in _LOCAL_RANKS if name in environ]
+    return not ranks or ranks[0] == "0"
 
 
 def _plan(

@@ -133,6 +133,30 @@ def test_a_signal_to_the_wrapper_reaches_the_job_once(wrapper: Wrapper, signo: s
     assert (job.returncode, err) == (5, "")
 
 
+COUNT_SIGNALS = """
+import signal, sys
+def count(signo, frame): print(signal.Signals(signo).name, flush=True)
+for name in sys.argv[1:]: signal.signal(getattr(signal, name), count)
+print("ready", flush=True)
+sys.stdin.readline()
+"""
+
+
+def test_a_signal_to_the_whole_group_reaches_the_job_once_too(wrapper: Wrapper) -> None:
+    """As `kill %1`, `fg`, `kill 0` in the job or a Slurm step send it; then one to us alone."""
+    names = ["SIGTERM", "SIGUSR1", "SIGUSR2", "SIGHUP", "SIGINT", "SIGQUIT", "SIGCONT"]
+    job = wrapper.start(PYTHON, "-c", COUNT_SIGNALS, *names, stdin=subprocess.PIPE, process_group=0)
+    assert job.stdout is not None
+    read_until(job.stdout, "ready")
+    for name in names:
+        for send in (os.killpg, os.kill):
+            send(job.pid, getattr(signal, name))
+            time.sleep(0.15)
+    out, err = job.communicate("\n", timeout=30)
+    assert out.split() == [name for name in names for _ in range(2)]
+    assert (job.returncode, err) == (0, "")
+
+
 def test_sigterm_ends_a_job_that_does_not_catch_it(wrapper: Wrapper) -> None:
     job = wrapper.start("sh", "-c", "echo ready; exec sleep 60")
     assert job.stdout is not None
@@ -224,6 +248,39 @@ def test_ctrl_c_ends_a_plain_job_as_it_would_without_us(wrapper: Wrapper) -> Non
     assert (run["status"], run["exit_code"]) == ("failed", 130)
 
 
+def test_ctrl_z_and_fg_in_a_shell_continue_the_job_once(wrapper: Wrapper) -> None:
+    terminal = Terminal(["bash", "--norc", "-i"], {**wrapper.env, "PS1": "> "})
+    terminal.wait_for("> ")
+    job = subprocess.list2cmdline(wrapper.argv(PYTHON, "-c", COUNT_SIGNALS, "SIGCONT"))
+    script = wrapper.folder / "job"
+    script.write_text(f"exec {job}\n")
+    terminal.type(f"bash {script}; echo ended $?\n")
+    terminal.wait_for("ready")
+    terminal.type("\x1a")
+    terminal.wait_for("Stopped")
+    terminal.type("fg; echo back $?\n")
+    terminal.wait_for("SIGCONT")
+    time.sleep(0.3)
+    terminal.type("\n")
+    terminal.wait_for("back 0")
+    assert terminal.seen.count("SIGCONT\r\n") == 1
+    terminal.type("exit\n")
+    terminal.end()
+
+
+def test_a_parent_that_ignores_its_children_gets_its_exit_code(wrapper: Wrapper) -> None:
+    """SIGCHLD ignored is inherited, and then the kernel throws the status of children away."""
+    ignore = "import os, signal, sys; signal.signal(signal.SIGCHLD, signal.SIG_IGN);"
+    exec_it = "os.execv(sys.argv[1], sys.argv[1:])"
+    argv = wrapper.argv("sh", "-c", "sleep 0.5; exit 6")
+    done = subprocess.run(
+        [PYTHON, "-c", ignore + exec_it, *argv], env=wrapper.env, timeout=30, check=False
+    )
+    assert done.returncode == 6
+    (run,) = wrapper.json("runs")["runs"]
+    assert (run["status"], run["exit_code"]) == ("failed", 6)
+
+
 def test_output_to_a_closed_pipe_ends_the_job_quietly(wrapper: Wrapper) -> None:
     command = subprocess.list2cmdline(wrapper.argv("yes"))
     done = subprocess.run(
@@ -262,8 +319,15 @@ def test_nested_runs_are_one_run(wrapper: Wrapper) -> None:
     assert run["exit_code"] == 4
 
 
+# Opens its steps file anew for every line, as a shell script does.
+LOG_STEPS = """
+echo $$; n=0
+while echo '{"step": '$n'}' >> "$CARBONTRACK_STEPS"; do n=$((n + 1)); sleep 0.1; done
+"""
+
+
 def test_killing_the_wrapper_leaves_the_job_and_the_data(wrapper: Wrapper, until: Until) -> None:
-    job = wrapper.start("sh", "-c", "echo $$; exec sleep 60", stderr=subprocess.DEVNULL)
+    job = wrapper.start("sh", "-c", LOG_STEPS, stderr=subprocess.DEVNULL)
     assert job.stdout is not None
     child = int(job.stdout.readline())
     until(lambda: wrapper.ledger.exists() and wrapper.json("runs")["runs"])
@@ -275,12 +339,33 @@ def test_killing_the_wrapper_leaves_the_job_and_the_data(wrapper: Wrapper, until
         (run,) = until(
             lambda: [r for r in wrapper.json("runs")["runs"] if r["status"] == "interrupted"]
         )
-        os.kill(child, 0)  # raises if the job is gone
+        time.sleep(0.3)
+        os.kill(child, 0)  # raises if the job is gone, for example by its steps file having gone
     finally:
         os.kill(child, signal.SIGKILL)
     assert run["exit_code"] is None
     assert run["energy_kwh"] > 0
     assert run["coverage"] > 0.9
+
+
+def test_a_job_whose_recorder_was_killed_is_recorded_by_the_next(
+    wrapper: Wrapper, until: Until
+) -> None:
+    """What is left of a dead recorder must not make the next one believe that it lives."""
+    inner = subprocess.list2cmdline(wrapper.argv("sleep", "0.1", options=("-q", "--name", "inner")))
+    job = wrapper.start(
+        "sh", "-c", f"echo $PPID; read line; {inner}; exit 4", stdin=subprocess.PIPE
+    )
+    assert job.stdout is not None
+    parent = int(job.stdout.readline())
+    recorder = until(lambda: children_of(parent, "carbontrack.record"))[0]
+    until(lambda: wrapper.ledger.exists() and wrapper.json("runs")["runs"])
+    os.kill(recorder, signal.SIGKILL)
+    _, err = job.communicate("\n", timeout=30)
+    assert job.returncode == 4
+    assert err == "carbontrack: the recorder failed; what it had committed is in the ledger.\n"
+    assert "inner" in [run["name"] for run in wrapper.json("runs")["runs"]]
+    assert not list(wrapper.folder.glob("carbontrack-*"))
 
 
 def test_a_job_that_daemonises_ends_the_run_and_its_daemon_lives(wrapper: Wrapper) -> None:
@@ -307,6 +392,12 @@ def test_many_short_jobs_leave_nothing_behind(wrapper: Wrapper, until: Until) ->
     assert left <= {"ledger.db", "ledger.db-wal", "ledger.db-shm"}
     runs = wrapper.json("runs", "--limit", "99")["runs"]
     assert [run["status"] for run in runs] == ["completed"] * 24
+
+
+def children_of(parent: int, word: str) -> list[int]:
+    """Children whose command line holds `word`."""
+    children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+    return [int(c) for c in children if word in Path(f"/proc/{c}/cmdline").read_text().split("\0")]
 
 
 def processes_of(folder: Path) -> list[str]:

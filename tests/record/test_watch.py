@@ -161,3 +161,42 @@ def test_a_pattern_that_cannot_work_is_refused_before_the_job(
     assert done.stderr.count("\n") == 1
     assert says in done.stderr
     assert list(wrapper.folder.iterdir()) == []
+
+
+FORKING = """
+import os, signal, sys, time, carbontrack
+with carbontrack.track("parent", meter="sim:a100x2", quiet=True):
+    if os.fork() == 0:
+        {child}
+    time.sleep(1.0)
+    {parent}
+"""
+
+
+def test_a_forked_child_that_leaves_the_block_ends_nothing(wrapper: Wrapper) -> None:
+    done = run_python(wrapper, FORKING.format(child="sys.exit(3)", parent="os.wait()"))
+    assert done.returncode == 0, done.stderr
+    run = wrapper.json("show", "parent")
+    assert (run["status"], run["exit_code"]) == ("completed", 0)
+    assert run["duration_s"] > 0.9
+
+
+def test_a_forked_child_does_not_keep_a_dead_parents_run_alive(wrapper: Wrapper) -> None:
+    parent = "os.kill(os.getpid(), signal.SIGKILL)"
+    child = "os.closerange(0, 3); time.sleep(8); os._exit(0)"
+    run_python(wrapper, FORKING.format(child=child, parent=parent))
+    time.sleep(1.5)
+    run = wrapper.json("show", "parent")
+    assert run["status"] == "interrupted"
+    assert run["duration_s"] < 5
+
+
+@pytest.mark.parametrize("name", ["SLURM_LOCALID", "OMPI_COMM_WORLD_LOCAL_RANK"])
+def test_only_the_first_process_of_a_node_records(wrapper: Wrapper, name: str) -> None:
+    """torchrun is tried for real above; these launchers are told apart by their variables."""
+    tracked = "import carbontrack\nwith carbontrack.track(meter='sim:a100x2', quiet=True) as run: "
+    for rank in ("0", "1"):
+        wrapper.environ[name] = rank
+        done = run_python(wrapper, tracked + "print(run.id is None)")
+        assert (done.stdout, done.stderr) == (f"{rank == '1'}\n", "")
+    assert len(wrapper.json("runs")["runs"]) == 1

@@ -41,8 +41,10 @@ def track(
     """
     from carbontrack.ledger.url import ledger_url
     from carbontrack.meters.choose import check_spec
+    from carbontrack.record import plan
     from carbontrack.record.watch import Track
 
+    plan.check(devices=devices, hz=hz)
     check_spec(meter)
     settings = {
         "name": name,

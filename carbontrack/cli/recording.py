@@ -96,11 +96,9 @@ def recording(
     """The settings of a plan. Raises CarbontrackError before anything is started."""
     from carbontrack.ledger.url import ledger_url
     from carbontrack.meters.choose import check_spec
+    from carbontrack.record import plan
 
-    if not 0.1 <= hz <= 50:
-        raise CarbontrackError(f"--hz {hz:g} is out of range.", hint="Give 0.1 to 50 a second.")
-    if devices not in ("job", "all"):
-        raise CarbontrackError(f"--devices {devices}: unknown.", hint="Give job or all.")
+    plan.check(devices=devices, hz=hz)
     if on_budget not in ("warn", "stop"):
         raise CarbontrackError(f"--on-budget {on_budget}: unknown.", hint="Give warn or stop.")
     check_spec(meter)

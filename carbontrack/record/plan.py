@@ -6,6 +6,16 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 
+from carbontrack.errors import CarbontrackError
+
+
+def check(*, devices: str, hz: float) -> None:
+    """Raise CarbontrackError for settings that mean nothing, before anything is started."""
+    if not 0.1 <= hz <= 50:
+        raise CarbontrackError(f"{hz:g} samples a second are out of range.", hint="Give 0.1 to 50.")
+    if devices not in ("job", "all"):
+        raise CarbontrackError(f"devices {devices}: unknown.", hint="Give job or all.")
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:

@@ -6,9 +6,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+import carbontrack
+from carbontrack.errors import CarbontrackError
 from tests.fixtures.wrap import CARBONTRACK, Wrapper
 
 PYTHON = sys.executable
@@ -200,3 +203,9 @@ def test_only_the_first_process_of_a_node_records(wrapper: Wrapper, name: str) -
         done = run_python(wrapper, tracked + "print(run.id is None)")
         assert (done.stdout, done.stderr) == (f"{rank == '1'}\n", "")
     assert len(wrapper.json("runs")["runs"]) == 1
+
+
+@pytest.mark.parametrize("setting", [{"devices": "foo"}, {"hz": -3}, {"meter": "gauge"}])
+def test_settings_that_mean_nothing_are_refused_before_the_block(setting: dict[str, Any]) -> None:
+    with pytest.raises(CarbontrackError), carbontrack.track(**setting):
+        raise AssertionError("the block must not be entered")

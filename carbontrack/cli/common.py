@@ -33,6 +33,17 @@ FormatOption = Annotated[
 ]
 
 
+def tell_waiting(url: str) -> None:
+    """Say on stderr if measurements wait that could not reach this ledger."""
+    from carbontrack.ledger.recover import waiting
+    from carbontrack.ledger.url import ledger_url, shown
+
+    if count := len(waiting(url)):
+        word = "journal waits" if count == 1 else "journals wait"
+        elsewhere = "" if url == ledger_url() else f" --db {shown(url)}"
+        typer.echo(f"carbontrack: {count} {word}: carbontrack db recover{elsewhere}", err=True)
+
+
 def print_json(value: Any) -> None:
     """Print JSON that every parser accepts: a number that is not finite becomes null."""
     json.dump(_finite(value), sys.stdout, indent=2, ensure_ascii=False, allow_nan=False)

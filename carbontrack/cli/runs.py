@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from carbontrack.cli.common import DbOption, Format, FormatOption, print_json
+from carbontrack.cli.common import DbOption, Format, FormatOption, print_json, tell_waiting
 
 
 def runs(
@@ -21,8 +21,10 @@ def runs(
     from carbontrack.ledger import engine, read
     from carbontrack.report import listing
 
+    url = engine.ledger_url(db)
+    tell_waiting(url)
     try:
-        reader = engine.open_reader(engine.ledger_url(db))
+        reader = engine.open_reader(url)
     except engine.NoLedger:
         if db is not None:  # somebody means a ledger that is there
             raise

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from carbontrack.cli.common import DbOption, Format, FormatOption, print_json
+from carbontrack.cli.common import DbOption, Format, FormatOption, print_json, tell_waiting
 
 RunArgument = Annotated[
     str,
@@ -25,7 +25,9 @@ def show(
     from carbontrack.ledger import engine, read
     from carbontrack.report import listing
 
-    reader = engine.open_reader(engine.ledger_url(db))
+    url = engine.ledger_url(db)
+    tell_waiting(url)
+    reader = engine.open_reader(url)
     with reader.connect() as connection:
         found = read.resolve_run(connection, run)
         item = listing.run_detail(

@@ -8,7 +8,7 @@ from sqlalchemy import Engine
 
 from carbontrack.errors import CarbontrackError
 from carbontrack.ledger.engine import errors_in_one_line, open_writer
-from carbontrack.ledger.url import journal_folder
+from carbontrack.ledger.url import journal_folders
 from carbontrack.ledger.write import RunWriter
 from carbontrack.record import journal
 from carbontrack.record.window import LEVELS_S
@@ -17,7 +17,7 @@ from carbontrack.units import MS_PER_S
 
 def waiting(url: str) -> list[Path]:
     """The journals of this ledger, one a run."""
-    return sorted(journal_folder(url).glob("*.jsonl"))
+    return [path for folder in journal_folders(url) for path in sorted(folder.glob("*.jsonl"))]
 
 
 def recover(url: str) -> dict[str, str]:

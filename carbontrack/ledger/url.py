@@ -41,17 +41,18 @@ def sqlite_path(url: str) -> Path | None:
     return Path(url.removeprefix("sqlite:///")) if url.startswith("sqlite:///") else None
 
 
-def journal_folder(url: str) -> Path:
-    """Where measurements wait that could not reach this ledger.
+def journal_folders(url: str) -> tuple[Path, ...]:
+    """Where measurements wait that could not reach this ledger, the best place first.
 
-    Beside its file; for a server in the data directory, in a folder of its own, so that no ledger
-    takes what is meant for another.
+    Beside its file; for a server, or where that disk is full or read-only, in the data directory,
+    in a folder of its own, so that no ledger takes what is meant for another.
     """
     path = sqlite_path(url)
-    if path is not None:
-        return path.with_name(path.name + "-journals")
-    server = re.sub(r"[^\w.-]+", "_", without_password(url).partition("://")[2])
-    return default_path().with_name("journals") / server
+    name = re.sub(r"[^\w.-]+", "_", shown(url).rpartition("://")[2])
+    in_data = default_path().with_name("journals") / name
+    if path is None:
+        return (in_data,)
+    return path.with_name(path.name + "-journals"), in_data
 
 
 def default_path() -> Path:

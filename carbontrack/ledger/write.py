@@ -23,6 +23,9 @@ _steps: Table = models.Step.__table__  # type: ignore[assignment]
 _events: Table = models.Event.__table__  # type: ignore[assignment]
 
 
+_COPIED_ROWS = 5_000
+
+
 class RunWriter:
     """Writes one run from one node. What fails raises SQLAlchemyError and is not written at all."""
 
@@ -74,6 +77,28 @@ class RunWriter:
                 run, device = self._run_key, self._device_keys[uuid]
                 coarse = pyramid.coarse_anew(connection, run, device, hour_ms)
                 upsert(connection, _windows, [_window_row(run, device, w) for w in coarse])
+
+    def copy_from(self, older: RunWriter) -> None:
+        """Take over what `older` wrote of this run into its file, which may be unlinked by now."""
+        device_keys = {old: self._device_keys[uuid] for uuid, old in older._device_keys.items()}
+        with older._engine.connect() as source:
+            for table in (_windows, _steps, _events):
+                columns = [column for column in table.c if column.computed is None]
+                query = select(*columns).where(table.c.run_key == older._run_key)
+                found = source.execute(query, execution_options={"yield_per": _COPIED_ROWS})
+                for part in found.mappings().partitions():
+                    rows = [dict(row, run_key=self._run_key) for row in part]
+                    if table is _windows:
+                        rows = [
+                            row | {"device_key": device_keys[row["device_key"]]} for row in rows
+                        ]
+                    with self._engine.begin() as connection:
+                        upsert(connection, table, rows)
+            of_run = select(_runs.c.model).where(_runs.c.key == older._run_key)
+            model = source.scalar(of_run)
+        with self._engine.begin() as connection:
+            ours = update(_runs).where(_runs.c.key == self._run_key)
+            connection.execute(ours.values(model=model or {}))
 
     def finish(self, *, status: str, exit_code: int | None, ended_ms: int) -> None:
         """Write how the run ended."""

@@ -18,6 +18,7 @@ from carbontrack.ledger.rows import Event, Node, Run, Sensor, Step
 from carbontrack.ledger.url import sqlite_path
 from carbontrack.record import journal
 from carbontrack.record.window import Window
+from carbontrack.units import now_ms
 
 if TYPE_CHECKING:
     from carbontrack.ledger.write import RunWriter
@@ -34,21 +35,24 @@ class Outbox:
     def __init__(
         self,
         url: str,
-        journal_path: Path,
+        journals: Sequence[Path],
         run: Run,
         node: Node,
         sensors: Sequence[Sensor],
         warn: Callable[[str], None],
+        alarm: Callable[[str], None],
     ) -> None:
+        """`journals` are tried in this order; `alarm` says what nobody may miss."""
         self._url = url
-        self._journal_path = journal_path
+        self._journals = journals
         self._run = run
         self._node = node
         self._sensors = sensors
         self._described = True  # whether an open writer knows these sensors
         self._warn = warn
+        self._alarm = alarm
         self._writer: RunWriter | None = None
-        self._file: tuple[int, int] | None = None  # which file that is, for a path can be reused
+        self._file: _File | None = None  # which one that is, for a path can be reused
         self._failing = False
         self._windows: dict[tuple[str, int, int], Window] = {}
         self._steps: list[Step] = []
@@ -122,18 +126,30 @@ class Outbox:
             from carbontrack.ledger.engine import open_writer
             from carbontrack.ledger.write import RunWriter
 
-            if self._writer is not None:
-                self._warn("the ledger's file was removed or replaced; going on in a new one.")
+            before = self._writer
             engine = open_writer(self._url, busy_timeout_ms=BUSY_TIMEOUT_MS)
             self._writer = RunWriter(engine, self._run, self._node, self._sensors)
             self._file = _identity(self._url)
+            if before is not None:
+                self._move(before, self._writer)
         elif not self._described:
             self._writer.describe(self._sensors)
         self._described = True
         return self._writer
 
+    def _move(self, before: RunWriter, now: RunWriter) -> None:
+        """Take what the run has in a file that is gone from its place, but that we still hold."""
+        try:
+            now.copy_from(before)
+            kept = "the run goes on in a new one, with all that it had"
+        except Exception as error:
+            kept = f"the run goes on in a new one without what it had: {_first_line(error)}"
+        message = f"the ledger's file was removed or replaced; {kept}"
+        self._warn(f"{message}.")
+        self._events.append(Event(now_ms(), "ledger-replaced", message, host=self._node.host))
+
     def _spill_if_full(self) -> None:
-        if len(self._windows) + len(self._steps) > MAX_WAITING_ROWS:
+        if len(self._windows) + len(self._steps) + len(self._events) > MAX_WAITING_ROWS:
             self._spill()
 
     def _spill(self) -> None:
@@ -146,15 +162,20 @@ class Outbox:
             events=tuple(self._events),
             model=dict(self._model),
         )
-        try:
-            journal.append(self._journal_path, entry)
-        except OSError as error:
-            self._warn(f"measurements are lost: {self._journal_path}: {error.strerror}.")
+        failures = []
+        for path in self._journals:
+            try:
+                journal.append(path, entry)
+            except OSError as error:
+                failures.append(f"{path}: {error.strerror}")
+            else:
+                self._alarm(
+                    f"measurements are kept in {path}; "
+                    "'carbontrack db recover' takes them into the ledger."
+                )
+                break
         else:
-            self._warn(
-                f"measurements are kept in {self._journal_path}; "
-                "'carbontrack db recover' takes them into the ledger."
-            )
+            self._alarm(f"measurements are lost: {'; '.join(failures)}.")
         self._clear()
 
     def _clear(self) -> None:
@@ -164,25 +185,34 @@ class Outbox:
         self._model.clear()
 
 
-def _identity(url: str) -> tuple[int, int] | None:
-    """Device and inode of a SQLite ledger; None for a server, or if it is gone.
+_File = tuple[tuple[int, int], tuple[int, int] | None]
+
+
+def _identity(url: str) -> _File | None:
+    """Device and inode of a SQLite ledger and of its log; None for a server, or if it is gone.
 
     An open file that was removed or overwritten takes rows for nobody, and SQLite does not notice.
     Raises OSError if the file has become something else.
     """
     path = sqlite_path(url)
-    if path is None or not path.exists():
+    if path is None or (identity := _inode(path)) is None:
         return None
-    status = path.stat()
-    identity = status.st_dev, status.st_ino
     head = _head(identity)
-    if head and head != _SQLITE_MAGIC:
+    if head is not None and head != _SQLITE_MAGIC:
         raise OSError(f"{path} is damaged")
-    return identity
+    return identity, _inode(path.with_name(f"{path.name}-wal"))
 
 
-def _head(identity: tuple[int, int]) -> bytes:
-    """The first bytes of a file that this process has open; nothing if it has not.
+def _inode(path: Path) -> tuple[int, int] | None:
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def _head(identity: tuple[int, int]) -> bytes | None:
+    """The first bytes of a file that this process has open; None if it has not.
 
     Read through SQLite's own descriptor: to open the file again and close it would drop every lock
     that this process has on it, and whoever closes the ledger next would remove the write-ahead log
@@ -193,7 +223,7 @@ def _head(identity: tuple[int, int]) -> bytes:
             status = os.fstat(int(name))
             if (status.st_dev, status.st_ino) == identity:
                 return os.pread(int(name), len(_SQLITE_MAGIC), 0)
-    return b""
+    return None
 
 
 def _first_line(error: Exception) -> str:

@@ -20,7 +20,7 @@ from typing import Any
 from carbontrack import __version__, config
 from carbontrack.errors import CarbontrackError
 from carbontrack.ledger.rows import Event, Node, Run, Sensor
-from carbontrack.ledger.url import journal_folder, ledger_url, shown
+from carbontrack.ledger.url import journal_folders, ledger_url, shown
 from carbontrack.record import describe
 from carbontrack.record.opening import Opening, Periods, sensor_of
 from carbontrack.record.outbox import Outbox
@@ -244,8 +244,8 @@ class Recorder:
             },
             heartbeat_ms=now_ms(),
         )
-        journal_path = journal_folder(self._plan.db) / f"{run.id}.jsonl"
-        return Outbox(self._plan.db, journal_path, run, node, sensors, self._warn)
+        journals = [folder / f"{run.id}.jsonl" for folder in journal_folders(self._plan.db)]
+        return Outbox(self._plan.db, journals, run, node, sensors, self._warn, alarm=self._alarm)
 
     def _budget(self, run: Run, sensors: Sequence[Sensor]) -> Callable[[], list[Event]]:
         """A look at the budgets: events that are also said on stderr. Nothing if none is set."""
@@ -291,8 +291,12 @@ class Recorder:
 
     def _warn(self, message: str) -> None:
         if not self._plan.quiet:
-            sys.stderr.write(f"carbontrack: {message}\n")
-            sys.stderr.flush()
+            self._alarm(message)
+
+    def _alarm(self, message: str) -> None:
+        """What must be said even to those who want no summary."""
+        sys.stderr.write(f"carbontrack: {message}\n")
+        sys.stderr.flush()
 
 
 def _status_of(outcome: Outcome | None) -> tuple[str, int | None]:

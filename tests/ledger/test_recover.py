@@ -12,7 +12,7 @@ from carbontrack.errors import CarbontrackError
 from carbontrack.ledger import engine, read
 from carbontrack.ledger.recover import recover, waiting
 from carbontrack.ledger.rows import Event, Node, Step
-from carbontrack.ledger.url import journal_folder
+from carbontrack.ledger.url import journal_folders
 from carbontrack.ledger.write import RunWriter
 from carbontrack.record import journal
 from carbontrack.record.window import Pyramid, Window
@@ -40,7 +40,7 @@ class Recording:
         self.one = one
         self.node = Node("node1", None, "1", {}, one.start_ms)
         self.run = replace(one.run, status="running", ended_ms=None, exit_code=None)
-        self.path = journal_folder(url) / f"{one.run.id}.jsonl"
+        self.path = journal_folders(url)[0] / f"{one.run.id}.jsonl"
         self._pyramids = [Pyramid() for _ in one.sensors]
 
     def windows(self, begin: int, end: int) -> list[tuple[str, Window]]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from carbontrack.errors import CarbontrackError
-from carbontrack.ledger.url import journal_folder, ledger_url, shown, sqlite_path
+from carbontrack.ledger.url import journal_folders, ledger_url, shown, sqlite_path
 
 
 def test_a_flag_wins_over_the_environment_over_the_data_directory(
@@ -87,9 +87,9 @@ def test_each_ledger_has_a_place_for_its_journals(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
-    assert journal_folder(ledger_url("/data/x.db")) == Path("/data/x.db-journals")
+    assert journal_folders(ledger_url("/data/x.db"))[0] == Path("/data/x.db-journals")
     addresses = ["//ada:s3cret@db.lab/x", "//ada:s3cret@db.lab/y", "//ada@db.lab:5433/x"]
-    folders = [journal_folder(ledger_url(f"postgresql:{address}")) for address in addresses]
+    folders = [journal_folders(ledger_url(f"postgresql:{address}"))[0] for address in addresses]
     assert len(set(folders)) == len(addresses)
     for folder in folders:
         assert folder.parent == tmp_path / "carbontrack/journals"

@@ -6,12 +6,39 @@ import json
 import sqlite3
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
 
 from tests.fixtures.wrap import Wrapper
+
+
+def recovered(wrapper: Wrapper, ledger: Path, *, exit_code: int, seconds: float) -> None:
+    """After `db recover`, all of the two devices' run is in the ledger, the same at every level."""
+    options = ("--db", str(ledger))
+    wrapper.carbontrack("db", "recover", *options)
+    done = wrapper.carbontrack("show", "--format", "json", *options)
+    assert done.returncode == 0, done.stderr
+    run = json.loads(done.stdout)
+    assert (run["status"], run["exit_code"]) == ("failed" if exit_code else "completed", exit_code)
+    assert len(run["devices"]) == 2
+    assert run["coverage"] > 0.9
+    assert run["duration_s"] > seconds - 0.5
+    with closing(sqlite3.connect(ledger)) as connection:
+        energies_j = [
+            joules
+            for (joules,) in connection.execute(
+                "select sum(energy_j) from windows join runs on run_key = key where id = ? "
+                "group by level",
+                (run["id"],),
+            )
+        ]
+    assert len(energies_j) == 3
+    assert energies_j == pytest.approx([energies_j[0]] * 3, rel=1e-9)
+    assert run["energy_kwh"] * 3.6e6 == pytest.approx(energies_j[0])
+    assert run["energy_kwh"] * 3.6e6 > 2 * 50 * 0.9 * seconds  # no GPU idles below 50 W
 
 
 def test_a_locked_ledger_never_delays_the_job_and_the_run_is_recovered(wrapper: Wrapper) -> None:
@@ -58,68 +85,84 @@ def test_an_unwritable_place_is_a_warning(wrapper: Wrapper, tmp_path: Path) -> N
     assert "Traceback" not in done.stderr
 
 
-def test_a_read_only_folder_is_a_warning_and_the_run_is_kept_elsewhere(
-    wrapper: Wrapper, tmp_path: Path
-) -> None:
-    folder = tmp_path / "read-only"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "ro,size=256k", "tmpfs", str(folder)]
-    done = subprocess.run(mount, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        pytest.skip(f"a read-only folder cannot be mounted here (needs root): {done.stderr}")
-    try:
-        ledger = folder / "ledger.db"
-        done = wrapper.run("sh", "-c", "echo out; exit 5", options=("--db", str(ledger)))
-        assert (done.returncode, done.stdout) == (5, "out\n")
-        assert "the ledger cannot be written now" in done.stderr
-        assert "Traceback" not in done.stderr
-    finally:
-        subprocess.run(["umount", "--lazy", str(folder)], check=True)
-
-
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A filesystem of 256 kB."""
-    folder = tmp_path / "small"
+def mounted(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
+    """Mounts a small filesystem of its own for a test."""
+    folder = tmp_path / "mounted"
     folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(folder)]
-    done = subprocess.run(mount, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        pytest.skip(f"a small filesystem cannot be mounted here (needs root): {done.stderr}")
-    yield folder
-    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+    def mount(options: str) -> Path:
+        command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            pytest.skip(f"a filesystem cannot be mounted here (needs root): {done.stderr}")
+        return folder
+
+    yield mount
+    subprocess.run(["umount", "--lazy", str(folder)], check=False, capture_output=True)
 
 
-def test_a_full_disk_never_stops_the_job(wrapper: Wrapper, small_disk: Path) -> None:
-    (small_disk / "ballast").write_bytes(b"x" * 60_000)
-    wrapper.meter = "sim:a100x8"
-    options = ("--db", str(small_disk / "ledger.db"))
-    done = wrapper.run("sh", "-c", "sleep 9; echo out; exit 6", options=options)
-    assert (done.returncode, done.stdout) == (6, "out\n")
-    assert "the ledger cannot be written now: database or disk is full" in done.stderr
-    assert "Traceback" not in done.stderr
-    (run,) = json.loads(wrapper.carbontrack("runs", "--format", "json", *options).stdout)["runs"]
-    assert run["devices"] == 8, "what was committed before is there"
+def test_a_read_only_folder_is_a_warning_and_the_run_is_kept_elsewhere(
+    wrapper: Wrapper, mounted: Callable[[str], Path]
+) -> None:
+    folder = mounted("ro,size=1m")
+    ledger = folder / "ledger.db"
+    options = ("--quiet", "--db", str(ledger))
+    done = wrapper.run("sh", "-c", "sleep 1; echo out; exit 5", options=options)
+    assert (done.returncode, done.stdout) == (5, "out\n")
+    # Even the quiet are told where it is, and who asks for the run that there is one.
+    assert done.stderr.count("\n") == 1
+    assert f"measurements are kept in {wrapper.folder}/data" in done.stderr
+    for command in ("runs", "show"):
+        said = wrapper.carbontrack(command, "--db", str(ledger)).stderr
+        assert f"1 journal waits: carbontrack db recover --db {ledger}" in said
+    subprocess.run(["mount", "-o", "remount,rw", str(folder)], check=True)
+    recovered(wrapper, ledger, exit_code=5, seconds=1)
 
 
-def test_a_ledger_that_is_deleted_is_made_anew(wrapper: Wrapper) -> None:
+def test_a_full_disk_never_stops_the_job_and_the_run_is_kept_elsewhere(
+    wrapper: Wrapper, mounted: Callable[[str], Path]
+) -> None:
+    folder = mounted("size=320k")
+    ledger, ballast = folder / "ledger.db", folder / "ballast"
+    job = wrapper.start(
+        "sh",
+        "-c",
+        "sleep 6; echo out; exit 6",
+        options=("--db", str(ledger), "--meter", "sim:a100x2"),
+    )
+    time.sleep(2.5)
+    with suppress(OSError), ballast.open("wb") as file:  # nothing is left for anybody
+        while True:
+            file.write(b"x" * 1024)
+            file.flush()
+    out, err = job.communicate(timeout=30)
+    assert (job.returncode, out) == (6, "out\n")
+    assert "the ledger cannot be written now: database or disk is full" in err
+    assert "Traceback" not in err
+    ballast.unlink()
+    recovered(wrapper, ledger, exit_code=6, seconds=6)
+
+
+def test_a_ledger_that_is_deleted_is_made_anew_with_all_of_the_run(wrapper: Wrapper) -> None:
     job = wrapper.start("sleep", "6", options=())
     time.sleep(3)
     for path in wrapper.folder.glob("ledger.db*"):
         path.unlink()
     _, err = job.communicate(timeout=30)
     assert job.returncode == 0
-    assert "the ledger's file was removed" in err
-    run = wrapper.json("show")
-    assert (run["status"], len(run["devices"])) == ("completed", 2)
-    assert run["energy_kwh"] > 0
+    assert "the ledger's file was removed or replaced; the run goes on in a new one" in err
+    recovered(wrapper, wrapper.ledger, exit_code=0, seconds=6)
+    assert [e["kind"] for e in wrapper.json("show")["events"]] == ["ledger-replaced"]
 
 
-def test_a_ledger_that_is_corrupted_is_left_alone_and_the_run_is_kept(wrapper: Wrapper) -> None:
+@pytest.mark.parametrize("garbage", [b"", b"not a database " * 4096], ids=["emptied", "garbled"])
+def test_a_ledger_that_is_overwritten_is_left_alone_and_the_rest_of_the_run_is_kept(
+    wrapper: Wrapper, garbage: bytes
+) -> None:
     assert wrapper.run("true").returncode == 0
-    job = wrapper.start("sh", "-c", "sleep 5; exit 2", options=("--name", "kept"))
+    job = wrapper.start("sh", "-c", "sleep 5; exit 2", options=("--quiet", "--name", "kept"))
     time.sleep(2.5)
-    garbage = b"not a database " * 4096
     wrapper.ledger.write_bytes(garbage)
     for path in wrapper.folder.glob("ledger.db-*"):
         if path.is_file():
@@ -127,6 +170,13 @@ def test_a_ledger_that_is_corrupted_is_left_alone_and_the_run_is_kept(wrapper: W
     _, err = job.communicate(timeout=30)
     assert job.returncode == 2
     assert "Traceback" not in err
-    journals = list(wrapper.folder.glob("ledger.db-journals/*.jsonl"))
-    assert len(journals) == 1
-    assert "carbontrack db recover" in err
+    assert wrapper.ledger.read_bytes() == garbage
+    (path,) = wrapper.folder.glob("ledger.db-journals/*.jsonl")
+    assert f"measurements are kept in {path}" in err
+    # What the ledger had is gone with it; what came after is not.
+    wrapper.ledger.unlink()
+    assert wrapper.carbontrack("db", "recover").returncode == 0
+    run = wrapper.json("show", "kept")
+    assert (run["status"], run["exit_code"]) == ("failed", 2)
+    assert run["energy_kwh"] > 0
+    assert 0.3 < run["coverage"] < 0.9

@@ -84,7 +84,9 @@ def main() -> NoReturn:
         _fail(str(error), error.exit_code)
     except TyperException as error:
         command = getattr(getattr(error, "ctx", None), "command_path", "carbontrack")
-        _fail(f"{error.format_message().rstrip('.')}. See '{command} --help'.", 2)
+        if not (message := error.format_message().rstrip(".")):
+            sys.exit(2)  # called with nothing, it has shown its help
+        _fail(f"{message}. See '{command} --help'.", 2)
     except KeyboardInterrupt:
         sys.exit(130)
     except BrokenPipeError:

@@ -36,12 +36,11 @@ FormatOption = Annotated[
 def tell_waiting(url: str) -> None:
     """Say on stderr if measurements wait that could not reach this ledger."""
     from carbontrack.ledger.recover import waiting
-    from carbontrack.ledger.url import ledger_url, shown
+    from carbontrack.ledger.url import of_ledger
 
     if count := len(waiting(url)):
         word = "journal waits" if count == 1 else "journals wait"
-        elsewhere = "" if url == ledger_url() else f" --db {shown(url)}"
-        typer.echo(f"carbontrack: {count} {word}: carbontrack db recover{elsewhere}", err=True)
+        typer.echo(f"carbontrack: {count} {word}: carbontrack db recover{of_ledger(url)}", err=True)
 
 
 def print_json(value: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from pathlib import Path
 
 from carbontrack.errors import CarbontrackError
@@ -66,6 +67,11 @@ def shown(url: str) -> str:
     """A ledger as people know it: the file, or the address without its password."""
     path = sqlite_path(url)
     return str(path) if path is not None else without_password(url)
+
+
+def of_ledger(url: str) -> str:
+    """The option that names this ledger in a command; nothing for the one taken by itself."""
+    return "" if url == ledger_url() else f" --db {shlex.quote(shown(url))}"
 
 
 def without_password(url: str) -> str:

@@ -78,6 +78,10 @@ class RunWriter:
                 coarse = pyramid.coarse_anew(connection, run, device, hour_ms)
                 upsert(connection, _windows, [_window_row(run, device, w) for w in coarse])
 
+    def close(self) -> None:
+        """Leave the ledger: its last user moves what was written ahead into the file itself."""
+        self._engine.dispose()
+
     def copy_from(self, older: RunWriter) -> None:
         """Take over what `older` wrote of this run into its file, which may be unlinked by now."""
         device_keys = {old: self._device_keys[uuid] for uuid, old in older._device_keys.items()}

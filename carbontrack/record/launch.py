@@ -52,6 +52,9 @@ def run(command: list[str], settings: dict[str, Any], *, live: bool = False) -> 
     `settings` is passed on to the recorder; see `carbontrack.record.plan.Plan`. With `live` the
     run's page is served meanwhile.
     """
+    if not command[0]:
+        warn("the command is empty: is a variable unset? Nothing was recorded.")
+        os._exit(NOT_FOUND)
     if is_recorded_already():
         _exec(command)
     run_id = uuid7()

@@ -14,8 +14,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from carbontrack.errors import CarbontrackError
 from carbontrack.ledger.rows import Event, Node, Run, Sensor, Step
-from carbontrack.ledger.url import sqlite_path
+from carbontrack.ledger.url import of_ledger, sqlite_path
 from carbontrack.record import journal
 from carbontrack.record.window import Window
 from carbontrack.units import now_ms
@@ -94,7 +95,9 @@ class Outbox:
             # Whatever it is, recording goes on: the next attempt may succeed.
             if not self._failing:
                 self._failing = True
-                self._warn(f"the ledger cannot be written now: {_first_line(error)}; will retry.")
+                # Our own errors are about what the ledger is, which no waiting changes.
+                hope = "" if isinstance(error, CarbontrackError) else "; will retry"
+                self._warn(f"the ledger cannot be written now: {_first_line(error)}{hope}.")
             self._spill_if_full()
             return False
         if self._failing:
@@ -105,14 +108,18 @@ class Outbox:
 
     def finish(
         self, *, status: str, exit_code: int | None, ended_ms: int, heartbeat_ms: int
-    ) -> None:
-        """Write the rest and how the run ended; to the journal if the ledger does not come back."""
+    ) -> bool:
+        """Write the rest and how the run ended; False if it went to the journal, for the ledger
+        does not come back.
+        """
         deadline = time.monotonic() + _LAST_ATTEMPTS_S
         while True:
             try:
                 if self.send(heartbeat_ms):
-                    self._open().finish(status=status, exit_code=exit_code, ended_ms=ended_ms)
-                    return
+                    writer = self._open()
+                    writer.finish(status=status, exit_code=exit_code, ended_ms=ended_ms)
+                    _close(writer)
+                    return True
             except Exception as error:
                 self._warn(f"the run's end cannot be written: {_first_line(error)}.")
             if time.monotonic() > deadline:
@@ -120,6 +127,7 @@ class Outbox:
             time.sleep(0.05)
         self._run = replace(self._run, status=status, exit_code=exit_code, ended_ms=ended_ms)
         self._spill()
+        return False
 
     def _open(self) -> RunWriter:
         if self._writer is None or self._file != _identity(self._url):
@@ -144,6 +152,7 @@ class Outbox:
             kept = "the run goes on in a new one, with all that it had"
         except Exception as error:
             kept = f"the run goes on in a new one without what it had: {_first_line(error)}"
+        _close(before)
         message = f"the ledger's file was removed or replaced; {kept}"
         self._warn(f"{message}.")
         self._events.append(Event(now_ms(), "ledger-replaced", message, host=self._node.host))
@@ -171,7 +180,7 @@ class Outbox:
             else:
                 self._alarm(
                     f"measurements are kept in {path}; "
-                    "'carbontrack db recover' takes them into the ledger."
+                    f"'carbontrack db recover{of_ledger(self._url)}' takes them into the ledger."
                 )
                 break
         else:
@@ -183,6 +192,12 @@ class Outbox:
         self._steps.clear()
         self._events.clear()
         self._model.clear()
+
+
+def _close(writer: RunWriter) -> None:
+    """A reader may stand in the way of the last tidying; nothing depends on it."""
+    with suppress(Exception):
+        writer.close()
 
 
 _File = tuple[tuple[int, int], tuple[int, int] | None]

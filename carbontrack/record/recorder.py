@@ -20,7 +20,7 @@ from typing import Any
 from carbontrack import __version__, config
 from carbontrack.errors import CarbontrackError
 from carbontrack.ledger.rows import Event, Node, Run, Sensor
-from carbontrack.ledger.url import journal_folders, ledger_url, shown
+from carbontrack.ledger.url import journal_folders, of_ledger
 from carbontrack.record import describe
 from carbontrack.record.opening import Opening, Periods, sensor_of
 from carbontrack.record.outbox import Outbox
@@ -60,7 +60,7 @@ def main() -> None:
         if os.environ.get("CARBONTRACK_DEBUG"):
             traceback.print_exc()
     sys.stderr.flush()
-    os._exit(code)  # a thread stuck in a driver call must not hold us, and we hold nothing open
+    os._exit(code)  # a thread that is stuck in a driver call must not hold us
 
 
 class _Control:
@@ -179,7 +179,9 @@ class Recorder:
         batch = sampler.finish(end_ns)
         self._put(outbox, batch, self._steps.read() + self._log.read())
         outbox.put(events=budget())
-        outbox.finish(status=status, exit_code=exit_code, ended_ms=ended_ms, heartbeat_ms=now_ms())
+        written = outbox.finish(
+            status=status, exit_code=exit_code, ended_ms=ended_ms, heartbeat_ms=now_ms()
+        )
         if outcome is not None or not describe.is_alive(self._plan.job_pid):
             remove_steps_file(self._plan.steps_path)  # a job that goes on may still write it
         if outcome is not None and not self._plan.quiet:
@@ -190,7 +192,7 @@ class Recorder:
                 ended_ms=ended_ms,
                 model=self._totals.model,
             )
-            self._print_summary(ended, sensors)
+            self._print_summary(ended, sensors, written=written)
 
     def _put(self, outbox: Outbox, batch: Batch, told: Told) -> None:
         self._totals.add(batch.windows, told)
@@ -278,12 +280,11 @@ class Recorder:
 
         return look
 
-    def _print_summary(self, run: Run, sensors: Sequence[Sensor]) -> None:
+    def _print_summary(self, run: Run, sensors: Sequence[Sensor], *, written: bool) -> None:
         from carbontrack.report.summary import summary_text
 
         usage, steps = self._totals.usage(sensors), self._totals.steps()
-        elsewhere = None if self._plan.db == ledger_url(None) else shown(self._plan.db)
-        text = summary_text(run, sensors, usage, steps, db=elsewhere)
+        text = summary_text(run, sensors, usage, steps, of_ledger(self._plan.db), written=written)
         sys.stderr.write(text)
 
     def _clock_ms(self) -> int:

@@ -36,7 +36,7 @@ class _Channel:
         self.silent = False
         self.lost = False
         self.retry_ns = 0
-        self.vitals_ns = 0
+        self.vitals_second = -1
 
 
 class _Worker(threading.Thread):
@@ -101,8 +101,9 @@ class Sampler:
         channel.busy_since_ns = now_ns
         try:
             channel.inbox.append(channel.source.read())
-            if now_ns - channel.vitals_ns >= NS_PER_S:
-                channel.vitals_ns = now_ns
+            second = self._clock.wall_ns(now_ns) // NS_PER_S
+            if second != channel.vitals_second:  # so that no window goes without
+                channel.vitals_second = second
                 if (vitals := channel.source.vitals()) is not None:
                     channel.inbox.append(vitals)
         except DeviceLost as lost:

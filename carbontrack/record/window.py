@@ -171,6 +171,9 @@ class _OpenSecond:
         throttle = 0
         for v in self.vitals:
             throttle |= v.throttle
+        if self.energy_j is not None and self.energy_ns > 0:
+            # A mean is a bound of both extremes, and the counter may know of more than the samples.
+            self.powers_w.append(self.energy_j * NS_PER_S / self.energy_ns)
         return Window(
             start_ms=self.second * MS_PER_S,
             level_s=1,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 
 from carbontrack import config
@@ -21,13 +20,14 @@ def summary_text(
     sensors: Sequence[Sensor],
     usages: Sequence[Usage],
     steps: StepTotals,
+    of_ledger: str = "",
     *,
-    db: str | None = None,
+    written: bool = True,
 ) -> str:
     """A few aligned lines: outcome, energy, CO2e, cost, what is assumed, the next command.
 
-    The factors are those recorded with the run (`run.facility`), else the packaged defaults. `db`
-    is the ledger where it is not the one that commands take by themselves.
+    The factors are those recorded with the run (`run.facility`), else the packaged defaults. What
+    commands need to find the run's ledger is `of_ledger`; the run may not be `written` there yet.
     """
     factors, trouble = factors_of(run)
     estimate = estimate_run(run, sensors, usages, steps, factors)
@@ -46,8 +46,8 @@ def summary_text(
     lasted = format_duration(estimate.duration_s or 0.0)
     text = [f"carbontrack  {run.name}  {run.status}{ended} after {lasted}"]
     text += [f"  {head:<8}{value:>{width}}  {note}".rstrip() for head, value, note in lines]
-    where = "" if db is None else f" --db {shlex.quote(db)}"
-    text.append(f"  {'more':<8}carbontrack table {run.id[:13]}{where}")
+    more = f"table {run.id[:13]}" if written else "db recover"
+    text.append(f"  {'more':<8}carbontrack {more}{of_ledger}")
     return "\n".join(text) + "\n"
 
 

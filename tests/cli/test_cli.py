@@ -43,6 +43,16 @@ def test_help_lists_every_command(wrapper: Wrapper) -> None:
     assert [command for command in COMMANDS if f" {command} " not in listed] == []
 
 
+@pytest.mark.parametrize("group", [[], ["db"], ["factors"]])
+def test_a_command_that_needs_more_shows_its_help_and_nothing_else(
+    wrapper: Wrapper, group: list[str]
+) -> None:
+    done = wrapper.carbontrack(*group)
+    assert done.returncode == 2
+    assert "Usage: carbontrack" in done.stdout + done.stderr
+    assert "carbontrack: ." not in done.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [

@@ -27,7 +27,7 @@ def test_the_schedule_of_the_7b() -> None:
     steps=st.integers(1, 500),
     warmup=st.integers(0, 600),
     lr=st.floats(1e-6, 1.0),
-    ratio=st.floats(0.0, 1.0),
+    ratio=st.just(0.0) | st.floats(1e-6, 1.0),
 )
 def test_the_rate_rises_to_the_peak_then_falls_to_the_floor(
     steps: int, warmup: int, lr: float, ratio: float

@@ -78,6 +78,13 @@ def test_command_not_found_is_127_and_records_nothing(wrapper: Wrapper) -> None:
     assert sorted(wrapper.folder.iterdir()) == []
 
 
+def test_an_empty_command_is_127_and_records_nothing(wrapper: Wrapper) -> None:
+    done = wrapper.run("")
+    assert (done.returncode, done.stderr.count("\n")) == (127, 1)
+    assert "the command is empty" in done.stderr
+    assert sorted(wrapper.folder.iterdir()) == []
+
+
 def test_command_not_executable_is_126_and_records_nothing(
     wrapper: Wrapper, tmp_path: Path
 ) -> None:

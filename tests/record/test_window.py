@@ -241,6 +241,22 @@ def test_energy_and_time_are_conserved(lengths_s: list[float], data: st.DataObje
     assert all(0 <= w.energy_s <= 1 + 1e-9 for w in windows)
 
 
+@given(st.lists(st.tuples(st.floats(0.01, 2.5), st.floats(0, 900)), min_size=2, max_size=40))
+def test_the_mean_of_a_window_lies_between_its_extremes(steps: list[tuple[float, float]]) -> None:
+    """Also where power is a counter's difference since a reading in an earlier second."""
+    at_s = energy_j = 0.0
+    readings = [reading(0.0, 0.0, 0.0)]
+    for length_s, power_w in steps:
+        at_s, energy_j = at_s + length_s, energy_j + power_w * length_s
+        readings.append(reading(at_s, power_w, energy_j))
+    for window in windows_of(readings, at_s):
+        if window.power_mean_w is not None:
+            assert window.power_min_w is not None
+            assert window.power_max_w is not None
+            assert window.power_min_w <= window.power_mean_w * (1 + 1e-9)
+            assert window.power_mean_w <= window.power_max_w * (1 + 1e-9)
+
+
 @given(st.lists(st.tuples(st.integers(0, 9_000), powers_w), min_size=1, max_size=80))
 def test_every_level_of_the_pyramid_has_the_same_total(spec: list[tuple[int, float]]) -> None:
     pyramid = Pyramid()

@@ -93,17 +93,12 @@ def estimate_rated(
 def _hour_by_hour(
     run: Run, usages: Sequence[Usage], factors: Factors
 ) -> tuple[Factors, tuple[str, ...]]:
-    """The intensity of the very hours where the series has them all, else the year's and a note."""
+    """The intensity of the very hours, and a note on those that the series does not have."""
     if factors.series is None:
         return factors, ()
     end_ms = run.started_ms + round(duration_s(run) * MS_PER_S)
-    hourly, missing = hourly_factor(factors.series, run, usages, end_ms=end_ms)
-    if hourly is not None:
-        return replace(factors, intensity=hourly), ()
-    note = (
-        f"{missing} of its hours have no intensity in {factors.zone}: the mean of the year is used"
-    )
-    return factors, (note,) if missing else ()
+    hourly, note = hourly_factor(factors.series, run, usages, factors.intensity, end_ms=end_ms)
+    return replace(factors, intensity=hourly or factors.intensity), (note,) if note else ()
 
 
 def _measured(base: Estimate, sensors: Sequence[Sensor], usages: Sequence[Usage]) -> Estimate:

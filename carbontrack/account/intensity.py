@@ -69,11 +69,12 @@ class IntensitySeries:
 
 
 def hourly_factor(
-    series: IntensitySeries, run: Run, hours: Sequence[Usage], *, end_ms: int
-) -> tuple[Factor | None, int]:
-    """The intensity of a run's energy: Σ E_k × I_k ÷ Σ E_k; and how many of its hours are missing.
+    series: IntensitySeries, run: Run, hours: Sequence[Usage], year: Factor, *, end_ms: int
+) -> tuple[Factor | None, str]:
+    """The intensity of a run's energy, Σ E_k × I_k ÷ Σ E_k, and a note on the hours without one.
 
-    The factor is None where any hour that has energy is missing, or none has energy.
+    For those `year` stands in where its basis is the series' own, else the mean of the run's known
+    hours: bases are never mixed. The factor is None where no hour is known, or none has energy.
     """
     energies_kwh: dict[int, float] = {}
     for usage in hours:
@@ -87,18 +88,26 @@ def hourly_factor(
         means[start_ms] = series.mean(from_ms, to_ms)
     known = [mean for mean in means.values() if mean is not None]
     total_kwh = sum(energies_kwh.values())
-    if len(known) < len(means) or total_kwh <= 0:
-        return None, len(means) - len(known)
-    tco2e = formula.hourly_tco2e(list(energies_kwh.values()), known, 1.0)
-    one = series.intervals[0]
-    return (
-        Factor(
-            name="intensity",
-            value=tco2e * KG_PER_T / total_kwh,
-            unit="kg/kWh",
-            source=f"{one.zone} hour by hour over {len(known)} h, {series.source}",
-            version=one.version,
-            basis=one.basis,
-        ),
-        0,
+    missing, one = len(means) - len(known), series.intervals[0]
+    said = f"{missing} of its {len(means)} hours without an intensity in {one.zone}"
+    if not known or total_kwh <= 0:
+        return None, f"{said}: {_called(year)} stands in for all" if missing else ""
+    stand_in, called = sum(known) / len(known), f"the mean of the other {len(known)}"
+    if year.year is not None and year.basis == one.basis:
+        stand_in, called = year.value, _called(year)
+    each = [stand_in if mean is None else mean for mean in means.values()]
+    tco2e = formula.hourly_tco2e(list(energies_kwh.values()), each, 1.0)
+    rest = f", {missing} h by {called}" if missing else ""
+    factor = Factor(
+        name="intensity",
+        value=tco2e * KG_PER_T / total_kwh,
+        unit="kg/kWh",
+        source=f"{one.zone} hour by hour over {len(known)} h{rest}, {series.source}",
+        version=one.version,
+        basis=one.basis,
     )
+    return factor, f"{said}: {called} stands in ({stand_in:.4g} kg/kWh)" if missing else ""
+
+
+def _called(year: Factor) -> str:
+    return f"the mean of {year.year}" if year.year else "the mean of all that was imported"

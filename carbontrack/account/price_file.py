@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import csv
-import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 
-from carbontrack.errors import CarbontrackError
+from carbontrack.account import factor_file
+from carbontrack.account.factor_file import Row, refused
 
 _NEEDED = ("InstanceType", "AcceleratorName", "AcceleratorCount", "Price", "SpotPrice", "Region")
 _MAX_PER_GPU_HOUR = 1000.0
@@ -30,57 +28,41 @@ class Price:
 def parse(text: str, name: str, *, book: str, version: str) -> list[Price]:
     """Prices per GPU-hour in USD: what an instance costs ÷ its accelerators, on demand and spot.
 
-    Items are INSTANCE@REGION and INSTANCE@REGION/spot. Instances without accelerators are left out.
-    Raises CarbontrackError that names file, row and column.
+    Items are INSTANCE@REGION and INSTANCE@REGION/spot. Google lists accelerators without an
+    instance, priced apart from their host: those are ACCELERATOR@REGION, and their source says so.
+    Instances without accelerators are left out. Raises CarbontrackError that names file, row and
+    column.
     """
-    reader = csv.DictReader(text.removeprefix("\ufeff").splitlines())
-    missing = [column for column in _NEEDED if column not in (reader.fieldnames or ())]
+    columns, rows = factor_file.read(text, name)
+    missing = [column for column in _NEEDED if column not in columns]
     if missing:
-        raise CarbontrackError(
-            f"{name}: no column {', '.join(missing)}.",
-            hint="A catalogue in SkyPilot's layout is needed.",
-        )
+        hint = "A catalogue in SkyPilot's layout is needed."
+        raise refused(name, f"row 1: no column {', '.join(missing)}.", hint)
     found: dict[str, Price] = {}
-    for number, row in enumerate(reader, start=2):
+    for row in rows:
         if not row["AcceleratorName"]:
             continue
-        count = _number(row, "AcceleratorCount", name, number)
+        count = row.number_of("AcceleratorCount")
+        if count == 0:
+            raise row.refused("AcceleratorCount", f"of {row['AcceleratorName']}.")
         for column, suffix in (("Price", ""), ("SpotPrice", "/spot")):
             if not row[column]:
                 continue
-            each = _number(row, column, name, number) / count if count else math.inf
+            each = row.number_of(column) / count
             if each > _MAX_PER_GPU_HOUR:
-                raise CarbontrackError(
-                    f"{name}, row {number}, column {column}: {each:g} USD for a GPU-hour.",
-                    hint="Nothing was imported.",
-                )
-            item = f"{row['InstanceType']}@{row['Region']}{suffix}"
+                raise row.refused(column, f"makes {each:g} USD for a GPU-hour.")
+            item = f"{row['InstanceType'] or row['AcceleratorName']}@{row['Region']}{suffix}"
             price = Price(
-                book,
-                item,
-                version,
-                "gpu_hour",
-                each,
-                "USD",
-                version,
-                f"{name}: {row['AcceleratorName']}",
+                book, item, version, "gpu_hour", each, "USD", version, f"{name}: {_source(row)}"
             )
             # Zones of one region are listed one by one: the cheapest of them counts.
             if item not in found or each < found[item].price:
                 found[item] = price
     if not found:
-        raise CarbontrackError(f"{name}: no price of an accelerator in it.")
+        raise refused(name, "all rows: no price of an accelerator.")
     return list(found.values())
 
 
-def _number(row: Mapping[str, str], column: str, name: str, number: int) -> float:
-    try:
-        value = float(row[column])
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value) or value < 0:
-        raise CarbontrackError(
-            f"{name}, row {number}, column {column}: {row[column]!r} is no price or count.",
-            hint="Nothing was imported.",
-        )
-    return value
+def _source(row: Row) -> str:
+    apart = "" if row["InstanceType"] else ", without its host"
+    return row["AcceleratorName"] + apart

@@ -13,6 +13,7 @@ from carbontrack.report.formats import TableFormat
 
 if TYPE_CHECKING:
     from carbontrack.account.entries import Entry
+    from carbontrack.account.intensity_file import IntensityFile
 
 app = typer.Typer(help="Factors: grid intensity, PUE, hardware, prices.", no_args_is_help=True)
 import_app = typer.Typer(help="Import a file of factors into the ledger.", no_args_is_help=True)
@@ -102,35 +103,44 @@ def import_intensity(
 
     A plain table has the columns time,zone,kg_per_kwh (or g_per_kwh), times with their offset.
     """
-    from dataclasses import asdict
-
     from carbontrack.account import intensity_file
-    from carbontrack.ledger import engine, factors
-    from carbontrack.ledger.url import ledger_url
-    from carbontrack.report.factors import gaps_text
-    from carbontrack.report.render import json_text
 
     found = intensity_file.parse(
         _text(file), file.name, version=_version(version), zone=zone, basis=basis, bridge=bridge
     )
+    _store(found, db, format)
+
+
+def _store(found: IntensityFile, db: str | None, format: Format) -> None:
+    """Write a parsed series into the ledger and say what was done."""
+    from dataclasses import asdict
+
+    from carbontrack.account import catalog
+    from carbontrack.ledger import engine, factors
+    from carbontrack.ledger.url import ledger_url
+    from carbontrack.report.factors import imported_text
+    from carbontrack.report.render import json_text
+
     writer = engine.open_writer(ledger_url(db))
-    factors.put_intensity(writer, [asdict(interval) for interval in found.intervals])
+    replaced = factors.put_intensity(writer, [asdict(interval) for interval in found.intervals])
     zones = sorted({interval.zone for interval in found.intervals})
+    own = [zone for zone in zones if catalog.zone_code(zone) is None]
     if format is Format.json:
+        gaps = [(gap, False) for gap in found.missing] + [(gap, True) for gap in found.bridged]
         answer = {
             "layout": found.layout,
             "zones": zones,
+            "own_zones": own,
             "intervals": len(found.intervals),
-            "missing": [{"zone": z, "start_ms": a, "end_ms": b} for z, a, b in found.missing],
-            "bridged": bridge,
+            "replaced": replaced,
+            "missing": [
+                {"zone": zone, "start_ms": start_ms, "end_ms": end_ms, "bridged": bridged}
+                for (zone, start_ms, end_ms), bridged in sorted(gaps)
+            ],
         }
         typer.echo(json_text(answer), nl=False)
         return
-    typer.echo(f"{len(found.intervals)} intervals of {', '.join(zones)} ({found.layout}) imported.")
-    for gap in gaps_text(found.missing):
-        typer.echo(f"{gap}{', bridged' if bridge else ''}")
-    if found.missing and not bridge:
-        typer.echo("A run in such a gap takes the mean of the year. To fill gaps: --bridge.")
+    typer.echo("\n".join(imported_text(found, own=own, replaced=replaced)))
 
 
 @import_app.command("prices")
@@ -149,19 +159,22 @@ def import_prices(
     from carbontrack.account import price_file
     from carbontrack.ledger import engine, factors
     from carbontrack.ledger.url import ledger_url
+    from carbontrack.report.numbers import counted
     from carbontrack.report.render import json_text
 
     found = price_file.parse(
         _text(file), file.name, book=book or file.stem, version=_version(version)
     )
     writer = engine.open_writer(ledger_url(db))
-    factors.put_prices(writer, [asdict(price) for price in found])
+    replaced = factors.put_prices(writer, [asdict(price) for price in found])
     if format is Format.json:
-        typer.echo(json_text({"book": found[0].book, "prices": len(found)}), nl=False)
+        answer = {"book": found[0].book, "prices": len(found), "replaced": replaced}
+        typer.echo(json_text(answer), nl=False)
         return
-    typer.echo(
-        f"{len(found)} prices imported. Find one: carbontrack factors search {found[0].book}"
-    )
+    many = counted(len(found), "price")
+    typer.echo(f"{many} imported. Find one: carbontrack factors search {found[0].book}")
+    for one in replaced:
+        typer.echo(f"Other prices of version {one} were replaced. To keep both: --version NAME.")
 
 
 def _print(entries: list[Entry], format: Format) -> None:
@@ -196,7 +209,7 @@ def _text(file: Path) -> str:
         return file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not a UTF-8 text"
-        raise CarbontrackError(f"{file}: {reason}.") from None
+        raise CarbontrackError(f"{file}: {reason}.", hint="Nothing was imported.") from None
 
 
 def _version(given: str | None) -> str:

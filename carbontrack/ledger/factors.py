@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Table, func, select
+from sqlalchemy import ColumnElement, Connection, Engine, Table, func, select, true
 
 from carbontrack.errors import CarbontrackError
 from carbontrack.ledger import models
@@ -19,27 +19,40 @@ _intensity: Table = models.Intensity.__table__  # type: ignore[assignment]
 _prices: Table = models.Price.__table__  # type: ignore[assignment]
 
 
-def put_intensity(engine: Engine, rows: Sequence[Mapping[str, Any]]) -> None:
+def put_intensity(engine: Engine, rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """Write intervals in one transaction; the same zone, time and version replaces itself.
 
-    Raises CarbontrackError, and writes nothing, where they would stand in one version of a zone
+    Returns the versions, as "VERSION of ZONE", in which another value stood before. Raises
+    CarbontrackError, and writes nothing, where they would stand in one version of a zone
     beside intervals of another basis, or overlap them.
     """
+    changed = []
     with engine.begin() as connection:
         for zone, version in sorted({(row["zone"], row["version"]) for row in rows}):
-            added = [row for row in rows if (row["zone"], row["version"]) == (zone, version)]
-            _check_one_series(added, _kept(connection, zone, version, added))
+            added = {
+                row["start_ms"]: row
+                for row in rows
+                if (row["zone"], row["version"]) == (zone, version)
+            }
+            held = _held(connection, zone, version)
+            _check_one_series(
+                list(added.values()), [row for row in held if row["start_ms"] not in added]
+            )
+            same = (_worth(row) == _worth(added.get(row["start_ms"], row)) for row in held)
+            if not all(same):
+                changed.append(f"{version} of {zone}")
         upsert(connection, _intensity, rows)
+    return changed
 
 
-def _kept(
-    connection: Connection, zone: str, version: str, added: Sequence[Mapping[str, Any]]
-) -> list[Mapping[str, Any]]:
-    """The intervals of this version that the added ones do not replace."""
-    replaced = {row["start_ms"] for row in added}
+def _held(connection: Connection, zone: str, version: str) -> list[Mapping[str, Any]]:
     held = select(_intensity).where(_intensity.c.zone == zone, _intensity.c.version == version)
-    rows = [dict(row._mapping) for row in connection.execute(held)]
-    return [row for row in rows if row["start_ms"] not in replaced]
+    return [dict(row._mapping) for row in connection.execute(held)]
+
+
+def _worth(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What an estimate takes from an interval: not whose file it came from."""
+    return row["length_ms"], row["intensity_kg_per_kwh"], row["basis"]
 
 
 def _check_one_series(
@@ -60,26 +73,40 @@ def _clash(added: Mapping[str, Any], held: Mapping[str, Any], why: str) -> Carbo
     )
 
 
-def put_prices(engine: Engine, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write prices in one transaction; the same book, item and version replaces itself."""
+def put_prices(engine: Engine, rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Write prices in one transaction; the same book, item and version replaces itself.
+
+    Returns the versions, as "VERSION of BOOK", in which another price stood before.
+    """
+    changed = []
     with engine.begin() as connection:
+        for book, version in sorted({(row["book"], row["version"]) for row in rows}):
+            query = select(_prices.c.key, _prices.c.price, _prices.c.currency)
+            held = query.where(_prices.c.book == book, _prices.c.version == version)
+            before = {key: (price, currency) for key, price, currency in connection.execute(held)}
+            added = {row["item"]: (row["price"], row["currency"]) for row in rows}
+            if any(before[item] != added[item] for item in before.keys() & added.keys()):
+                changed.append(f"{version} of {book}")
         upsert(
             connection,
             _prices,
             [{"key" if k == "item" else k: v for k, v in r.items()} for r in rows],
         )
+    return changed
 
 
 def intensity(
-    connection: Connection, zone: str, *, from_ms: int, to_ms: int
+    connection: Connection, zone: str, *, from_ms: int, to_ms: int, as_of: str | None = None
 ) -> list[Mapping[str, Any]]:
     """The intervals of a zone that touch [from, to), in order: each time in its newest version.
 
-    Only those of the newest version's basis: averages and marginal rates are never mixed.
+    Only those of the newest version's basis: averages and marginal rates are never mixed. With
+    `as_of` (YYYY-MM-DD) only versions up to that day.
     """
     c = _intensity.c
     touching = (c.zone == zone) & (c.start_ms < to_ms) & (c.start_ms + c.length_ms > from_ms)
-    query = select(_intensity).where(touching).order_by(c.version.desc(), c.start_ms)
+    query = select(_intensity).where(touching, _known_by(c.version, as_of))
+    query = query.order_by(c.version.desc(), c.start_ms)
     rows = [dict(row._mapping) for row in connection.execute(query)]
     newest: dict[int, Mapping[str, Any]] = {}
     for row in rows:
@@ -107,11 +134,16 @@ def zones(connection: Connection) -> list[Mapping[str, Any]]:
     return [dict(row._mapping) for row in connection.execute(query)]
 
 
-def prices(connection: Connection, *, contains: str = "") -> list[Mapping[str, Any]]:
-    """Imported prices, the newest version of each, whose book, item or source has this text."""
+def prices(
+    connection: Connection, *, contains: str = "", as_of: str | None = None
+) -> list[Mapping[str, Any]]:
+    """Imported prices, the newest version of each, whose book, item or source has this text.
+
+    With `as_of` (YYYY-MM-DD) only versions up to that day.
+    """
     c = _prices.c
-    newest = select(c.book, c.key, func.max(c.version).label("version")).group_by(c.book, c.key)
-    found = newest.subquery()
+    newest = select(c.book, c.key, func.max(c.version).label("version"))
+    found = newest.where(_known_by(c.version, as_of)).group_by(c.book, c.key).subquery()
     query = (
         select(
             c.book, c.key.label("item"), c.version, c.unit, c.price, c.currency, c.as_of, c.source
@@ -128,3 +160,8 @@ def prices(connection: Connection, *, contains: str = "") -> list[Mapping[str, A
         .order_by(c.book, c.key)
     )
     return [dict(row._mapping) for row in connection.execute(query)]
+
+
+def _known_by(version: ColumnElement[str], as_of: str | None) -> ColumnElement[bool]:
+    """Whether a version begins with a day up to `as_of`: 2026-01-31.2 is one of 2026-01-31."""
+    return true() if as_of is None else func.substr(version, 1, 10) <= as_of

@@ -8,6 +8,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from carbontrack.account.entries import Entry
+from carbontrack.account.intensity_file import IntensityFile
+from carbontrack.report.numbers import counted
 from carbontrack.report.table import Column, Table
 from carbontrack.units import MS_PER_HOUR, MS_PER_S
 
@@ -43,7 +45,7 @@ def imported_entries(
         Entry(
             kind="intensity",
             name=zone["zone"],
-            title=f"{zone['intervals']} intervals, {_span(zone['from_ms'], zone['to_ms'])}",
+            title=_span(zone),
             value=None,
             unit="kg/kWh",
             year="",
@@ -74,16 +76,38 @@ def imported_entries(
     return found
 
 
-def gaps_text(missing: Sequence[tuple[str, int, int]]) -> list[str]:
-    """Each gap of an imported series as a sentence."""
+def imported_text(
+    found: IntensityFile, *, own: Sequence[str], replaced: Sequence[str]
+) -> list[str]:
+    """What an import did, a sentence each: how much, what is missing or bridged, what it replaced.
+
+    `own` are the zones that no packaged table knows, `replaced` the versions whose values changed.
+    """
+    zones = sorted({interval.zone for interval in found.intervals})
+    many = counted(len(found.intervals), "interval")
+    text = [f"{many} of {', '.join(zones)} ({found.layout}) imported."]
+    text += [f"{zone} is a zone of your own: no table that ships knows it." for zone in own]
+    text += [f"Other values of version {version} were replaced." for version in replaced]
+    if replaced:
+        text.append("To keep both, so that an old estimate can be made again: --version NAME.")
+    text += [f"{gap}, bridged" for gap in _gaps(found.bridged)]
+    text += _gaps(found.missing)
+    if found.missing:
+        hint = "" if found.bridged else " To fill gaps between known hours: --bridge."
+        text.append(f"A run says which of its hours are missing, and what stands in.{hint}")
+    return text
+
+
+def _gaps(missing: Sequence[tuple[str, int, int]]) -> list[str]:
     return [
         f"{zone}: {(end_ms - start_ms) / MS_PER_HOUR:g} h missing from {_time(start_ms)}"
         for zone, start_ms, end_ms in missing
     ]
 
 
-def _span(from_ms: int, to_ms: int) -> str:
-    return f"{_time(from_ms)} to {_time(to_ms)}"
+def _span(zone: Mapping[str, Any]) -> str:
+    many = counted(zone["intervals"], "interval")
+    return f"{many}, {_time(zone['from_ms'])} to {_time(zone['to_ms'])}"
 
 
 def _what(entry: Entry) -> str:

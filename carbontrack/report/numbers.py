@@ -41,6 +41,11 @@ def count_text(number: float | None) -> str:
     return f"{number:,.0f}"
 
 
+def counted(number: int, noun: str) -> str:
+    """1 interval, 24 intervals."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def hours_text(hours: float | None) -> str:
     """GPU-hours: 1,720,320; 12.5; 0.018."""
     if hours is None:

@@ -71,7 +71,46 @@ def test_missing_hours_are_reported_and_bridged_only_when_asked() -> None:
     bridged = read(GREAT_BRITAIN, bridge=True)
     assert len(bridged.intervals) == 5
     assert bridged.intervals[1].intensity_kg_per_kwh == pytest.approx((0.118 + 0.125) / 2)
-    assert "1 gaps bridged" in bridged.intervals[1].source
+    assert "gaps bridged: 1" in bridged.intervals[1].source
+    assert (bridged.missing, bridged.bridged) == ((), found.missing)
+
+
+def test_what_is_missing_at_the_ends_of_a_file_is_reported_and_never_bridged() -> None:
+    text = GREAT_BRITAIN.replace("118", "").replace("127", "")
+    found = read(text, bridge=True)
+    start_ms = round(datetime(2026, 1, 1, tzinfo=UTC).timestamp() * 1000)
+    half_ms = MS_PER_HOUR // 2
+    assert [one.intensity_kg_per_kwh for one in found.intervals] == [0.125, 0.126]
+    assert found.missing == (
+        ("GBR", start_ms, start_ms + 2 * half_ms),
+        ("GBR", start_ms + 4 * half_ms, start_ms + 5 * half_ms),
+    )
+
+
+def test_watttime_v3() -> None:
+    found = read("point_time,value\n2026-01-01T00:00:00+00:00,1000\n", zone="PJM_DC")
+    assert found.intervals[0].intensity_kg_per_kwh == pytest.approx(0.45359237)
+    assert (found.layout, found.intervals[0].basis) == ("WattTime v3", "direct marginal")
+
+
+def test_a_file_may_change_its_step_and_a_hole_is_still_a_hole() -> None:
+    """Hours, then quarters from 04:00 on, of which 04:45 to 05:15 are not there."""
+    quarters = [(4, 0), (4, 15), (4, 30), (5, 15), (5, 30), (5, 45), (6, 0)]
+    times = [(hour, 0) for hour in range(4)] + quarters
+    rows = [f"2026-01-01T{hour:02d}:{minute:02d}Z,FR,0.1" for hour, minute in times]
+    found = read("\n".join(["time,zone,kg_per_kwh", *rows]))
+    assert [one.length_ms // 60_000 for one in found.intervals] == [60] * 4 + [15] * 7
+    ((_, start_ms, end_ms),) = found.missing
+    assert (end_ms - start_ms) // 60_000 == 30
+
+
+def test_the_basis_of_a_plain_file_is_taken() -> None:
+    text = "time,zone,kg_per_kwh,basis\n2026-01-01T00:00Z,FR,0.1,life-cycle average\n"
+    assert read(text).intervals[0].basis == "life-cycle average"
+    assert read(text, basis="direct average").intervals[0].basis == "direct average"
+    mixed = text + "2026-01-01T01:00Z,FR,0.1,direct marginal\n"
+    with pytest.raises(CarbontrackError, match="rows 2 and 3: 'life-cycle average' and 'direct"):
+        read(mixed)
 
 
 def test_an_hour_of_a_clock_change_is_told_apart_by_its_offset() -> None:
@@ -87,14 +126,22 @@ def test_an_hour_of_a_clock_change_is_told_apart_by_its_offset() -> None:
         ("", "no columns of time and intensity in nothing"),
         ("time,zone\n", "no columns of time and intensity in time, zone"),
         ("time,zone,kg_per_kwh\n", "no value"),
-        ("time,zone,kg_per_kwh\n2026-01-01T00:00Z,FR,385\n", "row 2, column 'kg_per_kwh': 385"),
+        ("time,zone,kg_per_kwh\n2026-01-01T00:00Z,FR,385\n", "row 2, column 'kg_per_kwh': '385'"),
         ("time,zone,kg_per_kwh\n2026-01-01T00:00Z,FR,385\n", "Is it in g/kWh?"),
         ("time,zone,kg_per_kwh\n2026-01-01T00:00Z,FR,0.1\n2026-01-01T01:00Z,FR,-1\n", "row 3"),
-        ("time,zone,kg_per_kwh\n2026-01-01T00:00Z,FR,much\n", "much is no number"),
+        ("time,zone,kg_per_kwh\n2026-01-01T00:00Z,FR,much\n", "'much' is no number"),
         ("time,zone,kg_per_kwh\n2026-01-01T00:00Z,FR,nan\n", "not finite"),
         ("time,zone,kg_per_kwh\nyesterday,FR,0.1\n", "'yesterday' is no time"),
         ("time,zone,kg_per_kwh\n2026-01-01T00:00Z,,0.1\n", "row 2: no zone"),
         ("time,zone,kg_per_kwh\n2025-10-26T02:00,FR,0.1\n", "clock change"),
+        ("time,zone,kg_per_kwh\n2026-01-01T00:00Z,FR,0,1\n", "A decimal comma?"),
+        ("time,zone,kg_per_kwh\n2026-01-01T00:00Z,FR,0,1\n", "row 2: '1' comes after"),
+        ('time,zone,kg_per_kwh\n2026-01-01T00:00Z,FR,"0,1"\n', "A decimal comma?"),
+        ("time,zone,kg_per_kwh\n2026-01-01T00:00Z,FR\n", "row 2: no cell for column 'kg_per_kwh'"),
+        ('time,zone,kg_per_kwh\n2026-01-01T00:00Z,"FR,0.1\n', "row 2: unexpected end of data"),
+        ("time,zone,zone,kg_per_kwh\n", "row 1: column 'zone' is there twice"),
+        ("time,zone,g_per_kwh\n2026-01-01T00:00Z,FR,0.385\n", "Is it in kg/kWh?"),
+        ("timestamp,ba,MOER\n2026-01-01T00:00Z,PJM,0.4\n", "Is it in kg/kWh?"),
         (
             "time,zone,kg_per_kwh\n2026-01-01T00:00Z,FR,0.1\n2026-01-01T00:00Z,FR,0.2\n",
             "rows 2 and 3: the same time twice",
@@ -110,7 +157,8 @@ def test_a_bad_file_is_refused_with_file_row_and_column(text: str, says: str) ->
     with pytest.raises(CarbontrackError) as error:
         read(text)
     assert says in str(error.value)
-    assert "grid.csv" in str(error.value)
+    assert "grid.csv, " in str(error.value)
+    assert str(error.value).endswith("Nothing was imported.")
 
 
 def series(*values: float) -> IntensitySeries:
@@ -150,13 +198,38 @@ def test_a_run_is_priced_by_its_own_hours() -> None:
     assert "hour by hour over 2 h" in (row.factors.intensity.source if row.factors else "")
 
 
-def test_an_hour_without_intensity_takes_the_year_and_says_so() -> None:
+@pytest.mark.parametrize(
+    ("basis", "stand_in", "called"),
+    [
+        ("life-cycle average", 0.04144, "the mean of 2025"),
+        ("direct marginal", 0.2, "the mean of the other 2"),
+    ],
+)
+def test_an_hour_without_intensity_leaves_the_others_as_they_are(
+    basis: str, stand_in: float, called: str
+) -> None:
+    """The year stands in only for a series of its own basis."""
+    one = Recorded(seconds=3 * 3600.0)
+    settings = config.resolve([config.flags(zone="FRA", pue=1.0)])
+    first, _, third = (replace(i, basis=basis) for i in series(0.1, 9.9, 0.3).intervals)
+    used = resolve(settings, method="measured", series=IntensitySeries((first, third)))
+    row = estimate_run(one.run, one.sensors, one.usages, one.step_totals, used)
+    assert row.intensity_kg_per_kwh == pytest.approx((0.1 + stand_in + 0.3) / 3)
+    assert row.factors is not None
+    assert row.factors.intensity.basis == basis
+    assert f"2 h, 1 h by {called}" in row.factors.intensity.source
+    assert row.notes[0].startswith("1 of its 3 hours without an intensity in FRA: " + called)
+
+
+def test_no_hour_of_a_run_known_is_the_year_and_said() -> None:
     one = Recorded()
     settings = config.resolve([config.flags(zone="FRA", pue=1.0)])
-    used = resolve(settings, method="measured", series=series(0.1))
+    late = [replace(i, start_ms=i.start_ms + MS_PER_HOUR // 2) for i in series(0.1).intervals]
+    used = resolve(settings, method="measured", series=IntensitySeries(tuple(late)))
     row = estimate_run(one.run, one.sensors, one.usages, one.step_totals, used)
     assert row.intensity_kg_per_kwh == pytest.approx(0.04144)
-    assert "1 of its hours have no intensity in FRA" in row.notes[0]
+    assert "2 of its 2 hours" in row.notes[0]
+    assert "the mean of 2025 stands in for all" in row.notes[0]
 
 
 def test_the_report_method_keeps_its_constant() -> None:

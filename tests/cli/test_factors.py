@@ -92,8 +92,9 @@ def test_missing_hours_are_named_and_filled_only_when_asked(
     assert "1 h missing from" in said
     assert "--bridge" in said
     row = command("table", "--zone", "FR", "--format", "json").json["rows"][0]
-    assert row["intensity_kg_per_kwh"] == pytest.approx(0.04144)
-    assert "1 of its hours" in row["notes"][0]
+    assert row["intensity_kg_per_kwh"] == pytest.approx((0.1 + 0.7 / 3 + 0.3 + 0.3) / 4)
+    assert "1 of its 4 hours" in row["notes"][0]
+    assert "the mean of the other 3 stands in" in row["notes"][0]
     command("factors", "import", "intensity", file, "--bridge")
     row = command("table", "--zone", "FR", "--format", "json").json["rows"][0]
     assert row["intensity_kg_per_kwh"] == pytest.approx((0.1 + 0.2 + 0.3 + 0.3) / 4)
@@ -104,7 +105,7 @@ def test_a_bad_file_leaves_nothing_behind(command: Command, tmp_path: Path) -> N
     file.write_text("time,zone,kg_per_kwh\n2026-01-01T00:00Z,FR,0.1\n2026-01-01T01:00Z,FR,385\n")
     done = command("factors", "import", "intensity", str(file))
     assert (done.code, done.err.count("\n")) == (2, 1)
-    assert "bad.csv, row 3, column 'kg_per_kwh': 385" in done.err
+    assert "bad.csv, row 3, column 'kg_per_kwh': '385'" in done.err
     assert command("factors", "list", "--imported", "--format", "json").json["factors"] == []
 
 
@@ -114,6 +115,7 @@ def test_a_price_catalogue(command: Command, tmp_path: Path) -> None:
     assert command("factors", "import", "prices", str(file), "--format", "json").json == {
         "book": "aws",
         "prices": 2,
+        "replaced": [],
     }
     found = command("factors", "search", "p4de", "--format", "json").json["factors"]
     by_name = {entry["name"]: entry["value"] for entry in found}
@@ -121,6 +123,40 @@ def test_a_price_catalogue(command: Command, tmp_path: Path) -> None:
         "aws:p4de.24xlarge@us-east-1": pytest.approx(5.12),
         "aws:p4de.24xlarge@us-east-1/spot": pytest.approx(1.25),
     }
+
+
+def test_accelerators_that_are_priced_apart_from_their_host(
+    command: Command, tmp_path: Path
+) -> None:
+    """Google's rows have no instance: each kind of GPU is an item of its own."""
+    header = PRICES.splitlines()[0]
+    rows = [f",{gpu},2,,,{price},,us-central1," for gpu, price in (("A100", 4), ("H100", 8))]
+    (tmp_path / "gcp.csv").write_text("\n".join([header, *rows]))
+    assert "2 prices imported" in command("factors", "import", "prices", "gcp.csv").out
+    found = command("factors", "list", "price", "--imported", "--format", "json").json["factors"]
+    assert {entry["name"]: entry["value"] for entry in found} == {
+        "gcp:A100@us-central1": 2.0,
+        "gcp:H100@us-central1": 4.0,
+    }
+    assert all("without its host" in entry["source"] for entry in found)
+
+
+def test_an_import_says_what_it_replaces_and_whose_zone_it_is(
+    command: Command, tmp_path: Path
+) -> None:
+    file = hourly_file(tmp_path / "own.csv", Recorded(), [0.1])
+    again = ("factors", "import", "intensity", file, "--zone", "our-roof", "--version", "v1")
+    said = command(*again).out
+    assert "1 interval of our-roof" in said
+    assert "our-roof is a zone of your own" in said
+    assert "replaced" not in command(*again).out, "the same values again"
+    hourly_file(tmp_path / "own.csv", Recorded(), [0.2])
+    assert "Other values of version v1 of our-roof were replaced." in command(*again).out
+    (tmp_path / "aws.csv").write_text(PRICES)
+    command("factors", "import", "prices", "aws.csv", "--version", "v1")
+    (tmp_path / "aws.csv").write_text(PRICES.replace("40.96", "80"))
+    said = command("factors", "import", "prices", "aws.csv", "--version", "v1").out
+    assert "Other prices of version v1 of aws were replaced." in said
 
 
 def test_a_run_is_priced_by_an_imported_price(command: Command, tmp_path: Path) -> None:
@@ -144,10 +180,13 @@ def test_a_run_is_priced_by_an_imported_price(command: Command, tmp_path: Path) 
     ("text", "says"),
     [
         ("InstanceType,Price\n", "no column AcceleratorName"),
-        (PRICES.replace("40.96,12.29", "much,12.29"), "row 2, column Price: 'much'"),
-        (PRICES.replace("40.96,12.29", "-1,12.29"), "row 2, column Price: '-1'"),
+        (PRICES.replace("40.96,12.29", "much,12.29"), "row 2, column 'Price': 'much' is no number"),
+        (PRICES.replace("40.96,12.29", "-1,12.29"), "row 2, column 'Price': '-1' is negative"),
         (PRICES.replace("40.96,12.29", "99999,12.29"), "USD for a GPU-hour"),
         (PRICES.splitlines()[0], "no price of an accelerator"),
+        (PRICES.replace("A100-80GB,8", "A100-80GB,0"), "row 2, column 'AcceleratorCount': '0'"),
+        (PRICES + "p4d.24xlarge,A100,8,96\n", "row 5: no cell for column 'MemoryGiB'"),
+        (PRICES.replace("40.96,12.29", "40,96,12.29"), "A decimal comma?"),
     ],
 )
 def test_a_bad_catalogue_is_refused_whole(
@@ -158,5 +197,6 @@ def test_a_bad_catalogue_is_refused_whole(
     done = command("factors", "import", "prices", str(file))
     assert (done.code, done.err.count("\n")) == (2, 1)
     assert says in done.err
-    assert "aws.csv" in done.err
+    assert "aws.csv, " in done.err
+    assert done.err.endswith("Nothing was imported.\n")
     assert command("factors", "list", "--imported", "--format", "json").json["factors"] == []

@@ -67,6 +67,9 @@ _ALTERNATIVES = (
     ("intensity", "zone"),
     ("tariff", "price_per_gpu_hour", "price"),
 )
+# A value of money is in the currency of the layer that states it, USD where that names none.
+_MONEY = ("tariff", "price_per_gpu_hour", "gpu_price")
+_CURRENCY = "USD"
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,19 +127,44 @@ def surroundings(
 
 
 def resolve(layers: Sequence[Layer]) -> dict[str, Setting]:
-    """One value for each key that somebody set, the first layer first."""
+    """One value for each key that somebody set, the first layer first.
+
+    Raises CarbontrackError where a value of money would be read in another currency than its own.
+    """
     settings: dict[str, Setting] = {}
+    own_currency: dict[str, str] = {}
     for layer in layers:
         taken = set(settings)
         for name, value in layer.values.items():
             if name not in taken and not _answered(name, taken):
                 settings[name] = Setting(value, layer.origin)
+                own_currency[name] = layer.values.get("currency", _CURRENCY)
+    _check_currency(settings, own_currency)
     return settings
 
 
+def _check_currency(settings: Settings, own: Mapping[str, str]) -> None:
+    stated = settings.get("currency")
+    if stated is None:
+        return
+    rented = "price" in settings or "price_per_gpu_hour" in settings  # then no GPU is bought
+    for name in _MONEY:
+        if name not in settings or (name == "gpu_price" and rented):
+            continue
+        if own[name] != stated.value:
+            said = f"{name} is in {own[name]} ({settings[name].origin})"
+            raise CarbontrackError(
+                f"{said}, but the currency is {stated.value} ({stated.origin}).",
+                hint="Give each price and its currency in one place.",
+            )
+
+
 def values(settings: Settings) -> dict[str, Any]:
-    """Only the values, as they are stored with a run."""
-    return {name: setting.value for name, setting in settings.items()}
+    """Only the values, as they are stored with a run; money never without its currency."""
+    found = {name: setting.value for name, setting in settings.items()}
+    if any(name in found for name in _MONEY):
+        found.setdefault("currency", _CURRENCY)
+    return found
 
 
 def check(name: str, value: Any, *, where: str) -> Any:

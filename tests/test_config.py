@@ -64,7 +64,48 @@ def test_another_answer_to_the_same_question_is_silenced(
 ) -> None:
     """A zone on the command line is not overruled by a number in a file."""
     (tmp_path / "carbontrack.toml").write_text(low)
-    assert config.values(settings(tmp_path, flags=high)) == high
+    found = config.values(settings(tmp_path, flags=high))
+    assert {name: found[name] for name in found if name != "currency"} == high
+
+
+@pytest.mark.parametrize(
+    ("flags", "text", "says"),
+    [
+        (
+            {"currency": "EUR"},
+            "tariff = 0.2\ncurrency = 'USD'",
+            "tariff is in USD (FILE), but the currency is EUR (flag)",
+        ),
+        (
+            {"currency": "EUR"},
+            "gpu_price = 3e4",
+            "gpu_price is in USD (FILE), but the currency is EUR (flag)",
+        ),
+        (
+            {"tariff": 0.2},
+            "wue = 1\ncurrency = 'EUR'",
+            "tariff is in USD (flag), but the currency is EUR (FILE)",
+        ),
+    ],
+)
+def test_money_is_never_read_in_another_currency(
+    tmp_path: Path, flags: dict[str, Any], text: str, says: str
+) -> None:
+    file = tmp_path / "carbontrack.toml"
+    file.write_text(text)
+    with pytest.raises(CarbontrackError) as error:
+        settings(tmp_path, flags=flags)
+    assert says.replace("FILE", str(file)) in str(error.value)
+
+
+def test_money_keeps_its_currency_where_it_is_stored(tmp_path: Path) -> None:
+    (tmp_path / "carbontrack.toml").write_text("tariff = 0.2\ncurrency = 'eur'\ngpu_price = 3e4")
+    found = settings(tmp_path)
+    assert config.values(found)["currency"] == "EUR"
+    rent = settings(tmp_path, flags={"price_per_gpu_hour": 2.0, "currency": "USD"})
+    assert config.values(rent)["currency"] == "USD", "nothing is bought: gpu_price is not used"
+    (tmp_path / "carbontrack.toml").write_text("tariff = 0.2")
+    assert config.values(settings(tmp_path))["currency"] == "USD"
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """Limits; None is no limit. Energy is after PUE, money in the run's currency."""
+    """Limits; None is no limit. Energy is after PUE, money in USD."""
 
     kg: float | None = None
     money: float | None = None
@@ -42,21 +42,59 @@ class Verdict:
         return self.spent / self.limit if self.limit > 0 else 1.0
 
     @property
+    def percent(self) -> str:
+        return f"{self.share * 100:.0f} %"
+
+    @property
+    def said(self) -> str:
+        """Where it stands, in words: within, nearly spent, spent."""
+        return "nearly spent" if self.state is State.near else str(self.state)
+
+    @property
     def state(self) -> State:
         if self.share >= 1:
             return State.spent
         return State.near if self.share >= WARN_AT else State.within
 
     def __str__(self) -> str:
-        return f"{self.spent:.4g} of {self.limit:g} {self.unit} ({self.share:.0%})"
+        return f"{self.spent:.4g} of {self.limit:g} {self.unit} ({self.percent})"
+
+
+def blind(budget: Budget, estimate: Estimate, trouble: str = "") -> list[str]:
+    """What of a budget cannot be watched as it was meant, a sentence each.
+
+    `trouble` is why the zone or provider of the run is not used.
+    """
+    found = []
+    factors = estimate.factors
+    if budget.kg is not None and trouble:
+        place = "the world's average" if factors and factors.intensity.assumed else "other settings"
+        found.append(f"budget in kg CO₂e is judged by {place}: {trouble.rstrip('.')}")
+    if budget.money is not None and (why := _no_money(estimate)):
+        found.append(f"budget in USD is not watched: {why}")
+    return found
 
 
 def judge(budget: Budget, estimate: Estimate) -> list[Verdict]:
-    """Each limit that is set against the estimate; what is not known counts as nothing yet."""
+    """Each limit that is set against the estimate; what is not known counts as nothing yet.
+
+    A limit of money that cannot be watched is left out: see `blind`.
+    """
     kg = None if estimate.tco2e is None else estimate.tco2e * KG_PER_T
     pairs = (
         ("kg CO₂e", budget.kg, kg),
-        (estimate.currency or "money", budget.money, estimate.cost),
+        ("USD", None if _no_money(estimate) else budget.money, estimate.cost),
         ("kWh", budget.kwh, estimate.facility_kwh),
     )
     return [Verdict(unit, limit, spent or 0.0) for unit, limit, spent in pairs if limit is not None]
+
+
+def _no_money(estimate: Estimate) -> str:
+    """Why no sum in USD will be known of this run; empty if it is known, or may be."""
+    if estimate.currency != "USD":
+        return f"this run's money is {estimate.currency}"
+    if estimate.cost is not None or estimate.energy_kwh is None or estimate.factors is None:
+        return ""
+    if estimate.factors.price_per_gpu_hour is not None:
+        return "a price of a GPU-hour says nothing of a run without GPUs"
+    return "an imported price is read by reports only"

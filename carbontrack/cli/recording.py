@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from importlib.util import find_spec
@@ -48,13 +49,13 @@ LogOption = Annotated[
     str | None, typer.Option("--log", metavar="FILE", help="The log file that the job writes.")
 ]
 BudgetKgOption = Annotated[
-    float | None, typer.Option("--budget-kg", min=0, help="Limit of the run in kgCO2e.")
+    float | None, typer.Option("--budget-kg", help="Limit of the run in kgCO2e.")
 ]
 BudgetUsdOption = Annotated[
-    float | None, typer.Option("--budget-usd", min=0, help="Limit of the run in USD.")
+    float | None, typer.Option("--budget-usd", help="Limit of the run in USD.")
 ]
 BudgetKwhOption = Annotated[
-    float | None, typer.Option("--budget-kwh", min=0, help="Limit of the run in kWh, PUE included.")
+    float | None, typer.Option("--budget-kwh", help="Limit of the run in kWh, PUE included.")
 ]
 OnBudgetOption = Annotated[
     str,
@@ -67,7 +68,7 @@ OnBudgetOption = Annotated[
 ]
 BudgetGraceOption = Annotated[
     float,
-    typer.Option("--budget-grace", metavar="S", min=0, help="Seconds the job has after SIGTERM."),
+    typer.Option("--budget-grace", metavar="S", help="Seconds the job has after SIGTERM."),
 ]
 LiveOption = Annotated[
     bool, typer.Option("--live", help="Serve the run's page on loopback while it goes on.")
@@ -99,8 +100,8 @@ def recording(
     from carbontrack.record import plan
 
     plan.check(devices=devices, hz=hz)
-    if on_budget not in ("warn", "stop"):
-        raise CarbontrackError(f"--on-budget {on_budget}: unknown.", hint="Give warn or stop.")
+    budget = {"--budget-kg": budget_kg, "--budget-usd": budget_usd, "--budget-kwh": budget_kwh}
+    _check_budget(budget, on_budget, budget_grace)
     check_spec(meter)
     return {
         "name": name,
@@ -128,6 +129,20 @@ def need_live() -> None:
         raise CarbontrackError(
             f"--live needs the package {missing[0]}.", hint="pip install 'carbontrack[live]'"
         )
+
+
+def _check_budget(limits: dict[str, float | None], on_budget: str, grace_s: float) -> None:
+    for name, limit in limits.items():
+        if limit is not None and not 0 < limit < math.inf:
+            raise CarbontrackError(f"{name} {limit:g} is no limit.", hint="Give more than 0.")
+    if on_budget not in ("warn", "stop"):
+        raise CarbontrackError(f"--on-budget {on_budget}: unknown.", hint="Give warn or stop.")
+    if on_budget == "stop" and not any(limits.values()):
+        raise CarbontrackError(
+            "--on-budget stop without a limit.", hint=f"Give {', '.join(limits)}."
+        )
+    if not 0 <= grace_s < math.inf:
+        raise CarbontrackError(f"--budget-grace {grace_s:g} is no time.", hint="Give seconds.")
 
 
 def _tags(words: list[str]) -> dict[str, str]:

@@ -9,37 +9,41 @@ from __future__ import annotations
 import os
 import signal
 from contextlib import suppress
-from dataclasses import replace
 
-from carbontrack.account.budget import Budget, State, judge
+from carbontrack.account.budget import Budget, State, blind, judge
 from carbontrack.account.result import Estimate
 from carbontrack.units import NS_PER_S
 
 
 class BudgetWatch:
-    """The budgets of one run, looked at whenever its estimate has grown."""
+    """The budgets of one run, looked at whenever its estimate has grown.
 
-    def __init__(self, budget: Budget, *, stop: bool, grace_s: float, job_pid: int) -> None:
+    `trouble` is why the run's zone or provider is not used. What cannot be watched is said once.
+    """
+
+    def __init__(
+        self, budget: Budget, *, stop: bool, grace_s: float, job_pid: int, trouble: str = ""
+    ) -> None:
         self._budget = budget
+        self._trouble = trouble
         self._stop = stop
         self._grace_s = grace_s
         self._job_pid = job_pid
         self._told: dict[str, State] = {}
+        self._blind: list[str] = []
         self._stopped_ns: int | None = None
         self._overdue = False
 
     def look(self, estimate: Estimate, now_ns: int) -> list[str]:
         """What is new since the last look; stops the job if that was asked for."""
-        if estimate.currency not in (None, "USD") and self._budget.money is not None:
-            self._budget = replace(self._budget, money=None)
-            return [f"budget in USD is not watched: this run's money is {estimate.currency}"]
-        notices = []
+        unseen = blind(self._budget, estimate, self._trouble)
+        notices = [text for text in unseen if text not in self._blind]
+        self._blind += notices
         for verdict in judge(self._budget, estimate):
             if verdict.state is State.within or verdict.state is self._told.get(verdict.unit):
                 continue
             self._told[verdict.unit] = verdict.state
-            word = "nearly spent" if verdict.state is State.near else "spent"
-            notices.append(f"budget {word}: {verdict}")
+            notices.append(f"budget {verdict.said}: {verdict}")
             if verdict.state is State.spent and self._stop and self._stopped_ns is None:
                 self._stopped_ns = now_ns
                 with suppress(ProcessLookupError):

@@ -259,12 +259,13 @@ class Recorder:
         from carbontrack.record.budget import BudgetWatch
         from carbontrack.report.summary import factors_of
 
-        factors, _ = factors_of(run)
+        factors, trouble = factors_of(run)
         watch = BudgetWatch(
             Budget(**plan.budget),
             stop=plan.on_budget == "stop",
             grace_s=plan.budget_grace_s,
             job_pid=plan.job_pid,
+            trouble=trouble,
         )
 
         def look() -> list[Event]:
@@ -284,7 +285,15 @@ class Recorder:
         from carbontrack.report.summary import summary_text
 
         usage, steps = self._totals.usage(sensors), self._totals.steps()
-        text = summary_text(run, sensors, usage, steps, of_ledger(self._plan.db), written=written)
+        text = summary_text(
+            run,
+            sensors,
+            usage,
+            steps,
+            of_ledger(self._plan.db),
+            budget=self._plan.budget,
+            written=written,
+        )
         sys.stderr.write(text)
 
     def _clock_ms(self) -> int:

@@ -65,6 +65,7 @@ def _with_price(connection: Connection, settings: config.Settings) -> config.Set
         return settings
     for row in factors.prices(connection, contains=named.value.partition(":")[2]):
         if f"{row['book']}:{row['item']}" == named.value:
+            _check_currency(named, row["currency"], settings.get("currency"))
             origin = f"{named.value}, {row['as_of']}"
             price = {
                 _PRICE_KEY[row["unit"]]: config.Setting(row["price"], origin),
@@ -73,6 +74,17 @@ def _with_price(connection: Connection, settings: config.Settings) -> config.Set
             return {**settings, **price}
     raise CarbontrackError(
         f"no imported price {named.value!r}.", hint="See: carbontrack factors list price --imported"
+    )
+
+
+def _check_currency(named: config.Setting, currency: str, stated: config.Setting | None) -> None:
+    """A book has its own currency: one stated beside the price, or above it, must be the same."""
+    if stated is None or stated.value == currency or stated.origin not in ("flag", named.origin):
+        return
+    raise CarbontrackError(
+        f"price {named.value} is in {currency} ({named.origin}), "
+        f"but the currency is {stated.value} ({stated.origin}).",
+        hint="Leave the currency out.",
     )
 
 

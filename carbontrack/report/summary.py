@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from carbontrack import config
+from carbontrack.account.budget import Budget, Verdict, blind, judge
 from carbontrack.account.catalog import Factor
 from carbontrack.account.estimate import estimate_run
 from carbontrack.account.factors import Factors, resolve
@@ -22,12 +23,14 @@ def summary_text(
     steps: StepTotals,
     of_ledger: str = "",
     *,
+    budget: Mapping[str, float] | None = None,
     written: bool = True,
 ) -> str:
-    """A few aligned lines: outcome, energy, CO2e, cost, what is assumed, the next command.
+    """A few aligned lines: outcome, energy, CO2e, cost, budgets, what is assumed, what next.
 
-    The factors are those recorded with the run (`run.facility`), else the packaged defaults. What
-    commands need to find the run's ledger is `of_ledger`; the run may not be `written` there yet.
+    The factors are those recorded with the run (`run.facility`), else the packaged defaults.
+    `budget` are the limits it had, by the names of `account.budget.Budget`. What commands need to
+    find the run's ledger is `of_ledger`; the run may not be `written` there yet.
     """
     factors, trouble = factors_of(run)
     estimate = estimate_run(run, sensors, usages, steps, factors)
@@ -40,6 +43,10 @@ def summary_text(
         lines.append(("cost", money_text(estimate.cost, estimate.currency), _cost_note(estimate)))
     if steps.steps:
         lines.append(("steps", f"{steps.steps:,}", _steps_note(steps)))
+    limits = Budget(**(budget or {}))
+    for verdict in judge(limits, estimate):
+        lines.append(("budget", verdict.percent, _budget_note(verdict)))
+    lines += [("note", "", f"{text}.") for text in blind(limits, estimate)]
     if trouble:
         lines.append(("note", "", trouble))
     width = max(len(value) for _, value, _ in lines)
@@ -98,6 +105,10 @@ def _steps_note(steps: StepTotals) -> str:
     if steps.final_loss is not None:
         parts.append(f"final loss {steps.final_loss:.4f}")
     return ", ".join(parts)
+
+
+def _budget_note(verdict: Verdict) -> str:
+    return f"{verdict.spent:.4g} of {verdict.limit:g} {verdict.unit}: {verdict.said}"
 
 
 def _said(factor: Factor) -> str:

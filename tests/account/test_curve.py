@@ -160,7 +160,7 @@ def test_budgets_warn_at_80_per_cent_and_are_spent_at_the_limit() -> None:
     assert judge(Budget(), row) == []
     kg, money, kwh = judge(Budget(kg=2.88, money=0.7, kwh=10.0), row)
     assert (kg.state, money.state, kwh.state) == (State.spent, State.near, State.within)
-    assert str(money) == "0.576 of 0.7 USD (82%)"
+    assert str(money) == "0.576 of 0.7 USD (82 %)"
     assert judge(Budget(kwh=0.0), row)[0].state is State.spent
 
 

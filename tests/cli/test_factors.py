@@ -174,6 +174,9 @@ def test_a_run_is_priced_by_an_imported_price(command: Command, tmp_path: Path) 
     done = command("table", "--price", "aws:p9")
     assert (done.code, done.err.count("\n")) == (2, 1)
     assert "factors list price --imported" in done.err
+    done = command("table", *options[:2], "--currency", "EUR")
+    assert (done.code, done.err.count("\n")) == (2, 1)
+    assert "is in USD (flag), but the currency is EUR (flag)" in done.err
 
 
 @pytest.mark.parametrize(

@@ -54,6 +54,27 @@ def test_a_run_in_a_known_facility_assumes_nothing() -> None:
     assert "$32.00" in text
 
 
+def test_budgets_are_shown_with_what_is_spent() -> None:
+    one = Recorded(facility={"zone": "FRA", "pue": 1.0, "price_per_gpu_hour": 2.0})
+    limits = {"kg": 10.0, "money": 35.0, "kwh": 5.0}
+    text = summary_text(one.run, one.sensors, one.usages, one.step_totals, budget=limits)
+    assert "budget       2 %  0.2387 of 10 kg CO₂e: within" in text
+    assert "budget      91 %  32 of 35 USD: nearly spent" in text
+    assert "budget     115 %  5.76 of 5 kWh: spent" in text
+    euros = Recorded(facility={"price_per_gpu_hour": 2.0, "currency": "EUR"})
+    text = summary_text(euros.run, euros.sensors, euros.usages, euros.step_totals, budget=limits)
+    assert "budget in USD is not watched: this run's money is EUR." in text
+    assert "of 35 USD" not in text
+    imported = Recorded(facility={"price": "aws:p5"})
+    args = (imported.sensors, imported.usages, imported.step_totals)
+    assert "an imported price is read by reports" in summary_text(
+        imported.run, *args, budget=limits
+    )
+    cpus = Recorded(kind="cpu", facility={"price_per_gpu_hour": 2.0})
+    text = summary_text(cpus.run, cpus.sensors, cpus.usages, cpus.step_totals, budget=limits)
+    assert "says nothing of a run without GPUs." in text
+
+
 def test_a_failed_run_says_how_it_ended() -> None:
     assert "failed (exit code 9)" in summary(Recorded(status="failed", exit_code=9))
 

@@ -14,6 +14,7 @@ import os
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ class Key:
 
 KEYS = (
     Key("facility", "", "name of the place"),
-    Key("zone", "", "grid zone: FRA, US-CAMX, gcp:us-central1, FRA@2023, …"),
+    Key("zone", "", "grid zone: FRA, US-CAMX, gcp:us-central1, aws:us-east-1, FRA@2023, …"),
     Key("provider", "", "whose PUE to take: gcp, aws, azure, …"),
     Key("pue", "", "facility energy ÷ IT energy", 1.0, 5.0),
     Key("intensity", "kg/kWh", "grid intensity, location-based", 0.0, 3.0),
@@ -57,6 +58,7 @@ KEYS = (
     Key("utilisation", "", "share of its lifetime that hardware works", 0.01, 1.0),
     Key("node_w_per_device", "W", "node model: watts that no meter sees, per device", 0.0, 1e4),
     Key("node_w", "W", "node model: watts that no meter sees, per node", 0.0, 1e5),
+    Key("factors_as_of", "", "take the factors that were known on this day, YYYY-MM-DD"),
 )
 _KEY = {key.name: key for key in KEYS}
 
@@ -207,12 +209,19 @@ def number(
 
 def _text(key: Key, value: Any, where: str) -> str:
     text = str(value).strip()
-    if not isinstance(value, str) or not text:
+    if not isinstance(value, (str, date)) or not text:
         raise CarbontrackError(f"{where} {value!r}: not a text.")
     if key.name == "currency":
         text = text.upper()
         if len(text) != 3 or not text.isalpha():
             raise CarbontrackError(f"{where} {value!r}: not a currency.", hint="Example: EUR.")
+    if key.name == "factors_as_of":
+        try:
+            text = date.fromisoformat(text).isoformat()
+        except ValueError:
+            raise CarbontrackError(
+                f"{where} {value!r}: no day.", hint="Write 2026-01-31."
+            ) from None
     return text
 
 

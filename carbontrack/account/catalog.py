@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from carbontrack import data
@@ -51,29 +51,68 @@ ASSUMED: Mapping[str, Factor] = {
 }
 
 
-def intensity(zone: str, *, assumed: bool = False) -> Factor:
+def intensity(zone: str, *, assumed: bool = False, as_of: str | None = None) -> Factor:
     """Grid intensity of a zone in its newest year, or of `ZONE@YEAR`, in kgCO2e/kWh.
 
     A zone is a code (FRA, US-CAMX, gcp:us-central1), a two-letter country code or a country's
-    name. Raises CarbontrackError with the nearest names for an unknown zone, with the known years
-    for an unknown year.
+    name, or a cloud region (aws:us-east-1), which takes the value of the grid it is in. With
+    `as_of` (YYYY-MM-DD) what was known on that day. Raises CarbontrackError with the nearest names
+    for an unknown zone, with the known years for an unknown year.
     """
     code, _, year = zone.partition("@")
-    by_year = _zones().get(_fold(code))
-    if by_year is None:
+    region = _cloud_region(code)
+    rows = _zones().get(_fold(region["zone"] if region else code))
+    if rows is None:
         raise CarbontrackError(f"zone {code!r} is not known.", hint=_nearest_zones(code))
-    row = by_year[max(by_year)] if not year else by_year.get(year)
-    if row is None:
+    if year and not any(row["year"] == year for row in rows):
+        years = sorted({row["year"] for row in rows})
         raise CarbontrackError(
-            f"zone {code} has no value of {year}.", hint="Years: " + ", ".join(sorted(by_year))
+            f"zone {code} has no value of {year}.", hint="Years: " + ", ".join(years)
         )
-    return intensity_factor(row, assumed=assumed)
+    row = newest([row for row in rows if year in ("", row["year"])], as_of, f"zone {code}")
+    factor = intensity_factor(row, assumed=assumed)
+    if region is None:
+        return factor
+    return replace(factor, source=f"{region['name']}, by its grid {row['zone']}: {factor.source}")
 
 
 def zone_code(zone: str) -> str | None:
-    """The code of a zone by any of its names; None if the packaged table does not know it."""
-    by_year = _zones().get(_fold(zone.partition("@")[0]))
-    return next(iter(by_year.values()))["zone"] if by_year else None
+    """The code of a zone by any of its names, of a cloud region that of its grid; None if unknown.
+
+    Known is what the packaged tables have.
+    """
+    code = zone.partition("@")[0]
+    region = _cloud_region(code)
+    rows = _zones().get(_fold(region["zone"] if region else code))
+    return rows[0]["zone"] if rows else None
+
+
+def versions(zone: str) -> list[Mapping[str, str]]:
+    """All rows of a zone, newest first; none for an unknown one."""
+    code = zone_code(zone)
+    return sorted(_zones()[_fold(code)], key=_age, reverse=True) if code else []
+
+
+def newest(rows: Sequence[Mapping[str, str]], as_of: str | None, what: str) -> Mapping[str, str]:
+    """The row of the newest year, in its newest version, of those whose source was out by `as_of`.
+
+    Raises CarbontrackError where there was none yet.
+    """
+    known = [row for row in rows if as_of is None or _known_from(row) <= as_of]
+    if known:
+        return max(known, key=_age)
+    first = min(_known_from(row) for row in rows)
+    raise CarbontrackError(
+        f"{what} has no value that was known on {as_of}.", hint=f"The first is of {first}."
+    )
+
+
+def _age(row: Mapping[str, str]) -> tuple[str, str]:
+    return row.get("year") or row["as_of"], _known_from(row)
+
+
+def _known_from(row: Mapping[str, str]) -> str:
+    return data.source(row["source"])["date"]
 
 
 def intensity_factor(row: Mapping[str, str], *, assumed: bool = False) -> Factor:
@@ -91,15 +130,17 @@ def intensity_factor(row: Mapping[str, str], *, assumed: bool = False) -> Factor
     )
 
 
-def pue(provider: str, *, assumed: bool = False) -> Factor:
+def pue(provider: str, *, assumed: bool = False, as_of: str | None = None) -> Factor:
     """A provider's PUE. Raises CarbontrackError for an unknown provider."""
-    known = {row["provider"]: row for row in data.rows("pue")}
-    row = known.get(provider.strip().lower())
-    if row is None:
+    name = provider.strip().lower()
+    rows = [row for row in data.rows("pue") if row["provider"] == name]
+    if not rows:
+        known = dict.fromkeys(row["provider"] for row in data.rows("pue"))
         raise CarbontrackError(
             f"provider {provider!r} is not known.",
             hint="Known: " + ", ".join(known),
         )
+    row = newest(rows, as_of, f"the PUE of {name}")
     source = data.source(row["source"])
     return Factor(
         name="pue",
@@ -112,9 +153,10 @@ def pue(provider: str, *, assumed: bool = False) -> Factor:
     )
 
 
-def tariff() -> Factor:
+def tariff(*, as_of: str | None = None) -> Factor:
     """The price of electricity that is assumed when nobody chose one."""
-    row = next(row for row in data.rows("prices") if row["item"] == "us-industrial")
+    rows = [row for row in data.rows("prices") if row["item"] == "us-industrial"]
+    row = newest(rows, as_of, "the assumed tariff")
     source = data.source(row["source"])
     return Factor(
         name="tariff",
@@ -122,7 +164,7 @@ def tariff() -> Factor:
         unit=f"{row['currency']}/kWh",
         source=f"{row['name']}, {source['title']}",
         version=source["version"],
-        year=int(row["year"]),
+        year=int(row["as_of"][:4]),
         assumed=True,
     )
 
@@ -150,32 +192,47 @@ def rated_w(name: str | None) -> float:
 
 def all_intensities() -> Iterator[Mapping[str, str]]:
     """Every zone's newest row of intensity.csv."""
-    for by_year in {id(years): years for years in _zones().values()}.values():
-        yield by_year[max(by_year)]
+    for rows in {rows[0]["zone"]: rows for rows in _zones().values()}.values():
+        yield newest(rows, None, rows[0]["zone"])
 
 
 @lru_cache
-def _zones() -> Mapping[str, dict[str, Mapping[str, str]]]:
-    """Rows by year under every name of a zone: codes win over aliases, aliases over names."""
-    by_code: dict[str, dict[str, Mapping[str, str]]] = {}
+def _zones() -> Mapping[str, Sequence[Mapping[str, str]]]:
+    """Rows under every name of a zone: codes win over aliases, aliases over names."""
+    by_code: dict[str, list[Mapping[str, str]]] = {}
     for row in data.rows("intensity"):
-        by_code.setdefault(row["zone"], {})[row["year"]] = row
-    index = {_fold(code): years for code, years in by_code.items()}
+        by_code.setdefault(row["zone"], []).append(row)
+    index = {_fold(code): rows for code, rows in by_code.items()}
     for column in ("alias", "name"):
-        for code, years in by_code.items():
-            name = _fold(next(iter(years.values()))[column])
+        for code, rows in by_code.items():
+            name = _fold(rows[0][column])
             if name and not code.startswith("gcp:"):  # a cloud region is not its city
-                index.setdefault(name, years)
-    for code, years in by_code.items():
-        index.setdefault(_fold(code.removeprefix("gcp:").removeprefix("US-")), years)
+                index.setdefault(name, rows)
+    for code, rows in by_code.items():
+        index.setdefault(_fold(code.removeprefix("gcp:").removeprefix("US-")), rows)
+    return index
+
+
+def _cloud_region(code: str) -> Mapping[str, str] | None:
+    """A region of a cloud without figures of its own, with or without its provider's name."""
+    name = _fold(code)
+    return None if name in _zones() else _cloud_regions().get(name)
+
+
+@lru_cache
+def _cloud_regions() -> Mapping[str, Mapping[str, str]]:
+    index = {_fold(row["region"]): row for row in data.rows("cloud_regions")}
+    for row in data.rows("cloud_regions"):
+        index.setdefault(_fold(row["region"].partition(":")[2]), row)
     return index
 
 
 def _nearest_zones(code: str) -> str:
-    close = difflib.get_close_matches(_fold(code), list(_zones()), n=3, cutoff=0.6)
-    names = dict.fromkeys(next(iter(_zones()[name].values()))["zone"] for name in close)
-    found = f"Did you mean {', '.join(names)}? " if names else ""
-    return f"{found}Search: carbontrack factors search {code}"
+    names = {name: rows[0]["zone"] for name, rows in _zones().items()}
+    names |= {name: row["region"] for name, row in _cloud_regions().items() if ":" in name}
+    close = difflib.get_close_matches(_fold(code), list(names), n=3, cutoff=0.6)
+    found = ", ".join(dict.fromkeys(names[name] for name in close))
+    return f"{f'Did you mean {found}? ' if found else ''}Search: carbontrack factors search {code}"
 
 
 @lru_cache

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from carbontrack import data
 from carbontrack.account import catalog
@@ -34,7 +34,7 @@ class Entry:
 
 
 def packaged() -> Iterator[Entry]:
-    """All that ships: the newest year of each zone, then PUE, hardware and prices."""
+    """All that ships: the newest year of each zone, cloud regions, PUE, hardware and prices."""
     for row in catalog.all_intensities():
         title = f"{row['name']} ({row['alias']})" if row["alias"] else row["name"]
         value = float(row["kg_per_kwh"])
@@ -48,6 +48,9 @@ def packaged() -> Iterator[Entry]:
             row["basis"],
             row["source"],
         )
+    for row in data.rows("cloud_regions"):
+        entry = next(years_of(row["zone"]))
+        yield replace(entry, name=row["region"], title=f"{row['name']}: its grid {row['zone']}")
     for row in data.rows("pue"):
         yield _entry(
             "pue",
@@ -66,26 +69,24 @@ def packaged() -> Iterator[Entry]:
     for row in data.rows("prices"):
         unit = f"{row['currency']}/{row['unit']}".replace("gpu_hour", "GPU-hour")
         price = float(row["price"])
-        yield _entry("price", row["item"], row["name"], price, unit, row["year"], "", row["source"])
+        yield _entry(
+            "price", row["item"], row["name"], price, unit, row["as_of"], "", row["source"]
+        )
 
 
 def years_of(zone: str) -> Iterator[Entry]:
-    """Every year of a zone, newest first; nothing for an unknown zone."""
-    code = catalog.zone_code(zone)
-    for row in reversed(data.rows("intensity")):
-        if row["zone"] == code:
-            value = float(row["kg_per_kwh"])
-            name = f"{row['zone']}@{row['year']}"
-            yield _entry(
-                "intensity",
-                name,
-                row["name"],
-                value,
-                "kg/kWh",
-                row["year"],
-                row["basis"],
-                row["source"],
-            )
+    """Every year of a zone in every version, newest first; nothing for an unknown zone."""
+    for row in catalog.versions(zone):
+        yield _entry(
+            "intensity",
+            f"{row['zone']}@{row['year']}",
+            row["name"],
+            float(row["kg_per_kwh"]),
+            "kg/kWh",
+            row["year"],
+            row["basis"],
+            row["source"],
+        )
 
 
 def _entry(

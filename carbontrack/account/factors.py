@@ -68,23 +68,27 @@ def resolve(
     For `report` the defaults are LLaMA's 1.1 and 0.385 kgCO2e/kWh; otherwise the industry's
     average PUE and the newest world average intensity. Lifetime and utilisation are only assumed
     when something is written off: a GPU price, or embodied carbon (`embodied`). `series` is the
-    intensity of the zone over time. Raises CarbontrackError for an unknown zone or provider.
+    intensity of the zone over time. With the setting `factors_as_of` the tables are read as they
+    were on that day. Raises CarbontrackError for an unknown zone or provider.
     """
     given = {name: _given(name, settings) for name in _GIVEN if name in settings}
     provider = settings.get("provider")
     zone = settings.get("zone")
+    as_of = settings["factors_as_of"].value if "factors_as_of" in settings else None
     if "pue" not in given:
         default = "llama" if method == "report" else "industry"
         given["pue"] = (
-            catalog.pue(provider.value) if provider else catalog.pue(default, assumed=True)
+            catalog.pue(provider.value, as_of=as_of)
+            if provider
+            else catalog.pue(default, assumed=True, as_of=as_of)
         )
     if "intensity" not in given:
-        given["intensity"] = _intensity(zone.value if zone else None, method, series)
+        given["intensity"] = _intensity(zone.value if zone else None, method, series, as_of)
     else:
         series = None  # a number was given: it holds for every hour
     currency = settings["currency"].value if "currency" in settings else "USD"
     if not {"tariff", "price_per_gpu_hour", "price"}.intersection(settings):
-        tariff = catalog.tariff()
+        tariff = catalog.tariff(as_of=as_of)
         if tariff.unit == f"{currency}/kWh":
             given["tariff"] = tariff
     if embodied or "gpu_price" in given:
@@ -125,11 +129,13 @@ def _given(name: str, settings: Settings) -> Factor:
     )
 
 
-def _intensity(zone: str | None, method: str, series: IntensitySeries | None) -> Factor:
+def _intensity(
+    zone: str | None, method: str, series: IntensitySeries | None, as_of: str | None
+) -> Factor:
     if zone is None:
         if method == "report":
             return catalog.ASSUMED["report_intensity"]
-        return catalog.intensity("WORLD", assumed=True)
+        return catalog.intensity("WORLD", assumed=True, as_of=as_of)
     if series is not None and catalog.zone_code(zone) is None:
         return series.over_all()
-    return catalog.intensity(zone)
+    return catalog.intensity(zone, as_of=as_of)

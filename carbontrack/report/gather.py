@@ -63,7 +63,9 @@ def _with_price(connection: Connection, settings: config.Settings) -> config.Set
     named = settings.get("price")
     if named is None:
         return settings
-    for row in factors.prices(connection, contains=named.value.partition(":")[2]):
+    for row in factors.prices(
+        connection, contains=named.value.partition(":")[2], as_of=_as_of(settings)
+    ):
         if f"{row['book']}:{row['item']}" == named.value:
             _check_currency(named, row["currency"], settings.get("currency"))
             origin = f"{named.value}, {row['as_of']}"
@@ -88,6 +90,10 @@ def _check_currency(named: config.Setting, currency: str, stated: config.Setting
     )
 
 
+def _as_of(settings: config.Settings) -> str | None:
+    return settings["factors_as_of"].value if "factors_as_of" in settings else None
+
+
 def _series(connection: Connection, run: Run, settings: config.Settings) -> IntensitySeries | None:
     """The imported intensity of the run's zone while it ran; None where a year was asked for."""
     from carbontrack.ledger import factors
@@ -97,7 +103,9 @@ def _series(connection: Connection, run: Run, settings: config.Settings) -> Inte
         return None
     code = catalog.zone_code(zone.value) or zone.value
     end_ms = run.started_ms + round(duration_s(run) * MS_PER_S)
-    found = factors.intensity(connection, code, from_ms=run.started_ms, to_ms=end_ms)
+    found = factors.intensity(
+        connection, code, from_ms=run.started_ms, to_ms=end_ms, as_of=_as_of(settings)
+    )
     return IntensitySeries(tuple(Interval(**row) for row in found)) if found else None
 
 

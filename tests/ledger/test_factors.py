@@ -62,6 +62,10 @@ def test_the_same_file_twice_is_there_once_and_a_newer_version_goes_before(
     ]
     found = factors.intensity(reader, "FRA", from_ms=HOUR_MS, to_ms=2 * HOUR_MS)
     assert [row["intensity_kg_per_kwh"] for row in found] == [0.9]
+    then = {"from_ms": HOUR_MS, "to_ms": 2 * HOUR_MS}
+    found = factors.intensity(reader, "FRA", as_of="2026-01-31", **then)
+    assert [row["intensity_kg_per_kwh"] for row in found] == [0.1], "as it was known in January"
+    assert factors.intensity(reader, "FRA", as_of="2025-12-31", **then) == []
     earlier = factors.intensity(reader, "FRA", from_ms=0, to_ms=HOUR_MS)
     assert [row["version"] for row in earlier] == ["2026-01-01"]
 
@@ -93,6 +97,8 @@ def test_prices_are_found_by_any_part_and_the_newest_counts(
     factors.put_prices(writer, [price("p4de@us-east-1", 5.12), price("p5_x@us-east-1", 12.0)])
     factors.put_prices(writer, [price("p4de@us-east-1", 4.0, "2026-06-01")])
     assert [row["price"] for row in factors.prices(reader, contains="P4DE")] == [4.0]
+    then = factors.prices(reader, contains="p4de", as_of="2026-05-31")
+    assert [row["price"] for row in then] == [5.12]
     assert [row["item"] for row in factors.prices(reader, contains="5_x")] == ["p5_x@us-east-1"]
     assert factors.prices(reader, contains="4_e") == [], "an underscore is no wildcard"
     assert len(factors.prices(reader)) == 2

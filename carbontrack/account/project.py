@@ -155,7 +155,7 @@ def _at(
         quality="projected",
         tokens=round(target.tokens),
     )
-    return priced(base, factors)
+    return priced(base, factors, embodied=run.embodied_tco2e is not None)
 
 
 def _fold(name: str) -> str:

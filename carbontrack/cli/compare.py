@@ -7,50 +7,28 @@ from typing import Annotated
 import typer
 
 from carbontrack.cli.common import DbOption, Format, FormatOption
-from carbontrack.cli.factor_options import (
-    CurrencyOption,
-    IntensityOption,
-    PriceItemOption,
-    PriceOption,
-    PueOption,
-    TariffOption,
-    ZoneOption,
-)
+from carbontrack.cli.factor_options import EmbodiedOption, Flags, takes_factors
 from carbontrack.report.formats import TableFormat
 
 
+@takes_factors
 def compare(
+    flags: Flags,
     a: Annotated[str, typer.Argument(metavar="A", help="A run: id, prefix, name or last.")],
     b: Annotated[str, typer.Argument(metavar="B", help="The run to compare it with.")],
-    pue: PueOption = None,
-    intensity: IntensityOption = None,
-    zone: ZoneOption = None,
-    tariff: TariffOption = None,
-    price_per_gpu_hour: PriceOption = None,
-    price: PriceItemOption = None,
-    currency: CurrencyOption = None,
+    embodied: EmbodiedOption = False,
     db: DbOption = None,
     format: FormatOption = Format.text,
 ) -> None:
     """Compare two runs: energy per token, CO2e, cost, speed, and the loss at equal energy."""
-    from carbontrack import config
     from carbontrack.ledger import engine, read
     from carbontrack.ledger.url import ledger_url
     from carbontrack.report import gather, render
     from carbontrack.report.compare import Side, comparison
 
-    flags = config.flags(
-        pue=pue,
-        intensity=intensity,
-        zone=zone,
-        tariff=tariff,
-        price_per_gpu_hour=price_per_gpu_hour,
-        price=price,
-        currency=currency,
-    )
     with engine.open_reader(ledger_url(db)).connect() as connection:
         runs = [read.resolve_run(connection, reference) for reference in (a, b)]
-        rows = gather.estimates(connection, runs, flags, ["measured"])
+        rows = gather.estimates(connection, runs, flags, ["measured"], embodied=embodied)
         sides = [
             Side(row, gather.curve(connection, run), read.steps(connection, run))
             for run, row in zip(runs, rows, strict=True)

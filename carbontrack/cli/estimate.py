@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from carbontrack.cli.factor_options import (
-    ContractOption,
-    CurrencyOption,
-    EmbodiedOption,
-    IntensityOption,
-    OutOption,
-    PriceOption,
-    ProviderOption,
-    PueOption,
-    TariffOption,
-    ZoneOption,
-)
+from carbontrack.cli.common import DbOption
+from carbontrack.cli.factor_options import EmbodiedOption, Flags, OutOption, takes_factors
 from carbontrack.errors import CarbontrackError
 from carbontrack.report.formats import TableFormat
 
+if TYPE_CHECKING:
+    from carbontrack.config import Settings
 
+
+@takes_factors
 def estimate(
+    flags: Flags,
     gpu_hours: Annotated[float, typer.Option("--gpu-hours", help="GPUs × hours.")],
     power: Annotated[
         float | None, typer.Option("--power", help="Rated power of a GPU in W; else by --gpu.")
@@ -31,20 +26,13 @@ def estimate(
     gpu: Annotated[
         str | None, typer.Option("--gpu", help="The GPU's name: A100, 'NVIDIA H100 80GB HBM3', …")
     ] = None,
-    pue: PueOption = None,
-    provider: ProviderOption = None,
-    intensity: IntensityOption = None,
-    zone: ZoneOption = None,
-    contract_intensity: ContractOption = None,
-    tariff: TariffOption = None,
-    price_per_gpu_hour: PriceOption = None,
-    currency: CurrencyOption = None,
     embodied: EmbodiedOption = False,
     label: Annotated[str, typer.Option("--label", help="Name of the row.")] = "estimate",
     format: Annotated[
         TableFormat, typer.Option("--format", help="How to print it.")
     ] = TableFormat.text,
     out: OutOption = None,
+    db: DbOption = None,
 ) -> None:
     """Estimate energy, CO2e and cost from GPU-hours and rated power, as the Llama 2 report does.
 
@@ -57,17 +45,7 @@ def estimate(
     from carbontrack.report import gather, render
 
     hours = config.number("--gpu-hours", gpu_hours, "GPU-hours", high=1e12)
-    flags = config.flags(
-        pue=pue,
-        provider=provider,
-        intensity=intensity,
-        zone=zone,
-        contract_intensity=contract_intensity,
-        tariff=tariff,
-        price_per_gpu_hour=price_per_gpu_hour,
-        currency=currency,
-    )
-    settings = config.resolve([flags, *config.surroundings()])
+    settings = _with_price(config.resolve([flags, *config.surroundings()]), db)
     factors = resolve(settings, method="report", embodied=embodied)
     if power is None:
         power = catalog.rated_w(gpu)
@@ -76,3 +54,15 @@ def estimate(
         raise CarbontrackError("--embodied needs to know the GPU.", hint="Give --gpu A100, say.")
     rows = [estimate_rated(label, hours, watts, factors, gpu=gpu, embodied=embodied)]
     render.show(rows, gather.totals(rows), format, out=None if out is None else Path(out))
+
+
+def _with_price(settings: Settings, db: str | None) -> Settings:
+    """An imported price is in the ledger, which is opened for nothing else here."""
+    if "price" not in settings:
+        return settings
+    from carbontrack.ledger import engine
+    from carbontrack.ledger.url import ledger_url
+    from carbontrack.report import gather
+
+    with engine.open_reader(ledger_url(db)).connect() as connection:
+        return gather.with_price(connection, settings)

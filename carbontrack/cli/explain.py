@@ -7,33 +7,15 @@ from typing import Annotated
 import typer
 
 from carbontrack.cli.common import DbOption, Format, FormatOption, print_json
-from carbontrack.cli.factor_options import (
-    ContractOption,
-    CurrencyOption,
-    EmbodiedOption,
-    IntensityOption,
-    PriceItemOption,
-    PriceOption,
-    ProviderOption,
-    PueOption,
-    TariffOption,
-    ZoneOption,
-)
+from carbontrack.cli.factor_options import EmbodiedOption, Flags, takes_factors
 from carbontrack.cli.show import RunArgument
 
 
+@takes_factors
 def explain(
+    flags: Flags,
     run: RunArgument = "last",
     method: Annotated[str, typer.Option(help="measured or report.")] = "measured",
-    pue: PueOption = None,
-    provider: ProviderOption = None,
-    intensity: IntensityOption = None,
-    zone: ZoneOption = None,
-    contract_intensity: ContractOption = None,
-    tariff: TariffOption = None,
-    price_per_gpu_hour: PriceOption = None,
-    price: PriceItemOption = None,
-    currency: CurrencyOption = None,
     embodied: EmbodiedOption = False,
     db: DbOption = None,
     format: FormatOption = Format.text,
@@ -42,7 +24,6 @@ def explain(
 
     The last line is the cell of `carbontrack table`, to the digit.
     """
-    from carbontrack import config
     from carbontrack.account.factors import parse_methods
     from carbontrack.ledger import engine, read
     from carbontrack.ledger.url import ledger_url
@@ -50,17 +31,6 @@ def explain(
     from carbontrack.report.explain import explain_data, explain_text
 
     methods = parse_methods(method)
-    flags = config.flags(
-        pue=pue,
-        provider=provider,
-        intensity=intensity,
-        zone=zone,
-        contract_intensity=contract_intensity,
-        tariff=tariff,
-        price_per_gpu_hour=price_per_gpu_hour,
-        price=price,
-        currency=currency,
-    )
     with engine.open_reader(ledger_url(db)).connect() as connection:
         found = read.resolve_run(connection, run)
         hours = len(read.hours(connection, found))

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from carbontrack.cli.common import DbOption
-from carbontrack.cli.factor_options import IntensityOption, ProviderOption, PueOption, ZoneOption
+from carbontrack.cli.factor_options import Flags, takes_factors
 from carbontrack.errors import CarbontrackError
 
 _SUFFIXES = (".png", ".svg", ".pdf")
@@ -39,7 +39,9 @@ class Look(StrEnum):
 _OF_SEVERAL = (Kind.loss, Kind.efficiency, Kind.compare)
 
 
+@takes_factors
 def plot(
+    flags: Flags,
     runs: Annotated[
         list[str] | None,
         typer.Argument(
@@ -56,17 +58,12 @@ def plot(
     style: Annotated[
         Look, typer.Option("--style", help="A column of a paper, or a slide.")
     ] = Look.paper,
-    pue: PueOption = None,
-    provider: ProviderOption = None,
-    intensity: IntensityOption = None,
-    zone: ZoneOption = None,
     db: DbOption = None,
 ) -> None:
     """Draw a run: power, loss, energy and CO2e over time, or one of the other kinds.
 
     Example: carbontrack plot small large --kind compare --zone FRA --out compare.pdf
     """
-    from carbontrack import config
     from carbontrack.ledger import engine, read
     from carbontrack.ledger.url import ledger_url
 
@@ -78,7 +75,6 @@ def plot(
             f"--kind {kind} shows one run, not {len(references)}.",
             hint=f"Several go with {', '.join(_OF_SEVERAL)}.",
         )
-    flags = config.flags(pue=pue, provider=provider, intensity=intensity, zone=zone)
     with engine.open_reader(ledger_url(db)).connect() as connection:
         found = [read.resolve_run(connection, reference) for reference in references]
 

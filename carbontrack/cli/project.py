@@ -7,21 +7,14 @@ from typing import Annotated
 import typer
 
 from carbontrack.cli.common import DbOption, Format, FormatOption
-from carbontrack.cli.factor_options import (
-    CurrencyOption,
-    IntensityOption,
-    PriceItemOption,
-    PriceOption,
-    ProviderOption,
-    PueOption,
-    TariffOption,
-    ZoneOption,
-)
+from carbontrack.cli.factor_options import EmbodiedOption, Flags, takes_factors
 from carbontrack.cli.show import RunArgument
 from carbontrack.report.formats import TableFormat
 
 
+@takes_factors
 def project(
+    flags: Flags,
     run: RunArgument = "last",
     tokens: Annotated[
         str | None, typer.Option(metavar="COUNT", help="To so many tokens: 2T, 300B.")
@@ -31,14 +24,7 @@ def project(
         str | None,
         typer.Option(metavar="NAME", help="Another model, by its FLOPs: llama2-7b, llama2-70b, …"),
     ] = None,
-    pue: PueOption = None,
-    provider: ProviderOption = None,
-    intensity: IntensityOption = None,
-    zone: ZoneOption = None,
-    tariff: TariffOption = None,
-    price_per_gpu_hour: PriceOption = None,
-    price: PriceItemOption = None,
-    currency: CurrencyOption = None,
+    embodied: EmbodiedOption = False,
     db: DbOption = None,
     format: FormatOption = Format.text,
 ) -> None:
@@ -47,25 +33,14 @@ def project(
     From the steady state of the run (warm-up and stalls left out). Without a target: the tokens
     that the job planned. Example: carbontrack project last --tokens 2T
     """
-    from carbontrack import config
     from carbontrack.ledger import engine, read
     from carbontrack.ledger.url import ledger_url
     from carbontrack.report import gather, render
     from carbontrack.report.project import projection
 
-    flags = config.flags(
-        pue=pue,
-        provider=provider,
-        intensity=intensity,
-        zone=zone,
-        tariff=tariff,
-        price_per_gpu_hour=price_per_gpu_hour,
-        price=price,
-        currency=currency,
-    )
     with engine.open_reader(ledger_url(db)).connect() as connection:
         found = read.resolve_run(connection, run)
-        measured = gather.estimates(connection, [found], flags, ["measured"])[0]
+        measured = gather.estimates(connection, [found], flags, ["measured"], embodied=embodied)[0]
         ahead = gather.projected(
             connection, found, measured, tokens=tokens, steps=steps, model=model
         )

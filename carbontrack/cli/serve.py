@@ -7,26 +7,23 @@ from typing import Annotated
 import typer
 
 from carbontrack.cli.common import DbOption
-from carbontrack.cli.factor_options import IntensityOption, ProviderOption, PueOption, ZoneOption
+from carbontrack.cli.factor_options import Flags, takes_factors
 from carbontrack.errors import CarbontrackError
 
 
+@takes_factors
 def serve(
+    flags: Flags,
     host: Annotated[
         str, typer.Option("--host", help="Address to listen on; beyond loopback with a token.")
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", help="0 takes any that is free.")] = 8720,
-    pue: PueOption = None,
-    provider: ProviderOption = None,
-    intensity: IntensityOption = None,
-    zone: ZoneOption = None,
     db: DbOption = None,
 ) -> None:
     """Serve a page that shows runs while they go on. Stop it with Ctrl-C.
 
     Example: carbontrack serve --port 8720
     """
-    from carbontrack import config
     from carbontrack.ledger.url import ledger_url
 
     try:
@@ -36,5 +33,4 @@ def serve(
             f"serve needs the package {error.name}.", hint="pip install 'carbontrack[live]'"
         ) from error
 
-    flags = config.flags(pue=pue, provider=provider, intensity=intensity, zone=zone)
     server.serve(ledger_url(db), flags, host=host, port=port)

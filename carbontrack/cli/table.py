@@ -8,23 +8,13 @@ from typing import Annotated
 import typer
 
 from carbontrack.cli.common import DbOption
-from carbontrack.cli.factor_options import (
-    ContractOption,
-    CurrencyOption,
-    EmbodiedOption,
-    IntensityOption,
-    OutOption,
-    PriceItemOption,
-    PriceOption,
-    ProviderOption,
-    PueOption,
-    TariffOption,
-    ZoneOption,
-)
+from carbontrack.cli.factor_options import EmbodiedOption, Flags, OutOption, takes_factors
 from carbontrack.report.formats import TableFormat
 
 
+@takes_factors
 def table(
+    flags: Flags,
     runs: Annotated[
         list[str] | None,
         typer.Argument(
@@ -34,15 +24,6 @@ def table(
     method: Annotated[
         str, typer.Option(metavar="NAME[,NAME]", help="measured, report (rated power), or both.")
     ] = "measured",
-    pue: PueOption = None,
-    provider: ProviderOption = None,
-    intensity: IntensityOption = None,
-    zone: ZoneOption = None,
-    contract_intensity: ContractOption = None,
-    tariff: TariffOption = None,
-    price_per_gpu_hour: PriceOption = None,
-    price: PriceItemOption = None,
-    currency: CurrencyOption = None,
     embodied: EmbodiedOption = False,
     by: Annotated[
         str | None,
@@ -93,7 +74,6 @@ def table(
         render.show_table(*shown, format, out=None if out is None else Path(out))
         return
 
-    from carbontrack import config
     from carbontrack.account.factors import parse_methods
     from carbontrack.cli import filters
     from carbontrack.ledger import engine, shared
@@ -105,17 +85,6 @@ def table(
     filters.check_choice("--like", like, ("", *LIKE))
     filters.check_choice("--only", only, (None, *filters.STATUSES))
     chosen_tag, since_ms = filters.tag(tag), filters.since_ms(since)
-    flags = config.flags(
-        pue=pue,
-        provider=provider,
-        intensity=intensity,
-        zone=zone,
-        contract_intensity=contract_intensity,
-        tariff=tariff,
-        price_per_gpu_hour=price_per_gpu_hour,
-        price=price,
-        currency=currency,
-    )
     with engine.open_reader(ledger_url(db)).connect() as connection:
         chosen = gather.choose(
             connection,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,6 +47,10 @@ def measures(a: Side, b: Side) -> list[Measure]:
         _measure("energy", "kWh", a, b, lambda s: s.estimate.energy_kwh),
         _measure("CO₂e", "kg", a, b, lambda s: _times(s.estimate.tco2e, KG_PER_T)),
     ]
+    for name, value in _ON_DEMAND:
+        asked = _measure(name, "kg", a, b, value)
+        if asked.a is not None or asked.b is not None:
+            lines.append(asked)
     if a.estimate.currency == b.estimate.currency:
         unit = a.estimate.currency or ""
         lines.append(_measure("cost", unit, a, b, lambda s: s.estimate.cost))
@@ -66,6 +70,12 @@ def measures(a: Side, b: Side) -> list[Measure]:
         ),
     ]
     return lines
+
+
+_ON_DEMAND: Sequence[tuple[str, Callable[[Side], float | None]]] = (
+    ("CO₂e, market-based", lambda s: _times(s.estimate.tco2e_market, KG_PER_T)),
+    ("CO₂e, embodied", lambda s: _times(s.estimate.embodied_tco2e, KG_PER_T)),
+)
 
 
 def comparison(a: Side, b: Side) -> tuple[Table, dict[str, Any]]:

@@ -43,7 +43,7 @@ def estimates(
     found = []
     for run in runs:
         chosen = config.resolve([flags, config.snapshot(run.facility), *around])
-        settings = _with_price(connection, chosen)
+        settings = with_price(connection, chosen)
         sensors = read.sensors(connection, run)
         hours = read.hours(connection, run)
         steps = read.step_totals(connection, run)
@@ -56,8 +56,11 @@ def estimates(
     return found
 
 
-def _with_price(connection: Connection, settings: config.Settings) -> config.Settings:
-    """The imported price that is named by BOOK:ITEM, as the price and currency it stands for."""
+def with_price(connection: Connection, settings: config.Settings) -> config.Settings:
+    """The imported price that is named by BOOK:ITEM, as the price and currency it stands for.
+
+    Raises CarbontrackError where there is none, or it is in another currency than was asked for.
+    """
     from carbontrack.ledger import factors
 
     named = settings.get("price")

@@ -13,20 +13,24 @@ from carbontrack.report.table import Column, Table
 from carbontrack.units import S_PER_HOUR
 
 _HOURS_PER_DAY = 24.0
+_MARKET, _EMBODIED = "CO₂e, market-based", "CO₂e, embodied"
 
 
 def projection(found: Projection) -> tuple[Table, dict[str, Any]]:
     """Tokens, GPU-hours, days, energy, CO2e and cost at the middle and the ends of the range."""
     ends = (found.low, found.estimate, found.high)
+    lines = [(name, text) for name, text in _LINES if name not in _unasked(found.estimate)]
     columns = [
-        Column("", "", tuple(name for name, _ in _LINES), left=True),
+        Column("", "", tuple(name for name, _ in lines), left=True),
         *(
-            Column(head, "", tuple(text(end) for _, text in _LINES))
+            Column(head, "", tuple(text(end) for _, text in lines))
             for head, end in zip(("low", "projected", "high"), ends, strict=True)
         ),
     ]
     if found.target.report is not None:
-        columns.append(Column("published", "", tuple(_published(found))))
+        columns.append(
+            Column("published", "", tuple(_published(found, [name for name, _ in lines])))
+        )
     return Table(tuple(columns), has_total=False, notes=tuple(_notes(found))), _data(found)
 
 
@@ -46,13 +50,21 @@ _LINES: Sequence[tuple[str, Callable[[Estimate], str]]] = (
     ("device energy, kWh", lambda e: _plain(e.energy_kwh or 0.0)),
     ("facility energy, kWh", lambda e: _plain(e.facility_kwh or 0.0)),
     ("CO₂e", lambda e: mass_text(e.tco2e)),
+    (_MARKET, lambda e: mass_text(e.tco2e_market)),
+    (_EMBODIED, lambda e: mass_text(e.embodied_tco2e)),
     ("cost", lambda e: money_text(e.cost, e.currency)),
 )
 
 
-def _published(found: Projection) -> list[str]:
+def _unasked(estimate: Estimate) -> set[str]:
+    """Lines that are there only where somebody asked for them."""
+    known = {_MARKET: estimate.tco2e_market, _EMBODIED: estimate.embodied_tco2e}
+    return {name for name, value in known.items() if value is None}
+
+
+def _published(found: Projection, names: Sequence[str]) -> list[str]:
     report = found.target.report
-    cells = dict.fromkeys((name for name, _ in _LINES), "–")
+    cells = dict.fromkeys(names, "–")
     if report is not None:
         cells["tokens"] = count_text(report.tokens)
         cells["GPU-hours"] = hours_text(report.gpu_hours)

@@ -5,14 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 from carbontrack import config
+from carbontrack.account.catalog import Factor
 from carbontrack.account.factors import resolve
+from carbontrack.errors import CarbontrackError
 from carbontrack.report.table import Column, Table
 
 
 def settings_table() -> tuple[Table, dict[str, Any]]:
-    """Every key. Raises CarbontrackError for a bad file, environment, zone or provider."""
+    """Every key; a note says why a zone, provider or day cannot be used.
+
+    Raises CarbontrackError for a bad file or environment.
+    """
     settings = config.resolve(config.surroundings())
-    used = {factor.name: factor for factor in resolve(settings, method="measured")}
+    used, notes = _factors(settings)
     rows: list[tuple[str, Any, str, str]] = []
     for key in config.KEYS:
         setting, factor = settings.get(key.name), used.get(key.name)
@@ -32,10 +37,42 @@ def settings_table() -> tuple[Table, dict[str, Any]]:
             Column("from", "", tuple(row[3] for row in rows), left=True),
         ),
         has_total=False,
-        notes=(),
+        notes=tuple(notes),
     )
-    data = {"settings": [{"name": n, "value": v, "unit": u, "origin": o} for n, v, u, o in rows]}
+    data = {
+        "settings": [{"name": n, "value": v, "unit": u, "origin": o} for n, v, u, o in rows],
+        "notes": notes,
+    }
     return table, data
+
+
+_FOLLOWS = {
+    "factors_as_of": ("pue", "intensity", "tariff"),
+    "zone": ("intensity",),
+    "provider": ("pue",),
+}
+
+
+def _factors(settings: config.Settings) -> tuple[dict[str, Factor], list[str]]:
+    """The factors that follow from the settings, and why some do not.
+
+    A zone may still be one that was imported: the ledger is not opened here.
+    """
+    left = {name: value for name, value in settings.items() if name not in _FOLLOWS}
+    notes: list[str] = []
+    unknown: set[str] = set()
+    for name, follows in _FOLLOWS.items():
+        if name not in settings:
+            continue
+        try:
+            resolve({**left, name: settings[name]}, method="measured")
+            left[name] = settings[name]
+        except CarbontrackError as error:
+            imported = " It may be one that was imported." if name == "zone" else ""
+            notes.append(f"{error.what}{imported} {error.hint}".rstrip())
+            unknown.update(follows)
+    used = {factor.name: factor for factor in resolve(left, method="measured")}
+    return {name: factor for name, factor in used.items() if name not in unknown}, notes
 
 
 def _text(value: Any) -> str:

@@ -138,3 +138,17 @@ def test_config_shows_values_with_their_origin(
     done = command("config")
     assert (done.code, done.err.count("\n")) == (2, 1)
     assert "Did you mean pue?" in done.err
+
+
+def test_config_shows_a_zone_that_is_not_known_with_its_trouble(
+    command: Command, tmp_path: Path
+) -> None:
+    (tmp_path / "carbontrack.toml").write_text("zone = 'Germny'\nprovider = 'megacloud'\nwue = 1")
+    answer = command("config", "--format", "json").json
+    values = {s["name"]: s["value"] for s in answer["settings"]}
+    assert (values["zone"], values["provider"], values["wue"]) == ("Germny", "megacloud", 1)
+    assert (values["intensity"], values["pue"]) == (None, None), "the world's would be a guess"
+    assert any("zone 'Germny' is not known." in note and "DEU" in note for note in answer["notes"])
+    assert "provider 'megacloud' is not known." in command("config").out
+    (tmp_path / "carbontrack.toml").write_text("factors_as_of = 2020-01-01")
+    assert "known on 2020-01-01" in command("config").out

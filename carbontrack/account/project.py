@@ -16,7 +16,7 @@ from carbontrack.account.result import Estimate
 from carbontrack.errors import CarbontrackError
 from carbontrack.units import J_PER_KWH, S_PER_HOUR
 
-_AMOUNT = re.compile(r"([0-9.]+)\s*([kKMGBT]?)", re.ASCII)
+_AMOUNT = re.compile(r"([0-9.]+(?:[eE][+]?[0-9]+)?)\s*([kKMGBT]?)", re.ASCII)
 _PREFIX = {"": 1.0, "k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9, "B": 1e9, "T": 1e12}
 
 

@@ -39,8 +39,14 @@ def tell_waiting(url: str) -> None:
     from carbontrack.ledger.url import of_ledger
 
     if count := len(waiting(url)):
-        word = "journal waits" if count == 1 else "journals wait"
-        typer.echo(f"carbontrack: {count} {word}: carbontrack db recover{of_ledger(url)}", err=True)
+        wait = "waits" if count == 1 else "wait"
+        command = f"carbontrack db recover{of_ledger(url)}"
+        typer.echo(f"carbontrack: {counted(count, 'journal')} {wait}: {command}", err=True)
+
+
+def counted(number: int | None, word: str) -> str:
+    """1 run, 2 runs, 1,204 runs."""
+    return f"{number or 0:,} {word}{'' if number == 1 else 's'}"
 
 
 def print_json(value: Any) -> None:

@@ -9,7 +9,7 @@ from carbontrack.report.formats import TableFormat
 def config(format: FormatOption = Format.text) -> None:
     """Show the settings of the facility with their origin: environment, project file, user file.
 
-    Set them in carbontrack.toml, in [tool.carbontrack] of pyproject.toml, in the user's
+    Set them in carbontrack.toml, in the table tool.carbontrack of pyproject.toml, in the user's
     config.toml, or by environment variables CARBONTRACK_PUE, CARBONTRACK_ZONE, …
     """
     from carbontrack.report import render

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from carbontrack.cli.common import DbOption, Format, FormatOption, print_json
+from carbontrack.cli.common import DbOption, Format, FormatOption, counted, print_json
 
 app = typer.Typer(
     help="Look after the ledger: where it is, its schema, what waits to get in.",
@@ -22,7 +22,10 @@ def path(db: DbOption = None) -> None:
 
 @app.command()
 def status(db: DbOption = None, format: FormatOption = Format.text) -> None:
-    """Say what the ledger is and holds, and whether its schema is this program's."""
+    """Say what the ledger is and holds, and whether its schema is this program's.
+
+    Example: carbontrack db status --db postgresql://ada@db.lab/carbontrack
+    """
     from dataclasses import asdict
 
     from carbontrack.ledger.state import state
@@ -42,7 +45,7 @@ def status(db: DbOption = None, format: FormatOption = Format.text) -> None:
             f"schema    {found.revision}; 'carbontrack db upgrade' brings it to {found.head}"
         )
     if found.revision is not None:
-        typer.echo(f"holds     {found.runs:,} runs, {found.windows:,} windows")
+        typer.echo(f"holds     {counted(found.runs, 'run')}, {counted(found.windows, 'window')}")
         typer.echo(f"size      {found.size_bytes:,} bytes")
     if found.journals:
         typer.echo(f"journals  {found.journals:,}; 'carbontrack db recover' takes them in")
@@ -50,7 +53,10 @@ def status(db: DbOption = None, format: FormatOption = Format.text) -> None:
 
 @app.command()
 def upgrade(db: DbOption = None) -> None:
-    """Bring an older ledger to this program's schema; a SQLite file is backed up beside itself."""
+    """Bring an older ledger to this program's schema; a SQLite file is backed up beside itself.
+
+    Example: carbontrack db upgrade --db postgresql://ada@db.lab/carbontrack
+    """
     from carbontrack.ledger import engine
     from carbontrack.ledger.url import ledger_url
 
@@ -71,5 +77,4 @@ def recover(db: DbOption = None) -> None:
     if not names:
         typer.echo("Nothing to recover.")
     else:
-        count = "1 run" if len(names) == 1 else f"{len(names)} runs"
-        typer.echo(f"Recovered {count}: {', '.join(names)}.")
+        typer.echo(f"Recovered {counted(len(names), 'run')}: {', '.join(names)}.")

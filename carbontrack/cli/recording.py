@@ -102,6 +102,11 @@ def recording(
     plan.check(devices=devices, hz=hz)
     budget = {"--budget-kg": budget_kg, "--budget-usd": budget_usd, "--budget-kwh": budget_kwh}
     _check_budget(budget, on_budget, budget_grace)
+    if name is not None and (not name or name == "last"):
+        raise CarbontrackError(
+            f"--name {name!r} could not be told from other runs.",
+            hint="Give another, or none for the script's.",
+        )
     check_spec(meter)
     return {
         "name": name,

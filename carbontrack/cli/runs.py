@@ -17,7 +17,10 @@ def runs(
     db: DbOption = None,
     format: FormatOption = Format.text,
 ) -> None:
-    """List runs, newest first: status, duration, energy."""
+    """List runs, newest first: status, start, duration, energy.
+
+    Example: carbontrack runs --project nlp -n 50
+    """
     from carbontrack.ledger import engine, read
     from carbontrack.report import listing
 

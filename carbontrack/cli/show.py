@@ -21,7 +21,10 @@ def show(
     db: DbOption = None,
     format: FormatOption = Format.text,
 ) -> None:
-    """Show one run: outcome, devices with energy and coverage, nodes, events."""
+    """Show one run: outcome, devices with energy and coverage, nodes, events.
+
+    Example: carbontrack show llama2-7b
+    """
     from carbontrack.ledger import engine, read
     from carbontrack.report import listing
 

@@ -15,7 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from carbontrack.errors import CarbontrackError
 from carbontrack.ledger import postgresql, sqlite
-from carbontrack.ledger.url import ledger_url, shown, sqlite_path
+from carbontrack.ledger.url import journal_folders, ledger_url, of_ledger, shown, sqlite_path
 
 __all__ = [
     "HEAD",
@@ -43,6 +43,8 @@ class NoLedger(CarbontrackError):
         hint = "Record a run: carbontrack run -- COMMAND"
         if sqlite_path(url) is None:
             hint = f"Create it: carbontrack db upgrade --db {shown(url)}"
+        if any(folder.is_dir() and any(folder.iterdir()) for folder in journal_folders(url)):
+            hint = f"What was measured waits in a journal: carbontrack db recover{of_ledger(url)}"
         super().__init__(f"There is no ledger at {shown(url)} yet.", hint=hint)
 
 
@@ -124,7 +126,11 @@ def revision_of(connection: Connection, url: str) -> str | None:
 
     Raises CarbontrackError if the revision is not one of ours.
     """
-    if not inspect(connection).has_table("alembic_version"):
+    if not (tables := inspect(connection).get_table_names()):
+        return None
+    if sqlite_path(url) is not None and not {"alembic_version", "windows"} <= set(tables):
+        raise sqlite.another_program(shown(url))
+    if "alembic_version" not in tables:
         return None
     revision: str | None = connection.scalar(text("select version_num from alembic_version"))
     if revision is not None and not (revision.isdigit() and revision <= HEAD):

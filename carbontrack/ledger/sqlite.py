@@ -114,10 +114,15 @@ def _refuse_others(connection: sqlite3.Connection, path: Path) -> None:
     names = {name for (name,) in connection.execute("select name from sqlite_master")}
     if names and not {"alembic_version", "windows"} <= names:
         connection.close()
-        raise CarbontrackError(
-            f"{path} is a database of another program.",
-            hint="Name another file with --db or CARBONTRACK_DB.",
-        )
+        raise another_program(str(path))
+
+
+def another_program(name: str) -> CarbontrackError:
+    """What is said of a file that we shall neither write nor take for an empty ledger."""
+    return CarbontrackError(
+        f"{name} is a database of another program.",
+        hint="Name another file with --db or CARBONTRACK_DB.",
+    )
 
 
 def _journal_in(connection: sqlite3.Connection, wanted: str, busy_timeout_ms: int) -> None:

@@ -19,6 +19,8 @@ def ledger_url(flag: str | None = None) -> str:
 
     A plain path means a SQLite file. Raises CarbontrackError for what is no ledger's address.
     """
+    if flag == "":
+        raise CarbontrackError("--db is empty: is a variable unset?", hint=_FORMS)
     text = flag or os.environ.get(ENV) or str(default_path())
     if _POSTGRES.match(text):
         return _POSTGRES.sub("postgresql+psycopg://", text)

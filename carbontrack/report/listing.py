@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
+import signal
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -11,6 +14,7 @@ from carbontrack.ledger.rows import Event, Node, Run, Sensor, StepTotals, Usage
 from carbontrack.units import J_PER_KWH, MS_PER_S, now_ms
 
 _MAX_EVENTS = 20
+_MAX_COMMAND = 500
 
 
 def duration_s(run: Run) -> float:
@@ -108,19 +112,21 @@ def print_runs(items: Sequence[Mapping[str, Any]]) -> None:
 
     console = Console(highlight=False, markup=False)
     wide = console.width >= 110
-    heads = ["run", "name", "status", "duration", "energy"]
-    heads += ["started", "devices", "coverage"] if wide else []
+    heads = ["run", "name", "status", "started", "duration", "energy"]
+    heads += ["devices", "coverage"] if wide else []
     table = Table(box=None, pad_edge=False, header_style="bold")
     for head in heads:
         right = head in ("duration", "energy", "devices", "coverage")
         justify: Literal["left", "right"] = "right" if right else "left"
         table.add_column(head, justify=justify, no_wrap=head != "name", overflow="fold")
     for item in items:
-        status = f"{item['status']} {item['exit_code'] or ''}".rstrip()
+        status = " ".join([item["status"], *_code(item["exit_code"])])
+        started = _local(item["started"])
         duration, energy = format_duration(item["duration_s"]), _energy_and_quality(item)
-        cells = [item["id"][:13], item["name"], status, duration, energy]
+        cells = [item["id"][:13], item["name"], status]
+        cells += [started if wide else started[5:16], duration, energy]
         if wide:
-            cells += [_local(item["started"]), str(item["devices"]), format_share(item["coverage"])]
+            cells += [str(item["devices"]), format_share(item["coverage"])]
         table.add_row(*cells)
     console.print(table)
 
@@ -131,13 +137,13 @@ def print_detail(item: Mapping[str, Any]) -> None:
     from rich.table import Table
 
     console = Console(highlight=False, markup=False)
-    ended = "" if item["exit_code"] is None else f", exit code {item['exit_code']}"
+    ended = "" if item["exit_code"] is None else f", {how_it_ended(item['exit_code'])}"
     facts = Table.grid(padding=(0, 2))
     rows = [
         ("run", f"{item['name']}  {item['id']}"),
         ("status", f"{item['status']}{ended}"),
         ("started", f"{_local(item['started'])}, ran {format_duration(item['duration_s'])}"),
-        ("command", " ".join(item["command"])),
+        ("command", _command(item["command"])),
         ("in", f"{item['cwd']} by {item['user']}"),
         ("git", _git(item)),
         ("model", _model(item)),
@@ -170,14 +176,26 @@ def print_detail(item: Mapping[str, Any]) -> None:
     for node in item["nodes"]:
         if note := node["settings"].get("note"):
             console.print(f"{node['host']}: {note}")
-    events = item["events"]
-    if events:
+    # A phase begins with each evaluation and ends with it: they would hide all the others.
+    events = [event for event in item["events"] if event["kind"] != "phase"]
+    if item["events"]:
         console.print("\nevents")
         for event in events[-_MAX_EVENTS:]:
-            text = event["message"] or ", ".join(f"{k} {v}" for k, v in event["data"].items())
+            text = event["message"] or _named_values(event["data"])
             console.print(f"  {_local(event['time'])}  {event['kind']}  {text}")
-        if len(events) > _MAX_EVENTS:
-            console.print(f"  (the last {_MAX_EVENTS} of {len(events)}; all with --format json)")
+        hidden = [f"the last {_MAX_EVENTS} of {len(events)}"] if len(events) > _MAX_EVENTS else []
+        if phases := len(item["events"]) - len(events):
+            hidden.append(f"without {phases} changes of phase")
+        if hidden:
+            console.print(f"  ({', '.join(hidden)}; all with --format json)")
+
+
+def how_it_ended(exit_code: int) -> str:
+    """An exit code for people: 128+n means that signal n ended the job."""
+    try:
+        return f"killed by {signal.Signals(exit_code - 128).name}"
+    except ValueError:
+        return f"exit code {exit_code}"
 
 
 def format_duration(length_s: float) -> str:
@@ -241,7 +259,24 @@ def _git(item: Mapping[str, Any]) -> str:
 
 
 def _model(item: Mapping[str, Any]) -> str:
-    return ", ".join(f"{key} {value}" for key, value in item["model"].items())
+    return _named_values(item["model"])
+
+
+def _code(exit_code: int | None) -> list[str]:
+    return [how_it_ended(exit_code).rpartition(" ")[2]] if exit_code else []
+
+
+def _command(words: Sequence[str]) -> str:
+    """As one may type it, on one line."""
+    return textwrap.shorten(shlex.join(words), _MAX_COMMAND, placeholder=" …")
+
+
+def _named_values(values: Mapping[str, Any]) -> str:
+    known = {key: value for key, value in values.items() if value is not None}
+    return ", ".join(
+        f"{key} {value:,}" if isinstance(value, int) else f"{key} {value}"
+        for key, value in known.items()
+    )
 
 
 def _steps(item: Mapping[str, Any]) -> str:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 
 _NO_VALUE = "–"
+_LEAST_MONEY = 1e-6
 _SYMBOLS: Mapping[str, str] = {"USD": "$", "EUR": "€", "GBP": "£"}
 
 
@@ -25,6 +26,8 @@ def money_text(cost: float | None, currency: str | None) -> str:
     """Two decimals, or as many as a small sum needs to be seen: $1,204.50, $0.00015."""
     if cost is None:
         return _NO_VALUE
+    if cost and abs(cost) < _LEAST_MONEY:
+        return f"<{money_text(_LEAST_MONEY, currency)}"
     digits = 2 if cost == 0 or abs(cost) >= 0.1 else 1 - math.floor(math.log10(abs(cost)))
     amount = f"{cost:,.{0 if abs(cost) >= 1e5 else digits}f}"
     symbol = _SYMBOLS.get(currency or "")

@@ -136,7 +136,8 @@ def write(text: str | bytes, out: Path | None) -> None:
     try:
         out.write_bytes(data)
     except OSError as error:
-        raise CarbontrackError(f"{out}: {error.strerror}.", exit_code=1) from None
+        hint = f"Make the folder {out.parent}." if not out.parent.is_dir() else ""
+        raise CarbontrackError(f"--out {out}: {error.strerror}.", hint=hint) from None
 
 
 def _html_row(cells: Sequence[str]) -> str:

@@ -12,7 +12,7 @@ from carbontrack.account.factors import Factors, resolve
 from carbontrack.account.result import Estimate
 from carbontrack.errors import CarbontrackError
 from carbontrack.ledger.rows import Run, Sensor, StepTotals, Usage
-from carbontrack.report.listing import format_duration, format_energy, format_share
+from carbontrack.report.listing import format_duration, format_energy, format_share, how_it_ended
 from carbontrack.report.numbers import count_text, mass_text, money_text
 
 
@@ -34,7 +34,7 @@ def summary_text(
     """
     factors, trouble = factors_of(run)
     estimate = estimate_run(run, sensors, usages, steps, factors)
-    ended = f" (exit code {run.exit_code})" if run.exit_code else ""
+    ended = f" ({how_it_ended(run.exit_code)})" if run.exit_code else ""
     lines = [
         ("energy", format_energy(estimate.energy_kwh), _energy_note(estimate)),
         ("CO₂e", mass_text(estimate.tco2e), _carbon_note(estimate)),

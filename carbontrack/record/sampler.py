@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from carbontrack.ledger.rows import Event
 from carbontrack.meters.base import DeviceLost, Reading, Source, Vitals
-from carbontrack.record.window import Clock, Pyramid, Window, WindowBuilder
+from carbontrack.record.window import Clock, Pyramid, Window, WindowBuilder, energy_time_ns
 from carbontrack.units import NS_PER_MS, NS_PER_S, monotonic_ns
 
 _OVERDUE_PERIODS = 2
@@ -100,9 +100,11 @@ class Sampler:
             return
         channel.busy_since_ns = now_ns
         try:
-            channel.inbox.append(channel.source.read())
-            second = self._clock.wall_ns(now_ns) // NS_PER_S
-            if second != channel.vitals_second:  # so that no window goes without
+            reading = channel.source.read()
+            channel.inbox.append(reading)
+            # The second that the builder puts them in, so that no window goes without.
+            second = self._clock.wall_ns(energy_time_ns(reading)) // NS_PER_S
+            if second > channel.vitals_second:
                 channel.vitals_second = second
                 if (vitals := channel.source.vitals()) is not None:
                     channel.inbox.append(vitals)

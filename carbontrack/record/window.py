@@ -255,11 +255,11 @@ class WindowBuilder:
         """Account for the time from the last reading to this one, at most to `until_ns`."""
         if reading.energy_j is None and reading.power_w is None:
             return  # it failed; the next one is measured against the one before
-        last, at_ns = self._last, _energy_time_ns(reading)
+        last, at_ns = self._last, energy_time_ns(reading)
         if last is None:
             self._last = reading
             return
-        last_ns = _energy_time_ns(last)
+        last_ns = energy_time_ns(last)
         length_ns = at_ns - last_ns
         if length_ns <= 0:
             return  # the counter has not moved on since
@@ -301,7 +301,7 @@ class WindowBuilder:
         known = _readings(first if last is None else [*first, last])
         power_w = _mean_power_w(known)
         if power_w is not None:
-            self._bridge(self._start_ns, min(_energy_time_ns(known[0]), until_ns), power_w)
+            self._bridge(self._start_ns, min(energy_time_ns(known[0]), until_ns), power_w)
         for item in first:
             if isinstance(item, Vitals):
                 self.add_vitals(item)
@@ -311,7 +311,7 @@ class WindowBuilder:
     def _bridge_end(self, end_ns: int) -> None:
         """Fill what lies between the last known energy and the job's end."""
         if self._last is not None and self._last.power_w is not None:
-            self._bridge(_energy_time_ns(self._last), end_ns, self._last.power_w)
+            self._bridge(energy_time_ns(self._last), end_ns, self._last.power_w)
 
     def _bridge(self, start_ns: int, end_ns: int, power_w: float) -> None:
         if 0 < end_ns - start_ns <= MAX_EDGE_NS:
@@ -338,7 +338,7 @@ class WindowBuilder:
             return
         self._noted_ns = reading.time_ns
         # Placed where its energy is, so that seconds are filled in order.
-        second = self._second_at(self._clock.wall_ns(_energy_time_ns(reading)))
+        second = self._second_at(self._clock.wall_ns(energy_time_ns(reading)))
         second.samples += 1
         if reading.power_w is not None:
             second.powers_w.append(reading.power_w * self._share)
@@ -366,14 +366,14 @@ def _mean_power_w(readings: Sequence[Reading]) -> float | None:
     counted = [r for r in readings if r.energy_j is not None]
     energies_j = [r.energy_j or 0.0 for r in counted]
     if len(counted) > 1 and energies_j == sorted(energies_j):
-        length_ns = _energy_time_ns(counted[-1]) - _energy_time_ns(counted[0])
+        length_ns = energy_time_ns(counted[-1]) - energy_time_ns(counted[0])
         if length_ns > 0:
             return (energies_j[-1] - energies_j[0]) * NS_PER_S / length_ns
     powers_w = [r.power_w for r in readings if r.power_w is not None]
     return sum(powers_w) / len(powers_w) if powers_w else None
 
 
-def _energy_time_ns(reading: Reading) -> int:
+def energy_time_ns(reading: Reading) -> int:
     """When the energy of a reading was true: the driver's own time where it gives one."""
     return reading.time_ns if reading.energy_time_ns is None else reading.energy_time_ns
 

@@ -58,6 +58,7 @@ KEYS = (
     Key("utilisation", "", "share of its lifetime that hardware works", 0.01, 1.0),
     Key("node_w_per_device", "W", "node model: watts that no meter sees, per device", 0.0, 1e4),
     Key("node_w", "W", "node model: watts that no meter sees, per node", 0.0, 1e5),
+    Key("live_provider", "", "who `factors fetch` may ask over the network: gb, electricitymaps"),
     Key("factors_as_of", "", "take the factors that were known on this day, YYYY-MM-DD"),
 )
 _KEY = {key.name: key for key in KEYS}

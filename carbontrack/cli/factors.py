@@ -18,8 +18,14 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Factors: grid intensity, PUE, hardware, prices.", no_args_is_help=True)
 import_app = typer.Typer(help="Import a file of factors into the ledger.", no_args_is_help=True)
 app.add_typer(import_app, name="import")
+fetch_app = typer.Typer(help="Import from a live provider over the network.", no_args_is_help=True)
+app.add_typer(fetch_app, name="fetch")
 
 FileArgument = Annotated[Path, typer.Argument(metavar="FILE", help="A CSV file.")]
+BridgeOption = Annotated[
+    bool, typer.Option("--bridge", help="Fill missing times with the mean of their neighbours.")
+]
+VersionOption = Annotated[str | None, typer.Option("--version", help="Default: today's date.")]
 
 
 @app.command("list")
@@ -92,10 +98,8 @@ def import_intensity(
         str | None,
         typer.Option(help="What the values are: 'life-cycle average', 'direct marginal', …"),
     ] = None,
-    bridge: Annotated[
-        bool, typer.Option("--bridge", help="Fill missing times with the mean of their neighbours.")
-    ] = False,
-    version: Annotated[str | None, typer.Option(help="Default: today's date.")] = None,
+    bridge: BridgeOption = False,
+    version: VersionOption = None,
     db: DbOption = None,
     format: FormatOption = Format.text,
 ) -> None:
@@ -109,6 +113,66 @@ def import_intensity(
         _text(file), file.name, version=_version(version), zone=zone, basis=basis, bridge=bridge
     )
     _store(found, db, format)
+
+
+@fetch_app.command("intensity")
+def fetch_intensity(
+    zone: Annotated[
+        str,
+        typer.Argument(metavar="ZONE", help="GB, GB-1 to GB-17 (forecasts); FR, US-CAL-CISO, …"),
+    ],
+    begin: Annotated[
+        str, typer.Option("--from", metavar="DATE|AGE", help="From 2026-01-31 or 7d ago.")
+    ],
+    until: Annotated[
+        str | None, typer.Option("--to", metavar="DATE|AGE", help="Up to then. Default: now.")
+    ] = None,
+    provider: Annotated[
+        str | None,
+        typer.Option(help="gb or electricitymaps. Default: the setting live_provider."),
+    ] = None,
+    bridge: BridgeOption = False,
+    version: VersionOption = None,
+    db: DbOption = None,
+    format: FormatOption = Format.text,
+) -> None:
+    """Fetch grid intensity over time: the GB grid operator (no key), or Electricity Maps.
+
+    Electricity Maps wants a token in ELECTRICITYMAPS_TOKEN, and its data keep its licence. What it
+    only estimates is left out.
+
+    Example: carbontrack factors fetch intensity GB --from 7d --provider gb
+    """
+    from datetime import UTC, datetime
+    from urllib.parse import urlsplit
+
+    from carbontrack import config
+    from carbontrack.account import intensity_file
+    from carbontrack.cli import filters
+    from carbontrack.importers.live_intensity import PROVIDERS, fetch
+    from carbontrack.units import MS_PER_S, now_ms
+
+    settings = config.resolve([config.flags(live_provider=provider), *config.surroundings()])
+    chosen = settings.get("live_provider")
+    known = ", ".join(PROVIDERS)
+    if chosen is None:
+        raise CarbontrackError(
+            "no provider is chosen, and nothing uses the network unless it is asked to.",
+            hint=f"Give --provider, or set live_provider: {known}.",
+        )
+    if chosen.value not in PROVIDERS:
+        raise CarbontrackError(
+            f"no provider {chosen.value!r} ({chosen.origin}).", hint=f"Known: {known}."
+        )
+    asked = PROVIDERS[chosen.value]
+    start_ms, end_ms = filters.since_ms(begin, "--from"), filters.since_ms(until, "--to")
+    start, end = (
+        datetime.fromtimestamp((now_ms() if ms is None else ms) / MS_PER_S, UTC)
+        for ms in (start_ms, end_ms)
+    )
+    name = urlsplit(asked.url).hostname or asked.name
+    text = fetch(asked, zone, start, end)
+    _store(intensity_file.parse(text, name, version=_version(version), bridge=bridge), db, format)
 
 
 def _store(found: IntensityFile, db: str | None, format: Format) -> None:
@@ -149,7 +213,7 @@ def import_prices(
     book: Annotated[
         str | None, typer.Option(help="Name of the catalogue. Default: the file's.")
     ] = None,
-    version: Annotated[str | None, typer.Option(help="Default: today's date.")] = None,
+    version: VersionOption = None,
     db: DbOption = None,
     format: FormatOption = Format.text,
 ) -> None:

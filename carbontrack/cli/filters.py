@@ -14,7 +14,7 @@ _AGE = re.compile(r"(\d+)([mhdw])")
 _AGE_S = {"m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
 
-def since_ms(text: str | None) -> int | None:
+def since_ms(text: str | None, option: str = "--since") -> int | None:
     """A date or time (local unless it has an offset) or an age (90m, 12h, 7d, 2w), as epoch ms.
 
     Raises CarbontrackError for anything else.
@@ -27,7 +27,7 @@ def since_ms(text: str | None) -> int | None:
         return round(datetime.fromisoformat(text).astimezone().timestamp() * MS_PER_S)
     except ValueError:
         raise CarbontrackError(
-            f"--since {text}: neither a date nor an age.", hint="Example: 2026-01-31, 12h, 7d."
+            f"{option} {text}: neither a date nor an age.", hint="Example: 2026-01-31, 12h, 7d."
         ) from None
 
 

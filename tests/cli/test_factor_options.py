@@ -23,7 +23,7 @@ REPORTS = {
 
 def test_every_setting_is_an_option() -> None:
     missing = {key.name for key in config.KEYS} - set(factor_options._OPTIONS)
-    assert missing == {"facility"}, "a name"
+    assert missing == {"facility", "live_provider"}, "a name, and whom an import asks"
 
 
 @pytest.mark.parametrize("name", [*REPORTS, "plot", "serve"])

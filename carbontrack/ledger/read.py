@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import (
@@ -37,6 +38,7 @@ from carbontrack.record.window import Window, merge
 from carbontrack.units import MS_PER_S, now_ms
 
 _SHOWN_CANDIDATES = 5
+SORTS = ("started", "name", "status", "duration")
 _SERIES_COLUMNS = (
     "device_key",
     "start_ms",
@@ -78,10 +80,17 @@ def list_runs(
 
 
 def find_runs(
-    connection: Connection, *, search: str = "", status: str = "", limit: int
+    connection: Connection,
+    *,
+    search: str = "",
+    status: str = "",
+    project: str = "",
+    sort: str = "started",
+    down: bool = True,
+    limit: int,
 ) -> tuple[list[Run], int]:
-    """The newest runs that have every word of `search` in what they say of themselves, and how many
-    there are in all.
+    """The first runs in the order of `sort` (one of `SORTS`) that have every word of `search` in
+    what they say of themselves, and how many there are in all.
     """
     run = models.Run
     reads = _status_as_read()
@@ -91,9 +100,25 @@ def find_runs(
         text = text + " " + func.lower(cast(column, Text))
     wanted = [text.contains(word, autoescape=True) for word in search.lower().split()]
     wanted += [reads == status] if status else []
+    wanted += [run.project == project] if project else []
     count = connection.scalar(select(func.count()).select_from(run).where(*wanted)) or 0
-    query = _all_runs().where(*wanted).limit(limit)
+    by: dict[str, ColumnElement[Any]] = {
+        "started": run.started_ms.expression,
+        "name": func.lower(run.name),
+        "status": reads,
+        "duration": func.coalesce(run.ended_ms, _heartbeat(), run.started_ms) - run.started_ms,
+    }
+    order = by[sort].desc() if down else by[sort].asc()
+    newest = (run.started_ms.desc(), run.key.desc())
+    query = _all_runs().order_by(None).order_by(order, *newest).where(*wanted).limit(limit)
     return [_run(row) for row in connection.execute(query)], count
+
+
+def projects(connection: Connection) -> list[str]:
+    """The names of all projects, in order."""
+    name = models.Run.project
+    query = select(name).where(name.is_not(None)).distinct().order_by(name)
+    return [project for project in connection.scalars(query) if project is not None]
 
 
 def resolve_run(connection: Connection, reference: str) -> Run:
@@ -247,6 +272,16 @@ def step_totals(connection: Connection, run: Run) -> StepTotals:
         first_ms=first_ms,
         last_ms=last_ms,
     )
+
+
+def tokens_until(connection: Connection, run: Run, steps: Sequence[int]) -> list[int | None]:
+    """The tokens of all steps up to each of these; None before any step told its tokens."""
+    step = models.Step
+    so_far = func.sum(step.tokens).over(order_by=step.step).label("so_far")
+    every = select(step.step, so_far).where(step.run_key == run.key).subquery()
+    query = select(every).where(every.c.step.in_(steps))
+    found = {row.step: row.so_far for row in connection.execute(query)}
+    return [None if found.get(n) is None else int(found[n]) for n in steps]
 
 
 def totals(connection: Connection, run: Run) -> list[Usage]:

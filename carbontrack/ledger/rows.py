@@ -113,6 +113,15 @@ def usage_of(device_key: int, window: Window) -> Usage:
 
 
 @dataclass(frozen=True, slots=True)
+class PowerNow:
+    """Power of a run's devices in one second, and how many devices it is of."""
+
+    time_ms: int
+    power_w: float
+    devices: int
+
+
+@dataclass(frozen=True, slots=True)
 class Step:
     """One training step as the job logged it. `tokens` are those of this step."""
 

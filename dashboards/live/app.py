@@ -8,29 +8,25 @@ from collections.abc import AsyncIterator, Collection
 from pathlib import Path
 
 from starlette.applications import Starlette
-from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
-from starlette.responses import (
-    FileResponse,
-    JSONResponse,
-    PlainTextResponse,
-    Response,
-    StreamingResponse,
-)
+from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from carbontrack.errors import CarbontrackError
 from carbontrack.ledger.engine import NoLedger
+from carbontrack.units import now_ms
+from dashboards.live.answers import TICK_S, Answers
+from dashboards.live.cache import Body
 from dashboards.live.guard import LOOPBACK, Guard
-from dashboards.live.view import TICK_S, Unavailable, View
+from dashboards.live.source import Unavailable
+from dashboards.live.view import View
 
 _STATIC = Path(__file__).parent / "static"
-_KEEP_ALIVE_TICKS = 15
+_CLOCK_S = 5.0  # the server's time, which also keeps a silent stream alive
 _MAX_RUNS = 500
-_COMPRESSION = 4  # 9, the default, takes 30 ms for a chart and saves little
 
 
 def create_app(
@@ -43,17 +39,15 @@ def create_app(
             Route("/api/runs", _runs),
             Route("/api/runs/{id}", _run),
             Route("/api/runs/{id}/series", _series),
+            Route("/api/runs/{id}/progress", _progress),
             Route("/api/runs/{id}/table", _table),
             Route("/api/runs/{id}/events", _events),
-            Mount("/static", StaticFiles(directory=_STATIC)),
+            Mount("/static", GZipMiddleware(StaticFiles(directory=_STATIC), minimum_size=1000)),
         ],
-        middleware=[
-            Middleware(Guard, hosts=hosts, token=token),
-            Middleware(GZipMiddleware, minimum_size=1000, compresslevel=_COMPRESSION),
-        ],
+        middleware=[Middleware(Guard, hosts=hosts, token=token)],
         exception_handlers={CarbontrackError: _explained},
     )
-    app.state.view = view
+    app.state.answers = Answers(view)
     app.state.stopping = False
     return app
 
@@ -63,72 +57,91 @@ async def _page(request: Request) -> Response:
 
 
 async def _runs(request: Request) -> Response:
-    view: View = request.app.state.view
-    limit = max(1, min(_number(request, "limit") or 200, _MAX_RUNS))
-    asked = {name: request.query_params.get(name, "") for name in ("search", "status")}
+    asked = request.query_params
+    limit = _number(request, "limit")
     try:
-        found = await run_in_threadpool(view.runs, **asked, limit=limit)
+        body = await _answers(request).runs(
+            search=asked.get("search", ""),
+            status=asked.get("status", ""),
+            project=asked.get("project", ""),
+            sort=asked.get("sort", "started").removeprefix("-"),
+            down=asked.get("sort", "-started").startswith("-"),
+            limit=max(1, min(200 if limit is None else limit, _MAX_RUNS)),
+        )
     except NoLedger as error:
-        found = {"runs": [], "matching": 0, "message": str(error)}
-    return JSONResponse(found)
+        nothing = {"runs": [], "matching": 0, "sorted": "all", "projects": []}
+        return JSONResponse({**nothing, "message": str(error)})
+    return _sent(request, body)
 
 
 async def _run(request: Request) -> Response:
-    view: View = request.app.state.view
-    return JSONResponse(await run_in_threadpool(view.run, request.path_params["id"]))
+    return _sent(request, await _answers(request).run(request.path_params["id"]))
 
 
 async def _series(request: Request) -> Response:
-    view: View = request.app.state.view
-    columns = await run_in_threadpool(
-        view.series,
+    body = await _answers(request).series(
         request.path_params["id"],
         from_ms=_number(request, "from"),
         to_ms=_number(request, "to"),
-        points=_number(request, "px") or 1000,
+        last_s=_number(request, "last"),
+        px=_number(request, "px") or 1000,
     )
-    return JSONResponse(columns)
+    return _sent(request, body)
+
+
+async def _progress(request: Request) -> Response:
+    px = _number(request, "px") or 1000
+    return _sent(request, await _answers(request).progress(request.path_params["id"], px=px))
 
 
 async def _table(request: Request) -> Response:
-    view: View = request.app.state.view
     asked = request.query_params
-    text = await run_in_threadpool(
-        view.table,
+    body = await _answers(request).table(
         request.path_params["id"],
         method=asked.get("method", "measured"),
         format=asked.get("format", "markdown"),
     )
-    return PlainTextResponse(text)
+    return _sent(request, body)
 
 
 async def _events(request: Request) -> Response:
-    view: View = request.app.state.view
     run_id = request.path_params["id"]
-    await run_in_threadpool(view.run, run_id)  # an unknown run is an error, not a silent stream
-    return StreamingResponse(_ticks(request.app, run_id), media_type="text/event-stream")
+    await _answers(request).run(run_id)  # an unknown run is an error, not a silent stream
+    return StreamingResponse(_ticks(request, run_id), media_type="text/event-stream")
 
 
-async def _ticks(app: Starlette, run_id: str) -> AsyncIterator[str]:
+async def _ticks(request: Request, run_id: str) -> AsyncIterator[bytes]:
     """The run whenever it has changed. The newest state is all that a page needs, so one that
     comes back after a lost connection has caught up with the first message.
     """
-    view: View = app.state.view
-    sent, silent_ticks = "", 0
-    while not app.state.stopping:
+    answers = _answers(request)
+    sent, silent_s = b"", _CLOCK_S
+    while not request.app.state.stopping:
         try:
-            kind, body = "run", await run_in_threadpool(view.run, run_id)
+            text = b"event: run\ndata: %b\n\n" % (await answers.run(run_id)).plain
         except CarbontrackError as error:
-            kind, body = "trouble", {"error": str(error)}
-        text = f"event: {kind}\ndata: {json.dumps(body, allow_nan=False)}\n\n"
+            text = f"event: trouble\ndata: {json.dumps({'error': str(error)})}\n\n".encode()
         if text != sent:
-            sent, silent_ticks = text, 0
+            sent = text
             yield text
-        elif silent_ticks >= _KEEP_ALIVE_TICKS:
-            silent_ticks = 0
-            yield ": still here\n\n"
-        silent_ticks += 1
+        if silent_s >= _CLOCK_S:
+            silent_s = 0.0
+            yield b"event: clock\ndata: %d\n\n" % now_ms()
+        silent_s += TICK_S
         await asyncio.sleep(TICK_S)
+
+
+def _answers(request: Request) -> Answers:
+    answers: Answers = request.app.state.answers
+    return answers
+
+
+def _sent(request: Request, body: Body) -> Response:
+    headers = {"Vary": "Accept-Encoding"}
+    if body.packed is not None and "gzip" in request.headers.get("accept-encoding", ""):
+        headers["Content-Encoding"] = "gzip"
+        return Response(body.packed, media_type=body.media_type, headers=headers)
+    return Response(body.plain, media_type=body.media_type, headers=headers)
 
 
 def _number(request: Request, name: str) -> int | None:

@@ -41,7 +41,10 @@ def plan(connection: Connection, run: Run, measured: Estimate) -> dict[str, Any]
 
 
 def budgets(nodes: Sequence[Mapping[str, Any]], measured: Estimate) -> list[dict[str, Any]]:
-    """Each limit of the run with what is spent of it: `unit`, `limit`, `spent`."""
+    """Each limit of the run: `unit`, `limit`, what is `spent` of it, its `share` and `state`."""
     told = [node["settings"].get("budget") for node in nodes]
     limits: Mapping[str, float] = next((limits for limits in told if limits), {})
-    return [asdict(verdict) for verdict in judge(Budget(**limits), measured)]
+    return [
+        {**asdict(verdict), "share": verdict.share, "state": verdict.state.value}
+        for verdict in judge(Budget(**limits), measured)
+    ]

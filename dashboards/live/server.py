@@ -22,7 +22,7 @@ from dashboards.live.view import View
 PORT = 8720
 _LISTEN = "0A"  # TCP_LISTEN in /proc/net/tcp
 _HIGHEST_PORT = 65535
-_GRACE_S = 3  # more than a tick, after which open event streams end
+_GRACE_S = 3  # many ticks, after one of which open event streams end
 
 
 class _Server(uvicorn.Server):

@@ -1,35 +1,35 @@
-"""What the pages ask of the ledger, read at most once a second however many pages ask."""
+"""What the pages ask of the ledger, as plain data. Every question is one connection."""
 
 from __future__ import annotations
 
-import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Mapping
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from carbontrack import config
 from carbontrack.account.result import Estimate
 from carbontrack.errors import CarbontrackError
-from carbontrack.ledger import engine, read
-from carbontrack.ledger.rows import Run
-from carbontrack.ledger.url import sqlite_path
+from carbontrack.ledger import now, read
+from carbontrack.ledger.rows import Run, Series
 from carbontrack.report import gather, listing, render
 from carbontrack.report.table import table_of
-from dashboards.live import columns, goals
+from dashboards.live import columns, goals, spent
+from dashboards.live.order import FIELDS, ordered
+from dashboards.live.source import Source
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-TICK_S = 1.0
 MAX_POINTS = 2000
-_SETTLED_S = 60.0  # an ended run changes only by new factors, or by what is recovered
-_KEPT = 512
-_METHODS = ("measured", "report")
+WIDTHS = (300, 600, 1200, MAX_POINTS)  # so that pages of different widths share their answers
+METHODS = ("measured", "report")
 _SPARK_POINTS = 40
+_ITEM_S = 60.0  # a line of the list changes with its run, or by new factors
 _PLAN_S = 10.0
+_KEPT = 1024
+_MINUTES = 60
 _MARKUP: Mapping[str, Callable[[list[Estimate]], str]] = {
     "markdown": lambda rows: render.markdown_of(table_of(rows, gather.totals(rows))),
     "latex": lambda rows: render.latex_of(table_of(rows, gather.totals(rows))),
@@ -37,124 +37,152 @@ _MARKUP: Mapping[str, Callable[[list[Estimate]], str]] = {
 }
 
 
-class Unavailable(CarbontrackError):
-    """The ledger cannot be read now; it may be again later."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Answer:
-    value: Any
-    good_until_s: float
-
-
 class View:
     """Answers from a ledger that may come, go and be upgraded while we serve it."""
 
     def __init__(self, url: str, flags: config.Layer) -> None:
-        self._url = url
+        self._source = Source(url)
         self._flags = flags
-        self._connect: Callable[[], AbstractContextManager[Connection]] | None = None
-        self._dispose: Callable[[], None] | None = None
-        self._file: tuple[int, int] | None = None
-        self._lock = threading.Lock()
-        self._answers: OrderedDict[Hashable, _Answer] = OrderedDict()
-        self.queries = 0
+        self._items: OrderedDict[str, tuple[Run, float, dict[str, Any]]] = OrderedDict()
+        self._plans: OrderedDict[str, tuple[float, Any]] = OrderedDict()
 
-    def runs(self, *, search: str = "", status: str = "", limit: int = 200) -> dict[str, Any]:
-        """Runs, newest first, as `runs --format json` has them; `matching` counts all."""
-        found: dict[str, Any] = self._answer(
-            ("runs", search, status, limit), lambda c: self._runs(c, search, status, limit)
-        )
-        return found
-
-    def run(self, run_id: str) -> dict[str, Any]:
-        """One run as `show --format json` has it, with its rows of `table --format json`."""
-        found: dict[str, Any] = self._answer(("run", run_id), lambda c: self._detail(c, run_id))
-        return found
-
-    def table(self, run_id: str, *, method: str, format: str) -> str:
-        """The run's row of `table --method METHOD --format FORMAT`, to be pasted."""
-        if method not in _METHODS or format not in _MARKUP:
-            known = ", ".join([*_METHODS, *_MARKUP])
-            raise CarbontrackError(f"method={method}&format={format}: not known, take {known}.")
-        key = ("table", run_id, method, format)
-        found: str = self._answer(key, lambda c: self._table(c, run_id, method, format))
-        return found
-
-    def series(
-        self, run_id: str, *, from_ms: int | None, to_ms: int | None, points: int
-    ) -> dict[str, Any]:
-        """Columns over time of every device, and the steps, with at most `points` each."""
-        wanted = max(10, min(points, MAX_POINTS))
-        key = ("series", run_id, from_ms, to_ms, wanted)
-        found: dict[str, Any] = self._answer(
-            key, lambda c: self._series(c, run_id, from_ms, to_ms, wanted)
-        )
-        return found
+    @property
+    def queries(self) -> int:
+        """How often the ledger was asked."""
+        return self._source.queries
 
     def close(self) -> None:
-        if self._dispose is not None:
-            self._dispose()
-        self._connect = self._dispose = None
+        self._source.close()
 
-    def _answer(self, key: Hashable, ask: Callable[[Connection], tuple[Any, bool]]) -> Any:
-        """The same answer for all who ask within a tick, or longer if it is settled."""
-        with self._lock:
-            known = self._answers.get(key)
-            if known is not None and known.good_until_s > time.monotonic():
-                self._answers.move_to_end(key)
-                return known.value
-            value, settled = self._ask(ask)
-            lasts_s = _SETTLED_S if settled else TICK_S * 0.9
-            self._answers[key] = _Answer(value, time.monotonic() + lasts_s)
-            while len(self._answers) > _KEPT:
-                self._answers.popitem(last=False)
-            return value
+    def find(self, reference: str) -> Run:
+        """The run that is meant. It differs from an earlier answer if anything of it changed: each
+        commit of its recorder moves the heartbeat.
+        """
+        with self._source.connect() as connection:
+            return read.resolve_run(connection, reference)
 
-    def _ask(self, ask: Callable[[Connection], tuple[Any, bool]]) -> tuple[Any, bool]:
-        self.queries += 1
-        try:
-            with self._open()() as connection:
-                return ask(connection)
-        except engine.NoLedger:
-            self._forget()
-            raise
-        except CarbontrackError as error:
-            if error.__cause__ is None:  # a question about what is not there
-                raise
-            self._forget()
-            raise Unavailable(str(error)) from error
+    def runs(
+        self,
+        *,
+        search: str = "",
+        status: str = "",
+        project: str = "",
+        sort: str = "started",
+        down: bool = True,
+        limit: int = 200,
+    ) -> dict[str, Any]:
+        """Runs as `runs --format json` has them; `matching` counts all, and `sorted` says whether
+        all of them were sorted, or only the newest.
 
-    def _open(self) -> Callable[[], AbstractContextManager[Connection]]:
-        """A file that was replaced is opened anew: SQLite would go on reading the removed one."""
-        path = sqlite_path(self._url)
-        if path is not None:
-            status = path.stat() if path.exists() else None
-            file = (status.st_dev, status.st_ino) if status else None
-            if file != self._file:
-                self._forget()
-                self._file = file
-        if self._connect is None:
-            reader = engine.open_reader(self._url)
-            self._connect, self._dispose = reader.connect, reader.dispose
-        return self._connect
+        Raises CarbontrackError for an unknown `sort`.
+        """
+        if sort not in FIELDS:
+            raise CarbontrackError(f"sort={sort}: not known, take {', '.join(FIELDS)}.")
+        in_sql = sort in read.SORTS
+        with self._source.connect() as connection:
+            found, matching = read.find_runs(
+                connection,
+                search=search,
+                status=status,
+                project=project,
+                sort=sort if in_sql else "started",
+                down=down or not in_sql,
+                limit=limit,
+            )
+            items = [self._item(connection, run) for run in found]
+            projects = read.projects(connection)
+        return {
+            "runs": items if in_sql else ordered(items, sort, down=down),
+            "matching": matching,
+            "sorted": "all" if in_sql or matching <= len(items) else "newest",
+            "projects": projects,
+        }
 
-    def _forget(self) -> None:
-        self.close()
-        self._answers.clear()
+    def run(self, run: Run) -> dict[str, Any]:
+        """One run as `show --format json` has it, its rows of `table --format json`, and what it
+        does now.
+        """
+        with self._source.connect() as connection:
+            sensors = read.sensors(connection, run)
+            detail = listing.run_detail(
+                run,
+                sensors,
+                read.totals(connection, run),
+                read.step_totals(connection, run),
+                read.nodes(connection, run),
+                read.events(connection, run),
+            )
+            rows = gather.estimates(connection, [run], self._flags, METHODS)
+            running = run.status == "running"
+            power = now.power_now(connection, run, sensors) if running else None
+            return {
+                **detail,
+                "rows": [row.row() for row in rows],
+                "plan": self._plan(connection, run, rows[0]),
+                "budgets": goals.budgets(detail["nodes"], rows[0]),
+                "started_ms": run.started_ms,
+                "ended_ms": run.ended_ms,
+                "heartbeat_ms": run.heartbeat_ms,
+                "power_now_w": power.power_w if power else None,
+                "power_now_devices": power.devices if power else 0,
+                "power_now_ms": power.time_ms if power else None,
+                "loss_not_finite_since": now.not_finite_since(connection, run),
+            }
 
-    def _runs(
-        self, connection: Connection, search: str, status: str, limit: int
-    ) -> tuple[Any, bool]:
-        found, matching = read.find_runs(connection, search=search, status=status, limit=limit)
-        return {"runs": [self._item(connection, run) for run in found], "matching": matching}, False
+    def table(self, run: Run, *, method: str, format: str) -> str:
+        """The run's row of `table --method METHOD --format FORMAT`, to be pasted."""
+        if method not in METHODS or format not in _MARKUP:
+            known = ", ".join([*METHODS, *_MARKUP])
+            raise CarbontrackError(f"method={method}&format={format}: not known, take {known}.")
+        with self._source.connect() as connection:
+            return _MARKUP[format](gather.estimates(connection, [run], self._flags, [method]))
+
+    def series(
+        self, run: Run, *, from_ms: int | None = None, to_ms: int | None = None, points: int
+    ) -> dict[str, Any]:
+        """Columns over time of every device, what was spent, and the steps; at most `points` of
+        each.
+        """
+        with self._source.connect() as connection:
+            series = read.series(connection, run, from_ms=from_ms, to_ms=to_ms, points=points)
+            steps = read.steps(connection, run, from_ms=from_ms, to_ms=to_ms, points=points)
+            (estimate,) = gather.estimates(connection, [run], self._flags, ["measured"])
+            return {
+                **columns.of_windows(series, read.sensors(connection, run)),
+                "spent": asdict(self._spent(connection, run, estimate, series)),
+                "steps": columns.of_steps(steps),
+            }
+
+    def progress(self, run: Run, *, points: int) -> dict[str, Any]:
+        """Columns over the run's steps, at most `points`: what was spent until each."""
+        with self._source.connect() as connection:
+            steps = read.steps(connection, run, points=points)
+            series = read.series(connection, run, points=points)
+            (estimate,) = gather.estimates(connection, [run], self._flags, ["measured"])
+            known = self._spent(connection, run, estimate, series)
+            times_ms = [step.time_ms for step in steps]
+            return {
+                **columns.of_steps(steps),
+                "tokens": read.tokens_until(connection, run, [step.step for step in steps]),
+                **spent.at(known, times_ms, run.started_ms),
+                "currency": estimate.currency,
+            }
+
+    def _spent(
+        self, connection: Connection, run: Run, estimate: Estimate, series: Series
+    ) -> spent.Spent:
+        hours = read.hours(connection, run)
+        part = spent.before_ms(run, series)
+        earlier = None
+        if part is not None:
+            earlier = read.series(connection, run, from_ms=part[0], to_ms=part[1], points=_MINUTES)
+        return spent.spent(run, estimate, hours, series, earlier)
 
     def _item(self, connection: Connection, run: Run) -> dict[str, Any]:
-        """A line of the list; of an ended run it is worked out once a while."""
-        key = ("item", run.id)
-        known = self._answers.get(key)
-        if known is not None and known.good_until_s > time.monotonic():
-            return dict(known.value)
+        """A line of the list, worked out when its run has changed, or once a while."""
+        known = self._items.get(run.id)
+        if known is not None and known[0] == run and known[1] > time.monotonic():
+            return known[2]
         sensors, totals = read.sensors(connection, run), read.totals(connection, run)
         steps = read.step_totals(connection, run)
         (estimate,) = gather.estimates(connection, [run], self._flags, ["measured"])
@@ -162,63 +190,23 @@ class View:
         item = {
             **listing.run_item(run, sensors, totals),
             "final_loss": steps.final_loss,
+            "loss_not_finite_since": now.not_finite_since(connection, run),
             "losses": [step.loss for step in shape],
             "tco2e": estimate.tco2e,
             "cost": estimate.cost,
             "currency": estimate.currency,
         }
-        if _ended(run):
-            self._answers[key] = _Answer(item, time.monotonic() + _SETTLED_S)
+        self._items[run.id] = (run, time.monotonic() + _ITEM_S, item)
+        while len(self._items) > _KEPT:
+            self._items.popitem(last=False)
         return item
-
-    def _detail(self, connection: Connection, run_id: str) -> tuple[Any, bool]:
-        run = read.resolve_run(connection, run_id)
-        detail = listing.run_detail(
-            run,
-            read.sensors(connection, run),
-            read.totals(connection, run),
-            read.step_totals(connection, run),
-            read.nodes(connection, run),
-            read.events(connection, run),
-        )
-        rows = gather.estimates(connection, [run], self._flags, _METHODS)
-        detail["rows"] = [row.row() for row in rows]
-        detail["plan"] = self._plan(connection, run, rows[0])
-        detail["budgets"] = goals.budgets(detail["nodes"], rows[0])
-        detail["heartbeat_ms"] = run.heartbeat_ms
-        return detail, _ended(run)
 
     def _plan(self, connection: Connection, run: Run, measured: Estimate) -> Any:
         """Totals at the planned tokens; they move slowly, and reading every step costs a while."""
-        key = ("plan", run.id)
-        known = self._answers.get(key)
-        if known is None or known.good_until_s <= time.monotonic():
+        known = self._plans.get(run.id)
+        if known is None or known[0] <= time.monotonic():
             plan = goals.plan(connection, run, measured)
-            known = self._answers[key] = _Answer(plan, time.monotonic() + _PLAN_S)
-        return known.value
-
-    def _table(
-        self, connection: Connection, run_id: str, method: str, format: str
-    ) -> tuple[str, bool]:
-        run = read.resolve_run(connection, run_id)
-        rows = gather.estimates(connection, [run], self._flags, [method])
-        return _MARKUP[format](rows), _ended(run)
-
-    def _series(
-        self,
-        connection: Connection,
-        run_id: str,
-        from_ms: int | None,
-        to_ms: int | None,
-        points: int,
-    ) -> tuple[Any, bool]:
-        run = read.resolve_run(connection, run_id)
-        series = read.series(connection, run, from_ms=from_ms, to_ms=to_ms, points=points)
-        steps = read.steps(connection, run, from_ms=from_ms, to_ms=to_ms, points=points)
-        drawn = columns.of_windows(series, read.sensors(connection, run))
-        return {**drawn, "steps": columns.of_steps(steps)}, _ended(run)
-
-
-def _ended(run: Run) -> bool:
-    """An interrupted run may come back to life; these do not."""
-    return run.status in ("completed", "failed")
+            known = self._plans[run.id] = (time.monotonic() + _PLAN_S, plan)
+            while len(self._plans) > _KEPT:
+                self._plans.popitem(last=False)
+        return known[1]

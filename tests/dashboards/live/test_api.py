@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
-import concurrent.futures
 import hashlib
 import http.client
 import json
+import socket
 import sys
-from collections.abc import Callable
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+import uvicorn
 
 from carbontrack import config
+from carbontrack.ledger.rows import Run
+from dashboards.live.answers import TICK_S, width_for
+from dashboards.live.app import create_app
 from dashboards.live.view import MAX_POINTS, View
 from tests.dashboards.live.conftest import Server
 from tests.fixtures.runs import Recorded, write_ledger
 from tests.fixtures.wrap import Wrapper
+
+Until = Callable[..., Any]
 
 STATIC = Path(__file__).parents[3] / "dashboards/live/static"
 STEPS = """
@@ -128,8 +138,17 @@ def test_a_run_tells_what_is_left_of_its_plan_and_its_budgets(
     assert plan["eta_s"] > 100
     row = detail["rows"][0]
     assert detail["budgets"] == [
-        {"unit": "kg CO₂e", "limit": 9.0, "spent": pytest.approx(row["tco2e"] * 1000)},
-        {"unit": "kWh", "limit": 2.0, "spent": pytest.approx(row["facility_kwh"])},
+        {
+            "unit": unit,
+            "limit": limit,
+            "spent": pytest.approx(spent),
+            "share": pytest.approx(spent / limit),
+            "state": "within",
+        }
+        for unit, limit, spent in (
+            ("kg CO₂e", 9.0, row["tco2e"] * 1000),
+            ("kWh", 2.0, row["facility_kwh"]),
+        )
     ]
 
 
@@ -232,23 +251,97 @@ def test_a_port_in_use_says_by_whom(wrapper: Wrapper, taken_port: int) -> None:
     assert "--port 0" in done.stderr
 
 
-def test_fifty_pages_cost_one_query_a_tick(wrapper: Wrapper) -> None:
-    write_ledger(wrapper.ledger, Recorded(count=8, status="running"))
-    view = View(f"sqlite:///{wrapper.ledger}", config.flags())
-    with concurrent.futures.ThreadPoolExecutor(50) as pages:
-        answers = list(pages.map(lambda _: view.run("last"), range(50)))
-    view.close()
-    assert len(answers) == 50
-    assert view.queries <= 2
+@pytest.fixture
+def view(wrapper: Wrapper) -> Iterator[View]:
+    """On the ledger, which is written before anything is asked."""
+    found = View(f"sqlite:///{wrapper.ledger}", config.flags())
+    yield found
+    found.close()
 
 
-def test_never_more_points_than_asked(wrapper: Wrapper) -> None:
+@contextmanager
+def served(view: View) -> Iterator[int]:
+    """The application in this process, so that its queries can be counted; its port."""
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen(128)
+        settings = uvicorn.Config(create_app(view), log_level="error", lifespan="off")
+        server = uvicorn.Server(settings)
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+        thread.start()
+        try:
+            yield listening.getsockname()[1]
+        finally:
+            settings.app.state.stopping = True  # type: ignore[union-attr]
+            server.should_exit = True
+            thread.join(20)
+
+
+def test_fifty_open_pages_cost_one_query_a_tick(wrapper: Wrapper, view: View, until: Until) -> None:
+    write_ledger(wrapper.ledger, Recorded(count=8, steps=200, status="running"))
+    with served(view) as port:
+        pages = []
+        for _ in range(50):
+            page = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+            page.request("GET", "/api/runs/last/events")
+            pages.append(page)
+        streams = [page.getresponse() for page in pages]
+        for stream in streams:
+            assert stream.readline() == b"event: run\n"
+        before, began_s = view.queries, time.monotonic()
+        until(lambda: view.queries >= before + 5)
+        ticks = (time.monotonic() - began_s) / TICK_S
+        # Each tick looks once whether the run has changed, for all fifty of them.
+        assert view.queries - before <= 2 * ticks + 2
+
+        before = view.queries
+        charts = []
+        for n in range(50):
+            page = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+            page.request("GET", f"/api/runs/last/series?px={310 + 5 * n}")
+            charts.append(page)
+        assert {page.getresponse().status for page in charts} == {200}
+        assert view.queries - before <= 1 + (time.monotonic() - began_s) / TICK_S + 2
+        for page in [*pages, *charts]:
+            page.close()
+
+
+def test_one_slow_answer_delays_no_other(wrapper: Wrapper, view: View) -> None:
+    write_ledger(
+        wrapper.ledger, Recorded(name="a", number=1, count=2), Recorded(name="b", number=2, count=2)
+    )
+    hold, began = threading.Event(), threading.Event()
+    read_series = view.series
+
+    def slow(run: Run, **asked: Any) -> dict[str, Any]:
+        if run.name == "a":
+            began.set()
+            assert hold.wait(20)
+        return read_series(run, **asked)
+
+    view.series = slow  # type: ignore[method-assign]
+    with served(view) as port, ThreadPoolExecutor(60) as pages:
+
+        def ask(path: str) -> int:
+            page = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+            page.request("GET", path)
+            status = page.getresponse().status
+            page.close()
+            return status
+
+        waiting = [pages.submit(ask, "/api/runs/a/series") for _ in range(50)]
+        assert began.wait(20)
+        assert ask("/api/runs/b/series") == ask("/api/runs/a") == 200
+        assert not any(one.done() for one in waiting)
+        hold.set()
+        assert {one.result() for one in waiting} == {200}
+
+
+def test_never_more_points_than_asked(wrapper: Wrapper, view: View) -> None:
     write_ledger(wrapper.ledger, Recorded(count=2, seconds=35 * 86400.0, steps=10_000))
-    view = View(f"sqlite:///{wrapper.ledger}", config.flags())
-    series = view.series("last", from_ms=None, to_ms=None, points=10**9)
-    view.close()
-    assert 800 < len(series["time_ms"]) <= MAX_POINTS
-    assert 1000 < len(series["steps"]["step"]) <= MAX_POINTS
+    series = view.series(view.find("last"), points=width_for(10**9))
+    assert 400 < len(series["time_ms"]) <= MAX_POINTS
+    assert 400 < len(series["steps"]["step"]) <= MAX_POINTS
     assert series["steps"]["step"][-1] == 10_000
 
 

@@ -1,0 +1,90 @@
+"""The answers of the API, each worked out once for all the pages that want it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from starlette.concurrency import run_in_threadpool
+
+from carbontrack.ledger.rows import Run
+from dashboards.live.cache import Body, Cache
+from dashboards.live.view import WIDTHS, View
+
+TICK_S = 0.25
+_FRESH_S = TICK_S * 0.8  # a page that ticks finds its own last answer too old
+_LIST_S = 0.9
+_LASTS_S = 60.0  # what hangs on an unchanged run changes only by new factors
+
+
+class Answers:
+    """A run is looked at once a tick, and asked for more only if it has changed since."""
+
+    def __init__(self, view: View) -> None:
+        self._view = view
+        self._cache = Cache()
+
+    async def runs(self, **asked: Any) -> Body:
+        """The list; `asked` as `View.runs` has it."""
+        key = ("runs", *sorted(asked.items()))
+        body: Body = await self._cache.get(
+            key, lambda: _body(self._view.runs(**asked)), lasts_s=_LIST_S
+        )
+        return body
+
+    async def run(self, reference: str) -> Body:
+        run = await self._now(reference)
+        return await self._of(run, ("run",), lambda: _body(self._view.run(run)))
+
+    async def table(self, reference: str, *, method: str, format: str) -> Body:
+        run = await self._now(reference)
+        text = await run_in_threadpool(self._view.table, run, method=method, format=format)
+        return Body.of(text, "text/plain; charset=utf-8")
+
+    async def series(
+        self,
+        reference: str,
+        *,
+        from_ms: int | None,
+        to_ms: int | None,
+        last_s: int | None,
+        px: int,
+    ) -> Body:
+        """Of [from, to], or of the newest `last_s` seconds; as wide as the next of WIDTHS."""
+        run = await self._now(reference)
+        points = width_for(px)
+        if last_s is not None:
+            to_ms = run.ended_ms or run.heartbeat_ms or run.started_ms
+            from_ms = to_ms - last_s * 1000
+        view = self._view
+        return await self._of(
+            run,
+            ("series", from_ms, to_ms, points),
+            lambda: _body(view.series(run, from_ms=from_ms, to_ms=to_ms, points=points)),
+        )
+
+    async def progress(self, reference: str, *, px: int) -> Body:
+        run = await self._now(reference)
+        points = width_for(px)
+        return await self._of(
+            run, ("progress", points), lambda: _body(self._view.progress(run, points=points))
+        )
+
+    async def _now(self, reference: str) -> Run:
+        run: Run = await self._cache.get(
+            ("find", reference), lambda: self._view.find(reference), lasts_s=_FRESH_S
+        )
+        return run
+
+    async def _of(self, run: Run, key: tuple[Any, ...], work: Any) -> Body:
+        body: Body = await self._cache.get((run.id, *key), work, lasts_s=_LASTS_S, version=run)
+        return body
+
+
+def width_for(px: int) -> int:
+    """The next wider of WIDTHS, the widest at most."""
+    return next((width for width in WIDTHS if width >= px), WIDTHS[-1])
+
+
+def _body(value: Any) -> Body:
+    return Body.of(json.dumps(value, allow_nan=False, separators=(",", ":")))

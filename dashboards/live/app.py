@@ -70,7 +70,7 @@ async def _runs(request: Request) -> Response:
         )
     except NoLedger as error:
         nothing = {"runs": [], "matching": 0, "sorted": "all", "projects": []}
-        return JSONResponse({**nothing, "message": str(error)})
+        return JSONResponse({**nothing, "message": error.what})
     return _sent(request, body)
 
 

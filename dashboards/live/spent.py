@@ -85,7 +85,8 @@ def spent(
         columns["facility_kwh"].append(kwh * factor)
         columns["tco2e"].append(weighted * factor / KG_PER_T if intensity else None)
         columns["cost"].append(_cost(run, estimate, kwh * factor, start_ms + level_ms))
-    return Spent(time_ms=[start_ms + level_ms for start_ms in times], **columns)
+    end_ms = max(run.ended_ms or run.heartbeat_ms or 0, times[-1]) if times else 0
+    return Spent(time_ms=[min(start_ms + level_ms, end_ms) for start_ms in times], **columns)
 
 
 def at(known: Spent, times_ms: Sequence[int], start_ms: int) -> dict[str, list[float | None]]:

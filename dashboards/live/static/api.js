@@ -1,5 +1,14 @@
 // The server's answers, and a connection that comes back by itself.
 
+const RETRY_MS = 1000;
+
+export class Refused extends Error {
+  constructor(message, status) {
+    super(message);
+    this.status = status;
+  }
+}
+
 async function get(path) {
   try {
     return await fetch(`api/${path}`);
@@ -10,7 +19,7 @@ async function get(path) {
 
 export async function askText(path) {
   const answer = await get(path);
-  if (!answer.ok) throw new Error(`The server answered ${answer.status}.`);
+  if (!answer.ok) throw new Refused(`The server answered ${answer.status}.`, answer.status);
   return answer.text();
 }
 
@@ -21,39 +30,75 @@ export async function ask(path) {
   try {
     body = JSON.parse(text);
   } catch {
-    throw new Error(text.trim() || `The server answered ${answer.status}.`);
+    throw new Refused(text.trim() || `The server answered ${answer.status}.`, answer.status);
   }
-  if (!answer.ok) throw new Error(body.error);
+  if (!answer.ok) throw new Refused(body.error, answer.status);
   return body;
 }
 
-export function link(state) {
+export const run = (id) => `runs/${encodeURIComponent(id)}`;
+
+// Whether we hear of what happens: "live", "lost", or nothing for what is over.
+export function link(words, state = words) {
   const place = document.getElementById("link");
-  place.textContent = state;
-  place.classList.toggle("lost", state.startsWith("lost"));
+  if (place.textContent === words) return;
+  place.textContent = words;
+  place.className = words ? `status ${state}` : "";
 }
 
-const RETRY_MS = 1000;
+// In the header, why an answer did not come.
+export function linkTrouble(error) {
+  if (error instanceof Refused) link("no answer from the ledger", "lost");
+  else link("lost the server, trying again…", "lost");
+}
 
-export function follow(id, onRun, onTrouble) {
-  let source, timer, stopped = false;
-  const open = () => {
-    source = new EventSource(`api/runs/${encodeURIComponent(id)}/events`);
-    source.addEventListener("open", () => link("live"));
-    source.addEventListener("run", (event) => onRun(JSON.parse(event.data)));
-    source.addEventListener("trouble", (event) => onTrouble(JSON.parse(event.data).error));
-    source.addEventListener("error", () => {
-      source.close();
-      if (stopped) return;
-      link("lost the server, trying again…");
-      timer = setTimeout(open, RETRY_MS);
-    });
+let aheadMs = 0; // the server's clock, less ours
+export const serverNow = () => Date.now() + aheadMs;
+
+// Hears of a run until stopped; a page that nobody sees holds no connection, a browser has but six.
+export function follow(id, { onRun, onTrouble }) {
+  let source,
+    timer,
+    stopped = false;
+  const close = () => {
+    clearTimeout(timer);
+    source?.close();
+    source = undefined;
   };
+  const open = () => {
+    close();
+    if (stopped || document.hidden) return;
+    source = new EventSource(`api/${run(id)}/events`);
+    source.addEventListener("run", (event) => {
+      link("live");
+      onRun(JSON.parse(event.data));
+    });
+    source.addEventListener("clock", (event) => {
+      aheadMs = Number(event.data) - Date.now();
+    });
+    source.addEventListener("trouble", (event) => {
+      link("no answer from the ledger", "lost");
+      onTrouble(new Refused(JSON.parse(event.data).error, 503));
+    });
+    source.addEventListener("error", retry);
+  };
+  const retry = async () => {
+    close();
+    try {
+      await ask(run(id));
+    } catch (error) {
+      if (stopped) return;
+      linkTrouble(error);
+      if (error instanceof Refused) onTrouble(error);
+    }
+    if (!stopped) timer = setTimeout(open, RETRY_MS);
+  };
+  document.addEventListener("visibilitychange", open);
   open();
   return () => {
     stopped = true;
-    clearTimeout(timer);
-    source.close();
+    document.removeEventListener("visibilitychange", open);
+    close();
     link("");
   };
 }

@@ -1,63 +1,222 @@
-// Charts that share one time cursor and one zoom.
-// A series may have a `band`: two more columns, its lowest and highest, follow it in the data.
+// A chart in a card: its lines, a legend of the values under the cursor, and words for who cannot
+// see it. A series may have a `band`: two more columns, its lowest and highest, follow in the data.
 
+import { make, swatch } from "./dom.js";
+import { axis } from "./format.js";
+import { listen, shiftDrag } from "./gestures.js";
+import { drawMarks, STRIP } from "./marks.js";
+import { token } from "./palette.js";
+import { clock, STEPS } from "./ticks.js";
 import uPlot from "./vendor/uPlot.esm.js";
 
-export const COLOURS = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00"];
-const HEIGHT = 220;
-const SECOND = 1, MINUTE = 60, HOUR = 3600, DAY = 86400;
-const TICKS = [SECOND, 2, 5, 10, 15, 30, MINUTE, 2 * MINUTE, 5 * MINUTE, 10 * MINUTE, 15 * MINUTE, 30 * MINUTE, HOUR, 2 * HOUR, 3 * HOUR, 6 * HOUR, 12 * HOUR, DAY, 2 * DAY, 7 * DAY, 14 * DAY, 30 * DAY, 90 * DAY];
-const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+const KEYS = "Arrow keys move, plus and minus zoom, 0 shows all.";
+const FADED = 0.25;
 
 export class Chart {
-  constructor(place, { series: wanted, format, onZoom, time = true, xLabel, xFormat, fromZero = true, sync = "time" }) {
-    const room = place.appendChild(document.createElement("div")); // without the card's padding
-    const series = [], bands = [];
-    for (const one of wanted) {
-      series.push(one);
-      if (one.band) {
-        bands.push({ series: [series.length + 2, series.length + 1], fill: one.stroke + "2e" });
-        series.push(edge(one, "lowest"), edge(one, "highest"));
-      }
-    }
+  constructor(place, { title, note = "", wide = false, series, format, height = 210, ...rest }) {
+    this.format = format;
+    this.title = title;
+    this.series = series;
+    this.height = height;
     this.marks = [];
-    const ink = () => colour("--soft");
-    const grid = { stroke: () => colour("--line"), width: 1 };
-    this.plot = new uPlot({
-      width: Math.max(200, room.clientWidth), height: HEIGHT,
-      scales: { x: { time }, y: { range: (_, low, high) => limits(low, high, fromZero) } },
-      cursor: { sync: time ? { key: sync } : undefined, drag: { x: true, y: false, setScale: false } },
-      legend: { live: true },
-      axes: [
-        { stroke: ink, grid, ticks: grid, label: xLabel, labelSize: 20, space: 76, ...(time ? { incrs: TICKS } : {}), values: xFormat ? (_, ticks) => ticks.map(xFormat) : clock },
-        { stroke: ink, grid, ticks: grid, size: 72, values: (_, ticks) => ticks.map(format) },
-      ],
-      series: [
-        time ? {} : { label: xLabel, value: (_, value) => (value === null ? "–" : xFormat(value)) },
-        ...series.map((one) => ({
-          width: 1.2, spanGaps: false, points: { show: false }, ...one,
-          stroke: one.stroke ?? (() => colour("--ink")),
-          value: (_, value) => (value === null || value === undefined ? "–" : format(value)),
-        })),
-      ],
-      bands,
-      hooks: {
-        draw: [(plot) => drawMarks(plot, this.marks)],
-        setSelect: [(plot) => {
-          const { left, width } = plot.select;
-          if (width > 4) onZoom?.(plot.posToVal(left, "x"), plot.posToVal(left + width, "x"));
-          plot.setSelect({ left: 0, width: 0, top: 0, height: 0 }, false);
-        }],
-      },
-    }, [[], ...series.map(() => [])], room);
-    this.watcher = new ResizeObserver(() => this.plot.setSize({ width: Math.max(200, room.clientWidth), height: HEIGHT }));
-    this.watcher.observe(room);
+    this.view = [0, 1]; // uPlot asks for the limits before it has taken a new scale over
+    this.readout = make("span", { class: "readout" });
+    this.note = make("span", { class: "quiet" }, note);
+    this.room = make("div", { class: "plot", tabindex: "0", role: "group" });
+    this.none = make("div", { class: "none" });
+    this.chips = series.map((one, index) => this.chip(one, index));
+    place.append(
+      make(
+        "section",
+        { class: `card chart ${wide ? "wide" : ""}`, "aria-label": title },
+        make("header", {}, make("h2", {}, title), this.note, this.readout),
+        this.room,
+        make(
+          "div",
+          {
+            class: `legend ${series.length > 4 && !wide ? "many" : ""}`,
+            role: "group",
+            "aria-label": `Lines of ${title}`,
+          },
+          ...this.chips.map((chip) => chip.button),
+        ),
+      ),
+    );
+    this.plot = this.draw(rest);
+    this.room.append(this.none);
+    this.room.querySelector("canvas").setAttribute("role", "img");
+    this.watcher = new ResizeObserver(() => this.plot.setSize({ width: this.width, height }));
+    this.watcher.observe(this.room);
   }
 
-  show(data, range) {
+  get width() {
+    return Math.max(200, this.room.clientWidth);
+  }
+
+  draw({ timeline, time = true, xLabel, xFormat, xMoment, fromZero = true, clip = false, onToggle }) {
+    this.onToggle = onToggle ?? ((index) => this.toggle(index));
+    this.xMoment = xMoment ?? xFormat;
+    this.clip = clip;
+    const lines = [],
+      bands = [];
+    this.places = this.series.map((one) => {
+      const at = lines.push(line(one));
+      if (one.band) {
+        bands.push({ series: [at + 2, at + 1], fill: `${one.stroke}2e` });
+        lines.push(edge(), edge());
+      }
+      return at;
+    });
+    const ink = () => token("--soft"),
+      grid = { stroke: () => token("--line"), width: 1 };
+    const plot = new uPlot(
+      {
+        width: this.width,
+        height: this.height,
+        padding: [STRIP, 28, 0, 0],
+        scales: { x: { time }, y: { range: (plot) => this.limits(plot, fromZero) } },
+        cursor: {
+          sync: time ? { key: "time" } : undefined,
+          drag: { x: Boolean(timeline), y: false, setScale: false },
+          bind: timeline
+            ? { mousedown: shiftDrag(timeline), dblclick: () => () => timeline.whole() }
+            : { dblclick: () => () => null },
+          points: { size: 7 },
+        },
+        focus: { alpha: FADED },
+        legend: { show: false },
+        axes: [
+          {
+            stroke: ink,
+            grid,
+            ticks: grid,
+            space: 80,
+            label: xLabel,
+            labelSize: 22,
+            labelFont: "13px system-ui, sans-serif",
+            size: 34,
+            ...(time ? { incrs: STEPS } : {}),
+            values: xFormat ? (_, ticks) => ticks.map(axis(xFormat)) : clock,
+          },
+          { stroke: ink, grid, ticks: { show: false }, size: 64, values: (_, ticks) => ticks.map(axis(this.format)) },
+        ],
+        series: [{}, ...lines],
+        bands,
+        hooks: {
+          draw: [(plot) => drawMarks(plot, this.marks)],
+          setCursor: [() => this.tell()],
+          setSelect: [
+            (plot) => {
+              const { left, width } = plot.select;
+              if (width > 4) timeline?.set(plot.posToVal(left, "x"), plot.posToVal(left + width, "x"));
+              plot.setSelect({ left: 0, width: 0, top: 0, height: 0 }, false);
+            },
+          ],
+        },
+      },
+      [[], ...lines.map(() => [])],
+      this.room,
+    );
+    if (timeline) listen(this.room, plot, timeline);
+    return plot;
+  }
+
+  chip(one, index) {
+    const value = make("b", {}, "–");
+    const highlight = (on) => this.plot.setSeries(on ? this.places[index] : null, { focus: on });
+    const button = make(
+      "button",
+      {
+        type: "button",
+        class: "chip",
+        "aria-pressed": "true",
+        title: `${one.label}: show or hide`,
+        onclick: () => this.onToggle(index),
+        onmouseenter: () => highlight(true),
+        onmouseleave: () => highlight(false),
+      },
+      swatch(one),
+      make("span", {}, one.label),
+      value,
+    );
+    return { button, value };
+  }
+
+  toggle(index, shown = this.chips[index].button.getAttribute("aria-pressed") !== "true") {
+    this.chips[index].button.setAttribute("aria-pressed", String(shown));
+    const at = this.places[index],
+      count = this.series[index].band ? 3 : 1;
+    for (let one = at; one < at + count; one += 1) this.plot.setSeries(one, { show: shown });
+  }
+
+  show(data, range, nothing = "") {
+    const known = data.slice(1).some((column) => column.some((value) => value !== null && value !== undefined));
+    this.none.textContent = known ? "" : nothing;
     this.plot.setData(data, false);
-    const [low, high] = range ?? [data[0][0] ?? 0, data[0][data[0].length - 1] ?? 1];
-    this.plot.setScale("x", { min: low, max: high > low ? high : low + 1 });
+    this.scale(range ?? [data[0][0] ?? 0, data[0][data[0].length - 1] ?? 1]);
+    this.tell();
+    this.describe(known);
+  }
+
+  scale([low, high]) {
+    this.view = [low, high > low ? high : low + 1];
+    this.plot.setScale("x", { min: this.view[0], max: this.view[1] });
+  }
+
+  // Values under the cursor; without one, the newest.
+  tell() {
+    const { idx } = this.plot.cursor,
+      times = this.plot.data[0] ?? [];
+    this.readout.textContent =
+      idx === null || idx === undefined || !this.xMoment || times[idx] === undefined
+        ? "newest"
+        : this.xMoment(times[idx]);
+    this.chips.forEach((chip, index) => {
+      const column = this.plot.data[this.places[index]] ?? [];
+      const value = idx === null || idx === undefined ? newest(column) : column[idx];
+      chip.value.textContent = this.format(value);
+    });
+  }
+
+  describe(known) {
+    const told = this.series.slice(0, 8).map((one, index) => {
+      const values = (this.plot.data[this.places[index]] ?? []).filter(
+        (value) => value !== null && value !== undefined,
+      );
+      if (!values.length) return `${one.label} not known`;
+      const low = values.reduce((a, b) => Math.min(a, b)),
+        high = values.reduce((a, b) => Math.max(a, b));
+      const [newest, lowest, highest] = [values[values.length - 1], low, high].map(this.format);
+      return `${one.label} ${newest}, between ${lowest} and ${highest}`;
+    });
+    const words = known ? told.join("; ") : this.none.textContent;
+    this.room.querySelector("canvas").setAttribute("aria-label", `${this.title}: ${words}`);
+    this.room.setAttribute("aria-label", `${this.title}. ${KEYS}`);
+  }
+
+  // Of what is in view; with `clip` a few values beyond all sense do not flatten the others.
+  limits(plot, fromZero) {
+    const [min, max] = this.view,
+      times = plot.data[0];
+    const values = [];
+    plot.series.forEach((one, at) => {
+      if (!at || !one.show) return;
+      plot.data[at].forEach((value, index) => {
+        if (value !== null && value !== undefined && times[index] >= min && times[index] <= max) values.push(value);
+      });
+    });
+    if (!values.length) return [0, 1];
+    let low = values.reduce((a, b) => Math.min(a, b)),
+      high = values.reduce((a, b) => Math.max(a, b));
+    if (this.clip) {
+      const usual = values.sort((a, b) => a - b)[Math.floor((values.length - 1) * 0.9)];
+      const sensible = Math.max(usual, 0) * 5;
+      this.note.textContent = sensible && high > sensible ? `beyond the scale: up to ${this.format(high)}` : "";
+      if (sensible) high = Math.min(high, sensible);
+    }
+    if (fromZero) return [0, high > 0 ? high * 1.08 : 1];
+    const margin = (high - low) * 0.06 || Math.abs(high) * 0.05 || 1;
+    return [low - margin, high + margin];
   }
 
   mark(marks) {
@@ -65,52 +224,23 @@ export class Chart {
     this.plot.redraw(false, false);
   }
 
-  redraw() { this.plot.redraw(false, true); }
-  destroy() { this.watcher.disconnect(); this.plot.destroy(); }
-}
-
-const edge = (one, name) => ({ label: `${one.label} ${name}`, class: "edge", stroke: "transparent", width: 0 });
-
-// A dashed line at each time, with a word where there is room for it.
-function drawMarks(plot, marks) {
-  const { ctx, bbox } = plot, ratio = devicePixelRatio;
-  ctx.save();
-  ctx.beginPath();
-  ctx.rect(bbox.left, bbox.top, bbox.width, bbox.height);
-  ctx.clip();
-  ctx.strokeStyle = ctx.fillStyle = colour("--soft");
-  ctx.lineWidth = ratio;
-  ctx.font = `${10 * ratio}px system-ui, sans-serif`;
-  ctx.textBaseline = "top";
-  ctx.textAlign = "left";
-  let free = -Infinity;
-  for (const { time, word } of marks) {
-    const x = plot.valToPos(time, "x", true);
-    if (x < bbox.left || x > bbox.left + bbox.width) continue;
-    ctx.setLineDash([3 * ratio, 4 * ratio]);
-    ctx.beginPath();
-    ctx.moveTo(x, bbox.top);
-    ctx.lineTo(x, bbox.top + bbox.height);
-    ctx.stroke();
-    if (x < free) continue;
-    ctx.fillText(word, x + 3 * ratio, bbox.top + 2 * ratio);
-    free = x + ctx.measureText(word).width + 10 * ratio;
+  destroy() {
+    this.watcher.disconnect();
+    this.plot.destroy();
   }
-  ctx.restore();
 }
 
-// One line a tick, as fine as the ticks are: two lines run into each other on a narrow chart.
-function clock(_plot, ticks, _axis, _space, step) {
-  const fine = step >= DAY ? { month: "short", day: "numeric" }
-    : step >= MINUTE ? { hour: "2-digit", minute: "2-digit", hourCycle: "h23" }
-    : { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" };
-  const written = new Intl.DateTimeFormat([], fine);
-  return ticks.map((at) => written.format(at * 1000));
-}
+const line = (one) => ({
+  width: 1.5,
+  spanGaps: false,
+  points: { show: false },
+  ...one,
+  dash: one.dash?.length ? one.dash : undefined,
+});
+const edge = () => ({ stroke: "transparent", width: 0, points: { show: false } });
 
-function limits(low, high, fromZero) {
-  if (low === null || high === null || low === undefined) return [0, 1];
-  if (fromZero) return [0, high > 0 ? high * 1.08 : 1];
-  const margin = (high - low) * 0.06 || Math.abs(high) * 0.05 || 1;
-  return [low - margin, high + margin];
+function newest(column) {
+  for (let at = column.length - 1; at >= 0; at -= 1)
+    if (column[at] !== null && column[at] !== undefined) return column[at];
+  return null;
 }

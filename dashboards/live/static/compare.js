@@ -1,57 +1,212 @@
-// Up to five runs: their losses over steps and over energy, and what each took.
+// Up to five runs: their losses over what they took, and how they differ from the first.
 
-import { ask } from "./api.js";
-import { Chart, COLOURS } from "./charts.js";
-import { make, table } from "./dom.js";
-import { carbon, duration, energy, money, plain, si, unmeasured } from "./format.js";
+import { ask, link, linkTrouble, Refused, run as pathOf } from "./api.js";
+import { Chart } from "./charts.js";
+import { badge, card, choice, make, refill, status, swatch, table } from "./dom.js";
+import { carbon, duration, energy, money, plain, si, unmeasured, whole } from "./format.js";
+import { look } from "./palette.js";
+import { measured } from "./tiles.js";
 import uPlot from "./vendor/uPlot.esm.js";
 
-const J_PER_WH = 3600;
+const MAX_RUNS = 5;
+const REFRESH_MS = 2000;
+const HEIGHT = 440;
+const J_PER_KWH = 3.6e6;
 
-export async function showComparison(page, ids) {
-  const runs = await Promise.all(ids.map(async (id) => {
-    const [detail, series] = await Promise.all([ask(`runs/${id}`), ask(`runs/${id}/series?px=1000`)]);
-    return { detail, series };
-  }));
-  const series = runs.map(({ detail }, index) => ({
-    label: detail.name, stroke: COLOURS[index % COLOURS.length], spanGaps: true, dash: index ? [8 - index, index * 2] : undefined,
-  }));
-  const place = make("div", { class: "charts" });
-  page.replaceChildren(make("h1", {}, "Comparison"), place, make("section", { class: "card below" }, table(
-    [{ label: "run" }, { label: "duration", number: true }, { label: "energy", number: true }, { label: "CO₂e", number: true }, { label: "money", number: true }, { label: "last loss", number: true }],
-    runs.map(({ detail }) => {
-      const row = detail.rows.find((one) => one.method === "measured");
-      return [make("a", { href: `#/run/${detail.id}` }, detail.name), duration(detail.duration_s), [energy(row.energy_kwh), ...unmeasured(detail.quality)].join(" "), carbon(row.tco2e), money(row.cost, row.currency), plain(detail.final_loss)];
-    }))));
-  const draw = (title, xLabel, xFormat, columns) => {
-    const card = make("section", { class: "card wide", "aria-label": title }, make("h2", {}, title));
-    place.append(card);
-    const chart = new Chart(card, { time: false, fromZero: false, xLabel, xFormat, format: (value) => plain(value), series });
-    chart.show(uPlot.join(columns));
-    return chart;
-  };
-  const charts = [
-    draw("Training loss (nats per token) over steps", "step", String, runs.map((run) => [run.series.steps.step, run.series.steps.loss])),
-    draw("Training loss (nats per token) over energy of the devices", "energy", (value) => si(value, "Wh"), runs.map((run) => lossOverEnergy(run.series))),
-  ];
-  return {
-    stop: () => charts.forEach((chart) => chart.destroy()),
-    restyle: () => charts.forEach((chart) => chart.redraw()),
-  };
+// value: the label, what it is called on the axis, the column of the answer, how it is written
+const AXES = [
+  ["steps", "step", (progress) => progress.step, (value) => whole(value)],
+  ["tokens", "tokens", (progress) => progress.tokens, (value) => si(value, "")],
+  [
+    "time",
+    "time since the start",
+    (progress, detail) => progress.time_ms.map((ms) => (ms - detail.started_ms) / 1000),
+    duration,
+  ],
+  ["energy", "energy, incl. PUE", (progress) => progress.facility_kwh, (value) => energy(value)],
+  ["CO₂e", "CO₂e", (progress) => progress.tco2e, (value) => carbon(value)],
+  ["money", "money", (progress) => progress.cost, (value, currency) => money(value, currency)],
+];
+
+export function showComparison(page, ids) {
+  return new Comparison(page, ids.slice(0, MAX_RUNS));
 }
 
-// Energy in Wh of all devices until each step: straight lines between the ends of windows.
-function lossOverEnergy({ time_ms, level_s, devices, steps }) {
-  let spent = 0;
-  const ends = time_ms.map((start) => start + level_s * 1000);
-  const energies = time_ms.map((_, index) => (spent += devices.reduce((sum, device) => sum + (device.energy_j[index] ?? 0), 0)));
-  let after = 0;
-  const at = steps.time_ms.map((time) => {
-    while (after < ends.length && ends[after] < time) after += 1;
-    if (after === ends.length) return spent / J_PER_WH;
-    const before = after ? energies[after - 1] : 0;
-    const part = Math.max(0, (time - (ends[after] - level_s * 1000)) / (level_s * 1000));
-    return (before + (energies[after] - before) * part) / J_PER_WH;
-  });
-  return [at, steps.loss];
+class Comparison {
+  constructor(page, ids) {
+    this.stopped = false;
+    this.axis = "energy";
+    this.known = ids.map((id) => ({ id, detail: null, progress: null, error: null }));
+    this.said = make("p", { class: "alarm", role: "alert" });
+    this.chartPlace = make("div", { class: "charts" });
+    this.tablePlace = make("div");
+    page.replaceChildren(
+      make("h1", { tabindex: "-1" }, "Comparison"),
+      make(
+        "div",
+        { class: "bar" },
+        make("span", { class: "label" }, "Loss over"),
+        choice(
+          "Loss over",
+          AXES.map(([name]) => [name, name]),
+          this.axis,
+          (axis) => {
+            this.axis = axis;
+            this.draw(true);
+          },
+        ),
+      ),
+      this.said,
+      this.chartPlace,
+      make("div", { class: "below" }, this.tablePlace),
+    );
+    this.refresh();
+  }
+
+  stop() {
+    this.stopped = true;
+    clearTimeout(this.timer);
+    this.chart?.destroy();
+    link("");
+  }
+
+  restyle() {
+    this.draw(true);
+  }
+
+  // A run that has ended is asked for once; one that nobody knows, until somebody does.
+  async refresh() {
+    const asked = this.known.filter(
+      (one) => !one.detail || one.detail.status === "running" || one.detail.status === "interrupted",
+    );
+    await Promise.all(
+      asked.map(async (one) => {
+        try {
+          const [detail, progress] = await Promise.all([
+            ask(pathOf(one.id)),
+            ask(`${pathOf(one.id)}/progress?px=1200`),
+          ]);
+          Object.assign(one, { detail, progress, error: null });
+        } catch (error) {
+          one.error = error;
+        }
+      }),
+    );
+    if (this.stopped) return;
+    const lost = this.known.find((one) => one.error && !(one.error instanceof Refused));
+    const going = this.known.some((one) => one.detail?.status === "running");
+    if (lost) linkTrouble(lost.error);
+    else link(going ? "live" : "");
+    const unknown = this.known.filter((one) => one.error instanceof Refused);
+    this.said.textContent = unknown.map((one) => one.error.message).join(" ");
+    if (asked.length) this.draw();
+    this.timer = setTimeout(() => this.refresh(), REFRESH_MS);
+  }
+
+  draw(anew = false) {
+    const runs = this.known
+      .map((one, index) => ({ ...one, look: look(index), place: index }))
+      .filter((one) => one.detail);
+    if (!runs.length) return;
+    this.drawChart(runs, anew);
+    refill(this.tablePlace, card("What each took", "differences to the first", compared(runs)));
+  }
+
+  drawChart(runs, anew) {
+    const [, xLabel, column, write] = AXES.find(([name]) => name === this.axis);
+    const currency = runs[0].progress.currency;
+    const xFormat = (value) => write(value, currency);
+    const key = runs.map((one) => one.id).join();
+    if (anew || key !== this.key) {
+      this.key = key;
+      this.chart?.destroy();
+      this.chartPlace.replaceChildren();
+      this.chart = new Chart(this.chartPlace, {
+        title: "Training loss",
+        wide: true,
+        note: `over ${xLabel}`,
+        time: false,
+        fromZero: false,
+        clip: true,
+        height: HEIGHT,
+        xLabel,
+        xFormat,
+        format: (value) => plain(value),
+        series: runs.map((one) => ({
+          label: one.detail.name,
+          ...one.look,
+          dash: DASHES[one.place],
+          width: 1.8,
+          spanGaps: true,
+        })),
+      });
+    }
+    const lines = runs.map(({ detail, progress }) => {
+      const xs = column(progress, detail),
+        at = xs.map((_, index) => index).filter((index) => xs[index] !== null);
+      return [at.map((index) => xs[index]), at.map((index) => progress.loss[index])];
+    });
+    const some = lines.some(([xs]) => xs.length);
+    this.chart.show(
+      some ? uPlot.join(lines) : [[], ...lines.map(() => [])],
+      null,
+      `No run tells a loss over ${xLabel}.`,
+    );
+  }
+}
+
+const DASHES = [[], [8, 4], [3, 3], [10, 3, 3, 3], [14, 5]];
+
+const COLUMNS = [
+  ["duration", ({ detail }) => detail.duration_s, duration],
+  ["tokens", ({ detail }) => detail.tokens, (value) => si(value, "")],
+  ["GPU hours", ({ detail }) => measured(detail).gpu_hours, (value) => plain(value, 3)],
+  ["energy, devices", ({ detail }) => detail.energy_kwh, (value) => energy(value)],
+  ["energy, incl. PUE", ({ detail }) => measured(detail).facility_kwh, (value) => energy(value)],
+  ["J/token, devices", perToken, (value) => si(value, "J")],
+  ["CO₂e", ({ detail }) => measured(detail).tco2e, (value) => carbon(value)],
+  ["money", ({ detail }) => measured(detail).cost, (value, { detail }) => money(value, measured(detail).currency)],
+  ["last loss", ({ detail }) => detail.final_loss, (value) => plain(value)],
+];
+
+function perToken({ detail }) {
+  return detail.tokens && detail.energy_kwh !== null ? (detail.energy_kwh * J_PER_KWH) / detail.tokens : null;
+}
+
+function compared(runs) {
+  const heads = [{ label: "run" }, ...COLUMNS.map(([label]) => ({ label, number: true }))];
+  return table(
+    "What each run took",
+    heads,
+    runs.map((one, index) => [
+      make(
+        "th",
+        { scope: "row" },
+        swatch({ ...one.look, dash: DASHES[one.place] }),
+        " ",
+        make("a", { href: `#/run/${one.detail.id}`, "data-key": `open ${one.detail.id}` }, one.detail.name),
+        " ",
+        ...unmeasured(one.detail.quality).map(badge),
+        one.detail.status === "completed" ? null : status(one.detail.status),
+      ),
+      ...COLUMNS.map(([label, of, write]) =>
+        make(
+          "td",
+          { class: "number", "data-label": label },
+          write(of(one), one),
+          index ? make("span", { class: "more" }, difference(of(one), of(runs[0]))) : null,
+        ),
+      ),
+    ]),
+    "compared",
+  );
+}
+
+function difference(value, first) {
+  if (!Number.isFinite(value) || !Number.isFinite(first) || !first) return "";
+  const part = (value / first - 1) * 100;
+  if (Math.abs(part) < 0.05) return "same";
+  if (value / first >= 10) return `×${plain(value / first, 2)}`;
+  const text = Math.abs(part) < 10 ? Math.abs(part).toFixed(1) : Math.abs(part).toFixed(0);
+  return `${part > 0 ? "+" : "−"}${text} %`;
 }

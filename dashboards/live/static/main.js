@@ -1,7 +1,7 @@
 // Which page is shown, and the theme.
 
 import { showComparison } from "./compare.js";
-import { make } from "./dom.js";
+import { isDark } from "./palette.js";
 import { showRun } from "./run.js";
 import { showRuns } from "./runs.js";
 
@@ -9,33 +9,31 @@ const page = document.getElementById("page");
 const root = document.documentElement;
 let current = null;
 
-async function route() {
+function route() {
   current?.stop();
-  current = null;
   document.title = "carbontrack";
   const [, kind, rest] = location.hash.split("/");
-  try {
-    if (kind === "run" && rest) current = showRun(page, decodeURIComponent(rest));
-    else if (kind === "compare" && rest) current = await showComparison(page, rest.split(",").slice(0, 5).map(decodeURIComponent));
-    else current = showRuns(page);
-  } catch (error) {
-    page.replaceChildren(make("p", { class: "trouble" }, error.message));
-  }
+  if (kind === "run" && rest) current = showRun(page, decodeURIComponent(rest));
+  else if (kind === "compare" && rest) current = showComparison(page, rest.split(",").map(decodeURIComponent));
+  else current = showRuns(page);
 }
 
-function dress(theme) {
-  root.dataset.theme = theme;
-  current?.restyle?.();
+// A page that was gone to is read from its heading on.
+function go() {
+  route();
+  scrollTo(0, 0);
+  page.querySelector("h1")?.focus({ preventScroll: true });
 }
 
-const saved = localStorage.getItem("theme");
-const system = matchMedia("(prefers-color-scheme: dark)");
-dress(saved ?? (system.matches ? "dark" : "light"));
-system.addEventListener("change", () => { if (!localStorage.getItem("theme")) dress(system.matches ? "dark" : "light"); });
-document.getElementById("theme").addEventListener("click", () => {
-  const theme = root.dataset.theme === "dark" ? "light" : "dark";
-  localStorage.setItem("theme", theme);
-  dress(theme);
+document.getElementById("skip").addEventListener("click", (event) => {
+  event.preventDefault(); // the address names the page that is shown
+  page.focus();
 });
-window.addEventListener("hashchange", route);
+document.getElementById("theme").addEventListener("click", () => {
+  root.dataset.theme = isDark() ? "light" : "dark";
+  localStorage.setItem("theme", root.dataset.theme);
+  current?.restyle?.();
+});
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => current?.restyle?.());
+addEventListener("hashchange", go);
 route();

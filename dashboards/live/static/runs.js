@@ -1,100 +1,266 @@
-// The list of runs: search, sort, and choose some to compare.
+// The list of runs: search, filter, sort, and choose some to compare.
 
-import { ask, link } from "./api.js";
-import { drawing, make, table } from "./dom.js";
-import { carbon, clock, duration, energy, money, plain, unmeasured } from "./format.js";
+import { ask, link, linkTrouble, Refused } from "./api.js";
+import { badge, drawing, make, refill, status, table } from "./dom.js";
+import { carbon, duration, energy, full, money, plain, unmeasured, when } from "./format.js";
 
 const REFRESH_MS = 2000;
 const MAX_COMPARED = 5;
 const COLUMNS = [
-  ["name", "run"], ["status", "status"], ["started", "started"], ["duration_s", "duration", true],
-  ["energy_kwh", "energy", true], ["tco2e", "CO₂e", true], ["cost", "money", true], ["final_loss", "last loss", true],
+  ["name", "run"],
+  ["status", "status"],
+  ["started", "started"],
+  ["duration", "duration", true],
+  ["energy", "energy", true],
+  ["co2e", "CO₂e", true],
+  ["money", "money", true],
+  ["loss", "last loss", true],
 ];
+const STATUSES = ["running", "completed", "failed", "interrupted"];
 const SPARK = { width: 90, height: 22 };
 
 export function showRuns(page) {
-  const chosen = new Set();
-  let sort = { key: "started", down: true }, items = [], matching = 0, timer, stopped = false;
-  const search = make("input", { type: "search", placeholder: "Search name, project, user, status, command", "aria-label": "Search runs" });
-  const status = make("select", { "aria-label": "Status" },
-    ...["", "running", "completed", "failed", "interrupted"].map((name) => make("option", { value: name }, name || "any status")));
-  const compare = make("button", { type: "button", disabled: "" }, "Compare");
-  const place = make("div", { class: "card" });
-  page.replaceChildren(make("h1", {}, "Runs"), make("div", { class: "bar" }, search, status, compare), place);
+  return new RunsPage(page);
+}
 
-  const draw = () => {
-    const factor = sort.down ? -1 : 1;
-    const order = [...items].sort((a, b) => factor * compareValues(a[sort.key], b[sort.key]));
-    const heads = [{ label: "" }, ...COLUMNS.map(([key, label, number]) => ({
-      number,
-      label: make("button", { type: "button", onclick: () => { sort = { key, down: sort.key === key ? !sort.down : true }; draw(); } },
-        label + (sort.key === key ? (sort.down ? " ↓" : " ↑") : "")),
-    })), { label: "loss" }];
-    const focused = document.activeElement?.textContent;
-    place.replaceChildren(
-      order.length ? table(heads, order.map(row)) : make("p", { class: "quiet" }, "No run matches."),
-      matching > items.length ? make("p", { class: "quiet" }, `The newest ${items.length} of ${matching}: search for others.`) : "");
-    [...place.querySelectorAll("th button")].find((button) => button.textContent === focused)?.focus();
-    compare.disabled = chosen.size < 2;
-    compare.textContent = chosen.size ? `Compare ${chosen.size}` : "Compare";
-  };
-  const row = (item) => [
-    make("input", {
-      type: "checkbox", "aria-label": `Choose ${item.name}`, ...(chosen.has(item.id) ? { checked: "" } : {}),
-      onchange: (event) => {
-        if (event.target.checked && chosen.size < MAX_COMPARED) chosen.add(item.id); else chosen.delete(item.id);
-        draw();
+class RunsPage {
+  constructor(page) {
+    this.chosen = new Map();
+    this.sort = { key: "started", down: true };
+    this.found = null;
+    this.stopped = false;
+    const again = () => this.refresh();
+    this.search = make("input", {
+      type: "search",
+      placeholder: "Search name, project, user, status, command",
+      "aria-label": "Search runs",
+      oninput: again,
+    });
+    this.status = make(
+      "select",
+      { "aria-label": "Status", onchange: again },
+      ...["", ...STATUSES].map((name) => make("option", { value: name }, name || "any status")),
+    );
+    this.project = make(
+      "select",
+      { "aria-label": "Project", onchange: again, hidden: "" },
+      make("option", { value: "" }, "any project"),
+    );
+    this.order = make(
+      "select",
+      { onchange: () => this.sortBy(this.order.value) },
+      ...COLUMNS.map(([key, label]) => make("option", { value: key }, label)),
+    );
+    this.compare = make(
+      "button",
+      {
+        type: "button",
+        class: "primary",
+        disabled: "",
+        onclick: () => {
+          location.hash = `#/compare/${[...this.chosen.keys()].join(",")}`;
+        },
       },
-    }),
-    make("a", { href: `#/run/${item.id}` }, item.name),
-    make("span", { class: `status ${item.status}` }, item.status),
-    clock(item.started), duration(item.duration_s),
-    [energy(item.energy_kwh), ...unmeasured(item.quality)].join(" "),
-    carbon(item.tco2e), money(item.cost, item.currency), plain(item.final_loss),
-    sparkline(item.losses),
-  ];
-  const refresh = async () => {
+      "Compare",
+    );
+    this.order.value = this.sort.key;
+    this.place = make("div", { class: "card" });
+    this.bar = make(
+      "div",
+      { class: "bar", role: "search" },
+      this.search,
+      this.status,
+      this.project,
+      make("label", { class: "sorts" }, make("span", { class: "label" }, "Sort by"), this.order),
+      this.compare,
+    );
+    page.replaceChildren(make("h1", { tabindex: "-1" }, "Runs"), this.bar, this.place);
+    this.refresh();
+  }
+
+  stop() {
+    this.stopped = true;
+    clearTimeout(this.timer);
+    link("");
+  }
+
+  sortBy(key, down = key !== "name") {
+    this.sort = { key, down };
+    this.order.value = key;
+    this.refresh();
+  }
+
+  async refresh() {
+    clearTimeout(this.timer);
+    const asked = new URLSearchParams({
+      search: this.search.value,
+      status: this.status.value,
+      project: this.project.value,
+      sort: (this.sort.down ? "-" : "") + this.sort.key,
+    });
+    this.asked = asked.toString();
     try {
-      const found = await ask(`runs?search=${encodeURIComponent(search.value)}&status=${status.value}`);
-      if (stopped) return;
-      link("live");
-      ({ runs: items, matching } = found);
-      if (!items.length && !search.value && !status.value) place.replaceChildren(start(found.message ?? "This ledger holds no run yet.")); else draw();
+      const found = await ask(`runs?${asked}`);
+      if (this.stopped || asked.toString() !== this.asked) return;
+      link(found.message ? "" : "live");
+      this.show(found);
     } catch (error) {
-      if (stopped) return;
-      link("lost the server, trying again…");
-      if (!items.length) place.replaceChildren(make("p", { class: "trouble" }, error.message));
+      if (this.stopped) return;
+      linkTrouble(error);
+      if (error instanceof Refused || !this.found)
+        refill(this.place, make("p", { class: "alarm", role: "alert" }, error.message));
+      this.found = null;
     }
-    clearTimeout(timer);
-    timer = setTimeout(refresh, REFRESH_MS);
-  };
-  search.addEventListener("input", refresh);
-  status.addEventListener("change", refresh);
-  compare.addEventListener("click", () => { location.hash = `#/compare/${[...chosen].join(",")}`; });
-  refresh();
-  return { stop: () => { stopped = true; clearTimeout(timer); link(""); } };
+    clearTimeout(this.timer);
+    this.timer = setTimeout(() => this.refresh(), REFRESH_MS);
+  }
+
+  show(found) {
+    const same = JSON.stringify(found) === JSON.stringify(this.found);
+    this.found = found;
+    if (same) return;
+    const filtered = this.search.value || this.status.value || this.project.value;
+    const nothing = !found.runs.length && !filtered;
+    this.bar.hidden = nothing;
+    this.place.classList.toggle("start", nothing);
+    if (nothing) return refill(this.place, ...start(found.message));
+    this.projects(found.projects);
+    return this.draw();
+  }
+
+  projects(names) {
+    const known = [...this.project.options].slice(1).map((option) => option.value);
+    this.project.hidden = !names.length;
+    if (known.join("\n") === names.join("\n")) return;
+    const chosen = this.project.value;
+    this.project.replaceChildren(
+      make("option", { value: "" }, "any project"),
+      ...names.map((name) => make("option", { value: name }, name)),
+    );
+    this.project.value = names.includes(chosen) ? chosen : "";
+  }
+
+  draw() {
+    const { runs, matching, sorted } = this.found;
+    const heads = [
+      { label: "" },
+      ...COLUMNS.map(([key, label, number]) => this.head(key, label, number)),
+      { label: "loss" },
+    ];
+    const which = sorted === "all" ? "The first" : "Sorted among the newest";
+    const rest = `${which} ${runs.length} of ${matching.toLocaleString("en")}: search for others.`;
+    const more = matching > runs.length ? rest : "";
+    refill(
+      this.place,
+      runs.length
+        ? table(
+            "Runs",
+            heads,
+            runs.map((item) => this.row(item)),
+            "cards",
+          )
+        : make("p", { class: "quiet" }, "No run matches."),
+      ...(more ? [make("p", { class: "quiet small" }, more)] : []),
+    );
+    this.compare.disabled = this.chosen.size < 2;
+    this.compare.textContent = this.chosen.size ? `Compare ${this.chosen.size}` : "Compare";
+  }
+
+  head(key, label, number) {
+    const on = this.sort.key === key,
+      { down } = this.sort;
+    const control = make(
+      "button",
+      {
+        type: "button",
+        "data-key": `sort ${key}`,
+        onclick: () => (on ? this.sortBy(key, !down) : this.sortBy(key)),
+      },
+      label + (on ? (down ? " ↓" : " ↑") : ""),
+    );
+    return { label, number, control, sort: on ? (down ? "descending" : "ascending") : null };
+  }
+
+  row(item) {
+    const at = item.id,
+      { chosen } = this;
+    const box = make("input", {
+      type: "checkbox",
+      "aria-label": `Choose ${item.name} to compare`,
+      "data-key": `choose ${at}`,
+      checked: chosen.has(at) ? "" : null,
+      disabled: !chosen.has(at) && chosen.size >= MAX_COMPARED ? "" : null,
+      onchange: (event) => {
+        if (event.target.checked) chosen.set(at, item.name);
+        else chosen.delete(at);
+        this.draw();
+      },
+    });
+    const lost = item.loss_not_finite_since !== null;
+    return [
+      make("td", {}, box),
+      make(
+        "th",
+        { scope: "row" },
+        make("a", { href: `#/run/${at}`, "data-key": `open ${at}` }, item.name),
+        " ",
+        ...unmeasured(item.quality).map(badge),
+        item.project ? make("span", { class: "more" }, item.project) : null,
+      ),
+      make("td", { class: "end" }, status(item.status)),
+      make(
+        "td",
+        { "data-label": "started", class: "first" },
+        make("time", { datetime: item.started, title: full(item.started) }, when(item.started)),
+      ),
+      duration(item.duration_s),
+      energy(item.energy_kwh),
+      make("td", { class: "number first", "data-label": "CO₂e" }, carbon(item.tco2e)),
+      money(item.cost, item.currency),
+      lost ? make("span", { class: "alert" }, "not a number") : plain(item.final_loss),
+      make("td", { class: "first" }, sparkline(item.losses)),
+    ];
+  }
 }
 
 // The loss over the run as a small picture; its numbers are in the column beside it.
 function sparkline(losses) {
   const known = losses.filter((loss) => loss !== null);
-  if (known.length < 2) return "–";
-  const low = Math.min(...known), high = Math.max(...known);
-  const points = losses.flatMap((loss, index) => (loss === null ? [] : [[
-    (index / (losses.length - 1)) * SPARK.width, 1 + (1 - (loss - low) / (high - low || 1)) * (SPARK.height - 2),
-  ]]));
-  return drawing("svg", { class: "spark", viewBox: `0 0 ${SPARK.width} ${SPARK.height}`, width: SPARK.width, height: SPARK.height, role: "img", "aria-label": `loss from ${plain(known[0])} to ${plain(known[known.length - 1])}` },
-    drawing("polyline", { points: points.map((point) => point.map((at) => at.toFixed(1)).join()).join(" ") }));
+  if (known.length < 2) return null;
+  const usual = [...known].sort((a, b) => a - b)[Math.floor((known.length - 1) * 0.9)];
+  const low = Math.min(...known),
+    high = Math.min(Math.max(...known), Math.max(usual * 5, low));
+  const { width, height } = SPARK;
+  const points = losses.flatMap((loss, index) =>
+    loss === null
+      ? []
+      : [
+          [
+            (index / (losses.length - 1)) * width,
+            1 + (1 - (Math.min(loss, high) - low) / (high - low || 1)) * (height - 2),
+          ],
+        ],
+  );
+  return drawing(
+    "svg",
+    {
+      class: "spark",
+      viewBox: `0 0 ${width} ${height}`,
+      width,
+      height,
+      preserveAspectRatio: "none",
+      role: "img",
+      "aria-label": `loss from ${plain(known[0])} to ${plain(known[known.length - 1])}`,
+    },
+    drawing("polyline", { points: points.map((point) => point.map((at) => at.toFixed(1)).join()).join(" ") }),
+  );
 }
 
 function start(message) {
-  return make("div", { class: "trouble" }, make("p", {}, message),
-    make("p", {}, "Start with ", make("code", {}, "carbontrack run -- python train.py"), " and this page fills by itself."));
-}
-
-function compareValues(a, b) {
-  if (a === b) return 0;
-  if (a === null) return -1;
-  if (b === null) return 1;
-  return a < b ? -1 : 1;
+  return [
+    make("h2", {}, "No run yet"),
+    make("p", { class: "quiet" }, message ?? "This ledger holds no run yet."),
+    make("pre", {}, make("code", {}, "carbontrack run -- python train.py")),
+    make("p", { class: "quiet" }, "Start your training like this, and this page fills by itself."),
+  ];
 }

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from selenium.webdriver import Chrome
 
 
+_SCREENSHOTS = Path(__file__).parents[3] / "out/screenshots"
+
+
 @dataclass
 class Server:
     """`carbontrack serve` as a process; it comes back on the same port."""
@@ -44,6 +47,13 @@ class Server:
         assert self.address, self.process.communicate()[1]
         self.port = urlsplit(self.address).port or 0
         return self
+
+    def kill(self) -> None:
+        """As when its machine dies: nothing is said to anybody."""
+        assert self.process is not None
+        self.process.kill()
+        self.process.communicate(timeout=20)
+        self.process = None
 
     def stop(self) -> str:
         """Interrupt it as Ctrl-C does; what it said on stderr."""
@@ -115,12 +125,11 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
 
 @pytest.fixture
 def shot(browser: Chrome, request: pytest.FixtureRequest) -> Callable[[str], None]:
-    """Keep a picture of the page where $CARBONTRACK_SCREENSHOTS says."""
-    folder = os.environ.get("CARBONTRACK_SCREENSHOTS")
+    """Keep a picture of the page in out/screenshots, or where $CARBONTRACK_SCREENSHOTS says."""
+    folder = Path(os.environ.get("CARBONTRACK_SCREENSHOTS", _SCREENSHOTS))
 
     def take(name: str) -> None:
-        if folder:
-            Path(folder).mkdir(parents=True, exist_ok=True)
-            browser.save_screenshot(str(Path(folder) / f"{name}.png"))
+        folder.mkdir(parents=True, exist_ok=True)
+        browser.save_screenshot(str(folder / f"{name}.png"))
 
     return take

@@ -4,56 +4,20 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
+from tests.dashboards.live import page
 from tests.dashboards.live.conftest import Server
-from tests.fixtures.runs import Recorded, write_ledger
+from tests.dashboards.live.page import all_of, click, errors, job, small, text, tile
 from tests.fixtures.wrap import Wrapper
 
 if TYPE_CHECKING:
     from selenium.webdriver import Chrome
-    from selenium.webdriver.remote.webelement import WebElement
 
 Until = Callable[..., Any]
-
-JOB = """
-import time, carbontrack
-carbontrack.describe_model(planned_tokens=1024 * 10 * {steps})
-for step in range(1, {steps}):
-    carbontrack.log_step(step, loss=6 / step**0.3, tokens=1024, tokens_per_s=2000.0)
-    if step % 20 == 10:
-        carbontrack.log_event("eval", loss=6.2 / step**0.3)
-    time.sleep(0.2)
-"""
-
-
-def job(steps: int) -> tuple[str, ...]:
-    return (sys.executable, "-c", JOB.format(steps=steps))
-
-
-def all_of(browser: Chrome, selector: str) -> list[WebElement]:
-    return browser.find_elements("css selector", selector)
-
-
-def text(browser: Chrome, selector: str) -> str:
-    return " | ".join(
-        browser.execute_script(
-            "return [...document.querySelectorAll(arguments[0])].map(e => e.textContent)", selector
-        )
-    )
-
-
-def tile(browser: Chrome, name: str) -> str:
-    return text(browser, f'[data-tile="{name}"] dd')
-
-
-def errors(browser: Chrome) -> list[str]:
-    """What the page complained of; a lost server is the browser's own message."""
-    found = [entry["message"] for entry in browser.get_log("browser")]
-    return [message for message in found if "net::ERR" not in message]
 
 
 def test_a_run_is_watched_from_start_to_end(
@@ -63,127 +27,174 @@ def test_a_run_is_watched_from_start_to_end(
     until: Until,
     shot: Callable[[str], None],
 ) -> None:
-    running = wrapper.start(*job(1000), options=("-q", "--budget-kwh", "0.5"))
+    wrapper.meter = "sim:a100x8"
+    limits = ("--budget-kwh", "0.5", "--budget-kg", "0.001")
+    running = wrapper.start(*job(1000), options=("-q", *limits))
     server = serve()
     browser.get(server.address)
-    until(lambda: all_of(browser, "tbody a"))
     until(lambda: all_of(browser, "svg.spark"))
     shot("runs")
     all_of(browser, "tbody a")[0].click()
 
-    until(lambda: len(all_of(browser, "canvas")) == 5)
-    early = until(lambda: _number(tile(browser, "last loss")))
-    until(lambda: "kW" in tile(browser, "power now") or _number(tile(browser, "power now")) > 100)
-    until(lambda: _number(tile(browser, "last loss")) < early)
-    assert "simulated" in text(browser, ".badge")
-    assert "factor assumed" in text(browser, '[data-tile="CO₂e"] small')
-
+    until(lambda: len(all_of(browser, "canvas")) == 6)
+    sees_it_move(browser, until)
     until(lambda: tile(browser, "time left"))
-    assert "to" in text(browser, '[data-tile="CO₂e at the end"] small'), "a range"
-    assert "of 0.5 kWh" in text(browser, ".budget")
+    assert "to" in small(browser, "CO₂e at the end"), "a range"
+    until(lambda: "spent" in text(browser, ".budget.spent"))
+    assert "of 0.5 kWh incl. PUE" in text(browser, ".budget.within")
+    until(lambda: "ago" in text(browser, ".status.live") or "now" in text(browser, ".status.live"))
+    devices_are_told_apart(browser, until)
+    what_is_shown_follows_buttons_and_keys(browser, until)
+    switches(browser, until)
 
-    next(b for b in all_of(browser, "button") if b.text == "Copy LaTeX").click()
+    dark_and_light(browser, until, shot)
+
+    server.kill()
+    until(lambda: "lost the server" in text(browser, "#link"))
+    before = page.number(small(browser, "last loss"))
+    server.start()
+    until(lambda: text(browser, "#link") == "live")
+    until(lambda: page.number(small(browser, "last loss")) > before)
+
+    os.kill(running.pid, signal.SIGTERM)
+    running.communicate(timeout=20)
+    until(lambda: "failed" in text(browser, ".title .status"))
+    assert not tile(browser, "power now"), "nothing is now of what has ended"
+    until(lambda: "ended" in text(browser, "#link"))
+    shot("run-ended")
+    assert errors(browser) == []
+
+
+def sees_it_move(browser: Chrome, until: Until) -> None:
+    """Power rises and moves, the loss falls, energy grows: in tiles, legends and spoken words."""
+    early = until(lambda: page.number(tile(browser, "last loss")))
+    losses, powers, spoken = [], set(), set()
+
+    def moved() -> bool:
+        losses.append(page.number(tile(browser, "last loss")))
+        powers.add(tile(browser, "power now"))
+        drawn = all_of(browser, "canvas")[0].get_attribute("aria-label") or ""
+        spoken.add(drawn)
+        assert "–" not in powers, "once a second is known, power is"
+        return len(powers) >= 3 and len(spoken) >= 3 and losses[-1] < early
+
+    until(lambda: tile(browser, "power now") not in ("", "–"))
+    until(moved)
+    assert losses == sorted(losses, reverse=True)
+    assert all(label.startswith("Power of all devices: total ") for label in spoken)
+    until(lambda: "kW" in tile(browser, "power now"))
+    assert "simulated" in text(browser, ".badge")
+    assert "factor assumed" in small(browser, "CO₂e")
+
+
+def devices_are_told_apart(browser: Chrome, until: Until) -> None:
+    def looks(selector: str) -> list[tuple[str | None, str | None]]:
+        lines = all_of(browser, f"{selector} .swatch line")
+        return [
+            (one.get_attribute("stroke"), one.get_attribute("stroke-dasharray")) for one in lines
+        ]
+
+    of_charts = looks('[aria-label="Power by device"]')
+    assert len(set(of_charts)) == 8
+    assert looks('[aria-label="Devices"] tbody') == of_charts
+    chip = '[aria-label="Temperature"] .chip'
+    all_of(browser, chip)[3].click()
+    for chart in ("Power by device", "Utilisation", "Temperature"):
+        pressed = [
+            one.get_attribute("aria-pressed")
+            for one in all_of(browser, f'[aria-label="{chart}"] .chip')
+        ]
+        assert pressed == ["true"] * 3 + ["false"] + ["true"] * 4
+    all_of(browser, chip)[3].click()
+
+
+def what_is_shown_follows_buttons_and_keys(browser: Chrome, until: Until) -> None:
+    def moves(act: Callable[[], Any]) -> tuple[int, int]:
+        before = page.asked_range(browser)
+        act()
+        return until(lambda: (r := page.asked_range(browser)) != before and r)
+
+    moves(lambda: all_of(browser, '[title="Zoom in"]')[0].click())
+    low, high = moves(lambda: page.press(browser, "+"))
+    earlier = moves(lambda: all_of(browser, '[title="Earlier"]')[0].click())
+    assert earlier[0] < low
+    assert earlier[1] - earlier[0] == pytest.approx(high - low, abs=2)
+    assert tile(browser, "power now") != "–", "now is now, whatever is shown"
+    later = moves(lambda: page.press(browser, "\ue014"))  # the right arrow
+    assert later[0] > earlier[0]
+    wider = moves(lambda: page.press(browser, "-"))
+    assert wider[1] - wider[0] > later[1] - later[0]
+    page.press(browser, "0")
+    until(lambda: page.asked_range(browser) is None)
+    whole = text(browser, ".tools .range")
+    moves(lambda: drag(browser))
+    assert text(browser, ".tools .range") != whole
+    click(browser, "5 min")
+    until(lambda: "last=300" in last_asked(browser))
+    click(browser, "all")
+    until(lambda: "px" in last_asked(browser) and "last" not in last_asked(browser))
+
+
+def drag(browser: Chrome) -> None:
+    from selenium.webdriver import ActionChains
+
+    over = all_of(browser, ".u-over")[0]
+    chain = ActionChains(browser).move_to_element_with_offset(over, -80, 0)
+    chain.click_and_hold().move_by_offset(120, 0).release().perform()
+
+
+def last_asked(browser: Chrome) -> str:
+    return str(
+        browser.execute_script(
+            "return performance.getEntriesByType('resource').map(e => e.name)"
+            ".filter(name => name.includes('/series')).at(-1)"
+        )
+    )
+
+
+def switches(browser: Chrome, until: Until) -> None:
+    """The method shows which it is; its row is copied."""
+    chosen, other = all_of(browser, '[aria-label="Method"] button')
+    assert chosen.value_of_css_property("background-color") != other.value_of_css_property(
+        "background-color"
+    )
+    assert "USD" in text(browser, '[aria-label="Emissions"] tbody')
+    click(browser, "report")
+    until(lambda: text(browser, '[aria-label="Emissions"] tbody td').startswith("report"))
+    click(browser, "Copy LaTeX")
     until(lambda: "Copied as LaTeX" in text(browser, "[role=status]"))
     read = "navigator.clipboard.readText().then(arguments[0])"
     assert "\\toprule" in browser.execute_async_script(read)
 
-    all_of(browser, "#theme")[0].click()
-    assert browser.execute_script("return document.documentElement.dataset.theme") == "dark"
-    shot("run-dark")
-    all_of(browser, "#theme")[0].click()
 
-    port = server.port
-    server.stop()
-    until(lambda: "lost the server" in text(browser, "#link"))
-    before = int(text(browser, '[data-tile="last loss"] small').split()[0])
-    server.port = port
-    server.start()
-    until(lambda: text(browser, "#link") == "live")
-    until(lambda: int(text(browser, '[data-tile="last loss"] small').split()[0]) > before)
-
-    button = next(b for b in all_of(browser, ".bar button") if b.text == "Zoom in")
-    button.click()
-    until(lambda: all_of(browser, ".bar button")[1].is_enabled())
-    os.kill(running.pid, signal.SIGTERM)
-    running.communicate(timeout=20)
-    until(lambda: "failed" in text(browser, ".status"))
-    shot("run-light")
-    assert errors(browser) == []
+CONTRAST = """
+const { look } = await import("./static/palette.js");
+const channels = (css) => {
+  const context = document.createElement("canvas").getContext("2d");
+  context.fillStyle = css;
+  context.fillRect(0, 0, 1, 1);
+  return [...context.getImageData(0, 0, 1, 1).data].slice(0, 3);
+};
+const light = (css) => channels(css).map((c) => c / 255)
+  .map((c) => (c <= 0.03928 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4))
+  .reduce((sum, c, i) => sum + c * [0.2126, 0.7152, 0.0722][i], 0);
+const card = light(getComputedStyle(document.querySelector(".card")).backgroundColor);
+return [...Array(8).keys()].map((index) => light(look(index).stroke))
+  .map((line) => (Math.max(line, card) + 0.05) / (Math.min(line, card) + 0.05));
+"""
 
 
-def test_two_runs_are_compared_on_a_phone(
-    wrapper: Wrapper,
-    serve: Callable[..., Server],
-    browser: Chrome,
-    until: Until,
-    shot: Callable[[str], None],
-) -> None:
-    for name in ("first", "<script>alert(1)</script>"):
-        wrapper.run(*job(8), options=("-q", "--name", name))
-    wrapper.run("true", options=("-q", "--name", "no-steps"))
-    browser.get(serve().address)
-    until(lambda: len(all_of(browser, "tbody tr")) == 3)
-    assert "<script>alert(1)</script>" in text(browser, "tbody a"), "just a name"
+def dark_and_light(browser: Chrome, until: Until, shot: Callable[[str], None]) -> None:
+    """By what is painted, not by what is set; lines stand out from the card in both."""
+    seen = set()
     for _ in range(2):
-        boxes = [box for box in all_of(browser, "tbody input") if not box.is_selected()]
-        boxes[-1].click()
-    next(b for b in all_of(browser, ".bar button") if b.text == "Compare 2").click()
-    until(lambda: len(all_of(browser, "canvas")) == 2)
-    assert text(browser, "h1") == "Comparison"
-    assert text(browser, "tbody").count("simulated") == 2
-    shot("compare")
-    browser.set_window_size(390, 844)
-    try:
-        # The charts follow the width; nothing scrolls sideways.
-        until(
-            lambda: browser.execute_script(
-                "return document.documentElement.scrollWidth <= window.innerWidth"
-            )
-        )
-        shot("phone")
-    finally:
-        browser.set_window_size(1280, 1400)
-    assert errors(browser) == []
-
-
-def test_a_run_that_measured_nothing_still_has_its_page(
-    wrapper: Wrapper, serve: Callable[..., Server], browser: Chrome, until: Until
-) -> None:
-    write_ledger(wrapper.ledger, Recorded(count=0, seconds=10, steps=0))
-    server = serve()
-    browser.get(f"{server.address}#/run/last")
-    until(lambda: len(all_of(browser, "canvas")) == 5)
-    assert tile(browser, "energy of the devices") == "–", "not known is not zero"
-    browser.get(f"{server.address}#/run/nobody")
-    until(lambda: "no run 'nobody'" in text(browser, "main"))
-
-
-def test_an_empty_ledger_says_how_to_start_and_fills_by_itself(
-    wrapper: Wrapper, serve: Callable[..., Server], browser: Chrome, until: Until
-) -> None:
-    browser.get(serve().address)
-    until(lambda: "carbontrack run -- python train.py" in text(browser, "main"))
-    wrapper.run("true")
-    until(lambda: all_of(browser, "tbody a"))
-
-
-def test_a_ledger_that_is_removed_and_comes_back(
-    wrapper: Wrapper,
-    serve: Callable[..., Server],
-    browser: Chrome,
-    until: Until,
-    tmp_path: Path,
-) -> None:
-    wrapper.run("true", options=("-q", "--name", "before"))
-    browser.get(serve().address)
-    until(lambda: "before" in text(browser, "tbody a"))
-    for file in tmp_path.glob("ledger.db*"):
-        file.unlink()
-    until(lambda: "There is no ledger" in text(browser, "main"))
-    wrapper.run("true", options=("-q", "--name", "after"))
-    until(lambda: text(browser, "tbody a") == "after")
-
-
-def _number(shown: str) -> float:
-    digits = shown.split(" ")[0]
-    return 0.0 if digits in ("", "–") else float(digits)
+        back = page.colour(browser, "body")
+        contrasts = browser.execute_script(f"return (async () => {{{CONTRAST}}})()")
+        assert min(contrasts) >= 3, (back, contrasts)
+        seen.add((back, page.colour(browser, "h1", "color")))
+        shot(f"run-{len(seen)}")
+        all_of(browser, "#theme")[0].click()
+        until(lambda: page.colour(browser, "body") != back)  # noqa: B023
+    (one, ink), (other, other_ink) = seen
+    assert one != other
+    assert ink != other_ink

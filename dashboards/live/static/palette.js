@@ -1,0 +1,18 @@
+// Line colours that stand out from the card (3:1) and from each other, in both themes.
+
+export const LIGHT = ["#0072b2", "#d55e00", "#00865f", "#b5478f", "#9a6a00", "#2a8bc4", "#5b3fa8", "#4f5965"];
+export const DARK = ["#4da3e0", "#ff8b4a", "#2fc79b", "#ee94cc", "#e9b949", "#8fd3ff", "#b7a1ff", "#c3ccd6"];
+const DASHES = [[], [6, 4], [2, 3], [9, 3, 2, 3]];
+
+const root = document.documentElement;
+const system = matchMedia("(prefers-color-scheme: dark)");
+
+export const isDark = () => (root.dataset.theme ? root.dataset.theme === "dark" : system.matches);
+export const token = (name) => getComputedStyle(root).getPropertyValue(name).trim();
+
+// The look of line number `index`: a colour, and a dash from the ninth on.
+export function look(index) {
+  const colours = isDark() ? DARK : LIGHT;
+  const dash = DASHES[Math.floor(index / colours.length) % DASHES.length];
+  return { stroke: colours[index % colours.length], dash };
+}

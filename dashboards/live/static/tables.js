@@ -1,0 +1,214 @@
+// The tables of a run: emissions, devices, nodes and events.
+
+import { askText, run as pathOf } from "./api.js";
+import { card, choice, make, refill, swatch, table } from "./dom.js";
+import { ago, carbon, energy, full, money, plain, share, si, told, when } from "./format.js";
+import { look } from "./palette.js";
+import { nameOf } from "./panels.js";
+
+const MAX_EVENTS = 200;
+const STALE_MS = 10_000; // as the ledger reads a heartbeat
+const FORMATS = { Markdown: "markdown", LaTeX: "latex", CSV: "csv" };
+const number = (label, title) => ({ label, number: true, title });
+
+export class Emissions {
+  constructor(run) {
+    this.method = "measured";
+    this.said = make("span", { class: "quiet small", role: "status" });
+    this.place = make("div");
+    const methods = choice(
+      "Method",
+      run.rows.map((row) => [row.method, row.method]),
+      this.method,
+      (method) => {
+        this.method = method;
+        this.fill(this.run);
+      },
+    );
+    const copies = Object.entries(FORMATS).map(([name, format]) =>
+      make("button", { type: "button", onclick: () => this.copy(name, format) }, `Copy ${name}`),
+    );
+    this.element = card(
+      "Emissions",
+      "energy, CO₂e and money include PUE",
+      make("div", { class: "bar" }, make("span", { class: "label" }, "Method"), methods, ...copies, this.said),
+      this.place,
+    );
+  }
+
+  fill(run) {
+    this.run = run;
+    const rows = run.rows.filter((row) => row.method === this.method);
+    refill(
+      this.place,
+      table(
+        "Emissions",
+        [
+          { label: "method" },
+          number("GPU hours"),
+          number("W/device"),
+          number("energy"),
+          number("PUE"),
+          number("kg/kWh"),
+          number("CO₂e"),
+          number("money"),
+          { label: "assumed" },
+        ],
+        rows.map((row) => [
+          row.method,
+          plain(row.gpu_hours),
+          plain(row.power_w),
+          energy(row.facility_kwh, 4),
+          plain(row.pue),
+          plain(row.intensity_kg_per_kwh),
+          carbon(row.tco2e, 4),
+          money(row.cost, row.currency),
+          row.assumed.join(", ") || "nothing",
+        ]),
+      ),
+    );
+  }
+
+  async copy(name, format) {
+    try {
+      const text = await askText(`${pathOf(this.run.id)}/table?format=${format}&method=${this.method}`);
+      await navigator.clipboard.writeText(text);
+      this.said.textContent = `Copied as ${name}.`;
+    } catch (error) {
+      this.said.textContent = `Not copied: ${error.message}`;
+    }
+  }
+}
+
+// What all devices have in common stands in the heading; the colours are those of the charts.
+export function devices(run) {
+  const common = (of) => (new Set(run.devices.map(of)).size === 1 ? of(run.devices[0]) : null);
+  const name = common((device) => device.name),
+    host = common((device) => device.host),
+    how = common(howOf);
+  const note = [name ? `${run.devices.length} × ${name}` : null, host ? `on ${host}` : null, how]
+    .filter(Boolean)
+    .join(" · ");
+  const columns = [
+    [
+      { label: "line" },
+      (device, index) =>
+        make("span", { class: "status-line" }, swatch(look(index)), ` ${nameOf(device, index, run.devices)}`),
+    ],
+    [
+      { label: "UUID" },
+      (device) =>
+        make("span", { title: device.uuid }, device.uuid.length > 18 ? `${device.uuid.slice(0, 16)}…` : device.uuid),
+    ],
+    name ? null : [{ label: "device" }, (device) => device.name],
+    host ? null : [{ label: "host" }, (device) => device.host],
+    how ? null : [{ label: "how" }, howOf],
+    [number("mean"), (device) => si(device.power_mean_w, "W")],
+    [number("highest"), (device) => si(device.power_max_w, "W")],
+    [number("limit"), (device) => si(device.power_limit_w, "W")],
+    [
+      number("busy", "mean utilisation"),
+      (device) => (device.util_pct === null ? "–" : `${plain(device.util_pct, 3)} %`),
+    ],
+    [number("energy", "of the device, before PUE"), (device) => energy(device.energy_kwh, 4)],
+    [number("coverage"), (device) => share(device.coverage)],
+  ].filter(Boolean);
+  return card(
+    "Devices",
+    note,
+    run.devices.length
+      ? table(
+          "Devices",
+          columns.map(([head]) => head),
+          run.devices.map((device, index) => columns.map(([, cell]) => cell(device, index))),
+        )
+      : make("p", { class: "quiet" }, "This run has no device that can be measured."),
+  );
+}
+
+const howOf = (device) => [...new Set([device.meter, device.quality])].join(", ");
+
+export function nodes(run, now) {
+  return card(
+    "Nodes",
+    "",
+    table(
+      "Nodes",
+      [{ label: "host" }, { label: "heartbeat" }, number("devices"), number("coverage"), { label: "recorder" }],
+      run.nodes.map((node) => {
+        const here = run.devices.filter((device) => device.host === node.host);
+        const covered = here.map((device) => device.coverage).filter((part) => part !== null);
+        const mean = covered.length ? covered.reduce((a, b) => a + b, 0) / covered.length : null;
+        return [node.host, heartbeat(node, run, now), String(here.length), share(mean), node.recorder_version];
+      }),
+    ),
+  );
+}
+
+function heartbeat(node, run, now) {
+  if (run.status !== "running" && run.status !== "interrupted") {
+    return make("span", { title: full(node.heartbeat) }, `ended, last ${when(node.heartbeat)}`);
+  }
+  const age = Math.max(0, now - node.heartbeat_ms);
+  const stale = age > STALE_MS;
+  return make(
+    "span",
+    { class: `status ${stale ? "stale" : "live"}`, title: full(node.heartbeat) },
+    `${ago(age / 1000)}${stale ? ", stale" : ""}`,
+  );
+}
+
+export class Events {
+  constructor() {
+    this.kind = "";
+    this.key = "";
+    this.bar = make("div", { class: "bar" });
+    this.place = make("div");
+    this.element = card("Events", "", this.bar, this.place);
+  }
+
+  fill(run) {
+    this.run = run;
+    const key = `${run.events.length} ${this.kind}`;
+    if (key === this.key) return;
+    this.key = key;
+    const counts = new Map();
+    for (const event of run.events) counts.set(event.kind, (counts.get(event.kind) ?? 0) + 1);
+    const kinds = [["", `all ${run.events.length}`], ...[...counts].map(([kind, count]) => [kind, `${kind} ${count}`])];
+    refill(
+      this.bar,
+      ...(counts.size > 1
+        ? [
+            choice("Kind of event", kinds, this.kind, (kind) => {
+              this.kind = kind;
+              this.fill(this.run);
+            }),
+          ]
+        : []),
+    );
+    const chosen = run.events.filter((event) => !this.kind || event.kind === this.kind);
+    const rows = chosen.slice(-MAX_EVENTS).reverse();
+    refill(
+      this.place,
+      rows.length
+        ? table(
+            "Events",
+            [{ label: "time" }, { label: "kind" }, { label: "what" }],
+            rows.map((event) => [
+              make(
+                "span",
+                { title: full(event.time) },
+                new Date(event.time).toLocaleTimeString([], { hourCycle: "h23" }),
+              ),
+              event.kind,
+              make("td", { class: "text" }, told(event)),
+            ]),
+            "tall",
+          )
+        : make("p", { class: "quiet" }, "None."),
+      ...(chosen.length > rows.length
+        ? [make("p", { class: "quiet small" }, `The last ${rows.length} of ${chosen.length}.`)]
+        : []),
+    );
+  }
+}

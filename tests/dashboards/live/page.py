@@ -1,0 +1,99 @@
+"""What is seen of a page in the browser."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs, urlsplit
+
+if TYPE_CHECKING:
+    from selenium.webdriver import Chrome
+    from selenium.webdriver.remote.webelement import WebElement
+
+JOB = """
+import time, carbontrack
+carbontrack.describe_model(planned_tokens=1024 * 10 * {steps})
+for step in range(1, {steps}):
+    carbontrack.log_step(step, loss=6 / step**0.3, tokens=1024, tokens_per_s=2000.0)
+    if step % 20 == 10:
+        carbontrack.log_event("eval", loss=6.2 / step**0.3)
+    time.sleep(0.2)
+"""
+
+
+def job(steps: int) -> tuple[str, ...]:
+    return (sys.executable, "-c", JOB.format(steps=steps))
+
+
+def all_of(browser: Chrome, selector: str) -> list[WebElement]:
+    return browser.find_elements("css selector", selector)
+
+
+def text(browser: Chrome, selector: str) -> str:
+    return " | ".join(
+        browser.execute_script(
+            "return [...document.querySelectorAll(arguments[0])].map(e => e.textContent)", selector
+        )
+    )
+
+
+def tile(browser: Chrome, name: str) -> str:
+    return text(browser, f'[data-tile="{name}"] dd')
+
+
+def small(browser: Chrome, name: str) -> str:
+    return text(browser, f'[data-tile="{name}"] small')
+
+
+def click(browser: Chrome, name: str) -> None:
+    """A button by its words."""
+    next(button for button in all_of(browser, "button") if button.text == name).click()
+
+
+def press(browser: Chrome, key: str) -> None:
+    """A key on the first chart."""
+    from selenium.webdriver import ActionChains
+
+    browser.execute_script("document.querySelector('.plot').focus()")
+    ActionChains(browser).send_keys(key).perform()
+
+
+def colour(browser: Chrome, selector: str, what: str = "background-color") -> str:
+    """As it is computed."""
+    return str(all_of(browser, selector)[0].value_of_css_property(what))
+
+
+def asked_range(browser: Chrome) -> tuple[int, int] | None:
+    """(from, to) of the windows that were asked for last; None for the whole run."""
+    names = browser.execute_script(
+        "return performance.getEntriesByType('resource').map(e => e.name)"
+        ".filter(name => name.includes('/series'))"
+    )
+    query = parse_qs(urlsplit(names[-1]).query)
+    return (int(query["from"][0]), int(query["to"][0])) if "from" in query else None
+
+
+def overflow(browser: Chrome, selector: str) -> list[Any]:
+    """Of the page and of each such element that is wider than its room: how wide in how much."""
+    return list(
+        browser.execute_script(
+            "return [document.documentElement, ...document.querySelectorAll(arguments[0])]"
+            ".filter(e => e.scrollWidth > e.clientWidth)"
+            ".map(e => [e.className, e.scrollWidth, e.clientWidth])",
+            selector,
+        )
+    )
+
+
+def errors(browser: Chrome) -> list[str]:
+    """What the page complained of; a lost server is the browser's own message."""
+    found = [entry["message"] for entry in browser.get_log("browser")]
+    return [message for message in found if "net::ERR" not in message]
+
+
+def number(shown: str) -> float:
+    digits = shown.split(" ")[0].replace(",", "")
+    try:
+        return float(digits)
+    except ValueError:
+        return 0.0

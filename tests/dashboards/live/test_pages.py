@@ -1,0 +1,204 @@
+"""The pages around a run: the list, the comparison, and what is said where something is missing."""
+
+from __future__ import annotations
+
+import sqlite3
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tests.dashboards.live import page
+from tests.dashboards.live.conftest import Server
+from tests.dashboards.live.page import all_of, click, errors, job, small, text, tile
+from tests.fixtures.runs import Recorded, write_ledger
+from tests.fixtures.wrap import Wrapper
+
+if TYPE_CHECKING:
+    from selenium.webdriver import Chrome
+
+Until = Callable[..., Any]
+
+EXPLODES = """
+import carbontrack, time
+for step in range(1, 21):
+    time.sleep(0.02)
+    carbontrack.log_step(step, loss=1e30 if step == 5 else float("nan") if step > 5 else 3.0 / step)
+"""
+
+
+@contextmanager
+def phone(browser: Chrome) -> Iterator[None]:
+    size = {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": True}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    try:
+        yield
+    finally:
+        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def test_runs_are_listed_and_compared_on_a_desk_and_a_phone(
+    wrapper: Wrapper,
+    serve: Callable[..., Server],
+    browser: Chrome,
+    until: Until,
+    shot: Callable[[str], None],
+) -> None:
+    for name in ("first", "<script>alert(1)</script>"):
+        wrapper.run(*job(8), options=("-q", "--name", name, "--project", "llama"))
+    wrapper.run("true", options=("-q", "--name", "no-steps"))
+    address = serve().address
+    browser.get(address)
+    until(lambda: len(all_of(browser, "tbody tr")) == 3)
+    assert "<script>alert(1)</script>" in text(browser, "tbody a"), "just a name"
+    assert text(browser, "tbody .badge").count("simulated") == 3
+    assert page.overflow(browser, ".scroll, .card, td, th") == []
+    click(browser, "energy")
+    until(lambda: all_of(browser, '[aria-sort="descending"]')[0].text.startswith("energy"))
+    until(lambda: text(browser, "tbody a").endswith("no-steps"))
+    for _ in range(2):
+        boxes = [box for box in all_of(browser, "tbody input") if not box.is_selected()]
+        boxes[0].click()
+    with phone(browser):
+        until(lambda: not all_of(browser, "thead")[0].is_displayed())
+        assert page.overflow(browser, ".scroll, .card, td, th") == []
+        assert "last loss" in [cell.get_attribute("data-label") for cell in all_of(browser, "td")]
+        shot("phone-runs")
+    click(browser, "Compare 2")
+    until(lambda: len(all_of(browser, "canvas")) == 1)
+    assert text(browser, "h1") == "Comparison"
+    assert browser.execute_script("return document.activeElement.tagName") == "H1"
+    assert text(browser, "tbody").count("simulated") == 2
+    assert text(browser, "tbody tr:nth-child(2) .more").count("%") >= 3, "against the first"
+    heights = {one.size["height"] for one in all_of(browser, ".plot canvas")}
+    assert min(heights) >= 400
+    for axis in ("steps", "tokens", "time", "energy", "CO₂e", "money"):
+        click(browser, axis)
+        until(
+            lambda: all_of(browser, "canvas")[0].get_attribute("aria-label").count("between") == 2
+        )
+    shot("compare")
+    with phone(browser):
+        until(lambda: page.overflow(browser, ".card, .group, td, th") == [])
+        shot("phone-compare")
+    assert errors(browser) == []
+
+    browser.get("about:blank")
+    browser.get(f"{address}#/compare/first,nobody,no-steps")
+    until(lambda: "no run 'nobody'" in text(browser, ".alarm"))
+    assert len(all_of(browser, "tbody tr")) == 2, "the others are still compared"
+
+
+def test_it_can_be_used_by_keys_and_by_ear(
+    wrapper: Wrapper, serve: Callable[..., Server], browser: Chrome, until: Until
+) -> None:
+    from selenium.webdriver import ActionChains, Keys
+
+    write_ledger(wrapper.ledger, Recorded(name="long", count=8, seconds=86_400.0, project="llama"))
+    browser.get(serve().address)
+    until(lambda: all_of(browser, "tbody a"))
+    ActionChains(browser).send_keys(Keys.TAB).perform()
+    assert text(browser, ":focus") == "Skip to the content"
+    assert page.colour(browser, ":focus", "outline-style") == "solid"
+    ActionChains(browser).send_keys(Keys.ENTER).perform()
+    assert browser.execute_script("return document.activeElement.id") == "page"
+    assert text(browser, "h1") == "Runs", "the address of the page is the same"
+    all_of(browser, "tbody a")[0].send_keys(Keys.ENTER)
+    until(lambda: len(all_of(browser, "canvas")) == 6)
+    assert browser.execute_script("return document.activeElement.tagName") == "H1"
+    for canvas in all_of(browser, "canvas"):
+        assert canvas.get_attribute("role") == "img"
+        assert ": " in (canvas.get_attribute("aria-label") or "")
+    assert "2.88 kW" in (all_of(browser, "canvas")[0].get_attribute("aria-label") or "")
+    for region in all_of(browser, ".scroll"):
+        assert region.get_attribute("role") == "region"
+        assert region.get_attribute("aria-label")
+    assert errors(browser) == []
+
+
+def test_a_loss_that_is_no_number_is_said(
+    wrapper: Wrapper,
+    serve: Callable[..., Server],
+    browser: Chrome,
+    until: Until,
+    shot: Callable[[str], None],
+) -> None:
+    wrapper.run(sys.executable, "-c", EXPLODES, options=("-q", "--name", "exploded"))
+    browser.get(f"{serve().address}#/run/last")
+    until(lambda: len(all_of(browser, "canvas")) == 6)
+    assert tile(browser, "last loss") == "not a number"
+    assert "since step 6" in small(browser, "last loss")
+    warned = page.colour(browser, '[data-tile="last loss"] dd', "color")
+    assert warned != page.colour(browser, '[data-tile="duration"] dd', "color")
+    until(lambda: "beyond the scale: up to 1e30" in text(browser, '[aria-label="Loss"] header'))
+    shot("not-a-number")
+    assert errors(browser) == []
+
+
+def test_a_run_that_measured_nothing_still_has_its_page(
+    wrapper: Wrapper, serve: Callable[..., Server], browser: Chrome, until: Until
+) -> None:
+    write_ledger(wrapper.ledger, Recorded(count=0, seconds=10, steps=0))
+    server = serve()
+    browser.get(f"{server.address}#/run/last")
+    until(lambda: len(all_of(browser, "canvas")) == 5)
+    assert tile(browser, "energy of the devices") == "–", "not known is not zero"
+    assert text(browser, ".none").count("recorded") == 4
+    browser.get(f"{server.address}#/run/nobody")
+    until(lambda: "no run 'nobody'" in text(browser, "main"))
+    assert "lost the server" not in text(browser, "#link"), "it answered"
+
+
+def test_an_empty_ledger_says_how_to_start_and_fills_by_itself(
+    wrapper: Wrapper,
+    serve: Callable[..., Server],
+    browser: Chrome,
+    until: Until,
+    shot: Callable[[str], None],
+) -> None:
+    browser.get(serve().address)
+    until(lambda: "carbontrack run -- python train.py" in text(browser, "main"))
+    assert text(browser, "main").count("carbontrack run") == 1, "said once"
+    assert not all_of(browser, ".alarm"), "and is no mistake"
+    shot("empty")
+    wrapper.run("true")
+    until(lambda: all_of(browser, "tbody a"))
+
+
+def test_a_ledger_that_is_upgraded_removed_and_comes_back(
+    wrapper: Wrapper,
+    serve: Callable[..., Server],
+    browser: Chrome,
+    until: Until,
+    tmp_path: Path,
+) -> None:
+    wrapper.run("true", options=("-q", "--name", "before"))
+    address = serve().address
+    browser.get(f"{address}#/run/before")
+    until(lambda: text(browser, "h1") == "before")
+    schema(wrapper.ledger, "9999")
+    wrapper.ledger.rename(tmp_path / "newer.db")
+    (tmp_path / "newer.db").rename(wrapper.ledger)
+    for file in tmp_path.glob("ledger.db*"):
+        file.unlink()
+    until(lambda: "There is no ledger" in text(browser, ".alarm"))
+    assert "no answer from the ledger" in text(browser, "#link")
+    browser.get(f"{address}#/")
+    until(lambda: "There is no ledger" in text(browser, "main"))
+    wrapper.run("true", options=("-q", "--name", "after"))
+    until(lambda: text(browser, "tbody a") == "after")
+    schema(wrapper.ledger, "9999")
+    until(lambda: "newer carbontrack" in text(browser, ".alarm"))
+    schema(wrapper.ledger, "0002")
+    until(lambda: text(browser, "tbody a") == "after")
+
+
+def schema(ledger: Path, revision: str) -> None:
+    """The ledger as another carbontrack left it: a new file, as a restored one is."""
+    fresh = ledger.with_name("fresh.db")
+    with closing(sqlite3.connect(ledger)) as connection:
+        connection.execute("vacuum into ?", (str(fresh),))
+    with closing(sqlite3.connect(fresh)) as connection, connection:
+        connection.execute("update alembic_version set version_num = ?", (revision,))
+    fresh.replace(ledger)

@@ -116,6 +116,9 @@ class Parallel:
     """Ranks that share one copy of the weights (FSDP2). 0: all that are left."""
     tensor: int = 1
     """Ranks that share each matrix multiplication (tensor and sequence parallel)."""
+    sync_gradients: Literal["each", "last"] = "each"
+    """When sharded ranks exchange gradients: after each micro-batch, or once after the last, which
+    is less traffic, but till then every rank holds float32 gradients of the whole model."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

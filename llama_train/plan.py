@@ -135,7 +135,7 @@ def implied_mfu(config: Config) -> float | None:
 
 
 def memory(config: Config, gpus: int, checkpointing: Checkpointing) -> Memory:
-    """Float32 weights, gradients and two moments, all sharded; compute in bfloat16.
+    """Float32 weights, gradients and two moments, sharded; compute in bfloat16.
 
     What autograd keeps of a block is counted from the model's own operations (compiled, so that
     norms and SiLU keep only their inputs); allocator overhead is not in it.
@@ -148,6 +148,11 @@ def memory(config: Config, gpus: int, checkpointing: Checkpointing) -> Memory:
     # gradient of the one just done waits, in bfloat16 and, for the reduction, in float32.
     gathered = (2 * ends + 2 * 2 * block + (2 + 4) * block) / tensor
 
+    # Without an exchange after each micro-batch the sum of several is that of the whole model.
+    sequences = config.train.batch_size * config.parallel.tensor // gpus
+    deferred = config.parallel.sync_gradients == "last" and sequences > config.train.micro_batch
+    gradients = 4 * shape.parameters / tensor if deferred else 4 * per_rank
+
     tokens = config.train.micro_batch * shape.context
     d, f, kv = shape.dim, shape.ffn_dim, shape.n_kv_heads * shape.head_dim
     everything = 6 * d + 2 * kv + 3 * f
@@ -158,7 +163,7 @@ def memory(config: Config, gpus: int, checkpointing: Checkpointing) -> Memory:
     logits = 2 * 4 * tokens * shape.vocab_size / config.train.loss_chunks
     return Memory(
         weights=4 * per_rank,
-        gradients=4 * per_rank,
+        gradients=gradients,
         optimizer=8 * per_rank,
         gathered=gathered,
         activations=activations,

@@ -161,8 +161,11 @@ class Loop:
         total = torch.zeros((), device=self.here.device)
         for i, (inputs, targets) in enumerate(batches):
             if isinstance(self.model, FSDPModule):
-                # Sharded ranks exchange gradients once, after the last micro-batch.
-                self.model.set_requires_gradient_sync(i == len(batches) - 1)
+                last = i == len(batches) - 1
+                each = self.config.parallel.sync_gradients == "each"
+                self.model.set_requires_gradient_sync(each or last)
+                # Copies of the sharded model (HSDP) can wait: what they hold meanwhile is sharded.
+                self.model.set_requires_all_reduce(last)
             loss = self.model(inputs, targets, loss_chunks=self.config.train.loss_chunks)
             loss = loss / max(1, tokens)
             loss.backward()

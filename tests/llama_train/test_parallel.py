@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -35,9 +38,10 @@ def alone(pydoc_data: Path, tmp_path_factory: pytest.TempPathFactory) -> list[tu
     [
         (2, ["--train.activation_checkpointing=full", "--train.loss_chunks=3"]),
         (2, ["--parallel.tensor=2", "--train.activation_checkpointing=selective"]),
-        (4, ["--parallel.tensor=2", "--train.micro_batch=2"]),
+        (4, ["--parallel.tensor=2", "--train.micro_batch=2", "--parallel.sync_gradients=last"]),
+        (4, ["--parallel.tensor=2", "--train.micro_batch=2", "--parallel.replicate=2"]),
     ],
-    ids=["sharded", "tensor", "sharded-tensor"],
+    ids=["sharded", "tensor", "sharded-tensor", "replicated-tensor"],
 )
 def test_ranks_change_nothing_but_rounding(
     pydoc_data: Path,
@@ -59,6 +63,22 @@ def test_accumulated_micro_batches_are_the_large_one(
     train_here(*TINY_RUN, *STEPS, *settings, data=pydoc_data, out=tmp_path)
     for accumulated, at_once in zip(losses(tmp_path), alone, strict=True):
         assert accumulated == pytest.approx(at_once, rel=2e-4)
+
+
+def test_gradients_stay_sharded_between_micro_batches(tmp_path: Path) -> None:
+    launch = ["torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    program = Path(__file__).with_name("accumulation.py")
+    subprocess.run(
+        [sys.executable, "-m", *launch, program, tmp_path],
+        check=True,
+        timeout=100,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    for rank in range(2):
+        found = json.loads((tmp_path / f"{rank}.json").read_text())
+        parameters = found["parameters"]
+        assert found["each"] == {"sharded": parameters / 2, "whole": 0}
+        assert found["last"] == {"sharded": 0, "whole": parameters}
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import json
 import pytest
 import torch
 
-from llama_train.config import PUBLISHED, ModelShape, preset
+from llama_train.config import PUBLISHED, ModelShape, override, preset
 from llama_train.errors import TrainError
 from llama_train.plan import REPORT_DEVICE, Plan, as_json, as_text, memory, plan
 
@@ -56,6 +56,16 @@ def test_the_7b_fits_one_h200_at_16_bytes_a_parameter() -> None:
     assert json.loads(as_json(result))["memory"]["full"]["fits"]
     too_small = plan(preset("llama2-7b"), gpus=1, device_name="NVIDIA L4")
     assert not json.loads(as_json(too_small))["memory"]["full"]["fits"]
+
+
+def test_gradients_are_sharded_unless_they_are_exchanged_only_once_a_step() -> None:
+    deferred = ["--parallel.sync_gradients=last"]
+    each, last, no_accumulation = (
+        memory(override(preset("llama2-34b"), words), 64, "full").gradients
+        for words in ([], deferred, [*deferred, "--train.micro_batch=16"])
+    )
+    assert each == no_accumulation == 4 * 33_743_970_304 / 64
+    assert last == 4 * 33_743_970_304
 
 
 def test_checkpointing_orders_the_activations() -> None:

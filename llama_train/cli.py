@@ -130,7 +130,7 @@ def finetune(
     base: Annotated[Path, typer.Option("--from", metavar="DIR", help=WEIGHTS)],
     data: Annotated[Path, typer.Option("--data", metavar="FILE", help="Chat JSONL.")],
     out: OutOption,
-    epochs: Annotated[float, typer.Option(min=0.0)] = 2.0,
+    epochs: Annotated[float, typer.Option(help="Times that each conversation is seen.")] = 2.0,
     held_out: Annotated[float, typer.Option(help="Share of the conversations.")] = 0.05,
     resume: ResumeOption = False,
     overwrite: OverwriteOption = False,

@@ -10,7 +10,7 @@ import dataclasses
 import difflib
 import math
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -148,7 +148,12 @@ class Config:
         return self.train.steps * self.tokens_per_step
 
     def check(self) -> None:
-        """Raise a TrainError for numbers that do not fit together."""
+        """Raise a TrainError for numbers out of range, or that do not fit together."""
+        settings = keys(self)
+        for bound, (holds, names) in _BOUNDS.items():
+            for key in names.split():
+                if not (math.isfinite(settings[key]) and holds(settings[key])):
+                    raise TrainError(f"{key} is {settings[key]}; it must be {bound}.")
         shape = self.model
         if shape.dim % shape.n_heads or shape.head_dim % 2:
             raise TrainError(
@@ -159,22 +164,28 @@ class Config:
                 f"model.n_heads {shape.n_heads} is not a multiple of "
                 f"model.n_kv_heads {shape.n_kv_heads}."
             )
-        counts = {
-            "train.steps": self.train.steps,
-            "train.batch_size": self.train.batch_size,
-            "train.micro_batch": self.train.micro_batch,
-            "train.loss_chunks": self.train.loss_chunks,
-            "model.context": shape.context,
-            "model.vocab_size": shape.vocab_size,
-            "parallel.replicate": self.parallel.replicate,
-            "parallel.tensor": self.parallel.tensor,
-            "checkpoint.keep_last": self.checkpoint.keep_last,
-        }
-        for key, count in counts.items():
-            if count < 1:
-                raise TrainError(f"{key} is {count}; it must be at least 1.")
-        if self.train.lr <= 0:
-            raise TrainError(f"train.lr is {self.train.lr}; it must be above 0.")
+
+
+# What each number may be. Together they name every setting that is one.
+_BOUNDS: Mapping[str, tuple[Callable[[float], bool], str]] = {
+    "at least 1": (
+        lambda value: value >= 1,
+        "model.dim model.n_layers model.n_heads model.n_kv_heads model.vocab_size "
+        "model.multiple_of model.context train.steps train.batch_size train.micro_batch "
+        "train.loss_chunks train.eval_every train.eval_sequences train.max_bad_steps "
+        "parallel.replicate parallel.tensor checkpoint.every checkpoint.keep_last",
+    ),
+    "at least 0": (
+        lambda value: value >= 0,
+        "train.warmup_steps train.weight_decay train.seed parallel.shard checkpoint.keep_every",
+    ),
+    "above 0": (
+        lambda value: value > 0,
+        "model.ffn_multiplier model.norm_eps model.rope_theta train.lr train.eps train.clip",
+    ),
+    "at least 0 and below 1": (lambda value: 0 <= value < 1, "train.beta1 train.beta2"),
+    "between 0 and 1": (lambda value: 0 <= value <= 1, "train.min_lr_ratio"),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

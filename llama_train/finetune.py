@@ -33,6 +33,8 @@ def recipe(name: str, shape: ModelShape, sequences: int, epochs: float) -> Confi
 
     The length of the warm-up is our choice: a twentieth.
     """
+    if not 0 < epochs < math.inf:
+        raise TrainError(f"--epochs is {epochs}; it must be above 0.")
     steps = max(1, math.ceil(epochs * sequences / 64))
     train = Train(
         steps=steps,

@@ -7,7 +7,7 @@ import json
 import pytest
 import torch
 
-from llama_train.config import PRESETS, Config, from_dict, keys, override, preset, to_dict
+from llama_train.config import _BOUNDS, PRESETS, Config, from_dict, keys, override, preset, to_dict
 from llama_train.errors import TrainError
 from llama_train.model import Transformer
 
@@ -68,6 +68,48 @@ def test_a_bad_override_is_one_line_that_says_how_to_mend_it(word: str, message:
     with pytest.raises(TrainError, match=message) as caught:
         override(preset("demo"), [word])
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        "train.eval_every=0",
+        "train.eval_sequences=0",
+        "train.max_bad_steps=0",
+        "train.warmup_steps=-1",
+        "train.lr=nan",
+        "train.lr=inf",
+        "train.beta1=2",
+        "train.beta2=1",
+        "train.clip=-1",
+        "train.clip=0",
+        "train.eps=0",
+        "train.weight_decay=-1",
+        "train.min_lr_ratio=5",
+        "train.seed=-1",
+        "checkpoint.every=0",
+        "checkpoint.keep_every=-1",
+        "parallel.shard=-1",
+        "model.dim=0",
+        "model.n_layers=0",
+        "model.n_heads=0",
+        "model.n_kv_heads=0",
+        "model.multiple_of=0",
+        "model.ffn_multiplier=nan",
+        "model.rope_theta=0",
+    ],
+)
+def test_a_number_out_of_range_is_refused_with_its_range(word: str) -> None:
+    key, _, value = word.partition("=")
+    with pytest.raises(TrainError, match=rf"^{key} is {value}(\.0)?; it must be "):
+        override(preset("demo"), [f"--{word}"])
+
+
+def test_every_number_has_a_range() -> None:
+    """A number that nobody thought of could still be refused only by a traceback."""
+    settings = keys(preset("demo"))
+    bounded = [key for _, names in _BOUNDS.values() for key in names.split()]
+    assert sorted(bounded) == sorted(key for key in settings if not isinstance(settings[key], str))
 
 
 def test_an_unknown_preset_names_the_nearest() -> None:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from llama_train.config import ModelShape
 from llama_train.errors import TrainError
-from llama_train.finetune import ChatData, conversation
+from llama_train.finetune import ChatData, conversation, recipe
 from llama_train.model import IGNORE
 from llama_train.tokenizer import Tokenizer
 
@@ -109,6 +111,12 @@ def test_a_line_that_is_no_conversation_is_named(tmp_path: Path, model: Path, li
     path.write_text(f"{good}\n{line}\n")
     with pytest.raises(TrainError, match="line 2: no conversation"):
         ChatData(path, model, 128, held_out=0.1)
+
+
+@pytest.mark.parametrize("epochs", [0.0, -1.0, math.nan, math.inf])
+def test_epochs_out_of_range_are_refused(tiny: ModelShape, epochs: float) -> None:
+    with pytest.raises(TrainError, match="--epochs is"):
+        recipe("x", tiny, 10, epochs)
 
 
 def test_conversations_longer_than_the_context_are_counted(chats: Path, model: Path) -> None:

@@ -20,6 +20,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import nn
+from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.state_dict import (
     get_model_state_dict,
     get_state_dict,
@@ -29,7 +30,7 @@ from torch.distributed.checkpoint.state_dict import (
 from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import async_save
 
-from llama_train.config import Checkpoints, Config, ModelShape, from_dict, to_dict
+from llama_train.config import Checkpoints, Config, ModelShape, from_dict, keys, to_dict
 from llama_train.errors import TrainError
 
 MANIFEST = "manifest.json"
@@ -75,6 +76,11 @@ class Store:
         assert isinstance(future, Future)
         self._writing = future, part, Progress(**asdict(progress))
 
+    @property
+    def pending(self) -> bool:
+        """Whether a checkpoint is being written."""
+        return self._writing is not None
+
     def poll(self) -> None:
         """Put a checkpoint in place if its writing has ended. Raises TrainError if it failed."""
         if self._writing and self._writing[0].done():
@@ -88,22 +94,25 @@ class Store:
         self._writing = None
         try:
             future.result()
-        except Exception as error:
+            # Rank 0 ends last: it writes the metadata once it knows that every rank has written.
+            if self._leads:
+                self._commit(part, progress)
+        except (Exception, CheckpointException) as error:  # the latter is no Exception
+            if self._leads:
+                shutil.rmtree(part, ignore_errors=True)
             raise TrainError(
-                f"Checkpoint {part} could not be written: {error}.",
-                hint="The one before it is whole.",
+                f"Checkpoint {part.with_suffix('')} could not be written: {_reason(error)}.",
+                hint="The one before it, if any, is whole: make room and --resume.",
                 exit_code=1,
             ) from error
-        # Rank 0 ends last: it writes the metadata once it knows that every rank has written.
-        if self._leads:
-            self._commit(part, progress)
 
     def load(
         self, model: nn.Module, optimizer: torch.optim.Optimizer
     ) -> tuple[Progress, list[str]]:
         """Read the newest whole checkpoint; returns its progress and a line for each torn one.
 
-        Raises TrainError if none is whole, or it belongs to another model or other data.
+        Raises TrainError if none is whole, or it belongs to another model, other data or another
+        order of the data.
         """
         found: list[Any] = [None]
         if self._leads:
@@ -121,6 +130,7 @@ class Store:
                 f"{manifest['data_fingerprint'][:12]}, not {self._fingerprint[:12]}).",
                 hint="Resume with the folder that the run began with.",
             )
+        _same_order(from_dict(manifest["config"]), self._config, path)
         weights, moments = get_state_dict(model, optimizer)
         load({"model": weights, "optimizer": moments}, checkpoint_id=path)
         set_state_dict(model, optimizer, model_state_dict=weights, optim_state_dict=moments)
@@ -161,6 +171,13 @@ def newest(run: Path) -> tuple[Path, Config]:
     return path, from_dict(manifest["config"])
 
 
+def _reason(error: BaseException) -> str:
+    """One line; of several ranks' failures the first."""
+    if isinstance(error, CheckpointException):
+        error, _ = next(iter(error.failures.values()))
+    return str(error).strip().split("\n", 1)[0].rstrip(".") or type(error).__name__
+
+
 def _same_model(found: ModelShape, wanted: ModelShape, where: Path) -> None:
     pairs = zip(found.architecture.items(), wanted.architecture.values(), strict=True)
     differences = [
@@ -168,6 +185,22 @@ def _same_model(found: ModelShape, wanted: ModelShape, where: Path) -> None:
     ]
     if differences:
         raise TrainError(f"{where} is a checkpoint of another model: {', '.join(differences)}.")
+
+
+def _same_order(found: Config, wanted: Config, where: Path) -> None:
+    """The sequences of a step follow from these; with others some would come twice or never."""
+    before, now = keys(found), keys(wanted)
+    differences = [
+        f"--{key}={before[key]} and not {now[key]}"
+        for key in ("train.seed", "train.batch_size", "model.context")
+        if before[key] != now[key]
+    ]
+    if differences:
+        raise TrainError(
+            f"{where} was trained with {', '.join(differences)}, on which the order of the data "
+            "depends.",
+            hint="Resume with the settings that the run began with.",
+        )
 
 
 def _newest(folder: Path) -> tuple[Path | None, Any, list[str]]:

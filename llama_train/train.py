@@ -9,7 +9,7 @@ import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -92,14 +92,15 @@ class Loop:
         train, log, progress = self.config.train, self.log, self.progress
         self._introduce()
         held_out_loss: float | None = None
-        compiling = compiles(self.config, self.here.device.type)
+        if progress.step >= train.steps:
+            log.say(f"the run is at step {progress.step:,} of {train.steps:,}: it is done already")
         with log.phase("train"):
+            if progress.step < train.steps and compiles(self.config, self.here.device.type):
+                self.warm_up()
             if progress.step == 0:
                 held_out_loss = progress.first_held_out_loss = self.evaluate()
             while progress.step < train.steps:
-                with log.phase("compile") if compiling else nullcontext():
-                    stop = self.step(stop=stop_asked())
-                compiling = False
+                stop = self.step(stop=stop_asked())
                 last = progress.step == train.steps
                 if last or progress.step % train.eval_every == 0:
                     held_out_loss = self.evaluate()
@@ -112,6 +113,15 @@ class Loop:
                 self.store.poll()
             self.finish_saving()
             return self.evaluate() if held_out_loss is None else held_out_loss
+
+    def warm_up(self) -> None:
+        """Compile what trains and what evaluates, on a batch from which nothing is learnt."""
+        with self.log.phase("compile"):
+            batch = self.batches(self.progress.step + 1)[0]
+            self.forward_backward([batch], 1)
+            self.optimizer.zero_grad()
+            with torch.no_grad():
+                self.model(*batch, loss_chunks=self.config.train.loss_chunks)
 
     def step(self, *, stop: bool) -> bool:
         """One optimizer step; returns whether any rank was asked to stop."""
@@ -223,8 +233,9 @@ class Loop:
         self.log.event("checkpoint", f"checkpoint at step {step:,}", step=step)
 
     def finish_saving(self) -> None:
-        with self.log.phase("checkpoint"):
-            self.store.finish()
+        if self.store.pending:
+            with self.log.phase("checkpoint"):
+                self.store.finish()
 
     def report(self, loss: float, lr: float, norm: float, tokens: int, seconds: float) -> None:
         rate = tokens / seconds

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -158,6 +159,42 @@ def test_other_data_or_another_model_is_refused(pydoc_data: Path, tmp_path: Path
         train_here(*words, data=other, out=out, resume=True)
     with pytest.raises(TrainError, match="another model: n_layers 2 instead of 1"):
         train_here(*words, "--model.n_layers=1", data=pydoc_data, out=out, resume=True)
+
+
+def test_another_order_of_the_data_is_refused_and_other_settings_are_not(
+    pydoc_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [*TINY_RUN, "--train.steps=4", "--train.warmup_steps=1"]
+    train_here(*words, data=pydoc_data, out=tmp_path)
+    other = ["--train.seed=7", "--train.batch_size=4", "--model.context=16"]
+    message = (
+        "train.seed=0 and not 7, --train.batch_size=8 and not 4, --model.context=32 and not 16"
+    )
+    with pytest.raises(TrainError, match=message):
+        train_here(*words, *other, data=pydoc_data, out=tmp_path, resume=True)
+    fewer = ["--train.steps=2", "--train.lr=1e-3", "--train.micro_batch=2"]
+    result = train_here(*words, *fewer, data=pydoc_data, out=tmp_path, resume=True)
+    assert result.progress.step == 4
+    assert "the run is at step 4 of 2: it is done already" in capsys.readouterr().err
+
+
+def test_a_checkpoint_that_cannot_be_written_is_one_line_and_the_one_before_stays(
+    pydoc_data: Path, tmp_path: Path
+) -> None:
+    words = [*TINY_RUN, "--train.warmup_steps=1"]
+    train_here(*words, "--train.steps=2", data=pydoc_data, out=tmp_path)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, limits[1]))
+    try:
+        with pytest.raises(TrainError, match="step-00000004 could not be written: ") as caught:
+            train_here(*words, "--train.steps=4", data=pydoc_data, out=tmp_path, resume=True)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert caught.value.exit_code == 1
+    assert "\n" not in str(caught.value)
+    assert [path.name for path in (tmp_path / "checkpoints").glob("step-*")] == ["step-00000002"]
+    again = train_here(*words, "--train.steps=4", data=pydoc_data, out=tmp_path, resume=True)
+    assert again.progress.step == 4
 
 
 def test_a_finished_run_resumes_to_its_result(pydoc_data: Path, tmp_path: Path) -> None:

@@ -115,7 +115,8 @@ def train(
     from llama_train.data import TokenData
 
     config = configs.override(configs.preset(preset), context.args)
-    tokens = TokenData(data, config.model.context, seed=config.train.seed)
+    leads = os.environ.get("RANK", "0") == "0"
+    tokens = TokenData(data, config.model.context, seed=config.train.seed, verify=leads)
     _check_vocabulary(tokens.tokenizer, tokens.vocab_size, config)
     _train(config, tokens, out, resume=resume, overwrite=overwrite)
 

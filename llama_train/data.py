@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -72,19 +73,23 @@ class Stream:
 class TokenData:
     """Training and held-out sequences of `context` tokens from a prepared folder.
 
-    Raises TrainError if the folder is not one, a shard is missing or has another length than the
-    index says, or there is too little text for one sequence.
+    Raises TrainError if the folder is not one, a shard or the tokenizer is missing or not what the
+    index says, or there is too little text for one sequence. With `verify`, which one rank of many
+    is enough for, what shards hold is hashed when they are first seen.
     """
 
-    def __init__(self, folder: Path, context: int, *, seed: int = 0) -> None:
+    def __init__(self, folder: Path, context: int, *, seed: int = 0, verify: bool = True) -> None:
         index = read_index(folder)
         self.fingerprint: str = index["fingerprint"]
         self.tokenizer = folder / "tokenizer.model"
         self.vocab_size: int = index["tokenizer"]["vocab_size"]
         self._context = context
         self._seed = seed
+        _same_tokenizer(self.tokenizer, index["tokenizer"]["sha256"])
         self._train = [_open(folder, source["train"]) for source in index["sources"]]
         self._held_out = [_open(folder, source["held_out"]) for source in index["sources"]]
+        if verify:
+            _verify(folder, index)
         self._counts = [self._sequences(stream) for stream in self._train]
         self._held_out_counts = [self._sequences(stream) for stream in self._held_out]
         self.held_out_sequences = sum(self._held_out_counts)
@@ -178,7 +183,7 @@ def read_index(folder: Path) -> dict[str, Any]:
         index = None
     if not isinstance(index, dict) or index.get("format") != FORMAT:
         raise TrainError(f"{path} is not an index of llama_train shards.")
-    if index["fingerprint"] != fingerprint(index):
+    if index.get("fingerprint") != fingerprint(index):
         raise TrainError(f"{path} does not match its fingerprint: it was edited or damaged.")
     return index
 
@@ -204,3 +209,38 @@ def _open(folder: Path, shards: Sequence[Mapping[str, Any]]) -> Stream:
         if tokens:
             arrays.append(np.memmap(path, TOKEN, mode="r"))
     return Stream(tuple(arrays), np.cumsum([len(array) for array in arrays], dtype=np.int64))
+
+
+def _same_tokenizer(path: Path, sha256: str) -> None:
+    if not path.is_file():
+        raise TrainError(f"Tokenizer {path} is missing.", hint="Run prepare again.")
+    if hashlib.sha256(path.read_bytes()).hexdigest() != sha256:
+        raise TrainError(
+            f"{path} is not the tokenizer that made the shards beside it.",
+            hint="Run prepare again.",
+        )
+
+
+def _verify(folder: Path, index: Mapping[str, Any]) -> None:
+    """Hash the shards that have changed, by size and time, since they were last hashed."""
+    note, vocab_size = folder / "verified.json", index["tokenizer"]["vocab_size"]
+    try:
+        known = json.loads(note.read_text())
+    except (OSError, ValueError):
+        known = {}
+    shards = [s for source in index["sources"] for s in (*source["train"], *source["held_out"])]
+    seen = {}
+    for shard in shards:
+        path = folder / "shards" / shard["file"]
+        seen[shard["file"]] = [shard["sha256"], path.stat().st_mtime_ns]
+        if not shard["tokens"] or known.get(shard["file"]) == seen[shard["file"]]:
+            continue
+        tokens = np.memmap(path, TOKEN, mode="r")
+        if hashlib.sha256(tokens.data).hexdigest() != shard["sha256"] or tokens.max() >= vocab_size:
+            raise TrainError(
+                f"Shard {path} does not hold what the index says: it is foreign or damaged.",
+                hint="Run prepare again.",
+            )
+    if seen != known:
+        with suppress(OSError):  # a folder that may only be read is hashed each time
+            note.write_text(json.dumps(seen))

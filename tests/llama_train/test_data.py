@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -82,7 +83,8 @@ def test_a_stream_reads_across_shards(copied: Path) -> None:
     parts = []
     for i, (a, b) in enumerate(pairwise(cuts)):
         stream[a:b].tofile(copied / "shards" / f"part-{i}.bin")
-        parts.append({**whole, "file": f"part-{i}.bin", "tokens": b - a})
+        digest = hashlib.sha256(stream[a:b].tobytes()).hexdigest()
+        parts.append({**whole, "file": f"part-{i}.bin", "tokens": b - a, "sha256": digest})
     before = TokenData(copied, 32)
     index["sources"][0]["train"] = parts
     index["fingerprint"] = fingerprint(index)
@@ -109,6 +111,34 @@ def test_a_folder_without_an_index_is_refused(tmp_path: Path) -> None:
         TokenData(tmp_path, 32)
 
 
+def test_a_foreign_shard_of_the_same_size_is_refused(copied: Path) -> None:
+    TokenData(copied, 32)
+    (shard,) = (copied / "shards").glob("*.train.bin")
+    foreign = np.random.default_rng(0).integers(0, 512, shard.stat().st_size // 2)
+    foreign.astype(TOKEN).tofile(shard)
+    with pytest.raises(TrainError, match="does not hold what the index says"):
+        TokenData(copied, 32)
+
+
+def test_tokens_above_the_vocabulary_are_refused(copied: Path) -> None:
+    index = json.loads((copied / "index.json").read_text())
+    index["tokenizer"]["vocab_size"] = 400
+    index["fingerprint"] = fingerprint(index)
+    (copied / "index.json").write_text(json.dumps(index))
+    (copied / "verified.json").unlink(missing_ok=True)
+    with pytest.raises(TrainError, match="does not hold what the index says"):
+        TokenData(copied, 32)
+
+
+def test_another_tokenizer_or_none_is_refused(copied: Path) -> None:
+    (copied / "tokenizer.model").write_bytes(b"another")
+    with pytest.raises(TrainError, match="not the tokenizer that made the shards"):
+        TokenData(copied, 32)
+    (copied / "tokenizer.model").unlink()
+    with pytest.raises(TrainError, match="is missing"):
+        TokenData(copied, 32)
+
+
 @pytest.mark.parametrize("content", ["{", "[]", '{"format": "other"}'])
 def test_a_foreign_index_is_refused(tmp_path: Path, content: str) -> None:
     (tmp_path / "index.json").write_text(content)
@@ -118,9 +148,12 @@ def test_a_foreign_index_is_refused(tmp_path: Path, content: str) -> None:
 
 def test_an_edited_index_is_refused(copied: Path) -> None:
     path = copied / "index.json"
-    path.write_text(path.read_text().replace('"weight": 1.0', '"weight": 2.0'))
-    with pytest.raises(TrainError, match="does not match its fingerprint"):
-        TokenData(copied, 32)
+    index = json.loads(path.read_text())
+    del index["fingerprint"]
+    for edited in (path.read_text().replace('"weight": 1.0', '"weight": 2.0'), json.dumps(index)):
+        path.write_text(edited)
+        with pytest.raises(TrainError, match="does not match its fingerprint"):
+            TokenData(copied, 32)
 
 
 def test_a_missing_or_truncated_shard_is_refused(copied: Path) -> None:

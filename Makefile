@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 LEDGER := out/ledger.db
 PEERS := out/bench/peers
 
-.PHONY: help demo test bench lint types check browser format clean
+.PHONY: help demo test bench lint types check browser tex format clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -37,7 +37,7 @@ types: $(VENV)/.installed
 	$(BIN)/mypy
 
 # What computes goes first, one worker a core; recording, which mostly waits, has the machine alone.
-check: $(VENV)/.installed browser
+check: $(VENV)/.installed browser tex
 	$(BIN)/pytest --numprocesses 2 --dist loadfile --ignore tests/record
 	$(BIN)/pytest --numprocesses 3 --dist loadfile tests/record
 
@@ -47,6 +47,14 @@ browser:
 		{ test "$$(id -u)" = 0 && command -v apt-get >/dev/null && apt-get update -qq && \
 		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium chromium-driver >/dev/null; } || \
 		echo "Chromium is not installed and cannot be here: its tests will be skipped."
+
+# A LaTeX table is tried in a real pdflatex: half a minute and 50 MB, once.
+tex:
+	@command -v pdflatex >/dev/null || \
+		{ test "$$(id -u)" = 0 && command -v apt-get >/dev/null && apt-get update -qq && \
+		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
+		texlive-latex-base texlive-latex-recommended >/dev/null; } || \
+		echo "pdflatex is not installed and cannot be here: its test will be skipped."
 
 # The peers live in an environment of their own; what they pull in must not meet our versions.
 $(PEERS)/.installed: benchmarks/peers.txt

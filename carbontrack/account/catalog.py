@@ -23,6 +23,7 @@ class Factor:
     year: int | None = None
     basis: str = ""
     assumed: bool = False
+    note: str = ""  # what to know before it is used
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +36,10 @@ class Hardware:
     bf16_tflops: float | None
     embodied_kg: float | None
     source: str
+    version: str
     embodied_source: str
+    embodied_version: str
+    embodied_boundary: str
     note: str
 
 
@@ -45,7 +49,7 @@ def _assumed(name: str, value: float, unit: str, source_id: str, basis: str = ""
 
 
 ASSUMED: Mapping[str, Factor] = {
-    "report_intensity": _assumed("intensity", 0.385, "kg/kWh", "llama1", "average of the US"),
+    "report_intensity": _assumed("intensity", 0.385, "kg/kWh", "llama1", "US average"),
     "lifetime_years": _assumed("lifetime_years", 6.0, "years", "bloom2022"),
     "utilisation": _assumed("utilisation", 0.85, "", "bloom2022"),
 }
@@ -177,16 +181,27 @@ def hardware(name: str) -> Hardware | None:
     return _hardware().get(_fold(name).removeprefix("simulated "))
 
 
-def rated_w(name: str | None) -> float:
-    """The rated power of a GPU by name. Raises CarbontrackError if the table does not have it."""
-    item = hardware(name) if name else None
-    if item is not None and item.rated_w is not None:
-        return item.rated_w
-    what = (
-        f"no rated power is known for {name!r}." if name else "neither --power nor --gpu is given."
-    )
-    raise CarbontrackError(
-        what, hint="Give --power in W, or a --gpu of `carbontrack factors list`."
+def rated_w(name: str) -> Factor | None:
+    """The rated power in W of a device by name; None if the table does not have it."""
+    item = hardware(name)
+    if item is None or item.rated_w is None:
+        return None
+    source = f"{item.name}, {item.source}"
+    return Factor("rated_w", item.rated_w, "W", source, item.version, note=item.note)
+
+
+def embodied_kg(name: str) -> Factor | None:
+    """The kgCO2e of making a device, with the boundary of the figure; None if nobody knows it."""
+    item = hardware(name)
+    if item is None or item.embodied_kg is None:
+        return None
+    return Factor(
+        name="embodied_kg",
+        value=item.embodied_kg,
+        unit="kgCO2e/GPU",
+        source=f"{item.name}, {item.embodied_source}",
+        version=item.embodied_version,
+        basis=item.embodied_boundary,
     )
 
 
@@ -239,15 +254,19 @@ def _nearest_zones(code: str) -> str:
 def _hardware() -> Mapping[str, Hardware]:
     index: dict[str, Hardware] = {}
     for row in data.rows("hardware"):
-        made = row["embodied_source"]
+        source = data.source(row["source"])
+        made = data.source(row["embodied_source"]) if row["embodied_source"] else {}
         item = Hardware(
             name=row["name"],
             memory_gb=_number(row["memory_gb"]),
             rated_w=_number(row["rated_w"]),
             bf16_tflops=_number(row["bf16_tflops"]),
             embodied_kg=_number(row["embodied_kg"]),
-            source=data.source(row["source"])["title"],
-            embodied_source=data.source(made)["title"] if made else "",
+            source=source["title"],
+            version=source["version"],
+            embodied_source=made.get("title", ""),
+            embodied_version=made.get("version", ""),
+            embodied_boundary=row["embodied_boundary"],
             note=row["note"],
         )
         for name in (row["name"], *row["aliases"].split(";")):

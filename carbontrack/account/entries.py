@@ -123,5 +123,5 @@ def _hardware(row: Mapping[str, str]) -> str:
         parts.append(f"{row['bf16_tflops']} TFLOP/s bf16")
     if row["embodied_kg"]:
         made = data.source(row["embodied_source"])["title"]
-        parts.append(f"embodied {row['embodied_kg']} kg without server ({made})")
+        parts.append(f"embodied {row['embodied_kg']} kg, {row['embodied_boundary']} ({made})")
     return "; ".join(parts)

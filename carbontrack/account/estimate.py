@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from carbontrack.account import catalog
 from carbontrack.account import method as formula
 from carbontrack.account.factors import Factors
 from carbontrack.account.intensity import hourly_factor
@@ -33,7 +32,10 @@ def estimate_run(
     method: str = "measured",
     embodied: bool = False,
 ) -> Estimate:
-    """One run by one method. `usages` add up to the run: its hours, device by device."""
+    """One run by one method. `usages` add up to the run: its hours, device by device.
+
+    `factors` are resolved for the run's devices: `report` needs their rated power.
+    """
     length_s = duration_s(run)
     factors, missing = _hour_by_hour(run, usages, factors)
     primary = _primary(sensors)
@@ -49,7 +51,7 @@ def estimate_run(
         devices=len(primary),
         nodes=len({sensor.host for sensor in sensors}),
         device_names=tuple(dict.fromkeys(sensor.name for sensor in primary)),
-        gpu_hours=_hours(length_s, [s for s in primary if s.kind == "gpu"]),
+        gpu_hours_of=_hours_by_name(length_s, [s for s in primary if s.kind == "gpu"]),
         device_hours=_hours(length_s, primary),
         sampled_s=sum(usage.sampled_s for usage in usages),
         expected_s=length_s * len(sensors),
@@ -57,7 +59,10 @@ def estimate_run(
         tokens=steps.tokens,
         final_loss=steps.final_loss,
     )
-    metered = _rated(base, primary) if method == "report" else _measured(base, sensors, usages)
+    if method == "report":
+        metered = _rated(base, primary, usages)
+    else:
+        metered = _measured(base, sensors, usages)
     noted = replace(metered, notes=(*metered.notes, *missing))
     return priced(noted, factors, embodied=embodied)
 
@@ -78,7 +83,7 @@ def estimate_rated(
         method="report",
         factors=factors,
         device_names=(gpu,) if gpu else (),
-        gpu_hours=gpu_hours,
+        gpu_hours_of={gpu or "": gpu_hours},
         device_hours=gpu_hours,
         primary_kwh=energy_kwh,
         primary_s=gpu_hours * S_PER_HOUR,
@@ -116,24 +121,28 @@ def _measured(base: Estimate, sensors: Sequence[Sensor], usages: Sequence[Usage]
     )
 
 
-def _rated(base: Estimate, primary: Sequence[Sensor]) -> Estimate:
-    """Hours × rated W; rated as the table of hardware has it, else as the driver told."""
-    ratings = [_rated_w(sensor) for sensor in primary]
-    if not ratings or None in ratings:
-        note = f"no rated power is known for {', '.join(base.device_names) or 'any device'}"
-        return replace(base, scope=_scope_of(primary), quality="rated power", notes=(note,))
+def _rated(base: Estimate, primary: Sequence[Sensor], usages: Sequence[Usage]) -> Estimate:
+    """Hours × rated W, and what rated power would have used while the devices were metered."""
+    base = replace(base, scope=_scope_of(primary), quality="rated power")
+    ratings = base.factors.rated_w if base.factors else {}
+    unknown = [name for name in base.device_names if name not in ratings]
+    if unknown or not primary:
+        note = f"no rated power is known for {', '.join(unknown) or 'any device'}"
+        return replace(base, notes=(note,))
+    rated_w = {s.device_key: s.share * ratings[s.name].value for s in primary}
     hours = (base.duration_s or 0.0) / S_PER_HOUR
-    energy_kwh = sum(
-        formula.rated_energy_kwh(hours * sensor.share, rated_w or 0.0)
-        for sensor, rated_w in zip(primary, ratings, strict=True)
-    )
+    energy_kwh = sum(formula.rated_energy_kwh(hours, watts) for watts in rated_w.values())
+    metered = [u for u in usages if u.energy_j is not None and u.device_key in rated_w]
     return replace(
         base,
         primary_kwh=energy_kwh,
         primary_s=base.device_hours * S_PER_HOUR,
         energy_kwh=energy_kwh,
-        scope=_scope_of(primary),
-        quality="rated power",
+        metered_kwh=sum_of(_kwh(usage) for usage in metered),
+        metered_rated_kwh=sum_of(
+            formula.rated_energy_kwh(usage.energy_s / S_PER_HOUR, rated_w[usage.device_key])
+            for usage in metered
+        ),
     )
 
 
@@ -150,9 +159,11 @@ def _hours(length_s: float, sensors: Sequence[Sensor]) -> float:
     return length_s / S_PER_HOUR * sum(sensor.share for sensor in sensors)
 
 
-def _rated_w(sensor: Sensor) -> float | None:
-    item = catalog.hardware(sensor.name)
-    return item.rated_w if item and item.rated_w else sensor.rated_power_w
+def _hours_by_name(length_s: float, sensors: Sequence[Sensor]) -> dict[str, float]:
+    return {
+        name: _hours(length_s, [sensor for sensor in sensors if sensor.name == name])
+        for name in each(sensor.name for sensor in sensors)
+    }
 
 
 def _band(sensors: Sequence[Sensor]) -> float | None:

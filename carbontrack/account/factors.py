@@ -6,8 +6,8 @@ filled from the packaged tables and marked *assumed*.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields
 
 from carbontrack.account import catalog
 from carbontrack.account.catalog import Factor
@@ -30,20 +30,23 @@ class Factors:
     contract_intensity: Factor | None = None
     wue: Factor | None = None
     gpu_price: Factor | None = None
-    embodied_kg: Factor | None = None  # of every GPU; None: by the device's name
     lifetime_years: Factor | None = None
     utilisation: Factor | None = None
     node_w_per_device: Factor | None = None
     node_w: Factor | None = None
+    rated_w: Mapping[str, Factor] = field(default_factory=dict)  # by the device's name
+    embodied_kg: Mapping[str, Factor] = field(default_factory=dict)  # by the device's name
     zone: str | None = None
     series: IntensitySeries | None = None  # of the zone, where the ledger has one
 
     def __iter__(self) -> Iterator[Factor]:
         """The factors that are known, in the order of the fields."""
-        for field in fields(self):
-            value = getattr(self, field.name)
+        for one in fields(self):
+            value = getattr(self, one.name)
             if isinstance(value, Factor):
                 yield value
+            elif isinstance(value, Mapping):
+                yield from dict.fromkeys(value.values())
 
 
 def parse_methods(text: str) -> list[str]:
@@ -62,6 +65,7 @@ def resolve(
     method: str,
     embodied: bool = False,
     series: IntensitySeries | None = None,
+    devices: Mapping[str, float | None] | None = None,
 ) -> Factors:
     """The factors for `method`, from what was set and, where nothing was, from the packaged tables.
 
@@ -69,9 +73,12 @@ def resolve(
     average PUE and the newest world average intensity. Lifetime and utilisation are only assumed
     when something is written off: a GPU price, or embodied carbon (`embodied`). `series` is the
     intensity of the zone over time. With the setting `factors_as_of` the tables are read as they
-    were on that day. Raises CarbontrackError for an unknown zone or provider.
+    were on that day. `devices` are the names of the run's devices with the rated W that their
+    driver told: the packaged rating of a name goes before that. Raises CarbontrackError for an
+    unknown zone or provider.
     """
     given = {name: _given(name, settings) for name in _GIVEN if name in settings}
+    made, devices = given.pop("embodied_kg", None), devices or {}
     provider = settings.get("provider")
     zone = settings.get("zone")
     as_of = settings["factors_as_of"].value if "factors_as_of" in settings else None
@@ -87,6 +94,7 @@ def resolve(
     else:
         series = None  # a number was given: it holds for every hour
     currency = settings["currency"].value if "currency" in settings else "USD"
+    rated = method == "report"
     if not {"tariff", "price_per_gpu_hour", "price"}.intersection(settings):
         tariff = catalog.tariff(as_of=as_of)
         if tariff.unit == f"{currency}/kWh":
@@ -98,8 +106,23 @@ def resolve(
         currency=currency,
         zone=zone.value if zone else None,
         series=series if method != "report" else None,
+        rated_w=_known({n: _rated_w(n, w) for n, w in devices.items()} if rated else {}),
+        embodied_kg=_known(
+            {n: made or catalog.embodied_kg(n) for n in devices} if embodied else {}
+        ),
         **given,
     )
+
+
+def _rated_w(name: str, told_w: float | None) -> Factor | None:
+    known = catalog.rated_w(name)
+    if known is not None or not told_w:
+        return known
+    return Factor("rated_w", told_w, "W", f"{name}, told by its driver")
+
+
+def _known(found: Mapping[str, Factor | None]) -> dict[str, Factor]:
+    return {name: factor for name, factor in found.items() if factor is not None}
 
 
 _GIVEN = {
@@ -126,6 +149,7 @@ def _given(name: str, settings: Settings) -> Factor:
         value=float(setting.value),
         unit=_GIVEN[name].format(currency=currency),
         source=f"given ({setting.origin})",
+        basis="as given" if name == "intensity" else "",
     )
 
 

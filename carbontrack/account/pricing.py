@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import replace
 
-from carbontrack.account import catalog
 from carbontrack.account import method as formula
 from carbontrack.account.catalog import Factor
 from carbontrack.account.factors import Factors
@@ -14,54 +13,82 @@ from carbontrack.units import S_PER_HOUR
 
 
 def priced(base: Estimate, factors: Factors, *, embodied: bool = False) -> Estimate:
-    """Apply the factors to an energy."""
-    writing_off = _embodied(base, factors) if embodied else None
-    used = [factors.pue, factors.intensity]
-    base = replace(base, embodied_tco2e=writing_off, currency=factors.currency)
-    if base.energy_kwh is None:
-        return replace(base, assumed=_assumed(used))
-    hours = (base.duration_s or 0.0) / S_PER_HOUR
-    node_kwh = formula.node_energy_kwh(
-        hours, base.devices, base.nodes, _value(factors.node_w_per_device), _value(factors.node_w)
-    )
-    energy_kwh = base.energy_kwh + node_kwh
-    facility_kwh = formula.facility_energy_kwh(energy_kwh, factors.pue.value)
-    tco2e = formula.emissions_tco2e(facility_kwh, factors.intensity.value)
-    metered_share = base.energy_kwh / energy_kwh if energy_kwh else 1.0
-    band_t = None if base.band is None else tco2e * metered_share * base.band
-    cost, money = _cost(base, factors, facility_kwh)
-    if embodied:
-        money += [f for f in (factors.lifetime_years, factors.utilisation) if f is not None]
+    """Apply the factors to an energy; where there is none, what hours alone tell."""
+    energy_kwh, node_kwh, facility_kwh = base.energy_kwh, 0.0, None
+    tco2e = tco2e_market = band_t = water_l = None
     contract, wue = factors.contract_intensity, factors.wue
+    if energy_kwh is not None:
+        node_kwh = formula.node_energy_kwh(
+            (base.duration_s or 0.0) / S_PER_HOUR,
+            base.devices,
+            base.nodes,
+            _value(factors.node_w_per_device),
+            _value(factors.node_w),
+        )
+        whole_kwh = energy_kwh + node_kwh
+        facility_kwh = formula.facility_energy_kwh(whole_kwh, factors.pue.value)
+        tco2e = formula.emissions_tco2e(facility_kwh, factors.intensity.value)
+        if base.band is not None:
+            band_t = tco2e * base.band * (energy_kwh / whole_kwh if whole_kwh else 1.0)
+        if contract is not None:
+            tco2e_market = formula.emissions_tco2e(facility_kwh, contract.value)
+        if wue is not None:
+            water_l = formula.water_l(whole_kwh, wue.value)
+    cost, used = _cost(base, factors, facility_kwh)
+    notes = [*base.notes, *_missing_cost(base, factors)]
+    made_t = None
+    if embodied:
+        made_t, unknown = _embodied(base, factors)
+        notes += unknown
+        if made_t is not None:
+            used += [f for f in (factors.lifetime_years, factors.utilisation) if f is not None]
     return replace(
         base,
         node_kwh=node_kwh,
         facility_kwh=facility_kwh,
         tco2e=tco2e,
-        tco2e_low=None if band_t is None else tco2e - band_t,
-        tco2e_high=None if band_t is None else tco2e + band_t,
-        tco2e_market=None
-        if contract is None
-        else formula.emissions_tco2e(facility_kwh, contract.value),
-        water_l=None if wue is None else formula.water_l(energy_kwh, wue.value),
+        tco2e_low=None if tco2e is None or band_t is None else tco2e - band_t,
+        tco2e_high=None if tco2e is None or band_t is None else tco2e + band_t,
+        tco2e_market=tco2e_market,
+        embodied_tco2e=made_t,
+        water_l=water_l,
         cost=cost,
-        assumed=_assumed([*used, *money]),
+        currency=factors.currency,
+        assumed=_assumed([factors.pue, factors.intensity, *used]),
+        notes=tuple(each(notes)),
+    )
+
+
+def unpriced(base: Estimate, *notes: str) -> Estimate:
+    """An energy whose factors cannot be found: neither carbon nor money, and the notes say why."""
+    return replace(
+        base,
+        factors=None,
+        node_kwh=0.0,
+        facility_kwh=None,
+        tco2e=None,
+        tco2e_low=None,
+        tco2e_high=None,
+        tco2e_market=None,
+        embodied_tco2e=None,
+        water_l=None,
+        cost=None,
+        currency=None,
+        assumed=(),
+        notes=tuple(each([*base.notes, *notes])),
     )
 
 
 def _cost(
-    base: Estimate, factors: Factors, facility_kwh: float
+    base: Estimate, factors: Factors, facility_kwh: float | None
 ) -> tuple[float | None, list[Factor]]:
-    """Rent where GPUs have a price, else electricity and written-off hardware; the factors used.
-
-    A GPU-hour price says nothing of a run without GPUs.
-    """
+    """Rent where GPUs have a price, else electricity and written-off hardware; the factors used."""
     rent, tariff = factors.price_per_gpu_hour, factors.tariff
     if rent is not None:
-        if base.gpu_hours <= 0:
+        if not base.gpu_hours_of:
             return None, []
         return formula.rental_cost(base.gpu_hours, rent.value), [rent]
-    if tariff is None:
+    if tariff is None or facility_kwh is None:
         return None, []
     cost, used = formula.electricity_cost(facility_kwh, tariff.value), [tariff]
     price, years, utilisation = factors.gpu_price, factors.lifetime_years, factors.utilisation
@@ -72,20 +99,28 @@ def _cost(
     return cost, used
 
 
-def _embodied(base: Estimate, factors: Factors) -> float | None:
-    """The share of making the GPUs; None where no figure is known for one of them."""
-    given = factors.embodied_kg
-    kg = _embodied_kg(base.device_names) if given is None else given.value
-    if kg is None or factors.lifetime_years is None or factors.utilisation is None:
-        return None
-    lifetime_hours = factors.lifetime_years.value * formula.HOURS_PER_YEAR
-    return formula.embodied_tco2e(base.gpu_hours, kg, lifetime_hours, factors.utilisation.value)
+def _missing_cost(base: Estimate, factors: Factors) -> list[str]:
+    if factors.price_per_gpu_hour is None or base.gpu_hours_of:
+        return []
+    return ["no cost: a price per GPU-hour says nothing of a run without GPUs; set a tariff"]
 
 
-def _embodied_kg(names: Sequence[str]) -> float | None:
-    """Of one kind of GPU: a mixed run needs `embodied_kg` given."""
-    item = catalog.hardware(names[0]) if len(names) == 1 else None
-    return item.embodied_kg if item else None
+def _embodied(base: Estimate, factors: Factors) -> tuple[float | None, list[str]]:
+    """The share of making the GPUs; None and a note where no figure is known for one of them."""
+    years, utilisation = factors.lifetime_years, factors.utilisation
+    unknown = [name for name in base.gpu_hours_of if name not in factors.embodied_kg]
+    if unknown or not base.gpu_hours_of or years is None or utilisation is None:
+        what = ", ".join(unknown) or "a run without GPUs"
+        how = "; set embodied_kg" if unknown else ""
+        return None, [f"embodied: not known for {what}{how}"]
+    lifetime_hours = years.value * formula.HOURS_PER_YEAR
+    tonnes = sum(
+        formula.embodied_tco2e(
+            hours, factors.embodied_kg[name].value, lifetime_hours, utilisation.value
+        )
+        for name, hours in base.gpu_hours_of.items()
+    )
+    return tonnes, []
 
 
 def _assumed(factors: Iterable[Factor]) -> tuple[str, ...]:

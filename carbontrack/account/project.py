@@ -106,12 +106,12 @@ def project(run: Estimate, state: SteadyState, target: Target) -> Projection:
     """Tokens × J/token and tokens ÷ tokens/s on the run's devices, priced like the run.
 
     The low end takes the best block's energy and speed, the high end the worst's. Raises
-    ValueError for a total.
+    CarbontrackError for a run whose factors cannot be found.
     """
     state = scaled(state, target.flops_ratio)
     energy, speed, factors = state.j_per_token, state.tokens_per_s, run.factors
     if factors is None:
-        raise ValueError("a total of several runs cannot be projected")
+        raise CarbontrackError(f"{run.label}: {'; '.join(run.notes) or 'no factors are known'}")
     return Projection(
         target,
         state,
@@ -137,8 +137,8 @@ def _at(
 ) -> Estimate:
     seconds = target.tokens / tokens_per_s
     energy_kwh = target.tokens * j_per_token / J_PER_KWH
-    gpus = run.gpu_hours > 0
     device_hours = seconds / S_PER_HOUR * run.devices
+    of_gpus = {name: device_hours * h / run.gpu_hours for name, h in run.gpu_hours_of.items() if h}
     base = Estimate(
         label=target.label,
         method="projected",
@@ -147,7 +147,7 @@ def _at(
         devices=run.devices,
         nodes=run.nodes,
         device_names=run.device_names,
-        gpu_hours=device_hours if gpus else 0.0,
+        gpu_hours_of=of_gpus,
         device_hours=device_hours,
         energy_kwh=energy_kwh,
         scope=run.scope,

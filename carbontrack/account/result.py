@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from carbontrack.account import method as formula
@@ -17,12 +17,13 @@ class Estimate:
 
     `energy_kwh` is of all metered devices before PUE (for `report`: rated power × hours),
     `facility_kwh` after. `devices`, `device_hours` and `power_w` are of the primary kind: GPUs
-    where there are any.
+    where there are any. `metered_kwh` and `metered_rated_kwh` are of `report` alone: what the
+    primary devices drew while they were metered, and what rated power would have drawn.
     """
 
     label: str
     method: str
-    factors: Factors | None  # None: a total of rows with different factors
+    factors: Factors | None  # None: of rows with different factors, or some cannot be found
     run_ids: tuple[str, ...] = ()
     status: str | None = None
     started_ms: int | None = None
@@ -31,11 +32,13 @@ class Estimate:
     devices: int = 0
     nodes: int = 0
     device_names: tuple[str, ...] = ()
-    gpu_hours: float = 0.0
+    gpu_hours_of: Mapping[str, float] = field(default_factory=dict)  # by the GPU's name
     device_hours: float = 0.0
     primary_kwh: float | None = None
     primary_s: float = 0.0  # device-seconds that `primary_kwh` accounts for
     energy_kwh: float | None = None
+    metered_kwh: float | None = None
+    metered_rated_kwh: float | None = None
     band: float | None = None  # relative error of the sensors, where it is known
     node_kwh: float = 0.0  # modelled, for what no meter sees
     facility_kwh: float | None = None
@@ -56,6 +59,16 @@ class Estimate:
     final_loss: float | None = None
     assumed: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+
+    @property
+    def gpu_hours(self) -> float:
+        """Of all GPUs; one GPU for one hour, a MIG instance as its share."""
+        return sum(self.gpu_hours_of.values())
+
+    @property
+    def rated_over_measured(self) -> float | None:
+        """Rated ÷ measured energy of the same devices in the same seconds; of `report` alone."""
+        return _ratio(self.metered_rated_kwh, self.metered_kwh)
 
     @property
     def power_w(self) -> float | None:
@@ -99,18 +112,28 @@ class Estimate:
             "label": self.label,
             "run_ids": list(self.run_ids),
             "status": self.status,
+            "started_ms": self.started_ms,
+            "nodes": self.nodes,
             "devices": self.devices,
+            "device_uuids": sorted(self.uuids),
             "device_name": ", ".join(self.device_names) or None,
             "duration_s": self.duration_s,
             "gpu_hours": self.gpu_hours,
+            "gpu_hours_of": dict(self.gpu_hours_of),
             "device_hours": self.device_hours,
             "power_w": self.power_w,
+            "primary_kwh": self.primary_kwh,
+            "primary_s": self.primary_s,
+            "rated_over_measured": self.rated_over_measured,
+            "metered_kwh": self.metered_kwh,
+            "metered_rated_kwh": self.metered_rated_kwh,
             "energy_kwh": self.energy_kwh,
             "node_kwh": self.node_kwh,
             "facility_kwh": self.facility_kwh,
             "pue": self.pue,
             "intensity_kg_per_kwh": self.intensity_kg_per_kwh,
             "tco2e": self.tco2e,
+            "band": self.band,
             "tco2e_low": self.tco2e_low,
             "tco2e_high": self.tco2e_high,
             "tco2e_market": self.tco2e_market,
@@ -119,6 +142,8 @@ class Estimate:
             "water_l": self.water_l,
             "cost": self.cost,
             "currency": self.currency,
+            "sampled_s": self.sampled_s,
+            "expected_s": self.expected_s,
             "coverage": self.coverage,
             "scope": self.scope,
             "meter": self.meter,

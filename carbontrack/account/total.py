@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from carbontrack.account.once import without
 from carbontrack.account.result import Estimate, each, sum_of
@@ -21,7 +21,8 @@ def combine(
 
     What runs recorded of devices that others among them recorded at the same time is `repeated`, by
     run id, and counts once. What cannot be added is None with a note: money in several currencies,
-    emissions by several bases. Raises ValueError for no rows, or rows by different methods.
+    emissions by several bases, a column that some rows lack.
+    Raises ValueError for no rows, or rows by different methods.
     """
     methods = {estimate.method for estimate in estimates}
     if len(methods) != 1:
@@ -39,6 +40,7 @@ def combine(
             f"{unknown} of {len(estimates)} rows have no energy and add nothing to the total"
         )
     measured = [estimate for estimate in estimates if estimate.energy_kwh is not None]
+    notes += _partly_known(estimates, carbon=len(bases) < 2, cost=len(currencies) < 2)
     one_kind = len({e.gpu_hours > 0 for e in measured}) < 2  # no mean power of GPUs and CPUs
     whole, estimates = estimates, [_once(estimate, repeated or {}) for estimate in estimates]
     notes += [
@@ -52,6 +54,7 @@ def combine(
     uuids = frozenset().union(*(estimate.uuids for estimate in estimates))
     statuses = each(estimate.status for estimate in estimates)
     one_basis = len(bases) < 2
+    carbon = [estimate for estimate in known if estimate.tco2e is not None]
     return Estimate(
         label=label,
         method=one.method,
@@ -64,17 +67,19 @@ def combine(
         nodes=max(e.nodes for e in estimates),
         devices=len(uuids) or sum(e.devices for e in estimates),
         device_names=tuple(each(name for e in estimates for name in e.device_names)),
-        gpu_hours=sum(e.gpu_hours for e in estimates),
+        gpu_hours_of=_by_name(e.gpu_hours_of for e in estimates),
         device_hours=sum(e.device_hours for e in estimates),
         primary_kwh=sum_of(e.primary_kwh for e in estimates) if one_kind else None,
         primary_s=sum(e.primary_s for e in estimates),
         band=one.band if len({e.band for e in estimates}) == 1 else None,
         energy_kwh=sum_of(e.energy_kwh for e in estimates),
+        metered_kwh=sum_of(e.metered_kwh for e in estimates),
+        metered_rated_kwh=sum_of(e.metered_rated_kwh for e in estimates),
         node_kwh=sum(e.node_kwh for e in estimates),
         facility_kwh=sum_of(e.facility_kwh for e in estimates),
         tco2e=sum_of(e.tco2e for e in estimates) if one_basis else None,
-        tco2e_low=_all(e.tco2e_low for e in known) if one_basis else None,
-        tco2e_high=_all(e.tco2e_high for e in known) if one_basis else None,
+        tco2e_low=_all(e.tco2e_low for e in carbon) if one_basis else None,
+        tco2e_high=_all(e.tco2e_high for e in carbon) if one_basis else None,
         tco2e_market=_all(e.tco2e_market for e in known),
         embodied_tco2e=_all(e.embodied_tco2e for e in estimates),
         water_l=_all(e.water_l for e in known),
@@ -97,9 +102,33 @@ def _once(estimate: Estimate, repeated: Mapping[str, Sequence[Repeated]]) -> Est
 
 
 def _bases(estimates: Iterable[Estimate]) -> list[str]:
-    """The bases of intensities that say theirs; a bare number says none."""
+    """The bases of intensities; a bare number has one of its own, *as given*."""
     factors = [e.factors for e in estimates if e.factors is not None and e.tco2e is not None]
     return each(f.intensity.basis for f in factors if f.intensity.basis)
+
+
+def _partly_known(rows: Sequence[Estimate], *, carbon: bool, cost: bool) -> Iterator[str]:
+    """What some rows have and others have not; `carbon` and `cost`: they are added up."""
+    metered = [row for row in rows if row.energy_kwh is not None]
+    for what, whole, values in (
+        ("CO₂e", False, [row.tco2e for row in metered] if carbon else []),
+        ("cost", False, [row.cost for row in metered] if cost else []),
+        ("market-based CO₂e", True, [row.tco2e_market for row in metered]),
+        ("embodied CO₂e", True, [row.embodied_tco2e for row in rows]),
+        ("water", True, [row.water_l for row in metered]),
+    ):
+        unknown = values.count(None)
+        if 0 < unknown < len(values):
+            so = f"{what} is not added up:" if whole else f"{what} of the total is too low:"
+            yield f"{so} it is not known for {unknown} of {len(values)} rows"
+
+
+def _by_name(hours: Iterable[Mapping[str, float]]) -> dict[str, float]:
+    found: dict[str, float] = {}
+    for of_one in hours:
+        for name, amount in of_one.items():
+            found[name] = found.get(name, 0.0) + amount
+    return found
 
 
 def _total_tokens(estimates: Sequence[Estimate]) -> int | None:

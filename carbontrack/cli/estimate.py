@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -39,19 +40,27 @@ def estimate(
     Example: carbontrack estimate --gpu-hours 1720320 --power 400 --pue 1.1 --intensity 0.385
     """
     from carbontrack import config
-    from carbontrack.account import catalog
     from carbontrack.account.estimate import estimate_rated
     from carbontrack.account.factors import resolve
     from carbontrack.report import gather, render
 
     hours = config.number("--gpu-hours", gpu_hours, "GPU-hours", high=1e12)
     settings = _with_price(config.resolve([flags, *config.surroundings()]), db)
-    factors = resolve(settings, method="report", embodied=embodied)
-    if power is None:
-        power = catalog.rated_w(gpu)
-    watts = config.number("--power", power, "W", high=1e5)
-    if embodied and gpu is None and factors.embodied_kg is None:
+    name = gpu or ""
+    factors = resolve(settings, method="report", embodied=embodied, devices={name: None})
+    if power is None and name not in factors.rated_w:
+        what = (
+            f"no rated power is known for {gpu!r}" if gpu else "neither --power nor --gpu is given"
+        )
+        raise CarbontrackError(
+            f"{what}.", hint="Give --power in W, or a --gpu of `carbontrack factors list`."
+        )
+    rated = factors.rated_w[name].value if power is None else power
+    watts = config.number("--power", rated, "W", high=1e5)
+    if embodied and gpu is None and not factors.embodied_kg:
         raise CarbontrackError("--embodied needs to know the GPU.", hint="Give --gpu A100, say.")
+    if power is not None:  # a given power is no factor of the table of hardware
+        factors = replace(factors, rated_w={})
     rows = [estimate_rated(label, hours, watts, factors, gpu=gpu, embodied=embodied)]
     render.show(rows, gather.totals(rows), format, out=None if out is None else Path(out))
 

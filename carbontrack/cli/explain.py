@@ -33,9 +33,9 @@ def explain(
     methods = parse_methods(method)
     with engine.open_reader(ledger_url(db)).connect() as connection:
         found = read.resolve_run(connection, run)
-        hours = len(read.hours(connection, found))
+        hours = read.hours(connection, found)
         rows = gather.estimates(connection, [found], flags, methods, embodied=embodied)
     if format is Format.json:
-        print_json({"explained": [explain_data(row, hours=hours) for row in rows]})
+        print_json({"explained": [explain_data(row, hours) for row in rows]})
     else:
-        typer.echo("\n".join(explain_text(row, hours=hours) for row in rows), nl=False)
+        typer.echo("\n".join(explain_text(row, hours) for row in rows), nl=False)

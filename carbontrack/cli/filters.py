@@ -31,10 +31,8 @@ def since_ms(text: str | None, option: str = "--since") -> int | None:
         ) from None
 
 
-def tag(text: str | None) -> tuple[str, str] | None:
+def tag(text: str) -> tuple[str, str]:
     """KEY=VALUE. Raises CarbontrackError for anything else."""
-    if text is None:
-        return None
     key, equals, value = text.partition("=")
     if not key or not equals:
         raise CarbontrackError(f"--tag {text}: not KEY=VALUE.", hint="Example: --tag team=nlp.")

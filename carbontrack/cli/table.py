@@ -34,7 +34,8 @@ def table(
     ] = None,
     project: Annotated[str | None, typer.Option(help="Only runs of this project.")] = None,
     tag: Annotated[
-        str | None, typer.Option(metavar="KEY=VALUE", help="Only with this tag.")
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUE", help="Only with this tag; of several, with all."),
     ] = None,
     since: Annotated[
         str | None,
@@ -84,22 +85,26 @@ def table(
     methods = parse_methods(method)
     filters.check_choice("--like", like, ("", *LIKE))
     filters.check_choice("--only", only, (None, *filters.STATUSES))
-    chosen_tag, since_ms = filters.tag(tag), filters.since_ms(since)
+    tags, after_ms = [filters.tag(text) for text in tag or []], filters.since_ms(since)
     with engine.open_reader(ledger_url(db)).connect() as connection:
         chosen = gather.choose(
             connection,
             runs or [],
             project=project,
-            tag=chosen_tag,
-            since_ms=since_ms,
+            tags=tags,
+            since_ms=after_ms,
             status=only,
             limit=limit,
         )
         each = gather.estimates(connection, chosen, flags, methods, embodied=embodied)
-        rows = each if by is None else gather.grouped(connection, chosen, each, by)
+        rows = each
+        if by is not None:
+            rows = gather.grouped(connection, chosen, each, by, flags, embodied=embodied)
         repeated = shared.repeated(connection, chosen)
     if not rows and format is TableFormat.text:
         typer.echo("No such runs. See: carbontrack runs")
         return
     path = None if out is None else Path(out)
-    render.show(rows, gather.totals(each, repeated), format, like=like, runs=each, out=path)
+    totals = gather.totals(each, repeated)
+    grouped = None if by is None else each
+    render.show(rows, totals, format, like=like, runs=grouped, out=path)

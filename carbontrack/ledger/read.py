@@ -60,11 +60,11 @@ def list_runs(
     *,
     limit: int | None = None,
     project: str | None = None,
-    tag: tuple[str, str] | None = None,
+    tags: Sequence[tuple[str, str]] = (),
     since_ms: int | None = None,
     name: str | None = None,
 ) -> list[Run]:
-    """Runs, newest first. `tag` is (key, value)."""
+    """Runs, newest first, that have all of `tags`: (key, value)."""
     query = _all_runs()
     if project is not None:
         query = query.where(models.Run.project == project)
@@ -72,8 +72,8 @@ def list_runs(
         query = query.where(models.Run.name == name)
     if since_ms is not None:
         query = query.where(models.Run.started_ms >= since_ms)
-    if tag is not None:
-        query = query.where(models.Run.tags[tag[0]].as_string() == tag[1])
+    for key, value in tags:
+        query = query.where(models.Run.tags[key].as_string() == value)
     if limit is not None:
         query = query.limit(limit)
     return [_run(row) for row in connection.execute(query)]
@@ -253,10 +253,16 @@ def steps(
     ]
 
 
-def step_totals(connection: Connection, run: Run) -> StepTotals:
-    """Sums over the steps."""
+def step_totals(
+    connection: Connection, run: Run, *, from_ms: int | None = None, to_ms: int | None = None
+) -> StepTotals:
+    """Sums over the steps, or over those from a time up to, and without, another."""
     step = models.Step
     of_run = step.run_key == run.key
+    if from_ms is not None:
+        of_run &= step.time_ms >= from_ms
+    if to_ms is not None:
+        of_run &= step.time_ms < to_ms
     count, tokens, first_ms, last_ms = connection.execute(
         select(
             func.count(), func.sum(step.tokens), func.min(step.time_ms), func.max(step.time_ms)

@@ -18,17 +18,20 @@ from carbontrack.record.window import LEVELS_S
 from carbontrack.units import now_ms
 
 
-def repeated(connection: Connection, runs: Sequence[Run]) -> dict[str, list[Repeated]]:
+def repeated(
+    connection: Connection, runs: Sequence[Run], span_ms: tuple[int, int] | None = None
+) -> dict[str, list[Repeated]]:
     """By run id: what earlier runs among `runs` recorded as well, device by device.
 
-    To the second; where the seconds were dropped, to the minute or the hour.
+    To the second; where the seconds were dropped, to the minute or the hour. `span_ms` leaves out
+    what was recorded before its first time or from its second one on.
     """
     by_key = {run.key: run for run in runs if run.key is not None}
     found = {}
     for run_key, earlier in _overlapping(connection, by_key).items():
         rows = [
             Repeated(uuid, float(energy_j or 0.0), float(energy_s))
-            for uuid, energy_j, energy_s in _common(connection, run_key, earlier)
+            for uuid, energy_j, energy_s in _common(connection, run_key, earlier, span_ms)
         ]
         if rows:
             found[by_key[run_key].id] = rows
@@ -59,7 +62,10 @@ def _end_ms(run: Run) -> int:
 
 
 def _common(
-    connection: Connection, run_key: int, earlier: Sequence[int]
+    connection: Connection,
+    run_key: int,
+    earlier: Sequence[int],
+    span_ms: tuple[int, int] | None,
 ) -> Sequence[tuple[str, float | None, float]]:
     """Energy and seconds of the run's windows that an earlier run has too."""
     window, other, device = models.Window, aliased(models.Window), models.Device
@@ -69,13 +75,16 @@ def _common(
         other.device_key == window.device_key,
         other.start_ms == window.start_ms,
     )
+    within = []
+    if span_ms is not None:
+        within = [window.start_ms >= span_ms[0], window.start_ms < span_ms[1]]
     for level_s in LEVELS_S:
         of_run = (window.run_key == run_key) & (window.level == level_s)
         if connection.scalar(select(exists().where(of_run))):
             query = (
                 select(device.uuid, func.sum(window.energy_j), func.sum(window.energy_s))
                 .join(device, device.key == window.device_key)
-                .where(of_run, also)
+                .where(of_run, also, *within)
                 .group_by(device.uuid)
             )
             return [(u, e, s) for u, e, s in connection.execute(query)]

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from carbontrack.account.catalog import Factor
+from carbontrack.account.factors import Factors
 from carbontrack.account.result import Estimate
+from carbontrack.ledger.rows import Usage
 from carbontrack.report.listing import format_duration, format_share
 from carbontrack.report.notes import notes_of, provenance, quantity
-from carbontrack.report.table import table_of
-from carbontrack.units import S_PER_HOUR
+from carbontrack.report.table import carbon_cell
+from carbontrack.units import MS_PER_HOUR, MS_PER_S, S_PER_HOUR
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,114 +32,217 @@ class Line:
         return f"{self.name:<14}{value:>16} {self.unit:<8} {self.how}".rstrip()
 
 
-def explain(estimate: Estimate, *, hours: int) -> list[Line]:
-    """The steps of an estimate of a run. `hours` is the number of hourly rows it is made of."""
-    e = estimate
-    names = ", ".join(e.device_names) or "no device"
+def explain(estimate: Estimate, hours: Sequence[Usage]) -> list[Line]:
+    """The steps of an estimate of a run. `hours` are the rows of the ledger that it is made of."""
+    e, f = estimate, estimate.factors
     lines = [
-        Line("duration", e.duration_s, "s", f"{e.status}, {format_duration(e.duration_s or 0)}"),
-        Line("devices", e.devices, "", f"{names}; {e.meter}, {e.quality}"),
-        Line("device-hours", e.device_hours, "h", "duration × devices ÷ 3600"),
-        Line("GPU-hours", e.gpu_hours, "h", "those of GPUs"),
+        Line("duration", e.duration_s, "s", _duration(e)),
+        Line("devices", e.devices, "", _devices(e)),
+        Line("device-hours", e.device_hours, "h", _device_hours(e)),
+        Line("GPU-hours", e.gpu_hours, "h", _gpu_hours(e)),
+        *(_rated(f) if f is not None else ()),
         Line("power", e.power_w, "W", _power(e)),
+        *_rated_over_measured(e),
         Line("energy", e.energy_kwh, "kWh", _energy(e, hours)),
         Line("coverage", e.coverage, "", _coverage(e)),
     ]
-    if e.node_kwh:
-        lines.append(Line("node", e.node_kwh, "kWh", "modelled: what no meter sees"))
-    if e.factors is not None:
-        lines += _carbon(e, e.factors.pue, e.factors.intensity)
+    if f is not None:
+        lines += [*_node(e, f), *_carbon(e, f), *_embodied(e, f), *_water(e, f), *_cost(e, f)]
     return lines
 
 
-def explain_text(estimate: Estimate, *, hours: int) -> str:
+def explain_text(estimate: Estimate, hours: Sequence[Usage]) -> str:
     """For people; the last line is the table's cell, to the digit."""
     head = f"{estimate.label}  {', '.join(estimate.run_ids)}  method {estimate.method}"
-    lines = [head, *(line.text for line in explain(estimate, hours=hours))]
+    lines = [head, *(line.text for line in explain(estimate, hours))]
     lines += ["", *(f"• {note}" for note in notes_of([estimate]))]
-    lines += ["", f"CO₂e {_cell(estimate)}"]
+    lines += ["", f"CO₂e {carbon_cell(estimate)}"]
     return "\n".join(lines) + "\n"
 
 
-def explain_data(estimate: Estimate, *, hours: int) -> dict[str, Any]:
+def explain_data(estimate: Estimate, hours: Sequence[Usage]) -> dict[str, Any]:
     """For programs: the steps and the row they lead to."""
     steps = [
         {"name": line.name, "value": line.value, "unit": line.unit, "how": line.how}
-        for line in explain(estimate, hours=hours)
+        for line in explain(estimate, hours)
     ]
     return {
         "method": estimate.method,
         "steps": steps,
         "row": estimate.row(),
-        "cell": _cell(estimate),
+        "cell": carbon_cell(estimate),
     }
 
 
-def _carbon(e: Estimate, pue: Factor, intensity: Factor) -> Sequence[Line]:
-    energy = "(energy + node)" if e.node_kwh else "energy"
-    lines = [
-        Line("PUE", pue.value, pue.unit, _sourced(pue)),
-        Line("facility", e.facility_kwh, "kWh", f"{energy} × PUE"),
-        Line("intensity", intensity.value, intensity.unit, _sourced(intensity)),
-        Line("tCO₂e", e.tco2e, "t", "facility × intensity ÷ 1000"),
-    ]
-    if e.tco2e_low is not None:
-        lines.append(Line("  at least", e.tco2e_low, "t", "if the sensors read 5 % too much"))
-        lines.append(Line("  at most", e.tco2e_high, "t", "if the sensors read 5 % too little"))
-    if e.tco2e_market is not None and e.factors and e.factors.contract_intensity:
-        contract = e.factors.contract_intensity
-        how = f"facility × {contract.value:g} kg/kWh of the contract ÷ 1000, beside, not instead"
-        lines.append(Line("market-based", e.tco2e_market, "t", how))
-    if e.embodied_tco2e is not None:
-        how = "GPU-hours × kg ÷ (lifetime × utilisation) ÷ 1000"
-        lines.append(Line("embodied", e.embodied_tco2e, "t", how))
-    if e.sci_g_per_mtok is not None:
-        how = "(tCO₂e + embodied) ÷ million tokens, ISO/IEC 21031"
-        lines.append(Line("SCI", e.sci_g_per_mtok, "g/Mtok", how))
-    lines.append(Line("cost", e.cost, e.currency or "", _cost(e)))
-    return lines
+def _duration(e: Estimate) -> str:
+    length_s = e.duration_s or 0.0
+    if e.started_ms is None:
+        return format_duration(length_s)
+    begun, ended = _time(e.started_ms), _time(e.started_ms + round(length_s * MS_PER_S))
+    last = "to the last sign of life " if e.status in ("running", "interrupted") else "to "
+    return f"{e.status}, {format_duration(length_s)}, from {begun} {last}{ended}"
+
+
+def _devices(e: Estimate) -> str:
+    if not e.devices:
+        return "no device was recorded"
+    read = ", ".join(part for part in (e.meter, e.quality) if part)
+    return f"{', '.join(e.device_names)}; {read}"
+
+
+def _mig(e: Estimate) -> bool:
+    whole = (e.duration_s or 0.0) / S_PER_HOUR * e.devices
+    return abs(e.device_hours - whole) > 1e-9 * whole
+
+
+def _device_hours(e: Estimate) -> str:
+    share = " × the share of a GPU that each MIG instance is" if _mig(e) else ""
+    return f"duration × devices{share} ÷ 3600: of the run, not of what was sampled"
+
+
+def _gpu_hours(e: Estimate) -> str:
+    if not e.gpu_hours_of:
+        return "no GPU among the devices"
+    each = ", ".join(f"{hours:.6g} h of {name}" for name, hours in e.gpu_hours_of.items())
+    return f"those of GPUs: {each}"
+
+
+def _rated(f: Factors) -> Iterator[Line]:
+    for factor in dict.fromkeys(f.rated_w.values()):
+        yield Line("rated power", factor.value, factor.unit, _sourced(factor))
+
+
+def _rated_over_measured(e: Estimate) -> Iterator[Line]:
+    if e.rated_over_measured is not None:
+        how = "rated ÷ mean measured power, of the same devices in the seconds that were measured"
+        yield Line("÷ measured", e.rated_over_measured, "", how)
 
 
 def _power(e: Estimate) -> str:
+    if e.power_w is None:
+        return "; ".join(e.notes) or "not known"
     if e.method == "report":
-        return "rated power of one device"
-    return f"energy of those devices ÷ {e.primary_s / S_PER_HOUR:.6g} h that it accounts for"
+        return "rated power of one device" + (
+            "" if len(e.device_names) < 2 else ", mean over hours"
+        )
+    share = ", a MIG instance being one" if _mig(e) else ""
+    return f"energy of those devices ÷ {e.primary_s / S_PER_HOUR:.6g} h it accounts for{share}"
 
 
-def _energy(e: Estimate, hours: int) -> str:
+def _energy(e: Estimate, hours: Sequence[Usage]) -> str:
     if e.energy_kwh is None:
         return "; ".join(e.notes) or "not known"
     if e.method == "report":
         return "device-hours × rated power ÷ 1000, before PUE"
-    return f"sum of {hours} hourly rows of windows, scope {e.scope}, before PUE"
+    first, last = min(h.start_ms for h in hours), max(h.start_ms for h in hours)
+    devices = len({hour.device_key for hour in hours})
+    return (
+        f"sum of {len(hours)} rows of windows of level 3600 s, {devices} devices, "
+        f"{_time(first)} to {_time(last + MS_PER_HOUR)}; scope {e.scope}, before PUE"
+    )
 
 
 def _coverage(e: Estimate) -> str:
-    share = format_share(e.coverage)
-    return f"{e.sampled_s:.6g} of {e.expected_s:.6g} device-seconds were sampled: {share}"
+    if e.coverage is None:
+        return "no device-second was to be sampled"
+    sampled = (
+        f"{e.sampled_s:.6g} of {e.expected_s:.6g} device-seconds were sampled: "
+        f"{format_share(e.coverage)}"
+    )
+    if e.method == "report":
+        return f"{sampled}; rated power does not depend on it"
+    if e.energy_kwh is None or e.coverage == 0:
+        return f"{sampled}; nothing is guessed in its place"
+    if e.coverage >= 1:
+        return f"{sampled}; nothing is missing"
+    return f"{sampled}; what a counter did not span in the rest is missing from the energy"
+
+
+def _node(e: Estimate, f: Factors) -> Iterator[Line]:
+    if not e.node_kwh:
+        return
+    parts = []
+    if f.node_w_per_device is not None:
+        parts.append(f"{quantity(f.node_w_per_device)} × {e.devices} devices")
+    if f.node_w is not None:
+        parts.append(f"{quantity(f.node_w)} × {e.nodes} nodes")
+    given = ", ".join(dict.fromkeys(x.source for x in (f.node_w_per_device, f.node_w) if x))
+    how = f"modelled, what no meter sees: ({' + '.join(parts)}) × duration; {given}"
+    yield Line("node", e.node_kwh, "kWh", how)
+
+
+def _carbon(e: Estimate, f: Factors) -> Iterator[Line]:
+    energy = "(energy + node)" if e.node_kwh else "energy"
+    yield Line("PUE", f.pue.value, f.pue.unit, _sourced(f.pue))
+    yield Line("facility", e.facility_kwh, "kWh", f"{energy} × PUE")
+    yield Line("intensity", f.intensity.value, f.intensity.unit, _sourced(f.intensity))
+    yield Line("tCO₂e", e.tco2e, "t", "facility × intensity ÷ 1000, location-based")
+    if e.tco2e_low is not None and e.band is not None:
+        band = f"{e.band * 100:g} %"
+        yield Line("  at least", e.tco2e_low, "t", f"if the sensors read {band} too much")
+        yield Line("  at most", e.tco2e_high, "t", f"if the sensors read {band} too little")
+    if f.contract_intensity is not None:
+        contract = f.contract_intensity
+        yield Line("contract", contract.value, contract.unit, _sourced(contract))
+        how = "facility × contract ÷ 1000, beside tCO₂e and not instead"
+        yield Line("market-based", e.tco2e_market, "t", how)
+
+
+def _embodied(e: Estimate, f: Factors) -> Iterator[Line]:
+    for factor in dict.fromkeys(f.embodied_kg.values()):
+        yield Line("embodied kg", factor.value, "kg/GPU", _sourced(factor))
+    if e.embodied_tco2e is not None or (f.gpu_price is not None and e.cost is not None):
+        yield from _written_off(f)
+    if e.embodied_tco2e is not None:
+        how = "GPU-hours × embodied kg ÷ (lifetime × 8760 h × utilisation) ÷ 1000"
+        yield Line("embodied", e.embodied_tco2e, "t", how)
+    if e.sci_g_per_mtok is not None:
+        how = f"(tCO₂e + embodied) ÷ {e.tokens:,} tokens, ISO/IEC 21031"
+        yield Line("SCI", e.sci_g_per_mtok, "g/Mtok", how)
+
+
+def _written_off(f: Factors) -> Iterator[Line]:
+    if f.lifetime_years is not None and f.utilisation is not None:
+        yield Line("lifetime", f.lifetime_years.value, "years", _sourced(f.lifetime_years))
+        yield Line("utilisation", f.utilisation.value, "", _sourced(f.utilisation))
+
+
+def _water(e: Estimate, f: Factors) -> Iterator[Line]:
+    if f.wue is not None:
+        energy = "(energy + node)" if e.node_kwh else "energy"
+        how = f"{energy} × WUE {quantity(f.wue)}, on site: {_sourced(f.wue)}"
+        yield Line("water", e.water_l, "L", how)
+
+
+def _cost(e: Estimate, f: Factors) -> Iterator[Line]:
+    rent, tariff, price = f.price_per_gpu_hour, f.tariff, f.gpu_price
+    unit = e.currency or ""
+    if rent is not None:
+        yield Line("rent", rent.value, rent.unit, _sourced(rent))
+        how = "GPU-hours × rent, electricity included" if e.gpu_hours else "no GPU-hours to pay for"
+        yield Line("cost", e.cost, unit, how)
+        return
+    if tariff is None:
+        why = f"no tariff or price in {f.currency} is known"
+        yield Line("cost", None, unit, why)
+        return
+    yield Line("tariff", tariff.value, tariff.unit, _sourced(tariff))
+    hardware = ""
+    if price is not None:
+        yield Line("GPU's price", price.value, price.unit, _sourced(price))
+        hardware = " + GPU-hours × GPU's price ÷ (lifetime × 8760 h × utilisation)"
+    if e.cost is None:
+        yield Line("cost", None, unit, "no energy to pay for is known")
+    else:
+        yield Line("cost", e.cost, unit, f"facility × tariff{hardware}")
 
 
 def _sourced(factor: Factor) -> str:
     assumed = "assumed: " if factor.assumed else ""
     version = f", version {factor.version}" if factor.version else ""
-    return f"{assumed}{provenance(factor)}{version}"
+    note = f"; {factor.note}" if factor.note else ""
+    return f"{assumed}{provenance(factor)}{version}{note}"
 
 
-def _cost(e: Estimate) -> str:
-    factors = e.factors
-    if factors is None or e.cost is None:
-        return "no tariff or price in this currency is known"
-    if factors.price_per_gpu_hour is not None:
-        return f"GPU-hours × {_priced(factors.price_per_gpu_hour)}"
-    hardware = " + written-off hardware" if factors.gpu_price is not None else ""
-    tariff = factors.tariff
-    return f"facility × {_priced(tariff)}{hardware}" if tariff else ""
-
-
-def _priced(factor: Factor) -> str:
-    return f"{quantity(factor)}, {_sourced(factor)}"
-
-
-def _cell(estimate: Estimate) -> str:
-    column = next(c for c in table_of([estimate], []).columns if c.head == "CO₂e")
-    return f"{column.cells[0]} {column.unit}"
+def _time(time_ms: int) -> str:
+    return datetime.fromtimestamp(time_ms / MS_PER_S, UTC).strftime("%Y-%m-%d %H:%M:%SZ")

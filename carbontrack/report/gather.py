@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Protocol
 
 from carbontrack import config
 from carbontrack.account import catalog
@@ -13,10 +13,12 @@ from carbontrack.account.curve import EnergyCurve
 from carbontrack.account.estimate import duration_s, estimate_run
 from carbontrack.account.factors import resolve
 from carbontrack.account.intensity import IntensitySeries, Interval
+from carbontrack.account.parts import Recording, by_host, by_month, months_of, span_of_month
+from carbontrack.account.pricing import unpriced
 from carbontrack.account.result import Estimate
 from carbontrack.account.total import combine
 from carbontrack.errors import CarbontrackError
-from carbontrack.ledger.rows import Repeated, Run
+from carbontrack.ledger.rows import Repeated, Run, StepTotals
 from carbontrack.units import MS_PER_S
 
 if TYPE_CHECKING:
@@ -28,6 +30,10 @@ _CURVE_POINTS = 20_000
 _PRICE_KEY = {"gpu_hour": "price_per_gpu_hour", "kwh": "tariff"}
 
 
+class _Price(Protocol):
+    def __call__(self, part: Recording, method: str, whole: Estimate | None = None) -> Estimate: ...
+
+
 def estimates(
     connection: Connection,
     runs: Sequence[Run],
@@ -36,24 +42,86 @@ def estimates(
     *,
     embodied: bool = False,
 ) -> list[Estimate]:
-    """Each run by each method; flags win over what the run recorded, that over files here."""
+    """Each run by each method; flags win over what the run recorded, that over files here.
+
+    A run whose recorded zone, provider or price cannot be found has neither carbon nor money, and
+    a note; for one that was chosen here CarbontrackError is raised.
+    """
+    around = config.surroundings()
+    return [
+        price(recording_of(connection, run), method)
+        for run in runs
+        for price in [_pricing(connection, run, flags, around, embodied=embodied)]
+        for method in methods
+    ]
+
+
+def recording_of(connection: Connection, run: Run) -> Recording:
+    """What the ledger holds of a run for an estimate."""
     from carbontrack.ledger import read
 
-    around = config.surroundings()
-    found = []
-    for run in runs:
-        chosen = config.resolve([flags, config.snapshot(run.facility), *around])
-        settings = with_price(connection, chosen)
-        sensors = read.sensors(connection, run)
-        hours = read.hours(connection, run)
-        steps = read.step_totals(connection, run)
-        series = _series(connection, run, settings)
-        for method in methods:
-            factors = resolve(settings, method=method, embodied=embodied, series=series)
-            found.append(
-                estimate_run(run, sensors, hours, steps, factors, method=method, embodied=embodied)
-            )
-    return found
+    return Recording(
+        run,
+        read.sensors(connection, run),
+        read.hours(connection, run),
+        read.step_totals(connection, run),
+    )
+
+
+def _pricing(
+    connection: Connection,
+    run: Run,
+    flags: config.Layer,
+    around: Sequence[config.Layer],
+    *,
+    embodied: bool,
+) -> _Price:
+    """How the run, or a part of it, becomes an estimate by a method.
+
+    A part takes the intensity of its hours only where the whole run could.
+    """
+    recorded = config.snapshot(run.facility)
+    settings: config.Settings = config.resolve([flags, recorded, *around])
+
+    def of_run(names: Sequence[str]) -> set[str]:
+        return {n for n in names if n in settings and settings[n].origin == recorded.origin}
+
+    notes, lost = [], ""
+    try:
+        settings = with_price(connection, settings)
+    except CarbontrackError as error:
+        if not of_run(["price"]):
+            raise
+        notes.append(f"no cost: {error.what} It was recorded with the run.")
+    series = _series(connection, run, settings)
+    try:
+        resolve(settings, method="measured", series=series)
+    except CarbontrackError as error:
+        unknown = of_run(["zone", "provider"])
+        settings = {name: value for name, value in settings.items() if name not in unknown}
+        if not unknown:
+            raise
+        lost = f"neither CO₂e nor cost: {error.what} It was recorded with the run; give another."
+
+    def price(part: Recording, method: str, whole: Estimate | None = None) -> Estimate:
+        told = {sensor.name: sensor.rated_power_w for sensor in part.sensors}
+        factors = resolve(settings, method=method, embodied=embodied, series=series, devices=told)
+        if whole is not None and whole.factors is not None:
+            factors = replace(factors, series=whole.factors.series)
+        estimate = estimate_run(
+            part.run,
+            part.sensors,
+            part.hours,
+            part.steps,
+            factors,
+            method=method,
+            embodied=embodied,
+        )
+        if lost:
+            return unpriced(estimate, lost)
+        return replace(estimate, notes=(*estimate.notes, *notes))
+
+    return price
 
 
 def with_price(connection: Connection, settings: config.Settings) -> config.Settings:
@@ -117,7 +185,7 @@ def choose(
     references: Sequence[str],
     *,
     project: str | None = None,
-    tag: tuple[str, str] | None = None,
+    tags: Sequence[tuple[str, str]] = (),
     since_ms: int | None = None,
     status: str | None = None,
     limit: int | None = None,
@@ -130,30 +198,84 @@ def choose(
         runs = list({run.id: run for run in named}.values())
         runs = [run for run in runs if project in (None, run.project)]
         runs = [run for run in runs if since_ms is None or run.started_ms >= since_ms]
-        runs = [run for run in runs if tag is None or run.tags.get(tag[0]) == tag[1]]
+        runs = [run for run in runs if all(run.tags.get(k) == v for k, v in tags)]
     else:
-        runs = read.list_runs(connection, project=project, tag=tag, since_ms=since_ms)
+        runs = read.list_runs(connection, project=project, tags=tags, since_ms=since_ms)
     return [run for run in runs if status in (None, run.status)][:limit]
 
 
+@dataclass(frozen=True, slots=True)
+class _Member:
+    """What a run adds to a group, by each method. `uuids`: of these devices only; None: of all."""
+
+    run: Run
+    estimates: Sequence[Estimate]
+    uuids: frozenset[str] | None = None
+
+
 def grouped(
-    connection: Connection, runs: Sequence[Run], rows: Sequence[Estimate], by: str
+    connection: Connection,
+    runs: Sequence[Run],
+    rows: Sequence[Estimate],
+    by: str,
+    flags: config.Layer,
+    *,
+    embodied: bool = False,
 ) -> list[Estimate]:
-    """One row for each group and method. Raises CarbontrackError for an unknown `by`."""
+    """One row for each group and method; `rows` are the `estimates` of the runs.
+
+    By month or host, a run of several is split. Raises CarbontrackError for an unknown `by`.
+    """
     from carbontrack.ledger import shared
 
-    groups: dict[tuple[str, str], list[Estimate]] = {}
-    labels = {run.id: _group(connection, run, by) for run in runs}
+    wholes: dict[str, list[Estimate]] = {run.id: [] for run in runs}
     for row in rows:
-        groups.setdefault((labels[row.run_ids[0]], row.method), []).append(row)
-    repeated = {
-        label: shared.repeated(connection, [run for run in runs if labels[run.id] == label])
-        for label in dict.fromkeys(labels.values())
-    }
-    return [
-        combine(members, label=label, repeated=repeated[label])
-        for (label, _), members in groups.items()
-    ]
+        wholes[row.run_ids[0]].append(row)
+    groups: dict[str, list[_Member]] = {}
+    for run in runs:
+        for group, part in _parts(connection, run, by).items():
+            member = _Member(run, wholes[run.id])
+            if part is not None:
+                price = _pricing(connection, run, flags, config.surroundings(), embodied=embodied)
+                estimates = [price(part, whole.method, whole) for whole in wholes[run.id]]
+                member = _Member(run, estimates, frozenset(s.uuid for s in part.sensors))
+            groups.setdefault(group, []).append(member)
+    if by == "month":
+        groups = dict(sorted(groups.items(), reverse=True))
+    found = []
+    for group, members in groups.items():
+        span_ms = span_of_month(group) if by == "month" else None
+        repeated = shared.repeated(connection, [member.run for member in members], span_ms)
+        for member in members:
+            if member.uuids is not None and member.run.id in repeated:
+                here = [one for one in repeated[member.run.id] if one.uuid in member.uuids]
+                repeated[member.run.id] = here
+        found += [
+            combine(list(estimates), label=group, repeated=repeated)
+            for estimates in zip(*(member.estimates for member in members), strict=True)
+        ]
+    return found
+
+
+def _parts(connection: Connection, run: Run, by: str) -> Mapping[str, Recording | None]:
+    """The groups that a run belongs to, with the part of it that does; None: the whole run."""
+    from carbontrack.ledger import read
+
+    if by == "month":
+        months = months_of(run)
+        if len(months) == 1:
+            return dict.fromkeys(months)
+
+        def steps_between(from_ms: int, to_ms: int) -> StepTotals:
+            return read.step_totals(connection, run, from_ms=from_ms, to_ms=to_ms)
+
+        return by_month(recording_of(connection, run), steps_between)
+    if by == "host":
+        hosts = [node.host for node in read.nodes(connection, run)]
+        if len(hosts) < 2:
+            return dict.fromkeys(hosts or [_NO_GROUP])
+        return by_host(recording_of(connection, run)) or {"+".join(hosts): None}
+    return {_group(run, by): None}
 
 
 def curve(connection: Connection, run: Run) -> EnergyCurve:
@@ -195,13 +317,7 @@ def projected(
     return project(measured, state, target)
 
 
-def _group(connection: Connection, run: Run, by: str) -> str:
-    from carbontrack.ledger import read
-
-    if by == "host":
-        return "+".join(node.host for node in read.nodes(connection, run)) or _NO_GROUP
-    if by == "month":
-        return datetime.fromtimestamp(run.started_ms / MS_PER_S, UTC).strftime("%Y-%m")
+def _group(run: Run, by: str) -> str:
     if by.startswith("tag:"):
         return run.tags.get(by.removeprefix("tag:")) or _NO_GROUP
     known = {

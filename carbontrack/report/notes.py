@@ -9,22 +9,34 @@ from carbontrack.account.result import Estimate, each
 from carbontrack.report.numbers import mass_text
 
 _KINDS = (("GPUs", "gpu"), ("CPUs", "cpu"), ("memory", "dram"))
+_NAMES = {
+    "pue": "PUE",
+    "wue": "WUE",
+    "rated_w": "rated power",
+    "embodied_kg": "embodied",
+    "lifetime_years": "lifetime",
+    "price_per_gpu_hour": "rent",
+    "gpu_price": "price of a GPU",
+    "contract_intensity": "contract's intensity",
+    "node_w": "node model, modelled:",
+    "node_w_per_device": "node model, modelled: per device",
+}
+_SHOWN = 4
 
 
 def notes_of(rows: Sequence[Estimate], totals: Sequence[Estimate] = ()) -> list[str]:
-    """One sentence each, without what does not apply."""
+    """One sentence each, without what does not apply. `totals` are sums of the rows."""
     notes = [*_methods(rows), *_scopes(rows), *_quality(rows), *_band(rows), *_factors(rows)]
-    notes += _unfinished(rows)
-    for estimate in (*rows, *totals):
-        notes += [f"{estimate.label}: {note}" for note in estimate.notes]
+    notes += [*_node_model(rows), *_unfinished(rows), *_own(rows), *_own(totals)]
     return each(notes)
 
 
 def factor_text(factor: Factor) -> str:
     """A factor as a sentence: name, value, unit, whether it is assumed, source and basis."""
-    name = "PUE" if factor.name == "pue" else factor.name.replace("_", " ")
+    name = _NAMES.get(factor.name, factor.name.replace("_", " "))
     assumed = " assumed" if factor.assumed else ""
-    return f"{name} {quantity(factor)}{assumed}: {provenance(factor)}"
+    note = f" ({factor.note})" if factor.note else ""
+    return f"{name} {quantity(factor)}{assumed}: {provenance(factor)}{note}"
 
 
 def quantity(factor: Factor) -> str:
@@ -35,20 +47,19 @@ def quantity(factor: Factor) -> str:
 def provenance(factor: Factor) -> str:
     """Source, year and basis."""
     year = f", {factor.year}" if factor.year else ""
-    basis = f", {factor.basis}" if factor.basis else ""
+    basis = f", {factor.basis}" if factor.basis and factor.basis != "as given" else ""
     return f"{factor.source}{year}{basis}"
 
 
 def _methods(rows: Sequence[Estimate]) -> list[str]:
-    notes = []
-    if any(row.method == "report" for row in rows):
-        notes.append("report: rated power × hours, as in the Llama 2 report, not measured")
-    measured = {row.run_ids: row for row in rows if row.method == "measured"}
-    for row in rows:
-        other = measured.get(row.run_ids)
-        if row.method == "report" and other and row.energy_kwh and other.energy_kwh:
-            ratio = row.energy_kwh / other.energy_kwh
-            notes.append(f"{row.label}: rated power gives {ratio:.3g} × the measured energy")
+    if not any(row.method == "report" for row in rows):
+        return []
+    notes = ["report: rated power × hours, as in the Llama 2 report, not measured"]
+    if any(row.method != "report" for row in rows):
+        notes.append(
+            "rated ÷ measured: rated power over the mean measured one, of the same devices in the "
+            "seconds that were measured"
+        )
     return notes
 
 
@@ -107,10 +118,20 @@ def _counts(factor: Factor, row: Estimate) -> bool:
     return not factor.assumed or factor.name in row.assumed
 
 
+def _node_model(rows: Sequence[Estimate]) -> list[str]:
+    labels = each(row.label for row in rows if row.node_kwh)
+    if not labels:
+        return []
+    return [
+        "modelled: what no meter sees of the nodes is in facility energy and CO₂e, not in energy"
+        + _of(labels, rows)
+    ]
+
+
 def _of(labels: Sequence[str], rows: Sequence[Estimate]) -> str:
     """For which rows, where it is not for all."""
     all_of_them = set(labels) == {row.label for row in rows}
-    return "" if all_of_them else f" ({', '.join(each(labels))})"
+    return "" if all_of_them else f" ({_some(labels)})"
 
 
 def _unfinished(rows: Sequence[Estimate]) -> list[str]:
@@ -122,5 +143,22 @@ def _unfinished(rows: Sequence[Estimate]) -> list[str]:
     ):
         labels = each(row.label for row in rows if row.status == status)
         if labels:
-            notes.append(f"{status}: {meaning} ({', '.join(labels)})")
+            notes.append(f"{status}: {meaning} ({_some(labels)})")
     return notes
+
+
+def _own(rows: Sequence[Estimate]) -> list[str]:
+    """What is said of single rows, once for all that say the same."""
+    labels: dict[str, list[str]] = {}
+    for row in rows:
+        for note in row.notes:
+            labels.setdefault(note, []).append(row.label)
+    return [f"{_some(of)}: {note}" for note, of in labels.items()]
+
+
+def _some(labels: Sequence[str]) -> str:
+    """The first few names of many."""
+    names = each(labels)
+    if len(names) <= _SHOWN:
+        return ", ".join(names)
+    return f"{', '.join(names[: _SHOWN - 1])} and {len(names) - _SHOWN + 1} more"

@@ -13,6 +13,7 @@ from typing import Any
 from carbontrack.account.result import Estimate
 from carbontrack.errors import CarbontrackError
 from carbontrack.report.formats import TableFormat
+from carbontrack.report.latex import latex_of
 from carbontrack.report.table import Table, frame, table_of
 from carbontrack.report.terminal import text_of
 
@@ -69,7 +70,15 @@ def show(
     runs: Sequence[Estimate] | None = None,
     out: Path | None = None,
 ) -> None:
-    """Print the table, or write it to `out`. `runs` are what grouped rows are made of."""
+    """Print the table, or write it to `out`. `runs` are what grouped rows are made of.
+
+    Raises CarbontrackError for a format for programs in somebody else's columns (`like`).
+    """
+    if like and format in (TableFormat.csv, TableFormat.parquet, TableFormat.json):
+        raise CarbontrackError(
+            f"--like {like} is for tables that people read, not for {format}.",
+            hint="Take --format markdown, latex or html; without --like it has every column.",
+        )
     if format is TableFormat.csv:
         write(csv_of(rows), out)
     elif format is TableFormat.parquet:
@@ -91,27 +100,6 @@ def markdown_of(table: Table) -> str:
         "| " + " | ".join(c.replace("|", "\\|") for c in line) + " |" for line in lines
     )
     return text + "\n" + "".join(f"\n- {note}" for note in table.notes) + "\n"
-
-
-def latex_of(table: Table) -> str:
-    """A booktabs table that compiles as it is inside a document that loads booktabs."""
-    columns = "".join("l" if c.left else "r" for c in table.columns)
-    heads = [_tex(c.head) for c in table.columns]
-    units = [_tex(f"({c.unit})") if c.unit else "" for c in table.columns]
-    lines = [
-        "% needs \\usepackage{booktabs}",
-        f"\\begin{{tabular}}{{{columns}}}",
-        "\\toprule",
-        " & ".join(heads) + " \\\\",
-        " & ".join(units) + " \\\\",
-        "\\midrule",
-        *(" & ".join(_tex(cell) for cell in row) + " \\\\" for row in table.rows()),
-    ]
-    if table.has_total:
-        lines += ["\\midrule", " & ".join(_tex(cell) for cell in table.total()) + " \\\\"]
-    lines += ["\\bottomrule", "\\end{tabular}"]
-    lines += [f"\\par\\footnotesize {_tex(note)}." for note in table.notes]
-    return "\n".join(lines) + "\n"
 
 
 def html_of(table: Table) -> str:
@@ -146,27 +134,6 @@ def _html_row(cells: Sequence[str]) -> str:
 
 def _one_line(head: str, unit: str) -> str:
     return f"{head} ({unit})" if unit else head
-
-
-_TEX = {
-    "\\": r"\textbackslash{}",
-    "₂": r"\textsubscript{2}",
-    "×": r"$\times$",
-    "÷": r"$\div$",
-    "±": r"$\pm$",
-    "|": r"$|$",
-    "−": r"$-$",
-    "–": "--",
-    "<": r"$<$",
-    ">": r"$>$",
-    "€": r"EUR",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-} | {sign: f"\\{sign}" for sign in "&%$#_{}"}
-
-
-def _tex(text: str) -> str:
-    return "".join(_TEX.get(sign, sign) for sign in text)
 
 
 _MARKUP = {

@@ -1,7 +1,8 @@
 """The emissions table: estimates as columns of text for people, and as a data frame for programs.
 
 Computed once here, rendered in any format by `render`. The first columns are those of Table 2 of
-the Llama 2 report; ours follow. A column has one unit, chosen by its largest value.
+the Llama 2 report; ours follow. A cell is the same whatever rows stand beside it: each value is
+in the unit that suits it, which stands in the head where all cells share it.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 LIKE = ("llama2",)
+_NESTED = ("factors", "gpu_hours_of")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,20 @@ class Table:
     def total(self) -> tuple[str, ...]:
         return tuple(column.total for column in self.columns)
 
+    def fitting(self, width: float, needed: Callable[[Table], float]) -> Table:
+        """Without the columns that others imply, as many as `width` asks for; a note names them."""
+        columns, left_out = list(self.columns), list[str]()
+        while needed(replace(self, columns=tuple(columns))) > width:
+            spare = [column for column in columns if column.spare]
+            if not spare:
+                break
+            columns.remove(spare[-1])
+            left_out.insert(0, spare[-1].head)
+        if not left_out:
+            return self
+        note = f"left out for want of width: {', '.join(left_out)}; all columns: --format csv"
+        return replace(self, columns=tuple(columns), notes=(*self.notes, note))
+
 
 def table_of(
     rows: Sequence[Estimate],
@@ -59,24 +75,29 @@ def table_of(
 ) -> Table:
     """The table of estimates with their totals (one for each method; shown where rows add up).
 
-    `like="llama2"` gives exactly the columns of that report's Table 2. `runs` are what grouped rows
-    are made of, for the notes.
+    `like="llama2"` gives exactly the columns of that report's Table 2; the method is then in the
+    labels where there are several. `runs` are what grouped rows are made of, for the notes.
     """
     show_total = len(rows) > len(totals)
     shown = [*rows, *totals] if show_total and len(totals) > 1 else list(rows)
     total = totals[0] if show_total and len(totals) == 1 else None
     make = _Columns(shown, total)
-    columns = _llama2(make) if like == "llama2" else _ours(make, several=len(totals) > 1)
-    return Table(tuple(columns), total is not None, tuple(notes_of(runs or rows, totals)))
+    several = len({row.method for row in rows}) > 1
+    columns = (_llama2 if like == "llama2" else _ours)(make, several=several)
+    sums = totals if runs is None else [*rows, *totals]
+    return Table(tuple(columns), total is not None, tuple(notes_of(runs or rows, sums)))
 
 
 def frame(rows: Sequence[Estimate]) -> pd.DataFrame:
-    """One line per estimate in full precision; lists become text joined by `;`."""
+    """One line per estimate in full precision; lists become text joined by `;`.
+
+    What has no place in a line, the factors and the hours by name of GPU, is in JSON only.
+    """
     import pandas as pd
 
     lines = []
     for estimate in rows:
-        line = {key: value for key, value in estimate.row().items() if key != "factors"}
+        line = {key: value for key, value in estimate.row().items() if key not in _NESTED}
         lines.append({k: ";".join(v) if isinstance(v, list) else v for k, v in line.items()})
     return pd.DataFrame(lines)
 
@@ -92,40 +113,52 @@ class _Columns:
         total = "" if self._total is None else cell(self._total)
         return Column(head, unit, tuple(cell(row) for row in self.rows), total)
 
-    def label(self) -> Column:
-        total = "" if self._total is None else self._total.label
-        return Column("run", "", tuple(_label(row) for row in self.rows), total, left=True)
+    def label(self, *, with_method: bool = False) -> Column:
+        def label(row: Estimate) -> str:
+            return f"{_label(row)} ({row.method})" if with_method else _label(row)
 
-    def scaled(
-        self,
-        head: str,
-        value: Callable[[Estimate], float | None],
-        units: Sequence[tuple[float, str]],
-        digits: int = 2,
-    ) -> Column:
-        """A column in the largest of `units` in which its largest value is 1 or more."""
-        known = [abs(v) for row in self.rows if (v := value(row)) is not None]
-        largest = max(known, default=0.0)
-        factor, unit = next((u for u in units if largest * u[0] >= 1), units[-1 if largest else 0])
+        total = "" if self._total is None else self._total.label
+        return Column("run", "", tuple(label(row) for row in self.rows), total, left=True)
+
+    def scaled(self, head: str, value: Callable[[Estimate], float | None], units: _Units) -> Column:
+        """Each value in the largest of `units` in which it is 1 or more."""
+        every = [*self.rows, *([] if self._total is None else [self._total])]
+        shared = {scaled_text(v, units)[1] for row in every if (v := value(row))}
 
         def cell(row: Estimate) -> str:
-            found = value(row)
-            return number_text(None if found is None else found * factor, digits)
+            text, unit = scaled_text(value(row), units)
+            return text if len(shared) < 2 else f"{text} {unit}".rstrip()
 
-        return self.text(head, unit, cell)
+        one_unit = shared or {units[0][1]}
+        return self.text(head, "" if len(one_unit) > 1 else one_unit.pop(), cell)
 
     def has(self, value: Callable[[Estimate], object]) -> bool:
         return any(value(row) is not None for row in self.rows)
 
 
+_Units = Sequence[tuple[float, str]]
 _MASS = ((1.0, "t"), (1e3, "kg"), (1e6, "g"), (1e9, "mg"))
 _ENERGY = ((1e-3, "MWh"), (1.0, "kWh"), (1e3, "Wh"), (1e6, "mWh"))
 
 
-def _llama2(make: _Columns) -> list[Column]:
+def scaled_text(value: float | None, units: _Units) -> tuple[str, str]:
+    """A value with two decimals and its unit: the largest in which it is 1 or more."""
+    if value is None:
+        return number_text(None, 2), ""
+    smallest = units[-1 if value else 0]
+    factor, unit = next((u for u in units if abs(value) * u[0] >= 1), smallest)
+    return number_text(value * factor, 2), unit
+
+
+def carbon_cell(estimate: Estimate) -> str:
+    """The cell of CO2e with its unit, as it stands in every table that has this row."""
+    return " ".join(scaled_text(estimate.tco2e, _MASS)).rstrip()
+
+
+def _llama2(make: _Columns, *, several: bool) -> list[Column]:
     """Table 2 of arXiv:2307.09288: time in GPU hours, power in W, carbon in tCO2eq."""
     return [
-        make.label(),
+        make.label(with_method=several),
         make.text("Time", "GPU hours", _gpu_hours),
         make.text("Power Consumption", "W", lambda row: number_text(row.power_w, 0)),
         make.text("Carbon Emitted", "tCO2eq", lambda row: number_text(row.tco2e, 2)),
@@ -140,10 +173,12 @@ def _ours(make: _Columns, *, several: bool) -> list[Column]:
         make.scaled("CO₂e", lambda row: row.tco2e, _MASS),
     ]
     if make.has(lambda row: row.tco2e_market):
-        unit = [mass for mass in _MASS if mass[1] == columns[-1].unit]  # side by side, one unit
-        columns.append(make.scaled("market", lambda row: row.tco2e_market, unit))
+        columns.append(make.scaled("market", lambda row: row.tco2e_market, _MASS))
     if make.has(lambda row: row.embodied_tco2e):
         columns.append(make.scaled("embodied", lambda row: row.embodied_tco2e, _MASS))
+    if make.has(lambda row: row.sci_g_per_mtok):
+        sci = make.text("SCI", "g/Mtok", lambda row: _four_digits(row.sci_g_per_mtok))
+        columns.append(_spare(sci))
     columns.append(make.scaled("energy", lambda row: row.energy_kwh, _ENERGY))
     columns.append(_spare(make.scaled("facility", lambda row: row.facility_kwh, _ENERGY)))
     if make.has(lambda row: row.water_l):
@@ -158,6 +193,8 @@ def _ours(make: _Columns, *, several: bool) -> list[Column]:
         )
     columns.append(make.text("coverage", "", lambda row: format_share(row.coverage)))
     if several:
+        ratio = make.text("rated ÷", "measured", lambda row: _four_digits(row.rated_over_measured))
+        columns.insert(3, ratio)
         method = make.text("method", "", lambda row: row.method)
         columns.insert(1, replace(method, left=True))
     return columns
@@ -170,6 +207,12 @@ def _spare(column: Column) -> Column:
 def _label(row: Estimate) -> str:
     plain = row.status in (None, "completed", "mixed", row.label)
     return row.label if plain else f"{row.label} ({row.status})"
+
+
+def _four_digits(value: float | None) -> str:
+    if value is None:
+        return number_text(None, 0)
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
 def _gpu_hours(row: Estimate) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from carbontrack.report.table import Column, Table
@@ -27,7 +26,7 @@ def text_of(table: Table, *, width: int | None = None, plain: bool = False) -> s
     terminal = Console()
     styled = terminal.is_terminal and not plain
     wanted = width or (terminal.width if styled else WIDTH)
-    fitting = _fitting(table, wanted)
+    fitting = table.fitting(wanted, _needed)
     console = Console(
         highlight=False,
         markup=False,
@@ -39,20 +38,6 @@ def text_of(table: Table, *, width: int | None = None, plain: bool = False) -> s
         console.width = wanted
         console.print(_notes(fitting.notes))
     return "\n".join(line.rstrip() for line in captured.get().splitlines()) + "\n"
-
-
-def _fitting(table: Table, width: int) -> Table:
-    columns, left_out = list(table.columns), list[str]()
-    while _needed(replace(table, columns=tuple(columns))) > width:
-        spare = [column for column in columns if column.spare]
-        if not spare:
-            break
-        columns.remove(spare[-1])
-        left_out.insert(0, spare[-1].head)
-    if not left_out:
-        return table
-    note = f"left out for want of width: {', '.join(left_out)}; all columns: --format csv"
-    return replace(table, columns=tuple(columns), notes=(*table.notes, note))
 
 
 def _needed(table: Table) -> int:

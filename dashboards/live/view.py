@@ -14,6 +14,7 @@ from carbontrack.errors import CarbontrackError
 from carbontrack.ledger import now, read
 from carbontrack.ledger.rows import Run, Series
 from carbontrack.report import gather, listing, render
+from carbontrack.report.latex import latex_of
 from carbontrack.report.table import table_of
 from dashboards.live import columns, goals, spent
 from dashboards.live.order import FIELDS, ordered
@@ -32,7 +33,7 @@ _KEPT = 1024
 _MINUTES = 60
 _MARKUP: Mapping[str, Callable[[list[Estimate]], str]] = {
     "markdown": lambda rows: render.markdown_of(table_of(rows, gather.totals(rows))),
-    "latex": lambda rows: render.latex_of(table_of(rows, gather.totals(rows))),
+    "latex": lambda rows: latex_of(table_of(rows, gather.totals(rows))),
     "csv": render.csv_of,
 }
 

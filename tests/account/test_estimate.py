@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -15,16 +16,25 @@ from carbontrack.account.estimate import estimate_rated, estimate_run
 from carbontrack.account.factors import Factors, resolve
 from carbontrack.account.result import Estimate
 from carbontrack.account.total import combine
-from carbontrack.ledger.rows import Repeated
+from carbontrack.ledger.rows import Repeated, StepTotals
 from tests.fixtures.runs import Recorded
 
+DEVICES = {"NVIDIA A100-SXM4-80GB": 400.0}
 
-def factors(method: str = "measured", **given: Any) -> Factors:
-    return resolve(config.resolve([config.flags(**given)]), method=method)
+
+def factors(
+    method: str = "measured",
+    *,
+    embodied: bool = False,
+    devices: Mapping[str, float | None] = DEVICES,
+    **given: Any,
+) -> Factors:
+    settings = config.resolve([config.flags(**given)])
+    return resolve(settings, method=method, embodied=embodied, devices=devices)
 
 
 def measured(recorded: Recorded, method: str = "measured", **given: Any) -> Estimate:
-    used = factors(method, **given)
+    used = factors(method, devices={recorded.device: recorded.rated_w}, **given)
     return estimate_run(
         recorded.run, recorded.sensors, recorded.usages, recorded.step_totals, used, method=method
     )
@@ -92,6 +102,7 @@ def test_a_cpu_run_has_no_gpu_hours_and_no_rent() -> None:
     assert row.gpu_hours == 0.0
     assert row.devices == 2
     assert row.cost is None
+    assert "a price per GPU-hour says nothing of a run without GPUs" in row.notes[0]
     assert row.meter == "cpu-model (estimate)"
     assert row.scope == "cpu"
 
@@ -149,6 +160,63 @@ def test_market_based_stands_beside_location_based() -> None:
     row = measured(Recorded(), pue=1.0, intensity=0.4, contract_intensity=0.0)
     assert row.tco2e == pytest.approx(16 * 0.36 * 0.4 / 1000)
     assert row.tco2e_market == 0.0
+
+
+def test_embodied_is_of_each_gpu_by_its_name_and_never_nothing() -> None:
+    a100, h100 = Recorded(), Recorded(device="NVIDIA H100 80GB HBM3", count=4, meter="sim")
+    sensors = [*a100.sensors, *(replace(s, device_key=s.device_key + 20) for s in h100.sensors)]
+    used = factors(embodied=True, devices={a100.device: None, h100.device: None})
+    row = estimate_run(a100.run, sensors, [], a100.step_totals, used, embodied=True)
+    life_h = 6 * 8760 * 0.85
+    assert row.embodied_tco2e == pytest.approx((16 * 150 + 8 * 164) / life_h / 1000)
+    for recorded, note in (
+        (Recorded(device="Mystery 9000"), "embodied: not known for Mystery 9000; set embodied_kg"),
+        (Recorded(kind="cpu", count=2), "embodied: not known for a run without GPUs"),
+    ):
+        known = factors(embodied=True, devices={recorded.device: None})
+        one = estimate_run(
+            recorded.run, recorded.sensors, recorded.usages, StepTotals(), known, embodied=True
+        )
+        assert one.embodied_tco2e is None
+        assert note in one.notes
+        total = combine([row, one])
+        assert total.embodied_tco2e is None
+        assert any(note.startswith("embodied CO₂e is not added up") for note in total.notes)
+
+
+def test_a_given_embodied_kg_holds_for_any_gpu() -> None:
+    mystery = Recorded(device="Mystery 9000")
+    known = factors(embodied=True, devices={mystery.device: None}, embodied_kg=200)
+    row = estimate_run(
+        mystery.run, mystery.sensors, mystery.usages, StepTotals(), known, embodied=True
+    )
+    assert row.embodied_tco2e == pytest.approx(16 * 200 / (6 * 8760 * 0.85) / 1000)
+
+
+def test_rated_over_measured_is_of_the_same_devices_in_the_same_seconds() -> None:
+    """Neither coverage nor the CPUs beside the GPUs nor a MIG share change it."""
+    assert measured(Recorded(coverage=0.4), "report").rated_over_measured == pytest.approx(
+        400 / 360
+    )
+    gpus, cpus = Recorded(), Recorded(kind="cpu", count=2, power_w=100.0, meter="rapl")
+    sensors = [*gpus.sensors, *(replace(s, device_key=s.device_key + 10) for s in cpus.sensors)]
+    usages = [*gpus.usages, *(replace(u, device_key=u.device_key + 10) for u in cpus.usages)]
+    used = factors("report")
+    row = estimate_run(gpus.run, sensors, usages, StepTotals(), used, method="report")
+    assert row.rated_over_measured == pytest.approx(400 / 360)
+    mig = [replace(s, share=3 / 7) for s in gpus.sensors]
+    drawn = [replace(u, energy_j=(u.energy_j or 0) * 3 / 7) for u in gpus.usages]
+    row = estimate_run(gpus.run, mig, drawn, StepTotals(), used, method="report")
+    assert row.rated_over_measured == pytest.approx(400 / 360)
+    unseen = estimate_run(gpus.run, gpus.sensors, [], StepTotals(), used, method="report")
+    assert unseen.rated_over_measured is None
+    assert measured(gpus).rated_over_measured is None
+
+
+def test_rent_is_owed_even_where_no_energy_is_known() -> None:
+    one = Recorded()
+    row = estimate_run(one.run, one.sensors, [], StepTotals(), factors(price_per_gpu_hour=2.0))
+    assert (row.energy_kwh, row.cost) == (None, pytest.approx(32.0))
 
 
 def test_the_node_model_is_added_only_when_set() -> None:
@@ -230,6 +298,16 @@ def test_mixed_bases_are_not_added() -> None:
         [measured(Recorded(), zone="FRA"), measured(Recorded(number=2), zone="DEU")]
     )
     assert one_basis.tco2e is not None
+    bare = combine([measured(Recorded(), zone="FRA"), measured(Recorded(number=2), intensity=0.3)])
+    assert bare.tco2e is None
+    assert "life-cycle average and as given" in bare.notes[0]
+
+
+def test_a_market_total_of_some_rows_is_blank_with_a_note() -> None:
+    rows = [measured(Recorded(), contract_intensity=0.0), measured(Recorded(number=2))]
+    total = combine(rows)
+    assert total.tco2e_market is None
+    assert "market-based CO₂e is not added up: it is not known for 1 of 2 rows" in total.notes
 
 
 def test_a_row_without_energy_is_named_in_the_total() -> None:

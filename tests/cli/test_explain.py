@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from carbontrack import config
+from carbontrack.account.estimate import estimate_run
+from carbontrack.account.factors import resolve
+from carbontrack.report.explain import explain
 from tests.fixtures.command import Command
 from tests.fixtures.runs import Recorded, write_ledger
 
@@ -46,7 +51,84 @@ def test_each_step_follows_from_those_before(command: Command, ledger: Path) -> 
     how = {step["name"]: step["how"] for step in answer["steps"]}
     assert "assumed" in how["PUE"]
     assert "version 2026-04-29" in how["intensity"]
-    assert "16 hourly rows" in how["energy"]
+    assert "sum of 16 rows of windows of level 3600 s, 8 devices" in how["energy"]
+
+
+def test_the_cell_is_the_same_beside_a_larger_run(command: Command, tmp_path: Path) -> None:
+    write_ledger(
+        tmp_path / "ledger.db",
+        Recorded(name="tiny", number=1, seconds=30.0),
+        Recorded(name="huge", number=2, seconds=4e6),
+    )
+    last = command("explain", "tiny").out.splitlines()[-1]
+    (row,) = [r for r in command("table", "--format", "markdown").out.splitlines() if "tiny" in r]
+    assert last.removeprefix("CO₂e ") in [cell.strip() for cell in row.split("|")]
+
+
+def test_explain_of_a_mig_slice_is_true_arithmetic(command: Command, tmp_path: Path) -> None:
+    slices = [replace(s, share=3 / 7, mig_parent="GPU-1") for s in FIRST.sensors]
+    row = estimate_run(
+        FIRST.run,
+        slices,
+        FIRST.usages,
+        FIRST.step_totals,
+        resolve(config.resolve([]), method="measured"),
+    )
+    how = {line.name: line.how for line in explain(row, FIRST.usages)}
+    assert "× the share of a GPU that each MIG instance is ÷ 3600" in how["device-hours"]
+    assert "÷ 16 h it accounts for" in how["power"]
+    assert "6.85714 h of NVIDIA A100" in how["GPU-hours"]
+
+
+def test_explain_of_own_hardware_names_each_factor(command: Command, ledger: Path) -> None:
+    Path("carbontrack.toml").write_text(
+        "pue = 1.2\nwue = 1.8\ntariff = 0.1\ngpu_price = 30000\nlifetime_years = 4\n"
+        "node_w = 300\nnode_w_per_device = 20\ncontract_intensity = 0.02\nintensity = 0.3\n"
+    )
+    (answer,) = command("explain", "first", "--embodied", "--format", "json").json["explained"]
+    steps = {step["name"]: step for step in answer["steps"]}
+    value = {name: step["value"] for name, step in steps.items()}
+    assert value["node"] == pytest.approx(2 * (300 + 8 * 20) / 1000)
+    assert "20 W × 8 devices + 300 W × 1 nodes" in steps["node"]["how"]
+    assert value["water"] == pytest.approx((value["energy"] + value["node"]) * 1.8)
+    life_h = value["lifetime"] * 8760 * value["utilisation"]
+    assert value["embodied"] == pytest.approx(
+        value["GPU-hours"] * value["embodied kg"] / life_h / 1000
+    )
+    assert value["cost"] == pytest.approx(
+        value["facility"] * value["tariff"] + value["GPU-hours"] * value["GPU's price"] / life_h
+    )
+    assert value["market-based"] == pytest.approx(value["facility"] * value["contract"] / 1000)
+    assert value["SCI"] == answer["row"]["sci_g_per_mtok"]
+    for name in ("lifetime", "tariff", "GPU's price", "contract"):
+        assert "carbontrack.toml" in steps[name]["how"], name
+    text = " ".join(command("table", "first", "--embodied").out.split())
+    assert "node model, modelled: 300 W" in text
+    assert "modelled: what no meter sees of the nodes" in text
+
+
+def test_explain_without_energy_or_devices_states_nothing_false(
+    command: Command, tmp_path: Path
+) -> None:
+    write_ledger(
+        tmp_path / "ledger.db",
+        Recorded(name="unseen", number=1, coverage=0.0),
+        Recorded(name="empty", number=2, count=0),
+    )
+    rented = command("explain", "unseen", "--price-per-gpu-hour", "2", "--format", "json").json
+    steps = {step["name"]: step for step in rented["explained"][0]["steps"]}
+    assert steps["cost"]["value"] == 32.0
+    assert "0 of 57600 device-seconds were sampled" in steps["coverage"]["how"]
+    assert "nothing is guessed" in steps["coverage"]["how"]
+    by_kwh = command("explain", "unseen", "--format", "json").json["explained"][0]["steps"]
+    assert "no energy to pay for" in by_kwh[-1]["how"]
+    text = command("explain", "empty").out
+    assert "no device was recorded" in text
+    assert "; ," not in text
+    cpu = write_ledger(tmp_path / "cpu.db", CPU)
+    said = command("explain", "cpu", "--price-per-gpu-hour", "2", "--db", str(cpu)).out
+    assert "no GPU-hours to pay for" in said
+    assert "no tariff" not in said
 
 
 def test_compare(command: Command, ledger: Path) -> None:
@@ -134,6 +216,11 @@ def test_config_shows_values_with_their_origin(
     assert settings["intensity"]["origin"].startswith("follows: France")
     assert settings["gpu_price"]["value"] is None
     assert "carbontrack.toml" in command("config").out
+    Path("carbontrack.toml").write_text("zone = 'FRB'\nprovider = 'aws'\n")
+    settings = {s["name"]: s for s in command("config", "--format", "json").json["settings"]}
+    assert settings["zone"]["value"] == "FRB"
+    assert "is not known. Did you mean FRA" in settings["zone"]["origin"]
+    assert settings["intensity"]["value"] is None
     Path("carbontrack.toml").write_text("zone = 'FRA'\npux = 1\n")
     done = command("config")
     assert (done.code, done.err.count("\n")) == (2, 1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -74,14 +75,36 @@ def test_named_runs_and_flags(command: Command, ledger: Path) -> None:
     assert row["cost"] == pytest.approx(row["facility_kwh"] * 0.2)
 
 
-def test_both_methods_and_their_ratio(command: Command, ledger: Path) -> None:
-    answer = command("table", "small", "--method", "measured,report", "--format", "json").json
-    measured, report = answer["rows"]
-    assert (measured["method"], report["method"]) == ("measured", "report")
-    assert (report["power_w"], report["pue"]) == (pytest.approx(400), 1.1)
-    assert answer["totals"]["report"]["tco2e"] == report["tco2e"]
-    text = command("table", "small", "--method", "measured,report").out
-    assert "rated power gives 1.11 × the measured energy" in text
+def test_both_methods_and_their_ratio(command: Command, tmp_path: Path) -> None:
+    """Power over power: neither coverage nor a CPU beside the GPUs is in it; nor in the total's."""
+    write_ledger(
+        tmp_path / "ledger.db",
+        Recorded(name="whole", number=1),
+        Recorded(name="gap", number=2, coverage=0.4),
+        Recorded(name="idle", number=3, power_w=200.0, coverage=0.1),
+    )
+    both = ("table", "--method", "report,measured")
+    answer = command(*both, "--format", "json").json
+    ratio = {row["label"]: row["rated_over_measured"] for row in answer["rows"][::2]}
+    assert [row["method"] for row in answer["rows"][:2]] == ["report", "measured"]
+    assert ratio == {
+        "whole": pytest.approx(400 / 360),
+        "gap": pytest.approx(400 / 360),
+        "idle": pytest.approx(2.0),
+    }
+    assert answer["rows"][1]["rated_over_measured"] is None
+    assert answer["totals"]["report"]["rated_over_measured"] == pytest.approx(
+        400 * 1.5 / (360 * 1.4 + 200 * 0.1)
+    )
+    lines = list(csv.DictReader(io.StringIO(command(*both, "--format", "csv").out)))
+    assert float(lines[0]["rated_over_measured"]) == pytest.approx(2.0)
+    text = command(*both).out
+    assert len([line for line in text.splitlines() if "rated ÷ measured:" in line]) == 1
+    head, _, *cells = command(*both, "--format", "markdown").out.splitlines()
+    at = head.split("|").index(" rated ÷ (measured) ")
+    shown = [line.split("|")[at].strip() for line in cells if line.startswith("|")]
+    assert shown == ["2", "–", "1.111", "–", "1.111", "–", "1.145", "–"]
+    assert "rated ÷" not in command("table").out
 
 
 @pytest.mark.parametrize(
@@ -109,16 +132,85 @@ def test_filters_and_groups(
     assert [row["label"] for row in answer["rows"]] == labels
 
 
-def test_groups_add_up_to_the_same_total(command: Command, ledger: Path) -> None:
-    plain = command("table", "--format", "json").json["total"]
-    grouped = command("table", "--by", "project", "--format", "json").json["total"]
-    for key in ("energy_kwh", "tco2e", "cost", "gpu_hours", "coverage", "devices"):
-        assert grouped[key] == pytest.approx(plain[key])
+@pytest.fixture
+def long_ledger(tmp_path: Path) -> Path:
+    """One run of 60 days over two nodes, one beside it on the same devices, one more."""
+    long = Recorded(name="long", number=1, project="llm", count=2, seconds=60 * 86_400.0)
+    far = replace(long, host="node2", meter="sim", quality="simulated", steps=0)
+    beside = Recorded(name="beside", number=30, count=2, seconds=5 * 86_400.0, tags={"team": "x"})
+    later = Recorded(name="later", number=80, count=2, user="bob", model={"name": "s"}, steps=0)
+    return write_ledger(tmp_path / "ledger.db", long, far, beside, later)
+
+
+@pytest.mark.parametrize(
+    "by", ["name", "project", "user", "model", "status", "host", "month", "tag:team"]
+)
+def test_groups_add_up_to_the_total(command: Command, long_ledger: Path, by: str) -> None:
+    """A run in several months or on several hosts is split; a device counts once in a group."""
+    apart = by not in ("host", "month", "user", "status")  # `beside` then is in another group
+    only = ["long", "later"] if apart else []
+    answer = command("table", *only, "--by", by, "--embodied", "--format", "json").json
+    rows, total = answer["rows"], answer["total"]
+    for key in ("energy_kwh", "tco2e", "cost", "gpu_hours", "embodied_tco2e", "sampled_s"):
+        assert sum(row[key] for row in rows) == pytest.approx(total[key]), key
+    if by != "host":
+        assert sum(row["tokens"] or 0 for row in rows) == total["tokens"]
+
+
+def test_a_run_of_60_days_is_in_each_of_its_months(command: Command, long_ledger: Path) -> None:
+    rows = command("table", "long", "--by", "month", "--format", "json").json["rows"]
+    assert [row["label"] for row in rows] == ["2026-07", "2026-06", "2026-05"]
+    assert rows[1]["gpu_hours"] == pytest.approx(30 * 24 * 4)
+    assert rows[1]["energy_kwh"] == pytest.approx(30 * 24 * 4 * 0.36)
+    hosts = command("table", "long", "--by", "host", "--format", "json").json["rows"]
+    assert [(row["label"], row["devices"]) for row in hosts] == [("node1", 2), ("node2", 2)]
+
+
+def test_a_run_must_have_every_tag(command: Command, tmp_path: Path) -> None:
+    write_ledger(
+        tmp_path / "ledger.db",
+        Recorded(name="both", number=1, tags={"a": "1", "b": "2"}),
+        Recorded(name="one", number=2, tags={"b": "2"}),
+    )
+    both = ("--tag", "a=1", "--tag", "b=2", "--format", "json")
+    for named in ((), ("both", "one")):
+        answer = command("table", *named, *both).json
+        assert [row["label"] for row in answer["rows"]] == ["both"]
+
+
+def test_a_run_whose_place_cannot_be_found_does_not_hide_the_others(
+    command: Command, tmp_path: Path
+) -> None:
+    write_ledger(
+        tmp_path / "ledger.db",
+        Recorded(name="good", number=1),
+        Recorded(name="lost", number=2, facility={"zone": "NOWHERE"}),
+        Recorded(name="unpriced", number=3, facility={"price": "book:gone"}),
+    )
+    answer = command("table", "--method", "report,measured", "--format", "json").json
+    by_name = {row["label"]: row for row in answer["rows"]}
+    assert by_name["lost"]["energy_kwh"] == by_name["good"]["energy_kwh"]
+    assert (by_name["lost"]["tco2e"], by_name["lost"]["cost"]) == (None, None)
+    assert by_name["unpriced"]["tco2e"] == by_name["good"]["tco2e"]
+    assert by_name["unpriced"]["cost"] is None
+    text = " ".join(command("table").out.split())
+    assert "lost: neither CO₂e nor cost: zone 'NOWHERE' is not known." in text
+    assert "unpriced: no cost: no imported price 'book:gone'." in text
+    assert "CO₂e of the total is too low: it is not known for 1 of 3 rows" in text
+    assert command("table", "lost", "--zone", "FRA", "--format", "json").json["total"]["tco2e"]
+    assert command("explain", "lost").out.splitlines()[-1] == "CO₂e –"
+    assert command("table", "--zone", "NOWHERE").code == 2, "what was asked for here is refused"
+    done = command("project", "lost", "--tokens", "2T")
+    assert (done.code, done.err.count("\n")) == (2, 1)
+    assert "NOWHERE" in done.err
 
 
 def test_like_llama2_has_exactly_table_2s_columns(command: Command, ledger: Path) -> None:
     head = command("table", "small", "--like", "llama2", "--format", "markdown").out.splitlines()[0]
     assert head == "| run | Time (GPU hours) | Power Consumption (W) | Carbon Emitted (tCO2eq) |"
+    both = ("--like", "llama2", "--method", "report,measured", "--format", "markdown")
+    rows = command("table", "small", *both).out.splitlines()[2:4]
+    assert [row.split("|")[1].strip() for row in rows] == ["small (report)", "small (measured)"]
 
 
 def test_market_based_and_embodied_stand_in_their_own_columns(
@@ -133,7 +225,19 @@ def test_market_based_and_embodied_stand_in_their_own_columns(
     assert row["sci_g_per_mtok"] == pytest.approx(
         (row["tco2e"] + row["embodied_tco2e"]) * 1e6 / (row["tokens"] / 1e6)
     )
-    assert "market" in command("table", "small", *options).out
+    text = command("table", "small", *options).out
+    assert "market" in text
+    for words in (
+        "embodied 150 kgCO2e/GPU",
+        "one GPU without its server",
+        "lifetime 6 years",
+        "utilisation 0.85 assumed",
+        "SCI",
+    ):
+        assert words in " ".join(text.split())
+    (made,) = [f for f in row["factors"] if f["name"] == "embodied_kg"]
+    assert (made["value"], made["basis"]) == (150, "one GPU without its server")
+    assert made["version"]
 
 
 def test_each_run_keeps_the_facility_it_was_recorded_in(command: Command, tmp_path: Path) -> None:
@@ -180,6 +284,7 @@ def test_csv_and_parquet_hold_full_precision(command: Command, ledger: Path) -> 
         (["table", "--method", "guess"], "measured or report"),
         (["table", "--by", "moon"], "tag:KEY"),
         (["table", "--like", "gpt"], "llama2"),
+        (["table", "--like", "llama2", "--format", "csv"], "--format markdown"),
         (["table", "--only", "done"], "completed"),
         (["table", "--since", "soon"], "7d"),
         (["table", "--tag", "nlp"], "KEY=VALUE"),

@@ -72,9 +72,9 @@ def test_runs_are_listed_newest_first_and_filtered(reader: Connection) -> None:
     assert numbers(read.list_runs(reader, project="a")) == [3, 1]
     assert numbers(read.list_runs(reader, project="a", limit=1)) == [3]
     assert numbers(read.list_runs(reader, name="llama_7b")) == [3, 1]
-    assert numbers(read.list_runs(reader, tag=("team", "nlp"))) == [0x31, 1]
-    assert numbers(read.list_runs(reader, tag=("a.b c", "1"))) == [1]
-    assert numbers(read.list_runs(reader, tag=("no", "nlp"))) == []
+    assert numbers(read.list_runs(reader, tags=[("team", "nlp")])) == [0x31, 1]
+    assert numbers(read.list_runs(reader, tags=[("a.b c", "1")])) == [1]
+    assert numbers(read.list_runs(reader, tags=[("no", "nlp")])) == []
     assert numbers(read.list_runs(reader, since_ms=RUNS[1].start_ms)) == [0x31, 3, 2]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 from collections.abc import Sequence
@@ -20,7 +21,8 @@ from carbontrack.account.factors import resolve
 from carbontrack.account.result import Estimate
 from carbontrack.account.total import combine
 from carbontrack.report import render
-from carbontrack.report.table import frame, table_of
+from carbontrack.report.latex import latex_of
+from carbontrack.report.table import carbon_cell, frame, table_of
 from carbontrack.report.terminal import text_of as text_of_table
 from tests.fixtures.runs import Recorded
 
@@ -28,9 +30,15 @@ NASTY = r"50% of_a & b {c} #1 <i> |x| ~^ \end ± €"
 
 
 def estimates(*recorded: Recorded, method: str = "measured") -> list[Estimate]:
-    factors = resolve(config.resolve([]), method=method)
     return [
-        estimate_run(r.run, r.sensors, r.usages, r.step_totals, factors, method=method)
+        estimate_run(
+            r.run,
+            r.sensors,
+            r.usages,
+            r.step_totals,
+            resolve(config.resolve([]), method=method, devices={r.device: r.rated_w}),
+            method=method,
+        )
         for r in recorded
     ]
 
@@ -87,11 +95,16 @@ def _unit(head: str, recorded: Recorded) -> str:
     return next(column.unit for column in table.columns if column.head == head)
 
 
-def test_a_small_value_is_never_printed_as_nothing() -> None:
-    rows = estimates(Recorded(number=1, seconds=1e7, steps=0), Recorded(number=2, seconds=1.0))
-    table = table_of(rows, [])
-    cells = next(column.cells for column in table.columns if column.head == "CO₂e")
-    assert cells[1] == "<0.01"
+def test_a_cell_is_the_same_whatever_stands_beside_it() -> None:
+    """A unit for all where it suits all, else each value has its own; nothing reads `<0.01 t`."""
+    large, small = Recorded(number=1, seconds=1e7, steps=0), Recorded(number=2, seconds=1.0)
+    rows = estimates(large, small)
+    cells = next(c.cells for c in table_of(rows, []).columns if c.head == "CO₂e")
+    assert cells == tuple(carbon_cell(row) for row in rows)
+    assert cells == ("5.72 t", "571.95 mg")
+    alike = estimates(large, replace(large, number=3))
+    (column,) = [c for c in table_of(alike, [combine(alike)]).columns if c.head == "CO₂e"]
+    assert (column.unit, column.cells, column.total) == ("t", ("5.72", "5.72"), "11.44")
 
 
 def test_what_is_unknown_is_a_dash() -> None:
@@ -129,20 +142,55 @@ def test_html_is_well_formed_and_escaped() -> None:
     assert "<tfoot>" in text
 
 
-def test_latex_compiles(tmp_path: Path) -> None:
-    rows = two()
-    table = render.latex_of(table_of(rows, [combine(rows)]))
-    assert table.count("&") == table.count("\\\\") * (len(table_of(rows, []).columns) - 1) + 1
+LABELS = [
+    NASTY[:18],
+    NASTY[18:],
+    "[1] first",
+    "*",
+    "Größe é Ł ð",
+    "模型 → ∞",
+    "tab\tand\n\nlines",
+    'say "x"',
+]
+
+
+def latex() -> str:
+    rows = estimates(*(Recorded(name=name, number=n) for n, name in enumerate(LABELS)))
+    return latex_of(table_of(rows, [combine(rows)]))
+
+
+def test_latex_is_whole_without_a_tex_to_try_it() -> None:
+    """Balanced groups, nothing that `\\\\` takes for its argument, no sign that pdfTeX lacks."""
+    text = latex()
+    body = text.partition("\n")[2]
+    bare = re.sub(r"\\[&%$#_{}]", "", body)
+    depth = 0
+    for sign in bare:
+        depth += {"{": 1, "}": -1}.get(sign, 0)
+        assert depth >= 0
+    assert depth == 0
+    assert body.startswith("{") and body.endswith("}\n"), "the size of the type ends with it"
+    assert not re.search(r"\\\\\s*[\[*]", body)
+    assert all(line.count("\n\n") == 0 for line in body.split("\\\\"))
+    assert bare.count("$") % 2 == 0
+    assert set(body) <= {chr(n) for n in range(32, 127)} | set("\nößé")
+    assert "U+6A21U+578B" in body
+    rows = [line for line in body.splitlines() if line.endswith("\\\\")]
+    assert len({len(re.findall(r"(?<!\\)&", row)) for row in rows}) == 1
+
+
+def test_latex_compiles_within_the_line(tmp_path: Path) -> None:
     if shutil.which("pdflatex") is None:
-        pytest.skip("no pdflatex here: only the number of cells was checked")
+        pytest.skip("no pdflatex here: only the structure was checked")
     document = (
-        "\\documentclass{article}\\usepackage{booktabs}\n\\begin{document}\n"
-        f"{table}\n\\end{{document}}\n"
+        "\\documentclass{article}\\usepackage{booktabs}\n\\begin{document}\n\\noindent\n"
+        f"{latex()}\n\\end{{document}}\n"
     )
     (tmp_path / "t.tex").write_text(document)
     command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "t.tex"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-2000:]
+    assert "Overfull" not in done.stdout
 
 
 def test_json_is_strict_and_holds_everything() -> None:

@@ -1,0 +1,98 @@
+"""A run as the parts that it has by month or by host, for groups that add up to it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+from carbontrack.account.estimate import duration_s
+from carbontrack.ledger.rows import Run, Sensor, StepTotals, Usage
+from carbontrack.units import MS_PER_S
+
+_ALWAYS_MS = 2**62
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """What the ledger holds of a run, or of one part of it, for an estimate."""
+
+    run: Run
+    sensors: Sequence[Sensor]
+    hours: Sequence[Usage]
+    steps: StepTotals
+
+    @property
+    def end_ms(self) -> int:
+        """Its end, or its last sign of life."""
+        return _end_ms(self.run)
+
+
+def by_host(whole: Recording) -> dict[str, Recording]:
+    """The devices of each host with their hours; a run on one host is whole.
+
+    Steps belong to the run and not to a host: the parts of several have none.
+    """
+    hosts = list(dict.fromkeys(sensor.host for sensor in whole.sensors))
+    if len(hosts) < 2:
+        return dict.fromkeys(hosts, whole)
+    parts = {}
+    for host in hosts:
+        sensors = [sensor for sensor in whole.sensors if sensor.host == host]
+        keys = {sensor.device_key for sensor in sensors}
+        hours = [usage for usage in whole.hours if usage.device_key in keys]
+        parts[host] = Recording(whole.run, sensors, hours, StepTotals())
+    return parts
+
+
+def by_month(
+    whole: Recording, steps_between: Callable[[int, int], StepTotals]
+) -> dict[str, Recording]:
+    """Each calendar month in UTC, whose ends are ends of hours; a run within one is whole.
+
+    `steps_between` gives the steps from a time in ms up to, and without, another.
+    """
+    run, months = whole.run, months_of(whole.run)
+    if len(months) == 1:
+        return dict.fromkeys(months, whole)
+    parts = {}
+    for month in months:
+        first_ms, next_ms = span_of_month(month)
+        if month == months[0]:
+            first_ms = 0  # an hour begins before the run does
+        if month == months[-1]:
+            next_ms = _ALWAYS_MS
+        parts[month] = Recording(
+            replace(
+                run,
+                started_ms=max(first_ms, run.started_ms),
+                ended_ms=min(next_ms, whole.end_ms),
+            ),
+            whole.sensors,
+            [usage for usage in whole.hours if first_ms <= usage.start_ms < next_ms],
+            steps_between(first_ms, next_ms),
+        )
+    return parts
+
+
+def months_of(run: Run) -> list[str]:
+    """The calendar months in UTC that a run was in, as `2026-07`."""
+    months = [f"{_utc(run.started_ms):%Y-%m}"]
+    while (next_ms := span_of_month(months[-1])[1]) < _end_ms(run):
+        months.append(f"{_utc(next_ms):%Y-%m}")
+    return months
+
+
+def span_of_month(label: str) -> tuple[int, int]:
+    """From its first millisecond up to, and without, the next month's, of `2026-07`."""
+    first = datetime.strptime(label, "%Y-%m").replace(tzinfo=UTC)
+    after = first.replace(year=first.year + first.month // 12, month=first.month % 12 + 1)
+    return round(first.timestamp() * MS_PER_S), round(after.timestamp() * MS_PER_S)
+
+
+def _end_ms(run: Run) -> int:
+    return run.started_ms + round(duration_s(run) * MS_PER_S)
+
+
+def _utc(time_ms: int) -> datetime:
+    return datetime.fromtimestamp(time_ms / MS_PER_S, UTC)

@@ -1,8 +1,8 @@
 """Published tables, recomputed from their own inputs: printed, recomputed, status.
 
 No factor is bent to make a row fit. Each row says whether its factors are *stated* by the report,
-*assumed* (another report's, which happen to reproduce it) or *fitted* to its result; a fitted row
-is no evidence. A printed energy is before or after PUE, and the row knows which.
+*stated from memory*, *assumed* (another report's, which happen to reproduce it) or *fitted* to its
+result; a fitted row is no evidence. A printed energy is before or after PUE; the row knows which.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ class Status(StrEnum):
     reproduces = "reproduces"  # to one unit in the last printed place: rounded or cut
     input_rounding = "input rounding"  # within the rounding of its inputs
     close = "within 0.5 %"
+    energy_only = "energy only"  # the energy follows, and of the printed CO2e nothing can
     differs = "does not follow"
     no_inputs = "no inputs"
 
@@ -74,7 +75,7 @@ class PublishedRow:
         str  # whether the printed energy is "before" or "after" PUE; "" where none is printed
     )
     accounting: str  # location-based, market-based, embodied, …
-    factors: str  # stated, assumed, fitted; "" where there are none
+    factors: str  # stated, stated from memory, assumed, fitted; "" where there are none
     expected: str  # the status that a person reviewed; the conformance suite compares
     parameters: float | None
     tokens: float | None
@@ -84,11 +85,15 @@ class PublishedRow:
 
     @property
     def status(self) -> Status:
-        """The worse of the figures that can be recomputed."""
+        """The worse of the figures that can be recomputed; no word on carbon if it cannot be."""
         order = list(Status)
         found = [figure.status for figure in (self.energy, self.tco2e) if figure is not None]
         known = [status for status in found if status is not Status.no_inputs]
-        return max(known, key=order.index) if known else Status.no_inputs
+        worst = max(known, key=order.index, default=Status.no_inputs)
+        blind = self.tco2e is not None and self.tco2e.status is Status.no_inputs
+        if known and blind and worst is not Status.differs:
+            return Status.energy_only
+        return worst
 
 
 def names() -> list[str]:
@@ -241,10 +246,13 @@ def _factor(text: str) -> float:
 
 
 def _unit_t(row: Mapping[str, str]) -> float:
-    """The last printed place in tonnes; a figure printed in whole pounds has one pound."""
+    """The last printed place in tonnes; a figure printed in whole pounds has one pound.
+
+    `tco2e_step` is that of a sum of printed rows, whose last zero is no rounding.
+    """
     if row["unit"] == "lb":
         return _KG_PER_LB / KG_PER_T
-    return _last_place(row["tco2e"])
+    return float(row["tco2e_step"]) if row["tco2e_step"] else _last_place(row["tco2e"])
 
 
 def _last_place(text: str) -> float:

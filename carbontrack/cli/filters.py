@@ -6,6 +6,8 @@ import re
 from collections.abc import Sequence
 from datetime import datetime
 
+import typer
+
 from carbontrack.errors import CarbontrackError
 from carbontrack.units import MS_PER_S, now_ms
 
@@ -44,3 +46,19 @@ def check_choice(option: str, value: str | None, choices: Sequence[str | None]) 
     if value not in choices:
         known = ", ".join(choice for choice in choices if choice)
         raise CarbontrackError(f"{option} {value}: unknown.", hint=f"Give {known}.")
+
+
+def check_alone(context: typer.Context, option: str, goes_with: Sequence[str]) -> None:
+    """Raises CarbontrackError if anything was given that `option` would not heed."""
+    given = [
+        parameter.opts[0] if parameter.param_type_name == "option" else parameter.name.upper()
+        for parameter in context.command.params
+        if parameter.name
+        and parameter.name not in goes_with
+        and (source := context.get_parameter_source(parameter.name)) is not None
+        and source.name == "COMMANDLINE"
+    ]
+    if given:
+        raise CarbontrackError(
+            f"{option} takes all from the published table: {', '.join(given)} would change nothing."
+        )

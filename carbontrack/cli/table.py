@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from carbontrack.cli import filters
 from carbontrack.cli.common import DbOption
 from carbontrack.cli.factor_options import EmbodiedOption, Flags, OutOption, takes_factors
 from carbontrack.report.formats import TableFormat
@@ -14,6 +15,7 @@ from carbontrack.report.formats import TableFormat
 
 @takes_factors
 def table(
+    context: typer.Context,
     flags: Flags,
     runs: Annotated[
         list[str] | None,
@@ -68,6 +70,7 @@ def table(
     Example: carbontrack table llama2-7b --zone FRA --pue 1.2 --format markdown
     """
     if published is not None:
+        filters.check_alone(context, "--published", ("published", "format", "out"))
         from carbontrack.report import render
         from carbontrack.report.published import listing, one, summary
 
@@ -76,7 +79,6 @@ def table(
         return
 
     from carbontrack.account.factors import parse_methods
-    from carbontrack.cli import filters
     from carbontrack.ledger import engine, shared
     from carbontrack.ledger.url import ledger_url
     from carbontrack.report import gather, render

@@ -11,6 +11,7 @@ from carbontrack.report.numbers import hours_text
 from carbontrack.report.table import Column, Table
 
 _EMPTY = "–"
+_WHOLE = {"PUE yes in MWh": "MWh after PUE", "PUE no in MWh": "MWh before PUE"}
 
 
 def listing() -> tuple[Table, dict[str, Any]]:
@@ -32,8 +33,8 @@ def listing() -> tuple[Table, dict[str, Any]]:
 def summary() -> tuple[Table, dict[str, Any]]:
     """How many rows reproduce, by whether their factors were stated, assumed or fitted."""
     rows = published.all_rows()
-    origins = ("stated", "assumed", "fitted", "")
-    heads = ("stated", "assumed", "fitted", "no factors")
+    origins = ("stated", "stated from memory", "assumed", "fitted", "")
+    heads = ("stated", "from memory", "assumed", "fitted", "no factors")
     counted = {
         status: [sum(r.status is status and r.factors == o for r in rows) for o in origins]
         for status in Status
@@ -46,8 +47,9 @@ def summary() -> tuple[Table, dict[str, Any]]:
         columns.append(Column(head, "", cells, str(sum(c[i] for c in counted.values()))))
     columns.append(Column("all", "", tuple(str(sum(c)) for c in counted.values()), str(len(rows))))
     notes = [
-        "stated by the report; assumed: another report's, which reproduce it; "
-        "fitted to the result, so no evidence",
+        "stated by the report; from memory: said to be, but not read there; assumed: another "
+        "report's, which reproduce it; fitted to the result, so no evidence",
+        "energy only: the energy follows, and the CO₂e has no inputs to follow from",
         *(f"does not follow: {row.report}, {row.model}: {row.note}" for row in _differing(rows)),
     ]
     data = {
@@ -73,6 +75,8 @@ def one(name: str) -> tuple[Table, dict[str, Any]]:
         _column("grid", "kg/kWh", rows, lambda row: _plain(row.kg_per_kwh)),
         Column("factors", "", tuple(row.factors or _EMPTY for row in rows), left=True),
     ]
+    if any(row.energy for row in rows):
+        inputs.append(_column("PUE", "in MWh", rows, _has_pue))
     alike = [column for column in inputs if len(rows) > 1 and len(set(column.cells)) == 1]
     columns = [
         Column("model", "", tuple(row.model for row in rows), left=True),
@@ -83,6 +87,7 @@ def one(name: str) -> tuple[Table, dict[str, Any]]:
         columns += [
             _column("printed", "MWh", rows, lambda row: _printed(row.energy)),
             _column("follows", "MWh", rows, lambda row: _follows(row.energy)),
+            _column("off by", "", rows, lambda row: _difference(row.energy)),
         ]
     columns += [
         _column("printed", "tCO₂e", rows, lambda row: _printed(row.tco2e)),
@@ -96,6 +101,7 @@ def one(name: str) -> tuple[Table, dict[str, Any]]:
 
 def _notes(rows: Sequence[PublishedRow], alike: Sequence[Column]) -> list[str]:
     same = [f"{c.head} {c.cells[0]} {c.unit}".strip() for c in alike if c.cells[0] != _EMPTY]
+    same = [_WHOLE.get(words, words) for words in same]
     notes = [f"in every row: {', '.join(same)}"] if same else []
     notes += [f"source: {source}" for source in dict.fromkeys(row.source for row in rows)]
     for note in dict.fromkeys(row.note for row in rows if row.note):
@@ -171,6 +177,11 @@ def _column(
     head: str, unit: str, rows: Sequence[PublishedRow], cell: Callable[[PublishedRow], str]
 ) -> Column:
     return Column(head, unit, tuple(cell(row) for row in rows))
+
+
+def _has_pue(row: PublishedRow) -> str:
+    """Whether the printed energy includes PUE."""
+    return {"before": "no", "after": "yes"}.get(row.energy_pue, _EMPTY) if row.energy else _EMPTY
 
 
 def _printed(figure: Figure | None) -> str:

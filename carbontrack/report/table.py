@@ -62,7 +62,7 @@ class Table:
             left_out.insert(0, spare[-1].head)
         if not left_out:
             return self
-        note = f"left out for want of width: {', '.join(left_out)}; all columns: --format csv"
+        note = f"left out for want of width: {', '.join(left_out)}; all columns: --format json"
         return replace(self, columns=tuple(columns), notes=(*self.notes, note))
 
 

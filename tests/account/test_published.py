@@ -23,7 +23,7 @@ def test_every_published_row_has_the_status_that_was_reviewed(row: PublishedRow)
         assert figure is None or figure.printed >= 0
     if row.status is not Status.no_inputs:
         assert (
-            row.factors in ("stated", "assumed", "fitted")
+            row.factors in ("stated", "stated from memory", "assumed", "fitted")
             or row.tco2e is None
             or not row.kg_per_kwh
         )
@@ -62,6 +62,24 @@ def test_rows_that_do_not_follow_are_known_and_no_factor_is_bent() -> None:
         ("BLOOM paper, Table 4", "OPT-175B (before PUE)"),
         ("Morrison 2025", "OLMo 2 13B"),
     ]
+
+
+def test_a_row_of_whose_carbon_nothing_follows_does_not_reproduce() -> None:
+    rows = [row for row in ROWS if row.status is Status.energy_only]
+    assert [row.model for row in rows] == [
+        "FLM-101B",
+        "GLM-130B (as estimated there)",
+        "Segment Anything ViT-H",
+    ]
+    for row in ROWS:
+        carbon = row.tco2e
+        if row.status is Status.reproduces and carbon is not None:
+            assert carbon.recomputed is not None, row.model
+
+
+def test_what_is_stated_from_memory_says_so() -> None:
+    unread = [row.report for row in ROWS if row.factors == "stated from memory"]
+    assert unread == ["PaLM", "StarCoder", "GPT-NeoX"]
 
 
 def test_an_unknown_table_names_the_nearest() -> None:
@@ -111,6 +129,15 @@ class TestTypicalMistakes:
         assert sum(printed[:-1]) == pytest.approx(538.98)
         assert sum(unrounded[:-1]) == pytest.approx(539.001)
         assert unrounded[-1] == pytest.approx(sum(unrounded[:-1]), abs=0.001)
+
+    def test_6_a_total_of_rounded_rows_is_told_from_one_that_reproduces(self) -> None:
+        """2,290 = 390 + 1,900; from the hours it is 2,282.7: its last zero is no rounding."""
+        total = find("Llama 3", "Llama 3 total")
+        assert total.tco2e is not None
+        assert total.tco2e.unit == 1.0
+        assert total.tco2e.recomputed == pytest.approx(2282.67, abs=0.01)
+        assert total.status is Status.input_rounding
+        assert "sum of the two rounded rows" in total.note
 
     def test_7_an_edited_figure_with_unedited_inputs_is_found(self) -> None:
         before, after = published.rows_of("Llama 3.3")

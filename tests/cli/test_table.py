@@ -291,6 +291,9 @@ def test_csv_and_parquet_hold_full_precision(command: Command, ledger: Path) -> 
         (["table", "--zone", "Frnce"], "FRA"),
         (["table", "--pue", "0.9"], "below 1"),
         (["table", "--published", "lama 2"], "Llama 2"),
+        (["table", "small", "--published", "sam"], "RUNS would change nothing"),
+        (["table", "--published", "sam", "--pue", "1.2", "--method", "guess"], "--method, --pue"),
+        (["table", "--published", "sam", "--format", "csv"], "Take json"),
         (["table", "--out", "no/such/folder/x.csv", "--format", "csv"], "No such file"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
@@ -326,6 +329,17 @@ def test_published_table_of_llama2_to_the_printed_digit(command: Command) -> Non
     text = command("table", "--published", "llama 2").out
     assert "3,311,616" in text
     assert "neither PUE nor intensity" in text
+
+
+def test_published_energy_says_whether_pue_is_in_it(command: Command) -> None:
+    text = command("table", "--published", "BLOOM", "--format", "markdown").out
+    head, _, *rows = [line for line in text.splitlines() if line.startswith("|")]
+    at = [cell.strip() for cell in head.split("|")].index("PUE (in MWh)")
+    assert [row.split("|")[at].strip() for row in rows] == ["no", "no", "yes", "–", "–"]
+    assert head.count("off by") == 2, "of the energy and of the carbon"
+    assert "MWh after PUE" in command("table", "--published", "llama 1").out
+    sam = command("table", "--published", "sam", "--format", "json").json["rows"][0]
+    assert (sam["status"], sam["energy_mwh"]["status"]) == ("energy only", "reproduces")
 
 
 def test_published_list_and_all(command: Command) -> None:

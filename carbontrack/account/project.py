@@ -53,12 +53,18 @@ def amount(text: str, *, where: str) -> float:
     return found
 
 
+def published_as(name: str | None) -> PublishedRow | None:
+    """The published row of a model by name (llama2-70b, Llama 2 70B); None if there is none."""
+    wanted = _fold(name or "")
+    rows = (row for row in published.all_rows() if row.parameters and row.tokens)
+    return next((row for row in rows if wanted and _fold(row.model) == wanted), None)
+
+
 def published_model(name: str) -> PublishedRow:
-    """A published model by name (llama2-70b). Raises CarbontrackError if there is none."""
-    wanted = _fold(name)
-    for row in published.all_rows():
-        if _fold(row.model) == wanted and row.parameters and row.tokens:
-            return row
+    """The same. Raises CarbontrackError if there is none."""
+    row = published_as(name)
+    if row is not None:
+        return row
     known = sorted({row.model for row in published.all_rows() if row.parameters and row.tokens})
     raise CarbontrackError(f"no published model {name!r}.", hint=f"Known: {', '.join(known)}.")
 
@@ -73,6 +79,7 @@ def target_of(
 ) -> Target:
     """What is asked for; without a wish, the tokens that the run's model had planned.
 
+    The published figure is that of the model asked for, else of the one that the run's card names.
     A model is scaled by 6 FLOPs per parameter and token (Kaplan et al. 2020, arXiv:2001.08361): an
     extrapolation. Raises CarbontrackError where the run does not know what that needs.
     """
@@ -89,17 +96,20 @@ def target_of(
         wanted = amount(tokens, where="--tokens") if tokens else row.tokens
         return Target(row.model, wanted, row.parameters / float(parameters), row)
     if tokens is not None:
-        return Target("to the given tokens", amount(tokens, where="--tokens"))
+        wanted = amount(tokens, where="--tokens")
+        return Target("to the given tokens", wanted, report=published_as(model.get("name")))
     if steps is not None:
         if state_tokens_per_step is None:
             raise CarbontrackError(
                 "the run's steps do not tell their tokens.", hint="Give --tokens."
             )
-        return Target(f"to step {steps:,}", steps * state_tokens_per_step)
+        wanted = steps * state_tokens_per_step
+        return Target(f"to step {steps:,}", wanted, report=published_as(model.get("name")))
     planned = model.get("planned_tokens")
     if not planned:
         raise CarbontrackError("how far to project?", hint="Give --tokens 2T, --steps or --model.")
-    return Target("to the planned tokens", float(planned))
+    report = published_as(model.get("name"))
+    return Target("to the planned tokens", float(planned), report=report)
 
 
 def project(run: Estimate, state: SteadyState, target: Target) -> Projection:

@@ -7,8 +7,6 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from carbontrack import config
 from carbontrack.account import catalog
@@ -321,41 +319,6 @@ def test_a_row_without_energy_is_named_in_the_total() -> None:
 def test_rows_by_different_methods_are_never_added() -> None:
     with pytest.raises(ValueError, match="measured"):
         combine([measured(Recorded()), measured(Recorded(), "report")])
-
-
-@given(
-    seconds=st.lists(st.integers(1, 40_000), min_size=1, max_size=4),
-    power=st.floats(1, 1500),
-    pue=st.floats(1, 3),
-    intensity=st.floats(0, 2),
-)
-def test_additive_over_runs(seconds: list[int], power: float, pue: float, intensity: float) -> None:
-    """Runs one after the other are one long run."""
-    parts = [
-        measured(
-            Recorded(number=i, count=2, seconds=float(s), power_w=power, steps=0),
-            pue=pue,
-            intensity=intensity,
-        )
-        for i, s in enumerate(seconds)
-    ]
-    whole = measured(
-        Recorded(count=2, seconds=float(sum(seconds)), power_w=power, steps=0),
-        pue=pue,
-        intensity=intensity,
-    )
-    total = combine(parts)
-    for key in ("gpu_hours", "energy_kwh", "facility_kwh", "tco2e", "cost"):
-        assert getattr(total, key) == pytest.approx(getattr(whole, key), rel=1e-9, abs=1e-15)
-        assert getattr(total, key) >= 0
-
-
-@given(count=st.integers(1, 16), power=st.floats(1, 1500))
-def test_additive_over_devices(count: int, power: float) -> None:
-    one = measured(Recorded(count=1, power_w=power, steps=0))
-    many = measured(Recorded(count=count, power_w=power, steps=0))
-    assert many.tco2e == pytest.approx((one.tco2e or 0) * count)
-    assert many.power_w == pytest.approx(one.power_w)
 
 
 def test_a_total_of_gpus_and_cpus_has_no_mean_power() -> None:

@@ -177,6 +177,19 @@ def test_project_to_another_model_by_flops_beside_the_published_figure(
     assert "291.4 t" in text
 
 
+def test_project_shows_the_published_figure_of_the_model_that_the_card_names(
+    command: Command, tmp_path: Path
+) -> None:
+    card = {"name": "llama2-7b", "planned_tokens": 2e12}
+    write_ledger(tmp_path / "ledger.db", Recorded(name="own", model=card, steps=40))
+    for asked in ((), ("--tokens", "1T"), ("--steps", "400")):
+        answer = command("project", "own", *asked, "--format", "json").json
+        assert answer["flops_ratio"] == 1.0
+        assert answer["published"]["model"] == "Llama 2 7B"
+        assert (answer["published"]["gpu_hours"], answer["published"]["tokens"]) == (184_320, 2e12)
+    assert "31.22 t" in command("project", "own").out
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [

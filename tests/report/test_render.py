@@ -7,17 +7,20 @@ import re
 import shutil
 import subprocess
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from carbontrack import config
+from carbontrack.account.catalog import Factor
 from carbontrack.account.estimate import estimate_run
-from carbontrack.account.factors import resolve
+from carbontrack.account.factors import Factors, resolve
 from carbontrack.account.result import Estimate
 from carbontrack.account.total import combine
 from carbontrack.report import render
@@ -205,19 +208,49 @@ def test_json_is_strict_and_holds_everything() -> None:
     ]
 
 
+def read_back(row: dict[str, Any]) -> Estimate:
+    """The estimate that a row of the JSON is."""
+    factors: dict[str, Any] = {}
+    for known in (Factor(**factor) for factor in row["factors"]):
+        by_device = known.name in ("rated_w", "embodied_kg")
+        factors[known.name] = {row["device_name"]: known} if by_device else known
+    given = {field.name: row[field.name] for field in fields(Estimate) if field.name in row}
+    given |= {name: tuple(row[name]) for name in ("run_ids", "assumed", "notes")}
+    return Estimate(
+        **{
+            **given,
+            "factors": Factors(currency=row["currency"], **factors) if factors else None,
+            "uuids": frozenset(row["device_uuids"]),
+            "device_names": (row["device_name"],),
+        }
+    )
+
+
 numbers = st.none() | st.floats(0, 1e15)
 
 
 @settings(max_examples=30, deadline=None)
-@given(label=st.text(max_size=20), tco2e=numbers, cost=numbers, tokens=st.none() | st.integers(0))
+@given(
+    label=st.text(max_size=20),
+    tco2e=numbers,
+    cost=numbers,
+    tokens=st.none() | st.integers(0),
+    method=st.sampled_from(["measured", "report"]),
+)
 def test_json_to_table_to_json_loses_nothing(
-    label: str, tco2e: float | None, cost: float | None, tokens: int | None
+    label: str, tco2e: float | None, cost: float | None, tokens: int | None, method: str
 ) -> None:
-    (row,) = estimates(Recorded(count=2))
-    row = replace(row, label=label, tco2e=tco2e, cost=cost, tokens=tokens)
-    once = json.loads(render.json_text(render.json_of([row], [row])))
-    assert once["rows"][0] == row.row()
-    line = frame([row]).iloc[0]
+    rows = estimates(Recorded(count=2), Recorded(number=2, count=2, coverage=0.5), method=method)
+    rows[0] = replace(rows[0], label=label, tco2e=tco2e, cost=cost, tokens=tokens)
+    totals = [combine(rows)]
+    text = render.json_text(render.json_of(rows, totals))
+    answer = json.loads(text)
+    again = [read_back(row) for row in answer["rows"]]
+    total = read_back(answer["total"])
+    assert render.json_text(render.json_of(again, [total])) == text
+    assert table_of(again, [total]) == table_of(rows, totals)
+    assert combine(again).tco2e == totals[0].tco2e
+    line = frame(again).iloc[0]
     for key, value in (("tco2e", tco2e), ("cost", cost)):
-        assert (value is None and line[key] is None) or float(line[key]) == value
+        assert (value is None and pd.isna(line[key])) or float(line[key]) == value
     assert line["label"] == label

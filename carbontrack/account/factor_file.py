@@ -70,6 +70,10 @@ def read(text: str, file: str) -> tuple[tuple[str, ...], list[Row]]:
     if not lines:
         return (), []
     columns = tuple(lines[0][1])
+    if len(columns) == 1 and ";" in columns[0]:
+        raise refused(
+            file, "row 1: cells apart by semicolons.", "Write commas, and points in numbers."
+        )
     for name in columns:
         if name and columns.count(name) > 1:
             raise refused(file, f"row {lines[0][0]}: column {name!r} is there twice.")

@@ -139,6 +139,7 @@ def test_an_hour_of_a_clock_change_is_told_apart_by_its_offset() -> None:
         ('time,zone,kg_per_kwh\n2026-01-01T00:00Z,FR,"0,1"\n', "A decimal comma?"),
         ("time,zone,kg_per_kwh\n2026-01-01T00:00Z,FR\n", "row 2: no cell for column 'kg_per_kwh'"),
         ('time,zone,kg_per_kwh\n2026-01-01T00:00Z,"FR,0.1\n', "row 2: unexpected end of data"),
+        ("time;zone;kg_per_kwh\n2026-01-01T00:00Z;FR;0,1\n", "row 1: cells apart by semicolons"),
         ("time,zone,zone,kg_per_kwh\n", "row 1: column 'zone' is there twice"),
         ("time,zone,g_per_kwh\n2026-01-01T00:00Z,FR,0.385\n", "Is it in kg/kWh?"),
         ("timestamp,ba,MOER\n2026-01-01T00:00Z,PJM,0.4\n", "Is it in kg/kWh?"),

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -275,15 +277,26 @@ def plan(
 
 def main() -> None:
     """Run the command line; an error that the user can mend is one line and an exit code."""
-    who = f"llama_train (rank {os.environ['RANK']})" if "RANK" in os.environ else "llama_train"
+    rank = int(os.environ.get("RANK", "0"))
+    who = f"llama_train (rank {rank})" if "RANK" in os.environ else "llama_train"
     try:
         app()
     except TrainError as error:
-        print(f"{who}: {error}", file=sys.stderr)
+        # Bad use is the same on all ranks, and one says so; what goes wrong later may be one's own.
+        if rank == 0 or error.exit_code != 2:
+            print(f"{who}: {error}", file=sys.stderr)
+        _tell_torchrun(str(error))
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         print(f"{who}: interrupted", file=sys.stderr)
         sys.exit(130)
+
+
+def _tell_torchrun(line: str) -> None:
+    """For its table of failures, which would else say where to read about tracebacks."""
+    if file := os.environ.get("TORCHELASTIC_ERROR_FILE"):
+        content = {"message": line, "timestamp": int(time.time())}
+        Path(file).write_text(json.dumps(content))
 
 
 def _train(

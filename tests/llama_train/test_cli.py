@@ -85,6 +85,22 @@ def test_a_vocabulary_larger_than_the_models_is_refused(
     assert "has 512 pieces, the model only 100. Add --model.vocab_size=512." in err
 
 
+@pytest.mark.parametrize("name", ["WORLD_SIZE", "SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE"])
+def test_processes_that_do_not_know_of_each_other_are_refused(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    pydoc_data: Path,
+    tmp_path: Path,
+    name: str,
+) -> None:
+    monkeypatch.setenv(name, "2")
+    words = ["train", *TINY_RUN, "--data", pydoc_data, "--out", tmp_path / "run"]
+    code, _, err = call(capsys, *words)
+    assert (code, err.count("\n")) == (2, 1)
+    assert f"{name} is 2, but RANK, LOCAL_RANK" in err
+    assert "Start the ranks with torchrun." in err
+
+
 def test_a_run_that_is_there_is_neither_continued_nor_replaced_unasked(
     capsys: pytest.CaptureFixture[str], pydoc_data: Path, tmp_path: Path
 ) -> None:

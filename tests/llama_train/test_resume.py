@@ -44,9 +44,9 @@ def straight(
     return losses(out)
 
 
-def started(*words: str | Path) -> subprocess.Popen[str]:
+def started(*words: str | Path, ranks: int = 0) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        llama_train(*words),
+        llama_train(*words, ranks=ranks),
         text=True,
         stderr=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -132,7 +132,17 @@ def test_ranks_and_layout_may_change_between_checkpoints(
             if later.name > f"step-{first:08d}":
                 shutil.rmtree(later)
         (tmp_path / "metrics.jsonl").unlink(missing_ok=True)
-        if ranks == 1:
+        if first == 0:
+            # torchrun is killed: its ranks do not go on alone, and lose nothing.
+            job = started("train", *words, "--data", pydoc_data, "--out", tmp_path, ranks=2)
+            wait_for_text(tmp_path / "metrics.jsonl", '"step": 5')
+            job.kill()
+            # Whoever writes to the pipe holds it: this waits for the ranks too.
+            _, errors = job.communicate(timeout=60)
+            assert "stopped by a signal" in errors
+            latest = (tmp_path / "checkpoints" / "latest").read_text()
+            assert latest == f"step-{max(losses(tmp_path)):08d}"
+        elif ranks == 1:
             train_here(*words, data=pydoc_data, out=tmp_path, resume=True)
         else:
             where = ("--data", pydoc_data, "--out", tmp_path, "--resume")

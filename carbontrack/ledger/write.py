@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Table, func, select, update
+from sqlalchemy import Connection, Engine, Table, Update, bindparam, func, select, update
 from sqlalchemy.dialects import sqlite
 
 from carbontrack.ledger import models, pyramid
@@ -152,8 +153,8 @@ def _put_device(connection: Connection, sensor: Sensor) -> int:
 
 def _insert_once(connection: Connection, table: Table, row: dict[str, Any], unique: str) -> int:
     """The key of the row with this unique value, inserted if it is new."""
-    statement = _insert(connection, table).on_conflict_do_nothing(index_elements=[unique])
-    connection.execute(statement, [row])
+    statement = _insert(connection.dialect.name, table)
+    connection.execute(statement.on_conflict_do_nothing(index_elements=[unique]), [row])
     key = connection.scalar(select(table.c.key).where(table.c[unique] == row[unique]))
     assert key is not None
     return int(key)
@@ -161,19 +162,21 @@ def _insert_once(connection: Connection, table: Table, row: dict[str, Any], uniq
 
 def upsert(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
     """Insert, or replace the row of the same primary key."""
-    if not rows:
-        return
+    if rows:
+        connection.execute(_upsert(connection.dialect.name, table, tuple(rows[0])), list(rows))
+
+
+@cache  # to build it takes as long as to run it, and a recorder runs it every other second
+def _upsert(dialect: str, table: Table, names: Sequence[str]) -> sqlite.Insert:
     keys = [column.name for column in table.primary_key]
-    statement = _insert(connection, table)
-    values = {name: statement.excluded[name] for name in rows[0] if name not in keys}
-    connection.execute(
-        statement.on_conflict_do_update(index_elements=keys, set_=values), list(rows)
-    )
+    statement = _insert(dialect, table)
+    values = {name: statement.excluded[name] for name in names if name not in keys}
+    return statement.on_conflict_do_update(index_elements=keys, set_=values)
 
 
-def _insert(connection: Connection, table: Table) -> sqlite.Insert:
+def _insert(dialect: str, table: Table) -> sqlite.Insert:
     """Both dialects' INSERT … ON CONFLICT, which have one shape and no common type."""
-    if connection.dialect.name == "postgresql":
+    if dialect == "postgresql":
         from sqlalchemy.dialects import postgresql
 
         return postgresql.insert(table)  # type: ignore[return-value]
@@ -190,14 +193,21 @@ def _put_node(connection: Connection, run_key: int, node: Node) -> None:
         "heartbeat_ms": node.heartbeat_ms,
         "clock_offset_ms": node.clock_offset_ms,
     }
-    connection.execute(_insert(connection, _nodes).on_conflict_do_nothing(), [row])
+    statement = _insert(connection.dialect.name, _nodes).on_conflict_do_nothing()
+    connection.execute(statement, [row])
 
 
 def _put_heartbeat(connection: Connection, run_key: int, host: str, heartbeat_ms: int) -> None:
     """A sign of life; one that arrives late does not turn the clock back."""
-    of_node = (_nodes.c.run_key == run_key) & (_nodes.c.host == host)
-    older = of_node & (_nodes.c.heartbeat_ms < heartbeat_ms)
-    connection.execute(update(_nodes).where(older).values(heartbeat_ms=heartbeat_ms))
+    connection.execute(_beat(), {"of_run": run_key, "on_host": host, "now_ms": heartbeat_ms})
+
+
+@cache
+def _beat() -> Update:
+    now_ms = bindparam("now_ms", type_=_nodes.c.heartbeat_ms.type)
+    of_node = (_nodes.c.run_key == bindparam("of_run")) & (_nodes.c.host == bindparam("on_host"))
+    older = of_node & (_nodes.c.heartbeat_ms < now_ms)
+    return update(_nodes).where(older).values(heartbeat_ms=now_ms)
 
 
 def _put_events(connection: Connection, run_key: int, events: Sequence[Event]) -> None:

@@ -13,10 +13,13 @@ from carbontrack.account.curve import EnergyCurve
 from carbontrack.account.result import Estimate
 from carbontrack.ledger.rows import Event, Run, Sensor, Usage
 from carbontrack.report import gather
-from carbontrack.units import MS_PER_S
+from carbontrack.units import J_PER_KWH, MS_PER_HOUR, MS_PER_S
 
 if TYPE_CHECKING:
     from carbontrack.ledger.factors import Connection
+
+G_PER_KG = 1000.0
+WH_PER_KWH = 1000.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +28,9 @@ class RunData:
 
     `power` has a row per device and window, ordered by device and time: device (its index in
     `sensors`), start (UTC), power_w, power_min_w, power_max_w, energy_j, energy_s; a stretch that
-    nothing is known of has no row. `steps` has step, time (UTC), loss, lr, grad_norm, tokens,
+    nothing is known of has no row. `steps` has a row per step, or per several of them in a row
+    where there are more than a picture can show: step, time (UTC, of the last), steps (how many),
+    loss (mean), loss_min, loss_max, not_finite (how many losses are no numbers), tokens (sum),
     tokens_per_s; NaN where the job told none, or none that is finite.
     """
 
@@ -47,6 +52,11 @@ class RunData:
             return estimate.facility_kwh / estimate.energy_kwh
         return estimate.pue or 1.0
 
+    @property
+    def losses(self) -> pd.DataFrame:
+        """The rows of `steps` that told a loss; NaN where it is no number."""
+        return self.steps[self.steps["loss"].notna() | (self.steps["not_finite"] > 0)]
+
 
 def open_run(reference: str = "last", *, db: str | None = None, **factors: Any) -> RunData:
     """A run by id, prefix, name or `last`, for a notebook. `factors` are the options of `plot`:
@@ -62,7 +72,7 @@ def open_run(reference: str = "last", *, db: str | None = None, **factors: Any) 
 
 
 def load(connection: Connection, run: Run, flags: config.Layer, *, points: int = 1500) -> RunData:
-    """Read a run, at the finest level that has at most `points` windows a device."""
+    """Read a run with at most `points` windows a device, and as many points of its steps."""
     from carbontrack.ledger import read
 
     (estimate,) = gather.estimates(connection, [run], flags, ["measured"])
@@ -73,7 +83,7 @@ def load(connection: Connection, run: Run, flags: config.Layer, *, points: int =
         sensors=sensors,
         level_s=level_s,
         power=power,
-        steps=_steps(connection, run),
+        steps=_steps(connection, run, points),
         events=tuple(read.events(connection, run)),
         hours=tuple(read.hours(connection, run)),
         curve=gather.curve(connection, run),
@@ -97,15 +107,17 @@ def _power(
     return series.level_s, power.sort_values(["device", "start"], ignore_index=True)
 
 
-def _steps(connection: Connection, run: Run) -> pd.DataFrame:
+def _steps(connection: Connection, run: Run, points: int) -> pd.DataFrame:
     from carbontrack.ledger import read
 
-    rows = read.steps(connection, run)
-    numbers = ("loss", "lr", "grad_norm", "tokens", "tokens_per_s")
+    rows = read.step_means(connection, run, points=points)
+    numbers = ("loss", "loss_min", "loss_max", "tokens", "tokens_per_s")
     return pd.DataFrame(
         {
             "step": [row.step for row in rows],
             "time": pd.to_datetime([row.time_ms for row in rows], unit="ms", utc=True),
+            "steps": [row.steps for row in rows],
+            "not_finite": [row.not_finite for row in rows],
             **{n: pd.Series([getattr(row, n) for row in rows], dtype=float) for n in numbers},
         }
     )
@@ -128,6 +140,57 @@ def known_s(data: RunData, times: pd.Series[pd.Timestamp]) -> np.ndarray[Any, An
     lengths_ms = np.diff(data.curve.times_ms) * (np.diff(data.curve.energies_j) > 0)
     known_ms = np.insert(np.cumsum(lengths_ms), 0, 0)
     return np.interp(at_ms, data.curve.times_ms, known_ms) / MS_PER_S
+
+
+def emissions_g(data: RunData, times: pd.Series[pd.Timestamp]) -> np.ndarray[Any, Any]:
+    """CO2e in g from the run's start until each time; hour by hour where the intensity is."""
+    spent_kwh = energies_j(data, times) * data.facility_factor / J_PER_KWH
+    if not intensity_varies(data):
+        return spent_kwh * (data.estimate.intensity_kg_per_kwh or np.nan) * G_PER_KG
+    hours = sorted({usage.start_ms for usage in data.hours})
+    begins = pd.to_datetime(pd.Series(hours), unit="ms", utc=True)
+    at_begin_kwh = energies_j(data, begins) * data.facility_factor / J_PER_KWH
+    kg_per_kwh = np.array([intensity_of_hour(data, ms) for ms in hours], dtype=float)
+    at_begin_kg = np.insert(np.cumsum(np.diff(at_begin_kwh) * kg_per_kwh[:-1]), 0, 0.0)
+    hour = np.clip(np.searchsorted(begins, times, side="right") - 1, 0, None)
+    since_kwh = spent_kwh - at_begin_kwh[hour]
+    grams: np.ndarray[Any, Any] = (at_begin_kg[hour] + since_kwh * kg_per_kwh[hour]) * G_PER_KG
+    return grams
+
+
+def intensity_varies(data: RunData) -> bool:
+    """Whether an intensity of each hour was imported."""
+    factors = data.estimate.factors
+    return factors is not None and factors.series is not None
+
+
+def intensity_of_hour(data: RunData, start_ms: int) -> float | None:
+    """kgCO2e/kWh while the run was on in that hour, if a series was imported for all of it; else
+    the run's factor.
+    """
+    factors = data.estimate.factors
+    if factors is not None and factors.series is not None:
+        from_ms = max(start_ms, data.run.started_ms)
+        end_ms = data.run.started_ms + round(end_s(data.run) * MS_PER_S)
+        to_ms = max(from_ms + 1, min(start_ms + MS_PER_HOUR, end_ms))
+        mean = factors.series.mean(from_ms, to_ms)
+        if mean is not None:
+            return mean
+    return data.estimate.intensity_kg_per_kwh
+
+
+def costs(data: RunData, times: pd.Series[pd.Timestamp]) -> np.ndarray[Any, Any]:
+    """Money from the run's start until each time: electricity grows with energy, rent and
+    written-off hardware with time. NaN where the estimate has no cost.
+    """
+    estimate, factors = data.estimate, data.estimate.factors
+    by_energy = 0.0
+    if factors and factors.tariff and not factors.price_per_gpu_hour and estimate.facility_kwh:
+        by_energy = estimate.facility_kwh * factors.tariff.value
+    by_time = np.nan if estimate.cost is None else estimate.cost - by_energy
+    energy_share = energies_j(data, times) / (data.curve.total_j or np.nan)
+    time_share = elapsed_s(data.run, times).to_numpy() / (end_s(data.run) or np.nan)
+    return by_energy * energy_share + by_time * time_share
 
 
 def held_out(data: RunData) -> list[tuple[int, float]]:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import matplotlib
+import numpy as np
+import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -25,6 +28,19 @@ BLACK, ORANGE, SKY, GREEN, BLUE, VERMILION, PURPLE = (
 CYCLE = (BLUE, VERMILION, GREEN, ORANGE, PURPLE, SKY, BLACK)
 DASHES = ("-", "--", "-.", ":")  # runs differ by these too, for print in grey
 GREY = "#6b6b6b"
+# Devices: Paul Tol's "muted", nine that hold with every kind of colour blindness, none of them
+# the black of their mean.
+DEVICES = (
+    "#332288",
+    "#88CCEE",
+    "#117733",
+    "#CC6677",
+    "#44AA99",
+    "#882255",
+    "#DDCC77",
+    "#AA4499",
+    "#999933",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,19 +51,35 @@ class Page:
     height: float  # of a figure with one panel
     panel: float  # of each panel of a figure with several
     points: float
+    dpi: int
+    fills: bool  # always as high as `height`, however many panels
+
+    def size(self, panels: int = 1, more: float = 0.0) -> tuple[float, float]:
+        """Width and height of a figure with so many panels, and `more` inches beside them."""
+        if self.fills:
+            return self.width, self.height
+        return self.width, self.height + (panels - 1) * self.panel + more
 
 
-STYLES = {"paper": Page(5.5, 3.4, 2.15, 9.0), "slide": Page(10.0, 5.6, 3.0, 15.0)}
+# A column of a two-column paper (IEEE, ACM, ICML, Nature: 3.25 to 3.5 in), a slide of 16:9.
+STYLES = {
+    "paper": Page(3.5, 2.4, 1.45, 7.5, 300, fills=False),
+    "slide": Page(40 / 3, 7.5, 7.5, 14.0, 150, fills=True),
+}
+WIDTHS = (2.0, 60.0)  # that text still fits into, and that a printer takes
 
 _LOOK: Any = {
-    "figure.dpi": 150,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
     "grid.color": "#e4e4e4",
-    "grid.linewidth": 0.6,
     "axes.axisbelow": True,
+    "axes.formatter.useoffset": False,
     "legend.frameon": False,
+    "legend.handlelength": 1.3,
+    "legend.handletextpad": 0.4,
+    "legend.columnspacing": 0.9,
+    "legend.labelspacing": 0.25,
 }
 # Text stays text, and the same data make the same file.
 _FILE: Any = {
@@ -59,18 +91,40 @@ _FILE: Any = {
 
 
 @contextmanager
-def page(style: str) -> Iterator[Page]:
-    """Draw inside in the style `paper` or `slide`."""
+def page(style: str, width: float | None = None) -> Iterator[Page]:
+    """Draw inside in the style `paper` or `slide`, `width` inches wide. The type keeps its size, as
+    it would in print; lines and marks are in proportion to it.
+    """
     room = STYLES[style]
+    if width is not None:
+        # A slide keeps its shape; a paper's figure twice as wide is not also twice as high.
+        taller = width / room.width if room.fills else math.sqrt(width / room.width)
+        room = replace(room, width=width, height=room.height * taller, panel=room.panel * taller)
+    unit = room.points / 7.5
     sizes: Any = {
+        "figure.dpi": room.dpi,
         "font.size": room.points,
         "axes.titlesize": room.points,
         "axes.labelsize": room.points,
-        "legend.fontsize": room.points - 1,
-        "lines.linewidth": 1.3 * room.points / 9,
+        "xtick.labelsize": room.points - 0.5 * unit,
+        "ytick.labelsize": room.points - 0.5 * unit,
+        "legend.fontsize": room.points - unit,
+        "axes.labelpad": 2.5 * unit,
+        "lines.linewidth": 1.0 * unit,
+        "lines.markersize": 3.0 * unit,
+        "axes.linewidth": 0.6 * unit,
+        "grid.linewidth": 0.4 * unit,
     }
+    for axis in ("xtick", "ytick"):
+        sizes |= {f"{axis}.major.size": 2.5 * unit, f"{axis}.major.width": 0.6 * unit}
+        sizes |= {f"{axis}.major.pad": 2.0 * unit}
     with matplotlib.rc_context({**_LOOK, **sizes}):
         yield room
+
+
+def line(times: float) -> float:
+    """A line's width in points, as so many times the page's usual one."""
+    return times * float(matplotlib.rcParams["lines.linewidth"])
 
 
 def save(figure: Figure, path: Path) -> None:
@@ -120,7 +174,7 @@ def from_zero(ax: Axes) -> None:
     ax.set_ylim(0, max(ax.get_ylim()[1], 1.08 * ax.dataLim.y1))
 
 
-def legend_above(ax: Axes, columns: int = 6) -> None:
+def legend_above(ax: Axes, columns: int = 5) -> None:
     """In a row over the panel, where it covers no data."""
     if ax.get_legend_handles_labels()[0]:
         ax.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=columns, borderaxespad=0.1)
@@ -130,3 +184,43 @@ def nothing_to_draw(ax: Axes, what: str) -> None:
     """Says in an empty panel what is not known."""
     ax.text(0.5, 0.5, what, transform=ax.transAxes, ha="center", va="center", color=GREY)
     ax.grid(False)
+
+
+def note(ax: Axes, text: str) -> None:
+    """A remark in the upper right corner of a panel, under those that are there."""
+    lines = sum(str(t.get_gid()) == "note" for t in ax.texts)
+    ax.annotate(
+        text,
+        (1, 1),
+        (-2, -2 - 1.2 * lines * matplotlib.rcParams["legend.fontsize"]),
+        xycoords="axes fraction",
+        textcoords="offset points",
+        ha="right",
+        va="top",
+        color=GREY,
+        fontsize=matplotlib.rcParams["legend.fontsize"],
+        bbox={"facecolor": "white", "alpha": 0.8, "lw": 0, "pad": 1},
+        gid="note",
+    )
+
+
+def leave_out_highest(ax: Axes, values: npt.ArrayLike, *, above: float | None = None) -> None:
+    """End the axis below a few values that dwarf all others, and say so: a loss that exploded, or
+    the first steps of a training, which fall from far above; or all that are `above`.
+    """
+    known = np.asarray(values, dtype=float)
+    known = known[np.isfinite(known)]
+    if known.size < 5:
+        return
+    low, quarter, most = np.quantile(known, [0.0, 0.25, 0.75])
+    usual = known[known <= most + 20 * max(most - quarter, 0.05 * abs(most))]
+    high = usual.max()
+    if usual.size >= 100:
+        of_most = np.quantile(usual, 0.99)
+        high = of_most if high - low > 2 * (of_most - low) else high
+    high = high if above is None else known[known <= above].max(initial=low)
+    over = int((known > high).sum())
+    if over:
+        margin = 0.05 * (high - low) or 0.05 * abs(high) or 1.0
+        ax.set_ylim(low - margin, high + margin)
+        note(ax, f"{over} of {known.size} points above, up to {known.max():.4g}")

@@ -36,6 +36,14 @@ class Look(StrEnum):
     slide = "slide"
 
 
+class Against(StrEnum):
+    """What a loss took."""
+
+    energy = "energy"
+    carbon = "carbon"
+    money = "money"
+
+
 _OF_SEVERAL = (Kind.loss, Kind.efficiency, Kind.compare)
 
 
@@ -58,6 +66,19 @@ def plot(
     style: Annotated[
         Look, typer.Option("--style", help="A column of a paper, or a slide.")
     ] = Look.paper,
+    width: Annotated[
+        float | None,
+        typer.Option(
+            metavar="INCHES",
+            min=2,
+            max=60,
+            help="Default: 3.5, a column of two; 13.3 for a slide. The type keeps its size.",
+        ),
+    ] = None,
+    against: Annotated[
+        Against | None,
+        typer.Option(help="What compare draws the loss against. Default: energy and CO2e."),
+    ] = None,
     db: DbOption = None,
 ) -> None:
     """Draw a run: power, loss, energy and CO2e over time, or one of the other kinds.
@@ -75,6 +96,8 @@ def plot(
             f"--kind {kind} shows one run, not {len(references)}.",
             hint=f"Several go with {', '.join(_OF_SEVERAL)}.",
         )
+    if against is not None and kind is not Kind.compare:
+        raise CarbontrackError(f"--against goes with --kind compare, not {kind}.")
     with engine.open_reader(ledger_url(db)).connect() as connection:
         found = [read.resolve_run(connection, reference) for reference in references]
 
@@ -83,7 +106,8 @@ def plot(
 
         loaded = [data.load(connection, run, flags) for run in found]
     path = out or Path(f"{'-'.join(run.name for run in found).replace('/', '_')}.png")
-    figure = figures.draw(kind, loaded, style=style)
+    own = {"against": against} if against else {}
+    figure = figures.draw(kind, loaded, style=style, width=width, **own)
     try:
         look.save(figure, path)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""The pyramid in the ledger: which level to read, and its rows as the windows they were."""
+"""The pyramid in the ledger: what to read of it, and its rows as the windows they were."""
 
 from __future__ import annotations
 
@@ -10,13 +10,27 @@ from carbontrack.ledger import models
 from carbontrack.record.window import LEVELS_S, Flag, Pyramid, Window
 from carbontrack.units import MS_PER_HOUR, MS_PER_S
 
+# Each from 1 s on is made of whole windows of some level.
+_ROUND_MS = (
+    *(1, 2, 5, 10, 20, 50, 100, 200, 500),
+    *(MS_PER_S * s for s in (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800)),
+    *(MS_PER_HOUR * h for h in (1, 2, 6, 12)),
+)
+_MS_PER_DAY = 24 * MS_PER_HOUR
 
-def level_for(length_ms: int, points: int) -> int:
-    """The finest level, in seconds, that has at most `points` windows in this length of time."""
-    for level_s in LEVELS_S:
-        if length_ms <= points * level_s * MS_PER_S:
-            return level_s
-    return LEVELS_S[-1]
+
+def bucket_ms(length_ms: int, points: int, *, least_ms: int = 1) -> int:
+    """The shortest round length in ms of which at most `points` touch a range this long, wherever
+    it begins; whole days where there is no other.
+    """
+    between = max(1, points - 1)  # one more is touched than fits
+    fits = (b for b in _ROUND_MS if b >= least_ms and length_ms <= between * b)
+    return next(fits, -(-length_ms // (between * _MS_PER_DAY)) * _MS_PER_DAY)
+
+
+def level_for(bucket_s: int) -> int:
+    """The coarsest level, in seconds, whose windows add up to buckets of this length."""
+    return max(level_s for level_s in LEVELS_S if bucket_s % level_s == 0)
 
 
 def hours_of(connection: Connection, run_key: int) -> Iterator[tuple[int, Window]]:

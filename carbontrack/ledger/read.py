@@ -28,31 +28,18 @@ from carbontrack.ledger.rows import (
     Node,
     Run,
     Sensor,
-    Series,
     Step,
     StepTotals,
     Usage,
     usage_of,
 )
+from carbontrack.ledger.series import series as series
+from carbontrack.ledger.series import step_means as step_means
 from carbontrack.record.window import Window, merge
-from carbontrack.units import MS_PER_S, now_ms
+from carbontrack.units import now_ms
 
 _SHOWN_CANDIDATES = 5
 SORTS = ("started", "name", "status", "duration")
-_SERIES_COLUMNS = (
-    "device_key",
-    "start_ms",
-    "energy_j",
-    "energy_s",
-    "sampled_s",
-    "power_min_w",
-    "power_max_w",
-    "util_pct",
-    "temperature_max_c",
-    "memory_max_bytes",
-    "sm_clock_mhz",
-    "flags",
-)
 
 
 def list_runs(
@@ -213,31 +200,10 @@ def events(connection: Connection, run: Run) -> list[Event]:
     ]
 
 
-def steps(
-    connection: Connection,
-    run: Run,
-    *,
-    from_ms: int | None = None,
-    to_ms: int | None = None,
-    points: int | None = None,
-) -> list[Step]:
-    """The training steps between two times, in order.
-
-    With `points`, every n-th of them, the last one included, so that there are no more.
-    """
+def steps(connection: Connection, run: Run) -> list[Step]:
+    """The training steps, in order."""
     step = models.Step
-    wanted = [step.run_key == run.key]
-    wanted += [step.time_ms >= from_ms] if from_ms is not None else []
-    wanted += [step.time_ms <= to_ms] if to_ms is not None else []
-    if points is not None:
-        count = connection.scalar(select(func.count()).where(*wanted)) or 0
-        stride = -(-count // points)
-        if stride > 1:
-            place = func.row_number().over(order_by=step.step)
-            numbered = select(step.step, place.label("place")).where(*wanted).subquery()
-            kept = select(numbered.c.step).where((count - numbered.c.place) % stride == 0)
-            wanted = [step.run_key == run.key, step.step.in_(kept)]
-    query = select(step.__table__).where(*wanted).order_by(step.step)
+    query = select(step.__table__).where(step.run_key == run.key)
     return [
         Step(
             step=row.step,
@@ -249,7 +215,7 @@ def steps(
             tokens_per_s=row.tokens_per_s,
             extra=row.extra,
         )
-        for row in connection.execute(query)
+        for row in connection.execute(query.order_by(step.step))
     ]
 
 
@@ -304,34 +270,6 @@ def totals(connection: Connection, run: Run) -> list[Usage]:
 def hours(connection: Connection, run: Run) -> list[Usage]:
     """What each device used in each hour."""
     return [usage_of(key, window) for key, window in pyramid.hours_of(connection, run.key)]
-
-
-def series(
-    connection: Connection,
-    run: Run,
-    *,
-    from_ms: int | None = None,
-    to_ms: int | None = None,
-    points: int = 2000,
-) -> Series:
-    """Windows between two times, of the finest level that has at most `points` a device."""
-    window = models.Window
-    begin_ms = run.started_ms if from_ms is None else from_ms
-    end_ms = (run.ended_ms or run.heartbeat_ms or now_ms()) if to_ms is None else to_ms
-    level_s = pyramid.level_for(end_ms - begin_ms, points)
-    query = (
-        select(*(getattr(window, name) for name in _SERIES_COLUMNS))
-        .where(
-            window.run_key == run.key,
-            window.level == level_s,
-            window.start_ms > begin_ms - level_s * MS_PER_S,
-            window.start_ms <= end_ms,
-        )
-        .order_by(window.device_key, window.start_ms)
-    )
-    rows = connection.execute(query).all()
-    columns = zip(*rows, strict=True) if rows else ([] for _ in _SERIES_COLUMNS)
-    return Series(level_s, {n: list(c) for n, c in zip(_SERIES_COLUMNS, columns, strict=True)})
 
 
 def _all_runs() -> Select[Any]:

@@ -136,6 +136,21 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
+class StepMean:
+    """Training steps in a row as one point of a curve; where it is one step, as it was logged."""
+
+    step: int  # the last
+    time_ms: int  # of the last
+    steps: int  # how many
+    loss: float | None  # mean of those that are numbers
+    loss_min: float | None
+    loss_max: float | None
+    not_finite: int  # losses that are no numbers
+    tokens: int | None  # sum
+    tokens_per_s: float | None  # mean
+
+
+@dataclass(frozen=True, slots=True)
 class StepTotals:
     """Sums over the steps of a run."""
 
@@ -148,10 +163,11 @@ class StepTotals:
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """Windows of one level as columns, ordered by device and time: what a plot needs.
+    """Windows of one length as columns, ordered by device and time: what a plot needs.
 
-    Columns: device_key, start_ms, energy_j, energy_s, sampled_s, power_min_w, power_max_w,
-    util_pct, temperature_max_c, memory_max_bytes, sm_clock_mhz, flags.
+    `level_s` is that length, of a level of the pyramid or of several of its windows together.
+    Columns: device_key, start_ms, energy_j, energy_s, power_min_w, power_max_w, util_pct,
+    temperature_max_c.
     """
 
     level_s: int

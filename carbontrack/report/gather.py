@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
@@ -283,11 +282,8 @@ def curve(connection: Connection, run: Run) -> EnergyCurve:
     from carbontrack.ledger import read
 
     end_ms = run.started_ms + round(duration_s(run) * MS_PER_S)
-    length_s = math.ceil(duration_s(run))
-    for points in (_CURVE_POINTS, length_s // 60 + 2, 1):
-        series = read.series(connection, run, points=points)
-        if series.columns["start_ms"]:  # fine levels may have been dropped
-            break
+    rows_read = _CURVE_POINTS * max(1, len(read.sensors(connection, run)))
+    series = read.series(connection, run, points=_CURVE_POINTS, rows_read=rows_read)
     return EnergyCurve.of(series, from_ms=run.started_ms, to_ms=end_ms)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,18 +13,21 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from carbontrack.units import J_PER_KWH, MS_PER_S
-from dashboards.data import RunData, elapsed_s, end_s, held_out
+from dashboards.data import G_PER_KG, WH_PER_KWH, RunData, elapsed_s, end_s, held_out
 from dashboards.figures import words
 from dashboards.style import (
     BLACK,
     BLUE,
-    CYCLE,
+    DEVICES,
     GREEN,
     GREY,
     SKY,
     VERMILION,
     from_zero,
+    leave_out_highest,
     legend_above,
+    line,
+    note,
     nothing_to_draw,
     scaled,
     scaled_mass,
@@ -32,10 +36,7 @@ from dashboards.style import (
 
 Floats = npt.NDArray[np.float64]
 
-_WH_PER_KWH = 1000.0
-_G_PER_KG = 1000.0
 _FEW = 6  # events of a kind that get a line through all panels; more would cover the data
-_NAMED_DEVICES = 4
 _UNMARKED = ("eval", "phase")  # they have their own panels and figures
 
 
@@ -74,13 +75,14 @@ def draw_power(ax: Axes, data: RunData, clock: Clock) -> None:
     scale, unit = scaled(float(data.power["power_max_w"].max()), "W")
     time, low, mean, high = _band(data)
     x = time * clock.factor
-    ax.fill_between(x, low * scale, high * scale, color=SKY, alpha=0.35, lw=0, label="min–max")
+    ax.fill_between(x, low * scale, high * scale, color=SKY, alpha=0.3, lw=0, label="min–max")
     if devices > 1:
         _draw_each(ax, data, clock, scale)
     ax.plot(
         x,
         mean * scale,
         color=BLACK if devices > 1 else BLUE,
+        lw=line(1.2),
         label="mean of all" if devices > 1 else "mean",
     )
     ax.set_ylabel(f"power of a device ({unit})" if devices > 1 else f"power ({unit})")
@@ -93,26 +95,30 @@ def draw_power(ax: Axes, data: RunData, clock: Clock) -> None:
 
 
 def _draw_each(ax: Axes, data: RunData, clock: Clock, scale: float) -> None:
-    """A few devices have a colour and a name each; of many, only the spread can be seen."""
-    few = len(data.sensors) <= _NAMED_DEVICES
+    """As many devices as there are colours have one and a name each; of more, only the spread can
+    be seen.
+    """
+    few = len(data.sensors) <= len(DEVICES)
     for number, rows in data.power.groupby("device", sort=True):
         index = int(str(number))
         time, mean = _with_gaps(data, rows)
         ax.plot(
             time * clock.factor,
             mean * scale,
-            color=CYCLE[index] if few else BLUE,
-            lw=0.9 if few else 0.5,
-            alpha=1.0 if few else 0.5,
-            zorder=3 if few else 2,
-            label=f"{data.sensors[index].kind} {index}" if few else "_" * index + "each device",
+            color=DEVICES[index] if few else BLUE,
+            lw=line(0.5),
+            alpha=1.0 if few else 0.4,
+            label=words.device(data, index) if few else "_" * index + "each device",
         )
 
 
 def draw_loss(ax: Axes, data: RunData, clock: Clock) -> None:
-    """Training loss of every step, and held-out losses from `eval` events."""
-    time = elapsed_s(data.run, data.steps["time"]) * clock.factor
-    ax.plot(time, data.steps["loss"], color=BLUE, lw=0.8, label="training loss of each step")
+    """Training loss of every step, or where there are more than can be seen the mean of some in a
+    row between their extremes; and held-out losses from `eval` events.
+    """
+    losses = data.losses
+    time = elapsed_s(data.run, losses["time"]) * clock.factor
+    draw_losses(ax, time, losses, color=BLUE, label=words.loss_of(losses))
     evaluated = held_out(data)
     if evaluated:
         ax.plot(
@@ -120,38 +126,66 @@ def draw_loss(ax: Axes, data: RunData, clock: Clock) -> None:
             [loss for _, loss in evaluated],
             "o--",
             color=VERMILION,
-            ms=4 if len(evaluated) < 20 else 2.5,
-            lw=1,
+            ms=(1.0 if len(evaluated) < 20 else 0.6) * _mark(),
+            lw=line(0.8),
             label="held-out loss",
-            clip_on=False,
         )
+    leave_out_highest(ax, losses["loss_max"])
+    note_not_finite(ax, [losses])
     legend_above(ax)
     ax.set_ylabel("loss (nats per token)")
 
 
+def draw_losses(ax: Axes, x: Any, losses: pd.DataFrame, **look: Any) -> None:
+    """A curve of losses, and a band where its points are several steps."""
+    if (losses["steps"] > 1).any():
+        low, high = losses["loss_min"], losses["loss_max"]
+        ax.fill_between(x, low, high, color=look["color"], alpha=0.25, lw=0)
+    ax.plot(x, losses["loss"], lw=line(0.8), **look)
+
+
+def note_not_finite(ax: Axes, frames: Sequence[pd.DataFrame]) -> None:
+    """How many losses are no numbers: they are gaps in the curves."""
+    count = sum(int(losses["not_finite"].sum()) for losses in frames)
+    if count:
+        many = "losses are" if count > 1 else "loss is"
+        note(ax, f"{count} {many} not finite (NaN or ∞)")
+
+
 def draw_energy(ax: Axes, data: RunData, clock: Clock) -> None:
     """Cumulative facility energy and the CO2e that it stands for: one curve with two scales. Where
-    nothing was recorded it is broken, and goes on from what is known.
+    nothing was recorded it is broken, and goes on from what is known. The end is told in numbers,
+    with the cost.
     """
     x, y = _cumulative_wh(data, clock)
     largest = float(np.nanmax(y))
     scale, unit = scaled(largest, "Wh")
-    ax.plot(
-        x,
-        y * scale,
-        color=GREEN,
-        lw=1.4 * matplotlib.rcParams["lines.linewidth"],
-        label=words.totals(data.estimate),
-    )
+    ax.plot(x, y * scale, color=GREEN, lw=line(1.6))
     ax.fill_between(x, 0, y * scale, color=GREEN, alpha=0.12, lw=0)
-    ax.set_ylabel(f"facility energy ({unit})")
+    if largest > 0:
+        ax.plot(x[-1:], y[-1:] * scale, "o", color=GREEN, ms=_mark(), clip_on=False, zorder=4)
+    of_facility = data.estimate.facility_kwh is not None
+    ax.set_ylabel(f"{'facility ' if of_facility else ''}energy ({unit})")
     from_zero(ax)
-    legend_above(ax)
+    ax.text(
+        0.02,
+        0.95,
+        "\n".join(words.totals(data.estimate)),
+        transform=ax.transAxes,
+        va="top",
+        fontsize=matplotlib.rcParams["legend.fontsize"],
+        linespacing=1.35,
+        bbox={"facecolor": "white", "alpha": 0.8, "lw": 0, "pad": 1},
+    )
     intensity = data.estimate.intensity_kg_per_kwh
     if intensity and largest > 0:
-        g_per_wh = intensity * _G_PER_KG / _WH_PER_KWH
+        g_per_wh = intensity * G_PER_KG / WH_PER_KWH
         co2_scale, co2_unit = scaled_mass(largest * g_per_wh)
         _second_scale(ax, g_per_wh * co2_scale / scale, f"emissions ({co2_unit})")
+
+
+def _mark() -> float:
+    return float(matplotlib.rcParams["lines.markersize"])
 
 
 def events_to_mark(data: RunData) -> dict[str, list[int]]:
@@ -168,10 +202,10 @@ def draw_events(strip: Axes, panels: list[Axes], data: RunData, clock: Clock) ->
     kinds = events_to_mark(data)
     for row, times_ms in enumerate(kinds.values()):
         times = [clock.at_ms(time_ms) for time_ms in times_ms]
-        strip.plot(times, [row] * len(times), "|", color=GREY, ms=6, mew=1, clip_on=False)
+        strip.plot(times, [row] * len(times), "|", color=GREY, ms=2 * _mark(), mew=line(0.9))
         for ax in panels if len(times) <= _FEW else ():
             for time in times:
-                ax.axvline(time, color=GREY, lw=0.8, ls=(0, (1, 2)), zorder=0.5)
+                ax.axvline(time, color=GREY, lw=line(0.7), ls=(0, (1, 2)), zorder=0.5)
     strip.set_yticks(range(len(kinds)), list(kinds), fontsize="small")
     strip.tick_params(axis="y", length=0)
     strip.set_ylim(len(kinds) - 0.4, -0.6)
@@ -230,7 +264,7 @@ def _cumulative_wh(data: RunData, clock: Clock) -> tuple[Floats, Floats]:
     # Each stretch begins at the energy known before it, after a break from the one before.
     x = np.insert(ends, np.repeat(starts, 2), _pairs(np.maximum(begins[starts], 0.0)))
     y = np.insert(total, np.repeat(starts, 2), _pairs(before[starts], first=np.nan))
-    return x * clock.factor, y * data.facility_factor / J_PER_KWH * _WH_PER_KWH
+    return x * clock.factor, y * data.facility_factor / J_PER_KWH * WH_PER_KWH
 
 
 def _pairs(values: Floats, first: float | None = None) -> Floats:

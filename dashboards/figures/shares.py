@@ -2,29 +2,42 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from datetime import UTC
+from typing import Any
+
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
 
 from carbontrack.errors import CarbontrackError
 from carbontrack.units import J_PER_KWH, MS_PER_HOUR, MS_PER_S
-from dashboards.data import RunData, end_s
+from dashboards.data import (
+    G_PER_KG,
+    WH_PER_KWH,
+    RunData,
+    end_s,
+    intensity_of_hour,
+    intensity_varies,
+)
 from dashboards.figures import words
-from dashboards.figures.panels import Clock
 from dashboards.style import (
     BLUE,
     GREEN,
     from_zero,
+    line,
+    note,
     page,
     scaled,
     scaled_mass,
 )
 
-_WH_PER_KWH = 1000.0
-_G_PER_KG = 1000.0
+_MS_PER_DAY = 24 * MS_PER_HOUR
 _BEFORE = "before the first phase"
 
 
-def phases(data: RunData, *, style: str = "paper") -> Figure:
+def phases(data: RunData, *, style: str = "paper", width: float | None = None) -> Figure:
     """Facility energy of each phase that the job told of, largest first, with its share. Raises
     CarbontrackError for a run without phases or without energy.
     """
@@ -35,15 +48,15 @@ def phases(data: RunData, *, style: str = "paper") -> Figure:
             hint='The job tells them: carbontrack.log_event("phase", name="train").',
         )
     total_j = sum(spent.values())
-    to_wh = data.facility_factor / J_PER_KWH * _WH_PER_KWH
+    to_wh = data.facility_factor / J_PER_KWH * WH_PER_KWH
     scale, unit = scaled(max(spent.values()) * to_wh, "Wh")
     names = sorted(spent, key=spent.__getitem__)
-    with page(style) as room:
-        figure = Figure(figsize=(room.width, room.height), layout="constrained")
+    with page(style, width) as room:
+        figure = Figure(figsize=room.size(), layout="constrained")
         ax = figure.subplots()
         bars = ax.barh(names, [spent[n] * to_wh * scale for n in names], color=BLUE, height=0.6)
-        ax.bar_label(bars, [f"{spent[n] / total_j:.1%}" for n in names], padding=3)
-        ax.margins(x=0.14)
+        ax.bar_label(bars, [f"{100 * spent[n] / total_j:.1f} %" for n in names], padding=3)
+        ax.margins(x=0.18)
         ax.grid(axis="y", visible=False)
         ax.set_xlabel(f"facility energy ({unit})")
         words.put(figure, room, words.title(data), words.footnote([data.estimate]))
@@ -70,44 +83,52 @@ def phase_energies_j(data: RunData) -> dict[str, float]:
     return spent
 
 
-def carbon_by_hour(data: RunData, *, style: str = "paper") -> Figure:
-    """Grid intensity, and the emissions of each hour of the clock (UTC). Raises CarbontrackError
-    for a run without energy.
+def carbon_by_hour(data: RunData, *, style: str = "paper", width: float | None = None) -> Figure:
+    """Grid intensity, and what was emitted in each hour of the clock (UTC). Raises
+    CarbontrackError for a run without energy.
     """
     spent = _facility_kwh(data)
     if not spent:
         raise CarbontrackError(
             f"Run {data.run.name} recorded no energy.", hint="Was a meter there?"
         )
-    clock = Clock.of(data)
     hours = range(min(spent), max(spent) + 1, MS_PER_HOUR)
-    intensity = np.array([_intensity_kg_per_kwh(data, ms) for ms in hours], dtype=float)
-    grams = np.array([spent.get(ms, np.nan) for ms in hours]) * intensity * _G_PER_KG
+    intensity = np.array([intensity_of_hour(data, ms) for ms in hours], dtype=float)
+    grams = np.array([spent.get(ms, np.nan) for ms in hours]) * intensity * G_PER_KG
     scale, unit = scaled_mass(float(np.nanmax(grams)))
-    edges = [clock.at_ms(ms) for ms in [*hours, hours[-1] + MS_PER_HOUR]]
-    with page(style) as room:
-        figure = Figure(figsize=(room.width, 0.9 + 2 * room.panel), layout="constrained")
+    edges = [ms / _MS_PER_DAY for ms in (*hours, hours[-1] + MS_PER_HOUR)]  # matplotlib's dates
+    with page(style, width) as room:
+        figure = Figure(figsize=room.size(2), layout="constrained")
         upper, lower = figure.subplots(2, 1, sharex=True)
-        upper.stairs(intensity, edges, color=BLUE, lw=1.3, baseline=None)
+        upper.stairs(intensity, edges, color=BLUE, lw=line(1.3), baseline=None)
         lower.stairs(grams * scale, edges, color=GREEN, fill=True, alpha=0.7)
         upper.set_ylabel("intensity (kgCO₂e/kWh)")
-        lower.set_ylabel(f"emissions ({unit}/h)")
+        lower.set_ylabel(f"emissions in\neach hour ({unit})")
         for ax in (upper, lower):
             from_zero(ax)
-        clock.label(lower)
+        if not intensity_varies(data):
+            note(upper, "one factor for all hours")
+        _clock_axis(lower, edges)
         figure.align_ylabels([upper, lower])
         words.put(figure, room, words.title(data), words.footnote([data.estimate]))
     return figure
 
 
-def _intensity_kg_per_kwh(data: RunData, start_ms: int) -> float | None:
-    """Of that hour if an intensity series was imported for all of it, else the run's factor."""
-    factors = data.estimate.factors
-    if factors is not None and factors.series is not None:
-        mean = factors.series.mean(start_ms, start_ms + MS_PER_HOUR)
-        if mean is not None:
-            return mean
-    return data.estimate.intensity_kg_per_kwh
+def _clock_axis(ax: Axes, edges: Sequence[float]) -> None:
+    """Whole hours of the clock: what the grid emits depends on the time of day."""
+    ax.set_xlim(edges[0], edges[-1])
+    locator: Any = AutoDateLocator(  # type: ignore[no-untyped-call]
+        tz=UTC, minticks=3, maxticks=8
+    )
+    ax.xaxis.set_major_locator(locator)
+    days = ["%Y", "%b %Y", "%d %b", "%H:%M", "%H:%M", "%S"]
+    whole = ["", "%Y", "%b %Y", "%d %b", "%H:%M", "%H:%M"]
+    beside = ["", "%Y", "%b %Y", "%d %b %Y", "%d %b %Y", "%d %b %Y"]
+    dated: Any = ConciseDateFormatter(  # type: ignore[no-untyped-call]
+        locator, tz=UTC, formats=days, zero_formats=whole, offset_formats=beside
+    )
+    ax.xaxis.set_major_formatter(dated)
+    ax.set_xlabel("time (UTC)")
 
 
 def _facility_kwh(data: RunData) -> dict[int, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -13,51 +14,68 @@ from dashboards.figures import panels, words
 from dashboards.figures.panels import Clock
 from dashboards.style import nothing_to_draw, page
 
-_OVERVIEW_WIDTH = 7.0
-_STRIP_IN = 0.22  # height of a kind of event
+_STRIP = 2.2  # height of a kind of event, of the type size
+_PANELS_SHARE = 0.8  # of a slide: the rest is title, legends and labels
 _NAMED_DEVICES = 16
 
 
-def overview(data: RunData, *, style: str = "paper") -> Figure:
+def overview(data: RunData, *, style: str = "paper", width: float | None = None) -> Figure:
     """Power, loss, and cumulative energy and CO2e of one run on one time axis, and its events."""
-    draw = [panels.draw_power, panels.draw_energy]
-    if data.steps["loss"].notna().any():
-        draw.insert(1, panels.draw_loss)
+    draw = {"power": panels.draw_power, "loss": panels.draw_loss, "energy": panels.draw_energy}
+    if not data.steps["loss"].notna().any():
+        del draw["loss"]
     kinds = len(panels.events_to_mark(data))
-    with page(style) as room:
-        heights = [room.panel] * len(draw) + [_STRIP_IN * kinds] * bool(kinds)
-        figure = Figure(
-            figsize=(max(_OVERVIEW_WIDTH, room.width), 1.0 + sum(heights)), layout="constrained"
-        )
-        grid = figure.subplots(len(heights), 1, sharex=True, squeeze=False, height_ratios=heights)
-        axes: list[Axes] = list(grid[:, 0])
+    with page(style, width) as room:
+        strip = _STRIP * room.points / 72 * kinds
+        figure = Figure(figsize=room.size(len(draw), strip), layout="constrained")
+        rows = _across(list(draw), kinds) if room.fills else _down(list(draw), kinds)
+        panel = (_PANELS_SHARE * room.height - strip) / 2 if room.fills else room.panel
+        heights = [strip if row[0] == "events" else panel for row in rows]
+        axes = figure.subplot_mosaic(rows, sharex=True, height_ratios=heights)
         clock = Clock.of(data)
-        for panel, ax in zip(draw, axes, strict=False):
-            panel(ax, data, clock)
+        for name, draw_panel in draw.items():
+            draw_panel(axes[name], data, clock)
+        over = [axes[name] for name in draw]
         if kinds:
-            panels.draw_events(axes[-1], axes[:-1], data, clock)
-        clock.label(axes[-1])
-        figure.align_ylabels(axes[: len(draw)])
+            panels.draw_events(axes["events"], over, data, clock)
+        for name in dict.fromkeys([*rows[-1], rows[-2][0] if room.fills else rows[-1][0]]):
+            clock.label(axes[name])
+            axes[name].tick_params(labelbottom=True)
+        figure.align_ylabels([axes[row[0]] for row in rows if row[0] in draw])
         words.put(figure, room, words.title(data), words.footnote([data.estimate]))
     return figure
 
 
-def power(data: RunData, *, style: str = "paper") -> Figure:
+def _down(names: list[str], kinds: int) -> list[Any]:
+    """A column of a page: one under the other, the events below all."""
+    return [[name] for name in names] + [["events"]] * bool(kinds)
+
+
+def _across(names: list[str], kinds: int) -> list[Any]:
+    """A slide: power across, with its events; the others side by side under it."""
+    first, *others = names
+    across = [[first] * len(others)] + [["events"] * len(others)] * bool(kinds)
+    return [*across, others]
+
+
+def power(data: RunData, *, style: str = "paper", width: float | None = None) -> Figure:
     """Power of each device, their mean, and the total."""
-    return _single(data, style, panels.draw_power)
+    return _single(data, style, width, panels.draw_power)
 
 
-def energy(data: RunData, *, style: str = "paper") -> Figure:
-    """Cumulative facility energy and CO2e."""
-    return _single(data, style, panels.draw_energy)
+def energy(data: RunData, *, style: str = "paper", width: float | None = None) -> Figure:
+    """Cumulative facility energy and CO2e, and what they and the cost come to."""
+    return _single(data, style, width, panels.draw_energy)
 
 
-def devices(data: RunData, *, style: str = "paper") -> Figure:
+def devices(data: RunData, *, style: str = "paper", width: float | None = None) -> Figure:
     """A map of power: a row for each device, so that one that differs is seen among many."""
-    with page(style) as room:
+    with page(style, width) as room:
         count = len(data.sensors)
-        height = max(room.height, min(1.4 + 0.25 * count, 3 * room.height))
-        figure = Figure(figsize=(room.width, height), layout="constrained")
+        wide, height = room.size()
+        if not room.fills:
+            height = max(height, min(1.2 + 1.7 * room.points / 72 * count, 3 * height))
+        figure = Figure(figsize=(wide, height), layout="constrained")
         ax = figure.subplots()
         clock = Clock.of(data)
         ax.grid(False)
@@ -91,9 +109,14 @@ def _power_map(figure: Figure, ax: Axes, data: RunData, clock: Clock) -> None:
     figure.colorbar(image, ax=ax, label="power (W); white: not known", pad=0.02)
 
 
-def _single(data: RunData, style: str, draw: Callable[[Axes, RunData, Clock], None]) -> Figure:
-    with page(style) as room:
-        figure = Figure(figsize=(room.width, room.height), layout="constrained")
+def _single(
+    data: RunData,
+    style: str,
+    width: float | None,
+    draw: Callable[[Axes, RunData, Clock], None],
+) -> Figure:
+    with page(style, width) as room:
+        figure = Figure(figsize=room.size(), layout="constrained")
         ax = figure.subplots()
         clock = Clock.of(data)
         draw(ax, data, clock)

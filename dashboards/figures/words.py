@@ -5,14 +5,14 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Sequence
 
+import pandas as pd
 from matplotlib.figure import Figure
 
 from carbontrack.account.result import Estimate, each
 from carbontrack.report.numbers import mass_text, money_text
-from dashboards.data import RunData
+from dashboards.data import WH_PER_KWH, RunData
 from dashboards.style import GREY, Page, scaled
 
-_WH_PER_KWH = 1000.0
 _SHOWN_NAMES = 3
 _EM_PER_CHARACTER = 0.54
 _EM_PER_BOLD = 0.68
@@ -20,24 +20,27 @@ _POINTS_PER_INCH = 72
 
 
 def title(data: RunData) -> str:
-    """Run and devices, and in words when nothing was measured."""
-    count = f"{len(data.sensors)} × " if len(data.sensors) > 1 else ""
-    devices = ", ".join(data.estimate.device_names) or "no device"
-    return f"{data.run.name}: {count}{devices}{_unmeasured([data.estimate])}"
+    """Run, devices, scope and meter, and in words when nothing was measured."""
+    number = len(data.sensors)
+    devices = ", ".join(data.estimate.device_names)
+    if not devices:
+        devices = f"{number} device{'s' * (number > 1)}" if number else "no device"
+    elif number > 1:
+        devices = f"{number} × {devices}"
+    said = f"{data.run.name}: {devices}"
+    return _with_meter(said, [data.estimate])
 
 
 def title_of(runs: Sequence[RunData], what: str) -> str:
-    """What is drawn, of how many runs."""
+    """What is drawn, of how many runs, and by which meters."""
     names = each(data.run.name for data in runs)
     shown = ", ".join(names) if len(names) <= _SHOWN_NAMES else f"{len(runs)} runs"
-    return f"{what}: {shown}{_unmeasured([data.estimate for data in runs])}"
+    return _with_meter(f"{what}: {shown}", [data.estimate for data in runs])
 
 
 def footnote(estimates: Sequence[Estimate]) -> str:
-    """Meter, scope, coverage and factors, and which of them nobody chose."""
-    meters = ", ".join(each(e.meter for e in estimates))
-    scopes = ", ".join(each(e.scope for e in estimates))
-    parts = [f"meter {meters}, scope {scopes}" if meters else "no meter"]
+    """Coverage and factors, and which of them nobody chose."""
+    parts = []
     coverages = [e.coverage for e in estimates if e.coverage is not None]
     if coverages:
         parts.append(f"coverage {int(min(coverages) * 1000) / 10:g} %")
@@ -50,22 +53,39 @@ def footnote(estimates: Sequence[Estimate]) -> str:
     return " · ".join(parts)
 
 
-def totals(estimate: Estimate) -> str:
-    """Facility energy, CO2e and cost of the whole run in one line."""
+def totals(estimate: Estimate) -> list[str]:
+    """Facility energy, CO2e and cost of the whole run."""
     parts = []
-    if estimate.facility_kwh is not None:
-        factor, unit = scaled(estimate.facility_kwh * _WH_PER_KWH, "Wh")
-        parts.append(f"{estimate.facility_kwh * _WH_PER_KWH * factor:.3g} {unit}")
+    kwh = estimate.energy_kwh if estimate.facility_kwh is None else estimate.facility_kwh
+    if kwh is not None:
+        factor, unit = scaled(kwh * WH_PER_KWH, "Wh")
+        parts.append(f"total {kwh * WH_PER_KWH * factor:.3g} {unit}")
     if estimate.tco2e is not None:
         parts.append(f"{mass_text(estimate.tco2e)}CO₂e")
     if estimate.cost is not None:
-        parts.append(money_text(estimate.cost, estimate.currency))
-    return "in all " + " = ".join(parts) if parts else "unknown"
+        assumed = {"tariff", "price_per_gpu_hour", "gpu_price"} & set(estimate.assumed)
+        price = " (assumed)" if assumed else ""
+        parts.append(f"{money_text(estimate.cost, estimate.currency)}{price}")
+    return parts or ["total unknown"]
+
+
+def device(data: RunData, index: int) -> str:
+    """A device's name in a legend."""
+    sensor = data.sensors[index]
+    return f"{sensor.kind} {index}" if data.estimate.meter else sensor.name
+
+
+def loss_of(losses: pd.DataFrame) -> str:
+    """What a point of a curve of losses is."""
+    several = losses["steps"].median()
+    if several <= 1:
+        return "training loss of each step"
+    return f"training loss, {several:.0f} steps a point"
 
 
 def put(figure: Figure, room: Page, heading: str, below: str) -> None:
     """Heading and footnote, in sizes that fit the page."""
-    large, small = room.points + 1, 0.75 * room.points
+    large, small = 1.07 * room.points, 0.8 * room.points
     figure.suptitle(
         _wrapped(heading, figure, large * _EM_PER_BOLD), fontsize=large, fontweight="bold"
     )
@@ -74,12 +94,22 @@ def put(figure: Figure, room: Page, heading: str, below: str) -> None:
 
 def _wrapped(text: str, figure: Figure, points_per_character: float) -> str:
     inches = float(figure.get_size_inches()[0])
-    return textwrap.fill(text, int(inches * _POINTS_PER_INCH / points_per_character))
+    room = int(inches * _POINTS_PER_INCH / points_per_character)
+    return "\n".join(textwrap.fill(line, room) for line in text.splitlines())
 
 
-def _unmeasured(estimates: Sequence[Estimate]) -> str:
+def _with_meter(said: str, estimates: Sequence[Estimate]) -> str:
+    """Scope and meter after what was said; *simulated* and *estimate* once, wherever."""
+    scopes = ", ".join(each(e.scope for e in estimates))
+    meters = ", ".join(each(e.meter for e in estimates))
+    if "simulated" in said.lower():
+        meters = meters.replace(" (simulated)", "")
+    measured = [f"scope {scopes}"] if scopes else []
+    measured += [f"meter {meters}"] if meters else []
+    said = "\n".join([said, ", ".join(measured)]) if measured else said
     words = [w for w in ("simulated", "estimate") if any(w in e.quality for e in estimates)]
-    return f" ({', '.join(words)})" if words else ""
+    words = [w for w in words if w not in said.lower()]
+    return f"{said} ({', '.join(words)})" if words else said
 
 
 def _assumed(estimate: Estimate, name: str) -> str:

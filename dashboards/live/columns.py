@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from carbontrack.ledger.rows import Sensor, Series, Step
+from carbontrack.ledger.rows import Sensor, Series, StepMean
 from carbontrack.units import MS_PER_S
 
 
@@ -42,11 +42,7 @@ def _drawn(value: float | None) -> float | None:
     return None if value is None else round(value, 3)
 
 
-def of_steps(steps: Sequence[Step]) -> dict[str, list[Any]]:
-    """One column a value."""
-    return {
-        "step": [step.step for step in steps],
-        "time_ms": [step.time_ms for step in steps],
-        "loss": [step.loss for step in steps],
-        "tokens_per_s": [step.tokens_per_s for step in steps],
-    }
+def of_steps(steps: Sequence[StepMean]) -> dict[str, list[Any]]:
+    """One column a value; where a point is several steps, `loss` is between its extremes."""
+    names = ("step", "time_ms", "loss", "loss_min", "loss_max", "tokens_per_s")
+    return {name: [getattr(step, name) for step in steps] for name in names}

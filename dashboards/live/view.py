@@ -146,7 +146,7 @@ class View:
         """
         with self._source.connect() as connection:
             series = read.series(connection, run, from_ms=from_ms, to_ms=to_ms, points=points)
-            steps = read.steps(connection, run, from_ms=from_ms, to_ms=to_ms, points=points)
+            steps = read.step_means(connection, run, from_ms=from_ms, to_ms=to_ms, points=points)
             (estimate,) = gather.estimates(connection, [run], self._flags, ["measured"])
             return {
                 **columns.of_windows(series, read.sensors(connection, run)),
@@ -157,7 +157,7 @@ class View:
     def progress(self, run: Run, *, points: int) -> dict[str, Any]:
         """Columns over the run's steps, at most `points`: what was spent until each."""
         with self._source.connect() as connection:
-            steps = read.steps(connection, run, points=points)
+            steps = read.step_means(connection, run, points=points)
             series = read.series(connection, run, points=points)
             (estimate,) = gather.estimates(connection, [run], self._flags, ["measured"])
             known = self._spent(connection, run, estimate, series)
@@ -187,7 +187,7 @@ class View:
         sensors, totals = read.sensors(connection, run), read.totals(connection, run)
         steps = read.step_totals(connection, run)
         (estimate,) = gather.estimates(connection, [run], self._flags, ["measured"])
-        shape = read.steps(connection, run, points=_SPARK_POINTS)
+        shape = read.step_means(connection, run, points=_SPARK_POINTS)
         item = {
             **listing.run_item(run, sensors, totals),
             "final_loss": steps.final_loss,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from carbontrack.cli.plot import _OF_SEVERAL, Kind, Look
+from carbontrack.cli.plot import _OF_SEVERAL, Against, Kind, Look
 from carbontrack.ledger.url import ledger_url
 from dashboards import figures
 from dashboards.style import STYLES
@@ -30,7 +30,7 @@ def test_it_writes_the_kind_of_picture_that_the_name_says(
     assert picture.startswith(MAGIC[suffix])
     if suffix == ".svg":
         texts = re.findall(r"<text[^>]*>([^<]*)</text>", picture.decode())
-        assert any("simulated" in text for text in texts), "text is text"
+        assert any("Simulated NVIDIA" in text for text in texts), "text is text"
         assert "power of a device (W)" in texts
 
 
@@ -44,6 +44,8 @@ def test_it_writes_the_kind_of_picture_that_the_name_says(
         (["--kind", "pie"], "'pie' is not one of"),
         (["--style", "poster"], "'poster' is not one of"),
         (["last", "last", "--kind", "power"], "shows one run, not 2"),
+        (["--against", "money"], "--against goes with --kind compare, not overview"),
+        (["--width", "1"], "1.0 is not in the range"),
         (["--kind", "loss"], "has no steps with loss"),
         (["--kind", "phases"], "has no phases"),
     ],
@@ -68,13 +70,19 @@ def test_several_runs_go_into_one_picture(wrapper: Wrapper, tmp_path: Path) -> N
     for number, name in enumerate(("small", "large")):
         pictures.write_seconds(url, Recorded(name=name, number=number, count=2, seconds=30))
     path = tmp_path / "a.svg"
-    options = ("--kind", "compare", "--style", "slide", "--out", str(path))
+    chosen = ("--against", "money", "--tariff", "0.2", "--currency", "EUR", "--width", "8")
+    options = ("--kind", "compare", "--style", "slide", *chosen, "--out", str(path))
     done = wrapper.carbontrack("plot", "small", "large", *options)
     assert (done.returncode, done.stderr) == (0, "")
-    assert {"small", "large"} <= set(re.findall(r"<text[^>]*>([^<]*)</text>", path.read_text()))
+    picture = path.read_text()
+    assert {"small", "large", "cost (EUR)"} <= set(
+        re.findall(r"<text[^>]*>([^<]*)</text>", picture)
+    )
+    assert 'width="576pt"' in picture
 
 
 def test_the_options_are_those_of_the_figures() -> None:
     assert set(Kind) == set(figures.KINDS)
     assert set(_OF_SEVERAL) == set(figures.SEVERAL)
     assert set(Look) == set(STYLES)
+    assert set(Against) == set(figures.AGAINST)

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import math
+import re
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
+from matplotlib.dates import num2date
 from matplotlib.testing.compare import compare_images
 
 from carbontrack.errors import CarbontrackError
+from carbontrack.ledger.rows import Step
 from carbontrack.ledger.url import ledger_url
 from carbontrack.units import J_PER_KWH
 from dashboards import figures
-from dashboards.data import RunData
+from dashboards.data import RunData, costs
 from dashboards.figures.shares import phase_energies_j
 from dashboards.style import STYLES
 from tests.assets.figures import draw
@@ -26,6 +31,7 @@ _TOLERANCE = 4.0
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> list[RunData]:
+    """Two that compare, and one over a day."""
     return draw.runs(tmp_path_factory.mktemp("runs") / "ledger.db")
 
 
@@ -54,7 +60,7 @@ def test_every_axis_has_a_label_and_nothing_is_cut_off(
     figure = figures.draw(kind, runs[:1], style=style)
     figure.draw_without_rendering()
     width, height = figure.get_size_inches()
-    assert width == pytest.approx(max(STYLES[style].width, 7.0 * (kind == "overview")))
+    assert width == pytest.approx(STYLES[style].width)
     box = figure.get_tightbbox()
     slack = 0.02
     assert box.x0 >= -slack and box.y0 >= -slack
@@ -84,19 +90,154 @@ def test_efficiency_is_unknown_where_the_energy_is(tmp_path: Path) -> None:
     assert np.isnan(np.asarray(upper.get_lines()[0].get_ydata(), dtype=float)).sum() >= 9
 
 
+def test_a_pause_does_not_press_the_efficiency_to_the_ground(tmp_path: Path) -> None:
+    url = ledger_url(str(tmp_path / "ledger.db"))
+    one = Recorded(count=2, seconds=120)
+    rows = [
+        (sensor.uuid, pictures.window_at(one.start_ms + 1000 * second, 1, 300.0))
+        for sensor in one.sensors
+        for second in range(120)
+    ]
+    times = [*range(1, 60), *range(100, 120)]
+    steps = [Step(n, one.start_ms + 1000 * s, tokens=1000) for n, s in enumerate(times)]
+    pictures.write(url, one, rows, [], steps)
+    upper = figures.efficiency([pictures.load(url)]).axes[0]
+    assert upper.get_ylim()[1] == pytest.approx(1.15 * 600, rel=0.05), "mJ/token"
+    assert [text.get_text() for text in upper.texts] == ["1 of 78 points above, up to 2.46e+04"]
+
+
 def test_compare_ends_at_the_energy_of_each_run(runs: list[RunData]) -> None:
-    upper = figures.compare(runs).axes[0]
-    for data, line in zip(runs, upper.get_lines(), strict=True):
+    pair = runs[:2]
+    figure = figures.compare(pair)
+    figure.draw_without_rendering()
+    (panel,) = figure.axes
+    for data, line in zip(pair, panel.get_lines(), strict=False):
         last_wh = float(np.asarray(line.get_xdata(), dtype=float)[-1])
         assert last_wh == pytest.approx((data.estimate.facility_kwh or 0) * 1000, rel=0.05)
-    assert upper.get_xlabel() == "facility energy (Wh)"
+    assert panel.get_xlabel() == "facility energy (Wh)"
+    (below,) = panel.child_axes
+    assert below.get_xlabel() == "emissions (gCO₂e)"
+    assert below.get_xlim()[1] == pytest.approx(panel.get_xlim()[1] * 0.4), "of one factor"
+
+
+def test_compare_marks_what_the_better_run_saves(runs: list[RunData]) -> None:
+    panel = figures.compare(runs[:2]).axes[0]
+    (said,) = (text.get_text() for text in panel.texts)
+    found = re.fullmatch(
+        r"to loss ([\d.]+): large ([\d.]+), small ([\d.]+) Wh\n"
+        r"small takes ([\d.]+) % less than large",
+        said,
+    )
+    assert found
+    loss, large, small, saving = map(float, found.groups())
+    assert saving == pytest.approx(100 * (1 - small / large), abs=0.2)
+    dots = [line for line in panel.get_lines() if line.get_marker() == "o"]
+    for dot, amount in zip(dots, (large, small), strict=True):
+        assert float(np.asarray(dot.get_xdata())[0]) == pytest.approx(amount, rel=0.01)
+        assert float(np.asarray(dot.get_ydata())[0]) == pytest.approx(loss, rel=0.01)
+
+
+def test_compare_has_a_panel_of_its_own_for_emissions_of_another_grid(
+    runs: list[RunData],
+) -> None:
+    lines = [panel.get_lines() for panel in figures.compare(runs[1:]).axes]
+    assert len(lines) == 2
+    for data, line in zip(runs[1:], lines[1], strict=False):
+        last = float(np.asarray(line.get_xdata(), dtype=float)[-1])
+        grams = (data.estimate.tco2e or 0) * 1e6
+        assert last * 1000 == pytest.approx(grams, rel=0.05, abs=10), "hour by hour, in kg"
+
+
+@pytest.mark.parametrize(
+    ("against", "label"),
+    [
+        ("energy", "facility energy (Wh)"),
+        ("carbon", "emissions (gCO₂e)"),
+        ("money", "cost (USD)"),
+    ],
+)
+def test_compare_against_one_thing(runs: list[RunData], against: str, label: str) -> None:
+    (panel,) = figures.compare(runs[:2], against=against).axes
+    assert panel.get_xlabel() == label
+    assert panel.child_axes == []
+    if against == "money":
+        last = [float(np.asarray(line.get_xdata())[-1]) for line in panel.get_lines()[:2]]
+        assert last == pytest.approx([d.estimate.cost for d in runs[:2]], rel=0.05)
+
+
+def test_rent_is_paid_by_time_and_electricity_by_energy(tmp_path: Path) -> None:
+    url = ledger_url(str(tmp_path / "ledger.db"))
+    one = Recorded(count=2, seconds=60)
+    seconds = [
+        pictures.window_at(one.start_ms + 1000 * s, 1, 100.0 if s < 30 else 300.0)
+        for s in range(60)
+    ]
+    rows = [row for s in one.sensors for row in pictures.all_levels(s.uuid, seconds)]
+    pictures.write(url, one, rows, [], [])
+    middle = pd.Series([pd.Timestamp(one.start_ms + 30_000, unit="ms", tz="UTC")])
+    rent = pictures.load(url, price_per_gpu_hour=2.0)
+    assert costs(rent, middle)[0] == pytest.approx((rent.estimate.cost or 0) / 2)
+    tariff = pictures.load(url, tariff=0.1)
+    assert costs(tariff, middle)[0] == pytest.approx((tariff.estimate.cost or 0) / 4)
 
 
 def test_emissions_by_hour_add_up(runs: list[RunData]) -> None:
-    lower = figures.carbon_by_hour(runs[0]).axes[1]
+    upper, lower = figures.carbon_by_hour(runs[2]).axes
+    intensity = upper.patches[0].get_data().values  # type: ignore[attr-defined]
+    assert (intensity.min(), intensity.max()) == pytest.approx((0.15, 0.35), abs=0.01)
     grams = sum(patch.get_data().values.sum() for patch in lower.patches)  # type: ignore[attr-defined]
-    assert lower.get_ylabel() == "emissions (gCO₂e/h)"
-    assert grams == pytest.approx((runs[0].estimate.tco2e or 0) * 1e6)
+    assert lower.get_ylabel() == "emissions in\neach hour (gCO₂e)"
+    assert grams == pytest.approx((runs[2].estimate.tco2e or 0) * 1e6)
+
+
+def test_the_hours_are_whole_ones_of_the_clock(tmp_path: Path) -> None:
+    url = ledger_url(str(tmp_path / "ledger.db"))
+    late = Recorded(count=2, seconds=1800)
+    begin_ms = late.start_ms + 40 * 60_000
+    seconds = [pictures.window_at(begin_ms + 1000 * s, 1, 300.0) for s in range(1800)]
+    rows = [row for s in late.sensors for row in pictures.all_levels(s.uuid, seconds)]
+    pictures.write(url, late, rows, [], [])
+    figure = figures.carbon_by_hour(pictures.load(url))
+    lower = figure.axes[1]
+    edges_ms = [round(1000 * num2date(x).timestamp()) for x in lower.get_xlim()]
+    assert edges_ms == [late.start_ms, late.start_ms + 2 * 3_600_000]
+    assert lower.get_xlabel() == "time (UTC)"
+    first, second = lower.patches[0].get_data().values  # type: ignore[attr-defined]
+    assert first == pytest.approx(2 * second), "20 of its 60 minutes, then 10: no rate"
+    assert [text.get_text() for text in figure.axes[0].texts] == ["one factor for all hours"]
+
+
+@pytest.mark.parametrize("kind", figures.KINDS)
+def test_a_run_is_named_as_in_the_commands(kind: str, tmp_path: Path) -> None:
+    url = tmp_path / "ledger.db"
+    one = Recorded(count=2, seconds=60)
+    pictures.write_seconds(ledger_url(str(url)), one)
+    figure = getattr(figures, kind.replace("-", "_"))
+    for reference in ("llama2-7b", one.run.id[:10], "last"):
+        made = figure(reference, db=str(url), zone="FRA")
+        assert "0.0" in made.get_supxlabel() or "kgCO₂e/kWh" in made.get_supxlabel()
+        assert "(assumed)" in made.get_supxlabel().split("kgCO₂e")[0], "PUE"
+        assert "llama2-7b" in made.get_suptitle()
+
+
+def test_a_frame_is_drawn_as_a_run_is(runs: list[RunData]) -> None:
+    power = runs[0].power[["device", "start", "power_w"]].copy()
+    power.attrs["name"] = "mine"
+    frame, run = (figures.overview(drawn) for drawn in (power, runs[0]))
+    assert frame.get_suptitle() == "mine: 8 devices"
+    assert frame.get_supxlabel() == ""
+    mean, true_mean = (
+        next(line for line in figure.axes[0].get_lines() if line.get_label() == "mean of all")
+        for figure in (frame, run)
+    )
+    assert np.asarray(mean.get_xydata()) == pytest.approx(np.asarray(true_mean.get_xydata()))
+    assert frame.axes[1].get_ylabel() == "energy (Wh)", "without a PUE nothing is the facility's"
+    figures.devices(power)
+    losses = pd.DataFrame({"loss": [3.0, math.nan, 2.0], "tokens": [10, 10, 10]})
+    (line,) = figures.loss(losses).axes[0].get_lines()
+    assert list(np.asarray(line.get_xdata())) == [10, 20, 30]
+    with pytest.raises(CarbontrackError, match="A frame of volts cannot be drawn"):
+        figures.power(pd.DataFrame({"volts": [1.0]}))
 
 
 @pytest.mark.parametrize("kind", ["power", "energy", "devices"])

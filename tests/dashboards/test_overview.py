@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from carbontrack.ledger.rows import Event
+from carbontrack.ledger.rows import Event, Step
 from dashboards import figures
 from tests.fixtures import pictures
 from tests.fixtures.pictures import GAP_S, LOST_S, load, power_w
@@ -32,9 +34,19 @@ def test_it_draws_what_the_ledger_holds(ledger_url: str) -> None:
     assert power["mean of all"] == pytest.approx(true_w)
     assert len(loss["training loss of each step"]) == 59
     assert list(loss["held-out loss"]) == [3.0], "a loss that is no number is not drawn"
-    (curve,) = (y for label, y in energy.items() if label.startswith("in all"))
+    curve = next(iter(energy.values()))
     assert run.estimate.facility_kwh is not None
     assert curve[-1] == pytest.approx(run.estimate.facility_kwh * 1000)
+
+
+def test_it_tells_what_it_came_to_in_energy_emissions_and_money(ledger_url: str) -> None:
+    pictures.write_seconds(ledger_url, EIGHT)
+    run = load(ledger_url, pue=1.5, intensity=0.4, price_per_gpu_hour=2.0)
+    (told,) = (text.get_text() for text in figures.overview(run).axes[2].texts)
+    energy, carbon, money = told.splitlines()
+    assert energy == f"total {(run.estimate.facility_kwh or 0) * 1000:.3g} Wh"
+    assert carbon.endswith(" gCO₂e")
+    assert money == f"${8 * 60 / 3600 * 2.0:.2f}"
 
 
 def test_the_second_scales_are_the_same_curves_in_other_units(ledger_url: str) -> None:
@@ -55,27 +67,77 @@ def test_it_says_what_its_numbers_are(ledger_url: str) -> None:
     pictures.write_seconds(ledger_url, Recorded(count=8, seconds=60, quality="simulated"))
     run = load(ledger_url)
     figure = figures.overview(run)
-    assert figure.get_suptitle() == "llama2-7b: 8 × NVIDIA A100-SXM4-80GB (simulated)"
+    assert figure.get_suptitle() == (
+        "llama2-7b: 8 × NVIDIA A100-SXM4-80GB\nscope gpu, meter nvml (simulated)"
+    )
     labels = [ax.get_ylabel() for ax in figure.axes]
     assert labels[:3] == ["power of a device (W)", "loss (nats per token)", "facility energy (Wh)"]
     assert figure.axes[-1].get_xlabel() == "time since start (s)"
     footnote = " ".join(figure.get_supxlabel().split())
-    for part in ("meter nvml", "scope gpu", "coverage", "PUE 1.5", "0.4 kgCO₂e/kWh"):
+    for part in ("coverage", "PUE 1.5", "0.4 kgCO₂e/kWh"):
         assert part in footnote
     assert "assumed" not in footnote
+
+
+def test_it_says_simulated_once(ledger_url: str) -> None:
+    device = "Simulated NVIDIA A100"
+    one = Recorded(count=8, seconds=60, device=device, meter="sim", quality="simulated")
+    pictures.write_seconds(ledger_url, one)
+    title = figures.overview(load(ledger_url)).get_suptitle()
+    assert title == "llama2-7b: 8 × Simulated NVIDIA A100\nscope gpu, meter sim"
+
+
+def test_eight_devices_have_eight_colours_and_their_mean_none_of_them(ledger_url: str) -> None:
+    pictures.write_seconds(ledger_url, EIGHT)
+    drawn = figures.overview(load(ledger_url)).axes[0].get_lines()
+    colours = {str(line.get_label()): line.get_color() for line in drawn}
+    assert {f"gpu {n}" for n in range(8)} < set(colours)
+    assert len({colours[name] for name in colours if name.startswith("gpu")}) == 8
+    assert colours["mean of all"] not in [colours[f"gpu {n}"] for n in range(8)]
+
+
+def test_a_loss_that_exploded_and_those_that_are_no_numbers_are_told(ledger_url: str) -> None:
+    steps = [
+        Step(n, EIGHT.start_ms + 1000 * n, loss=3.0 - n / 50, tokens=1024) for n in range(1, 60)
+    ]
+    steps[20] = replace(steps[20], loss=1e30)
+    for n in (30, 31):
+        steps[n] = replace(steps[n], loss=math.nan)
+    del steps[40]
+    steps[45] = replace(steps[45], loss=None)  # told none: no gap
+    pictures.write(ledger_url, EIGHT, [], [], steps)
+    loss = figures.overview(load(ledger_url)).axes[1]
+    assert loss.get_ylim()[1] < 4
+    assert [text.get_text() for text in loss.texts] == [
+        "1 of 55 points above, up to 1e+30",
+        "2 losses are not finite (NaN or ∞)",
+    ]
+    (curve,) = loss.get_lines()
+    assert list(np.flatnonzero(np.isnan(np.asarray(curve.get_ydata(), dtype=float)))) == [30, 31]
+
+
+def test_a_slide_has_the_shape_of_one_and_bolder_lines(ledger_url: str) -> None:
+    pictures.write_seconds(ledger_url, EIGHT)
+    run = load(ledger_url)
+    paper, slide = (figures.overview(run, style=style) for style in ("paper", "slide"))
+    assert list(slide.get_size_inches()) == pytest.approx([40 / 3, 7.5])
+    assert paper.get_size_inches()[0] == 3.5
+    widths = [figure.axes[0].get_lines()[-1].get_linewidth() for figure in (paper, slide)]
+    assert widths[1] > 1.5 * widths[0]
+    assert figures.overview(run, width=7).get_size_inches()[0] == 7
 
 
 def test_a_gap_is_drawn_as_a_gap(ledger_url: str) -> None:
     pictures.write_seconds(ledger_url, EIGHT, gap=True)
     figure = figures.overview(load(ledger_url))
     power, energy = lines(figure, 0), lines(figure, 2)
-    assert np.isnan(power["each device"]).any()
+    assert np.isnan(power["gpu 1"]).any()
     unknown = {*GAP_S, *LOST_S}
     assert set(np.flatnonzero(np.isnan(power["mean of all"]))) == unknown, (
         "one alone is missing too"
     )
     assert not (power["mean of all"] == 0).any(), "what is not known is not zero"
-    (curve,) = (y for label, y in energy.items() if label.startswith("in all"))
+    curve = next(iter(energy.values()))
     assert np.isnan(curve).any()
     assert (np.diff(curve[np.isfinite(curve)]) >= 0).all()
 

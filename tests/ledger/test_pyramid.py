@@ -115,10 +115,21 @@ def test_coarse_windows_are_made_anew_from_the_seconds(writer: Engine) -> None:
         assert connection.execute(text("select * from windows order by 1, 2, 3, 4")).all() == rows
 
 
-@given(length_s=st.integers(1, 10**7), points=st.integers(1, 10**4))
-def test_a_level_is_the_finest_that_fits(length_s: int, points: int) -> None:
-    level_s = pyramid.level_for(1000 * length_s, points)
-    assert level_s in LEVELS_S
-    finer = [level for level in LEVELS_S if level < level_s]
-    assert all(length_s > points * level for level in finer)
-    assert level_s == LEVELS_S[-1] or length_s <= points * level_s
+@given(
+    length_ms=st.integers(0, 10**10),
+    points=st.integers(2, 10**4),
+    begin_ms=st.integers(10**12, 2 * 10**12),
+)
+def test_a_bucket_is_the_shortest_of_which_few_enough_touch_any_range(
+    length_ms: int, points: int, begin_ms: int
+) -> None:
+    bucket_ms = pyramid.bucket_ms(length_ms, points)
+    touched = (begin_ms + length_ms) // bucket_ms - begin_ms // bucket_ms + 1
+    assert touched <= points
+    if 1 < bucket_ms <= 86_400_000:
+        assert touched >= points / 3 - 1
+    in_seconds = pyramid.bucket_ms(length_ms, points, least_ms=1000)
+    assert in_seconds == max(1000, bucket_ms)
+    level_s = pyramid.level_for(in_seconds // 1000)
+    assert level_s in LEVELS_S and (in_seconds // 1000) % level_s == 0
+    assert level_s == 3600 or (in_seconds // 1000) % 3600

@@ -198,18 +198,19 @@ export class Chart {
   limits(plot, fromZero) {
     const [min, max] = this.view,
       times = plot.data[0];
-    const values = [];
-    plot.series.forEach((one, at) => {
-      if (!at || !one.show) return;
-      plot.data[at].forEach((value, index) => {
-        if (value !== null && value !== undefined && times[index] >= min && times[index] <= max) values.push(value);
-      });
-    });
+    const seen = (at) =>
+      plot.series[at].show
+        ? plot.data[at].filter(
+            (value, index) => value !== null && value !== undefined && times[index] >= min && times[index] <= max,
+          )
+        : [];
+    const values = plot.series.slice(1).flatMap((_, index) => seen(index + 1));
     if (!values.length) return [0, 1];
     let low = values.reduce((a, b) => Math.min(a, b)),
       high = values.reduce((a, b) => Math.max(a, b));
     if (this.clip) {
-      const usual = values.sort((a, b) => a - b)[Math.floor((values.length - 1) * 0.9)];
+      const lines = this.places.flatMap(seen).sort((a, b) => a - b); // a band's edges are the extremes
+      const usual = lines[Math.floor((lines.length - 1) * 0.9)];
       const sensible = Math.max(usual, 0) * 5;
       this.note.textContent = sensible && high > sensible ? `beyond the scale: up to ${this.format(high)}` : "";
       if (sensible) high = Math.min(high, sensible);

@@ -88,18 +88,18 @@ def taken_port() -> Iterator[int]:
 
 
 @pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
+def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
     """Headless Chromium. Without it tests skip."""
     from selenium.webdriver import Chrome, ChromeOptions, ChromeService
 
-    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if chromium is None or driver is None:
+    program, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    if program is None or driver is None:
         reason = "Chromium is not found: install the packages chromium and chromium-driver"
         if os.environ.get("CI"):
             pytest.fail(reason)
         pytest.skip(reason)
     options = ChromeOptions()
-    options.binary_location = chromium
+    options.binary_location = program
     profile = tmp_path_factory.mktemp("chromium")
     for argument in (
         "--headless=new",
@@ -121,6 +121,14 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
         yield chrome
     finally:
         chrome.quit()
+
+
+@pytest.fixture
+def browser(chromium: Chrome) -> Chrome:
+    """The one Chromium, on an empty page, with nothing in its log from the test before."""
+    chromium.get("about:blank")
+    chromium.get_log("browser")
+    return chromium
 
 
 @pytest.fixture

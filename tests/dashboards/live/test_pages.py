@@ -55,7 +55,7 @@ def test_runs_are_listed_and_compared_on_a_desk_and_a_phone(
     assert text(browser, "tbody .badge").count("simulated") == 3
     assert page.overflow(browser, ".scroll, .card, td, th") == []
     click(browser, "energy")
-    until(lambda: all_of(browser, '[aria-sort="descending"]')[0].text.startswith("energy"))
+    until(lambda: text(browser, '[aria-sort="descending"]').startswith("energy"))
     until(lambda: text(browser, "tbody a").endswith("no-steps"))
     for _ in range(2):
         boxes = [box for box in all_of(browser, "tbody input") if not box.is_selected()]

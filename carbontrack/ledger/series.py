@@ -1,0 +1,165 @@
+"""What is drawn over time: windows and training steps between two times, in buckets of a round
+length, so that however long the range there are about as many as a picture has room for.
+
+Buckets lie at multiples of their length since the epoch and are whole even where the range is not:
+one that is shown twice has the same value, as a view moves along a live run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import BigInteger, Connection, case, cast, func, select
+
+from carbontrack.ledger import models, pyramid
+from carbontrack.ledger.rows import Run, Series, StepMean
+from carbontrack.record.window import LEVELS_S
+from carbontrack.units import MS_PER_S, now_ms
+
+# SQLite adds up about a thousand windows in a millisecond, and a zoom should take under 100.
+_ROWS_READ = 90_000
+
+
+def series(
+    connection: Connection,
+    run: Run,
+    *,
+    from_ms: int | None = None,
+    to_ms: int | None = None,
+    points: int = 2000,
+    rows_read: int = _ROWS_READ,
+) -> Series:
+    """Windows between two times, in the shortest buckets of which there are at most `points` a
+    device; longer ones where more than `rows_read` windows would have to be read for them, or
+    where the ledger has no finer windows.
+
+    A bucket is what `carbontrack.record.window.merge` makes of its windows; one without any window
+    has no row.
+    """
+    window = models.Window
+    begin_ms, end_ms = _range(run, from_ms, to_ms)
+    length_ms = end_ms - begin_ms
+    bucket_s = pyramid.bucket_ms(length_ms, points, least_ms=MS_PER_S) // MS_PER_S
+    firsts = _firsts_inside(connection, run, from_ms, to_ms)
+    affordable_s = length_ms * len(firsts) / (rows_read * MS_PER_S)
+    level_s = next(
+        level_s
+        for level_s in LEVELS_S
+        if level_s == LEVELS_S[-1]
+        or (
+            level_s >= max(pyramid.level_for(bucket_s), affordable_s)
+            and not any(_was_dropped(level_s, first) for first in firsts)
+        )
+    )
+    bucket_s = max(bucket_s, level_s)
+    length = bucket_s * MS_PER_S
+    start_ms = (window.start_ms // length * length).label("start_ms")
+    vitals_known = case((window.util_pct.is_not(None), window.vitals))
+    columns: dict[str, Any] = {
+        "device_key": window.device_key,
+        "start_ms": start_ms,
+        "energy_j": func.sum(window.energy_j),
+        "energy_s": func.sum(window.energy_s),
+        "power_min_w": func.min(window.power_min_w),
+        "power_max_w": func.max(window.power_max_w),
+        "util_pct": func.sum(window.util_pct * window.vitals)
+        / func.nullif(func.sum(vitals_known), 0),
+        "temperature_max_c": func.max(window.temperature_max_c),
+    }
+    query = (
+        select(*(column.label(name) for name, column in columns.items()))
+        .where(
+            window.run_key == run.key,
+            window.level == level_s,
+            # The key goes on with the device and then the time: without it all times are read.
+            window.device_key.in_(
+                select(models.Sensor.device_key).where(models.Sensor.run_key == run.key)
+            ),
+            window.start_ms >= begin_ms // length * length,
+            window.start_ms < (end_ms // length + 1) * length,
+        )
+        .group_by(window.device_key, start_ms)
+        .order_by(window.device_key, start_ms)
+    )
+    rows = connection.execute(query).all()
+    values = zip(*rows, strict=True) if rows else ([] for _ in columns)
+    return Series(bucket_s, {n: list(c) for n, c in zip(columns, values, strict=True)})
+
+
+def step_means(
+    connection: Connection,
+    run: Run,
+    *,
+    from_ms: int | None = None,
+    to_ms: int | None = None,
+    points: int = 2000,
+) -> list[StepMean]:
+    """Training steps between two times, in order, in the shortest buckets of which there are at
+    most `points`: a step that has one of its own is as it was logged.
+    """
+    step = models.Step
+    begin_ms, end_ms = _range(run, from_ms, to_ms)
+    length = pyramid.bucket_ms(end_ms - begin_ms, points)
+    bucket = (step.time_ms // length).label("bucket")
+    # What is no number is NULL, and what it was is among the extras.
+    told = step.loss.is_(None) & step.extra["loss"].as_string().is_not(None)
+    columns = {
+        "step": func.max(step.step),
+        "time_ms": func.max(step.time_ms),
+        "steps": func.count(),
+        "loss": func.avg(step.loss),
+        "loss_min": func.min(step.loss),
+        "loss_max": func.max(step.loss),
+        "not_finite": func.sum(case((told, 1), else_=0)),
+        "tokens": cast(func.sum(step.tokens), BigInteger),
+        "tokens_per_s": func.avg(step.tokens_per_s),
+    }
+    wanted = [step.run_key == run.key]
+    if from_ms is not None:
+        wanted.append(step.time_ms >= from_ms // length * length)
+    if to_ms is not None:
+        wanted.append(step.time_ms < (to_ms // length + 1) * length)
+    query = (
+        select(*(column.label(name) for name, column in columns.items()))
+        .where(*wanted)
+        .group_by(bucket)
+        .order_by(bucket)
+    )
+    return [StepMean(**row._mapping) for row in connection.execute(query)]
+
+
+def _range(run: Run, from_ms: int | None, to_ms: int | None) -> tuple[int, int]:
+    """All of the run where no time is given; to its last sign of life if its end was not seen."""
+    begin_ms = run.started_ms if from_ms is None else from_ms
+    return begin_ms, (run.ended_ms or run.heartbeat_ms or now_ms()) if to_ms is None else to_ms
+
+
+def _firsts_inside(
+    connection: Connection, run: Run, from_ms: int | None, to_ms: int | None
+) -> list[dict[int, int | None]]:
+    """Of each device the start of its first window of each level that is wholly in the range."""
+    window, sensor = models.Window, models.Sensor
+    firsts = []
+    for level_s in LEVELS_S:
+        inside = [window.start_ms >= from_ms] if from_ms is not None else []
+        inside += [window.start_ms <= to_ms - level_s * MS_PER_S] if to_ms is not None else []
+        first = select(func.min(window.start_ms)).where(
+            window.run_key == run.key,
+            window.level == level_s,
+            window.device_key == sensor.device_key,
+            *inside,
+        )
+        firsts.append(first.correlate(sensor).scalar_subquery())
+    query = select(*firsts).where(sensor.run_key == run.key)
+    return [dict(zip(LEVELS_S, row, strict=True)) for row in connection.execute(query)]
+
+
+def _was_dropped(level_s: int, firsts: Mapping[int, int | None]) -> bool:
+    """Whether there is a coarser window none of whose windows of this level is there any more."""
+    fine_ms = firsts[level_s]
+    return any(
+        coarse_ms is not None and (fine_ms is None or fine_ms >= coarse_ms + coarse_s * MS_PER_S)
+        for coarse_s, coarse_ms in firsts.items()
+        if coarse_s > level_s
+    )

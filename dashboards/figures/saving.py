@@ -1,0 +1,191 @@
+"""What a loss took: several runs against energy, CO2e or money, and what the better one saves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from carbontrack.account.result import each
+from carbontrack.errors import CarbontrackError
+from carbontrack.units import J_PER_KWH
+from dashboards.data import (
+    G_PER_KG,
+    WH_PER_KWH,
+    RunData,
+    costs,
+    emissions_g,
+    energies_j,
+    intensity_varies,
+)
+from dashboards.figures.panels import draw_losses, note_not_finite
+from dashboards.figures.training import finish, looks, need
+from dashboards.style import GREY, leave_out_highest, line, page, scaled, scaled_mass
+
+AGAINST = ("energy", "carbon", "money")
+_SMOOTHED = 50  # a loss is reached when its mean over a 50th of the curve is
+_SCALE = 3.6  # room of a scale with its label, of the type size
+_NOTHING = 1e-9  # less than any run takes
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class _Axis:
+    """What the losses are drawn against: an amount of each run at each of its losses."""
+
+    amounts: Sequence[Floats]
+    name: str
+    factor: float
+    unit: str
+
+
+def compare(
+    runs: Sequence[RunData],
+    *,
+    style: str = "paper",
+    width: float | None = None,
+    against: str | None = None,
+) -> Figure:
+    """Loss against facility energy, CO2e or money, one of `AGAINST`: what a better recipe saves.
+
+    By default against energy and CO2e: on two scales of one panel where a kWh emits the same for
+    all runs, else in two panels. Marked is the lowest loss that all runs reached, and by how much
+    the best of them took less to get there than the worst: the first time that the mean loss over
+    a 50th of the curve was there. Raises CarbontrackError for a run without losses, or without
+    what it is to be drawn against.
+    """
+    need(runs, "loss")
+    curves = [data.losses for data in runs]
+    one_factor = len({data.estimate.intensity_kg_per_kwh for data in runs}) == 1
+    one_factor = one_factor and not any(intensity_varies(data) for data in runs)
+    shown = [against] if against else ["energy"] if one_factor else ["energy", "carbon"]
+    axes = [_AXES[name](runs, curves) for name in shown]
+    with page(style, width) as room:
+        two_scales = not against and len(axes) == 1
+        below = _SCALE * room.points / 72 * two_scales
+        figure = Figure(figsize=room.size(len(axes), below), layout="constrained")
+        panels = figure.subplots(len(axes), 1, squeeze=False)[:, 0]
+        for ax, axis in zip(panels, axes, strict=True):
+            for data, x, losses, look in zip(runs, axis.amounts, curves, looks(), strict=False):
+                draw_losses(ax, x * axis.factor, losses, label=data.run.name, **look)
+            ax.set_xlim(left=0)
+            ax.set_xlabel(f"{axis.name} ({axis.unit})")
+            ax.set_ylabel("loss (nats per token)")
+            leave_out_highest(ax, pd.concat([losses["loss_max"] for losses in curves]))
+            _mark_saving(ax, axis, [losses["loss"] for losses in curves], runs)
+        note_not_finite(panels[0], curves)
+        if two_scales:
+            _emissions_below(panels[0], axes[0], runs[0].estimate.intensity_kg_per_kwh)
+        finish(figure, room, runs, "What the loss took")
+    return figure
+
+
+def first_at(losses: npt.ArrayLike, target: float) -> int | None:
+    """The first place where a curve's loss, as a mean over a 50th of it, is down to a target."""
+    below = np.flatnonzero(_smooth(losses) <= target)
+    return int(below[0]) if below.size else None
+
+
+def lowest_common(losses: Sequence[npt.ArrayLike]) -> float:
+    """The lowest loss that all curves reached, each as a mean over a 50th of it."""
+    return max(float(np.nanmin(_smooth(curve))) for curve in losses)
+
+
+def _smooth(losses: npt.ArrayLike) -> Floats:
+    curve = pd.Series(np.asarray(losses, dtype=float))
+    smooth = curve.rolling(max(1, len(curve) // _SMOOTHED)).mean()
+    return smooth.to_numpy(dtype=np.float64)
+
+
+def _mark_saving(
+    ax: Axes, axis: _Axis, losses: Sequence[pd.Series[float]], runs: Sequence[RunData]
+) -> None:
+    if len(runs) < 2:
+        return
+    target = lowest_common(losses)
+    places = [first_at(curve, target) for curve in losses]
+    taken = [
+        float(x[at]) if at is not None else np.nan
+        for x, at in zip(axis.amounts, places, strict=True)
+    ]
+    if not all(amount > _NOTHING for amount in taken):
+        return
+    worst, best = int(np.argmax(taken)), int(np.argmin(taken))
+    mark = float(matplotlib.rcParams["lines.markersize"])
+    right = taken[worst] * axis.factor
+    ax.plot([0, right], [target, target], color=GREY, lw=line(0.7), ls=(0, (1, 2)), zorder=1)
+    for amount, look in zip(taken, looks(), strict=False):
+        ax.plot(amount * axis.factor, target, "o", color=look["color"], ms=1.3 * mark, zorder=5)
+    amounts = zip(runs, taken, strict=True)
+    each_took = [f"{data.run.name} {amount * axis.factor:.3g}" for data, amount in amounts]
+    said = f"to loss {target:.3g}: {', '.join(each_took)} {axis.unit}"
+    saving = 1 - taken[best] / taken[worst]
+    if worst != best and saving >= 0.0005:
+        said += (
+            f"\n{runs[best].run.name} takes {100 * saving:.1f} % less than {runs[worst].run.name}"
+        )
+    ax.annotate(
+        said,
+        (0.97, 0.5),
+        xycoords="axes fraction",
+        ha="right",
+        va="center",
+        fontsize=matplotlib.rcParams["legend.fontsize"],
+        linespacing=1.35,
+    )
+
+
+def _emissions_below(ax: Axes, axis: _Axis, intensity_kg_per_kwh: float | None) -> None:
+    """The same curves read in CO2e, on a second scale under the first."""
+    largest_wh = max(float(np.nanmax(amounts)) for amounts in axis.amounts)
+    if not intensity_kg_per_kwh or largest_wh <= 0:
+        return
+    g_per_wh = intensity_kg_per_kwh * G_PER_KG / WH_PER_KWH
+    factor, unit = scaled_mass(largest_wh * g_per_wh)
+    ratio = g_per_wh * factor / axis.factor
+    scales: Any = (lambda value: value * ratio, lambda value: value / ratio)
+    below = ax.secondary_xaxis("bottom", functions=scales)
+    below.set_xlabel(f"emissions ({unit})")
+    below.spines["bottom"].set_position(("outward", _SCALE * matplotlib.rcParams["font.size"]))
+
+
+def _energy(runs: Sequence[RunData], curves: Sequence[pd.DataFrame]) -> _Axis:
+    amounts = [
+        energies_j(data, losses["time"]) * data.facility_factor / J_PER_KWH * WH_PER_KWH
+        for data, losses in zip(runs, curves, strict=True)
+    ]
+    return _Axis(amounts, "facility energy", *scaled(_largest(amounts), "Wh"))
+
+
+def _carbon(runs: Sequence[RunData], curves: Sequence[pd.DataFrame]) -> _Axis:
+    amounts = [emissions_g(d, losses["time"]) for d, losses in zip(runs, curves, strict=True)]
+    return _Axis(amounts, "emissions", *scaled_mass(_largest(amounts)))
+
+
+def _money(runs: Sequence[RunData], curves: Sequence[pd.DataFrame]) -> _Axis:
+    currencies = each(data.estimate.currency for data in runs)
+    unpriced = [data.run.name for data in runs if data.estimate.cost is None]
+    if unpriced or len(currencies) != 1:
+        why = f"run {unpriced[0]} has no cost" if unpriced else f"costs in {currencies}"
+        raise CarbontrackError(
+            f"--against money: {why}.", hint="Give one --currency, and --tariff or a price."
+        )
+    amounts = [costs(d, losses["time"]) for d, losses in zip(runs, curves, strict=True)]
+    largest = _largest(amounts)
+    small = (1.0, currencies[0])  # nobody counts in millidollars
+    return _Axis(amounts, "cost", *(scaled(largest, currencies[0]) if largest >= 1 else small))
+
+
+_AXES: Mapping[str, Any] = {"energy": _energy, "carbon": _carbon, "money": _money}
+
+
+def _largest(amounts: Sequence[Floats]) -> float:
+    return max((float(np.nanmax(x)) for x in amounts if np.isfinite(x).any()), default=0.0)

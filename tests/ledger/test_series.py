@@ -1,0 +1,233 @@
+"""What is drawn over time: buckets of any range add up to what was recorded."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection, Engine, text
+
+from carbontrack.ledger import read
+from carbontrack.ledger.rows import Node, Run, Series, Step
+from carbontrack.ledger.write import RunWriter
+from carbontrack.record.window import Flag, Pyramid, Window, merge
+from carbontrack.units import MS_PER_HOUR
+from tests.fixtures.runs import Recorded
+
+SECONDS, EVERY = 2 * 3600 + 90, 10
+LONG = Recorded(name="long", count=2, seconds=SECONDS)
+STEPS = Recorded(name="steps", number=2, count=2, seconds=1000)
+GAP_S = range(1200, 2400)
+
+
+def second(start_ms: int, number: int) -> Window:
+    """Of a device that is read more or less often; the first does not know its utilisation."""
+    at = start_ms // 10_000
+    power_w = 100.0 * (number + 1) + at % 7
+    return Window(
+        start_ms=start_ms,
+        level_s=1,
+        energy_j=None if at % 11 == 0 else power_w,
+        energy_s=0.0 if at % 11 == 0 else 1.0,
+        sampled_s=1.0,
+        samples=10,
+        power_min_w=power_w - at % 5,
+        power_max_w=power_w + at % 3,
+        vitals=1 + at % 4,
+        util_pct=90.0 + at % 8 if number else None,
+        memory_max_bytes=None,
+        temperature_max_c=60.0 + at % 9,
+        sm_clock_mhz=1400.0,
+        throttle=0,
+        flags=Flag.COUNTER,
+    )
+
+
+SECONDS_OF = [
+    [second(LONG.start_ms + 1000 * s, n) for s in range(0, SECONDS, EVERY) if s not in GAP_S]
+    for n in range(LONG.count)
+]
+
+
+@pytest.fixture
+def long_run(writer: Engine, reader: Connection) -> Run:
+    """Two devices for two hours and a minute and a half, a second in ten, all levels; nothing is
+    known of twenty minutes.
+    """
+    windows = []
+    for sensor, seconds in zip(LONG.sensors, SECONDS_OF, strict=True):
+        pyramid = Pyramid()
+        for window in seconds:
+            pyramid.add(window)
+        windows += [(sensor.uuid, w) for w in [*seconds, *pyramid.take_changed()]]
+    run = RunWriter(writer, LONG.run, Node("node1", None, "1", {}, LONG.end_ms), LONG.sensors)
+    run.commit(windows=windows, heartbeat_ms=LONG.end_ms)
+    return read.resolve_run(reader, "long")
+
+
+def rows(series: Series) -> list[dict[str, Any]]:
+    names = list(series.columns)
+    return [
+        dict(zip(names, values, strict=True))
+        for values in zip(*series.columns.values(), strict=True)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("points", "bucket_s"),
+    [
+        (SECONDS + 1, 1),
+        (1500, 5),
+        (1000, 10),
+        (400, 30),
+        (123, 60),
+        (50, 300),
+        (4, 3600),
+        (1, 21_600),
+    ],
+)
+def test_a_bucket_is_the_merger_of_its_windows(
+    long_run: Run, reader: Connection, points: int, bucket_s: int
+) -> None:
+    series = read.series(reader, long_run, points=points)
+    assert series.level_s == bucket_s
+    found = rows(series)
+    keys = [(row["device_key"], row["start_ms"]) for row in found]
+    assert keys == sorted(set(keys))
+    by_bucket: dict[tuple[int, int], list[Window]] = {}
+    for key, seconds in zip(sorted({k for k, _ in keys}), SECONDS_OF, strict=True):
+        for window in seconds:
+            start_ms = window.start_ms // (1000 * bucket_s) * 1000 * bucket_s
+            by_bucket.setdefault((key, start_ms), []).append(window)
+    assert set(by_bucket) == set(keys), "a gap has no row"
+    for row in found:
+        parts = by_bucket[row.pop("device_key"), row["start_ms"]]
+        merged = merge(parts, start_ms=row["start_ms"], level_s=bucket_s)
+        expected = {name: getattr(merged, name) for name in row}
+        assert row == pytest.approx(expected, nan_ok=False)
+    total = sum(row["energy_j"] or 0.0 for row in found)
+    assert total == pytest.approx(sum(w.energy_j or 0.0 for seconds in SECONDS_OF for w in seconds))
+
+
+def test_a_range_that_moves_on_shows_the_same_whole_buckets(
+    long_run: Run, reader: Connection
+) -> None:
+    begin_ms = LONG.start_ms + MS_PER_HOUR
+    seen: dict[tuple[int, int], dict[str, Any]] = {}
+    for moved_ms in range(0, 120_000, 7_900):
+        shown = read.series(
+            reader, long_run, from_ms=begin_ms + moved_ms, to_ms=begin_ms + moved_ms + 900_000
+        )
+        assert shown.level_s == 1
+        shown = read.series(
+            reader,
+            long_run,
+            from_ms=begin_ms + moved_ms,
+            to_ms=begin_ms + moved_ms + 900_000,
+            points=100,
+        )
+        assert shown.level_s == 10
+        coarse = read.series(
+            reader,
+            long_run,
+            from_ms=begin_ms + moved_ms,
+            to_ms=begin_ms + moved_ms + 900_000,
+            points=20,
+        )
+        assert coarse.level_s == 60
+        for row in rows(coarse):
+            assert seen.setdefault((row["device_key"], row["start_ms"]), row) == row
+    assert len(seen) > 2 * 16
+
+
+def test_no_more_windows_are_read_than_allowed(long_run: Run, reader: Connection) -> None:
+    for rows_read, bucket_s in [(2 * SECONDS, 5), (2 * SECONDS - 1, 60), (240, 3600)]:
+        series = read.series(reader, long_run, points=1500, rows_read=rows_read)
+        assert series.level_s == bucket_s
+
+
+def test_where_fine_windows_were_dropped_coarser_ones_are_shown(
+    long_run: Run, writer: Engine, reader: Connection
+) -> None:
+    hour_ms = LONG.start_ms + MS_PER_HOUR
+
+    def drop(level_s: int, until_ms: int) -> None:
+        query = "delete from windows where level = :level and start_ms < :until"
+        reader.rollback()
+        with writer.begin() as connection:
+            connection.execute(text(query), {"level": level_s, "until": until_ms})
+
+    drop(1, hour_ms)
+    assert read.series(reader, long_run, points=10_000).level_s == 60
+    assert read.series(reader, long_run, from_ms=hour_ms, points=10_000).level_s == 1
+    assert read.series(reader, long_run, to_ms=hour_ms - 1, points=10_000).level_s == 60
+    drop(1, LONG.end_ms)
+    drop(60, LONG.end_ms)
+    assert read.series(reader, long_run, points=10_000).level_s == 3600
+
+
+def test_a_range_within_a_gap_is_empty(long_run: Run, reader: Connection) -> None:
+    begin_ms, end_ms = (LONG.start_ms + 1000 * s for s in (GAP_S[1], GAP_S[-1]))
+    for points in (50, 2000):
+        series = read.series(reader, long_run, from_ms=begin_ms, to_ms=end_ms, points=points)
+        assert rows(series) == []
+
+
+def test_a_run_without_an_end_is_shown_to_its_last_sign_of_life(
+    long_run: Run, reader: Connection
+) -> None:
+    running = replace(long_run, ended_ms=None)
+    everything = read.series(reader, long_run, points=SECONDS + 1)
+    assert read.series(reader, running, points=SECONDS + 1) == everything
+
+
+@pytest.fixture
+def steps(writer: Engine) -> list[Step]:
+    """A thousand steps a second apart: one exploded, three are no numbers, one told no loss."""
+    logged = [
+        Step(n, STEPS.start_ms + 1000 * n, loss=2.0 + n % 10, tokens=2048, tokens_per_s=float(n))
+        for n in range(1000)
+    ]
+    logged[700] = replace(logged[700], loss=1e30)
+    for n in range(300, 303):
+        logged[n] = replace(logged[n], loss=math.inf if n == 302 else math.nan)
+    logged[400] = replace(logged[400], loss=None, extra={"loss_scale": 1})
+    run = RunWriter(writer, STEPS.run, Node("node1", None, "1", {}, 1), STEPS.sensors)
+    run.commit(steps=logged, heartbeat_ms=STEPS.end_ms)
+    return logged
+
+
+@pytest.mark.parametrize("points", [1, 2, 7, 40, 101, 1001])
+def test_steps_are_averaged_and_none_is_lost(
+    steps: list[Step], reader: Connection, points: int
+) -> None:
+    run = read.resolve_run(reader, "steps")
+    means = read.step_means(reader, run, points=points)
+    assert points / 3 <= len(means) <= points
+    assert (means[-1].step, means[-1].time_ms) == (999, steps[-1].time_ms)
+    assert sum(mean.steps for mean in means) == 1000
+    assert sum(mean.tokens or 0 for mean in means) == 2048 * 1000
+    assert sum(mean.not_finite for mean in means) == 3
+    assert max(mean.loss_max or 0.0 for mean in means) == 1e30
+    begin = 0
+    for mean in means:
+        parts = steps[begin : begin + mean.steps]
+        begin += mean.steps
+        losses = [s.loss for s in parts if s.loss is not None and math.isfinite(s.loss)]
+        assert mean.loss == (pytest.approx(sum(losses) / len(losses)) if losses else None)
+        assert mean.loss_min == min(losses, default=None)
+
+
+def test_a_part_of_the_steps_has_each_where_there_is_room(
+    steps: list[Step], reader: Connection
+) -> None:
+    run = read.resolve_run(reader, "steps")
+    from_ms, to_ms = (STEPS.start_ms + 1000 * s for s in (250, 350))
+    means = read.step_means(reader, run, from_ms=from_ms, to_ms=to_ms, points=1000)
+    assert [mean.step for mean in means] == list(range(250, 351))
+    assert [mean.loss for mean in means[50:53]] == [None] * 3
+    assert [mean.not_finite for mean in means if mean.not_finite] == [1] * 3
+    few = read.step_means(reader, run, from_ms=from_ms + 1, to_ms=to_ms, points=10)
+    assert [(mean.step, mean.steps) for mean in few][:2] == [(254, 15), (269, 15)], "whole buckets"

@@ -5,9 +5,8 @@ METER ?= auto
 VENV := .venv
 BIN := $(VENV)/bin
 LEDGER := out/ledger.db
-PEERS := out/bench/peers
 
-.PHONY: help demo test bench lint types check browser tex format clean
+.PHONY: help demo test bench peers lint types check browser tex format clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -56,14 +55,16 @@ tex:
 		texlive-latex-base texlive-latex-recommended >/dev/null; } || \
 		echo "pdflatex is not installed and cannot be here: its test will be skipped."
 
-# The peers live in an environment of their own; what they pull in must not meet our versions.
-$(PEERS)/.installed: benchmarks/peers.txt
-	$(PYTHON) -m venv $(PEERS)
-	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check --requirement benchmarks/peers.txt
-	touch $@
+# The peers live in environments of their own; what they pull in must not meet our versions. Where
+# they cannot be installed, carbontrack is measured alone.
+peers: $(VENV)/.installed
+	@for one in peers trainers; do \
+		test -e out/bench/$$one/.installed || { $(PYTHON) -m venv out/bench/$$one && \
+		out/bench/$$one/bin/python -m pip install --quiet --disable-pip-version-check --requirement benchmarks/$$one.txt && \
+		touch out/bench/$$one/.installed; } || echo "The $$one of benchmarks/$$one.txt cannot be installed here."; done
 
-bench: $(VENV)/.installed $(PEERS)/.installed  ## measure side by side with the peers; QUESTIONS=kill for one
-	$(BIN)/python -m benchmarks --peers $(PEERS) $(QUESTIONS)
+bench: peers  ## measure side by side with the peers; QUESTIONS=kill for one
+	$(BIN)/python -m benchmarks $(QUESTIONS)
 
 format: $(VENV)/.installed  ## let ruff rewrite
 	$(BIN)/ruff check --fix .

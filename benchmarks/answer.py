@@ -1,15 +1,30 @@
-"""What a question gives: tables of measured values, and how they are written."""
+"""How a question is asked, and how its answer is kept in RESULTS.md and results.json."""
 
 from __future__ import annotations
 
 import json
 import os
 import platform
-import statistics
+import subprocess
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from benchmarks import targets
+from benchmarks.table import Table
+
+QUESTIONS = (
+    "energy_truth",
+    "kill",
+    "watching",
+    "ledger",
+    "dashboards",
+    "training",
+    "projection",
+)
+_ROOT = Path(__file__).parents[1]
 
 
 @dataclass(frozen=True)
@@ -18,33 +33,8 @@ class Bench:
 
     folder: Path  # for what the questions write; empty at first
     peers: Path | None  # the peers' environment; None: carbontrack alone
+    trainers: Path | None = None  # the other training codes' environment; None: without them
     quick: bool = False
-
-
-@dataclass(frozen=True)
-class Table:
-    """One question's answer. Cells are text as printed; `raw` has every figure behind them."""
-
-    title: str
-    how: str  # what was done, and what a reader must know to judge the figures; may be empty
-    columns: Sequence[str]
-    rows: Sequence[Sequence[str]]
-    raw: Any
-
-    @property
-    def markdown(self) -> str:
-        lines = [f"### {self.title}", "", *([self.how, ""] if self.how else []), _row(self.columns)]
-        lines.append(_row(["---", *("---:" for _ in self.columns[1:])]))
-        lines += [_row(row) for row in self.rows]
-        return "\n".join(lines)
-
-
-def spread(values: Sequence[float], form: str = "{:.1f}") -> str:
-    """Median and range: `12.3 (11.9–14.0)`; `—` where nothing was measured."""
-    if not values:
-        return "—"
-    shown = [form.format(v) for v in (statistics.median(values), min(values), max(values))]
-    return f"{shown[0]} ({shown[1]}–{shown[2]})" if len(values) > 1 else shown[0]
 
 
 def write(
@@ -55,9 +45,12 @@ def write(
     folder: Path,
 ) -> None:
     """Put an answer into RESULTS.md and results.json; the other questions keep theirs."""
+    folder.mkdir(parents=True, exist_ok=True)
     path = folder / "results.json"
     kept = json.loads(path.read_text()) if path.exists() else {"questions": {}}
     kept["questions"][question] = {
+        "measured": time.strftime("%Y-%m-%d", time.gmtime()),
+        "commit": commit(),
         "machine": machine(),
         "versions": dict(versions),
         "took_s": round(took_s, 1),
@@ -85,19 +78,32 @@ def machine() -> str:
     )
 
 
+def commit() -> str:
+    """The commit that was measured; with a + where its files were changed."""
+    words = ["git", "describe", "--always", "--dirty=+", "--exclude", "*"]
+    done = subprocess.run(words, cwd=_ROOT, check=False, capture_output=True, text=True)
+    return done.stdout.strip() or "no commit"
+
+
 def _document(questions: Mapping[str, Any]) -> str:
     parts = [
         "# Measured side by side",
         "Written by `make bench`; every figure behind these tables is in `results.json`. Repeat "
         "one question with `make bench QUESTIONS=NAME`. Where carbontrack is behind, it is shown.",
     ]
-    for name, answer in sorted(questions.items()):
+    if (reached := targets.table(questions)) is not None:
+        parts += ["## Targets", reached.markdown]
+    for name in sorted(questions, key=_place):
+        answer = questions[name]
         versions = ", ".join(f"{tool} {version}" for tool, version in answer["versions"].items())
         parts.append(f"## {name.replace('_', ' ').capitalize()}")
-        parts.append(f"`{name}`: {answer['took_s']:.0f} s on {answer['machine']}. {versions}.")
+        parts.append(
+            f"`{name}`: {answer['took_s']:.0f} s on {answer['machine']}; {answer['measured']}, "
+            f"commit {answer['commit']}. {versions}."
+        )
         parts += [Table(**table).markdown for table in answer["tables"]]
     return "\n\n".join(parts) + "\n"
 
 
-def _row(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cells) + " |"
+def _place(question: str) -> int:
+    return QUESTIONS.index(question) if question in QUESTIONS else len(QUESTIONS)

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from benchmarks.answer import Bench, Table
+from benchmarks.answer import Bench
+from benchmarks.table import Table
 from benchmarks.tools import Tool, tools
 from benchmarks.wrapped import Wrapped, finish, start
 from carbontrack.units import NS_PER_S
@@ -20,6 +21,7 @@ _HOW = (
     "energy against the truth over the life of the job. The jobs ran side by side; their starts, "
     "which take the CPU, one after the other."
 )
+_WORDS = 80  # of what a tool said instead of an energy
 _FAULTY = 3  # the device that has the faults
 _LOST, _RESET, _FLAKY = "lost_from_s", "reset_at_s", "unknown_p"
 
@@ -59,7 +61,10 @@ class Result:
 
     @property
     def cell(self) -> str:
-        return "no energy" if self.error is None else f"{100 * self.error:+.3f} %"
+        if self.error is not None:
+            return f"{100 * self.error:+.3f} %"
+        words = " ".join(self.said.replace("|", "/").split())
+        return f"no energy: {words[:_WORDS]}{'…' * (len(words) > _WORDS)}"
 
 
 def ask(bench: Bench) -> list[Table]:

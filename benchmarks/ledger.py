@@ -17,7 +17,8 @@ from pathlib import Path
 import psycopg
 from sqlalchemy import Engine
 
-from benchmarks.answer import Bench, Table, spread
+from benchmarks.answer import Bench
+from benchmarks.table import Table, spread
 from carbontrack import config
 from carbontrack.ledger import engine
 from carbontrack.ledger.rows import Node
@@ -51,26 +52,29 @@ def _writing(bench: Bench) -> Table:
     with private_server() as server:
         for number in range(rounds):
             path = bench.folder / f"writing-{number}.db"
+            postgres_url = server.new_database()
             ways: dict[str, Callable[[], None]] = {
                 "SQLite, carbontrack": _ours(ledger_url(str(path)), recorded, batches),
                 "SQLite, sqlite3": _sqlite3(bench.folder / f"bare-{number}.db", recorded, batches),
-                "PostgreSQL, carbontrack": _ours(
-                    ledger_url(server.new_database()), recorded, batches
-                ),
+                "PostgreSQL, carbontrack": _ours(ledger_url(postgres_url), recorded, batches),
                 "PostgreSQL, psycopg": _psycopg(server.new_database(), recorded, batches),
             }
             for name, write in ways.items():
                 began_s = time.perf_counter()
                 write()
                 took[name].append(time.perf_counter() - began_s)
-    bytes_per_row = path.stat().st_size / count
+        with psycopg.connect(postgres_url) as connection:
+            asked = "select pg_total_relation_size('windows')"
+            ((postgres_bytes,),) = connection.execute(asked).fetchall()
+    bytes_per_row = {"sqlite": path.stat().st_size / count, "postgresql": postgres_bytes / count}
     rates = {name: [count / s / 1000 for s in seconds] for name, seconds in took.items()}
     return Table(
         title="Writing",
         how=f"{count:,} windows of 8 GPUs, seconds with their minutes and hours, in batches of "
         f"{_BATCH:,} and a transaction each, against the driver alone with the same statement on "
         f"the same table. {rounds} rounds in turn, median (range). A SQLite ledger has "
-        f"{bytes_per_row:.0f} bytes a row, indexes included.",
+        f"{bytes_per_row['sqlite']:.0f} bytes a row, PostgreSQL "
+        f"{bytes_per_row['postgresql']:.0f}, indexes included.",
         columns=["", "1,000 rows/s"],
         rows=[[name, spread(values)] for name, values in rates.items()],
         raw={"rows_per_ms": rates, "bytes_per_row": bytes_per_row},

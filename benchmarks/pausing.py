@@ -17,8 +17,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from benchmarks.answer import Bench, Table
+from benchmarks.answer import Bench
 from benchmarks.processes import watchers
+from benchmarks.table import Table
 from benchmarks.tools import Tool
 from tests.fixtures.nvml import NvmlStub
 
@@ -37,6 +38,8 @@ class Steps:
     @classmethod
     def of(cls, phases: Sequence[Sequence[float]]) -> Steps:
         all_ms = [1000 * took_s for phase in phases for took_s in phase]
+        if len(all_ms) < 2:
+            raise RuntimeError("the training made too few steps to be timed: is the machine busy?")
         return cls(len(all_ms), statistics.median(all_ms), statistics.quantiles(all_ms, n=100)[98])
 
 
@@ -104,8 +107,9 @@ def _slowdown(tool: Tool, bench: Bench, stub: NvmlStub, pairs: int, phase_s: flo
         for from_s, to_s in phases
     ]
     watched, paused = took_s[::2], took_s[1::2]
+    compared = [(w, p) for w, p in zip(watched, paused, strict=True) if w and p]
     return Slowdown(
-        [statistics.median(w) / statistics.median(p) for w, p in zip(watched, paused, strict=True)],
+        [statistics.median(w) / statistics.median(p) for w, p in compared],
         Steps.of(watched),
         Steps.of(paused),
     )

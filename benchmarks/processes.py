@@ -9,10 +9,16 @@ _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 
 def watchers(pid: int, *, without: int) -> list[int]:
-    """A process and its descendants, but not the job and its own."""
+    """A process and its descendants, but not the job and its own; of those that are gone, none."""
     if pid == without:
         return []
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    try:
+        threads = list(Path(f"/proc/{pid}/task").iterdir())
+        children = [
+            child for thread in threads for child in (thread / "children").read_text().split()
+        ]
+    except (FileNotFoundError, ProcessLookupError):
+        return []
     return [pid, *(found for child in children for found in watchers(int(child), without=without))]
 
 

@@ -13,7 +13,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from benchmarks import replay_job
-from benchmarks.answer import Bench, Table
+from benchmarks.answer import Bench
+from benchmarks.table import Table
 from benchmarks.tools import tools
 from carbontrack.units import J_PER_KWH, NS_PER_S, monotonic_ns
 from tests.fixtures.nvml import NvmlStub, StubNode, Wave, build_stub

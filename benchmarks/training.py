@@ -1,21 +1,23 @@
-"""How fast does llama_train train? Beside Hugging Face's LlamaForCausalLM in a plain loop."""
+"""How fast does llama_train train? Beside Hugging Face's and litgpt's Llama in a plain loop."""
 
 from __future__ import annotations
 
 import dataclasses
+import json
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
 
-from benchmarks.answer import Bench, Table, spread
+from benchmarks.answer import Bench
+from benchmarks.table import Table, spread
 from llama_train import hf
 from llama_train.config import ModelShape, Train, preset
 from llama_train.model import Transformer, initial_weight
@@ -34,30 +36,36 @@ SHAPE = dataclasses.replace(
 )
 QUICK = preset("demo").model
 SHAPES = {"full": SHAPE, "quick": QUICK}
+_OURS, _HF, _LITGPT = "llama_train", "transformers", "litgpt"
+_LOSSES_DIFFER = 0.02  # of the same weights; litgpt has its own, and starts as near to ln(vocab)
 Step = Callable[[torch.Tensor], float]
 
 
 def ask(bench: Bench) -> list[Table]:
-    """Eager, and with our blocks compiled as on a GPU."""
+    """Eager, and compiled, as one trains on a GPU."""
     shape = QUICK if bench.quick else SHAPE
     steps = 2 if bench.quick else 12
     ways = [False] if bench.quick else [False, True]
-    found = [_compare(shape, compiled=compiled, steps=steps) for compiled in ways]
+    found = [one for compiled in ways for one in _compare(bench, shape, compiled, steps)]
+    versions = f"torch {torch.__version__}, transformers {transformers.__version__}"
+    device = "a GPU was not there" if not torch.cuda.is_available() else "the GPU was not used"
     return [
         Table(
             title="Tokens a second and memory on the CPU",
             how=f"{shape.parameters / 1e6:.1f} M parameters, batch {BATCH} × {shape.context} "
-            "tokens, fp32, the same AdamW and clipping; steps of the two in turn in one process, "
-            "their losses checked to be the same. Median of the ratio of neighbouring steps "
-            "(range). Peak memory is that of a process of its own.",
-            columns=["llama_train", "tokens/s", "transformers, tokens/s", "ratio", "peak memory"],
+            f"tokens, fp32, the same fused AdamW and clipping; {versions}. A process each, which "
+            "take a step in turn on the same tokens; the losses of llama_train and transformers, "
+            "which begin with the same weights, are checked to be the same at each step. ÷ "
+            "llama_train is the median of the ratio of neighbouring steps (range): below 1, "
+            "llama_train is faster. It computes its loss in chunks, which costs a little time and "
+            "saves the memory of the logits. torchtitan trains on CUDA only, and " + device + ".",
+            columns=["", "tokens/s", "÷ llama_train", "peak memory, MiB"],
             rows=[
                 [
-                    "compiled" if one.compiled else "eager",
-                    f"{one.tokens_per_s:,.0f}",
-                    f"{one.peer_tokens_per_s:,.0f}",
-                    spread(one.ratios, "{:.2f}"),
-                    f"{one.memory_ratio:.2f} ×",
+                    f"{one.name}, {'compiled' if one.compiled else 'eager'}",
+                    f"{BATCH * shape.context / statistics.median(one.steps_s):,.0f}",
+                    "1" if one.name == _OURS else spread(one.ratios, "{:.2f}"),
+                    f"{one.memory_mib:.0f}",
                 ]
                 for one in found
             ],
@@ -67,36 +75,95 @@ def ask(bench: Bench) -> list[Table]:
 
 
 @dataclasses.dataclass(frozen=True)
-class Compared:
-    """Ours and theirs, step beside step."""
+class Trained:
+    """One implementation's steps, of which each had one of llama_train beside it."""
 
+    name: str
     compiled: bool
-    tokens_per_s: float
-    peer_tokens_per_s: float
-    ratios: list[float]  # their seconds ÷ ours, for each pair of steps
-    memory_ratio: float
+    steps_s: list[float]
+    ratios: list[float]  # our seconds ÷ these, for each pair of steps: their speed in ours
+    memory_mib: float
 
 
-def _compare(shape: ModelShape, *, compiled: bool, steps: int) -> Compared:
-    makers = {"llama_train": ours(shape, compiled=compiled), "transformers": theirs(shape)}
-    seconds = run(makers, shape, steps)
-    rates = {name: BATCH * shape.context / statistics.median(s) for name, s in seconds.items()}
-    memory = {name: peak_memory_kib(name, shape, compiled=compiled) for name in makers}
-    return Compared(
-        compiled,
-        rates["llama_train"],
-        rates["transformers"],
-        [t / o for o, t in zip(seconds["llama_train"], seconds["transformers"], strict=True)],
-        memory["llama_train"] / memory["transformers"],
-    )
+class _Trainer:
+    """A process that makes a training step whenever it is told to."""
+
+    def __init__(self, name: str, words: Sequence[str]) -> None:
+        self.name = name
+        self.steps_s: list[float] = []
+        self._process = subprocess.Popen(
+            words,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+
+    def step(self) -> tuple[float, float]:
+        """Its seconds and its loss."""
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._process.stdin.write("step\n")
+        self._process.stdin.flush()
+        answer = self._process.stdout.readline().split()
+        if len(answer) != 2:
+            raise RuntimeError(f"{self.name} ended with exit code {self._process.wait()}")
+        return float(answer[0]), float(answer[1])
+
+    def finish(self) -> float:
+        """End it; its peak memory in MiB. Not ru_maxrss, which a child inherits from its parent."""
+        said, _ = self._process.communicate()
+        return int(said.split()[0]) / 1024
+
+
+def _compare(bench: Bench, shape: ModelShape, compiled: bool, steps: int) -> list[Trained]:
+    trainers = [_start(bench, name, shape, compiled) for name in (_OURS, _HF)]
+    if bench.trainers is not None:
+        trainers.append(_start(bench, _LITGPT, shape, compiled))
+    for number in range(WARMUP + steps):
+        losses = []
+        for trainer in trainers:
+            took_s, loss = trainer.step()
+            losses.append(loss)
+            if number >= WARMUP:
+                trainer.steps_s.append(took_s)
+        if abs(losses[0] - losses[1]) > _LOSSES_DIFFER:
+            raise RuntimeError(f"step {number}: the losses differ: {losses}")
+    first = trainers[0].steps_s
+    return [
+        Trained(
+            one.name,
+            compiled,
+            one.steps_s,
+            [ours / theirs for ours, theirs in zip(first, one.steps_s, strict=True)],
+            one.finish(),
+        )
+        for one in trainers
+    ]
+
+
+def _start(bench: Bench, name: str, shape: ModelShape, compiled: bool) -> _Trainer:
+    if name == _LITGPT:
+        assert bench.trainers is not None
+        sizes = {**shape.architecture, "context": shape.context, "batch": BATCH}
+        script = str(Path(__file__).with_name("litgpt_steps.py"))
+        python = str(bench.trainers / "bin" / "python")
+        return _Trainer(name, [python, script, json.dumps(sizes), str(compiled)])
+    which = next(key for key, known in SHAPES.items() if known == shape)
+    words = [sys.executable, "-m", "benchmarks.training", name, str(compiled), which]
+    return _Trainer(name, words)
 
 
 def main() -> None:
-    """Train a few steps with one of the two and print the peak memory in KiB."""
+    """Make a step for each line that comes in; at the end, print the peak memory in KiB."""
     name, compiled, shape = sys.argv[1], sys.argv[2] == "True", SHAPES[sys.argv[3]]
-    step = ours(shape, compiled=compiled) if name == "llama_train" else theirs(shape)
-    run({name: step}, shape, 4)
-    # Not ru_maxrss, which a child inherits from the process that started it.
+    step = (ours if name == _OURS else theirs)(shape, compiled=compiled)
+    generator = torch.Generator().manual_seed(0)
+    for _ in sys.stdin:
+        size = (BATCH, shape.context + 1)
+        tokens = torch.randint(shape.vocab_size, size, generator=generator)
+        began_s = time.perf_counter()
+        loss = step(tokens)
+        print(time.perf_counter() - began_s, loss, flush=True)
     print(Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0])
 
 
@@ -119,13 +186,15 @@ def ours(shape: ModelShape, *, compiled: bool) -> Step:
     return step
 
 
-def theirs(shape: ModelShape) -> Step:
+def theirs(shape: ModelShape, *, compiled: bool) -> Step:
     with tempfile.TemporaryDirectory() as folder:
         hf.export(initialised(shape), Path(folder), None)
         model: Any = transformers.LlamaForCausalLM.from_pretrained(folder)
     model.config.use_cache = False
+    if compiled:
+        model.compile()
     optimizer = torch.optim.AdamW(
-        model.parameters(), lr=1e-3, betas=(0.9, 0.95), eps=1e-5, weight_decay=0.1
+        model.parameters(), lr=1e-3, betas=(0.9, 0.95), eps=1e-5, weight_decay=0.1, fused=True
     )
 
     def step(tokens: torch.Tensor) -> float:
@@ -149,30 +218,6 @@ def initialised(shape: ModelShape) -> Transformer:
     }
     model.load_state_dict(weights)
     return model
-
-
-def run(steps: Mapping[str, Step], shape: ModelShape, count: int) -> dict[str, list[float]]:
-    """Seconds of each step; both must see the same losses, or they do not do the same work."""
-    seconds: dict[str, list[float]] = {name: [] for name in steps}
-    generator = torch.Generator().manual_seed(0)
-    for number in range(WARMUP + count):
-        size = (BATCH, shape.context + 1)
-        tokens = torch.randint(shape.vocab_size, size, generator=generator)
-        losses = []
-        for name, step in steps.items():
-            began_s = time.perf_counter()
-            losses.append(step(tokens))
-            if number >= WARMUP:
-                seconds[name].append(time.perf_counter() - began_s)
-        if max(losses) - min(losses) > 0.02:
-            sys.exit(f"step {number}: the losses differ: {losses}")
-    return seconds
-
-
-def peak_memory_kib(name: str, shape: ModelShape, *, compiled: bool) -> int:
-    which = next(key for key, known in SHAPES.items() if known == shape)
-    words = [sys.executable, "-m", "benchmarks.training", name, str(compiled), which]
-    return int(subprocess.run(words, check=True, capture_output=True, text=True).stdout)
 
 
 if __name__ == "__main__":

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import time
-from collections import defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
-from benchmarks.answer import Bench, Table, spread
+from benchmarks.answer import Bench
 from benchmarks.pausing import steps_watched
 from benchmarks.processes import cpu_s, peak_mib, watchers
+from benchmarks.table import Table, spread
 from benchmarks.tools import Tool, tools
 from benchmarks.wrapped import Wrapped, finish, start
 from carbontrack.units import NS_PER_MS, NS_PER_S, monotonic_ns
 from tests.fixtures.nvml import NvmlStub, build_stub
+
+_ROOT = Path(__file__).parents[1]
+_OURS = ("carbontrack", "dashboards", "llama_train")
 
 
 def ask(bench: Bench) -> list[Table]:
@@ -32,42 +38,89 @@ def ask(bench: Bench) -> list[Table]:
     ]
 
 
+@dataclass(frozen=True)
+class Short:
+    """A job that ends at once, and what it cost to watch it."""
+
+    before_ms: float  # from typing the command to the job's first instruction
+    after_ms: float  # from there until the prompt is back
+    cpu_ms: float  # of the tool and all its processes; the job's own is a millisecond
+
+
 def _short(bench: Bench, stub: NvmlStub, used: Sequence[Tool]) -> Table:
     rounds = 2 if bench.quick else 10
     node = stub.start(8)
-    before, after = defaultdict(list), defaultdict(list)
     folders = {tool.name: bench.folder / f"short-{tool.name}" for tool in used}
+    found: dict[str, list[Short]] = {tool.name: [] for tool in used}
     for folder in folders.values():
         folder.mkdir()
     for number in range(rounds + 1):
         for tool in used:
             folder = folders[tool.name]
-            began_s, job, ended_s = _timed(tool, folder, tool.environ(node.env, folder))
+            one = _timed(tool, folder, tool.environ(node.env, folder))
             if number > 0:  # the first one fills the caches, and makes the ledger
-                before[tool.name].append(1000 * (job - began_s))
-                after[tool.name].append(1000 * (ended_s - job))
+                found[tool.name].append(one)
+    lines = {
+        "to its start, ms": "before_ms",
+        "after its end, ms": "after_ms",
+        "CPU of the tool, ms": "cpu_ms",
+    }
+    raw: dict[str, Any] = {
+        field: {name: [getattr(one, field) for one in shorts] for name, shorts in found.items()}
+        for field in lines.values()
+    }
+    raw["memory_mib"] = {
+        tool.name: _memory_mib(tool, folders[tool.name], tool.environ(node.env, folders[tool.name]))
+        for tool in used
+    }
     return Table(
         title="A job that ends at once",
         how=f"8 stand-in A100s; {rounds} rounds, the tools in turn; median (range). `to its start` "
         "is from typing the command to the job's first instruction, `after its end` until the "
         "prompt is back, with the tool's summary. carbontrack starts the job first and its meters "
-        "beside it, so here it is still starting when the job has ended.",
+        "beside it, so here it is still starting when the job has ended. Peak memory is the sum "
+        "over the tool's processes, in a round of its own.",
         columns=["", *(tool.name for tool in used)],
         rows=[
-            ["to its start, ms", *(spread(before[tool.name], "{:.0f}") for tool in used)],
-            ["after its end, ms", *(spread(after[tool.name], "{:.0f}") for tool in used)],
-        ],
-        raw={"before_ms": before, "after_ms": after},
+            [line, *(spread(raw[field][tool.name], "{:.0f}") for tool in used)]
+            for line, field in lines.items()
+        ]
+        + [["peak memory, MiB", *(f"{raw['memory_mib'][tool.name]:.0f}" for tool in used)]],
+        raw=raw,
     )
 
 
-def _timed(tool: Tool, folder: Path, env: dict[str, str]) -> tuple[float, float, float]:
-    """When the command was typed, the job ran and the prompt was back, in s."""
+def _timed(tool: Tool, folder: Path, env: dict[str, str]) -> Short:
     argv = tool.argv(folder, ["bash", "-c", "echo $EPOCHREALTIME > mark"])
-    began_s = time.time()
-    subprocess.run(argv, cwd=folder, env=env, capture_output=True, check=True)
-    ended_s = time.time()
-    return began_s, float((folder / "mark").read_text()), ended_s
+    with (folder / "said").open("w") as said:
+        began_s = time.time()
+        process = subprocess.Popen(argv, cwd=folder, env=env, stdout=said, stderr=said)
+        _, status, used = os.wait4(process.pid, 0)
+        ended_s = time.time()
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise RuntimeError(f"{tool.name}: {(folder / 'said').read_text()[-500:]}")
+    job_s = float((folder / "mark").read_text())
+    return Short(
+        before_ms=1000 * (job_s - began_s),
+        after_ms=1000 * (ended_s - job_s),
+        cpu_ms=1000 * (used.ru_utime + used.ru_stime),
+    )
+
+
+def _memory_mib(tool: Tool, folder: Path, env: dict[str, str]) -> float:
+    """Sum of the peaks of a short watch's processes. Not ru_maxrss, which a child inherits."""
+    peaks_mib: dict[int, float] = {}
+    words = tool.argv(folder, ["true"])
+    with subprocess.Popen(
+        words, cwd=folder, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as process:
+        while process.poll() is None:
+            for pid in watchers(process.pid, without=0):
+                with suppress(FileNotFoundError, ProcessLookupError, IndexError):
+                    peaks_mib[pid] = peak_mib(pid)
+            time.sleep(0.01)
+    return sum(peaks_mib.values())
 
 
 @dataclass(frozen=True)
@@ -142,11 +195,13 @@ def _installed(used: Sequence[Tool]) -> Table:
         argv = [str(tool.python), "-c", _CLOSURE, tool.package]
         done = subprocess.run(argv, check=True, capture_output=True, text=True)
         sizes[tool.name] = json.loads(done.stdout)
+    sizes["carbontrack"]["carbontrack"] = sum(
+        path.stat().st_size for name in _OURS for path in (_ROOT / name).rglob("*.*")
+    )
     return Table(
         title="What is installed",
         how="The package with all that it requires, without extras. carbontrack's are mostly "
-        "pandas and matplotlib, which its recorder does not import; as an editable checkout it "
-        "does not count itself.",
+        "pandas and matplotlib, which its recorder does not import.",
         columns=["", *sizes],
         rows=[
             ["packages", *(str(len(found)) for found in sizes.values())],

@@ -1,0 +1,229 @@
+"""How does the dashboard bear a long run? Thirty-five days of 8 GPUs, a window a second each."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import random
+import shutil
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from benchmarks.answer import Bench
+from benchmarks.processes import peak_mib
+from benchmarks.table import Table, spread
+from carbontrack.ledger.url import ledger_url
+from carbontrack.units import MS_PER_HOUR, MS_PER_S
+from tests.fixtures import pictures
+from tests.fixtures.runs import Recorded
+
+_POINTS = 2000
+_PAGES = 50
+_HOURS = 35 * 24
+
+# As `pictures.power_w` is: a training that waits for its checkpoint once a minute.
+_SECONDS = """
+with recursive
+    at(n) as (select 0 union all select n + 1 from at where n + 1 < :seconds)
+insert into windows (run_key, device_key, level, start_ms, energy_j, energy_s, sampled_s, samples,
+    power_min_w, power_max_w, vitals, util_pct, memory_max_bytes, temperature_max_c, sm_clock_mhz,
+    throttle, flags)
+select run_key, :device, 1, :start_ms + n * 1000, power_w, 1, 1, 10, power_w - 15, power_w + 15,
+    1, 97, 60 << 30, 64, 1410, 0, flags
+from (select n, case when n % 60 > 54 then 120 else 300 + 10 * :device + n % 20 end as power_w
+      from at),
+    (select run_key, flags from windows where level = 3600 limit 1)
+"""
+_COARSER = """
+insert or replace into windows (run_key, device_key, level, start_ms, energy_j, energy_s, sampled_s,
+    samples, power_min_w, power_max_w, vitals, util_pct, memory_max_bytes, temperature_max_c,
+    sm_clock_mhz, throttle, flags)
+select run_key, device_key, :coarse, start_ms / (1000 * :coarse) * 1000 * :coarse, sum(energy_j),
+    sum(energy_s), sum(sampled_s), sum(samples), min(power_min_w), max(power_max_w), sum(vitals),
+    avg(util_pct), max(memory_max_bytes), max(temperature_max_c), avg(sm_clock_mhz), 0, min(flags)
+from windows where level = :fine and device_key = :device
+group by run_key, device_key, start_ms / (1000 * :coarse)
+"""
+_FIRST_CHART = """
+new MutationObserver((_, watch) => {
+  if (!document.querySelector('canvas[aria-label*="between"]')) return;
+  watch.disconnect();
+  requestAnimationFrame(() => { window.firstChartMs = performance.now(); });
+}).observe(document, { subtree: true, childList: true, attributes: true });
+"""
+
+
+def ask(bench: Bench) -> list[Table]:
+    """Draw it, open its page, zoom into it, and look at it from fifty pages."""
+    hours, rounds, zooms = (2, 1, 5) if bench.quick else (_HOURS, 5, 60)
+    recorded = Recorded(count=8, seconds=hours * 3600, steps=200 if bench.quick else 500_000)
+    ledger = bench.folder / "ledger.db"
+    windows = _fill(ledger, recorded)
+    draws = [_draw(ledger) for _ in range(rounds)]
+    with _served(ledger) as (address, pid):
+        zoom_ms = list(_zooms(address, recorded, zooms))
+        chart_ms = _first_charts(address, bench.folder, rounds)
+        crowd_ms = _crowd(address)
+        server_mib = peak_mib(pid)
+    title = "Thirty-five days of 8 GPUs"
+    return [
+        Table(
+            title=title,
+            how=f"{windows:,} windows and {recorded.steps:,} steps, "
+            f"{ledger.stat().st_size / 1e9:.2f} GB in SQLite. "
+            f"`plot` is the whole process; a zoom is the live page's request over HTTP, half of "
+            f"{zooms} over random stretches, half over those that just miss a coarser level; the "
+            f"first chart is from the page's load to power on the canvas in Chromium; the crowd "
+            f"is {_PAGES} pages that listen while a further one asks. Median (range). No peer has "
+            "a page of its own to compare with.",
+            columns=["", "carbontrack"],
+            rows=[
+                ["`plot`, s", spread([s for s, _ in draws], "{:.2f}")],
+                ["peak memory of that, MiB", spread([mib for _, mib in draws], "{:.0f}")],
+                ["first chart, ms", spread(chart_ms, "{:.0f}") if chart_ms else "no Chromium"],
+                ["zoom, ms", spread(zoom_ms, "{:.0f}")],
+                [f"zoom beside {_PAGES} open pages, ms", spread(crowd_ms, "{:.0f}")],
+                ["peak memory of the server, MiB", f"{server_mib:.0f}"],
+            ],
+            raw={
+                "draw_s": [s for s, _ in draws],
+                "draw_mib": [mib for _, mib in draws],
+                "first_chart_ms": chart_ms,
+                "zoom_ms": zoom_ms,
+                "crowd_ms": crowd_ms,
+                "server_mib": server_mib,
+            },
+        )
+    ]
+
+
+def _fill(path: Path, recorded: Recorded) -> int:
+    """Its hours through our writer, and then their seconds and minutes by the database itself."""
+    pictures.write_hours(ledger_url(str(path)), recorded)
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("pragma synchronous = off")
+        found = connection.execute("select distinct device_key from windows order by device_key")
+        devices = [key for (key,) in found.fetchall()]
+        with connection:
+            for device in devices:
+                values = {"device": device, "start_ms": recorded.start_ms}
+                connection.execute(_SECONDS, {**values, "seconds": int(recorded.seconds)})
+            for fine, coarse in ((1, 60), (60, 3600)):
+                for device in devices:
+                    connection.execute(_COARSER, {"device": device, "fine": fine, "coarse": coarse})
+        connection.execute("pragma wal_checkpoint(truncate)")
+        (count,) = connection.execute("select count(*) from windows").fetchone()
+    return int(count)
+
+
+def _draw(ledger: Path) -> tuple[float, float]:
+    """Seconds of `carbontrack plot`, and the peak memory of its process in MiB."""
+    code = (
+        "import sys; from carbontrack.cli import main\n"
+        "try: main()\n"
+        "finally: print(open('/proc/self/status').read().partition('VmHWM:')[2].split()[0])"
+    )
+    words = ["plot", "last", "--out", "a.png", "--db", str(ledger)]
+    began_s = time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, "-c", code, *words],
+        cwd=ledger.parent,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return time.perf_counter() - began_s, int(done.stdout.split()[-1]) / 1024
+
+
+@contextmanager
+def _served(ledger: Path) -> Iterator[tuple[str, int]]:
+    """The address and the pid of a server on this ledger."""
+    words = [sys.executable, "-m", "carbontrack", "serve", "--port", "0", "--db", str(ledger)]
+    server = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    assert server.stdout is not None
+    try:
+        yield server.stdout.readline().strip(), server.pid
+    finally:
+        server.terminate()
+        server.wait()
+        server.stdout.close()
+
+
+def _zooms(address: str, recorded: Recorded, count: int) -> Iterator[float]:
+    dice = random.Random(3)
+    whole_ms = recorded.end_ms - recorded.start_ms
+    spans_ms = [
+        span_ms
+        for span_ms in (MS_PER_HOUR * hours for hours in (1, 3, 33, 120, 480))
+        if span_ms < whole_ms
+    ]
+    for number in range(count):
+        if number % 2:
+            length_ms = spans_ms[number // 2 % len(spans_ms)]
+        else:
+            length_ms = int(whole_ms * dice.uniform(0.01, 1))
+        from_ms = recorded.start_ms + int(dice.random() * (whole_ms - length_ms))
+        yield _series_ms(address, f"from={from_ms}&to={from_ms + length_ms}")
+
+
+def _series_ms(address: str, of: str) -> float:
+    """How long one answer takes, opening the connection included."""
+    began_s = time.perf_counter()
+    page = http.client.HTTPConnection(urlsplit(address).netloc, timeout=60)
+    page.request("GET", f"/api/runs/last/series?{of}&px={_POINTS}")
+    answer = page.getresponse()
+    body = answer.read()
+    took_ms = MS_PER_S * (time.perf_counter() - began_s)
+    page.close()
+    if answer.status != http.HTTPStatus.OK or not json.loads(body):
+        raise RuntimeError(f"the page's request for {of} was answered {answer.status}")
+    return took_ms
+
+
+def _crowd(address: str) -> list[float]:
+    pages = []
+    for _ in range(_PAGES):
+        pages.append(http.client.HTTPConnection(urlsplit(address).netloc, timeout=60))
+        pages[-1].request("GET", "/api/runs/last/events")
+    try:
+        for page in pages:
+            page.getresponse().readline()
+        return [_series_ms(address, f"to={4_000_000_000_000 + n}") for n in range(10)]
+    finally:
+        for page in pages:
+            page.close()
+
+
+def _first_charts(address: str, folder: Path, rounds: int) -> Sequence[float]:
+    """From the start of the page's load until it shows power; nothing without Chromium."""
+    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    if chromium is None or driver is None:
+        return []
+    from selenium.webdriver import Chrome, ChromeOptions, ChromeService
+    from selenium.webdriver.support.wait import WebDriverWait
+
+    options = ChromeOptions()
+    options.binary_location = chromium
+    for argument in ("headless=new", "no-sandbox", "disable-gpu", "lang=en-US"):
+        options.add_argument(f"--{argument}")
+    options.add_argument(f"--user-data-dir={folder / 'chromium'}")
+    found = []
+    browser = Chrome(options=options, service=ChromeService(driver))
+    try:
+        browser.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": _FIRST_CHART})
+        for _ in range(rounds):
+            browser.get("about:blank")
+            browser.get(f"{address}#/run/last")
+            seen = WebDriverWait(browser, 30, poll_frequency=0.05).until(
+                lambda page: page.execute_script("return window.firstChartMs")
+            )
+            found.append(float(seen))
+    finally:
+        browser.quit()
+    return found

@@ -1,0 +1,109 @@
+"""The targets of the project beside what was measured for them, reached or not."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from benchmarks.table import Table
+
+_Answers = Mapping[str, Any]  # a question's tables' raw figures by their titles
+
+
+@dataclass(frozen=True)
+class Target:
+    """At most `limit`, of what `measured` finds in a question's answer."""
+
+    question: str
+    what: str
+    limit: float
+    unit: str
+    measured: Callable[[_Answers], float]
+
+    def row(self, answers: _Answers) -> list[str]:
+        value = self.measured(answers)
+        found = f"{value:.3g} {self.unit}" if math.isfinite(value) else "no energy"
+        reached = "yes" if value <= self.limit else "**no**"
+        what = f"{self.what} ({self.question})"
+        return [what, f"≤ {self.limit:g} {self.unit}", found, reached]
+
+
+def table(questions: Mapping[str, Any]) -> Table | None:
+    """The targets of those questions that were answered; None where there are none of them."""
+    rows = list(_rows(questions))
+    if not rows:
+        return None
+    return Table(
+        title="Asked and measured",
+        how="Medians, where a target does not say otherwise, of the tables below.",
+        columns=["", "asked", "measured", "reached"],
+        rows=rows,
+        raw=None,
+    )
+
+
+def _rows(questions: Mapping[str, Any]) -> Iterator[list[str]]:
+    for target in TARGETS:
+        if target.question in questions:
+            tables = questions[target.question]["tables"]
+            yield target.row({one["title"]: one["raw"] for one in tables})
+
+
+def _worst_error(title: str, gpu: str) -> Callable[[_Answers], float]:
+    def measured(answers: _Answers) -> float:
+        ours = [
+            one["error"]
+            for one in answers[title]
+            if one["tool"] == "carbontrack" and one["scenario"].startswith(gpu)
+        ]
+        return max((math.inf if e is None else 100 * abs(e) for e in ours), default=0.0)
+
+    return measured
+
+
+def _short(which: str) -> Callable[[_Answers], float]:
+    return lambda answers: statistics.median(answers["A job that ends at once"][which][_US])
+
+
+def _long(answers: _Answers) -> Mapping[str, float]:
+    (found,) = (raw for title, raw in answers.items() if title.endswith("on 8 GPUs"))
+    ours: Mapping[str, float] = found[_US]
+    return ours
+
+
+def _failed(answers: _Answers) -> float:
+    return sum(bool(one["problems"]) for one in answers["carbontrack, killed at random moments"])
+
+
+def _dashboards(which: str, of: Callable[[Sequence[float]], float]) -> Callable[[_Answers], float]:
+    return lambda answers: of(answers["Thirty-five days of 8 GPUs"][which])
+
+
+_US = "carbontrack"
+_COUNTER, _NONE = "With an energy counter", "Without a counter"
+TARGETS = [
+    Target("energy_truth", "worst error, counter, A100", 0.05, "%", _worst_error(_COUNTER, "A100")),
+    Target("energy_truth", "worst error, counter, H100", 0.05, "%", _worst_error(_COUNTER, "H100")),
+    Target("energy_truth", "worst error, no counter, A100", 1, "%", _worst_error(_NONE, "A100")),
+    Target("energy_truth", "worst error, no counter, H100", 2, "%", _worst_error(_NONE, "H100")),
+    Target("kill", "kills after which a promise did not hold", 0, "", _failed),
+    Target("watching", "until the job's exec", 120, "ms", _short("before_ms")),
+    Target("watching", "after the job's end", 150, "ms", _short("after_ms")),
+    Target(
+        "watching", "CPU of the watcher, 8 GPUs", 0.5, "%", lambda a: 100 * _long(a)["cpu_share"]
+    ),
+    Target("watching", "peak memory of the watcher", 64, "MiB", lambda a: _long(a)["memory_mib"]),
+    Target("dashboards", "35 days drawn", 2, "s", _dashboards("draw_s", statistics.median)),
+    Target("dashboards", "peak memory of that", 300, "MiB", _dashboards("draw_mib", max)),
+    Target(
+        "dashboards",
+        "first chart after the page's load",
+        500,
+        "ms",
+        _dashboards("first_chart_ms", statistics.median),
+    ),
+    Target("dashboards", "slowest zoom", 100, "ms", _dashboards("zoom_ms", max)),
+]

@@ -22,7 +22,7 @@ from carbontrack.meters.base import (
     Quality,
 )
 from carbontrack.meters.nvml_source import NvmlSource, probe
-from carbontrack.meters.patience import within
+from carbontrack.meters.patience import all_within, within
 from carbontrack.meters.visible import Gpu, Instance, Selection, select
 
 T = TypeVar("T")
@@ -50,18 +50,16 @@ def open_meter(argument: str, context: MeterContext) -> Meter:
 
 
 def _open_visible(library: Library, context: MeterContext) -> _NvmlMeter:
-    count = library.count()
-    gpus = [library.describe(index) for index in range(count)]
+    gpus = library.gpus()
     selection = select(gpus, context.environ, everything=context.visible == "all")
     if not selection.devices:
         value = context.environ.get("CUDA_VISIBLE_DEVICES", "")
         raise MeterUnavailable(
             " ".join(selection.notes)
-            or f'CUDA_VISIBLE_DEVICES="{value}" shows the job none of the {count} GPUs here '
+            or f'CUDA_VISIBLE_DEVICES="{value}" shows the job none of the {len(gpus)} GPUs here '
             "(--devices all records them)."
         )
-    opened = [_open_source(library, device) for device in selection.devices]
-    sources = [source for source in opened if source is not None]
+    sources = _open_sources(library, selection.devices)
     if not sources:
         raise MeterUnavailable("the GPUs here report neither energy nor power to NVML.")
     return _NvmlMeter(library, sources, selection)
@@ -111,8 +109,15 @@ class Library:
         except pynvml.NVMLError as error:
             raise MeterUnavailable(_init_advice(pynvml, error)) from error
 
-    def count(self) -> int:
-        """How many GPUs there are, at least one."""
+    def gpus(self) -> list[Gpu | None]:
+        """The machine's GPUs by index, at least one; None is one that is lost or hangs.
+
+        Raises MeterUnavailable if there are none.
+        """
+        calls = [partial(self._describe, index) for index in range(self._count())]
+        return [self.unless_it_fails(found) for found in all_within(_PROBE_S, calls)]
+
+    def _count(self) -> int:
         try:
             count: int = self.insist(self.nvml.nvmlDeviceGetCount)
         except self.Error as error:
@@ -122,13 +127,6 @@ class Library:
                 "the NVIDIA driver is loaded but finds no GPU; a container needs --gpus."
             )
         return count
-
-    def describe(self, index: int) -> Gpu | None:
-        """The GPU at this index with its MIG instances; None if it is lost or hangs."""
-        try:
-            return within(_PROBE_S, lambda: self._describe(index))
-        except (TimeoutError, self.Error):
-            return None
 
     def find(self, uuid: str) -> Any:
         """The handle of a device. Raises NVMLError if it is not there."""
@@ -151,6 +149,14 @@ class Library:
     def is_unsupported(self, error: Exception) -> bool:
         """Whether asking again is pointless: this device or driver does not have it."""
         return _code(error) in self._unsupported
+
+    def unless_it_fails(self, result: T | Exception) -> T | None:
+        """A device's answer; None for one that hangs or is lost. Raises any other error."""
+        if isinstance(result, TimeoutError | self.Error):
+            return None
+        if isinstance(result, Exception):
+            raise result
+        return result
 
     def insist(self, call: Callable[[], T]) -> T:
         """The answer of a device that says "unknown error" now and then. Else raises NVMLError."""
@@ -208,12 +214,11 @@ class Library:
         )
 
 
-def _open_source(library: Library, device: Gpu | Instance) -> NvmlSource | None:
-    """The source for one device, or None if it has neither energy nor power, is lost or hangs."""
-    try:
-        return within(_PROBE_S, lambda: probe(library, device))
-    except (TimeoutError, library.Error):
-        return None
+def _open_sources(library: Library, devices: Sequence[Gpu | Instance]) -> list[NvmlSource]:
+    """The sources of those devices that have energy or power and neither are lost nor hang."""
+    opened = all_within(_PROBE_S, [partial(probe, library, device) for device in devices])
+    sources = [library.unless_it_fails(found) for found in opened]
+    return [source for source in sources if source is not None]
 
 
 class _NvmlMeter:

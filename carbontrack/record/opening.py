@@ -7,7 +7,8 @@ longer than a moment.
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from carbontrack.errors import CarbontrackError
@@ -18,6 +19,8 @@ from carbontrack.meters.look import measured_periods
 from carbontrack.record.plan import Plan
 
 _OPENING_S = 10.0  # a driver that takes longer to open is left alone
+_MOMENT_S = 0.7  # what the exit of a short job may wait for it
+_LOOK_S = 0.02
 
 
 class Opening(threading.Thread):
@@ -35,11 +38,19 @@ class Opening(threading.Thread):
         """What is to be polled; empty while the meters are opening, or if none works."""
         return [source for meter in self.found.meters for source in meter.sources]
 
-    def wait(self) -> None:
-        """Until they are open. A `problem` says why they are not."""
-        self.join(_OPENING_S)
+    def wait(self, job_ended: Callable[[], bool]) -> None:
+        """Until they are open; for a job that has ended meanwhile, a moment more at most. A
+        `problem` says why they are not.
+        """
+        began_s = time.monotonic()
+        give_up_s, hurried = began_s + _OPENING_S, False
+        while self.is_alive() and time.monotonic() < give_up_s:
+            self.join(_LOOK_S)
+            if not hurried and job_ended():
+                give_up_s, hurried = min(give_up_s, time.monotonic() + _MOMENT_S), True
         if self.is_alive():
-            self.problem = f"the meter did not open within {_OPENING_S:g} s"
+            waited_s = time.monotonic() - began_s
+            self.problem = f"the meter had not opened after {waited_s:.1f} s"
 
     def run(self) -> None:
         context = MeterContext(

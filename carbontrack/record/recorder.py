@@ -92,6 +92,12 @@ class _Control:
         self.closed = True
         return Outcome.from_json(self._line())
 
+    def has_news(self) -> bool:
+        """Whether the outcome is told, or nobody is left to tell it."""
+        if b"\n" not in self._unread and not self.closed and self._selector.select(0):
+            self._receive()
+        return b"\n" in self._unread or self.closed
+
     def _receive(self) -> None:
         block = os.read(self._descriptor, 65536)
         self._unread += block
@@ -120,7 +126,7 @@ class Recorder:
         opening = Opening(self._plan, self._environ)
         opening.start()
         run = self._describe()  # takes as long as git does; the meters open meanwhile
-        opening.wait()
+        opening.wait(control.has_news)
         if opening.problem is not None:
             self._warn(f"no power is recorded: {opening.problem}")
         sampler = Sampler(

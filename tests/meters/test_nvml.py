@@ -250,6 +250,15 @@ def test_a_hanging_or_lost_device_does_not_hold_up_the_opening(nvml_stub: NvmlSt
     assert "GPU 2 does not answer" in polled.note
 
 
+def test_seven_hanging_devices_hold_up_the_opening_as_little_as_one(nvml_stub: NvmlStub) -> None:
+    hanging = {f"d{i}_hang_from_s": 0.001 for i in range(7)} | {"hang_s": -1}
+    began_s = time.monotonic()
+    with _polling(nvml_stub.start(8, **hanging)) as polled:
+        pass
+    assert time.monotonic() - began_s < 10, "two seconds, and not for each of them"
+    assert len(polled.devices) == 1
+
+
 def test_the_drivers_timestamp_may_be_that_of_the_call(nvml_stub: NvmlStub) -> None:
     node = nvml_stub.start(2, stamp_call=1)
     with _polling(node) as polled:

@@ -134,6 +134,21 @@ def test_a_meter_that_was_asked_for_and_does_not_work_is_said(
     assert (run["exit_code"], run["devices"], run["energy_kwh"]) == (3, 0, None)
 
 
+def test_a_driver_that_hangs_when_opened_does_not_hold_up_a_job_that_ends(
+    wrapper: Wrapper, nvml_stub: NvmlStub
+) -> None:
+    wrapper.meter = "nvml"
+    wrapper.environ = nvml_stub.start(2, init_hang_s=60).env
+    began_s = time.monotonic()
+    done = wrapper.run("sh", "-c", "exit 3", options=())
+    assert time.monotonic() - began_s < 4, "a second is the promise; the rest is a busy machine"
+    assert done.returncode == 3
+    assert "no power is recorded: the meter had not opened after" in done.stderr
+    assert "in the background" not in done.stderr
+    (run,) = wrapper.json("runs")["runs"]
+    assert (run["status"], run["exit_code"], run["energy_kwh"]) == ("failed", 3, None)
+
+
 def test_whoever_opens_and_closes_the_ledger_meanwhile_takes_nothing_from_it(
     wrapper: Wrapper,
 ) -> None:

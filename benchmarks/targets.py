@@ -57,7 +57,7 @@ def _worst_error(title: str, gpu: str) -> Callable[[_Answers], float]:
         ours = [
             one["error"]
             for one in answers[title]
-            if one["tool"] == "carbontrack" and one["scenario"].startswith(gpu)
+            if one["tool"] == "carbontrack" and one["scenario"].startswith(f"{gpu}, 8 GPUs")
         ]
         return max((math.inf if e is None else 100 * abs(e) for e in ours), default=0.0)
 
@@ -85,18 +85,30 @@ def _dashboards(which: str, of: Callable[[Sequence[float]], float]) -> Callable[
 _US = "carbontrack"
 _COUNTER, _NONE = "With an energy counter", "Without a counter"
 TARGETS = [
-    Target("energy_truth", "worst error, counter, A100", 0.05, "%", _worst_error(_COUNTER, "A100")),
-    Target("energy_truth", "worst error, counter, H100", 0.05, "%", _worst_error(_COUNTER, "H100")),
-    Target("energy_truth", "worst error, no counter, A100", 1, "%", _worst_error(_NONE, "A100")),
-    Target("energy_truth", "worst error, no counter, H100", 2, "%", _worst_error(_NONE, "H100")),
+    Target(
+        "energy_truth", "worst error, counter, 8 A100s", 0.05, "%", _worst_error(_COUNTER, "A100")
+    ),
+    Target(
+        "energy_truth", "worst error, counter, 8 H100s", 0.05, "%", _worst_error(_COUNTER, "H100")
+    ),
+    Target("energy_truth", "worst error, no counter, 8 A100s", 1, "%", _worst_error(_NONE, "A100")),
+    Target("energy_truth", "worst error, no counter, 8 H100s", 2, "%", _worst_error(_NONE, "H100")),
     Target("kill", "kills after which a promise did not hold", 0, "", _failed),
     Target("watching", "until the job's exec", 120, "ms", _short("before_ms")),
     Target("watching", "after the job's end", 150, "ms", _short("after_ms")),
     Target(
         "watching", "CPU of the watcher, 8 GPUs", 0.5, "%", lambda a: 100 * _long(a)["cpu_share"]
     ),
-    Target("watching", "peak memory of the watcher", 64, "MiB", lambda a: _long(a)["memory_mib"]),
-    Target("dashboards", "35 days drawn", 2, "s", _dashboards("draw_s", statistics.median)),
+    Target(
+        "watching",
+        "peak memory of the recorder",
+        64,
+        "MB",
+        lambda a: _long(a)["largest_mib"] * 1.048576,
+    ),
+    Target(
+        "dashboards", "35 days read and drawn", 2, "s", _dashboards("draw_s", statistics.median)
+    ),
     Target("dashboards", "peak memory of that", 300, "MiB", _dashboards("draw_mib", max)),
     Target(
         "dashboards",

@@ -129,6 +129,7 @@ class Watch:
 
     cpu_share: float  # of one core
     memory_mib: float  # sum of the peaks (VmHWM) of its processes
+    largest_mib: float  # the peak of the largest of them
     after_ms: float  # from the end of the job to that of the tool
 
 
@@ -149,6 +150,7 @@ def _long(bench: Bench, stub: NvmlStub, used: Sequence[Tool]) -> Table:
         rows=[
             ["CPU, % of one core", *(f"{100 * w.cpu_share:.2f}" for w in found.values())],
             ["peak memory, MiB", *(f"{w.memory_mib:.0f}" for w in found.values())],
+            ["of its largest process, MiB", *(f"{w.largest_mib:.0f}" for w in found.values())],
             ["after the job's end, ms", *(f"{w.after_ms:.0f}" for w in found.values())],
         ],
         raw={name: asdict(watch) for name, watch in found.items()},
@@ -156,17 +158,18 @@ def _long(bench: Bench, stub: NvmlStub, used: Sequence[Tool]) -> Table:
 
 
 def _watch(job: Wrapped, seconds: float) -> Watch:
-    def at(share: float) -> tuple[float, float, float]:
+    def at(share: float) -> tuple[float, float, list[float]]:
         due_s = job.began_ns / NS_PER_S + share * seconds
         time.sleep(max(0.0, due_s - time.clock_gettime(time.CLOCK_BOOTTIME)))
         pids = watchers(job.process.pid, without=job.job_pid)
-        return time.monotonic(), sum(map(cpu_s, pids)), sum(map(peak_mib, pids))
+        return time.monotonic(), sum(map(cpu_s, pids)), [peak_mib(pid) for pid in pids]
 
     began_s, began_cpu_s, _ = at(0.25)
-    ended_s, ended_cpu_s, memory_mib = at(0.95)
+    ended_s, ended_cpu_s, peaks_mib = at(0.95)
     job.process.wait()
     after_ms = (monotonic_ns() - job.ended_ns) / NS_PER_MS
-    return Watch((ended_cpu_s - began_cpu_s) / (ended_s - began_s), memory_mib, after_ms)
+    cpu_share = (ended_cpu_s - began_cpu_s) / (ended_s - began_s)
+    return Watch(cpu_share, sum(peaks_mib), max(peaks_mib, default=0.0), after_ms)
 
 
 _CLOSURE = """

@@ -75,8 +75,9 @@ def load(connection: Connection, run: Run, flags: config.Layer, *, points: int =
     """Read a run with at most `points` windows a device, and as many points of its steps."""
     from carbontrack.ledger import read
 
-    (estimate,) = gather.estimates(connection, [run], flags, ["measured"])
-    sensors = tuple(read.sensors(connection, run))
+    recording = gather.recording_of(connection, run)
+    (estimate,) = gather.estimates_of(connection, recording, flags, ["measured"])
+    sensors = tuple(recording.sensors)
     level_s, power = _power(connection, run, sensors, points)
     return RunData(
         run=run,
@@ -85,7 +86,7 @@ def load(connection: Connection, run: Run, flags: config.Layer, *, points: int =
         power=power,
         steps=_steps(connection, run, points),
         events=tuple(read.events(connection, run)),
-        hours=tuple(read.hours(connection, run)),
+        hours=tuple(recording.hours),
         curve=gather.curve(connection, run),
         estimate=estimate,
     )

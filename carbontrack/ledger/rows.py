@@ -139,15 +139,18 @@ class Step:
 class StepMean:
     """Training steps in a row as one point of a curve; where it is one step, as it was logged."""
 
+    first_step: int
     step: int  # the last
     time_ms: int  # of the last
     steps: int  # how many
-    loss: float | None  # mean of those that are numbers
+    losses: int  # how many of their losses are numbers
+    loss: float | None  # mean of those
     loss_min: float | None
     loss_max: float | None
     not_finite: int  # losses that are no numbers
     tokens: int | None  # sum
-    tokens_per_s: float | None  # mean
+    rates: int  # how many told their tokens a second
+    tokens_per_s: float | None  # mean of those
 
 
 @dataclass(frozen=True, slots=True)

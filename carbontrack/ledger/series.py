@@ -7,7 +7,8 @@ one that is shown twice has the same value, as a view moves along a live run.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import groupby
 from typing import Any
 
 from sqlalchemy import BigInteger, Connection, case, cast, func, select
@@ -17,8 +18,8 @@ from carbontrack.ledger.rows import Run, Series, StepMean
 from carbontrack.record.window import LEVELS_S
 from carbontrack.units import MS_PER_S, now_ms
 
-# SQLite adds up about a thousand windows in a millisecond, and a zoom should take under 100.
-_ROWS_READ = 90_000
+# SQLite groups and adds up 750 windows in a millisecond, and a zoom should take about 100.
+_ROWS_READ = 45_000
 
 
 def series(
@@ -98,24 +99,50 @@ def step_means(
     """Training steps between two times, in order, in the shortest buckets of which there are at
     most `points`: a step that has one of its own is as it was logged.
     """
-    step = models.Step
+    length = step_bucket_ms(run, from_ms=from_ms, to_ms=to_ms, points=points)
+    return steps_in_buckets(connection, run, length, from_ms=from_ms, to_ms=to_ms)
+
+
+def step_bucket_ms(run: Run, *, from_ms: int | None, to_ms: int | None, points: int) -> int:
+    """How long the buckets of `step_means` are for the same arguments, in ms."""
     begin_ms, end_ms = _range(run, from_ms, to_ms)
-    length = pyramid.bucket_ms(end_ms - begin_ms, points)
+    return pyramid.bucket_ms(end_ms - begin_ms, points)
+
+
+def steps_in_buckets(
+    connection: Connection,
+    run: Run,
+    length: int,
+    *,
+    from_ms: int | None = None,
+    to_ms: int | None = None,
+    numbers: tuple[int, int] | None = None,
+) -> list[StepMean]:
+    """As `step_means`, in buckets of `length` ms; one that is touched by the range is whole. The
+    ledger finds steps by their numbers: the first and the last, where they are known, spare it to
+    look at all of the run.
+    """
+    step = models.Step
     bucket = (step.time_ms // length).label("bucket")
     # What is no number is NULL, and what it was is among the extras.
     told = step.loss.is_(None) & step.extra["loss"].as_string().is_not(None)
     columns = {
+        "first_step": func.min(step.step),
         "step": func.max(step.step),
         "time_ms": func.max(step.time_ms),
         "steps": func.count(),
+        "losses": func.count(step.loss),
         "loss": func.avg(step.loss),
         "loss_min": func.min(step.loss),
         "loss_max": func.max(step.loss),
         "not_finite": func.sum(case((told, 1), else_=0)),
         "tokens": cast(func.sum(step.tokens), BigInteger),
+        "rates": func.count(step.tokens_per_s),
         "tokens_per_s": func.avg(step.tokens_per_s),
     }
     wanted = [step.run_key == run.key]
+    if numbers is not None:
+        wanted.append(step.step.between(*numbers))
     if from_ms is not None:
         wanted.append(step.time_ms >= from_ms // length * length)
     if to_ms is not None:
@@ -127,6 +154,40 @@ def step_means(
         .order_by(bucket)
     )
     return [StepMean(**row._mapping) for row in connection.execute(query)]
+
+
+def merge_steps(means: Sequence[StepMean], length: int) -> list[StepMean]:
+    """Buckets of a longer `length` in ms, a multiple of that of `means`. Pure."""
+    groups = groupby(means, key=lambda mean: mean.time_ms // length)
+    return [_merged(list(group)) for _, group in groups]
+
+
+def _merged(means: Sequence[StepMean]) -> StepMean:
+    if len(means) == 1:
+        return means[0]
+    lows = [mean.loss_min for mean in means if mean.loss_min is not None]
+    highs = [mean.loss_max for mean in means if mean.loss_max is not None]
+    tokens = [mean.tokens for mean in means if mean.tokens is not None]
+    return StepMean(
+        first_step=min(mean.first_step for mean in means),
+        step=max(mean.step for mean in means),
+        time_ms=max(mean.time_ms for mean in means),
+        steps=sum(mean.steps for mean in means),
+        losses=sum(mean.losses for mean in means),
+        loss=_mean([(mean.loss, mean.losses) for mean in means]),
+        loss_min=min(lows, default=None),
+        loss_max=max(highs, default=None),
+        not_finite=sum(mean.not_finite for mean in means),
+        tokens=sum(tokens) if tokens else None,
+        rates=sum(mean.rates for mean in means),
+        tokens_per_s=_mean([(mean.tokens_per_s, mean.rates) for mean in means]),
+    )
+
+
+def _mean(weighted: Sequence[tuple[float | None, int]]) -> float | None:
+    known = [(value, weight) for value, weight in weighted if value is not None]
+    total = sum(weight for _, weight in known)
+    return sum(value * weight for value, weight in known) / total if total else None
 
 
 def _range(run: Run, from_ms: int | None, to_ms: int | None) -> tuple[int, int]:

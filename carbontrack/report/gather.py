@@ -46,13 +46,26 @@ def estimates(
     A run whose recorded zone, provider or price cannot be found has neither carbon nor money, and
     a note; for one that was chosen here CarbontrackError is raised.
     """
-    around = config.surroundings()
     return [
-        price(recording_of(connection, run), method)
+        estimate
         for run in runs
-        for price in [_pricing(connection, run, flags, around, embodied=embodied)]
-        for method in methods
+        for estimate in estimates_of(
+            connection, recording_of(connection, run), flags, methods, embodied=embodied
+        )
     ]
+
+
+def estimates_of(
+    connection: Connection,
+    recording: Recording,
+    flags: config.Layer,
+    methods: Sequence[str],
+    *,
+    embodied: bool = False,
+) -> list[Estimate]:
+    """As `estimates`, of one run that has been read already."""
+    price = _pricing(connection, recording.run, flags, config.surroundings(), embodied=embodied)
+    return [price(recording, method) for method in methods]
 
 
 def recording_of(connection: Connection, run: Run) -> Recording:

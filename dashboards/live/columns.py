@@ -12,21 +12,28 @@ from carbontrack.units import MS_PER_S
 def of_windows(series: Series, sensors: Sequence[Sensor]) -> dict[str, Any]:
     """Aligned columns: one time for all devices, None where a device has no window."""
     level_ms = series.level_s * MS_PER_S
-    starts = series.columns["start_ms"]
-    times = list(range(min(starts), max(starts) + 1, level_ms)) if starts else []
+    starts, keys = series.columns["start_ms"], series.columns["device_key"]
+    first_ms = min(starts, default=0)
+    times = list(range(first_ms, max(starts) + 1, level_ms)) if starts else []
     names = ("energy_j", "power_min_w", "power_max_w", "util_pct", "temperature_max_c")
+    # As fine as a line can show: half of what is sent would be digits that nobody sees. The others
+    # are as the devices gave them, which is no finer.
+    columns = {name: series.columns[name] for name in names}
+    columns["util_pct"] = [_drawn(value) for value in columns["util_pct"]]
+    columns["energy_j"] = [_drawn(value) for value in columns["energy_j"]]
+    columns["power_w"] = [
+        _drawn(energy_j / energy_s) if energy_j is not None and energy_s else None
+        for energy_j, energy_s in zip(columns["energy_j"], series.columns["energy_s"], strict=True)
+    ]
     devices: dict[int, dict[str, list[Any]]] = {
         sensor.device_key: {name: [None] * len(times) for name in ("power_w", *names)}
         for sensor in sensors
     }
-    for index, (key, start_ms) in enumerate(zip(series.columns["device_key"], starts, strict=True)):
-        place, device = (start_ms - times[0]) // level_ms, devices[key]
-        for name in names:
-            device[name][place] = _drawn(series.columns[name][index])
-        energy_j, energy_s = series.columns["energy_j"][index], series.columns["energy_s"][index]
-        device["power_w"][place] = (
-            _drawn(energy_j / energy_s) if energy_j is not None and energy_s else None
-        )
+    places = [(start_ms - first_ms) // level_ms for start_ms in starts]
+    for name in ("power_w", *names):
+        lines = {key: device[name] for key, device in devices.items()}
+        for key, place, value in zip(keys, places, columns[name], strict=True):
+            lines[key][place] = value
     return {
         "level_s": series.level_s,
         "time_ms": times,
@@ -38,7 +45,6 @@ def of_windows(series: Series, sensors: Sequence[Sensor]) -> dict[str, Any]:
 
 
 def _drawn(value: float | None) -> float | None:
-    """As fine as a line can show: half of what is sent would be digits that nobody sees."""
     return None if value is None else round(value, 3)
 
 

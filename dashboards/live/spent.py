@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import bisect
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 from carbontrack.account.result import Estimate
 from carbontrack.ledger.rows import Run, Series, Usage
@@ -23,6 +24,10 @@ class Spent:
     facility_kwh: list[float | None]
     tco2e: list[float | None]
     cost: list[float | None]
+
+    @property
+    def columns(self) -> dict[str, list[Any]]:
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
 
 def energy_by_time(series: Series) -> dict[int, float]:

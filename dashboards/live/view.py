@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import time
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from carbontrack import config
+from carbontrack.account.parts import Recording
 from carbontrack.account.result import Estimate
 from carbontrack.errors import CarbontrackError
 from carbontrack.ledger import now, read
@@ -17,6 +16,8 @@ from carbontrack.report import gather, listing, render
 from carbontrack.report.latex import latex_of
 from carbontrack.report.table import table_of
 from dashboards.live import columns, goals, spent
+from dashboards.live.curves import Curves
+from dashboards.live.kept import Kept
 from dashboards.live.order import FIELDS, ordered
 from dashboards.live.source import Source
 
@@ -29,7 +30,6 @@ METHODS = ("measured", "report")
 _SPARK_POINTS = 40
 _ITEM_S = 60.0  # a line of the list changes with its run, or by new factors
 _PLAN_S = 10.0
-_KEPT = 1024
 _MINUTES = 60
 _MARKUP: Mapping[str, Callable[[list[Estimate]], str]] = {
     "markdown": lambda rows: render.markdown_of(table_of(rows, gather.totals(rows))),
@@ -38,14 +38,22 @@ _MARKUP: Mapping[str, Callable[[list[Estimate]], str]] = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class _Whole:
+    recording: Recording
+    estimate: Estimate  # as measured
+
+
 class View:
     """Answers from a ledger that may come, go and be upgraded while we serve it."""
 
     def __init__(self, url: str, flags: config.Layer) -> None:
         self._source = Source(url)
         self._flags = flags
-        self._items: OrderedDict[str, tuple[Run, float, dict[str, Any]]] = OrderedDict()
-        self._plans: OrderedDict[str, tuple[float, Any]] = OrderedDict()
+        self._items: Kept[dict[str, Any]] = Kept(_ITEM_S)
+        self._plans: Kept[Any] = Kept(_PLAN_S)
+        self._wholes: Kept[_Whole] = Kept(_ITEM_S)
+        self._curves = Curves()
 
     @property
     def queries(self) -> int:
@@ -146,68 +154,75 @@ class View:
         """
         with self._source.connect() as connection:
             series = read.series(connection, run, from_ms=from_ms, to_ms=to_ms, points=points)
-            steps = read.step_means(connection, run, from_ms=from_ms, to_ms=to_ms, points=points)
-            (estimate,) = gather.estimates(connection, [run], self._flags, ["measured"])
+            whole = self._whole(connection, run)
+            steps = self._curves.steps(
+                connection,
+                run,
+                count=whole.recording.steps.steps,
+                from_ms=from_ms,
+                to_ms=to_ms,
+                points=points,
+            )
             return {
-                **columns.of_windows(series, read.sensors(connection, run)),
-                "spent": asdict(self._spent(connection, run, estimate, series)),
+                **columns.of_windows(series, whole.recording.sensors),
+                "spent": self._spent(connection, whole, series).columns,
                 "steps": columns.of_steps(steps),
             }
 
     def progress(self, run: Run, *, points: int) -> dict[str, Any]:
         """Columns over the run's steps, at most `points`: what was spent until each."""
         with self._source.connect() as connection:
-            steps = read.step_means(connection, run, points=points)
+            whole = self._whole(connection, run)
+            count = whole.recording.steps.steps
+            steps = self._curves.steps(connection, run, count=count, points=points)
             series = read.series(connection, run, points=points)
-            (estimate,) = gather.estimates(connection, [run], self._flags, ["measured"])
-            known = self._spent(connection, run, estimate, series)
+            known = self._spent(connection, whole, series)
             times_ms = [step.time_ms for step in steps]
             return {
                 **columns.of_steps(steps),
                 "tokens": read.tokens_until(connection, run, [step.step for step in steps]),
                 **spent.at(known, times_ms, run.started_ms),
-                "currency": estimate.currency,
+                "currency": whole.estimate.currency,
             }
 
-    def _spent(
-        self, connection: Connection, run: Run, estimate: Estimate, series: Series
-    ) -> spent.Spent:
-        hours = read.hours(connection, run)
+    def _spent(self, connection: Connection, whole: _Whole, series: Series) -> spent.Spent:
+        run = whole.recording.run
         part = spent.before_ms(run, series)
         earlier = None
         if part is not None:
             earlier = read.series(connection, run, from_ms=part[0], to_ms=part[1], points=_MINUTES)
-        return spent.spent(run, estimate, hours, series, earlier)
+        return spent.spent(run, whole.estimate, whole.recording.hours, series, earlier)
+
+    def _whole(self, connection: Connection, run: Run) -> _Whole:
+        """What all zooms into a run need of the whole of it."""
+
+        def work(_: _Whole | None) -> _Whole:
+            recording = gather.recording_of(connection, run)
+            (estimate,) = gather.estimates_of(connection, recording, self._flags, ["measured"])
+            return _Whole(recording, estimate)
+
+        return self._wholes.get(run, work)
 
     def _item(self, connection: Connection, run: Run) -> dict[str, Any]:
         """A line of the list, worked out when its run has changed, or once a while."""
-        known = self._items.get(run.id)
-        if known is not None and known[0] == run and known[1] > time.monotonic():
-            return known[2]
-        sensors, totals = read.sensors(connection, run), read.totals(connection, run)
-        steps = read.step_totals(connection, run)
-        (estimate,) = gather.estimates(connection, [run], self._flags, ["measured"])
-        shape = read.step_means(connection, run, points=_SPARK_POINTS)
-        item = {
-            **listing.run_item(run, sensors, totals),
+        return self._items.get(run, lambda _: self._new_item(connection, run))
+
+    def _new_item(self, connection: Connection, run: Run) -> dict[str, Any]:
+        whole = self._whole(connection, run)
+        sensors, steps = whole.recording.sensors, whole.recording.steps
+        shape = self._curves.steps(connection, run, count=steps.steps, points=_SPARK_POINTS)
+        return {
+            **listing.run_item(run, sensors, read.totals(connection, run)),
             "final_loss": steps.final_loss,
             "loss_not_finite_since": now.not_finite_since(connection, run),
             "losses": [step.loss for step in shape],
-            "tco2e": estimate.tco2e,
-            "cost": estimate.cost,
-            "currency": estimate.currency,
+            "tco2e": whole.estimate.tco2e,
+            "cost": whole.estimate.cost,
+            "currency": whole.estimate.currency,
         }
-        self._items[run.id] = (run, time.monotonic() + _ITEM_S, item)
-        while len(self._items) > _KEPT:
-            self._items.popitem(last=False)
-        return item
 
     def _plan(self, connection: Connection, run: Run, measured: Estimate) -> Any:
         """Totals at the planned tokens; they move slowly, and reading every step costs a while."""
-        known = self._plans.get(run.id)
-        if known is None or known[0] <= time.monotonic():
-            plan = goals.plan(connection, run, measured)
-            known = self._plans[run.id] = (time.monotonic() + _PLAN_S, plan)
-            while len(self._plans) > _KEPT:
-                self._plans.popitem(last=False)
-        return known[1]
+        return self._plans.get(
+            run, lambda _: goals.plan(connection, run, measured), unchanged=False
+        )

@@ -46,13 +46,14 @@ def test_a_spread_is_a_median_with_its_range() -> None:
 RAW: dict[str, dict[str, Any]] = {
     "energy_truth": {
         "With an energy counter": [
-            {"tool": "carbontrack", "scenario": "A100, 1 GPU", "error": -0.0004},
-            {"tool": "carbontrack", "scenario": "H100, 1 GPU", "error": 0.0006},
-            {"tool": "Zeus", "scenario": "A100, 1 GPU", "error": 0.5},
+            {"tool": "carbontrack", "scenario": "A100, 8 GPUs", "error": -0.0004},
+            {"tool": "carbontrack", "scenario": "H100, 8 GPUs", "error": 0.0006},
+            {"tool": "carbontrack", "scenario": "A100, 1 GPU", "error": 0.5},
+            {"tool": "Zeus", "scenario": "A100, 8 GPUs", "error": 0.5},
         ],
         "Without a counter": [
-            {"tool": "carbontrack", "scenario": "A100, 1 GPU", "error": None},
-            {"tool": "carbontrack", "scenario": "H100, 1 GPU", "error": 0.02},
+            {"tool": "carbontrack", "scenario": "A100, 8 GPUs", "error": None},
+            {"tool": "carbontrack", "scenario": "H100, 8 GPUs", "error": 0.02},
         ],
     },
     "watching": {
@@ -60,7 +61,7 @@ RAW: dict[str, dict[str, Any]] = {
             "before_ms": {"carbontrack": [90.0, 130.0, 100.0]},
             "after_ms": {"carbontrack": [160.0]},
         },
-        "A job of 40 s on 8 GPUs": {"carbontrack": {"cpu_share": 0.006, "memory_mib": 60.0}},
+        "A job of 40 s on 8 GPUs": {"carbontrack": {"cpu_share": 0.006, "largest_mib": 60.0}},
     },
 }
 
@@ -73,9 +74,9 @@ def test_each_target_stands_beside_what_was_measured() -> None:
     table = targets.table(questions)
     assert table is not None
     reached = {row[0].partition(" (")[0]: (row[2], row[3]) for row in table.rows}
-    assert reached["worst error, counter, A100"] == ("0.04 %", "yes"), "a peer's is not ours"
-    assert reached["worst error, counter, H100"] == ("0.06 %", "**no**")
-    assert reached["worst error, no counter, A100"] == ("no energy", "**no**")
+    assert reached["worst error, counter, 8 A100s"] == ("0.04 %", "yes"), "a peer's is not ours"
+    assert reached["worst error, counter, 8 H100s"] == ("0.06 %", "**no**")
+    assert reached["worst error, no counter, 8 A100s"] == ("no energy", "**no**")
     assert reached["until the job's exec"] == ("100 ms", "yes")
     assert reached["after the job's end"] == ("160 ms", "**no**")
     assert reached["CPU of the watcher, 8 GPUs"] == ("0.6 %", "**no**")

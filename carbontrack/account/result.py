@@ -114,7 +114,7 @@ class Estimate:
             "status": self.status,
             "started_ms": self.started_ms,
             "nodes": self.nodes,
-            "devices": self.devices,
+            "devices": self.devices if self.run_ids else None,  # of hours nobody knows
             "device_uuids": sorted(self.uuids),
             "device_name": ", ".join(self.device_names) or None,
             "duration_s": self.duration_s,

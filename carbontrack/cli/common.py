@@ -10,6 +10,8 @@ from typing import Annotated, Any
 
 import typer
 
+from carbontrack.report.formats import TableFormat
+
 DbOption = Annotated[
     str | None,
     typer.Option(
@@ -29,7 +31,13 @@ class Format(StrEnum):
 
 
 FormatOption = Annotated[
-    Format, typer.Option("--format", help="text for people, json for programs (full precision).")
+    Format,
+    typer.Option(
+        "--format", metavar="text|json", help="For people, or for programs (full precision)."
+    ),
+]
+TableFormatOption = Annotated[
+    TableFormat, typer.Option("--format", metavar="FORMAT", help=f"{', '.join(TableFormat)}.")
 ]
 
 

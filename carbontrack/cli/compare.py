@@ -20,7 +20,10 @@ def compare(
     db: DbOption = None,
     format: FormatOption = Format.text,
 ) -> None:
-    """Compare two runs: energy per token, CO2e, cost, speed, and the loss at equal energy."""
+    """Compare two runs: energy per token, CO2e, cost, speed, and the loss at equal energy.
+
+    Example: carbontrack compare llama2-baseline llama2-muon --zone FRA
+    """
     from carbontrack.ledger import engine, read
     from carbontrack.ledger.url import ledger_url
     from carbontrack.report import gather, render

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import statistics
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -37,7 +36,10 @@ def devices(
     ] = "job",
     format: FormatOption = Format.text,
 ) -> None:
-    """Show what can be measured here, how well, and why nothing better can be."""
+    """Show what can be measured here, how well, and why nothing better can be.
+
+    Example: carbontrack devices --meter nvml --devices all
+    """
     from carbontrack.meters.base import MeterContext
     from carbontrack.meters.choose import find_meters
     from carbontrack.meters.look import look_at
@@ -97,6 +99,8 @@ def _print(
 
 def _readings(items: Sequence[Mapping[str, Any]]) -> list[str]:
     """Which sensors are read, what they include and how often they refresh."""
+    import statistics
+
     periods_ms: dict[tuple[str, str], list[float]] = defaultdict(list)
     for item in items:
         period_ms = item["update_period_ms"]

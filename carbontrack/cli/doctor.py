@@ -16,6 +16,8 @@ def doctor(db: DbOption = None, format: FormatOption = Format.text) -> None:
     """Check what can be measured here and how well, the ledger, and say how to mend what is wrong.
 
     Exit code 1 if there is something to mend.
+
+    Example: carbontrack doctor --db postgresql://team@ledger/carbontrack
     """
     from carbontrack.ledger.url import ledger_url
     from carbontrack.report.doctor import Verdict, findings

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from carbontrack.cli.common import DbOption
+from carbontrack.cli.common import DbOption, TableFormatOption
 from carbontrack.cli.factor_options import EmbodiedOption, Flags, OutOption, takes_factors
 from carbontrack.errors import CarbontrackError
 from carbontrack.report.formats import TableFormat
@@ -29,9 +29,7 @@ def estimate(
     ] = None,
     embodied: EmbodiedOption = False,
     label: Annotated[str, typer.Option("--label", help="Name of the row.")] = "estimate",
-    format: Annotated[
-        TableFormat, typer.Option("--format", help="How to print it.")
-    ] = TableFormat.text,
+    format: TableFormatOption = TableFormat.text,
     out: OutOption = None,
     db: DbOption = None,
 ) -> None:

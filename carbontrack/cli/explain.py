@@ -23,6 +23,8 @@ def explain(
     """Derive a run's estimate line by line: each factor with its source, and what was assumed.
 
     The last line is the cell of `carbontrack table`, to the digit.
+
+    Example: carbontrack explain llama2-7b --method report --pue 1.1
     """
     from carbontrack.account.factors import parse_methods
     from carbontrack.ledger import engine, read

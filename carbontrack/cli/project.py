@@ -31,7 +31,9 @@ def project(
     """Project a run to a token target: GPU-hours, days, energy, CO2e and cost, with a range.
 
     From the steady state of the run (warm-up and stalls left out). Without a target: the tokens
-    that the job planned. Example: carbontrack project last --tokens 2T
+    that the job planned.
+
+    Example: carbontrack project last --tokens 2T
     """
     from carbontrack.ledger import engine, read
     from carbontrack.ledger.url import ledger_url

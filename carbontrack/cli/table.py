@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from carbontrack.cli import filters
-from carbontrack.cli.common import DbOption
+from carbontrack.cli.common import DbOption, TableFormatOption
 from carbontrack.cli.factor_options import EmbodiedOption, Flags, OutOption, takes_factors
 from carbontrack.report.formats import TableFormat
 
@@ -60,9 +60,7 @@ def table(
         ),
     ] = None,
     db: DbOption = None,
-    format: Annotated[
-        TableFormat, typer.Option("--format", help="How to print it.")
-    ] = TableFormat.text,
+    format: TableFormatOption = TableFormat.text,
     out: OutOption = None,
 ) -> None:
     """Print GPU-hours, power, CO2e, energy and cost of runs, with the factors behind them.

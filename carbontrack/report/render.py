@@ -96,10 +96,13 @@ def markdown_of(table: Table) -> str:
     lines = [heads, [":--" if c.left else "--:" for c in table.columns], *table.rows()]
     if table.has_total:
         lines.append([f"**{cell}**" if cell else "" for cell in table.total()])
-    text = "\n".join(
-        "| " + " | ".join(c.replace("|", "\\|") for c in line) + " |" for line in lines
-    )
-    return text + "\n" + "".join(f"\n- {note}" for note in table.notes) + "\n"
+    text = "\n".join("| " + " | ".join(map(_as_markdown, line)) + " |" for line in lines)
+    return text + "\n" + "".join(f"\n- {_as_markdown(note)}" for note in table.notes) + "\n"
+
+
+def _as_markdown(text: str) -> str:
+    """A run named `<b>` or `a|b` is just a name; our own ** stay."""
+    return text.replace("|", "\\|").replace("<", "\\<")
 
 
 def html_of(table: Table) -> str:

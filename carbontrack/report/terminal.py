@@ -37,7 +37,8 @@ def text_of(table: Table, *, width: int | None = None, plain: bool = False) -> s
         console.print(_rich(fitting))
         console.width = wanted
         console.print(_notes(fitting.notes))
-    return "\n".join(line.rstrip() for line in captured.get().splitlines()) + "\n"
+    lines = [line.rstrip() for line in captured.get().splitlines()]
+    return "\n".join(lines if lines[0] else lines[1:]) + "\n"
 
 
 def _needed(table: Table) -> int:
@@ -58,9 +59,11 @@ def _rich(table: Table) -> RichTable:
     from rich.table import Table as RichTable
 
     shown = RichTable(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), header_style="bold")
+    in_two_lines = any(column.unit for column in table.columns)
     for column in table.columns:
+        head = f"{column.head}\n{column.unit}" if column.unit else f"\n{column.head}"
         shown.add_column(
-            f"{column.head}\n{column.unit}" if column.unit else f"\n{column.head}",
+            head if in_two_lines else column.head,
             justify="left" if column.left else "right",
             no_wrap=not column.left,
             overflow="fold",

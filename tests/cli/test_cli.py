@@ -160,10 +160,24 @@ def test_table_has_the_keys_of_the_contract(recorded: Wrapper) -> None:
     assert {"pue", "intensity"} <= {name.split("_")[0] for name in answer["rows"][0]["assumed"]}
 
 
-@pytest.mark.parametrize("command", [["runs"], ["show", "good"], ["table"], ["devices"]])
-def test_whatever_is_simulated_says_so(recorded: Wrapper, command: list[str]) -> None:
-    options = ["--meter", "sim:a100x2"] if command == ["devices"] else []
-    assert "simulated" in recorded.carbontrack(*command, *options).stdout.lower()
+def test_whatever_is_simulated_says_so(recorded: Wrapper) -> None:
+    formats = [["--format", name] for name in ("text", "markdown", "latex", "html", "csv", "json")]
+    commands = [
+        ["devices", "--meter", "sim:a100x2"],
+        ["runs"],
+        ["show", "good"],
+        *(["table", "good", *how] for how in formats),
+        ["table", "good", "--method", "report"],
+        ["table", "good", "--like", "llama2"],
+        ["explain", "good"],
+        ["compare", "good", "bad"],
+    ]
+    silent = [
+        command
+        for command in commands
+        if "simulated" not in recorded.carbontrack(*command).stdout.lower()
+    ]
+    assert silent == []
 
 
 def test_the_summary_goes_to_stderr_and_says_what_is_assumed(wrapper: Wrapper) -> None:

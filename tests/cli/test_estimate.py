@@ -18,6 +18,7 @@ def test_llama2_70b_prints_its_figure(command: Command) -> None:
     ][0]
     assert row["tco2e"] == pytest.approx(291.422208, abs=1e-9)
     assert (row["assumed"], row["method"]) == (["tariff"], "report")
+    assert row["devices"] is None, "of GPU-hours nobody knows on how many"
 
 
 def test_the_reports_factors_are_the_default_and_assumed(command: Command) -> None:

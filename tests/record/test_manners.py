@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import pty
-import select
 import signal
 import subprocess
 import sys
@@ -15,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from tests.fixtures.terminal import Terminal
 from tests.fixtures.wrap import Wrapper
 
 Until = Callable[[Callable[[], Any]], Any]
@@ -203,31 +202,6 @@ for line in sys.stdin:
     if line.strip() == "quit":
         sys.exit(len(got))
 """
-
-
-class Terminal:
-    """A program on a pseudo-terminal of its own."""
-
-    def __init__(self, argv: list[str], env: dict[str, str]) -> None:
-        self.pid, self.descriptor = pty.fork()
-        if self.pid == 0:
-            os.execvpe(argv[0], argv, env)
-        self.seen = ""
-
-    def type(self, text: str) -> None:
-        os.write(self.descriptor, text.encode())
-
-    def wait_for(self, text: str, timeout_s: float = 20) -> None:
-        deadline = time.monotonic() + timeout_s
-        while text not in self.seen:
-            if not select.select([self.descriptor], [], [], max(0, deadline - time.monotonic()))[0]:
-                raise AssertionError(f"{text!r} never came: {self.seen!r}")
-            self.seen += os.read(self.descriptor, 4096).decode()
-
-    def end(self) -> int:
-        _, status = os.waitpid(self.pid, 0)
-        os.close(self.descriptor)
-        return os.waitstatus_to_exitcode(status)
 
 
 def test_an_interactive_program_keeps_its_terminal_and_ctrl_c_arrives_once(

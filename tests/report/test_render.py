@@ -78,7 +78,7 @@ def test_a_long_name_is_folded_and_whole() -> None:
     text = text_of(estimates(Recorded(name=name, number=1), Recorded(number=2)))
     assert max(len(line) for line in text.splitlines()) <= 100
     lines = text.splitlines()
-    folded = "".join(line[1:25].strip() for line in lines[4:10])
+    folded = "".join(line[1:25].strip() for line in lines[3:9])
     assert name in folded
 
 
@@ -125,6 +125,11 @@ def test_markdown_is_a_table_with_the_same_number_of_cells_in_each_line() -> Non
     assert len(table) == 5
     assert len({line.replace("\\|", "").count("|") for line in table}) == 1
     assert any(line.startswith("- PUE 1.56 assumed") for line in lines)
+
+
+def test_a_name_is_no_markup_in_markdown() -> None:
+    lines = render.markdown_of(table_of(two(), [])).splitlines()
+    assert r"\<i> \|x\|" in lines[2]
 
 
 def test_html_is_well_formed_and_escaped() -> None:

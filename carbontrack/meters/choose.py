@@ -20,8 +20,10 @@ if TYPE_CHECKING:
 
 OpenMeter = Callable[[str, MeterContext], Meter]
 
-# Imported only when asked for: pynvml alone costs 60 ms. Meters of other packages come through the
-# entry-point group, whose scan costs more, so it is made only for a name that is not here.
+# Each has `open_meter`, and `check`, which raises CarbontrackError for an argument that means
+# nothing and touches no device. Imported only when asked for: pynvml alone costs 60 ms. Meters of
+# other packages come through the entry-point group, whose scan costs more, so it is made only for a
+# name that is not here.
 _OWN = {
     "nvml": "carbontrack.meters.nvml",
     "rapl": "carbontrack.meters.rapl",
@@ -59,10 +61,11 @@ def check_spec(spec: str) -> None:
     """Raise CarbontrackError for a spec that means nothing, without touching any device."""
     for part in spec.split(","):
         name, _, argument = part.strip().partition(":")
-        if name == "sim":
-            _opener(name)(argument, MeterContext())  # opens no device, reads its trace
-        elif spec != "auto":
-            _find(name)
+        if spec == "auto":
+            continue
+        found = _find(name)
+        if isinstance(found, str) and (argument or name == "sim"):
+            importlib.import_module(found).check(argument)
 
 
 def find_meters(spec: str, context: MeterContext) -> Found:

@@ -57,6 +57,12 @@ class ThreadPower:
     source: str
 
 
+def check(argument: str) -> None:
+    """Raise CarbontrackError for an argument that is no power in W."""
+    if argument:
+        _watts(argument)
+
+
 def open_meter(argument: str, context: MeterContext) -> Meter:
     """The meter of `cpu-model` or `cpu-model:WATTS`.
 

@@ -33,14 +33,19 @@ _CLOSE_S = 1.0
 _ATTEMPTS = 5  # a device that says "unknown error" now and then is asked again when it is opened
 
 
+def check(argument: str) -> None:
+    """Raise CarbontrackError for any argument: nvml takes none."""
+    if argument:
+        raise CarbontrackError(f"The meter nvml takes no argument, not {argument!r}.")
+
+
 def open_meter(argument: str, context: MeterContext) -> Meter:
     """The meter `nvml`: the GPUs that the job can see, or all of them.
 
     Raises MeterUnavailable, with what to do about it, if there is no driver, no GPU, or none
     visible.
     """
-    if argument:
-        raise CarbontrackError(f"The meter nvml takes no argument, not {argument!r}.")
+    check(argument)
     library = Library()
     try:
         return _open_visible(library, context)

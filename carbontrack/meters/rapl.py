@@ -37,10 +37,15 @@ _FIX = (
 )
 
 
-def open_meter(argument: str, context: MeterContext) -> Meter:
-    """The meter `rapl`. Raises MeterUnavailable, with the fix, if there is none or it is barred."""
+def check(argument: str) -> None:
+    """Raise CarbontrackError for any argument: rapl takes none."""
     if argument:
         raise CarbontrackError(f"The meter rapl takes no argument, not {argument!r}.")
+
+
+def open_meter(argument: str, context: MeterContext) -> Meter:
+    """The meter `rapl`. Raises MeterUnavailable, with the fix, if there is none or it is barred."""
+    check(argument)
     root = context.sysfs / "class/powercap"
     zones = list(_zones(root))
     if not zones:

@@ -117,6 +117,11 @@ class TraceCurve:
         return max(bisect.bisect_right(self._seconds, t_s) - 1, 0)
 
 
+def check(argument: str) -> None:
+    """Raise CarbontrackError for a form that is not known, or a trace that cannot be read."""
+    open_meter(argument, MeterContext())  # it opens no device
+
+
 def open_meter(argument: str, context: MeterContext) -> Meter:
     """The meter of `sim:ARGUMENT`. Raises CarbontrackError for a form it does not know."""
     match = _SPEC.fullmatch(argument)

@@ -19,6 +19,7 @@ from carbontrack.record.window import Clock, Pyramid, Window, WindowBuilder, ene
 from carbontrack.units import NS_PER_MS, NS_PER_S, monotonic_ns
 
 _OVERDUE_PERIODS = 2
+_OVERDUE_NS = 1 * NS_PER_S  # at most, however slow the sampling
 _LOST_RETRY_NS = 1 * NS_PER_S
 _LAST_READ_S = 0.3  # what the job's end may wait for a device
 
@@ -26,11 +27,11 @@ _LAST_READ_S = 0.3  # what the job's end may wait for a device
 class _Channel:
     """One device's way from reading to windows: a worker fills the inbox, `drain` empties it."""
 
-    def __init__(self, source: Source, clock: Clock, start_ns: int) -> None:
+    def __init__(self, source: Source, clock: Clock, start_ns: int, period_ns: int) -> None:
         self.source = source
         self.uuid = source.device.uuid
         self.inbox: deque[Reading | Vitals] = deque()
-        self.builder = WindowBuilder(source.device, clock, start_ns=start_ns)
+        self.builder = WindowBuilder(source.device, clock, start_ns=start_ns, period_ns=period_ns)
         self.pyramid = Pyramid()
         self.busy_since_ns: int | None = None
         self.silent = False
@@ -86,7 +87,7 @@ class Sampler:
         self.stopping = threading.Event()
         self._clock = clock
         self._host = host
-        self._channels = [_Channel(source, clock, start_ns) for source in sources]
+        self._channels = [_Channel(source, clock, start_ns, self.period_ns) for source in sources]
         self._workers = [_Worker(self, self._channels)]
         self._events: list[Event] = []
 
@@ -123,12 +124,11 @@ class Sampler:
     def rescue(self) -> None:
         """Free the other devices from a call that is overdue. Call this ten times a second."""
         now_ns = monotonic_ns()
+        patience_ns = min(_OVERDUE_PERIODS * self.period_ns, _OVERDUE_NS)
         for worker in list(self._workers):
             for channel in worker.channels:
                 since_ns = channel.busy_since_ns
-                overdue = since_ns is not None and (
-                    now_ns - since_ns > _OVERDUE_PERIODS * self.period_ns
-                )
+                overdue = since_ns is not None and now_ns - since_ns > patience_ns
                 if overdue and not channel.silent:
                     channel.silent = True
                     self._event(channel, "device-silent", "does not answer; the others go on")

@@ -16,8 +16,10 @@ from carbontrack.units import MS_PER_S, NS_PER_MS, NS_PER_S
 
 LEVELS_S = (1, 60, 3600)
 
-# Two readings farther apart than this are a gap: power is not held across it.
+# Two readings farther apart than this, and than some periods of a slow sampling, are a gap: power
+# is not held across it.
 MAX_HOLD_NS = 1 * NS_PER_S
+_HELD_PERIODS = 2.5
 # Between the job's start and the first reading (the recorder's own start-up), and between the last
 # reading and the job's end, the nearest power is taken, up to this long.
 MAX_EDGE_NS = 2 * NS_PER_S
@@ -196,12 +198,15 @@ class _OpenSecond:
 class WindowBuilder:
     """Reduces the readings of one device, in order of time, to windows of one second.
 
-    Energy between two readings is the counter's difference where both have one, else the earlier
-    power held until the later reading. It is spread evenly over the time between them, so a window
-    boundary inside an interval divides it in proportion.
+    Readings come every `period_ns` or thereabouts. Energy between two of them is the counter's
+    difference where both have one, else the earlier power held until the later reading. It is
+    spread evenly over the time between them, so a window boundary inside an interval divides it in
+    proportion.
     """
 
-    def __init__(self, device: Device, clock: Clock, *, start_ns: int) -> None:
+    def __init__(
+        self, device: Device, clock: Clock, *, start_ns: int, period_ns: int = NS_PER_S // 10
+    ) -> None:
         self._clock = clock
         self._share = device.share
         self._base = Flag(0)
@@ -212,6 +217,7 @@ class WindowBuilder:
         if device.mig_parent is not None:
             self._base |= Flag.APPORTIONED
         self._start_ns = start_ns
+        self._hold_ns = max(MAX_HOLD_NS, round(_HELD_PERIODS * period_ns))
         self._begun = False
         self._first: list[Reading | Vitals] = []  # until they say what came before them
         self._last: Reading | None = None
@@ -265,7 +271,7 @@ class WindowBuilder:
             return  # the counter has not moved on since
         self._last = reading
         energy_j, flag = self._energy_between(last, reading, length_ns)
-        if length_ns > MAX_HOLD_NS:
+        if length_ns > self._hold_ns:
             if flag is not Flag.COUNTER:
                 return  # power is not held across a gap: what is not known stays NULL
             flag |= Flag.GAP
@@ -314,7 +320,7 @@ class WindowBuilder:
             self._bridge(energy_time_ns(self._last), end_ns, self._last.power_w)
 
     def _bridge(self, start_ns: int, end_ns: int, power_w: float) -> None:
-        if 0 < end_ns - start_ns <= MAX_EDGE_NS:
+        if 0 < end_ns - start_ns <= max(MAX_EDGE_NS, self._hold_ns):
             energy_j = power_w * (end_ns - start_ns) / NS_PER_S
             self._spread(start_ns, end_ns, energy_j, Flag.BRIDGED | Flag.INTEGRAL)
 

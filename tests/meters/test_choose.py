@@ -10,14 +10,14 @@ import pytest
 
 from carbontrack.errors import CarbontrackError
 from carbontrack.meters.base import MeterContext
-from carbontrack.meters.choose import find_meters
+from carbontrack.meters.choose import check_spec, find_meters
 from tests.fixtures.nvml import NvmlStub
 from tests.fixtures.powercap import Powercap
 
 _PROGRAM = """
 import os, sys
 from carbontrack.meters.base import MeterContext
-from carbontrack.meters.choose import find_meters
+from carbontrack.meters.choose import check_spec, find_meters
 found = find_meters(sys.argv[1], MeterContext(environ=os.environ, visible=sys.argv[2]))
 print(*[f"{m.name}:{len(m.sources)}" for m in found.meters])
 print(*[over.name for over in found.passed_over])
@@ -87,6 +87,27 @@ def test_no_meter_at_all_gives_every_reason(tmp_path: Path) -> None:
 def test_a_wrong_choice_says_what_is_wrong(tmp_path: Path, spec: str, message: str) -> None:
     with pytest.raises(CarbontrackError, match=message):
         find_meters(spec, MeterContext(sysfs=tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("nvml:0", "nvml takes no argument"),
+        ("rapl:x", "rapl takes no argument"),
+        ("cpu-model:many", "cpu-model:many is not a TDP"),
+        ("sim", "Unknown simulation sim:"),
+        ("sim:a100x2,nvml:0", "nvml takes no argument"),
+        ("foo", "no meter 'foo'"),
+    ],
+)
+def test_an_argument_is_checked_before_anything_starts(spec: str, message: str) -> None:
+    with pytest.raises(CarbontrackError, match=message):
+        check_spec(spec)
+
+
+@pytest.mark.parametrize("spec", ["auto", "nvml", "nvml,rapl", "cpu-model:280", "sim:a100x8"])
+def test_a_spec_that_means_something_is_no_mistake(spec: str) -> None:
+    check_spec(spec)
 
 
 def test_meters_of_other_packages_are_found(

@@ -172,6 +172,14 @@ def test_the_start_is_bridged_by_the_counter_and_not_by_one_sample() -> None:
     assert total_j(windows_of(few, 0.4, reading(0.4, 400.0, 50.0))) == pytest.approx(250.0 * 0.4)
 
 
+def test_slow_sampling_is_no_gap_but_what_it_misses_is() -> None:
+    builder = WindowBuilder(device(), CLOCK, start_ns=START_NS, period_ns=5 * NS_PER_S)
+    windows = [w for at_s in (0, 5, 10, 15, 35) for w in builder.add(reading(at_s, 100.0))]
+    windows += builder.finish(START_NS + 35 * NS_PER_S)
+    assert total_j(windows) == pytest.approx(100.0 * 15)
+    assert sum(w.sampled_s for w in windows) == pytest.approx(15)
+
+
 def test_a_start_that_took_too_long_is_not_invented() -> None:
     late_s = MAX_EDGE_NS / NS_PER_S + 0.5
     windows = windows_of([reading(late_s + i / 10, 200.0) for i in range(11)], late_s + 1)

@@ -250,7 +250,12 @@ def plan(
         float | None,
         typer.Option(help="0 … 1. Default: what the published hours imply, else 0.4."),
     ] = None,
-    power: Annotated[float | None, typer.Option(help="W per GPU. Default: rated.")] = None,
+    run: Annotated[
+        Path | None, typer.Option(help="The --out folder of a run: plan with its measured MFU.")
+    ] = None,
+    power: Annotated[
+        float | None, typer.Option(help="W per GPU. Default: the report's on its A100, else rated.")
+    ] = None,
     pue: Annotated[float | None, typer.Option(help="Default: the report's 1.1.")] = None,
     intensity: Annotated[
         float | None, typer.Option(help="kgCO2e/kWh. Default: the report's 0.385.")
@@ -266,7 +271,7 @@ def plan(
         configs.override(configs.preset(preset), context.args),
         gpus=gpus,
         device_name=device,
-        mfu=mfu,
+        mfu=planning.measured_mfu(run) if run is not None and mfu is None else mfu,
         power_w=power,
         pue=pue,
         intensity=intensity,

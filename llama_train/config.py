@@ -195,6 +195,8 @@ class Published:
     tokens: float
     gpu_hours: int
     """On A100-80GB. Table 15 of the LLaMA report, table 2 of the Llama 2 report."""
+    power_w: float
+    tco2e: float
 
 
 LLAMA2_7B = ModelShape(dim=4096, n_layers=32, n_heads=32, n_kv_heads=32)
@@ -277,14 +279,14 @@ PRESETS: Mapping[str, Config] = {
 }
 
 PUBLISHED: Mapping[str, Published] = {
-    "llama1-7b": Published(tokens=1.0e12, gpu_hours=82_432),
-    "llama1-13b": Published(tokens=1.0e12, gpu_hours=135_168),
-    "llama1-33b": Published(tokens=1.4e12, gpu_hours=530_432),
-    "llama1-65b": Published(tokens=1.4e12, gpu_hours=1_022_362),
-    "llama2-7b": Published(tokens=2.0e12, gpu_hours=184_320),
-    "llama2-13b": Published(tokens=2.0e12, gpu_hours=368_640),
-    "llama2-34b": Published(tokens=2.0e12, gpu_hours=1_038_336),
-    "llama2-70b": Published(tokens=2.0e12, gpu_hours=1_720_320),
+    "llama1-7b": Published(tokens=1.0e12, gpu_hours=82_432, power_w=400, tco2e=14),
+    "llama1-13b": Published(tokens=1.0e12, gpu_hours=135_168, power_w=400, tco2e=23),
+    "llama1-33b": Published(tokens=1.4e12, gpu_hours=530_432, power_w=400, tco2e=90),
+    "llama1-65b": Published(tokens=1.4e12, gpu_hours=1_022_362, power_w=400, tco2e=173),
+    "llama2-7b": Published(tokens=2.0e12, gpu_hours=184_320, power_w=400, tco2e=31.22),
+    "llama2-13b": Published(tokens=2.0e12, gpu_hours=368_640, power_w=400, tco2e=62.44),
+    "llama2-34b": Published(tokens=2.0e12, gpu_hours=1_038_336, power_w=350, tco2e=153.9),
+    "llama2-70b": Published(tokens=2.0e12, gpu_hours=1_720_320, power_w=400, tco2e=291.42),
 }
 
 

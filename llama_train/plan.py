@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import json
 import math
+import statistics
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import get_args
 
 from llama_train.config import PUBLISHED, Checkpointing, Config, layout
@@ -41,7 +43,7 @@ class Memory:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """The estimate, with the names of the factors that nobody chose in `assumed`."""
+    """The estimate, with its factors."""
 
     preset: str
     parameters: int
@@ -60,10 +62,15 @@ class Plan:
     facility_kwh: float
     tco2e: float
     cost: float | None
+    power_w: float
+    pue: float
+    intensity_kg_per_kwh: float
     published_gpu_hours: int | None
+    published_tco2e: float | None
     implied_mfu: float | None
     """What the published GPU-hours on A100 come to, by the same formula."""
-    assumed: tuple[str, ...]
+    assumed: dict[str, str]
+    """The factors that nobody chose, each with where it comes from."""
 
 
 def plan(
@@ -89,18 +96,24 @@ def plan(
     _check(gpus, mfu, power_w, pue, intensity, price)
     layout(config, gpus)
     device = DEVICES[device_name]
-    chosen = {"mfu": mfu, "power": power_w, "pue": pue, "intensity": intensity}
+    published = PUBLISHED.get(config.name)
     implied = implied_mfu(config)
+    assumed = {}
     if mfu is None:
         mfu = implied or ASSUMED_MFU
-    pue = REPORT_PUE if pue is None else pue
-    intensity = REPORT_INTENSITY_KG_PER_KWH if intensity is None else intensity
-    power_w = device.power_w if power_w is None else power_w
+        assumed["mfu"] = "what the published hours imply" if implied else "a usual one"
+    if power_w is None:
+        power_w, assumed["power"] = device.power_w, "rated power"
+        if published is not None and device_name == REPORT_DEVICE:
+            power_w, assumed["power"] = published.power_w, "the report's"
+    if pue is None:
+        pue, assumed["pue"] = REPORT_PUE, "the report's"
+    if intensity is None:
+        intensity, assumed["intensity"] = REPORT_INTENSITY_KG_PER_KWH, "the report's"
 
     rate = device.peak_flops * mfu / flops_per_token(config.model)
     hours = config.tokens / rate / 3600
     energy = hours * power_w / 1000
-    published = PUBLISHED.get(config.name)
     return Plan(
         preset=config.name,
         parameters=config.model.parameters,
@@ -119,9 +132,13 @@ def plan(
         facility_kwh=energy * pue,
         tco2e=energy * pue * intensity / 1000,
         cost=None if price is None else hours * price,
+        power_w=power_w,
+        pue=pue,
+        intensity_kg_per_kwh=intensity,
         published_gpu_hours=published.gpu_hours if published else None,
+        published_tco2e=published.tco2e if published else None,
         implied_mfu=implied,
-        assumed=tuple(name for name, value in chosen.items() if value is None),
+        assumed=assumed,
     )
 
 
@@ -132,6 +149,26 @@ def implied_mfu(config: Config) -> float | None:
         return None
     rate = published.tokens / published.gpu_hours / 3600
     return rate * flops_per_token(config.model) / DEVICES[REPORT_DEVICE].peak_flops
+
+
+def measured_mfu(folder: Path) -> float:
+    """The median MFU of the steps that a run logged in this folder. Raises TrainError if none is.
+
+    The median leaves out what compiling, saving and evaluating cost now and then.
+    """
+    path = folder / "metrics.jsonl"
+    try:
+        lines = [json.loads(line) for line in path.read_text().splitlines()]
+    except (OSError, ValueError) as error:
+        raise TrainError(
+            f"{path} cannot be read: {error}.", hint="Give the --out folder of a run."
+        ) from error
+    known = [float(line["mfu"]) for line in lines if line.get("mfu")]
+    if not known:
+        raise TrainError(
+            f"{path} has no MFU: the peak of its device is not known.", hint="Give --mfu."
+        )
+    return statistics.median(known)
 
 
 def memory(config: Config, gpus: int, checkpointing: Checkpointing) -> Memory:
@@ -204,7 +241,7 @@ def as_text(result: Plan) -> str:
     """The plan for people. Every figure is an estimate and says what was assumed."""
 
     def mark(name: str) -> str:
-        return " (assumed)" if name in result.assumed else ""
+        return f" (assumed: {result.assumed[name]})" if name in result.assumed else ""
 
     lines = [
         f"{result.preset}: {result.parameters:,} parameters, {result.tokens:,} tokens "
@@ -222,16 +259,17 @@ def as_text(result: Plan) -> str:
         f"MFU               {result.mfu:.1%}{mark('mfu')}",
         f"Tokens/s per GPU  {result.tokens_per_s_per_gpu:,.0f}",
         f"GPU-hours         {result.gpu_hours:,.0f}  ({result.days:,.1f} days)",
-        f"Energy            {result.energy_kwh:,.0f} kWh{mark('power')}, "
-        f"facility {result.facility_kwh:,.0f} kWh{mark('pue')}",
-        f"Carbon            {result.tco2e:,.2f} tCO2e{mark('intensity')}",
+        f"Energy            {result.energy_kwh:,.0f} kWh at {result.power_w:,.0f} W{mark('power')}",
+        f"Facility          {result.facility_kwh:,.0f} kWh at PUE {result.pue:g}{mark('pue')}",
+        f"Carbon            {result.tco2e:,.2f} tCO2e at {result.intensity_kg_per_kwh:g} kg/kWh"
+        f"{mark('intensity')}",
     ]
     if result.cost is not None:
-        lines.append(f"Cost              {result.cost:,.0f}")
+        lines.append(f"Cost              {result.cost:,.0f}, in the currency of the price")
     if result.implied_mfu is not None:
         lines.append(
-            f"Published         {result.published_gpu_hours:,} GPU-hours on A100-80GB, "
-            f"which imply an MFU of {result.implied_mfu:.1%}"
+            f"Published         {result.published_gpu_hours:,} GPU-hours on A100-80GB, which imply "
+            f"an MFU of {result.implied_mfu:.1%}; {result.published_tco2e:,} tCO2e"
         )
     return "\n".join(lines)
 

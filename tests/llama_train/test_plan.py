@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
 
 from llama_train.config import PUBLISHED, ModelShape, override, preset
 from llama_train.errors import TrainError
-from llama_train.plan import REPORT_DEVICE, Plan, as_json, as_text, memory, plan
+from llama_train.plan import REPORT_DEVICE, Plan, as_json, as_text, measured_mfu, memory, plan
 
 from .test_model import initialised, random_tokens
 
@@ -23,10 +24,7 @@ REPORT = {
 
 
 def report(name: str) -> Plan:
-    # The 34B's GPUs drew 350 W.
-    return plan(
-        preset(name), gpus=1024, device_name=REPORT_DEVICE, power_w=350 if "34b" in name else 400
-    )
+    return plan(preset(name), gpus=1024, device_name=REPORT_DEVICE)
 
 
 @pytest.mark.parametrize("name", REPORT)
@@ -37,7 +35,9 @@ def test_the_reports_rows_come_out(name: str) -> None:
     assert result.implied_mfu == pytest.approx(implied / 100, abs=5e-4)
     assert result.gpu_hours == pytest.approx(hours, rel=1e-5)
     assert result.tco2e == pytest.approx(tonnes, abs=0.011)
-    assert result.assumed == ("mfu", "pue", "intensity")
+    assert result.published_tco2e == tonnes
+    assert result.power_w == (350 if "34b" in name else 400), "the 34B's GPUs drew less"
+    assert list(result.assumed) == ["mfu", "power", "pue", "intensity"]
 
 
 def test_cost_scales_with_hours_and_time_with_gpus() -> None:
@@ -99,9 +99,25 @@ def test_activations_of_a_block_are_what_autograd_keeps(tiny: ModelShape) -> Non
 def test_the_text_says_what_is_an_estimate_and_what_was_assumed() -> None:
     text = as_text(report("llama2-7b"))
     assert "(estimate)" in text
-    assert "44.5% (assumed)" in text
+    assert "44.5% (assumed: what the published hours imply)" in text
+    assert "73,728 kWh at 400 W (assumed: the report's)" in text
     assert "184,320 GPU-hours on A100-80GB" in text
-    assert "kWh, facility" in text  # the power was chosen
+    chosen = plan(preset("1b"), gpus=8, device_name="NVIDIA H200", power_w=650, mfu=0.5)
+    assert "at 650 W\n" in as_text(chosen)
+    other = plan(preset("llama2-7b"), gpus=8, device_name="NVIDIA H200")
+    assert "at 700 W (assumed: rated power)" in as_text(other)
+
+
+def test_the_mfu_of_a_run_is_that_of_its_usual_step(tmp_path: Path) -> None:
+    steps = [{"step": n, "loss": 2.0, "mfu": 0.01 if n < 3 else 0.4} for n in range(1, 9)]
+    lines = [{"event": "phase", "name": "train"}, *steps]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert measured_mfu(tmp_path) == 0.4
+    with pytest.raises(TrainError, match=r"metrics\.jsonl cannot be read"):
+        measured_mfu(tmp_path / "nowhere")
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1, "loss": 2.0}\n')
+    with pytest.raises(TrainError, match=r"has no MFU.*Give --mfu"):
+        measured_mfu(tmp_path)
 
 
 @pytest.mark.parametrize(

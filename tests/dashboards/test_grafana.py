@@ -43,6 +43,7 @@ def expanded(sql: str) -> str:
     for macro, value in (
         ("$__unixEpochFrom()", str(RUN.start_ms // 1000)),
         ("$__unixEpochTo()", str(RUN.end_ms // 1000)),
+        ("$__interval_ms", "1"),
     ):
         sql = sql.replace(macro, value)
     sql = re.sub(r"\$\{(\w+):sqlstring\}", lambda match: f"'{VALUES[match[1]]}'", sql)
@@ -93,6 +94,15 @@ def test_a_long_range_reads_hours(ledger: Any) -> None:
     sql = PANELS["Power of each device"]
     sql = sql.replace("$__unixEpochFrom()", str(RUN.start_ms // 1000 - 30 * 86_400))
     assert len(ledger.execute(expanded(sql)).fetchall()) == 8
+
+
+def test_a_wide_view_has_a_point_of_loss_for_each_pixel(ledger: Any) -> None:
+    sql = PANELS["Loss"].replace("$__interval_ms", "10000")
+    means = ledger.execute(expanded(sql)).fetchall()
+    assert len(means) == 12
+    assert means == sorted(means)
+    each = [loss for _, loss in ledger.execute(expanded(PANELS["Loss"]))]
+    assert means[-1][1] == pytest.approx(sum(each[-10:]) / 10, rel=0.01)
 
 
 def test_everything_asks_the_data_source_that_is_provisioned() -> None:

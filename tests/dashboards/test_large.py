@@ -12,7 +12,7 @@ from dashboards import figures
 from tests.fixtures import pictures
 from tests.fixtures.runs import Recorded
 
-_DAYS_35 = Recorded(count=8, seconds=35 * 86_400, steps=20_000)
+_DAYS_35 = Recorded(count=8, seconds=35 * 86_400, steps=500_000)
 _PEAK = """
 import sys
 from pathlib import Path

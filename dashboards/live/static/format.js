@@ -46,11 +46,13 @@ export function plain(value, count = 4) {
 
 export const whole = (value) => (unknown(value) ? "–" : Math.round(value).toLocaleString("en"));
 
+const LEAST_MONEY = 0.000001;
+
 // Two digits of what is small, cents of what is not.
 export function money(value, currency) {
   if (unknown(value)) return "–";
   const unit = currency ?? "";
-  if (value > 0 && value < 0.001) return `<0.001 ${unit}`.trim();
+  if (value > 0 && value < LEAST_MONEY) return `<${LEAST_MONEY.toFixed(6)} ${unit}`.trim();
   const text =
     value === 0
       ? "0"

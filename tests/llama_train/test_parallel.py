@@ -40,8 +40,9 @@ def alone(pydoc_data: Path, tmp_path_factory: pytest.TempPathFactory) -> list[tu
         (2, ["--parallel.tensor=2", "--train.activation_checkpointing=selective"]),
         (4, ["--parallel.tensor=2", "--train.micro_batch=2", "--parallel.sync_gradients=last"]),
         (4, ["--parallel.tensor=2", "--train.micro_batch=2", "--parallel.replicate=2"]),
+        (4, ["--parallel.replicate=2", "--train.micro_batch=1"]),
     ],
-    ids=["sharded", "tensor", "sharded-tensor", "replicated-tensor"],
+    ids=["sharded", "tensor", "sharded-tensor", "replicated-tensor", "hybrid-sharded"],
 )
 def test_ranks_change_nothing_but_rounding(
     pydoc_data: Path,

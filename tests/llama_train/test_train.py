@@ -109,23 +109,29 @@ def test_a_long_wait_for_data_is_a_phase(pydoc_data: Path, tmp_path: Path, recor
     assert phases[at + 1]["time_ms"] - phases[at]["time_ms"] >= 300
 
 
-def spoil(monkeypatch: pytest.MonkeyPatch, bad_steps: set[int]) -> None:
-    """Make the loss of some steps not a number."""
+def spoil(monkeypatch: pytest.MonkeyPatch, bad_steps: set[int], what: str = "loss") -> None:
+    """Make the loss of some steps not a number, or an element of a gradient infinite."""
     from llama_train import train as module
 
     forward_backward = module.Loop.forward_backward
 
     def spoiled(loop: Any, batches: Any, tokens: Any) -> Any:
         loss = forward_backward(loop, batches, tokens)
-        return loss * math.nan if loop.progress.step + 1 in bad_steps else loss
+        if loop.progress.step + 1 not in bad_steps:
+            return loss
+        if what == "loss":
+            return loss * math.nan
+        next(loop.model.parameters()).grad[0, 0] = math.inf
+        return loss
 
     monkeypatch.setattr(module.Loop, "forward_backward", spoiled)
 
 
+@pytest.mark.parametrize("what", ["loss", "gradient"])
 def test_a_step_that_is_not_finite_is_skipped_before_the_optimizer_sees_it(
-    pydoc_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    pydoc_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
-    spoil(monkeypatch, {3, 4})
+    spoil(monkeypatch, {3, 4}, what)
     result = train_here(*TINY_RUN, *STEPS, data=pydoc_data, out=tmp_path)
     assert result.progress.skipped == 2
     assert result.progress.skipped_in_a_row == 0

@@ -1,13 +1,19 @@
-"""The recorder's sums in memory: right, and no larger after weeks than after hours."""
+"""What the recorder keeps in memory: right, and hardly more after weeks than after hours."""
 
 from __future__ import annotations
 
 import tracemalloc
+from dataclasses import replace
+from pathlib import Path
 
-from carbontrack.ledger.rows import Step
+from carbontrack.ledger.rows import Node, Step
+from carbontrack.ledger.url import ledger_url
+from carbontrack.meters.base import Device, Kind, Quality, Reading
+from carbontrack.record.outbox import Outbox
 from carbontrack.record.steps import Told
 from carbontrack.record.totals import Totals
-from carbontrack.units import MS_PER_HOUR
+from carbontrack.record.window import Clock, Pyramid, WindowBuilder
+from carbontrack.units import MS_PER_HOUR, NS_PER_S
 from tests.fixtures.pictures import window_at
 from tests.fixtures.runs import START_MS, Recorded
 
@@ -34,3 +40,43 @@ def test_thirty_five_days_of_eight_gpus_stay_small() -> None:
     usage = totals.usage(sensors)
     assert sum(one.energy_j or 0 for one in usage) == 8 * HOURS * 3600 * POWER_W
     assert totals.steps().tokens == HOURS * 300 * 4096
+
+
+def test_from_reading_to_ledger_thirty_five_days_stay_small(tmp_path: Path) -> None:
+    """Five seconds of each hour go all the way; the rest of the hour is a gap."""
+    recorded = Recorded(count=8, seconds=HOURS * 3600)
+    clock = Clock(recorded.start_ms, 0)
+    device = Device("", Kind.GPU, "", "test", Quality.POWER, "power", "gpu")
+    builders = [WindowBuilder(device, clock, start_ns=0) for _ in recorded.sensors]
+    pyramids = [Pyramid() for _ in recorded.sensors]
+    totals = Totals()
+    started = replace(recorded.run, status="running", ended_ms=None, exit_code=None)
+    said: list[str] = []
+    outbox = Outbox(
+        ledger_url(str(tmp_path / "ledger.db")),
+        [tmp_path / "journal.jsonl"],
+        started,
+        Node(recorded.host, None, "test", {}, recorded.start_ms),
+        recorded.sensors,
+        said.append,
+        said.append,
+    )
+    for hour in range(HOURS):
+        rows = []
+        for second in range(6):
+            reading = Reading((3600 * hour + second) * NS_PER_S, None, POWER_W)
+            for sensor, builder, pyramid in zip(recorded.sensors, builders, pyramids, strict=True):
+                for window in builder.add(reading):
+                    pyramid.add(window)
+                    rows.append((sensor.uuid, window))
+        for sensor, pyramid in zip(recorded.sensors, pyramids, strict=True):
+            rows += [(sensor.uuid, window) for window in pyramid.take_changed()]
+        totals.add(rows, Told())
+        outbox.put(windows=rows)
+        assert outbox.send(recorded.start_ms + hour * MS_PER_HOUR), said
+        if hour == 24:  # all is imported, and every cache is filled
+            tracemalloc.start()
+    grown, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(totals.usage(recorded.sensors)) == 8 * HOURS
+    assert grown < 6 * 2**20, "one row for each device and hour"

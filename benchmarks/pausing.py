@@ -54,7 +54,7 @@ class Slowdown:
 
 def steps_watched(bench: Bench, stub: NvmlStub, used: Sequence[Tool]) -> Table:
     """What each tool adds to the steps of a training that takes all cores."""
-    pairs, phase_s = (1, 3.0) if bench.quick else (20, 0.75)
+    pairs, phase_s = (1, 3.0) if bench.quick else (15, 0.75)
     found = {tool.name: _slowdown(tool, bench, stub, pairs, phase_s) for tool in used}
     return Table(
         title="A training's steps",

@@ -44,7 +44,7 @@ Step = Callable[[torch.Tensor], float]
 def ask(bench: Bench) -> list[Table]:
     """Eager, and compiled, as one trains on a GPU."""
     shape = QUICK if bench.quick else SHAPE
-    steps = 2 if bench.quick else 12
+    steps = 2 if bench.quick else 9
     ways = [False] if bench.quick else [False, True]
     found = [one for compiled in ways for one in _compare(bench, shape, compiled, steps)]
     versions = f"torch {torch.__version__}, transformers {transformers.__version__}"

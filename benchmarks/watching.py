@@ -48,7 +48,7 @@ class Short:
 
 
 def _short(bench: Bench, stub: NvmlStub, used: Sequence[Tool]) -> Table:
-    rounds = 2 if bench.quick else 10
+    rounds = 2 if bench.quick else 6
     node = stub.start(8)
     folders = {tool.name: bench.folder / f"short-{tool.name}" for tool in used}
     found: dict[str, list[Short]] = {tool.name: [] for tool in used}

@@ -16,7 +16,7 @@ from benchmarks.tools import Tool
 from carbontrack.units import NS_PER_S, monotonic_ns
 from tests.fixtures.nvml import StubNode
 
-_SETTLE_S = 0.4  # what the tools still do when the job has begun
+_SETTLE_S = 0.3  # what the tools still do when the job has begun
 _START_S = 30.0
 
 

@@ -61,7 +61,9 @@ RAW: dict[str, dict[str, Any]] = {
             "before_ms": {"carbontrack": [90.0, 130.0, 100.0]},
             "after_ms": {"carbontrack": [160.0]},
         },
-        "A job of 40 s on 8 GPUs": {"carbontrack": {"cpu_share": 0.006, "largest_mib": 60.0}},
+        "A job of 40 s on 8 GPUs": {
+            "carbontrack": {"cpu_share": 0.006, "largest_mib": 60.0, "after_ms": 60.0}
+        },
     },
 }
 
@@ -78,7 +80,8 @@ def test_each_target_stands_beside_what_was_measured() -> None:
     assert reached["worst error, counter, 8 H100s"] == ("0.06 %", "**no**")
     assert reached["worst error, no counter, 8 A100s"] == ("no energy", "**no**")
     assert reached["until the job's exec"] == ("100 ms", "yes")
-    assert reached["after the job's end"] == ("160 ms", "**no**")
+    assert reached["after the end of a job of an instant"] == ("160 ms", "**no**")
+    assert reached["after the end of a job of 40 s"] == ("60 ms", "yes")
     assert reached["CPU of the watcher, 8 GPUs"] == ("0.6 %", "**no**")
 
 

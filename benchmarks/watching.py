@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.answer import Bench
+from benchmarks.floors import floors
 from benchmarks.pausing import steps_watched
 from benchmarks.processes import cpu_s, peak_mib, watchers
 from benchmarks.table import Table, spread
@@ -33,6 +34,7 @@ def ask(bench: Bench) -> list[Table]:
     return [
         _short(bench, stub, used),
         _long(bench, stub, used),
+        floors(bench, stub),
         _installed(used),
         steps_watched(bench, stub, used),
     ]

@@ -1,0 +1,63 @@
+"""What no code of ours can save: the start of what we are made of, and the polling by itself."""
+
+from __future__ import annotations
+
+import statistics
+import subprocess
+import sys
+import time
+
+from benchmarks.answer import Bench
+from benchmarks.table import Table, spread
+from tests.fixtures.nvml import NvmlStub
+
+_STARTS = ("pass", "import typer", "import pynvml", "import sqlalchemy")
+# As a recorder must at least: field values of all devices, ten times a second.
+_POLL = """
+import sys, threading, time
+import pynvml
+pynvml.nvmlInit()
+handles = [pynvml.nvmlDeviceGetHandleByIndex(i) for i in range(pynvml.nvmlDeviceGetCount())]
+fields = [pynvml.NVML_FI_DEV_TOTAL_ENERGY_CONSUMPTION, pynvml.NVML_FI_DEV_POWER_INSTANT]
+pause, seconds = threading.Event(), float(sys.argv[1])
+began_s, began_cpu_s = time.monotonic(), time.process_time()
+while time.monotonic() - began_s < seconds:
+    for handle in handles:
+        pynvml.nvmlDeviceGetFieldValues(handle, fields)
+    pause.wait(0.1)
+print((time.process_time() - began_cpu_s) / (time.monotonic() - began_s))
+"""
+
+
+def floors(bench: Bench, stub: NvmlStub) -> Table:
+    """Processes that only import, and one that only polls."""
+    rounds, seconds = (1, 1.0) if bench.quick else (7, 20.0)
+    took_ms: dict[str, list[float]] = {code: [] for code in _STARTS}
+    for _ in range(rounds):
+        for code, found in took_ms.items():
+            began_s = time.perf_counter()
+            subprocess.run([sys.executable, "-P", "-c", code], check=True)
+            found.append(1000 * (time.perf_counter() - began_s))
+    poll = subprocess.run(
+        [sys.executable, "-c", _POLL, str(seconds)],
+        env=stub.start(8).env,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    share = float(poll.stdout)
+    sqlalchemy_ms = statistics.median(took_ms["import sqlalchemy"])
+    return Table(
+        title="What carbontrack stands on",
+        how="Whole processes that only import, in turn, median (range): the job starts after "
+        "typer, and a summary is printed after SQLAlchemy, which the recorder imports beside the "
+        f"job. A job that ends sooner than in {sqlalchemy_ms:.0f} ms waits for that. And the CPU of "
+        "a process that polls 8 stand-in GPUs ten times a second by pynvml and does nothing else; "
+        "the stand-in library's own work is in it.",
+        columns=["", "ms"],
+        rows=[
+            *([f"`{code}`", spread(found, "{:.0f}")] for code, found in took_ms.items()),
+            ["pynvml alone, % of one core", f"{100 * share:.2f}"],
+        ],
+        raw={"took_ms": took_ms, "poll_cpu_share": share},
+    )

@@ -51,8 +51,8 @@ def floors(bench: Bench, stub: NvmlStub) -> Table:
         title="What carbontrack stands on",
         how="Whole processes that only import, in turn, median (range): the job starts after "
         "typer, and a summary is printed after SQLAlchemy, which the recorder imports beside the "
-        f"job. A job that ends sooner than in {sqlalchemy_ms:.0f} ms waits for that. And the CPU of "
-        "a process that polls 8 stand-in GPUs ten times a second by pynvml and does nothing else; "
+        f"job: one that ends sooner than in {sqlalchemy_ms:.0f} ms waits for it. And the CPU of a "
+        "process that polls 8 stand-in GPUs ten times a second by pynvml and does nothing else; "
         "the stand-in library's own work is in it.",
         columns=["", "ms"],
         rows=[

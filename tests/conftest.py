@@ -9,6 +9,8 @@ from tests.fixtures.nvml import *  # noqa: F403
 from tests.fixtures.postgres import *  # noqa: F403
 from tests.fixtures.wrap import until, wrapper  # noqa: F401
 
-# A shell's background job ignores these two; whatever the tests start would inherit that.
+# A shell starts background jobs with some of these ignored, and nohup another; what the tests start
+# would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 signal.signal(signal.SIGQUIT, signal.SIG_DFL)

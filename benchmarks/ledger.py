@@ -11,7 +11,6 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 
 import psycopg
@@ -104,7 +103,7 @@ def _coarse(pyramids: Mapping[str, Pyramid]) -> list[_Row]:
 
 def _open(url: str, recorded: Recorded) -> tuple[Engine, RunWriter]:
     ledger = engine.open_writer(url)
-    started = replace(recorded.run, status="running", ended_ms=None, exit_code=None)
+    started = recorded.begun
     node = Node(recorded.host, None, "bench", {}, recorded.start_ms)
     return ledger, RunWriter(ledger, started, node, recorded.sensors)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from dashboards.figures import KINDS
 from tests.fixtures.terminal import Terminal
 from tests.fixtures.wrap import Wrapper
 
@@ -26,7 +27,6 @@ SMALL = (
     "--train.eval_sequences=8",
     f"--train.steps={STEPS}",
 )
-KINDS = ("overview", "power", "loss", "energy", "efficiency", "phases", "devices", "carbon-by-hour")
 
 
 @pytest.fixture(scope="module")

@@ -62,9 +62,10 @@ def _app(asked: Sequence[str]) -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
         callback=_root,
     )
-    for name in (*_COMMANDS, *_GROUPS):
-        if asked and asked[0] != name and asked[0] in (*_COMMANDS, *_GROUPS):
-            continue
+    names: Sequence[str] = (*_COMMANDS, *_GROUPS)
+    if asked and asked[0] in names:
+        names = asked[:1]
+    for name in names:
         module = importlib.import_module(f"carbontrack.cli.{name}")
         if name in _GROUPS:
             app.add_typer(module.app, name=name)

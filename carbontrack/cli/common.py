@@ -10,8 +10,6 @@ from typing import Annotated, Any
 
 import typer
 
-from carbontrack.report.formats import TableFormat
-
 DbOption = Annotated[
     str | None,
     typer.Option(
@@ -35,9 +33,6 @@ FormatOption = Annotated[
     typer.Option(
         "--format", metavar="text|json", help="For people, or for programs (full precision)."
     ),
-]
-TableFormatOption = Annotated[
-    TableFormat, typer.Option("--format", metavar="FORMAT", help=f"{', '.join(TableFormat)}.")
 ]
 
 

@@ -8,8 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from carbontrack.cli.common import DbOption, TableFormatOption
-from carbontrack.cli.factor_options import EmbodiedOption, Flags, OutOption, takes_factors
+from carbontrack.cli.common import DbOption
+from carbontrack.cli.factor_options import (
+    EmbodiedOption,
+    Flags,
+    OutOption,
+    TableFormatOption,
+    takes_factors,
+)
 from carbontrack.errors import CarbontrackError
 from carbontrack.report.formats import TableFormat
 

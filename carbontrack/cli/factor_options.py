@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from carbontrack.report.formats import TableFormat
+
 if TYPE_CHECKING:
     from carbontrack.config import Layer
 
@@ -49,6 +51,9 @@ _OPTIONS: dict[str, Any] = {
 
 EmbodiedOption = Annotated[
     bool, typer.Option("--embodied", help="Add what the making of the GPUs emitted.")
+]
+TableFormatOption = Annotated[
+    TableFormat, typer.Option("--format", metavar="FORMAT", help=f"{', '.join(TableFormat)}.")
 ]
 OutOption = Annotated[
     str | None, typer.Option("--out", "-o", metavar="FILE", help="Write to FILE.")

@@ -8,8 +8,14 @@ from typing import Annotated
 import typer
 
 from carbontrack.cli import filters
-from carbontrack.cli.common import DbOption, TableFormatOption
-from carbontrack.cli.factor_options import EmbodiedOption, Flags, OutOption, takes_factors
+from carbontrack.cli.common import DbOption
+from carbontrack.cli.factor_options import (
+    EmbodiedOption,
+    Flags,
+    OutOption,
+    TableFormatOption,
+    takes_factors,
+)
 from carbontrack.report.formats import TableFormat
 
 

@@ -15,6 +15,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
 
+from carbontrack.errors import CarbontrackError
+
 
 class Kind(StrEnum):
     """What a device is; it decides whether its hours count as GPU-hours."""
@@ -88,6 +90,12 @@ class DeviceLost(Exception):
 
 class MeterUnavailable(Exception):
     """This meter cannot work here; the message says why and what to do."""
+
+
+def refuse_argument(meter: str, argument: str) -> None:
+    """Raise CarbontrackError for any argument of a meter that takes none."""
+    if argument:
+        raise CarbontrackError(f"The meter {meter} takes no argument, not {argument!r}.")
 
 
 class Source(Protocol):

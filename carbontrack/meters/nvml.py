@@ -14,12 +14,12 @@ from functools import partial
 from types import ModuleType
 from typing import Any, TypeVar
 
-from carbontrack.errors import CarbontrackError
 from carbontrack.meters.base import (
     Meter,
     MeterContext,
     MeterUnavailable,
     Quality,
+    refuse_argument,
 )
 from carbontrack.meters.nvml_source import NvmlSource, probe
 from carbontrack.meters.patience import all_within, within
@@ -35,8 +35,7 @@ _ATTEMPTS = 5  # a device that says "unknown error" now and then is asked again 
 
 def check(argument: str) -> None:
     """Raise CarbontrackError for any argument: nvml takes none."""
-    if argument:
-        raise CarbontrackError(f"The meter nvml takes no argument, not {argument!r}.")
+    refuse_argument("nvml", argument)
 
 
 def open_meter(argument: str, context: MeterContext) -> Meter:

@@ -12,7 +12,6 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from carbontrack.errors import CarbontrackError
 from carbontrack.meters.base import (
     Device,
     DeviceLost,
@@ -22,6 +21,7 @@ from carbontrack.meters.base import (
     MeterUnavailable,
     Quality,
     Reading,
+    refuse_argument,
 )
 from carbontrack.meters.host import host_device_uuid
 from carbontrack.units import NS_PER_S, monotonic_ns
@@ -39,8 +39,7 @@ _FIX = (
 
 def check(argument: str) -> None:
     """Raise CarbontrackError for any argument: rapl takes none."""
-    if argument:
-        raise CarbontrackError(f"The meter rapl takes no argument, not {argument!r}.")
+    refuse_argument("rapl", argument)
 
 
 def open_meter(argument: str, context: MeterContext) -> Meter:

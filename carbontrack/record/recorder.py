@@ -83,18 +83,14 @@ class _Control:
 
     def wait(self, timeout_s: float) -> Outcome | None:
         """The outcome once it is told. `closed` without an outcome means the wrapper was killed."""
-        if b"\n" not in self._unread:
-            if not self._selector.select(timeout_s):
-                return None
-            self._receive()
-        if b"\n" not in self._unread:
+        if not self.has_news(timeout_s) or b"\n" not in self._unread:
             return None
         self.closed = True
         return Outcome.from_json(self._line())
 
-    def has_news(self) -> bool:
+    def has_news(self, timeout_s: float = 0.0) -> bool:
         """Whether the outcome is told, or nobody is left to tell it."""
-        if b"\n" not in self._unread and not self.closed and self._selector.select(0):
+        if b"\n" not in self._unread and not self.closed and self._selector.select(timeout_s):
             self._receive()
         return b"\n" in self._unread or self.closed
 

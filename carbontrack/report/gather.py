@@ -46,25 +46,33 @@ def estimates(
     A run whose recorded zone, provider or price cannot be found has neither carbon nor money, and
     a note; for one that was chosen here CarbontrackError is raised.
     """
+    around = config.surroundings()
     return [
         estimate
         for run in runs
-        for estimate in estimates_of(
-            connection, recording_of(connection, run), flags, methods, embodied=embodied
+        for estimate in _by_methods(
+            connection, recording_of(connection, run), flags, around, methods, embodied=embodied
         )
     ]
 
 
 def estimates_of(
+    connection: Connection, recording: Recording, flags: config.Layer, methods: Sequence[str]
+) -> list[Estimate]:
+    """As `estimates`, of one run that has been read already."""
+    return _by_methods(connection, recording, flags, config.surroundings(), methods)
+
+
+def _by_methods(
     connection: Connection,
     recording: Recording,
     flags: config.Layer,
+    around: Sequence[config.Layer],
     methods: Sequence[str],
     *,
     embodied: bool = False,
 ) -> list[Estimate]:
-    """As `estimates`, of one run that has been read already."""
-    price = _pricing(connection, recording.run, flags, config.surroundings(), embodied=embodied)
+    price = _pricing(connection, recording.run, flags, around, embodied=embodied)
     return [price(recording, method) for method in methods]
 
 

@@ -16,23 +16,22 @@ def of_windows(series: Series, sensors: Sequence[Sensor]) -> dict[str, Any]:
     first_ms = min(starts, default=0)
     times = list(range(first_ms, max(starts) + 1, level_ms)) if starts else []
     names = ("energy_j", "power_min_w", "power_max_w", "util_pct", "temperature_max_c")
-    # As fine as a line can show: half of what is sent would be digits that nobody sees. The others
-    # are as the devices gave them, which is no finer.
     columns = {name: series.columns[name] for name in names}
-    columns["util_pct"] = [_drawn(value) for value in columns["util_pct"]]
-    columns["energy_j"] = [_drawn(value) for value in columns["energy_j"]]
+    for name in ("energy_j", "util_pct"):  # extremes are values that were read, and short mostly
+        columns[name] = [_drawn(value) for value in columns[name]]
     columns["power_w"] = [
         _drawn(energy_j / energy_s) if energy_j is not None and energy_s else None
-        for energy_j, energy_s in zip(columns["energy_j"], series.columns["energy_s"], strict=True)
+        for energy_j, energy_s in zip(
+            series.columns["energy_j"], series.columns["energy_s"], strict=True
+        )
     ]
     devices: dict[int, dict[str, list[Any]]] = {
-        sensor.device_key: {name: [None] * len(times) for name in ("power_w", *names)}
-        for sensor in sensors
+        sensor.device_key: {name: [None] * len(times) for name in columns} for sensor in sensors
     }
     places = [(start_ms - first_ms) // level_ms for start_ms in starts]
-    for name in ("power_w", *names):
+    for name, values in columns.items():
         lines = {key: device[name] for key, device in devices.items()}
-        for key, place, value in zip(keys, places, columns[name], strict=True):
+        for key, place, value in zip(keys, places, values, strict=True):
             lines[key][place] = value
     return {
         "level_s": series.level_s,
@@ -45,6 +44,7 @@ def of_windows(series: Series, sensors: Sequence[Sensor]) -> dict[str, Any]:
 
 
 def _drawn(value: float | None) -> float | None:
+    """As fine as a line can show: half of what is sent would be digits that nobody sees."""
     return None if value is None else round(value, 3)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 # the whole of it wait for half a second.
 _MANY = 30_000
 _FINE_POINTS = 20_000
+_MOST = 32  # runs; each has some megabytes
 _ALL_ANEW_S = 60.0  # a step that comes late, into a bucket of long ago, is seen then
 
 
@@ -29,7 +31,7 @@ class Curves:
     """`read.step_means`, fast where a run has many steps."""
 
     def __init__(self) -> None:
-        self._fine: Kept[_Fine] = Kept(_ALL_ANEW_S)
+        self._fine: Kept[_Fine] = Kept(_ALL_ANEW_S, most=_MOST)
 
     def steps(
         self,
@@ -47,12 +49,12 @@ class Curves:
         length_ms = read.step_bucket_ms(run, from_ms=from_ms, to_ms=to_ms, points=points)
         fine_ms = read.step_bucket_ms(run, from_ms=None, to_ms=None, points=_FINE_POINTS)
         fine = self._fine.get(run, lambda known: _read(connection, run, fine_ms, known))
+        touched = _touched(fine, length_ms, from_ms, to_ms)
         if length_ms % fine_ms == 0:
-            return read.merge_steps(_touched(fine, length_ms, from_ms, to_ms), length_ms)
-        known = _touched(fine, length_ms, from_ms, to_ms)
-        if not known:
+            return read.merge_steps(touched, length_ms)
+        if not touched:
             return []
-        numbers = min(mean.first_step for mean in known), max(mean.step for mean in known)
+        numbers = min(mean.first_step for mean in touched), max(mean.step for mean in touched)
         return read.steps_in_buckets(
             connection, run, length_ms, from_ms=from_ms, to_ms=to_ms, numbers=numbers
         )
@@ -69,11 +71,9 @@ def _read(connection: Connection, run: Run, length_ms: int, known: _Fine | None)
 
 def _touched(fine: _Fine, length_ms: int, from_ms: int | None, to_ms: int | None) -> list[StepMean]:
     """Those of the fine buckets that hold steps of the buckets of `length_ms` in the range."""
-    first = 0 if from_ms is None else from_ms // length_ms * length_ms
-    end = None if to_ms is None else (to_ms // length_ms + 1) * length_ms
-    return [
-        mean
-        for mean in fine.means
-        if mean.time_ms >= first // fine.length_ms * fine.length_ms
-        and (end is None or mean.time_ms < -(-end // fine.length_ms) * fine.length_ms)
-    ]
+    first_ms, end_ms = 0.0, math.inf
+    if from_ms is not None:
+        first_ms = from_ms // length_ms * length_ms // fine.length_ms * fine.length_ms
+    if to_ms is not None:
+        end_ms = -(-(to_ms // length_ms + 1) * length_ms // fine.length_ms) * fine.length_ms
+    return [mean for mean in fine.means if first_ms <= mean.time_ms < end_ms]

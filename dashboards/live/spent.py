@@ -25,7 +25,7 @@ class Spent:
     tco2e: list[float | None]
     cost: list[float | None]
 
-    @property
+    @property  # not asdict, which copies every value
     def columns(self) -> dict[str, list[Any]]:
         return {field.name: getattr(self, field.name) for field in fields(self)}
 

@@ -31,6 +31,8 @@ _SPARK_POINTS = 40
 _ITEM_S = 60.0  # a line of the list changes with its run, or by new factors
 _PLAN_S = 10.0
 _MINUTES = 60
+_LISTED = 1024  # runs whose line is kept
+_LOOKED_AT = 32  # runs of which more is kept: a long one has some megabytes of hours
 _MARKUP: Mapping[str, Callable[[list[Estimate]], str]] = {
     "markdown": lambda rows: render.markdown_of(table_of(rows, gather.totals(rows))),
     "latex": lambda rows: latex_of(table_of(rows, gather.totals(rows))),
@@ -50,9 +52,9 @@ class View:
     def __init__(self, url: str, flags: config.Layer) -> None:
         self._source = Source(url)
         self._flags = flags
-        self._items: Kept[dict[str, Any]] = Kept(_ITEM_S)
-        self._plans: Kept[Any] = Kept(_PLAN_S)
-        self._wholes: Kept[_Whole] = Kept(_ITEM_S)
+        self._items: Kept[dict[str, Any]] = Kept(_ITEM_S, most=_LISTED)
+        self._plans: Kept[Any] = Kept(_PLAN_S, most=_LOOKED_AT, until_changed=False)
+        self._wholes: Kept[_Whole] = Kept(_ITEM_S, most=_LOOKED_AT)
         self._curves = Curves()
 
     @property
@@ -112,16 +114,17 @@ class View:
         does now.
         """
         with self._source.connect() as connection:
-            sensors = read.sensors(connection, run)
+            recording = self._whole(connection, run).recording
+            sensors = recording.sensors
             detail = listing.run_detail(
                 run,
                 sensors,
                 read.totals(connection, run),
-                read.step_totals(connection, run),
+                recording.steps,
                 read.nodes(connection, run),
                 read.events(connection, run),
             )
-            rows = gather.estimates(connection, [run], self._flags, METHODS)
+            rows = gather.estimates_of(connection, recording, self._flags, METHODS)
             running = run.status == "running"
             power = now.power_now(connection, run, sensors) if running else None
             return {
@@ -194,26 +197,24 @@ class View:
         return spent.spent(run, whole.estimate, whole.recording.hours, series, earlier)
 
     def _whole(self, connection: Connection, run: Run) -> _Whole:
-        """What all zooms into a run need of the whole of it."""
+        """What all that is asked of a run needs of the whole of it."""
+        return self._wholes.get(run, lambda _: self._read(connection, run))
 
-        def work(_: _Whole | None) -> _Whole:
-            recording = gather.recording_of(connection, run)
-            (estimate,) = gather.estimates_of(connection, recording, self._flags, ["measured"])
-            return _Whole(recording, estimate)
-
-        return self._wholes.get(run, work)
+    def _read(self, connection: Connection, run: Run) -> _Whole:
+        recording = gather.recording_of(connection, run)
+        (estimate,) = gather.estimates_of(connection, recording, self._flags, ["measured"])
+        return _Whole(recording, estimate)
 
     def _item(self, connection: Connection, run: Run) -> dict[str, Any]:
         """A line of the list, worked out when its run has changed, or once a while."""
         return self._items.get(run, lambda _: self._new_item(connection, run))
 
     def _new_item(self, connection: Connection, run: Run) -> dict[str, Any]:
-        whole = self._whole(connection, run)
-        sensors, steps = whole.recording.sensors, whole.recording.steps
-        shape = self._curves.steps(connection, run, count=steps.steps, points=_SPARK_POINTS)
+        whole = self._read(connection, run)
+        shape = read.step_means(connection, run, points=_SPARK_POINTS)
         return {
-            **listing.run_item(run, sensors, read.totals(connection, run)),
-            "final_loss": steps.final_loss,
+            **listing.run_item(run, whole.recording.sensors, read.totals(connection, run)),
+            "final_loss": whole.recording.steps.final_loss,
             "loss_not_finite_since": now.not_finite_since(connection, run),
             "losses": [step.loss for step in shape],
             "tco2e": whole.estimate.tco2e,
@@ -223,6 +224,4 @@ class View:
 
     def _plan(self, connection: Connection, run: Run, measured: Estimate) -> Any:
         """Totals at the planned tokens; they move slowly, and reading every step costs a while."""
-        return self._plans.get(
-            run, lambda _: goals.plan(connection, run, measured), unchanged=False
-        )
+        return self._plans.get(run, lambda _: goals.plan(connection, run, measured))

@@ -129,7 +129,7 @@ def test_a_mig_slice_counts_as_its_share() -> None:
 
 def test_a_running_run_counts_to_its_last_heartbeat() -> None:
     one = Recorded()
-    running = replace(one.run, status="running", ended_ms=None, exit_code=None)
+    running = one.begun
     row = estimate_run(running, one.sensors, one.usages, one.step_totals, factors())
     assert row.duration_s == pytest.approx(7200)
 

@@ -39,7 +39,7 @@ class Recording:
     def __init__(self, url: str, one: Recorded = ONE) -> None:
         self.one = one
         self.node = Node("node1", None, "1", {}, one.start_ms)
-        self.run = replace(one.run, status="running", ended_ms=None, exit_code=None)
+        self.run = one.begun
         self.path = journal_folders(url)[0] / f"{one.run.id}.jsonl"
         self._pyramids = [Pyramid() for _ in one.sensors]
 

@@ -30,7 +30,7 @@ TABLES = ["runs", "nodes", "devices", "sensors", "windows", "steps", "events"]
 
 
 def begin(writer: Engine, one: Recorded = ONE, node: Node = NODE) -> RunWriter:
-    started = replace(one.run, status="running", ended_ms=None, exit_code=None)
+    started = one.begun
     return RunWriter(writer, started, node, one.sensors)
 
 

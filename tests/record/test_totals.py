@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tracemalloc
-from dataclasses import replace
 from pathlib import Path
 
 from carbontrack.ledger.rows import Node, Step
@@ -50,7 +49,7 @@ def test_from_reading_to_ledger_thirty_five_days_stay_small(tmp_path: Path) -> N
     builders = [WindowBuilder(device, clock, start_ns=0) for _ in recorded.sensors]
     pyramids = [Pyramid() for _ in recorded.sensors]
     totals = Totals()
-    started = replace(recorded.run, status="running", ended_ms=None, exit_code=None)
+    started = recorded.begun
     said: list[str] = []
     outbox = Outbox(
         ledger_url(str(tmp_path / "ledger.db")),

@@ -32,7 +32,7 @@ def writer(tmp_path: Path) -> Iterator[Engine]:
 def recorder(writer: Engine) -> RunWriter:
     """Has written the first 35,000 of 40,000 steps, some without a loss, a rate or a number."""
     node = Node(LONG.host, None, "test", {}, LONG.start_ms)
-    started = replace(LONG.run, status="running", ended_ms=None, exit_code=None)
+    started = LONG.begun
     run = RunWriter(writer, started, node, LONG.sensors)
     steps = LONG.step_rows
     for at in range(0, 35_000, 7):

@@ -14,13 +14,12 @@ from contextlib import closing
 from pathlib import Path
 
 import psycopg
-from sqlalchemy import Engine
 
 from benchmarks.answer import Bench
 from benchmarks.table import Table, spread
 from carbontrack import config
-from carbontrack.ledger import engine
 from carbontrack.ledger.rows import Node
+from carbontrack.ledger.transaction import open_ledger
 from carbontrack.ledger.url import ledger_url
 from carbontrack.ledger.write import RunWriter
 from carbontrack.record.window import Pyramid, Window
@@ -101,20 +100,19 @@ def _coarse(pyramids: Mapping[str, Pyramid]) -> list[_Row]:
     return [(uuid, w) for uuid, pyramid in pyramids.items() for w in pyramid.take_changed()]
 
 
-def _open(url: str, recorded: Recorded) -> tuple[Engine, RunWriter]:
-    ledger = engine.open_writer(url)
+def _open(url: str, recorded: Recorded) -> RunWriter:
     started = recorded.begun
     node = Node(recorded.host, None, "bench", {}, recorded.start_ms)
-    return ledger, RunWriter(ledger, started, node, recorded.sensors)
+    return RunWriter(open_ledger(url), started, node, recorded.sensors)
 
 
 def _ours(url: str, recorded: Recorded, batches: Sequence[list[_Row]]) -> Callable[[], None]:
-    ledger, writer = _open(url, recorded)
+    writer = _open(url, recorded)
 
     def write() -> None:
         for batch in batches:
             writer.commit(windows=batch, heartbeat_ms=batch[0][1].start_ms)
-        ledger.dispose()
+        writer.close()
 
     return write
 
@@ -161,7 +159,7 @@ def _values(batch: Sequence[_Row]) -> list[tuple[object, ...]]:
 
 
 def _sqlite3(path: Path, recorded: Recorded, batches: Sequence[list[_Row]]) -> Callable[[], None]:
-    _open(ledger_url(str(path)), recorded)[0].dispose()
+    _open(ledger_url(str(path)), recorded).close()
     rows = [_values(batch) for batch in batches]
 
     def write() -> None:
@@ -176,7 +174,7 @@ def _sqlite3(path: Path, recorded: Recorded, batches: Sequence[list[_Row]]) -> C
 
 
 def _psycopg(url: str, recorded: Recorded, batches: Sequence[list[_Row]]) -> Callable[[], None]:
-    _open(ledger_url(url), recorded)[0].dispose()
+    _open(ledger_url(url), recorded).close()
     rows = [_values(batch) for batch in batches]
 
     def write() -> None:
@@ -218,14 +216,14 @@ def _reading(bench: Bench) -> Table:
 
 
 def _fill(path: Path, recorded: Recorded) -> int:
-    ledger, writer = _open(ledger_url(str(path)), recorded)
+    writer = _open(ledger_url(str(path)), recorded)
     count = 0
     for batch in _batches(recorded):
         writer.commit(windows=batch, heartbeat_ms=recorded.end_ms)
         count += len(batch)
     writer.commit(steps=recorded.step_rows, heartbeat_ms=recorded.end_ms)
     writer.finish(status="completed", exit_code=0, ended_ms=recorded.end_ms)
-    ledger.dispose()
+    writer.close()
     return count
 
 

@@ -8,10 +8,8 @@ can name it. A default is no setting: what nobody chose is decided, and called *
 
 from __future__ import annotations
 
-import difflib
 import math
 import os
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -257,6 +255,8 @@ def _file_layer(path: Path, section: Mapping[str, Any]) -> Layer:
 
 
 def _read_toml(path: Path) -> dict[str, Any]:
+    import tomllib  # takes as long as all else here, and most have no file
+
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
@@ -274,5 +274,7 @@ def _flag(name: str) -> str:
 
 
 def _nearest(name: str, names: Sequence[str]) -> str:
+    import difflib
+
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     return f"Did you mean {close[0]}?" if close else f"Known: {', '.join(names)}."

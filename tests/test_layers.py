@@ -69,6 +69,7 @@ def test_layers_point_one_way(layer: str) -> None:
         "carbontrack",
         "carbontrack.cli",
         "carbontrack.record.launch",
+        "carbontrack.record.recorder",
         "carbontrack.record.window",
         "carbontrack.account.estimate",
         "carbontrack.report.summary",

@@ -5,13 +5,13 @@ from __future__ import annotations
 import csv
 from collections.abc import Mapping
 from functools import lru_cache
-from importlib.resources import files
+from pathlib import Path
 
 
 @lru_cache
 def rows(name: str) -> tuple[Mapping[str, str], ...]:
     """The rows of `NAME.csv`, as text. Raises FileNotFoundError for a table that does not ship."""
-    text = (files(__name__) / f"{name}.csv").read_text(encoding="utf-8")
+    text = Path(__file__).with_name(f"{name}.csv").read_text(encoding="utf-8")
     return tuple(csv.DictReader(text.splitlines()))
 
 

@@ -1,0 +1,4 @@
+"""The ledger: what was recorded, in a SQLite file or in PostgreSQL. All SQL is in this folder."""
+
+HEAD = "0002"
+"""The newest revision of `migrations/`; a test holds the two together."""

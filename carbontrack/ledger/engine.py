@@ -1,11 +1,12 @@
 """Opening a ledger: how to connect, and whether its schema is this program's.
 
 A ledger is created or upgraded when it is first written. Opening one that is up to date reads one
-row and imports no Alembic: this is on the recorder's way.
+row and imports no Alembic.
 """
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +15,8 @@ from sqlalchemy import Connection, Engine, ExceptionContext, event, inspect, tex
 from sqlalchemy.exc import SQLAlchemyError
 
 from carbontrack.errors import CarbontrackError
-from carbontrack.ledger import postgresql, sqlite
+from carbontrack.ledger import HEAD, postgresql, sqlite
+from carbontrack.ledger.transaction import BUSY_TIMEOUT_MS
 from carbontrack.ledger.url import journal_folders, ledger_url, of_ledger, shown, sqlite_path
 
 __all__ = [
@@ -30,11 +32,6 @@ __all__ = [
     "upgrade",
 ]
 
-HEAD = "0002"
-"""The newest revision of `migrations/`; a test holds the two together."""
-
-_BUSY_TIMEOUT_MS = 30_000
-
 
 class NoLedger(CarbontrackError):
     """There is no ledger yet at this address."""
@@ -48,7 +45,7 @@ class NoLedger(CarbontrackError):
         super().__init__(f"There is no ledger at {shown(url)} yet.", hint=hint)
 
 
-def open_writer(url: str, *, busy_timeout_ms: int = _BUSY_TIMEOUT_MS) -> Engine:
+def open_writer(url: str, *, busy_timeout_ms: int = BUSY_TIMEOUT_MS) -> Engine:
     """An engine for writing; the ledger is created, or a SQLite ledger upgraded, if need be.
 
     `url` is one of `ledger_url`. Raises CarbontrackError if it is no address, or the schema is
@@ -104,7 +101,7 @@ def open_as_it_is(url: str) -> Engine:
     return engine
 
 
-def upgrade(url: str, *, busy_timeout_ms: int = _BUSY_TIMEOUT_MS) -> str | None:
+def upgrade(url: str, *, busy_timeout_ms: int = BUSY_TIMEOUT_MS) -> str | None:
     """Bring a ledger's schema to HEAD; gives the revision it had, None if it had none.
 
     A SQLite ledger that has a schema is backed up beside itself. Raises NoLedger, or
@@ -147,16 +144,14 @@ def errors_in_one_line(url: str) -> Iterator[None]:
     """What the database says against us becomes a CarbontrackError, for commands that write."""
     try:
         yield
-    except SQLAlchemyError as error:
+    except (SQLAlchemyError, sqlite3.Error) as error:
         raise _unusable(url, getattr(error, "orig", None) or error) from error
 
 
-def connect(
-    url: str, *, busy_timeout_ms: int = _BUSY_TIMEOUT_MS, read_only: bool = False
-) -> Engine:
+def connect(url: str, *, busy_timeout_ms: int = BUSY_TIMEOUT_MS, read_only: bool = False) -> Engine:
     """An engine on a ledger of any schema, or of none. Raises CarbontrackError for no address."""
     if (path := sqlite_path(url)) is not None:
-        return sqlite.create(path, busy_timeout_ms=busy_timeout_ms, read_only=read_only)
+        return sqlite.engine(path, busy_timeout_ms=busy_timeout_ms, read_only=read_only)
     return postgresql.create(url, busy_timeout_ms=busy_timeout_ms, read_only=read_only)
 
 

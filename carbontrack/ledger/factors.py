@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Engine, Table, func, select, true
+from sqlalchemy import ColumnElement, Connection, Engine, Table, func, select, text, true
 
 from carbontrack.errors import CarbontrackError
 from carbontrack.ledger import models
-from carbontrack.ledger.write import upsert
+from carbontrack.ledger.transaction import insert
 
 # Connection is named here for the layers above, which know no SQL.
 __all__ = ["Connection", "intensity", "prices", "put_intensity", "put_prices", "zones"]
@@ -41,8 +41,15 @@ def put_intensity(engine: Engine, rows: Sequence[Mapping[str, Any]]) -> list[str
             same = (_worth(row) == _worth(added.get(row["start_ms"], row)) for row in held)
             if not all(same):
                 changed.append(f"{version} of {zone}")
-        upsert(connection, _intensity, rows)
+        _put(connection, _intensity, rows)
     return changed
+
+
+def _put(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
+    if rows:
+        keys = tuple(column.name for column in table.primary_key)
+        statement = insert(table.name, tuple(rows[0]), keys, replace=True)
+        connection.execute(text(statement), rows)
 
 
 def _held(connection: Connection, zone: str, version: str) -> list[Mapping[str, Any]]:
@@ -87,11 +94,8 @@ def put_prices(engine: Engine, rows: Sequence[Mapping[str, Any]]) -> list[str]:
             added = {row["item"]: (row["price"], row["currency"]) for row in rows}
             if any(before[item] != added[item] for item in before.keys() & added.keys()):
                 changed.append(f"{version} of {book}")
-        upsert(
-            connection,
-            _prices,
-            [{"key" if k == "item" else k: v for k, v in r.items()} for r in rows],
-        )
+        named = [{"key" if k == "item" else k: v for k, v in row.items()} for row in rows]
+        _put(connection, _prices, named)
     return changed
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from sqlalchemy import ColumnElement, Connection, select
+from sqlalchemy import Connection, select
 
 from carbontrack.ledger import models
-from carbontrack.record.window import LEVELS_S, Flag, Pyramid, Window
+from carbontrack.ledger.rows import window_of
+from carbontrack.record.window import LEVELS_S, Window
 from carbontrack.units import MS_PER_HOUR, MS_PER_S
 
 # Each from 1 s on is made of whole windows of some level.
@@ -35,36 +36,7 @@ def level_for(bucket_s: int) -> int:
 
 def hours_of(connection: Connection, run_key: int) -> Iterator[tuple[int, Window]]:
     """(device key, window of one hour), ordered by device and time."""
-    return _windows(connection, run_key, models.Window.level == LEVELS_S[-1])
-
-
-def coarse_anew(
-    connection: Connection, run_key: int, device_key: int, hour_ms: int
-) -> list[Window]:
-    """The minutes and the hour that the seconds of this hour in the ledger add up to."""
-    pyramid = Pyramid()
-    seconds = _windows(
-        connection,
-        run_key,
-        models.Window.level == LEVELS_S[0],
-        models.Window.device_key == device_key,
-        models.Window.start_ms >= hour_ms,
-        models.Window.start_ms < hour_ms + MS_PER_HOUR,
-    )
-    for _, second in seconds:
-        pyramid.add(second)
-    return pyramid.take_changed()
-
-
-def _windows(
-    connection: Connection, run_key: int, *conditions: ColumnElement[bool]
-) -> Iterator[tuple[int, Window]]:
-    table = models.Window.__table__
-    query = select(table).where(models.Window.run_key == run_key, *conditions)
-    order = (models.Window.device_key, models.Window.start_ms)
-    for row in connection.execute(query.order_by(*order)):
-        values = dict(row._mapping)
-        del values["run_key"], values["power_mean_w"]
-        device_key, level_s = values.pop("device_key"), values.pop("level")
-        flags = Flag(values.pop("flags"))
-        yield device_key, Window(level_s=level_s, flags=flags, **values)
+    window = models.Window
+    query = select(window.__table__).where(window.run_key == run_key, window.level == LEVELS_S[-1])
+    for row in connection.execute(query.order_by(window.device_key, window.start_ms)).mappings():
+        yield row["device_key"], window_of(dict(row))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 
-from sqlalchemy import Engine
-
 from carbontrack.errors import CarbontrackError
-from carbontrack.ledger.engine import errors_in_one_line, open_writer
+from carbontrack.ledger.engine import errors_in_one_line
+from carbontrack.ledger.transaction import Ledger, open_ledger
 from carbontrack.ledger.url import journal_folders
 from carbontrack.ledger.write import RunWriter
 from carbontrack.record import journal
@@ -30,17 +30,13 @@ def recover(url: str) -> dict[str, str]:
     journals = waiting(url)
     if not journals:
         return names
-    with errors_in_one_line(url):
-        engine = open_writer(url)
-        try:
-            for path in journals:
-                names |= _take(path, engine)
-        finally:
-            engine.dispose()
+    with errors_in_one_line(url), closing(open_ledger(url)) as ledger:
+        for path in journals:
+            names |= _take(path, ledger)
     return names
 
 
-def _take(path: Path, engine: Engine) -> dict[str, str]:
+def _take(path: Path, ledger: Ledger) -> dict[str, str]:
     """Write one journal; once more if its run, still recorded, has added to it meanwhile."""
     names: dict[str, str] = {}
     size = None
@@ -54,16 +50,16 @@ def _take(path: Path, engine: Engine) -> dict[str, str]:
                 hint="Recover it with the version that wrote it.",
             ) from error
         for entry in entries:
-            _write(entry, engine)
+            _write(entry, ledger)
             names[entry.run.id] = entry.run.name
     path.unlink()
     return names
 
 
-def _write(entry: journal.Entry, engine: Engine) -> None:
+def _write(entry: journal.Entry, ledger: Ledger) -> None:
     seconds = [(uuid, w) for uuid, w in entry.windows if w.level_s == LEVELS_S[0]]
     last_sign_ms = max((w.start_ms + MS_PER_S for _, w in seconds), default=0)
-    run = RunWriter(engine, entry.run, entry.node, entry.sensors)
+    run = RunWriter(ledger, entry.run, entry.node, entry.sensors)
     run.commit(
         windows=seconds,
         steps=entry.steps,

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from carbontrack.record.window import Window
+from carbontrack.record.window import Flag, Window
 
 STATUSES = ("running", "completed", "failed", "interrupted")
 HEARTBEAT_STALE_MS = 10_000
@@ -110,6 +110,14 @@ def usage_of(device_key: int, window: Window) -> Usage:
         util_pct=window.util_pct,
         flags=int(window.flags),
     )
+
+
+def window_of(row: Mapping[str, Any]) -> Window:
+    """A row of `windows` as the window that was written there."""
+    values = dict(row)
+    for key in ("run_key", "device_key", "power_mean_w"):
+        del values[key]
+    return Window(level_s=values.pop("level"), flags=Flag(values.pop("flags")), **values)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,12 +7,14 @@ import re
 import sqlite3
 import time
 from contextlib import closing, suppress
+from functools import partial
 from pathlib import Path
-
-from sqlalchemy import Engine, create_engine, event
-from sqlalchemy.pool import NullPool, QueuePool
+from typing import TYPE_CHECKING
 
 from carbontrack.errors import CarbontrackError
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
 
 MOUNTS = Path("/proc/mounts")
 # The write-ahead log needs memory that all its users share; across machines there is none.
@@ -37,32 +39,46 @@ def create_file(path: Path) -> None:
         ) from error
 
 
-def create(path: Path, *, busy_timeout_ms: int, read_only: bool) -> Engine:
+def connect(path: Path, *, busy_timeout_ms: int, read_only: bool = False) -> sqlite3.Connection:
+    """A connection to a ledger's file, on which BEGIN and COMMIT are said by whoever uses it."""
+    connection = sqlite3.connect(
+        f"{path.as_uri()}?mode={'ro' if read_only else 'rw'}",
+        uri=True,
+        isolation_level=None,
+        check_same_thread=False,
+        timeout=busy_timeout_ms / 1000,
+    )
+    connection.execute("PRAGMA foreign_keys=ON")
+    if not read_only:
+        _refuse_others(connection, path)
+        _journal_in(connection, "TRUNCATE" if on_network(path) else "WAL", busy_timeout_ms)
+    return connection
+
+
+def engine(path: Path, *, busy_timeout_ms: int, read_only: bool) -> Engine:
     """An engine on a ledger file. A reader cannot write; a writer is alone from its BEGIN on."""
-    mode = "ro" if read_only else "rw"
-    journal_mode = "TRUNCATE" if on_network(path) else "WAL"
+    from sqlalchemy import create_engine, event
+    from sqlalchemy.pool import NullPool, QueuePool
 
-    def connect() -> sqlite3.Connection:
-        connection = sqlite3.connect(
-            f"{path.as_uri()}?mode={mode}",
-            uri=True,
-            isolation_level=None,  # we say BEGIN ourselves
-            check_same_thread=False,
-            timeout=busy_timeout_ms / 1000,
-        )
-        connection.execute("PRAGMA foreign_keys=ON")
-        if not read_only:
-            _refuse_others(connection, path)
-            _journal_in(connection, journal_mode, busy_timeout_ms)
-        return connection
-
-    # A reader that keeps no connection sees a ledger that was moved or replaced.
-    pool = NullPool if read_only else QueuePool
-    engine = create_engine("sqlite://", creator=connect, poolclass=pool)
+    made = create_engine(
+        "sqlite://",
+        creator=partial(connect, path, busy_timeout_ms=busy_timeout_ms, read_only=read_only),
+        # A reader that keeps no connection sees a ledger that was moved or replaced.
+        poolclass=NullPool if read_only else QueuePool,
+    )
     # A transaction that turns from reading to writing fails at once, whatever the timeout.
     begin = "BEGIN" if read_only else "BEGIN IMMEDIATE"
-    event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(begin))
-    return engine
+    event.listen(made, "begin", lambda connection: connection.exec_driver_sql(begin))
+    return made
+
+
+def revision_of(connection: sqlite3.Connection) -> str | None:
+    """The schema revision that the file tells, or None if it tells none."""
+    asked = "select 1 from sqlite_master where name = 'alembic_version'"
+    if connection.execute(asked).fetchone() is None:
+        return None
+    row = connection.execute("select version_num from alembic_version").fetchone()
+    return row and str(row[0])
 
 
 def back_up(path: Path, revision: str) -> Path:

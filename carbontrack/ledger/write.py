@@ -2,48 +2,49 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
-from functools import cache
+from itertools import islice
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Table, Update, bindparam, func, select, update
-from sqlalchemy.dialects import sqlite
-
-from carbontrack.ledger import models, pyramid
-from carbontrack.ledger.rows import Event, Node, Run, Sensor, Step
-from carbontrack.record.window import Window
+from carbontrack.ledger.rows import Event, Node, Run, Sensor, Step, window_of
+from carbontrack.ledger.transaction import Ledger, Transaction, insert
+from carbontrack.record.window import LEVELS_S, Pyramid, Window
 from carbontrack.units import MS_PER_HOUR
 
-_runs: Table = models.Run.__table__  # type: ignore[assignment]
-_nodes: Table = models.Node.__table__  # type: ignore[assignment]
-_devices: Table = models.Device.__table__  # type: ignore[assignment]
-_sensors: Table = models.Sensor.__table__  # type: ignore[assignment]
-_windows: Table = models.Window.__table__  # type: ignore[assignment]
-_steps: Table = models.Step.__table__  # type: ignore[assignment]
-_events: Table = models.Event.__table__  # type: ignore[assignment]
-
-
+# What tells their rows apart.
+_KEYS = {
+    "runs": ("id",),
+    "nodes": ("run_key", "host"),
+    "devices": ("uuid",),
+    "sensors": ("run_key", "device_key"),
+    "windows": ("run_key", "level", "device_key", "start_ms"),
+    "steps": ("run_key", "step"),
+    "events": ("run_key", "time_ms", "seq"),
+}
 _COPIED_ROWS = 5_000
 
 
 class RunWriter:
-    """Writes one run from one node. What fails raises SQLAlchemyError and is not written at all."""
+    """Writes one run from one node. What fails raises the database's error, or SQLAlchemy's, and is
+    not written at all.
+    """
 
-    def __init__(self, engine: Engine, run: Run, node: Node, sensors: Sequence[Sensor]) -> None:
-        self._engine = engine
+    def __init__(self, ledger: Ledger, run: Run, node: Node, sensors: Sequence[Sensor]) -> None:
+        self._ledger = ledger
         self._host = node.host
-        with engine.begin() as connection:
-            self._run_key = _put_run(connection, run)
-            _put_node(connection, self._run_key, node)
+        with ledger.begin() as transaction:
+            self._run_key = _put_run(transaction, run)
+            _put_node(transaction, self._run_key, node)
         self.describe(sensors)
 
     def describe(self, sensors: Sequence[Sensor]) -> None:
         """Write what the run's devices are and how they are read; again when more is known."""
-        with self._engine.begin() as connection:
-            self._device_keys = {s.uuid: _put_device(connection, s) for s in sensors}
+        with self._ledger.begin() as transaction:
+            self._device_keys = {s.uuid: _put_device(transaction, s) for s in sensors}
             rows = [_sensor_row(self._run_key, self._device_keys[s.uuid], s) for s in sensors]
-            upsert(connection, _sensors, rows)
+            _upsert(transaction, "sensors", rows)
 
     def commit(
         self,
@@ -56,16 +57,15 @@ class RunWriter:
     ) -> None:
         """Write a batch in one transaction. `windows` are (device UUID, window) of any level."""
         key = self._run_key
-        with self._engine.begin() as connection:
+        with self._ledger.begin() as transaction:
             rows = [_window_row(key, self._device_keys[uuid], window) for uuid, window in windows]
-            upsert(connection, _windows, rows)
-            upsert(connection, _steps, list({s.step: _step_row(key, s) for s in steps}.values()))
-            _put_events(connection, key, events)
-            _put_heartbeat(connection, key, self._host, heartbeat_ms)
+            _upsert(transaction, "windows", rows)
+            last = {step.step: _step_row(key, step) for step in steps}
+            _upsert(transaction, "steps", list(last.values()))
+            _put_events(transaction, key, events)
+            _put_heartbeat(transaction, key, self._host, heartbeat_ms)
             if model:
-                known = connection.scalar(select(_runs.c.model).where(_runs.c.key == key))
-                card = {**(known or {}), **_plain(model)}
-                connection.execute(update(_runs).where(_runs.c.key == key).values(model=card))
+                _put_model(transaction, key, {**_model(transaction, key), **_plain(model)})
 
     def rebuild(self, windows: Sequence[tuple[str, Window]]) -> None:
         """Make the minutes and hours of these windows anew from the seconds in the ledger.
@@ -73,55 +73,69 @@ class RunWriter:
         For a batch that comes late: its own coarse rows may be older than those that are there.
         """
         hours = {(uuid, w.start_ms - w.start_ms % MS_PER_HOUR) for uuid, w in windows}
-        with self._engine.begin() as connection:
+        with self._ledger.begin() as transaction:
             for uuid, hour_ms in sorted(hours):
                 run, device = self._run_key, self._device_keys[uuid]
-                coarse = pyramid.coarse_anew(connection, run, device, hour_ms)
-                upsert(connection, _windows, [_window_row(run, device, w) for w in coarse])
+                coarse = _coarse_anew(transaction, run, device, hour_ms)
+                _upsert(transaction, "windows", [_window_row(run, device, w) for w in coarse])
 
     def close(self) -> None:
-        """Leave the ledger: its last user moves what was written ahead into the file itself."""
-        self._engine.dispose()
+        """Leave the ledger."""
+        self._ledger.close()
 
     def copy_from(self, older: RunWriter) -> None:
         """Take over what `older` wrote of this run into its file, which may be unlinked by now."""
         device_keys = {old: self._device_keys[uuid] for uuid, old in older._device_keys.items()}
-        with older._engine.connect() as source:
-            for table in (_windows, _steps, _events):
-                columns = [column for column in table.c if column.computed is None]
-                query = select(*columns).where(table.c.run_key == older._run_key)
-                found = source.execute(query, execution_options={"yield_per": _COPIED_ROWS})
-                for part in found.mappings().partitions():
-                    rows = [dict(row, run_key=self._run_key) for row in part]
-                    if table is _windows:
-                        rows = [
-                            row | {"device_key": device_keys[row["device_key"]]} for row in rows
-                        ]
-                    with self._engine.begin() as connection:
-                        upsert(connection, table, rows)
-            of_run = select(_runs.c.model).where(_runs.c.key == older._run_key)
-            model = source.scalar(of_run)
-        with self._engine.begin() as connection:
-            ours = update(_runs).where(_runs.c.key == self._run_key)
-            connection.execute(ours.values(model=model or {}))
+        of_run = {"run_key": older._run_key}
+        with older._ledger.begin() as source:
+            for table in ("windows", "steps", "events"):
+                found = source.ask(f"select * from {table} where run_key = :run_key", of_run)
+                while part := list(islice(found, _COPIED_ROWS)):
+                    for row in part:
+                        row["run_key"] = self._run_key
+                        if table == "windows":
+                            del row["power_mean_w"]  # each ledger computes it
+                            row["device_key"] = device_keys[row["device_key"]]
+                    with self._ledger.begin() as transaction:
+                        _upsert(transaction, table, part)
+            model = _model(source, older._run_key)
+        with self._ledger.begin() as transaction:
+            _put_model(transaction, self._run_key, model)
 
     def finish(self, *, status: str, exit_code: int | None, ended_ms: int) -> None:
         """Write how the run ended."""
-        with self._engine.begin() as connection:
-            connection.execute(
-                update(_runs)
-                .where(_runs.c.key == self._run_key)
-                .values(status=status, exit_code=exit_code, ended_ms=ended_ms)
+        ended = {
+            "key": self._run_key,
+            "status": status,
+            "exit_code": exit_code,
+            "ended_ms": ended_ms,
+        }
+        with self._ledger.begin() as transaction:
+            transaction.write(
+                "update runs set status = :status, exit_code = :exit_code, ended_ms = :ended_ms "
+                "where key = :key",
+                [ended],
             )
 
 
-def _put_run(connection: Connection, run: Run) -> int:
+def _upsert(transaction: Transaction, table: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Insert, or replace the row of the same key."""
+    if rows:
+        transaction.write(insert(table, tuple(rows[0]), _KEYS[table], replace=True), rows)
+
+
+def _insert_once(transaction: Transaction, table: str, row: Mapping[str, Any]) -> None:
+    """Insert the row, unless there is one of the same key."""
+    transaction.write(insert(table, tuple(row), _KEYS[table], replace=False), [row])
+
+
+def _put_run(transaction: Transaction, run: Run) -> int:
     row = {
         "id": run.id,
         "name": _plain(run.name),
         "project": _plain(run.project),
-        "tags": _plain(run.tags),
-        "command": _plain(run.command),
+        "tags": _json(run.tags),
+        "command": _json(run.command),
         "cwd": _plain(run.cwd),
         "user": _plain(run.user),
         "git_commit": run.git_commit,
@@ -130,13 +144,15 @@ def _put_run(connection: Connection, run: Run) -> int:
         "ended_ms": run.ended_ms,
         "status": run.status,
         "exit_code": run.exit_code,
-        "facility": _plain(run.facility),
-        "model": _plain(run.model),
+        "facility": _json(run.facility),
+        "model": _json(run.model),
     }
-    return _insert_once(connection, _runs, row, "id")
+    _insert_once(transaction, "runs", row)
+    (found,) = transaction.ask("select key from runs where id = :id", {"id": run.id})
+    return int(found["key"])
 
 
-def _put_device(connection: Connection, sensor: Sensor) -> int:
+def _put_device(transaction: Transaction, sensor: Sensor) -> int:
     row = {
         "uuid": sensor.uuid,
         "kind": sensor.kind,
@@ -145,72 +161,37 @@ def _put_device(connection: Connection, sensor: Sensor) -> int:
         "power_limit_w": sensor.power_limit_w,
         "mig_parent": sensor.mig_parent,
     }
-    key = _insert_once(connection, _devices, row, "uuid")
+    _insert_once(transaction, "devices", row)
     # A limit may have been changed since an earlier run, a driver may have renamed the device.
-    connection.execute(update(_devices).where(_devices.c.key == key).values(row))
-    return key
+    changed = ", ".join(f"{name} = :{name}" for name in row)
+    transaction.write(f"update devices set {changed} where uuid = :uuid", [row])
+    (found,) = transaction.ask("select key from devices where uuid = :uuid", {"uuid": sensor.uuid})
+    return int(found["key"])
 
 
-def _insert_once(connection: Connection, table: Table, row: dict[str, Any], unique: str) -> int:
-    """The key of the row with this unique value, inserted if it is new."""
-    statement = _insert(connection.dialect.name, table)
-    connection.execute(statement.on_conflict_do_nothing(index_elements=[unique]), [row])
-    key = connection.scalar(select(table.c.key).where(table.c[unique] == row[unique]))
-    assert key is not None
-    return int(key)
-
-
-def upsert(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Insert, or replace the row of the same primary key."""
-    if rows:
-        connection.execute(_upsert(connection.dialect.name, table, tuple(rows[0])), list(rows))
-
-
-@cache  # to build it takes as long as to run it, and a recorder runs it every other second
-def _upsert(dialect: str, table: Table, names: Sequence[str]) -> sqlite.Insert:
-    keys = [column.name for column in table.primary_key]
-    statement = _insert(dialect, table)
-    values = {name: statement.excluded[name] for name in names if name not in keys}
-    return statement.on_conflict_do_update(index_elements=keys, set_=values)
-
-
-def _insert(dialect: str, table: Table) -> sqlite.Insert:
-    """Both dialects' INSERT … ON CONFLICT, which have one shape and no common type."""
-    if dialect == "postgresql":
-        from sqlalchemy.dialects import postgresql
-
-        return postgresql.insert(table)  # type: ignore[return-value]
-    return sqlite.insert(table)
-
-
-def _put_node(connection: Connection, run_key: int, node: Node) -> None:
+def _put_node(transaction: Transaction, run_key: int, node: Node) -> None:
     row = {
         "run_key": run_key,
         "host": node.host,
         "boot_id": node.boot_id,
         "recorder_version": node.recorder_version,
-        "settings": _plain(node.settings),
+        "settings": _json(node.settings),
         "heartbeat_ms": node.heartbeat_ms,
         "clock_offset_ms": node.clock_offset_ms,
     }
-    statement = _insert(connection.dialect.name, _nodes).on_conflict_do_nothing()
-    connection.execute(statement, [row])
+    _insert_once(transaction, "nodes", row)
 
 
-def _put_heartbeat(connection: Connection, run_key: int, host: str, heartbeat_ms: int) -> None:
+def _put_heartbeat(transaction: Transaction, run_key: int, host: str, heartbeat_ms: int) -> None:
     """A sign of life; one that arrives late does not turn the clock back."""
-    connection.execute(_beat(), {"of_run": run_key, "on_host": host, "now_ms": heartbeat_ms})
+    transaction.write(
+        "update nodes set heartbeat_ms = :heartbeat_ms "
+        "where run_key = :run_key and host = :host and heartbeat_ms < :heartbeat_ms",
+        [{"run_key": run_key, "host": host, "heartbeat_ms": heartbeat_ms}],
+    )
 
 
-@cache
-def _beat() -> Update:
-    now_ms = bindparam("now_ms", type_=_nodes.c.heartbeat_ms.type)
-    of_node = (_nodes.c.run_key == bindparam("of_run")) & (_nodes.c.host == bindparam("on_host"))
-    older = of_node & (_nodes.c.heartbeat_ms < now_ms)
-    return update(_nodes).where(older).values(heartbeat_ms=now_ms)
-
-
-def _put_events(connection: Connection, run_key: int, events: Sequence[Event]) -> None:
+def _put_events(transaction: Transaction, run_key: int, events: Sequence[Event]) -> None:
     """Number the events of one millisecond on; an event that is there already is left alone."""
     for event in events:
         told = {
@@ -218,16 +199,54 @@ def _put_events(connection: Connection, run_key: int, events: Sequence[Event]) -
             "device_uuid": event.device_uuid,
             "kind": _plain(event.kind),
             "message": _plain(event.message),
-            "data": _plain(event.data),
+            "data": _json(event.data),
         }
-        then = (_events.c.run_key == run_key) & (_events.c.time_ms == event.time_ms)
+        then = {"run_key": run_key, "time_ms": event.time_ms}
         # The database compares: of large numbers in JSON it may give back others than it got.
-        same = [_events.c[name].is_not_distinct_from(value) for name, value in told.items()]
-        if connection.scalar(select(_events.c.seq).where(then, *same)) is None:
-            last = connection.scalar(select(func.max(_events.c.seq)).where(then))
-            seq = 0 if last is None else last + 1
-            row = {"run_key": run_key, "time_ms": event.time_ms, "seq": seq, **told}
-            connection.execute(_events.insert(), [row])
+        same = " and ".join(f"{name} is :{name}" for name in told)
+        of_then = "from events where run_key = :run_key and time_ms = :time_ms"
+        if (
+            next(transaction.ask(f"select seq {of_then} and {same}", {**then, **told}), None)
+            is None
+        ):
+            (last,) = transaction.ask(f"select max(seq) as seq {of_then}", then)
+            seq = 0 if last["seq"] is None else last["seq"] + 1
+            _upsert(transaction, "events", [{**then, "seq": seq, **told}])
+
+
+def _model(transaction: Transaction, run_key: int) -> dict[str, Any]:
+    asked = "select cast(model as text) as model from runs where key = :key"
+    (found,) = transaction.ask(asked, {"key": run_key})
+    model: dict[str, Any] = json.loads(found["model"])
+    return model
+
+
+def _put_model(transaction: Transaction, run_key: int, model: Mapping[str, Any]) -> None:
+    row = {"key": run_key, "model": _json(model)}
+    transaction.write("update runs set model = :model where key = :key", [row])
+
+
+def _coarse_anew(
+    transaction: Transaction, run_key: int, device_key: int, hour_ms: int
+) -> list[Window]:
+    """The minutes and the hour that the seconds of this hour in the ledger add up to."""
+    pyramid = Pyramid()
+    of_hour = {
+        "run_key": run_key,
+        "level": LEVELS_S[0],
+        "device_key": device_key,
+        "from_ms": hour_ms,
+        "to_ms": hour_ms + MS_PER_HOUR,
+    }
+    seconds = transaction.ask(
+        "select * from windows where run_key = :run_key and level = :level "
+        "and device_key = :device_key and start_ms >= :from_ms and start_ms < :to_ms "
+        "order by start_ms",
+        of_hour,
+    )
+    for row in seconds:
+        pyramid.add(window_of(row))
+    return pyramid.take_changed()
 
 
 def _sensor_row(run_key: int, device_key: int, sensor: Sensor) -> dict[str, Any]:
@@ -281,8 +300,12 @@ def _step_row(run_key: int, step: Step) -> dict[str, Any]:
         "time_ms": step.time_ms,
         **{name: None if name in odd else value for name, value in values.items()},
         "tokens": step.tokens,
-        "extra": _plain({**step.extra, **odd}),
+        "extra": _json({**step.extra, **odd}),
     }
+
+
+def _json(value: Any) -> str:
+    return json.dumps(_plain(value))
 
 
 def _plain(value: Any) -> Any:

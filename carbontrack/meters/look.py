@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 import threading
 import time
 from collections.abc import Sequence
@@ -89,6 +88,8 @@ def _period_ms(readings: Sequence[Reading]) -> float | None:
         (r.energy_time_ns or r.time_ns, r.power_w if r.energy_j is None else r.energy_j)
         for r in readings
     ]
+    import statistics  # a recorder gets here when the job is under way
+
     changes_ns = [now_ns for (_, before), (now_ns, now) in pairwise(values) if before != now]
     if len(changes_ns) < _LEAST_CHANGES:
         return None

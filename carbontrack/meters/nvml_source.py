@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from carbontrack.meters.base import Device, DeviceLost, Kind, Quality, Reading, Vitals
+from carbontrack.meters.nvml_fields import FieldCall
 from carbontrack.meters.visible import Gpu, Instance
 from carbontrack.units import NS_PER_S, monotonic_ns
 
@@ -114,6 +115,7 @@ class NvmlSource:
         self._library = library
         self._board = board  # UUID of the GPU that is read
         self._can = can
+        self._fields = FieldCall(library.nvml, can.fields) if can.fields else None
         self._found: Any = None  # its handle, until it is lost
 
     def read(self) -> Reading:
@@ -155,8 +157,8 @@ class NvmlSource:
         energy_mj: float | None = None
         power_mw: float | None = None
         energy_time_ns: int | None = None
-        if can.fields:
-            values = nvml.nvmlDeviceGetFieldValues(gpu, can.fields)
+        if self._fields is not None:
+            values = self._fields(gpu)
             if can.power == "field":
                 power_mw = self._value(values[len(can.fields) - 1])
             if can.energy == "field":

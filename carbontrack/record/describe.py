@@ -5,7 +5,9 @@ from __future__ import annotations
 import getpass
 import re
 import subprocess
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 _LAUNCHERS = re.compile(r"^(python[\d.]*|torchrun|accelerate|deepspeed|bash|sh|env|nohup|uv)$")
@@ -13,6 +15,7 @@ _LAUNCHERS = re.compile(r"^(python[\d.]*|torchrun|accelerate|deepspeed|bash|sh|e
 _SECRET_NAME = re.compile(
     r"(pass(word|wd)?|secrets?|token|(api|access)[-_]?keys?|credentials?)$", re.IGNORECASE
 )
+_GIT_S = 2.0  # what a large repository on a slow disk may take
 _URL_PASSWORD = re.compile(r"(://[^/@:\s]*:)[^/@\s]+@")
 
 
@@ -43,29 +46,45 @@ def redact(command: Sequence[str]) -> tuple[str, ...]:
     return tuple(shown)
 
 
-def git_state(cwd: str) -> tuple[str | None, bool | None]:
-    """(commit, whether tracked files differ from it); (None, None) outside a repository."""
-    commit = _git(cwd, "rev-parse", "HEAD")
-    if commit is None:
-        return None, None
-    status = _git(cwd, "status", "--porcelain", "--untracked-files=no")
-    return commit, None if status is None else bool(status)
+def ask_git(cwd: str) -> Callable[[], tuple[str | None, bool | None]]:
+    """Ask git beside us. The answer: (commit, whether tracked files differ from it), each None
+    where it is not known, as outside a repository.
+    """
+    commit = _start_git(cwd, "rev-parse", "HEAD")
+    status = _start_git(cwd, "status", "--porcelain", "--untracked-files=no")
+
+    def answer() -> tuple[str | None, bool | None]:
+        deadline_s = time.monotonic() + _GIT_S
+        said, changed = _said(commit, deadline_s), _said(status, deadline_s)
+        return said, None if said is None or changed is None else bool(changed)
+
+    return answer
 
 
-def _git(cwd: str, *arguments: str) -> str | None:
-    try:
-        done = subprocess.run(
+def _start_git(cwd: str, *arguments: str) -> subprocess.Popen[str] | None:
+    with suppress(OSError):
+        return subprocess.Popen(
             ["git", "--no-optional-locks", *arguments],
             cwd=cwd,
-            capture_output=True,
-            text=True,
-            timeout=2,
-            check=False,
             stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
         )
-    except (OSError, subprocess.SubprocessError):
+    return None
+
+
+def _said(git: subprocess.Popen[str] | None, deadline_s: float) -> str | None:
+    """What it printed; None if it failed or takes too long."""
+    if git is None:
         return None
-    return done.stdout.strip() if done.returncode == 0 else None
+    with git:
+        try:
+            text, _ = git.communicate(timeout=max(0.0, deadline_s - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            git.kill()
+            return None
+    return text.strip() if git.returncode == 0 else None
 
 
 def user() -> str:

@@ -12,17 +12,16 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from carbontrack.errors import CarbontrackError
 from carbontrack.ledger.rows import Event, Node, Run, Sensor, Step
+from carbontrack.ledger.transaction import open_ledger
 from carbontrack.ledger.url import of_ledger, sqlite_path
+from carbontrack.ledger.write import RunWriter
 from carbontrack.record import journal
 from carbontrack.record.window import Window
 from carbontrack.units import now_ms
-
-if TYPE_CHECKING:
-    from carbontrack.ledger.write import RunWriter
 
 MAX_WAITING_ROWS = 50_000  # about 20 MB: 1.7 hours of 8 devices
 BUSY_TIMEOUT_MS = 250  # what one attempt may wait for another writer
@@ -131,12 +130,9 @@ class Outbox:
 
     def _open(self) -> RunWriter:
         if self._writer is None or self._file != _identity(self._url):
-            from carbontrack.ledger.engine import open_writer
-            from carbontrack.ledger.write import RunWriter
-
             before = self._writer
-            engine = open_writer(self._url, busy_timeout_ms=BUSY_TIMEOUT_MS)
-            self._writer = RunWriter(engine, self._run, self._node, self._sensors)
+            ledger = open_ledger(self._url, busy_timeout_ms=BUSY_TIMEOUT_MS)
+            self._writer = RunWriter(ledger, self._run, self._node, self._sensors)
             self._file = _identity(self._url)
             if before is not None:
                 self._move(before, self._writer)

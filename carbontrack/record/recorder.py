@@ -10,9 +10,7 @@ import gc
 import os
 import selectors
 import signal
-import socket
 import sys
-import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -33,7 +31,7 @@ from carbontrack.record.totals import Totals
 from carbontrack.record.window import Clock
 from carbontrack.units import NS_PER_MS, NS_PER_S, monotonic_ns, now_ms
 
-_TICK_S = 0.1
+_TICK_S = 0.2
 # A scheduler may send the job's signals to every process of the node's step, and so to us.
 _IGNORED = (
     signal.SIGINT,
@@ -51,7 +49,6 @@ def main() -> None:
     for signo in _IGNORED:
         signal.signal(signo, signal.SIG_IGN)  # we end when the job does, and write first
     signal.pthread_sigmask(signal.SIG_SETMASK, [])  # the wrapper had blocked them for our start
-    gc.disable()  # what is imported until the ledger is open all stays: a fifth of its time
     code = 0
     try:
         control = _Control(sys.stdin.fileno())
@@ -60,6 +57,8 @@ def main() -> None:
         code = 1
         print(f"carbontrack: recording failed: {type(error).__name__}: {error}", file=sys.stderr)
         if os.environ.get("CARBONTRACK_DEBUG"):
+            import traceback
+
             traceback.print_exc()
     sys.stderr.flush()
     os._exit(code)  # a thread that is stuck in a driver call must not hold us
@@ -111,7 +110,7 @@ class Recorder:
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
         self._environ = os.environ if plan.visibility is None else plan.visibility
-        self._host = socket.gethostname()
+        self._host = os.uname().nodename
         self._clock = Clock(anchor_ms=plan.started_ms, anchor_ns=plan.started_ns)
         self._steps = StepsFile(plan.steps_path)
         self._log = StepsLog(plan.log_path, plan.steps_pattern, since_ms=plan.started_ms)
@@ -121,7 +120,11 @@ class Recorder:
         """From now until the wrapper says that the job has ended, or is gone."""
         opening = Opening(self._plan, self._environ)
         opening.start()
-        run = self._describe()  # takes as long as git does; the meters open meanwhile
+        git = describe.ask_git(self._plan.cwd)
+        if not self._plan.quiet:
+            # While git and the meters work: nobody shall wait for this when the job has ended.
+            import carbontrack.report.summary  # noqa: F401
+        run = self._describe(*git())
         opening.wait(control.has_news)
         if opening.problem is not None:
             self._warn(f"no power is recorded: {opening.problem}")
@@ -208,9 +211,8 @@ class Recorder:
             model=told.model,
         )
 
-    def _describe(self) -> Run:
+    def _describe(self, commit: str | None, dirty: bool | None) -> Run:
         plan = self._plan
-        commit, dirty = describe.git_state(plan.cwd)
         return Run(
             id=plan.run_id,
             name=plan.name or describe.default_name(plan.command),

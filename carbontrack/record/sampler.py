@@ -122,7 +122,7 @@ class Sampler:
             self._event(channel, "device-found", "answers again")
 
     def rescue(self) -> None:
-        """Free the other devices from a call that is overdue. Call this ten times a second."""
+        """Free the other devices from a call that is overdue. Call this a few times a second."""
         now_ns = monotonic_ns()
         patience_ns = min(_OVERDUE_PERIODS * self.period_ns, _OVERDUE_NS)
         for worker in list(self._workers):

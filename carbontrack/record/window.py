@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntFlag
+from itertools import chain, groupby
 
 from carbontrack.meters.base import Device, Quality, Reading, Vitals
 from carbontrack.units import MS_PER_S, NS_PER_MS, NS_PER_S
@@ -121,24 +122,25 @@ class Pyramid:
 
     def __init__(self) -> None:
         self._open: dict[int, Window] = {}
-        self._changed: dict[tuple[int, int], Window] = {}
+        self._added: list[Window] = []
 
     def add(self, second: Window) -> None:
-        for level_s in LEVELS_S[1:]:
-            start_ms = second.start_ms - second.start_ms % (level_s * MS_PER_S)
-            current = self._open.get(level_s)
-            parts = (
-                [second] if current is None or current.start_ms != start_ms else [current, second]
-            )
-            merged = merge(parts, start_ms=start_ms, level_s=level_s)
-            self._open[level_s] = merged
-            self._changed[level_s, start_ms] = merged
+        self._added.append(second)
 
     def take_changed(self) -> list[Window]:
         """The coarse rows that changed since the last call, to be written with their seconds."""
-        changed = list(self._changed.values())
-        self._changed.clear()
-        return changed
+        added, self._added = self._added, []
+        return [window for level_s in LEVELS_S[1:] for window in self._grown(level_s, added)]
+
+    def _grown(self, level_s: int, seconds: list[Window]) -> Iterator[Window]:
+        length_ms = level_s * MS_PER_S
+        for number, parts in groupby(seconds, lambda second: second.start_ms // length_ms):
+            start_ms = number * length_ms
+            before = self._open.get(level_s)
+            if before is not None and before.start_ms == start_ms:
+                parts = chain([before], parts)
+            self._open[level_s] = merge(parts, start_ms=start_ms, level_s=level_s)
+            yield self._open[level_s]
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +209,7 @@ class WindowBuilder:
     def __init__(
         self, device: Device, clock: Clock, *, start_ns: int, period_ns: int = NS_PER_S // 10
     ) -> None:
-        self._clock = clock
+        self._wall_ns = clock.wall_ns(0)  # how far ahead of the monotonic clock
         self._share = device.share
         self._base = Flag(0)
         if device.quality is Quality.ESTIMATE:
@@ -221,6 +223,7 @@ class WindowBuilder:
         self._begun = False
         self._first: list[Reading | Vitals] = []  # until they say what came before them
         self._last: Reading | None = None
+        self._last_ns = 0  # when its energy was true
         self._noted_ns = -1
         self._current: _OpenSecond | None = None
         self._closed: list[Window] = []
@@ -261,15 +264,13 @@ class WindowBuilder:
         """Account for the time from the last reading to this one, at most to `until_ns`."""
         if reading.energy_j is None and reading.power_w is None:
             return  # it failed; the next one is measured against the one before
-        last, at_ns = self._last, energy_time_ns(reading)
-        if last is None:
-            self._last = reading
-            return
-        last_ns = energy_time_ns(last)
+        last, last_ns, at_ns = self._last, self._last_ns, energy_time_ns(reading)
         length_ns = at_ns - last_ns
-        if length_ns <= 0:
+        if last is not None and length_ns <= 0:
             return  # the counter has not moved on since
-        self._last = reading
+        self._last, self._last_ns = reading, at_ns
+        if last is None:
+            return
         energy_j, flag = self._energy_between(last, reading, length_ns)
         if length_ns > self._hold_ns:
             if flag is not Flag.COUNTER:
@@ -317,7 +318,7 @@ class WindowBuilder:
     def _bridge_end(self, end_ns: int) -> None:
         """Fill what lies between the last known energy and the job's end."""
         if self._last is not None and self._last.power_w is not None:
-            self._bridge(energy_time_ns(self._last), end_ns, self._last.power_w)
+            self._bridge(self._last_ns, end_ns, self._last.power_w)
 
     def _bridge(self, start_ns: int, end_ns: int, power_w: float) -> None:
         if 0 < end_ns - start_ns <= max(MAX_EDGE_NS, self._hold_ns):
@@ -325,17 +326,20 @@ class WindowBuilder:
             self._spread(start_ns, end_ns, energy_j, Flag.BRIDGED | Flag.INTEGRAL)
 
     def _spread(self, start_ns: int, end_ns: int, energy_j: float, flag: Flag) -> None:
-        wall_start, wall_end = self._clock.wall_ns(start_ns), self._clock.wall_ns(end_ns)
-        energy_j *= self._share
-        for at_ns, part_ns in _seconds_of(wall_start, wall_end):
+        j_per_ns = energy_j * self._share / (end_ns - start_ns)
+        at_ns, wall_end_ns = start_ns + self._wall_ns, end_ns + self._wall_ns
+        sampled = flag is Flag.COUNTER or Flag.GAP not in flag
+        while at_ns < wall_end_ns:
             second = self._second_at(at_ns)
-            second.energy_j = (second.energy_j or 0.0) + energy_j * part_ns / (
-                wall_end - wall_start
-            )
+            next_ns = min(wall_end_ns, (second.second + 1) * NS_PER_S)
+            part_ns = next_ns - at_ns
+            second.energy_j = (second.energy_j or 0.0) + j_per_ns * part_ns
             second.energy_ns += part_ns
-            if Flag.GAP not in flag:
+            if sampled:
                 second.sampled_ns += part_ns
-            second.flags |= flag
+            if second.flags is not flag:  # nearly always it is, and to unite two takes a while
+                second.flags |= flag
+            at_ns = next_ns
 
     def _note_power(self, reading: Reading) -> None:
         """Count a sample, unless it failed or repeats one that was counted."""
@@ -344,7 +348,7 @@ class WindowBuilder:
             return
         self._noted_ns = reading.time_ns
         # Placed where its energy is, so that seconds are filled in order.
-        second = self._second_at(self._clock.wall_ns(energy_time_ns(reading)))
+        second = self._second_at(energy_time_ns(reading) + self._wall_ns)
         second.samples += 1
         if reading.power_w is not None:
             second.powers_w.append(reading.power_w * self._share)
@@ -382,12 +386,3 @@ def _mean_power_w(readings: Sequence[Reading]) -> float | None:
 def energy_time_ns(reading: Reading) -> int:
     """When the energy of a reading was true: the driver's own time where it gives one."""
     return reading.time_ns if reading.energy_time_ns is None else reading.energy_time_ns
-
-
-def _seconds_of(start_ns: int, end_ns: int) -> Iterator[tuple[int, int]]:
-    """Cut [start, end) at whole seconds: (where the piece starts, its length), in ns."""
-    at_ns = start_ns
-    while at_ns < end_ns:
-        next_ns = min(end_ns, (at_ns // NS_PER_S + 1) * NS_PER_S)
-        yield at_ns, next_ns - at_ns
-        at_ns = next_ns

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from sqlalchemy import Connection, Engine
 
 from carbontrack.ledger import engine
 from carbontrack.ledger.migrations import config
+from carbontrack.ledger.transaction import Ledger, open_ledger
 from carbontrack.ledger.url import sqlite_path
 
 ASSETS = Path(__file__).parents[1] / "assets/ledger"
@@ -23,6 +25,13 @@ def writer(ledger_url: str) -> Iterator[Engine]:
     opened = engine.open_writer(ledger_url)
     yield opened
     opened.dispose()
+
+
+@pytest.fixture
+def ledger(ledger_url: str) -> Iterator[Ledger]:
+    """The same ledger, open as a recorder opens it."""
+    with closing(open_ledger(ledger_url)) as opened:
+        yield opened
 
 
 @pytest.fixture

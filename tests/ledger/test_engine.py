@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -16,17 +17,19 @@ from sqlalchemy.exc import OperationalError
 from carbontrack.errors import CarbontrackError
 from carbontrack.ledger import engine, models, read
 from carbontrack.ledger.rows import Node
+from carbontrack.ledger.transaction import Ledger, open_ledger
 from carbontrack.ledger.write import RunWriter
 from tests.fixtures.postgres import PostgresServer
 from tests.fixtures.runs import Recorded
 
 ROOT = Path(__file__).parents[2]
 PROCESSES = 8
+LOCKED = (OperationalError, sqlite3.OperationalError)
 
 
-def record(writer: Engine, number: int = 1) -> None:
+def record(ledger: Ledger, number: int = 1) -> None:
     one = Recorded(number=number, count=2)
-    run = RunWriter(writer, one.run, Node("node1", None, "1", {}, one.start_ms), one.sensors)
+    run = RunWriter(ledger, one.run, Node("node1", None, "1", {}, one.start_ms), one.sensors)
     run.commit(windows=one.windows, heartbeat_ms=one.end_ms)
 
 
@@ -36,40 +39,46 @@ def mode(path: Path) -> int:
 
 def test_a_new_file_is_its_owners_alone_and_writes_ahead(tmp_path: Path) -> None:
     path = tmp_path / "new/ledger.db"
-    writer = engine.open_writer(engine.ledger_url(str(path)))
-    record(writer)
+    url = engine.ledger_url(str(path))
+    ledger = open_ledger(url)
+    record(ledger)
     assert mode(path.parent) == 0o700
     assert {file.name: mode(file) for file in path.parent.iterdir()} == {
         "ledger.db": 0o600,
         "ledger.db-wal": 0o600,
         "ledger.db-shm": 0o600,
     }
+    writer = engine.open_writer(url)
     with writer.connect() as connection:
         assert connection.scalar(text("PRAGMA journal_mode")) == "wal"
         assert connection.scalar(text("PRAGMA foreign_keys")) == 1
     writer.dispose()
+    ledger.close()
 
 
 def test_an_open_file_is_not_touched_by_opening_it_again(tmp_path: Path) -> None:
     url = engine.ledger_url(str(tmp_path / "ledger.db"))
-    first = engine.open_writer(url)
+    first = open_ledger(url)
     with first.begin():
-        # Were the lock of `first` lost by the second opening, this would not wait for it.
+        # Were the lock of `first` lost by another opening, this would not wait for it.
+        second = open_ledger(url, busy_timeout_ms=50)
+        with pytest.raises(sqlite3.OperationalError, match="locked"):
+            record(second)
+        second.close()
         with pytest.raises(OperationalError, match="locked"):
             engine.open_writer(url, busy_timeout_ms=50)
         begin = "import sqlite3, sys; sqlite3.connect(sys.argv[1], 0).execute('BEGIN IMMEDIATE')"
         other = [sys.executable, "-c", begin, str(tmp_path / "ledger.db")]
         done = subprocess.run(other, capture_output=True, text=True, check=False)
         assert "database is locked" in done.stderr
-    first.dispose()
+    first.close()
 
 
 @pytest.mark.parametrize("name", ["a b.db", "100%25.db", "what?mode=ro.db", "#1.db", "é.db"])
 def test_any_file_name_will_do(tmp_path: Path, name: str) -> None:
     url = engine.ledger_url(str(tmp_path / name))
-    writer = engine.open_writer(url)
-    record(writer)
-    writer.dispose()
+    with closing(open_ledger(url)) as ledger:
+        record(ledger)
     with engine.open_reader(url).connect() as connection:
         assert len(read.list_runs(connection)) == 1
     assert [file for file in tmp_path.iterdir() if not file.name.startswith(name)] == []
@@ -81,9 +90,9 @@ def test_a_reader_cannot_write(reader: Connection) -> None:
 
 
 def test_readers_see_what_is_committed_while_a_writer_writes(
-    ledger_url: str, writer: Engine
+    ledger_url: str, ledger: Ledger, writer: Engine
 ) -> None:
-    record(writer)
+    record(ledger)
     readers = engine.open_reader(ledger_url)
     with writer.begin() as writing:
         writing.execute(text("update runs set name = 'changed'"))
@@ -93,25 +102,25 @@ def test_readers_see_what_is_committed_while_a_writer_writes(
         assert read.list_runs(reading)[0].name == "changed"
 
 
-def test_a_writer_does_not_wait_for_readers(ledger_url: str, writer: Engine) -> None:
-    record(writer)
+def test_a_writer_does_not_wait_for_readers(ledger_url: str, ledger: Ledger) -> None:
+    record(ledger)
     with engine.open_reader(ledger_url).connect() as reading:
         assert len(read.list_runs(reading)) == 1
-        record(writer, number=2)
+        record(ledger, number=2)
         assert len(read.list_runs(reading)) in (1, 2)  # by the database's own isolation
 
 
 def test_a_locked_ledger_is_given_up_after_the_timeout(ledger_url: str, writer: Engine) -> None:
-    patient = engine.open_writer(ledger_url, busy_timeout_ms=300)
+    patient = open_ledger(ledger_url, busy_timeout_ms=300)
     with writer.begin() as blocking:
         if writer.dialect.name == "postgresql":
             blocking.execute(text("lock table runs"))
         begun = time.monotonic()
-        with pytest.raises(OperationalError, match=r"locked|lock timeout"):
+        with pytest.raises(LOCKED, match=r"locked|lock timeout"):
             record(patient)
         assert 0.25 <= time.monotonic() - begun < 20
     record(patient)
-    patient.dispose()
+    patient.close()
 
 
 def test_a_locked_file_is_not_opened_either(tmp_path: Path) -> None:
@@ -139,15 +148,16 @@ def record_at_once(url: str) -> None:
     code = f"""
 import os, sys
 from carbontrack.ledger import engine, migrations
+from carbontrack.ledger.transaction import open_ledger
 from tests.ledger.test_engine import record
 waiting, go = os.pipe()
 for number in range({PROCESSES}):
     if os.fork() == 0:
         os.close(go)
         os.read(waiting, 1)  # until all are there
-        writer = engine.open_writer(sys.argv[1])
-        record(writer, 100 + number)
-        writer.dispose()
+        ledger = open_ledger(sys.argv[1])
+        record(ledger, 100 + number)
+        ledger.close()
         sys.exit()
 os.close(go)
 sys.exit(max(os.wait()[1] for _ in range({PROCESSES})))
@@ -202,7 +212,7 @@ def test_another_programs_file_is_left_alone(tmp_path: Path) -> None:
     theirs.close()
     before = path.read_bytes()
     url = engine.ledger_url(str(path))
-    for opening in (engine.open_writer, engine.open_reader):
+    for opening in (engine.open_writer, engine.open_reader, open_ledger):
         with pytest.raises(CarbontrackError, match="database of another program"):
             opening(url)
     assert path.read_bytes() == before
@@ -220,8 +230,9 @@ def test_a_damaged_file_is_named(tmp_path: Path) -> None:
 def test_damage_that_shows_later_is_one_line_too(tmp_path: Path) -> None:
     path = tmp_path / "ledger.db"
     url = engine.ledger_url(str(path))
+    with closing(open_ledger(url)) as ledger:
+        record(ledger)
     writer = engine.open_writer(url)
-    record(writer)
     with writer.connect() as connection:
         page = connection.scalar(text("select rootpage from sqlite_master where name = 'runs'"))
         size = connection.scalar(text("PRAGMA page_size"))

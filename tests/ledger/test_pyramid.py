@@ -10,6 +10,7 @@ from sqlalchemy import Connection, Engine, text
 
 from carbontrack.ledger import pyramid, read
 from carbontrack.ledger.rows import Node
+from carbontrack.ledger.transaction import Ledger
 from carbontrack.ledger.write import RunWriter
 from carbontrack.record.window import LEVELS_S, Flag, Pyramid, Window, merge
 from tests.fixtures.runs import START_MS, Recorded
@@ -45,11 +46,11 @@ def seconds(draw: st.DrawFn) -> list[Window]:
     ]
 
 
-def write(writer: Engine, of_device: list[list[Window]], *, at_once: int) -> RunWriter:
+def write(ledger: Ledger, of_device: list[list[Window]], *, at_once: int) -> RunWriter:
     """As the recorder does: a few seconds at a time, with the coarse windows that they change."""
-    with writer.begin() as connection:
-        connection.execute(text("delete from runs"))
-    run = RunWriter(writer, ONE.run, Node("node1", None, "1", {}, ONE.start_ms), ONE.sensors)
+    with ledger.begin() as transaction:
+        transaction.write("delete from runs where key > :key", [{"key": 0}])
+    run = RunWriter(ledger, ONE.run, Node("node1", None, "1", {}, ONE.start_ms), ONE.sensors)
     for sensor, windows in zip(ONE.sensors, of_device, strict=True):
         growing = Pyramid()
         for begin in range(0, len(windows), at_once):
@@ -79,9 +80,9 @@ def levels(connection: Connection) -> dict[int, list[tuple[object, ...]]]:
 )
 @given(first=seconds(), second=seconds(), at_once=st.integers(1, 50))
 def test_every_level_has_the_same_total(
-    writer: Engine, first: list[Window], second: list[Window], at_once: int
+    ledger: Ledger, writer: Engine, first: list[Window], second: list[Window], at_once: int
 ) -> None:
-    write(writer, [first, second], at_once=at_once)
+    write(ledger, [first, second], at_once=at_once)
     with writer.connect() as connection:
         found = levels(connection)
         assert found[1] == found[60] == found[3600]
@@ -94,14 +95,14 @@ def test_every_level_has_the_same_total(
             assert usage.flags == whole.flags
 
 
-def test_coarse_windows_are_made_anew_from_the_seconds(writer: Engine) -> None:
+def test_coarse_windows_are_made_anew_from_the_seconds(ledger: Ledger, writer: Engine) -> None:
     _, hour = ONE.windows[0]
     parts = [
         replace(hour, level_s=1, start_ms=START_MS + 1000 * s, energy_j=100.0 + s, energy_s=1.0)
         for s in range(3590, 3610)
     ]
     of_device = [parts, parts]
-    run = write(writer, of_device, at_once=7)
+    run = write(ledger, of_device, at_once=7)
     with writer.begin() as connection:
         rows = connection.execute(text("select * from windows order by 1, 2, 3, 4")).all()
         connection.execute(text("update windows set energy_j = 0 where level > 1"))

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection
 
 from carbontrack.errors import CarbontrackError
 from carbontrack.ledger import read
 from carbontrack.ledger.rows import Node, Run, StepTotals
+from carbontrack.ledger.transaction import Ledger
 from carbontrack.ledger.write import RunWriter
 from carbontrack.units import now_ms
 from tests.fixtures.runs import Recorded
@@ -23,9 +24,9 @@ RUNS = [
 
 
 @pytest.fixture
-def runs(writer: Engine) -> None:
+def runs(ledger: Ledger) -> None:
     for one in RUNS:
-        RunWriter(writer, one.run, Node("node1", None, "1", {}, one.end_ms), one.sensors)
+        RunWriter(ledger, one.run, Node("node1", None, "1", {}, one.end_ms), one.sensors)
 
 
 def numbers(found: list[Run]) -> list[int]:
@@ -48,12 +49,12 @@ def test_runs_are_found_by_words_and_status(reader: Connection) -> None:
 
 
 def test_a_run_whose_heartbeat_stopped_is_found_as_interrupted(
-    writer: Engine, reader: Connection
+    ledger: Ledger, reader: Connection
 ) -> None:
     for number, heartbeat_ms in ((1, 1), (2, now_ms())):
         one = Recorded(name=f"run-{number}", number=number, count=2, status="running")
         started = replace(one.run, ended_ms=None, started_ms=1, exit_code=None)
-        RunWriter(writer, started, Node("node1", None, "1", {}, heartbeat_ms), one.sensors)
+        RunWriter(ledger, started, Node("node1", None, "1", {}, heartbeat_ms), one.sensors)
     for status, number in (("interrupted", 1), ("running", 2)):
         runs, count = read.find_runs(reader, status=status, limit=5)
         assert ([run.name for run in runs], count) == ([f"run-{number}"], 1)
@@ -112,9 +113,9 @@ def test_an_empty_ledger_has_no_last_run(reader: Connection) -> None:
         read.resolve_run(reader, "last")
 
 
-def test_a_run_of_which_nothing_is_known_has_empty_sums(writer: Engine, reader: Connection) -> None:
+def test_a_run_of_which_nothing_is_known_has_empty_sums(ledger: Ledger, reader: Connection) -> None:
     one = RUNS[0]
-    RunWriter(writer, one.run, Node("node1", None, "1", {}, one.end_ms), [])
+    RunWriter(ledger, one.run, Node("node1", None, "1", {}, one.end_ms), [])
     run = read.resolve_run(reader, "last")
     assert read.totals(reader, run) == []
     assert read.step_totals(reader, run) == StepTotals()

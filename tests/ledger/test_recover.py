@@ -6,12 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Engine, text
+from sqlalchemy import text
 
 from carbontrack.errors import CarbontrackError
 from carbontrack.ledger import engine, read
 from carbontrack.ledger.recover import recover, waiting
 from carbontrack.ledger.rows import Event, Node, Step
+from carbontrack.ledger.transaction import Ledger
 from carbontrack.ledger.url import journal_folders
 from carbontrack.ledger.write import RunWriter
 from carbontrack.record import journal
@@ -52,8 +53,8 @@ class Recording:
             rows += [(sensor.uuid, window) for window in pyramid.take_changed()]
         return rows
 
-    def send(self, writer: Engine, begin: int, end: int) -> None:
-        run = RunWriter(writer, self.run, self.node, self.one.sensors)
+    def send(self, ledger: Ledger, begin: int, end: int) -> None:
+        run = RunWriter(ledger, self.run, self.node, self.one.sensors)
         run.commit(windows=self.windows(begin, end), heartbeat_ms=START_MS + 1000 * end)
 
     def spill(self, begin: int, end: int, *, ended: bool = False) -> None:
@@ -107,12 +108,12 @@ def test_recovering_twice_is_recovering_once(ledger_url: str) -> None:
 
 
 def test_an_old_journal_does_not_displace_the_minutes_and_hours_of_later(
-    ledger_url: str, writer: Engine
+    ledger_url: str, ledger: Ledger
 ) -> None:
     recording = Recording(ledger_url)
-    recording.send(writer, 0, 10)
+    recording.send(ledger, 0, 10)
     recording.spill(10, 40)  # the ledger was away, then came back
-    recording.send(writer, 40, 100)
+    recording.send(ledger, 40, 100)
     recover(ledger_url)
     assert energies_j(ledger_url) == [ENERGY_J] * 3
     with engine.open_reader(ledger_url).connect() as connection:

@@ -11,6 +11,7 @@ from sqlalchemy import Connection, Engine, text
 
 from carbontrack.ledger import read
 from carbontrack.ledger.rows import Node, Run, Series, Step
+from carbontrack.ledger.transaction import Ledger
 from carbontrack.ledger.write import RunWriter
 from carbontrack.record.window import Flag, Pyramid, Window, merge
 from carbontrack.units import MS_PER_HOUR
@@ -52,7 +53,7 @@ SECONDS_OF = [
 
 
 @pytest.fixture
-def long_run(writer: Engine, reader: Connection) -> Run:
+def long_run(ledger: Ledger, reader: Connection) -> Run:
     """Two devices for two hours and a minute and a half, a second in ten, all levels; nothing is
     known of twenty minutes.
     """
@@ -62,7 +63,7 @@ def long_run(writer: Engine, reader: Connection) -> Run:
         for window in seconds:
             pyramid.add(window)
         windows += [(sensor.uuid, w) for w in [*seconds, *pyramid.take_changed()]]
-    run = RunWriter(writer, LONG.run, Node("node1", None, "1", {}, LONG.end_ms), LONG.sensors)
+    run = RunWriter(ledger, LONG.run, Node("node1", None, "1", {}, LONG.end_ms), LONG.sensors)
     run.commit(windows=windows, heartbeat_ms=LONG.end_ms)
     return read.resolve_run(reader, "long")
 
@@ -184,7 +185,7 @@ def test_a_run_without_an_end_is_shown_to_its_last_sign_of_life(
 
 
 @pytest.fixture
-def steps(writer: Engine) -> list[Step]:
+def steps(ledger: Ledger) -> list[Step]:
     """A thousand steps a second apart: one exploded, three are no numbers, one told no loss."""
     logged = [
         Step(n, STEPS.start_ms + 1000 * n, loss=2.0 + n % 10, tokens=2048, tokens_per_s=float(n))
@@ -194,7 +195,7 @@ def steps(writer: Engine) -> list[Step]:
     for n in range(300, 303):
         logged[n] = replace(logged[n], loss=math.inf if n == 302 else math.nan)
     logged[400] = replace(logged[400], loss=None, extra={"loss_scale": 1})
-    run = RunWriter(writer, STEPS.run, Node("node1", None, "1", {}, 1), STEPS.sensors)
+    run = RunWriter(ledger, STEPS.run, Node("node1", None, "1", {}, 1), STEPS.sensors)
     run.commit(steps=logged, heartbeat_ms=STEPS.end_ms)
     return logged
 

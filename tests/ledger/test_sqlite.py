@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from sqlalchemy import text
 
 from carbontrack.ledger import engine, read, sqlite
+from carbontrack.ledger.transaction import open_ledger
 from tests.ledger.test_engine import record
 
 MOUNTS = """\
@@ -59,18 +61,18 @@ def test_a_ledger_on_a_shared_filesystem_is_used_without_a_write_ahead_log(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url = engine.ledger_url(str(tmp_path / "ledger.db"))
-    local = engine.open_writer(url)
-    record(local, 1)
-    local.dispose()
+    with closing(open_ledger(url)) as local:
+        record(local, 1)
 
     (tmp_path / "mounts").write_text(f"server:/x {tmp_path} nfs4 rw 0 0\n")
     monkeypatch.setattr(sqlite, "MOUNTS", tmp_path / "mounts")
-    shared = engine.open_writer(url)
-    record(shared, 2)
-    with shared.connect() as connection:
+    with closing(open_ledger(url)) as shared:
+        record(shared, 2)
+        assert list(tmp_path.glob("ledger.db-wal")) == []
+    writer = engine.open_writer(url)
+    with writer.connect() as connection:
         assert connection.scalar(text("PRAGMA journal_mode")) == "truncate"
         assert connection.scalar(text("PRAGMA synchronous")) == 2
-    assert list(tmp_path.glob("ledger.db-wal")) == []
-    shared.dispose()
+    writer.dispose()
     with engine.open_reader(url).connect() as connection:
         assert len(read.list_runs(connection)) == 2

@@ -14,6 +14,7 @@ from carbontrack.errors import CarbontrackError
 from carbontrack.ledger import engine, read
 from carbontrack.ledger.models import Base
 from carbontrack.ledger.rows import Node
+from carbontrack.ledger.transaction import open_ledger
 from carbontrack.ledger.url import sqlite_path
 from carbontrack.ledger.write import RunWriter
 from tests.fixtures.runs import Recorded
@@ -35,10 +36,10 @@ def use(url: str) -> None:
         assert read.step_totals(connection, good).tokens == 2048
         assert [event.data for event in read.events(connection, good)] == [{"loss": 2.5}]
     new = Recorded(name="new", count=2, number=9)
-    writer = engine.open_writer(url)
-    run = RunWriter(writer, new.run, Node("node1", None, "9", {}, new.start_ms), new.sensors)
+    ledger = open_ledger(url)
+    run = RunWriter(ledger, new.run, Node("node1", None, "9", {}, new.start_ms), new.sensors)
     run.commit(windows=new.windows, steps=new.step_rows, heartbeat_ms=new.end_ms)
-    writer.dispose()
+    ledger.close()
     with engine.open_reader(url).connect() as connection:
         assert [run.name for run in read.list_runs(connection)] == ["new", "old-lost", "old-good"]
 

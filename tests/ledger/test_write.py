@@ -14,6 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from carbontrack.ledger import engine, read
 from carbontrack.ledger.rows import Event, Node, Step
+from carbontrack.ledger.transaction import Ledger
 from carbontrack.ledger.write import RunWriter
 from carbontrack.record.window import Flag, Window
 from carbontrack.units import now_ms
@@ -29,9 +30,9 @@ EVENTS = [
 TABLES = ["runs", "nodes", "devices", "sensors", "windows", "steps", "events"]
 
 
-def begin(writer: Engine, one: Recorded = ONE, node: Node = NODE) -> RunWriter:
+def begin(ledger: Ledger, one: Recorded = ONE, node: Node = NODE) -> RunWriter:
     started = one.begun
-    return RunWriter(writer, started, node, one.sensors)
+    return RunWriter(ledger, started, node, one.sensors)
 
 
 def everything(writer: Engine) -> dict[str, list[tuple[object, ...]]]:
@@ -45,8 +46,8 @@ def everything(writer: Engine) -> dict[str, list[tuple[object, ...]]]:
         }
 
 
-def test_what_is_written_is_read(writer: Engine, ledger_url: str) -> None:
-    run = begin(writer)
+def test_what_is_written_is_read(ledger: Ledger, ledger_url: str) -> None:
+    run = begin(ledger)
     run.commit(
         windows=ONE.windows,
         steps=ONE.step_rows,
@@ -73,9 +74,9 @@ def test_what_is_written_is_read(writer: Engine, ledger_url: str) -> None:
         assert read.events(reader, found) == EVENTS
 
 
-def test_a_batch_that_is_sent_twice_is_there_once(writer: Engine) -> None:
+def test_a_batch_that_is_sent_twice_is_there_once(ledger: Ledger, writer: Engine) -> None:
     def send() -> None:
-        run = begin(writer)
+        run = begin(ledger)
         run.commit(
             windows=ONE.windows,
             steps=[*ONE.step_rows, *ONE.step_rows],
@@ -100,12 +101,12 @@ def test_a_batch_that_is_sent_twice_is_there_once(writer: Engine) -> None:
     assert everything(writer) == once
 
 
-def test_a_batch_that_fails_leaves_nothing_half(writer: Engine) -> None:
-    run = begin(writer)
+def test_a_batch_that_fails_leaves_nothing_half(ledger: Ledger, writer: Engine) -> None:
+    run = begin(ledger)
     before = everything(writer)
     impossible = replace(ONE.step_rows[0], tokens="many")  # type: ignore[arg-type]
     unknown = ("GPU-unknown", ONE.windows[0][1])
-    with pytest.raises((SQLAlchemyError, KeyError)):
+    with pytest.raises(KeyError):
         run.commit(windows=[*ONE.windows, unknown], heartbeat_ms=ONE.end_ms)
     if writer.dialect.name == "postgresql":  # SQLite takes any type
         with pytest.raises(SQLAlchemyError):
@@ -113,10 +114,10 @@ def test_a_batch_that_fails_leaves_nothing_half(writer: Engine) -> None:
     assert everything(writer) == before
 
 
-def test_several_nodes_write_one_run(writer: Engine, reader: Connection) -> None:
+def test_several_nodes_write_one_run(ledger: Ledger, reader: Connection) -> None:
     for number, host in enumerate(("node1", "node2")):
         own = [replace(s, uuid=f"{host}-{s.uuid}", host=host) for s in ONE.sensors]
-        run = RunWriter(writer, ONE.run, replace(NODE, host=host), own)
+        run = RunWriter(ledger, ONE.run, replace(NODE, host=host), own)
         windows = [(f"{host}-{uuid}", window) for uuid, window in ONE.windows]
         run.commit(windows=windows, heartbeat_ms=ONE.end_ms + number)
     (found,) = read.list_runs(reader)
@@ -126,17 +127,19 @@ def test_several_nodes_write_one_run(writer: Engine, reader: Connection) -> None
     assert len(read.totals(reader, found)) == 4
 
 
-def test_a_device_of_many_runs_is_one_device_by_its_newest_name(writer: Engine) -> None:
-    begin(writer, ONE)
-    begin(writer, replace(ONE, number=2, device="NVIDIA A100 renamed", rated_w=300.0))
+def test_a_device_of_many_runs_is_one_device_by_its_newest_name(
+    ledger: Ledger, writer: Engine
+) -> None:
+    begin(ledger, ONE)
+    begin(ledger, replace(ONE, number=2, device="NVIDIA A100 renamed", rated_w=300.0))
     with writer.connect() as connection:
         rows = connection.execute(text("select distinct name, rated_power_w from devices")).all()
         assert [tuple(row) for row in rows] == [("NVIDIA A100 renamed", 300.0)]
         assert connection.scalar(text("select count(*) from sensors")) == 4
 
 
-def test_a_step_logged_again_replaces_itself(writer: Engine, reader: Connection) -> None:
-    run = begin(writer)
+def test_a_step_logged_again_replaces_itself(ledger: Ledger, reader: Connection) -> None:
+    run = begin(ledger)
     first, *rest = ONE.step_rows
     run.commit(steps=[first, *rest], heartbeat_ms=ONE.end_ms)
     run.commit(steps=[replace(first, loss=1.25)], heartbeat_ms=ONE.end_ms)
@@ -146,14 +149,14 @@ def test_a_step_logged_again_replaces_itself(writer: Engine, reader: Connection)
 
 
 def test_a_loss_that_is_no_number_is_null_and_kept_in_words(
-    writer: Engine, reader: Connection
+    ledger: Ledger, reader: Connection
 ) -> None:
     at_ms = ONE.start_ms
     steps = [
         Step(1, at_ms, loss=2.0, grad_norm=math.inf, tokens=8, extra={"aux": math.nan}),
         Step(2, at_ms, loss=math.nan, lr=-math.inf, tokens=8),
     ]
-    begin(writer).commit(steps=steps, heartbeat_ms=at_ms, model={"dropout": math.nan})
+    begin(ledger).commit(steps=steps, heartbeat_ms=at_ms, model={"dropout": math.nan})
     (found,) = read.list_runs(reader)
     first, second = read.steps(reader, found)
     assert (first.loss, first.grad_norm) == (2.0, None)
@@ -166,19 +169,19 @@ def test_a_loss_that_is_no_number_is_null_and_kept_in_words(
 
 
 def test_a_late_sign_of_life_does_not_turn_the_clock_back(
-    writer: Engine, reader: Connection
+    ledger: Ledger, reader: Connection
 ) -> None:
-    begin(writer).commit(heartbeat_ms=ONE.start_ms + 9)
-    begin(writer).commit(heartbeat_ms=ONE.start_ms + 5)
+    begin(ledger).commit(heartbeat_ms=ONE.start_ms + 9)
+    begin(ledger).commit(heartbeat_ms=ONE.start_ms + 5)
     assert read.list_runs(reader)[0].heartbeat_ms == ONE.start_ms + 9
 
 
-def test_a_run_whose_heartbeat_stopped_reads_interrupted(ledger_url: str, writer: Engine) -> None:
+def test_a_run_whose_heartbeat_stopped_reads_interrupted(ledger_url: str, ledger: Ledger) -> None:
     def status() -> str:
         with engine.open_reader(ledger_url).connect() as connection:
             return read.list_runs(connection)[0].status
 
-    run = begin(writer)
+    run = begin(ledger)
     run.commit(heartbeat_ms=now_ms() - 60_000)
     assert status() == "interrupted"
     run.commit(heartbeat_ms=now_ms())
@@ -187,10 +190,10 @@ def test_a_run_whose_heartbeat_stopped_reads_interrupted(ledger_url: str, writer
     assert status() == "completed"
 
 
-def test_sql_that_a_person_types_works(writer: Engine) -> None:
-    begin(writer).commit(windows=ONE.windows, heartbeat_ms=ONE.end_ms)
+def test_sql_that_a_person_types_works(ledger: Ledger, writer: Engine) -> None:
+    begin(ledger).commit(windows=ONE.windows, heartbeat_ms=ONE.end_ms)
     other = replace(ONE, name="y", number=2)
-    begin(writer, other).commit(windows=other.windows, heartbeat_ms=other.end_ms)
+    begin(ledger, other).commit(windows=other.windows, heartbeat_ms=other.end_ms)
     with writer.connect() as connection:
         kwh = connection.scalar(
             text(
@@ -203,21 +206,21 @@ def test_sql_that_a_person_types_works(writer: Engine) -> None:
         assert means == [360.0]
 
 
-def test_mean_power_is_unknown_where_energy_or_time_is(writer: Engine) -> None:
+def test_mean_power_is_unknown_where_energy_or_time_is(ledger: Ledger, writer: Engine) -> None:
     _, window = ONE.windows[0]
     odd = [
         replace(window, energy_j=None, start_ms=ONE.start_ms),
         replace(window, energy_s=0.0, start_ms=ONE.start_ms + 3_600_000),
     ]
-    begin(writer).commit(windows=[("GPU-nvml-0", w) for w in odd], heartbeat_ms=ONE.end_ms)
+    begin(ledger).commit(windows=[("GPU-nvml-0", w) for w in odd], heartbeat_ms=ONE.end_ms)
     with writer.connect() as connection:
         means = connection.scalars(text("select power_mean_w from windows")).all()
         assert means == [None, None]
         assert [w.power_mean_w for w in odd] == means
 
 
-def test_a_run_takes_all_of_its_rows_with_it(writer: Engine) -> None:
-    begin(writer).commit(
+def test_a_run_takes_all_of_its_rows_with_it(ledger: Ledger, writer: Engine) -> None:
+    begin(ledger).commit(
         windows=ONE.windows, steps=ONE.step_rows, events=EVENTS, heartbeat_ms=ONE.end_ms
     )
     with writer.begin() as connection:
@@ -239,12 +242,12 @@ any_text = st.text(st.characters(codec=None), max_size=8)  # NUL and halves of c
 )
 @given(words=st.lists(any_text, min_size=3, max_size=3), data=st.dictionaries(any_text, json))
 def test_whatever_a_job_says_can_be_written(
-    writer: Engine, words: list[str], data: dict[str, object]
+    ledger: Ledger, writer: Engine, words: list[str], data: dict[str, object]
 ) -> None:
     name, kind, message = words
     one = replace(ONE, name=name, user=name, tags={kind: message})
     odd = replace(one.run, id=str(uuid4()), command=(name, message))
-    run = RunWriter(writer, odd, replace(NODE, settings=data), ONE.sensors)
+    run = RunWriter(ledger, odd, replace(NODE, settings=data), ONE.sensors)
     event = Event(ONE.start_ms, kind, message, data=data)
     step = Step(1, ONE.start_ms, extra=data)
     run.commit(steps=[step], events=[event, event], heartbeat_ms=ONE.end_ms, model=data)
@@ -279,9 +282,9 @@ window = st.builds(
     max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(window=window)
-def test_a_window_survives_to_the_last_bit(writer: Engine, window: Window) -> None:
+def test_a_window_survives_to_the_last_bit(ledger: Ledger, writer: Engine, window: Window) -> None:
     hour = replace(window, level_s=3600)
-    begin(writer).commit(windows=[("GPU-nvml-1", hour)], heartbeat_ms=ONE.end_ms)
+    begin(ledger).commit(windows=[("GPU-nvml-1", hour)], heartbeat_ms=ONE.end_ms)
     with writer.connect() as connection:
         (usage,) = read.hours(connection, read.resolve_run(connection, "x"))
         for name in ("energy_j", "energy_s", "sampled_s", "samples", "util_pct", "flags"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -41,8 +42,29 @@ def test_secrets_are_redacted_and_nothing_else(command: list[str], shown: tuple[
     assert describe.redact(command) == shown
 
 
+def test_a_git_that_hangs_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hangs = tmp_path / "git"
+    hangs.write_text("#!/bin/sh\nexec sleep 60\n")
+    hangs.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    monkeypatch.setattr(describe, "_GIT_S", 0.2)
+    began_s = time.monotonic()
+    assert describe.ask_git(str(tmp_path))() == (None, None)
+    assert time.monotonic() - began_s < 30
+
+
+def test_without_git_or_a_folder_nothing_is_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert describe.ask_git(str(tmp_path / "gone"))() == (None, None)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert describe.ask_git(str(tmp_path))() == (None, None)
+
+
 def test_git_state(tmp_path: Path) -> None:
-    assert describe.git_state(str(tmp_path)) == (None, None)
+    assert describe.ask_git(str(tmp_path))() == (None, None)
 
     def git(*arguments: str) -> None:
         identity = ["-c", "user.name=n", "-c", "user.email=e@x"]
@@ -54,8 +76,8 @@ def test_git_state(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("1")
     git("add", "a")
     git("commit", "-m", "first")
-    commit, dirty = describe.git_state(str(tmp_path))
+    commit, dirty = describe.ask_git(str(tmp_path))()
     assert commit is not None
     assert (len(commit), dirty) == (40, False)
     (tmp_path / "a").write_text("2")
-    assert describe.git_state(str(tmp_path)) == (commit, True)
+    assert describe.ask_git(str(tmp_path))() == (commit, True)

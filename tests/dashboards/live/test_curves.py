@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterator
 from dataclasses import astuple, replace
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection
 
 from carbontrack.ledger import engine, read
 from carbontrack.ledger.rows import Node, StepMean
+from carbontrack.ledger.transaction import open_ledger
 from carbontrack.ledger.url import ledger_url
 from carbontrack.ledger.write import RunWriter
 from dashboards.live.curves import Curves
@@ -22,18 +22,16 @@ LONG = Recorded(name="long", count=1, seconds=40_000, steps=40_000)
 
 
 @pytest.fixture
-def writer(tmp_path: Path) -> Iterator[Engine]:
-    ledger = engine.open_writer(ledger_url(str(tmp_path / "ledger.db")))
-    yield ledger
-    ledger.dispose()
+def url(tmp_path: Path) -> str:
+    return ledger_url(str(tmp_path / "ledger.db"))
 
 
 @pytest.fixture
-def recorder(writer: Engine) -> RunWriter:
+def recorder(url: str) -> RunWriter:
     """Has written the first 35,000 of 40,000 steps, some without a loss, a rate or a number."""
     node = Node(LONG.host, None, "test", {}, LONG.start_ms)
     started = LONG.begun
-    run = RunWriter(writer, started, node, LONG.sensors)
+    run = RunWriter(open_ledger(url), started, node, LONG.sensors)
     steps = LONG.step_rows
     for at in range(0, 35_000, 7):
         steps[at] = replace(steps[at], loss=None, tokens_per_s=None)
@@ -64,17 +62,17 @@ def zooms(curves: Curves, connection: Connection, count: int) -> None:
             assert_same(found, asked)
 
 
-def test_every_zoom_is_as_the_ledger_answers_it(recorder: RunWriter, writer: Engine) -> None:
-    with writer.connect() as connection:
+def test_every_zoom_is_as_the_ledger_answers_it(recorder: RunWriter, url: str) -> None:
+    with engine.open_reader(url).connect() as connection:
         zooms(Curves(), connection, 20)
 
 
-def test_what_is_added_to_a_live_run_is_seen(recorder: RunWriter, writer: Engine) -> None:
+def test_what_is_added_to_a_live_run_is_seen(recorder: RunWriter, url: str) -> None:
     curves = Curves()
-    with writer.connect() as connection:
+    with engine.open_reader(url).connect() as connection:
         zooms(curves, connection, 0)
     recorder.commit(steps=LONG.step_rows[35_000:], heartbeat_ms=LONG.end_ms)
-    with writer.connect() as connection:
+    with engine.open_reader(url).connect() as connection:
         zooms(curves, connection, 5)
         run = read.resolve_run(connection, "long")
         everything = curves.steps(connection, run, count=40_000, points=1200)

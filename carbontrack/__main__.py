@@ -1,5 +1,29 @@
-"""`python -m carbontrack`."""
+"""The command `carbontrack`, and `python -m carbontrack`."""
 
-from carbontrack.cli import main
+from __future__ import annotations
 
-main()
+import sys
+
+
+def main() -> None:
+    """Start what `run` needs beside us, then read the command line, for which much is imported."""
+    if sys.argv[1:2] != ["run"]:
+        _commands()
+        return
+    from carbontrack.record import ahead
+
+    ahead.prepare()
+    try:
+        _commands()
+    finally:
+        ahead.discard()
+
+
+def _commands() -> None:
+    from carbontrack import cli
+
+    cli.main()
+
+
+if __name__ == "__main__":
+    main()

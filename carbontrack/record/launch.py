@@ -18,6 +18,7 @@ from collections.abc import Collection
 from contextlib import suppress
 from typing import Any, NoReturn
 
+from carbontrack.record import ahead
 from carbontrack.record.process import (
     RecorderProcess,
     is_recorded_already,
@@ -53,12 +54,14 @@ def run(command: list[str], settings: dict[str, Any], *, live: bool = False) -> 
     run's page is served meanwhile.
     """
     if not command[0]:
+        ahead.discard()
         warn("the command is empty: is a variable unset? Nothing was recorded.")
         os._exit(NOT_FOUND)
     if is_recorded_already():
         _exec(command)
-    run_id = uuid7()
-    steps = make_steps_file(run_id)
+    ready = ahead.take()
+    run_id = ready.run_id if ready else uuid7()
+    steps = ready.steps if ready else make_steps_file(run_id)
     env = {**os.environ, "CARBONTRACK_RUN_ID": run_id}
     if steps:
         env["CARBONTRACK_STEPS"] = steps.path
@@ -68,8 +71,11 @@ def run(command: list[str], settings: dict[str, Any], *, live: bool = False) -> 
     try:
         job = _spawn_job(command, env, old_mask)
     except OSError as error:
+        if ready:
+            ready.recorder.discard()
         remove_steps_file(steps.path if steps else None)
         _refuse(command[0], error)
+    recorder = ready.recorder if ready else RecorderProcess(steps)
     if signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:
         # The job has inherited that; for us it would throw the job's status away.
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -84,7 +90,7 @@ def run(command: list[str], settings: dict[str, Any], *, live: bool = False) -> 
         "started_ms": started_ms,
         "started_ns": started_ns,
     }
-    recorder = RecorderProcess(plan, steps)
+    recorder.begin(plan)
     if live:
         start_live_page(run_id, settings["db"])
     _watch(job, recorder, witness)

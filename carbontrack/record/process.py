@@ -23,9 +23,12 @@ GRACE_S = 5.0
 
 
 class RecorderProcess:
-    """Our end of the recorder: one pipe, on which it is told the plan and then the outcome."""
+    """Our end of the recorder: one pipe, on which it is told the plan and then the outcome.
 
-    def __init__(self, plan: dict[str, Any], steps: LockedSteps | None) -> None:
+    It starts at once, and records when it knows what.
+    """
+
+    def __init__(self, steps: LockedSteps | None) -> None:
         self._pid: int | None = None
         self._pipe = -1
         self._steps = steps
@@ -41,20 +44,31 @@ class RecorderProcess:
                 os.close(steps.descriptor)  # from now on the recorder alone holds the lock
         _pipes.add(self._pipe)
         os.set_blocking(self._pipe, False)
-        self._send(plan)
 
     @property
     def pid(self) -> int | None:
         """None if it could not be started."""
         return self._pid
 
+    def begin(self, plan: dict[str, Any]) -> None:
+        """Tell it what to record."""
+        if self._pid is not None:
+            self._send(plan)
+
+    def discard(self) -> None:
+        """End it before it has anything to record."""
+        if self._pid is not None:
+            self._close()
+            os.kill(self._pid, signal.SIGKILL)
+            with suppress(ChildProcessError):
+                os.waitpid(self._pid, 0)
+
     def end(self, outcome: dict[str, Any]) -> None:
         """Tell it how the job ended and give it a moment to write that down."""
         if self._pid is None:
             return
         self._send(outcome)
-        _pipes.discard(self._pipe)
-        os.close(self._pipe)
+        self._close()
         if not _ends_within(self._pid, GRACE_S):
             warn("the recorder is slow to finish and goes on in the background.")
             return
@@ -63,6 +77,10 @@ class RecorderProcess:
             if status:
                 warn("the recorder failed; what it had committed is in the ledger.")
                 remove_steps_file(self._steps.path if self._steps else None)
+
+    def _close(self) -> None:
+        _pipes.discard(self._pipe)
+        os.close(self._pipe)
 
     def _send(self, message: dict[str, Any]) -> None:
         with suppress(OSError):  # it has died; `end` says so
@@ -112,7 +130,7 @@ def _spawn(module: str, *arguments: str, keep: int | None = None) -> tuple[int, 
             ],
             # Out of reach of Ctrl-C and Ctrl-Z. Until it is, our blocked signals shield it.
             setsid=True,
-            setsigdef=[signal.SIGPIPE],
+            setsigdef=[signal.SIGPIPE, signal.SIGCHLD],
         )
     except OSError:
         os.close(pipe)

@@ -52,7 +52,8 @@ def main() -> None:
     code = 0
     try:
         control = _Control(sys.stdin.fileno())
-        Recorder(control.plan()).record(control)
+        if (plan := control.plan()) is not None:
+            Recorder(plan).record(control)
     except Exception as error:
         code = 1
         print(f"carbontrack: recording failed: {type(error).__name__}: {error}", file=sys.stderr)
@@ -74,11 +75,11 @@ class _Control:
         self._unread = b""
         self.closed = False
 
-    def plan(self) -> Plan:
-        """What to record: the first line."""
+    def plan(self) -> Plan | None:
+        """What to record: the first line. None if it turned out to be nothing."""
         while b"\n" not in self._unread and not self.closed:
             self._receive()
-        return Plan.from_json(self._line())
+        return Plan.from_json(self._line()) if self._unread else None
 
     def wait(self, timeout_s: float) -> Outcome | None:
         """The outcome once it is told. `closed` without an outcome means the wrapper was killed."""

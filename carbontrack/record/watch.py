@@ -52,7 +52,8 @@ class Track:
             "cwd": os.getcwd(),  # noqa: PTH109
             "steps_path": steps and steps.path,
         }
-        self._recorder = RecorderProcess(plan, steps)
+        self._recorder = RecorderProcess(steps)
+        self._recorder.begin(plan)
         os.environ["CARBONTRACK_RUN_ID"] = self.id  # so that what we start counts as part of us
         if steps:
             os.environ["CARBONTRACK_STEPS"] = steps.path
@@ -87,7 +88,8 @@ def attach(pid: int, settings: Mapping[str, Any]) -> None:
             f"Process {pid} cannot be watched: {error.strerror}.", hint="It may be another user's."
         ) from error
     plan = _plan(uuid7(), pid, settings, environ) | {"command": command, "cwd": cwd}
-    recorder = RecorderProcess(plan, None)
+    recorder = RecorderProcess(None)
+    recorder.begin(plan)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         select.select([descriptor], [], [])

@@ -15,8 +15,9 @@ from collections.abc import Collection
 from contextlib import suppress
 
 # Between the first and the last process that a group's signal reaches lie microseconds; a Slurm
-# daemon that signals one process after the other takes a little longer.
-_DELAY_S = 0.02
+# daemon that signals one process after the other takes a little longer, and on a node whose cores
+# are all busy the witness waits for one.
+_DELAY_S = 0.1
 
 
 class Witness:

@@ -1,0 +1,68 @@
+"""The recorder that starts while the command line is still being read."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.fixtures.wrap import Wrapper
+from tests.record.test_manners import Until, children_of, processes_of
+
+
+def started(pid: int) -> int:
+    """When a process started, in clock ticks since the boot."""
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="on one CPU the job goes first")
+def test_it_is_there_before_the_job(wrapper: Wrapper, until: Until) -> None:
+    job = wrapper.start("sleep", "30")
+    sleep, *_ = until(lambda: children_of(job.pid, "sleep"))  # then the witness, a fork of ours
+    (recorder,) = until(lambda: children_of(job.pid, "carbontrack.record"))
+    assert started(recorder) <= started(sleep)
+    job.terminate()
+    job.communicate(timeout=30)
+    (run,) = wrapper.json("runs")["runs"]
+    assert run["exit_code"] == 128 + signal.SIGTERM
+
+
+def test_on_one_cpu_the_job_goes_first_and_is_recorded_all_the_same(wrapper: Wrapper) -> None:
+    one = min(os.sched_getaffinity(0))
+    done = wrapper.run("sleep", "0.5", preexec_fn=lambda: os.sched_setaffinity(0, {one}))
+    assert (done.returncode, done.stderr) == (0, "")
+    (run,) = wrapper.json("runs")["runs"]
+    assert run["status"] == "completed"
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--hz", "99", "--", "true"], ["--colour"], ["--help"], ["--", ""], []]
+)
+def test_of_one_that_is_not_needed_nothing_is_left(wrapper: Wrapper, arguments: list[str]) -> None:
+    done = wrapper.carbontrack("run", *arguments)
+    assert "recording failed" not in done.stderr
+    assert "Traceback" not in done.stderr
+    assert processes_of(wrapper.folder) == []
+    assert sorted(wrapper.folder.iterdir()) == []
+
+
+def test_one_whose_wrapper_is_killed_before_it_knows_the_job_ends_quietly(
+    wrapper: Wrapper, until: Until
+) -> None:
+    prepared = "from carbontrack.record import ahead; ahead.prepare(); input()"
+    process = subprocess.Popen(
+        [sys.executable, "-P", "-c", prepared],
+        env=wrapper.env,
+        stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    until(lambda: children_of(process.pid, "carbontrack.record"))
+    process.kill()
+    _, said = process.communicate(timeout=30)  # until nobody holds its stderr any more
+    assert said == ""
+    assert not wrapper.ledger.exists()

@@ -25,6 +25,7 @@ from carbontrack.units import now_ms
 
 MAX_WAITING_ROWS = 50_000  # about 20 MB: 1.7 hours of 8 devices
 BUSY_TIMEOUT_MS = 250  # what one attempt may wait for another writer
+_SILENT_FAILURES = 1  # two that start at once both make the ledger: one has to wait
 _SQLITE_MAGIC = b"SQLite format 3\0"
 _LAST_ATTEMPTS_S = 0.6  # what the job's end may wait for the ledger
 
@@ -53,7 +54,8 @@ class Outbox:
         self._alarm = alarm
         self._writer: RunWriter | None = None
         self._file: _File | None = None  # which one that is, for a path can be reused
-        self._failing = False
+        self._failures = 0  # attempts in a row
+        self._warned = False  # of these
         self._windows: dict[tuple[str, int, int], Window] = {}
         self._steps: list[Step] = []
         self._events: list[Event] = []
@@ -92,16 +94,18 @@ class Outbox:
             )
         except Exception as error:
             # Whatever it is, recording goes on: the next attempt may succeed.
-            if not self._failing:
-                self._failing = True
-                # Our own errors are about what the ledger is, which no waiting changes.
-                hope = "" if isinstance(error, CarbontrackError) else "; will retry"
+            self._failures += 1
+            # Our own errors are about what the ledger is, which no waiting changes.
+            lasts = isinstance(error, CarbontrackError)
+            if not self._warned and (lasts or self._failures > _SILENT_FAILURES):
+                self._warned = True
+                hope = "" if lasts else "; will retry"
                 self._warn(f"the ledger cannot be written now: {_first_line(error)}{hope}.")
             self._spill_if_full()
             return False
-        if self._failing:
-            self._failing = False
+        if self._warned:
             self._warn("the ledger is written again; nothing was lost.")
+        self._failures, self._warned = 0, False
         self._clear()
         return True
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from carbontrack.ledger.rows import Sensor, Series, StepMean
@@ -17,10 +17,12 @@ def of_windows(series: Series, sensors: Sequence[Sensor]) -> dict[str, Any]:
     times = list(range(first_ms, max(starts) + 1, level_ms)) if starts else []
     names = ("energy_j", "power_min_w", "power_max_w", "util_pct", "temperature_max_c")
     columns = {name: series.columns[name] for name in names}
-    for name in ("energy_j", "util_pct"):  # extremes are values that were read, and short mostly
-        columns[name] = [_drawn(value) for value in columns[name]]
+    # As fine as a line can show: half of what is sent would be digits that nobody sees. Extremes
+    # are values that were read, and mostly short.
+    for name in ("energy_j", "util_pct"):
+        columns[name] = [None if v is None else round(v, 3) for v in columns[name]]
     columns["power_w"] = [
-        _drawn(energy_j / energy_s) if energy_j is not None and energy_s else None
+        round(energy_j / energy_s, 3) if energy_j is not None and energy_s else None
         for energy_j, energy_s in zip(
             series.columns["energy_j"], series.columns["energy_s"], strict=True
         )
@@ -28,11 +30,10 @@ def of_windows(series: Series, sensors: Sequence[Sensor]) -> dict[str, Any]:
     devices: dict[int, dict[str, list[Any]]] = {
         sensor.device_key: {name: [None] * len(times) for name in columns} for sensor in sensors
     }
-    places = [(start_ms - first_ms) // level_ms for start_ms in starts]
-    for name, values in columns.items():
-        lines = {key: device[name] for key, device in devices.items()}
-        for key, place, value in zip(keys, places, values, strict=True):
-            lines[key][place] = value
+    for key, begin, end in _stretches(keys, starts, level_ms):
+        place = (starts[begin] - first_ms) // level_ms
+        for name, values in columns.items():
+            devices[key][name][place : place + end - begin] = values[begin:end]
     return {
         "level_s": series.level_s,
         "time_ms": times,
@@ -43,9 +44,19 @@ def of_windows(series: Series, sensors: Sequence[Sensor]) -> dict[str, Any]:
     }
 
 
-def _drawn(value: float | None) -> float | None:
-    """As fine as a line can show: half of what is sent would be digits that nobody sees."""
-    return None if value is None else round(value, 3)
+def _stretches(
+    keys: Sequence[int], starts: Sequence[int], level_ms: int
+) -> Iterator[tuple[int, int, int]]:
+    """(device key, begin, end) of rows in a row that are of one device and without a gap."""
+    begin = 0
+    for end in range(1, len(keys) + 1):
+        if (
+            end == len(keys)
+            or keys[end] != keys[begin]
+            or starts[end] != starts[end - 1] + level_ms
+        ):
+            yield keys[begin], begin, end
+            begin = end
 
 
 def of_steps(steps: Sequence[StepMean]) -> dict[str, list[Any]]:

@@ -42,6 +42,16 @@ def recovered(wrapper: Wrapper, ledger: Path, *, exit_code: int, seconds: float)
     assert run["energy_kwh"] * 3.6e6 > 2 * 50 * 0.9 * seconds  # no GPU idles below 50 W
 
 
+def test_recorders_that_make_the_ledger_at_once_wait_for_each_other_in_silence(
+    wrapper: Wrapper,
+) -> None:
+    jobs = [wrapper.start("sleep", "2", options=()) for _ in range(4)]
+    said = [job.communicate(timeout=60)[1] for job in jobs]
+    assert [line for text in said for line in text.splitlines() if "cannot" in line] == []
+    runs = wrapper.json("runs")["runs"]
+    assert [(run["status"], run["devices"]) for run in runs] == [("completed", 2)] * 4
+
+
 def test_a_locked_ledger_never_delays_the_job_and_the_run_is_recovered(wrapper: Wrapper) -> None:
     assert wrapper.run("true").returncode == 0
     blocker = sqlite3.connect(wrapper.ledger, isolation_level=None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Iterator
 from dataclasses import astuple, replace
 from pathlib import Path
 
@@ -27,7 +28,7 @@ def url(tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def recorder(url: str) -> RunWriter:
+def recorder(url: str) -> Iterator[RunWriter]:
     """Has written the first 35,000 of 40,000 steps, some without a loss, a rate or a number."""
     node = Node(LONG.host, None, "test", {}, LONG.start_ms)
     started = LONG.begun
@@ -37,7 +38,8 @@ def recorder(url: str) -> RunWriter:
         steps[at] = replace(steps[at], loss=None, tokens_per_s=None)
     steps[20_001] = replace(steps[20_001], loss=math.inf)
     run.commit(steps=steps[:35_000], heartbeat_ms=LONG.start_ms + 35_000_000)
-    return run
+    yield run
+    run.close()
 
 
 def assert_same(found: list[StepMean], asked: list[StepMean]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import compileall
 import importlib
 import sys
 import tempfile
@@ -34,6 +35,11 @@ def main() -> None:
     )
     if peers is None:
         print(f"No peers in {options.peers}: carbontrack is measured alone.", file=sys.stderr)
+    for package in (
+        "carbontrack",
+        "dashboards",
+    ):  # as pip did with the peers when it installed them
+        compileall.compile_dir(_HERE.parent / package, quiet=1)
     versions = {tool.name: version(tool) for tool in tools(peers)}
     failed = []
     for name in options.questions or QUESTIONS:

@@ -25,10 +25,12 @@ class Target:
 
     def row(self, answers: _Answers) -> list[str]:
         value = self.measured(answers)
-        found = f"{value:.3g} {self.unit}" if math.isfinite(value) else "no energy"
+        found = f"{value:.3g} {self.unit}"
+        if not math.isfinite(value):
+            found = "not measured" if math.isnan(value) else "no energy"
         reached = "yes" if value <= self.limit else "**no**"
         what = f"{self.what} ({self.question})"
-        return [what, f"≤ {self.limit:g} {self.unit}", found, reached]
+        return [what, f"≤ {self.limit:.3g} {self.unit}", found, reached]
 
 
 def table(questions: Mapping[str, Any]) -> Table | None:
@@ -82,6 +84,29 @@ def _dashboards(which: str, of: Callable[[Sequence[float]], float]) -> Callable[
     return lambda answers: of(answers["Thirty-five days of 8 GPUs"][which])
 
 
+def _training(
+    measured: Callable[[Mapping[str, Any], Mapping[str, Any]], float], *, compiled: bool
+) -> Callable[[_Answers], float]:
+    """Of llama_train and transformers, both compiled or both not."""
+
+    def of(answers: _Answers) -> float:
+        steps = [one for found in answers.values() for one in found]
+        by_name = {one["name"]: one for one in steps if one["compiled"] == compiled}
+        if not by_name:
+            return math.nan
+        return measured(by_name["llama_train"], by_name["transformers"])
+
+    return of
+
+
+def _speed(_ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> float:
+    return float(statistics.median(theirs["ratios"]))
+
+
+def _memory(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> float:
+    return float(ours["memory_mib"] / theirs["memory_mib"])
+
+
 _US = "carbontrack"
 _COUNTER, _NONE = "With an energy counter", "Without a counter"
 TARGETS = [
@@ -119,4 +144,12 @@ TARGETS = [
         _dashboards("first_chart_ms", statistics.median),
     ),
     Target("dashboards", "slowest zoom", 100, "ms", _dashboards("zoom_ms", max)),
+    *(
+        Target("training", f"{what}, {way}", limit, "×", _training(of, compiled=way == "compiled"))
+        for way in ("eager", "compiled")
+        for what, limit, of in (
+            ("speed of transformers ÷ llama_train", 1 / 1.15, _speed),
+            ("memory of llama_train ÷ transformers", 1.0, _memory),
+        )
+    ),
 ]

@@ -57,8 +57,7 @@ def ask(bench: Bench) -> list[Table]:
             "take a step in turn on the same tokens; the losses of llama_train and transformers, "
             "which begin with the same weights, are checked to be the same at each step. ÷ "
             "llama_train is the median of the ratio of neighbouring steps (range): below 1, "
-            "llama_train is faster. It computes its loss in chunks, which costs a little time and "
-            "saves the memory of the logits. torchtitan trains on CUDA only, and " + device + ".",
+            "llama_train is faster. torchtitan trains on CUDA only, and " + device + ".",
             columns=["", "tokens/s", "÷ llama_train", "peak memory, MiB"],
             rows=[
                 [

@@ -27,9 +27,7 @@ def test_a_question_asked_again_replaces_its_answer_and_keeps_the_others(tmp_pat
 
 def test_the_questions_stand_in_their_order(tmp_path: Path) -> None:
     for question in ("training", "watching", "energy_truth"):
-        tables = [Table("Speed", "", [""], [["x"]], None)]
-        if question != "training":
-            tables = [Table(title, "", [""], [["x"]], raw) for title, raw in RAW[question].items()]
+        tables = [Table(title, "", [""], [["x"]], raw) for title, raw in RAW[question].items()]
         write(question, tables, 1.0, {}, tmp_path)
     text = (tmp_path / "RESULTS.md").read_text()
     places = [text.index(f"## {name}") for name in ("Targets", "Energy truth", "Watching")]
@@ -65,6 +63,18 @@ RAW: dict[str, dict[str, Any]] = {
             "carbontrack": {"cpu_share": 0.006, "largest_mib": 60.0, "after_ms": 60.0}
         },
     },
+    "training": {
+        "Tokens a second and memory on the CPU": [
+            {"name": "llama_train", "compiled": False, "ratios": [1.0], "memory_mib": 500.0},
+            {
+                "name": "transformers",
+                "compiled": False,
+                "ratios": [0.8, 0.9, 1.0],
+                "memory_mib": 1000.0,
+            },
+            {"name": "litgpt", "compiled": False, "ratios": [1.2], "memory_mib": 700.0},
+        ]
+    },
 }
 
 
@@ -83,8 +93,11 @@ def test_each_target_stands_beside_what_was_measured() -> None:
     assert reached["after the end of a job of an instant"] == ("160 ms", "**no**")
     assert reached["after the end of a job of 40 s"] == ("60 ms", "yes")
     assert reached["CPU of the watcher, 8 GPUs"] == ("0.6 %", "**no**")
+    assert reached["speed of transformers ÷ llama_train, eager"] == ("0.9 ×", "**no**")
+    assert reached["memory of llama_train ÷ transformers, eager"] == ("0.5 ×", "yes")
+    assert reached["speed of transformers ÷ llama_train, compiled"] == ("not measured", "**no**")
 
 
-@pytest.mark.parametrize("questions", [{}, {"training": {"tables": []}}])
+@pytest.mark.parametrize("questions", [{}, {"projection": {"tables": []}}])
 def test_without_their_questions_there_are_no_targets(questions: dict[str, Any]) -> None:
     assert targets.table(questions) is None

@@ -6,7 +6,8 @@ import os
 import re
 import sqlite3
 import time
-from contextlib import closing, suppress
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
 
 MOUNTS = Path("/proc/mounts")
+_SCHEMA = Path(__file__).with_name("schema.sql")
 # The write-ahead log needs memory that all its users share; across machines there is none.
 _NETWORK = re.compile(
     r"^(nfs\d*|lustre|gpfs|cifs|smb\w*|beegfs|ceph|glusterfs|afs|9p|pvfs2|panfs|fuse(\.\w+)?)$"
@@ -48,10 +50,14 @@ def connect(path: Path, *, busy_timeout_ms: int, read_only: bool = False) -> sql
         check_same_thread=False,
         timeout=busy_timeout_ms / 1000,
     )
-    connection.execute("PRAGMA foreign_keys=ON")
-    if not read_only:
-        _refuse_others(connection, path)
-        _journal_in(connection, "TRUNCATE" if on_network(path) else "WAL", busy_timeout_ms)
+    try:
+        connection.execute("PRAGMA foreign_keys=ON")
+        if not read_only:
+            _refuse_others(connection, path)
+            _journal_in(connection, "TRUNCATE" if on_network(path) else "WAL", busy_timeout_ms)
+    except BaseException:
+        connection.close()
+        raise
     return connection
 
 
@@ -72,13 +78,39 @@ def engine(path: Path, *, busy_timeout_ms: int, read_only: bool) -> Engine:
     return made
 
 
+def make_schema(connection: sqlite3.Connection) -> None:
+    """Give a file that is empty our schema: what all migrations make is in `schema.sql`, and done
+    in a moment.
+    """
+    if not _names(connection):
+        with transaction(connection):
+            if not _names(connection):  # nobody was faster
+                for statement in _SCHEMA.read_text(encoding="utf-8").split(";\n"):
+                    connection.execute(statement)
+
+
 def revision_of(connection: sqlite3.Connection) -> str | None:
-    """The schema revision that the file tells, or None if it tells none."""
-    asked = "select 1 from sqlite_master where name = 'alembic_version'"
-    if connection.execute(asked).fetchone() is None:
-        return None
+    """The revision of the schema, which must be there."""
     row = connection.execute("select version_num from alembic_version").fetchone()
     return row and str(row[0])
+
+
+@contextmanager
+def transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    """What is written inside is written whole, or not at all where an error leaves it."""
+    # A transaction that turns from reading to writing fails at once, whatever the timeout.
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:  # of a full disk SQLite has rolled back itself
+            connection.execute("ROLLBACK")
+        raise
+
+
+def _names(connection: sqlite3.Connection) -> set[str]:
+    return {name for (name,) in connection.execute("select name from sqlite_master")}
 
 
 def back_up(path: Path, revision: str) -> Path:
@@ -127,9 +159,8 @@ def _filesystem(path: Path) -> str:
 
 def _refuse_others(connection: sqlite3.Connection, path: Path) -> None:
     """Nothing is written into a file of another program, not even how it is to be journalled."""
-    names = {name for (name,) in connection.execute("select name from sqlite_master")}
+    names = _names(connection)
     if names and not {"alembic_version", "windows"} <= names:
-        connection.close()
         raise another_program(str(path))
 
 

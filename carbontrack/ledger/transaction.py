@@ -1,16 +1,15 @@
 """Transactions that write, in a ledger's file without SQLAlchemy.
 
 Importing that takes 0.3 s and 25 MB: longer than many a job lasts, and more than all the rest of a
-recorder. So the file of a ledger of our schema is written through `sqlite3` alone; one that has to
-be made or upgraded first, and a server, through SQLAlchemy. Statements are of the SQL that both
-databases have in common: `:name` stands for a value, and `is :name` compares with one that may be
-NULL.
+recorder. So a ledger's file is made and written through `sqlite3` alone; one that has to be
+upgraded first, and a server, through SQLAlchemy. Statements are of the SQL that both databases have
+in common: `:name` stands for a value, and `is :name` compares with one that may be NULL.
 """
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Any, Protocol
@@ -19,7 +18,7 @@ from carbontrack.ledger import HEAD, sqlite
 from carbontrack.ledger.url import sqlite_path
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection, Engine
+    from sqlalchemy import Connection, Engine, TextClause
 
 BUSY_TIMEOUT_MS = 30_000
 Values = Mapping[str, Any]
@@ -48,7 +47,7 @@ class Ledger(Protocol):
 
 
 def open_ledger(url: str, *, busy_timeout_ms: int = BUSY_TIMEOUT_MS) -> Ledger:
-    """The ledger at a URL of `ledger_url`; it is created, or its file upgraded, if need be.
+    """The ledger at a URL of `ledger_url`; it is made, or its file upgraded, if need be.
 
     Raises CarbontrackError as `engine.open_writer` does, and what the database says against it.
     """
@@ -59,13 +58,18 @@ def open_ledger(url: str, *, busy_timeout_ms: int = BUSY_TIMEOUT_MS) -> Ledger:
         return _Server(open_writer(url, busy_timeout_ms=busy_timeout_ms))
     sqlite.create_file(path)
     file = sqlite.connect(path, busy_timeout_ms=busy_timeout_ms)
-    if sqlite.revision_of(file) != HEAD:
+    try:
+        sqlite.make_schema(file)
+        if sqlite.revision_of(file) == HEAD:
+            return _File(file)
+    except BaseException:
         file.close()
-        from carbontrack.ledger.engine import open_writer
+        raise
+    file.close()
+    from carbontrack.ledger.engine import open_writer
 
-        open_writer(url, busy_timeout_ms=busy_timeout_ms).dispose()
-        file = sqlite.connect(path, busy_timeout_ms=busy_timeout_ms)
-    return _File(file)
+    open_writer(url, busy_timeout_ms=busy_timeout_ms).dispose()
+    return _File(sqlite.connect(path, busy_timeout_ms=busy_timeout_ms))
 
 
 @cache
@@ -92,15 +96,8 @@ class _File:
 
     @contextmanager
     def begin(self) -> Iterator[_File]:
-        # A transaction that turns from reading to writing fails at once, whatever the timeout.
-        self._connection.execute("BEGIN IMMEDIATE")
-        try:
+        with sqlite.transaction(self._connection):
             yield self
-            self._connection.execute("COMMIT")
-        except BaseException:
-            if self._connection.in_transaction:  # of a full disk SQLite has rolled back itself
-                self._connection.execute("ROLLBACK")
-            raise
 
     def ask(self, statement: str, values: Values) -> Iterator[dict[str, Any]]:
         cursor = self._connection.execute(statement, values)
@@ -118,30 +115,31 @@ class _Server:
     """A ledger on a server, through an engine that finds it again after its restart."""
 
     def __init__(self, engine: Engine) -> None:
+        from sqlalchemy import text
+
         self._engine = engine
+        self._clause = cache(lambda statement: text(_standard(statement)))
 
     @contextmanager
     def begin(self) -> Iterator[_ServerTransaction]:
         with self._engine.begin() as connection:
-            yield _ServerTransaction(connection)
+            yield _ServerTransaction(connection, self._clause)
 
     def close(self) -> None:
         self._engine.dispose()
 
 
 class _ServerTransaction:
-    def __init__(self, connection: Connection) -> None:
-        from sqlalchemy import text
-
+    def __init__(self, connection: Connection, clause: Callable[[str], TextClause]) -> None:
         self._connection = connection
-        self._text = cache(text)
+        self._clause = clause
 
     def ask(self, statement: str, values: Values) -> Iterator[dict[str, Any]]:
-        found = self._connection.execute(self._text(_standard(statement)), values)
+        found = self._connection.execute(self._clause(statement), values)
         return (dict(row) for row in found.mappings())
 
     def write(self, statement: str, rows: Sequence[Values]) -> None:
-        self._connection.execute(self._text(_standard(statement)), rows)
+        self._connection.execute(self._clause(statement), rows)
 
 
 def _standard(statement: str) -> str:

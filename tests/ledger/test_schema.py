@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -15,8 +17,9 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, inspect, text
 
-from carbontrack.ledger import engine
+from carbontrack.ledger import engine, migrations
 from carbontrack.ledger.models import Base
+from carbontrack.ledger.transaction import open_ledger
 from tests.fixtures.postgres import PostgresServer
 
 ROOT = Path(__file__).parents[2]
@@ -50,6 +53,20 @@ def shape(connection: Connection) -> dict[str, object]:
         rowless = "select name from pragma_table_list where wr order by name"
         found["without rowid"] = connection.scalars(text(rowless)).all()
     return found
+
+
+def test_the_schema_in_sql_is_what_the_migrations_make() -> None:
+    made = (ROOT / "carbontrack/ledger/schema.sql").read_text()
+    assert made == f"{migrations.schema_sql()}\n", "see schema_sql() for how to renew it"
+
+
+def test_a_file_that_a_recorder_makes_is_as_migrations_make_it(tmp_path: Path) -> None:
+    ours, theirs = (str(tmp_path / name) for name in ("ours.db", "theirs.db"))
+    open_ledger(engine.ledger_url(ours)).close()
+    engine.open_writer(engine.ledger_url(theirs)).dispose()
+    with closing(sqlite3.connect(ours)) as a, closing(sqlite3.connect(theirs)) as b:
+        for asked in ("select * from alembic_version", "select type, name, sql from sqlite_master"):
+            assert a.execute(asked).fetchall() == b.execute(asked).fetchall()
 
 
 def test_a_new_ledger_is_what_the_models_say(ledger: Engine) -> None:

@@ -43,9 +43,9 @@ def test_an_installed_wheel_migrates_its_own_ledger(
         ledger.write_bytes((ROOT / "tests/assets/ledger/0001.db").read_bytes())
     code = (
         "import sys, carbontrack\n"
-        "from carbontrack.ledger import engine\n"
+        "from carbontrack.ledger import engine, transaction\n"
         "url = engine.ledger_url(sys.argv[1])\n"
-        "engine.open_writer(url).dispose()\n"
+        "transaction.open_ledger(url).close()\n"
         "with engine.open_reader(url).connect() as connection:\n"
         "    print(carbontrack.__file__, engine.revision_of(connection, url), engine.HEAD)\n"
     )

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Connection
+from sqlalchemy import Connection, create_engine, text
 
 
 def config(connection: Connection) -> Config:
@@ -20,3 +20,16 @@ def config(connection: Connection) -> Config:
 def migrate(connection: Connection) -> None:
     """Run the revisions that this ledger has not seen."""
     command.upgrade(config(connection), "head")
+
+
+def schema_sql() -> str:
+    """What all of them make of an empty SQLite file, as `../schema.sql` holds it:
+
+    python -c 'from carbontrack.ledger.migrations import *; print(schema_sql())' > .../schema.sql
+    """
+    with create_engine("sqlite://").begin() as connection:
+        migrate(connection)
+        made = connection.scalars(text("select sql from sqlite_master where sql is not null"))
+        revision = connection.scalar(text("select version_num from alembic_version"))
+        insert = f"INSERT INTO alembic_version (version_num) VALUES ('{revision}')"
+        return ";\n".join([*made, insert]) + ";"

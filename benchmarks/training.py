@@ -37,6 +37,7 @@ SHAPE = dataclasses.replace(
 QUICK = preset("demo").model
 SHAPES = {"full": SHAPE, "quick": QUICK}
 _OURS, _HF, _LITGPT = "llama_train", "transformers", "litgpt"
+_PRODUCTS = "matrix products alone"
 _LOSSES_DIFFER = 0.02  # of the same weights; litgpt has its own, and starts as near to ln(vocab)
 Step = Callable[[torch.Tensor], float]
 
@@ -57,11 +58,15 @@ def ask(bench: Bench) -> list[Table]:
             "take a step in turn on the same tokens; the losses of llama_train and transformers, "
             "which begin with the same weights, are checked to be the same at each step. ÷ "
             "llama_train is the median of the ratio of neighbouring steps (range): below 1, "
-            "llama_train is faster. torchtitan trains on CUDA only, and " + device + ".",
+            f"llama_train is faster. `{_PRODUCTS}` are those of the linear layers, forward and "
+            "backward, with nothing else: what no code around them can do without. torchtitan "
+            f"trains on CUDA only, and {device}.",
             columns=["", "tokens/s", "÷ llama_train", "peak memory, MiB"],
             rows=[
                 [
-                    f"{one.name}, {'compiled' if one.compiled else 'eager'}",
+                    one.name
+                    if one.name == _PRODUCTS
+                    else f"{one.name}, {'compiled' if one.compiled else 'eager'}",
                     f"{BATCH * shape.context / statistics.median(one.steps_s):,.0f}",
                     "1" if one.name == _OURS else spread(one.ratios, "{:.2f}"),
                     f"{one.memory_mib:.0f}",
@@ -115,7 +120,8 @@ class _Trainer:
 
 
 def _compare(bench: Bench, shape: ModelShape, compiled: bool, steps: int) -> list[Trained]:
-    trainers = [_start(bench, name, shape, compiled) for name in (_OURS, _HF)]
+    names = [_OURS, _HF] if compiled else [_OURS, _HF, _PRODUCTS]
+    trainers = [_start(bench, name, shape, compiled) for name in names]
     if bench.trainers is not None:
         trainers.append(_start(bench, _LITGPT, shape, compiled))
     for number in range(WARMUP + steps):
@@ -155,7 +161,11 @@ def _start(bench: Bench, name: str, shape: ModelShape, compiled: bool) -> _Train
 def main() -> None:
     """Make a step for each line that comes in; at the end, print the peak memory in KiB."""
     name, compiled, shape = sys.argv[1], sys.argv[2] == "True", SHAPES[sys.argv[3]]
-    step = (ours if name == _OURS else theirs)(shape, compiled=compiled)
+    step = {
+        _OURS: lambda: ours(shape, compiled=compiled),
+        _HF: lambda: theirs(shape, compiled=compiled),
+        _PRODUCTS: lambda: products(shape),
+    }[name]()
     generator = torch.Generator().manual_seed(0)
     for _ in sys.stdin:
         size = (BATCH, shape.context + 1)
@@ -204,6 +214,25 @@ def theirs(shape: ModelShape, *, compiled: bool) -> Step:
         optimizer.step()
         optimizer.zero_grad()
         return float(loss.detach())
+
+    return step
+
+
+def products(shape: ModelShape) -> Step:
+    """The matrix products of a step's linear layers: the floor of every implementation."""
+    linear = [m for m in initialised(shape).modules() if isinstance(m, torch.nn.Linear)]
+    weights = [layer.weight.detach() for layer in linear]
+    rows = BATCH * shape.context
+    inputs = {size: torch.randn(rows, size) for size in {w.shape[1] for w in weights}}
+    gradients = {size: torch.randn(rows, size) for size in {w.shape[0] for w in weights}}
+
+    def step(_tokens: torch.Tensor) -> float:
+        for weight in weights:
+            x, gradient = inputs[weight.shape[1]], gradients[weight.shape[0]]
+            torch.mm(x, weight.T)
+            torch.mm(gradient, weight)
+            torch.mm(gradient.T, x)
+        return 0.0
 
     return step
 

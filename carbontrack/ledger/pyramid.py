@@ -29,6 +29,12 @@ def bucket_ms(length_ms: int, points: int, *, least_ms: int = 1) -> int:
     return next(fits, -(-length_ms // (between * _MS_PER_DAY)) * _MS_PER_DAY)
 
 
+def mergeable_ms(length_ms: int, points: int) -> int:
+    """About as `bucket_ms`, or shorter: of such buckets all longer round ones can be made."""
+    longest = bucket_ms(length_ms, points)
+    return max(b for b in _ROUND_MS if b <= longest and all(c % b == 0 for c in _ROUND_MS if c > b))
+
+
 def level_for(bucket_s: int) -> int:
     """The coarsest level, in seconds, whose windows add up to buckets of this length."""
     return max(level_s for level_s in LEVELS_S if bucket_s % level_s == 0)

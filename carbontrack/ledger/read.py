@@ -33,7 +33,7 @@ from carbontrack.ledger.rows import (
     Usage,
     usage_of,
 )
-from carbontrack.ledger.series import merge_steps as merge_steps
+from carbontrack.ledger.series import mergeable_step_bucket_ms as mergeable_step_bucket_ms
 from carbontrack.ledger.series import series as series
 from carbontrack.ledger.series import step_bucket_ms as step_bucket_ms
 from carbontrack.ledger.series import step_means as step_means

@@ -7,11 +7,10 @@ one that is shown twice has the same value, as a view moves along a live run.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from itertools import groupby
+from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import BigInteger, Connection, case, cast, func, select
+from sqlalchemy import BigInteger, ColumnElement, Connection, case, cast, func, select
 
 from carbontrack.ledger import models, pyramid
 from carbontrack.ledger.rows import Run, Series, StepMean
@@ -30,10 +29,10 @@ def series(
     from_ms: int | None = None,
     to_ms: int | None = None,
     points: int = 2000,
-    rows_read: int = _ROWS_READ,
+    most_rows: int | None = None,
 ) -> Series:
     """Windows between two times, in the shortest buckets of which there are at most `points` a
-    device; longer ones where more than `rows_read` windows would have to be read for them, or
+    device; longer ones where more than `most_rows` windows would have to be read for them, or
     where the ledger has no finer windows.
 
     A bucket is what `carbontrack.record.window.merge` makes of its windows; one without any window
@@ -44,7 +43,7 @@ def series(
     length_ms = end_ms - begin_ms
     bucket_s = pyramid.bucket_ms(length_ms, points, least_ms=MS_PER_S) // MS_PER_S
     firsts = _firsts_inside(connection, run, from_ms, to_ms)
-    affordable_s = length_ms * len(firsts) / (rows_read * MS_PER_S)
+    affordable_s = length_ms * len(firsts) / ((most_rows or _ROWS_READ) * MS_PER_S)
     level_s = next(
         level_s
         for level_s in LEVELS_S
@@ -56,19 +55,7 @@ def series(
     )
     bucket_s = max(bucket_s, level_s)
     length = bucket_s * MS_PER_S
-    start_ms = (window.start_ms // length * length).label("start_ms")
-    vitals_known = case((window.util_pct.is_not(None), window.vitals))
-    columns: dict[str, Any] = {
-        "device_key": window.device_key,
-        "start_ms": start_ms,
-        "energy_j": func.sum(window.energy_j),
-        "energy_s": func.sum(window.energy_s),
-        "power_min_w": func.min(window.power_min_w),
-        "power_max_w": func.max(window.power_max_w),
-        "util_pct": func.sum(window.util_pct * window.vitals)
-        / func.nullif(func.sum(vitals_known), 0),
-        "temperature_max_c": func.max(window.temperature_max_c),
-    }
+    columns = _columns(None if bucket_s == level_s else length)
     query = (
         select(*(column.label(name) for name, column in columns.items()))
         .where(
@@ -81,12 +68,33 @@ def series(
             window.start_ms >= begin_ms // length * length,
             window.start_ms < (end_ms // length + 1) * length,
         )
-        .group_by(window.device_key, start_ms)
-        .order_by(window.device_key, start_ms)
+        .order_by(window.device_key, columns["start_ms"])
     )
+    if bucket_s != level_s:
+        query = query.group_by(window.device_key, columns["start_ms"])
     rows = connection.execute(query).all()
     values = zip(*rows, strict=True) if rows else ([] for _ in columns)
     return Series(bucket_s, {n: list(c) for n, c in zip(columns, values, strict=True)})
+
+
+def _columns(length: int | None) -> dict[str, ColumnElement[Any]]:
+    """Of windows as they are, or of all in a bucket of `length` ms: as `merge` reduces them."""
+    window = models.Window
+    if length is None:
+        names = ("device_key", "start_ms", "energy_j", "energy_s", "power_min_w", "power_max_w")
+        return {name: getattr(window, name) for name in (*names, "util_pct", "temperature_max_c")}
+    vitals_known = case((window.util_pct.is_not(None), window.vitals))
+    return {
+        "device_key": window.device_key.expression,
+        "start_ms": (window.start_ms // length * length).label("start_ms"),
+        "energy_j": func.sum(window.energy_j),
+        "energy_s": func.sum(window.energy_s),
+        "power_min_w": func.min(window.power_min_w),
+        "power_max_w": func.max(window.power_max_w),
+        "util_pct": func.sum(window.util_pct * window.vitals)
+        / func.nullif(func.sum(vitals_known), 0),
+        "temperature_max_c": func.max(window.temperature_max_c),
+    }
 
 
 def step_means(
@@ -110,6 +118,14 @@ def step_bucket_ms(run: Run, *, from_ms: int | None, to_ms: int | None, points: 
     return pyramid.bucket_ms(end_ms - begin_ms, points)
 
 
+def mergeable_step_bucket_ms(run: Run, points: int) -> int:
+    """How long buckets of all the run's steps are, about as many as `points`, that add up to those
+    of `step_means` for any range in which these are longer.
+    """
+    begin_ms, end_ms = _range(run, None, None)
+    return pyramid.mergeable_ms(end_ms - begin_ms, points)
+
+
 def steps_in_buckets(
     connection: Connection,
     run: Run,
@@ -127,7 +143,7 @@ def steps_in_buckets(
     bucket = (step.time_ms // length).label("bucket")
     # What is no number is NULL, and what it was is among the extras.
     told = step.loss.is_(None) & step.extra["loss"].as_string().is_not(None)
-    columns = {
+    columns = {  # in the order of StepMean: by name it would take twice as long
         "first_step": func.min(step.step),
         "step": func.max(step.step),
         "time_ms": func.max(step.time_ms),
@@ -154,41 +170,7 @@ def steps_in_buckets(
         .group_by(bucket)
         .order_by(bucket)
     )
-    return [StepMean(**row._mapping) for row in connection.execute(query)]
-
-
-def merge_steps(means: Sequence[StepMean], length: int) -> list[StepMean]:
-    """Buckets of a longer `length` in ms, a multiple of that of `means`. Pure."""
-    groups = groupby(means, key=lambda mean: mean.time_ms // length)
-    return [_merged(list(group)) for _, group in groups]
-
-
-def _merged(means: Sequence[StepMean]) -> StepMean:
-    if len(means) == 1:
-        return means[0]
-    lows = [mean.loss_min for mean in means if mean.loss_min is not None]
-    highs = [mean.loss_max for mean in means if mean.loss_max is not None]
-    tokens = [mean.tokens for mean in means if mean.tokens is not None]
-    return StepMean(
-        first_step=min(mean.first_step for mean in means),
-        step=max(mean.step for mean in means),
-        time_ms=max(mean.time_ms for mean in means),
-        steps=sum(mean.steps for mean in means),
-        losses=sum(mean.losses for mean in means),
-        loss=_mean([(mean.loss, mean.losses) for mean in means]),
-        loss_min=min(lows, default=None),
-        loss_max=max(highs, default=None),
-        not_finite=sum(mean.not_finite for mean in means),
-        tokens=sum(tokens) if tokens else None,
-        rates=sum(mean.rates for mean in means),
-        tokens_per_s=_mean([(mean.tokens_per_s, mean.rates) for mean in means]),
-    )
-
-
-def _mean(weighted: Sequence[tuple[float | None, int]]) -> float | None:
-    known = [(value, weight) for value, weight in weighted if value is not None]
-    total = sum(weight for _, weight in known)
-    return sum(value * weight for value, weight in known) / total if total else None
+    return [StepMean(*row) for row in connection.execute(query)]
 
 
 def _range(run: Run, from_ms: int | None, to_ms: int | None) -> tuple[int, int]:

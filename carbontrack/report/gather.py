@@ -303,8 +303,8 @@ def curve(connection: Connection, run: Run) -> EnergyCurve:
     from carbontrack.ledger import read
 
     end_ms = run.started_ms + round(duration_s(run) * MS_PER_S)
-    rows_read = _CURVE_POINTS * max(1, len(read.sensors(connection, run)))
-    series = read.series(connection, run, points=_CURVE_POINTS, rows_read=rows_read)
+    most_rows = _CURVE_POINTS * max(1, len(read.sensors(connection, run)))
+    series = read.series(connection, run, points=_CURVE_POINTS, most_rows=most_rows)
     return EnergyCurve.of(series, from_ms=run.started_ms, to_ms=end_ms)
 
 

@@ -2,61 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
+
+import numpy as np
 
 from carbontrack.ledger.rows import Sensor, Series, StepMean
 from carbontrack.units import MS_PER_S
 
+_SHOWN = ("energy_j", "power_min_w", "power_max_w", "util_pct", "temperature_max_c")
+
 
 def of_windows(series: Series, sensors: Sequence[Sensor]) -> dict[str, Any]:
-    """Aligned columns: one time for all devices, None where a device has no window."""
+    """Aligned columns: one time for all devices, NaN where a device has no window or no value."""
     level_ms = series.level_s * MS_PER_S
-    starts, keys = series.columns["start_ms"], series.columns["device_key"]
-    first_ms = min(starts, default=0)
-    times = list(range(first_ms, max(starts) + 1, level_ms)) if starts else []
-    names = ("energy_j", "power_min_w", "power_max_w", "util_pct", "temperature_max_c")
-    columns = {name: series.columns[name] for name in names}
-    # As fine as a line can show: half of what is sent would be digits that nobody sees. Extremes
-    # are values that were read, and mostly short.
+    starts_ms = np.array(series.columns["start_ms"], dtype=np.int64)
+    keys = np.array(series.columns["device_key"], dtype=np.int64)
+    first_ms = int(starts_ms.min()) if len(starts_ms) else 0
+    places = (starts_ms - first_ms) // level_ms
+    count = int(places.max()) + 1 if len(places) else 0
+    columns = {name: np.array(series.columns[name], dtype=float) for name in _SHOWN}
+    energy_s = np.array(series.columns["energy_s"], dtype=float)
+    # As fine as a line can show: half of what is sent would be digits that nobody sees.
+    columns["power_w"] = np.round(columns["energy_j"] / np.where(energy_s > 0, energy_s, np.nan), 3)
     for name in ("energy_j", "util_pct"):
-        columns[name] = [None if v is None else round(v, 3) for v in columns[name]]
-    columns["power_w"] = [
-        round(energy_j / energy_s, 3) if energy_j is not None and energy_s else None
-        for energy_j, energy_s in zip(
-            series.columns["energy_j"], series.columns["energy_s"], strict=True
-        )
-    ]
-    devices: dict[int, dict[str, list[Any]]] = {
-        sensor.device_key: {name: [None] * len(times) for name in columns} for sensor in sensors
-    }
-    for key, begin, end in _stretches(keys, starts, level_ms):
-        place = (starts[begin] - first_ms) // level_ms
+        columns[name] = np.round(columns[name], 3)
+    devices = []
+    for sensor in sensors:
+        own = keys == sensor.device_key
+        aligned = {name: np.full(count, np.nan) for name in columns}
         for name, values in columns.items():
-            devices[key][name][place : place + end - begin] = values[begin:end]
-    return {
-        "level_s": series.level_s,
-        "time_ms": times,
-        "devices": [
-            {"uuid": sensor.uuid, "kind": sensor.kind, **devices[sensor.device_key]}
-            for sensor in sensors
-        ],
-    }
-
-
-def _stretches(
-    keys: Sequence[int], starts: Sequence[int], level_ms: int
-) -> Iterator[tuple[int, int, int]]:
-    """(device key, begin, end) of rows in a row that are of one device and without a gap."""
-    begin = 0
-    for end in range(1, len(keys) + 1):
-        if (
-            end == len(keys)
-            or keys[end] != keys[begin]
-            or starts[end] != starts[end - 1] + level_ms
-        ):
-            yield keys[begin], begin, end
-            begin = end
+            aligned[name][places[own]] = values[own]
+        devices.append({"uuid": sensor.uuid, "kind": sensor.kind, **aligned})
+    times_ms = np.arange(count, dtype=np.int64) * level_ms + first_ms
+    return {"level_s": series.level_s, "time_ms": times_ms, "devices": devices}
 
 
 def of_steps(steps: Sequence[StepMean]) -> dict[str, list[Any]]:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
 
 from carbontrack.ledger import read
 from carbontrack.ledger.rows import Run, StepMean
@@ -14,17 +18,23 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 # The ledger adds up a thousand steps in a millisecond. A run of 500,000 would make every look at
-# the whole of it wait for half a second.
+# the whole of it wait for half a second; more than this many are kept in as many buckets.
 _MANY = 30_000
-_FINE_POINTS = 20_000
 _MOST = 32  # runs; each has some megabytes
 _ALL_ANEW_S = 60.0  # a step that comes late, into a bucket of long ago, is seen then
+
+_Array = npt.NDArray[Any]
+_Columns = Mapping[str, _Array]
+_NAMES = tuple(field.name for field in fields(StepMean))
+_MAYBE = ("loss", "loss_min", "loss_max", "tokens", "tokens_per_s")  # NaN for None
 
 
 @dataclass(frozen=True, slots=True)
 class _Fine:
+    """Buckets of one length over the whole of a run, in order."""
+
     length_ms: int
-    means: list[StepMean]
+    columns: _Columns
 
 
 class Curves:
@@ -47,14 +57,14 @@ class Curves:
         if count <= _MANY:
             return read.step_means(connection, run, from_ms=from_ms, to_ms=to_ms, points=points)
         length_ms = read.step_bucket_ms(run, from_ms=from_ms, to_ms=to_ms, points=points)
-        fine_ms = read.step_bucket_ms(run, from_ms=None, to_ms=None, points=_FINE_POINTS)
+        fine_ms = read.mergeable_step_bucket_ms(run, _MANY)
         fine = self._fine.get(run, lambda known: _read(connection, run, fine_ms, known))
         touched = _touched(fine, length_ms, from_ms, to_ms)
-        if length_ms % fine_ms == 0:
-            return read.merge_steps(touched, length_ms)
-        if not touched:
+        if len(touched["step"]) == 0:
             return []
-        numbers = min(mean.first_step for mean in touched), max(mean.step for mean in touched)
+        if length_ms % fine_ms == 0:
+            return _merged(touched, length_ms)
+        numbers = int(touched["first_step"].min()), int(touched["step"].max())
         return read.steps_in_buckets(
             connection, run, length_ms, from_ms=from_ms, to_ms=to_ms, numbers=numbers
         )
@@ -62,18 +72,68 @@ class Curves:
 
 def _read(connection: Connection, run: Run, length_ms: int, known: _Fine | None) -> _Fine:
     """All buckets; where the earlier ones are known, from the last of them on."""
-    if known is None or known.length_ms != length_ms or not known.means:
-        return _Fine(length_ms, read.steps_in_buckets(connection, run, length_ms))
-    last_ms = known.means[-1].time_ms
-    newer = read.steps_in_buckets(connection, run, length_ms, from_ms=last_ms)
-    return _Fine(length_ms, [*known.means[:-1], *newer])
+    if known is None or known.length_ms != length_ms or len(known.columns["step"]) == 0:
+        return _Fine(length_ms, _columns(read.steps_in_buckets(connection, run, length_ms)))
+    last_ms = int(known.columns["time_ms"][-1])
+    newer = _columns(read.steps_in_buckets(connection, run, length_ms, from_ms=last_ms))
+    both = {n: np.concatenate([known.columns[n][:-1], newer[n]]) for n in _NAMES}
+    return _Fine(length_ms, both)
 
 
-def _touched(fine: _Fine, length_ms: int, from_ms: int | None, to_ms: int | None) -> list[StepMean]:
+def _columns(means: Sequence[StepMean]) -> _Columns:
+    return {
+        name: np.array(
+            [getattr(mean, name) for mean in means], dtype=float if name in _MAYBE else np.int64
+        )
+        for name in _NAMES
+    }
+
+
+def _touched(fine: _Fine, length_ms: int, from_ms: int | None, to_ms: int | None) -> _Columns:
     """Those of the fine buckets that hold steps of the buckets of `length_ms` in the range."""
     first_ms, end_ms = 0.0, math.inf
     if from_ms is not None:
         first_ms = from_ms // length_ms * length_ms // fine.length_ms * fine.length_ms
     if to_ms is not None:
         end_ms = -(-(to_ms // length_ms + 1) * length_ms // fine.length_ms) * fine.length_ms
-    return [mean for mean in fine.means if first_ms <= mean.time_ms < end_ms]
+    begin, end = np.searchsorted(fine.columns["time_ms"], [first_ms, end_ms])
+    return {name: column[begin:end] for name, column in fine.columns.items()}
+
+
+def _merged(fine: _Columns, length_ms: int) -> list[StepMean]:
+    """Buckets of a longer length, a multiple of that of `fine`, of which there is at least one."""
+    bucket = fine["time_ms"] // length_ms
+    begins = np.flatnonzero(np.diff(bucket, prepend=bucket[0] - 1))
+
+    def total(of: _Array) -> _Array:
+        added: _Array = np.add.reduceat(of, begins)
+        return added
+
+    def mean(name: str, weight: str) -> _Array:
+        weights = total(fine[weight])
+        known = total(np.nan_to_num(fine[name]) * fine[weight])
+        means = np.full(len(begins), np.nan)
+        np.divide(known, weights, out=means, where=weights > 0)
+        return means
+
+    told = total(~np.isnan(fine["tokens"])) > 0
+    merged = {
+        "first_step": np.minimum.reduceat(fine["first_step"], begins),
+        "step": np.maximum.reduceat(fine["step"], begins),
+        "time_ms": np.maximum.reduceat(fine["time_ms"], begins),
+        "steps": total(fine["steps"]),
+        "losses": total(fine["losses"]),
+        "loss": mean("loss", "losses"),
+        "loss_min": np.fmin.reduceat(fine["loss_min"], begins),
+        "loss_max": np.fmax.reduceat(fine["loss_max"], begins),
+        "not_finite": total(fine["not_finite"]),
+        "tokens": np.where(told, total(np.nan_to_num(fine["tokens"])), np.nan),
+        "rates": total(fine["rates"]),
+        "tokens_per_s": mean("tokens_per_s", "rates"),
+    }
+    lists = {name: column.tolist() for name, column in merged.items()}
+    for name in _MAYBE:
+        lists[name] = [None if value != value else value for value in lists[name]]
+    lists["tokens"] = [None if value is None else int(value) for value in lists["tokens"]]
+    rows = zip(*(lists[name] for name in _NAMES), strict=True)
+    return [StepMean(*row) for row in rows]

@@ -17,6 +17,19 @@ from carbontrack.units import J_PER_KWH, KG_PER_T, MS_PER_HOUR, MS_PER_S
 
 
 @dataclass(frozen=True, slots=True)
+class Hours:
+    """What is known of each hour of a run, by its start in ms and in order."""
+
+    energy_kwh: Mapping[int, float]  # of all devices
+    kg_per_kwh: Mapping[int, float]  # as the estimate took it; empty if it took none
+
+    @classmethod
+    def of(cls, run: Run, estimate: Estimate, hours: Sequence[Usage]) -> Hours:
+        energy_kwh = _energies(hours)
+        return cls(energy_kwh, _intensities(run, estimate, energy_kwh))
+
+
+@dataclass(frozen=True, slots=True)
 class Spent:
     """Columns as long as `time_ms`; None where nothing is known of that time, or at all."""
 
@@ -52,15 +65,14 @@ def before_ms(run: Run, series: Series) -> tuple[int, int] | None:
 def spent(
     run: Run,
     estimate: Estimate,
-    hours: Sequence[Usage],
+    hours: Hours,
     series: Series,
     earlier: Series | None,
 ) -> Spent:
     """At the end of each window of `series`. `hours` are all of the run; `earlier` are windows of
     the part that `before_ms` names, and may reach into the series.
     """
-    by_hour = _hours(hours)
-    intensity = _intensities(run, estimate, by_hour)
+    by_hour, intensity = hours.energy_kwh, hours.kg_per_kwh
     level_ms = series.level_s * MS_PER_S
     energies = energy_by_time(series)
     starts = sorted(energies)
@@ -127,7 +139,7 @@ def _along(
     return found
 
 
-def _hours(hours: Sequence[Usage]) -> dict[int, float]:
+def _energies(hours: Sequence[Usage]) -> dict[int, float]:
     """Energy in kWh of all devices in each hour, in order."""
     found: dict[int, float] = {}
     for usage in sorted(hours, key=lambda usage: usage.start_ms):

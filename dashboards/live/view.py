@@ -30,7 +30,8 @@ METHODS = ("measured", "report")
 _SPARK_POINTS = 40
 _ITEM_S = 60.0  # a line of the list changes with its run, or by new factors
 _PLAN_S = 10.0
-_MINUTES = 60
+_MINUTE_S = 60
+_MINUTES = 60  # of an hour
 _LISTED = 1024  # runs whose line is kept
 _LOOKED_AT = 32  # runs of which more is kept: a long one has some megabytes of hours
 _MARKUP: Mapping[str, Callable[[list[Estimate]], str]] = {
@@ -44,6 +45,7 @@ _MARKUP: Mapping[str, Callable[[list[Estimate]], str]] = {
 class _Whole:
     recording: Recording
     estimate: Estimate  # as measured
+    hours: spent.Hours
 
 
 class View:
@@ -193,8 +195,12 @@ class View:
         part = spent.before_ms(run, series)
         earlier = None
         if part is not None:
-            earlier = read.series(connection, run, from_ms=part[0], to_ms=part[1], points=_MINUTES)
-        return spent.spent(run, whole.estimate, whole.recording.hours, series, earlier)
+            # Where the series is of whole minutes, so is this part of an hour.
+            rows = None if series.level_s % _MINUTE_S else _MINUTES * len(whole.recording.sensors)
+            earlier = read.series(
+                connection, run, from_ms=part[0], to_ms=part[1], points=_MINUTES, most_rows=rows
+            )
+        return spent.spent(run, whole.estimate, whole.hours, series, earlier)
 
     def _whole(self, connection: Connection, run: Run) -> _Whole:
         """What all that is asked of a run needs of the whole of it."""
@@ -203,7 +209,7 @@ class View:
     def _read(self, connection: Connection, run: Run) -> _Whole:
         recording = gather.recording_of(connection, run)
         (estimate,) = gather.estimates_of(connection, recording, self._flags, ["measured"])
-        return _Whole(recording, estimate)
+        return _Whole(recording, estimate, spent.Hours.of(run, estimate, recording.hours))
 
     def _item(self, connection: Connection, run: Run) -> dict[str, Any]:
         """A line of the list, worked out when its run has changed, or once a while."""

@@ -134,3 +134,15 @@ def test_a_bucket_is_the_shortest_of_which_few_enough_touch_any_range(
     level_s = pyramid.level_for(in_seconds // 1000)
     assert level_s in LEVELS_S and (in_seconds // 1000) % level_s == 0
     assert level_s == 3600 or (in_seconds // 1000) % 3600
+
+
+@given(length_ms=st.integers(0, 10**11), kept=st.integers(100, 10**5), shown=st.integers(2, 2000))
+def test_longer_buckets_are_made_of_whole_mergeable_ones(
+    length_ms: int, kept: int, shown: int
+) -> None:
+    mergeable_ms = pyramid.mergeable_ms(length_ms, kept)
+    assert pyramid.bucket_ms(length_ms, kept) in (mergeable_ms, 2 * mergeable_ms) or (
+        mergeable_ms == 43_200_000
+    )
+    longer_ms = pyramid.bucket_ms(length_ms, min(shown, kept))
+    assert longer_ms % mergeable_ms == 0

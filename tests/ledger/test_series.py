@@ -144,8 +144,8 @@ def test_a_range_that_moves_on_shows_the_same_whole_buckets(
 
 
 def test_no_more_windows_are_read_than_allowed(long_run: Run, reader: Connection) -> None:
-    for rows_read, bucket_s in [(2 * SECONDS, 5), (2 * SECONDS - 1, 60), (240, 3600)]:
-        series = read.series(reader, long_run, points=1500, rows_read=rows_read)
+    for most_rows, bucket_s in [(2 * SECONDS, 5), (2 * SECONDS - 1, 60), (240, 3600)]:
+        series = read.series(reader, long_run, points=1500, most_rows=most_rows)
         assert series.level_s == bucket_s
 
 

@@ -152,15 +152,22 @@ def test_a_signal_to_the_whole_group_reaches_the_job_once_too(wrapper: Wrapper) 
     """As `kill %1`, `fg`, `kill 0` in the job or a Slurm step send it; then one to us alone."""
     names = ["SIGTERM", "SIGUSR1", "SIGUSR2", "SIGHUP", "SIGINT", "SIGQUIT", "SIGCONT"]
     job = wrapper.start(PYTHON, "-c", COUNT_SIGNALS, *names, stdin=subprocess.PIPE, process_group=0)
+    assert job.stdin is not None
     assert job.stdout is not None
-    read_until(job.stdout, "ready")
-    for name in names:
-        for send in (os.killpg, os.kill):
-            send(job.pid, getattr(signal, name))
-            time.sleep(0.15)
-    out, err = job.communicate("\n", timeout=30)
-    assert out.split() == [name for name in names for _ in range(2)]
-    assert (job.returncode, err) == (0, "")
+    assert job.stderr is not None
+    with job:
+        read_until(job.stdout, "ready")
+        told = ""
+        for name in names:
+            for send in (os.killpg, os.kill):
+                send(job.pid, getattr(signal, name))
+                told += read_until(job.stdout, name)
+                time.sleep(0.15)  # for it to come twice
+        job.stdin.write("\n")
+        job.stdin.flush()
+        told += job.stdout.read()
+        assert (job.wait(30), job.stderr.read()) == (0, "")
+    assert told.split() == [name for name in names for _ in range(2)]
 
 
 def test_sigterm_ends_a_job_that_does_not_catch_it(wrapper: Wrapper) -> None:

@@ -140,7 +140,8 @@ class Drawn:
 
 def _draw(ledger: Path) -> Drawn:
     code = (
-        "import time; from carbontrack.cli import main; from dashboards import data, figures\n"
+        "import time; from carbontrack.cli import main\n"
+        "from carbontrack.ledger import engine, read; from dashboards import data, figures\n"
         "began_s = time.perf_counter()\n"
         "try: main()\n"
         "finally: print(time.perf_counter() - began_s,"

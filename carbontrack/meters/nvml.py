@@ -97,13 +97,6 @@ class Library:
             pynvml.NVML_ERROR_FUNCTION_NOT_FOUND,
             pynvml.NVML_ERROR_NO_PERMISSION,
         }
-        self.value_members = {
-            pynvml.NVML_VALUE_TYPE_DOUBLE: "dVal",
-            pynvml.NVML_VALUE_TYPE_UNSIGNED_INT: "uiVal",
-            pynvml.NVML_VALUE_TYPE_UNSIGNED_LONG: "ulVal",
-            pynvml.NVML_VALUE_TYPE_UNSIGNED_LONG_LONG: "ullVal",
-            pynvml.NVML_VALUE_TYPE_SIGNED_LONG_LONG: "sllVal",
-        }
         try:
             within(_INIT_S, pynvml.nvmlInit)
         except TimeoutError:

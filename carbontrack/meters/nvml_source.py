@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from carbontrack.meters.base import Device, DeviceLost, Kind, Quality, Reading, Vitals
-from carbontrack.meters.nvml_fields import FieldCall
+from carbontrack.meters.nvml_fields import FieldCall, number
 from carbontrack.meters.visible import Gpu, Instance
 from carbontrack.units import NS_PER_S, monotonic_ns
 
@@ -153,39 +153,37 @@ class NvmlSource:
             return Vitals()
 
     def _poll(self, gpu: Any) -> Reading:
-        nvml, can = self._library.nvml, self._can
+        can = self._can
         energy_mj: float | None = None
         power_mw: float | None = None
         energy_time_ns: int | None = None
         if self._fields is not None:
-            values = self._fields(gpu)
-            if can.power == "field":
-                power_mw = self._value(values[len(can.fields) - 1])
+            answer = self._fields(gpu)
             if can.energy == "field":
-                energy_mj = self._value(values[0])
-                energy_time_ns = _on_our_clock(values[0].timestamp)
+                energy_mj = self._value(*answer[1:4])
+                energy_time_ns = _on_our_clock(answer[0])
+            if can.power == "field":
+                power_mw = self._value(*answer[-3:])
         if can.energy == "call":
-            energy_mj = nvml.nvmlDeviceGetTotalEnergyConsumption(gpu)
+            energy_mj = self._library.nvml.nvmlDeviceGetTotalEnergyConsumption(gpu)
         now_ns = monotonic_ns()
         if can.power == "call":
-            power_mw = nvml.nvmlDeviceGetPowerUsage(gpu)
+            power_mw = self._library.nvml.nvmlDeviceGetPowerUsage(gpu)
         return Reading(
-            time_ns=now_ns,
-            energy_j=None if energy_mj is None else energy_mj / 1000,
-            power_w=None if power_mw is None else power_mw / 1000,
-            energy_time_ns=None if energy_mj is None else energy_time_ns,
+            now_ns,
+            None if energy_mj is None else energy_mj / 1000,
+            None if power_mw is None else power_mw / 1000,
+            None if energy_mj is None else energy_time_ns,
         )
 
-    def _value(self, field: Any) -> float | None:
+    def _value(self, kind: int, code: int, raw: int) -> float | None:
         """The value of one field. Raises NVMLError if the field says that the device is lost."""
-        library = self._library
-        if field.nvmlReturn != library.nvml.NVML_SUCCESS:
-            error = library.nvml.NVMLError(field.nvmlReturn)
-            if library.is_lost(error):
+        if code:
+            error = self._library.nvml.NVMLError(code)
+            if self._library.is_lost(error):
                 raise error
             return None
-        value: float = getattr(field.value, library.value_members[field.valueType])
-        return value
+        return number(kind, raw)
 
     def _handle(self) -> Any:
         if self._found is None:

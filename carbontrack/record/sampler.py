@@ -51,14 +51,13 @@ class _Worker(threading.Thread):
     def run(self) -> None:
         sampler = self._sampler
         tick_ns = monotonic_ns()
-        while not sampler.stopping.is_set():
+        stopped = False
+        while not stopped:
             for channel in list(self.channels):
                 if channel in self.channels:  # a rescuer may have taken it meanwhile
                     sampler.poll(channel)
             tick_ns = max(tick_ns + sampler.period_ns, monotonic_ns())
-            delay_s = (tick_ns - monotonic_ns()) / NS_PER_S
-            if delay_s > 0:
-                sampler.stopping.wait(delay_s)
+            stopped = sampler.wait(max(0.0, (tick_ns - monotonic_ns()) / NS_PER_S))
         for channel in list(self.channels):
             sampler.poll(channel)  # the reading at the job's end
 
@@ -84,7 +83,8 @@ class Sampler:
         host: str,
     ) -> None:
         self.period_ns = round(NS_PER_S / hz)
-        self.stopping = threading.Event()
+        self._sampling = threading.Lock()  # held until the end; an Event is dearer to wait for
+        self._sampling.acquire()
         self._clock = clock
         self._host = host
         self._channels = [_Channel(source, clock, start_ns, self.period_ns) for source in sources]
@@ -93,6 +93,13 @@ class Sampler:
 
     def start(self) -> None:
         self._workers[0].start()
+
+    def wait(self, seconds: float) -> bool:
+        """So long, or until the end: true then. Called by workers."""
+        ended = self._sampling.acquire(timeout=seconds)
+        if ended:
+            self._sampling.release()
+        return ended
 
     def poll(self, channel: _Channel) -> None:
         """Read one device once, and its vitals once a second. Called by workers."""
@@ -150,7 +157,7 @@ class Sampler:
 
     def finish(self, end_ns: int) -> Batch:
         """Read each device a last time and end its windows at `end_ns`, the end of the job."""
-        self.stopping.set()
+        self._sampling.release()
         deadline = time.monotonic() + _LAST_READ_S
         for worker in self._workers:
             worker.join(max(0.0, deadline - time.monotonic()))

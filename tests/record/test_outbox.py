@@ -183,7 +183,7 @@ def test_a_ledger_that_is_overwritten_is_left_alone_and_the_rest_of_the_run_is_k
 ) -> None:
     job = wrapper.start("sh", "-c", "sleep 6; exit 2", options=("--quiet", "--name", "kept"))
     until(lambda: wrapper.ledger.exists() and wrapper.json("runs")["runs"])
-    time.sleep(1)
+    time.sleep(2)  # at least one commit more
     wrapper.ledger.write_bytes(garbage)
     for path in wrapper.folder.glob("ledger.db-*"):
         if path.is_file():

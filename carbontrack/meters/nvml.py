@@ -21,6 +21,7 @@ from carbontrack.meters.base import (
     Quality,
     refuse_argument,
 )
+from carbontrack.meters.nvml_fields import FieldCall
 from carbontrack.meters.nvml_source import NvmlSource, probe
 from carbontrack.meters.patience import all_within, within
 from carbontrack.meters.visible import Gpu, Instance, Selection, select
@@ -78,6 +79,7 @@ class Library:
         self.nvml: ModuleType = pynvml
         self.Error: type[Exception] = pynvml.NVMLError
         self._lock = threading.Lock()
+        self._field_calls: dict[tuple[tuple[int, int], ...], FieldCall] = {}
         # What these mean: the handle is worth nothing now; later the device may be found again.
         self._lost = {
             pynvml.NVML_ERROR_GPU_IS_LOST,
@@ -124,6 +126,12 @@ class Library:
                 "the NVIDIA driver is loaded but finds no GPU; a container needs --gpus."
             )
         return count
+
+    def field_call(self, fields: tuple[tuple[int, int], ...]) -> FieldCall:
+        """The one call for these fields; devices share it, for what is shared is in the caches."""
+        if fields not in self._field_calls:
+            self._field_calls[fields] = FieldCall(self.nvml, fields)
+        return self._field_calls[fields]
 
     def find(self, uuid: str) -> Any:
         """The handle of a device. Raises NVMLError if it is not there."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from carbontrack.meters.base import Device, DeviceLost, Kind, Quality, Reading, Vitals
-from carbontrack.meters.nvml_fields import FieldCall, number
+from carbontrack.meters.nvml_fields import number
 from carbontrack.meters.visible import Gpu, Instance
 from carbontrack.units import NS_PER_S, monotonic_ns
 
@@ -115,7 +115,7 @@ class NvmlSource:
         self._library = library
         self._board = board  # UUID of the GPU that is read
         self._can = can
-        self._fields = FieldCall(library.nvml, can.fields) if can.fields else None
+        self._fields = library.field_call(can.fields) if can.fields else None
         self._found: Any = None  # its handle, until it is lost
 
     def read(self) -> Reading:

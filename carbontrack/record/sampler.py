@@ -37,7 +37,7 @@ class _Channel:
         self.silent = False
         self.lost = False
         self.retry_ns = 0
-        self.vitals_second = -1
+        self.vitals_due_ns = 0  # the next second's begin
 
 
 class _Worker(threading.Thread):
@@ -110,10 +110,9 @@ class Sampler:
         try:
             reading = channel.source.read()
             channel.inbox.append(reading)
-            # The second that the builder puts them in, so that no window goes without.
-            second = self._clock.wall_ns(energy_time_ns(reading)) // NS_PER_S
-            if second > channel.vitals_second:
-                channel.vitals_second = second
+            # By the second that the builder puts them in, so that no window goes without.
+            if (at_ns := energy_time_ns(reading)) >= channel.vitals_due_ns:
+                channel.vitals_due_ns = at_ns + NS_PER_S - self._clock.wall_ns(at_ns) % NS_PER_S
                 if (vitals := channel.source.vitals()) is not None:
                     channel.inbox.append(vitals)
         except DeviceLost as lost:

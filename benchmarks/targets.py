@@ -15,22 +15,27 @@ _Answers = Mapping[str, Any]  # a question's tables' raw figures by their titles
 
 @dataclass(frozen=True)
 class Target:
-    """At most `limit`, of what `measured` finds in a question's answer."""
+    """At most (or at least) `limit`, of what `measured` finds in a question's answer."""
 
     question: str
     what: str
     limit: float
     unit: str
     measured: Callable[[_Answers], float]
+    at_least: bool = False
 
     def row(self, answers: _Answers) -> list[str]:
         value = self.measured(answers)
         found = f"{value:.3g} {self.unit}"
         if not math.isfinite(value):
             found = "not measured" if math.isnan(value) else "no energy"
-        reached = "yes" if value <= self.limit else "**no**"
-        what = f"{self.what} ({self.question})"
-        return [what, f"≤ {self.limit:.3g} {self.unit}", found, reached]
+        reached = value >= self.limit if self.at_least else value <= self.limit
+        return [
+            f"{self.what} ({self.question})",
+            f"{'≥' if self.at_least else '≤'} {self.limit:.3g} {self.unit}",
+            found,
+            "yes" if reached else "**no**",
+        ]
 
 
 def table(questions: Mapping[str, Any]) -> Table | None:
@@ -84,27 +89,28 @@ def _dashboards(which: str, of: Callable[[Sequence[float]], float]) -> Callable[
     return lambda answers: of(answers["Thirty-five days of 8 GPUs"][which])
 
 
-def _training(
-    measured: Callable[[Mapping[str, Any], Mapping[str, Any]], float], *, compiled: bool
-) -> Callable[[_Answers], float]:
-    """Of llama_train and transformers, both compiled or both not."""
+def _training(name: str, compiled: bool, answers: _Answers) -> Mapping[str, Any] | None:
+    """An implementation's steps; None if the question was asked without it."""
+    steps = [one for found in answers.values() for one in found]
+    asked = [one for one in steps if (one["name"], one["compiled"]) == (name, compiled)]
+    return asked[0] if asked else None
 
+
+def _speed(compiled: bool) -> Callable[[_Answers], float]:
     def of(answers: _Answers) -> float:
-        steps = [one for found in answers.values() for one in found]
-        by_name = {one["name"]: one for one in steps if one["compiled"] == compiled}
-        if not by_name:
-            return math.nan
-        return measured(by_name["llama_train"], by_name["transformers"])
+        ours = _training("llama_train", compiled, answers)
+        return float(statistics.median(ours["times_faster"])) if ours else math.nan
 
     return of
 
 
-def _speed(_ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> float:
-    return float(statistics.median(theirs["ratios"]))
+def _memory(compiled: bool) -> Callable[[_Answers], float]:
+    def of(answers: _Answers) -> float:
+        ours = _training("llama_train", compiled, answers)
+        theirs = _training("transformers", False, answers)
+        return float(ours["memory_mib"] / theirs["memory_mib"]) if ours and theirs else math.nan
 
-
-def _memory(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> float:
-    return float(ours["memory_mib"] / theirs["memory_mib"])
+    return of
 
 
 _US = "carbontrack"
@@ -145,11 +151,11 @@ TARGETS = [
     ),
     Target("dashboards", "slowest zoom", 100, "ms", _dashboards("zoom_ms", max)),
     *(
-        Target("training", f"{what}, {way}", limit, "×", _training(of, compiled=way == "compiled"))
+        Target("training", f"{what}, {way}", limit, "×", of(way == "compiled"), at_least)
         for way in ("eager", "compiled")
-        for what, limit, of in (
-            ("speed of transformers ÷ llama_train", 1 / 1.15, _speed),
-            ("memory of llama_train ÷ transformers", 1.0, _memory),
+        for what, limit, of, at_least in (
+            ("speed of llama_train ÷ a plain loop", 1.15, _speed, True),
+            ("memory of llama_train ÷ a plain loop", 1.0, _memory, False),
         )
     ),
 ]

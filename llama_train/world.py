@@ -29,6 +29,8 @@ _SIZE_VARIABLES = ("WORLD_SIZE", "SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE",
 
 _PR_SET_PDEATHSIG = 1
 
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of glibc's mallopt
+
 
 @dataclass(frozen=True, slots=True)
 class World:
@@ -67,6 +69,8 @@ def world(config: Config) -> Iterator[World]:
     backend = "cpu:gloo,cuda:nccl" if cuda else "gloo"
     if cuda:
         torch.cuda.set_device(device)
+    else:
+        keep_freed_memory()
     if all(name in os.environ for name in _RANK_VARIABLES):
         if "TORCHELASTIC_RUN_ID" in os.environ and sys.platform == "linux":
             # If torchrun dies, stop as if it had said so: no orphan holds the devices.
@@ -83,6 +87,17 @@ def world(config: Config) -> Iterator[World]:
         yield World(dist.get_rank(), size, device, mesh)
     finally:
         dist.destroy_process_group()
+
+
+def keep_freed_memory() -> None:
+    """Let malloc keep what is freed, as torch's allocator for GPUs does.
+
+    glibc gives each large block back to the kernel, which clears every page anew for the next one:
+    a tenth of a training step on a CPU. Where there is no mallopt, nothing happens.
+    """
+    if (mallopt := getattr(ctypes.CDLL(None), "mallopt", None)) is not None:
+        mallopt(_M_MMAP_MAX, 0)
+        mallopt(_M_TRIM_THRESHOLD, -1)
 
 
 def _refuse_other_launchers() -> None:

@@ -1,0 +1,30 @@
+"""The process that a rank is."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+PAGES_OF_A_BLOCK = 64 * 2**20 // 4096
+FAULTS = """
+import resource, sys, torch
+from llama_train.world import keep_freed_memory
+if sys.argv[1] == "kept":
+    keep_freed_memory()
+for _ in range(10):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    torch.full((2**24,), 1.0)
+    faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+print(faults)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="mallopt is glibc's")
+def test_freed_memory_is_used_again_without_asking_the_kernel_for_it() -> None:
+    given_back, kept = (
+        int(subprocess.check_output([sys.executable, "-c", FAULTS, way])) for way in ("", "kept")
+    )
+    assert given_back > PAGES_OF_A_BLOCK / 2, "else there is nothing to keep"
+    assert kept < PAGES_OF_A_BLOCK / 100

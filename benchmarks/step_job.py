@@ -13,9 +13,10 @@ from pathlib import Path
 
 import torch
 
-from llama_train.config import Train, preset
+from llama_train.config import Train
 from llama_train.model import Transformer, initial_weight
 from llama_train.optim import adamw
+from llama_train.presets import preset
 
 _WARM_UP = 10
 shape = preset("demo").model

@@ -19,9 +19,10 @@ import transformers
 from benchmarks.answer import Bench
 from benchmarks.table import Table, spread
 from llama_train import hf
-from llama_train.config import ModelShape, Train, preset
+from llama_train.config import ModelShape, Train
 from llama_train.model import Transformer, initial_weight
 from llama_train.optim import adamw, clip_gradients, gradient_norm
+from llama_train.presets import preset
 from llama_train.world import keep_freed_memory
 
 BATCH = 8

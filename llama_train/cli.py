@@ -114,9 +114,10 @@ def train(
     `presets NAME` lists them. Under torchrun the ranks share the work.
     """
     from llama_train import config as configs
+    from llama_train import presets as models
     from llama_train.data import TokenData
 
-    config = configs.override(configs.preset(preset), context.args)
+    config = configs.override(models.preset(preset), context.args)
     leads = os.environ.get("RANK", "0") == "0"
     tokens = TokenData(data, config.model.context, seed=config.train.seed, verify=leads)
     _check_vocabulary(tokens.tokenizer, tokens.vocab_size, config)
@@ -216,9 +217,10 @@ def presets(
 ) -> None:
     """The models, as in Table 1 of the Llama 2 report; or all settings of one."""
     from llama_train import config as configs
+    from llama_train import presets as models
 
     if name:
-        for key, value in configs.keys(configs.preset(name)).items():
+        for key, value in configs.keys(models.preset(name)).items():
             print(f"--{key}={value}")
         return
     from rich.console import Console
@@ -227,7 +229,7 @@ def presets(
     table = Table(box=None, header_style="bold")
     for heading in ("preset", "parameters", "context", "GQA", "tokens", "peak LR"):
         table.add_column(heading, justify="left" if heading in ("preset", "GQA") else "right")
-    for config in configs.PRESETS.values():
+    for config in models.PRESETS.values():
         shape = config.model
         table.add_row(
             config.name,
@@ -266,9 +268,10 @@ def plan(
     """Estimate memory per GPU, time, energy, carbon and money of a training, without any GPU."""
     from llama_train import config as configs
     from llama_train import plan as planning
+    from llama_train import presets as models
 
     result = planning.plan(
-        configs.override(configs.preset(preset), context.args),
+        configs.override(models.preset(preset), context.args),
         gpus=gpus,
         device_name=device,
         mfu=planning.measured_mfu(run) if run is not None and mfu is None else mfu,

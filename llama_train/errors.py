@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
+
 
 class TrainError(Exception):
     """A condition for the user, printed as one line on stderr without a traceback.
@@ -12,3 +15,9 @@ class TrainError(Exception):
     def __init__(self, what: str, *, hint: str = "", exit_code: int = 2) -> None:
         super().__init__(f"{what} {hint}".rstrip())
         self.exit_code = exit_code
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """How a sentence about an unknown name ends: with the one that may have been meant."""
+    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.4)
+    return f"; did you mean {near[0]}?" if near else "."

@@ -12,9 +12,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import get_args
 
-from llama_train.config import PUBLISHED, Checkpointing, Config, layout
+from llama_train.config import Checkpointing, Config, layout
 from llama_train.errors import TrainError
 from llama_train.flops import DEVICES, GIB, MFU_FORMULA, flops_per_token
+from llama_train.presets import PUBLISHED
 
 # The factors of the Llama 2 report (section 2.2.1, with PUE and intensity of Wu et al. 2022).
 REPORT_PUE = 1.1

@@ -9,8 +9,9 @@ from typing import Any, cast
 
 import torch
 
-from llama_train.config import override, preset
+from llama_train.config import override
 from llama_train.model import Transformer
+from llama_train.presets import preset
 from llama_train.train import Loop
 from llama_train.world import build, world
 

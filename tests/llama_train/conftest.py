@@ -14,9 +14,10 @@ pytest.importorskip("torch", reason="llama_train needs the extra 'train'")
 
 import torch
 
-from llama_train.config import PRESETS, ModelShape, override
+from llama_train.config import ModelShape, override
 from llama_train.data import TokenData
 from llama_train.prepare import PYDOC, Source, prepare
+from llama_train.presets import PRESETS
 from llama_train.train import Result, train
 
 

@@ -144,7 +144,7 @@ def test_the_flops_formula_is_what_torch_counts(tiny: ModelShape) -> None:
 
 
 def test_flops_of_the_7b_by_every_formula() -> None:
-    from llama_train.config import LLAMA2_7B
+    from llama_train.presets import LLAMA2_7B
 
     n, embedding, attention = 6_738_415_616, 131_072_000, 12 * 32 * 4096 * 4096
     assert {name: flops_per_token(LLAMA2_7B, name) for name in FORMULAS} == {
@@ -156,7 +156,7 @@ def test_flops_of_the_7b_by_every_formula() -> None:
 
 
 def test_mfu_of_a_known_device_and_none_of_an_unknown() -> None:
-    from llama_train.config import LLAMA2_7B
+    from llama_train.presets import LLAMA2_7B
 
     # IBM's published 4,550 tokens/s on an A100 is 67.2 % by this formula.
     assert mfu(LLAMA2_7B, 4550, "NVIDIA A100-SXM4-80GB") == pytest.approx(0.672, abs=5e-4)

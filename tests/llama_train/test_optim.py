@@ -8,9 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from llama_train.config import ModelShape, Train, preset
+from llama_train.config import ModelShape, Train
 from llama_train.model import Transformer
 from llama_train.optim import adamw, clip_gradients, gradient_norm, learning_rate
+from llama_train.presets import preset
 
 
 def test_the_schedule_of_the_7b() -> None:

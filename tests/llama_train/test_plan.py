@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from llama_train.config import PUBLISHED, ModelShape, override, preset
+from llama_train.config import ModelShape, override
 from llama_train.errors import TrainError
 from llama_train.plan import REPORT_DEVICE, Plan, as_json, as_text, measured_mfu, memory, plan
+from llama_train.presets import PUBLISHED, preset
 
 from .test_model import initialised, random_tokens
 

@@ -18,9 +18,10 @@ import numpy as np
 import pytest
 
 import carbontrack
-from llama_train.config import Config, from_dict, override, preset
+from llama_train.config import Config, from_dict, override
 from llama_train.data import Data, TokenData
 from llama_train.errors import TrainError
+from llama_train.presets import preset
 from llama_train.train import Result, train
 
 from .conftest import TINY_RUN, llama_train, train_here

@@ -33,7 +33,7 @@ _DEVICES = 8
 _NOTICE_S = 3.0  # in which the job, and the tool, may end by themselves
 _STALE_S = 12.0  # after which a run without a heartbeat reads "interrupted"
 _AT_ONCE = 32
-_BETWEEN_S = 0.6  # starting one takes half a second of CPU
+_BETWEEN_S = 0.45  # starting one takes as much CPU on one of two cores
 _HOW = (
     "A job of {seconds:g} s on 8 stand-in A100s; the signal comes after {at_s:g} s. The job ends "
     "itself with exit code 7 on SIGTERM and SIGINT. Shown: the energy until then that the tool "

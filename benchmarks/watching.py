@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.answer import Bench
-from benchmarks.floors import floors
+from benchmarks.floors import floors, start_polling
 from benchmarks.pausing import steps_watched
 from benchmarks.processes import cpu_s, peak_mib, watchers
 from benchmarks.table import Table, spread
@@ -31,10 +31,13 @@ def ask(bench: Bench) -> list[Table]:
     """Start and end of a short job; a longer watch; what is installed; a training's steps."""
     stub = NvmlStub(build_stub(), bench.folder)
     used = tools(bench.peers)
+    seconds = 4.0 if bench.quick else 40.0
+    short = _short(bench, stub, used)
+    polling = start_polling(stub, seconds)
     return [
-        _short(bench, stub, used),
-        _long(bench, stub, used),
-        floors(bench, stub),
+        short,
+        _long(bench, stub, used, seconds),
+        floors(bench, polling),
         _installed(used),
         steps_watched(bench, stub, used),
     ]
@@ -135,8 +138,7 @@ class Watch:
     after_ms: float  # from the end of the job to that of the tool
 
 
-def _long(bench: Bench, stub: NvmlStub, used: Sequence[Tool]) -> Table:
-    seconds = 4.0 if bench.quick else 40.0
+def _long(bench: Bench, stub: NvmlStub, used: Sequence[Tool], seconds: float) -> Table:
     with ThreadPoolExecutor(len(used)) as pool:
         jobs, watches = [], []
         for tool in used:

@@ -202,7 +202,7 @@ def _run(
 ) -> Iterator[tuple[Unit, dict[str, Any]]]:
     left = []
     for unit in units:
-        record = _record(shards / f"{unit.name}.json", unit.identity(pieces.sha256))
+        record = _record(shards, unit.name, unit.identity(pieces.sha256))
         if record:
             yield unit, record
         else:
@@ -219,13 +219,19 @@ def _run(
             yield futures[future], future.result()
 
 
-def _record(path: Path, identity: str) -> dict[str, Any] | None:
-    """What an earlier, interrupted run wrote for the same unit."""
+def _record(shards: Path, name: str, identity: str) -> dict[str, Any] | None:
+    """What an earlier run wrote for the same unit, if its shards are still there and whole."""
     try:
-        record: dict[str, Any] = json.loads(path.read_text())
-    except (OSError, ValueError):
+        record: dict[str, Any] = json.loads((shards / f"{name}.json").read_text())
+        if record["identity"] != identity:
+            return None
+        for split in ("train", "held_out"):
+            with (shards / record[split]["file"]).open("rb") as file:
+                if hashlib.file_digest(file, "sha256").hexdigest() != record[split]["sha256"]:
+                    return None
+    except (OSError, ValueError, KeyError, TypeError):
         return None
-    return record if record["identity"] == identity else None
+    return record
 
 
 def _tokenizer(units: Sequence[Unit], path: Path, given: Path | None, vocab_size: int) -> Tokenizer:
@@ -312,13 +318,15 @@ def _jsonl(piece: Piece, text_key: str) -> Iterator[str]:
         while file.tell() < piece.stop and (line := file.readline()):
             try:
                 text = json.loads(line)[text_key]
-            except (ValueError, KeyError, TypeError) as error:
+            except (ValueError, KeyError, TypeError):
+                text = None
+            if not isinstance(text, str):
                 raise TrainError(
                     f"{piece.path}, the line at byte {file.tell() - len(line)}: no JSON object "
-                    f"with the key {text_key!r}.",
+                    f"with text under the key {text_key!r}.",
                     hint="Name the key with --text-key.",
-                ) from error
-            yield str(text)
+                )
+            yield text
 
 
 def _parquet(piece: Piece, text_key: str) -> Iterator[str]:
@@ -327,8 +335,14 @@ def _parquet(piece: Piece, text_key: str) -> Iterator[str]:
         raise TrainError(
             f"{piece.path} has no column {text_key!r}.", hint="Name it with --text-key."
         )
-    column = table.read_row_group(piece.start, columns=[text_key]).column(0)
-    yield from (str(text) for text in column.to_pylist())
+    texts = table.read_row_group(piece.start, columns=[text_key]).column(0).to_pylist()
+    for row, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise TrainError(
+                f"{piece.path}, row {row} of row group {piece.start}: no text in {text_key!r}.",
+                hint="Name the column of the text with --text-key.",
+            )
+        yield text
 
 
 def _parquet_file(path: Path) -> Any:

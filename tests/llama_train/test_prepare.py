@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +47,7 @@ def as_jsonl(path: Path, texts: list[str]) -> Path:
     return path
 
 
-def as_parquet(path: Path, texts: list[str]) -> Path:
+def as_parquet(path: Path, texts: Sequence[str | None]) -> Path:
     pyarrow = pytest.importorskip("pyarrow", reason="Parquet needs pyarrow")
     from pyarrow import parquet
 
@@ -109,6 +109,26 @@ def test_a_changed_file_is_tokenised_again(tmp_path: Path, texts: list[str], mod
     assert sorted(written(tmp_path / "out")) == sorted(texts[:100])
 
 
+@pytest.mark.parametrize("harm", ["removed", "cut", "changed"])
+def test_prepare_again_mends_a_shard(
+    tmp_path: Path, texts: list[str], model: Path, harm: str
+) -> None:
+    source = [parse_source(str(as_jsonl(tmp_path / "a.jsonl", texts)))]
+    out = tmp_path / "out"
+    before = prepare(source, out, tokenizer=model, **ARGUMENTS)
+    shard = out / "shards" / before["sources"][0]["train"][0]["file"]
+    whole = shard.read_bytes()
+    if harm == "removed":
+        shard.unlink()
+    else:
+        shard.write_bytes(whole[:-2] if harm == "cut" else whole[:-2] + b"\7\0")
+    with pytest.raises(TrainError, match="Run prepare again"):
+        TokenData(out, 16)
+    assert prepare(source, out, tokenizer=model, **ARGUMENTS) == before
+    assert shard.read_bytes() == whole
+    TokenData(out, 16)
+
+
 def test_the_built_in_corpus_is_the_same_each_time(pydoc_data: Path, tmp_path: Path) -> None:
     prepare([Source(PYDOC, ())], tmp_path, tokenizer=None, vocab_size=512, held_out=0.08)
     here, there = (json.loads((f / "index.json").read_text()) for f in (pydoc_data, tmp_path))
@@ -139,11 +159,15 @@ def test_any_text_comes_back(pydoc_data: Path, text: str) -> None:
 
 def test_what_cannot_be_read_is_said_with_its_place(tmp_path: Path, model: Path) -> None:
     (tmp_path / "bad.jsonl").write_text('{"text": "a"}\n{"txt": "b"}\n')
+    (tmp_path / "null.jsonl").write_text('{"text": "a"}\n{"text": null}\n')
+    as_parquet(tmp_path / "null.parquet", ["a", None])
     (tmp_path / "bad.parquet").write_bytes(b"not parquet")
     (tmp_path / "latin.txt").write_bytes(b"\xe9t\xe9")
     (tmp_path / "empty").mkdir()
     cases = {
         "bad.jsonl": "line at byte 14.*'text'",
+        "null.jsonl": "line at byte 14.*'text'",
+        "null.parquet": "row 1 of row group 0",
         "bad.parquet": "not a Parquet file",
         "latin.txt": "not UTF-8",
         "empty": "holds no file that ends in",

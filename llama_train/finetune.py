@@ -116,10 +116,15 @@ class ChatData:
 
 def _conversations(path: Path, pieces: Tokenizer) -> Iterator[tuple[str, Marked]]:
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        # Not splitlines: a JSON text may hold what that takes for the end of a line, like U+2028.
+        lines = path.read_text(encoding="utf-8").split("\n")
     except OSError as error:
         raise TrainError(f"{path} cannot be read: {error.strerror}.") from error
+    except UnicodeDecodeError as error:
+        raise TrainError(f"{path} is not UTF-8 text: {error}.") from error
     for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
         try:
             yield line, conversation(json.loads(line)["messages"], pieces)
         except (ValueError, KeyError, TypeError, AttributeError) as error:

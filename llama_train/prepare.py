@@ -316,6 +316,8 @@ def _jsonl(piece: Piece, text_key: str) -> Iterator[str]:
             file.seek(piece.start - 1)
             file.readline()
         while file.tell() < piece.stop and (line := file.readline()):
+            if not line.strip():
+                continue
             try:
                 text = json.loads(line)[text_key]
             except (ValueError, KeyError, TypeError):

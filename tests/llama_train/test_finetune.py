@@ -113,6 +113,22 @@ def test_a_line_that_is_no_conversation_is_named(tmp_path: Path, model: Path, li
         ChatData(path, model, 128, held_out=0.1)
 
 
+def test_lines_end_at_line_feeds_and_blank_ones_are_passed_over(
+    tmp_path: Path, model: Path
+) -> None:
+    rows = [{"messages": turns((f"a\u2028{i}", "b\x85c"))} for i in range(20)]
+    path = tmp_path / "chats.jsonl"
+    path.write_text("\n\n".join(json.dumps(row, ensure_ascii=False) for row in rows))
+    assert ChatData(path, model, 128, held_out=0.3).sequences > 1
+
+
+def test_a_file_that_is_no_text_is_one_line(tmp_path: Path, model: Path) -> None:
+    path = tmp_path / "chats.jsonl"
+    path.write_bytes(b"\xff\xfe\n")
+    with pytest.raises(TrainError, match="not UTF-8"):
+        ChatData(path, model, 128, held_out=0.1)
+
+
 @pytest.mark.parametrize("epochs", [0.0, -1.0, math.nan, math.inf])
 def test_epochs_out_of_range_are_refused(tiny: ModelShape, epochs: float) -> None:
     with pytest.raises(TrainError, match="--epochs is"):

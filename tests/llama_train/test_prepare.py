@@ -43,7 +43,7 @@ def written(folder: Path) -> Iterator[str]:
 
 
 def as_jsonl(path: Path, texts: list[str]) -> Path:
-    path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    path.write_text("".join(json.dumps({"text": text}) + "\n\n" for text in texts))
     return path
 
 

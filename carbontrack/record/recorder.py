@@ -186,7 +186,7 @@ class Recorder:
         ended_ms = self._clock.wall_ns(end_ns) // NS_PER_MS
         status, exit_code = _status_of(outcome)
         batch = sampler.finish(end_ns)
-        self._put(outbox, batch, self._steps.read() + self._log.read())
+        self._put(outbox, batch, self._steps.read(ended=True) + self._log.read(ended=True))
         outbox.put(events=budget())
         written = outbox.finish(
             status=status, exit_code=exit_code, ended_ms=ended_ms, heartbeat_ms=now_ms()

@@ -14,6 +14,7 @@ from carbontrack.ledger.rows import Event, Step
 from carbontrack.units import NS_PER_MS, now_ms
 
 _MAX_BYTES_A_READ = 4 << 20  # a job that floods the file must not flood our memory
+_MAX_BYTES_AT_END = 32 << 20
 _FLOATS = ("loss", "lr", "grad_norm", "tokens_per_s")
 
 
@@ -47,7 +48,10 @@ class _Follower:
                 if before.st_mtime_ns < since_ms * NS_PER_MS:
                     self._offset = before.st_size  # an older run's, which this one appends to
 
-    def lines(self) -> list[bytes]:
+    def lines(self, *, ended: bool = False) -> list[bytes]:
+        """A progress bar's lines count too, which end in a carriage return; once the job has
+        `ended`, so does what has no end.
+        """
         if self._path is None:
             return []
         try:
@@ -55,12 +59,14 @@ class _Follower:
                 if os.fstat(file.fileno()).st_size < self._offset:
                     self._offset = 0  # written anew
                 file.seek(self._offset)
-                block = file.read(_MAX_BYTES_A_READ)
+                block = file.read(_MAX_BYTES_AT_END if ended else _MAX_BYTES_A_READ)
         except OSError:
             return []
-        complete = block[: block.rfind(b"\n") + 1]
-        self._offset += len(complete)
-        return complete.splitlines()
+        length = 1 + max(block.rfind(b"\n"), block.rfind(b"\r"))
+        if ended or (length == 0 and len(block) == _MAX_BYTES_A_READ):
+            length = len(block)  # a line as long as this is none that we could wait for
+        self._offset += length
+        return block[:length].splitlines()
 
 
 class StepsLog:
@@ -76,10 +82,10 @@ class StepsLog:
         self._pattern = re.compile(pattern) if pattern else None
         self._follower = _Follower(path, since_ms=since_ms)
 
-    def read(self) -> Told:
+    def read(self, *, ended: bool = False) -> Told:
         steps: list[Step] = []
         bad_lines = 0
-        for line in self._follower.lines() if self._pattern else ():
+        for line in self._follower.lines(ended=ended) if self._pattern else ():
             match = self._pattern.search(line.decode(errors="replace")) if self._pattern else None
             if match is None:
                 continue
@@ -97,8 +103,8 @@ class StepsFile:
     def __init__(self, path: str | None) -> None:
         self._follower = _Follower(path)
 
-    def read(self) -> Told:
-        return parse(self._follower.lines())
+    def read(self, *, ended: bool = False) -> Told:
+        return parse(self._follower.lines(ended=ended))
 
 
 def parse(lines: list[bytes]) -> Told:

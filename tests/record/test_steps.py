@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from carbontrack.record.steps import StepsFile, parse
+from carbontrack.record import steps as module
+from carbontrack.record.steps import StepsFile, StepsLog, parse
 
 
 def test_lines_are_read_as_they_come(tmp_path: Path) -> None:
@@ -23,6 +24,38 @@ def test_lines_are_read_as_they_come(tmp_path: Path) -> None:
     (second,) = steps.read().steps
     assert (second.loss, second.time_ms, second.extra) == (3.25, 1_700_000_000_000, {"mfu": 0.4})
     assert steps.read().steps == []
+
+
+def test_a_progress_bar_ends_its_lines_by_going_back(tmp_path: Path) -> None:
+    path = tmp_path / "train.log"
+    path.write_text("\r 1/9 loss 2.5\r 2/9 loss 2.25\r 3/9 lo")
+    log = StepsLog(str(path), r"(?P<step>\d+)/9 loss (?P<loss>\S+)")
+    assert [(step.step, step.loss) for step in log.read().steps] == [(1, 2.5), (2, 2.25)]
+    with path.open("a") as file:
+        file.write("ss 2.0")
+    assert log.read().steps == []
+    assert [(step.step, step.loss) for step in log.read(ended=True).steps] == [(3, 2.0)]
+
+
+def test_a_line_that_does_not_end_stops_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_MAX_BYTES_A_READ", 100)
+    path = tmp_path / "steps.jsonl"
+    path.write_bytes(250 * b"x" + b'\n{"step": 7}\n')
+    steps = StepsFile(str(path))
+    told = [steps.read() for _ in range(4)]
+    assert [step.step for one in told for step in one.steps] == [7]
+
+
+def test_at_the_end_all_of_a_flood_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_MAX_BYTES_A_READ", 100)
+    path = tmp_path / "steps.jsonl"
+    path.write_text("".join(f'{{"step": {number}}}\n' for number in range(100)))
+    steps = StepsFile(str(path))
+    before = steps.read().steps
+    assert 0 < len(before) < 10
+    assert [step.step for step in before + steps.read(ended=True).steps] == list(range(100))
 
 
 def test_events_and_model_card_are_told_apart() -> None:

@@ -132,7 +132,7 @@ def test_attach_to_nothing_is_a_clear_line(wrapper: Wrapper) -> None:
 
 
 LOGGING = """
-for i in 1 2 3; do sleep 0.3; echo "it $i/3 | loss 2.$i | 1,024 tokens"; done >> "$0"
+for i in 1 2 3; do sleep 0.3; printf '\\r%s' "it $i/3 | loss 2.$i | 1,024 tokens"; done >> "$0"
 """
 
 

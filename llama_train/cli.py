@@ -9,12 +9,13 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from llama_train.errors import TrainError
+from llama_train.errors import TrainError, make_folder
 
 if TYPE_CHECKING:
     from llama_train.config import Config
@@ -242,6 +243,13 @@ def presets(
     Console(soft_wrap=True).print(table)
 
 
+class Format(StrEnum):
+    """Output for people or for programs."""
+
+    text = "text"
+    json = "json"
+
+
 @app.command(context_settings=_OVERRIDES)
 def plan(
     context: typer.Context,
@@ -263,7 +271,9 @@ def plan(
         float | None, typer.Option(help="kgCO2e/kWh. Default: the report's 0.385.")
     ] = None,
     price: Annotated[float | None, typer.Option(help="Money per GPU-hour.")] = None,
-    form: Annotated[str, typer.Option("--format", help="text or json.")] = "text",
+    form: Annotated[
+        Format, typer.Option("--format", metavar="text|json", help="For people, or for programs.")
+    ] = Format.text,
 ) -> None:
     """Estimate memory per GPU, time, energy, carbon and money of a training, without any GPU."""
     from llama_train import config as configs
@@ -280,7 +290,7 @@ def plan(
         intensity=intensity,
         price=price,
     )
-    print(planning.as_json(result) if form == "json" else planning.as_text(result))
+    print(planning.as_json(result) if form is Format.json else planning.as_text(result))
 
 
 def main() -> None:
@@ -295,6 +305,11 @@ def main() -> None:
             print(f"{who}: {error}", file=sys.stderr)
         _tell_torchrun(str(error))
         sys.exit(error.exit_code)
+    except OSError as error:
+        # A disk that is full, a file that another user owns: what is on disk stays as it is.
+        where = f" ({error.filename})" if error.filename else ""
+        print(f"{who}: {error.strerror or error}{where}.", file=sys.stderr)
+        sys.exit(1)
     except KeyboardInterrupt:
         print(f"{who}: interrupted", file=sys.stderr)
         sys.exit(130)
@@ -327,7 +342,7 @@ def _train(
             raise TrainError(f"{out} already holds a run.", hint="Add --resume or --overwrite.")
         if os.environ.get("RANK", "0") == "0":
             shutil.rmtree(out)
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     try:
         result = run(config, data, out, resume=resume, initial=initial)
     except Preempted:

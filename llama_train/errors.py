@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from pathlib import Path
 
 
 class TrainError(Exception):
@@ -21,3 +22,13 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """How a sentence about an unknown name ends: with the one that may have been meant."""
     near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.4)
     return f"; did you mean {near[0]}?" if near else "."
+
+
+def make_folder(path: Path) -> None:
+    """Make the folder and those above it. Raises TrainError if that cannot be."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise TrainError(
+            f"The folder {path} cannot be made: {error.strerror}.", hint="Name another with --out."
+        ) from error

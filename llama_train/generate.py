@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import torch
@@ -23,8 +24,11 @@ def generate(
 ) -> Iterator[int]:
     """Up to `count` tokens after the prompt; greedy at temperature 0; ends before `stop`.
 
-    Raises TrainError if prompt and count are longer than the model's context.
+    Raises TrainError if prompt and count are longer than the model's context, or for a temperature
+    that is none.
     """
+    if not 0 <= temperature < math.inf:
+        raise TrainError(f"The temperature is {temperature}; it must be a number from 0 on.")
     if not prompt or len(prompt) + count > model.shape.context:
         raise TrainError(
             f"A prompt of {len(prompt)} tokens and {count} more do not fit in the model's "

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,17 @@ from torch import Tensor
 
 from llama_train.checkpoint import load_model, newest
 from llama_train.config import ModelShape
-from llama_train.errors import TrainError
+from llama_train.errors import TrainError, make_folder
 from llama_train.model import Transformer
 
 Weights = dict[str, Tensor]
 
 SHARD_BYTES = 5 * 10**9
+
+_HF_INDEX = "model.safetensors.index.json"
+
+# What RoPE follows from is in the shape; older files carry it as weights, too.
+_ROTATIONS = ("rope.freqs", "rotary_emb.inv_freq")
 
 _LAYER_NAMES = {
     "attention.wq": "self_attn.q_proj",
@@ -54,11 +60,9 @@ def to_hf(weights: Mapping[str, Tensor], shape: ModelShape) -> Weights:
 
 
 def from_hf(weights: Mapping[str, Tensor], shape: ModelShape) -> Weights:
-    """The inverse of `to_hf`, bit for bit. Raises TrainError for a missing weight."""
+    """The inverse of `to_hf`, bit for bit."""
     named = {}
     for ours, theirs in _names(shape):
-        if theirs not in weights:
-            raise TrainError(f"The Hugging Face checkpoint lacks the weight {theirs}.")
         weight = weights[theirs]
         if theirs.endswith(("q_proj.weight", "k_proj.weight")):
             halves = weight.view(-1, 2, shape.head_dim // 2, shape.dim)
@@ -68,10 +72,16 @@ def from_hf(weights: Mapping[str, Tensor], shape: ModelShape) -> Weights:
 
 
 def export(model: Transformer, folder: Path, tokenizer: bytes | None) -> None:
-    """Write what `LlamaForCausalLM.from_pretrained(folder)` reads."""
+    """Write what `LlamaForCausalLM.from_pretrained(folder)` reads; config.json comes last.
+
+    Raises TrainError if the folder is not empty: a run or another model would be spoilt.
+    """
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
+    if any(folder.iterdir()):
+        raise TrainError(f"{folder} is not empty.", hint="Export into a new folder.")
     shape = model.shape
     named = to_hf(model.state_dict(), shape)
     files = list(_split(named))
@@ -79,23 +89,26 @@ def export(model: Transformer, folder: Path, tokenizer: bytes | None) -> None:
     for i, part in enumerate(files, 1):
         single = len(files) == 1
         file = "model.safetensors" if single else f"model-{i:05d}-of-{len(files):05d}.safetensors"
-        save_file(part, folder / file, metadata={"format": "pt"})
+        try:
+            save_file(part, folder / file, metadata={"format": "pt"})
+        except SafetensorError as error:
+            raise TrainError(f"{folder / file}: {error}.", exit_code=1) from error
         where |= dict.fromkeys(part, file)
     if len(files) > 1:
         size = sum(weight.nbytes for weight in named.values())
         _write_json(
-            folder / "model.safetensors.index.json",
+            folder / _HF_INDEX,
             {"metadata": {"total_size": size}, "weight_map": where},
         )
-    _write_json(folder / "config.json", _hf_config(shape))
     if tokenizer is not None:
         (folder / "tokenizer.model").write_bytes(tokenizer)
+    _write_json(folder / "config.json", _hf_config(shape))
 
 
 def load_pretrained(folder: Path) -> Transformer:
     """A model on the CPU in float32 from a run, a Hugging Face folder or a Meta folder.
 
-    Raises TrainError if the folder is none of them, or not a Llama 1 or 2.
+    Raises TrainError if the folder is none of them, is damaged, or is not a Llama 1 or 2.
     """
     if (folder / "checkpoints").is_dir():
         checkpoint, config = newest(folder)
@@ -108,15 +121,8 @@ def load_pretrained(folder: Path) -> Transformer:
         shape, weights = _read_hf(folder)
     else:
         raise TrainError(f"{folder} is no run, no Hugging Face folder and no Meta folder.")
-    with torch.device("meta"):
-        empty = Transformer(shape)
-    expected = {name: weight.shape for name, weight in empty.state_dict().items()}
-    for name, size in expected.items():
-        if name not in weights or weights[name].shape != size:
-            found = tuple(weights[name].shape) if name in weights else "nothing"
-            raise TrainError(f"{folder}: {name} should be {tuple(size)} and is {found}.")
     model = Transformer(shape)
-    model.load_state_dict({name: weights[name].float() for name in expected})
+    model.load_state_dict({name: weight.float() for name, weight in weights.items()})
     return model
 
 
@@ -169,27 +175,34 @@ def _read_hf(folder: Path) -> tuple[ModelShape, Weights]:
     if (
         config.get("model_type") != "llama"
         or config.get("tie_word_embeddings")
-        or config.get("attention_bias")
-        or rope.get("rope_type", "default") != "default"
+        or rope.get("rope_type", rope.get("type", "default")) != "default"
     ):
-        raise TrainError(f"{folder} is not a Llama 1 or 2 (plain RoPE, untied, no biases).")
-    shape = _with_ffn(
-        config["intermediate_size"],
-        dim=config["hidden_size"],
-        n_layers=config["num_hidden_layers"],
-        n_heads=config["num_attention_heads"],
-        n_kv_heads=config.get("num_key_value_heads") or config["num_attention_heads"],
-        vocab_size=config["vocab_size"],
-        context=config["max_position_embeddings"],
-        norm_eps=config["rms_norm_eps"],
-        rope_theta=config.get("rope_theta") or rope.get("rope_theta", 10_000.0),
-    )
-    files = sorted(folder.glob("*.safetensors"))
+        raise TrainError(f"{folder} is not a Llama 1 or 2 (plain RoPE, untied).")
+    with _described_by(folder / "config.json"):
+        shape = _with_ffn(
+            config["intermediate_size"],
+            dim=config["hidden_size"],
+            n_layers=config["num_hidden_layers"],
+            n_heads=config["num_attention_heads"],
+            n_kv_heads=config.get("num_key_value_heads") or config["num_attention_heads"],
+            vocab_size=config["vocab_size"],
+            context=config["max_position_embeddings"],
+            norm_eps=config["rms_norm_eps"],
+            rope_theta=config.get("rope_theta") or rope.get("rope_theta", 10_000.0),
+        )
+    # The folder may hold the weights a second time, in another layout; the index tells which count.
+    index = folder / _HF_INDEX
+    known = set(_read_json(index).get("weight_map", {}).values()) if index.is_file() else None
+    files = [
+        file for file in sorted(folder.glob("*.safetensors")) if known is None or file.name in known
+    ]
     if not files:
         raise TrainError(f"{folder} holds no .safetensors file.")
     named: Weights = {}
     for file in files:
-        named |= load_file(file)
+        with _whole(file):
+            named |= load_file(file)
+    _check(named, dict(_names(shape)), shape, folder)
     return shape, from_hf(named, shape)
 
 
@@ -198,24 +211,63 @@ def _read_meta(folder: Path) -> tuple[ModelShape, Weights]:
     files = sorted(folder.glob("consolidated.*.pth"))
     if not files:
         raise TrainError(f"{folder} holds no consolidated.*.pth file.")
-    parts = [torch.load(file, map_location="cpu", weights_only=True) for file in files]
+    parts: list[Weights] = []
+    for file in files:
+        with _whole(file):
+            parts.append(torch.load(file, map_location="cpu", weights_only=True))
     weights: Weights = {}
-    for name in parts[0]:
-        cut = _META_CUT.get(name.split(".")[-2])
-        pieces = [part[name] for part in parts]
-        weights[name] = pieces[0] if cut is None else torch.cat(pieces, dim=cut)
-    shape = _with_ffn(
-        weights["layers.0.feed_forward.w1.weight"].shape[0],
-        dim=params["dim"],
-        n_layers=params["n_layers"],
-        n_heads=params["n_heads"],
-        n_kv_heads=params.get("n_kv_heads") or params["n_heads"],
-        vocab_size=weights["output.weight"].shape[0],
-        context=4096,
-        norm_eps=params["norm_eps"],
-        rope_theta=params.get("rope_theta", 10_000.0),
-    )
-    return shape, weights
+    with _described_by(folder / "params.json"):
+        for name in parts[0]:
+            cut = _META_CUT.get(name.split(".")[-2])
+            pieces = [part[name] for part in parts]
+            weights[name] = pieces[0] if cut is None else torch.cat(pieces, dim=cut)
+        shape = _with_ffn(
+            weights["layers.0.feed_forward.w1.weight"].shape[0],
+            dim=params["dim"],
+            n_layers=params["n_layers"],
+            n_heads=params["n_heads"],
+            n_kv_heads=params.get("n_kv_heads") or params["n_heads"],
+            vocab_size=weights["output.weight"].shape[0],
+            context=4096,
+            norm_eps=params["norm_eps"],
+            rope_theta=params.get("rope_theta", 10_000.0),
+        )
+    names = {ours: ours for ours, _ in _names(shape)}
+    _check(weights, names, shape, folder)
+    return shape, {name: weights[name] for name in names}
+
+
+def _check(weights: Weights, names: Mapping[str, str], shape: ModelShape, folder: Path) -> None:
+    """Raises TrainError unless the weights are those of the shape, by their `names` from ours."""
+    with _described_by(folder), torch.device("meta"):
+        sizes = {name: weight.shape for name, weight in Transformer(shape).state_dict().items()}
+    for ours, name in names.items():
+        found = tuple(weights[name].shape) if name in weights else "missing"
+        if found != sizes[ours]:
+            raise TrainError(f"{folder}: {name} should be {tuple(sizes[ours])} and is {found}.")
+    for name in weights.keys() - set(names.values()):
+        if not name.endswith(_ROTATIONS):
+            raise TrainError(f"{folder}: {name} is no weight of a Llama 1 or 2.")
+
+
+@contextmanager
+def _whole(file: Path) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # each reader has its own
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise TrainError(f"{file} cannot be read: {reason}.") from error
+
+
+@contextmanager
+def _described_by(place: Path) -> Iterator[None]:
+    try:
+        yield
+    except (LookupError, TypeError, ValueError, ArithmeticError, RuntimeError) as error:
+        raise TrainError(
+            f"{place}: its numbers and weights are not those of a Llama 1 or 2 "
+            f"({type(error).__name__}: {error})."
+        ) from error
 
 
 def _with_ffn(ffn_dim: int, *, dim: int, **numbers: Any) -> ModelShape:
@@ -229,6 +281,8 @@ def _read_json(path: Path) -> dict[str, Any]:
         content: dict[str, Any] = json.loads(path.read_text())
     except (OSError, ValueError) as error:
         raise TrainError(f"{path} is not readable JSON.") from error
+    if not isinstance(content, dict):
+        raise TrainError(f"{path} is no JSON object.")
     return content
 
 

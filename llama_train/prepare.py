@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import multiprocessing
 import os
 import shutil
@@ -23,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from llama_train.data import FORMAT, MAX_VOCAB, TOKEN, fingerprint
-from llama_train.errors import TrainError
+from llama_train.errors import TrainError, make_folder
 from llama_train.metrics import progress_bar
 from llama_train.tokenizer import Tokenizer, train_tokenizer
 
@@ -87,8 +88,10 @@ def parse_source(text: str) -> Source:
         weight = float(share) if at else 1.0
     except ValueError:
         weight = -1.0
-    if weight <= 0:
+    if not 0 < weight < math.inf:
         raise TrainError(f"The weight of source {text!r} is not a number above 0.")
+    if not name or "/" in name:
+        raise TrainError(f"Source {text!r} has no name that a file could have.")
     return Source(name, tuple(_files((places if at else rest).split(","))), weight)
 
 
@@ -108,7 +111,7 @@ def prepare(
     if len({source.name for source in sources}) < len(sources):
         raise TrainError("Two sources have the same name.", hint="Name them: --source NAME=PATH.")
     shards = out / "shards"
-    shards.mkdir(parents=True, exist_ok=True)
+    make_folder(shards)
     units = [unit for source in sources for unit in _units(source, text_key, held_out)]
     pieces = _tokenizer(units, out / "tokenizer.model", tokenizer, vocab_size)
 
@@ -271,10 +274,10 @@ def _files(places: Sequence[str]) -> Iterator[Path]:
             if not found:
                 raise TrainError(f"{path} holds no file that ends in {', '.join(SUFFIXES)}.")
             yield from found
+        elif not path.is_file():
+            raise TrainError(f"There is no file or folder {path}.")
         elif path.suffix not in SUFFIXES:
             raise TrainError(f"{path} does not end in one of {', '.join(SUFFIXES)}.")
-        elif not path.is_file():
-            raise TrainError(f"There is no file {path}.")
         else:
             yield path
 

@@ -54,6 +54,10 @@ def test_plan_prints_json(capsys: pytest.CaptureFixture[str]) -> None:
         (["train", "--data=d", "--out=o", "--overwriet"], "did you mean"),
         (["prepare", "--out=o"], "nothing to prepare"),
         (["prepare", "--out=o", "--corpus=wiki"], "There is pydoc"),
+        (["prepare", "--out=o", "--source=nowhere"], "no file or folder nowhere"),
+        (["prepare", "--out=o", "--source=a/b=nowhere"], "no name that a file could have"),
+        (["prepare", "--out=o", "--source=a=nowhere@nan"], "not a number above 0"),
+        (["prepare", "--out=/dev/null/o", "--corpus=pydoc"], "cannot be made"),
         (["plan", "--preset=demo", "--device=abacus"], "Known: NVIDIA A100"),
         (["generate", "/nowhere", "--prompt=x"], "no tokenizer"),
         (["export", "/nowhere", "--out=o"], "is no run"),
@@ -74,6 +78,26 @@ def test_bad_use_is_one_line_and_exit_code_2(
     assert message in err
     assert err.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_the_disk_refuses_is_one_line_too(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "index.json").mkdir()
+    code, _, err = call(capsys, "prepare", "--corpus=pydoc", "--out", tmp_path)
+    assert (code, err.splitlines()[-1].startswith("llama_train: Is a directory (")) == (1, True)
+
+
+def test_a_temperature_that_is_none_is_refused(
+    capsys: pytest.CaptureFixture[str], pydoc_data: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    call(capsys, "train", *TINY_RUN, "--train.steps=1", "--data", pydoc_data, "--out", out)
+    code, _, err = call(capsys, "generate", out, "--prompt=a", "--tokens=1", "--temperature=nan")
+    assert (code, err) == (
+        2,
+        "llama_train: The temperature is nan; it must be a number from 0 on.\n",
+    )
 
 
 def test_a_vocabulary_larger_than_the_models_is_refused(

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from llama_train import hf
 from llama_train.config import ModelShape, Train
@@ -135,8 +136,13 @@ def _cut(name: str) -> int:
         ({"model_type": "gpt2"}, "not a Llama"),
         ({"tie_word_embeddings": True}, "not a Llama"),
         ({"rope_scaling": {"rope_type": "llama3"}}, "not a Llama"),
+        ({"rope_scaling": {"type": "linear", "factor": 4.0}}, "not a Llama"),
         ({"vocab_size": 600}, "should be"),
-        ({"num_hidden_layers": 3}, "lacks the weight"),
+        ({"num_hidden_layers": 3}, "is missing"),
+        ({"num_hidden_layers": 1}, "no weight of a Llama"),
+        ({"num_key_value_heads": 3}, "should be"),
+        ({"num_attention_heads": 0}, "not those of a Llama"),
+        ({"intermediate_size": "wide"}, "not those of a Llama"),
     ],
 )
 def test_a_folder_that_is_no_llama_2_is_refused(
@@ -152,3 +158,49 @@ def test_a_folder_that_is_no_llama_2_is_refused(
 def test_a_folder_without_weights_is_refused(tmp_path: Path) -> None:
     with pytest.raises(TrainError, match="no run"):
         hf.load_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize("content", ["[]", "{", '{"model_type": "llama"}'])
+def test_a_config_that_says_too_little_is_refused(
+    tiny: ModelShape, tmp_path: Path, content: str
+) -> None:
+    hf.export(initialised(tiny), tmp_path, None)
+    (tmp_path / "config.json").write_text(content)
+    with pytest.raises(TrainError, match=r"config\.json"):
+        hf.load_pretrained(tmp_path)
+
+
+def test_damaged_weights_are_refused_by_name(tiny: ModelShape, tmp_path: Path) -> None:
+    hf.export(initialised(tiny), tmp_path / "hf", None)
+    file = tmp_path / "hf" / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-100])
+    with pytest.raises(TrainError, match=r"model\.safetensors cannot be read"):
+        hf.load_pretrained(tmp_path / "hf")
+
+    (tmp_path / "meta").mkdir()
+    (tmp_path / "meta" / "params.json").write_text("{}")
+    torch.save(initialised(tiny).state_dict(), tmp_path / "meta" / "consolidated.00.pth")
+    with pytest.raises(TrainError, match=r"params\.json.*'dim'"):
+        hf.load_pretrained(tmp_path / "meta")
+    (tmp_path / "meta" / "consolidated.00.pth").write_bytes(b"PK")
+    with pytest.raises(TrainError, match=r"consolidated\.00\.pth cannot be read"):
+        hf.load_pretrained(tmp_path / "meta")
+
+
+def test_only_the_files_of_the_index_count(
+    tiny: ModelShape, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Mistral's folders, for one, hold all weights again in `consolidated.safetensors`."""
+    monkeypatch.setattr(hf, "SHARD_BYTES", 100_000)
+    hf.export(initialised(tiny), tmp_path, None)
+    save_file(
+        {"layers.0.attention.wq.weight": torch.ones(2)}, tmp_path / "consolidated.safetensors"
+    )
+    assert hf.load_pretrained(tmp_path).shape.architecture == tiny.architecture
+
+
+def test_nothing_is_exported_over_a_run_or_another_model(tiny: ModelShape, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(TrainError, match="is not empty"):
+        hf.export(initialised(tiny), tmp_path, None)
+    assert [path.name for path in tmp_path.iterdir()] == ["config.json"]

@@ -164,6 +164,7 @@ def test_what_cannot_be_read_is_said_with_its_place(tmp_path: Path, model: Path)
     (tmp_path / "bad.parquet").write_bytes(b"not parquet")
     (tmp_path / "latin.txt").write_bytes(b"\xe9t\xe9")
     (tmp_path / "empty").mkdir()
+    (tmp_path / "a.csv").touch()
     cases = {
         "bad.jsonl": "line at byte 14.*'text'",
         "null.jsonl": "line at byte 14.*'text'",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from llama_train.config import ModelShape, Train
 from llama_train.model import Transformer, initial_weight
 from llama_train.optim import adamw, clip_gradients, gradient_norm
 from llama_train.presets import preset
+from llama_train.threads import WAITING
 from llama_train.world import keep_freed_memory
 
 BATCH = 8
@@ -106,6 +108,7 @@ class _Trainer:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
+            env={**os.environ, **(WAITING if name == _OURS else {})},
         )
 
     def step(self) -> tuple[float, float]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 
 from llama_train.cli import main
+from llama_train.threads import WAITING
 
-# Before torch is imported: on a CPU that others use too, threads that wait by spinning hold the
-# core that the thread they wait for needs (seen: several times slower), and burn energy.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+if "OMP_WAIT_POLICY" not in os.environ:  # the user has not chosen
+    for name, value in WAITING.items():
+        os.environ.setdefault(name, value)  # before torch is imported
 main()

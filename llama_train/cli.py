@@ -299,20 +299,22 @@ def main() -> None:
     who = f"llama_train (rank {rank})" if "RANK" in os.environ else "llama_train"
     try:
         app()
-    except TrainError as error:
+    except (TrainError, OSError) as caught:
+        error = _from_the_system(caught) if isinstance(caught, OSError) else caught
         # Bad use is the same on all ranks, and one says so; what goes wrong later may be one's own.
         if rank == 0 or error.exit_code != 2:
             print(f"{who}: {error}", file=sys.stderr)
         _tell_torchrun(str(error))
         sys.exit(error.exit_code)
-    except OSError as error:
-        # A disk that is full, a file that another user owns: what is on disk stays as it is.
-        where = f" ({error.filename})" if error.filename else ""
-        print(f"{who}: {error.strerror or error}{where}.", file=sys.stderr)
-        sys.exit(1)
     except KeyboardInterrupt:
         print(f"{who}: interrupted", file=sys.stderr)
         sys.exit(130)
+
+
+def _from_the_system(error: OSError) -> TrainError:
+    """A disk that is full, a file that another user owns: what is on disk stays as it is."""
+    where = f" ({error.filename})" if error.filename else ""
+    return TrainError(f"{error.strerror or error}{where}.", exit_code=1)
 
 
 def _tell_torchrun(line: str) -> None:

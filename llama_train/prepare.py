@@ -90,7 +90,7 @@ def parse_source(text: str) -> Source:
         weight = -1.0
     if not 0 < weight < math.inf:
         raise TrainError(f"The weight of source {text!r} is not a number above 0.")
-    if not name or "/" in name:
+    if "/" in name:
         raise TrainError(f"Source {text!r} has no name that a file could have.")
     return Source(name, tuple(_files((places if at else rest).split(","))), weight)
 

@@ -81,11 +81,14 @@ def test_bad_use_is_one_line_and_exit_code_2(
 
 
 def test_what_the_disk_refuses_is_one_line_too(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     (tmp_path / "index.json").mkdir()
+    told = tmp_path / "told.json"
+    monkeypatch.setenv("TORCHELASTIC_ERROR_FILE", str(told))
     code, _, err = call(capsys, "prepare", "--corpus=pydoc", "--out", tmp_path)
     assert (code, err.splitlines()[-1].startswith("llama_train: Is a directory (")) == (1, True)
+    assert json.loads(told.read_text())["message"].startswith("Is a directory (")
 
 
 def test_a_temperature_that_is_none_is_refused(

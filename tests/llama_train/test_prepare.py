@@ -157,6 +157,16 @@ def test_any_text_comes_back(pydoc_data: Path, text: str) -> None:
     assert pieces.decode(pieces.encode(text)) == text.replace("▁", " ")
 
 
+def test_the_folder_one_is_in_is_a_source(
+    tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.txt").write_text("a")
+    monkeypatch.chdir(tmp_path)
+    index = prepare([parse_source(".")], tmp_path / "out", tokenizer=model, **ARGUMENTS)
+    (source,) = index["sources"]
+    assert sum(shard["documents"] for shard in source["train"] + source["held_out"]) == 1
+
+
 def test_what_cannot_be_read_is_said_with_its_place(tmp_path: Path, model: Path) -> None:
     (tmp_path / "bad.jsonl").write_text('{"text": "a"}\n{"txt": "b"}\n')
     (tmp_path / "null.jsonl").write_text('{"text": "a"}\n{"text": null}\n')

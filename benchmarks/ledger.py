@@ -21,8 +21,8 @@ from carbontrack import config
 from carbontrack.ledger.rows import Node
 from carbontrack.ledger.transaction import open_ledger
 from carbontrack.ledger.url import ledger_url
+from carbontrack.ledger.window import Pyramid, Window
 from carbontrack.ledger.write import RunWriter
-from carbontrack.record.window import Pyramid, Window
 from carbontrack.units import MS_PER_S
 from dashboards.live.view import View
 from tests.fixtures.pictures import power_w, window_at

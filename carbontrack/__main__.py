@@ -10,13 +10,13 @@ def main() -> None:
     if sys.argv[1:2] != ["run"]:
         _commands()
         return
-    from carbontrack.record import ahead
+    from carbontrack.record import prestart
 
-    ahead.prepare()
+    prestart.prepare()
     try:
         _commands()
     finally:
-        ahead.discard()
+        prestart.discard()
 
 
 def _commands() -> None:

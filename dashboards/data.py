@@ -12,11 +12,11 @@ from carbontrack import config
 from carbontrack.account.curve import EnergyCurve
 from carbontrack.account.result import Estimate
 from carbontrack.ledger.rows import Event, Run, Sensor, Usage
-from carbontrack.report import gather
+from carbontrack.query import price, project
 from carbontrack.units import J_PER_KWH, MS_PER_HOUR, MS_PER_S
 
 if TYPE_CHECKING:
-    from carbontrack.ledger.factors import Connection
+    from carbontrack.ledger.imported import Connection
 
 G_PER_KG = 1000.0
 WH_PER_KWH = 1000.0
@@ -75,8 +75,8 @@ def load(connection: Connection, run: Run, flags: config.Layer, *, points: int =
     """Read a run with at most `points` windows a device, and as many points of its steps."""
     from carbontrack.ledger import read
 
-    recording = gather.recording_of(connection, run)
-    (estimate,) = gather.estimates_of(connection, recording, flags, ["measured"])
+    recording = price.recording_of(connection, run)
+    (estimate,) = price.estimates_of(connection, recording, flags, ["measured"])
     sensors = tuple(recording.sensors)
     level_s, power = _power(connection, run, sensors, points)
     return RunData(
@@ -87,7 +87,7 @@ def load(connection: Connection, run: Run, flags: config.Layer, *, points: int =
         steps=_steps(connection, run, points),
         events=tuple(read.events(connection, run)),
         hours=tuple(recording.hours),
-        curve=gather.curve(connection, run),
+        curve=project.curve(connection, run),
         estimate=estimate,
     )
 

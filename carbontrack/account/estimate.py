@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from carbontrack.account import method as formula
-from carbontrack.account.factors import Factors
-from carbontrack.account.intensity import hourly_factor
+from carbontrack.account import formulas
+from carbontrack.account.over_time import hourly_factor
 from carbontrack.account.pricing import priced
 from carbontrack.account.result import Estimate, each, sum_of
+from carbontrack.factors.resolve import Factors
 from carbontrack.ledger.rows import Run, Sensor, StepTotals, Usage
 from carbontrack.units import J_PER_KWH, MS_PER_S, S_PER_HOUR
 
@@ -77,7 +77,7 @@ def estimate_rated(
     embodied: bool = False,
 ) -> Estimate:
     """GPU-hours × W without a run, as in the Llama 2 report. `gpu` names the device."""
-    energy_kwh = formula.rated_energy_kwh(gpu_hours, power_w)
+    energy_kwh = formulas.rated_energy_kwh(gpu_hours, power_w)
     base = Estimate(
         label=label,
         method="report",
@@ -131,7 +131,7 @@ def _rated(base: Estimate, primary: Sequence[Sensor], usages: Sequence[Usage]) -
         return replace(base, notes=(note,))
     rated_w = {s.device_key: s.share * ratings[s.name].value for s in primary}
     hours = (base.duration_s or 0.0) / S_PER_HOUR
-    energy_kwh = sum(formula.rated_energy_kwh(hours, watts) for watts in rated_w.values())
+    energy_kwh = sum(formulas.rated_energy_kwh(hours, watts) for watts in rated_w.values())
     metered = [u for u in usages if u.energy_j is not None and u.device_key in rated_w]
     return replace(
         base,
@@ -140,7 +140,7 @@ def _rated(base: Estimate, primary: Sequence[Sensor], usages: Sequence[Usage]) -
         energy_kwh=energy_kwh,
         metered_kwh=sum_of(_kwh(usage) for usage in metered),
         metered_rated_kwh=sum_of(
-            formula.rated_energy_kwh(usage.energy_s / S_PER_HOUR, rated_w[usage.device_key])
+            formulas.rated_energy_kwh(usage.energy_s / S_PER_HOUR, rated_w[usage.device_key])
             for usage in metered
         ),
     )
@@ -171,7 +171,7 @@ def _band(sensors: Sequence[Sensor]) -> float | None:
     known = sensors and all(
         s.meter == "nvml" and s.quality in ("counter", "power") for s in sensors
     )
-    return formula.SENSOR_BAND if known else None
+    return formulas.SENSOR_BAND if known else None
 
 
 def _meters(sensors: Sequence[Sensor]) -> str:

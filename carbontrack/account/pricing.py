@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from carbontrack.account import method as formula
-from carbontrack.account.catalog import Factor
-from carbontrack.account.factors import Factors
+from carbontrack.account import formulas
 from carbontrack.account.result import Estimate, each
+from carbontrack.factors.catalog import Factor
+from carbontrack.factors.resolve import Factors
 from carbontrack.units import S_PER_HOUR
 
 
@@ -18,7 +18,7 @@ def priced(base: Estimate, factors: Factors, *, embodied: bool = False) -> Estim
     tco2e = tco2e_market = band_t = water_l = None
     contract, wue = factors.contract_intensity, factors.wue
     if energy_kwh is not None:
-        node_kwh = formula.node_energy_kwh(
+        node_kwh = formulas.node_energy_kwh(
             (base.duration_s or 0.0) / S_PER_HOUR,
             base.devices,
             base.nodes,
@@ -26,14 +26,14 @@ def priced(base: Estimate, factors: Factors, *, embodied: bool = False) -> Estim
             _value(factors.node_w),
         )
         whole_kwh = energy_kwh + node_kwh
-        facility_kwh = formula.facility_energy_kwh(whole_kwh, factors.pue.value)
-        tco2e = formula.emissions_tco2e(facility_kwh, factors.intensity.value)
+        facility_kwh = formulas.facility_energy_kwh(whole_kwh, factors.pue.value)
+        tco2e = formulas.emissions_tco2e(facility_kwh, factors.intensity.value)
         if base.band is not None:
             band_t = tco2e * base.band * (energy_kwh / whole_kwh if whole_kwh else 1.0)
         if contract is not None:
-            tco2e_market = formula.emissions_tco2e(facility_kwh, contract.value)
+            tco2e_market = formulas.emissions_tco2e(facility_kwh, contract.value)
         if wue is not None:
-            water_l = formula.water_l(whole_kwh, wue.value)
+            water_l = formulas.water_l(whole_kwh, wue.value)
     cost, used = _cost(base, factors, facility_kwh)
     notes = [*base.notes, *_missing_cost(base, factors)]
     made_t = None
@@ -87,14 +87,14 @@ def _cost(
     if rent is not None:
         if not base.gpu_hours_of:
             return None, []
-        return formula.rental_cost(base.gpu_hours, rent.value), [rent]
+        return formulas.rental_cost(base.gpu_hours, rent.value), [rent]
     if tariff is None or facility_kwh is None:
         return None, []
-    cost, used = formula.electricity_cost(facility_kwh, tariff.value), [tariff]
+    cost, used = formulas.electricity_cost(facility_kwh, tariff.value), [tariff]
     price, years, utilisation = factors.gpu_price, factors.lifetime_years, factors.utilisation
     if price is not None and years is not None and utilisation is not None:
-        hours = years.value * formula.HOURS_PER_YEAR
-        cost += formula.amortised_cost(base.gpu_hours, price.value, hours, utilisation.value)
+        hours = years.value * formulas.HOURS_PER_YEAR
+        cost += formulas.amortised_cost(base.gpu_hours, price.value, hours, utilisation.value)
         used += [price, years, utilisation]
     return cost, used
 
@@ -113,9 +113,9 @@ def _embodied(base: Estimate, factors: Factors) -> tuple[float | None, list[str]
         what = ", ".join(unknown) or "a run without GPUs"
         how = "; set embodied_kg" if unknown else ""
         return None, [f"embodied: not known for {what}{how}"]
-    lifetime_hours = years.value * formula.HOURS_PER_YEAR
+    lifetime_hours = years.value * formulas.HOURS_PER_YEAR
     tonnes = sum(
-        formula.embodied_tco2e(
+        formulas.embodied_tco2e(
             hours, factors.embodied_kg[name].value, lifetime_hours, utilisation.value
         )
         for name, hours in base.gpu_hours_of.items()

@@ -9,11 +9,11 @@ from typing import Any
 
 from carbontrack.account import published
 from carbontrack.account.curve import Range, SteadyState
-from carbontrack.account.factors import Factors
 from carbontrack.account.pricing import priced
 from carbontrack.account.published import PublishedRow
 from carbontrack.account.result import Estimate
 from carbontrack.errors import CarbontrackError
+from carbontrack.factors.resolve import Factors
 from carbontrack.units import J_PER_KWH, S_PER_HOUR
 
 _AMOUNT = re.compile(r"([0-9.]+(?:[eE][+]?[0-9]+)?)\s*([kKMGBT]?)", re.ASCII)

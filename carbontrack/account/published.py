@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
 
-from carbontrack import data
-from carbontrack.account import method as formula
+from carbontrack.account import formulas
 from carbontrack.errors import CarbontrackError
+from carbontrack.factors import data
 from carbontrack.units import KG_PER_T
 
 _KG_PER_LB = 0.45359237
@@ -191,15 +191,15 @@ def _tco2e(row: Mapping[str, str], table: Sequence[Mapping[str, str]]) -> _Range
 def _drawn_mwh(row: Mapping[str, str]) -> _Range | None:
     if not (row["gpu_hours"] and row["power_w"]):
         return None
-    mwh_per_hour = formula.rated_energy_kwh(1.0, float(row["power_w"])) / _KWH_PER_MWH
+    mwh_per_hour = formulas.rated_energy_kwh(1.0, float(row["power_w"])) / _KWH_PER_MWH
     return _hours(row).times(mwh_per_hour)
 
 
 def _embodied(row: Mapping[str, str]) -> _Range:
-    per_hour_t = formula.embodied_tco2e(
+    per_hour_t = formulas.embodied_tco2e(
         1.0,
         float(row["embodied_kg"]),
-        float(row["lifetime_years"]) * formula.HOURS_PER_YEAR,
+        float(row["lifetime_years"]) * formulas.HOURS_PER_YEAR,
         float(row["utilisation"]),
     )
     return _hours(row).times(per_hour_t)

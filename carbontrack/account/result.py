@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from carbontrack.account import method as formula
-from carbontrack.account.factors import Factors
+from carbontrack.account import formulas
+from carbontrack.factors.resolve import Factors
 from carbontrack.units import J_PER_KWH
 
 
@@ -104,7 +104,7 @@ class Estimate:
         """
         if self.tco2e is None or self.embodied_tco2e is None or not self.tokens:
             return None
-        return formula.sci_g_per_million_tokens(self.tco2e, self.embodied_tco2e, self.tokens)
+        return formulas.sci_g_per_million_tokens(self.tco2e, self.embodied_tco2e, self.tokens)
 
     def row(self) -> dict[str, Any]:
         """The keys of `table --format json`, in full precision."""

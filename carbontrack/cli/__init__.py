@@ -15,8 +15,8 @@ from typing import Annotated, NoReturn
 import typer
 from typer.exceptions import TyperException
 
-from carbontrack import __version__
 from carbontrack.errors import CarbontrackError
+from carbontrack.version import __version__
 
 # Files of this folder, in the order of --help.
 _COMMANDS = (

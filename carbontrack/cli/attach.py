@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from carbontrack.cli.common import DbOption
-from carbontrack.cli.recording import (
+from carbontrack.cli.record_options import (
     BudgetGraceOption,
     BudgetKgOption,
     BudgetKwhOption,
@@ -48,7 +48,7 @@ def attach(
 
     Example: carbontrack attach 4711 --name llama2-7b
     """
-    from carbontrack.record.watch import attach as watch
+    from carbontrack.record.attach import attach as watch
 
     watch(
         pid,

@@ -26,14 +26,15 @@ def compare(
     """
     from carbontrack.ledger import engine, read
     from carbontrack.ledger.url import ledger_url
-    from carbontrack.report import gather, render
+    from carbontrack.query import price, project
+    from carbontrack.report import render
     from carbontrack.report.compare import Side, comparison
 
     with engine.open_reader(ledger_url(db)).connect() as connection:
         runs = [read.resolve_run(connection, reference) for reference in (a, b)]
-        rows = gather.estimates(connection, runs, flags, ["measured"], embodied=embodied)
+        rows = price.estimates(connection, runs, flags, ["measured"], embodied=embodied)
         sides = [
-            Side(row, gather.curve(connection, run), read.steps(connection, run))
+            Side(row, project.curve(connection, run), read.steps(connection, run))
             for run, row in zip(runs, rows, strict=True)
         ]
     as_table = TableFormat.json if format is Format.json else TableFormat.text

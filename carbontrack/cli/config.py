@@ -13,7 +13,7 @@ def config(format: FormatOption = Format.text) -> None:
     config.toml, or by environment variables CARBONTRACK_PUE, CARBONTRACK_ZONE, …
     """
     from carbontrack.report import render
-    from carbontrack.report.settings import settings_table
+    from carbontrack.report.config import settings_table
 
     as_table = TableFormat.json if format is Format.json else TableFormat.text
     render.show_table(*settings_table(), as_table)

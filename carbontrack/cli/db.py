@@ -28,7 +28,7 @@ def status(db: DbOption = None, format: FormatOption = Format.text) -> None:
     """
     from dataclasses import asdict
 
-    from carbontrack.ledger.state import state
+    from carbontrack.ledger.status import state
     from carbontrack.ledger.url import ledger_url
 
     found = state(ledger_url(db))

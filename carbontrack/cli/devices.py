@@ -41,8 +41,8 @@ def devices(
     Example: carbontrack devices --meter nvml --devices all
     """
     from carbontrack.meters.base import MeterContext
-    from carbontrack.meters.choose import find_meters
-    from carbontrack.meters.look import look_at
+    from carbontrack.meters.observe import look_at
+    from carbontrack.meters.registry import find_meters
 
     if which not in ("job", "all"):
         raise CarbontrackError(f"--devices {which}: unknown.", hint="Give job or all.")

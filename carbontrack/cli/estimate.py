@@ -45,8 +45,9 @@ def estimate(
     """
     from carbontrack import config
     from carbontrack.account.estimate import estimate_rated
-    from carbontrack.account.factors import resolve
-    from carbontrack.report import gather, render
+    from carbontrack.factors.resolve import resolve
+    from carbontrack.query import group
+    from carbontrack.report import render
 
     hours = config.number("--gpu-hours", gpu_hours, "GPU-hours", high=1e12)
     settings = _with_price(config.resolve([flags, *config.surroundings()]), db)
@@ -66,7 +67,7 @@ def estimate(
     if power is not None:  # a given power is no factor of the table of hardware
         factors = replace(factors, rated_w={})
     rows = [estimate_rated(label, hours, watts, factors, gpu=gpu, embodied=embodied)]
-    render.show(rows, gather.totals(rows), format, out=None if out is None else Path(out))
+    render.show(rows, group.totals(rows), format, out=None if out is None else Path(out))
 
 
 def _with_price(settings: Settings, db: str | None) -> Settings:
@@ -75,7 +76,7 @@ def _with_price(settings: Settings, db: str | None) -> Settings:
         return settings
     from carbontrack.ledger import engine
     from carbontrack.ledger.url import ledger_url
-    from carbontrack.report import gather
+    from carbontrack.query import price
 
     with engine.open_reader(ledger_url(db)).connect() as connection:
-        return gather.with_price(connection, settings)
+        return price.with_price(connection, settings)

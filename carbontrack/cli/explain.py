@@ -26,17 +26,17 @@ def explain(
 
     Example: carbontrack explain llama2-7b --method report --pue 1.1
     """
-    from carbontrack.account.factors import parse_methods
+    from carbontrack.factors.resolve import parse_methods
     from carbontrack.ledger import engine, read
     from carbontrack.ledger.url import ledger_url
-    from carbontrack.report import gather
+    from carbontrack.query import price
     from carbontrack.report.explain import explain_data, explain_text
 
     methods = parse_methods(method)
     with engine.open_reader(ledger_url(db)).connect() as connection:
         found = read.resolve_run(connection, run)
         hours = read.hours(connection, found)
-        rows = gather.estimates(connection, [found], flags, methods, embodied=embodied)
+        rows = price.estimates(connection, [found], flags, methods, embodied=embodied)
     if format is Format.json:
         print_json({"explained": [explain_data(row, hours) for row in rows]})
     else:

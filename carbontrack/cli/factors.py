@@ -12,8 +12,8 @@ from carbontrack.errors import CarbontrackError
 from carbontrack.report.formats import TableFormat
 
 if TYPE_CHECKING:
-    from carbontrack.account.entries import Entry
-    from carbontrack.account.intensity_file import IntensityFile
+    from carbontrack.factors.browse import Entry
+    from carbontrack.factors.intensity_csv import IntensityFile
 
 app = typer.Typer(help="Factors: grid intensity, PUE, hardware, prices.", no_args_is_help=True)
 import_app = typer.Typer(help="Import a file of factors into the ledger.", no_args_is_help=True)
@@ -41,7 +41,7 @@ def list_factors(
     format: FormatOption = Format.text,
 ) -> None:
     """List the factors that ship, each zone with its newest year, or those imported."""
-    from carbontrack.account.entries import KINDS, packaged
+    from carbontrack.factors.browse import KINDS, packaged
 
     if kind is not None and kind not in KINDS:
         raise CarbontrackError(f"no kind of factor {kind!r}.", hint=f"Known: {', '.join(KINDS)}.")
@@ -56,7 +56,7 @@ def search_factors(
     format: FormatOption = Format.text,
 ) -> None:
     """Find factors by a part of their name, place or source; imported ones too."""
-    from carbontrack.account.entries import packaged
+    from carbontrack.factors.browse import packaged
 
     found = [entry for entry in (*packaged(), *_imported(db)) if entry.matches(text)]
     if not found:
@@ -73,8 +73,8 @@ def show_factor(
     format: FormatOption = Format.text,
 ) -> None:
     """Show a factor with its source, version and licence; a zone with all its years."""
-    from carbontrack.account import catalog
-    from carbontrack.account.entries import packaged, years_of
+    from carbontrack.factors import catalog
+    from carbontrack.factors.browse import packaged, years_of
 
     hardware = catalog.hardware(name)
     names = {name.casefold(), hardware.name.casefold() if hardware else "", _code(name)}
@@ -107,9 +107,9 @@ def import_intensity(
 
     A plain table has the columns time,zone,kg_per_kwh (or g_per_kwh), times with their offset.
     """
-    from carbontrack.account import intensity_file
+    from carbontrack.factors import intensity_csv
 
-    found = intensity_file.parse(
+    found = intensity_csv.parse(
         _text(file), file.name, version=_version(version), zone=zone, basis=basis, bridge=bridge
     )
     _store(found, db, format)
@@ -147,9 +147,9 @@ def fetch_intensity(
     from urllib.parse import urlsplit
 
     from carbontrack import config
-    from carbontrack.account import intensity_file
     from carbontrack.cli import filters
-    from carbontrack.importers.live_intensity import PROVIDERS, fetch
+    from carbontrack.factors import intensity_csv
+    from carbontrack.factors.providers import PROVIDERS, fetch
     from carbontrack.units import MS_PER_S, now_ms
 
     settings = config.resolve([config.flags(live_provider=provider), *config.surroundings()])
@@ -172,21 +172,21 @@ def fetch_intensity(
     )
     name = urlsplit(asked.url).hostname or asked.name
     text = fetch(asked, zone, start, end)
-    _store(intensity_file.parse(text, name, version=_version(version), bridge=bridge), db, format)
+    _store(intensity_csv.parse(text, name, version=_version(version), bridge=bridge), db, format)
 
 
 def _store(found: IntensityFile, db: str | None, format: Format) -> None:
     """Write a parsed series into the ledger and say what was done."""
     from dataclasses import asdict
 
-    from carbontrack.account import catalog
-    from carbontrack.ledger import engine, factors
+    from carbontrack.factors import catalog
+    from carbontrack.ledger import engine, imported
     from carbontrack.ledger.url import ledger_url
     from carbontrack.report.factors import imported_text
     from carbontrack.report.render import json_text
 
     writer = engine.open_writer(ledger_url(db))
-    replaced = factors.put_intensity(writer, [asdict(interval) for interval in found.intervals])
+    replaced = imported.put_intensity(writer, [asdict(interval) for interval in found.intervals])
     zones = sorted({interval.zone for interval in found.intervals})
     own = [zone for zone in zones if catalog.zone_code(zone) is None]
     if format is Format.json:
@@ -220,17 +220,17 @@ def import_prices(
     """Import a price catalogue in SkyPilot's layout, as USD per GPU-hour."""
     from dataclasses import asdict
 
-    from carbontrack.account import price_file
-    from carbontrack.ledger import engine, factors
+    from carbontrack.factors import price_csv
+    from carbontrack.ledger import engine, imported
     from carbontrack.ledger.url import ledger_url
     from carbontrack.report.numbers import counted
     from carbontrack.report.render import json_text
 
-    found = price_file.parse(
+    found = price_csv.parse(
         _text(file), file.name, book=book or file.stem, version=_version(version)
     )
     writer = engine.open_writer(ledger_url(db))
-    replaced = factors.put_prices(writer, [asdict(price) for price in found])
+    replaced = imported.put_prices(writer, [asdict(price) for price in found])
     if format is Format.json:
         answer = {"book": found[0].book, "prices": len(found), "replaced": replaced}
         typer.echo(json_text(answer), nl=False)
@@ -250,7 +250,7 @@ def _print(entries: list[Entry], format: Format) -> None:
 
 
 def _imported(db: str | None) -> list[Entry]:
-    from carbontrack.ledger import engine, factors
+    from carbontrack.ledger import engine, imported
     from carbontrack.ledger.url import ledger_url
     from carbontrack.report.factors import imported_entries
 
@@ -259,11 +259,11 @@ def _imported(db: str | None) -> list[Entry]:
     except engine.NoLedger:
         return []
     with reader.connect() as connection:
-        return imported_entries(factors.zones(connection), factors.prices(connection))
+        return imported_entries(imported.zones(connection), imported.prices(connection))
 
 
 def _code(name: str) -> str:
-    from carbontrack.account import catalog
+    from carbontrack.factors import catalog
 
     return (catalog.zone_code(name) or name).casefold()
 

@@ -37,13 +37,14 @@ def project(
     """
     from carbontrack.ledger import engine, read
     from carbontrack.ledger.url import ledger_url
-    from carbontrack.report import gather, render
+    from carbontrack.query import price, project
+    from carbontrack.report import render
     from carbontrack.report.project import projection
 
     with engine.open_reader(ledger_url(db)).connect() as connection:
         found = read.resolve_run(connection, run)
-        measured = gather.estimates(connection, [found], flags, ["measured"], embodied=embodied)[0]
-        ahead = gather.projected(
+        measured = price.estimates(connection, [found], flags, ["measured"], embodied=embodied)[0]
+        ahead = project.projected(
             connection, found, measured, tokens=tokens, steps=steps, model=model
         )
     as_table = TableFormat.json if format is Format.json else TableFormat.text

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from carbontrack.cli.common import DbOption
-from carbontrack.cli.recording import (
+from carbontrack.cli.record_options import (
     BudgetGraceOption,
     BudgetKgOption,
     BudgetKwhOption,

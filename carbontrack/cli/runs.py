@@ -22,7 +22,7 @@ def runs(
     Example: carbontrack runs --project nlp -n 50
     """
     from carbontrack.ledger import engine, read
-    from carbontrack.report import listing
+    from carbontrack.report.runs import print_runs, run_item
 
     url = engine.ledger_url(db)
     tell_waiting(url)
@@ -35,12 +35,12 @@ def runs(
     else:
         with reader.connect() as connection:
             rows = [
-                listing.run_item(run, read.sensors(connection, run), read.totals(connection, run))
+                run_item(run, read.sensors(connection, run), read.totals(connection, run))
                 for run in read.list_runs(connection, limit=limit, project=project)
             ]
     if format is Format.json:
         print_json({"runs": rows})
     elif rows:
-        listing.print_runs(rows)
+        print_runs(rows)
     else:
         typer.echo("No runs yet. Record one: carbontrack run -- COMMAND")

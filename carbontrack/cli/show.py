@@ -26,14 +26,14 @@ def show(
     Example: carbontrack show llama2-7b
     """
     from carbontrack.ledger import engine, read
-    from carbontrack.report import listing
+    from carbontrack.report.show import print_detail, run_detail
 
     url = engine.ledger_url(db)
     tell_waiting(url)
     reader = engine.open_reader(url)
     with reader.connect() as connection:
         found = read.resolve_run(connection, run)
-        item = listing.run_detail(
+        item = run_detail(
             found,
             read.sensors(connection, found),
             read.totals(connection, found),
@@ -44,4 +44,4 @@ def show(
     if format is Format.json:
         print_json(item)
     else:
-        listing.print_detail(item)
+        print_detail(item)

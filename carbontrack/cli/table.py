@@ -82,10 +82,11 @@ def table(
         render.show_table(*shown, format, out=None if out is None else Path(out))
         return
 
-    from carbontrack.account.factors import parse_methods
-    from carbontrack.ledger import engine, shared
+    from carbontrack.factors.resolve import parse_methods
+    from carbontrack.ledger import engine, overlaps
     from carbontrack.ledger.url import ledger_url
-    from carbontrack.report import gather, render
+    from carbontrack.query import group, price, select
+    from carbontrack.report import render
     from carbontrack.report.table import LIKE
 
     methods = parse_methods(method)
@@ -93,7 +94,7 @@ def table(
     filters.check_choice("--only", only, (None, *filters.STATUSES))
     tags, after_ms = [filters.tag(text) for text in tag or []], filters.since_ms(since)
     with engine.open_reader(ledger_url(db)).connect() as connection:
-        chosen = gather.choose(
+        chosen = select.choose(
             connection,
             runs or [],
             project=project,
@@ -102,15 +103,15 @@ def table(
             status=only,
             limit=limit,
         )
-        each = gather.estimates(connection, chosen, flags, methods, embodied=embodied)
+        each = price.estimates(connection, chosen, flags, methods, embodied=embodied)
         rows = each
         if by is not None:
-            rows = gather.grouped(connection, chosen, each, by, flags, embodied=embodied)
-        repeated = shared.repeated(connection, chosen)
+            rows = group.grouped(connection, chosen, each, by, flags, embodied=embodied)
+        repeated = overlaps.repeated(connection, chosen)
     if not rows and format is TableFormat.text:
         typer.echo("No such runs. See: carbontrack runs")
         return
     path = None if out is None else Path(out)
-    totals = gather.totals(each, repeated)
+    totals = group.totals(each, repeated)
     grouped = None if by is None else each
     render.show(rows, totals, format, like=like, runs=grouped, out=path)

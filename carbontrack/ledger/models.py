@@ -139,7 +139,7 @@ class Sensor(Base):
 
 
 class Window(Base):
-    """The pyramid: one row shape at 1 s, 60 s and 3600 s. See `carbontrack.record.window`."""
+    """The pyramid: one row shape at 1 s, 60 s and 3600 s. See `carbontrack.ledger.window`."""
 
     __tablename__ = "windows"
     __table_args__ = ({"sqlite_with_rowid": False},)

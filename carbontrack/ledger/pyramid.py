@@ -8,7 +8,7 @@ from sqlalchemy import Connection, select
 
 from carbontrack.ledger import models
 from carbontrack.ledger.rows import window_of
-from carbontrack.record.window import LEVELS_S, Window
+from carbontrack.ledger.window import LEVELS_S, Window
 from carbontrack.units import MS_PER_HOUR, MS_PER_S
 
 # Each from 1 s on is made of whole windows of some level.

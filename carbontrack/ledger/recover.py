@@ -6,12 +6,12 @@ from contextlib import closing
 from pathlib import Path
 
 from carbontrack.errors import CarbontrackError
+from carbontrack.ledger import journal
 from carbontrack.ledger.engine import errors_in_one_line
 from carbontrack.ledger.transaction import Ledger, open_ledger
 from carbontrack.ledger.url import journal_folders
+from carbontrack.ledger.window import LEVELS_S
 from carbontrack.ledger.write import RunWriter
-from carbontrack.record import journal
-from carbontrack.record.window import LEVELS_S
 from carbontrack.units import MS_PER_S
 
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from carbontrack.record.window import Flag, Window
+from carbontrack.ledger.window import Flag, Window
 
 STATUSES = ("running", "completed", "failed", "interrupted")
 HEARTBEAT_STALE_MS = 10_000

@@ -14,7 +14,7 @@ from sqlalchemy import BigInteger, ColumnElement, Connection, case, cast, func, 
 
 from carbontrack.ledger import models, pyramid
 from carbontrack.ledger.rows import Run, Series, StepMean
-from carbontrack.record.window import LEVELS_S
+from carbontrack.ledger.window import LEVELS_S
 from carbontrack.units import MS_PER_S, now_ms
 
 # SQLite groups and adds up 750 windows in a millisecond, and a zoom should take less than 100, with
@@ -35,7 +35,7 @@ def series(
     device; longer ones where more than `most_rows` windows would have to be read for them, or
     where the ledger has no finer windows.
 
-    A bucket is what `carbontrack.record.window.merge` makes of its windows; one without any window
+    A bucket is what `carbontrack.ledger.window.merge` makes of its windows; one without any window
     has no row.
     """
     window = models.Window

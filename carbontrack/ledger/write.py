@@ -10,7 +10,7 @@ from typing import Any
 
 from carbontrack.ledger.rows import Event, Node, Run, Sensor, Step, window_of
 from carbontrack.ledger.transaction import Ledger, Transaction, insert
-from carbontrack.record.window import LEVELS_S, Pyramid, Window
+from carbontrack.ledger.window import LEVELS_S, Pyramid, Window
 from carbontrack.units import MS_PER_HOUR
 
 # What tells their rows apart.

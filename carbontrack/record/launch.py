@@ -18,8 +18,8 @@ from collections.abc import Collection
 from contextlib import suppress
 from typing import Any, NoReturn
 
-from carbontrack.record import ahead
-from carbontrack.record.process import (
+from carbontrack.record import prestart
+from carbontrack.record.recorder_process import (
     RecorderProcess,
     is_recorded_already,
     make_steps_file,
@@ -28,7 +28,7 @@ from carbontrack.record.process import (
     uuid7,
     warn,
 )
-from carbontrack.record.witness import Witness
+from carbontrack.record.signal_witness import Witness
 from carbontrack.units import monotonic_ns, now_ms
 
 NOT_EXECUTABLE = 126
@@ -50,16 +50,16 @@ _WATCHED = (*_FORWARDED, signal.SIGCHLD)
 def run(command: list[str], settings: dict[str, Any], *, live: bool = False) -> NoReturn:
     """Run `command` under the recorder and exit exactly as it exits.
 
-    `settings` is passed on to the recorder; see `carbontrack.record.plan.Plan`. With `live` the
+    `settings` is passed on to the recorder; see `carbontrack.record.messages.Plan`. With `live` the
     run's page is served meanwhile.
     """
     if not command[0]:
-        ahead.discard()
+        prestart.discard()
         warn("the command is empty: is a variable unset? Nothing was recorded.")
         os._exit(NOT_FOUND)
     if is_recorded_already():
         _exec(command)
-    ready = ahead.take()
+    ready = prestart.take()
     run_id = ready.run_id if ready else uuid7()
     steps = ready.steps if ready else make_steps_file(run_id)
     env = {**os.environ, "CARBONTRACK_RUN_ID": run_id}

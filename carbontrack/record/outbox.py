@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from carbontrack.errors import CarbontrackError
+from carbontrack.ledger import journal
 from carbontrack.ledger.rows import Event, Node, Run, Sensor, Step
 from carbontrack.ledger.transaction import open_ledger
 from carbontrack.ledger.url import of_ledger, sqlite_path
+from carbontrack.ledger.window import Window
 from carbontrack.ledger.write import RunWriter
-from carbontrack.record import journal
-from carbontrack.record.window import Window
 from carbontrack.units import now_ms
 
 MAX_WAITING_ROWS = 50_000  # about 20 MB: 1.7 hours of 8 devices

@@ -16,20 +16,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from carbontrack import __version__, config
+from carbontrack import config
 from carbontrack.errors import CarbontrackError
 from carbontrack.ledger.rows import Event, Node, Run, Sensor
 from carbontrack.ledger.url import journal_folders, of_ledger
 from carbontrack.record import describe
-from carbontrack.record.opening import Opening, Periods, sensor_of
+from carbontrack.record.devices import Opening, Periods, sensor_of
+from carbontrack.record.messages import Outcome, Plan
 from carbontrack.record.outbox import Outbox
-from carbontrack.record.plan import Outcome, Plan
-from carbontrack.record.process import remove_steps_file
+from carbontrack.record.recorder_process import remove_steps_file
+from carbontrack.record.reduce import Clock
 from carbontrack.record.sampler import Batch, Sampler
 from carbontrack.record.steps import StepsFile, StepsLog, Told
 from carbontrack.record.totals import Totals
-from carbontrack.record.window import Clock
 from carbontrack.units import NS_PER_MS, NS_PER_S, monotonic_ns, now_ms
+from carbontrack.version import __version__
 
 _TICK_S = 0.4  # each time that anything wakes costs more than what it then does
 # A scheduler may send the job's signals to every process of the node's step, and so to us.

@@ -14,8 +14,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from carbontrack.ledger.rows import Event
+from carbontrack.ledger.window import Pyramid, Window
 from carbontrack.meters.base import DeviceLost, Reading, Source, Vitals
-from carbontrack.record.window import Clock, Pyramid, Window, WindowBuilder, energy_time_ns
+from carbontrack.record.reduce import Clock, WindowBuilder, energy_time_ns
 from carbontrack.units import NS_PER_MS, NS_PER_S, monotonic_ns
 
 _OVERDUE_PERIODS = 2

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from carbontrack.ledger.rows import Sensor, StepTotals, Usage, usage_of
+from carbontrack.ledger.window import LEVELS_S, Window
 from carbontrack.record.steps import Told
-from carbontrack.record.window import LEVELS_S, Window
 
 
 class Totals:

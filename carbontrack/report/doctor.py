@@ -39,8 +39,8 @@ def findings(url: str, environ: Mapping[str, str]) -> Iterator[Finding]:
 
 def _meters(environ: Mapping[str, str]) -> Iterator[Finding]:
     from carbontrack.meters.base import MeterContext
-    from carbontrack.meters.choose import find_meters
-    from carbontrack.meters.look import look_at
+    from carbontrack.meters.observe import look_at
+    from carbontrack.meters.registry import find_meters
 
     try:
         found = find_meters("auto", MeterContext(environ=environ))
@@ -72,7 +72,7 @@ def _meters(environ: Mapping[str, str]) -> Iterator[Finding]:
 
 
 def _ledger(url: str) -> Iterator[Finding]:
-    from carbontrack.ledger.state import state
+    from carbontrack.ledger.status import state
     from carbontrack.ledger.url import shown
 
     try:

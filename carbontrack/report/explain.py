@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from carbontrack.account.catalog import Factor
-from carbontrack.account.factors import Factors
 from carbontrack.account.result import Estimate
+from carbontrack.factors.catalog import Factor
+from carbontrack.factors.resolve import Factors
 from carbontrack.ledger.rows import Usage
-from carbontrack.report.listing import format_duration, format_share
 from carbontrack.report.notes import notes_of, provenance, quantity
+from carbontrack.report.numbers import format_duration, format_share
 from carbontrack.report.table import carbon_cell
 from carbontrack.units import MS_PER_HOUR, MS_PER_S, S_PER_HOUR
 

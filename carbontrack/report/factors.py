@@ -7,8 +7,8 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
-from carbontrack.account.entries import Entry
-from carbontrack.account.intensity_file import IntensityFile
+from carbontrack.factors.browse import Entry
+from carbontrack.factors.intensity_csv import IntensityFile
 from carbontrack.report.numbers import counted
 from carbontrack.report.table import Column, Table
 from carbontrack.units import MS_PER_HOUR, MS_PER_S

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from carbontrack.account.catalog import Factor
 from carbontrack.account.result import Estimate, each
+from carbontrack.factors.catalog import Factor
 from carbontrack.report.numbers import mass_text
 
 _KINDS = (("GPUs", "gpu"), ("CPUs", "cpu"), ("memory", "dram"))

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import math
+import signal
 from collections.abc import Mapping
+from datetime import UTC, datetime
+
+from carbontrack.units import MS_PER_S
 
 _NO_VALUE = "–"
 _LEAST_MONEY = 1e-6
@@ -65,3 +69,53 @@ def number_text(value: float | None, digits: int) -> str:
     text = f"{value:,.{digits}f}"
     least = 10.0**-digits
     return f"<{least:.{digits}f}" if value and abs(value) < least / 2 else text
+
+
+def how_it_ended(exit_code: int) -> str:
+    """An exit code for people: 128+n means that signal n ended the job."""
+    try:
+        return f"killed by {signal.Signals(exit_code - 128).name}"
+    except ValueError:
+        return f"exit code {exit_code}"
+
+
+def format_duration(length_s: float) -> str:
+    """1 h 02 min, 3 min 07 s, 4.2 s."""
+    if length_s < 60:
+        return f"{length_s:.1f} s"
+    minutes, seconds = divmod(round(length_s), 60)
+    if minutes < 60:
+        return f"{minutes} min {seconds:02d} s"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 48:
+        return f"{hours} h {minutes:02d} min"
+    return f"{hours // 24} d {hours % 24:02d} h"
+
+
+def format_energy(energy_kwh: float | None) -> str:
+    """Energy with the SI prefix that leaves a readable number."""
+    if energy_kwh is None:
+        return "–"
+    for factor, unit in ((1e-3, "MWh"), (1, "kWh"), (1e3, "Wh"), (1e6, "mWh")):
+        if abs(energy_kwh * factor) >= 1 or unit == "mWh":
+            return f"{energy_kwh * factor:.4g} {unit}"
+    raise AssertionError("unreachable")
+
+
+def format_share(share: float | None) -> str:
+    """A share as per cent, cut so that 99.97 % never reads as all."""
+    return "–" if share is None else f"{int(share * 1000) / 10:.1f} %"
+
+
+def share_of(part: float, whole: float) -> float | None:
+    return min(1.0, part / whole) if whole > 0 else None
+
+
+def iso_time(time_ms: int | None) -> str | None:
+    if time_ms is None:
+        return None
+    return datetime.fromtimestamp(time_ms / MS_PER_S, UTC).isoformat(timespec="milliseconds")
+
+
+def local_time(time: str) -> str:
+    return datetime.fromisoformat(time).astimezone().strftime("%Y-%m-%d %H:%M:%S")

@@ -6,14 +6,21 @@ from collections.abc import Mapping, Sequence
 
 from carbontrack import config
 from carbontrack.account.budget import Budget, Verdict, blind, judge
-from carbontrack.account.catalog import Factor
 from carbontrack.account.estimate import estimate_run
-from carbontrack.account.factors import Factors, resolve
 from carbontrack.account.result import Estimate
 from carbontrack.errors import CarbontrackError
+from carbontrack.factors.catalog import Factor
+from carbontrack.factors.resolve import Factors, resolve
 from carbontrack.ledger.rows import Run, Sensor, StepTotals, Usage
-from carbontrack.report.listing import format_duration, format_energy, format_share, how_it_ended
-from carbontrack.report.numbers import count_text, mass_text, money_text
+from carbontrack.report.numbers import (
+    count_text,
+    format_duration,
+    format_energy,
+    format_share,
+    how_it_ended,
+    mass_text,
+    money_text,
+)
 
 
 def summary_text(

@@ -13,9 +13,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from carbontrack.account.result import Estimate
-from carbontrack.report.listing import format_share
 from carbontrack.report.notes import notes_of
-from carbontrack.report.numbers import count_text, hours_text, number_text
+from carbontrack.report.numbers import count_text, format_share, hours_text, number_text
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -18,10 +18,10 @@ from starlette.staticfiles import StaticFiles
 from carbontrack.errors import CarbontrackError
 from carbontrack.ledger.engine import NoLedger
 from carbontrack.units import now_ms
-from dashboards.live.answers import TICK_S, Answers
+from dashboards.live.api import TICK_S, Answers
 from dashboards.live.cache import Body
 from dashboards.live.guard import LOOPBACK, Guard
-from dashboards.live.source import Unavailable
+from dashboards.live.reader import Unavailable
 from dashboards.live.view import View
 
 _STATIC = Path(__file__).parent / "static"

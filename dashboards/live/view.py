@@ -7,19 +7,22 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from carbontrack import config
-from carbontrack.account.parts import Recording
 from carbontrack.account.result import Estimate
+from carbontrack.account.split import Recording
 from carbontrack.errors import CarbontrackError
-from carbontrack.ledger import now, read
+from carbontrack.ledger import latest, read
 from carbontrack.ledger.rows import Run, Series
-from carbontrack.report import gather, listing, render
+from carbontrack.query import group, price
+from carbontrack.report import render
 from carbontrack.report.latex import latex_of
+from carbontrack.report.runs import run_item
+from carbontrack.report.show import run_detail
 from carbontrack.report.table import table_of
-from dashboards.live import columns, goals, spent
+from dashboards.live import columns, spent, targets
 from dashboards.live.curves import Curves
 from dashboards.live.kept import Kept
 from dashboards.live.order import FIELDS, ordered
-from dashboards.live.source import Source
+from dashboards.live.reader import Source
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -35,8 +38,8 @@ _MINUTES = 60  # of an hour
 _LISTED = 1024  # runs whose line is kept
 _LOOKED_AT = 32  # runs of which more is kept: a long one has some megabytes of hours
 _MARKUP: Mapping[str, Callable[[list[Estimate]], str]] = {
-    "markdown": lambda rows: render.markdown_of(table_of(rows, gather.totals(rows))),
-    "latex": lambda rows: latex_of(table_of(rows, gather.totals(rows))),
+    "markdown": lambda rows: render.markdown_of(table_of(rows, group.totals(rows))),
+    "latex": lambda rows: latex_of(table_of(rows, group.totals(rows))),
     "csv": render.csv_of,
 }
 
@@ -118,7 +121,7 @@ class View:
         with self._source.connect() as connection:
             recording = self._whole(connection, run).recording
             sensors = recording.sensors
-            detail = listing.run_detail(
+            detail = run_detail(
                 run,
                 sensors,
                 read.totals(connection, run),
@@ -126,21 +129,21 @@ class View:
                 read.nodes(connection, run),
                 read.events(connection, run),
             )
-            rows = gather.estimates_of(connection, recording, self._flags, METHODS)
+            rows = price.estimates_of(connection, recording, self._flags, METHODS)
             running = run.status == "running"
-            power = now.power_now(connection, run, sensors) if running else None
+            power = latest.power_now(connection, run, sensors) if running else None
             return {
                 **detail,
                 "rows": [row.row() for row in rows],
                 "plan": self._plan(connection, run, rows[0]),
-                "budgets": goals.budgets(detail["nodes"], rows[0]),
+                "budgets": targets.budgets(detail["nodes"], rows[0]),
                 "started_ms": run.started_ms,
                 "ended_ms": run.ended_ms,
                 "heartbeat_ms": run.heartbeat_ms,
                 "power_now_w": power.power_w if power else None,
                 "power_now_devices": power.devices if power else 0,
                 "power_now_ms": power.time_ms if power else None,
-                "loss_not_finite_since": now.not_finite_since(connection, run),
+                "loss_not_finite_since": latest.not_finite_since(connection, run),
             }
 
     def table(self, run: Run, *, method: str, format: str) -> str:
@@ -149,7 +152,7 @@ class View:
             known = ", ".join([*METHODS, *_MARKUP])
             raise CarbontrackError(f"method={method}&format={format}: not known, take {known}.")
         with self._source.connect() as connection:
-            return _MARKUP[format](gather.estimates(connection, [run], self._flags, [method]))
+            return _MARKUP[format](price.estimates(connection, [run], self._flags, [method]))
 
     def series(
         self, run: Run, *, from_ms: int | None = None, to_ms: int | None = None, points: int
@@ -207,8 +210,8 @@ class View:
         return self._wholes.get(run, lambda _: self._read(connection, run))
 
     def _read(self, connection: Connection, run: Run) -> _Whole:
-        recording = gather.recording_of(connection, run)
-        (estimate,) = gather.estimates_of(connection, recording, self._flags, ["measured"])
+        recording = price.recording_of(connection, run)
+        (estimate,) = price.estimates_of(connection, recording, self._flags, ["measured"])
         return _Whole(recording, estimate, spent.Hours.of(run, estimate, recording.hours))
 
     def _item(self, connection: Connection, run: Run) -> dict[str, Any]:
@@ -219,9 +222,9 @@ class View:
         whole = self._read(connection, run)
         shape = read.step_means(connection, run, points=_SPARK_POINTS)
         return {
-            **listing.run_item(run, whole.recording.sensors, read.totals(connection, run)),
+            **run_item(run, whole.recording.sensors, read.totals(connection, run)),
             "final_loss": whole.recording.steps.final_loss,
-            "loss_not_finite_since": now.not_finite_since(connection, run),
+            "loss_not_finite_since": latest.not_finite_since(connection, run),
             "losses": [step.loss for step in shape],
             "tco2e": whole.estimate.tco2e,
             "cost": whole.estimate.cost,
@@ -230,4 +233,4 @@ class View:
 
     def _plan(self, connection: Connection, run: Run, measured: Estimate) -> Any:
         """Totals at the planned tokens; they move slowly, and reading every step costs a while."""
-        return self._plans.get(run, lambda _: goals.plan(connection, run, measured))
+        return self._plans.get(run, lambda _: targets.plan(connection, run, measured))

@@ -12,10 +12,10 @@ from carbontrack import config
 from carbontrack.account.budget import Budget, State, judge
 from carbontrack.account.curve import EnergyCurve, loss_at, steady_state
 from carbontrack.account.estimate import estimate_run
-from carbontrack.account.factors import resolve
 from carbontrack.account.project import amount, project, published_model, target_of
 from carbontrack.account.result import Estimate
 from carbontrack.errors import CarbontrackError
+from carbontrack.factors.resolve import resolve
 from carbontrack.ledger.rows import Series, Step
 from tests.fixtures.runs import Recorded
 

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from carbontrack import config
-from carbontrack.account import catalog
 from carbontrack.account.estimate import estimate_rated, estimate_run
-from carbontrack.account.factors import Factors, resolve
 from carbontrack.account.result import Estimate
 from carbontrack.account.total import combine
+from carbontrack.factors import catalog
+from carbontrack.factors.resolve import Factors, resolve
 from carbontrack.ledger.rows import Repeated, StepTotals
 from tests.fixtures.runs import Recorded
 

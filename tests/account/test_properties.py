@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from carbontrack import config
 from carbontrack.account.estimate import estimate_run
-from carbontrack.account.factors import resolve
 from carbontrack.account.result import Estimate
 from carbontrack.account.total import combine
+from carbontrack.factors.resolve import resolve
 from carbontrack.ledger.rows import StepTotals
 from tests.fixtures.runs import Recorded
 

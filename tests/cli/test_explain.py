@@ -9,7 +9,7 @@ import pytest
 
 from carbontrack import config
 from carbontrack.account.estimate import estimate_run
-from carbontrack.account.factors import resolve
+from carbontrack.factors.resolve import resolve
 from carbontrack.report.explain import explain
 from tests.fixtures.command import Command
 from tests.fixtures.runs import Recorded, write_ledger

@@ -11,8 +11,8 @@ from sqlalchemy import Connection, Engine, text
 from carbontrack.ledger import pyramid, read
 from carbontrack.ledger.rows import Node
 from carbontrack.ledger.transaction import Ledger
+from carbontrack.ledger.window import LEVELS_S, Flag, Pyramid, Window, merge
 from carbontrack.ledger.write import RunWriter
-from carbontrack.record.window import LEVELS_S, Flag, Pyramid, Window, merge
 from tests.fixtures.runs import START_MS, Recorded
 
 ONE = Recorded(count=2)

@@ -9,14 +9,13 @@ import pytest
 from sqlalchemy import text
 
 from carbontrack.errors import CarbontrackError
-from carbontrack.ledger import engine, read
+from carbontrack.ledger import engine, journal, read
 from carbontrack.ledger.recover import recover, waiting
 from carbontrack.ledger.rows import Event, Node, Step
 from carbontrack.ledger.transaction import Ledger
 from carbontrack.ledger.url import journal_folders
+from carbontrack.ledger.window import Pyramid, Window
 from carbontrack.ledger.write import RunWriter
-from carbontrack.record import journal
-from carbontrack.record.window import Pyramid, Window
 from tests.fixtures.runs import START_MS, Recorded
 
 ONE = replace(Recorded(name="away", count=2, seconds=100.0), number=0)

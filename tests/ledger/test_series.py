@@ -12,8 +12,8 @@ from sqlalchemy import Connection, Engine, text
 from carbontrack.ledger import read
 from carbontrack.ledger.rows import Node, Run, Series, Step
 from carbontrack.ledger.transaction import Ledger
+from carbontrack.ledger.window import Flag, Pyramid, Window, merge
 from carbontrack.ledger.write import RunWriter
-from carbontrack.record.window import Flag, Pyramid, Window, merge
 from carbontrack.units import MS_PER_HOUR
 from tests.fixtures.runs import Recorded
 

@@ -15,8 +15,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from carbontrack.ledger import engine, read
 from carbontrack.ledger.rows import Event, Node, Step
 from carbontrack.ledger.transaction import Ledger
+from carbontrack.ledger.window import Flag, Window
 from carbontrack.ledger.write import RunWriter
-from carbontrack.record.window import Flag, Window
 from carbontrack.units import now_ms
 from tests.fixtures.runs import Recorded
 

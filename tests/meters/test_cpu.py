@@ -15,9 +15,9 @@ import pytest
 
 from carbontrack.errors import CarbontrackError
 from carbontrack.meters.base import Kind, MeterContext, MeterUnavailable, Quality, Reading, Source
-from carbontrack.meters.choose import find_meters
 from carbontrack.meters.cpu import ASSUMED_W_PER_THREAD, Cpu, read_cpuinfo, thread_power
 from carbontrack.meters.process_tree import ProcessTree
+from carbontrack.meters.registry import find_meters
 
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 _BURN = """

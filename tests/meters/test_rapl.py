@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from carbontrack.errors import CarbontrackError
 from carbontrack.meters.base import DeviceLost, Kind, MeterContext, MeterUnavailable, Quality
-from carbontrack.meters.choose import find_meters
 from carbontrack.meters.rapl import open_meter
+from carbontrack.meters.registry import find_meters
 from tests.fixtures.powercap import RANGE_UJ, Powercap
 
 

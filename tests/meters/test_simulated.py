@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from carbontrack.errors import CarbontrackError
 from carbontrack.meters.base import MeterContext, Quality
-from carbontrack.meters.choose import find_meters
+from carbontrack.meters.registry import find_meters
 from carbontrack.meters.simulated import PowerCurve, TraceCurve, training_curve
 
 _TIMES = st.floats(0, 400, allow_nan=False)

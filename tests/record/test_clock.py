@@ -15,8 +15,9 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from carbontrack.ledger.window import Window
 from carbontrack.meters.base import Device, Kind, Quality, Reading
-from carbontrack.record.window import Clock, Window, WindowBuilder
+from carbontrack.record.reduce import Clock, WindowBuilder
 from carbontrack.units import NS_PER_S
 from tests.fixtures.wrap import Wrapper
 

@@ -6,8 +6,8 @@ import itertools
 import time
 
 from carbontrack.meters.base import Device, Kind, Quality, Reading, Vitals
+from carbontrack.record.reduce import Clock
 from carbontrack.record.sampler import Sampler
-from carbontrack.record.window import Clock
 from carbontrack.units import NS_PER_MS, NS_PER_S
 
 

@@ -7,11 +7,12 @@ from pathlib import Path
 
 from carbontrack.ledger.rows import Node, Step
 from carbontrack.ledger.url import ledger_url
+from carbontrack.ledger.window import Pyramid
 from carbontrack.meters.base import Device, Kind, Quality, Reading
 from carbontrack.record.outbox import Outbox
+from carbontrack.record.reduce import Clock, WindowBuilder
 from carbontrack.record.steps import Told
 from carbontrack.record.totals import Totals
-from carbontrack.record.window import Clock, Pyramid, WindowBuilder
 from carbontrack.units import MS_PER_HOUR, NS_PER_S
 from tests.fixtures.pictures import window_at
 from tests.fixtures.runs import START_MS, Recorded

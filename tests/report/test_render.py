@@ -18,11 +18,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from carbontrack import config
-from carbontrack.account.catalog import Factor
 from carbontrack.account.estimate import estimate_run
-from carbontrack.account.factors import Factors, resolve
 from carbontrack.account.result import Estimate
 from carbontrack.account.total import combine
+from carbontrack.factors.catalog import Factor
+from carbontrack.factors.resolve import Factors, resolve
 from carbontrack.report import render
 from carbontrack.report.latex import latex_of
 from carbontrack.report.table import carbon_cell, frame, table_of

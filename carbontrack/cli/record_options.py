@@ -1,0 +1,179 @@
+"""The options of recording, shared by `run` and `attach`, and what they must be."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from importlib.util import find_spec
+from typing import Annotated, Any
+
+import typer
+
+from carbontrack.errors import CarbontrackError
+
+NameOption = Annotated[
+    str | None, typer.Option("--name", help="Name of the run. Default: the script's or program's.")
+]
+ProjectOption = Annotated[
+    str | None, typer.Option("--project", help="Project that the run belongs to.")
+]
+TagOption = Annotated[
+    list[str] | None, typer.Option("--tag", metavar="KEY=VALUE", help="A tag; may be repeated.")
+]
+MeterOption = Annotated[
+    str,
+    typer.Option(
+        "--meter",
+        help="auto (NVML, else RAPL, else the CPU model), nvml, rapl, cpu-model, sim:a100x8; "
+        "several joined by commas.",
+    ),
+]
+DevicesOption = Annotated[
+    str,
+    typer.Option(
+        "--devices", metavar="job|all", help="Devices the job can see, or all of the node."
+    ),
+]
+HzOption = Annotated[float, typer.Option("--hz", help="Samples a second.")]
+StepsFromLogOption = Annotated[
+    str | None,
+    typer.Option(
+        "--steps-from-log",
+        metavar="REGEX",
+        help="Read steps from --log: a pattern with the groups (?P<step>…) and (?P<loss>…), and "
+        "lr, grad_norm, tokens, tokens_per_s if you like.",
+    ),
+]
+LogOption = Annotated[
+    str | None, typer.Option("--log", metavar="FILE", help="The log file that the job writes.")
+]
+BudgetKgOption = Annotated[
+    float | None, typer.Option("--budget-kg", help="Limit of the run in kgCO2e.")
+]
+BudgetUsdOption = Annotated[
+    float | None, typer.Option("--budget-usd", help="Limit of the run in USD.")
+]
+BudgetKwhOption = Annotated[
+    float | None, typer.Option("--budget-kwh", help="Limit of the run in kWh, PUE included.")
+]
+OnBudgetOption = Annotated[
+    str,
+    typer.Option(
+        "--on-budget",
+        metavar="warn|stop",
+        help="What to do when a limit is spent: say so, or send the job SIGTERM as well. "
+        "At 80 % it is said in any case.",
+    ),
+]
+BudgetGraceOption = Annotated[
+    float,
+    typer.Option("--budget-grace", metavar="S", help="Seconds the job has after SIGTERM."),
+]
+LiveOption = Annotated[
+    bool, typer.Option("--live", help="Serve the run's page on loopback while it goes on.")
+]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No summary at the end.")]
+
+
+def recording(
+    *,
+    name: str | None,
+    project: str | None,
+    tag: list[str] | None,
+    db: str | None,
+    meter: str,
+    devices: str,
+    hz: float,
+    steps_from_log: str | None,
+    log: str | None,
+    budget_kg: float | None,
+    budget_usd: float | None,
+    budget_kwh: float | None,
+    on_budget: str,
+    budget_grace: float,
+    quiet: bool,
+) -> dict[str, Any]:
+    """The settings of a plan. Raises CarbontrackError before anything is started."""
+    from carbontrack.ledger.url import ledger_url
+    from carbontrack.meters.registry import check_spec
+    from carbontrack.record import messages
+
+    messages.check(devices=devices, hz=hz)
+    budget = {"--budget-kg": budget_kg, "--budget-usd": budget_usd, "--budget-kwh": budget_kwh}
+    _check_budget(budget, on_budget, budget_grace)
+    if name is not None and (not name or name == "last"):
+        raise CarbontrackError(
+            f"--name {name!r} could not be told from other runs.",
+            hint="Give another, or none for the script's.",
+        )
+    check_spec(meter)
+    return {
+        "name": name,
+        "project": project,
+        "tags": _tags(tag or []),
+        "db": ledger_url(db),
+        "meter": meter,
+        "devices": devices,
+        "hz": hz,
+        "steps_pattern": _pattern(steps_from_log, log),
+        "log_path": log and os.path.abspath(log),  # noqa: PTH100 - pathlib costs 8 ms here
+        "budget_kg": budget_kg,
+        "budget_usd": budget_usd,
+        "budget_kwh": budget_kwh,
+        "on_budget": on_budget,
+        "budget_grace_s": budget_grace,
+        "quiet": quiet,
+    }
+
+
+def need_live() -> None:
+    """Raises CarbontrackError, before anything is started, if there is nothing to serve with."""
+    missing = [name for name in ("starlette", "uvicorn", "orjson") if find_spec(name) is None]
+    if missing:
+        raise CarbontrackError(
+            f"--live needs the package {missing[0]}.", hint="pip install 'carbontrack[live]'"
+        )
+
+
+def _check_budget(limits: dict[str, float | None], on_budget: str, grace_s: float) -> None:
+    for name, limit in limits.items():
+        if limit is not None and not 0 < limit < math.inf:
+            raise CarbontrackError(f"{name} {limit:g} is no limit.", hint="Give more than 0.")
+    if on_budget not in ("warn", "stop"):
+        raise CarbontrackError(f"--on-budget {on_budget}: unknown.", hint="Give warn or stop.")
+    if on_budget == "stop" and not any(limits.values()):
+        raise CarbontrackError(
+            "--on-budget stop without a limit.", hint=f"Give {', '.join(limits)}."
+        )
+    if not 0 <= grace_s < math.inf:
+        raise CarbontrackError(f"--budget-grace {grace_s:g} is no time.", hint="Give seconds.")
+
+
+def _tags(words: list[str]) -> dict[str, str]:
+    tags = {}
+    for word in words:
+        key, equals, value = word.partition("=")
+        if not equals or not key:
+            raise CarbontrackError(f"--tag {word}: not KEY=VALUE.", hint="Example: --tag team=nlp.")
+        tags[key] = value
+    return tags
+
+
+def _pattern(pattern: str | None, log: str | None) -> str | None:
+    if (pattern is None) != (log is None):
+        raise CarbontrackError(
+            "--steps-from-log and --log go together.",
+            hint=r"Example: --steps-from-log 'step (?P<step>\d+) loss (?P<loss>\S+)' --log a.log",
+        )
+    if pattern is None:
+        return None
+    try:
+        groups = re.compile(pattern).groupindex
+    except re.error as error:
+        raise CarbontrackError(f"--steps-from-log {pattern!r}: not a pattern: {error}.") from error
+    if "step" not in groups:
+        raise CarbontrackError(
+            f"--steps-from-log {pattern!r} has no group named step.", hint=r"Write (?P<step>\d+)."
+        )
+    return pattern

@@ -1,0 +1,1 @@
+"""Emission, price and hardware factors: shipped, imported or fetched, each with its source."""

@@ -1,0 +1,282 @@
+"""The packaged factor tables, looked up by zone, provider, or the name that NVML reports."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+from carbontrack.errors import CarbontrackError
+from carbontrack.factors import data
+
+
+@dataclass(frozen=True, slots=True)
+class Factor:
+    """One number with its provenance. `assumed`: nobody chose it."""
+
+    name: str
+    value: float
+    unit: str
+    source: str
+    version: str = ""
+    year: int | None = None
+    basis: str = ""
+    assumed: bool = False
+    note: str = ""  # what to know before it is used
+
+
+@dataclass(frozen=True, slots=True)
+class Hardware:
+    """An accelerator. What its vendor does not publish is None."""
+
+    name: str
+    memory_gb: float | None
+    rated_w: float | None
+    bf16_tflops: float | None
+    embodied_kg: float | None
+    source: str
+    version: str
+    embodied_source: str
+    embodied_version: str
+    embodied_boundary: str
+    note: str
+
+
+def _assumed(name: str, value: float, unit: str, source_id: str, basis: str = "") -> Factor:
+    source = data.source(source_id)
+    return Factor(name, value, unit, source["title"], source["version"], basis=basis, assumed=True)
+
+
+ASSUMED: Mapping[str, Factor] = {
+    "report_intensity": _assumed("intensity", 0.385, "kg/kWh", "llama1", "US average"),
+    "lifetime_years": _assumed("lifetime_years", 6.0, "years", "bloom2022"),
+    "utilisation": _assumed("utilisation", 0.85, "", "bloom2022"),
+}
+
+
+def intensity(zone: str, *, assumed: bool = False, as_of: str | None = None) -> Factor:
+    """Grid intensity of a zone in its newest year, or of `ZONE@YEAR`, in kgCO2e/kWh.
+
+    A zone is a code (FRA, US-CAMX, gcp:us-central1), a two-letter country code or a country's
+    name, or a cloud region (aws:us-east-1), which takes the value of the grid it is in. With
+    `as_of` (YYYY-MM-DD) what was known on that day. Raises CarbontrackError with the nearest names
+    for an unknown zone, with the known years for an unknown year.
+    """
+    code, _, year = zone.partition("@")
+    region = _cloud_region(code)
+    rows = _zones().get(_fold(region["zone"] if region else code))
+    if rows is None:
+        raise CarbontrackError(f"zone {code!r} is not known.", hint=_nearest_zones(code))
+    if year and not any(row["year"] == year for row in rows):
+        years = sorted({row["year"] for row in rows})
+        raise CarbontrackError(
+            f"zone {code} has no value of {year}.", hint="Years: " + ", ".join(years)
+        )
+    row = newest([row for row in rows if year in ("", row["year"])], as_of, f"zone {code}")
+    factor = intensity_factor(row, assumed=assumed)
+    if region is None:
+        return factor
+    return replace(factor, source=f"{region['name']}, by its grid {row['zone']}: {factor.source}")
+
+
+def zone_code(zone: str) -> str | None:
+    """The code of a zone by any of its names, of a cloud region that of its grid; None if unknown.
+
+    Known is what the packaged tables have.
+    """
+    code = zone.partition("@")[0]
+    region = _cloud_region(code)
+    rows = _zones().get(_fold(region["zone"] if region else code))
+    return rows[0]["zone"] if rows else None
+
+
+def versions(zone: str) -> list[Mapping[str, str]]:
+    """All rows of a zone, newest first; none for an unknown one."""
+    code = zone_code(zone)
+    return sorted(_zones()[_fold(code)], key=_age, reverse=True) if code else []
+
+
+def newest(rows: Sequence[Mapping[str, str]], as_of: str | None, what: str) -> Mapping[str, str]:
+    """The row of the newest year, in its newest version, of those whose source was out by `as_of`.
+
+    Raises CarbontrackError where there was none yet.
+    """
+    known = [row for row in rows if as_of is None or _known_from(row) <= as_of]
+    if known:
+        return max(known, key=_age)
+    first = min(_known_from(row) for row in rows)
+    raise CarbontrackError(
+        f"{what} has no value that was known on {as_of}.", hint=f"The first is of {first}."
+    )
+
+
+def _age(row: Mapping[str, str]) -> tuple[str, str]:
+    return row.get("year") or row["as_of"], _known_from(row)
+
+
+def _known_from(row: Mapping[str, str]) -> str:
+    return data.source(row["source"])["date"]
+
+
+def intensity_factor(row: Mapping[str, str], *, assumed: bool = False) -> Factor:
+    """A row of intensity.csv as a factor."""
+    source = data.source(row["source"])
+    return Factor(
+        name="intensity",
+        value=float(row["kg_per_kwh"]),
+        unit="kg/kWh",
+        source=f"{row['name']}, {source['title']}",
+        version=source["version"],
+        year=int(row["year"]),
+        basis=row["basis"],
+        assumed=assumed,
+    )
+
+
+def pue(provider: str, *, assumed: bool = False, as_of: str | None = None) -> Factor:
+    """A provider's PUE. Raises CarbontrackError for an unknown provider."""
+    name = provider.strip().lower()
+    rows = [row for row in data.rows("pue") if row["provider"] == name]
+    if not rows:
+        known = dict.fromkeys(row["provider"] for row in data.rows("pue"))
+        raise CarbontrackError(
+            f"provider {provider!r} is not known.",
+            hint="Known: " + ", ".join(known),
+        )
+    row = newest(rows, as_of, f"the PUE of {name}")
+    source = data.source(row["source"])
+    return Factor(
+        name="pue",
+        value=float(row["pue"]),
+        unit="",
+        source=f"{row['name']}, {source['title']}",
+        version=source["version"],
+        year=int(row["year"]),
+        assumed=assumed,
+    )
+
+
+def tariff(*, as_of: str | None = None) -> Factor:
+    """The price of electricity that is assumed when nobody chose one."""
+    rows = [row for row in data.rows("prices") if row["item"] == "us-industrial"]
+    row = newest(rows, as_of, "the assumed tariff")
+    source = data.source(row["source"])
+    return Factor(
+        name="tariff",
+        value=float(row["price"]),
+        unit=f"{row['currency']}/kWh",
+        source=f"{row['name']}, {source['title']}",
+        version=source["version"],
+        year=int(row["as_of"][:4]),
+        assumed=True,
+    )
+
+
+def hardware(name: str) -> Hardware | None:
+    """An accelerator by its NVML name or an alias; None if it is not in the table.
+
+    A simulated one has the numbers of what it simulates.
+    """
+    return _hardware().get(_fold(name).removeprefix("simulated "))
+
+
+def rated_w(name: str) -> Factor | None:
+    """The rated power in W of a device by name; None if the table does not have it."""
+    item = hardware(name)
+    if item is None or item.rated_w is None:
+        return None
+    source = f"{item.name}, {item.source}"
+    return Factor("rated_w", item.rated_w, "W", source, item.version, note=item.note)
+
+
+def embodied_kg(name: str) -> Factor | None:
+    """The kgCO2e of making a device, with the boundary of the figure; None if nobody knows it."""
+    item = hardware(name)
+    if item is None or item.embodied_kg is None:
+        return None
+    return Factor(
+        name="embodied_kg",
+        value=item.embodied_kg,
+        unit="kgCO2e/GPU",
+        source=f"{item.name}, {item.embodied_source}",
+        version=item.embodied_version,
+        basis=item.embodied_boundary,
+    )
+
+
+def all_intensities() -> Iterator[Mapping[str, str]]:
+    """Every zone's newest row of intensity.csv."""
+    for rows in {rows[0]["zone"]: rows for rows in _zones().values()}.values():
+        yield newest(rows, None, rows[0]["zone"])
+
+
+@lru_cache
+def _zones() -> Mapping[str, Sequence[Mapping[str, str]]]:
+    """Rows under every name of a zone: codes win over aliases, aliases over names."""
+    by_code: dict[str, list[Mapping[str, str]]] = {}
+    for row in data.rows("intensity"):
+        by_code.setdefault(row["zone"], []).append(row)
+    index = {_fold(code): rows for code, rows in by_code.items()}
+    for column in ("alias", "name"):
+        for code, rows in by_code.items():
+            name = _fold(rows[0][column])
+            if name and not code.startswith("gcp:"):  # a cloud region is not its city
+                index.setdefault(name, rows)
+    for code, rows in by_code.items():
+        index.setdefault(_fold(code.removeprefix("gcp:").removeprefix("US-")), rows)
+    return index
+
+
+def _cloud_region(code: str) -> Mapping[str, str] | None:
+    """A region of a cloud without figures of its own, with or without its provider's name."""
+    name = _fold(code)
+    return None if name in _zones() else _cloud_regions().get(name)
+
+
+@lru_cache
+def _cloud_regions() -> Mapping[str, Mapping[str, str]]:
+    index = {_fold(row["region"]): row for row in data.rows("cloud_regions")}
+    for row in data.rows("cloud_regions"):
+        index.setdefault(_fold(row["region"].partition(":")[2]), row)
+    return index
+
+
+def _nearest_zones(code: str) -> str:
+    names = {name: rows[0]["zone"] for name, rows in _zones().items()}
+    names |= {name: row["region"] for name, row in _cloud_regions().items() if ":" in name}
+    close = difflib.get_close_matches(_fold(code), list(names), n=3, cutoff=0.6)
+    found = ", ".join(dict.fromkeys(names[name] for name in close))
+    return f"{f'Did you mean {found}? ' if found else ''}Search: carbontrack factors search {code}"
+
+
+@lru_cache
+def _hardware() -> Mapping[str, Hardware]:
+    index: dict[str, Hardware] = {}
+    for row in data.rows("hardware"):
+        source = data.source(row["source"])
+        made = data.source(row["embodied_source"]) if row["embodied_source"] else {}
+        item = Hardware(
+            name=row["name"],
+            memory_gb=_number(row["memory_gb"]),
+            rated_w=_number(row["rated_w"]),
+            bf16_tflops=_number(row["bf16_tflops"]),
+            embodied_kg=_number(row["embodied_kg"]),
+            source=source["title"],
+            version=source["version"],
+            embodied_source=made.get("title", ""),
+            embodied_version=made.get("version", ""),
+            embodied_boundary=row["embodied_boundary"],
+            note=row["note"],
+        )
+        for name in (row["name"], *row["aliases"].split(";")):
+            index.setdefault(_fold(name), item)
+    return index
+
+
+def _fold(name: str) -> str:
+    return " ".join(name.casefold().replace("_", " ").split())
+
+
+def _number(text: str) -> float | None:
+    return float(text) if text else None

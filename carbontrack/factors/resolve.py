@@ -1,0 +1,165 @@
+"""Factors: every number that turns energy into carbon and money, with where it comes from.
+
+`resolve` makes the set for one estimate from the settings somebody chose; what nobody chose is
+filled from the packaged tables and marked *assumed*.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields
+
+from carbontrack.config import Settings
+from carbontrack.errors import CarbontrackError
+from carbontrack.factors import catalog
+from carbontrack.factors.catalog import Factor
+from carbontrack.factors.series import IntensitySeries
+
+METHODS = ("measured", "report")
+
+
+@dataclass(frozen=True, slots=True)
+class Factors:
+    """The factors of one estimate. None: not asked for, or nobody knows it."""
+
+    pue: Factor
+    intensity: Factor
+    currency: str
+    tariff: Factor | None = None
+    price_per_gpu_hour: Factor | None = None
+    contract_intensity: Factor | None = None
+    wue: Factor | None = None
+    gpu_price: Factor | None = None
+    lifetime_years: Factor | None = None
+    utilisation: Factor | None = None
+    node_w_per_device: Factor | None = None
+    node_w: Factor | None = None
+    rated_w: Mapping[str, Factor] = field(default_factory=dict)  # by the device's name
+    embodied_kg: Mapping[str, Factor] = field(default_factory=dict)  # by the device's name
+    zone: str | None = None
+    series: IntensitySeries | None = None  # of the zone, where the ledger has one
+
+    def __iter__(self) -> Iterator[Factor]:
+        """The factors that are known, in the order of the fields."""
+        for one in fields(self):
+            value = getattr(self, one.name)
+            if isinstance(value, Factor):
+                yield value
+            elif isinstance(value, Mapping):
+                yield from dict.fromkeys(value.values())
+
+
+def parse_methods(text: str) -> list[str]:
+    """`measured`, `report`, or several joined by commas. Raises CarbontrackError for another."""
+    names = list(dict.fromkeys(name.strip() for name in text.split(",")))
+    for name in names:
+        if name not in METHODS:
+            known = " or ".join(METHODS)
+            raise CarbontrackError(f"--method {name}: unknown.", hint=f"Give {known}, or both.")
+    return names
+
+
+def resolve(
+    settings: Settings,
+    *,
+    method: str,
+    embodied: bool = False,
+    series: IntensitySeries | None = None,
+    devices: Mapping[str, float | None] | None = None,
+) -> Factors:
+    """The factors for `method`, from what was set and, where nothing was, from the packaged tables.
+
+    For `report` the defaults are LLaMA's 1.1 and 0.385 kgCO2e/kWh; otherwise the industry's
+    average PUE and the newest world average intensity. Lifetime and utilisation are only assumed
+    when something is written off: a GPU price, or embodied carbon (`embodied`). `series` is the
+    intensity of the zone over time. With the setting `factors_as_of` the tables are read as they
+    were on that day. `devices` are the names of the run's devices with the rated W that their
+    driver told: the packaged rating of a name goes before that. Raises CarbontrackError for an
+    unknown zone or provider.
+    """
+    given = {name: _given(name, settings) for name in _GIVEN if name in settings}
+    made, devices = given.pop("embodied_kg", None), devices or {}
+    provider = settings.get("provider")
+    zone = settings.get("zone")
+    as_of = settings["factors_as_of"].value if "factors_as_of" in settings else None
+    if "pue" not in given:
+        default = "llama" if method == "report" else "industry"
+        given["pue"] = (
+            catalog.pue(provider.value, as_of=as_of)
+            if provider
+            else catalog.pue(default, assumed=True, as_of=as_of)
+        )
+    if "intensity" not in given:
+        given["intensity"] = _intensity(zone.value if zone else None, method, series, as_of)
+    else:
+        series = None  # a number was given: it holds for every hour
+    currency = settings["currency"].value if "currency" in settings else "USD"
+    rated = method == "report"
+    if not {"tariff", "price_per_gpu_hour", "price"}.intersection(settings):
+        tariff = catalog.tariff(as_of=as_of)
+        if tariff.unit == f"{currency}/kWh":
+            given["tariff"] = tariff
+    if embodied or "gpu_price" in given:
+        for name in ("lifetime_years", "utilisation"):
+            given.setdefault(name, catalog.ASSUMED[name])
+    return Factors(
+        currency=currency,
+        zone=zone.value if zone else None,
+        series=series if method != "report" else None,
+        rated_w=_known({n: _rated_w(n, w) for n, w in devices.items()} if rated else {}),
+        embodied_kg=_known(
+            {n: made or catalog.embodied_kg(n) for n in devices} if embodied else {}
+        ),
+        **given,
+    )
+
+
+def _rated_w(name: str, told_w: float | None) -> Factor | None:
+    known = catalog.rated_w(name)
+    if known is not None or not told_w:
+        return known
+    return Factor("rated_w", told_w, "W", f"{name}, told by its driver")
+
+
+def _known(found: Mapping[str, Factor | None]) -> dict[str, Factor]:
+    return {name: factor for name, factor in found.items() if factor is not None}
+
+
+_GIVEN = {
+    "pue": "",
+    "intensity": "kg/kWh",
+    "contract_intensity": "kg/kWh",
+    "wue": "L/kWh",
+    "tariff": "{currency}/kWh",
+    "price_per_gpu_hour": "{currency}/GPU-hour",
+    "gpu_price": "{currency}/GPU",
+    "embodied_kg": "kgCO2e/GPU",
+    "lifetime_years": "years",
+    "utilisation": "",
+    "node_w_per_device": "W",
+    "node_w": "W",
+}
+
+
+def _given(name: str, settings: Settings) -> Factor:
+    setting = settings[name]
+    currency = settings["currency"].value if "currency" in settings else "USD"
+    return Factor(
+        name=name,
+        value=float(setting.value),
+        unit=_GIVEN[name].format(currency=currency),
+        source=f"given ({setting.origin})",
+        basis="as given" if name == "intensity" else "",
+    )
+
+
+def _intensity(
+    zone: str | None, method: str, series: IntensitySeries | None, as_of: str | None
+) -> Factor:
+    if zone is None:
+        if method == "report":
+            return catalog.ASSUMED["report_intensity"]
+        return catalog.intensity("WORLD", assumed=True, as_of=as_of)
+    if series is not None and catalog.zone_code(zone) is None:
+        return series.over_all()
+    return catalog.intensity(zone, as_of=as_of)

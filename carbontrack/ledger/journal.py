@@ -1,0 +1,62 @@
+"""The journal: measurements that could not reach the ledger, one JSON object a line beside it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from carbontrack.ledger.rows import Event, Node, Run, Sensor, Step
+from carbontrack.ledger.window import Flag, Window
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One batch with all that is needed to write it into an empty ledger."""
+
+    run: Run
+    node: Node
+    sensors: tuple[Sensor, ...]
+    windows: tuple[tuple[str, Window], ...]
+    steps: tuple[Step, ...]
+    events: tuple[Event, ...]
+    model: Mapping[str, Any]
+
+
+def append(path: Path, entry: Entry) -> None:
+    """Add an entry, durably. Raises OSError."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        # What a full disk tore off before must not take this line with it.
+        file.write("\n" + json.dumps(dataclasses.asdict(entry)) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def read(path: Path) -> Iterator[Entry]:
+    """The entries of a journal; a line torn by a crash or a full disk is passed over."""
+    with path.open(encoding="utf-8") as file:
+        for line in file:
+            try:
+                values = json.loads(line)
+            except ValueError:
+                continue
+            run = {**values["run"], "command": tuple(values["run"]["command"])}
+            yield Entry(
+                run=Run(**run),
+                node=Node(**values["node"]),
+                sensors=tuple(Sensor(**sensor) for sensor in values["sensors"]),
+                windows=tuple((uuid, _window(window)) for uuid, window in values["windows"]),
+                steps=tuple(Step(**step) for step in values["steps"]),
+                events=tuple(Event(**event) for event in values["events"]),
+                model=values["model"],
+            )
+
+
+def _window(values: Mapping[str, Any]) -> Window:
+    return Window(**{**values, "flags": Flag(values["flags"])})

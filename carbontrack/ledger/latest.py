@@ -1,0 +1,59 @@
+"""What a run is doing now: questions that only its newest rows answer, however long it has run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlalchemy import Connection, func, select
+
+from carbontrack.ledger import models
+from carbontrack.ledger.rows import PowerNow, Run, Sensor
+from carbontrack.ledger.window import LEVELS_S
+from carbontrack.units import MS_PER_S
+
+_LOOK_BACK_S = 30  # nodes may reach a team ledger some seconds apart
+
+
+def power_now(connection: Connection, run: Run, sensors: Sequence[Sensor]) -> PowerNow | None:
+    """The power of all devices in the newest second that is complete.
+
+    That is the newest of the last seconds in which the most devices were read: one that is lost
+    does not stop the others, and is not counted. None where no power is known that late.
+    """
+    window = models.Window
+    since_ms = (run.heartbeat_ms or run.started_ms) - _LOOK_BACK_S * MS_PER_S
+    known = func.count(window.power_mean_w)
+    query = (
+        select(window.start_ms, func.sum(window.power_mean_w), known)
+        .where(
+            window.run_key == run.key,
+            window.level == LEVELS_S[0],
+            window.device_key.in_([sensor.device_key for sensor in sensors]),  # for the index
+            window.start_ms >= since_ms,
+        )
+        .group_by(window.start_ms)
+        .having(known > 0)
+        .order_by(known.desc(), window.start_ms.desc())
+        .limit(1)
+    )
+    row = connection.execute(query).one_or_none()
+    return None if row is None or row[1] is None else PowerNow(row[0], row[1], row[2])
+
+
+def not_finite_since(connection: Connection, run: Run) -> int | None:
+    """The step since which the loss is NaN or infinite; None where the newest step's is a number,
+    or it has none.
+    """
+    step = models.Step
+    of_run = step.run_key == run.key
+    newest = connection.scalar(select(step.extra).where(of_run).order_by(step.step.desc()).limit(1))
+    if not newest or "loss" not in newest:  # the writer keeps there what is no number
+        return None
+    last_known = connection.scalar(
+        select(step.step).where(of_run, step.loss.is_not(None)).order_by(step.step.desc()).limit(1)
+    )
+    after = [step.step > last_known] if last_known is not None else []
+    odd = step.extra["loss"].as_string().is_not(None)
+    return connection.scalar(
+        select(step.step).where(of_run, odd, *after).order_by(step.step).limit(1)
+    )

@@ -1,0 +1,91 @@
+"""Devices that several runs recorded at the same time: what a total must not count again.
+
+Two wrappers on one node both record the GPUs that both their jobs can see, and each is right about
+its own run. The run that began first keeps what both recorded.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+
+from sqlalchemy import Connection, exists, func, select
+from sqlalchemy.orm import aliased
+
+from carbontrack.ledger import models
+from carbontrack.ledger.rows import Repeated, Run
+from carbontrack.ledger.window import LEVELS_S
+from carbontrack.units import now_ms
+
+
+def repeated(
+    connection: Connection, runs: Sequence[Run], span_ms: tuple[int, int] | None = None
+) -> dict[str, list[Repeated]]:
+    """By run id: what earlier runs among `runs` recorded as well, device by device.
+
+    To the second; where the seconds were dropped, to the minute or the hour. `span_ms` leaves out
+    what was recorded before its first time or from its second one on.
+    """
+    by_key = {run.key: run for run in runs if run.key is not None}
+    found = {}
+    for run_key, earlier in _overlapping(connection, by_key).items():
+        rows = [
+            Repeated(uuid, float(energy_j or 0.0), float(energy_s))
+            for uuid, energy_j, energy_s in _common(connection, run_key, earlier, span_ms)
+        ]
+        if rows:
+            found[by_key[run_key].id] = rows
+    return found
+
+
+def _overlapping(connection: Connection, runs: Mapping[int, Run]) -> dict[int, list[int]]:
+    """Keys of runs, with those of earlier ones that had a device of it while it went on."""
+    if len(runs) < 2:
+        return {}
+    sensor = models.Sensor
+    users: dict[int, list[int]] = defaultdict(list)
+    for run_key, device_key in connection.execute(select(sensor.run_key, sensor.device_key)):
+        if run_key in runs:
+            users[device_key].append(run_key)
+    found: dict[int, dict[int, None]] = defaultdict(dict)
+    for sharing in users.values():
+        going: list[int] = []
+        for key in sorted(sharing, key=lambda key: (runs[key].started_ms, key)):
+            going = [other for other in going if _end_ms(runs[other]) > runs[key].started_ms]
+            found[key].update(dict.fromkeys(going))
+            going.append(key)
+    return {key: list(earlier) for key, earlier in found.items() if earlier}
+
+
+def _end_ms(run: Run) -> int:
+    return run.ended_ms or run.heartbeat_ms or now_ms()
+
+
+def _common(
+    connection: Connection,
+    run_key: int,
+    earlier: Sequence[int],
+    span_ms: tuple[int, int] | None,
+) -> Sequence[tuple[str, float | None, float]]:
+    """Energy and seconds of the run's windows that an earlier run has too."""
+    window, other, device = models.Window, aliased(models.Window), models.Device
+    also = exists().where(
+        other.run_key.in_(earlier),
+        other.level == window.level,
+        other.device_key == window.device_key,
+        other.start_ms == window.start_ms,
+    )
+    within = []
+    if span_ms is not None:
+        within = [window.start_ms >= span_ms[0], window.start_ms < span_ms[1]]
+    for level_s in LEVELS_S:
+        of_run = (window.run_key == run_key) & (window.level == level_s)
+        if connection.scalar(select(exists().where(of_run))):
+            query = (
+                select(device.uuid, func.sum(window.energy_j), func.sum(window.energy_s))
+                .join(device, device.key == window.device_key)
+                .where(of_run, also, *within)
+                .group_by(device.uuid)
+            )
+            return [(u, e, s) for u, e, s in connection.execute(query)]
+    return []

@@ -1,0 +1,1 @@
+"""Answers from a ledger: runs selected, priced and grouped."""

@@ -1,0 +1,195 @@
+"""Pricing: reads runs with their hours and estimates each with its factors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Protocol
+
+from carbontrack import config
+from carbontrack.account.estimate import duration_s, estimate_run
+from carbontrack.account.pricing import unpriced
+from carbontrack.account.result import Estimate
+from carbontrack.account.split import Recording
+from carbontrack.errors import CarbontrackError
+from carbontrack.factors import catalog
+from carbontrack.factors.resolve import resolve
+from carbontrack.factors.series import IntensitySeries, Interval
+from carbontrack.ledger.rows import Run
+from carbontrack.units import MS_PER_S
+
+if TYPE_CHECKING:
+    from carbontrack.ledger.imported import Connection
+
+_PRICE_KEY = {"gpu_hour": "price_per_gpu_hour", "kwh": "tariff"}
+
+
+class _Price(Protocol):
+    def __call__(self, part: Recording, method: str, whole: Estimate | None = None) -> Estimate: ...
+
+
+def estimates(
+    connection: Connection,
+    runs: Sequence[Run],
+    flags: config.Layer,
+    methods: Sequence[str],
+    *,
+    embodied: bool = False,
+) -> list[Estimate]:
+    """Each run by each method; flags win over what the run recorded, that over files here.
+
+    A run whose recorded zone, provider or price cannot be found has neither carbon nor money, and
+    a note; for one that was chosen here CarbontrackError is raised.
+    """
+    around = config.surroundings()
+    return [
+        estimate
+        for run in runs
+        for estimate in _by_methods(
+            connection, recording_of(connection, run), flags, around, methods, embodied=embodied
+        )
+    ]
+
+
+def estimates_of(
+    connection: Connection, recording: Recording, flags: config.Layer, methods: Sequence[str]
+) -> list[Estimate]:
+    """As `estimates`, of one run that has been read already."""
+    return _by_methods(connection, recording, flags, config.surroundings(), methods)
+
+
+def _by_methods(
+    connection: Connection,
+    recording: Recording,
+    flags: config.Layer,
+    around: Sequence[config.Layer],
+    methods: Sequence[str],
+    *,
+    embodied: bool = False,
+) -> list[Estimate]:
+    price = pricing(connection, recording.run, flags, around, embodied=embodied)
+    return [price(recording, method) for method in methods]
+
+
+def recording_of(connection: Connection, run: Run) -> Recording:
+    """What the ledger holds of a run for an estimate."""
+    from carbontrack.ledger import read
+
+    return Recording(
+        run,
+        read.sensors(connection, run),
+        read.hours(connection, run),
+        read.step_totals(connection, run),
+    )
+
+
+def pricing(
+    connection: Connection,
+    run: Run,
+    flags: config.Layer,
+    around: Sequence[config.Layer],
+    *,
+    embodied: bool,
+) -> _Price:
+    """How the run, or a part of it, becomes an estimate by a method.
+
+    A part takes the intensity of its hours only where the whole run could.
+    """
+    recorded = config.snapshot(run.facility)
+    settings: config.Settings = config.resolve([flags, recorded, *around])
+
+    def of_run(names: Sequence[str]) -> set[str]:
+        return {n for n in names if n in settings and settings[n].origin == recorded.origin}
+
+    notes, lost = [], ""
+    try:
+        settings = with_price(connection, settings)
+    except CarbontrackError as error:
+        if not of_run(["price"]):
+            raise
+        notes.append(f"no cost: {error.what} It was recorded with the run.")
+    series = _series(connection, run, settings)
+    try:
+        resolve(settings, method="measured", series=series)
+    except CarbontrackError as error:
+        unknown = of_run(["zone", "provider"])
+        settings = {name: value for name, value in settings.items() if name not in unknown}
+        if not unknown:
+            raise
+        lost = f"neither CO₂e nor cost: {error.what} It was recorded with the run; give another."
+
+    def price(part: Recording, method: str, whole: Estimate | None = None) -> Estimate:
+        told = {sensor.name: sensor.rated_power_w for sensor in part.sensors}
+        imported = resolve(settings, method=method, embodied=embodied, series=series, devices=told)
+        if whole is not None and whole.factors is not None:
+            imported = replace(imported, series=whole.factors.series)
+        estimate = estimate_run(
+            part.run,
+            part.sensors,
+            part.hours,
+            part.steps,
+            imported,
+            method=method,
+            embodied=embodied,
+        )
+        if lost:
+            return unpriced(estimate, lost)
+        return replace(estimate, notes=(*estimate.notes, *notes))
+
+    return price
+
+
+def with_price(connection: Connection, settings: config.Settings) -> config.Settings:
+    """The imported price that is named by BOOK:ITEM, as the price and currency it stands for.
+
+    Raises CarbontrackError where there is none, or it is in another currency than was asked for.
+    """
+    from carbontrack.ledger import imported
+
+    named = settings.get("price")
+    if named is None:
+        return settings
+    for row in imported.prices(
+        connection, contains=named.value.partition(":")[2], as_of=_as_of(settings)
+    ):
+        if f"{row['book']}:{row['item']}" == named.value:
+            _check_currency(named, row["currency"], settings.get("currency"))
+            origin = f"{named.value}, {row['as_of']}"
+            price = {
+                _PRICE_KEY[row["unit"]]: config.Setting(row["price"], origin),
+                "currency": config.Setting(row["currency"], origin),
+            }
+            return {**settings, **price}
+    raise CarbontrackError(
+        f"no imported price {named.value!r}.", hint="See: carbontrack factors list price --imported"
+    )
+
+
+def _check_currency(named: config.Setting, currency: str, stated: config.Setting | None) -> None:
+    """A book has its own currency: one stated beside the price, or above it, must be the same."""
+    if stated is None or stated.value == currency or stated.origin not in ("flag", named.origin):
+        return
+    raise CarbontrackError(
+        f"price {named.value} is in {currency} ({named.origin}), "
+        f"but the currency is {stated.value} ({stated.origin}).",
+        hint="Leave the currency out.",
+    )
+
+
+def _as_of(settings: config.Settings) -> str | None:
+    return settings["factors_as_of"].value if "factors_as_of" in settings else None
+
+
+def _series(connection: Connection, run: Run, settings: config.Settings) -> IntensitySeries | None:
+    """The imported intensity of the run's zone while it ran; None where a year was asked for."""
+    from carbontrack.ledger import imported
+
+    zone = settings.get("zone")
+    if zone is None or "@" in zone.value:
+        return None
+    code = catalog.zone_code(zone.value) or zone.value
+    end_ms = run.started_ms + round(duration_s(run) * MS_PER_S)
+    found = imported.intensity(
+        connection, code, from_ms=run.started_ms, to_ms=end_ms, as_of=_as_of(settings)
+    )
+    return IntensitySeries(tuple(Interval(**row) for row in found)) if found else None

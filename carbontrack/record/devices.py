@@ -1,0 +1,107 @@
+"""The devices of a run: meters opened and sensors timed, each in a thread of its own.
+
+A driver may hang in any call, and a thread cannot be taken out of it; so nothing here is waited for
+longer than a moment.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+from carbontrack.errors import CarbontrackError
+from carbontrack.ledger.rows import Sensor
+from carbontrack.meters.base import Device, MeterContext, Source
+from carbontrack.meters.observe import measured_periods
+from carbontrack.meters.registry import Found, find_meters
+from carbontrack.record.messages import Plan
+
+_OPENING_S = 10.0  # a driver that takes longer to open is left alone
+_MOMENT_S = 0.7  # what the exit of a short job may wait for it
+_LOOK_S = 0.02
+
+
+class Opening(threading.Thread):
+    """Opens the meters apart from the rest: a driver may hang in its initialisation."""
+
+    def __init__(self, plan: Plan, environ: Mapping[str, str]) -> None:
+        super().__init__(name="meters", daemon=True)
+        self._plan = plan
+        self._environ = environ
+        self.found = Found([])
+        self.problem: str | None = None
+
+    @property
+    def sources(self) -> list[Source]:
+        """What is to be polled; empty while the meters are opening, or if none works."""
+        return [source for meter in self.found.meters for source in meter.sources]
+
+    def wait(self, job_ended: Callable[[], bool]) -> None:
+        """Until they are open; for a job that has ended meanwhile, a moment more at most. A
+        `problem` says why they are not.
+        """
+        began_s = time.monotonic()
+        give_up_s, hurried = began_s + _OPENING_S, False
+        while self.is_alive() and time.monotonic() < give_up_s:
+            self.join(_LOOK_S)
+            if not hurried and job_ended():
+                give_up_s, hurried = min(give_up_s, time.monotonic() + _MOMENT_S), True
+        if self.is_alive():
+            waited_s = time.monotonic() - began_s
+            self.problem = f"the meter had not opened after {waited_s:.1f} s"
+
+    def run(self) -> None:
+        context = MeterContext(
+            job_pid=self._plan.job_pid, environ=self._environ, visible=self._plan.devices
+        )
+        try:
+            self.found = find_meters(self._plan.meter, context)
+        except CarbontrackError as error:
+            self.problem = str(error)
+        except Exception as error:
+            self.problem = f"the meter failed: {error}"
+
+
+class Periods(threading.Thread):
+    """Measures how often the sensors refresh, beside the recording: it takes a second or hangs."""
+
+    def __init__(self, sources: Sequence[Source], sensors: Sequence[Sensor]) -> None:
+        super().__init__(name="periods", daemon=True)
+        self._sources = sources
+        self._sensors = sensors
+        self._measured_ms: dict[str, float] = {}
+
+    def run(self) -> None:
+        self._measured_ms = measured_periods(self._sources)
+
+    def take(self) -> list[Sensor] | None:
+        """The sensors with their periods, once; None if there is no news."""
+        if not self._measured_ms:
+            return None
+        measured_ms, self._measured_ms = self._measured_ms, {}
+        return [
+            replace(s, update_period_ms=measured_ms.get(s.uuid, s.update_period_ms))
+            for s in self._sensors
+        ]
+
+
+def sensor_of(device: Device, host: str, number: int) -> Sensor:
+    """The ledger's row of how this device is read on this host."""
+    return Sensor(
+        uuid=device.uuid,
+        kind=str(device.kind),
+        name=device.name,
+        rated_power_w=device.rated_power_w,
+        power_limit_w=device.power_limit_w,
+        mig_parent=device.mig_parent,
+        host=host,
+        meter=device.meter,
+        quality=str(device.quality),
+        field=device.field,
+        scope=device.scope,
+        update_period_ms=device.update_period_ms,
+        share=device.share,
+        device_key=number,
+    )

@@ -1,0 +1,87 @@
+"""What `runs` prints: one line a run, as measured, without any factor."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from carbontrack.ledger.rows import Run, Sensor, Usage
+from carbontrack.report.numbers import (
+    format_duration,
+    format_energy,
+    format_share,
+    how_it_ended,
+    iso_time,
+    local_time,
+    share_of,
+)
+from carbontrack.units import J_PER_KWH, MS_PER_S, now_ms
+
+
+def duration_s(run: Run) -> float:
+    """Seconds from start to end; to the last sign of life where the end was not seen."""
+    end_ms = run.ended_ms or run.heartbeat_ms or run.started_ms
+    if run.status == "running":
+        end_ms = now_ms()
+    return max(0, end_ms - run.started_ms) / MS_PER_S
+
+
+def run_item(run: Run, sensors: Sequence[Sensor], totals: Sequence[Usage]) -> dict[str, Any]:
+    """One line of `runs`, with the keys of `--format json`. Energy of the devices, before PUE."""
+    length_s = duration_s(run)
+    energies = [usage.energy_j for usage in totals if usage.energy_j is not None]
+    expected_s = length_s * len(sensors)
+    sampled_s = sum(usage.sampled_s for usage in totals)
+    return {
+        "id": run.id,
+        "name": run.name,
+        "project": run.project,
+        "tags": dict(run.tags),
+        "status": run.status,
+        "exit_code": run.exit_code,
+        "started": iso_time(run.started_ms),
+        "ended": iso_time(run.ended_ms),
+        "duration_s": length_s,
+        "devices": len(sensors),
+        "meter": "+".join(sorted({sensor.meter for sensor in sensors})) or None,
+        "quality": "+".join(sorted({sensor.quality for sensor in sensors})) or None,
+        "energy_kwh": sum(energies) / J_PER_KWH if energies else None,
+        "coverage": share_of(sampled_s, expected_s),
+    }
+
+
+def print_runs(items: Sequence[Mapping[str, Any]]) -> None:
+    """The list for people; a narrow terminal gets fewer columns, never cut ones."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False, markup=False)
+    wide = console.width >= 110
+    heads = ["run", "name", "status", "started", "duration", "energy"]
+    heads += ["devices", "coverage"] if wide else []
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for head in heads:
+        right = head in ("duration", "energy", "devices", "coverage")
+        justify: Literal["left", "right"] = "right" if right else "left"
+        table.add_column(head, justify=justify, no_wrap=head != "name", overflow="fold")
+    for item in items:
+        status = " ".join([item["status"], *_code(item["exit_code"])])
+        started = local_time(item["started"])
+        duration, energy = format_duration(item["duration_s"]), energy_and_quality(item)
+        cells = [item["id"][:13], item["name"], status]
+        cells += [started if wide else started[5:16], duration, energy]
+        if wide:
+            cells += [str(item["devices"]), format_share(item["coverage"])]
+        table.add_row(*cells)
+    console.print(table)
+
+
+def energy_and_quality(item: Mapping[str, Any]) -> str:
+    """Energy, with a word for what was not measured."""
+    energy, quality = format_energy(item["energy_kwh"]), item["quality"] or ""
+    unmeasured = [word for word in ("simulated", "estimate") if word in quality]
+    return " ".join([energy, *unmeasured])
+
+
+def _code(exit_code: int | None) -> list[str]:
+    return [how_it_ended(exit_code).rpartition(" ")[2]] if exit_code else []

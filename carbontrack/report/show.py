@@ -1,0 +1,186 @@
+"""What `show` prints: one run, its devices and events, as measured, without any factor."""
+
+from __future__ import annotations
+
+import shlex
+import textwrap
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from carbontrack.ledger.rows import Event, Node, Run, Sensor, StepTotals, Usage
+from carbontrack.report.numbers import (
+    format_duration,
+    format_energy,
+    format_share,
+    how_it_ended,
+    iso_time,
+    local_time,
+    share_of,
+)
+from carbontrack.report.runs import duration_s, energy_and_quality, run_item
+from carbontrack.units import J_PER_KWH
+
+_MAX_EVENTS = 20
+_MAX_COMMAND = 500
+
+
+def run_detail(
+    run: Run,
+    sensors: Sequence[Sensor],
+    totals: Sequence[Usage],
+    steps: StepTotals,
+    nodes: Sequence[Node],
+    events: Sequence[Event],
+) -> dict[str, Any]:
+    """All of `show --format json`."""
+    usage_of = {usage.device_key: usage for usage in totals}
+    return {
+        **run_item(run, sensors, totals),
+        "devices": [
+            _device(sensor, usage_of.get(sensor.device_key), duration_s(run)) for sensor in sensors
+        ],
+        "command": list(run.command),
+        "cwd": run.cwd,
+        "user": run.user,
+        "git_commit": run.git_commit,
+        "git_dirty": run.git_dirty,
+        "facility": dict(run.facility),
+        "model": dict(run.model),
+        "steps": steps.steps,
+        "tokens": steps.tokens,
+        "final_loss": steps.final_loss,
+        "nodes": [{**asdict(node), "heartbeat": iso_time(node.heartbeat_ms)} for node in nodes],
+        "events": [{**asdict(event), "time": iso_time(event.time_ms)} for event in events],
+    }
+
+
+def _device(sensor: Sensor, usage: Usage | None, length_s: float) -> dict[str, Any]:
+    energy_j = usage.energy_j if usage else None
+    energy_s = usage.energy_s if usage else 0.0
+    return {
+        "uuid": sensor.uuid,
+        "kind": sensor.kind,
+        "name": sensor.name,
+        "host": sensor.host,
+        "meter": sensor.meter,
+        "quality": sensor.quality,
+        "field": sensor.field,
+        "scope": sensor.scope,
+        "energy_kwh": None if energy_j is None else energy_j / J_PER_KWH,
+        "power_mean_w": energy_j / energy_s if energy_j is not None and energy_s > 0 else None,
+        "power_min_w": usage.power_min_w if usage else None,
+        "power_max_w": usage.power_max_w if usage else None,
+        "util_pct": usage.util_pct if usage else None,
+        "coverage": share_of(usage.sampled_s if usage else 0.0, length_s),
+        "rated_power_w": sensor.rated_power_w,
+        "power_limit_w": sensor.power_limit_w,
+        "update_period_ms": sensor.update_period_ms,
+        "mig_parent": sensor.mig_parent,
+        "share": sensor.share,
+    }
+
+
+def print_detail(item: Mapping[str, Any]) -> None:
+    """One run for people."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False, markup=False)
+    ended = "" if item["exit_code"] is None else f", {how_it_ended(item['exit_code'])}"
+    facts = Table.grid(padding=(0, 2))
+    rows = [
+        ("run", f"{item['name']}  {item['id']}"),
+        ("status", f"{item['status']}{ended}"),
+        ("started", f"{local_time(item['started'])}, ran {format_duration(item['duration_s'])}"),
+        ("command", _command(item["command"])),
+        ("in", f"{item['cwd']} by {item['user']}"),
+        ("git", _git(item)),
+        ("model", _model(item)),
+        ("steps", _steps(item)),
+        ("energy", f"{energy_and_quality(item)}, devices only, before PUE"),
+    ]
+    for head, value in rows:
+        if value:
+            facts.add_row(head, value)
+    console.print(facts)
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("device", overflow="fold")
+    table.add_column("uuid", no_wrap=True)
+    for head in ("mean W", "max W", "energy", "coverage"):
+        table.add_column(head, justify="right", no_wrap=True)
+    for device in item["devices"]:
+        table.add_row(
+            device["name"],
+            device["uuid"][:12],
+            _watts(device["power_mean_w"]),
+            _watts(device["power_max_w"]),
+            format_energy(device["energy_kwh"]),
+            format_share(device["coverage"]),
+        )
+    if item["devices"]:
+        console.print()
+        console.print(table)
+        for how in sorted({_how(device) for device in item["devices"]}):
+            console.print(f"\n{how}")
+    for node in item["nodes"]:
+        if note := node["settings"].get("note"):
+            console.print(f"{node['host']}: {note}")
+    # A phase begins with each evaluation and ends with it: they would hide all the others.
+    events = [event for event in item["events"] if event["kind"] != "phase"]
+    if item["events"]:
+        console.print("\nevents")
+        for event in events[-_MAX_EVENTS:]:
+            text = event["message"] or _named_values(event["data"])
+            console.print(f"  {local_time(event['time'])}  {event['kind']}  {text}")
+        hidden = [f"the last {_MAX_EVENTS} of {len(events)}"] if len(events) > _MAX_EVENTS else []
+        if phases := len(item["events"]) - len(events):
+            hidden.append(f"without {phases} changes of phase")
+        if hidden:
+            console.print(f"  ({', '.join(hidden)}; all with --format json)")
+
+
+def _how(device: Mapping[str, Any]) -> str:
+    """How a device was read, one line for all that were read alike."""
+    period = device["update_period_ms"]
+    refreshed = f", refreshed every {period:g} ms" if period else ""
+    share = ", a share of its parent GPU" if device["mig_parent"] else ""
+    return (
+        f"{device['meter']}: {device['quality']}, reads {device['field']}, scope {device['scope']}"
+        f"{refreshed}{share}"
+    )
+
+
+def _watts(power_w: float | None) -> str:
+    return "–" if power_w is None else f"{power_w:.1f}"
+
+
+def _git(item: Mapping[str, Any]) -> str:
+    if not item["git_commit"]:
+        return ""
+    return str(item["git_commit"])[:12] + (" with changes" if item["git_dirty"] else "")
+
+
+def _model(item: Mapping[str, Any]) -> str:
+    return _named_values(item["model"])
+
+
+def _command(words: Sequence[str]) -> str:
+    """As one may type it, on one line."""
+    return textwrap.shorten(shlex.join(words), _MAX_COMMAND, placeholder=" …")
+
+
+def _named_values(values: Mapping[str, Any]) -> str:
+    known = {key: value for key, value in values.items() if value is not None}
+    return ", ".join(
+        f"{key} {value:,}" if isinstance(value, int) else f"{key} {value}"
+        for key, value in known.items()
+    )
+
+
+def _steps(item: Mapping[str, Any]) -> str:
+    if not item["steps"]:
+        return ""
+    tokens = "" if item["tokens"] is None else f", {item['tokens']:,} tokens"
+    loss = "" if item["final_loss"] is None else f", final loss {item['final_loss']:.4f}"
+    return f"{item['steps']}{tokens}{loss}"

@@ -1,0 +1,127 @@
+"""Imported factors in SQLite and PostgreSQL: idempotent, newest first, whole or not at all."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import IntegrityError
+
+from carbontrack.errors import CarbontrackError
+from carbontrack.ledger import imported
+
+HOUR_MS = 3_600_000
+
+
+def interval(hour: int, kg: float | None = 0.1, **changes: Any) -> dict[str, Any]:
+    row = {
+        "zone": "FRA",
+        "start_ms": hour * HOUR_MS,
+        "length_ms": HOUR_MS,
+        "intensity_kg_per_kwh": kg,
+        "basis": "life-cycle average",
+        "source": "grid.csv",
+        "version": "2026-01-01",
+    }
+    return {**row, **changes}
+
+
+def price(item: str, value: float, version: str = "2026-01-01") -> dict[str, Any]:
+    return {
+        "book": "aws",
+        "item": item,
+        "version": version,
+        "unit": "gpu_hour",
+        "price": value,
+        "currency": "USD",
+        "as_of": version,
+        "source": "aws.csv: A100",
+    }
+
+
+def test_intervals_come_back_in_order_and_only_those_that_touch(
+    writer: Engine, reader: Connection
+) -> None:
+    imported.put_intensity(writer, [interval(h, h / 10) for h in (3, 1, 2, 0)])
+    found = imported.intensity(reader, "FRA", from_ms=HOUR_MS + 1, to_ms=3 * HOUR_MS)
+    assert [row["intensity_kg_per_kwh"] for row in found] == [0.1, 0.2]
+    assert imported.intensity(reader, "DEU", from_ms=0, to_ms=9 * HOUR_MS) == []
+
+
+def test_the_same_file_twice_is_there_once_and_a_newer_version_goes_before(
+    writer: Engine, reader: Connection
+) -> None:
+    for _ in range(2):
+        imported.put_intensity(writer, [interval(0), interval(1)])
+    imported.put_intensity(writer, [interval(1, 0.9, version="2026-02-01")])
+    zones = imported.zones(reader)
+    assert [(zone["version"], zone["intervals"]) for zone in zones] == [
+        ("2026-01-01", 2),
+        ("2026-02-01", 1),
+    ]
+    found = imported.intensity(reader, "FRA", from_ms=HOUR_MS, to_ms=2 * HOUR_MS)
+    assert [row["intensity_kg_per_kwh"] for row in found] == [0.9]
+    then = {"from_ms": HOUR_MS, "to_ms": 2 * HOUR_MS}
+    found = imported.intensity(reader, "FRA", as_of="2026-01-31", **then)
+    assert [row["intensity_kg_per_kwh"] for row in found] == [0.1], "as it was known in January"
+    assert imported.intensity(reader, "FRA", as_of="2025-12-31", **then) == []
+    earlier = imported.intensity(reader, "FRA", from_ms=0, to_ms=HOUR_MS)
+    assert [row["version"] for row in earlier] == ["2026-01-01"]
+
+
+def test_files_of_two_months_are_one_series(writer: Engine, reader: Connection) -> None:
+    imported.put_intensity(writer, [interval(0, 0.1), interval(1, 0.2)])
+    imported.put_intensity(writer, [interval(h, h / 10, version="2026-02-01") for h in (2, 3)])
+    found = imported.intensity(reader, "FRA", from_ms=0, to_ms=4 * HOUR_MS)
+    assert [row["intensity_kg_per_kwh"] for row in found] == [0.1, 0.2, 0.2, 0.3]
+
+
+def test_bases_are_never_mixed(writer: Engine, reader: Connection) -> None:
+    imported.put_intensity(writer, [interval(0), interval(1)])
+    marginal = interval(1, 0.7, basis="direct marginal", version="2026-02-01")
+    imported.put_intensity(writer, [marginal])
+    found = imported.intensity(reader, "FRA", from_ms=0, to_ms=2 * HOUR_MS)
+    assert [(row["start_ms"], row["basis"]) for row in found] == [(HOUR_MS, "direct marginal")]
+
+
+def test_a_row_that_cannot_be_leaves_nothing_behind(writer: Engine, reader: Connection) -> None:
+    with pytest.raises(IntegrityError):
+        imported.put_intensity(writer, [interval(0), interval(1, None)])
+    assert imported.zones(reader) == []
+
+
+def test_prices_are_found_by_any_part_and_the_newest_counts(
+    writer: Engine, reader: Connection
+) -> None:
+    imported.put_prices(writer, [price("p4de@us-east-1", 5.12), price("p5_x@us-east-1", 12.0)])
+    imported.put_prices(writer, [price("p4de@us-east-1", 4.0, "2026-06-01")])
+    assert [row["price"] for row in imported.prices(reader, contains="P4DE")] == [4.0]
+    then = imported.prices(reader, contains="p4de", as_of="2026-05-31")
+    assert [row["price"] for row in then] == [5.12]
+    assert [row["item"] for row in imported.prices(reader, contains="5_x")] == ["p5_x@us-east-1"]
+    assert imported.prices(reader, contains="4_e") == [], "an underscore is no wildcard"
+    assert len(imported.prices(reader)) == 2
+
+
+@pytest.mark.parametrize(
+    ("clash", "why"),
+    [
+        ({"basis": "direct marginal"}, "life-cycle average, not direct marginal"),
+        ({"length_ms": 4 * HOUR_MS}, "overlaps"),
+    ],
+)
+def test_one_version_never_mixes_bases_or_overlaps(
+    writer: Engine, reader: Connection, clash: dict[str, Any], why: str
+) -> None:
+    imported.put_intensity(writer, [interval(hour) for hour in (0, 2, 3, 4)])
+    with pytest.raises(CarbontrackError, match=why):
+        imported.put_intensity(writer, [interval(1, 0.7, source="b.csv", **clash)])
+    assert [zone["intervals"] for zone in imported.zones(reader)] == [4]
+    imported.put_intensity(writer, [interval(1, 0.7, version="2026-01-02", **clash)])
+
+
+def test_a_file_corrects_its_own_intervals(writer: Engine, reader: Connection) -> None:
+    imported.put_intensity(writer, [interval(hour) for hour in range(3)])
+    imported.put_intensity(writer, [interval(hour, basis="direct average") for hour in range(3)])
+    assert [zone["basis"] for zone in imported.zones(reader)] == ["direct average"]

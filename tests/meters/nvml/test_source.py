@@ -1,0 +1,335 @@
+"""The NVML meter through the real binding, against devices whose true power is known."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any
+
+import pytest
+
+from carbontrack.units import NS_PER_S
+from tests.fixtures.nvml import NvmlStub, StubNode, Wave, mig_uuid
+
+# Polls at 50 Hz until its stdin closes; a line for the meter, then one for each poll of a device.
+_PROGRAM = """
+import json, os, select, sys
+from dataclasses import asdict
+from carbontrack.meters.base import DeviceLost, MeterContext
+from carbontrack.meters.registry import find_meters
+found = find_meters("nvml", MeterContext(environ=os.environ, visible=sys.argv[1]))
+sources = [source for meter in found.meters for source in meter.sources]
+print(json.dumps({"note": found.note, "devices": [asdict(s.device) for s in sources]}), flush=True)
+while not select.select([sys.stdin], [], [], 0.02)[0]:
+    for source in sources:
+        try:
+            print(json.dumps([source.device.uuid, asdict(source.read())]))
+        except DeviceLost as lost:
+            print(json.dumps([source.device.uuid, str(lost)]))
+print(json.dumps([asdict(source.vitals()) for source in sources]))
+for meter in found.meters:
+    meter.close()
+"""
+
+
+@dataclass
+class Polled:
+    """What the program saw. A poll is a reading, or the message of a DeviceLost."""
+
+    note: str
+    devices: list[dict[str, Any]]
+    polls: dict[str, list[Any]] = field(default_factory=dict)
+    vitals: list[dict[str, Any]] = field(default_factory=list)
+
+    def readings(self, uuid: str) -> list[dict[str, Any]]:
+        return [poll for poll in self.polls[uuid] if isinstance(poll, dict)]
+
+    def stamped(self, uuid: str) -> list[dict[str, Any]]:
+        return [r for r in self.readings(uuid) if r["energy_time_ns"] is not None]
+
+
+@contextmanager
+def _polling(node: StubNode, visible: str = "job", **environ: str) -> Iterator[Polled]:
+    """Poll while the block runs; everything is in the yielded object after it."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", _PROGRAM, visible],
+        env={**node.env, **environ},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    with process:
+        first = process.stdout.readline()
+        assert first, "the program ended at once"
+        polled = Polled(**json.loads(first))
+        yield polled
+        out, _ = process.communicate("\n", timeout=30)
+    assert process.returncode == 0
+    *polls, vitals = [json.loads(line) for line in out.splitlines()]
+    polled.vitals = vitals
+    for uuid, poll in polls:
+        polled.polls.setdefault(uuid, []).append(poll)
+
+
+def _refusal(node: StubNode, **environ: str) -> str:
+    """Why the meter does not open."""
+    done = subprocess.run(
+        [sys.executable, "-c", _PROGRAM, "job"],
+        env={**node.env, **environ},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode != 0
+    return done.stderr.splitlines()[-1]
+
+
+def _energies(node: StubNode, polled: Polled, uuid: str) -> tuple[float, float]:
+    """Energy by the counter from first to last reading, and the true one between its refreshes."""
+    first, *_, last = polled.stamped(uuid)
+    true_j = node.true_energy_j(
+        node.uuids.index(uuid), first["energy_time_ns"], last["energy_time_ns"]
+    )
+    return last["energy_j"] - first["energy_j"], true_j
+
+
+@pytest.mark.parametrize(("devices", "gpu"), [(8, "a100"), (2, "h100")])
+def test_the_counter_gives_each_device_its_true_energy(
+    nvml_stub: NvmlStub, devices: int, gpu: str
+) -> None:
+    node = nvml_stub.start(devices, gpu)
+    with _polling(node) as polled:
+        time.sleep(1.5)
+
+    assert [device["uuid"] for device in polled.devices] == node.uuids
+    for device in polled.devices:
+        measured_j, true_j = _energies(node, polled, device["uuid"])
+        assert true_j > 100
+        assert measured_j == pytest.approx(true_j, abs=0.1)  # timestamps come in whole µs
+        assert device["quality"] == "counter"
+        assert device["field"] == "total_energy+power_instant"
+        assert device["rated_power_w"] == (400 if gpu == "a100" else 700)
+    assert {v["util_pct"] for v in polled.vitals} == {97}
+    assert polled.vitals[0] == {
+        "util_pct": 97,
+        "memory_used_bytes": 60 * 2**30,
+        "temperature_c": 61,
+        "sm_clock_mhz": 1410,
+        "throttle": 4,
+    }
+
+
+def test_power_is_what_the_sensor_shows(nvml_stub: NvmlStub) -> None:
+    waves = [Wave("constant", 250.0, 0, 1), Wave("square", 300.0, 100.0, 1.0)]
+    node = nvml_stub.start(waves=waves)
+    with _polling(node) as polled:
+        time.sleep(1.2)
+
+    steady, square = (
+        [r["power_w"] for r in polled.readings(uuid) if r["power_w"] is not None]
+        for uuid in node.uuids
+    )
+    assert set(steady) == {250.0}
+    assert min(square) == 200.0
+    assert max(square) == 400.0
+
+
+@pytest.mark.parametrize(
+    ("gpu", "settings", "quality", "field"),
+    [
+        ("a100", {"fields": 0}, "counter", "total_energy+power_usage"),
+        ("a100", {"counter": 0}, "power", "power_instant"),
+        ("h100", {"counter": 0}, "power", "power_average"),
+        ("h100", {"counter": 0, "fields": 0}, "power", "power_usage"),
+        ("h100", {"power": 0}, "counter", "total_energy"),
+        ("h100", {"power": 0, "fields": 0}, "counter", "total_energy"),
+        ("h100", {"module_w": 150}, "counter", "total_energy+power_average"),
+    ],
+)
+def test_each_device_is_read_by_what_it_answers(
+    nvml_stub: NvmlStub, gpu: str, settings: dict[str, float], quality: str, field: str
+) -> None:
+    # Device 1 is like this, device 0 is healthy: neither decides for the other.
+    node = nvml_stub.start(2, gpu, **{f"d1_{key}": value for key, value in settings.items()})
+    with _polling(node) as polled:
+        time.sleep(0.2)
+
+    healthy, device = polled.devices
+    assert (healthy["quality"], healthy["field"]) == ("counter", "total_energy+power_instant")
+    assert (device["quality"], device["field"]) == (quality, field)
+    assert device["scope"] == ("gpu-of-module" if "module_w" in settings else "gpu")
+    for reading in polled.readings(device["uuid"]):
+        assert (reading["energy_j"] is None) == ("counter" in settings)
+        assert (reading["power_w"] is None) == ("power" in settings)
+
+
+def test_a_device_that_answers_nothing_is_left_out_and_said(nvml_stub: NvmlStub) -> None:
+    node = nvml_stub.start(2, d1_counter=0, d1_power=0)
+    with _polling(node) as polled:
+        pass
+
+    assert [device["uuid"] for device in polled.devices] == node.uuids[:1]
+    assert "1 GPUs gave neither energy nor power" in polled.note
+    node.set(counter=0, power=0, d1_counter=0, d1_power=0)
+    assert "neither energy nor power" in _refusal(node)
+
+
+def test_a_lost_device_costs_only_its_own_rows_and_is_found_again(nvml_stub: NvmlStub) -> None:
+    node = nvml_stub.start(3)
+    with _polling(node) as polled:
+        lost_at_s = node.now_s() + 0.3
+        node.set(d1_lost_from_s=lost_at_s, d1_lost_to_s=lost_at_s + 0.4)
+        time.sleep(1.3)
+
+    states = [isinstance(poll, dict) for poll in polled.polls[node.uuids[1]]]
+    assert "lost" in next(p for p in polled.polls[node.uuids[1]] if isinstance(p, str))
+    assert states[0] and states[-1]
+    assert not all(states)
+    for uuid in (node.uuids[0], node.uuids[2]):
+        assert all(isinstance(poll, dict) for poll in polled.polls[uuid])
+    for uuid in node.uuids:  # its counter went on meanwhile
+        measured_j, true_j = _energies(node, polled, uuid)
+        assert measured_j == pytest.approx(true_j, abs=0.1)
+
+
+def test_unknown_errors_now_and_then_are_missing_values(nvml_stub: NvmlStub) -> None:
+    node = nvml_stub.start(2, unknown_p=0.1)
+    with _polling(node) as polled:
+        time.sleep(1.5)
+
+    for uuid in node.uuids:
+        readings = polled.readings(uuid)
+        assert len(readings) == len(polled.polls[uuid])
+        missing = [r for r in readings if r["energy_j"] is None and r["power_w"] is None]
+        assert 0 < len(missing) < len(readings) / 2
+
+
+def test_a_counter_reset_shows_as_a_fall(nvml_stub: NvmlStub) -> None:
+    node = nvml_stub.start(2)
+    with _polling(node) as polled:
+        node.set(d0_reset_at_s=node.now_s() + 0.2)
+        time.sleep(0.6)
+
+    falls = []
+    for uuid in node.uuids:
+        energies = [reading["energy_j"] for reading in polled.readings(uuid)]
+        falls.append(sum(b < a for a, b in pairwise(energies)))
+    assert falls == [1, 0]
+
+
+def test_a_driver_reload_is_survived(nvml_stub: NvmlStub) -> None:
+    node = nvml_stub.start(2)
+    with _polling(node) as polled:
+        node.set(reload_at_s=node.now_s() + 0.2, reload_s=0.3)
+        time.sleep(1.0)
+
+    for uuid in node.uuids:
+        states = [isinstance(poll, dict) for poll in polled.polls[uuid]]
+        assert states[0] and states[-1]
+        assert not all(states)
+        assert polled.readings(uuid)[-1]["energy_j"] < polled.readings(uuid)[0]["energy_j"]
+
+
+def test_a_hanging_or_lost_device_does_not_hold_up_the_opening(nvml_stub: NvmlStub) -> None:
+    node = nvml_stub.start(3, d0_hang_from_s=0.001, d0_hang_s=-1, d2_lost_from_s=0.001)
+    with _polling(node, CUDA_VISIBLE_DEVICES="1,0,2") as polled:
+        time.sleep(0.1)
+
+    assert [device["uuid"] for device in polled.devices] == [node.uuids[1]]
+    assert polled.polls[node.uuids[1]]
+    assert "GPU 0 does not answer" in polled.note
+    assert "GPU 2 does not answer" in polled.note
+
+
+def test_seven_hanging_devices_hold_up_the_opening_as_little_as_one(nvml_stub: NvmlStub) -> None:
+    hanging = {f"d{i}_hang_from_s": 0.001 for i in range(7)} | {"hang_s": -1}
+    began_s = time.monotonic()
+    with _polling(nvml_stub.start(8, **hanging)) as polled:
+        pass
+    assert time.monotonic() - began_s < 10, "two seconds, and not for each of them"
+    assert len(polled.devices) == 1
+
+
+def test_the_drivers_timestamp_may_be_that_of_the_call(nvml_stub: NvmlStub) -> None:
+    node = nvml_stub.start(2, stamp_call=1)
+    with _polling(node) as polled:
+        time.sleep(0.3)
+
+    for uuid in node.uuids:
+        for reading in polled.stamped(uuid):
+            assert 0 <= reading["time_ns"] - reading["energy_time_ns"] < NS_PER_S
+
+
+def test_visible_devices(nvml_stub: NvmlStub) -> None:
+    node = nvml_stub.start(8)
+    for value, indices in {"3,1": [3, 1], f"{node.uuids[5]},GPU-8f2": [5, 0]}.items():
+        with _polling(node, CUDA_VISIBLE_DEVICES=value) as polled:
+            time.sleep(0.1)
+        assert [d["uuid"] for d in polled.devices] == [node.uuids[i] for i in indices]
+        assert set(polled.polls) == {node.uuids[i] for i in indices}
+    with _polling(node, "all", CUDA_VISIBLE_DEVICES="3") as polled:
+        pass
+    assert [d["uuid"] for d in polled.devices] == node.uuids
+
+
+def test_mig_instances_read_their_parent_and_own_a_share(nvml_stub: NvmlStub) -> None:
+    node = nvml_stub.start(2, d1_mig="3 2 1")
+    wanted = [mig_uuid(1, 2), mig_uuid(1, 0)]
+    with _polling(node, CUDA_VISIBLE_DEVICES=",".join(wanted)) as polled:
+        time.sleep(0.5)
+
+    assert [d["uuid"] for d in polled.devices] == wanted
+    assert [d["share"] for d in polled.devices] == [pytest.approx(1 / 7), pytest.approx(3 / 7)]
+    assert {d["mig_parent"] for d in polled.devices} == {node.uuids[1]}
+    assert polled.devices[1]["rated_power_w"] == pytest.approx(400 * 3 / 7)
+    assert polled.devices[0]["name"].endswith("MIG 1g.10gb")
+    for uuid in wanted:
+        first, *_, last = polled.stamped(uuid)
+        parent_j = node.true_energy_j(1, first["energy_time_ns"], last["energy_time_ns"])
+        assert last["energy_j"] - first["energy_j"] == pytest.approx(parent_j, abs=0.1)
+    assert polled.vitals[0]["memory_used_bytes"] < polled.vitals[1]["memory_used_bytes"]
+    assert "apportioned" in polled.note
+
+
+@pytest.mark.parametrize(
+    ("settings", "advice"),
+    [
+        ({"init_error": 9}, "modprobe nvidia"),
+        ({"init_error": 4}, "/dev/nvidiactl"),
+        ({"init_error": 18}, "reload the driver"),
+        ({"init_error": 999}, "cannot be initialised"),
+    ],
+)
+def test_a_driver_that_does_not_start_says_what_to_do(
+    nvml_stub: NvmlStub, settings: dict[str, float], advice: str
+) -> None:
+    assert advice in _refusal(nvml_stub.start(2, **settings))
+
+
+def test_no_gpu_no_visible_gpu_no_library(nvml_stub: NvmlStub) -> None:
+    node = nvml_stub.start(2)
+    assert 'CUDA_VISIBLE_DEVICES="" shows the job none of the 2' in _refusal(
+        node, CUDA_VISIBLE_DEVICES=""
+    )
+    node.waves.clear()
+    node.set()
+    assert "finds no GPU" in _refusal(node)
+    if not _has_a_real_driver():
+        assert "no NVIDIA driver is installed" in _refusal(node, LD_LIBRARY_PATH="")
+
+
+def test_a_driver_that_hangs_when_opened_is_given_up(nvml_stub: NvmlStub) -> None:
+    assert "did not answer within 5 s" in _refusal(nvml_stub.start(2, init_hang_s=30))
+
+
+def _has_a_real_driver() -> bool:
+    return any(os.path.exists(path) for path in ("/dev/nvidiactl", "/proc/driver/nvidia"))  # noqa: PTH110

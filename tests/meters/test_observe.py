@@ -1,0 +1,66 @@
+"""A short look at devices, of which one hangs and one is lost."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+
+import pytest
+
+from carbontrack.meters.base import DeviceLost, MeterContext, Reading, Source, Vitals
+from carbontrack.meters.observe import Look, look_at
+from carbontrack.meters.registry import find_meters
+from carbontrack.units import NS_PER_MS, monotonic_ns
+
+
+class _Other:
+    """A simulated device that reads differently."""
+
+    def __init__(self, source: Source) -> None:
+        self.device = source.device
+
+    def vitals(self) -> Vitals | None:
+        return None
+
+
+class _Hanging(_Other):
+    def read(self) -> Reading:
+        threading.Event().wait()
+        raise AssertionError
+
+
+class _Lost(_Other):
+    def read(self) -> Reading:
+        raise DeviceLost("GPU is lost")
+
+
+class _Slow(_Other):
+    """Refreshes its power every 50 ms and has no counter."""
+
+    def read(self) -> Reading:
+        now_ns = monotonic_ns()
+        return Reading(now_ns, None, float(now_ns // (50 * NS_PER_MS) % 100))
+
+
+def test_a_device_that_hangs_or_is_lost_does_not_hold_up_the_others() -> None:
+    (meter,) = find_meters("sim:a100x4", MeterContext()).meters
+    healthy, a, b, c = meter.sources
+    hanging, lost, healthy_look, slow = look_at(
+        [_Hanging(a), _Lost(b), healthy, _Slow(c)], seconds=0.6, patience_s=0.2
+    )
+
+    assert hanging == lost == Look(answers=False)
+    assert healthy_look.answers
+    assert healthy_look.power_w is not None and healthy_look.power_w > 50
+    assert healthy_look.update_period_ms is None  # it changes as often as one looks
+    assert slow.update_period_ms == pytest.approx(50, rel=0.2)
+
+
+def test_what_the_meter_knows_of_its_period_is_kept_and_a_share_is_shown_as_one() -> None:
+    (meter,) = find_meters("sim:a100x2", MeterContext()).meters
+    source = _Slow(meter.sources[0])
+    source.device = replace(source.device, update_period_ms=7.0, share=0.5)
+    (look,) = look_at([source], seconds=0.02)
+
+    assert look.update_period_ms == 7.0
+    assert look.power_w is not None and look.power_w < 50

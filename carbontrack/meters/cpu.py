@@ -4,9 +4,9 @@
 
 Only the CPU seconds that the job used count: no share of the idle power, of memory, or of other
 people's processes. So an idle job reads 0 W, and a job on every thread reads the TDP.
-`cpu-model:WATTS` gives the TDP of the machine's CPUs together; else it comes from
-`data/cpu_tdp.csv`, else from an assumed power per thread. Without a job (`carbontrack devices`) the
-whole machine's CPU time is taken.
+`cpu-model:WATTS` gives the TDP of the machine's CPUs together; else it comes from `cpu_tdp.csv`,
+else from an assumed power per thread. Without a job (`carbontrack devices`) the whole machine's CPU
+time is taken.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from carbontrack.meters.host import host_device_uuid
 from carbontrack.meters.process_tree import ProcessTree
 from carbontrack.units import NS_PER_MS, NS_PER_S, monotonic_ns
 
-# Source: see data/cpu_tdp.md.
+# Source: see cpu_tdp.md.
 ASSUMED_W_PER_THREAD = 3.5
 # CPU times move in ticks of 10 ms and a scan costs some files: twice a second is fine enough for a
 # window, and below the second after which readings count as a gap.
@@ -118,7 +118,7 @@ def thread_power(cpu: Cpu, tdp_w: float | None) -> ThreadPower:
         return ThreadPower(tdp_w / cpu.threads, f"given: {tdp_w:g} W")
     words = _words(cpu.model)
     best: tuple[int, ThreadPower] | None = None
-    table = files("carbontrack").joinpath("data/cpu_tdp.csv")
+    table = files("carbontrack.meters").joinpath("cpu_tdp.csv")
     with table.open(encoding="utf-8") as file:
         for row in csv.DictReader(file):
             known = _words(row["model"])

@@ -39,7 +39,7 @@ def recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path = tmp_path / "steps.jsonl"
     path.touch()
     monkeypatch.setenv("CARBONTRACK_STEPS", str(path))
-    monkeypatch.setattr(carbontrack, "_steps_fd", None)
+    monkeypatch.setattr(carbontrack.job, "_steps_fd", None)
     return path
 
 

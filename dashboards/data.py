@@ -75,9 +75,9 @@ def load(connection: Connection, run: Run, flags: config.Layer, *, points: int =
     """Read a run with at most `points` windows a device, and as many points of its steps."""
     from carbontrack.ledger import read
 
-    recording = price.recording_of(connection, run)
-    (estimate,) = price.estimates_of(connection, recording, flags, ["measured"])
-    sensors = tuple(recording.sensors)
+    record = price.record_of(connection, run)
+    (estimate,) = price.estimates_of(connection, record, flags, ["measured"])
+    sensors = tuple(record.sensors)
     level_s, power = _power(connection, run, sensors, points)
     return RunData(
         run=run,
@@ -86,7 +86,7 @@ def load(connection: Connection, run: Run, flags: config.Layer, *, points: int =
         power=power,
         steps=_steps(connection, run, points),
         events=tuple(read.events(connection, run)),
-        hours=tuple(recording.hours),
+        hours=tuple(record.hours),
         curve=project.curve(connection, run),
         estimate=estimate,
     )

@@ -8,7 +8,7 @@ from dataclasses import replace
 from carbontrack.account import formulas
 from carbontrack.account.over_time import hourly_factor
 from carbontrack.account.pricing import priced
-from carbontrack.account.result import Estimate, each, sum_of
+from carbontrack.account.result import Estimate, sum_of, unique
 from carbontrack.factors.resolve import Factors
 from carbontrack.ledger.rows import Run, Sensor, StepTotals, Usage
 from carbontrack.units import J_PER_KWH, MS_PER_S, S_PER_HOUR
@@ -115,8 +115,8 @@ def _measured(base: Estimate, sensors: Sequence[Sensor], usages: Sequence[Usage]
         primary_s=sum(usage.energy_s for usage in usages if usage.device_key in primary),
         energy_kwh=energy_kwh,
         band=_band(sensors),
-        scope="+".join(each(s.scope for s in sorted(sensors, key=_kind_order))),
-        quality=" + ".join(each(sensor.quality for sensor in sensors)),
+        scope="+".join(unique(s.scope for s in sorted(sensors, key=_kind_order))),
+        quality=" + ".join(unique(sensor.quality for sensor in sensors)),
         notes=() if energy_kwh is not None else ("no energy was measured",),
     )
 
@@ -162,7 +162,7 @@ def _hours(length_s: float, sensors: Sequence[Sensor]) -> float:
 def _hours_by_name(length_s: float, sensors: Sequence[Sensor]) -> dict[str, float]:
     return {
         name: _hours(length_s, [sensor for sensor in sensors if sensor.name == name])
-        for name in each(sensor.name for sensor in sensors)
+        for name in unique(sensor.name for sensor in sensors)
     }
 
 
@@ -176,11 +176,11 @@ def _band(sensors: Sequence[Sensor]) -> float | None:
 
 def _meters(sensors: Sequence[Sensor]) -> str:
     said = {"estimate": " (estimate)", "simulated": " (simulated)"}
-    return " + ".join(each(s.meter + said.get(s.quality, "") for s in sensors))
+    return " + ".join(unique(s.meter + said.get(s.quality, "") for s in sensors))
 
 
 def _scope_of(primary: Sequence[Sensor]) -> str:
-    return "+".join(each(sensor.kind for sensor in primary))
+    return "+".join(unique(sensor.kind for sensor in primary))
 
 
 def _kind_order(sensor: Sensor) -> int:

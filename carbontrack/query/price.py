@@ -10,7 +10,7 @@ from carbontrack import config
 from carbontrack.account.estimate import duration_s, estimate_run
 from carbontrack.account.pricing import unpriced
 from carbontrack.account.result import Estimate
-from carbontrack.account.split import Recording
+from carbontrack.account.split import RunRecord
 from carbontrack.errors import CarbontrackError
 from carbontrack.factors import catalog
 from carbontrack.factors.resolve import resolve
@@ -25,7 +25,7 @@ _PRICE_KEY = {"gpu_hour": "price_per_gpu_hour", "kwh": "tariff"}
 
 
 class _Price(Protocol):
-    def __call__(self, part: Recording, method: str, whole: Estimate | None = None) -> Estimate: ...
+    def __call__(self, part: RunRecord, method: str, whole: Estimate | None = None) -> Estimate: ...
 
 
 def estimates(
@@ -46,36 +46,36 @@ def estimates(
         estimate
         for run in runs
         for estimate in _by_methods(
-            connection, recording_of(connection, run), flags, around, methods, embodied=embodied
+            connection, record_of(connection, run), flags, around, methods, embodied=embodied
         )
     ]
 
 
 def estimates_of(
-    connection: Connection, recording: Recording, flags: config.Layer, methods: Sequence[str]
+    connection: Connection, record: RunRecord, flags: config.Layer, methods: Sequence[str]
 ) -> list[Estimate]:
     """As `estimates`, of one run that has been read already."""
-    return _by_methods(connection, recording, flags, config.surroundings(), methods)
+    return _by_methods(connection, record, flags, config.surroundings(), methods)
 
 
 def _by_methods(
     connection: Connection,
-    recording: Recording,
+    record: RunRecord,
     flags: config.Layer,
     around: Sequence[config.Layer],
     methods: Sequence[str],
     *,
     embodied: bool = False,
 ) -> list[Estimate]:
-    price = pricing(connection, recording.run, flags, around, embodied=embodied)
-    return [price(recording, method) for method in methods]
+    price = pricing(connection, record.run, flags, around, embodied=embodied)
+    return [price(record, method) for method in methods]
 
 
-def recording_of(connection: Connection, run: Run) -> Recording:
+def record_of(connection: Connection, run: Run) -> RunRecord:
     """What the ledger holds of a run for an estimate."""
     from carbontrack.ledger import read
 
-    return Recording(
+    return RunRecord(
         run,
         read.sensors(connection, run),
         read.hours(connection, run),
@@ -118,7 +118,7 @@ def pricing(
             raise
         lost = f"neither CO₂e nor cost: {error.what} It was recorded with the run; give another."
 
-    def price(part: Recording, method: str, whole: Estimate | None = None) -> Estimate:
+    def price(part: RunRecord, method: str, whole: Estimate | None = None) -> Estimate:
         told = {sensor.name: sensor.rated_power_w for sensor in part.sensors}
         imported = resolve(settings, method=method, embodied=embodied, series=series, devices=told)
         if whole is not None and whole.factors is not None:

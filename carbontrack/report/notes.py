@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from carbontrack.account.result import Estimate, each
+from carbontrack.account.result import Estimate, unique
 from carbontrack.factors.catalog import Factor
 from carbontrack.report.numbers import mass_text
 
@@ -28,7 +28,7 @@ def notes_of(rows: Sequence[Estimate], totals: Sequence[Estimate] = ()) -> list[
     """One sentence each, without what does not apply. `totals` are sums of the rows."""
     notes = [*_methods(rows), *_scopes(rows), *_quality(rows), *_band(rows), *_factors(rows)]
     notes += [*_node_model(rows), *_unfinished(rows), *_own(rows), *_own(totals)]
-    return each(notes)
+    return unique(notes)
 
 
 def factor_text(factor: Factor) -> str:
@@ -65,7 +65,7 @@ def _methods(rows: Sequence[Estimate]) -> list[str]:
 
 def _scopes(rows: Sequence[Estimate]) -> list[str]:
     notes = []
-    for scope in each(part for row in rows for part in row.scope.split(", ")):
+    for scope in unique(part for row in rows for part in row.scope.split(", ")):
         inside = set(scope.split("+"))
         without = [name for name, kind in _KINDS if not inside & {kind, "module"}]
         missing = ", ".join([*without, "network, storage, fans"])
@@ -79,7 +79,7 @@ def _quality(rows: Sequence[Estimate]) -> list[str]:
         ("simulated", "no real device was read"),
         ("estimate", "energy by a model, TDP × utilisation; nothing was measured"),
     ):
-        labels = each(row.label for row in rows if f"({word})" in row.meter)
+        labels = unique(row.label for row in rows if f"({word})" in row.meter)
         if labels:
             notes.append(f"{word}: {meaning}{_of(labels, rows)}")
     return notes
@@ -119,7 +119,7 @@ def _counts(factor: Factor, row: Estimate) -> bool:
 
 
 def _node_model(rows: Sequence[Estimate]) -> list[str]:
-    labels = each(row.label for row in rows if row.node_kwh)
+    labels = unique(row.label for row in rows if row.node_kwh)
     if not labels:
         return []
     return [
@@ -141,7 +141,7 @@ def _unfinished(rows: Sequence[Estimate]) -> list[str]:
         ("interrupted", "counted up to its last sign of life"),
         ("running", "counted up to now"),
     ):
-        labels = each(row.label for row in rows if row.status == status)
+        labels = unique(row.label for row in rows if row.status == status)
         if labels:
             notes.append(f"{status}: {meaning} ({_some(labels)})")
     return notes
@@ -158,7 +158,7 @@ def _own(rows: Sequence[Estimate]) -> list[str]:
 
 def _some(labels: Sequence[str]) -> str:
     """The first few names of many."""
-    names = each(labels)
+    names = unique(labels)
     if len(names) <= _SHOWN:
         return ", ".join(names)
     return f"{', '.join(names[: _SHOWN - 1])} and {len(names) - _SHOWN + 1} more"

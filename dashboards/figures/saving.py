@@ -13,7 +13,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from carbontrack.account.result import each
+from carbontrack.account.result import unique
 from carbontrack.errors import CarbontrackError
 from carbontrack.units import J_PER_KWH
 from dashboards.data import (
@@ -171,7 +171,7 @@ def _carbon(runs: Sequence[RunData], curves: Sequence[pd.DataFrame]) -> _Axis:
 
 
 def _money(runs: Sequence[RunData], curves: Sequence[pd.DataFrame]) -> _Axis:
-    currencies = each(data.estimate.currency for data in runs)
+    currencies = unique(data.estimate.currency for data in runs)
     unpriced = [data.run.name for data in runs if data.estimate.cost is None]
     if unpriced or len(currencies) != 1:
         why = f"run {unpriced[0]} has no cost" if unpriced else f"costs in {currencies}"

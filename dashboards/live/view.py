@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from carbontrack import config
 from carbontrack.account.result import Estimate
-from carbontrack.account.split import Recording
+from carbontrack.account.split import RunRecord
 from carbontrack.errors import CarbontrackError
 from carbontrack.ledger import latest, read
 from carbontrack.ledger.rows import Run, Series
@@ -46,7 +46,7 @@ _MARKUP: Mapping[str, Callable[[list[Estimate]], str]] = {
 
 @dataclass(frozen=True, slots=True)
 class _Whole:
-    recording: Recording
+    record: RunRecord
     estimate: Estimate  # as measured
     hours: spent.Hours
 
@@ -119,17 +119,17 @@ class View:
         does now.
         """
         with self._source.connect() as connection:
-            recording = self._whole(connection, run).recording
-            sensors = recording.sensors
+            record = self._whole(connection, run).record
+            sensors = record.sensors
             detail = run_detail(
                 run,
                 sensors,
                 read.totals(connection, run),
-                recording.steps,
+                record.steps,
                 read.nodes(connection, run),
                 read.events(connection, run),
             )
-            rows = price.estimates_of(connection, recording, self._flags, METHODS)
+            rows = price.estimates_of(connection, record, self._flags, METHODS)
             running = run.status == "running"
             power = latest.power_now(connection, run, sensors) if running else None
             return {
@@ -166,13 +166,13 @@ class View:
             steps = self._curves.steps(
                 connection,
                 run,
-                count=whole.recording.steps.steps,
+                count=whole.record.steps.steps,
                 from_ms=from_ms,
                 to_ms=to_ms,
                 points=points,
             )
             return {
-                **columns.of_windows(series, whole.recording.sensors),
+                **columns.of_windows(series, whole.record.sensors),
                 "spent": self._spent(connection, whole, series).columns,
                 "steps": columns.of_steps(steps),
             }
@@ -181,7 +181,7 @@ class View:
         """Columns over the run's steps, at most `points`: what was spent until each."""
         with self._source.connect() as connection:
             whole = self._whole(connection, run)
-            count = whole.recording.steps.steps
+            count = whole.record.steps.steps
             steps = self._curves.steps(connection, run, count=count, points=points)
             series = read.series(connection, run, points=points)
             known = self._spent(connection, whole, series)
@@ -194,12 +194,12 @@ class View:
             }
 
     def _spent(self, connection: Connection, whole: _Whole, series: Series) -> spent.Spent:
-        run = whole.recording.run
+        run = whole.record.run
         part = spent.before_ms(run, series)
         earlier = None
         if part is not None:
             # Where the series is of whole minutes, so is this part of an hour.
-            rows = None if series.level_s % _MINUTE_S else _MINUTES * len(whole.recording.sensors)
+            rows = None if series.level_s % _MINUTE_S else _MINUTES * len(whole.record.sensors)
             earlier = read.series(
                 connection, run, from_ms=part[0], to_ms=part[1], points=_MINUTES, most_rows=rows
             )
@@ -210,9 +210,9 @@ class View:
         return self._wholes.get(run, lambda _: self._read(connection, run))
 
     def _read(self, connection: Connection, run: Run) -> _Whole:
-        recording = price.recording_of(connection, run)
-        (estimate,) = price.estimates_of(connection, recording, self._flags, ["measured"])
-        return _Whole(recording, estimate, spent.Hours.of(run, estimate, recording.hours))
+        record = price.record_of(connection, run)
+        (estimate,) = price.estimates_of(connection, record, self._flags, ["measured"])
+        return _Whole(record, estimate, spent.Hours.of(run, estimate, record.hours))
 
     def _item(self, connection: Connection, run: Run) -> dict[str, Any]:
         """A line of the list, worked out when its run has changed, or once a while."""
@@ -222,8 +222,8 @@ class View:
         whole = self._read(connection, run)
         shape = read.step_means(connection, run, points=_SPARK_POINTS)
         return {
-            **run_item(run, whole.recording.sensors, read.totals(connection, run)),
-            "final_loss": whole.recording.steps.final_loss,
+            **run_item(run, whole.record.sensors, read.totals(connection, run)),
+            "final_loss": whole.record.steps.final_loss,
             "loss_not_finite_since": latest.not_finite_since(connection, run),
             "losses": [step.loss for step in shape],
             "tco2e": whole.estimate.tco2e,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from carbontrack.account import formulas
-from carbontrack.account.over_time import hourly_factor
+from carbontrack.account.over_time import with_hours
 from carbontrack.account.pricing import priced
 from carbontrack.account.result import Estimate, sum_of, unique
 from carbontrack.factors.resolve import Factors
@@ -37,7 +37,8 @@ def estimate_run(
     `factors` are resolved for the run's devices: `report` needs their rated power.
     """
     length_s = duration_s(run)
-    factors, missing = _hour_by_hour(run, usages, factors)
+    end_ms = run.started_ms + round(length_s * MS_PER_S)
+    factors, missing = with_hours(factors, usages, from_ms=run.started_ms, to_ms=end_ms)
     primary = _primary(sensors)
     base = Estimate(
         label=run.name,
@@ -63,7 +64,7 @@ def estimate_run(
         metered = _rated(base, primary, usages)
     else:
         metered = _measured(base, sensors, usages)
-    noted = replace(metered, notes=(*metered.notes, *missing))
+    noted = replace(metered, notes=(*metered.notes, *([missing] if missing else [])))
     return priced(noted, factors, embodied=embodied)
 
 
@@ -93,17 +94,6 @@ def estimate_rated(
         quality="rated power",
     )
     return priced(base, factors, embodied=embodied)
-
-
-def _hour_by_hour(
-    run: Run, usages: Sequence[Usage], factors: Factors
-) -> tuple[Factors, tuple[str, ...]]:
-    """The intensity of the very hours, and a note on those that the series does not have."""
-    if factors.series is None:
-        return factors, ()
-    end_ms = run.started_ms + round(duration_s(run) * MS_PER_S)
-    hourly, note = hourly_factor(factors.series, run, usages, factors.intensity, end_ms=end_ms)
-    return replace(factors, intensity=hourly or factors.intensity), (note,) if note else ()
 
 
 def _measured(base: Estimate, sensors: Sequence[Sensor], usages: Sequence[Usage]) -> Estimate:

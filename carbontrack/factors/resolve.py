@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
+from typing import Any
 
 from carbontrack.config import Settings
 from carbontrack.errors import CarbontrackError
 from carbontrack.factors import catalog
 from carbontrack.factors.catalog import Factor
-from carbontrack.factors.series import IntensitySeries
+from carbontrack.factors.series import HourlyIntensity, IntensitySeries
 
 METHODS = ("measured", "report")
 
@@ -38,6 +39,7 @@ class Factors:
     embodied_kg: Mapping[str, Factor] = field(default_factory=dict)  # by the device's name
     zone: str | None = None
     series: IntensitySeries | None = None  # of the zone, where the ledger has one
+    hourly: HourlyIntensity | None = None  # of the run's hours, whose mean is `intensity`
 
     def __iter__(self) -> Iterator[Factor]:
         """The factors that are known, in the order of the fields."""
@@ -77,7 +79,7 @@ def resolve(
     driver told: the packaged rating of a name goes before that. Raises CarbontrackError for an
     unknown zone or provider.
     """
-    given = {name: _given(name, settings) for name in _GIVEN if name in settings}
+    given: dict[str, Any] = {name: _given(name, settings) for name in _GIVEN if name in settings}
     made, devices = given.pop("embodied_kg", None), devices or {}
     provider = settings.get("provider")
     zone = settings.get("zone")

@@ -122,7 +122,8 @@ def pricing(
         told = {sensor.name: sensor.rated_power_w for sensor in part.sensors}
         imported = resolve(settings, method=method, embodied=embodied, series=series, devices=told)
         if whole is not None and whole.factors is not None:
-            imported = replace(imported, series=whole.factors.series)
+            hours = whole.factors.hourly
+            imported = replace(imported, series=whole.factors.series, hourly=hours)
         estimate = estimate_run(
             part.run,
             part.sensors,

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from carbontrack import config
+from carbontrack.account import over_time
+from carbontrack.account.over_time import SpentCurve
 from carbontrack.account.result import Estimate
 from carbontrack.account.split import RunRecord
 from carbontrack.errors import CarbontrackError
@@ -18,7 +20,7 @@ from carbontrack.report.latex import latex_of
 from carbontrack.report.runs import run_item
 from carbontrack.report.show import run_detail
 from carbontrack.report.table import table_of
-from dashboards.live import columns, spent, targets
+from dashboards.live import columns, targets
 from dashboards.live.curves import Curves
 from dashboards.live.kept import Kept
 from dashboards.live.order import FIELDS, ordered
@@ -48,7 +50,6 @@ _MARKUP: Mapping[str, Callable[[list[Estimate]], str]] = {
 class _Whole:
     record: RunRecord
     estimate: Estimate  # as measured
-    hours: spent.Hours
 
 
 class View:
@@ -163,6 +164,7 @@ class View:
         with self._source.connect() as connection:
             series = read.series(connection, run, from_ms=from_ms, to_ms=to_ms, points=points)
             whole = self._whole(connection, run)
+            spent = self._spent(connection, whole, series)
             steps = self._curves.steps(
                 connection,
                 run,
@@ -173,7 +175,7 @@ class View:
             )
             return {
                 **columns.of_windows(series, whole.record.sensors),
-                "spent": self._spent(connection, whole, series).columns,
+                "spent": over_time.at_windows(whole.record.run, spent, series),
                 "steps": columns.of_steps(steps),
             }
 
@@ -184,18 +186,18 @@ class View:
             count = whole.record.steps.steps
             steps = self._curves.steps(connection, run, count=count, points=points)
             series = read.series(connection, run, points=points)
-            known = self._spent(connection, whole, series)
+            spent = self._spent(connection, whole, series)
             times_ms = [step.time_ms for step in steps]
             return {
                 **columns.of_steps(steps),
                 "tokens": read.tokens_until(connection, run, [step.step for step in steps]),
-                **spent.at(known, times_ms, run.started_ms),
+                **spent.at(times_ms),
                 "currency": whole.estimate.currency,
             }
 
-    def _spent(self, connection: Connection, whole: _Whole, series: Series) -> spent.Spent:
-        run = whole.record.run
-        part = spent.before_ms(run, series)
+    def _spent(self, connection: Connection, whole: _Whole, series: Series) -> SpentCurve:
+        run, estimate, hours = whole.record.run, whole.estimate, whole.record.hours
+        part = over_time.part_before(run, series)
         earlier = None
         if part is not None:
             # Where the series is of whole minutes, so is this part of an hour.
@@ -203,7 +205,7 @@ class View:
             earlier = read.series(
                 connection, run, from_ms=part[0], to_ms=part[1], points=_MINUTES, most_rows=rows
             )
-        return spent.spent(run, whole.estimate, whole.hours, series, earlier)
+        return SpentCurve.of_part(run, estimate, hours, series, earlier)
 
     def _whole(self, connection: Connection, run: Run) -> _Whole:
         """What all that is asked of a run needs of the whole of it."""
@@ -212,7 +214,7 @@ class View:
     def _read(self, connection: Connection, run: Run) -> _Whole:
         record = price.record_of(connection, run)
         (estimate,) = price.estimates_of(connection, record, self._flags, ["measured"])
-        return _Whole(record, estimate, spent.Hours.of(run, estimate, record.hours))
+        return _Whole(record, estimate)
 
     def _item(self, connection: Connection, run: Run) -> dict[str, Any]:
         """A line of the list, worked out when its run has changed, or once a while."""

@@ -1,7 +1,7 @@
-"""Factors: every number that turns energy into carbon and money, with where it comes from.
+"""The factors of one estimate: every number that turns energy into carbon and money, sourced.
 
-`resolve` makes the set for one estimate from the settings somebody chose; what nobody chose is
-filled from the packaged tables and marked *assumed*.
+`resolve` makes the set from the settings; what is not set is taken from the packaged tables and
+marked *assumed*.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ METHODS = ("measured", "report")
 
 @dataclass(frozen=True, slots=True)
 class Factors:
-    """The factors of one estimate. None: not asked for, or nobody knows it."""
+    """The factors of one estimate. None if not asked for, or unknown."""
 
     pue: Factor
     intensity: Factor
@@ -68,6 +68,7 @@ def resolve(
     embodied: bool = False,
     series: IntensitySeries | None = None,
     devices: Mapping[str, float | None] | None = None,
+    price: Factor | None = None,
 ) -> Factors:
     """The factors for `method`, from what was set and, where nothing was, from the packaged tables.
 
@@ -76,10 +77,13 @@ def resolve(
     when something is written off: a GPU price, or embodied carbon (`embodied`). `series` is the
     intensity of the zone over time. With the setting `factors_as_of` the tables are read as they
     were on that day. `devices` are the names of the run's devices with the rated W that their
-    driver told: the packaged rating of a name goes before that. Raises CarbontrackError for an
-    unknown zone or provider.
+    driver reports: the packaged rating of a name goes before that. `price` is an imported one, of
+    a GPU-hour or a kWh, in the currency of the settings. Raises CarbontrackError for an unknown
+    zone or provider.
     """
     given: dict[str, Any] = {name: _given(name, settings) for name in _GIVEN if name in settings}
+    if price is not None:
+        given[price.name] = price
     made, devices = given.pop("embodied_kg", None), devices or {}
     provider = settings.get("provider")
     zone = settings.get("zone")
@@ -97,7 +101,7 @@ def resolve(
         series = None  # a number was given: it holds for every hour
     currency = settings["currency"].value if "currency" in settings else "USD"
     rated = method == "report"
-    if not {"tariff", "price_per_gpu_hour", "price"}.intersection(settings):
+    if not {"tariff", "price_per_gpu_hour", "price"}.intersection((*settings, *given)):
         tariff = catalog.tariff(as_of=as_of)
         if tariff.unit == f"{currency}/kWh":
             given["tariff"] = tariff
@@ -116,11 +120,11 @@ def resolve(
     )
 
 
-def _rated_w(name: str, told_w: float | None) -> Factor | None:
+def _rated_w(name: str, driver_w: float | None) -> Factor | None:
     known = catalog.rated_w(name)
-    if known is not None or not told_w:
+    if known is not None or not driver_w:
         return known
-    return Factor("rated_w", told_w, "W", f"{name}, told by its driver")
+    return Factor("rated_w", driver_w, "W", f"{name}, told by its driver")
 
 
 def _known(found: Mapping[str, Factor | None]) -> dict[str, Factor]:

@@ -1,10 +1,10 @@
-"""Pricing: reads runs with their hours and estimates each with its factors."""
+"""Pricing: runs as the ledger has them, each estimated with its factors."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from carbontrack import config
 from carbontrack.account.estimate import duration_s, estimate_run
@@ -13,6 +13,7 @@ from carbontrack.account.result import Estimate
 from carbontrack.account.split import RunRecord
 from carbontrack.errors import CarbontrackError
 from carbontrack.factors import catalog
+from carbontrack.factors.catalog import Factor
 from carbontrack.factors.resolve import resolve
 from carbontrack.factors.series import IntensitySeries, Interval
 from carbontrack.ledger.rows import Run
@@ -21,7 +22,7 @@ from carbontrack.units import MS_PER_S
 if TYPE_CHECKING:
     from carbontrack.ledger.imported import Connection
 
-_PRICE_KEY = {"gpu_hour": "price_per_gpu_hour", "kwh": "tariff"}
+_PRICES = {"gpu_hour": ("price_per_gpu_hour", "GPU-hour"), "kwh": ("tariff", "kWh")}
 
 
 class _Price(Protocol):
@@ -102,8 +103,9 @@ def pricing(
         return {n for n in names if n in settings and settings[n].origin == recorded.origin}
 
     notes, lost = [], ""
+    rent_or_tariff = None
     try:
-        settings = with_price(connection, settings)
+        settings, rent_or_tariff = with_price(connection, settings)
     except CarbontrackError as error:
         if not of_run(["price"]):
             raise
@@ -119,17 +121,24 @@ def pricing(
         lost = f"neither CO₂e nor cost: {error.what} It was recorded with the run; give another."
 
     def price(part: RunRecord, method: str, whole: Estimate | None = None) -> Estimate:
-        told = {sensor.name: sensor.rated_power_w for sensor in part.sensors}
-        imported = resolve(settings, method=method, embodied=embodied, series=series, devices=told)
+        rated_w = {sensor.name: sensor.rated_power_w for sensor in part.sensors}
+        found = resolve(
+            settings,
+            method=method,
+            embodied=embodied,
+            series=series,
+            devices=rated_w,
+            price=rent_or_tariff,
+        )
         if whole is not None and whole.factors is not None:
             hours = whole.factors.hourly
-            imported = replace(imported, series=whole.factors.series, hourly=hours)
+            found = replace(found, series=whole.factors.series, hourly=hours)
         estimate = estimate_run(
             part.run,
             part.sensors,
             part.hours,
             part.steps,
-            imported,
+            found,
             method=method,
             embodied=embodied,
         )
@@ -140,8 +149,10 @@ def pricing(
     return price
 
 
-def with_price(connection: Connection, settings: config.Settings) -> config.Settings:
-    """The imported price that is named by BOOK:ITEM, as the price and currency it stands for.
+def with_price(
+    connection: Connection, settings: config.Settings
+) -> tuple[config.Settings, Factor | None]:
+    """The settings with the currency of the imported price that BOOK:ITEM names, and that price.
 
     Raises CarbontrackError where there is none, or it is in another currency than was asked for.
     """
@@ -149,20 +160,26 @@ def with_price(connection: Connection, settings: config.Settings) -> config.Sett
 
     named = settings.get("price")
     if named is None:
-        return settings
-    for row in imported.prices(
-        connection, contains=named.value.partition(":")[2], as_of=_as_of(settings)
-    ):
+        return settings, None
+    item = named.value.partition(":")[2]
+    for row in imported.prices(connection, contains=item, as_of=_as_of(settings)):
         if f"{row['book']}:{row['item']}" == named.value:
             _check_currency(named, row["currency"], settings.get("currency"))
-            origin = f"{named.value}, {row['as_of']}"
-            price = {
-                _PRICE_KEY[row["unit"]]: config.Setting(row["price"], origin),
-                "currency": config.Setting(row["currency"], origin),
-            }
-            return {**settings, **price}
+            currency = config.Setting(row["currency"], named.origin)
+            return {**settings, "currency": currency}, _price_factor(named.value, row)
     raise CarbontrackError(
         f"no imported price {named.value!r}.", hint="See: carbontrack factors list price --imported"
+    )
+
+
+def _price_factor(name: str, row: Mapping[str, Any]) -> Factor:
+    key, unit = _PRICES[row["unit"]]
+    return Factor(
+        name=key,
+        value=row["price"],
+        unit=f"{row['currency']}/{unit}",
+        source=f"{name} of {row['as_of']}, {row['source']}",
+        version=row["version"],
     )
 
 

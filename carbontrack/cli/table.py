@@ -103,10 +103,11 @@ def table(
             status=only,
             limit=limit,
         )
-        each = price.estimates(connection, chosen, flags, methods, embodied=embodied)
+        own = {"embodied": embodied, "own_factors": bool(like)}
+        each = price.estimates(connection, chosen, flags, methods, **own)
         rows = each
         if by is not None:
-            rows = group.grouped(connection, chosen, each, by, flags, embodied=embodied)
+            rows = group.grouped(connection, chosen, each, by, flags, **own)
         twice = overlaps.recorded_twice(connection, chosen)
     if not rows and format is TableFormat.text:
         typer.echo("No such runs. See: carbontrack runs")

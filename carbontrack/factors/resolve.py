@@ -69,11 +69,13 @@ def resolve(
     series: IntensitySeries | None = None,
     devices: Mapping[str, float | None] | None = None,
     price: Factor | None = None,
+    defaults: str = "",
 ) -> Factors:
     """The factors for `method`, from what was set and, where nothing was, from the packaged tables.
 
-    For `report` the defaults are LLaMA's 1.1 and 0.385 kgCO2e/kWh; otherwise the industry's
-    average PUE and the newest world average intensity. Lifetime and utilisation are only assumed
+    The defaults are those of the method `defaults`, its own if empty: for `report` LLaMA's 1.1 and
+    0.385 kgCO2e/kWh; otherwise the industry's average PUE, the newest world average intensity, and
+    the intensity of each hour. Lifetime and utilisation are only assumed
     when something is written off: a GPU price, or embodied carbon (`embodied`). `series` is the
     intensity of the zone over time. With the setting `factors_as_of` the tables are read as they
     were on that day. `devices` are the names of the run's devices with the rated W that their
@@ -88,15 +90,18 @@ def resolve(
     provider = settings.get("provider")
     zone = settings.get("zone")
     as_of = settings["factors_as_of"].value if "factors_as_of" in settings else None
+    as_reported = (defaults or method) == "report"
     if "pue" not in given:
-        default = "llama" if method == "report" else "industry"
+        default = "llama" if as_reported else "industry"
         given["pue"] = (
             catalog.pue(provider.value, as_of=as_of)
             if provider
             else catalog.pue(default, assumed=True, as_of=as_of)
         )
     if "intensity" not in given:
-        given["intensity"] = _intensity(zone.value if zone else None, method, series, as_of)
+        given["intensity"] = _intensity(
+            zone.value if zone else None, series, as_of, as_reported=as_reported
+        )
     else:
         series = None  # a number was given: it holds for every hour
     currency = settings["currency"].value if "currency" in settings else "USD"
@@ -111,7 +116,7 @@ def resolve(
     return Factors(
         currency=currency,
         zone=zone.value if zone else None,
-        series=series if method != "report" else None,
+        series=None if as_reported else series,
         rated_w=_known({n: _rated_w(n, w) for n, w in devices.items()} if rated else {}),
         embodied_kg=_known(
             {n: made or catalog.embodied_kg(n) for n in devices} if embodied else {}
@@ -160,10 +165,10 @@ def _given(name: str, settings: Settings) -> Factor:
 
 
 def _intensity(
-    zone: str | None, method: str, series: IntensitySeries | None, as_of: str | None
+    zone: str | None, series: IntensitySeries | None, as_of: str | None, *, as_reported: bool
 ) -> Factor:
     if zone is None:
-        if method == "report":
+        if as_reported:
             return catalog.ASSUMED["report_intensity"]
         return catalog.intensity("WORLD", assumed=True, as_of=as_of)
     if series is not None and catalog.zone_code(zone) is None:

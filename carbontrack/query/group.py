@@ -12,7 +12,7 @@ from carbontrack.account.split import RunRecord, by_host, by_month, months_of, s
 from carbontrack.account.total import combine
 from carbontrack.errors import CarbontrackError
 from carbontrack.ledger.rows import Overlap, Run, StepTotals
-from carbontrack.query.price import pricing, record_of
+from carbontrack.query.price import defaults, pricing, record_of
 
 if TYPE_CHECKING:
     from carbontrack.ledger.imported import Connection
@@ -37,6 +37,7 @@ def grouped(
     flags: config.Layer,
     *,
     embodied: bool = False,
+    own_factors: bool = False,
 ) -> list[Estimate]:
     """One row for each group and method; `rows` are the `estimates` of the runs.
 
@@ -52,7 +53,14 @@ def grouped(
         for group, part in _parts(connection, run, by).items():
             member = _Member(run, wholes[run.id])
             if part is not None:
-                price = pricing(connection, run, flags, config.surroundings(), embodied=embodied)
+                price = pricing(
+                    connection,
+                    run,
+                    flags,
+                    config.surroundings(),
+                    embodied=embodied,
+                    defaults=defaults([row.method for row in rows], own_factors),
+                )
                 estimates = [price(part, whole.method, whole) for whole in wholes[run.id]]
                 member = _Member(run, estimates, frozenset(s.uuid for s in part.sensors))
             groups.setdefault(group, []).append(member)

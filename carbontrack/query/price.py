@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -36,40 +36,50 @@ def estimates(
     methods: Sequence[str],
     *,
     embodied: bool = False,
+    own_factors: bool = False,
 ) -> list[Estimate]:
     """Each run by each method; flags win over what the run recorded, that over files here.
 
+    Several methods take the same factors; with `own_factors` each the defaults of its own.
     A run whose recorded zone, provider or price cannot be found has neither carbon nor money, and
     a note; for one that was chosen here CarbontrackError is raised.
     """
     around = config.surroundings()
-    return [
-        estimate
-        for run in runs
-        for estimate in _by_methods(
-            connection, record_of(connection, run), flags, around, methods, embodied=embodied
+    rows = []
+    for run in runs:
+        price = pricing(
+            connection,
+            run,
+            flags,
+            around,
+            embodied=embodied,
+            defaults=defaults(methods, own_factors),
         )
-    ]
+        record = record_of(connection, run)
+        rows += [price(record, method) for method in methods]
+    return rows
 
 
 def estimates_of(
     connection: Connection, record: RunRecord, flags: config.Layer, methods: Sequence[str]
 ) -> list[Estimate]:
     """As `estimates`, of one run that has been read already."""
-    return _by_methods(connection, record, flags, config.surroundings(), methods)
-
-
-def _by_methods(
-    connection: Connection,
-    record: RunRecord,
-    flags: config.Layer,
-    around: Sequence[config.Layer],
-    methods: Sequence[str],
-    *,
-    embodied: bool = False,
-) -> list[Estimate]:
-    price = pricing(connection, record.run, flags, around, embodied=embodied)
+    price = pricing(
+        connection,
+        record.run,
+        flags,
+        config.surroundings(),
+        embodied=False,
+        defaults=defaults(methods),
+    )
     return [price(record, method) for method in methods]
+
+
+def defaults(methods: Collection[str], own_factors: bool = False) -> str:
+    """Whose defaults the factors have: of methods side by side those of the measured one; empty
+    for each method its own.
+    """
+    return "measured" if len(set(methods)) > 1 and not own_factors else ""
 
 
 def record_of(connection: Connection, run: Run) -> RunRecord:
@@ -91,8 +101,9 @@ def pricing(
     around: Sequence[config.Layer],
     *,
     embodied: bool,
+    defaults: str = "",
 ) -> _Price:
-    """How the run, or a part of it, becomes an estimate by a method.
+    """How the run, or a part of it, becomes an estimate by a method; `defaults` as in `resolve`.
 
     A part takes the intensity of its hours only where the whole run could.
     """
@@ -129,6 +140,7 @@ def pricing(
             series=series,
             devices=rated_w,
             price=rent_or_tariff,
+            defaults=defaults,
         )
         if whole is not None and whole.factors is not None:
             hours = whole.factors.hourly

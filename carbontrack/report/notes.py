@@ -105,12 +105,10 @@ def _factors(rows: Sequence[Estimate]) -> list[str]:
     factors = dict.fromkeys(f for row in rows if row.factors for f in row.factors)
     for factor in sorted(factors, key=lambda f: not f.assumed):
         used = [
-            row.label
-            for row in rows
-            if row.factors and factor in row.factors and _counts(factor, row)
+            row for row in rows if row.factors and factor in row.factors and _counts(factor, row)
         ]
         if used:
-            notes.append(factor_text(factor) + _of(used, rows))
+            notes.append(factor_text(factor) + _of_rows(used, rows))
     return notes
 
 
@@ -126,6 +124,18 @@ def _node_model(rows: Sequence[Estimate]) -> list[str]:
         "modelled: what no meter sees of the nodes is in facility energy and CO₂e, not in energy"
         + _of(labels, rows)
     ]
+
+
+def _of_rows(used: Sequence[Estimate], rows: Sequence[Estimate]) -> str:
+    """For which rows, where it is not for all: by their methods, if all rows of those are meant."""
+    if len(used) == len(rows):
+        return ""
+    methods = unique(row.method for row in used)
+    if len(used) == sum(row.method in methods for row in rows):
+        return f" ({', '.join(methods)})"
+    several = len({row.method for row in rows}) > 1
+    names = [f"{row.label} by {row.method}" if several else row.label for row in used]
+    return _of(names, rows)
 
 
 def _of(labels: Sequence[str], rows: Sequence[Estimate]) -> str:

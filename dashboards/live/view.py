@@ -148,12 +148,15 @@ class View:
             }
 
     def table(self, run: Run, *, method: str, format: str) -> str:
-        """The run's row of `table --method METHOD --format FORMAT`, to be pasted."""
+        """The row of `table --method measured,report --format FORMAT` by one of the two, to be
+        pasted: with the factors that both have on the page.
+        """
         if method not in METHODS or format not in _MARKUP:
             known = ", ".join([*METHODS, *_MARKUP])
             raise CarbontrackError(f"method={method}&format={format}: not known, take {known}.")
         with self._source.connect() as connection:
-            return _MARKUP[format](price.estimates(connection, [run], self._flags, [method]))
+            rows = price.estimates(connection, [run], self._flags, METHODS)
+        return _MARKUP[format]([row for row in rows if row.method == method])
 
     def series(
         self, run: Run, *, from_ms: int | None = None, to_ms: int | None = None, points: int

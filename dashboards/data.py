@@ -1,19 +1,22 @@
-"""From the ledger to data frames: what a figure is drawn from."""
+"""A run as data frames: what a figure is drawn from."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from carbontrack import config
+from carbontrack.account import over_time
 from carbontrack.account.curve import EnergyCurve
+from carbontrack.account.over_time import SpentCurve
 from carbontrack.account.result import Estimate
 from carbontrack.ledger.rows import Event, Run, Sensor, Usage
 from carbontrack.query import price, project
-from carbontrack.units import J_PER_KWH, MS_PER_HOUR, MS_PER_S
+from carbontrack.units import KG_PER_T, MS_PER_S
 
 if TYPE_CHECKING:
     from carbontrack.ledger.imported import Connection
@@ -22,7 +25,7 @@ G_PER_KG = 1000.0
 WH_PER_KWH = 1000.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # without slots, for what is computed once
 class RunData:
     """One run as frames, with its estimate.
 
@@ -47,10 +50,12 @@ class RunData:
     @property
     def facility_factor(self) -> float:
         """Facility energy ÷ energy of the devices: PUE, and what is modelled of the node."""
-        estimate = self.estimate
-        if estimate.energy_kwh and estimate.facility_kwh:
-            return estimate.facility_kwh / estimate.energy_kwh
-        return estimate.pue or 1.0
+        return over_time.facility_factor(self.estimate)
+
+    @cached_property
+    def spent(self) -> SpentCurve:
+        """What the run has spent until each moment."""
+        return SpentCurve.of(self.run, self.estimate, self.hours, self.curve)
 
     @property
     def losses(self) -> pd.DataFrame:
@@ -75,9 +80,9 @@ def load(connection: Connection, run: Run, flags: config.Layer, *, points: int =
     """Read a run with at most `points` windows a device, and as many points of its steps."""
     from carbontrack.ledger import read
 
-    recording = price.recording_of(connection, run)
-    (estimate,) = price.estimates_of(connection, recording, flags, ["measured"])
-    sensors = tuple(recording.sensors)
+    record = price.record_of(connection, run)
+    (estimate,) = price.estimates_of(connection, record, flags, ["measured"])
+    sensors = tuple(record.sensors)
     level_s, power = _power(connection, run, sensors, points)
     return RunData(
         run=run,
@@ -86,7 +91,7 @@ def load(connection: Connection, run: Run, flags: config.Layer, *, points: int =
         power=power,
         steps=_steps(connection, run, points),
         events=tuple(read.events(connection, run)),
-        hours=tuple(recording.hours),
+        hours=tuple(record.hours),
         curve=project.curve(connection, run),
         estimate=estimate,
     )
@@ -143,55 +148,35 @@ def known_s(data: RunData, times: pd.Series[pd.Timestamp]) -> np.ndarray[Any, An
     return np.interp(at_ms, data.curve.times_ms, known_ms) / MS_PER_S
 
 
+def facility_wh(data: RunData, times: pd.Series[pd.Timestamp]) -> np.ndarray[Any, Any]:
+    """Facility energy in Wh from the run's start until each time."""
+    return _spent(data, times, "facility_kwh") * WH_PER_KWH
+
+
 def emissions_g(data: RunData, times: pd.Series[pd.Timestamp]) -> np.ndarray[Any, Any]:
-    """CO2e in g from the run's start until each time; hour by hour where the intensity is."""
-    spent_kwh = energies_j(data, times) * data.facility_factor / J_PER_KWH
-    if not intensity_varies(data):
-        return spent_kwh * (data.estimate.intensity_kg_per_kwh or np.nan) * G_PER_KG
-    hours = sorted({usage.start_ms for usage in data.hours})
-    begins = pd.to_datetime(pd.Series(hours), unit="ms", utc=True)
-    at_begin_kwh = energies_j(data, begins) * data.facility_factor / J_PER_KWH
-    kg_per_kwh = np.array([intensity_of_hour(data, ms) for ms in hours], dtype=float)
-    at_begin_kg = np.insert(np.cumsum(np.diff(at_begin_kwh) * kg_per_kwh[:-1]), 0, 0.0)
-    hour = np.clip(np.searchsorted(begins, times, side="right") - 1, 0, None)
-    since_kwh = spent_kwh - at_begin_kwh[hour]
-    grams: np.ndarray[Any, Any] = (at_begin_kg[hour] + since_kwh * kg_per_kwh[hour]) * G_PER_KG
-    return grams
-
-
-def intensity_varies(data: RunData) -> bool:
-    """Whether an intensity of each hour was imported."""
-    factors = data.estimate.factors
-    return factors is not None and factors.series is not None
-
-
-def intensity_of_hour(data: RunData, start_ms: int) -> float | None:
-    """kgCO2e/kWh while the run was on in that hour, if a series was imported for all of it; else
-    the run's factor.
-    """
-    factors = data.estimate.factors
-    if factors is not None and factors.series is not None:
-        from_ms = max(start_ms, data.run.started_ms)
-        end_ms = data.run.started_ms + round(end_s(data.run) * MS_PER_S)
-        to_ms = max(from_ms + 1, min(start_ms + MS_PER_HOUR, end_ms))
-        mean = factors.series.mean(from_ms, to_ms)
-        if mean is not None:
-            return mean
-    return data.estimate.intensity_kg_per_kwh
+    """CO2e in g from the run's start until each time; NaN where the estimate has none."""
+    return _spent(data, times, "tco2e") * KG_PER_T * G_PER_KG
 
 
 def costs(data: RunData, times: pd.Series[pd.Timestamp]) -> np.ndarray[Any, Any]:
-    """Money from the run's start until each time: electricity grows with energy, rent and
-    written-off hardware with time. NaN where the estimate has no cost.
-    """
-    estimate, factors = data.estimate, data.estimate.factors
-    by_energy = 0.0
-    if factors and factors.tariff and not factors.price_per_gpu_hour and estimate.facility_kwh:
-        by_energy = estimate.facility_kwh * factors.tariff.value
-    by_time = np.nan if estimate.cost is None else estimate.cost - by_energy
-    energy_share = energies_j(data, times) / (data.curve.total_j or np.nan)
-    time_share = elapsed_s(data.run, times).to_numpy() / (end_s(data.run) or np.nan)
-    return by_energy * energy_share + by_time * time_share
+    """Money from the run's start until each time; NaN where the estimate has no cost."""
+    return _spent(data, times, "cost")
+
+
+def _spent(data: RunData, times: pd.Series[pd.Timestamp], column: str) -> np.ndarray[Any, Any]:
+    at_ms = data.run.started_ms + elapsed_s(data.run, times).to_numpy() * MS_PER_S
+    return np.array(data.spent.at(at_ms.tolist())[column], dtype=float)
+
+
+def intensity_varies(data: RunData) -> bool:
+    """Whether the estimate takes an intensity of each hour."""
+    factors = data.estimate.factors
+    return factors is not None and factors.hourly is not None
+
+
+def intensity_of_hour(data: RunData, start_ms: int) -> float | None:
+    """kgCO2e/kWh of an hour, as the estimate took it."""
+    return over_time.intensity_of_hour(data.estimate, start_ms)
 
 
 def held_out(data: RunData) -> list[tuple[int, float]]:

@@ -1,0 +1,1 @@
+"""Estimates: energy, carbon and money from usage and factors, and how they add up. Pure."""

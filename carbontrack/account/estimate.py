@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from carbontrack.account import formulas
-from carbontrack.account.over_time import hourly_factor
+from carbontrack.account.over_time import with_hours
 from carbontrack.account.pricing import priced
-from carbontrack.account.result import Estimate, each, sum_of
+from carbontrack.account.result import Estimate, sum_of, unique
 from carbontrack.factors.resolve import Factors
 from carbontrack.ledger.rows import Run, Sensor, StepTotals, Usage
 from carbontrack.units import J_PER_KWH, MS_PER_S, S_PER_HOUR
@@ -37,7 +37,8 @@ def estimate_run(
     `factors` are resolved for the run's devices: `report` needs their rated power.
     """
     length_s = duration_s(run)
-    factors, missing = _hour_by_hour(run, usages, factors)
+    end_ms = run.started_ms + round(length_s * MS_PER_S)
+    factors, missing = with_hours(factors, usages, from_ms=run.started_ms, to_ms=end_ms)
     primary = _primary(sensors)
     base = Estimate(
         label=run.name,
@@ -63,7 +64,7 @@ def estimate_run(
         metered = _rated(base, primary, usages)
     else:
         metered = _measured(base, sensors, usages)
-    noted = replace(metered, notes=(*metered.notes, *missing))
+    noted = replace(metered, notes=(*metered.notes, *([missing] if missing else [])))
     return priced(noted, factors, embodied=embodied)
 
 
@@ -95,17 +96,6 @@ def estimate_rated(
     return priced(base, factors, embodied=embodied)
 
 
-def _hour_by_hour(
-    run: Run, usages: Sequence[Usage], factors: Factors
-) -> tuple[Factors, tuple[str, ...]]:
-    """The intensity of the very hours, and a note on those that the series does not have."""
-    if factors.series is None:
-        return factors, ()
-    end_ms = run.started_ms + round(duration_s(run) * MS_PER_S)
-    hourly, note = hourly_factor(factors.series, run, usages, factors.intensity, end_ms=end_ms)
-    return replace(factors, intensity=hourly or factors.intensity), (note,) if note else ()
-
-
 def _measured(base: Estimate, sensors: Sequence[Sensor], usages: Sequence[Usage]) -> Estimate:
     primary = {s.device_key for s in sensors if s.uuid in base.uuids}
     energy_kwh = sum_of(_kwh(usage) for usage in usages)
@@ -115,8 +105,8 @@ def _measured(base: Estimate, sensors: Sequence[Sensor], usages: Sequence[Usage]
         primary_s=sum(usage.energy_s for usage in usages if usage.device_key in primary),
         energy_kwh=energy_kwh,
         band=_band(sensors),
-        scope="+".join(each(s.scope for s in sorted(sensors, key=_kind_order))),
-        quality=" + ".join(each(sensor.quality for sensor in sensors)),
+        scope="+".join(unique(s.scope for s in sorted(sensors, key=_kind_order))),
+        quality=" + ".join(unique(sensor.quality for sensor in sensors)),
         notes=() if energy_kwh is not None else ("no energy was measured",),
     )
 
@@ -162,7 +152,7 @@ def _hours(length_s: float, sensors: Sequence[Sensor]) -> float:
 def _hours_by_name(length_s: float, sensors: Sequence[Sensor]) -> dict[str, float]:
     return {
         name: _hours(length_s, [sensor for sensor in sensors if sensor.name == name])
-        for name in each(sensor.name for sensor in sensors)
+        for name in unique(sensor.name for sensor in sensors)
     }
 
 
@@ -176,11 +166,11 @@ def _band(sensors: Sequence[Sensor]) -> float | None:
 
 def _meters(sensors: Sequence[Sensor]) -> str:
     said = {"estimate": " (estimate)", "simulated": " (simulated)"}
-    return " + ".join(each(s.meter + said.get(s.quality, "") for s in sensors))
+    return " + ".join(unique(s.meter + said.get(s.quality, "") for s in sensors))
 
 
 def _scope_of(primary: Sequence[Sensor]) -> str:
-    return "+".join(each(sensor.kind for sensor in primary))
+    return "+".join(unique(sensor.kind for sensor in primary))
 
 
 def _kind_order(sensor: Sensor) -> int:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from carbontrack.account import formulas
-from carbontrack.account.result import Estimate, each
+from carbontrack.account.result import Estimate, unique
 from carbontrack.factors.catalog import Factor
 from carbontrack.factors.resolve import Factors
 from carbontrack.units import S_PER_HOUR
@@ -55,7 +55,7 @@ def priced(base: Estimate, factors: Factors, *, embodied: bool = False) -> Estim
         cost=cost,
         currency=factors.currency,
         assumed=_assumed([factors.pue, factors.intensity, *used]),
-        notes=tuple(each(notes)),
+        notes=tuple(unique(notes)),
     )
 
 
@@ -75,7 +75,7 @@ def unpriced(base: Estimate, *notes: str) -> Estimate:
         cost=None,
         currency=None,
         assumed=(),
-        notes=tuple(each([*base.notes, *notes])),
+        notes=tuple(unique([*base.notes, *notes])),
     )
 
 
@@ -124,7 +124,7 @@ def _embodied(base: Estimate, factors: Factors) -> tuple[float | None, list[str]
 
 
 def _assumed(factors: Iterable[Factor]) -> tuple[str, ...]:
-    return tuple(each(factor.name for factor in factors if factor.assumed))
+    return tuple(unique(factor.name for factor in factors if factor.assumed))
 
 
 def _value(factor: Factor | None) -> float:

@@ -163,7 +163,7 @@ def sum_of(values: Iterable[float | None]) -> float | None:
     return sum(known) if known else None
 
 
-def each(names: Iterable[str | None]) -> list[str]:
+def unique(names: Iterable[str | None]) -> list[str]:
     return list(dict.fromkeys(name for name in names if name))
 
 

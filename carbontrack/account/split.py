@@ -14,7 +14,7 @@ _ALWAYS_MS = 2**62
 
 
 @dataclass(frozen=True, slots=True)
-class Recording:
+class RunRecord:
     """What the ledger holds of a run, or of one part of it, for an estimate."""
 
     run: Run
@@ -28,7 +28,7 @@ class Recording:
         return _end_ms(self.run)
 
 
-def by_host(whole: Recording) -> dict[str, Recording]:
+def by_host(whole: RunRecord) -> dict[str, RunRecord]:
     """The devices of each host with their hours; a run on one host is whole.
 
     Steps belong to the run and not to a host: the parts of several have none.
@@ -41,13 +41,13 @@ def by_host(whole: Recording) -> dict[str, Recording]:
         sensors = [sensor for sensor in whole.sensors if sensor.host == host]
         keys = {sensor.device_key for sensor in sensors}
         hours = [usage for usage in whole.hours if usage.device_key in keys]
-        parts[host] = Recording(whole.run, sensors, hours, StepTotals())
+        parts[host] = RunRecord(whole.run, sensors, hours, StepTotals())
     return parts
 
 
 def by_month(
-    whole: Recording, steps_between: Callable[[int, int], StepTotals]
-) -> dict[str, Recording]:
+    whole: RunRecord, steps_between: Callable[[int, int], StepTotals]
+) -> dict[str, RunRecord]:
     """Each calendar month in UTC, whose ends are ends of hours; a run within one is whole.
 
     `steps_between` gives the steps from a time in ms up to, and without, another.
@@ -62,7 +62,7 @@ def by_month(
             first_ms = 0  # an hour begins before the run does
         if month == months[-1]:
             next_ms = _ALWAYS_MS
-        parts[month] = Recording(
+        parts[month] = RunRecord(
             replace(
                 run,
                 started_ms=max(first_ms, run.started_ms),

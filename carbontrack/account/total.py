@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from carbontrack.account.pricing import priced, unpriced
-from carbontrack.account.result import Estimate, each, sum_of
-from carbontrack.ledger.rows import Repeated
+from carbontrack.account.result import Estimate, sum_of, unique
+from carbontrack.ledger.rows import Overlap
 from carbontrack.units import J_PER_KWH
 
 _SHOWN_ID = 8
@@ -17,13 +17,13 @@ def combine(
     estimates: Sequence[Estimate],
     *,
     label: str = "total",
-    repeated: Mapping[str, Sequence[Repeated]] | None = None,
+    overlaps: Mapping[str, Sequence[Overlap]] | None = None,
 ) -> Estimate:
     """The sum of unrounded rows by one method; `devices` counts each once, whatever its runs.
 
-    What runs recorded of devices that others among them recorded at the same time is `repeated`, by
-    run id, and counts once. What cannot be added is None with a note: money in several currencies,
-    emissions by several bases, a column that some rows lack.
+    `overlaps` has, by run id, what a run recorded of devices that another of the runs recorded at
+    the same time: it counts once. What cannot be added is None with a note: money in several
+    currencies, emissions by several bases, a column that some rows lack.
     Raises ValueError for no rows, or rows by different methods.
     """
     methods = {estimate.method for estimate in estimates}
@@ -33,7 +33,7 @@ def combine(
     bases = _bases(estimates)
     if len(bases) > 1:
         notes.append(f"CO₂e is not added up: the intensities are {' and '.join(bases)}")
-    currencies = each(e.currency for e in estimates if e.cost is not None)
+    currencies = unique(e.currency for e in estimates if e.cost is not None)
     if len(currencies) > 1:
         notes.append(f"cost is not added up: {' and '.join(currencies)}")
     unknown = sum(estimate.energy_kwh is None for estimate in estimates)
@@ -44,7 +44,7 @@ def combine(
     measured = [estimate for estimate in estimates if estimate.energy_kwh is not None]
     notes += _partly_known(estimates, carbon=len(bases) < 2, cost=len(currencies) < 2)
     one_kind = len({e.gpu_hours > 0 for e in measured}) < 2  # no mean power of GPUs and CPUs
-    whole, estimates = estimates, [_once(estimate, repeated or {}) for estimate in estimates]
+    whole, estimates = estimates, [_once(estimate, overlaps or {}) for estimate in estimates]
     notes += [
         f"{was.label} ({was.run_ids[0][:_SHOWN_ID]}) recorded devices that another run recorded at "
         "the same time: that part counts once in the total"
@@ -54,21 +54,21 @@ def combine(
     known = [estimate for estimate in estimates if estimate.energy_kwh is not None]
     one = estimates[0]
     uuids = frozenset().union(*(estimate.uuids for estimate in estimates))
-    statuses = each(estimate.status for estimate in estimates)
+    statuses = unique(estimate.status for estimate in estimates)
     one_basis = len(bases) < 2
     carbon = [estimate for estimate in known if estimate.tco2e is not None]
     return Estimate(
         label=label,
         method=one.method,
         factors=one.factors if all(e.factors == one.factors for e in estimates) else None,
-        run_ids=tuple(each(run_id for e in estimates for run_id in e.run_ids)),
+        run_ids=tuple(unique(run_id for e in estimates for run_id in e.run_ids)),
         status=None if not statuses else statuses[0] if len(statuses) == 1 else "mixed",
         started_ms=min((e.started_ms for e in estimates if e.started_ms is not None), default=None),
         duration_s=sum_of(e.duration_s for e in estimates),
         uuids=uuids,
         nodes=max(e.nodes for e in estimates),
         devices=len(uuids) or sum(e.devices for e in estimates),
-        device_names=tuple(each(name for e in estimates for name in e.device_names)),
+        device_names=tuple(unique(name for e in estimates for name in e.device_names)),
         gpu_hours_of=_by_name(e.gpu_hours_of for e in estimates),
         device_hours=sum(e.device_hours for e in estimates),
         primary_kwh=sum_of(e.primary_kwh for e in estimates) if one_kind else None,
@@ -89,24 +89,24 @@ def combine(
         currency=currencies[0] if len(currencies) == 1 else None,
         sampled_s=sum(e.sampled_s for e in estimates),
         expected_s=sum(e.expected_s for e in estimates),
-        scope=", ".join(each(e.scope for e in estimates)),
-        meter=", ".join(each(e.meter for e in estimates)),
-        quality=", ".join(each(e.quality for e in estimates)),
+        scope=", ".join(unique(e.scope for e in estimates)),
+        meter=", ".join(unique(e.meter for e in estimates)),
+        quality=", ".join(unique(e.quality for e in estimates)),
         tokens=_total_tokens(estimates),
-        assumed=tuple(each(name for e in estimates for name in e.assumed)),
+        assumed=tuple(unique(name for e in estimates for name in e.assumed)),
         notes=tuple(notes),
     )
 
 
-def _once(estimate: Estimate, repeated: Mapping[str, Sequence[Repeated]]) -> Estimate:
-    twice = repeated.get(estimate.run_ids[0], ()) if len(estimate.run_ids) == 1 else ()
-    return without(estimate, twice) if twice else estimate
+def _once(estimate: Estimate, overlaps: Mapping[str, Sequence[Overlap]]) -> Estimate:
+    twice = overlaps.get(estimate.run_ids[0], ()) if len(estimate.run_ids) == 1 else ()
+    return minus_overlap(estimate, twice) if twice else estimate
 
 
 def _bases(estimates: Iterable[Estimate]) -> list[str]:
     """The bases of intensities; a bare number has one of its own, *as given*."""
     factors = [e.factors for e in estimates if e.factors is not None and e.tco2e is not None]
-    return each(f.intensity.basis for f in factors if f.intensity.basis)
+    return unique(f.intensity.basis for f in factors if f.intensity.basis)
 
 
 def _partly_known(rows: Sequence[Estimate], *, carbon: bool, cost: bool) -> Iterator[str]:
@@ -144,14 +144,14 @@ def _all(values: Iterable[float | None]) -> float | None:
     return None if not found or None in found else sum_of(found)
 
 
-def without(estimate: Estimate, repeated: Sequence[Repeated]) -> Estimate:
-    """The estimate without what is `repeated`, priced anew by its own factors if it has them.
+def minus_overlap(estimate: Estimate, overlaps: Sequence[Overlap]) -> Estimate:
+    """The estimate without what `overlaps` hold, priced by its own factors again if it has them.
 
     Hours, and with them rented and rated energy, shrink by the share of device-seconds of the
     primary kind.
     """
     device_s = (estimate.duration_s or 0.0) * estimate.devices
-    primary = [one for one in repeated if one.uuid in estimate.uuids]
+    primary = [one for one in overlaps if one.uuid in estimate.uuids]
     share = min(1.0, sum(one.seconds for one in primary) / device_s) if device_s else 0.0
     left = 1.0 - share
     rated = estimate.method == "report"
@@ -164,7 +164,7 @@ def without(estimate: Estimate, repeated: Sequence[Repeated]) -> Estimate:
         primary_s=estimate.primary_s * left
         if rated
         else max(0.0, estimate.primary_s - sum(one.seconds for one in primary)),
-        energy_kwh=_less(estimate.energy_kwh, repeated, left, rated=rated),
+        energy_kwh=_less(estimate.energy_kwh, overlaps, left, rated=rated),
         metered_kwh=_times(estimate.metered_kwh, left),
         metered_rated_kwh=_times(estimate.metered_rated_kwh, left),
     )
@@ -175,13 +175,13 @@ def without(estimate: Estimate, repeated: Sequence[Repeated]) -> Estimate:
 
 
 def _less(
-    energy_kwh: float | None, repeated: Sequence[Repeated], left: float, *, rated: bool
+    energy_kwh: float | None, overlaps: Sequence[Overlap], left: float, *, rated: bool
 ) -> float | None:
     if energy_kwh is None:
         return None
     if rated:
         return _times(energy_kwh, left)
-    return max(0.0, energy_kwh - sum(one.energy_j for one in repeated) / J_PER_KWH)
+    return max(0.0, energy_kwh - sum(one.energy_j for one in overlaps) / J_PER_KWH)
 
 
 def _times(energy_kwh: float | None, left: float) -> float | None:

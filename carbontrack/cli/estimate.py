@@ -21,6 +21,7 @@ from carbontrack.report.formats import TableFormat
 
 if TYPE_CHECKING:
     from carbontrack.config import Settings
+    from carbontrack.factors.catalog import Factor
 
 
 @takes_factors
@@ -50,9 +51,11 @@ def estimate(
     from carbontrack.report import render
 
     hours = config.number("--gpu-hours", gpu_hours, "GPU-hours", high=1e12)
-    settings = _with_price(config.resolve([flags, *config.surroundings()]), db)
+    settings, price = _with_price(config.resolve([flags, *config.surroundings()]), db)
     name = gpu or ""
-    factors = resolve(settings, method="report", embodied=embodied, devices={name: None})
+    factors = resolve(
+        settings, method="report", embodied=embodied, devices={name: None}, price=price
+    )
     if power is None and name not in factors.rated_w:
         what = (
             f"no rated power is known for {gpu!r}" if gpu else "neither --power nor --gpu is given"
@@ -70,10 +73,10 @@ def estimate(
     render.show(rows, group.totals(rows), format, out=None if out is None else Path(out))
 
 
-def _with_price(settings: Settings, db: str | None) -> Settings:
+def _with_price(settings: Settings, db: str | None) -> tuple[Settings, Factor | None]:
     """An imported price is in the ledger, which is opened for nothing else here."""
     if "price" not in settings:
-        return settings
+        return settings, None
     from carbontrack.ledger import engine
     from carbontrack.ledger.url import ledger_url
     from carbontrack.query import price

@@ -103,15 +103,16 @@ def table(
             status=only,
             limit=limit,
         )
-        each = price.estimates(connection, chosen, flags, methods, embodied=embodied)
+        own = {"embodied": embodied, "own_factors": bool(like)}
+        each = price.estimates(connection, chosen, flags, methods, **own)
         rows = each
         if by is not None:
-            rows = group.grouped(connection, chosen, each, by, flags, embodied=embodied)
-        repeated = overlaps.repeated(connection, chosen)
+            rows = group.grouped(connection, chosen, each, by, flags, **own)
+        twice = overlaps.recorded_twice(connection, chosen)
     if not rows and format is TableFormat.text:
         typer.echo("No such runs. See: carbontrack runs")
         return
     path = None if out is None else Path(out)
-    totals = group.totals(each, repeated)
+    totals = group.totals(each, twice)
     grouped = None if by is None else each
     render.show(rows, totals, format, like=like, runs=grouped, out=path)

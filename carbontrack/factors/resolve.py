@@ -1,26 +1,27 @@
-"""Factors: every number that turns energy into carbon and money, with where it comes from.
+"""The factors of one estimate: every number that turns energy into carbon and money, sourced.
 
-`resolve` makes the set for one estimate from the settings somebody chose; what nobody chose is
-filled from the packaged tables and marked *assumed*.
+`resolve` makes the set from the settings; what is not set is taken from the packaged tables and
+marked *assumed*.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
+from typing import Any
 
 from carbontrack.config import Settings
 from carbontrack.errors import CarbontrackError
 from carbontrack.factors import catalog
 from carbontrack.factors.catalog import Factor
-from carbontrack.factors.series import IntensitySeries
+from carbontrack.factors.series import HourlyIntensity, IntensitySeries
 
 METHODS = ("measured", "report")
 
 
 @dataclass(frozen=True, slots=True)
 class Factors:
-    """The factors of one estimate. None: not asked for, or nobody knows it."""
+    """The factors of one estimate. None if not asked for, or unknown."""
 
     pue: Factor
     intensity: Factor
@@ -38,6 +39,7 @@ class Factors:
     embodied_kg: Mapping[str, Factor] = field(default_factory=dict)  # by the device's name
     zone: str | None = None
     series: IntensitySeries | None = None  # of the zone, where the ledger has one
+    hourly: HourlyIntensity | None = None  # of the run's hours, whose mean is `intensity`
 
     def __iter__(self) -> Iterator[Factor]:
         """The factors that are known, in the order of the fields."""
@@ -66,36 +68,45 @@ def resolve(
     embodied: bool = False,
     series: IntensitySeries | None = None,
     devices: Mapping[str, float | None] | None = None,
+    price: Factor | None = None,
+    defaults: str = "",
 ) -> Factors:
     """The factors for `method`, from what was set and, where nothing was, from the packaged tables.
 
-    For `report` the defaults are LLaMA's 1.1 and 0.385 kgCO2e/kWh; otherwise the industry's
-    average PUE and the newest world average intensity. Lifetime and utilisation are only assumed
+    The defaults are those of the method `defaults`, its own if empty: for `report` LLaMA's 1.1 and
+    0.385 kgCO2e/kWh; otherwise the industry's average PUE, the newest world average intensity, and
+    the intensity of each hour. Lifetime and utilisation are only assumed
     when something is written off: a GPU price, or embodied carbon (`embodied`). `series` is the
     intensity of the zone over time. With the setting `factors_as_of` the tables are read as they
     were on that day. `devices` are the names of the run's devices with the rated W that their
-    driver told: the packaged rating of a name goes before that. Raises CarbontrackError for an
-    unknown zone or provider.
+    driver reports: the packaged rating of a name goes before that. `price` is an imported one, of
+    a GPU-hour or a kWh, in the currency of the settings. Raises CarbontrackError for an unknown
+    zone or provider.
     """
-    given = {name: _given(name, settings) for name in _GIVEN if name in settings}
+    given: dict[str, Any] = {name: _given(name, settings) for name in _GIVEN if name in settings}
+    if price is not None:
+        given[price.name] = price
     made, devices = given.pop("embodied_kg", None), devices or {}
     provider = settings.get("provider")
     zone = settings.get("zone")
     as_of = settings["factors_as_of"].value if "factors_as_of" in settings else None
+    as_reported = (defaults or method) == "report"
     if "pue" not in given:
-        default = "llama" if method == "report" else "industry"
+        default = "llama" if as_reported else "industry"
         given["pue"] = (
             catalog.pue(provider.value, as_of=as_of)
             if provider
             else catalog.pue(default, assumed=True, as_of=as_of)
         )
     if "intensity" not in given:
-        given["intensity"] = _intensity(zone.value if zone else None, method, series, as_of)
+        given["intensity"] = _intensity(
+            zone.value if zone else None, series, as_of, as_reported=as_reported
+        )
     else:
         series = None  # a number was given: it holds for every hour
     currency = settings["currency"].value if "currency" in settings else "USD"
     rated = method == "report"
-    if not {"tariff", "price_per_gpu_hour", "price"}.intersection(settings):
+    if not {"tariff", "price_per_gpu_hour", "price"}.intersection((*settings, *given)):
         tariff = catalog.tariff(as_of=as_of)
         if tariff.unit == f"{currency}/kWh":
             given["tariff"] = tariff
@@ -105,7 +116,7 @@ def resolve(
     return Factors(
         currency=currency,
         zone=zone.value if zone else None,
-        series=series if method != "report" else None,
+        series=None if as_reported else series,
         rated_w=_known({n: _rated_w(n, w) for n, w in devices.items()} if rated else {}),
         embodied_kg=_known(
             {n: made or catalog.embodied_kg(n) for n in devices} if embodied else {}
@@ -114,11 +125,11 @@ def resolve(
     )
 
 
-def _rated_w(name: str, told_w: float | None) -> Factor | None:
+def _rated_w(name: str, driver_w: float | None) -> Factor | None:
     known = catalog.rated_w(name)
-    if known is not None or not told_w:
+    if known is not None or not driver_w:
         return known
-    return Factor("rated_w", told_w, "W", f"{name}, told by its driver")
+    return Factor("rated_w", driver_w, "W", f"{name}, told by its driver")
 
 
 def _known(found: Mapping[str, Factor | None]) -> dict[str, Factor]:
@@ -154,10 +165,10 @@ def _given(name: str, settings: Settings) -> Factor:
 
 
 def _intensity(
-    zone: str | None, method: str, series: IntensitySeries | None, as_of: str | None
+    zone: str | None, series: IntensitySeries | None, as_of: str | None, *, as_reported: bool
 ) -> Factor:
     if zone is None:
-        if method == "report":
+        if as_reported:
             return catalog.ASSUMED["report_intensity"]
         return catalog.intensity("WORLD", assumed=True, as_of=as_of)
     if series is not None and catalog.zone_code(zone) is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from carbontrack.factors.catalog import Factor
@@ -63,3 +64,77 @@ class IntensitySeries:
             version=one.version,
             basis=one.basis,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class HourlyIntensity:
+    """The intensity of each hour of a run: its series where that knows all of the hour."""
+
+    series: IntensitySeries
+    kg_per_kwh: Mapping[int, float]  # by the hour's start in ms, in order, without holes
+    missing: frozenset[int]  # hours that the series does not know: the stand-in is theirs
+    stand_in_kg_per_kwh: float
+    stand_in: str  # what it is, in words
+
+    def factor(self, kg_per_kwh: float, hours: Collection[int]) -> Factor:
+        """The mean over these hours, `kg_per_kwh`, as a factor with its source."""
+        one, missing = self.series.intervals[0], len(self.missing.intersection(hours))
+        rest = f", {missing} h by {self.stand_in}" if missing else ""
+        known = len(hours) - missing
+        return Factor(
+            name="intensity",
+            value=kg_per_kwh,
+            unit="kg/kWh",
+            source=f"{one.zone} hour by hour over {known} h{rest}, {self.series.source}",
+            version=one.version,
+            basis=one.basis,
+        )
+
+    def note(self, hours: Collection[int]) -> str:
+        """How many of these hours are missing, and what stands in; empty if none is."""
+        missing = self.missing.intersection(hours)
+        if not missing:
+            return ""
+        zone = self.series.intervals[0].zone
+        return (
+            f"{len(missing)} of its {len(hours)} hours without an intensity in {zone}: "
+            f"{self.stand_in} stands in ({self.stand_in_kg_per_kwh:.4g} kg/kWh)"
+        )
+
+
+def hourly(
+    series: IntensitySeries, hours: Collection[int], year: Factor, *, from_ms: int, to_ms: int
+) -> HourlyIntensity | None:
+    """The intensity of a run from `from_ms` to `to_ms` whose energy is in `hours` (starts in ms).
+
+    For an hour that is not known `year` stands in where its basis is the series' own, else the mean
+    of the known `hours`: bases are never mixed. None where no hour of them is known.
+    """
+    if not hours:
+        return None
+    every = range(min(hours), max(hours) + 1, MS_PER_HOUR)
+    means = {at: series.mean(*within_run(at, from_ms, to_ms)) for at in every}
+    known = [mean for at in hours if (mean := means[at]) is not None]
+    if not known:
+        return None
+    stand_in, called = sum(known) / len(known), f"the mean of the other {len(known)}"
+    if year.year is not None and year.basis == series.intervals[0].basis:
+        stand_in, called = year.value, year_name(year)
+    return HourlyIntensity(
+        series=series,
+        kg_per_kwh={at: stand_in if mean is None else mean for at, mean in means.items()},
+        missing=frozenset(at for at, mean in means.items() if mean is None),
+        stand_in_kg_per_kwh=stand_in,
+        stand_in=called,
+    )
+
+
+def year_name(year: Factor) -> str:
+    """What the factor of a whole year, or of all that was imported, is called."""
+    return f"the mean of {year.year}" if year.year else "the mean of all that was imported"
+
+
+def within_run(hour_ms: int, from_ms: int, to_ms: int) -> tuple[int, int]:
+    """The part of an hour in which the run was on; a millisecond at least."""
+    begin_ms = max(hour_ms, from_ms)
+    return begin_ms, max(begin_ms + 1, min(hour_ms + MS_PER_HOUR, to_ms))

@@ -13,14 +13,14 @@ from sqlalchemy import Connection, exists, func, select
 from sqlalchemy.orm import aliased
 
 from carbontrack.ledger import models
-from carbontrack.ledger.rows import Repeated, Run
+from carbontrack.ledger.rows import Overlap, Run
 from carbontrack.ledger.window import LEVELS_S
 from carbontrack.units import now_ms
 
 
-def repeated(
+def recorded_twice(
     connection: Connection, runs: Sequence[Run], span_ms: tuple[int, int] | None = None
-) -> dict[str, list[Repeated]]:
+) -> dict[str, list[Overlap]]:
     """By run id: what earlier runs among `runs` recorded as well, device by device.
 
     To the second; where the seconds were dropped, to the minute or the hour. `span_ms` leaves out
@@ -30,7 +30,7 @@ def repeated(
     found = {}
     for run_key, earlier in _overlapping(connection, by_key).items():
         rows = [
-            Repeated(uuid, float(energy_j or 0.0), float(energy_s))
+            Overlap(uuid, float(energy_j or 0.0), float(energy_s))
             for uuid, energy_j, energy_s in _common(connection, run_key, earlier, span_ms)
         ]
         if rows:

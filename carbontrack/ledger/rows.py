@@ -72,7 +72,7 @@ class Sensor:
 
 
 @dataclass(frozen=True, slots=True)
-class Repeated:
+class Overlap:
     """What a run recorded of a device while another run recorded it too."""
 
     uuid: str

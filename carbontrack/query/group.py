@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 from carbontrack import config
 from carbontrack.account.result import Estimate
-from carbontrack.account.split import Recording, by_host, by_month, months_of, span_of_month
+from carbontrack.account.split import RunRecord, by_host, by_month, months_of, span_of_month
 from carbontrack.account.total import combine
 from carbontrack.errors import CarbontrackError
-from carbontrack.ledger.rows import Repeated, Run, StepTotals
-from carbontrack.query.price import pricing, recording_of
+from carbontrack.ledger.rows import Overlap, Run, StepTotals
+from carbontrack.query.price import defaults, pricing, record_of
 
 if TYPE_CHECKING:
     from carbontrack.ledger.imported import Connection
@@ -37,6 +37,7 @@ def grouped(
     flags: config.Layer,
     *,
     embodied: bool = False,
+    own_factors: bool = False,
 ) -> list[Estimate]:
     """One row for each group and method; `rows` are the `estimates` of the runs.
 
@@ -52,7 +53,14 @@ def grouped(
         for group, part in _parts(connection, run, by).items():
             member = _Member(run, wholes[run.id])
             if part is not None:
-                price = pricing(connection, run, flags, config.surroundings(), embodied=embodied)
+                price = pricing(
+                    connection,
+                    run,
+                    flags,
+                    config.surroundings(),
+                    embodied=embodied,
+                    defaults=defaults([row.method for row in rows], own_factors),
+                )
                 estimates = [price(part, whole.method, whole) for whole in wholes[run.id]]
                 member = _Member(run, estimates, frozenset(s.uuid for s in part.sensors))
             groups.setdefault(group, []).append(member)
@@ -61,19 +69,19 @@ def grouped(
     found = []
     for group, members in groups.items():
         span_ms = span_of_month(group) if by == "month" else None
-        repeated = overlaps.repeated(connection, [member.run for member in members], span_ms)
+        twice = overlaps.recorded_twice(connection, [member.run for member in members], span_ms)
         for member in members:
-            if member.uuids is not None and member.run.id in repeated:
-                here = [one for one in repeated[member.run.id] if one.uuid in member.uuids]
-                repeated[member.run.id] = here
+            if member.uuids is not None and member.run.id in twice:
+                here = [one for one in twice[member.run.id] if one.uuid in member.uuids]
+                twice[member.run.id] = here
         found += [
-            combine(list(estimates), label=group, repeated=repeated)
+            combine(list(estimates), label=group, overlaps=twice)
             for estimates in zip(*(member.estimates for member in members), strict=True)
         ]
     return found
 
 
-def _parts(connection: Connection, run: Run, by: str) -> Mapping[str, Recording | None]:
+def _parts(connection: Connection, run: Run, by: str) -> Mapping[str, RunRecord | None]:
     """The groups that a run belongs to, with the part of it that does; None: the whole run."""
     from carbontrack.ledger import read
 
@@ -85,12 +93,12 @@ def _parts(connection: Connection, run: Run, by: str) -> Mapping[str, Recording 
         def steps_between(from_ms: int, to_ms: int) -> StepTotals:
             return read.step_totals(connection, run, from_ms=from_ms, to_ms=to_ms)
 
-        return by_month(recording_of(connection, run), steps_between)
+        return by_month(record_of(connection, run), steps_between)
     if by == "host":
         hosts = [node.host for node in read.nodes(connection, run)]
         if len(hosts) < 2:
             return dict.fromkeys(hosts or [_NO_GROUP])
-        return by_host(recording_of(connection, run)) or {"+".join(hosts): None}
+        return by_host(record_of(connection, run)) or {"+".join(hosts): None}
     return {_group(run, by): None}
 
 
@@ -111,11 +119,11 @@ def _group(run: Run, by: str) -> str:
 
 
 def totals(
-    rows: Sequence[Estimate], repeated: Mapping[str, Sequence[Repeated]] | None = None
+    rows: Sequence[Estimate], overlaps: Mapping[str, Sequence[Overlap]] | None = None
 ) -> list[Estimate]:
     """The total by each method, in the order the methods appear; see `combine`."""
     methods = dict.fromkeys(row.method for row in rows)
     return [
-        combine([row for row in rows if row.method == method], repeated=repeated)
+        combine([row for row in rows if row.method == method], overlaps=overlaps)
         for method in methods
     ]

@@ -1,18 +1,19 @@
-"""Pricing: reads runs with their hours and estimates each with its factors."""
+"""Pricing: runs as the ledger has them, each estimated with its factors."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from carbontrack import config
 from carbontrack.account.estimate import duration_s, estimate_run
 from carbontrack.account.pricing import unpriced
 from carbontrack.account.result import Estimate
-from carbontrack.account.split import Recording
+from carbontrack.account.split import RunRecord
 from carbontrack.errors import CarbontrackError
 from carbontrack.factors import catalog
+from carbontrack.factors.catalog import Factor
 from carbontrack.factors.resolve import resolve
 from carbontrack.factors.series import IntensitySeries, Interval
 from carbontrack.ledger.rows import Run
@@ -21,11 +22,11 @@ from carbontrack.units import MS_PER_S
 if TYPE_CHECKING:
     from carbontrack.ledger.imported import Connection
 
-_PRICE_KEY = {"gpu_hour": "price_per_gpu_hour", "kwh": "tariff"}
+_PRICES = {"gpu_hour": ("price_per_gpu_hour", "GPU-hour"), "kwh": ("tariff", "kWh")}
 
 
 class _Price(Protocol):
-    def __call__(self, part: Recording, method: str, whole: Estimate | None = None) -> Estimate: ...
+    def __call__(self, part: RunRecord, method: str, whole: Estimate | None = None) -> Estimate: ...
 
 
 def estimates(
@@ -35,47 +36,57 @@ def estimates(
     methods: Sequence[str],
     *,
     embodied: bool = False,
+    own_factors: bool = False,
 ) -> list[Estimate]:
     """Each run by each method; flags win over what the run recorded, that over files here.
 
+    Several methods take the same factors; with `own_factors` each the defaults of its own.
     A run whose recorded zone, provider or price cannot be found has neither carbon nor money, and
     a note; for one that was chosen here CarbontrackError is raised.
     """
     around = config.surroundings()
-    return [
-        estimate
-        for run in runs
-        for estimate in _by_methods(
-            connection, recording_of(connection, run), flags, around, methods, embodied=embodied
+    rows = []
+    for run in runs:
+        price = pricing(
+            connection,
+            run,
+            flags,
+            around,
+            embodied=embodied,
+            defaults=defaults(methods, own_factors),
         )
-    ]
+        record = record_of(connection, run)
+        rows += [price(record, method) for method in methods]
+    return rows
 
 
 def estimates_of(
-    connection: Connection, recording: Recording, flags: config.Layer, methods: Sequence[str]
+    connection: Connection, record: RunRecord, flags: config.Layer, methods: Sequence[str]
 ) -> list[Estimate]:
     """As `estimates`, of one run that has been read already."""
-    return _by_methods(connection, recording, flags, config.surroundings(), methods)
+    price = pricing(
+        connection,
+        record.run,
+        flags,
+        config.surroundings(),
+        embodied=False,
+        defaults=defaults(methods),
+    )
+    return [price(record, method) for method in methods]
 
 
-def _by_methods(
-    connection: Connection,
-    recording: Recording,
-    flags: config.Layer,
-    around: Sequence[config.Layer],
-    methods: Sequence[str],
-    *,
-    embodied: bool = False,
-) -> list[Estimate]:
-    price = pricing(connection, recording.run, flags, around, embodied=embodied)
-    return [price(recording, method) for method in methods]
+def defaults(methods: Collection[str], own_factors: bool = False) -> str:
+    """Whose defaults the factors have: of methods side by side those of the measured one; empty
+    for each method its own.
+    """
+    return "measured" if len(set(methods)) > 1 and not own_factors else ""
 
 
-def recording_of(connection: Connection, run: Run) -> Recording:
+def record_of(connection: Connection, run: Run) -> RunRecord:
     """What the ledger holds of a run for an estimate."""
     from carbontrack.ledger import read
 
-    return Recording(
+    return RunRecord(
         run,
         read.sensors(connection, run),
         read.hours(connection, run),
@@ -90,8 +101,9 @@ def pricing(
     around: Sequence[config.Layer],
     *,
     embodied: bool,
+    defaults: str = "",
 ) -> _Price:
-    """How the run, or a part of it, becomes an estimate by a method.
+    """How the run, or a part of it, becomes an estimate by a method; `defaults` as in `resolve`.
 
     A part takes the intensity of its hours only where the whole run could.
     """
@@ -102,8 +114,9 @@ def pricing(
         return {n for n in names if n in settings and settings[n].origin == recorded.origin}
 
     notes, lost = [], ""
+    rent_or_tariff = None
     try:
-        settings = with_price(connection, settings)
+        settings, rent_or_tariff = with_price(connection, settings)
     except CarbontrackError as error:
         if not of_run(["price"]):
             raise
@@ -118,17 +131,26 @@ def pricing(
             raise
         lost = f"neither CO₂e nor cost: {error.what} It was recorded with the run; give another."
 
-    def price(part: Recording, method: str, whole: Estimate | None = None) -> Estimate:
-        told = {sensor.name: sensor.rated_power_w for sensor in part.sensors}
-        imported = resolve(settings, method=method, embodied=embodied, series=series, devices=told)
+    def price(part: RunRecord, method: str, whole: Estimate | None = None) -> Estimate:
+        rated_w = {sensor.name: sensor.rated_power_w for sensor in part.sensors}
+        found = resolve(
+            settings,
+            method=method,
+            embodied=embodied,
+            series=series,
+            devices=rated_w,
+            price=rent_or_tariff,
+            defaults=defaults,
+        )
         if whole is not None and whole.factors is not None:
-            imported = replace(imported, series=whole.factors.series)
+            hours = whole.factors.hourly
+            found = replace(found, series=whole.factors.series, hourly=hours)
         estimate = estimate_run(
             part.run,
             part.sensors,
             part.hours,
             part.steps,
-            imported,
+            found,
             method=method,
             embodied=embodied,
         )
@@ -139,8 +161,10 @@ def pricing(
     return price
 
 
-def with_price(connection: Connection, settings: config.Settings) -> config.Settings:
-    """The imported price that is named by BOOK:ITEM, as the price and currency it stands for.
+def with_price(
+    connection: Connection, settings: config.Settings
+) -> tuple[config.Settings, Factor | None]:
+    """The settings with the currency of the imported price that BOOK:ITEM names, and that price.
 
     Raises CarbontrackError where there is none, or it is in another currency than was asked for.
     """
@@ -148,20 +172,26 @@ def with_price(connection: Connection, settings: config.Settings) -> config.Sett
 
     named = settings.get("price")
     if named is None:
-        return settings
-    for row in imported.prices(
-        connection, contains=named.value.partition(":")[2], as_of=_as_of(settings)
-    ):
+        return settings, None
+    item = named.value.partition(":")[2]
+    for row in imported.prices(connection, contains=item, as_of=_as_of(settings)):
         if f"{row['book']}:{row['item']}" == named.value:
             _check_currency(named, row["currency"], settings.get("currency"))
-            origin = f"{named.value}, {row['as_of']}"
-            price = {
-                _PRICE_KEY[row["unit"]]: config.Setting(row["price"], origin),
-                "currency": config.Setting(row["currency"], origin),
-            }
-            return {**settings, **price}
+            currency = config.Setting(row["currency"], named.origin)
+            return {**settings, "currency": currency}, _price_factor(named.value, row)
     raise CarbontrackError(
         f"no imported price {named.value!r}.", hint="See: carbontrack factors list price --imported"
+    )
+
+
+def _price_factor(name: str, row: Mapping[str, Any]) -> Factor:
+    key, unit = _PRICES[row["unit"]]
+    return Factor(
+        name=key,
+        value=row["price"],
+        unit=f"{row['currency']}/{unit}",
+        source=f"{name} of {row['as_of']}, {row['source']}",
+        version=row["version"],
     )
 
 

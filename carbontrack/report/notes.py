@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from carbontrack.account.result import Estimate, each
+from carbontrack.account.result import Estimate, unique
 from carbontrack.factors.catalog import Factor
 from carbontrack.report.numbers import mass_text
 
@@ -28,7 +28,7 @@ def notes_of(rows: Sequence[Estimate], totals: Sequence[Estimate] = ()) -> list[
     """One sentence each, without what does not apply. `totals` are sums of the rows."""
     notes = [*_methods(rows), *_scopes(rows), *_quality(rows), *_band(rows), *_factors(rows)]
     notes += [*_node_model(rows), *_unfinished(rows), *_own(rows), *_own(totals)]
-    return each(notes)
+    return unique(notes)
 
 
 def factor_text(factor: Factor) -> str:
@@ -65,7 +65,7 @@ def _methods(rows: Sequence[Estimate]) -> list[str]:
 
 def _scopes(rows: Sequence[Estimate]) -> list[str]:
     notes = []
-    for scope in each(part for row in rows for part in row.scope.split(", ")):
+    for scope in unique(part for row in rows for part in row.scope.split(", ")):
         inside = set(scope.split("+"))
         without = [name for name, kind in _KINDS if not inside & {kind, "module"}]
         missing = ", ".join([*without, "network, storage, fans"])
@@ -79,7 +79,7 @@ def _quality(rows: Sequence[Estimate]) -> list[str]:
         ("simulated", "no real device was read"),
         ("estimate", "energy by a model, TDP × utilisation; nothing was measured"),
     ):
-        labels = each(row.label for row in rows if f"({word})" in row.meter)
+        labels = unique(row.label for row in rows if f"({word})" in row.meter)
         if labels:
             notes.append(f"{word}: {meaning}{_of(labels, rows)}")
     return notes
@@ -105,12 +105,10 @@ def _factors(rows: Sequence[Estimate]) -> list[str]:
     factors = dict.fromkeys(f for row in rows if row.factors for f in row.factors)
     for factor in sorted(factors, key=lambda f: not f.assumed):
         used = [
-            row.label
-            for row in rows
-            if row.factors and factor in row.factors and _counts(factor, row)
+            row for row in rows if row.factors and factor in row.factors and _counts(factor, row)
         ]
         if used:
-            notes.append(factor_text(factor) + _of(used, rows))
+            notes.append(factor_text(factor) + _of_rows(used, rows))
     return notes
 
 
@@ -119,13 +117,25 @@ def _counts(factor: Factor, row: Estimate) -> bool:
 
 
 def _node_model(rows: Sequence[Estimate]) -> list[str]:
-    labels = each(row.label for row in rows if row.node_kwh)
+    labels = unique(row.label for row in rows if row.node_kwh)
     if not labels:
         return []
     return [
         "modelled: what no meter sees of the nodes is in facility energy and CO₂e, not in energy"
         + _of(labels, rows)
     ]
+
+
+def _of_rows(used: Sequence[Estimate], rows: Sequence[Estimate]) -> str:
+    """For which rows, where it is not for all: by their methods, if all rows of those are meant."""
+    if len(used) == len(rows):
+        return ""
+    methods = unique(row.method for row in used)
+    if len(used) == sum(row.method in methods for row in rows):
+        return f" ({', '.join(methods)})"
+    several = len({row.method for row in rows}) > 1
+    names = [f"{row.label} by {row.method}" if several else row.label for row in used]
+    return _of(names, rows)
 
 
 def _of(labels: Sequence[str], rows: Sequence[Estimate]) -> str:
@@ -141,7 +151,7 @@ def _unfinished(rows: Sequence[Estimate]) -> list[str]:
         ("interrupted", "counted up to its last sign of life"),
         ("running", "counted up to now"),
     ):
-        labels = each(row.label for row in rows if row.status == status)
+        labels = unique(row.label for row in rows if row.status == status)
         if labels:
             notes.append(f"{status}: {meaning} ({_some(labels)})")
     return notes
@@ -158,7 +168,7 @@ def _own(rows: Sequence[Estimate]) -> list[str]:
 
 def _some(labels: Sequence[str]) -> str:
     """The first few names of many."""
-    names = each(labels)
+    names = unique(labels)
     if len(names) <= _SHOWN:
         return ", ".join(names)
     return f"{', '.join(names[: _SHOWN - 1])} and {len(names) - _SHOWN + 1} more"

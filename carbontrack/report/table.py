@@ -131,6 +131,11 @@ class _Columns:
         one_unit = shared or {units[0][1]}
         return self.text(head, "" if len(one_unit) > 1 else one_unit.pop(), cell)
 
+    def differing(self, head: str, unit: str, cell: Callable[[Estimate], str]) -> list[Column]:
+        """The column if the rows that have a value differ in it; else their notes say it once."""
+        column = self.text(head, unit, cell)
+        return [column] if len(set(column.cells) - {number_text(None, 0)}) > 1 else []
+
     def has(self, value: Callable[[Estimate], object]) -> bool:
         return any(value(row) is not None for row in self.rows)
 
@@ -179,7 +184,11 @@ def _ours(make: _Columns, *, several: bool) -> list[Column]:
         sci = make.text("SCI", "g/Mtok", lambda row: _four_digits(row.sci_g_per_mtok))
         columns.append(_spare(sci))
     columns.append(make.scaled("energy", lambda row: row.energy_kwh, _ENERGY))
+    columns += make.differing("PUE", "", lambda row: _four_digits(row.pue))
     columns.append(_spare(make.scaled("facility", lambda row: row.facility_kwh, _ENERGY)))
+    columns += make.differing(
+        "intensity", "kg/kWh", lambda row: _four_digits(row.intensity_kg_per_kwh)
+    )
     if make.has(lambda row: row.water_l):
         columns.append(make.text("water", "L", lambda row: number_text(row.water_l, 2)))
     if make.has(lambda row: row.cost):

@@ -13,16 +13,15 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from carbontrack.account.result import each
+from carbontrack.account.result import unique
 from carbontrack.errors import CarbontrackError
-from carbontrack.units import J_PER_KWH
 from dashboards.data import (
     G_PER_KG,
     WH_PER_KWH,
     RunData,
     costs,
     emissions_g,
-    energies_j,
+    facility_wh,
     intensity_varies,
 )
 from dashboards.figures.panels import draw_losses, note_not_finite
@@ -158,10 +157,7 @@ def _emissions_below(ax: Axes, axis: _Axis, intensity_kg_per_kwh: float | None) 
 
 
 def _energy(runs: Sequence[RunData], curves: Sequence[pd.DataFrame]) -> _Axis:
-    amounts = [
-        energies_j(data, losses["time"]) * data.facility_factor / J_PER_KWH * WH_PER_KWH
-        for data, losses in zip(runs, curves, strict=True)
-    ]
+    amounts = [facility_wh(d, losses["time"]) for d, losses in zip(runs, curves, strict=True)]
     return _Axis(amounts, "facility energy", *scaled(_largest(amounts), "Wh"))
 
 
@@ -171,7 +167,7 @@ def _carbon(runs: Sequence[RunData], curves: Sequence[pd.DataFrame]) -> _Axis:
 
 
 def _money(runs: Sequence[RunData], curves: Sequence[pd.DataFrame]) -> _Axis:
-    currencies = each(data.estimate.currency for data in runs)
+    currencies = unique(data.estimate.currency for data in runs)
     unpriced = [data.run.name for data in runs if data.estimate.cost is None]
     if unpriced or len(currencies) != 1:
         why = f"run {unpriced[0]} has no cost" if unpriced else f"costs in {currencies}"

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pandas as pd
 from matplotlib.figure import Figure
 
-from carbontrack.account.result import Estimate, each
+from carbontrack.account.result import Estimate, unique
 from carbontrack.report.numbers import mass_text, money_text
 from dashboards.data import WH_PER_KWH, RunData
 from dashboards.style import GREY, Page, scaled
@@ -33,7 +33,7 @@ def title(data: RunData) -> str:
 
 def title_of(runs: Sequence[RunData], what: str) -> str:
     """What is drawn, of how many runs, and by which meters."""
-    names = each(data.run.name for data in runs)
+    names = unique(data.run.name for data in runs)
     shown = ", ".join(names) if len(names) <= _SHOWN_NAMES else f"{len(runs)} runs"
     return _with_meter(f"{what}: {shown}", [data.estimate for data in runs])
 
@@ -44,8 +44,8 @@ def footnote(estimates: Sequence[Estimate]) -> str:
     coverages = [e.coverage for e in estimates if e.coverage is not None]
     if coverages:
         parts.append(f"coverage {int(min(coverages) * 1000) / 10:g} %")
-    parts += each(f"PUE {e.pue:g}{_assumed(e, 'pue')}" for e in estimates if e.pue is not None)
-    parts += each(
+    parts += unique(f"PUE {e.pue:g}{_assumed(e, 'pue')}" for e in estimates if e.pue is not None)
+    parts += unique(
         f"{e.intensity_kg_per_kwh:.3g} kgCO₂e/kWh{_assumed(e, 'intensity')}"
         for e in estimates
         if e.intensity_kg_per_kwh is not None
@@ -100,8 +100,8 @@ def _wrapped(text: str, figure: Figure, points_per_character: float) -> str:
 
 def _with_meter(said: str, estimates: Sequence[Estimate]) -> str:
     """Scope and meter after what was said; *simulated* and *estimate* once, wherever."""
-    scopes = ", ".join(each(e.scope for e in estimates))
-    meters = ", ".join(each(e.meter for e in estimates))
+    scopes = ", ".join(unique(e.scope for e in estimates))
+    meters = ", ".join(unique(e.meter for e in estimates))
     if "simulated" in said.lower():
         meters = meters.replace(" (simulated)", "")
     measured = [f"scope {scopes}"] if scopes else []

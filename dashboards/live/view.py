@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from carbontrack import config
+from carbontrack.account import over_time
+from carbontrack.account.over_time import SpentCurve
 from carbontrack.account.result import Estimate
-from carbontrack.account.split import Recording
+from carbontrack.account.split import RunRecord
 from carbontrack.errors import CarbontrackError
 from carbontrack.ledger import latest, read
 from carbontrack.ledger.rows import Run, Series
@@ -18,7 +20,7 @@ from carbontrack.report.latex import latex_of
 from carbontrack.report.runs import run_item
 from carbontrack.report.show import run_detail
 from carbontrack.report.table import table_of
-from dashboards.live import columns, spent, targets
+from dashboards.live import columns, targets
 from dashboards.live.curves import Curves
 from dashboards.live.kept import Kept
 from dashboards.live.order import FIELDS, ordered
@@ -46,9 +48,8 @@ _MARKUP: Mapping[str, Callable[[list[Estimate]], str]] = {
 
 @dataclass(frozen=True, slots=True)
 class _Whole:
-    recording: Recording
+    record: RunRecord
     estimate: Estimate  # as measured
-    hours: spent.Hours
 
 
 class View:
@@ -119,17 +120,17 @@ class View:
         does now.
         """
         with self._source.connect() as connection:
-            recording = self._whole(connection, run).recording
-            sensors = recording.sensors
+            record = self._whole(connection, run).record
+            sensors = record.sensors
             detail = run_detail(
                 run,
                 sensors,
                 read.totals(connection, run),
-                recording.steps,
+                record.steps,
                 read.nodes(connection, run),
                 read.events(connection, run),
             )
-            rows = price.estimates_of(connection, recording, self._flags, METHODS)
+            rows = price.estimates_of(connection, record, self._flags, METHODS)
             running = run.status == "running"
             power = latest.power_now(connection, run, sensors) if running else None
             return {
@@ -147,12 +148,15 @@ class View:
             }
 
     def table(self, run: Run, *, method: str, format: str) -> str:
-        """The run's row of `table --method METHOD --format FORMAT`, to be pasted."""
+        """The row of `table --method measured,report --format FORMAT` by one of the two, to be
+        pasted: with the factors that both have on the page.
+        """
         if method not in METHODS or format not in _MARKUP:
             known = ", ".join([*METHODS, *_MARKUP])
             raise CarbontrackError(f"method={method}&format={format}: not known, take {known}.")
         with self._source.connect() as connection:
-            return _MARKUP[format](price.estimates(connection, [run], self._flags, [method]))
+            rows = price.estimates(connection, [run], self._flags, METHODS)
+        return _MARKUP[format]([row for row in rows if row.method == method])
 
     def series(
         self, run: Run, *, from_ms: int | None = None, to_ms: int | None = None, points: int
@@ -163,17 +167,18 @@ class View:
         with self._source.connect() as connection:
             series = read.series(connection, run, from_ms=from_ms, to_ms=to_ms, points=points)
             whole = self._whole(connection, run)
+            spent = self._spent(connection, whole, series)
             steps = self._curves.steps(
                 connection,
                 run,
-                count=whole.recording.steps.steps,
+                count=whole.record.steps.steps,
                 from_ms=from_ms,
                 to_ms=to_ms,
                 points=points,
             )
             return {
-                **columns.of_windows(series, whole.recording.sensors),
-                "spent": self._spent(connection, whole, series).columns,
+                **columns.of_windows(series, whole.record.sensors),
+                "spent": over_time.at_windows(whole.record.run, spent, series),
                 "steps": columns.of_steps(steps),
             }
 
@@ -181,38 +186,38 @@ class View:
         """Columns over the run's steps, at most `points`: what was spent until each."""
         with self._source.connect() as connection:
             whole = self._whole(connection, run)
-            count = whole.recording.steps.steps
+            count = whole.record.steps.steps
             steps = self._curves.steps(connection, run, count=count, points=points)
             series = read.series(connection, run, points=points)
-            known = self._spent(connection, whole, series)
+            spent = self._spent(connection, whole, series)
             times_ms = [step.time_ms for step in steps]
             return {
                 **columns.of_steps(steps),
                 "tokens": read.tokens_until(connection, run, [step.step for step in steps]),
-                **spent.at(known, times_ms, run.started_ms),
+                **spent.at(times_ms),
                 "currency": whole.estimate.currency,
             }
 
-    def _spent(self, connection: Connection, whole: _Whole, series: Series) -> spent.Spent:
-        run = whole.recording.run
-        part = spent.before_ms(run, series)
+    def _spent(self, connection: Connection, whole: _Whole, series: Series) -> SpentCurve:
+        run, estimate, hours = whole.record.run, whole.estimate, whole.record.hours
+        part = over_time.part_before(run, series)
         earlier = None
         if part is not None:
             # Where the series is of whole minutes, so is this part of an hour.
-            rows = None if series.level_s % _MINUTE_S else _MINUTES * len(whole.recording.sensors)
+            rows = None if series.level_s % _MINUTE_S else _MINUTES * len(whole.record.sensors)
             earlier = read.series(
                 connection, run, from_ms=part[0], to_ms=part[1], points=_MINUTES, most_rows=rows
             )
-        return spent.spent(run, whole.estimate, whole.hours, series, earlier)
+        return SpentCurve.of_part(run, estimate, hours, series, earlier)
 
     def _whole(self, connection: Connection, run: Run) -> _Whole:
         """What all that is asked of a run needs of the whole of it."""
         return self._wholes.get(run, lambda _: self._read(connection, run))
 
     def _read(self, connection: Connection, run: Run) -> _Whole:
-        recording = price.recording_of(connection, run)
-        (estimate,) = price.estimates_of(connection, recording, self._flags, ["measured"])
-        return _Whole(recording, estimate, spent.Hours.of(run, estimate, recording.hours))
+        record = price.record_of(connection, run)
+        (estimate,) = price.estimates_of(connection, record, self._flags, ["measured"])
+        return _Whole(record, estimate)
 
     def _item(self, connection: Connection, run: Run) -> dict[str, Any]:
         """A line of the list, worked out when its run has changed, or once a while."""
@@ -222,8 +227,8 @@ class View:
         whole = self._read(connection, run)
         shape = read.step_means(connection, run, points=_SPARK_POINTS)
         return {
-            **run_item(run, whole.recording.sensors, read.totals(connection, run)),
-            "final_loss": whole.recording.steps.final_loss,
+            **run_item(run, whole.record.sensors, read.totals(connection, run)),
+            "final_loss": whole.record.steps.final_loss,
             "loss_not_finite_since": latest.not_finite_since(connection, run),
             "losses": [step.loss for step in shape],
             "tco2e": whole.estimate.tco2e,

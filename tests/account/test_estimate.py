@@ -14,7 +14,7 @@ from carbontrack.account.result import Estimate
 from carbontrack.account.total import combine
 from carbontrack.factors import catalog
 from carbontrack.factors.resolve import Factors, resolve
-from carbontrack.ledger.rows import Repeated, StepTotals
+from carbontrack.ledger.rows import Overlap, StepTotals
 from tests.fixtures.runs import Recorded
 
 DEVICES = {"NVIDIA A100-SXM4-80GB": 400.0}
@@ -264,8 +264,8 @@ def test_what_two_runs_recorded_of_a_device_counts_once(method: str, share: floa
     chosen = {"price_per_gpu_hour": 2.0, "zone": "FRA"}
     first = measured(Recorded(number=1, seconds=3600.0), method, **chosen)
     second = measured(Recorded(number=2, seconds=3600.0), method, **chosen)
-    repeated = [Repeated(uuid, share * 3600 * 360.0, share * 3600) for uuid in sorted(second.uuids)]
-    total = combine([first, second], repeated={second.run_ids[0]: repeated})
+    twice = [Overlap(uuid, share * 3600 * 360.0, share * 3600) for uuid in sorted(second.uuids)]
+    total = combine([first, second], overlaps={second.run_ids[0]: twice})
     for name in ("energy_kwh", "facility_kwh", "tco2e", "cost", "gpu_hours", "primary_kwh"):
         whole = getattr(first, name)
         assert getattr(total, name) == pytest.approx((2 - share) * whole), name

@@ -7,14 +7,14 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from carbontrack.account.split import Recording, by_host, by_month, months_of, span_of_month
+from carbontrack.account.split import RunRecord, by_host, by_month, months_of, span_of_month
 from carbontrack.ledger.rows import StepTotals
 from carbontrack.units import MS_PER_HOUR
 from tests.fixtures.runs import Recorded
 
 
-def recording(recorded: Recorded) -> Recording:
-    return Recording(recorded.run, recorded.sensors, recorded.usages, recorded.step_totals)
+def record(recorded: Recorded) -> RunRecord:
+    return RunRecord(recorded.run, recorded.sensors, recorded.usages, recorded.step_totals)
 
 
 @given(days=st.floats(0.001, 400), number=st.integers(0, 400))
@@ -37,7 +37,7 @@ def test_each_month_has_its_hours_and_its_steps() -> None:
         rows = [step for step in long.step_rows if from_ms <= step.time_ms < to_ms]
         return StepTotals(steps=len(rows), tokens=sum(step.tokens or 0 for step in rows))
 
-    parts = by_month(recording(long), steps)
+    parts = by_month(record(long), steps)
     assert list(parts) == ["2026-05", "2026-06", "2026-07"]
     assert sum(len(part.hours) for part in parts.values()) == len(long.usages)
     assert sum(part.steps.tokens or 0 for part in parts.values()) == long.step_totals.tokens
@@ -48,7 +48,7 @@ def test_each_month_has_its_hours_and_its_steps() -> None:
 
 
 def test_a_run_within_a_month_or_on_one_host_is_whole() -> None:
-    whole = recording(Recorded())
+    whole = record(Recorded())
     assert by_month(whole, lambda *_: StepTotals()) == {"2026-05": whole}
     assert by_host(whole) == {"node1": whole}
 
@@ -56,7 +56,7 @@ def test_a_run_within_a_month_or_on_one_host_is_whole() -> None:
 def test_each_host_has_its_devices_with_their_hours() -> None:
     one = Recorded(count=4)
     sensors = [replace(s, host=f"node{1 + s.device_key % 2}") for s in one.sensors]
-    parts = by_host(Recording(one.run, sensors, one.usages, one.step_totals))
+    parts = by_host(RunRecord(one.run, sensors, one.usages, one.step_totals))
     assert sorted(parts) == ["node1", "node2"]
     for part in parts.values():
         assert {hour.device_key for hour in part.hours} == {s.device_key for s in part.sensors}

@@ -167,7 +167,14 @@ def test_a_run_is_priced_by_an_imported_price(command: Command, tmp_path: Path) 
     row = command("table", *options).json["rows"][0]
     assert (row["cost"], row["currency"]) == (pytest.approx(16 * 5.12), "USD")
     assert "tariff" not in row["assumed"]
-    assert "aws:p4de.24xlarge@us-east-1, 2026-01-31" in command("explain", *options[:2]).out
+    (explained,) = command("explain", *options).json["explained"]
+    rent = {step["name"]: step for step in explained["steps"]}["rent"]
+    assert (rent["value"], rent["unit"]) == (5.12, "USD/GPU-hour")
+    name = "aws:p4de.24xlarge@us-east-1 of 2026-01-31"
+    assert rent["how"] == f"{name}, aws.csv: A100-80GB, version 2026-01-31"
+    (factor,) = [f for f in row["factors"] if f["name"] == "price_per_gpu_hour"]
+    assert (factor["source"], factor["version"]) == (f"{name}, aws.csv: A100-80GB", "2026-01-31")
+    assert f"rent 5.12 USD/GPU-hour: {name}" in " ".join(command("table", *options[:2]).out.split())
     (tmp_path / "carbontrack.toml").write_text("price = 'aws:p4de.24xlarge@us-east-1/spot'")
     assert command("table", "--format", "json").json["rows"][0]["cost"] == pytest.approx(16 * 1.25)
     assert command("table", "--tariff", "0.1", "--format", "json").json["rows"][0]["cost"] < 1

@@ -107,6 +107,53 @@ def test_both_methods_and_their_ratio(command: Command, tmp_path: Path) -> None:
     assert "rated ÷" not in command("table").out
 
 
+def test_methods_side_by_side_have_the_same_factors(command: Command, tmp_path: Path) -> None:
+    """More energy is more carbon; who wants the report's own factors asks for its table."""
+    write_ledger(tmp_path / "ledger.db", Recorded(number=1), Recorded(name="other", number=2))
+    both = ("--method", "report,measured", "--format", "json")
+    for options in ((), ("--by", "month")):
+        rows = command("table", *options, *both).json["rows"]
+        assert {(row["pue"], row["intensity_kg_per_kwh"]) for row in rows} == {(1.56, 0.45829)}
+        for report, measured in zip(rows[::2], rows[1::2], strict=True):
+            assert report["tco2e"] / measured["tco2e"] == pytest.approx(400 / 360)
+            assert report["energy_kwh"] / measured["energy_kwh"] == pytest.approx(400 / 360)
+    steps = [
+        {step["name"]: step["value"] for step in one["steps"]}
+        for one in command("explain", "other", *both).json["explained"]
+    ]
+    assert [step["PUE"] for step in steps] == [1.56, 1.56]
+    (alone,) = command("table", "other", *both, "--method", "report").json["rows"]
+    assert (alone["pue"], alone["intensity_kg_per_kwh"]) == (1.1, 0.385)
+    text = command("table", *both[:2], "--like", "llama2").out
+    notes = [" ".join(note.split()) for note in text.split("•")]
+    reported, measured = [note for note in notes if note.startswith("PUE")]
+    assert reported.startswith("PUE 1.1 assumed: as LLaMA states") and reported.endswith(
+        " (report)"
+    )
+    assert measured.startswith("PUE 1.56 assumed") and measured.endswith(" (measured)")
+
+
+def test_factors_that_differ_are_columns(command: Command, tmp_path: Path) -> None:
+    alike = {"pue": 1.2, "tariff": 0.1}
+    write_ledger(
+        tmp_path / "ledger.db",
+        Recorded(name="here", number=1, facility={**alike, "zone": "FRA"}),
+        Recorded(name="there", number=2, facility={**alike, "zone": "POL"}),
+        Recorded(name="nowhere", number=3, facility={**alike, "zone": "NOWHERE"}),
+    )
+    lines = command("table", "--format", "markdown").out.splitlines()
+    heads = [cell.strip() for cell in lines[0].split("|")]
+    assert "intensity (kg/kWh)" in heads
+    assert "PUE" not in heads
+    at = heads.index("intensity (kg/kWh)")
+    cells = [line.split("|")[at].strip() for line in lines[2:5]]
+    assert cells[0] == "–"
+    assert cells[2] == "0.04144"
+    assert "PUE" in command("table", "here", "--format", "markdown").out, "in the notes"
+    other = command("table", "--pue", "1.2", "--zone", "FRA", "--format", "markdown").out
+    assert "intensity (kg/kWh)" not in other
+
+
 @pytest.mark.parametrize(
     ("options", "labels"),
     [

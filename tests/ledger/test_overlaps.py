@@ -35,7 +35,7 @@ def put(ledger: Ledger, number: int, start_s: int, end_s: int, *, seconds: bool 
 
 def found(reader: Connection) -> dict[int, list[tuple[str, float, float]]]:
     runs = read.list_runs(reader)
-    repeated = overlaps.repeated(reader, runs)
+    repeated = overlaps.recorded_twice(reader, runs)
     numbers = {run.id: int(run.id[4:8], 16) for run in runs}
     return {
         numbers[run_id]: sorted((one.uuid, one.energy_j, one.seconds) for one in rows)

@@ -104,7 +104,8 @@ def test_runs_are_filtered_by_status_and_show_the_way_of_their_loss(
 def test_the_row_is_given_as_the_table_command_prints_it(
     wrapper: Wrapper, serve: Callable[..., Server]
 ) -> None:
-    write_ledger(wrapper.ledger, Recorded(count=2))
+    facility = {"pue": 1.2, "zone": "FRA", "tariff": 0.1}
+    write_ledger(wrapper.ledger, Recorded(count=2, facility=facility))
     server = serve()
     for method in ("measured", "report"):
         for format in ("markdown", "latex", "csv"):

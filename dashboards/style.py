@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -66,6 +67,7 @@ STYLES = {
     "paper": Page(3.5, 2.4, 1.45, 7.5, 300, fills=False),
     "slide": Page(40 / 3, 7.5, 7.5, 14.0, 150, fills=True),
 }
+_MOST_LETTERS = 60  # of a name
 WIDTHS = (2.0, 60.0)  # that text still fits into, and that a printer takes
 
 _LOOK: Any = {
@@ -80,6 +82,7 @@ _LOOK: Any = {
     "legend.handletextpad": 0.4,
     "legend.columnspacing": 0.9,
     "legend.labelspacing": 0.25,
+    "text.parse_math": False,  # a dollar in a run's name is no formula
 }
 # Text stays text, and the same data make the same file.
 _FILE: Any = {
@@ -133,7 +136,9 @@ def save(figure: Figure, path: Path) -> None:
         ".svg": {"Date": None},
         ".pdf": {"CreationDate": None},
     }.get(path.suffix.lower(), {})
-    with matplotlib.rc_context(_FILE):
+    with matplotlib.rc_context(_FILE), warnings.catch_warnings():
+        # A letter that no font has is drawn as a box: nothing that a user can change here.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
         figure.savefig(path, metadata=metadata)
 
 
@@ -167,6 +172,15 @@ def time_unit(length_s: float) -> tuple[float, str]:
         if length_s >= least_s:
             return 1 / size, unit
     return 1.0, "s"
+
+
+def literal(text: str) -> str:
+    """Text from outside (a run's name, a phase) as a figure may draw it: one short line, without
+    control characters, nor an underscore in front, for which a legend would leave it out.
+    """
+    line = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+    line = line if len(line) <= _MOST_LETTERS else f"{line[: _MOST_LETTERS - 1]}…"
+    return f"\N{ZERO WIDTH SPACE}{line}" if line.startswith("_") else line
 
 
 def from_zero(ax: Axes) -> None:

@@ -99,18 +99,53 @@ def import_intensity(
         typer.Option(help="What the values are: 'life-cycle average', 'direct marginal', …"),
     ] = None,
     bridge: BridgeOption = False,
+    duplicates: Annotated[
+        str | None,
+        typer.Option(
+            metavar="mean|first|last", help="Which value counts where a time has several."
+        ),
+    ] = None,
+    time_column: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Column of times, in another layout.")
+    ] = None,
+    value_column: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Column of intensities.")
+    ] = None,
+    unit: Annotated[
+        str | None, typer.Option(metavar="kg/kWh|g/kWh|lb/MWh", help="Unit of the intensities.")
+    ] = None,
     version: VersionOption = None,
     db: DbOption = None,
     format: FormatOption = Format.text,
 ) -> None:
     """Import grid intensity over time: Electricity Maps, WattTime, GB grid, or a plain table.
 
-    A plain table has the columns time,zone,kg_per_kwh (or g_per_kwh), times with their offset.
-    """
-    from carbontrack.factors import intensity_csv
+    A plain table has the columns time,zone,kg_per_kwh (or g_per_kwh), times with their offset. The
+    JSON of an API is read as well; the columns of any other table can be named.
 
+    Example: carbontrack factors import intensity grid.csv --time-column when --value-column
+    carbon --unit g/kWh --zone FRA
+    """
+    from carbontrack.factors import intensity_csv, layouts
+
+    named = (time_column, value_column, unit)
+    layout = None
+    if time_column and value_column and unit:
+        layout = layouts.named(time_column, value_column, unit)
+    elif any(named):
+        raise CarbontrackError(
+            "the columns of a table are named by three options together.",
+            hint="Give --time-column, --value-column and --unit.",
+        )
     found = intensity_csv.parse(
-        _text(file), file.name, version=_version(version), zone=zone, basis=basis, bridge=bridge
+        _text(file),
+        file.name,
+        version=_version(version),
+        zone=zone,
+        basis=basis,
+        bridge=bridge,
+        duplicates=duplicates,
+        layout=layout,
     )
     _store(found, db, format)
 
@@ -196,6 +231,8 @@ def _store(found: IntensityFile, db: str | None, format: Format) -> None:
             "zones": zones,
             "own_zones": own,
             "intervals": len(found.intervals),
+            "estimated": found.estimated,
+            "repeated": found.repeated,
             "replaced": replaced,
             "missing": [
                 {"zone": zone, "start_ms": start_ms, "end_ms": end_ms, "bridged": bridged}
@@ -269,11 +306,12 @@ def _code(name: str) -> str:
 
 
 def _text(file: Path) -> str:
+    from carbontrack.factors.file_text import decode
+
     try:
-        return file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not a UTF-8 text"
-        raise CarbontrackError(f"{file}: {reason}.", hint="Nothing was imported.") from None
+        return decode(file.read_bytes(), file.name)
+    except OSError as error:
+        raise CarbontrackError(f"{file}: {error.strerror}.", hint="Nothing was imported.") from None
 
 
 def _version(given: str | None) -> str:

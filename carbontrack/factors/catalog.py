@@ -211,6 +211,10 @@ def all_intensities() -> Iterator[Mapping[str, str]]:
         yield newest(rows, None, rows[0]["zone"])
 
 
+# What people say, where the two-letter code and the name are others.
+_EVERYDAY: Mapping[str, str] = {"uk": "GBR", "great britain": "GBR", "england": "GBR"}
+
+
 @lru_cache
 def _zones() -> Mapping[str, Sequence[Mapping[str, str]]]:
     """Rows under every name of a zone: codes win over aliases, aliases over names."""
@@ -218,6 +222,7 @@ def _zones() -> Mapping[str, Sequence[Mapping[str, str]]]:
     for row in data.rows("intensity"):
         by_code.setdefault(row["zone"], []).append(row)
     index = {_fold(code): rows for code, rows in by_code.items()}
+    index |= {name: by_code[code] for name, code in _EVERYDAY.items()}
     for column in ("alias", "name"):
         for code, rows in by_code.items():
             name = _fold(rows[0][column])
@@ -242,9 +247,14 @@ def _cloud_regions() -> Mapping[str, Mapping[str, str]]:
     return index
 
 
+_CODE_LETTERS = 3
+
+
 def _nearest_zones(code: str) -> str:
     names = {name: rows[0]["zone"] for name, rows in _zones().items()}
     names |= {name: row["region"] for name, row in _cloud_regions().items() if ":" in name}
+    # A code with another letter is another country, not a slip of the pen.
+    names = {name: zone for name, zone in names.items() if len(name) > _CODE_LETTERS}
     close = difflib.get_close_matches(_fold(code), list(names), n=3, cutoff=0.6)
     found = ", ".join(dict.fromkeys(names[name] for name in close))
     return f"{f'Did you mean {found}? ' if found else ''}Search: carbontrack factors search {code}"

@@ -1,100 +1,37 @@
 """Reading a table of grid intensity over time. Pure: text in, intervals out, or one clear error.
 
-Recognised by their columns: exports of Electricity Maps, WattTime's history, the files of Great
-Britain's grid operator, and a plain table `time,zone,kg_per_kwh` (or `g_per_kwh`).
+Recognised by their columns (`layouts.py`): exports of Electricity Maps, WattTime's history, the
+files of Great Britain's grid operator, a plain table `time,zone,kg_per_kwh` (or `g_per_kwh`), and
+the JSON of their APIs; the columns of any other can be named.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import groupby, pairwise
+from operator import itemgetter
+from statistics import fmean
 
-from carbontrack.factors import catalog, strict_csv
+from carbontrack.errors import CarbontrackError
+from carbontrack.factors import catalog, layouts, strict_csv, strict_json
+from carbontrack.factors.layouts import PLAIN, Layout, first, folded, has
 from carbontrack.factors.series import Interval
 from carbontrack.factors.strict_csv import Row, refused
 from carbontrack.units import MS_PER_HOUR, MS_PER_S
 
 MAX_KG_PER_KWH = 3.0  # the dirtiest grids are near 1.3
+_EPOCH_MS_PER = {10: MS_PER_S, 13: 1}  # by the number of digits: seconds or ms since 1970
 _STRETCH = 3  # so many equal steps in a row are a step of the file's own
-_KG_PER_G = 1e-3
-_KG_PER_KWH_OF_LB_PER_MWH = 0.00045359237
-_PLAIN = "time,zone,kg_per_kwh"
-
-
-@dataclass(frozen=True, slots=True)
-class Layout:
-    """A known shape of file. Column names are compared without case."""
-
-    name: str
-    time: tuple[str, ...]
-    value: tuple[str, ...]  # the first that the file has
-    to_kg_per_kwh: float
-    basis: str
-    zone_column: tuple[str, ...] = ()
-    zone: str | None = None
-    basis_column: str = ""
-    utc: bool = False  # times without an offset are UTC
-
-
-LAYOUTS = (
-    Layout(
-        "Electricity Maps",
-        time=("datetime (utc)",),
-        value=("carbon intensity gco₂eq/kwh (life cycle)", "carbon intensity gco₂eq/kwh (lca)"),
-        to_kg_per_kwh=_KG_PER_G,
-        basis="life-cycle average",
-        zone_column=("zone id", "zone name"),
-        utc=True,
-    ),
-    Layout(
-        "WattTime",
-        time=("timestamp", "point_time"),
-        value=("moer",),
-        to_kg_per_kwh=_KG_PER_KWH_OF_LB_PER_MWH,
-        basis="direct marginal",
-        zone_column=("ba", "region"),
-        utc=True,
-    ),
-    Layout(
-        "WattTime v3",
-        time=("point_time",),
-        value=("value",),
-        to_kg_per_kwh=_KG_PER_KWH_OF_LB_PER_MWH,
-        basis="direct marginal",
-        zone_column=("region",),
-        utc=True,
-    ),
-    Layout(
-        "the GB grid operator",
-        time=("from", "datetime"),
-        value=("actual", "carbon_intensity"),
-        to_kg_per_kwh=_KG_PER_G,
-        basis="direct average",
-        zone="GBR",
-        utc=True,
-    ),
-    Layout(
-        "plain table in kg",
-        time=("time",),
-        value=("kg_per_kwh",),
-        to_kg_per_kwh=1.0,
-        basis="as given",
-        zone_column=("zone",),
-        basis_column="basis",
-    ),
-    Layout(
-        "plain table in g",
-        time=("time",),
-        value=("g_per_kwh",),
-        to_kg_per_kwh=_KG_PER_G,
-        basis="as given",
-        zone_column=("zone",),
-        basis_column="basis",
-    ),
-)
+_LISTED = 3  # so many examples in a message
+DUPLICATES: Mapping[str, Callable[[Sequence[float]], float]] = {
+    "mean": fmean,
+    "first": itemgetter(0),
+    "last": itemgetter(-1),
+}
+"""What `--duplicates` may say of a time that has several values, in the order of the file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +46,8 @@ class IntensityFile:
     intervals: tuple[Interval, ...]
     missing: tuple[tuple[str, int, int], ...]
     bridged: tuple[tuple[str, int, int], ...] = ()
+    estimated: int = 0  # rows that say of themselves that they are
+    repeated: int = 0  # rows whose time is another row's, too
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +56,7 @@ class _Value:
     start_ms: int
     kg_per_kwh: float | None  # None: the time is there, its value is not
     basis: str
+    estimated: bool
 
 
 def parse(
@@ -127,33 +67,40 @@ def parse(
     zone: str | None = None,
     basis: str | None = None,
     bridge: bool = False,
+    duplicates: str | None = None,
+    layout: Layout | None = None,
 ) -> IntensityFile:
     """The intervals of a file. `name` is the file's, for messages; `zone` and `basis` override its.
 
-    With `bridge`, gaps take the mean of their two neighbours. Raises CarbontrackError that names
-    file, row and column for a missing column or cell, a value that cannot be, a time without an
-    offset, overlapping times, or two bases of one zone.
+    With `bridge`, gaps take the mean of their two neighbours; `duplicates` (a key of DUPLICATES)
+    decides where one time has several values; `layout` names the columns, else they are
+    recognised. Raises CarbontrackError that names file, row and column for a missing column or
+    cell, a value that cannot be, a time without an offset, overlapping times, several values of one
+    time, or two bases of one zone.
     """
-    given, rows = strict_csv.read(text, name)
-    columns = {column.casefold(): column for column in given}
-    layout = _layout(columns, name)
-    time, value = _first(layout.time, columns), _first(layout.value, columns)
-    told = columns.get(layout.basis_column) if basis is None else None
+    if duplicates is not None and duplicates not in DUPLICATES:
+        known = ", ".join(DUPLICATES)
+        raise CarbontrackError(f"--duplicates {duplicates!r} is unknown.", hint=f"Give {known}.")
+    reader = strict_json if strict_json.is_json(text) else strict_csv
+    given, rows = reader.read(text, name)
+    columns = {folded(column): column for column in given}
+    if layout is None:
+        layout = layouts.recognised(columns, name)
+    layouts.check_columns(layout, columns, name)
     by_zone: dict[str, list[_Value]] = {}
     for row in rows:
-        found = _Value(
-            row.number,
-            _time_ms(row, time, layout),
-            _kg(row, value, layout) if row[value] else None,
-            (row[told] if told else "") or basis or layout.basis,
-        )
-        by_zone.setdefault(_zone(row, columns, layout, zone), []).append(found)
-    _check_unit(by_zone, layout, name, value)
+        _check_row_unit(row, columns, layout)
+        code = _zone(row, columns, layout, zone)
+        by_zone.setdefault(code, []).append(_value(row, columns, layout, basis))
+    _check_unit(by_zone, layout, name, first(layout.value, columns))
     intervals: list[Interval] = []
     missing: list[tuple[str, int, int]] = []
     bridged: list[tuple[str, int, int]] = []
+    repeated = 0
     for code, values in by_zone.items():
-        made, holes = _intervals(values, name)
+        single = _single(values, name, duplicates)
+        repeated += len(values) - len(single)
+        made, holes = _intervals(single, name)
         filled = list(_bridges(made)) if bridge else []
         source = f"{layout.name}, {name}" + (f", gaps bridged: {len(filled)}" if filled else "")
         intervals += [
@@ -162,30 +109,39 @@ def parse(
         ]
         bridged += [(code, one.start_ms, one.end_ms) for one in filled]
         missing += [(code, *hole) for hole in holes if (code, *hole) not in bridged]
-    return IntensityFile(layout.name, tuple(intervals), tuple(missing), tuple(bridged))
+    return IntensityFile(
+        layout.name,
+        tuple(intervals),
+        tuple(missing),
+        tuple(bridged),
+        estimated=sum(value.estimated for values in by_zone.values() for value in values),
+        repeated=repeated,
+    )
 
 
-def _layout(columns: Mapping[str, str], name: str) -> Layout:
-    for layout in LAYOUTS:
-        if _has(layout.time, columns) and _has(layout.value, columns):
-            return layout
-    hint = f"Known: Electricity Maps, WattTime, the GB grid operator, or a table {_PLAIN}."
-    given = ", ".join(columns.values()) or "nothing"
-    raise refused(name, f"row 1: no columns of time and intensity in {given}.", hint)
+def _value(row: Row, columns: Mapping[str, str], layout: Layout, basis: str | None) -> _Value:
+    value = first(layout.value, columns)
+    stated = row[columns[layout.basis_column]] if layout.basis_column in columns else ""
+    estimated = has(layout.estimated_column, columns)
+    return _Value(
+        row.number,
+        _time_ms(row, first(layout.time, columns), layout),
+        _kg(row, value, layout) if row[value] else None,
+        basis or layout.basis_names.get(stated, stated) or layout.basis,
+        estimated and row[first(layout.estimated_column, columns)].casefold() in ("true", "1"),
+    )
 
 
-def _has(names: Sequence[str], columns: Mapping[str, str]) -> bool:
-    return any(one in columns for one in names)
-
-
-def _first(names: Sequence[str], columns: Mapping[str, str]) -> str:
-    return next(columns[one] for one in names if one in columns)
+def _check_row_unit(row: Row, columns: Mapping[str, str], layout: Layout) -> None:
+    column = columns.get(layout.unit_column)
+    if column is not None and row[column] != layout.unit:
+        raise row.refused(column, f"is not {layout.unit}.", "Give --value-column and --unit.")
 
 
 def _zone(row: Row, columns: Mapping[str, str], layout: Layout, given: str | None) -> str:
     text = given or layout.zone
-    if text is None and _has(layout.zone_column, columns):
-        text = row[_first(layout.zone_column, columns)]
+    if text is None and has(layout.zone_column, columns):
+        text = row[first(layout.zone_column, columns)]
     if not text:
         raise refused(row.file, f"row {row.number}: no zone.", "Give --zone.")
     return catalog.zone_code(text) or text.strip()
@@ -213,7 +169,7 @@ def _check_unit(
         why = (
             f"column {column!r}: no value is above {most:g}, too little for any grid in this unit."
         )
-        raise refused(name, why, f"Is it in kg/kWh? Then write {_PLAIN}.")
+        raise refused(name, why, f"Is it in kg/kWh? Then write {PLAIN}.")
 
 
 def _basis(values: Sequence[_Value], name: str) -> str:
@@ -225,10 +181,13 @@ def _basis(values: Sequence[_Value], name: str) -> str:
 
 
 def _time_ms(row: Row, column: str, layout: Layout) -> int:
+    text = row[column]
+    if text.isascii() and text.isdigit() and len(text) in _EPOCH_MS_PER:
+        return int(text) * _EPOCH_MS_PER[len(text)]
     try:
-        time = datetime.fromisoformat(row[column])
+        time = datetime.fromisoformat(text)
     except ValueError:
-        raise row.refused(column, "is no time.", "Example: 2026-01-31T14:00Z.") from None
+        raise row.refused(column, "is not a time.", "Example: 2026-01-31T14:00Z.") from None
     if time.tzinfo is None:
         if not layout.utc:
             why = "has no offset, so an hour of a clock change would be ambiguous."
@@ -237,16 +196,50 @@ def _time_ms(row: Row, column: str, layout: Layout) -> int:
     return round(time.timestamp() * MS_PER_S)
 
 
-def _intervals(values: Sequence[_Value], name: str) -> tuple[list[Interval], list[tuple[int, int]]]:
+def _single(values: Sequence[_Value], name: str, duplicates: str | None) -> list[_Value]:
+    """One value a time, in order of time: rows that say the same are one.
+
+    Raises CarbontrackError where rows of one time differ and nothing decides between them.
+    """
+    ordered = sorted(values, key=lambda one: one.start_ms)  # stable: in the order of the file
+    single: list[_Value] = []
+    differing: list[list[_Value]] = []
+    for _, rows in groupby(ordered, key=lambda one: one.start_ms):
+        group = list(rows)
+        known = [one for one in group if one.kg_per_kwh is not None] or group[:1]
+        found = {one.kg_per_kwh for one in known}
+        if len(found) > 1 and duplicates is None:
+            differing.append(known)
+        elif len(found) > 1 and duplicates is not None:
+            numbers = [one.kg_per_kwh for one in known if one.kg_per_kwh is not None]
+            single.append(replace(known[0], kg_per_kwh=DUPLICATES[duplicates](numbers)))
+        else:
+            single.append(known[0])
+    if differing:
+        raise _ambiguous(differing, name)
+    return single
+
+
+def _ambiguous(differing: Sequence[Sequence[_Value]], name: str) -> CarbontrackError:
+    """The error about times that have several values, with the first of them."""
+    shown = [
+        f"{datetime.fromtimestamp(group[0].start_ms / MS_PER_S, UTC):%Y-%m-%dT%H:%MZ} in rows "
+        f"{', '.join(str(one.row) for one in group)} "
+        f"({', '.join(f'{one.kg_per_kwh:g}' for one in group)} kg/kWh)"
+        for group in differing[:_LISTED]
+    ]
+    more = len(differing) - len(shown)
+    shown += [f"{more} more"] if more else []
+    many = "a time has" if len(differing) == 1 else f"{len(differing)} times have"
+    what = f"{many} several values: {'; '.join(shown)}."
+    hint = "Give --duplicates mean, first or last (or UTC, if a clock change in local time did it)."
+    return refused(name, what, hint)
+
+
+def _intervals(
+    ordered: Sequence[_Value], name: str
+) -> tuple[list[Interval], list[tuple[int, int]]]:
     """What is known, in order of time, each as long as the step around it; and what is missing."""
-    ordered = sorted(values, key=lambda one: one.start_ms)
-    for a, b in pairwise(ordered):
-        if a.start_ms == b.start_ms:
-            raise refused(
-                name,
-                f"rows {a.row} and {b.row}: the same time twice.",
-                "A clock change in local time? Give UTC.",
-            )
     lengths_ms = _lengths_ms([b.start_ms - a.start_ms for a, b in pairwise(ordered)])
     for (a, b), length_ms in zip(pairwise(ordered), lengths_ms, strict=False):
         apart_ms = b.start_ms - a.start_ms

@@ -86,6 +86,10 @@ def imported_text(
     zones = sorted({interval.zone for interval in found.intervals})
     many = counted(len(found.intervals), "interval")
     text = [f"{many} of {', '.join(zones)} ({found.layout}) imported."]
+    if found.estimated:
+        text.append(f"{counted(found.estimated, 'estimated row')}, by what the file says of them.")
+    if found.repeated:
+        text.append(f"{counted(found.repeated, 'row')} with the time of another.")
     text += [f"{zone} is a zone of your own: no table that ships knows it." for zone in own]
     text += [f"Other values of version {version} were replaced." for version in replaced]
     if replaced:

@@ -27,6 +27,7 @@ from dashboards.style import (
     leave_out_highest,
     legend_above,
     line,
+    literal,
     note,
     nothing_to_draw,
     scaled,
@@ -206,7 +207,7 @@ def draw_events(strip: Axes, panels: list[Axes], data: RunData, clock: Clock) ->
         for ax in panels if len(times) <= _FEW else ():
             for time in times:
                 ax.axvline(time, color=GREY, lw=line(0.7), ls=(0, (1, 2)), zorder=0.5)
-    strip.set_yticks(range(len(kinds)), list(kinds), fontsize="small")
+    strip.set_yticks(range(len(kinds)), [literal(kind) for kind in kinds], fontsize="small")
     strip.tick_params(axis="y", length=0)
     strip.set_ylim(len(kinds) - 0.4, -0.6)
     strip.grid(False)

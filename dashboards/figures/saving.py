@@ -26,7 +26,7 @@ from dashboards.data import (
 )
 from dashboards.figures.panels import draw_losses, note_not_finite
 from dashboards.figures.training import finish, looks, need
-from dashboards.style import GREY, leave_out_highest, line, page, scaled, scaled_mass
+from dashboards.style import GREY, leave_out_highest, line, literal, page, scaled, scaled_mass
 
 AGAINST = ("energy", "carbon", "money")
 _SMOOTHED = 50  # a loss is reached when its mean over a 50th of the curve is
@@ -74,7 +74,7 @@ def compare(
         panels = figure.subplots(len(axes), 1, squeeze=False)[:, 0]
         for ax, axis in zip(panels, axes, strict=True):
             for data, x, losses, look in zip(runs, axis.amounts, curves, looks(), strict=False):
-                draw_losses(ax, x * axis.factor, losses, label=data.run.name, **look)
+                draw_losses(ax, x * axis.factor, losses, label=literal(data.run.name), **look)
             ax.set_xlim(left=0)
             ax.set_xlabel(f"{axis.name} ({axis.unit})")
             ax.set_ylabel("loss (nats per token)")
@@ -124,12 +124,13 @@ def _mark_saving(
     for amount, look in zip(taken, looks(), strict=False):
         ax.plot(amount * axis.factor, target, "o", color=look["color"], ms=1.3 * mark, zorder=5)
     amounts = zip(runs, taken, strict=True)
-    each_took = [f"{data.run.name} {amount * axis.factor:.3g}" for data, amount in amounts]
+    each_took = [f"{literal(data.run.name)} {amount * axis.factor:.3g}" for data, amount in amounts]
     said = f"to loss {target:.3g}: {', '.join(each_took)} {axis.unit}"
     saving = 1 - taken[best] / taken[worst]
     if worst != best and saving >= 0.0005:
         said += (
-            f"\n{runs[best].run.name} takes {100 * saving:.1f} % less than {runs[worst].run.name}"
+            f"\n{literal(runs[best].run.name)} takes {100 * saving:.1f} % less than "
+            f"{literal(runs[worst].run.name)}"
         )
     ax.annotate(
         said,
@@ -168,7 +169,7 @@ def _carbon(runs: Sequence[RunData], curves: Sequence[pd.DataFrame]) -> _Axis:
 
 def _money(runs: Sequence[RunData], curves: Sequence[pd.DataFrame]) -> _Axis:
     currencies = unique(data.estimate.currency for data in runs)
-    unpriced = [data.run.name for data in runs if data.estimate.cost is None]
+    unpriced = [literal(data.run.name) for data in runs if data.estimate.cost is None]
     if unpriced or len(currencies) != 1:
         why = f"run {unpriced[0]} has no cost" if unpriced else f"costs in {currencies}"
         raise CarbontrackError(

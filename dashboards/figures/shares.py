@@ -27,6 +27,7 @@ from dashboards.style import (
     GREEN,
     from_zero,
     line,
+    literal,
     note,
     page,
     scaled,
@@ -66,7 +67,7 @@ def phases(data: RunData, *, style: str = "paper", width: float | None = None) -
 def phase_energies_j(data: RunData) -> dict[str, float]:
     """Energy in J of all devices in each phase. A phase lasts until the next one is told."""
     changes = [
-        (event.time_ms, str(event.data.get("name", event.message)))
+        (event.time_ms, literal(str(event.data.get("name", event.message))))
         for event in data.events
         if event.kind == "phase"
     ]

@@ -20,6 +20,7 @@ from dashboards.style import (
     leave_out_highest,
     legend_above,
     line,
+    literal,
     page,
     scaled,
 )
@@ -53,7 +54,7 @@ def loss(runs: Sequence[RunData], *, style: str = "paper", width: float | None =
         factor, prefix = scaled(max(float(x.max()) for x in amounts), "")
         curves = [data.losses for data in runs]
         for data, x, losses, look in zip(runs, amounts, curves, looks(), strict=False):
-            draw_losses(ax, x[losses.index] * factor, losses, label=data.run.name, **look)
+            draw_losses(ax, x[losses.index] * factor, losses, label=literal(data.run.name), **look)
         leave_out_highest(ax, pd.concat([losses["loss_max"] for losses in curves]))
         note_not_finite(ax, curves)
         ax.set_xlim(left=0)
@@ -77,7 +78,7 @@ def efficiency(
         to_joule, joule = scaled(_usual([joules for _, joules, _ in blocks]), "J")
         to_tokens, prefix = scaled(_usual([speed for _, _, speed in blocks]), "")
         for data, (step, joules, speed), look in zip(runs, blocks, looks(), strict=False):
-            upper.plot(step, joules * to_joule, lw=line(1), label=data.run.name, **look)
+            upper.plot(step, joules * to_joule, lw=line(1), label=literal(data.run.name), **look)
             lower.plot(step, speed * to_tokens, lw=line(1), **look)
         upper.set_ylabel(f"energy ({joule}/token)")
         lower.set_ylabel(f"speed ({_TOKENS[prefix]}/s)")

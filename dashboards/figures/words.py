@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from carbontrack.account.result import Estimate, unique
 from carbontrack.report.numbers import mass_text, money_text
 from dashboards.data import WH_PER_KWH, RunData
-from dashboards.style import GREY, Page, scaled
+from dashboards.style import GREY, Page, literal, scaled
 
 _SHOWN_NAMES = 3
 _EM_PER_CHARACTER = 0.54
@@ -27,13 +27,13 @@ def title(data: RunData) -> str:
         devices = f"{number} device{'s' * (number > 1)}" if number else "no device"
     elif number > 1:
         devices = f"{number} × {devices}"
-    said = f"{data.run.name}: {devices}"
+    said = f"{literal(data.run.name)}: {literal(devices)}"
     return _with_meter(said, [data.estimate])
 
 
 def title_of(runs: Sequence[RunData], what: str) -> str:
     """What is drawn, of how many runs, and by which meters."""
-    names = unique(data.run.name for data in runs)
+    names = unique(literal(data.run.name) for data in runs)
     shown = ", ".join(names) if len(names) <= _SHOWN_NAMES else f"{len(runs)} runs"
     return _with_meter(f"{what}: {shown}", [data.estimate for data in runs])
 
@@ -72,7 +72,7 @@ def totals(estimate: Estimate) -> list[str]:
 def device(data: RunData, index: int) -> str:
     """A device's name in a legend."""
     sensor = data.sensors[index]
-    return f"{sensor.kind} {index}" if data.estimate.meter else sensor.name
+    return f"{sensor.kind} {index}" if data.estimate.meter else literal(sensor.name)
 
 
 def loss_of(losses: pd.DataFrame) -> str:

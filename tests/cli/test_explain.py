@@ -233,7 +233,7 @@ def test_config_shows_values_with_their_origin(
     told = command("config", "--format", "json").json
     settings = {s["name"]: s for s in told["settings"]}
     assert settings["zone"]["value"] == "FRB"
-    assert "Did you mean FRA" in " ".join(told["notes"])
+    assert "factors search FRB" in " ".join(told["notes"])
     assert settings["intensity"]["value"] is None
     Path("carbontrack.toml").write_text("zone = 'FRA'\npux = 1\n")
     done = command("config")

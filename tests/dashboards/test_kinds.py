@@ -19,7 +19,7 @@ from carbontrack.units import J_PER_KWH
 from dashboards import figures
 from dashboards.data import RunData, costs
 from dashboards.figures.shares import phase_energies_j
-from dashboards.style import STYLES
+from dashboards.style import STYLES, save
 from tests.assets.figures import draw
 from tests.fixtures import pictures
 from tests.fixtures.runs import Recorded
@@ -249,3 +249,18 @@ def test_a_run_without_power_is_drawn_empty(kind: str, bare: RunData, tmp_path: 
 def test_what_cannot_be_drawn_is_one_clear_error(kind: str, bare: RunData) -> None:
     with pytest.raises(CarbontrackError, match=r"Run llama2-7b (has no|recorded no)"):
         figures.draw(kind, [bare])
+
+
+@pytest.mark.parametrize("kind", figures.KINDS)
+def test_a_name_is_drawn_as_it_is_written(kind: str, tmp_path: Path) -> None:
+    name = "_ck_$HOME/run_$\n\x1b[2J 名前 🦙 " + "x" * 500
+    url = tmp_path / "ledger.db"
+    one = Recorded(count=2, seconds=60, name=name, device=f"GPU {name}")
+    pictures.write_seconds(ledger_url(str(url)), one)
+    made = getattr(figures, kind.replace("-", "_"))("last", db=str(url))
+    for suffix in ("png", "pdf"):
+        save(made, tmp_path / f"figure.{suffix}")
+    title = made.get_suptitle()
+    assert "ck_$HOME/run_$" in title
+    assert "\x1b" not in title
+    assert title.count("x" * 20) <= 3

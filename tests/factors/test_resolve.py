@@ -104,7 +104,7 @@ def test_the_factors_of_a_day() -> None:
 @pytest.mark.parametrize(
     ("given", "says"),
     [
-        ({"zone": "FRB"}, "FRA"),
+        ({"zone": "FRB"}, "factors search FRB"),
         ({"zone": "Germny"}, "DEU"),
         ({"zone": "FRA@1990"}, "2024"),
         ({"provider": "megacloud"}, "gcp"),

@@ -123,15 +123,15 @@ def test_an_hour_of_a_clock_change_is_told_apart_by_its_offset() -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("", "no columns of time and intensity in nothing"),
-        ("time,zone\n", "no columns of time and intensity in time, zone"),
+        ("", "no known columns of time and intensity in nothing"),
+        ("time,zone\n", "no known columns of time and intensity in time, zone"),
         ("time,zone,kg_per_kwh\n", "no value"),
         ("time,zone,kg_per_kwh\n2026-01-01T00:00Z,FR,385\n", "row 2, column 'kg_per_kwh': '385'"),
         ("time,zone,kg_per_kwh\n2026-01-01T00:00Z,FR,385\n", "Is it in g/kWh?"),
         ("time,zone,kg_per_kwh\n2026-01-01T00:00Z,FR,0.1\n2026-01-01T01:00Z,FR,-1\n", "row 3"),
         ("time,zone,kg_per_kwh\n2026-01-01T00:00Z,FR,much\n", "'much' is no number"),
         ("time,zone,kg_per_kwh\n2026-01-01T00:00Z,FR,nan\n", "not finite"),
-        ("time,zone,kg_per_kwh\nyesterday,FR,0.1\n", "'yesterday' is no time"),
+        ("time,zone,kg_per_kwh\nyesterday,FR,0.1\n", "'yesterday' is not a time"),
         ("time,zone,kg_per_kwh\n2026-01-01T00:00Z,,0.1\n", "row 2: no zone"),
         ("time,zone,kg_per_kwh\n2025-10-26T02:00,FR,0.1\n", "clock change"),
         ("time,zone,kg_per_kwh\n2026-01-01T00:00Z,FR,0,1\n", "A decimal comma?"),
@@ -145,7 +145,7 @@ def test_an_hour_of_a_clock_change_is_told_apart_by_its_offset() -> None:
         ("timestamp,ba,MOER\n2026-01-01T00:00Z,PJM,0.4\n", "Is it in kg/kWh?"),
         (
             "time,zone,kg_per_kwh\n2026-01-01T00:00Z,FR,0.1\n2026-01-01T00:00Z,FR,0.2\n",
-            "rows 2 and 3: the same time twice",
+            "2026-01-01T00:00Z in rows 2, 3 (0.1, 0.2 kg/kWh)",
         ),
         (
             "time,zone,kg_per_kwh\n2026-01-01T00:00Z,FR,0.1\n2026-01-01T01:00Z,FR,0.2\n"

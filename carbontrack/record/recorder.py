@@ -117,6 +117,7 @@ class Recorder:
         self._steps = StepsFile(plan.steps_path)
         self._log = StepsLog(plan.log_path, plan.steps_pattern, since_ms=plan.started_ms)
         self._totals = Totals()
+        self._said: set[str | None] = set()  # warnings of which one is enough
 
     def record(self, control: _Control) -> None:
         """From now until the wrapper says that the job has ended, or is gone."""
@@ -167,7 +168,7 @@ class Recorder:
             if now_ns >= commit_ns:
                 commit_ns = now_ns + _COMMIT_EVERY_NS
                 batch = sampler.drain()
-                self._put(outbox, batch, self._steps.read() + self._log.read())
+                self._put(outbox, batch, self._read_steps())
                 outbox.put(events=budget())
                 if (timed := periods.take()) is not None:
                     outbox.describe(timed)
@@ -187,7 +188,7 @@ class Recorder:
         ended_ms = self._clock.wall_ns(end_ns) // NS_PER_MS
         status, exit_code = _status_of(outcome)
         batch = sampler.finish(end_ns)
-        self._put(outbox, batch, self._steps.read(ended=True) + self._log.read(ended=True))
+        self._put(outbox, batch, self._read_steps(ended=True))
         outbox.put(events=budget())
         written = outbox.finish(
             status=status, exit_code=exit_code, ended_ms=ended_ms, heartbeat_ms=now_ms()
@@ -212,6 +213,13 @@ class Recorder:
             events=[*batch.events, *(replace(event, host=self._host) for event in told.events)],
             model=told.model,
         )
+
+    def _read_steps(self, *, ended: bool = False) -> Told:
+        told = self._steps.read(ended=ended) + self._log.read(ended=ended)
+        for problem in {self._steps.problem, self._log.problem} - {None, *self._said}:
+            self._said.add(problem)
+            self._warn(f"steps are no longer read: {problem}.")
+        return told
 
     def _describe(self, commit: str | None, dirty: bool | None) -> Run:
         plan = self._plan

@@ -10,11 +10,17 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+from carbontrack.files import NotAFile, open_regular
 from carbontrack.ledger.rows import Event, Step
+from carbontrack.record.cpu_limit import OutOfTime, cpu_limit
 from carbontrack.units import NS_PER_MS, now_ms
 
 _MAX_BYTES_A_READ = 4 << 20  # a job that floods the file must not flood our memory
 _MAX_BYTES_AT_END = 32 << 20
+_MAX_LOG_LINE_BYTES = 8 << 10  # a pattern may take time that grows with the square of the line
+_MAX_STEPS_LINE_BYTES = 256 << 10
+_PATTERN_CPU_S = 0.5  # for the lines of one read
+_MAX_TIMEOUTS = 3
 _FLOATS = ("loss", "lr", "grad_norm", "tokens_per_s")
 
 
@@ -39,9 +45,11 @@ class Told:
 class _Follower:
     """Gives the complete lines that a growing file has gained; a missing file has none."""
 
-    def __init__(self, path: str | None, *, since_ms: int = 0) -> None:
+    def __init__(self, path: str | None, *, max_line_bytes: int, since_ms: int = 0) -> None:
         self._path = path
+        self._max_line_bytes = max_line_bytes
         self._offset = 0
+        self.problem: str | None = None  # why it can never be read
         if path is not None:
             with suppress(OSError):
                 before = os.stat(path)  # noqa: PTH116
@@ -55,18 +63,22 @@ class _Follower:
         if self._path is None:
             return []
         try:
-            with open(self._path, "rb") as file:  # noqa: PTH123
+            with os.fdopen(open_regular(self._path), "rb") as file:
                 if os.fstat(file.fileno()).st_size < self._offset:
                     self._offset = 0  # written anew
                 file.seek(self._offset)
                 block = file.read(_MAX_BYTES_AT_END if ended else _MAX_BYTES_A_READ)
+        except NotAFile:
+            self.problem = f"{self._path} is not a regular file"
+            self._path = None
+            return []
         except OSError:
             return []
         length = 1 + max(block.rfind(b"\n"), block.rfind(b"\r"))
         if ended or (length == 0 and len(block) == _MAX_BYTES_A_READ):
             length = len(block)  # a line as long as this is none that we could wait for
         self._offset += length
-        return block[:length].splitlines()
+        return [line[: self._max_line_bytes] for line in block[:length].splitlines()]
 
 
 class StepsLog:
@@ -80,28 +92,56 @@ class StepsLog:
 
     def __init__(self, path: str | None, pattern: str | None, *, since_ms: int = 0) -> None:
         self._pattern = re.compile(pattern) if pattern else None
-        self._follower = _Follower(path, since_ms=since_ms)
+        self._follower = _Follower(path, max_line_bytes=_MAX_LOG_LINE_BYTES, since_ms=since_ms)
+        self._timeouts = 0
+        self._slow: str | None = None
+
+    @property
+    def problem(self) -> str | None:
+        """Why no more steps are read from it; None if they are."""
+        return self._slow or self._follower.problem
 
     def read(self, *, ended: bool = False) -> Told:
+        lines = self._follower.lines(ended=ended)
+        if self._pattern is None or not lines:
+            return Told()
         steps: list[Step] = []
         bad_lines = 0
-        for line in self._follower.lines(ended=ended) if self._pattern else ():
-            match = self._pattern.search(line.decode(errors="replace")) if self._pattern else None
-            if match is None:
-                continue
-            found = {k: v.replace(",", "") for k, v in match.groupdict().items() if v is not None}
-            try:
-                steps.append(_step(found))
-            except (KeyError, ValueError, OverflowError):
-                bad_lines += 1
+        try:
+            with cpu_limit(_PATTERN_CPU_S):
+                for line in lines:
+                    bad_lines += not self._find(line, steps)
+        except OutOfTime:
+            bad_lines += 1
+            self._timeouts += 1
+            if self._timeouts >= _MAX_TIMEOUTS:
+                self._slow = "the pattern of --steps-from-log takes too long"
+                self._pattern = None
         return Told(steps=steps, bad_lines=bad_lines)
+
+    def _find(self, line: bytes, steps: list[Step]) -> bool:
+        """Append the line's step, if it has one; False if its values are invalid."""
+        match = self._pattern.search(line.decode(errors="replace")) if self._pattern else None
+        if match is None:
+            return True
+        found = {k: v.replace(",", "") for k, v in match.groupdict().items() if v is not None}
+        try:
+            steps.append(_step(found))
+        except (KeyError, ValueError, OverflowError):
+            return False
+        return True
 
 
 class StepsFile:
     """Follows the steps file that the job writes for us."""
 
     def __init__(self, path: str | None) -> None:
-        self._follower = _Follower(path)
+        self._follower = _Follower(path, max_line_bytes=_MAX_STEPS_LINE_BYTES)
+
+    @property
+    def problem(self) -> str | None:
+        """Why no more steps are read from it; None if they are."""
+        return self._follower.problem
 
     def read(self, *, ended: bool = False) -> Told:
         return parse(self._follower.lines(ended=ended))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -143,3 +144,30 @@ def test_lines_of_several_processes_do_not_mix(tmp_path: Path) -> None:
     assert [job.wait() for job in jobs] == [0, 0, 0]
     lines = path.read_text().splitlines()
     assert len([json.loads(line) for line in lines]) == 1500
+
+
+@pytest.mark.parametrize("reader", ["log", "steps"])
+def test_a_fifo_is_not_waited_for(tmp_path: Path, reader: str) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    source = StepsFile(str(fifo)) if reader == "steps" else StepsLog(str(fifo), r"(?P<step>\d+)")
+    assert source.read().steps == []
+    assert source.problem == f"{fifo} is not a regular file"
+
+
+def test_a_pattern_that_never_ends_is_given_up(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    follower = StepsLog(str(log), r"(?P<step>\d+) ((a+)+)$")
+    for number in range(5):
+        with log.open("a") as file:
+            file.write(f"{number} a\n" + f"{number} " + "a" * 40 + "b\n")
+        follower.read()
+    assert follower.problem == "the pattern of --steps-from-log takes too long"
+
+
+def test_a_long_line_is_cut_before_the_pattern_sees_it(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_text("step 1 " * 100_000 + "\nstep 2 loss 3\n")
+    pattern = r"step\s+(?P<step>\d+).*loss\s+(?P<loss>\S+)"
+    told = StepsLog(str(log), pattern).read()
+    assert [(step.step, step.loss) for step in told.steps] == [(2, 3.0)]

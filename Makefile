@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 LEDGER := out/ledger.db
 
-.PHONY: help demo test bench peers lint types check browser tex format clean
+.PHONY: help demo test docs bench peers lint types check browser tex format clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -65,6 +65,9 @@ peers: $(VENV)/.installed
 
 bench: peers  ## measure side by side with the peers; QUESTIONS=kill for one
 	$(BIN)/python -m benchmarks $(QUESTIONS)
+
+docs: $(VENV)/.installed  ## write docs/commands.md from the commands
+	$(BIN)/python -m tests.fixtures.reference
 
 format: $(VENV)/.installed  ## let ruff rewrite
 	$(BIN)/ruff check --fix .

@@ -1,0 +1,119 @@
+"""The documents name every command, option, variable, setting, JSON key and table column."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from carbontrack.ledger.url import ledger_url
+from tests.fixtures import pictures, reference
+from tests.fixtures.command import Command
+from tests.fixtures.runs import Recorded
+
+ROOT = Path(__file__).parents[1]
+JSON_PAGE = (ROOT / "docs" / "json.md").read_text(encoding="utf-8")
+# Of these the values are the user's own: tags, settings, names of devices.
+_FREE = {"tags", "facility", "model", "settings", "gpu_hours_of", "data", "extra"}
+# What these need (a server, a network, another process) the test does not give: only parsed.
+_PARSED_ONLY = ("run", "attach", "serve", "db", "doctor", "factors", "devices")
+
+
+@pytest.fixture
+def recorded(command: Command, tmp_path: Path) -> Command:
+    """`carbontrack` on a ledger with the runs that the examples name."""
+    names = ("llama2-baseline", "llama2-muon", "small", "large", "llama2-7b")
+    card = {"name": "llama2-7b", "parameters": 7e9, "planned_tokens": 2e12}
+    for number, name in enumerate(names, start=1):
+        one = Recorded(name=name, number=number, count=2, seconds=60, project="nlp", model=card)
+        pictures.write_seconds(ledger_url(str(tmp_path / "ledger.db")), one)
+    return command
+
+
+def examples() -> Iterator[tuple[str, Any]]:
+    for _, command in reference.commands():
+        said = " ".join((command.help or "").split())
+        if (found := re.search(r"Example: carbontrack (.*)$", said)) is not None:
+            yield found[1], command
+
+
+def test_the_reference_of_commands_is_up_to_date() -> None:
+    assert reference.FILE.read_text(encoding="utf-8") == reference.text(), "run: make docs"
+
+
+def test_every_command_has_help_and_every_option_says_what_it_does() -> None:
+    for path, command in reference.commands():
+        assert command.help, path
+        for names, said in reference.options(command):
+            assert said, f"{path} {names}"
+
+
+def test_every_environment_variable_is_documented() -> None:
+    page = reference.FILE.read_text(encoding="utf-8")
+    for folder in ("carbontrack", "dashboards", "llama_train"):
+        for path in (ROOT / folder).rglob("*.py"):
+            for name in re.findall(r"\bCARBONTRACK_[A-Z_]*[A-Z]\b", path.read_text()):
+                assert f"`{name}`" in page, f"{path.name}: {name}"
+
+
+@pytest.mark.parametrize("example", [line for line, _ in examples()])
+def test_an_example_of_the_help_runs(example: str, recorded: Command) -> None:
+    words = shlex.split(example)
+    if words[0] not in _PARSED_ONLY:
+        done = recorded(*words)
+        assert done.code == 0, done.err
+        return
+    command = next(command for line, command in examples() if line == example)
+    depth = 1 if words[0] not in ("db", "factors") else 2 + (words[1] in ("import", "fetch"))
+    command.make_context(words[0], words[depth:])
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        "runs",
+        "show last",
+        "table --embodied --method report,measured --by project",
+        "table --published llama2",
+        "explain last",
+        "compare small large",
+        "project last --tokens 1B",
+        "project last --model llama2-70b",
+        "estimate --gpu-hours 1 --power 400",
+        "config",
+        "devices",
+        "doctor",
+        "factors list pue",
+        "db status",
+    ],
+)
+def test_every_json_key_is_documented(asked: str, recorded: Command) -> None:
+    answer = recorded(*asked.split(), "--format", "json").json
+    missing = {key for key in _keys(answer) if f"`{key}`" not in JSON_PAGE}
+    assert missing == set(), f"document in docs/json.md what `{asked}` prints"
+
+
+def _keys(value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield key
+            if key == "totals":  # by method
+                yield from (name for one in inner.values() for name in _keys(one))
+            elif key not in _FREE or isinstance(inner, list):
+                yield from _keys(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _keys(inner)
+
+
+def test_every_column_of_the_table_is_a_key_of_its_rows(recorded: Command) -> None:
+    """People's columns are documented by the JSON keys, which hold all that they show."""
+    page = (ROOT / "README.md").read_text(encoding="utf-8") + JSON_PAGE
+    lines = recorded("table", "--embodied", "--method", "report,measured", "--format", "csv").out
+    heads = lines.splitlines()[0].split(",")
+    missing = [head for head in heads if re.sub(r"_(ms|s)$", "", head) not in page]
+    assert missing == [], "name these columns in the README or docs/json.md"

@@ -5,7 +5,7 @@ Because energy and seconds add and extremes nest, a total is the same at every l
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntFlag
 from itertools import chain, groupby
@@ -26,6 +26,7 @@ class Flag(IntFlag):
     GAP = 32  # no samples for a while; energy only if the counter went on
     COUNTER_RESET = 64  # the counter went backwards; the integral filled in
     APPORTIONED = 128  # a share of a parent device's energy (MIG)
+    IMPLAUSIBLE = 256  # a sensor gave what cannot be; the other one is believed, or it is unknown
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +106,11 @@ def _weighted_mean(pairs: Iterable[tuple[float | None, int]]) -> float | None:
 
 
 class Pyramid:
-    """The open coarse windows of one device: each second goes into its minute and its hour."""
+    """The open coarse windows of one device: each second goes into its minute and its hour.
+
+    Seconds that are written but may still change are given again with each call, and are in the
+    coarse rows of that call alone: so every level has the same total at every commit.
+    """
 
     def __init__(self) -> None:
         self._open: dict[int, Window] = {}
@@ -114,17 +119,25 @@ class Pyramid:
     def add(self, second: Window) -> None:
         self._added.append(second)
 
-    def take_changed(self) -> list[Window]:
-        """The coarse rows that changed since the last call, to be written with their seconds."""
-        added, self._added = self._added, []
-        return [window for level_s in LEVELS_S[1:] for window in self._grown(level_s, added)]
+    def take_changed(self, waiting: Sequence[Window] = ()) -> list[Window]:
+        """The coarse rows that changed since the last call, to be written with their seconds.
 
-    def _grown(self, level_s: int, seconds: list[Window]) -> Iterator[Window]:
+        `waiting` are the seconds after the added ones that will be added later, as they are now.
+        """
+        added, self._added = self._added, []
+        rows: dict[tuple[int, int], Window] = {}
+        for level_s in LEVELS_S[1:]:
+            for window in self._grown(level_s, added):
+                self._open[level_s] = rows[level_s, window.start_ms] = window
+            for window in self._grown(level_s, waiting):
+                rows[level_s, window.start_ms] = window
+        return list(rows.values())
+
+    def _grown(self, level_s: int, seconds: Sequence[Window]) -> Iterator[Window]:
         length_ms = level_s * MS_PER_S
         for number, parts in groupby(seconds, lambda second: second.start_ms // length_ms):
             start_ms = number * length_ms
             before = self._open.get(level_s)
             if before is not None and before.start_ms == start_ms:
                 parts = chain([before], parts)
-            self._open[level_s] = merge(parts, start_ms=start_ms, level_s=level_s)
-            yield self._open[level_s]
+            yield merge(parts, start_ms=start_ms, level_s=level_s)

@@ -64,13 +64,16 @@ class Reading:
     `time_ns` is `units.monotonic_ns()` when the values were taken; it repeats where a meter answers
     from its last look. `energy_j` is a cumulative counter with an arbitrary origin; it may go
     backwards (driver reload). `energy_time_ns` is when the device itself last refreshed the
-    counter, on the same clock and at most a second before `time_ns`, where its driver tells.
+    counter (or, without one, its power), on the same clock and at most a second before `time_ns`;
+    None where its driver does not say. `span_ns` is set where `power_w` is the mean over so long
+    before that time; 0 is a power of the moment, which holds until the next reading.
     """
 
     time_ns: int
     energy_j: float | None
     power_w: float | None
     energy_time_ns: int | None = None
+    span_ns: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +85,7 @@ class Vitals:
     temperature_c: float | None = None
     sm_clock_mhz: float | None = None
     throttle: int = 0  # NVML clocks-event reasons bit mask
+    power_limit_w: float | None = None  # of the whole board, where it was asked for again
 
 
 class DeviceLost(Exception):

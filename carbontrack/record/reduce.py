@@ -5,22 +5,39 @@ Pure: a `WindowBuilder` takes the readings of one device in order and gives back
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from carbontrack.ledger.window import Flag, Window
 from carbontrack.meters.base import Device, Quality, Reading, Vitals
-from carbontrack.units import MS_PER_S, NS_PER_MS, NS_PER_S
+from carbontrack.record.doubts import Finding, SensorCheck
+from carbontrack.record.plausible import RESET, Belief, Stretch
+from carbontrack.record.seconds import Seconds
+from carbontrack.units import NS_PER_MS, NS_PER_S
 
 # Two readings farther apart than this, and than some periods of a slow sampling, are a gap: power
 # is not held across it.
 MAX_HOLD_NS = 1 * NS_PER_S
 _HELD_PERIODS = 2.5
+# Where there is a counter: its difference is the energy however long it did not answer; a time
+# without any answer that is longer than this, and than so many periods, was not watched.
+MAX_HOLE_NS = 2 * NS_PER_S
+_HOLE_PERIODS = 20
+# How long energy may wait for a counter that does not answer while power does, or that is not
+# believed. Then the integral of power stands.
+MAX_WAIT_NS = 60 * NS_PER_S
+_WAIT_PERIODS = 60
 # Between the job's start and the first reading (the recorder's own start-up), and between the last
 # reading and the job's end, the nearest power is taken, up to this long.
 MAX_EDGE_NS = 2 * NS_PER_S
 # The power before the first reading is the mean of as long after it, at least of this.
 EDGE_LOOK_NS = NS_PER_S // 4
+# How old a counter's value may be: with the driver's own time of it, and without.
+_STAMPED_SLACK_NS = 100 * NS_PER_MS
+_UNSTAMPED_SLACK_NS = 1 * NS_PER_S
+_NO_FLAG, _COUNTER = Flag(0), Flag.COUNTER  # to make or to look up one takes a while
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,149 +51,87 @@ class Clock:
         return self.anchor_ms * NS_PER_MS + monotonic_ns - self.anchor_ns
 
 
-class _OpenSecond:
-    """The second being filled."""
-
-    def __init__(self, second: int) -> None:
-        self.second = second
-        self.energy_j: float | None = None
-        self.energy_ns = 0
-        self.sampled_ns = 0
-        self.powers_w: list[float] = []
-        self.samples = 0
-        self.vitals: list[Vitals] = []
-        self.flags = Flag(0)
-
-    def close(self, base: Flag) -> Window:
-        utils = [v.util_pct for v in self.vitals if v.util_pct is not None]
-        memories = [v.memory_used_bytes for v in self.vitals if v.memory_used_bytes is not None]
-        temperatures = [v.temperature_c for v in self.vitals if v.temperature_c is not None]
-        clocks = [v.sm_clock_mhz for v in self.vitals if v.sm_clock_mhz is not None]
-        throttle = 0
-        for v in self.vitals:
-            throttle |= v.throttle
-        if self.energy_j is not None and self.energy_ns > 0:
-            # A mean is a bound of both extremes, and the counter may know of more than the samples.
-            self.powers_w.append(self.energy_j * NS_PER_S / self.energy_ns)
-        return Window(
-            start_ms=self.second * MS_PER_S,
-            level_s=1,
-            energy_j=self.energy_j,
-            energy_s=self.energy_ns / NS_PER_S,
-            sampled_s=self.sampled_ns / NS_PER_S,
-            samples=self.samples,
-            power_min_w=min(self.powers_w, default=None),
-            power_max_w=max(self.powers_w, default=None),
-            vitals=len(self.vitals),
-            util_pct=sum(utils) / len(utils) if utils else None,
-            memory_max_bytes=max(memories, default=None),
-            temperature_max_c=max(temperatures, default=None),
-            sm_clock_mhz=sum(clocks) / len(clocks) if clocks else None,
-            throttle=throttle,
-            flags=self.flags | base,
-        )
-
-
 class WindowBuilder:
     """Reduces the readings of one device, in order of time, to windows of one second.
 
-    Readings come every `period_ns` or thereabouts. Energy between two of them is the counter's
-    difference where both have one, else the earlier power held until the later reading. It is
-    spread evenly over the time between them, so a window boundary inside an interval divides it in
-    proportion.
+    Readings come every `period_ns` or thereabouts. Where the counter answers, energy is its
+    difference since it last answered, however many polls failed in between, and it lies there as
+    power did. Else it is the earlier power held until the later reading, or, of a reading that is a
+    mean over its span, that mean.
     """
 
     def __init__(
         self, device: Device, clock: Clock, *, start_ns: int, period_ns: int = NS_PER_S // 10
     ) -> None:
-        self._wall_ns = clock.wall_ns(0)  # how far ahead of the monotonic clock
-        self._share = device.share
-        self._base = Flag(0)
+        base = _NO_FLAG
         if device.quality is Quality.ESTIMATE:
-            self._base |= Flag.ESTIMATE
+            base |= Flag.ESTIMATE
         if device.quality is Quality.SIMULATED:
-            self._base |= Flag.SIMULATED
+            base |= Flag.SIMULATED
         if device.mig_parent is not None:
-            self._base |= Flag.APPORTIONED
+            base |= Flag.APPORTIONED
+        self._seconds = Seconds(wall_ns=clock.wall_ns(0), share=device.share, base=base)
+        self._check = SensorCheck(device)
         self._start_ns = start_ns
+        self._until_ns: int | None = None  # the job's end, once it is known
         self._hold_ns = max(MAX_HOLD_NS, round(_HELD_PERIODS * period_ns))
+        self._hole_ns = max(MAX_HOLE_NS, _HOLE_PERIODS * period_ns)
+        self._wait_ns = max(MAX_WAIT_NS, _WAIT_PERIODS * period_ns)
         self._begun = False
         self._first: list[Reading | Vitals] = []  # until they say what came before them
-        self._last: Reading | None = None
-        self._last_ns = 0  # when its energy was true
+        self._known_ns: int | None = None  # up to here energy is known, or waits
+        self._power_w: float | None = None  # from there on
+        self._power_ns = 0  # when it was read
+        self._counter_ns = 0  # when the counter last answered
+        self._counter_j: float | None = None
+        self._implausible = _NO_FLAG  # of what waits
+        self._to_flag = False  # the next second that is reached
         self._noted_ns = -1
-        self._current: _OpenSecond | None = None
-        self._closed: list[Window] = []
-        self.counter_resets = 0
+        self._means: deque[_Mean] = deque()  # the newest, as long as their span
 
     def add(self, reading: Reading) -> list[Window]:
         """Take the next reading; give the seconds that it completes."""
         if self._begun:
             self._account(reading)
-        elif reading.energy_j is not None or reading.power_w is not None:
+        elif _is_known(reading):
             self._first.append(reading)
-            first_ns = _readings(self._first)[0].time_ns
+            first_ns = placed_ns(_readings(self._first)[0])
             if reading.time_ns - first_ns >= max(EDGE_LOOK_NS, first_ns - self._start_ns):
                 self._begin(reading.time_ns)
-        return self._take()
+        return self._seconds.take()
 
     def add_vitals(self, vitals: Vitals) -> None:
         """Keep vitals with the newest reading's second."""
-        if not self._begun:
+        if self._begun:
+            self._seconds.add_vitals(self._check.vitals(vitals))
+        else:
             self._first.append(vitals)
-        elif self._current is not None:
-            self._current.vitals.append(vitals)
+
+    def waiting(self) -> tuple[list[Window], list[Window]]:
+        """The complete seconds whose energy still waits for the counter, with power's integral
+        instead; and those of them that were not given like that before.
+        """
+        return self._seconds.waiting_windows()
+
+    def findings(self) -> Sequence[Finding]:
+        """What was found wrong with a sensor since the last call."""
+        return self._check.findings()
 
     def finish(self, end_ns: int, last: Reading | None = None) -> list[Window]:
         """End at `end_ns` (the job's end), with one reading at or after it if there is one."""
         if not self._begun:
             self._begin(end_ns, last)
+        self._until_ns = end_ns
         if last is not None:
-            self._advance(last, end_ns)
+            self._advance(self._check.reading(last)[0])
+        if self._seconds.waiting:
+            self._settle_by_power()
         self._bridge_end(end_ns)
-        self._last = None
-        if self._current is not None:
-            self._closed.append(self._current.close(self._base))
-            self._current = None
-        return self._take()
+        self._known_ns = None
+        self._seconds.close()
+        return self._seconds.take()
 
-    def _advance(self, reading: Reading, until_ns: int) -> None:
-        """Account for the time from the last reading to this one, at most to `until_ns`."""
-        if reading.energy_j is None and reading.power_w is None:
-            return  # it failed; the next one is measured against the one before
-        last, last_ns, at_ns = self._last, self._last_ns, energy_time_ns(reading)
-        length_ns = at_ns - last_ns
-        if last is not None and length_ns <= 0:
-            return  # the counter has not moved on since
-        self._last, self._last_ns = reading, at_ns
-        if last is None:
-            return
-        energy_j, flag = self._energy_between(last, reading, length_ns)
-        if length_ns > self._hold_ns:
-            if flag is not Flag.COUNTER:
-                return  # power is not held across a gap: what is not known stays NULL
-            flag |= Flag.GAP
-        if energy_j is None:
-            return
-        # The first reading may be older than the job, the last one newer.
-        begin_ns, end_ns = max(last_ns, self._start_ns), min(at_ns, until_ns)
-        if end_ns > begin_ns:
-            self._spread(begin_ns, end_ns, energy_j * (end_ns - begin_ns) / length_ns, flag)
-
-    def _energy_between(
-        self, last: Reading, reading: Reading, length_ns: int
-    ) -> tuple[float | None, Flag]:
-        held_j = None if last.power_w is None else last.power_w * length_ns / NS_PER_S
-        if last.energy_j is None or reading.energy_j is None:
-            return held_j, Flag.INTEGRAL
-        if reading.energy_j < last.energy_j:
-            self.counter_resets += 1
-            return held_j, Flag.INTEGRAL | Flag.COUNTER_RESET
-        return reading.energy_j - last.energy_j, Flag.COUNTER
-
-    def _account(self, reading: Reading) -> None:
-        self._advance(reading, reading.time_ns)
-        self._note_power(reading)
+    # ---- edges --------------------------------------------------------------------------------
 
     def _begin(self, until_ns: int, last: Reading | None = None) -> None:
         """Fill the recorder's start-up with the mean power of the first readings, then go on.
@@ -185,84 +140,253 @@ class WindowBuilder:
         """
         self._begun = True
         first, self._first = self._first, []
-        known = _readings(first if last is None else [*first, last])
-        power_w = _mean_power_w(known)
-        if power_w is not None:
-            self._bridge(self._start_ns, min(energy_time_ns(known[0]), until_ns), power_w)
         for item in first:
             if isinstance(item, Vitals):
-                self.add_vitals(item)
+                self._check.vitals(item)
+        known = [self._check.reading(r)[0] for r in _readings([*first, *([last] if last else [])])]
+        known = [reading for reading in known if _is_known(reading)]
+        power_w = self._mean_power_w(known)
+        if power_w is not None:
+            self._bridge(self._start_ns, min(placed_ns(known[0]), until_ns), power_w)
+        for item in first:
+            if isinstance(item, Vitals):
+                self._seconds.add_vitals(self._check.vitals(item))
             else:
                 self._account(item)
 
+    def _mean_power_w(self, readings: Sequence[Reading]) -> float | None:
+        """By the counter where it is believed, else of the samples; None if nothing is known."""
+        powers_w = [r.power_w for r in readings if r.power_w is not None]
+        power_w = sum(powers_w) / len(powers_w) if powers_w else None
+        counted = [(placed_ns(r), r.energy_j) for r in readings if r.energy_j is not None]
+        rising = [energy_j for _, energy_j in counted]
+        if len(counted) < 2 or rising != sorted(rising):
+            return power_w
+        length_ns = counted[-1][0] - counted[0][0]
+        return self._check.mean_power_w(Stretch(length_ns, rising[-1] - rising[0], None), power_w)
+
     def _bridge_end(self, end_ns: int) -> None:
         """Fill what lies between the last known energy and the job's end."""
-        if self._last is not None and self._last.power_w is not None:
-            self._bridge(self._last_ns, end_ns, self._last.power_w)
+        if self._known_ns is None or self._power_w is None:
+            return
+        if self._means and (newest_ns := self._means[-1].stamp_ns) > self._known_ns:
+            self._power_w = self._newest_power_w()
+            if self._power_w is None:
+                return
+            self._spread(self._known_ns, newest_ns, self._power_w, Flag.INTEGRAL)
+            self._known_ns = newest_ns
+        self._bridge(self._known_ns, end_ns, self._power_w)
+
+    def _newest_power_w(self) -> float | None:
+        """Of the half span before the newest mean: what that mean has beyond the half before."""
+        *_, newest = self._means
+        span_ns = 2 * (newest.stamp_ns - newest.at_ns)
+        begin_ns = newest.stamp_ns - span_ns
+        rest_w_ns = newest.power_w * span_ns
+        covered_ns = 0
+        for a, b in pairwise(self._means):
+            part_ns = max(b.at_ns - max(a.at_ns, begin_ns), 0)
+            covered_ns += part_ns
+            rest_w_ns -= (a.power_w + b.power_w) / 2 * part_ns
+        half_ns = newest.stamp_ns - newest.at_ns
+        whole = covered_ns >= newest.at_ns - begin_ns
+        return max(rest_w_ns, 0.0) / half_ns if whole else newest.power_w
 
     def _bridge(self, start_ns: int, end_ns: int, power_w: float) -> None:
         if 0 < end_ns - start_ns <= max(MAX_EDGE_NS, self._hold_ns):
-            energy_j = power_w * (end_ns - start_ns) / NS_PER_S
-            self._spread(start_ns, end_ns, energy_j, Flag.BRIDGED | Flag.INTEGRAL)
+            self._spread(start_ns, end_ns, power_w, Flag.BRIDGED | Flag.INTEGRAL)
 
-    def _spread(self, start_ns: int, end_ns: int, energy_j: float, flag: Flag) -> None:
-        j_per_ns = energy_j * self._share / (end_ns - start_ns)
-        at_ns, wall_end_ns = start_ns + self._wall_ns, end_ns + self._wall_ns
-        sampled = flag is Flag.COUNTER or Flag.GAP not in flag
-        while at_ns < wall_end_ns:
-            second = self._second_at(at_ns)
-            next_ns = min(wall_end_ns, (second.second + 1) * NS_PER_S)
-            part_ns = next_ns - at_ns
-            second.energy_j = (second.energy_j or 0.0) + j_per_ns * part_ns
-            second.energy_ns += part_ns
-            if sampled:
-                second.sampled_ns += part_ns
-            if second.flags is not flag:  # nearly always it is, and to unite two takes a while
-                second.flags |= flag
-            at_ns = next_ns
+    # ---- between two readings -----------------------------------------------------------------
+
+    def _account(self, reading: Reading) -> None:
+        reading, rejected = self._check.reading(reading)
+        self._to_flag |= rejected or self._check.odd
+        if _is_known(reading):  # else it failed; the next one is measured against the one before
+            self._advance(reading)
+            self._note_power(reading)
+        elif not rejected or not self._has_ended(reading.time_ns):
+            return  # what lies before it may still be filled
+        if self._to_flag:
+            self._seconds.flag(placed_ns(reading), Flag.IMPLAUSIBLE)
+            self._to_flag = False
+
+    def _has_ended(self, at_ns: int) -> bool:
+        """Whether nothing before this time can be known any more: the values since are refused."""
+        if self._counter_j is None and at_ns - (self._known_ns or 0) > self._hold_ns:
+            self._known_ns = None
+        return self._known_ns is None
+
+    def _advance(self, reading: Reading) -> None:
+        """Account for the time from what is known to this reading, or let it wait."""
+        if not _is_known(reading):
+            return
+        at_ns = placed_ns(reading)
+        if self._counter_j is None:
+            self._advance_by_power(reading, at_ns)
+        elif reading.energy_j is None:
+            self._advance_without_counter(reading, at_ns)
+        else:
+            self._advance_by_counter(reading, at_ns, self._counter_j)
+
+    def _advance_by_power(self, reading: Reading, at_ns: int) -> None:
+        """There is no counter, or it has not answered yet."""
+        known_ns = self._known_ns
+        if known_ns is None or at_ns > known_ns:
+            power_w = self._power_until(at_ns, self._hold_ns)
+            if known_ns is not None and power_w is not None:
+                if reading.span_ns and reading.power_w is not None:
+                    power_w = (power_w + reading.power_w) / 2
+                self._spread(known_ns, at_ns, power_w, Flag.INTEGRAL)
+                length_ns = at_ns - known_ns
+                self._check.integral(at_ns, length_ns, power_w * length_ns / NS_PER_S)
+            self._know(reading, at_ns)
+        if reading.energy_j is not None:
+            self._counter_j, self._counter_ns = reading.energy_j, at_ns
+
+    def _advance_without_counter(self, reading: Reading, at_ns: int) -> None:
+        """The counter does not answer, power does: its energy waits."""
+        if at_ns <= self._known:
+            return
+        if at_ns - self._known <= self._wait_ns:
+            self._hold(at_ns)
+        if at_ns - self._counter_ns > self._wait_ns:
+            self._check.silent(at_ns)
+            self._settle_by_power()
+            self._counter_j = None
+        self._know(reading, at_ns)
+
+    def _advance_by_counter(self, reading: Reading, at_ns: int, counter_j: float) -> None:
+        if at_ns <= self._counter_ns:
+            return  # the counter has not moved on since
+        # It may be dated before what power has said already: power tells how it went on from there.
+        to_ns = max(at_ns, self._known)
+        ahead_j = (self._power_w or 0.0) * (to_ns - at_ns) / NS_PER_S
+        energy_j = (reading.energy_j or 0.0) + ahead_j
+        stamped = reading.energy_time_ns is not None
+        slack_ns = _STAMPED_SLACK_NS if stamped else _UNSTAMPED_SLACK_NS
+        length_ns = to_ns - self._counter_ns
+        held_j = self._held_until(to_ns)
+        counted_j = energy_j - counter_j
+        rule = None
+        if not self._check.agree(at_ns, length_ns, counted_j, held_j):
+            rule = self._check.stretch(at_ns, Stretch(length_ns, counted_j, held_j, None, slack_ns))
+        waits = rule is not None and rule.belief is Belief.WAIT and length_ns <= self._wait_ns
+        if rule is None:
+            self._settle_by_counter(counted_j, to_ns)
+        else:
+            self._hold(to_ns)
+            if rule is RESET:
+                self._implausible = Flag.COUNTER_RESET
+            elif length_ns > slack_ns or not waits:
+                self._implausible = Flag.IMPLAUSIBLE
+        if not waits:
+            if rule is not None:
+                self._settle_by_power()
+            self._counter_j, self._counter_ns = energy_j, to_ns
+        self._know(reading, to_ns)
+
+    def _settle_by_counter(self, counted_j: float, to_ns: int) -> None:
+        if self._seconds.waiting:
+            self._implausible = _NO_FLAG
+            self._hold(to_ns)
+            self._seconds.settle(counted_j, _COUNTER)
+            return
+        known_ns = self._known_ns or 0
+        length_ns = to_ns - known_ns
+        power_w = counted_j * NS_PER_S / length_ns
+        if length_ns <= self._hole_ns:
+            self._spread(known_ns, to_ns, power_w, _COUNTER)
+        else:
+            self._spread(known_ns, to_ns, power_w, Flag.COUNTER | Flag.GAP, sampled=False)
+
+    def _settle_by_power(self) -> None:
+        self._seconds.settle_by_power(Flag.INTEGRAL | self._implausible)
+        self._implausible = _NO_FLAG
+
+    def _held_until(self, to_ns: int) -> float | None:
+        """The integral of power since the counter last answered; None if power is unknown."""
+        waiting_j = self._seconds.held_j if self._seconds.waiting else None
+        power_w = self._power_until(to_ns, self._hole_ns)
+        if power_w is None:
+            return waiting_j
+        return (waiting_j or 0.0) + power_w * (to_ns - self._known) / NS_PER_S
+
+    def _hold(self, to_ns: int) -> None:
+        """Let the time up to here wait for the counter."""
+        if to_ns <= self._known:
+            return
+        power_w = self._power_until(to_ns, self._hole_ns)
+        begin_ns, end_ns = self._inside(self._known, to_ns)
+        if end_ns > begin_ns:
+            self._seconds.hold(begin_ns, end_ns, power_w)
+        outside_ns = to_ns - self._known - max(end_ns - begin_ns, 0)
+        if outside_ns:
+            self._seconds.hold_outside(outside_ns, power_w)
+
+    def _power_until(self, to_ns: int, longest_ns: int) -> float | None:
+        """The power since the last known one; None if that is too long ago."""
+        return self._power_w if to_ns - self._power_ns <= longest_ns else None
+
+    def _know(self, reading: Reading, at_ns: int) -> None:
+        """Go on from this reading."""
+        self._known_ns = at_ns
+        if reading.power_w is None:
+            return
+        self._power_w, self._power_ns = reading.power_w, at_ns
+        if reading.span_ns:
+            self._means.append(_Mean(at_ns, at_ns + reading.span_ns // 2, reading.power_w))
+            while self._means[0].at_ns < at_ns - 2 * reading.span_ns:
+                self._means.popleft()
+
+    @property
+    def _known(self) -> int:
+        assert self._known_ns is not None
+        return self._known_ns
+
+    def _inside(self, from_ns: int, to_ns: int) -> tuple[int, int]:
+        """The part within the job: the first reading may be older than it, the last one newer."""
+        if from_ns < self._start_ns:
+            from_ns = self._start_ns
+        if self._until_ns is not None and to_ns > self._until_ns:
+            to_ns = self._until_ns
+        return from_ns, to_ns
+
+    def _spread(
+        self, from_ns: int, to_ns: int, power_w: float, flag: Flag, *, sampled: bool = True
+    ) -> None:
+        begin_ns, end_ns = self._inside(from_ns, to_ns)
+        if end_ns > begin_ns:
+            energy_j = power_w * (end_ns - begin_ns) / NS_PER_S
+            self._seconds.spread(begin_ns, end_ns, energy_j, flag, sampled=sampled)
 
     def _note_power(self, reading: Reading) -> None:
-        """Count a sample, unless it failed or repeats one that was counted."""
-        known = reading.energy_j is not None or reading.power_w is not None
-        if not known or reading.time_ns == self._noted_ns:
-            return
-        self._noted_ns = reading.time_ns
-        # Placed where its energy is, so that seconds are filled in order.
-        second = self._second_at(energy_time_ns(reading) + self._wall_ns)
-        second.samples += 1
-        if reading.power_w is not None:
-            second.powers_w.append(reading.power_w * self._share)
+        """Count a sample, unless it repeats one that was counted."""
+        if reading.time_ns != self._noted_ns:
+            self._noted_ns = reading.time_ns
+            # Placed where its energy is, so that seconds are filled in order.
+            self._seconds.note(placed_ns(reading), reading.power_w)
 
-    def _second_at(self, wall_ns: int) -> _OpenSecond:
-        second = wall_ns // NS_PER_S
-        if self._current is None:
-            self._current = _OpenSecond(second)
-        elif second > self._current.second:
-            self._closed.append(self._current.close(self._base))
-            self._current = _OpenSecond(second)
-        return self._current
 
-    def _take(self) -> list[Window]:
-        closed, self._closed = self._closed, []
-        return closed
+@dataclass(frozen=True, slots=True)
+class _Mean:
+    """A power that is the mean of the time around `at_ns`, and was given at the end of that."""
+
+    at_ns: int
+    stamp_ns: int
+    power_w: float
+
+
+def placed_ns(reading: Reading) -> int:
+    """When the energy of a reading was true: the driver's own time where it gives one, and for a
+    mean the middle of its span.
+    """
+    at_ns = reading.time_ns if reading.energy_time_ns is None else reading.energy_time_ns
+    return at_ns - reading.span_ns // 2
+
+
+def _is_known(reading: Reading) -> bool:
+    return reading.energy_j is not None or reading.power_w is not None
 
 
 def _readings(items: Iterable[Reading | Vitals]) -> list[Reading]:
     return [item for item in items if isinstance(item, Reading)]
-
-
-def _mean_power_w(readings: Sequence[Reading]) -> float | None:
-    """By the counter where it rose all the while, else of the samples; None if nothing is known."""
-    counted = [r for r in readings if r.energy_j is not None]
-    energies_j = [r.energy_j or 0.0 for r in counted]
-    if len(counted) > 1 and energies_j == sorted(energies_j):
-        length_ns = energy_time_ns(counted[-1]) - energy_time_ns(counted[0])
-        if length_ns > 0:
-            return (energies_j[-1] - energies_j[0]) * NS_PER_S / length_ns
-    powers_w = [r.power_w for r in readings if r.power_w is not None]
-    return sum(powers_w) / len(powers_w) if powers_w else None
-
-
-def energy_time_ns(reading: Reading) -> int:
-    """When the energy of a reading was true: the driver's own time where it gives one."""
-    return reading.time_ns if reading.energy_time_ns is None else reading.energy_time_ns

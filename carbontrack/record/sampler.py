@@ -10,19 +10,25 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from carbontrack.ledger.rows import Event
 from carbontrack.ledger.window import Pyramid, Window
-from carbontrack.meters.base import DeviceLost, Reading, Source, Vitals
-from carbontrack.record.reduce import Clock, WindowBuilder, energy_time_ns
+from carbontrack.meters.base import DeviceLost, Quality, Reading, Source, Vitals
+from carbontrack.record.doubts import Finding
+from carbontrack.record.plausible import RESET
+from carbontrack.record.reduce import Clock, WindowBuilder, placed_ns
 from carbontrack.units import NS_PER_MS, NS_PER_S, monotonic_ns
 
 _OVERDUE_PERIODS = 2
 _OVERDUE_NS = 1 * NS_PER_S  # at most, however slow the sampling
 _LOST_RETRY_NS = 1 * NS_PER_S
 _LAST_READ_S = 0.3  # what the job's end may wait for a device
+# At both edges of the job a counter that does not answer is asked again, for there is no later
+# reading that would tell what it missed.
+_EDGE_ATTEMPTS = 12
 
 
 class _Channel:
@@ -39,6 +45,19 @@ class _Channel:
         self.lost = False
         self.retry_ns = 0
         self.vitals_due_ns = 0  # the next second's begin
+        # Whether its counter has answered, where it has one.
+        self.counted = source.device.quality is not Quality.COUNTER
+
+    def read(self, attempts: int) -> Reading:
+        """One reading; of more attempts, the first in which the counter answers. DeviceLost as in
+        `Source`.
+        """
+        reading = self.source.read()
+        if self.source.device.quality is Quality.COUNTER:
+            while reading.energy_j is None and (attempts := attempts - 1) > 0:
+                reading = self.source.read()
+            self.counted = self.counted or reading.energy_j is not None
+        return reading
 
 
 class _Worker(threading.Thread):
@@ -60,7 +79,7 @@ class _Worker(threading.Thread):
             tick_ns = max(tick_ns + sampler.period_ns, monotonic_ns())
             stopped = sampler.wait(max(0.0, (tick_ns - monotonic_ns()) / NS_PER_S))
         for channel in list(self.channels):
-            sampler.poll(channel)  # the reading at the job's end
+            sampler.poll(channel, attempts=_EDGE_ATTEMPTS)  # the reading at the job's end
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,17 +121,22 @@ class Sampler:
             self._sampling.release()
         return ended
 
-    def poll(self, channel: _Channel) -> None:
-        """Read one device once, and its vitals once a second. Called by workers."""
+    def poll(self, channel: _Channel, attempts: int = 1) -> None:
+        """Read one device once, and its vitals once a second. Called by workers.
+
+        A counter that does not answer is asked again, up to so many times.
+        """
         now_ns = monotonic_ns()
         if channel.lost and now_ns < channel.retry_ns:
             return
         channel.busy_since_ns = now_ns
         try:
-            reading = channel.source.read()
+            if not channel.counted:
+                attempts = _EDGE_ATTEMPTS
+            reading = channel.read(attempts)
             channel.inbox.append(reading)
             # By the second that the builder puts them in, so that no window goes without.
-            if (at_ns := energy_time_ns(reading)) >= channel.vitals_due_ns:
+            if (at_ns := placed_ns(reading)) >= channel.vitals_due_ns:
                 channel.vitals_due_ns = at_ns + NS_PER_S - self._clock.wall_ns(at_ns) % NS_PER_S
                 if (vitals := channel.source.vitals()) is not None:
                     channel.inbox.append(vitals)
@@ -182,28 +206,45 @@ class Sampler:
     def _take(self, channel: _Channel, seconds: list[Window]) -> list[tuple[str, Window]]:
         for second in seconds:
             channel.pyramid.add(second)
-        if channel.builder.counter_resets:
-            channel.builder.counter_resets = 0
-            self._event(channel, "counter-reset", "energy counter went backwards; power filled in")
+        for finding in channel.builder.findings():
+            self._found(channel, finding)
         return [(channel.uuid, second) for second in seconds]
 
     def _batch(self, seconds: list[tuple[str, Window]]) -> Batch:
-        coarse = [
-            (channel.uuid, window)
-            for channel in self._channels
-            for window in channel.pyramid.take_changed()
-        ]
+        """With the seconds that still wait for a counter, as far as they are known: they are
+        written again when it has answered.
+        """
+        coarse = []
+        for channel in self._channels:
+            known, fresh = channel.builder.waiting()
+            seconds += [(channel.uuid, second) for second in fresh]
+            coarse += [(channel.uuid, row) for row in channel.pyramid.take_changed(known)]
         events, self._events = self._events, []
         return Batch(seconds + coarse, events)
 
-    def _event(self, channel: _Channel, kind: str, what: str) -> None:
+    def _found(self, channel: _Channel, finding: Finding) -> None:
+        if finding.rule == RESET.name:
+            kind = RESET.name
+        else:
+            kind = "sensor-trusted" if finding.ended else "sensor-doubted"
+        self._event(channel, kind, finding.message, finding.at_ns, {"rule": finding.rule})
+
+    def _event(
+        self,
+        channel: _Channel,
+        kind: str,
+        what: str,
+        at_ns: int | None = None,
+        data: Mapping[str, Any] | None = None,
+    ) -> None:
         device = channel.source.device
         self._events.append(
             Event(
-                time_ms=self._clock.wall_ns(monotonic_ns()) // NS_PER_MS,
+                time_ms=self._clock.wall_ns(at_ns or monotonic_ns()) // NS_PER_MS,
                 kind=kind,
                 message=f"{device.name} ({device.uuid}): {what}",
                 host=self._host,
                 device_uuid=device.uuid,
+                data=data or {},
             )
         )

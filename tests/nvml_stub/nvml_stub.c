@@ -41,7 +41,11 @@ typedef struct {
     double fields;                                           /* 0: no nvmlDeviceGetFieldValues */
     double default_limit_w, limit_w;
     double util_pct, memory_total, memory_used, temperature_c, sm_clock_mhz, reasons;
+    double samples_ms, samples_kept;                         /* the driver's own samples; 0: none */
     double lost_from_s, lost_to_s, reset_at_s, unknown_p, hang_from_s, hang_s; /* the faults */
+    double counter_fail_p, power_fail_p, call_fail_p;        /* of polls: a field, or all of a call */
+    double frozen_from_s, frozen_to_s, jump_at_s, jump_j, counter_scale; /* the counter lies */
+    double absurd_from_s, absurd_to_s, absurd_w, stuck_from_s;           /* the power sensor lies */
 } Device;
 
 typedef struct {
@@ -62,7 +66,10 @@ static const Entry NUMBERS[] = {
     NUMBER(average_ms), NUMBER(module_w), NUMBER(fields), NUMBER(default_limit_w), NUMBER(limit_w),
     NUMBER(util_pct), NUMBER(memory_total), NUMBER(memory_used), NUMBER(temperature_c),
     NUMBER(sm_clock_mhz), NUMBER(reasons), NUMBER(lost_from_s), NUMBER(lost_to_s), NUMBER(reset_at_s),
-    NUMBER(unknown_p), NUMBER(hang_from_s), NUMBER(hang_s), {NULL, 0}};
+    NUMBER(unknown_p), NUMBER(hang_from_s), NUMBER(hang_s), NUMBER(samples_ms), NUMBER(samples_kept),
+    NUMBER(counter_fail_p), NUMBER(power_fail_p), NUMBER(call_fail_p), NUMBER(frozen_from_s),
+    NUMBER(frozen_to_s), NUMBER(jump_at_s), NUMBER(jump_j), NUMBER(counter_scale),
+    NUMBER(absurd_from_s), NUMBER(absurd_to_s), NUMBER(absurd_w), NUMBER(stuck_from_s), {NULL, 0}};
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static Config config;
@@ -152,10 +159,22 @@ static double refreshed_s(double t, double refresh_ms) {
     return refresh_ms > 0 ? floor(t * 1000 / refresh_ms) * refresh_ms / 1000 : t;
 }
 
+static int within(double from_s, double to_s, double t) {
+    return from_s > 0 && t >= from_s && (to_s <= 0 || t < to_s);
+}
+
+/* What the sensor shows of the time `window_ms` before `end`. */
+static unsigned mean_mw(const Device *device, double end, double window_ms) {
+    double length = window_ms / 1000;
+    if (within(device->absurd_from_s, device->absurd_to_s, end))
+        return (unsigned)lround(1000 * device->absurd_w);
+    return (unsigned)lround(1000 * (energy_j(device, end) - energy_j(device, end - length)) / length);
+}
+
 /* What the sensor shows at t: the mean over `window_ms` before its last refresh. */
 static unsigned sensed_mw(const Device *device, double t, double window_ms) {
-    double end = refreshed_s(t, device->power_refresh_ms), length = window_ms / 1000;
-    return (unsigned)lround(1000 * (energy_j(device, end) - energy_j(device, end - length)) / length);
+    if (within(device->stuck_from_s, 0, t)) t = device->stuck_from_s;
+    return mean_mw(device, refreshed_s(t, device->power_refresh_ms), window_ms);
 }
 
 /* ---- the library's state --------------------------------------------------------------------- */
@@ -170,6 +189,14 @@ static double reloads_seen_s;  /* the reload that made this generation's handles
 __attribute__((constructor)) static void seed(void) { srand48(1); } /* unseeded it begins with zeros */
 
 static int passed(double at_s, double t) { return at_s > 0 && t >= at_s; }
+
+static int by_chance(double p) {
+    if (p <= 0) return 0;
+    pthread_mutex_lock(&lock);
+    int hit = drand48() < p;
+    pthread_mutex_unlock(&lock);
+    return hit;
+}
 
 static const Handle *handle_of(int device, int instance) {
     Handle *handle = &handles[generation % MAX_GENERATIONS][device][1 + instance];
@@ -409,17 +436,22 @@ nvmlReturn_t nvmlDeviceGetAttributes_v2(nvmlDevice_t device, nvmlDeviceAttribute
 
 static nvmlReturn_t total_energy(int index, const Device *d, double t, uint64_t *mj, double *at) {
     if (!d->counter) return NOT_SUPPORTED;
+    if (by_chance(d->counter_fail_p)) return UNKNOWN;
     double base_mj = 1e9 * (index + 1), since = 0;
     if (passed(config.reload_at_s, t)) base_mj = 0, since = config.reload_at_s;
     if (passed(d->reset_at_s, t) && d->reset_at_s > since) base_mj = 0, since = d->reset_at_s;
     *at = refreshed_s(t, d->counter_refresh_ms);
-    double value = base_mj + 1000 * (energy_j(d, *at) - energy_j(d, since));
+    double until = within(d->frozen_from_s, d->frozen_to_s, *at) ? d->frozen_from_s : *at;
+    double value = base_mj + 1000 * (energy_j(d, until) - energy_j(d, since));
+    if (passed(d->jump_at_s, *at)) value += 1000 * d->jump_j;
+    if (d->counter_scale > 0) value *= d->counter_scale;
     *mj = value > 0 ? (uint64_t)value : 0;
     return SUCCESS;
 }
 
 static nvmlReturn_t power(const Device *d, double t, double window_ms, unsigned *mw) {
     if (!d->power || window_ms <= 0) return NOT_SUPPORTED;
+    if (by_chance(d->power_fail_p)) return UNKNOWN;
     *mw = sensed_mw(d, t, window_ms);
     return SUCCESS;
 }
@@ -471,8 +503,39 @@ static void field_value(int index, const Device *d, double t, nvmlFieldValue_t *
 nvmlReturn_t nvmlDeviceGetFieldValues(nvmlDevice_t device, int count, nvmlFieldValue_t *values) {
     ENTER_WHOLE(device)
     if (!d.fields) return NOT_SUPPORTED;
+    if (by_chance(d.call_fail_p)) return UNKNOWN;
     for (int i = 0; i < count; i++) field_value(device->device, &d, t, &values[i]);
     return SUCCESS;
+}
+
+typedef struct {
+    unsigned long long timestamp_us;
+    union { double f64; unsigned u32; unsigned long long u64; } value;
+} nvmlSample_t;
+enum { TOTAL_POWER_SAMPLES = 0 };
+
+/* The driver's own samples of power that are newer than `seen_us`, oldest first; each is the mean
+ * over the time since the one before. */
+nvmlReturn_t nvmlDeviceGetSamples(nvmlDevice_t device, int type, unsigned long long seen_us,
+                                  int *value_type, unsigned *count, nvmlSample_t *samples) {
+    ENTER_WHOLE(device)
+    if (type != TOTAL_POWER_SAMPLES || d.samples_ms <= 0 || !d.power) return NOT_SUPPORTED;
+    if (by_chance(d.call_fail_p)) return UNKNOWN;
+    double step = d.samples_ms / 1000;
+    long long last = (long long)floor(t / step), kept = (long long)d.samples_kept;
+    double zero_us = wall_us(config.t0_ns, 0);
+    unsigned found = 0;
+    for (long long k = last - kept + 1; k <= last; k++) {
+        unsigned long long at_us = (unsigned long long)(zero_us + k * step * 1e6);
+        if (at_us <= seen_us) continue;
+        if (samples && found < *count)
+            samples[found] = (nvmlSample_t){at_us, {.u32 = mean_mw(&d, k * step, d.samples_ms)}};
+        found++;
+    }
+    *value_type = TYPE_UINT;
+    if (samples && found > *count) return INSUFFICIENT_SIZE;
+    *count = found;
+    return found ? SUCCESS : NOT_FOUND;
 }
 
 #define LIMIT(function, member) \

@@ -1,0 +1,220 @@
+"""What was found wrong with the sensors of one device, as its readings pass by.
+
+`SensorCheck` applies the rules of `plausible.py`: it takes out values that cannot be, says which
+sensor to believe, and keeps a list of findings, one when a rule begins to apply and one when it no
+longer does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from carbontrack.meters.base import Device, Reading, Vitals
+from carbontrack.record.plausible import (
+    RESET,
+    SPAN_NS,
+    Limits,
+    Rule,
+    Span,
+    Stretch,
+    agree,
+    broken_rule,
+    broken_span_rule,
+    energy_fault,
+    limits_of,
+    possible_vitals,
+    power_fault,
+)
+from carbontrack.units import NS_PER_S
+
+# A rule that has not applied for so long has ended.
+_QUIET_NS = 15 * NS_PER_S
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A rule began to apply to a sensor, or no longer does."""
+
+    rule: str
+    message: str
+    at_ns: int
+    ended: bool = False
+
+
+@dataclass(slots=True)
+class _Doubt:
+    message: str
+    since_ns: int
+    seen_ns: int
+    confirm_ns: int
+    said: bool = False
+
+
+class _Doubts:
+    """The rules that apply now, so that each is said once and not at every poll."""
+
+    def __init__(self) -> None:
+        self.active: dict[str, _Doubt] = {}
+        self.findings: list[Finding] = []
+
+    def see(self, rule: str, message: str, at_ns: int, *, confirm_ns: int = 0) -> None:
+        """A rule applies at `at_ns`; it is said when it has applied for `confirm_ns`."""
+        doubt = self.active.setdefault(rule, _Doubt(message, at_ns, at_ns, confirm_ns))
+        doubt.seen_ns = at_ns
+        if not doubt.said and at_ns - doubt.since_ns >= doubt.confirm_ns:
+            doubt.said = True
+            self.findings.append(Finding(rule, doubt.message, doubt.since_ns))
+
+    def forget_unsaid(self) -> None:
+        """What was seen but never confirmed turned out to be nothing."""
+        self.active = {rule: doubt for rule, doubt in self.active.items() if doubt.said}
+
+    def review(self, now_ns: int) -> None:
+        """End the rules that have not applied for a while."""
+        for rule, doubt in list(self.active.items()):
+            if now_ns - doubt.seen_ns >= _QUIET_NS:
+                del self.active[rule]
+                if doubt.said and doubt.seen_ns > doubt.since_ns:  # more than a moment
+                    self.findings.append(Finding(rule, "believed again", doubt.seen_ns, ended=True))
+
+
+class _OpenSpan:
+    """What both sensors say of the seconds since the last look at a longer time."""
+
+    def __init__(self) -> None:
+        self.length_ns = 0
+        self.energy_j = 0.0
+        self.compared_ns = 0
+        self.counted_j = 0.0
+        self.held_j = 0.0
+        self.power_min_w: float | None = None
+        self.power_max_w: float | None = None
+
+    def add(self, length_ns: int, energy_j: float, held_j: float | None) -> None:
+        self.length_ns += length_ns
+        self.energy_j += energy_j
+        if held_j is not None:
+            self.compared_ns += length_ns
+            self.counted_j += energy_j
+            self.held_j += held_j
+
+    def note(self, power_w: float) -> None:
+        if self.power_min_w is None or power_w < self.power_min_w:
+            self.power_min_w = power_w
+        if self.power_max_w is None or power_w > self.power_max_w:
+            self.power_max_w = power_w
+
+    def whole(self) -> Span:
+        return Span(
+            self.length_ns,
+            self.energy_j,
+            self.compared_ns,
+            self.counted_j,
+            self.held_j,
+            self.power_min_w,
+            self.power_max_w,
+        )
+
+
+class SensorCheck:
+    """Checks the readings of one device, in order. A simulation or an estimate is taken as it is,
+    except that a counter which goes backwards is no energy.
+    """
+
+    def __init__(self, device: Device) -> None:
+        self._limits: Limits | None = limits_of(device)
+        self._util_pct: float | None = None
+        self._doubts = _Doubts()
+        self._span = _OpenSpan()
+        self.odd = False  # the last longer time broke a rule, though each value was possible
+
+    def reading(self, reading: Reading) -> tuple[Reading, bool]:
+        """The reading, with None for a value that cannot be; and whether there was one."""
+        limits, doubts = self._limits, self._doubts
+        if doubts.active:
+            doubts.review(reading.time_ns)
+        if limits is None:
+            return reading, False
+        faults = 0
+        if reading.power_w is not None:
+            fault = power_fault(limits, reading.power_w, self._util_pct)
+            if fault is None:
+                self._span.note(reading.power_w)
+            else:
+                faults += 1
+                doubts.see("power-impossible", fault, reading.time_ns)
+                reading = replace(reading, power_w=None)
+        if reading.energy_j is not None and (fault := energy_fault(reading.energy_j)):
+            faults += 1
+            doubts.see("counter-impossible", fault, reading.time_ns)
+            reading = replace(reading, energy_j=None, energy_time_ns=None)
+        return reading, faults > 0
+
+    def vitals(self, vitals: Vitals) -> Vitals:
+        """The vitals, with None for a value that cannot be."""
+        if self._limits is None:
+            return vitals
+        if vitals.power_limit_w is not None:
+            self._limits = replace(self._limits, limit_w=vitals.power_limit_w)
+        possible = possible_vitals(vitals)
+        self._util_pct = possible.util_pct
+        return possible
+
+    def agree(self, at_ns: int, length_ns: int, counted_j: float, held_j: float | None) -> bool:
+        """Whether the counter's difference is to be believed without a look at the rules."""
+        limits = self._limits
+        if limits is None:
+            return counted_j >= 0
+        if not agree(limits, length_ns, counted_j, held_j):
+            return False
+        if self._doubts.active:
+            self._doubts.forget_unsaid()
+        self._watch(at_ns, length_ns, counted_j, held_j)
+        return True
+
+    def stretch(self, at_ns: int, stretch: Stretch) -> Rule | None:
+        """The rule that the counter's difference breaks; None if it is to be believed."""
+        if self._limits is None:
+            return RESET if stretch.counted_j < 0 else None
+        rule = broken_rule(self._limits, replace(stretch, util_pct=self._util_pct))
+        if rule is not None:
+            self._doubts.see(rule.name, rule.message, at_ns, confirm_ns=rule.confirm_ns)
+            return rule
+        self._doubts.forget_unsaid()
+        self._watch(at_ns, stretch.length_ns, stretch.counted_j, stretch.held_j)
+        return None
+
+    def mean_power_w(self, stretch: Stretch, power_w: float | None) -> float | None:
+        """The counter's mean over a stretch if it is to be believed, else that of the samples."""
+        held_j = None if power_w is None else power_w * stretch.length_ns / NS_PER_S
+        checked = replace(stretch, held_j=held_j, util_pct=self._util_pct)
+        if stretch.length_ns <= 0 or (self._limits and broken_rule(self._limits, checked)):
+            return power_w
+        return stretch.counted_w if stretch.counted_j >= 0 else power_w
+
+    def integral(self, at_ns: int, length_ns: int, held_j: float) -> None:
+        """A stretch that has only power."""
+        if self._limits is not None:
+            self._watch(at_ns, length_ns, held_j, None)
+
+    def silent(self, at_ns: int) -> None:
+        """The counter has not answered for longer than energy waits for it."""
+        message = "energy counter does not answer; power is believed"
+        self._doubts.see("counter-silent", message, at_ns)
+
+    def findings(self) -> Sequence[Finding]:
+        """What was found since the last call."""
+        found, self._doubts.findings = self._doubts.findings, []
+        return found
+
+    def _watch(self, at_ns: int, length_ns: int, energy_j: float, held_j: float | None) -> None:
+        """Look at a longer time whenever one is full."""
+        self._span.add(length_ns, energy_j, held_j)
+        if self._span.length_ns < SPAN_NS or self._limits is None:
+            return
+        span, self._span = self._span.whole(), _OpenSpan()
+        rule = broken_span_rule(self._limits, span)
+        self.odd = rule is not None
+        if rule is not None:
+            self._doubts.see(rule.name, rule.message, at_ns)

@@ -18,7 +18,7 @@ import pytest
 from carbontrack.meters.base import Device, Kind, Quality, Reading
 from carbontrack.record.window import Clock, Window, WindowBuilder
 from carbontrack.units import NS_PER_S
-from tests.fixtures.wrap import Wrapper
+from tests.fixtures.wrap import PATIENCE_S, Wrapper
 
 Until = Callable[[Callable[[], Any]], Any]
 SHIM = Path(__file__).resolve().parent.parent / "clock_shim" / "clock_shim.c"
@@ -49,7 +49,7 @@ def test_a_step_of_the_wall_clock_changes_no_duration(
     # The heartbeat steps with the clock that it is compared with: at the next one at the latest.
     until(lambda: wrapper.json("runs")["runs"][0]["status"] == "running")
     assert job.poll() is None
-    _, err = job.communicate(timeout=30)
+    _, err = job.communicate(timeout=PATIENCE_S)
     assert (job.returncode, err) == (0, "")
 
     shown = wrapper.json("show")

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.fixtures.nvml import NvmlStub, StubNode
-from tests.fixtures.wrap import Wrapper
+from tests.fixtures.wrap import PATIENCE_S, Wrapper
 from tests.record.test_truth import true_kwh
 
 BAD = 3
@@ -161,7 +161,7 @@ def test_whoever_opens_and_closes_the_ledger_meanwhile_takes_nothing_from_it(
             other.execute("create table if not exists theirs (x)")
             other.execute("insert into theirs values (1)")
             other.commit()
-    job.communicate(timeout=30)
+    job.communicate(timeout=PATIENCE_S)
     shown = wrapper.json("show", "long")
     assert (shown["status"], shown["exit_code"]) == ("completed", 0)
     assert shown["coverage"] > 0.97

@@ -48,7 +48,7 @@ def test_a_kill_at_any_moment_costs_three_seconds_at_most(
     jobs: list[subprocess.Popen[str]] = []
     for wrapper in wrappers:
         wrapper.folder.mkdir()
-        jobs.append(wrapper.start("sh", "-c", "echo $$; exec sleep 60", stderr=subprocess.DEVNULL))
+        jobs.append(wrapper.start("sh", "-c", "echo $$; exec sleep 600", stderr=subprocess.DEVNULL))
     children = [int(job.stdout.readline()) for job in jobs if job.stdout]
     try:
         for wrapper in wrappers:

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.fixtures.wrap import Wrapper
+from tests.fixtures.wrap import PATIENCE_S, Wrapper
 
 
 def recovered(wrapper: Wrapper, ledger: Path, *, exit_code: int, seconds: float) -> None:
@@ -46,7 +46,7 @@ def test_recorders_that_make_the_ledger_at_once_wait_for_each_other_in_silence(
     wrapper: Wrapper,
 ) -> None:
     jobs = [wrapper.start("sleep", "2", options=()) for _ in range(4)]
-    said = [job.communicate(timeout=60)[1] for job in jobs]
+    said = [job.communicate(timeout=PATIENCE_S)[1] for job in jobs]
     assert [line for text in said for line in text.splitlines() if "cannot" in line] == []
     runs = wrapper.json("runs")["runs"]
     assert [(run["status"], run["devices"]) for run in runs] == [("completed", 2)] * 4
@@ -90,7 +90,7 @@ def test_a_lock_that_goes_away_loses_nothing(wrapper: Wrapper) -> None:
     time.sleep(3)
     blocker.execute("ROLLBACK")
     blocker.close()
-    _, err = job.communicate(timeout=30)
+    _, err = job.communicate(timeout=PATIENCE_S)
     assert (job.returncode, err) == (0, "")
     run = wrapper.json("runs")["runs"][0]
     assert (run["status"], run["devices"]) == ("completed", 2)
@@ -157,7 +157,7 @@ def test_a_full_disk_never_stops_the_job_and_the_run_is_kept_elsewhere(
         while True:
             file.write(b"x" * 1024)
             file.flush()
-    out, err = job.communicate(timeout=30)
+    out, err = job.communicate(timeout=PATIENCE_S)
     assert (job.returncode, out) == (6, "out\n")
     assert "the ledger cannot be written now: database or disk is full" in err
     assert "Traceback" not in err
@@ -170,7 +170,7 @@ def test_a_ledger_that_is_deleted_is_made_anew_with_all_of_the_run(wrapper: Wrap
     time.sleep(3)
     for path in wrapper.folder.glob("ledger.db*"):
         path.unlink()
-    _, err = job.communicate(timeout=30)
+    _, err = job.communicate(timeout=PATIENCE_S)
     assert job.returncode == 0
     assert "the ledger's file was removed or replaced; the run goes on in a new one" in err
     recovered(wrapper, wrapper.ledger, exit_code=0, seconds=6)
@@ -188,7 +188,7 @@ def test_a_ledger_that_is_overwritten_is_left_alone_and_the_rest_of_the_run_is_k
     for path in wrapper.folder.glob("ledger.db-*"):
         if path.is_file():
             path.unlink()
-    _, err = job.communicate(timeout=30)
+    _, err = job.communicate(timeout=PATIENCE_S)
     assert job.returncode == 2
     assert "Traceback" not in err
     assert wrapper.ledger.read_bytes() == garbage

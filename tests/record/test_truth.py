@@ -9,7 +9,7 @@ import pytest
 
 from carbontrack.units import J_PER_KWH, NS_PER_MS, monotonic_ns
 from tests.fixtures.nvml import NvmlStub, StubNode
-from tests.fixtures.wrap import Wrapper
+from tests.fixtures.wrap import PATIENCE_S, Wrapper
 
 
 def record(wrapper: Wrapper, node: StubNode, *command: str) -> dict[str, Any]:
@@ -69,7 +69,7 @@ def test_two_runs_on_the_same_devices_count_once_in_their_total(
     first = wrapper.start("sleep", "6")
     time.sleep(2)
     assert wrapper.run("sleep", "2").returncode == 0
-    first.communicate(timeout=30)
+    first.communicate(timeout=PATIENCE_S)
     table = wrapper.json("table")
     inner, outer = (row["energy_kwh"] for row in table["rows"])
     assert 0 < inner < outer

@@ -12,7 +12,7 @@ import pytest
 
 import carbontrack
 from carbontrack.errors import CarbontrackError
-from tests.fixtures.wrap import CARBONTRACK, Wrapper
+from tests.fixtures.wrap import CARBONTRACK, PATIENCE_S, Wrapper
 
 PYTHON = sys.executable
 TRACKED = """
@@ -33,7 +33,7 @@ def run_python(wrapper: Wrapper, *arguments: str) -> subprocess.CompletedProcess
         capture_output=True,
         text=True,
         env=wrapper.env,
-        timeout=60,
+        timeout=PATIENCE_S,
         check=False,
     )
 
@@ -77,7 +77,7 @@ def test_workers_of_one_node_have_one_recorder(wrapper: Wrapper) -> None:
         )
         for rank in range(3)
     ]
-    assert [worker.wait(timeout=60) for worker in workers] == [0, 0, 0]
+    assert [worker.wait(timeout=PATIENCE_S) for worker in workers] == [0, 0, 0]
     (run,) = wrapper.json("runs")["runs"]
     assert run["devices"] == 2
 
@@ -87,7 +87,7 @@ def test_torchruns_workers_have_one_recorder(wrapper: Wrapper, tmp_path: Path) -
     script.write_text(TRACKED)
     torchrun = [PYTHON, "-m", "torch.distributed.run", "--nproc-per-node", "2", str(script), "pass"]
     done = subprocess.run(
-        torchrun, env=wrapper.env, capture_output=True, text=True, timeout=90, check=False
+        torchrun, env=wrapper.env, capture_output=True, text=True, timeout=PATIENCE_S, check=False
     )
     assert done.returncode == 0, done.stderr
     (run,) = wrapper.json("runs")["runs"]
@@ -101,7 +101,7 @@ def test_torchruns_workers_have_one_recorder(wrapper: Wrapper, tmp_path: Path) -
 def test_attach_records_a_running_process_until_it_ends(wrapper: Wrapper) -> None:
     job = subprocess.Popen(["sleep", "3"])
     done = wrapper.carbontrack("attach", str(job.pid), "--meter", "sim:a100x2", "--quiet")
-    assert job.wait(timeout=30) == 0
+    assert job.wait(timeout=PATIENCE_S) == 0
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     run = wrapper.json("show")
     assert (run["name"], run["status"], run["exit_code"]) == ("sleep", "completed", None)
@@ -110,13 +110,13 @@ def test_attach_records_a_running_process_until_it_ends(wrapper: Wrapper) -> Non
 
 
 def test_interrupting_attach_ends_the_recording_and_not_the_job(wrapper: Wrapper) -> None:
-    job = subprocess.Popen(["sleep", "30"])
+    job = subprocess.Popen(["sleep", "600"])
     argv = [*CARBONTRACK, "attach", str(job.pid), "--meter", "sim:a100x2", "--quiet"]
     watcher = subprocess.Popen(argv, env=wrapper.env)
     time.sleep(2)
     watcher.send_signal(2)
     try:
-        assert watcher.wait(timeout=30) == 0
+        assert watcher.wait(timeout=PATIENCE_S) == 0
         assert job.poll() is None
     finally:
         job.kill()

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.fixtures.wrap import CARBONTRACK, Wrapper
+from tests.fixtures.wrap import CARBONTRACK, PATIENCE_S, Wrapper
 
 if TYPE_CHECKING:
     from selenium.webdriver import Chrome
@@ -52,7 +52,7 @@ class Server:
         """As when its machine dies: nothing is said to anybody."""
         assert self.process is not None
         self.process.kill()
-        self.process.communicate(timeout=20)
+        self.process.communicate(timeout=PATIENCE_S)
         self.process = None
 
     def stop(self) -> str:
@@ -60,7 +60,7 @@ class Server:
         if self.process is None:
             return ""
         self.process.send_signal(signal.SIGINT)
-        _, errors = self.process.communicate(timeout=20)
+        _, errors = self.process.communicate(timeout=PATIENCE_S)
         self.process = None
         return errors
 

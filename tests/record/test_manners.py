@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -125,20 +126,6 @@ def test_signal_mask_dispositions_and_files_are_inherited_unchanged(wrapper: Wra
     assert wrapper.run(*command).stdout == bare(*command).stdout
 
 
-@pytest.mark.parametrize("signo", ["TERM", "HUP", "USR1", "USR2", "INT", "QUIT"])
-def test_a_signal_to_the_wrapper_reaches_the_job_once(wrapper: Wrapper, signo: str) -> None:
-    script = f'trap "echo got {signo}" {signo}; echo ready; read line; sleep 0.3; exit 5'
-    # The shell's `read` returns when the trap has run; a second delivery would print twice.
-    job = wrapper.start("bash", "-c", script, stdin=subprocess.PIPE)
-    assert job.stdout is not None
-    read_until(job.stdout, "ready")
-    job.send_signal(getattr(signal, f"SIG{signo}"))
-    time.sleep(0.3)
-    out, err = job.communicate("\n", timeout=PATIENCE_S)
-    assert out == f"got {signo}\n"
-    assert (job.returncode, err) == (5, "")
-
-
 COUNT_SIGNALS = """
 import signal, sys
 def count(signo, frame): print(signal.Signals(signo).name, flush=True)
@@ -146,6 +133,19 @@ for name in sys.argv[1:]: signal.signal(getattr(signal, name), count)
 print("ready", flush=True)
 sys.stdin.readline()
 """
+
+
+@pytest.mark.parametrize("signo", ["TERM", "HUP", "USR1", "USR2", "INT", "QUIT"])
+def test_a_signal_to_the_wrapper_reaches_the_job_once(wrapper: Wrapper, signo: str) -> None:
+    name = f"SIG{signo}"
+    job = wrapper.start(PYTHON, "-c", COUNT_SIGNALS, name, stdin=subprocess.PIPE)
+    assert job.stdout is not None
+    read_until(job.stdout, "ready")
+    job.send_signal(getattr(signal, name))
+    assert read_until(job.stdout, "SIG") == f"{name}\n"
+    time.sleep(0.3)  # for it to come twice
+    out, err = job.communicate("\n", timeout=PATIENCE_S)
+    assert (job.returncode, out, err) == (0, "", "")
 
 
 def test_a_signal_to_the_whole_group_reaches_the_job_once_too(wrapper: Wrapper) -> None:
@@ -310,16 +310,18 @@ def test_nested_runs_are_one_run(wrapper: Wrapper) -> None:
 # Opens its steps file anew for every line, as a shell script does.
 LOG_STEPS = """
 echo $$; n=0
-while echo '{"step": '$n'}' >> "$CARBONTRACK_STEPS"; do n=$((n + 1)); sleep 0.1; done
+while echo '{"step": '$n'}' >> "$CARBONTRACK_STEPS"
+do n=$((n + 1)); echo $n > "$0"; sleep 0.1
+done
 """
 
 
 def test_killing_the_wrapper_leaves_the_job_and_the_data(wrapper: Wrapper, until: Until) -> None:
-    job = wrapper.start("sh", "-c", LOG_STEPS, stderr=subprocess.DEVNULL)
+    counted = wrapper.folder / "counted"
+    job = wrapper.start("sh", "-c", LOG_STEPS, str(counted), stderr=subprocess.DEVNULL)
     assert job.stdout is not None
     child = int(job.stdout.readline())
-    until(lambda: wrapper.ledger.exists() and wrapper.json("runs")["runs"])
-    time.sleep(2.5)
+    until(lambda: min(map(len, wrapper.seconds().values()), default=0) >= 2)
     job.kill()
     job.wait()
     try:
@@ -327,13 +329,12 @@ def test_killing_the_wrapper_leaves_the_job_and_the_data(wrapper: Wrapper, until
         (run,) = until(
             lambda: [r for r in wrapper.json("runs")["runs"] if r["status"] == "interrupted"]
         )
-        time.sleep(0.3)
-        os.kill(child, 0)  # raises if the job is gone, for example by its steps file having gone
+        steps = int(counted.read_text() or 0)
+        until(lambda: int(counted.read_text() or 0) > steps + 2)  # it goes on, and so its file
     finally:
         os.kill(child, signal.SIGKILL)
     assert run["exit_code"] is None
     assert run["energy_kwh"] > 0
-    assert run["coverage"] > 0.9
 
 
 def test_a_job_whose_recorder_was_killed_is_recorded_by_the_next(
@@ -347,7 +348,7 @@ def test_a_job_whose_recorder_was_killed_is_recorded_by_the_next(
     assert job.stdout is not None
     parent = int(job.stdout.readline())
     recorder = until(lambda: children_of(parent, "carbontrack.record"))[0]
-    until(lambda: wrapper.ledger.exists() and wrapper.json("runs")["runs"])
+    until(wrapper.seconds)
     os.kill(recorder, signal.SIGKILL)
     _, err = job.communicate("\n", timeout=PATIENCE_S)
     assert job.returncode == 4
@@ -387,8 +388,12 @@ def test_many_short_jobs_leave_nothing_behind(wrapper: Wrapper, until: Until) ->
 
 def children_of(parent: int, word: str) -> list[int]:
     """Children whose command line holds `word`."""
-    children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
-    return [int(c) for c in children if word in Path(f"/proc/{c}/cmdline").read_text().split("\0")]
+    found = []
+    for child in Path(f"/proc/{parent}/task/{parent}/children").read_text().split():
+        with suppress(OSError):  # it may have ended meanwhile
+            if word in Path(f"/proc/{child}/cmdline").read_text().split("\0"):
+                found.append(int(child))
+    return found
 
 
 def processes_of(folder: Path) -> list[str]:

@@ -6,7 +6,6 @@ import json
 import math
 import os
 import shlex
-import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -23,6 +22,7 @@ from llama_train.data import Data, TokenData
 from llama_train.errors import TrainError
 from llama_train.presets import preset
 from llama_train.train import Result, train
+from tests.fixtures import tools
 from tests.fixtures.wrap import PATIENCE_S
 
 from .conftest import TINY_RUN, llama_train, train_here
@@ -152,13 +152,13 @@ def test_too_many_in_a_row_end_the_run(
     assert caught.value.exit_code == 1
 
 
-@pytest.mark.skipif(shutil.which("c++") is None, reason="torch.compile needs a C++ compiler")
 # The compiler looks at .grad of the tensors between the blocks, and imports torch.jit.
 @pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")
 def test_compiled_blocks_change_nothing_but_rounding(
     pydoc_data: Path, tmp_path: Path, recorded: Path
 ) -> None:
+    tools.need(tools.CPP, tools.HEADERS)
     found = []
     for choice in ("off", "on"):
         words = ["--train.steps=4", "--train.warmup_steps=1", f"--train.compile={choice}"]

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.fixtures.tools import OF_THE_MACHINE
 from tests.fixtures.wrap import PATIENCE_S, Wrapper, wait_until
 from tests.record.test_manners import Until, children_of, processes_of
 
@@ -19,7 +20,7 @@ def started(pid: int) -> int:
     return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
 
 
-@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="on one CPU the job goes first")
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason=f"{OF_THE_MACHINE}: it has one CPU")
 def test_it_is_there_before_the_job(wrapper: Wrapper, until: Until) -> None:
     job = wrapper.start("sleep", "600")
     sleep, *_ = until(lambda: children_of(job.pid, "sleep"))  # then the witness, a fork of ours

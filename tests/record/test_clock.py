@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import time
 from collections.abc import Callable
@@ -17,6 +16,7 @@ import pytest
 from carbontrack.meters.base import Device, Kind, Quality, Reading
 from carbontrack.record.window import Clock, Window, WindowBuilder
 from carbontrack.units import NS_PER_S
+from tests.fixtures import tools
 from tests.fixtures.wrap import Wrapper
 
 Until = Callable[[Callable[[], Any]], Any]
@@ -26,11 +26,9 @@ SHIM = Path(__file__).resolve().parent.parent / "clock_shim" / "clock_shim.c"
 @pytest.fixture(scope="module")
 def clock_shim(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A library that shifts the wall clock of whoever loads it."""
-    compiler = shutil.which("cc") or shutil.which("gcc")
-    if compiler is None:
-        pytest.skip("no C compiler here to build the stand-in clock")
+    tools.need(tools.COMPILER)
     library = tmp_path_factory.mktemp("clock") / "clock_shim.so"
-    subprocess.run([compiler, "-shared", "-fPIC", "-o", library, SHIM, "-ldl"], check=True)
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", library, SHIM, "-ldl"], check=True)
     return library
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from carbontrack.report.listing import format_energy
+from tests.fixtures.tools import OF_THE_MACHINE
 from tests.fixtures.wrap import Wrapper
 
 Until = Callable[..., Any]
@@ -138,7 +139,7 @@ def mounted(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
         command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode != 0:
-            pytest.skip(f"a filesystem cannot be mounted here (needs root): {done.stderr}")
+            pytest.skip(f"{OF_THE_MACHINE}: a filesystem cannot be mounted: {done.stderr}")
         return folder
 
     yield mount

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from tests.fixtures import tools
 from tests.fixtures.wrap import CARBONTRACK, PATIENCE_S, Wrapper
 
 if TYPE_CHECKING:
@@ -89,17 +90,12 @@ def taken_port() -> Iterator[int]:
 
 @pytest.fixture(scope="module")
 def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
-    """Headless Chromium. Without it tests skip."""
+    """Headless Chromium."""
+    tools.need(tools.CHROMIUM)
     from selenium.webdriver import Chrome, ChromeOptions, ChromeService
 
-    program, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if program is None or driver is None:
-        reason = "Chromium is not found: install the packages chromium and chromium-driver"
-        if os.environ.get("CI"):
-            pytest.fail(reason)
-        pytest.skip(reason)
     options = ChromeOptions()
-    options.binary_location = program
+    options.binary_location = shutil.which("chromium") or ""
     profile = tmp_path_factory.mktemp("chromium")
     for argument in (
         "--headless=new",
@@ -113,7 +109,7 @@ def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
     ):
         options.add_argument(argument)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    service = ChromeService(driver, env={**os.environ, "LANG": "en_US.UTF-8"})
+    service = ChromeService(shutil.which("chromedriver"), env={**os.environ, "LANG": "en_US.UTF-8"})
     chrome = Chrome(options=options, service=service)
     allowed = {"permissions": ["clipboardReadWrite", "clipboardSanitizedWrite"]}
     chrome.execute_cdp_cmd("Browser.grantPermissions", allowed)

@@ -1,17 +1,19 @@
 # The doors of this project: `make demo`, `make test`, and what they are made of.
 
 PYTHON ?= python3
+# What `make test-pythons` tries; each Python but the default one has an environment of its own.
+PYTHONS ?= python3.11 python3.12 python3.13
 METER ?= auto
-VENV := .venv
+VENV := .venv$(if $(filter-out python3,$(PYTHON)),-$(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])'))
 BIN := $(VENV)/bin
 LEDGER := out/ledger.db
 
-.PHONY: help demo test docs bench peers lint types check browser tex format clean
+.PHONY: help demo test test-pythons docs bench peers lint types check tools format clean
 
 help:  ## list the targets
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
-# One environment for everything, pinned by constraints.txt so that two machines get the same.
+# One environment for everything (of a Python), pinned by constraints.txt so that two machines get the same.
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "carbontrack needs Python 3.11 or newer: make PYTHON=python3.11 ...")'
 	$(PYTHON) -m venv $(VENV)
@@ -28,6 +30,11 @@ demo: $(VENV)/.installed  ## train a small Llama 2 under carbontrack; METER=sim:
 
 test: lint types check  ## all checks and tests
 
+test-pythons:  ## all of that on each of $(PYTHONS), one after the other
+	@failed=; for python in $(PYTHONS); do \
+		echo "== $$python"; $(MAKE) --no-print-directory test PYTHON=$$python || failed="$$failed $$python"; \
+	done; test -z "$$failed" || { echo "make test fails on:$$failed" >&2; exit 1; }
+
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -36,24 +43,13 @@ types: $(VENV)/.installed
 	$(BIN)/mypy
 
 # What computes goes first, one worker a core; recording, which mostly waits, has the machine alone.
-check: $(VENV)/.installed browser tex
+check: $(VENV)/.installed tools
 	$(BIN)/pytest --numprocesses 2 --dist loadfile --ignore tests/record
 	$(BIN)/pytest --numprocesses 3 --dist loadfile tests/record
 
-# The live page is tested in a real browser: Debian's, where we may install it.
-browser:
-	@command -v chromium chromedriver >/dev/null || \
-		{ test "$$(id -u)" = 0 && command -v apt-get >/dev/null && apt-get update -qq && \
-		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium chromium-driver >/dev/null; } || \
-		echo "Chromium is not installed and cannot be here: its tests will be skipped."
-
-# A LaTeX table is tried in a real pdflatex: half a minute and 50 MB, once.
-tex:
-	@command -v pdflatex >/dev/null || \
-		{ test "$$(id -u)" = 0 && command -v apt-get >/dev/null && apt-get update -qq && \
-		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
-		texlive-latex-base texlive-latex-recommended >/dev/null; } || \
-		echo "pdflatex is not installed and cannot be here: its test will be skipped."
+# A browser, LaTeX, a C compiler and PostgreSQL's server: Debian's, where we may install them.
+tools: $(VENV)/.installed
+	@$(BIN)/python -m tests.fixtures.tools
 
 # The peers live in environments of their own; what they pull in must not meet our versions. Where
 # they cannot be installed, carbontrack is measured alone.
@@ -74,4 +70,4 @@ format: $(VENV)/.installed  ## let ruff rewrite
 	$(BIN)/ruff format .
 
 clean:  ## remove what was made here
-	rm -rf $(VENV) out build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-* out build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

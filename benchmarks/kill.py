@@ -18,7 +18,7 @@ from benchmarks.table import Table, spread
 from benchmarks.tools import tools
 from benchmarks.wrapped import Wrapped, finish, start
 from carbontrack.units import MS_PER_S, NS_PER_MS, NS_PER_S, monotonic_ns
-from tests.fixtures.killed import MAY_BE_LOST_S, problems
+from tests.fixtures.killed import MAY_BE_LOST_S, problems, promised_s
 from tests.fixtures.nvml import NvmlStub, build_stub
 from tests.fixtures.wrap import Wrapper
 from tests.record.test_kill import recorder_of
@@ -174,7 +174,7 @@ def _round(folder: Path, wait_s: float, with_recorder: bool) -> Round:
     if not _has_run(wrapper.ledger):  # killed before the first commit
         late = [] if wait_s < MAY_BE_LOST_S else [f"no ledger after {wait_s:.1f} s"]
         return Round(wait_s, with_recorder, wait_s, found + late)
-    found += problems(wrapper.ledger, killed_ms, _DEVICES)
+    found += problems(wrapper.ledger, promised_s(wrapper.ledger, killed_ms), _DEVICES)
     if (status := wrapper.json("show")["status"]) != "interrupted":
         found.append(f"it reads {status}")
     return Round(wait_s, with_recorder, _lost_s(wrapper.ledger, killed_ms), found)

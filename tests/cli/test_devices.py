@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from tests.fixtures.nvml import NvmlStub, mig_uuid
+from tests.fixtures.wrap import PATIENCE_S
 
 
 def _devices(
@@ -22,7 +23,7 @@ def _devices(
         env={**(env or os.environ), "COLUMNS": "80"},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE_S,
     )
 
 

@@ -19,6 +19,7 @@ from llama_train.data import TokenData
 from llama_train.prepare import PYDOC, Source, prepare
 from llama_train.presets import PRESETS
 from llama_train.train import Result, train
+from tests.fixtures.wrap import PATIENCE_S
 
 
 @pytest.fixture(autouse=True)
@@ -81,7 +82,7 @@ def run(*words: str | Path, ranks: int = 0, exit_code: int = 0) -> subprocess.Co
         llama_train(*words, ranks=ranks),
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=PATIENCE_S,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
     assert done.returncode == exit_code, done.stderr[-4000:]

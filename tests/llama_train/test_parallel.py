@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from llama_train.errors import TrainError
+from tests.fixtures.wrap import PATIENCE_S
 
 from .conftest import TINY_RUN, run, train_here
 
@@ -72,7 +73,7 @@ def test_gradients_stay_sharded_between_micro_batches(tmp_path: Path) -> None:
     subprocess.run(
         [sys.executable, "-m", *launch, program, tmp_path],
         check=True,
-        timeout=100,
+        timeout=PATIENCE_S,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
     for rank in range(2):

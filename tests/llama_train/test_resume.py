@@ -15,6 +15,7 @@ import pytest
 
 from llama_train.errors import TrainError
 from llama_train.prepare import PYDOC, Source, prepare
+from tests.fixtures.wrap import PATIENCE_S
 
 from .conftest import TINY_RUN, llama_train, run, train_here
 
@@ -88,7 +89,7 @@ def test_a_preempted_run_exits_143_and_loses_nothing(
         job = started("train", *words, "--data", pydoc_data, "--out", out, "--resume")
         wait_for_text(metrics, f'"step": {done_before + 3}')
         job.send_signal(number)
-        _, errors = job.communicate(timeout=60)
+        _, errors = job.communicate(timeout=PATIENCE_S)
         assert job.returncode == 143, errors
         done_before = int((out / "checkpoints" / "latest").read_text().removeprefix("step-"))
         assert max(losses(out)) == done_before < 20
@@ -138,7 +139,7 @@ def test_ranks_and_layout_may_change_between_checkpoints(
             wait_for_text(tmp_path / "metrics.jsonl", '"step": 5')
             job.kill()
             # Whoever writes to the pipe holds it: this waits for the ranks too.
-            _, errors = job.communicate(timeout=60)
+            _, errors = job.communicate(timeout=PATIENCE_S)
             assert "stopped by a signal" in errors
             latest = (tmp_path / "checkpoints" / "latest").read_text()
             assert latest == f"step-{max(losses(tmp_path)):08d}"

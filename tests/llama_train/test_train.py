@@ -6,7 +6,6 @@ import json
 import math
 import os
 import shlex
-import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -23,6 +22,8 @@ from llama_train.data import Data, TokenData
 from llama_train.errors import TrainError
 from llama_train.presets import preset
 from llama_train.train import Result, train
+from tests.fixtures import tools
+from tests.fixtures.wrap import PATIENCE_S
 
 from .conftest import TINY_RUN, llama_train, train_here
 
@@ -151,13 +152,13 @@ def test_too_many_in_a_row_end_the_run(
     assert caught.value.exit_code == 1
 
 
-@pytest.mark.skipif(shutil.which("c++") is None, reason="torch.compile needs a C++ compiler")
 # The compiler looks at .grad of the tensors between the blocks, and imports torch.jit.
 @pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")
 def test_compiled_blocks_change_nothing_but_rounding(
     pydoc_data: Path, tmp_path: Path, recorded: Path
 ) -> None:
+    tools.need(tools.CPP, tools.HEADERS)
     found = []
     for choice in ("off", "on"):
         words = ["--train.steps=4", "--train.warmup_steps=1", f"--train.compile={choice}"]
@@ -187,7 +188,9 @@ def test_out_of_memory_is_a_line_that_says_which_setting_helps(
 ) -> None:
     words = llama_train("train", "--model.dim=16384", "--data", pydoc_data, "--out", tmp_path)
     command = f"ulimit -v 6000000 && exec {shlex.join(words)}"
-    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=100)
+    done = subprocess.run(
+        ["bash", "-c", command], capture_output=True, text=True, timeout=PATIENCE_S
+    )
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
     assert line.startswith("llama_train: Out of memory")
@@ -205,7 +208,7 @@ def test_it_trains_where_carbontrack_is_not_installed(pydoc_data: Path, tmp_path
         [sys.executable, "-c", program],
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=PATIENCE_S,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
     assert done.returncode == 0, done.stderr

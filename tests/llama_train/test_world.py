@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+from tests.fixtures.tools import OF_THE_MACHINE
+
 PAGES_OF_A_BLOCK = 64 * 2**20 // 4096
 FAULTS = """
 import resource, sys, torch
@@ -21,7 +23,7 @@ print(faults)
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="mallopt is glibc's")
+@pytest.mark.skipif(sys.platform != "linux", reason=f"{OF_THE_MACHINE}: mallopt is glibc's")
 def test_freed_memory_is_used_again_without_asking_the_kernel_for_it() -> None:
     given_back, kept = (
         int(subprocess.check_output([sys.executable, "-c", FAULTS, way])) for way in ("", "kept")

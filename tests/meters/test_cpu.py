@@ -4,20 +4,31 @@ from __future__ import annotations
 
 import os
 import resource
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from carbontrack.errors import CarbontrackError
 from carbontrack.meters.base import Kind, MeterContext, MeterUnavailable, Quality, Reading, Source
-from carbontrack.meters.cpu import ASSUMED_W_PER_THREAD, Cpu, read_cpuinfo, thread_power
+from carbontrack.meters.cpu import (
+    ASSUMED_W_PER_THREAD,
+    REFRESH_NS,
+    Cpu,
+    read_cpuinfo,
+    thread_power,
+)
 from carbontrack.meters.process_tree import ProcessTree
 from carbontrack.meters.registry import find_meters
+from carbontrack.units import NS_PER_S, monotonic_ns
+
+Until = Callable[[Callable[[], Any]], Any]
 
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 _BURN = """
@@ -29,13 +40,40 @@ def burn(cpu_s):
 
 
 @contextmanager
-def _job(program: str) -> Iterator[subprocess.Popen[bytes]]:
-    """A job that burns as its program says; on leaving it is ended, if it has not by itself."""
-    with subprocess.Popen([sys.executable, "-c", _BURN + program]) as job:
+def _job(program: str, **pipes: int) -> Iterator[subprocess.Popen[bytes]]:
+    """A job that burns as its program says; on leaving it and what it forked are killed."""
+    argv = [sys.executable, "-c", _BURN + program]
+    with subprocess.Popen(argv, process_group=0, **pipes) as job:
         try:
             yield job
         finally:
-            job.kill()
+            with suppress(ProcessLookupError):
+                os.killpg(job.pid, signal.SIGKILL)
+
+
+def _next_line(job: subprocess.Popen[bytes]) -> bytes:
+    assert job.stdout is not None
+    line = job.stdout.readline()
+    assert line, "the job ended"
+    return line
+
+
+def _until_gone(pid: int) -> None:
+    """Until a process that is nobody's child of ours has left /proc, or is a zombie there."""
+    while _state_of(pid) not in ("", "Z", "X"):
+        time.sleep(0.01)
+
+
+def _state_of(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return ""
+
+
+def _watts_per_thread(source: Source) -> float:
+    assert source.device.rated_power_w is not None
+    return source.device.rated_power_w / read_cpuinfo(Path("/proc")).threads
 
 
 def _until_zombie(pid: int) -> None:
@@ -78,22 +116,27 @@ def test_energy_is_cpu_time_times_watts_per_thread() -> None:
 
 
 def test_the_first_power_is_the_mean_since_the_job_started() -> None:
-    with _job("burn(30)") as job:
-        time.sleep(0.5)
-        first = _source(MeterContext(job_pid=job.pid)).read()
-        tree = ProcessTree(job.pid)
-        started_ns = tree.root_started_ns()
+    before_ns = monotonic_ns()
+    with _job("burn(0.5); print(flush=True); burn(600)", stdout=subprocess.PIPE) as job:
+        _next_line(job)
+        source = _source(MeterContext(job_pid=job.pid))
+        first = source.read()
+        after_ns = monotonic_ns()
+        started_ns = ProcessTree(job.pid).root_started_ns()
 
     assert started_ns is not None and first.power_w is not None
-    seconds = (first.time_ns - started_ns) / 1e9
-    assert first.power_w * seconds == pytest.approx(_energy_j(first))
-    assert 0.3 < seconds < 10
+    assert before_ns - NS_PER_S // _TICKS_PER_S <= started_ns < first.time_ns <= after_ns
+    assert _energy_j(first) >= (0.5 - 2 / _TICKS_PER_S) * _watts_per_thread(source)
+    assert first.power_w * (first.time_ns - started_ns) / NS_PER_S == pytest.approx(
+        _energy_j(first)
+    )
 
 
 def test_many_short_children_count() -> None:
     program = (
         "import subprocess, sys\n"
-        "for _ in range(12): subprocess.run([sys.executable, '-S', '-c', 'sum(range(2_000_000))'])"
+        f"short = {_BURN!r} + 'burn(0.05)'\n"
+        "for _ in range(12): subprocess.run([sys.executable, '-S', '-c', short])"
     )
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     with _job(program) as job:
@@ -105,32 +148,36 @@ def test_many_short_children_count() -> None:
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
 
     used_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    assert used_s > 0.3
+    assert used_s >= 12 * 0.05
     assert seen_s == pytest.approx(used_s, abs=0.05)
 
 
 def test_a_grandchild_whose_parent_died_still_counts() -> None:
     program = (
-        "import os, time\n"
+        "import os, sys, time\n"
         "if os.fork() == 0:\n"
+        "    parent = os.getpid()\n"
         "    if os.fork() == 0:\n"
-        "        time.sleep(0.4); burn(0.5); os._exit(0)\n"
-        "    time.sleep(0.2); os._exit(0)\n"
-        "os.wait(); time.sleep(30)\n"
+        "        print(os.getpid(), flush=True)\n"
+        "        while os.getppid() == parent: time.sleep(0.01)\n"
+        "        burn(0.5); print('burned', flush=True); time.sleep(600)\n"
+        "    sys.stdin.read(); os._exit(0)\n"
+        "os.wait(); time.sleep(600)\n"
     )
-    with _job(program) as job:
+    with _job(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as job:
         tree = ProcessTree(job.pid)
-        seen = [tree.cpu_s()]
-        deadline = time.monotonic() + 20
-        while seen[-1] < 0.45 and time.monotonic() < deadline:
-            time.sleep(0.05)
-            seen.append(tree.cpu_s())
-        time.sleep(0.3)
-        ended = tree.cpu_s()
+        grandchild = int(_next_line(job))
+        seen_s = tree.cpu_s()  # all three are there
+        assert job.stdin is not None
+        job.stdin.close()
+        _next_line(job)
+        burned_s = tree.cpu_s()
+        os.kill(grandchild, signal.SIGKILL)
+        _until_gone(grandchild)
+        ended_s = tree.cpu_s()
 
-    assert seen == sorted(seen)
-    assert seen[-1] >= 0.45
-    assert ended >= seen[-1]  # whoever waited for it, its time is not lost
+    assert burned_s >= seen_s + 0.5 - 2 / _TICKS_PER_S
+    assert ended_s >= burned_s  # whoever waited for it, its time is not lost
 
 
 def test_children_that_nobody_waits_for_are_kept_as_last_seen() -> None:
@@ -138,21 +185,20 @@ def test_children_that_nobody_waits_for_are_kept_as_last_seen() -> None:
         "import os, signal, time\n"
         "signal.signal(signal.SIGCHLD, signal.SIG_IGN)\n"
         "for _ in range(2):\n"
-        "    if os.fork() == 0: burn(0.5); os._exit(0)\n"
-        "time.sleep(30)\n"
+        "    if os.fork() == 0: burn(0.5); os.write(1, b'%d\\n' % os.getpid()); time.sleep(600)\n"
+        "time.sleep(600)\n"
     )
-    with _job(program) as job:
+    with _job(program, stdout=subprocess.PIPE) as job:
         tree = ProcessTree(job.pid)
-        seen = [tree.cpu_s()]
-        deadline = time.monotonic() + 20
-        while seen[-1] < 0.8 and time.monotonic() < deadline:
-            time.sleep(0.03)
-            seen.append(tree.cpu_s())
-        time.sleep(0.5)
-        seen.append(tree.cpu_s())
+        children = [int(_next_line(job)) for _ in range(2)]
+        alive_s = tree.cpu_s()
+        for child in children:
+            os.kill(child, signal.SIGKILL)
+            _until_gone(child)
+        gone_s = tree.cpu_s()
 
-    assert seen == sorted(seen)
-    assert 0.8 <= seen[-1] <= 1.3
+    assert alive_s >= 2 * 0.5 - 2 / _TICKS_PER_S
+    assert gone_s == pytest.approx(alive_s, abs=0.1), "neither lost nor counted twice"
 
 
 def test_a_job_that_is_gone_keeps_its_energy() -> None:
@@ -172,15 +218,15 @@ def _source_of_pid(pid: int) -> None:
     open_meter("", MeterContext(job_pid=pid))
 
 
-def test_without_a_job_the_whole_machine_is_meant() -> None:
+def test_without_a_job_the_whole_machine_is_meant(until: Until) -> None:
     (meter,) = find_meters("cpu-model", MeterContext()).meters
     source = meter.sources[0]
     first = source.read()
     assert "whole machine" in meter.note
-    assert source.read() == first  # looked at again only after half a second
-    time.sleep(0.55)
-    assert source.read().time_ns > first.time_ns
-    assert _energy_j(source.read()) >= _energy_j(first)
+    until(lambda: source.read() != first)
+    second = source.read()
+    assert second.time_ns - first.time_ns >= REFRESH_NS, "until then it repeats"
+    assert _energy_j(second) >= _energy_j(first)
     assert source.vitals() is None
 
 

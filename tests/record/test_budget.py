@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests.fixtures.wrap import Wrapper
+from tests.fixtures.wrap import Held, Wrapper
 
-JOB = "trap 'echo checkpoint; exit 0' TERM; for i in 1 2 3 4 5 6 7 8 9 10; do sleep 0.5; done"
+JOB = "trap 'echo checkpoint; exit 0' TERM; while :; do sleep 0.1; done"
 
 
 def budget_events(wrapper: Wrapper) -> list[str]:
@@ -16,7 +17,7 @@ def budget_events(wrapper: Wrapper) -> list[str]:
 
 
 def test_a_budget_that_is_not_reached_is_only_in_the_summary(wrapper: Wrapper) -> None:
-    done = wrapper.run("sleep", "2", options=("--budget-kwh", "1000", "--budget-kg", "1000"))
+    done = wrapper.record(options=("--budget-kwh", "1000", "--budget-kg", "1000"))
     assert done.stderr.count("budget  ") == done.stderr.count("budget") == 2
     assert "of 1000 kg CO₂e: within" in done.stderr
     assert budget_events(wrapper) == []
@@ -24,7 +25,9 @@ def test_a_budget_that_is_not_reached_is_only_in_the_summary(wrapper: Wrapper) -
 
 def test_a_spent_budget_is_said_and_the_job_goes_on(wrapper: Wrapper) -> None:
     options = ("--budget-kwh", "1e-6", "--budget-usd", "1e9")
-    done = wrapper.run("sh", "-c", "sleep 2", options=options)
+    job = wrapper.hold(options=options)
+    job.until_said("budget spent")
+    done = job.end()
     assert (done.returncode, done.stdout) == (0, "")
     (event,) = budget_events(wrapper)
     assert event.startswith("budget spent: ")
@@ -34,12 +37,14 @@ def test_a_spent_budget_is_said_and_the_job_goes_on(wrapper: Wrapper) -> None:
 
 
 def test_at_80_percent_it_is_said(wrapper: Wrapper, tmp_path: Path) -> None:
-    """Two GPUs at 360 W and PUE 1.25 use 900 J a second; of 6 s worth the job takes 5 and a bit."""
-    (tmp_path / "flat.csv").write_text("seconds,watts\n0,360\n100,360\n")
-    wrapper.meter = f"sim:a100x2@{tmp_path / 'flat.csv'}"
+    """Two GPUs at 360 W for 3 s and PUE 1.25 use 2700 J, and nothing before or after that."""
+    (tmp_path / "pulse.csv").write_text("seconds,watts\n0,0\n3,360\n6,0\n")
+    wrapper.meter = f"sim:a100x2@{tmp_path / 'pulse.csv'}"
     (tmp_path / "carbontrack.toml").write_text("pue = 1.25")
-    limit_kwh = f"{6 * 900 / 3.6e6:g}"
-    done = wrapper.run("sleep", "5", options=("--budget-kwh", limit_kwh), cwd=tmp_path)
+    limit_kwh = f"{3000 / 3.6e6:g}"
+    job = wrapper.hold(options=("--budget-kwh", limit_kwh), cwd=tmp_path)
+    job.until_said("budget nearly spent")
+    done = job.end()
     (event,) = budget_events(wrapper)
     assert event.startswith("budget nearly spent: ")
     assert 0.8 <= float(event.split("(")[1].split("%")[0]) / 100 < 1.0
@@ -49,7 +54,9 @@ def test_at_80_percent_it_is_said(wrapper: Wrapper, tmp_path: Path) -> None:
 def test_what_cannot_be_watched_is_said_once(wrapper: Wrapper, tmp_path: Path) -> None:
     (tmp_path / "carbontrack.toml").write_text("zone = 'our-solar-roof'\nprice = 'aws:p5'")
     options = ("--budget-kg", "1000", "--budget-usd", "1000")
-    done = wrapper.run("sleep", "2", options=options, cwd=tmp_path)
+    job = wrapper.hold(options=options, cwd=tmp_path)
+    job.until_said("budget in USD is not watched")
+    done = job.end()
     by_average, not_watched = budget_events(wrapper)
     assert by_average.startswith("budget in kg CO₂e is judged by the world's average: zone 'our-s")
     assert not_watched.startswith("budget in USD is not watched: an imported price")
@@ -68,10 +75,12 @@ def test_stop_sends_the_job_sigterm_once_so_that_it_can_checkpoint(wrapper: Wrap
 
 def test_a_job_that_does_not_stop_is_reported_and_never_killed(wrapper: Wrapper) -> None:
     options = ("--budget-kg", "1e-6", "--on-budget", "stop", "--budget-grace", "1")
-    stubborn = "trap '' TERM; sleep 5; echo to the end"
-    done = wrapper.run("sh", "-c", stubborn, options=options)
+    stubborn = "trap '' TERM; read line; echo to the end"
+    job = Held(wrapper, wrapper.start("sh", "-c", stubborn, options=options, stdin=subprocess.PIPE))
+    job.until_said("still runs 1 s after SIGTERM")
+    done = job.end()
     assert (done.returncode, done.stdout) == (0, "to the end\n")
-    assert "still runs 1 s after SIGTERM" in done.stderr
+    assert done.stderr.count("still runs 1 s after SIGTERM") == 1
 
 
 @pytest.mark.parametrize(

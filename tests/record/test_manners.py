@@ -8,20 +8,21 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.fixtures.terminal import Terminal
-from tests.fixtures.wrap import Wrapper
+from tests.fixtures.wrap import PATIENCE_S, Wrapper
 
 Until = Callable[[Callable[[], Any]], Any]
 PYTHON = sys.executable
 
 
 def bare(*command: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE_S)
 
 
 def read_until(stream: Any, word: str) -> str:
@@ -125,20 +126,6 @@ def test_signal_mask_dispositions_and_files_are_inherited_unchanged(wrapper: Wra
     assert wrapper.run(*command).stdout == bare(*command).stdout
 
 
-@pytest.mark.parametrize("signo", ["TERM", "HUP", "USR1", "USR2", "INT", "QUIT"])
-def test_a_signal_to_the_wrapper_reaches_the_job_once(wrapper: Wrapper, signo: str) -> None:
-    script = f'trap "echo got {signo}" {signo}; echo ready; read line; sleep 0.3; exit 5'
-    # The shell's `read` returns when the trap has run; a second delivery would print twice.
-    job = wrapper.start("bash", "-c", script, stdin=subprocess.PIPE)
-    assert job.stdout is not None
-    read_until(job.stdout, "ready")
-    job.send_signal(getattr(signal, f"SIG{signo}"))
-    time.sleep(0.3)
-    out, err = job.communicate("\n", timeout=30)
-    assert out == f"got {signo}\n"
-    assert (job.returncode, err) == (5, "")
-
-
 COUNT_SIGNALS = """
 import signal, sys
 def count(signo, frame): print(signal.Signals(signo).name, flush=True)
@@ -146,6 +133,19 @@ for name in sys.argv[1:]: signal.signal(getattr(signal, name), count)
 print("ready", flush=True)
 sys.stdin.readline()
 """
+
+
+@pytest.mark.parametrize("signo", ["TERM", "HUP", "USR1", "USR2", "INT", "QUIT"])
+def test_a_signal_to_the_wrapper_reaches_the_job_once(wrapper: Wrapper, signo: str) -> None:
+    name = f"SIG{signo}"
+    job = wrapper.start(PYTHON, "-c", COUNT_SIGNALS, name, stdin=subprocess.PIPE)
+    assert job.stdout is not None
+    read_until(job.stdout, "ready")
+    job.send_signal(getattr(signal, name))
+    assert read_until(job.stdout, "SIG") == f"{name}\n"
+    time.sleep(0.3)  # for it to come twice
+    out, err = job.communicate("\n", timeout=PATIENCE_S)
+    assert (job.returncode, out, err) == (0, "", "")
 
 
 def test_a_signal_to_the_whole_group_reaches_the_job_once_too(wrapper: Wrapper) -> None:
@@ -171,11 +171,11 @@ def test_a_signal_to_the_whole_group_reaches_the_job_once_too(wrapper: Wrapper) 
 
 
 def test_sigterm_ends_a_job_that_does_not_catch_it(wrapper: Wrapper) -> None:
-    job = wrapper.start("sh", "-c", "echo ready; exec sleep 60")
+    job = wrapper.start("sh", "-c", "echo ready; exec sleep 600")
     assert job.stdout is not None
     read_until(job.stdout, "ready")
     job.terminate()
-    job.communicate(timeout=30)
+    job.communicate(timeout=PATIENCE_S)
     assert job.returncode == -signal.SIGTERM
     (run,) = wrapper.json("runs")["runs"]
     assert (run["status"], run["exit_code"]) == ("failed", 143)
@@ -184,7 +184,7 @@ def test_sigterm_ends_a_job_that_does_not_catch_it(wrapper: Wrapper) -> None:
 def test_stop_and_continue(wrapper: Wrapper, until: Until) -> None:
     # In a group of its own, as a shell starts it: the kernel stops no orphaned group, and ours may
     # be one where the tests run in the background.
-    job = wrapper.start("sh", "-c", "echo $$; exec sleep 60", process_group=0)
+    job = wrapper.start("sh", "-c", "echo $$; exec sleep 600", process_group=0)
     assert job.stdout is not None
     child = int(job.stdout.readline())
 
@@ -196,7 +196,7 @@ def test_stop_and_continue(wrapper: Wrapper, until: Until) -> None:
     job.send_signal(signal.SIGCONT)
     until(lambda: state(child) == "S" and state(job.pid) == "S")
     job.terminate()
-    job.communicate(timeout=30)
+    job.communicate(timeout=PATIENCE_S)
 
 
 INTERACTIVE = """
@@ -228,7 +228,7 @@ def test_an_interactive_program_keeps_its_terminal_and_ctrl_c_arrives_once(
 
 
 def test_ctrl_c_ends_a_plain_job_as_it_would_without_us(wrapper: Wrapper) -> None:
-    terminal = Terminal(wrapper.argv("sh", "-c", "echo ready; exec sleep 60"), wrapper.env)
+    terminal = Terminal(wrapper.argv("sh", "-c", "echo ready; exec sleep 600"), wrapper.env)
     terminal.wait_for("ready")
     terminal.type("\x03")
     assert terminal.end() == -signal.SIGINT
@@ -262,7 +262,7 @@ def test_a_parent_that_ignores_its_children_gets_its_exit_code(wrapper: Wrapper)
     exec_it = "os.execv(sys.argv[1], sys.argv[1:])"
     argv = wrapper.argv("sh", "-c", "sleep 0.5; exit 6")
     done = subprocess.run(
-        [PYTHON, "-c", ignore + exec_it, *argv], env=wrapper.env, timeout=30, check=False
+        [PYTHON, "-c", ignore + exec_it, *argv], env=wrapper.env, timeout=PATIENCE_S, check=False
     )
     assert done.returncode == 6
     (run,) = wrapper.json("runs")["runs"]
@@ -276,7 +276,7 @@ def test_output_to_a_closed_pipe_ends_the_job_quietly(wrapper: Wrapper) -> None:
         capture_output=True,
         text=True,
         env=wrapper.env,
-        timeout=60,
+        timeout=PATIENCE_S,
         check=False,
     )
     assert done.stdout == "y\ny\n141\n"
@@ -292,7 +292,7 @@ def test_wrapper_with_stdin_closed(wrapper: Wrapper) -> None:
         capture_output=True,
         text=True,
         env=wrapper.env,
-        timeout=60,
+        timeout=PATIENCE_S,
         check=False,
     )
     assert (done.returncode, done.stderr) == (3, "")
@@ -310,16 +310,18 @@ def test_nested_runs_are_one_run(wrapper: Wrapper) -> None:
 # Opens its steps file anew for every line, as a shell script does.
 LOG_STEPS = """
 echo $$; n=0
-while echo '{"step": '$n'}' >> "$CARBONTRACK_STEPS"; do n=$((n + 1)); sleep 0.1; done
+while echo '{"step": '$n'}' >> "$CARBONTRACK_STEPS"
+do n=$((n + 1)); echo $n > "$0"; sleep 0.1
+done
 """
 
 
 def test_killing_the_wrapper_leaves_the_job_and_the_data(wrapper: Wrapper, until: Until) -> None:
-    job = wrapper.start("sh", "-c", LOG_STEPS, stderr=subprocess.DEVNULL)
+    counted = wrapper.folder / "counted"
+    job = wrapper.start("sh", "-c", LOG_STEPS, str(counted), stderr=subprocess.DEVNULL)
     assert job.stdout is not None
     child = int(job.stdout.readline())
-    until(lambda: wrapper.ledger.exists() and wrapper.json("runs")["runs"])
-    time.sleep(2.5)
+    until(lambda: min(map(len, wrapper.seconds().values()), default=0) >= 2)
     job.kill()
     job.wait()
     try:
@@ -327,13 +329,12 @@ def test_killing_the_wrapper_leaves_the_job_and_the_data(wrapper: Wrapper, until
         (run,) = until(
             lambda: [r for r in wrapper.json("runs")["runs"] if r["status"] == "interrupted"]
         )
-        time.sleep(0.3)
-        os.kill(child, 0)  # raises if the job is gone, for example by its steps file having gone
+        steps = int(counted.read_text() or 0)
+        until(lambda: int(counted.read_text() or 0) > steps + 2)  # it goes on, and so its file
     finally:
         os.kill(child, signal.SIGKILL)
     assert run["exit_code"] is None
     assert run["energy_kwh"] > 0
-    assert run["coverage"] > 0.9
 
 
 def test_a_job_whose_recorder_was_killed_is_recorded_by_the_next(
@@ -347,9 +348,9 @@ def test_a_job_whose_recorder_was_killed_is_recorded_by_the_next(
     assert job.stdout is not None
     parent = int(job.stdout.readline())
     recorder = until(lambda: children_of(parent, "carbontrack.record"))[0]
-    until(lambda: wrapper.ledger.exists() and wrapper.json("runs")["runs"])
+    until(wrapper.seconds)
     os.kill(recorder, signal.SIGKILL)
-    _, err = job.communicate("\n", timeout=30)
+    _, err = job.communicate("\n", timeout=PATIENCE_S)
     assert job.returncode == 4
     assert err == "carbontrack: the recorder failed; what it had committed is in the ledger.\n"
     assert "inner" in [run["name"] for run in wrapper.json("runs")["runs"]]
@@ -358,7 +359,10 @@ def test_a_job_whose_recorder_was_killed_is_recorded_by_the_next(
 
 def test_a_job_that_daemonises_ends_the_run_and_its_daemon_lives(wrapper: Wrapper) -> None:
     done = wrapper.run(
-        "sh", "-c", "setsid sleep 60 </dev/null >/dev/null 2>&1 & echo $!; exit 6", timeout=20
+        "sh",
+        "-c",
+        "setsid sleep 600 </dev/null >/dev/null 2>&1 & echo $!; exit 6",
+        timeout=PATIENCE_S,
     )
     daemon = int(done.stdout)
     try:
@@ -374,7 +378,7 @@ def test_many_short_jobs_leave_nothing_behind(wrapper: Wrapper, until: Until) ->
     """Two at a time, so that they also meet in the ledger."""
     loop = f"for _ in $(seq 12); do {subprocess.list2cmdline(wrapper.argv('true'))} || exit; done"
     shells = [subprocess.Popen(["bash", "-c", loop], env=wrapper.env) for _ in range(2)]
-    assert [shell.wait(timeout=90) for shell in shells] == [0, 0]
+    assert [shell.wait(timeout=PATIENCE_S) for shell in shells] == [0, 0]
     until(lambda: not processes_of(wrapper.folder))
     left = {path.name for path in wrapper.folder.iterdir()}
     assert left <= {"ledger.db", "ledger.db-wal", "ledger.db-shm"}
@@ -384,8 +388,12 @@ def test_many_short_jobs_leave_nothing_behind(wrapper: Wrapper, until: Until) ->
 
 def children_of(parent: int, word: str) -> list[int]:
     """Children whose command line holds `word`."""
-    children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
-    return [int(c) for c in children if word in Path(f"/proc/{c}/cmdline").read_text().split("\0")]
+    found = []
+    for child in Path(f"/proc/{parent}/task/{parent}/children").read_text().split():
+        with suppress(OSError):  # it may have ended meanwhile
+            if word in Path(f"/proc/{child}/cmdline").read_text().split("\0"):
+                found.append(int(child))
+    return found
 
 
 def processes_of(folder: Path) -> list[str]:

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.fixtures.wrap import Wrapper
+from tests.fixtures.tools import OF_THE_MACHINE
+from tests.fixtures.wrap import PATIENCE_S, Wrapper, wait_until
 from tests.record.test_manners import Until, children_of, processes_of
 
 
@@ -19,14 +20,14 @@ def started(pid: int) -> int:
     return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
 
 
-@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="on one CPU the job goes first")
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason=f"{OF_THE_MACHINE}: it has one CPU")
 def test_it_is_there_before_the_job(wrapper: Wrapper, until: Until) -> None:
-    job = wrapper.start("sleep", "30")
+    job = wrapper.start("sleep", "600")
     sleep, *_ = until(lambda: children_of(job.pid, "sleep"))  # then the witness, a fork of ours
     (recorder,) = until(lambda: children_of(job.pid, "carbontrack.record"))
     assert started(recorder) <= started(sleep)
     job.terminate()
-    job.communicate(timeout=30)
+    job.communicate(timeout=PATIENCE_S)
     (run,) = wrapper.json("runs")["runs"]
     assert run["exit_code"] == 128 + signal.SIGTERM
 
@@ -46,7 +47,7 @@ def test_of_one_that_is_not_needed_nothing_is_left(wrapper: Wrapper, arguments: 
     done = wrapper.carbontrack("run", *arguments)
     assert "recording failed" not in done.stderr
     assert "Traceback" not in done.stderr
-    assert processes_of(wrapper.folder) == []
+    wait_until(lambda: processes_of(wrapper.folder) == [])
     assert sorted(wrapper.folder.iterdir()) == []
 
 
@@ -63,6 +64,6 @@ def test_one_whose_wrapper_is_killed_before_it_knows_the_job_ends_quietly(
     )
     until(lambda: children_of(process.pid, "carbontrack.record"))
     process.kill()
-    _, said = process.communicate(timeout=30)  # until nobody holds its stderr any more
+    _, said = process.communicate(timeout=PATIENCE_S)  # until nobody holds its stderr any more
     assert said == ""
     assert not wrapper.ledger.exists()

@@ -1,79 +1,112 @@
-"""The whole way, from the real NVML binding to the ledger, against power that is known exactly."""
+"""The whole way, from the real NVML binding to the ledger, against power that is known exactly.
+
+Compared are the whole seconds that the ledger holds, whenever they began. Where a second begins
+between two polls, its energy is off by at most half a period of the wave around the mean power
+(`Wave.swing_j`), however far apart the polls were; so waves are fast here.
+"""
 
 from __future__ import annotations
 
-import time
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from carbontrack.units import J_PER_KWH, NS_PER_MS, monotonic_ns
-from tests.fixtures.nvml import NvmlStub, StubNode
+from carbontrack.units import MS_PER_S, NS_PER_MS, monotonic_ns, now_ms
+from tests.fixtures.nvml import NvmlStub, StubNode, Wave, default_wave
 from tests.fixtures.wrap import Wrapper
 
+FAST_S = (0.011, 0.017, 0.023)
 
-def record(wrapper: Wrapper, node: StubNode, *command: str) -> dict[str, Any]:
+
+def fast_waves(devices: int) -> list[Wave]:
+    return [
+        replace(default_wave(index), period_s=FAST_S[index % len(FAST_S)])
+        for index in range(devices)
+    ]
+
+
+def record(wrapper: Wrapper, node: StubNode, seconds: int) -> dict[str, Any]:
     wrapper.meter = "nvml"
     wrapper.environ = node.env
-    done = wrapper.run(*command)
+    done = wrapper.record(seconds=seconds)
     assert (done.returncode, done.stderr) == (0, "")
     shown: dict[str, Any] = wrapper.json("show")
     return shown
 
 
-def true_kwh(wrapper: Wrapper, node: StubNode, device: int) -> float:
-    """What the device truly used while the run lasted."""
-    import sqlite3
+def boot_ms() -> float:
+    """What to take from a wall-clock time in ms to get a `monotonic_ns`, in ms."""
+    while True:
+        before_ns, wall_ms, after_ns = monotonic_ns(), now_ms(), monotonic_ns()
+        if after_ns - before_ns < NS_PER_MS:
+            return wall_ms - before_ns / NS_PER_MS
 
-    connection = sqlite3.connect(wrapper.ledger)
-    started_ms, ended_ms = connection.execute("select started_ms, ended_ms from runs").fetchone()
-    connection.close()
-    offset_ns = time.time_ns() - monotonic_ns()
-    from_ns, to_ns = (ms * NS_PER_MS - offset_ns for ms in (started_ms, ended_ms))
-    return node.true_energy_j(device, from_ns, to_ns) / J_PER_KWH
+
+def recorded_and_true_j(wrapper: Wrapper, node: StubNode) -> Iterator[tuple[float, float]]:
+    """Of each device the energy of its newest run's whole seconds, and what it truly used then."""
+    with closing(sqlite3.connect(wrapper.ledger)) as ledger:
+        rows = ledger.execute(
+            "select uuid, start_ms, energy_j from windows join devices on devices.key = device_key "
+            "where level = 1 and energy_s > 0.999 and run_key = (select max(key) from runs) "
+            "order by start_ms"
+        ).fetchall()
+    offset_ms = boot_ms()
+    for index, uuid in enumerate(node.uuids):
+        found = [(start_ms - offset_ms, energy_j) for of, start_ms, energy_j in rows if of == uuid]
+        assert found, f"nothing of {uuid}"
+        true_j = sum(
+            node.true_energy_j(
+                index, round(at_ms * NS_PER_MS), round((at_ms + MS_PER_S) * NS_PER_MS)
+            )
+            for at_ms, _ in found
+        )
+        yield sum(energy_j for _, energy_j in found), true_j
 
 
 @pytest.mark.parametrize("gpu", ["a100", "h100"])
-def test_a_wrapped_sleep_reads_within_one_per_cent_of_the_truth(
+def test_what_the_ledger_holds_of_eight_gpus_is_the_truth(
     wrapper: Wrapper, nvml_stub: NvmlStub, gpu: str
 ) -> None:
-    node = nvml_stub.start(8, gpu)
-    shown = record(wrapper, node, "sleep", "5")
+    node = nvml_stub.start(gpu=gpu, waves=fast_waves(8))
+    shown = record(wrapper, node, seconds=4)
     assert [device["uuid"] for device in shown["devices"]] == node.uuids
-    truth = [true_kwh(wrapper, node, index) for index in range(8)]
-    assert shown["energy_kwh"] == pytest.approx(sum(truth), rel=0.01)
-    for device, expected in zip(shown["devices"], truth, strict=True):
-        assert device["energy_kwh"] == pytest.approx(expected, rel=0.02)
-        assert device["coverage"] > 0.97
+    pairs = list(recorded_and_true_j(wrapper, node))
+    for device, wave, (energy_j, true_j) in zip(shown["devices"], node.waves, pairs, strict=True):
+        assert energy_j == pytest.approx(true_j, rel=1e-4, abs=2 * wave.swing_j)
+        assert device["energy_kwh"] * 3.6e6 >= energy_j
         assert (device["meter"], device["quality"]) == ("nvml", "counter")
-        assert device["update_period_ms"] == pytest.approx(20, rel=0.25)  # measured
 
 
 def test_without_a_counter_energy_is_the_integral_of_power_and_says_so(
     wrapper: Wrapper, nvml_stub: NvmlStub
 ) -> None:
-    node = nvml_stub.start(2, "a100", counter=0)
-    shown = record(wrapper, node, "sleep", "5")
-    for index, device in enumerate(shown["devices"]):
-        assert device["quality"] == "power"
-        if device["update_period_ms"] is not None:  # a constant power shows no period
-            assert device["update_period_ms"] == pytest.approx(100, rel=0.25)
-        assert device["energy_kwh"] == pytest.approx(true_kwh(wrapper, node, index), rel=0.1)
+    """Samples are held until the next, so the power may change only slowly here."""
+    waves = [Wave("constant", 250.0, 0.0, 1.0), Wave("sine", 250.0, 100.0, 120.0)]
+    node = nvml_stub.start(waves=waves, counter=0)
+    shown = record(wrapper, node, seconds=4)
+    assert [device["quality"] for device in shown["devices"]] == ["power", "power"]
+    (steady_j, true_steady_j), (slow_j, true_slow_j) = recorded_and_true_j(wrapper, node)
+    assert steady_j == pytest.approx(true_steady_j, rel=1e-6)
+    assert slow_j == pytest.approx(true_slow_j, rel=0.05)
 
 
 def test_two_runs_on_the_same_devices_count_once_in_their_total(
     wrapper: Wrapper, nvml_stub: NvmlStub
 ) -> None:
-    node = nvml_stub.start(4, "a100")
+    node = nvml_stub.start(waves=[Wave("constant", 200.0 + 50 * index, 0, 1) for index in range(4)])
     wrapper.meter, wrapper.environ = "nvml", node.env
-    first = wrapper.start("sleep", "6")
-    time.sleep(2)
-    assert wrapper.run("sleep", "2").returncode == 0
-    first.communicate(timeout=30)
+    first = wrapper.hold()
+    first.until_recorded(2)
+    assert wrapper.record(seconds=2).returncode == 0
+    first.end()
     table = wrapper.json("table")
-    inner, outer = (row["energy_kwh"] for row in table["rows"])
-    assert 0 < inner < outer
+    inner, outer = table["rows"]
+    assert 0 < inner["energy_kwh"] < outer["energy_kwh"]
     # The first lasted as long as both together, so the total is the first one's.
-    assert table["total"]["energy_kwh"] == pytest.approx(outer, rel=0.02)
-    assert table["total"]["gpu_hours"] == pytest.approx(table["rows"][1]["gpu_hours"], rel=0.05)
-    assert "counts once" in wrapper.carbontrack("table").stdout
+    assert table["total"]["energy_kwh"] == pytest.approx(outer["energy_kwh"], rel=0.02)
+    assert table["total"]["gpu_hours"] == pytest.approx(outer["gpu_hours"], rel=0.02)
+    assert "counts once" in " ".join(wrapper.carbontrack("table").stdout.split())

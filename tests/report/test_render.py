@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import subprocess
 from collections.abc import Sequence
 from dataclasses import fields, replace
@@ -13,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -27,6 +25,7 @@ from carbontrack.report import render
 from carbontrack.report.latex import latex_of
 from carbontrack.report.table import carbon_cell, frame, table_of
 from carbontrack.report.terminal import text_of as text_of_table
+from tests.fixtures import tools
 from tests.fixtures.runs import Recorded
 
 NASTY = r"50% of_a & b {c} #1 <i> |x| ~^ \end ± €"
@@ -188,8 +187,7 @@ def test_latex_is_whole_without_a_tex_to_try_it() -> None:
 
 
 def test_latex_compiles_within_the_line(tmp_path: Path) -> None:
-    if shutil.which("pdflatex") is None:
-        pytest.skip("no pdflatex here: only the structure was checked")
+    tools.need(tools.LATEX)
     document = (
         "\\documentclass{article}\\usepackage{booktabs}\n\\begin{document}\n\\noindent\n"
         f"{latex()}\n\\end{{document}}\n"

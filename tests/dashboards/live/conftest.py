@@ -15,7 +15,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.fixtures.wrap import CARBONTRACK, Wrapper
+from tests.fixtures import tools
+from tests.fixtures.wrap import CARBONTRACK, PATIENCE_S, Wrapper
 
 if TYPE_CHECKING:
     from selenium.webdriver import Chrome
@@ -52,7 +53,7 @@ class Server:
         """As when its machine dies: nothing is said to anybody."""
         assert self.process is not None
         self.process.kill()
-        self.process.communicate(timeout=20)
+        self.process.communicate(timeout=PATIENCE_S)
         self.process = None
 
     def stop(self) -> str:
@@ -60,7 +61,7 @@ class Server:
         if self.process is None:
             return ""
         self.process.send_signal(signal.SIGINT)
-        _, errors = self.process.communicate(timeout=20)
+        _, errors = self.process.communicate(timeout=PATIENCE_S)
         self.process = None
         return errors
 
@@ -89,17 +90,12 @@ def taken_port() -> Iterator[int]:
 
 @pytest.fixture(scope="module")
 def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
-    """Headless Chromium. Without it tests skip."""
+    """Headless Chromium."""
+    tools.need(tools.CHROMIUM)
     from selenium.webdriver import Chrome, ChromeOptions, ChromeService
 
-    program, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if program is None or driver is None:
-        reason = "Chromium is not found: install the packages chromium and chromium-driver"
-        if os.environ.get("CI"):
-            pytest.fail(reason)
-        pytest.skip(reason)
     options = ChromeOptions()
-    options.binary_location = program
+    options.binary_location = shutil.which("chromium") or ""
     profile = tmp_path_factory.mktemp("chromium")
     for argument in (
         "--headless=new",
@@ -113,7 +109,7 @@ def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
     ):
         options.add_argument(argument)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    service = ChromeService(driver, env={**os.environ, "LANG": "en_US.UTF-8"})
+    service = ChromeService(shutil.which("chromedriver"), env={**os.environ, "LANG": "en_US.UTF-8"})
     chrome = Chrome(options=options, service=service)
     allowed = {"permissions": ["clipboardReadWrite", "clipboardSanitizedWrite"]}
     chrome.execute_cdp_cmd("Browser.grantPermissions", allowed)

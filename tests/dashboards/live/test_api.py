@@ -25,7 +25,7 @@ from dashboards.live.app import create_app
 from dashboards.live.view import MAX_POINTS, View
 from tests.dashboards.live.conftest import Server
 from tests.fixtures.runs import Recorded, write_ledger
-from tests.fixtures.wrap import Wrapper
+from tests.fixtures.wrap import PATIENCE_S, Wrapper
 
 Until = Callable[..., Any]
 
@@ -39,7 +39,7 @@ for step in range(1, 6):
 
 def get(server: Server, path: str, **headers: str) -> tuple[int, dict[str, str], bytes]:
     host = "::1" if "[::1]" in server.address else "127.0.0.1"
-    connection = http.client.HTTPConnection(host, server.port, timeout=20)
+    connection = http.client.HTTPConnection(host, server.port, timeout=PATIENCE_S)
     connection.request(headers.pop("method", "GET"), path, headers=headers)
     answer = connection.getresponse()
     found = answer.status, {k.lower(): v for k, v in answer.getheaders()}, answer.read()
@@ -157,7 +157,7 @@ def test_a_run_tells_what_is_left_of_its_plan_and_its_budgets(
 def test_events_tell_the_state_at_once(wrapper: Wrapper, serve: Callable[..., Server]) -> None:
     wrapper.run("true", options=("-q", "--name", "seen"))
     server = serve()
-    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=PATIENCE_S)
     connection.request("GET", "/api/runs/last/events")
     answer = connection.getresponse()
     assert (answer.getheader("content-type") or "").startswith("text/event-stream")
@@ -284,7 +284,7 @@ def test_fifty_open_pages_cost_one_query_a_tick(wrapper: Wrapper, view: View, un
     with served(view) as port:
         pages = []
         for _ in range(50):
-            page = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+            page = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE_S)
             page.request("GET", "/api/runs/last/events")
             pages.append(page)
         streams = [page.getresponse() for page in pages]
@@ -299,7 +299,7 @@ def test_fifty_open_pages_cost_one_query_a_tick(wrapper: Wrapper, view: View, un
         before = view.queries
         charts = []
         for n in range(50):
-            page = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+            page = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE_S)
             page.request("GET", f"/api/runs/last/series?px={310 + 5 * n}")
             charts.append(page)
         assert {page.getresponse().status for page in charts} == {200}
@@ -325,7 +325,7 @@ def test_one_slow_answer_delays_no_other(wrapper: Wrapper, view: View) -> None:
     with served(view) as port, ThreadPoolExecutor(60) as pages:
 
         def ask(path: str) -> int:
-            page = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+            page = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE_S)
             page.request("GET", path)
             status = page.getresponse().status
             page.close()

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.fixtures.wrap import Wrapper
+from tests.fixtures.wrap import PATIENCE_S, Wrapper
 
 Until = Callable[..., Any]
 
@@ -34,7 +34,7 @@ def test_the_page_lives_as_long_as_the_run(wrapper: Wrapper, until: Until, kille
     until(lambda: (answer() or {}).get("runs"))
     if killed:
         job.send_signal(signal.SIGKILL)
-    job.communicate("on\n", timeout=20)
+    job.communicate("on\n", timeout=PATIENCE_S)
     assert job.returncode == (-signal.SIGKILL if killed else 5)
     until(lambda: answer() is None)
 
@@ -47,5 +47,5 @@ def test_two_runs_have_a_page_each(wrapper: Wrapper, until: Until) -> None:
     said = [job.stderr.readline() for job in jobs if job.stderr is not None]
     assert len({re.search(r":(\d+)/#/run/", line)[1] for line in said}) == 2  # type: ignore[index]
     for job in jobs:
-        job.communicate(timeout=20)
+        job.communicate(timeout=PATIENCE_S)
         assert job.returncode == 0

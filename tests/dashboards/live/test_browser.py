@@ -12,7 +12,7 @@ import pytest
 from tests.dashboards.live import page
 from tests.dashboards.live.conftest import Server
 from tests.dashboards.live.page import all_of, click, errors, job, small, text, tile
-from tests.fixtures.wrap import Wrapper
+from tests.fixtures.wrap import PATIENCE_S, Wrapper
 
 if TYPE_CHECKING:
     from selenium.webdriver import Chrome
@@ -57,7 +57,7 @@ def test_a_run_is_watched_from_start_to_end(
     until(lambda: page.number(small(browser, "last loss")) > before)
 
     os.kill(running.pid, signal.SIGTERM)
-    running.communicate(timeout=20)
+    running.communicate(timeout=PATIENCE_S)
     until(lambda: "failed" in text(browser, ".title .status"))
     assert not tile(browser, "power now"), "nothing is now of what has ended"
     until(lambda: "ended" in text(browser, "#link"))

@@ -10,8 +10,10 @@ import pynvml
 import pytest
 
 from carbontrack.meters.nvml.fields import number
+from carbontrack.units import NS_PER_S
 from tests.fixtures.nvml import NvmlStub, Wave
 
+# Asks at each time that it is told, a line on stdin each; at the last one both calls ask.
 _PROGRAM = """
 import json, sys
 import pynvml
@@ -33,7 +35,11 @@ def theirs(handle):
     ]
 
 handles = [pynvml.nvmlDeviceGetHandleByIndex(i) for i in range(pynvml.nvmlDeviceGetCount())]
-asked = [[call(handle) for handle in handles] for call in (ask, ask, theirs)]
+asked = []
+for line in sys.stdin:
+    asked.append([ask(handle) for handle in handles])
+    print("asked", flush=True)
+asked.append([theirs(handle) for handle in handles])
 try:
     ask(None)
 except pynvml.NVMLError as error:
@@ -43,20 +49,35 @@ print(json.dumps([list(zip(*asked)), refused]))
 
 
 def test_the_values_are_those_of_pynvml(nvml_stub: NvmlStub) -> None:
+    """At times that the test sets, so that every digit of every answer is known."""
     powers_w = [250.0, 300.0, 350.0]
     node = nvml_stub.start(3, waves=[Wave("constant", watts, 0, 1) for watts in powers_w])
-    done = subprocess.run(
-        [sys.executable, "-c", _PROGRAM], env=node.env, capture_output=True, text=True, check=True
-    )
-    of_gpus, refused = json.loads(done.stdout)
-    for answers, watts in zip(of_gpus, powers_w, strict=True):
-        energies, instants, averages = (
-            [answer[at : at + 4] for answer in answers] for at in (0, 4, 8)
-        )
-        assert energies == sorted(energies), "an answer stays as it was given"
-        assert energies[0][1:3] == energies[2][1:3]
-        assert [number(kind, raw) for _, kind, _, raw in instants] == 3 * [1000 * watts]
-        assert all(code != 0 for _, _, code, _ in averages), "an A100 has no average"
+    times_s = [2.0, 3.5]
+    with subprocess.Popen(
+        [sys.executable, "-c", _PROGRAM],
+        env=node.env,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as program:
+        assert program.stdin is not None and program.stdout is not None
+        for at_s in times_s:
+            node.set(clock_s=at_s)
+            program.stdin.write("ask\n")
+            program.stdin.flush()
+            assert program.stdout.readline() == "asked\n"
+        out, _ = program.communicate()
+    of_gpus, refused = json.loads(out)
+    for index, (answers, watts) in enumerate(zip(of_gpus, powers_w, strict=True)):
+        first, second, theirs = answers
+        assert second == theirs
+        for answer, at_s in ((first, times_s[0]), (second, times_s[1])):
+            stamp_us, kind, code, raw = answer[:4]
+            assert abs(stamp_us - (node.t0_ns + at_s * NS_PER_S) // 1000) <= 1
+            assert code == 0
+            assert number(kind, raw) == 1e9 * (index + 1) + 1000 * watts * at_s
+            assert number(answer[5], answer[7]) == 1000 * watts
+            assert answer[10] != 0, "an A100 has no average"
     assert refused != 0
 
 

@@ -17,6 +17,7 @@ import pytest
 
 from carbontrack.units import NS_PER_S
 from tests.fixtures.nvml import NvmlStub, StubNode, Wave, mig_uuid
+from tests.fixtures.wrap import PATIENCE_S
 
 # Polls at 50 Hz until its stdin closes; a line for the meter, then one for each poll of a device.
 _PROGRAM = """
@@ -71,7 +72,7 @@ def _polling(node: StubNode, visible: str = "job", **environ: str) -> Iterator[P
         assert first, "the program ended at once"
         polled = Polled(**json.loads(first))
         yield polled
-        out, _ = process.communicate("\n", timeout=30)
+        out, _ = process.communicate("\n", timeout=PATIENCE_S)
     assert process.returncode == 0
     *polls, vitals = [json.loads(line) for line in out.splitlines()]
     polled.vitals = vitals
@@ -87,7 +88,7 @@ def _refusal(node: StubNode, **environ: str) -> str:
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE_S,
     )
     assert done.returncode != 0
     return done.stderr.splitlines()[-1]

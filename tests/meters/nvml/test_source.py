@@ -126,6 +126,7 @@ def test_the_counter_gives_each_device_its_true_energy(
         "temperature_c": 61,
         "sm_clock_mhz": 1410,
         "throttle": 4,
+        "power_limit_w": None,
     }
 
 

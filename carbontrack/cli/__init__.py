@@ -98,5 +98,7 @@ def main() -> NoReturn:
 
 
 def _fail(message: str, code: int) -> NoReturn:
-    print(f"carbontrack: {' '.join(message.split())}", file=sys.stderr)
+    from carbontrack.report.escape import visible
+
+    print(f"carbontrack: {visible(' '.join(message.split()))}", file=sys.stderr)
     sys.exit(code)

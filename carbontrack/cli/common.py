@@ -54,8 +54,10 @@ def counted(number: int | None, word: str) -> str:
 
 def print_json(value: Any) -> None:
     """Print JSON that every parser accepts: a number that is not finite becomes null."""
-    json.dump(_finite(value), sys.stdout, indent=2, ensure_ascii=False, allow_nan=False)
-    sys.stdout.write("\n")
+    from carbontrack.report import escape
+
+    text = json.dumps(_finite(value), indent=2, ensure_ascii=False, allow_nan=False)
+    sys.stdout.write(escape.json(text) + "\n")
 
 
 def _finite(value: Any) -> Any:

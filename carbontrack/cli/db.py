@@ -72,9 +72,10 @@ def recover(db: DbOption = None) -> None:
     """Take measurements into the ledger that could not be written while it was locked or full."""
     from carbontrack.ledger import recover
     from carbontrack.ledger.url import ledger_url
+    from carbontrack.report.escape import visible
 
     names = list(recover.recover(ledger_url(db)).values())
     if not names:
         typer.echo("Nothing to recover.")
     else:
-        typer.echo(f"Recovered {counted(len(names), 'run')}: {', '.join(names)}.")
+        typer.echo(f"Recovered {counted(len(names), 'run')}: {', '.join(map(visible, names))}.")

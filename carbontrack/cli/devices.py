@@ -66,10 +66,11 @@ def _print(
     meters: Sequence[Mapping[str, str]],
     passed_over: Sequence[Mapping[str, str]],
 ) -> None:
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console(highlight=False, markup=False)
+    from carbontrack.report import terminal
+
+    console = terminal.console()
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("device")
     table.add_column("uuid", no_wrap=True)

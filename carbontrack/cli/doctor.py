@@ -32,10 +32,12 @@ def doctor(db: DbOption = None, format: FormatOption = Format.text) -> None:
     from rich.markup import escape
     from rich.table import Table
 
+    from carbontrack.report.escape import visible
+
     table = Table.grid(padding=(0, 1))
     for finding in found:
-        fix = f"\n[bold]mend:[/] {escape(finding.fix)}" if finding.fix else ""
-        table.add_row(_SIGNS[finding.verdict], finding.area, escape(finding.what) + fix)
+        fix = f"\n[bold]mend:[/] {escape(visible(finding.fix))}" if finding.fix else ""
+        table.add_row(_SIGNS[finding.verdict], finding.area, escape(visible(finding.what)) + fix)
     console = Console(highlight=False)
     console.print(table)
     console.print(f"\n{problems} to mend." if problems else "\nReady to record.")

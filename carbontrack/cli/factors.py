@@ -217,6 +217,7 @@ def _store(found: IntensityFile, db: str | None, format: Format) -> None:
     from carbontrack.factors import catalog
     from carbontrack.ledger import engine, imported
     from carbontrack.ledger.url import ledger_url
+    from carbontrack.report.escape import visible
     from carbontrack.report.factors import imported_text
     from carbontrack.report.render import json_text
 
@@ -241,7 +242,8 @@ def _store(found: IntensityFile, db: str | None, format: Format) -> None:
         }
         typer.echo(json_text(answer), nl=False)
         return
-    typer.echo("\n".join(imported_text(found, own=own, replaced=replaced)))
+    said = imported_text(found, own=own, replaced=replaced)
+    typer.echo("\n".join(map(visible, said)))
 
 
 @import_app.command("prices")

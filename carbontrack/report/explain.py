@@ -11,6 +11,7 @@ from carbontrack.account.result import Estimate
 from carbontrack.factors.catalog import Factor
 from carbontrack.factors.resolve import Factors
 from carbontrack.ledger.rows import Usage
+from carbontrack.report import escape
 from carbontrack.report.notes import notes_of, provenance, quantity
 from carbontrack.report.numbers import format_duration, format_share
 from carbontrack.report.table import carbon_cell
@@ -57,7 +58,7 @@ def explain_text(estimate: Estimate, hours: Sequence[Usage]) -> str:
     lines = [head, *(line.text for line in explain(estimate, hours))]
     lines += ["", *(f"• {note}" for note in notes_of([estimate]))]
     lines += ["", f"CO₂e {carbon_cell(estimate)}"]
-    return "\n".join(lines) + "\n"
+    return "\n".join(map(escape.visible, lines)) + "\n"
 
 
 def explain_data(estimate: Estimate, hours: Sequence[Usage]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from typing import Any
 
 from carbontrack.account.result import Estimate
 from carbontrack.errors import CarbontrackError
+from carbontrack.report import escape
 from carbontrack.report.formats import TableFormat
 from carbontrack.report.latex import latex_of
 from carbontrack.report.table import Table, frame, table_of
@@ -41,12 +42,17 @@ def json_of(rows: Sequence[Estimate], totals: Sequence[Estimate]) -> dict[str, A
 
 def json_text(answer: Any) -> str:
     """Strict JSON, as every parser reads it."""
-    return json.dumps(answer, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    text = json.dumps(answer, indent=2, ensure_ascii=False, allow_nan=False)
+    return escape.json(text) + "\n"
 
 
 def csv_of(rows: Sequence[Estimate]) -> str:
-    """Every key in full precision, one line per row; no total, so that a sum stays right."""
-    return frame(rows).to_csv(index=False)
+    """Every key in full precision, one line per row; no total, so that a sum stays right.
+
+    Text that a spreadsheet would take for a formula begins with an apostrophe.
+    """
+    safe = frame(rows).map(lambda cell: escape.csv(cell) if isinstance(cell, str) else cell)
+    return safe.to_csv(index=False)
 
 
 def parquet_of(rows: Sequence[Estimate]) -> bytes:
@@ -93,16 +99,14 @@ def show(
 def markdown_of(table: Table) -> str:
     """A pipe table; the notes as a list."""
     heads = [_one_line(c.head, c.unit) for c in table.columns]
-    lines = [heads, [":--" if c.left else "--:" for c in table.columns], *table.rows()]
+    lines = [heads, *table.rows()]
+    cells = [[escape.markdown(cell) for cell in line] for line in lines]
+    cells.insert(1, [":--" if c.left else "--:" for c in table.columns])
     if table.has_total:
-        lines.append([f"**{cell}**" if cell else "" for cell in table.total()])
-    text = "\n".join("| " + " | ".join(map(_as_markdown, line)) + " |" for line in lines)
-    return text + "\n" + "".join(f"\n- {_as_markdown(note)}" for note in table.notes) + "\n"
-
-
-def _as_markdown(text: str) -> str:
-    """A run named `<b>` or `a|b` is just a name; our own ** stay."""
-    return text.replace("|", "\\|").replace("<", "\\<")
+        total = map(escape.markdown, table.total())
+        cells.append([f"**{cell}**" if cell else "" for cell in total])
+    text = "\n".join(f"| {' | '.join(line)} |" for line in cells)
+    return text + "\n" + "".join(f"\n- {escape.markdown_block(n)}" for n in table.notes) + "\n"
 
 
 def html_of(table: Table) -> str:

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from carbontrack.ledger.rows import Run, Sensor, Usage
+from carbontrack.report import terminal
+from carbontrack.report.escape import visible
 from carbontrack.report.numbers import (
     format_duration,
     format_energy,
@@ -52,10 +54,9 @@ def run_item(run: Run, sensors: Sequence[Sensor], totals: Sequence[Usage]) -> di
 
 def print_runs(items: Sequence[Mapping[str, Any]]) -> None:
     """The list for people; a narrow terminal gets fewer columns, never cut ones."""
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console(highlight=False, markup=False)
+    console = terminal.console()
     wide = console.width >= 110
     heads = ["run", "name", "status", "started", "duration", "energy"]
     heads += ["devices", "coverage"] if wide else []
@@ -72,7 +73,7 @@ def print_runs(items: Sequence[Mapping[str, Any]]) -> None:
         cells += [started if wide else started[5:16], duration, energy]
         if wide:
             cells += [str(item["devices"]), format_share(item["coverage"])]
-        table.add_row(*cells)
+        table.add_row(*map(visible, cells))
     console.print(table)
 
 

@@ -9,6 +9,8 @@ from dataclasses import asdict
 from typing import Any
 
 from carbontrack.ledger.rows import Event, Node, Run, Sensor, StepTotals, Usage
+from carbontrack.report import terminal
+from carbontrack.report.escape import visible
 from carbontrack.report.numbers import (
     format_duration,
     format_energy,
@@ -83,10 +85,9 @@ def _device(sensor: Sensor, usage: Usage | None, length_s: float) -> dict[str, A
 
 def print_detail(item: Mapping[str, Any]) -> None:
     """One run for people."""
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console(highlight=False, markup=False)
+    console = terminal.console()
     ended = "" if item["exit_code"] is None else f", {how_it_ended(item['exit_code'])}"
     facts = Table.grid(padding=(0, 2))
     rows = [
@@ -102,7 +103,7 @@ def print_detail(item: Mapping[str, Any]) -> None:
     ]
     for head, value in rows:
         if value:
-            facts.add_row(head, value)
+            facts.add_row(head, visible(value))
     console.print(facts)
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("device", overflow="fold")
@@ -111,8 +112,8 @@ def print_detail(item: Mapping[str, Any]) -> None:
         table.add_column(head, justify="right", no_wrap=True)
     for device in item["devices"]:
         table.add_row(
-            device["name"],
-            device["uuid"][:12],
+            visible(device["name"]),
+            visible(device["uuid"][:12]),
             _watts(device["power_mean_w"]),
             _watts(device["power_max_w"]),
             format_energy(device["energy_kwh"]),
@@ -122,17 +123,18 @@ def print_detail(item: Mapping[str, Any]) -> None:
         console.print()
         console.print(table)
         for how in sorted({_how(device) for device in item["devices"]}):
-            console.print(f"\n{how}")
+            console.print(f"\n{visible(how)}")
     for node in item["nodes"]:
         if note := node["settings"].get("note"):
-            console.print(f"{node['host']}: {note}")
+            console.print(visible(f"{node['host']}: {note}"))
     # A phase begins with each evaluation and ends with it: they would hide all the others.
     events = [event for event in item["events"] if event["kind"] != "phase"]
     if item["events"]:
         console.print("\nevents")
         for event in events[-_MAX_EVENTS:]:
             text = event["message"] or _named_values(event["data"])
-            console.print(f"  {local_time(event['time'])}  {event['kind']}  {text}")
+            line = f"{local_time(event['time'])}  {event['kind']}  {text}"
+            console.print(f"  {visible(line)}")
         hidden = [f"the last {_MAX_EVENTS} of {len(events)}"] if len(events) > _MAX_EVENTS else []
         if phases := len(item["events"]) - len(events):
             hidden.append(f"without {phases} changes of phase")

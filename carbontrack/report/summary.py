@@ -12,6 +12,7 @@ from carbontrack.errors import CarbontrackError
 from carbontrack.factors.catalog import Factor
 from carbontrack.factors.resolve import Factors, resolve
 from carbontrack.ledger.rows import Run, Sensor, StepTotals, Usage
+from carbontrack.report.escape import visible
 from carbontrack.report.numbers import (
     count_text,
     format_duration,
@@ -62,7 +63,7 @@ def summary_text(
     text += [f"  {head:<8}{value:>{width}}  {note}".rstrip() for head, value, note in lines]
     more = f"table {run.id[:13]}" if written else "db recover"
     text.append(f"  {'more':<8}carbontrack {more}{of_ledger}")
-    return "\n".join(text) + "\n"
+    return "\n".join(map(visible, text)) + "\n"
 
 
 def factors_of(run: Run) -> tuple[Factors, str]:

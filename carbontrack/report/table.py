@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from carbontrack.account.result import Estimate
+from carbontrack.report import escape
 from carbontrack.report.notes import notes_of
 from carbontrack.report.numbers import count_text, format_share, hours_text, number_text
 
@@ -25,7 +26,7 @@ _NESTED = ("factors", "gpu_hours_of")
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column of text. A `spare` one goes first for want of width."""
+    """A column of text, each cell on one line. A `spare` one goes first for want of width."""
 
     head: str
     unit: str
@@ -33,6 +34,11 @@ class Column:
     total: str = ""
     left: bool = False
     spare: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "head", escape.visible(self.head))
+        object.__setattr__(self, "total", escape.visible(self.total))
+        object.__setattr__(self, "cells", tuple(map(escape.visible, self.cells)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +48,9 @@ class Table:
     columns: tuple[Column, ...]
     has_total: bool
     notes: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "notes", tuple(map(escape.visible, self.notes)))
 
     def rows(self) -> Iterator[tuple[str, ...]]:
         """The cells row by row, without the total."""

@@ -3,14 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from carbontrack.report import escape
 from carbontrack.report.table import Column, Table
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.table import Table as RichTable
 
 WIDTH = 100  # where there is no terminal
+
+
+def console(**options: Any) -> Console:
+    """A console that takes names for text: neither markup nor control characters have a meaning."""
+    from rich.console import Console
+    from rich.text import Text
+
+    class Plain(Console):
+        def render_str(self, text: str, **options: Any) -> Text:
+            return super().render_str(escape.visible(text, lines=True), **options)
+
+    return Plain(highlight=False, markup=False, emoji=False, **options)
+
+
 _LABEL_WIDTH = 18
 _BETWEEN, _EDGES = 3, 2  # what the box adds between columns and at the sides
 
@@ -21,22 +37,15 @@ def text_of(table: Table, *, width: int | None = None, plain: bool = False) -> s
     Where that is too narrow, columns that others imply are left out and named: a number is never
     cropped.
     """
-    from rich.console import Console
-
-    terminal = Console()
+    terminal = console()
     styled = terminal.is_terminal and not plain
     wanted = width or (terminal.width if styled else WIDTH)
     fitting = table.fitting(wanted, _needed)
-    console = Console(
-        highlight=False,
-        markup=False,
-        width=max(wanted, _needed(fitting)),
-        force_terminal=styled,
-    )
-    with console.capture() as captured:
-        console.print(_rich(fitting))
-        console.width = wanted
-        console.print(_notes(fitting.notes))
+    wide = console(width=max(wanted, _needed(fitting)), force_terminal=styled)
+    with wide.capture() as captured:
+        wide.print(_rich(fitting))
+        wide.width = wanted
+        wide.print(_notes(fitting.notes))
     lines = [line.rstrip() for line in captured.get().splitlines()]
     return "\n".join(lines if lines[0] else lines[1:]) + "\n"
 

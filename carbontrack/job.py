@@ -1,7 +1,8 @@
-"""What a job says of itself: each call appends one line to the file named by CARBONTRACK_STEPS.
+"""What a job logs of itself: each call appends one line to the file named by CARBONTRACK_STEPS.
 
-Without a recorder the calls do nothing. They import nothing heavy, never block and never raise into
-a training loop.
+Without a recorder the calls do nothing. They import nothing heavy, never block and never raise
+into a training loop, whatever they are given: a value that JSON cannot hold is dropped, the rest
+of the line is written, and the recorder counts both.
 """
 
 from __future__ import annotations
@@ -9,47 +10,200 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections.abc import Callable, Mapping
 from typing import Any
 
+from carbontrack.files import open_regular
 
-def log_step(step: int, **values: Any) -> None:
-    """Log one training step.
+_RANKS = ("RANK", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK", "PMI_RANK")
+_MAX_TEXT = 4096  # characters
+_MAX_ITEMS = 256  # in all containers of a value together
+_MAX_DEPTH = 8
+_MAX_LINE = 1 << 15  # bytes of values
+_MAX_NAME = 100
+_MAX_DIGITS = 10
+_INT_BITS = 63
 
-    Known values: `loss`, `lr`, `grad_norm`, `tokens` (of this step), `tokens_per_s`; any other is
-    kept as extra. A tensor of one number is taken as that, which makes the GPU wait: pass floats.
+
+def log_step(step: Any = None, /, **values: Any) -> None:
+    """Log one training step of the whole job.
+
+    Known values: `loss`, `lr`, `grad_norm`; `tokens` of this step over all ranks, or instead
+    `tokens_total`, the cumulative count; `tokens_per_s`. Any other is stored as an extra. Where
+    several ranks log a step, the lowest counts. A tensor of one number is taken as that, which
+    makes the GPU wait: pass floats.
     """
-    _append({"step": step, "time_ms": time.time_ns() // 1_000_000, **values})
+    _append(lambda: _step_line(step, values))
 
 
-def log_event(kind: str, message: str = "", **data: Any) -> None:
+def log_event(kind: Any = None, message: Any = None, /, **data: Any) -> None:
     """Log something that happened, e.g. `log_event("eval", loss=3.09)`: a marker on the plots."""
-    _append({"event": kind, "time_ms": time.time_ns() // 1_000_000, "message": message, **data})
+    _append(lambda: _event_line(kind, message, data))
 
 
 def describe_model(**card: Any) -> None:
-    """Say what is trained: `name`, `parameters`, `planned_tokens`."""
-    _append({"model": card})
-
-
-_steps_fd: int | None = None
+    """Describe the model: `name`, `parameters`, `planned_tokens`."""
+    _append(lambda: _model_line(card))
 
 
 def close_steps() -> None:
     """Close the file: the next call opens the one that is named then."""
     global _steps_fd
-    if _steps_fd is not None and _steps_fd >= 0:
+    if _is_ours():
         os.close(_steps_fd)
-    _steps_fd = None
+    _steps_fd = -1
 
 
-def _append(line: dict[str, Any]) -> None:
+_PASSED = (SystemExit, KeyboardInterrupt)
+_DROPPED, _LOST = "_dropped", "_lost"  # how the recorder is told of them
+
+_steps_fd = -1
+_steps_file: tuple[int, int] | None = None  # device and inode of what was opened
+_lost_lines = 0  # since the last line that was written
+_is_torn = False  # whether the last one was written in part
+
+
+class _Unfit(Exception):
+    """A value that JSON cannot hold."""
+
+
+def _append(make: Callable[[], dict[str, Any]]) -> None:
     """One write() of one line: with O_APPEND, lines of several processes do not mix."""
-    global _steps_fd
+    global _lost_lines, _is_torn
     try:
-        if _steps_fd is None:
-            path = os.environ.get("CARBONTRACK_STEPS")
-            _steps_fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC) if path else -1
-        if _steps_fd >= 0:
-            os.write(_steps_fd, (json.dumps(line, default=float) + "\n").encode())
-    except (OSError, TypeError, ValueError):
-        _steps_fd = -1  # a log line is never worth a training run
+        if not _open():
+            return
+        line = make()
+        if _lost_lines:
+            line[_LOST] = _lost_lines
+        data = f"{_NEW_LINE * _is_torn}{json.dumps(line)}\n".encode()
+        _is_torn = os.write(_steps_fd, data) < len(data)
+        _lost_lines = _lost_lines + 1 if _is_torn else 0
+    except _PASSED:
+        raise
+    except BaseException:  # a log line is never worth a training run
+        _lost_lines += 1
+
+
+_NEW_LINE = "\n"
+
+
+def _open() -> bool:
+    """Whether the file is open; False where no recorder is there. Raises OSError."""
+    global _steps_fd, _steps_file
+    if _is_ours():
+        return True
+    path = os.environ.get("CARBONTRACK_STEPS")
+    if not path:
+        return False
+    _steps_fd = open_regular(path, os.O_WRONLY | os.O_APPEND)
+    status = os.fstat(_steps_fd)
+    _steps_file = status.st_dev, status.st_ino
+    return True
+
+
+def _is_ours() -> bool:
+    """Whether the descriptor is still the file's: a job may close all that it has, and the number
+    is then another file's.
+    """
+    if _steps_fd < 0:
+        return False
+    try:
+        status = os.fstat(_steps_fd)
+    except OSError:
+        return False
+    return (status.st_dev, status.st_ino) == _steps_file
+
+
+def _step_line(step: Any, values: dict[str, Any]) -> dict[str, Any]:
+    if step is None:
+        step = values.get("step")
+    line = {"step": None, "time_ms": _now_ms(), "rank": _rank()}
+    # A line with "event" would be an event.
+    return _with_values(line, {**values, "step": step}, but="event")
+
+
+def _event_line(kind: Any, message: Any, data: dict[str, Any]) -> dict[str, Any]:
+    line = {"event": "event", "time_ms": _now_ms()}
+    kind = data.pop("kind", "") if kind is None else kind
+    message = data.pop("message", "") if message is None else message
+    return _with_values(line, {**data, "event": kind, "message": message})
+
+
+def _model_line(card: dict[str, Any]) -> dict[str, Any]:
+    line = _with_values({}, card)
+    dropped = line.pop(_DROPPED, None)
+    return {"model": line, **({_DROPPED: dropped} if dropped else {})}
+
+
+def _with_values(
+    line: dict[str, Any], values: Mapping[str, Any], *, but: str = ""
+) -> dict[str, Any]:
+    """The line with every value that JSON can hold and that it has room for, `but` for one."""
+    dropped = []
+    room = _MAX_LINE
+    for name, value in values.items():
+        try:
+            if name == but:
+                raise _Unfit
+            plain = _plain(value, [_MAX_ITEMS])
+            room -= len(json.dumps({name: plain}))
+            if room < 0:
+                raise _Unfit
+            line[name] = plain
+        except _PASSED:
+            raise
+        except BaseException:
+            dropped.append(name)
+    if dropped:
+        line[_DROPPED] = [dropped[0][:_MAX_NAME], len(dropped)]
+    return line
+
+
+def _plain(value: Any, room: list[int], depth: int = 0) -> Any:
+    """The value as JSON has it, or whatever it raises. `room` is how many items it may yet have:
+    a container may hold itself.
+    """
+    room[0] -= 1
+    if depth > _MAX_DEPTH or room[0] < 0:
+        raise _Unfit
+    if value is None or value is True or value is False:
+        return value
+    if isinstance(value, str):
+        return str.__getitem__(value, slice(_MAX_TEXT))
+    if isinstance(value, float):
+        return float.__pos__(value)
+    if isinstance(value, int):
+        if int.bit_length(value) > _INT_BITS:
+            raise _Unfit
+        return int.__pos__(value)
+    if isinstance(value, dict):
+        return {_key(key): _plain(item, room, depth + 1) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item, room, depth + 1) for item in value]
+    if isinstance(value, os.PathLike):
+        return _plain(os.fspath(value), room, depth + 1)
+    if hasattr(type(value), "item"):  # a tensor, or a number of numpy's
+        return _plain(value.item(), room, depth + 1)
+    if hasattr(type(value), "__float__"):
+        return float(value)
+    raise _Unfit
+
+
+def _key(key: Any) -> str:
+    if not isinstance(key, (str, int)):
+        raise _Unfit
+    return str(key)[:_MAX_NAME]
+
+
+def _rank() -> int:
+    """Which of the job's processes this is, by its launcher; 0 if unknown."""
+    for name in _RANKS:
+        value = os.environ.get(name, "")
+        if value.isdecimal() and len(value) < _MAX_DIGITS:
+            return int(value)
+    return 0
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000

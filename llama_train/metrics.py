@@ -20,14 +20,7 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-try:
-    from carbontrack import describe_model, log_event, log_step
-except ImportError:  # llama_train also runs by itself
-
-    def log_step(step: int, **values: Any) -> None: ...
-    def log_event(kind: str, message: str = "", **data: Any) -> None: ...
-    def describe_model(**card: Any) -> None: ...
-
+from carbontrack import describe_model, log_event, log_step
 
 # Where there is no terminal, a line for people after so many seconds.
 _PLAIN_EVERY_S = 5.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from carbontrack.account import formulas
+from carbontrack.account import formulas, sanity
 from carbontrack.account.over_time import with_hours
 from carbontrack.account.pricing import priced
 from carbontrack.account.result import Estimate, sum_of, unique
@@ -64,7 +64,8 @@ def estimate_run(
         metered = _rated(base, primary, usages)
     else:
         metered = _measured(base, sensors, usages)
-    noted = replace(metered, notes=(*metered.notes, *([missing] if missing else [])))
+    doubts = sanity.findings(run, sensors, usages, steps)
+    noted = replace(metered, notes=(*metered.notes, *([missing] if missing else []), *doubts))
     return priced(noted, factors, embodied=embodied)
 
 

@@ -8,14 +8,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from carbontrack.account import published
-from carbontrack.account.curve import Range, SteadyState
 from carbontrack.account.pricing import priced
 from carbontrack.account.published import PublishedRow
 from carbontrack.account.result import Estimate
+from carbontrack.account.steady import Range, SteadyState
 from carbontrack.errors import CarbontrackError
 from carbontrack.factors.resolve import Factors
 from carbontrack.units import J_PER_KWH, S_PER_HOUR
 
+AGREES = 0.1  # relative difference of steady and whole run's J/token that needs no word
 _AMOUNT = re.compile(r"([0-9.]+(?:[eE][+]?[0-9]+)?)\s*([kKMGBT]?)", re.ASCII)
 _PREFIX = {"": 1.0, "k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9, "B": 1e9, "T": 1e12}
 
@@ -32,13 +33,35 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Projection:
-    """The estimate at the middle, and at the ends of the steady state's range."""
+    """The estimate at the middle, and at the ends of the steady state's range.
+
+    `whole_j_per_token` is that of the whole measured run, None if unknown; `whole_over_steady`
+    that ÷ the J/token of its steady state.
+    """
 
     target: Target
     state: SteadyState
     estimate: Estimate
     low: Estimate
     high: Estimate
+    whole_j_per_token: float | None = None
+    whole_over_steady: float | None = None
+
+    @property
+    def doubt(self) -> str:
+        """What to say where the projection does not fit the run it is made from; else empty."""
+        ratio = self.whole_over_steady
+        if ratio is None or abs(ratio - 1) <= AGREES:
+            return ""
+        why = (
+            "its warm-up, stalls and pauses are in that, and not in the projection"
+            if ratio > 1
+            else "no warm-up or stall explains that: check the tokens and the times of its steps"
+        )
+        return (
+            f"the run as a whole took {self.whole_j_per_token:.4g} J/token, {ratio:.3g} × its "
+            f"steady state: {why}"
+        )
 
 
 def amount(text: str, *, where: str) -> float:
@@ -77,11 +100,11 @@ def target_of(
     steps: int | None,
     to_model: str | None,
 ) -> Target:
-    """What is asked for; without a wish, the tokens that the run's model had planned.
+    """What is asked for; by default the tokens that the run's model had planned.
 
     The published figure is that of the model asked for, else of the one that the run's card names.
     A model is scaled by 6 FLOPs per parameter and token (Kaplan et al. 2020, arXiv:2001.08361): an
-    extrapolation. Raises CarbontrackError where the run does not know what that needs.
+    extrapolation. Raises CarbontrackError where the run lacks what that needs.
     """
     if steps is not None and (tokens is not None or to_model is not None):
         raise CarbontrackError("--steps goes with neither --tokens nor --model.")
@@ -90,8 +113,8 @@ def target_of(
         parameters = model.get("parameters")
         if not parameters or not row.parameters or not row.tokens:
             raise CarbontrackError(
-                "the run does not say how many parameters its model has.",
-                hint="carbontrack.describe_model(parameters=...) tells it.",
+                "the run's model card has no parameters.",
+                hint="Log them: carbontrack.describe_model(parameters=...).",
             )
         wanted = amount(tokens, where="--tokens") if tokens else row.tokens
         return Target(row.model, wanted, row.parameters / float(parameters), row)
@@ -100,14 +123,12 @@ def target_of(
         return Target("to the given tokens", wanted, report=published_as(model.get("name")))
     if steps is not None:
         if state_tokens_per_step is None:
-            raise CarbontrackError(
-                "the run's steps do not tell their tokens.", hint="Give --tokens."
-            )
+            raise CarbontrackError("the run's steps have no token counts.", hint="Give --tokens.")
         wanted = steps * state_tokens_per_step
         return Target(f"to step {steps:,}", wanted, report=published_as(model.get("name")))
     planned = model.get("planned_tokens")
     if not planned:
-        raise CarbontrackError("how far to project?", hint="Give --tokens 2T, --steps or --model.")
+        raise CarbontrackError("No target given.", hint="Give --tokens 2T, --steps or --model.")
     report = published_as(model.get("name"))
     return Target("to the planned tokens", float(planned), report=report)
 
@@ -118,6 +139,7 @@ def project(run: Estimate, state: SteadyState, target: Target) -> Projection:
     The low end takes the best block's energy and speed, the high end the worst's. Raises
     CarbontrackError for a run whose factors cannot be found.
     """
+    whole, steady = _whole_j_per_token(run), state.j_per_token.value
     state = scaled(state, target.flops_ratio)
     energy, speed, factors = state.j_per_token, state.tokens_per_s, run.factors
     if factors is None:
@@ -128,7 +150,15 @@ def project(run: Estimate, state: SteadyState, target: Target) -> Projection:
         estimate=_at(run, target, factors, energy.value, speed.value),
         low=_at(run, target, factors, energy.low, speed.high),
         high=_at(run, target, factors, energy.high, speed.low),
+        whole_j_per_token=whole,
+        whole_over_steady=None if whole is None else whole / steady,
     )
+
+
+def _whole_j_per_token(run: Estimate) -> float | None:
+    if run.energy_kwh is None or not run.tokens:
+        return None
+    return run.energy_kwh * J_PER_KWH / run.tokens
 
 
 def scaled(state: SteadyState, ratio: float) -> SteadyState:

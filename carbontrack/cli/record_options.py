@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import re
 from importlib.util import find_spec
 from typing import Annotated, Any
 
@@ -41,8 +40,8 @@ StepsFromLogOption = Annotated[
     typer.Option(
         "--steps-from-log",
         metavar="REGEX",
-        help="Read steps from --log: a pattern with the groups (?P<step>…) and (?P<loss>…), and "
-        "lr, grad_norm, tokens, tokens_per_s if you like.",
+        help="Read steps from --log: a pattern with named groups, (?P<step>…), (?P<loss>…), and as "
+        "the log has them lr, grad_norm, tokens, tokens_total, tokens_per_s, rank, time.",
     ),
 ]
 LogOption = Annotated[
@@ -104,7 +103,7 @@ def recording(
     _check_budget(budget, on_budget, budget_grace)
     if name is not None and (not name or name == "last"):
         raise CarbontrackError(
-            f"--name {name!r} could not be told from other runs.",
+            f"--name {name!r} is reserved.",
             hint="Give another, or none for the script's.",
         )
     check_spec(meter)
@@ -118,6 +117,7 @@ def recording(
         "hz": hz,
         "steps_pattern": _pattern(steps_from_log, log),
         "log_path": log and os.path.abspath(log),  # noqa: PTH100 - pathlib costs 8 ms here
+        "log_before": _state_before(log),
         "budget_kg": budget_kg,
         "budget_usd": budget_usd,
         "budget_kwh": budget_kwh,
@@ -139,7 +139,7 @@ def need_live() -> None:
 def _check_budget(limits: dict[str, float | None], on_budget: str, grace_s: float) -> None:
     for name, limit in limits.items():
         if limit is not None and not 0 < limit < math.inf:
-            raise CarbontrackError(f"{name} {limit:g} is no limit.", hint="Give more than 0.")
+            raise CarbontrackError(f"{name} {limit:g} must be a finite number above 0.")
     if on_budget not in ("warn", "stop"):
         raise CarbontrackError(f"--on-budget {on_budget}: unknown.", hint="Give warn or stop.")
     if on_budget == "stop" and not any(limits.values()):
@@ -147,7 +147,9 @@ def _check_budget(limits: dict[str, float | None], on_budget: str, grace_s: floa
             "--on-budget stop without a limit.", hint=f"Give {', '.join(limits)}."
         )
     if not 0 <= grace_s < math.inf:
-        raise CarbontrackError(f"--budget-grace {grace_s:g} is no time.", hint="Give seconds.")
+        raise CarbontrackError(
+            f"--budget-grace {grace_s:g} is not a duration.", hint="Give seconds."
+        )
 
 
 def _tags(words: list[str]) -> dict[str, str]:
@@ -166,14 +168,18 @@ def _pattern(pattern: str | None, log: str | None) -> str | None:
             "--steps-from-log and --log go together.",
             hint=r"Example: --steps-from-log 'step (?P<step>\d+) loss (?P<loss>\S+)' --log a.log",
         )
-    if pattern is None:
-        return None
-    try:
-        groups = re.compile(pattern).groupindex
-    except re.error as error:
-        raise CarbontrackError(f"--steps-from-log {pattern!r}: not a pattern: {error}.") from error
-    if "step" not in groups:
-        raise CarbontrackError(
-            f"--steps-from-log {pattern!r} has no group named step.", hint=r"Write (?P<step>\d+)."
-        )
+    if pattern is not None:
+        from carbontrack.record.log_lines import compiled
+
+        compiled(pattern)
     return pattern
+
+
+def _state_before(log: str | None) -> list[int] | None:
+    """What the log is before the job is started: what it holds is of an earlier run."""
+    from carbontrack.record.follow import state_of
+
+    state = state_of(log) if log else None
+    if state is None:
+        return None
+    return [state.device, state.inode, state.size, state.changed_ns]

@@ -12,6 +12,7 @@ from sqlalchemy import (
     ScalarSelect,
     Select,
     Text,
+    UnaryExpression,
     and_,
     case,
     cast,
@@ -23,6 +24,7 @@ from sqlalchemy import (
 from carbontrack.errors import CarbontrackError
 from carbontrack.ledger import models, pyramid
 from carbontrack.ledger.rows import (
+    EDGE_STEPS,
     HEARTBEAT_STALE_MS,
     Event,
     Node,
@@ -232,10 +234,8 @@ def step_totals(
         of_run &= step.time_ms >= from_ms
     if to_ms is not None:
         of_run &= step.time_ms < to_ms
-    count, tokens, first_ms, last_ms = connection.execute(
-        select(
-            func.count(), func.sum(step.tokens), func.min(step.time_ms), func.max(step.time_ms)
-        ).where(of_run)
+    count, tokens = connection.execute(
+        select(func.count(), func.sum(step.tokens)).where(of_run)
     ).one()
     final_loss = connection.scalar(
         select(step.loss).where(of_run, step.loss.is_not(None)).order_by(step.step.desc()).limit(1)
@@ -244,13 +244,22 @@ def step_totals(
         steps=count,
         tokens=None if tokens is None else int(tokens),
         final_loss=final_loss,
-        first_ms=first_ms,
-        last_ms=last_ms,
+        first=_edge_steps(connection, of_run, step.step.asc()),
+        last=_edge_steps(connection, of_run, step.step.desc())[::-1],
     )
 
 
+def _edge_steps(
+    connection: Connection, of_run: ColumnElement[bool], order: UnaryExpression[int]
+) -> tuple[Step, ...]:
+    step = models.Step
+    query = select(step.step, step.time_ms, step.loss, step.tokens, step.tokens_per_s)
+    rows = connection.execute(query.where(of_run).order_by(order).limit(EDGE_STEPS))
+    return tuple(Step(**row._mapping) for row in rows)
+
+
 def tokens_until(connection: Connection, run: Run, steps: Sequence[int]) -> list[int | None]:
-    """The tokens of all steps up to each of these; None before any step told its tokens."""
+    """The tokens of all steps up to each of these; None before any step with a token count."""
     step = models.Step
     so_far = func.sum(step.tokens).over(order_by=step.step).label("so_far")
     every = select(step.step, so_far).where(step.run_key == run.key).subquery()

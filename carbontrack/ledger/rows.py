@@ -14,6 +14,7 @@ from carbontrack.ledger.window import Flag, Window
 
 STATUSES = ("running", "completed", "failed", "interrupted")
 HEARTBEAT_STALE_MS = 10_000
+EDGE_STEPS = 64  # enough to see what kind of values a job logs
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,13 +164,13 @@ class StepMean:
 
 @dataclass(frozen=True, slots=True)
 class StepTotals:
-    """Sums over the steps of a run."""
+    """Sums over the steps of a run, and the steps at its two ends, EDGE_STEPS each, by number."""
 
     steps: int = 0
     tokens: int | None = None
     final_loss: float | None = None  # of the last step that has one
-    first_ms: int | None = None
-    last_ms: int | None = None
+    first: tuple[Step, ...] = ()
+    last: tuple[Step, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,12 +36,12 @@ def projected(
     steps: int | None = None,
     model: str | None = None,
 ) -> Projection:
-    """The run at a target, from its steady state; without a target, at the tokens it planned.
+    """The run at a target, from its steady state; by default at the tokens it planned.
 
-    Raises CarbontrackError where the run tells too little.
+    Raises CarbontrackError where the run logged too little.
     """
-    from carbontrack.account.curve import steady_state
     from carbontrack.account.project import project, target_of
+    from carbontrack.account.steady import steady_state
     from carbontrack.ledger import read
 
     rows = read.steps(connection, run)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 
 from carbontrack.errors import CarbontrackError
+from carbontrack.record.follow import FileState
 
 
 def check(*, devices: str, hz: float) -> None:
@@ -39,6 +40,7 @@ class Plan:
     visibility: Mapping[str, str] | None = None  # of another process; None: as in our environment
     log_path: str | None = None  # a log to read steps from, by `steps_pattern`
     steps_pattern: str | None = None
+    log_before: FileState | None = None  # the log before the job was started
     budget_kg: float | None = None  # CO2e
     budget_usd: float | None = None
     budget_kwh: float | None = None  # of the facility
@@ -56,7 +58,14 @@ class Plan:
         values = json.loads(line)
         known = {f.name for f in fields(cls)}
         values = {key: value for key, value in values.items() if key in known}
-        return cls(**{**values, "command": tuple(values["command"])})
+        before = values.get("log_before")
+        return cls(
+            **{
+                **values,
+                "command": tuple(values["command"]),
+                "log_before": None if before is None else FileState(*before),
+            }
+        )
 
 
 @dataclass(frozen=True, slots=True)

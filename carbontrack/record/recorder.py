@@ -22,12 +22,13 @@ from carbontrack.ledger.rows import Event, Node, Run, Sensor
 from carbontrack.ledger.url import journal_folders, of_ledger
 from carbontrack.record import describe
 from carbontrack.record.devices import Opening, Periods, sensor_of
+from carbontrack.record.logged import LoggedLines
 from carbontrack.record.messages import Outcome, Plan
 from carbontrack.record.outbox import Outbox
 from carbontrack.record.recorder_process import remove_steps_file
 from carbontrack.record.reduce import Clock
 from carbontrack.record.sampler import Batch, Sampler
-from carbontrack.record.steps import StepsFile, StepsLog, Told
+from carbontrack.record.steps import StepsFile, StepsLog
 from carbontrack.record.totals import Totals
 from carbontrack.units import NS_PER_MS, NS_PER_S, monotonic_ns, now_ms
 from carbontrack.version import __version__
@@ -114,8 +115,13 @@ class Recorder:
         self._environ = os.environ if plan.visibility is None else plan.visibility
         self._host = os.uname().nodename
         self._clock = Clock(anchor_ms=plan.started_ms, anchor_ns=plan.started_ns)
-        self._steps = StepsFile(plan.steps_path)
-        self._log = StepsLog(plan.log_path, plan.steps_pattern, since_ms=plan.started_ms)
+        self._steps = StepsFile(plan.steps_path, started_ms=plan.started_ms)
+        self._log = StepsLog(
+            plan.log_path,
+            plan.steps_pattern,
+            started_ms=plan.started_ms,
+            before=plan.log_before,
+        )
         self._totals = Totals()
         self._said: set[str | None] = set()  # warnings of which one is enough
 
@@ -205,21 +211,21 @@ class Recorder:
             )
             self._print_summary(ended, sensors, written=written)
 
-    def _put(self, outbox: Outbox, batch: Batch, told: Told) -> None:
-        self._totals.add(batch.windows, told)
+    def _put(self, outbox: Outbox, batch: Batch, logged: LoggedLines) -> None:
+        steps = self._totals.add(batch.windows, logged)
         outbox.put(
             windows=batch.windows,
-            steps=told.steps,
-            events=[*batch.events, *(replace(event, host=self._host) for event in told.events)],
-            model=told.model,
+            steps=steps,
+            events=[*batch.events, *(replace(event, host=self._host) for event in logged.events)],
+            model=logged.model,
         )
 
-    def _read_steps(self, *, ended: bool = False) -> Told:
-        told = self._steps.read(ended=ended) + self._log.read(ended=ended)
+    def _read_steps(self, *, ended: bool = False) -> LoggedLines:
+        logged = self._steps.read(ended=ended) + self._log.read(ended=ended)
         for problem in {self._steps.problem, self._log.problem} - {None, *self._said}:
             self._said.add(problem)
             self._warn(f"steps are no longer read: {problem}.")
-        return told
+        return logged
 
     def _describe(self, commit: str | None, dirty: bool | None) -> Run:
         plan = self._plan
@@ -310,6 +316,7 @@ class Recorder:
             of_ledger(self._plan.db),
             budget=self._plan.budget,
             written=written,
+            trouble=[*self._totals.dropped(), *filter(None, [self._log.trouble()])],
         )
         sys.stderr.write(text)
 

@@ -1,13 +1,14 @@
-"""A run's sums so far, kept in memory: the summary and the budgets need no ledger."""
+"""A run's sums so far, in memory: the summary and the budgets need no ledger."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-from carbontrack.ledger.rows import Sensor, StepTotals, Usage, usage_of
+from carbontrack.ledger.rows import Sensor, Step, StepTotals, Usage, usage_of
 from carbontrack.ledger.window import LEVELS_S, Window
-from carbontrack.record.steps import Told
+from carbontrack.record.logged import Dropped, LoggedLines
+from carbontrack.record.step_table import StepTable
 
 
 class Totals:
@@ -15,26 +16,22 @@ class Totals:
 
     def __init__(self) -> None:
         self._hours: dict[tuple[str, int], Window] = {}
-        self._count = 0
-        self._tokens: int | None = None
-        self._final_loss: float | None = None
-        self._first_ms: int | None = None
-        self._last_ms: int | None = None
+        self._table = StepTable()
+        self._bad_lines = Dropped()
+        self._bad_values = Dropped()
+        self._lost_lines = 0
         self.model: dict[str, Any] = {}
 
-    def add(self, windows: Sequence[tuple[str, Window]], told: Told) -> None:
+    def add(self, windows: Sequence[tuple[str, Window]], logged: LoggedLines) -> list[Step]:
+        """The steps of `logged` that count: the ledger gets these."""
         for uuid, window in windows:
             if window.level_s == LEVELS_S[-1]:
                 self._hours[uuid, window.start_ms] = window
-        for step in told.steps:
-            self._count += 1
-            if step.tokens is not None:
-                self._tokens = (self._tokens or 0) + step.tokens
-            if step.loss is not None:
-                self._final_loss = step.loss
-            self._first_ms = self._first_ms or step.time_ms
-            self._last_ms = step.time_ms
-        self.model.update(told.model)
+        self._bad_lines += logged.bad_lines
+        self._bad_values += logged.bad_values
+        self._lost_lines += logged.lost_lines
+        self.model.update(logged.model)
+        return self._table.take(logged.steps)
 
     def usage(self, sensors: Sequence[Sensor]) -> list[Usage]:
         """One row per device and hour; devices are numbered in the order of `sensors`."""
@@ -42,10 +39,24 @@ class Totals:
         return [usage_of(number[uuid], window) for (uuid, _), window in sorted(self._hours.items())]
 
     def steps(self) -> StepTotals:
-        return StepTotals(
-            steps=self._count,
-            tokens=self._tokens,
-            final_loss=self._final_loss,
-            first_ms=self._first_ms,
-            last_ms=self._last_ms,
-        )
+        return self._table.totals()
+
+    def dropped(self) -> list[str]:
+        """What of the job's lines could not be recorded, a sentence each with the first such."""
+        lines, values = self._bad_lines, self._bad_values
+        found = []
+        if lines.count:
+            found.append(f"{_several(lines.count, 'logged line')} not understood{_first(lines)}")
+        if values.count:
+            found.append(f"{_several(values.count, 'logged value')} dropped{_first(values)}")
+        if self._lost_lines:
+            found.append(f"{_several(self._lost_lines, 'line')} could not be written by the job")
+        return found
+
+
+def _first(dropped: Dropped) -> str:
+    return f"{', the first' if dropped.count > 1 else ''}: {dropped.first}"
+
+
+def _several(count: int, what: str) -> str:
+    return f"{count:,} {what}{'' if count == 1 else 's'}"

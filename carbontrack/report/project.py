@@ -57,7 +57,7 @@ _LINES: Sequence[tuple[str, Callable[[Estimate], str]]] = (
 
 
 def _unasked(estimate: Estimate) -> set[str]:
-    """Lines that are there only where somebody asked for them."""
+    """Lines that are there only on demand."""
     known = {_MARKET: estimate.tco2e_market, _EMBODIED: estimate.embodied_tco2e}
     return {name for name, value in known.items() if value is None}
 
@@ -82,6 +82,8 @@ def _notes(found: Projection) -> list[str]:
         f"steps; {state.left_out} of warm-up or stalls left out",
         f"on {found.estimate.devices} × {', '.join(found.estimate.device_names)}, as the run",
     ]
+    if found.doubt:
+        notes.insert(0, found.doubt)
     if target.flops_ratio != 1.0:
         notes.append(
             f"extrapolated to {target.label} by 6 FLOPs per parameter and token: × "
@@ -108,6 +110,8 @@ def _data(found: Projection) -> dict[str, Any]:
             "steps": state.steps,
             "left_out": state.left_out,
         },
+        "whole_j_per_token": found.whole_j_per_token,
+        "whole_over_steady": found.whole_over_steady,
         "projected": {**found.estimate.row(), "days": _days(found.estimate)},
         "low": {**found.low.row(), "days": _days(found.low)},
         "high": {**found.high.row(), "days": _days(found.high)},

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from carbontrack import config
+from carbontrack.account import sanity
 from carbontrack.account.budget import Budget, Verdict, blind, judge
 from carbontrack.account.estimate import estimate_run
 from carbontrack.account.result import Estimate
@@ -33,14 +34,16 @@ def summary_text(
     *,
     budget: Mapping[str, float] | None = None,
     written: bool = True,
+    trouble: Sequence[str] = (),
 ) -> str:
     """A few aligned lines: outcome, energy, CO2e, cost, budgets, what is assumed, what next.
 
     The factors are those recorded with the run (`run.facility`), else the packaged defaults.
     `budget` are the limits it had, by the names of `account.budget.Budget`. What commands need to
-    find the run's ledger is `of_ledger`; the run may not be `written` there yet.
+    find the run's ledger is `of_ledger`; the run may not be `written` there yet. `trouble` is what
+    of the job's steps could not be recorded.
     """
-    factors, trouble = factors_of(run)
+    factors, unknown_place = factors_of(run)
     estimate = estimate_run(run, sensors, usages, steps, factors)
     ended = f" ({how_it_ended(run.exit_code)})" if run.exit_code else ""
     lines = [
@@ -55,8 +58,10 @@ def summary_text(
     for verdict in judge(limits, estimate):
         lines.append(("budget", verdict.percent, _budget_note(verdict)))
     lines += [("note", "", f"{text}.") for text in blind(limits, estimate)]
-    if trouble:
-        lines.append(("note", "", trouble))
+    notes = (*sanity.findings(run, sensors, usages, steps), *trouble)
+    lines += [("note", "", f"{text}.") for text in notes]
+    if unknown_place:
+        lines.append(("note", "", unknown_place))
     width = max(len(value) for _, value, _ in lines)
     lasted = format_duration(estimate.duration_s or 0.0)
     text = [f"carbontrack  {run.name}  {run.status}{ended} after {lasted}"]

@@ -128,7 +128,9 @@ def _blocks(data: RunData) -> tuple[Any, Any, Any]:
     """Step, J/token and tokens/s as means over blocks of steps; J/token is NaN where the energy of
     a good part of the block is not known.
     """
-    steps = data.steps.dropna(subset=["tokens"]).sort_values("time")
+    with_tokens = data.steps.dropna(subset=["tokens"])
+    # Between steps of one time there is neither energy nor time: their tokens are one span's.
+    steps = with_tokens.groupby("time", as_index=False).agg({"step": "last", "tokens": "sum"})
     frame = pd.DataFrame(
         {
             "step": steps["step"],

@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 
 from carbontrack import config
 from carbontrack.account.budget import Budget, State, judge
-from carbontrack.account.curve import EnergyCurve, loss_at, steady_state
+from carbontrack.account.curve import EnergyCurve, loss_at
 from carbontrack.account.estimate import estimate_run
 from carbontrack.account.project import amount, project, published_model, target_of
 from carbontrack.account.result import Estimate
+from carbontrack.account.steady import steady_state
 from carbontrack.errors import CarbontrackError
 from carbontrack.factors.resolve import resolve
 from carbontrack.ledger.rows import Series, Step
@@ -61,58 +62,6 @@ def test_loss_at_an_energy_is_that_of_the_last_step_within_it() -> None:
     assert loss_at(done, found, 250) == 7.0
     assert loss_at(done, found, 0) == 9.0
     assert loss_at([], found, 250) is None
-
-
-def test_warm_up_and_stalls_are_left_out() -> None:
-    lengths = [5000, *[1000] * 9, 20_000, *[1000] * 9]
-    total_s = sum(lengths) // 1000
-    state = steady_state(steps(*lengths), curve(*[50.0] * total_s), name="r")
-    assert state.tokens_per_s.value == pytest.approx(100)
-    assert state.j_per_token.value == pytest.approx(1.0)
-    assert (state.steps, state.left_out) == (17, 3)
-
-
-@pytest.mark.parametrize("early", [300, 3000])
-def test_a_warm_up_longer_than_a_tenth_is_left_out_whole(early: int) -> None:
-    lengths = [*[early] * 15, *[1000] * 25]
-    state = steady_state(steps(*lengths), curve(*[50.0] * (sum(lengths) // 1000 + 1)), name="r")
-    assert state.tokens_per_s.value == pytest.approx(100)
-    assert (state.steps, state.left_out) == (25, 15)
-
-
-def test_steps_of_a_live_run_whose_energy_is_not_yet_known_do_not_count() -> None:
-    state = steady_state(steps(*[1000] * 30), curve(*[50.0] * 20), name="r")
-    assert state.j_per_token.value == pytest.approx(1.0)
-    assert (state.steps, state.left_out) == (18, 2)
-
-
-@given(seconds=st.lists(st.integers(1, 3), min_size=6, max_size=60))
-def test_half_of_the_steps_and_at_least_five_outlive_the_warm_up(seconds: list[int]) -> None:
-    lengths = [1000 * s for s in seconds]
-    state = steady_state(steps(*lengths), curve(*[50.0] * sum(seconds)), name="r")
-    assert state.steps >= max(5, len(seconds) // 2)
-
-
-def test_the_range_is_that_of_the_blocks() -> None:
-    powers = [50.0] * 50 + [100.0] * 50
-    state = steady_state(steps(*[1000] * 100), curve(*powers), name="r")
-    energy = state.j_per_token
-    assert (energy.low, energy.high) == (pytest.approx(1.0), pytest.approx(2.0))
-    assert energy.low < energy.value < energy.high
-
-
-@pytest.mark.parametrize(
-    ("done", "powers", "says"),
-    [
-        ([], [50.0], "0 timed steps"),
-        (steps(*[1000] * 3), [50.0] * 3, "3 timed steps"),
-        (steps(*[1000] * 20, tokens=None), [50.0] * 20, "0 timed steps"),
-        (steps(*[1000] * 20), [0.0] * 20, "no energy"),
-    ],
-)
-def test_too_little_to_project(done: list[Step], powers: list[float], says: str) -> None:
-    with pytest.raises(CarbontrackError, match=says):
-        steady_state(done, curve(*powers), name="r")
 
 
 @pytest.mark.parametrize(

@@ -88,10 +88,13 @@ def test_a_job_that_does_not_stop_is_reported_and_never_killed(wrapper: Wrapper)
     [
         (["--on-budget", "explode"], "--on-budget explode"),
         (["--on-budget", "stop"], "--on-budget stop without a limit"),
-        (["--budget-kg", "-1"], "--budget-kg -1 is no limit"),
-        (["--budget-usd", "0"], "--budget-usd 0 is no limit"),
-        (["--budget-kg", "nan", "--on-budget", "stop"], "--budget-kg nan is no limit"),
-        (["--budget-kwh", "inf"], "--budget-kwh inf is no limit"),
+        (["--budget-kg", "-1"], "--budget-kg -1 must be a finite number above 0"),
+        (["--budget-usd", "0"], "--budget-usd 0 must be a finite number above 0"),
+        (
+            ["--budget-kg", "nan", "--on-budget", "stop"],
+            "--budget-kg nan must be a finite number above 0",
+        ),
+        (["--budget-kwh", "inf"], "--budget-kwh inf must be a finite number above 0"),
         (["--budget-kwh", "1", "--budget-grace", "nan"], "--budget-grace nan"),
     ],
 )

@@ -1,4 +1,4 @@
-"""What the job says of itself: each line counts once it is complete, and a bad one harms nobody."""
+"""What the job logs, from its helpers and its files to what is recorded."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from carbontrack.record import steps as module
-from carbontrack.record.steps import StepsFile, StepsLog, parse
+from carbontrack.record.steps import StepsFile, StepsLog
+from carbontrack.units import now_ms
+
+PATTERN = r"(?P<step>\d+)/9 loss (?P<loss>\S+)"
 
 
 def test_lines_are_read_as_they_come(tmp_path: Path) -> None:
@@ -19,85 +21,48 @@ def test_lines_are_read_as_they_come(tmp_path: Path) -> None:
     path.write_text('{"step": 1, "loss": 3.5, "tokens": 1024}\n{"step": 2, "lo')
     steps = StepsFile(str(path))
     (first,) = steps.read().steps
-    assert (first.step, first.loss, first.tokens) == (1, 3.5, 1024)
+    assert (first.step.step, first.step.loss, first.step.tokens) == (1, 3.5, 1024)
+    logged_ms = now_ms()
     with path.open("a") as file:
-        file.write('ss": 3.25, "time_ms": 1700000000000, "mfu": 0.4}\n')
+        file.write(f'ss": 3.25, "time_ms": {logged_ms}, "rank": 2, "mfu": 0.4}}\n')
     (second,) = steps.read().steps
-    assert (second.loss, second.time_ms, second.extra) == (3.25, 1_700_000_000_000, {"mfu": 0.4})
+    assert (second.step.loss, second.step.time_ms, second.rank) == (3.25, logged_ms, 2)
+    assert second.step.extra == {"mfu": 0.4}
     assert steps.read().steps == []
 
 
 def test_a_progress_bar_ends_its_lines_by_going_back(tmp_path: Path) -> None:
     path = tmp_path / "train.log"
     path.write_text("\r 1/9 loss 2.5\r 2/9 loss 2.25\r 3/9 lo")
-    log = StepsLog(str(path), r"(?P<step>\d+)/9 loss (?P<loss>\S+)")
-    assert [(step.step, step.loss) for step in log.read().steps] == [(1, 2.5), (2, 2.25)]
+    log = StepsLog(str(path), PATTERN)
+    found = [(one.step.step, one.step.loss) for one in log.read().steps]
+    assert found == [(1, 2.5), (2, 2.25)]
     with path.open("a") as file:
         file.write("ss 2.0")
     assert log.read().steps == []
-    assert [(step.step, step.loss) for step in log.read(ended=True).steps] == [(3, 2.0)]
-
-
-def test_a_line_that_does_not_end_stops_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "_MAX_BYTES_A_READ", 100)
-    path = tmp_path / "steps.jsonl"
-    path.write_bytes(250 * b"x" + b'\n{"step": 7}\n')
-    steps = StepsFile(str(path))
-    told = [steps.read() for _ in range(4)]
-    assert [step.step for one in told for step in one.steps] == [7]
-
-
-def test_at_the_end_all_of_a_flood_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_MAX_BYTES_A_READ", 100)
-    path = tmp_path / "steps.jsonl"
-    path.write_text("".join(f'{{"step": {number}}}\n' for number in range(100)))
-    steps = StepsFile(str(path))
-    before = steps.read().steps
-    assert 0 < len(before) < 10
-    assert [step.step for step in before + steps.read(ended=True).steps] == list(range(100))
-
-
-def test_events_and_model_card_are_told_apart() -> None:
-    told = parse(
-        [
-            b'{"event": "eval", "message": "held-out", "step": 120, "loss": 3.09}',
-            b'{"model": {"name": "tiny", "parameters": 869504}}',
-            b'{"model": {"planned_tokens": 1000000}}',
-        ]
-    )
-    (event,) = told.events
-    assert (event.kind, event.message) == ("eval", "held-out")
-    assert event.data == {"step": 120, "loss": 3.09}
-    assert told.steps == [], "an event that names a step is not a step"
-    assert told.model == {"name": "tiny", "parameters": 869504, "planned_tokens": 1_000_000}
-
-
-@pytest.mark.parametrize(
-    "line",
-    [
-        b"not json",
-        b"[]",
-        b'"step"',
-        b"{}",
-        b'{"step": "one"}',
-        b'{"step": 1, "loss": []}',
-        b"\xff",
-        b'{"step": 1e999}',
-        b'{"step": 1, "tokens": 9223372036854775808}',
-        b'{"event": "eval", "time_ms": 1e300}',
-    ],
-)
-def test_a_line_that_is_not_understood_is_counted_and_skipped(line: bytes) -> None:
-    told = parse([line, b'{"step": 3}'])
-    assert told.bad_lines == 1
-    assert [step.step for step in told.steps] == [3]
+    assert [(one.step.step, one.step.loss) for one in log.read(ended=True).steps] == [(3, 2.0)]
 
 
 def test_a_file_that_is_gone_is_no_news(tmp_path: Path) -> None:
     assert StepsFile(str(tmp_path / "gone")).read().steps == []
     assert StepsFile(None).read().steps == []
+    assert StepsLog(None, None).read().steps == ()
+
+
+def test_why_a_log_gave_no_steps(tmp_path: Path) -> None:
+    path = tmp_path / "train.log"
+    log = StepsLog(str(path), PATTERN)
+    log.read()
+    assert "nothing was written" in log.trouble()
+    path.write_text("\x1b[31mstep one\nstep two\n")
+    log.read()
+    assert log.trouble() == (
+        "no line of the 2 of train.log matches --steps-from-log; the first: '[31mstep one'"
+    )
+    with path.open("a") as file:
+        file.write("1/9 loss 2.5\n")
+    log.read()
+    assert log.trouble() == ""
 
 
 HELPERS = """
@@ -115,12 +80,17 @@ def test_helpers_write_what_the_recorder_reads(tmp_path: Path) -> None:
     path = tmp_path / "steps.jsonl"
     path.touch()
     subprocess.run(
-        [sys.executable, "-c", HELPERS], env={"CARBONTRACK_STEPS": str(path)}, check=True
+        [sys.executable, "-c", HELPERS],
+        env={"CARBONTRACK_STEPS": str(path), "RANK": "3"},
+        check=True,
     )
-    told = StepsFile(str(path)).read()
-    assert [step.loss for step in told.steps] == [2.5, 1.25]
-    assert [event.kind for event in told.events] == ["checkpoint"]
-    assert told.model["parameters"] == 10
+    logged = StepsFile(str(path)).read()
+    assert [one.step.step for one in logged.steps] == [1, 2, 3, 4]
+    assert [one.step.loss for one in logged.steps] == [2.5, 1.25, None, None]
+    assert {one.rank for one in logged.steps} == {3}
+    assert [event.kind for event in logged.events] == ["checkpoint"]
+    assert logged.model["parameters"] == 10
+    assert (logged.bad_values.count, logged.bad_values.first) == (1, "loss of step 3")
 
 
 def test_helpers_do_nothing_without_a_recorder(tmp_path: Path) -> None:
@@ -151,23 +121,25 @@ def test_a_fifo_is_not_waited_for(tmp_path: Path, reader: str) -> None:
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
     source = StepsFile(str(fifo)) if reader == "steps" else StepsLog(str(fifo), r"(?P<step>\d+)")
-    assert source.read().steps == []
+    assert list(source.read().steps) == []
     assert source.problem == f"{fifo} is not a regular file"
 
 
 def test_a_pattern_that_never_ends_is_given_up(tmp_path: Path) -> None:
     log = tmp_path / "log"
     follower = StepsLog(str(log), r"(?P<step>\d+) ((a+)+)$")
+    found: list[int] = []
     for number in range(5):
         with log.open("a") as file:
             file.write(f"{number} a\n" + f"{number} " + "a" * 40 + "b\n")
-        follower.read()
+        found += [one.step.step for one in follower.read().steps]
     assert follower.problem == "the pattern of --steps-from-log takes too long"
+    assert found == [0, 1, 2], "the other lines count"
 
 
 def test_a_long_line_is_cut_before_the_pattern_sees_it(tmp_path: Path) -> None:
     log = tmp_path / "log"
     log.write_text("step 1 " * 100_000 + "\nstep 2 loss 3\n")
     pattern = r"step\s+(?P<step>\d+).*loss\s+(?P<loss>\S+)"
-    told = StepsLog(str(log), pattern).read()
-    assert [(step.step, step.loss) for step in told.steps] == [(2, 3.0)]
+    logged = StepsLog(str(log), pattern).read()
+    assert [(one.step.step, one.step.loss) for one in logged.steps] == [(2, 3.0)]

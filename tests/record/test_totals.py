@@ -9,9 +9,9 @@ from carbontrack.ledger.rows import Node, Step
 from carbontrack.ledger.url import ledger_url
 from carbontrack.ledger.window import Pyramid
 from carbontrack.meters.base import Device, Kind, Quality, Reading
+from carbontrack.record.logged import LoggedLines, LoggedStep
 from carbontrack.record.outbox import Outbox
 from carbontrack.record.reduce import Clock, WindowBuilder
-from carbontrack.record.steps import Told
 from carbontrack.record.totals import Totals
 from carbontrack.units import MS_PER_HOUR, NS_PER_S
 from tests.fixtures.pictures import window_at
@@ -30,13 +30,14 @@ def test_thirty_five_days_of_eight_gpus_stay_small() -> None:
         for minute in (0, 20, 40):  # an hour's row comes again and again as it fills
             row = window_at(at_ms, 3600, POWER_W)
             steps = [
-                Step(step=1000 * hour + number, time_ms=at_ms + minute, loss=2.0, tokens=4096)
+                LoggedStep(Step(300 * hour + 100 * minute // 20 + number, at_ms, tokens=4096))
                 for number in range(100)
             ]
-            totals.add([(sensor.uuid, row) for sensor in sensors], Told(steps=steps))
+            totals.add([(sensor.uuid, row) for sensor in sensors], LoggedLines(steps=steps))
     grown, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert grown < 6 * 2**20, "one row for each device and hour, and nothing for a step"
+    of_steps = 28 * totals.steps().steps
+    assert grown < 6 * 2**20 + of_steps, "a row for each device and hour, 28 bytes for each step"
     usage = totals.usage(sensors)
     assert sum(one.energy_j or 0 for one in usage) == 8 * HOURS * 3600 * POWER_W
     assert totals.steps().tokens == HOURS * 300 * 4096
@@ -71,7 +72,7 @@ def test_from_reading_to_ledger_thirty_five_days_stay_small(tmp_path: Path) -> N
                     rows.append((sensor.uuid, window))
         for sensor, pyramid in zip(recorded.sensors, pyramids, strict=True):
             rows += [(sensor.uuid, window) for window in pyramid.take_changed()]
-        totals.add(rows, Told())
+        totals.add(rows, LoggedLines())
         outbox.put(windows=rows)
         assert outbox.send(recorded.start_ms + hour * MS_PER_HOUR), said
         if hour == 24:  # all is imported, and every cache is filled

@@ -1,0 +1,151 @@
+"""Checks of plausibility over a run: what its numbers say that cannot be, or hardly can. Pure.
+
+A finding changes no number. It is a sentence for the notes of a table, a summary or a page.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from statistics import median, quantiles
+
+from carbontrack.factors import catalog
+from carbontrack.ledger.rows import Run, Sensor, Step, StepTotals, Usage
+from carbontrack.units import MS_PER_S
+
+FLOPS_PER_PARAMETER = 6.0  # and token: Kaplan et al. 2020, arXiv:2001.08361
+OVER_LIMIT = 1.1  # mean power ÷ limit: sensors are good to about 5 %
+COVERED = 0.9  # share of the device-seconds whose energy is known
+AGREES = 2.0  # factor between tokens ÷ time and logged tokens/s that pauses may explain
+_MIN_STEPS = 8  # that say something: their tokens grow by chance once in 8! runs
+_FLOPS_PER_TFLOPS = 1e12
+
+
+def findings(
+    run: Run, sensors: Sequence[Sensor], usages: Sequence[Usage], steps: StepTotals
+) -> list[str]:
+    """What is implausible of a run, a sentence each. `usages` add up to the run."""
+    return [
+        *_growing_tokens(steps),
+        *_other_speed(steps),
+        *_beyond_peak(run, sensors, steps),
+        *_beyond_limit(sensors, usages),
+        *_rising_loss(steps),
+        *_unknown_energy(run, sensors, usages),
+    ]
+
+
+def _growing_tokens(steps: StepTotals) -> Iterator[str]:
+    """A cumulative count that was logged as the tokens of the step."""
+    first = [step.tokens for step in steps.first if step.tokens is not None]
+    last = [step.tokens for step in steps.last if step.tokens is not None]
+    if len(first) < _MIN_STEPS:
+        return
+    if all(a < b for counts in (first, last) for a, b in pairwise(counts)):
+        yield (
+            f"tokens grow with every step, from {first[0]:,} to {last[-1]:,}: if the job logs a "
+            "cumulative count, every sum of tokens here is far too high; log it as tokens_total"
+        )
+
+
+def _other_speed(steps: StepTotals) -> Iterator[str]:
+    """Tokens of the steps against the tokens/s that the job logs with them."""
+    ratios = [
+        step.tokens / ((step.time_ms - before.time_ms) / MS_PER_S) / step.tokens_per_s
+        for before, step in _neighbours(steps)
+        if step.tokens and step.tokens_per_s and step.tokens_per_s > 0
+        if step.time_ms > before.time_ms
+    ]
+    if len(ratios) < _MIN_STEPS:
+        return
+    ratio = median(ratios)
+    if not 1 / AGREES <= ratio <= AGREES:
+        yield (
+            f"tokens of a step ÷ its time is {ratio:.3g} × the logged tokens_per_s: tokens are "
+            "those of the step over all ranks"
+        )
+
+
+def _neighbours(steps: StepTotals) -> list[tuple[Step, Step]]:
+    """Pairs of steps in a row, at the two ends of the run."""
+    pairs = {b.step: (a, b) for end in (steps.first, steps.last) for a, b in pairwise(end)}
+    return list(pairs.values())
+
+
+def _beyond_peak(run: Run, sensors: Sequence[Sensor], steps: StepTotals) -> Iterator[str]:
+    """More FLOPs than the devices have."""
+    parameters = run.model.get("parameters")
+    speed = _tokens_per_s(steps)
+    peak_flops = _peak_flops(sensors)
+    if not isinstance(parameters, (int, float)) or speed is None or peak_flops is None:
+        return
+    share = FLOPS_PER_PARAMETER * parameters * speed / peak_flops
+    if share > 1.0:
+        yield (
+            f"{parameters:,.4g} parameters × 6 FLOPs × {speed:,.4g} tokens/s is {share:.3g} × the "
+            "devices' dense bf16 peak: check the tokens of the steps and the parameters (of a "
+            "mixture of experts the active ones)"
+        )
+
+
+def _tokens_per_s(steps: StepTotals) -> float | None:
+    """Over the run from its first step to its last; None if unknown."""
+    times_ms = [step.time_ms for step in (*steps.first, *steps.last)]
+    if not steps.tokens or len(steps.first) < _MIN_STEPS or max(times_ms) <= min(times_ms):
+        return None
+    before = steps.first[0].tokens or 0  # those of the first step were before that time
+    return (steps.tokens - before) * MS_PER_S / (max(times_ms) - min(times_ms))
+
+
+def _peak_flops(sensors: Sequence[Sensor]) -> float | None:
+    """Of all GPUs; None if any is not in the hardware table."""
+    peaks = []
+    for sensor in sensors:
+        if sensor.kind == "gpu":
+            device = catalog.hardware(sensor.name)
+            if device is None or device.bf16_tflops is None:
+                return None
+            peaks.append(device.bf16_tflops * sensor.share)
+    return sum(peaks) * _FLOPS_PER_TFLOPS if peaks else None
+
+
+def _beyond_limit(sensors: Sequence[Sensor], usages: Sequence[Usage]) -> Iterator[str]:
+    """A mean power that the device's limit does not allow."""
+    over = []
+    for sensor in sensors:
+        known = [u for u in usages if u.device_key == sensor.device_key and u.energy_j is not None]
+        seconds = sum(usage.energy_s for usage in known)
+        limit_w = max(sensor.power_limit_w or 0.0, sensor.rated_power_w or 0.0) * sensor.share
+        power_w = sum(u.energy_j or 0.0 for u in known) / seconds if seconds > 0 else 0.0
+        if 0 < limit_w * OVER_LIMIT < power_w:
+            over.append((power_w / limit_w, sensor, power_w, limit_w))
+    if over:
+        _, sensor, power_w, limit_w = max(over, key=lambda found: found[0])
+        others = f" (and {len(over) - 1} more)" if len(over) > 1 else ""
+        yield (
+            f"mean power of {sensor.name}{others} is {power_w:,.0f} W, but its limit is "
+            f"{limit_w:,.0f} W: the sensor or its driver is wrong"
+        )
+
+
+def _rising_loss(steps: StepTotals) -> Iterator[str]:
+    """A loss that ends clearly above where it began."""
+    first = [step.loss for step in steps.first if step.loss is not None]
+    last = [step.loss for step in steps.last if step.loss is not None]
+    size = min(len(first), len(last), steps.steps // 2)
+    if size < _MIN_STEPS:
+        return
+    began, ended = quantiles(first[:size], n=4), quantiles(last[-size:], n=4)
+    if ended[0] > began[2]:
+        yield f"the loss rose: {began[1]:.4g} over the first steps, {ended[1]:.4g} over the last"
+
+
+def _unknown_energy(run: Run, sensors: Sequence[Sensor], usages: Sequence[Usage]) -> Iterator[str]:
+    """Device-seconds whose energy nobody measured: it is not in any number."""
+    if run.ended_ms is None or not sensors:
+        return
+    expected_s = (run.ended_ms - run.started_ms) / MS_PER_S * len(sensors)
+    known_s = sum(usage.energy_s for usage in usages if usage.energy_j is not None)
+    if expected_s > 0 and 0 < known_s < COVERED * expected_s:
+        share = 100 * (1 - known_s / expected_s)
+        yield f"the energy of {share:.0f} % of the device-seconds is unknown and in no number here"

@@ -1,0 +1,221 @@
+"""Following a text file that another program writes: by its identity, whatever becomes of its path.
+
+The file stays open: one that is renamed is read to its end before the one that took its place, one
+that is deleted as long as it is written. A path that is not a regular file is not read.
+"""
+
+from __future__ import annotations
+
+import codecs
+import os
+import re
+from contextlib import suppress
+from dataclasses import dataclass
+
+from carbontrack.files import NotAFile, open_regular
+from carbontrack.units import NS_PER_MS, now_ms
+
+MAX_LINE = 1 << 16  # characters; the rest of a longer line is passed over
+_MAX_BYTES_A_READ = 4 << 20  # a job that floods the file must not flood our memory
+_MAX_BYTES_AT_END = 32 << 20
+_HEAD = 2  # bytes that tell the encoding
+_TAIL = 256  # bytes before our place by which we know that they are still the same
+_LINE_END = re.compile(r"\r\n|\n|\r")
+
+
+@dataclass(frozen=True, slots=True)
+class FileState:
+    """What a path was at a time: device and inode, size and time of its last change."""
+
+    device: int
+    inode: int
+    size: int
+    changed_ns: int
+
+
+def state_of(path: str) -> FileState | None:
+    """None if there is no such file."""
+    try:
+        return _state(os.stat(path))  # noqa: PTH116
+    except OSError:
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Lines:
+    """Complete lines in order, that were written after `after_ms` and until `until_ms`."""
+
+    lines: list[str]
+    after_ms: int
+    until_ms: int
+    unread_bytes: int = 0  # of a flood at the end
+
+
+class Follower:
+    """Gives the complete lines that a growing file has gained; a missing file has none.
+
+    What it held `before` (its state then) is passed over: it is of an earlier run.
+    """
+
+    def __init__(
+        self, path: str | None, *, started_ms: int = 0, before: FileState | None = None
+    ) -> None:
+        self._path = path
+        self._before = before
+        self._file: _OpenFile | None = None
+        self._after_ms = started_ms or now_ms()
+        self._had_lines = False
+        self.problem: str | None = None  # why it cannot be read any more
+
+    def read(self, *, ended: bool = False) -> Lines:
+        """The lines since the last time, those of a progress bar too, which end in a carriage
+        return; once the job has `ended`, so does what has no end.
+        """
+        read_ms = now_ms()
+        room = _MAX_BYTES_AT_END if ended else _MAX_BYTES_A_READ
+        lines: list[str] = []
+        unread = 0
+        until_ms = read_ms
+        while self._path is not None and (self._file is not None or self._open()):
+            file = self._file
+            assert file is not None
+            block, got = file.read(room)
+            lines += block
+            room -= got
+            unread = file.unread()
+            until_ms = file.written_ms(self._after_ms, read_ms)
+            replaced = unread == 0 and self._is_replaced(file)
+            if ended or replaced:
+                lines += file.last_line()
+            if not replaced:
+                break
+            self._file = None
+            file.close()
+        after_ms = self._after_ms
+        self._had_lines = self._had_lines or bool(lines)
+        # Lines may wait in a buffer of the job's: they are of the time since the last ones came.
+        self._after_ms = until_ms if lines else after_ms if self._had_lines else read_ms
+        return Lines(lines, after_ms, until_ms, unread if ended else 0)
+
+    def _open(self) -> bool:
+        try:
+            descriptor = open_regular(self._path or "")
+        except NotAFile:
+            self.problem = f"{self._path} is not a regular file"
+            return False
+        except OSError:
+            return False
+        before, self._before = self._before, None
+        self._file = _OpenFile(descriptor, _offset_after(before, _state(os.fstat(descriptor))))
+        return True
+
+    def _is_replaced(self, file: _OpenFile) -> bool:
+        now = state_of(self._path or "")
+        return now is not None and (now.device, now.inode) != file.identity
+
+
+def _offset_after(before: FileState | None, now: FileState) -> int:
+    """Where what is new begins: behind the old content, unless the file was written again."""
+    if before is None or (before.device, before.inode) != (now.device, now.inode):
+        return 0
+    written_again = now.size < before.size or (
+        now.size == before.size and now.changed_ns != before.changed_ns
+    )
+    return 0 if written_again else before.size
+
+
+def _state(status: os.stat_result) -> FileState:
+    return FileState(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+
+
+class _OpenFile:
+    """A file with our place in it."""
+
+    def __init__(self, descriptor: int, offset: int) -> None:
+        self._descriptor = descriptor
+        state = _state(os.fstat(descriptor))
+        self.identity = state.device, state.inode
+        self._at_end = state if state.size == offset else None  # when we had read all of it
+        self._start(offset)
+
+    def _start(self, offset: int) -> None:
+        self._offset = offset
+        self._tail = self._bytes_before(offset)
+        self._decoder: codecs.IncrementalDecoder | None = None
+        self._rest = ""  # of a line that has not ended
+        self._skipping = False  # what is left of a line that is too long
+
+    def read(self, most: int) -> tuple[list[str], int]:
+        """Complete lines, and how many bytes were read for them."""
+        with suppress(OSError):
+            if self._is_written_again():
+                self._start(0)
+            if self._decoder is None:
+                head = os.pread(self._descriptor, _HEAD, 0)
+                if len(head) < _HEAD:
+                    return [], 0
+                self._decoder = codecs.getincrementaldecoder(_encoding(head))(errors="replace")
+            block = os.pread(self._descriptor, most, self._offset)
+            self._offset += len(block)
+            self._tail = (self._tail + block)[-_TAIL:]
+            state = _state(os.fstat(self._descriptor))
+            self._at_end = state if state.size == self._offset else None
+            return self._lines(self._decoder.decode(block)), len(block)
+        return [], 0
+
+    def last_line(self) -> list[str]:
+        """What has no end."""
+        rest, self._rest = self._rest, ""
+        return [rest] if rest and not self._skipping else []
+
+    def unread(self) -> int:
+        """Bytes that are left."""
+        with suppress(OSError):
+            return max(0, os.fstat(self._descriptor).st_size - self._offset)
+        return 0
+
+    def written_ms(self, after_ms: int, now: int) -> int:
+        """When it was last written, by its file system's clock if that agrees with ours."""
+        with suppress(OSError):
+            changed_ms = os.fstat(self._descriptor).st_mtime_ns // NS_PER_MS
+            return changed_ms if after_ms < changed_ms <= now else now
+        return now
+
+    def close(self) -> None:
+        os.close(self._descriptor)
+
+    def _is_written_again(self) -> bool:
+        """Whether what lies before our place is not what we read there."""
+        state = _state(os.fstat(self._descriptor))
+        if state.size < self._offset:
+            return True
+        if state.size == self._offset:
+            return self._at_end is not None and state.changed_ns != self._at_end.changed_ns
+        return self._bytes_before(self._offset) != self._tail
+
+    def _bytes_before(self, offset: int) -> bytes:
+        length = min(_TAIL, offset)
+        return os.pread(self._descriptor, length, offset - length) if length else b""
+
+    def _lines(self, text: str) -> list[str]:
+        text = text.removeprefix("\ufeff")
+        if self._skipping:
+            end = _LINE_END.search(text)
+            if end is None:
+                return []
+            text, self._skipping = text[end.end() :], False
+        *lines, rest = _LINE_END.split(self._rest + text)
+        if len(rest) > MAX_LINE:
+            lines.append(rest)
+            rest, self._skipping = "", True
+        self._rest = rest
+        return [line[:MAX_LINE] for line in lines]
+
+
+def _encoding(head: bytes) -> str:
+    """Of a file that begins so: Windows' shells write UTF-16."""
+    if head.startswith(codecs.BOM_UTF16_LE) or (head[1:2] == b"\0" and head[:1] != b"\0"):
+        return "utf-16-le"
+    if head.startswith(codecs.BOM_UTF16_BE) or (head[:1] == b"\0" and head[1:2] != b"\0"):
+        return "utf-16-be"
+    return "utf-8"

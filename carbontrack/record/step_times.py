@@ -1,0 +1,30 @@
+"""When a line was written that does not say so: between the times of those around it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+def spread(times_ms: Sequence[int | None], *, after_ms: int, until_ms: int) -> list[int]:
+    """The times of lines that were read together, in their order; None is an unknown one.
+
+    The unknown ones lie evenly between the known ones around them, the first after `after_ms`, the
+    last at `until_ms`: steps of one reading do not share the time of the reading.
+    """
+    found: list[int] = []
+    before_ms = after_ms
+    unknown = 0
+    for time_ms in times_ms:
+        if time_ms is None:
+            unknown += 1
+            continue
+        found += _between(before_ms, time_ms, unknown, unknown + 1)
+        found.append(time_ms)
+        before_ms, unknown = time_ms, 0
+    return found + _between(before_ms, until_ms, unknown, unknown)
+
+
+def _between(from_ms: int, to_ms: int, count: int, parts: int) -> list[int]:
+    """The ends of the first `count` of so many equal parts; clocks that disagree make none."""
+    length_ms = max(0, to_ms - from_ms)
+    return [from_ms + length_ms * number // parts for number in range(1, count + 1)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from datetime import date
 from typing import Any
 
@@ -319,3 +320,24 @@ def test_a_gpu_of_a_superchip_and_a_module_of_two_devices() -> None:
     module = catalog.hardware("MI250X")
     assert module is not None
     assert "2 devices per module" in module.note
+
+
+def test_an_edition_of_the_tables_never_changes() -> None:
+    """A correction is a row with a source of its own, known from the day it comes in.
+
+    The digest is of every number that the tables gave on that day, as the program of that day read
+    them. It must not be adapted to an edited or a back-dated row.
+    """
+    zones = sorted({row["zone"] for row in data.rows("intensity")})
+    providers = sorted({row["provider"] for row in data.rows("pue")})
+    names = sorted({row["name"] for row in data.rows("hardware")})
+    devices = [catalog.hardware(name, as_of=LAST_EDITION) for name in names]
+    numbers = [
+        *((zone, catalog.intensity(zone, as_of=LAST_EDITION).value) for zone in zones),
+        *((name, catalog.pue(name, as_of=LAST_EDITION).value) for name in providers),
+        *((d.name, d.rated_w, d.bf16_tflops, d.embodied_kg) for d in devices if d is not None),
+        ("tariff", catalog.tariff(as_of=LAST_EDITION).value),
+    ]
+    assert len(numbers) > 300
+    digest = hashlib.sha256(repr(numbers).encode()).hexdigest()
+    assert digest == "e70da2e4e2a88340620de643bf41ab31f816a20b8240383c4d2d8601923b5508"

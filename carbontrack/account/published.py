@@ -74,7 +74,7 @@ class PublishedRow:
     energy_pue: (
         str  # whether the printed energy is "before" or "after" PUE; "" where none is printed
     )
-    water_m3: float | None  # as printed, in m³
+    water_kl: float | None  # as printed; 1 kL is 1 m³
     accounting: str  # location-based, market-based, embodied, …; "" where no carbon is printed
     factors: str  # stated, stated from memory, assumed, fitted; "" where there are none
     expected: str  # the status that a person reviewed; the conformance suite compares
@@ -139,7 +139,7 @@ def _row(row: Mapping[str, str], table: Sequence[Mapping[str, str]]) -> Publishe
         energy=_figure(row["energy_mwh"], _last_place(row["energy_mwh"]), _energy_mwh(row, table)),
         tco2e=_figure(row["tco2e"], _unit_t(row), _tco2e(row, table)),
         energy_pue=row["energy_pue"],
-        water_m3=_number(row["water_m3"]),
+        water_kl=_number(row["water_kl"]),
         accounting=row["accounting"],
         factors=row["factors"],
         expected=row["status"],

@@ -94,8 +94,8 @@ def one(name: str) -> tuple[Table, dict[str, Any]]:
         _column("follows", "tCO₂e", rows, lambda row: _follows(row.tco2e)),
         _column("off by", "", rows, lambda row: _difference(row.tco2e)),
     ]
-    if any(row.water_m3 is not None for row in rows):
-        columns.append(_column("water", "m³", rows, _water))
+    if any(row.water_kl is not None for row in rows):
+        columns.append(_column("water", "kL", rows, _water))
     columns += [
         Column("status", "", tuple(row.status.value for row in rows), left=True),
     ]
@@ -142,7 +142,7 @@ def _row(row: PublishedRow) -> dict[str, Any]:
         "energy_pue": row.energy_pue or None,
         "energy_mwh": _figure(row.energy),
         "tco2e": _figure(row.tco2e),
-        "water_m3": row.water_m3,
+        "water_kl": row.water_kl,
         "status": row.status.value,
         "source": row.source,
         "source_read": row.read,
@@ -190,7 +190,7 @@ def _has_pue(row: PublishedRow) -> str:
 
 
 def _water(row: PublishedRow) -> str:
-    return _EMPTY if row.water_m3 is None else f"{row.water_m3:,.0f}"
+    return _EMPTY if row.water_kl is None else f"{row.water_kl:,.0f}"
 
 
 def _printed(figure: Figure | None) -> str:

@@ -138,7 +138,7 @@ def test_morrisons_rows_add_up_to_its_total_in_energy_and_in_carbon() -> None:
     assert (lumi.energy.printed, lumi.tco2e.printed, lumi.accounting) == (149, 0, "market-based")
     everything = find("Morrison 2025", "all of the report")
     assert everything.tco2e is not None
-    assert (everything.tco2e.printed, everything.water_m3) == (493, 2769)
+    assert (everything.tco2e.printed, everything.water_kl) == (493, 2769)
     assert everything.status is Status.reproduces
     places = {
         row.model.split(",")[0]: row.source.split(", arXiv")[0].rpartition("(ICLR) ")[2]
@@ -179,7 +179,7 @@ def test_a_figure_that_a_summary_contradicts_is_flagged() -> None:
 
 
 def test_water_is_carried_as_printed() -> None:
-    assert {row.model: row.water_m3 for row in ROWS if row.water_m3 is not None} == {
+    assert {row.model: row.water_kl for row in ROWS if row.water_kl is not None} == {
         "OLMo 2 7B": 202,
         "OLMo 2 13B": 892,
         "all of the report (final runs, development, embodied)": 2769,

@@ -17,10 +17,11 @@ from tests.fixtures.nvml import NvmlStub, Wave, build_stub, device_uuid, mig_uui
 PERIODS_S = (0.13, 2.7, 17.0)
 _HOW = (
     "Each tool wraps `sleep {seconds:g}` on the same stand-in `libnvidia-ml.so.1`, which plays an "
-    "A100 (its sensor sees 25 of each 100 ms) or an H100 (a mean over 1 s). True power: a square "
-    "wave of ±150 W around 250 to 320 W, another for each GPU. Shown is the error of the GPUs' "
-    "energy against the truth over the life of the job. The jobs ran side by side; their starts, "
-    "which take the CPU, two at a time."
+    "A100 (its power readings see 25 of each 100 ms) or an H100 (so do its instant ones; its "
+    "average, which `nvmlDeviceGetPowerUsage` gives, is of 1 s). True power: a square wave of "
+    "±150 W around 250 to 320 W, another for each GPU. Shown is the error of the GPUs' energy "
+    "against the truth over the life of the job. The jobs ran side by side; their starts, which "
+    "take the CPU, two at a time."
 )
 _STARTS_AT_ONCE = 2
 _WORDS = 80  # of what a tool said instead of an energy

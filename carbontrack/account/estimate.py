@@ -105,7 +105,6 @@ def _measured(base: Estimate, sensors: Sequence[Sensor], usages: Sequence[Usage]
         primary_kwh=sum_of(_kwh(usage) for usage in usages if usage.device_key in primary),
         primary_s=sum(usage.energy_s for usage in usages if usage.device_key in primary),
         energy_kwh=energy_kwh,
-        band=_band(sensors),
         scope="+".join(unique(s.scope for s in sorted(sensors, key=_kind_order))),
         quality=" + ".join(unique(sensor.quality for sensor in sensors)),
         notes=() if energy_kwh is not None else ("no energy was measured",),
@@ -155,14 +154,6 @@ def _hours_by_name(length_s: float, sensors: Sequence[Sensor]) -> dict[str, floa
         name: _hours(length_s, [sensor for sensor in sensors if sensor.name == name])
         for name in unique(sensor.name for sensor in sensors)
     }
-
-
-def _band(sensors: Sequence[Sensor]) -> float | None:
-    """Known only where NVML read every device."""
-    known = sensors and all(
-        s.meter == "nvml" and s.quality in ("counter", "power") for s in sensors
-    )
-    return formulas.SENSOR_BAND if known else None
 
 
 def _meters(sensors: Sequence[Sensor]) -> str:

@@ -14,11 +14,6 @@ W_PER_KW = 1000.0
 HOURS_PER_YEAR = 8760.0
 TOKENS_PER_SCI_UNIT = 1e6
 
-# What is known of the error of an energy. Power samples: about ±5 % (NVML's documentation; Yang et
-# al. 2024, arXiv:2312.02741, found −6 to +11 % from card to card). For NVML's counter nobody
-# publishes an error bar, and it integrates the same sensor: the same band.
-SENSOR_BAND = 0.05
-
 
 def rated_energy_kwh(device_hours: float, power_w: float) -> float:
     """E = h × P / 1000, before PUE (LLaMA, arXiv:2302.13971, section 6)."""
@@ -95,8 +90,8 @@ def node_energy_kwh(
 ) -> float:
     """The part of servers that no meter sees, modelled: (a × devices + b × nodes) W × hours.
 
-    A constant overhead; that software meters miss 20 to 45 % of a server: Jay et al. 2023, doi
-    10.1109/CCGrid57682.2023.00020. a and b come from who knows the servers: none are assumed.
+    A constant overhead, as Jay et al. 2023 (doi 10.1109/CCGrid57682.2023.00020) fit to a server
+    with a wattmeter. a and b come from who knows the servers: none are assumed.
     """
     return rated_energy_kwh(duration_hours, w_per_device * devices + w_per_node * nodes)
 

@@ -15,7 +15,7 @@ from carbontrack.units import S_PER_HOUR
 def priced(base: Estimate, factors: Factors, *, embodied: bool = False) -> Estimate:
     """Apply the factors to an energy; where there is none, what hours alone tell."""
     energy_kwh, node_kwh, facility_kwh = base.energy_kwh, 0.0, None
-    tco2e = tco2e_market = band_t = water_l = None
+    tco2e = tco2e_market = water_l = None
     contract, wue = factors.contract_intensity, factors.wue
     if energy_kwh is not None:
         node_kwh = formulas.node_energy_kwh(
@@ -28,8 +28,6 @@ def priced(base: Estimate, factors: Factors, *, embodied: bool = False) -> Estim
         whole_kwh = energy_kwh + node_kwh
         facility_kwh = formulas.facility_energy_kwh(whole_kwh, factors.pue.value)
         tco2e = formulas.emissions_tco2e(facility_kwh, factors.intensity.value)
-        if base.band is not None:
-            band_t = tco2e * base.band * (energy_kwh / whole_kwh if whole_kwh else 1.0)
         if contract is not None:
             tco2e_market = formulas.emissions_tco2e(facility_kwh, contract.value)
         if wue is not None:
@@ -47,8 +45,6 @@ def priced(base: Estimate, factors: Factors, *, embodied: bool = False) -> Estim
         node_kwh=node_kwh,
         facility_kwh=facility_kwh,
         tco2e=tco2e,
-        tco2e_low=None if tco2e is None or band_t is None else tco2e - band_t,
-        tco2e_high=None if tco2e is None or band_t is None else tco2e + band_t,
         tco2e_market=tco2e_market,
         embodied_tco2e=made_t,
         water_l=water_l,
@@ -67,8 +63,6 @@ def unpriced(base: Estimate, *notes: str) -> Estimate:
         node_kwh=0.0,
         facility_kwh=None,
         tco2e=None,
-        tco2e_low=None,
-        tco2e_high=None,
         tco2e_market=None,
         embodied_tco2e=None,
         water_l=None,

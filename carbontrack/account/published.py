@@ -74,7 +74,8 @@ class PublishedRow:
     energy_pue: (
         str  # whether the printed energy is "before" or "after" PUE; "" where none is printed
     )
-    accounting: str  # location-based, market-based, embodied, …
+    water_kl: float | None  # as printed; 1 kL is 1 m³
+    accounting: str  # location-based, market-based, embodied, …; "" where no carbon is printed
     factors: str  # stated, stated from memory, assumed, fitted; "" where there are none
     expected: str  # the status that a person reviewed; the conformance suite compares
     parameters: float | None
@@ -135,9 +136,10 @@ def _row(row: Mapping[str, str], table: Sequence[Mapping[str, str]]) -> Publishe
         power_w=_number(row["power_w"]),
         pue=_number(row["pue"]),
         kg_per_kwh=_number(row["kg_per_kwh"]),
-        energy=_figure(row["energy_mwh"], _last_place(row["energy_mwh"]), _energy_mwh(row)),
+        energy=_figure(row["energy_mwh"], _last_place(row["energy_mwh"]), _energy_mwh(row, table)),
         tco2e=_figure(row["tco2e"], _unit_t(row), _tco2e(row, table)),
         energy_pue=row["energy_pue"],
+        water_kl=_number(row["water_kl"]),
         accounting=row["accounting"],
         factors=row["factors"],
         expected=row["status"],
@@ -164,8 +166,10 @@ class _Range:
         return _Range(self.value * factor, self.low * factor, self.high * factor)
 
 
-def _energy_mwh(row: Mapping[str, str]) -> _Range | None:
-    """Hours × W, times PUE where the printed energy is after PUE."""
+def _energy_mwh(row: Mapping[str, str], table: Sequence[Mapping[str, str]]) -> _Range | None:
+    """Hours × W, times PUE where the printed energy is after PUE; of a sum, that of its rows."""
+    if row["sum_of"]:
+        return _sum_of(row, table, "energy_mwh")
     drawn = _drawn_mwh(row)
     if drawn is None:
         return None
@@ -174,7 +178,7 @@ def _energy_mwh(row: Mapping[str, str]) -> _Range | None:
 
 def _tco2e(row: Mapping[str, str], table: Sequence[Mapping[str, str]]) -> _Range | None:
     if row["sum_of"]:
-        return _sum_of(row, table)
+        return _sum_of(row, table, "tco2e")
     if row["embodied_kg"]:
         return _embodied(row)
     if not row["kg_per_kwh"]:
@@ -205,8 +209,13 @@ def _embodied(row: Mapping[str, str]) -> _Range:
     return _hours(row).times(per_hour_t)
 
 
-def _sum_of(row: Mapping[str, str], table: Sequence[Mapping[str, str]]) -> _Range:
-    """The sum of the printed rows: those named, or by `*` all before this one in the report."""
+def _sum_of(
+    row: Mapping[str, str], table: Sequence[Mapping[str, str]], column: str
+) -> _Range | None:
+    """The sum of the printed rows: those named, or by `*` all before this one in the report.
+
+    None where one of them prints nothing in that column.
+    """
     total = _Range(0.0, 0.0, 0.0)
     for other in table:
         if other is row:
@@ -214,7 +223,9 @@ def _sum_of(row: Mapping[str, str], table: Sequence[Mapping[str, str]]) -> _Rang
         if other["report"] != row["report"]:
             continue
         if row["sum_of"] == "*" or other["model"] in row["sum_of"].split(";"):
-            total += _printed(other["tco2e"])
+            if not other[column]:
+                return None
+            total += _printed(other[column])
     return total
 
 

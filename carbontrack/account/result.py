@@ -35,16 +35,13 @@ class Estimate:
     gpu_hours_of: Mapping[str, float] = field(default_factory=dict)  # by the GPU's name
     device_hours: float = 0.0
     primary_kwh: float | None = None
-    primary_s: float = 0.0  # device-seconds that `primary_kwh` accounts for
+    primary_s: float = 0.0  # device-seconds of `primary_kwh`; past `expected_s` by ms of rounding
     energy_kwh: float | None = None
     metered_kwh: float | None = None
     metered_rated_kwh: float | None = None
-    band: float | None = None  # relative error of the sensors, where it is known
     node_kwh: float = 0.0  # modelled, for what no meter sees
     facility_kwh: float | None = None
     tco2e: float | None = None
-    tco2e_low: float | None = None
-    tco2e_high: float | None = None
     tco2e_market: float | None = None
     embodied_tco2e: float | None = None
     water_l: float | None = None
@@ -133,9 +130,6 @@ class Estimate:
             "pue": self.pue,
             "intensity_kg_per_kwh": self.intensity_kg_per_kwh,
             "tco2e": self.tco2e,
-            "band": self.band,
-            "tco2e_low": self.tco2e_low,
-            "tco2e_high": self.tco2e_high,
             "tco2e_market": self.tco2e_market,
             "embodied_tco2e": self.embodied_tco2e,
             "sci_g_per_mtok": self.sci_g_per_mtok,

@@ -56,7 +56,6 @@ def combine(
     uuids = frozenset().union(*(estimate.uuids for estimate in estimates))
     statuses = unique(estimate.status for estimate in estimates)
     one_basis = len(bases) < 2
-    carbon = [estimate for estimate in known if estimate.tco2e is not None]
     return Estimate(
         label=label,
         method=one.method,
@@ -73,15 +72,12 @@ def combine(
         device_hours=sum(e.device_hours for e in estimates),
         primary_kwh=sum_of(e.primary_kwh for e in estimates) if one_kind else None,
         primary_s=sum(e.primary_s for e in estimates),
-        band=one.band if len({e.band for e in estimates}) == 1 else None,
         energy_kwh=sum_of(e.energy_kwh for e in estimates),
         metered_kwh=sum_of(e.metered_kwh for e in estimates),
         metered_rated_kwh=sum_of(e.metered_rated_kwh for e in estimates),
         node_kwh=sum(e.node_kwh for e in estimates),
         facility_kwh=sum_of(e.facility_kwh for e in estimates),
         tco2e=sum_of(e.tco2e for e in estimates) if one_basis else None,
-        tco2e_low=_all(e.tco2e_low for e in carbon) if one_basis else None,
-        tco2e_high=_all(e.tco2e_high for e in carbon) if one_basis else None,
         tco2e_market=_all(e.tco2e_market for e in known),
         embodied_tco2e=_all(e.embodied_tco2e for e in estimates),
         water_l=_all(e.water_l for e in known),

@@ -18,7 +18,7 @@ from carbontrack.errors import CarbontrackError
 _LOOK_S = 0.7
 _QUALITY = {
     "counter": "energy counter",
-    "power": "power samples, ±5 %",
+    "power": "power samples",
     "estimate": "estimate",
     "simulated": "simulated",
 }

@@ -72,20 +72,19 @@ def show_factor(
     db: DbOption = None,
     format: FormatOption = Format.text,
 ) -> None:
-    """Show a factor with its source, version and licence; a zone with all its years."""
+    """Show a factor in all its versions, newest first, with source and licence; a zone by year."""
     from carbontrack.factors import catalog
-    from carbontrack.factors.browse import packaged, years_of
+    from carbontrack.factors.browse import versions_of, years_of
 
     hardware = catalog.hardware(name)
     names = {name.casefold(), hardware.name.casefold() if hardware else "", _code(name)}
-    found = [*years_of(name)]
-    found += [e for e in packaged() if e.kind != "intensity" and e.name.casefold() in names]
+    found = [*years_of(name), *versions_of(names)]
     found += [e for e in _imported(db) if e.name.casefold() in names]
     if not found:
         raise CarbontrackError(
             f"no factor is named {name!r}.", hint=f"Try: carbontrack factors search {name}"
         )
-    _print(found, format)
+    _print(found, format, versions=True)
 
 
 @import_app.command("intensity")
@@ -280,12 +279,12 @@ def import_prices(
         typer.echo(f"Other prices of version {one} were replaced. To keep both: --version NAME.")
 
 
-def _print(entries: list[Entry], format: Format) -> None:
+def _print(entries: list[Entry], format: Format, *, versions: bool = False) -> None:
     from carbontrack.report import render
     from carbontrack.report.factors import entries_data, entries_table
 
     as_table = TableFormat.json if format is Format.json else TableFormat.text
-    render.show_table(entries_table(entries), entries_data(entries), as_table)
+    render.show_table(entries_table(entries, versions=versions), entries_data(entries), as_table)
 
 
 def _imported(db: str | None) -> list[Entry]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from carbontrack.factors import catalog, data
@@ -25,6 +25,7 @@ class Entry:
     detail: str
     version: str
     licence: str
+    known_from: str  # YYYY-MM-DD, for --factors-as-of
 
     def matches(self, text: str) -> bool:
         """Whether any of its words contains the text, without case."""
@@ -33,59 +34,61 @@ class Entry:
 
 
 def packaged() -> Iterator[Entry]:
-    """All that ships: the newest year of each zone, cloud regions, PUE, hardware and prices."""
+    """All that ships, each factor in its newest version: zones, regions, PUE, hardware, prices."""
     for row in catalog.all_intensities():
         title = f"{row['name']} ({row['alias']})" if row["alias"] else row["name"]
-        value = float(row["kg_per_kwh"])
-        yield _entry(
-            "intensity",
-            row["zone"],
-            title,
-            value,
-            "kg/kWh",
-            row["year"],
-            row["basis"],
-            row["source"],
-        )
+        yield _intensity(row, row["zone"], title)
     for row in data.rows("cloud_regions"):
         entry = next(years_of(row["zone"]))
         yield replace(entry, name=row["region"], title=f"{row['name']}: its grid {row['zone']}")
-    for row in data.rows("pue"):
-        yield _entry(
-            "pue",
-            row["provider"],
-            row["name"],
-            float(row["pue"]),
-            "",
-            row["year"],
-            "",
-            row["source"],
-        )
-    for row in data.rows("hardware"):
-        value_w = float(row["rated_w"]) if row["rated_w"] else None
-        title = ", ".join(part for part in (_hardware(row), row["note"]) if part)
-        yield _entry("hardware", row["name"], title, value_w, "W", "", "rated power", row["source"])
-    for row in data.rows("prices"):
-        unit = f"{row['currency']}/{row['unit']}".replace("gpu_hour", "GPU-hour")
-        price = float(row["price"])
-        yield _entry(
-            "price", row["item"], row["name"], price, unit, row["as_of"], "", row["source"]
-        )
+    for versions in _versions():
+        yield versions[0]
+
+
+def versions_of(names: Collection[str]) -> Iterator[Entry]:
+    """Every version of the providers, devices and prices of these names, newest first."""
+    for versions in _versions():
+        if versions[0].name.casefold() in names:
+            yield from versions
 
 
 def years_of(zone: str) -> Iterator[Entry]:
     """Every year of a zone in every version, newest first; nothing for an unknown zone."""
     for row in catalog.versions(zone):
-        yield _entry(
-            "intensity",
-            f"{row['zone']}@{row['year']}",
-            row["name"],
-            float(row["kg_per_kwh"]),
-            "kg/kWh",
-            row["year"],
-            row["basis"],
-            row["source"],
-        )
+        yield _intensity(row, f"{row['zone']}@{row['year']}", row["name"])
+
+
+def _versions() -> Iterator[list[Entry]]:
+    """The versions of each provider's PUE, device and price, newest first."""
+    for table, key, entry in (
+        ("pue", "provider", _pue),
+        ("hardware", "name", _device),
+        ("prices", "item", _price),
+    ):
+        for name in dict.fromkeys(row[key] for row in data.rows(table)):
+            rows = [row for row in data.rows(table) if row[key] == name]
+            yield [entry(row) for row in catalog.newest_first(rows)]
+
+
+def _intensity(row: Mapping[str, str], name: str, title: str) -> Entry:
+    value = float(row["kg_per_kwh"])
+    return _entry("intensity", name, title, value, "kg/kWh", row["year"], row["basis"], row)
+
+
+def _pue(row: Mapping[str, str]) -> Entry:
+    return _entry("pue", row["provider"], row["name"], float(row["pue"]), "", row["year"], "", row)
+
+
+def _device(row: Mapping[str, str]) -> Entry:
+    value_w = float(row["rated_w"]) if row["rated_w"] else None
+    title = ", ".join(part for part in (_hardware(row), row["note"]) if part)
+    return _entry("hardware", row["name"], title, value_w, "W", "", "rated power", row)
+
+
+def _price(row: Mapping[str, str]) -> Entry:
+    unit = f"{row['currency']}/{row['unit']}".replace("gpu_hour", "GPU-hour")
+    price = float(row["price"])
+    return _entry("price", row["item"], row["name"], price, unit, row["as_of"], "", row)
 
 
 def _entry(
@@ -96,9 +99,9 @@ def _entry(
     unit: str,
     year: str,
     basis: str,
-    source_id: str,
+    row: Mapping[str, str],
 ) -> Entry:
-    source = data.source(source_id)
+    source = data.source(row["source"])
     return Entry(
         kind=kind,
         name=name,
@@ -111,6 +114,7 @@ def _entry(
         detail=source["detail"],
         version=source["version"],
         licence=source["licence"],
+        known_from=catalog.known_from(row),
     )
 
 
@@ -122,5 +126,6 @@ def _hardware(row: Mapping[str, str]) -> str:
         parts.append(f"{row['bf16_tflops']} TFLOP/s bf16")
     if row["embodied_kg"]:
         made = data.source(row["embodied_source"])["title"]
-        parts.append(f"embodied {row['embodied_kg']} kg, {row['embodied_boundary']} ({made})")
+        what = "; ".join(part for part in (row["embodied_boundary"], row["embodied_note"]) if part)
+        parts.append(f"embodied {row['embodied_kg']} kg, {what} ({made})")
     return "; ".join(parts)

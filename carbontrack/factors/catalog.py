@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -40,6 +40,7 @@ class Hardware:
     embodied_source: str
     embodied_version: str
     embodied_boundary: str
+    embodied_note: str  # whether the figure is borrowed from another card, or a lower bound
     note: str
 
 
@@ -94,7 +95,12 @@ def zone_code(zone: str) -> str | None:
 def versions(zone: str) -> list[Mapping[str, str]]:
     """All rows of a zone, newest first; none for an unknown one."""
     code = zone_code(zone)
-    return sorted(_zones()[_fold(code)], key=_age, reverse=True) if code else []
+    return newest_first(_zones()[_fold(code)]) if code else []
+
+
+def newest_first(rows: Iterable[Mapping[str, str]]) -> list[Mapping[str, str]]:
+    """The versions of one factor, that of the newest year and source first."""
+    return sorted(rows, key=_age, reverse=True)
 
 
 def newest(rows: Sequence[Mapping[str, str]], as_of: str | None, what: str) -> Mapping[str, str]:
@@ -102,20 +108,21 @@ def newest(rows: Sequence[Mapping[str, str]], as_of: str | None, what: str) -> M
 
     Raises CarbontrackError where there was none yet.
     """
-    known = [row for row in rows if as_of is None or _known_from(row) <= as_of]
+    known = [row for row in rows if as_of is None or known_from(row) <= as_of]
     if known:
         return max(known, key=_age)
-    first = min(_known_from(row) for row in rows)
+    first = min(known_from(row) for row in rows)
     raise CarbontrackError(
         f"{what} has no value that was known on {as_of}.", hint=f"The first is of {first}."
     )
 
 
 def _age(row: Mapping[str, str]) -> tuple[str, str]:
-    return row.get("year") or row["as_of"], _known_from(row)
+    return row.get("year") or row.get("as_of", ""), known_from(row)
 
 
-def _known_from(row: Mapping[str, str]) -> str:
+def known_from(row: Mapping[str, str]) -> str:
+    """The day (YYYY-MM-DD) from which the tables hold a row, for `--factors-as-of`."""
     return data.source(row["source"])["date"]
 
 
@@ -173,26 +180,31 @@ def tariff(*, as_of: str | None = None) -> Factor:
     )
 
 
-def hardware(name: str) -> Hardware | None:
+def hardware(name: str, *, as_of: str | None = None) -> Hardware | None:
     """An accelerator by its NVML name or an alias; None if it is not in the table.
 
-    A simulated one has the numbers of what it simulates.
+    A simulated one has the numbers of what it simulates. With `as_of` (YYYY-MM-DD) what the table
+    held on that day; its first edition stands for the days before it, for a data sheet's figures
+    are as old as the part.
     """
-    return _hardware().get(_fold(name).removeprefix("simulated "))
+    day = max(as_of, _first_edition()) if as_of else None
+    rows = _hardware().get(_fold(name).removeprefix("simulated "), ())
+    known = [row for row in rows if day is None or known_from(row) <= day]
+    return _accelerator(newest_first(known)[0]) if known else None
 
 
-def rated_w(name: str) -> Factor | None:
+def rated_w(name: str, *, as_of: str | None = None) -> Factor | None:
     """The rated power in W of a device by name; None if the table does not have it."""
-    item = hardware(name)
+    item = hardware(name, as_of=as_of)
     if item is None or item.rated_w is None:
         return None
     source = f"{item.name}, {item.source}"
     return Factor("rated_w", item.rated_w, "W", source, item.version, note=item.note)
 
 
-def embodied_kg(name: str) -> Factor | None:
-    """The kgCO2e of making a device, with the boundary of the figure; None if nobody knows it."""
-    item = hardware(name)
+def embodied_kg(name: str, *, as_of: str | None = None) -> Factor | None:
+    """The kgCO2e of making a device, with the boundary of the figure; None if not known."""
+    item = hardware(name, as_of=as_of)
     if item is None or item.embodied_kg is None:
         return None
     return Factor(
@@ -202,6 +214,7 @@ def embodied_kg(name: str) -> Factor | None:
         source=f"{item.name}, {item.embodied_source}",
         version=item.embodied_version,
         basis=item.embodied_boundary,
+        note=item.embodied_note,
     )
 
 
@@ -260,28 +273,43 @@ def _nearest_zones(code: str) -> str:
     return f"{f'Did you mean {found}? ' if found else ''}Search: carbontrack factors search {code}"
 
 
+def _first_edition() -> str:
+    return data.source("datasheet")["date"]
+
+
 @lru_cache
-def _hardware() -> Mapping[str, Hardware]:
-    index: dict[str, Hardware] = {}
+def _hardware() -> Mapping[str, Sequence[Mapping[str, str]]]:
+    """The versions of each accelerator under every name of it."""
+    index: dict[str, list[Mapping[str, str]]] = {}
     for row in data.rows("hardware"):
-        source = data.source(row["source"])
-        made = data.source(row["embodied_source"]) if row["embodied_source"] else {}
-        item = Hardware(
-            name=row["name"],
-            memory_gb=_number(row["memory_gb"]),
-            rated_w=_number(row["rated_w"]),
-            bf16_tflops=_number(row["bf16_tflops"]),
-            embodied_kg=_number(row["embodied_kg"]),
-            source=source["title"],
-            version=source["version"],
-            embodied_source=made.get("title", ""),
-            embodied_version=made.get("version", ""),
-            embodied_boundary=row["embodied_boundary"],
-            note=row["note"],
-        )
-        for name in (row["name"], *row["aliases"].split(";")):
-            index.setdefault(_fold(name), item)
+        for name in dict.fromkeys(map(_fold, (row["name"], *_aliases(row)))):
+            found = index.setdefault(name, [])
+            if not found or found[0]["name"] == row["name"]:
+                found.append(row)
     return index
+
+
+def _aliases(row: Mapping[str, str]) -> list[str]:
+    return row["aliases"].split(";") if row["aliases"] else []
+
+
+def _accelerator(row: Mapping[str, str]) -> Hardware:
+    source = data.source(row["source"])
+    made = data.source(row["embodied_source"]) if row["embodied_source"] else {}
+    return Hardware(
+        name=row["name"],
+        memory_gb=_number(row["memory_gb"]),
+        rated_w=_number(row["rated_w"]),
+        bf16_tflops=_number(row["bf16_tflops"]),
+        embodied_kg=_number(row["embodied_kg"]),
+        source=source["title"],
+        version=source["version"],
+        embodied_source=made.get("title", ""),
+        embodied_version=made.get("version", ""),
+        embodied_boundary=row["embodied_boundary"],
+        embodied_note=row["embodied_note"],
+        note=row["note"],
+    )
 
 
 def _fold(name: str) -> str:

@@ -117,16 +117,16 @@ def resolve(
         currency=currency,
         zone=zone.value if zone else None,
         series=None if as_reported else series,
-        rated_w=_known({n: _rated_w(n, w) for n, w in devices.items()} if rated else {}),
+        rated_w=_known({n: _rated_w(n, w, as_of) for n, w in devices.items()} if rated else {}),
         embodied_kg=_known(
-            {n: made or catalog.embodied_kg(n) for n in devices} if embodied else {}
+            {n: made or catalog.embodied_kg(n, as_of=as_of) for n in devices} if embodied else {}
         ),
         **given,
     )
 
 
-def _rated_w(name: str, driver_w: float | None) -> Factor | None:
-    known = catalog.rated_w(name)
+def _rated_w(name: str, driver_w: float | None, as_of: str | None) -> Factor | None:
+    known = catalog.rated_w(name, as_of=as_of)
     if known is not None or not driver_w:
         return known
     return Factor("rated_w", driver_w, "W", f"{name}, told by its driver")

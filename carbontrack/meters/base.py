@@ -30,7 +30,7 @@ class Quality(StrEnum):
     """How an energy came about, from best to worst; printed wherever the number is."""
 
     COUNTER = "counter"  # difference of the device's own energy counter
-    POWER = "power"  # step integral of power samples, about ±5 % by sensor
+    POWER = "power"  # step (zero-order hold) integral of power samples
     ESTIMATE = "estimate"  # a model (TDP × utilisation), not a measurement
     SIMULATED = "simulated"  # replayed; no real device was read
 

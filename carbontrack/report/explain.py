@@ -178,10 +178,6 @@ def _carbon(e: Estimate, f: Factors) -> Iterator[Line]:
     yield Line("facility", e.facility_kwh, "kWh", f"{energy} × PUE")
     yield Line("intensity", f.intensity.value, f.intensity.unit, _sourced(f.intensity))
     yield Line("tCO₂e", e.tco2e, "t", "facility × intensity ÷ 1000, location-based")
-    if e.tco2e_low is not None and e.band is not None:
-        band = f"{e.band * 100:g} %"
-        yield Line("  at least", e.tco2e_low, "t", f"if the sensors read {band} too much")
-        yield Line("  at most", e.tco2e_high, "t", f"if the sensors read {band} too little")
     if f.contract_intensity is not None:
         contract = f.contract_intensity
         yield Line("contract", contract.value, contract.unit, _sourced(contract))

@@ -14,8 +14,8 @@ from carbontrack.report.table import Column, Table
 from carbontrack.units import MS_PER_HOUR, MS_PER_S
 
 
-def entries_table(entries: Sequence[Entry], notes: Sequence[str] = ()) -> Table:
-    """One line per factor."""
+def entries_table(entries: Sequence[Entry], *, versions: bool = False) -> Table:
+    """One line per factor; with `versions` the day from which each is known."""
     licences = dict.fromkeys(f"{e.source}: {e.detail}; {e.licence}" for e in entries)
     few = len(licences) <= 8
     return Table(
@@ -25,10 +25,11 @@ def entries_table(entries: Sequence[Entry], notes: Sequence[str] = ()) -> Table:
             Column("value", "", tuple("–" if e.value is None else f"{e.value:g}" for e in entries)),
             Column("unit", "", tuple(e.unit for e in entries), left=True),
             Column("year", "", tuple(e.year for e in entries)),
+            *([Column("known", "from", tuple(e.known_from for e in entries))] if versions else []),
             Column("what", "", tuple(_what(e) for e in entries), left=True),
         ),
         has_total=False,
-        notes=(*(licences if few else ()), *notes),
+        notes=tuple(licences) if few else (),
     )
 
 
@@ -54,6 +55,7 @@ def imported_entries(
             detail=f"imported, {(zone['to_ms'] - zone['from_ms']) / MS_PER_HOUR:g} h",
             version=zone["version"],
             licence="your own file's",
+            known_from=zone["version"],
         )
         for zone in zones
     ]
@@ -70,6 +72,7 @@ def imported_entries(
             detail="imported",
             version=price["version"],
             licence="your own file's",
+            known_from=price["version"],
         )
         for price in prices
     ]

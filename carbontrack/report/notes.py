@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 from carbontrack.account.result import Estimate, unique
 from carbontrack.factors.catalog import Factor
-from carbontrack.report.numbers import mass_text
 
 _KINDS = (("GPUs", "gpu"), ("CPUs", "cpu"), ("memory", "dram"))
 _NAMES = {
@@ -26,7 +25,7 @@ _SHOWN = 4
 
 def notes_of(rows: Sequence[Estimate], totals: Sequence[Estimate] = ()) -> list[str]:
     """One sentence each, without what does not apply. `totals` are sums of the rows."""
-    notes = [*_methods(rows), *_scopes(rows), *_quality(rows), *_band(rows), *_factors(rows)]
+    notes = [*_methods(rows), *_scopes(rows), *_quality(rows), *_factors(rows)]
     notes += [*_node_model(rows), *_unfinished(rows), *_own(rows), *_own(totals)]
     return unique(notes)
 
@@ -83,20 +82,6 @@ def _quality(rows: Sequence[Estimate]) -> list[str]:
         if labels:
             notes.append(f"{word}: {meaning}{_of(labels, rows)}")
     return notes
-
-
-def _band(rows: Sequence[Estimate]) -> list[str]:
-    """As a range for one row; for several in words, as it is the same share of each."""
-    known = [row for row in rows if row.tco2e_low is not None]
-    if not known:
-        return []
-    band = f"±{(known[0].band or 0.0) * 100:g} %"
-    if len(known) == 1:
-        low, high = mass_text(known[0].tco2e_low), mass_text(known[0].tco2e_high)
-        return [
-            f"the sensors' band of {band} makes CO₂e {low} to {high}{_of([known[0].label], rows)}"
-        ]
-    return [f"sensors read by NVML are good to about {band}{_of([r.label for r in known], rows)}"]
 
 
 def _factors(rows: Sequence[Estimate]) -> list[str]:

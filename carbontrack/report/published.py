@@ -93,6 +93,10 @@ def one(name: str) -> tuple[Table, dict[str, Any]]:
         _column("printed", "tCO₂e", rows, lambda row: _printed(row.tco2e)),
         _column("follows", "tCO₂e", rows, lambda row: _follows(row.tco2e)),
         _column("off by", "", rows, lambda row: _difference(row.tco2e)),
+    ]
+    if any(row.water_kl is not None for row in rows):
+        columns.append(_column("water", "kL", rows, _water))
+    columns += [
         Column("status", "", tuple(row.status.value for row in rows), left=True),
     ]
     table = Table(tuple(columns), has_total=False, notes=tuple(_notes(rows, alike)))
@@ -134,10 +138,11 @@ def _row(row: PublishedRow) -> dict[str, Any]:
         "pue": row.pue,
         "intensity_kg_per_kwh": row.kg_per_kwh,
         "factors": row.factors or None,
-        "accounting": row.accounting,
+        "accounting": row.accounting or None,
         "energy_pue": row.energy_pue or None,
         "energy_mwh": _figure(row.energy),
         "tco2e": _figure(row.tco2e),
+        "water_kl": row.water_kl,
         "status": row.status.value,
         "source": row.source,
         "source_read": row.read,
@@ -182,6 +187,10 @@ def _column(
 def _has_pue(row: PublishedRow) -> str:
     """Whether the printed energy includes PUE."""
     return {"before": "no", "after": "yes"}.get(row.energy_pue, _EMPTY) if row.energy else _EMPTY
+
+
+def _water(row: PublishedRow) -> str:
+    return _EMPTY if row.water_kl is None else f"{row.water_kl:,.0f}"
 
 
 def _printed(figure: Figure | None) -> str:

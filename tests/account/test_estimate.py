@@ -114,7 +114,6 @@ def test_scope_names_all_that_was_metered_and_power_only_the_gpus() -> None:
     assert row.devices == 8
     assert row.power_w == pytest.approx(360)
     assert row.energy_kwh == pytest.approx(16 * 0.36 + 4 * 0.1)
-    assert row.tco2e_low is None, "no band is known for RAPL"
 
 
 def test_a_mig_slice_counts_as_its_share() -> None:
@@ -132,14 +131,6 @@ def test_a_running_run_counts_to_its_last_heartbeat() -> None:
     running = one.begun
     row = estimate_run(running, one.sensors, one.usages, one.step_totals, factors())
     assert row.duration_s == pytest.approx(7200)
-
-
-def test_the_band_of_nvml_sensors_is_carried_to_the_emissions() -> None:
-    row = measured(Recorded(), pue=1.5, intensity=0.5)
-    assert row.tco2e is not None
-    assert row.tco2e_low == pytest.approx(row.tco2e * 0.95)
-    assert row.tco2e_high == pytest.approx(row.tco2e * 1.05)
-    assert measured(Recorded(meter="sim", quality="simulated")).tco2e_low is None
 
 
 def test_rent_replaces_electricity_and_hardware() -> None:

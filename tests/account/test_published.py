@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from carbontrack.account import published
 from carbontrack.account.published import PublishedRow, Status
 from carbontrack.errors import CarbontrackError
+from carbontrack.factors import data
 from carbontrack.report.published import as_printed
 
 ROWS = published.all_rows()
@@ -32,8 +35,8 @@ def test_every_published_row_has_the_status_that_was_reviewed(row: PublishedRow)
 
 
 def test_the_suite_is_whole() -> None:
-    assert len(ROWS) == 129
-    assert len(published.names()) >= 40
+    assert len(ROWS) == 156
+    assert len(published.names()) == 62
 
 
 @pytest.mark.parametrize(
@@ -70,11 +73,119 @@ def test_a_row_of_whose_carbon_nothing_follows_does_not_reproduce() -> None:
         "FLM-101B",
         "GLM-130B (as estimated there)",
         "Segment Anything ViT-H",
+        "SAM 2",
     ]
     for row in ROWS:
         carbon = row.tco2e
         if row.status is Status.reproduces and carbon is not None:
             assert carbon.recomputed is not None, row.model
+
+
+def test_every_row_names_a_document() -> None:
+    """A transcription of it is none."""
+    for row in ROWS:
+        assert row.source, row.model
+        assert "transcription" not in row.source, row.model
+
+
+def test_a_row_without_carbon_does_not_say_how_carbon_was_accounted() -> None:
+    odd = [row.model for row in ROWS if row.tco2e is None and row.accounting == "location-based"]
+    assert odd == []
+
+
+@pytest.mark.parametrize(
+    ("report", "model", "devices", "printed_h"),
+    [
+        ("SmolLM", "SmolLM3-3B", 384, 24.0),
+        ("BloombergGPT", "BloombergGPT", 512, 24.0),
+        ("MPT", "MPT-7B", 440, 2.4),
+        ("XLM-R (Wu et al. via LLMCarbon)", "XLM", 512, 2.4),
+        ("SAM", "Segment Anything", 256, 1.0),
+        ("SAM 2", "SAM 2", 256, 1.0),
+        ("Gopher", "Gopher", 4096, 1.0),
+        ("Phi", "phi-4", 1920, 24.0),
+        ("Phi", "Phi-3-vision", 512, 2.4),
+        ("MiniMax", "MiniMax-M1", 512, 7 * 24.0),
+    ],
+)
+def test_hours_made_from_printed_days_are_rounded_as_the_days_are(
+    report: str, model: str, devices: int, printed_h: float
+) -> None:
+    rows = data.rows("published")
+    row = next(r for r in rows if r["report"] == report and r["model"].startswith(model))
+    assert float(row["gpu_hours_step"]) == pytest.approx(devices * printed_h)
+    steps = float(row["gpu_hours"]) / float(row["gpu_hours_step"])
+    assert steps == pytest.approx(round(steps), abs=0.001)
+
+
+def test_whatever_says_devices_times_days_knows_how_they_were_rounded() -> None:
+    made = re.compile(r"\d (GPUs|chips) x (about )?([\d.]+ [dh]\b|\w+ weeks)")
+    rows = [row for row in data.rows("published") if row["gpu_hours"] and made.search(row["note"])]
+    assert len(rows) > 20
+    assert [row["model"] for row in rows if not row["gpu_hours_step"]] == []
+
+
+def test_morrisons_rows_add_up_to_its_total_in_energy_and_in_carbon() -> None:
+    rows = published.rows_of("Morrison 2025")
+    total = find("Morrison 2025", "final runs, total")
+    runs = rows[: rows.index(total)]
+    assert sum(row.energy.printed for row in runs if row.energy) == pytest.approx(913.4)
+    assert total.energy is not None
+    assert total.energy.recomputed == pytest.approx(913.4)
+    lumi = find("Morrison 2025", "OLMo 7B (LUMI)")
+    assert lumi.energy is not None
+    assert lumi.tco2e is not None
+    assert (lumi.energy.printed, lumi.tco2e.printed, lumi.accounting) == (149, 0, "market-based")
+    everything = find("Morrison 2025", "all of the report")
+    assert everything.tco2e is not None
+    assert (everything.tco2e.printed, everything.water_kl) == (493, 2769)
+    assert everything.status is Status.reproduces
+    places = {
+        row.model.split(",")[0]: row.source.split(", arXiv")[0].rpartition("(ICLR) ")[2]
+        for row in rows
+    }
+    assert places["final runs"] == "Table 2"
+    assert places["development runs"] == "Table 1"
+    assert places["embodied"] == "section 4.1"
+
+
+@pytest.mark.parametrize(
+    ("report", "model", "gpu_hours", "energy_mwh", "tco2e"),
+    [
+        ("DINOv3", "DINOv3 ViT-7B", 61_440, 47, 18),
+        ("DINOv3", "MetaCLIP ViT-G", 368_640, 160, 62),
+        ("DINOv3", "whole project", 9_000_000, None, 2600),
+        ("SAM 2", "SAM 2", 27_648, 12.16512, 3.89),
+        ("Pleias", "Pleias-3b-Preview", 92_160, None, 16),
+        ("DAViD", "DAViD Large", 528, None, 0.07524),
+        ("OpenBA", "OpenBA-15B", 38_214, 17, 6.5),
+        ("gpt-oss", "gpt-oss-120b", 2_100_000, None, None),
+        ("DeepSeek", "DeepSeek-R1", 147_000, None, None),
+    ],
+)
+def test_reports_of_2024_to_2026(
+    report: str, model: str, gpu_hours: float, energy_mwh: float | None, tco2e: float | None
+) -> None:
+    row = find(report, model)
+    assert row.gpu_hours == gpu_hours
+    assert (row.energy.printed if row.energy else None) == energy_mwh
+    assert (row.tco2e.printed if row.tco2e else None) == tco2e
+
+
+def test_a_figure_that_a_summary_contradicts_is_flagged() -> None:
+    row = find("GPT-NeoX", "GPT-NeoX-20B")
+    assert not row.read
+    assert "short tons" in row.note
+
+
+def test_water_is_carried_as_printed() -> None:
+    assert {row.model: row.water_kl for row in ROWS if row.water_kl is not None} == {
+        "OLMo 2 7B": 202,
+        "OLMo 2 13B": 892,
+        "all of the report (final runs, development, embodied)": 2769,
+        "whole development (7B and 32B, all stages)": 15_887,
+        "Mistral Large 2 (training + 18 months of use)": 281_000,
+    }
 
 
 def test_what_is_stated_from_memory_says_so() -> None:

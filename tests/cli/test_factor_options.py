@@ -71,7 +71,7 @@ def test_compare_and_project_show_what_was_asked_for(command: Command, tmp_path:
         text = command(*arguments, *asked).out
         assert "CO₂e, embodied" in text
         assert "CO₂e, market-based" in text
-        assert "PUE 1.12: Google Cloud" in text
+        assert "PUE 1.09: Google Cloud, Google Environmental Report 2025" in text
 
 
 def test_estimate_takes_an_imported_price(command: Command, tmp_path: Path) -> None:

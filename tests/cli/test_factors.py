@@ -44,6 +44,43 @@ def test_search_and_show(command: Command) -> None:
     assert "CC BY 4.0" in command("factors", "show", "FR").out
 
 
+def test_show_has_every_version_with_the_day_from_which_it_is_known(command: Command) -> None:
+    shown = command("factors", "show", "gcp", "--format", "json").json["factors"]
+    assert [(e["value"], e["known_from"]) for e in shown] == [
+        (1.09, "2026-11-28"),
+        (1.12, "2024-12-31"),
+    ]
+    text = " ".join(command("factors", "show", "NVIDIA A100-SXM4-40GB").out.split())
+    assert "known" in text
+    assert text.count("NVIDIA A100-SXM4-40GB") == 2
+
+
+def test_an_estimate_of_the_last_edition_is_made_again_to_the_digit(command: Command) -> None:
+    """What the release before the revisions printed for the same command."""
+    asked = ("--gpu-hours", "1000", "--power", "400", "--provider", "gcp", "--zone", "US-CAMX")
+
+    def tco2e(*more: str) -> float:
+        row = command("estimate", *asked, *more, "--format", "json").json["rows"][0]
+        return float(row["tco2e"])
+
+    assert tco2e() == pytest.approx(0.400 * 1.09 * 0.19504)
+    assert tco2e("--factors-as-of", "2026-11-27") == pytest.approx(0.101472, abs=5e-13)
+
+
+def test_a_borrowed_embodied_figure_says_so_wherever_it_is_shown(
+    command: Command, tmp_path: Path
+) -> None:
+    write_ledger(tmp_path / "ledger.db", Recorded(device="NVIDIA H200"))
+    for arguments in (
+        ("factors", "show", "H200"),
+        ("explain", "last", "--embodied"),
+        ("table", "--embodied"),
+        ("estimate", "--gpu-hours", "10", "--gpu", "H200", "--embodied"),
+    ):
+        text = " ".join(command(*arguments).out.split())
+        assert "borrowed from the H100, a lower bound" in text, arguments
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from carbontrack.factors import catalog
 from carbontrack.units import J_PER_KWH
 from tests.fixtures import pictures
 from tests.fixtures.runs import Recorded
@@ -49,6 +50,12 @@ def expanded(sql: str) -> str:
     sql = re.sub(r"\$\{(\w+):sqlstring\}", lambda match: f"'{VALUES[match[1]]}'", sql)
     assert "$" not in sql, "every macro is known"
     return sql
+
+
+def test_the_board_begins_with_the_factors_that_every_table_assumes() -> None:
+    shown = {one["name"]: one["query"] for one in BOARD["templating"]["list"]}
+    assert float(shown["pue"]) == catalog.pue("industry").value
+    assert float(shown["intensity"]) == pytest.approx(catalog.intensity("WORLD").value, abs=5e-4)
 
 
 def test_every_query_answers(ledger: Any, energy_j: float) -> None:

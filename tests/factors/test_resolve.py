@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from datetime import date
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from carbontrack import config
 from carbontrack.errors import CarbontrackError
 from carbontrack.factors import catalog, data
-from carbontrack.factors.browse import packaged, years_of
+from carbontrack.factors.browse import packaged, versions_of, years_of
 from carbontrack.factors.resolve import Factors, parse_methods, resolve
 
 
@@ -20,7 +21,7 @@ def factors(method: str = "measured", **given: Any) -> Factors:
 
 def test_defaults_are_the_worlds_average_and_the_industrys_and_assumed() -> None:
     used = factors()
-    assert (used.pue.value, used.pue.assumed) == (1.56, True)
+    assert (used.pue.value, used.pue.assumed) == (1.54, True)
     assert (used.intensity.year, used.intensity.assumed) == (2025, True)
     assert used.intensity.value == pytest.approx(0.458, abs=0.001)
     assert used.tariff is not None
@@ -92,6 +93,81 @@ def test_an_older_version_of_a_factor_can_be_taken() -> None:
     assert "The first is of 2025-07-28" in str(error.value)
 
 
+LAST_EDITION = "2026-11-27"  # the day before the revisions below came in
+
+
+@pytest.mark.parametrize(
+    ("given", "name", "value", "source", "before"),
+    [
+        ({}, "pue", 1.54, "Uptime Institute survey", 1.56),
+        ({"provider": "gcp"}, "pue", 1.09, "Google Environmental Report 2025", 1.12),
+        ({"provider": "aws"}, "pue", 1.15, "Amazon Sustainability Report 2024", 1.2),
+        ({"provider": "azure"}, "pue", 1.17, "Microsoft, datacenter efficiency", 1.12),
+        ({"zone": "US-US"}, "intensity", 0.34967, "US EPA eGRID2023", 0.37529),
+        ({"zone": "US-CAMX"}, "intensity", 0.19504, "US EPA eGRID2023", 0.22650),
+        ({"zone": "US-RFCE"}, "intensity", 0.27178, "US EPA eGRID2023", 0.29948),
+    ],
+)
+def test_a_revised_factor_counts_and_the_one_before_it_can_be_had_again(
+    given: dict[str, str], name: str, value: float, source: str, before: float
+) -> None:
+    now = getattr(factors(**given), name)
+    assert now.value == value
+    assert source in now.source
+    assert getattr(factors(**given, factors_as_of=LAST_EDITION), name).value == before
+
+
+def test_an_estimate_of_the_last_edition_is_made_again_from_hardware_too() -> None:
+    borrows, added = "NVIDIA A100-SXM4-40GB", "NVIDIA H20"
+    devices = {borrows: None, added: 390.0}
+
+    def used(**given: str) -> Factors:
+        settings = config.resolve([config.flags(**given)])
+        return resolve(settings, method="report", embodied=True, devices=devices)
+
+    now, then = used(), used(factors_as_of=LAST_EDITION)
+    assert {name: factor.value for name, factor in now.embodied_kg.items()} == {borrows: 150}
+    assert then.embodied_kg == {}
+    assert [factors.rated_w[borrows].value for factors in (now, then)] == [400, 400]
+    assert now.rated_w[added].value == 400, "by its data sheet"
+    assert then.rated_w[added].value == 390, "by its driver, as when it was not in the table"
+
+
+def test_a_data_sheet_is_as_old_as_the_part() -> None:
+    """The first edition of the table stands for the days before it."""
+    factor = catalog.rated_w("NVIDIA A100-SXM4-80GB", as_of="2021-01-01")
+    assert factor is not None
+    assert factor.value == 400
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("NVIDIA A100-SXM4-80GB", "assumption"),
+        ("NVIDIA A100-SXM4-40GB", "borrowed"),
+        ("NVIDIA A100-PCIE-40GB", "borrowed"),
+        ("NVIDIA A100 80GB PCIe", "borrowed"),
+        ("NVIDIA H200", "borrowed from the H100, a lower bound"),
+    ],
+)
+def test_an_embodied_figure_that_is_not_the_cards_own_says_so(name: str, says: str) -> None:
+    factor = catalog.embodied_kg(name)
+    assert factor is not None
+    assert says in factor.note
+    entry = next(e for e in versions_of({name.casefold()}))
+    assert says in entry.title
+
+
+def test_a_figure_that_is_shared_by_cards_is_the_one_of_its_source() -> None:
+    """A figure has one owner in a source, or each card that takes it says that it borrows."""
+    owners: dict[tuple[str, str], list[str]] = {}
+    for row in data.rows("hardware"):
+        if row["embodied_kg"] and "borrowed" not in row["embodied_note"]:
+            owners.setdefault((row["embodied_source"], row["embodied_kg"]), []).append(row["name"])
+    assert owners
+    assert all(len(names) == 1 for names in owners.values()), owners
+
+
 def test_the_factors_of_a_day() -> None:
     given = {"zone": "us-central1", "provider": "gcp"}
     assert factors(**given).intensity.year == 2025
@@ -117,7 +193,7 @@ def test_the_unknown_is_refused_with_the_nearest(given: dict[str, str], says: st
 
 
 def test_provider_gives_the_pue() -> None:
-    assert factors(provider="GCP").pue.value == 1.12
+    assert factors(provider="GCP").pue.value == 1.09
 
 
 def test_lifetime_is_assumed_only_when_something_is_written_off() -> None:
@@ -138,6 +214,44 @@ def test_a_power_limit_is_not_the_rated_power() -> None:
     item = catalog.hardware("NVIDIA A10G")
     assert item is not None
     assert item.rated_w == 150
+    assert "150 W or 300 W" in item.note
+
+
+@pytest.mark.parametrize(
+    ("name", "memory_gb", "rated_w", "bf16_tflops"),
+    [
+        ("NVIDIA H20", 96, 400, 148),
+        ("NVIDIA A800-SXM4-80GB", 80, 400, 312),
+        ("NVIDIA GB300", 279, 1400, 2500),
+        ("NVIDIA RTX 6000 Ada Generation", 48, 300, 364.2),
+        ("NVIDIA GeForce RTX 3080", 10, 320, 59.5),
+        ("AMD Instinct MI300A", 128, 550, 980.6),
+        ("HL-225", 96, 600, 432),
+        ("Tesla K80", 12, 150, None),
+        ("AWS Trainium2", 96, None, 667),
+        ("TPU7x", 192, None, 2307),
+        ("NVIDIA A100-SXM-64GB", 64, None, None),
+    ],
+)
+def test_devices_by_the_names_their_tools_report(
+    name: str, memory_gb: float, rated_w: float | None, bf16_tflops: float | None
+) -> None:
+    item = catalog.hardware(name)
+    assert item is not None
+    assert (item.memory_gb, item.rated_w, item.bf16_tflops) == (memory_gb, rated_w, bf16_tflops)
+
+
+@pytest.mark.parametrize("name", ["Apple M2 Ultra", "Ascend 910B", "NVIDIA A16", "NVIDIA GB10", ""])
+def test_a_device_without_a_read_source_is_unknown(name: str) -> None:
+    assert catalog.hardware(name) is None
+
+
+def test_names_of_devices_are_of_one_device_each() -> None:
+    names: dict[str, set[str]] = {}
+    for row in data.rows("hardware"):
+        for name in (row["name"], *filter(None, row["aliases"].split(";"))):
+            names.setdefault(name.casefold(), set()).add(row["name"])
+    assert all(len(owners) == 1 for owners in names.values())
 
 
 def test_every_simulated_and_demo_gpu_is_known_by_its_nvml_name() -> None:
@@ -175,6 +289,8 @@ def test_entries_are_found_by_their_names() -> None:
     entries = list(packaged())
     assert len([entry for entry in entries if entry.kind == "intensity"]) > 280
     assert [entry.name for entry in entries if entry.matches("jean zay")] == ["jean-zay"]
+    assert [entry.value for entry in entries if entry.name == "gcp"] == [1.09], "the newest alone"
+    assert [entry.value for entry in versions_of({"gcp"})] == [1.09, 1.12]
     assert [entry.year for entry in years_of("FR")] == ["2025", "2024", "2023", "2022", "2021"]
     assert list(years_of("nowhere")) == []
 
@@ -188,7 +304,7 @@ def test_egrids_rates_are_pounds_and_its_ch4_and_n2o_are_too(
 ) -> None:
     """eGRID2022's output rates in lb/MWh: CH4 × 28 and N2O × 265, not ÷ 1000 (AR5 GWP100)."""
     kg_per_kwh = (co2 + 28 * ch4 + 265 * n2o) * 0.00045359237
-    value = catalog.intensity(zone).value
+    value = catalog.intensity(f"{zone}@2022").value
     assert value == pytest.approx(kg_per_kwh, abs=1e-4)
     assert value != pytest.approx((co2 + 0.028 * ch4 + 0.265 * n2o) * 0.00045359237, abs=1e-4)
 
@@ -204,3 +320,24 @@ def test_a_gpu_of_a_superchip_and_a_module_of_two_devices() -> None:
     module = catalog.hardware("MI250X")
     assert module is not None
     assert "2 devices per module" in module.note
+
+
+def test_an_edition_of_the_tables_never_changes() -> None:
+    """A correction is a row with a source of its own, known from the day it comes in.
+
+    The digest is of every number that the tables gave on that day, as the program of that day read
+    them. It must not be adapted to an edited or a back-dated row.
+    """
+    zones = sorted({row["zone"] for row in data.rows("intensity")})
+    providers = sorted({row["provider"] for row in data.rows("pue")})
+    names = sorted({row["name"] for row in data.rows("hardware")})
+    devices = [catalog.hardware(name, as_of=LAST_EDITION) for name in names]
+    numbers = [
+        *((zone, catalog.intensity(zone, as_of=LAST_EDITION).value) for zone in zones),
+        *((name, catalog.pue(name, as_of=LAST_EDITION).value) for name in providers),
+        *((d.name, d.rated_w, d.bf16_tflops, d.embodied_kg) for d in devices if d is not None),
+        ("tariff", catalog.tariff(as_of=LAST_EDITION).value),
+    ]
+    assert len(numbers) > 300
+    digest = hashlib.sha256(repr(numbers).encode()).hexdigest()
+    assert digest == "e70da2e4e2a88340620de643bf41ab31f816a20b8240383c4d2d8601923b5508"

@@ -57,7 +57,7 @@ def test_text_fits_100_columns_and_shows_the_total() -> None:
     text = text_of(two())
     assert max(len(line) for line in text.splitlines()) <= 100
     assert "total" in text
-    assert "PUE 1.56 assumed" in text
+    assert "PUE 1.54 assumed" in text
 
 
 def test_a_narrow_terminal_leaves_columns_out_and_crops_no_number() -> None:
@@ -103,10 +103,10 @@ def test_a_cell_is_the_same_whatever_stands_beside_it() -> None:
     rows = estimates(large, small)
     cells = next(c.cells for c in table_of(rows, []).columns if c.head == "CO₂e")
     assert cells == tuple(carbon_cell(row) for row in rows)
-    assert cells == ("5.72 t", "571.95 mg")
+    assert cells == ("5.65 t", "564.61 mg")
     alike = estimates(large, replace(large, number=3))
     (column,) = [c for c in table_of(alike, [combine(alike)]).columns if c.head == "CO₂e"]
-    assert (column.unit, column.cells, column.total) == ("t", ("5.72", "5.72"), "11.44")
+    assert (column.unit, column.cells, column.total) == ("t", ("5.65", "5.65"), "11.29")
 
 
 def test_what_is_unknown_is_a_dash() -> None:
@@ -123,7 +123,7 @@ def test_markdown_is_a_table_with_the_same_number_of_cells_in_each_line() -> Non
     table = [line for line in lines if line.startswith("|")]
     assert len(table) == 5
     assert len({line.replace("\\|", "").count("|") for line in table}) == 1
-    assert any(line.startswith("- PUE 1.56 assumed") for line in lines)
+    assert any(line.startswith("- PUE 1.54 assumed") for line in lines)
 
 
 def test_a_name_is_no_markup_in_markdown() -> None:

@@ -79,7 +79,8 @@ class _NvmlMeter:
         if counted == len(sources):
             parts = ["GPU: the device's own energy counter, board with memory (NVML)."]
         elif counted == 0:
-            parts = ["GPU: integral of power samples, about ±5 % by sensor (NVML)."]
+            parts = ["GPU: integral of power samples (NVML)."]
+            parts.append("NVIDIA documents their error for Fermi and Kepler only, as ±5 %.")
         if any(source.device.mig_parent for source in sources):
             parts.append("MIG instances have their slices' share of the GPU (apportioned).")
         silent = len(selection.devices) - len(sources)

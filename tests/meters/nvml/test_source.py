@@ -185,6 +185,15 @@ def test_a_device_that_answers_nothing_is_left_out_and_said(nvml_stub: NvmlStub)
     assert "neither energy nor power" in _refusal(node)
 
 
+def test_power_samples_claim_no_error_that_nvidia_does_not_document(nvml_stub: NvmlStub) -> None:
+    """NVML's reference has ±5 % for Fermi and Kepler, and none for what came after them."""
+    node = nvml_stub.start(1, counter=0)
+    with _polling(node) as polled:
+        pass
+    assert "Fermi and Kepler only" in polled.note
+    assert "±5 %" not in polled.note.replace("for Fermi and Kepler only, as ±5 %", "")
+
+
 def test_a_lost_device_costs_only_its_own_rows_and_is_found_again(nvml_stub: NvmlStub) -> None:
     node = nvml_stub.start(3)
     with _polling(node) as polled:

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 def plan(connection: Connection, run: Run, measured: Estimate) -> dict[str, Any] | None:
     """Totals at the planned tokens as a range, and how long it takes until there.
 
-    None where the run does not say how far it goes, or too little to foresee it.
+    None where the run does not say how far it goes, or too little to foresee it. `doubt` says where
+    it does not fit the run, else it is empty.
     """
     if not run.model.get("planned_tokens"):
         return None
@@ -33,6 +34,7 @@ def plan(connection: Connection, run: Run, measured: Estimate) -> dict[str, Any]
         "tokens": ahead.target.tokens,
         "eta_s": left / ahead.state.tokens_per_s.value,
         "currency": ahead.estimate.currency,
+        "doubt": ahead.doubt,
         **{
             name: [getattr(e, name) for e in (ahead.low, ahead.estimate, ahead.high)]
             for name in names

@@ -81,6 +81,7 @@ class RunPage {
     this.coming = new Tiles(make("dl", { class: "minor", "aria-label": "At the planned tokens" }));
     this.progress = make("div", { class: "meters" });
     this.plan = make("section", { class: "card ahead", "aria-label": "Forecast" }, this.progress, this.coming.place);
+    this.notes = make("ul", { class: "notes", "aria-label": "Notes" });
     this.charts = make("div", { class: "charts" });
     this.emissions = new Emissions(run);
     this.events = new Events();
@@ -92,6 +93,7 @@ class RunPage {
       this.big.place,
       this.rest.place,
       this.plan,
+      this.notes,
       this.tools(),
       this.charts,
       make(
@@ -143,12 +145,23 @@ class RunPage {
     this.progress.replaceChildren(...(planned ? [way(run)] : []), ...run.budgets.map(budget));
     this.coming.place.hidden = !planned;
     if (planned) this.coming.fill(ahead(run));
+    this.remark();
     this.followed.hidden = run.status !== "running";
     this.emissions.fill(run);
     this.events.fill(run);
     refill(this.devices, devices(run));
     this.tick();
     this.tellRange();
+  }
+
+  // What is implausible or assumed of the run, as under its table.
+  remark() {
+    const { rows, plan } = this.run;
+    const notes = [...new Set([plan?.doubt, ...rows.flatMap((row) => row.notes)].filter(Boolean))];
+    if (notes.join() === this.remarked) return;
+    this.remarked = notes.join();
+    this.notes.hidden = !notes.length;
+    refill(this.notes, ...notes.map((note) => make("li", {}, note)));
   }
 
   headline() {

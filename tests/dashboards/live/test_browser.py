@@ -12,6 +12,7 @@ import pytest
 from tests.dashboards.live import page
 from tests.dashboards.live.conftest import Server
 from tests.dashboards.live.page import all_of, click, errors, job, small, text, tile
+from tests.fixtures.runs import Recorded, write_ledger
 from tests.fixtures.wrap import PATIENCE_S, Wrapper
 
 if TYPE_CHECKING:
@@ -62,6 +63,16 @@ def test_a_run_is_watched_from_start_to_end(
     assert not tile(browser, "power now"), "nothing is now of what has ended"
     until(lambda: "ended" in text(browser, "#link"))
     shot("run-ended")
+    assert errors(browser) == []
+
+
+def test_what_is_implausible_of_a_run_is_said_below_its_totals(
+    wrapper: Wrapper, serve: Callable[..., Server], browser: Chrome, until: Until
+) -> None:
+    write_ledger(wrapper.ledger, Recorded(power_w=593.0))
+    browser.get(serve().address)
+    until(lambda: all_of(browser, "tbody a"))[0].click()
+    until(lambda: "is 593 W, but its limit is 400 W" in text(browser, ".notes"))
     assert errors(browser) == []
 
 

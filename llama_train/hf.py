@@ -214,7 +214,10 @@ def _read_meta(folder: Path) -> tuple[ModelShape, Weights]:
     parts: list[Weights] = []
     for file in files:
         with _whole(file):
-            parts.append(torch.load(file, map_location="cpu", weights_only=True))
+            part = torch.load(file, map_location="cpu", weights_only=True)  # noqa: TID251
+            if not isinstance(part, dict):
+                raise ValueError("it holds no weights by name")
+            parts.append(part)
     weights: Weights = {}
     with _described_by(folder / "params.json"):
         for name in parts[0]:

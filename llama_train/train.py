@@ -10,7 +10,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.distributed.fsdp import FSDPModule
 
 from llama_train.checkpoint import Progress, Store
-from llama_train.config import Config, to_dict
+from llama_train.config import Config
 from llama_train.data import Data, stack
 from llama_train.errors import TrainError
 from llama_train.flops import DEVICES, MFU_FORMULA, mfu
@@ -279,7 +279,7 @@ class Loop:
 
 def _save_settings(config: Config, data: Data, out: Path) -> None:
     resolved = {
-        "config": to_dict(config),
+        "config": asdict(config),
         "parameters": config.model.parameters,
         "data_fingerprint": data.fingerprint,
         "versions": {"python": platform.python_version(), "torch": torch.__version__},

@@ -18,6 +18,7 @@ from llama_train.generate import generate
 from llama_train.model import Transformer
 from llama_train.optim import adamw, clip_gradients, gradient_norm
 
+from .test_foreign_checkpoint import Payload
 from .test_model import initialised, random_tokens
 
 transformers = pytest.importorskip("transformers", reason="parity needs transformers")
@@ -182,6 +183,11 @@ def test_damaged_weights_are_refused_by_name(tiny: ModelShape, tmp_path: Path) -
     torch.save(initialised(tiny).state_dict(), tmp_path / "meta" / "consolidated.00.pth")
     with pytest.raises(TrainError, match=r"params\.json.*'dim'"):
         hf.load_pretrained(tmp_path / "meta")
+    for foreign in (Payload(tmp_path / "ran"), [1]):
+        torch.save(foreign, tmp_path / "meta" / "consolidated.00.pth")
+        with pytest.raises(TrainError, match=r"consolidated\.00\.pth cannot be read"):
+            hf.load_pretrained(tmp_path / "meta")
+    assert not (tmp_path / "ran").exists()
     (tmp_path / "meta" / "consolidated.00.pth").write_bytes(b"PK")
     with pytest.raises(TrainError, match=r"consolidated\.00\.pth cannot be read"):
         hf.load_pretrained(tmp_path / "meta")

@@ -50,7 +50,7 @@ def test_it_learns_and_tells_carbontrack(pydoc_data: Path, tmp_path: Path, recor
     said = lines(recorded)
 
     (card,) = [line["model"] for line in said if "model" in line]
-    config = from_dict(json.loads((out / "config.json").read_text())["config"])
+    config = from_dict(json.loads((out / "config.json").read_text())["config"], out)
     assert (card["parameters"], card["planned_tokens"]) == (config.model.parameters, 30 * 8 * 32)
     assert card["mfu_formula"] == "6(N-E)+12LdT"
     assert card["mfu_peak_flops"] is None

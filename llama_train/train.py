@@ -6,10 +6,8 @@ import json
 import math
 import platform
 import shutil
-import signal
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -23,6 +21,7 @@ from llama_train.config import Config
 from llama_train.data import Data, stack
 from llama_train.errors import TrainError
 from llama_train.flops import DEVICES, MFU_FORMULA, mfu
+from llama_train.host import stop_signals
 from llama_train.metrics import RunLog, device_name, peak_memory_bytes
 from llama_train.model import IGNORE, Transformer
 from llama_train.optim import adamw, clip_gradients, gradient_norm, learning_rate
@@ -59,7 +58,7 @@ def train(
     `initial` may replace the first weights. Raises TrainError for what the user can mend, and
     Preempted after SIGTERM or SIGUSR1, when the checkpoint is on disk.
     """
-    with _stop_signals() as stop_asked, world(config) as here:
+    with stop_signals() as stop_asked, world(config) as here:
         model = build(config, here)
         optimizer = adamw(model, config.train)
         store = Store(out / "checkpoints", config, data.fingerprint)
@@ -286,20 +285,3 @@ def _save_settings(config: Config, data: Data, out: Path) -> None:
     }
     (out / "config.json").write_text(json.dumps(resolved, indent=1) + "\n")
     shutil.copyfile(data.tokenizer, out / "tokenizer.model")
-
-
-@contextmanager
-def _stop_signals() -> Iterator[Callable[[], bool]]:
-    """Whether SIGTERM or SIGUSR1 has come, which is how schedulers announce a preemption."""
-    came = False
-
-    def note(_number: int, _frame: object) -> None:
-        nonlocal came
-        came = True
-
-    before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGUSR1)}
-    try:
-        yield lambda: came
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

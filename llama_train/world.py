@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
-import os
-import signal
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,19 +13,9 @@ from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
 from llama_train.config import Config, layout
-from llama_train.errors import TrainError
+from llama_train.host import end_with_torchrun, is_launched, keep_freed_memory, local_rank
 from llama_train.model import Transformer, initial_weight, rope_table
 from llama_train.parallelize import parallelize
-
-# What torch needs to find the other ranks.
-_RANK_VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
-
-# What launchers (torch's own, Slurm's srun, Open MPI, MPICH) say the number of processes in.
-_SIZE_VARIABLES = ("WORLD_SIZE", "SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE")
-
-_PR_SET_PDEATHSIG = 1
-
-_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of glibc's mallopt
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,19 +51,16 @@ def world(config: Config) -> Iterator[World]:
     that does not, or if model or batch cannot be divided among the ranks.
     """
     cuda = torch.cuda.is_available()
-    device = torch.device(f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if cuda else "cpu")
+    device = torch.device(f"cuda:{local_rank()}" if cuda else "cpu")
     backend = "cpu:gloo,cuda:nccl" if cuda else "gloo"
     if cuda:
         torch.cuda.set_device(device)
     else:
         keep_freed_memory()
-    if all(name in os.environ for name in _RANK_VARIABLES):
-        if "TORCHELASTIC_RUN_ID" in os.environ and sys.platform == "linux":
-            # If torchrun dies, stop as if it had said so: no orphan holds the devices.
-            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if is_launched():
+        end_with_torchrun()
         dist.init_process_group(backend)
     else:
-        _refuse_other_launchers()
         store = dist.HashStore()  # type: ignore[attr-defined]
         dist.init_process_group(backend, store=store, rank=0, world_size=1)
     try:
@@ -87,29 +70,6 @@ def world(config: Config) -> Iterator[World]:
         yield World(dist.get_rank(), size, device, mesh)
     finally:
         dist.destroy_process_group()
-
-
-def keep_freed_memory() -> None:
-    """Let malloc keep what is freed, as torch's allocator for GPUs does.
-
-    glibc gives each large block back to the kernel, which clears every page anew for the next one:
-    a tenth of a training step on a CPU. Where there is no mallopt, nothing happens.
-    """
-    if (mallopt := getattr(ctypes.CDLL(None), "mallopt", None)) is not None:
-        mallopt(_M_MMAP_MAX, 0)
-        mallopt(_M_TRIM_THRESHOLD, -1)
-
-
-def _refuse_other_launchers() -> None:
-    """Several processes that do not know of each other would write into one folder."""
-    for name in _SIZE_VARIABLES:
-        if os.environ.get(name, "1") != "1":
-            missing = [name for name in _RANK_VARIABLES if name not in os.environ]
-            raise TrainError(
-                f"{name} is {os.environ[name]}, but {', '.join(missing)} are not set: this process "
-                "does not know the others.",
-                hint="Start the ranks with torchrun.",
-            )
 
 
 def build(config: Config, here: World) -> Transformer:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import shlex
 import subprocess
-import sys
 from collections import Counter
 from itertools import pairwise
 from pathlib import Path
@@ -195,24 +193,3 @@ def test_out_of_memory_is_a_line_that_says_which_setting_helps(
     (line,) = done.stderr.splitlines()
     assert line.startswith("llama_train: Out of memory")
     assert "--train.micro_batch" in line
-
-
-def test_it_trains_where_carbontrack_is_not_installed(pydoc_data: Path, tmp_path: Path) -> None:
-    words = ["train", *TINY_RUN, *STEPS, "--data", str(pydoc_data), "--out", str(tmp_path)]
-    arguments = ["llama_train", *words]
-    program = (
-        "import sys; sys.modules['carbontrack'] = None; "
-        f"sys.argv = {arguments!r}; from llama_train.cli import main; main()"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_S,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-    assert done.returncode == 0, done.stderr
-    (line,) = done.stdout.splitlines()
-    assert line.startswith("demo: held-out loss 6.2")
-    assert "in 30 steps, 7,680 tokens" in line
-    assert "step 30/30" in done.stderr

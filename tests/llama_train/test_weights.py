@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from llama_train import hf
+from llama_train import export, weights
 from llama_train.config import ModelShape, Train
 from llama_train.errors import TrainError
 from llama_train.generate import generate
@@ -34,7 +34,7 @@ def shape(request: pytest.FixtureRequest, tiny: ModelShape) -> ModelShape:
 
 def twin(model: Transformer, folder: Path) -> Any:
     """The same weights in Hugging Face's model, by way of the exported files."""
-    hf.export(model, folder, None)
+    export.export(model, folder, None)
     return transformers.LlamaForCausalLM.from_pretrained(folder)
 
 
@@ -48,7 +48,7 @@ def test_logits_and_gradients_are_the_same(shape: ModelShape, tmp_path: Path) ->
     (ours(tokens, targets) / tokens.numel()).backward()
     torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten()).backward()
     gradients = {name: p.grad for name, p in theirs.named_parameters()}
-    for name, gradient in hf.from_hf(gradients, shape).items():
+    for name, gradient in weights.from_hf(gradients, shape).items():
         torch.testing.assert_close(ours.get_parameter(name).grad, gradient, rtol=1e-4, atol=1e-6)
 
 
@@ -76,8 +76,8 @@ def test_fifty_steps_agree(shape: ModelShape, tmp_path: Path) -> None:
 
 def test_the_layout_round_trips_bit_for_bit(shape: ModelShape, tmp_path: Path) -> None:
     model = initialised(shape)
-    hf.export(model, tmp_path, None)
-    again = hf.load_pretrained(tmp_path)
+    export.export(model, tmp_path, None)
+    again = weights.load_pretrained(tmp_path)
     assert again.shape.architecture == shape.architecture
     for name, weight in model.state_dict().items():
         assert torch.equal(weight, again.state_dict()[name])
@@ -86,12 +86,12 @@ def test_the_layout_round_trips_bit_for_bit(shape: ModelShape, tmp_path: Path) -
 def test_a_large_export_is_split_and_reads_back(
     tiny: ModelShape, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hf, "SHARD_BYTES", 200_000)
+    monkeypatch.setattr(export, "SHARD_BYTES", 200_000)
     model, tokens = initialised(tiny), random_tokens(tiny)
     theirs = twin(model, tmp_path)
     assert len(list(tmp_path.glob("*.safetensors"))) > 1
     torch.testing.assert_close(theirs(tokens).logits, model(tokens), atol=1e-4, rtol=0)
-    assert torch.equal(hf.load_pretrained(tmp_path)(tokens), model(tokens))
+    assert torch.equal(weights.load_pretrained(tmp_path)(tokens), model(tokens))
 
 
 def test_greedy_generation_is_identical(shape: ModelShape, tmp_path: Path) -> None:
@@ -120,7 +120,7 @@ def test_metas_own_files_load(tiny: ModelShape, tmp_path: Path, files: int) -> N
         torch.save(part, tmp_path / f"consolidated.{i:02d}.pth")
     params = {"dim": 64, "n_layers": 2, "n_heads": 4, "n_kv_heads": 2, "norm_eps": 1e-5}
     (tmp_path / "params.json").write_text(json.dumps({**params, "vocab_size": -1}))
-    loaded = hf.load_pretrained(tmp_path)
+    loaded = weights.load_pretrained(tmp_path)
     assert loaded.shape.architecture == tiny.architecture
     tokens = random_tokens(tiny)
     assert torch.equal(loaded(tokens), model(tokens))
@@ -149,64 +149,64 @@ def _cut(name: str) -> int:
 def test_a_folder_that_is_no_llama_2_is_refused(
     tiny: ModelShape, tmp_path: Path, change: dict[str, Any], message: str
 ) -> None:
-    hf.export(initialised(tiny), tmp_path, None)
+    export.export(initialised(tiny), tmp_path, None)
     config = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps({**config, **change}))
     with pytest.raises(TrainError, match=message):
-        hf.load_pretrained(tmp_path)
+        weights.load_pretrained(tmp_path)
 
 
 def test_a_folder_without_weights_is_refused(tmp_path: Path) -> None:
     with pytest.raises(TrainError, match="no run"):
-        hf.load_pretrained(tmp_path)
+        weights.load_pretrained(tmp_path)
 
 
 @pytest.mark.parametrize("content", ["[]", "{", '{"model_type": "llama"}'])
 def test_a_config_that_says_too_little_is_refused(
     tiny: ModelShape, tmp_path: Path, content: str
 ) -> None:
-    hf.export(initialised(tiny), tmp_path, None)
+    export.export(initialised(tiny), tmp_path, None)
     (tmp_path / "config.json").write_text(content)
     with pytest.raises(TrainError, match=r"config\.json"):
-        hf.load_pretrained(tmp_path)
+        weights.load_pretrained(tmp_path)
 
 
 def test_damaged_weights_are_refused_by_name(tiny: ModelShape, tmp_path: Path) -> None:
-    hf.export(initialised(tiny), tmp_path / "hf", None)
+    export.export(initialised(tiny), tmp_path / "hf", None)
     file = tmp_path / "hf" / "model.safetensors"
     file.write_bytes(file.read_bytes()[:-100])
     with pytest.raises(TrainError, match=r"model\.safetensors cannot be read"):
-        hf.load_pretrained(tmp_path / "hf")
+        weights.load_pretrained(tmp_path / "hf")
 
     (tmp_path / "meta").mkdir()
     (tmp_path / "meta" / "params.json").write_text("{}")
     torch.save(initialised(tiny).state_dict(), tmp_path / "meta" / "consolidated.00.pth")
     with pytest.raises(TrainError, match=r"params\.json.*'dim'"):
-        hf.load_pretrained(tmp_path / "meta")
+        weights.load_pretrained(tmp_path / "meta")
     for foreign in (Payload(tmp_path / "ran"), [1]):
         torch.save(foreign, tmp_path / "meta" / "consolidated.00.pth")
         with pytest.raises(TrainError, match=r"consolidated\.00\.pth cannot be read"):
-            hf.load_pretrained(tmp_path / "meta")
+            weights.load_pretrained(tmp_path / "meta")
     assert not (tmp_path / "ran").exists()
     (tmp_path / "meta" / "consolidated.00.pth").write_bytes(b"PK")
     with pytest.raises(TrainError, match=r"consolidated\.00\.pth cannot be read"):
-        hf.load_pretrained(tmp_path / "meta")
+        weights.load_pretrained(tmp_path / "meta")
 
 
 def test_only_the_files_of_the_index_count(
     tiny: ModelShape, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Mistral's folders, for one, hold all weights again in `consolidated.safetensors`."""
-    monkeypatch.setattr(hf, "SHARD_BYTES", 100_000)
-    hf.export(initialised(tiny), tmp_path, None)
+    monkeypatch.setattr(export, "SHARD_BYTES", 100_000)
+    export.export(initialised(tiny), tmp_path, None)
     save_file(
         {"layers.0.attention.wq.weight": torch.ones(2)}, tmp_path / "consolidated.safetensors"
     )
-    assert hf.load_pretrained(tmp_path).shape.architecture == tiny.architecture
+    assert weights.load_pretrained(tmp_path).shape.architecture == tiny.architecture
 
 
 def test_nothing_is_exported_over_a_run_or_another_model(tiny: ModelShape, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(TrainError, match="is not empty"):
-        hf.export(initialised(tiny), tmp_path, None)
+        export.export(initialised(tiny), tmp_path, None)
     assert [path.name for path in tmp_path.iterdir()] == ["config.json"]

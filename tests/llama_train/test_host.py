@@ -1,4 +1,4 @@
-"""The process that a rank is."""
+"""The process that a rank is: its memory, and what the launcher says."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.fixtures.tools import OF_THE_MACHINE
 PAGES_OF_A_BLOCK = 64 * 2**20 // 4096
 FAULTS = """
 import resource, sys, torch
-from llama_train.world import keep_freed_memory
+from llama_train.host import keep_freed_memory
 if sys.argv[1] == "kept":
     keep_freed_memory()
 for _ in range(10):

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from llama_train.chat import ChatData, conversation, recipe
 from llama_train.config import ModelShape
 from llama_train.errors import TrainError
-from llama_train.finetune import ChatData, conversation, recipe
 from llama_train.model import IGNORE
 from llama_train.tokenizer import Tokenizer
 

@@ -21,9 +21,7 @@ import torch.distributed as dist
 from torch import nn
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.state_dict import (
-    get_model_state_dict,
     get_state_dict,
-    set_model_state_dict,
     set_state_dict,
 )
 from torch.distributed.checkpoint.state_dict_saver import async_save
@@ -118,8 +116,10 @@ class Store:
 
     def load(
         self, model: nn.Module, optimizer: torch.optim.Optimizer
-    ) -> tuple[Progress, list[str]]:
+    ) -> tuple[Progress | None, list[str]]:
         """Read the newest whole checkpoint; returns its progress and a line for each torn one.
+
+        The progress is None if there is no checkpoint.
 
         Raises TrainError if none is whole, or it belongs to another model, other data or another
         order of the data.
@@ -132,7 +132,7 @@ class Store:
         if manifest is None:
             if torn:
                 raise TrainError(f"No checkpoint in {self._folder} is whole.", exit_code=1)
-            return Progress(), []
+            return None, []
         _same_model(manifest.config.model, self._config.model, path)
         if manifest.data_fingerprint != self._fingerprint:
             raise TrainError(
@@ -157,13 +157,6 @@ class Store:
         _write(self._folder / "latest", final.name)
         for path in _retired(sorted(_checkpoints(self._folder)), self._config.checkpoint):
             shutil.rmtree(path)
-
-
-def load_model(folder: Path, model: nn.Module) -> None:
-    """Read only the weights of a whole checkpoint into a model of the same shape."""
-    weights = get_model_state_dict(model)
-    read_tensors({"model": weights}, folder, alone=True)
-    set_model_state_dict(model, weights)
 
 
 def newest(run: Path) -> tuple[Path, Config]:

@@ -89,6 +89,19 @@ class ModelShape:
         embeddings = 2 * self.vocab_size * self.dim
         return embeddings + self.n_layers * self.parameters_per_layer + self.dim
 
+    def check(self) -> None:
+        """Raise TrainError for numbers out of range, or that do not fit together."""
+        _check("model", self)
+        if self.dim % self.n_heads or self.head_dim % 2:
+            raise TrainError(
+                f"model.dim {self.dim} is not an even multiple of model.n_heads {self.n_heads}."
+            )
+        if self.n_heads % self.n_kv_heads:
+            raise TrainError(
+                f"model.n_heads {self.n_heads} is not a multiple of "
+                f"model.n_kv_heads {self.n_kv_heads}."
+            )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Train:
@@ -110,7 +123,8 @@ class Train:
     clip: Positive = 1.0
     seed: Natural = 0
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Of the compute; master weights and reductions are float32. auto: bfloat16 on a GPU."""
+    """Of the compute; master weights and reductions are float32. auto: bfloat16 where the
+    device multiplies it in hardware (from A100 on; CPUs with AVX512-BF16 or AMX)."""
     compile: Literal["auto", "on", "off"] = "auto"
     """`torch.compile` of each block. auto: on a GPU."""
     activation_checkpointing: Checkpointing = "none"
@@ -165,47 +179,34 @@ class Config:
 
     def check(self) -> None:
         """Raise TrainError for a value of the wrong type or out of range, or a misfit of two."""
-        for key, kind in _kinds(self).items():
-            _check(key, keys(self)[key], kind)
-        shape = self.model
-        if shape.dim % shape.n_heads or shape.head_dim % 2:
-            raise TrainError(
-                f"model.dim {shape.dim} is not an even multiple of model.n_heads {shape.n_heads}."
-            )
-        if shape.n_heads % shape.n_kv_heads:
-            raise TrainError(
-                f"model.n_heads {shape.n_heads} is not a multiple of "
-                f"model.n_kv_heads {shape.n_kv_heads}."
-            )
+        self.model.check()
+        for section in ("train", "parallel", "checkpoint"):
+            _check(section, getattr(self, section))
 
 
-def _check(key: str, value: Any, kind: Any) -> None:
-    """Raise TrainError unless the value is of this kind, a Literal or a number with a Bound."""
-    if typing.get_origin(kind) is Literal:
-        wanted = f"one of {', '.join(typing.get_args(kind))}"
-        fits = value in typing.get_args(kind)
-    else:
-        number, bound = typing.get_args(kind)
-        wanted = _NUMBERS[number]
-        fits = type(value) in (int, number) and math.isfinite(value)
-        if fits:
-            wanted, fits = bound.words, bound.holds(value)
-    if not fits:
-        raise TrainError(f"{key} is {value}; it must be {wanted}.")
+def _check(section: str, part: Any) -> None:
+    """Raise TrainError unless each field is what its annotation says."""
+    for name, kind in _kinds(type(part)).items():
+        value = getattr(part, name)
+        if typing.get_origin(kind) is Literal:
+            wanted = f"one of {', '.join(typing.get_args(kind))}"
+            fits = value in typing.get_args(kind)
+        else:
+            number, bound = typing.get_args(kind)
+            wanted = _NUMBERS[number]
+            fits = type(value) in (int, number) and math.isfinite(value)
+            if fits:
+                wanted, fits = bound.words, bound.holds(value)
+        if not fits:
+            raise TrainError(f"{section}.{name} is {value}; it must be {wanted}.")
 
 
 _NUMBERS = {int: "a whole number", float: "a number"}
 
 
-def _kinds(config: Config) -> dict[str, Any]:
-    """The annotated type of every setting by its dotted name."""
-    return {
-        f"{section}.{name}": kind
-        for section in ("model", "train", "parallel", "checkpoint")
-        for name, kind in typing.get_type_hints(
-            type(getattr(config, section)), include_extras=True
-        ).items()
-    }
+def _kinds(section: type) -> dict[str, Any]:
+    """A Literal, or a number with its Bound, for each field."""
+    return typing.get_type_hints(section, include_extras=True)
 
 
 def layout(config: Config, ranks: int) -> tuple[int, int, int]:
@@ -260,7 +261,7 @@ def override(config: Config, arguments: Sequence[str]) -> Config:
             text = left.pop(0)
         section, name = key.split(".")
         part = getattr(config, section)
-        value = _parse(text, _kinds(config)[key])
+        value = _parse(text, _kinds(type(part))[name])
         config = dataclasses.replace(
             config, **{section: dataclasses.replace(part, **{name: value})}
         )
@@ -271,7 +272,8 @@ def override(config: Config, arguments: Sequence[str]) -> Config:
 def keys(config: Config) -> dict[str, Any]:
     """Every setting by its dotted name."""
     sections = dataclasses.asdict(config)
-    return {key: sections[key.split(".")[0]][key.split(".")[1]] for key in _kinds(config)}
+    del sections["name"]
+    return {f"{s}.{name}": value for s, part in sections.items() for name, value in part.items()}
 
 
 def from_dict(data: Any, place: object) -> Config:

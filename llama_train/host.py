@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import resource
 import signal
 import sys
 import time
@@ -55,8 +56,11 @@ def keep_freed_memory() -> None:
 
 
 def memory_bytes() -> int:
-    """Of this machine, or of the control group that the process is in, if that is less."""
+    """Of this machine, or what the process is limited to, if that is less."""
     limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    address_space = resource.getrlimit(resource.RLIMIT_AS)[0]
+    if address_space != resource.RLIM_INFINITY:
+        limits.append(address_space)
     for place in ("memory.max", "memory/memory.limit_in_bytes"):
         try:
             limits.append(int((Path("/sys/fs/cgroup") / place).read_text()))
@@ -88,6 +92,14 @@ def rank() -> int:
 
 def local_rank() -> int:
     return int(os.environ.get("LOCAL_RANK", "0"))
+
+
+def ranks() -> tuple[int, int]:
+    """How many there are, and how many of them on this machine."""
+    if not is_launched():
+        return 1, 1
+    count = int(os.environ["WORLD_SIZE"])
+    return count, int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
 def is_launched() -> bool:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torch.distributed.tensor import DTensor, distribute_tensor
 
 from llama_train.config import Config, layout
+from llama_train.errors import TrainError
 from llama_train.host import end_with_torchrun, is_launched, keep_freed_memory, local_rank
 from llama_train.model import Transformer, initial_weight, rope_table
 from llama_train.parallelize import parallelize
@@ -73,20 +74,49 @@ def world(config: Config) -> Iterator[World]:
 
 
 def build(config: Config, here: World) -> Transformer:
-    """The model, spread over the ranks, with its first weights."""
+    """The model, spread over the ranks; what its weights are is left open."""
     with torch.device("meta"):
         model = Transformer(config.model)
     parallelize(model, config, here.mesh)
     model.to_empty(device=here.device)
     model.rope.copy_(rope_table(config.model, config.model.context))
-    seed = config.train.seed
-    for name, parameter in model.named_parameters():
-        weight = initial_weight(name, parameter.shape, config.model, seed, here.device)
-        load_weights(model, {name: weight}, strict=False)
     return model
 
 
-def load_weights(model: nn.Module, weights: Mapping[str, Tensor], *, strict: bool = True) -> None:
-    """Give each rank its part of whole tensors that every rank holds."""
-    options = StateDictOptions(full_state_dict=True, strict=strict)
-    set_model_state_dict(model, dict(weights), options=options)
+def initialise(model: Transformer, seed: int, device: torch.device) -> None:
+    """Give the model its first weights, which are a function of the seed."""
+    for name, parameter in model.named_parameters():
+        _place(parameter, initial_weight(name, parameter.shape, model.shape, seed, device))
+
+
+def load_weights(model: Transformer, read: Callable[[], Mapping[str, Tensor]], here: World) -> None:
+    """Give each rank its part of whole weights, which rank 0 alone reads; one is sent at a time.
+
+    Raises on every rank the TrainError that reading raised on rank 0.
+    """
+    weights: Mapping[str, Tensor] = {}
+    failure: list[TrainError | None] = [None]
+    if here.rank == 0:
+        try:
+            weights = read()
+        except TrainError as error:
+            failure = [error]
+    dist.broadcast_object_list(failure)
+    if failure[0] is not None:
+        raise failure[0]
+    for name, parameter in model.named_parameters():
+        whole = torch.empty(parameter.shape, device=here.device)
+        if here.rank == 0:
+            whole.copy_(weights[name])
+        dist.broadcast(whole, 0)
+        _place(parameter, whole)
+
+
+@torch.no_grad()
+def _place(parameter: nn.Parameter, whole: Tensor) -> None:
+    """Copy this rank's part of a tensor that every rank holds whole."""
+    if isinstance(parameter, DTensor):
+        mesh, placements = parameter.device_mesh, parameter.placements
+        parameter.copy_(distribute_tensor(whole, mesh, placements, src_data_rank=None))
+    else:
+        parameter.copy_(whole)

@@ -31,14 +31,13 @@ def finetune(
     """
     from llama_train import config as configs
     from llama_train.chat import ChatData, recipe
-    from llama_train.weights import load_pretrained
-    from llama_train.world import load_weights
+    from llama_train.weights import open_pretrained
 
-    model = load_pretrained(base)
+    pretrained = open_pretrained(base)
     tokenizer, name = base / "tokenizer.model", f"{base.name}-chat"
 
     def settings(sequences: int) -> Config:
-        return configs.override(recipe(name, model.shape, sequences, epochs), context.args)
+        return configs.override(recipe(name, pretrained.shape, sequences, epochs), context.args)
 
     first = settings(1)
     chats = ChatData(data, tokenizer, first.model.context, held_out=held_out, seed=first.train.seed)
@@ -46,12 +45,11 @@ def finetune(
     check_vocabulary(tokenizer, chats.vocab_size, config)
     if chats.too_long:
         print(f"{chats.too_long} conversations are longer than the context", file=sys.stderr)
-    weights = model.state_dict()
     run(
         config,
         chats,
         out,
         resume=resume,
         overwrite=overwrite,
-        initial=lambda sharded: load_weights(sharded, weights),
+        initial=pretrained.read,
     )

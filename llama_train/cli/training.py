@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import signal
 import sys
 from collections.abc import Callable
@@ -15,7 +14,7 @@ from llama_train.errors import TrainError, make_folder
 if TYPE_CHECKING:
     from llama_train.config import Config
     from llama_train.data import Data
-    from llama_train.model import Transformer
+    from llama_train.weights import Weights
 
 
 def run(
@@ -25,18 +24,19 @@ def run(
     *,
     resume: bool,
     overwrite: bool,
-    initial: Callable[[Transformer], None] | None = None,
+    initial: Callable[[], Weights] | None = None,
 ) -> None:
     """Pretraining and fine-tuning end alike: a line for people, or after a stop signal 143."""
     import torch
 
-    from llama_train.train import Preempted, train
+    from llama_train.train import Preempted, remove_run, train
 
+    _check_layout_and_memory(config)
     if (out / "checkpoints").exists() and not resume:
         if not overwrite:
             raise TrainError(f"{out} already holds a run.", hint="Add --resume or --overwrite.")
         if host.rank() == 0:
-            shutil.rmtree(out)
+            remove_run(out)
     make_folder(out)
     try:
         result = train(config, data, out, resume=resume, initial=initial)
@@ -56,6 +56,30 @@ def run(
         print(
             f"{config.name}: held-out loss {first:.2f} -> {result.held_out_loss:.2f} in "
             f"{progress.step:,} steps, {progress.tokens:,} tokens, {progress.seconds:.0f} s"
+            + (f", {progress.skipped:,} steps skipped" if progress.skipped else "")
+        )
+
+
+def _check_layout_and_memory(config: Config) -> None:
+    """Raise TrainError before anything is touched if the run cannot be, for one of the two."""
+    import torch
+
+    from llama_train.config import layout
+    from llama_train.flops import GIB
+    from llama_train.plan import memory
+
+    ranks, here = host.ranks()
+    layout(config, ranks)
+    if torch.cuda.is_available():
+        there = torch.cuda.get_device_properties(host.local_rank()).total_memory
+    else:
+        there = host.memory_bytes() // here
+    needed = memory(config, ranks, config.train.activation_checkpointing).state
+    if needed > there:
+        raise TrainError(
+            f"{config.name} needs {needed / GIB:,.1f} GiB on each rank for weights, gradients and "
+            f"optimizer alone; there are {there / GIB:,.1f}.",
+            hint="Share it among more ranks, or train a smaller model: `plan` says what fits.",
         )
 
 

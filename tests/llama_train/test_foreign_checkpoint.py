@@ -99,22 +99,24 @@ def test_a_foreign_checkpoint_runs_nothing(
     command: str,
 ) -> None:
     ATTACKS[attack](run, Payload(ran))
-    out = tmp_path / "out"
+    out, chats = tmp_path / "out", tmp_path / "chats.jsonl"
+    pair = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+    chats.write_text("".join(json.dumps({"messages": pair, "n": n}) + "\n" for n in range(40)))
+    chat_settings = ["--held-out=0.4", "--model.context=64", "--train.steps=1"]
     words: dict[str, list[str | Path]] = {
         "generate": ["generate", run, "--prompt=a", "--tokens=1"],
         "export": ["export", run, "--out", out],
-        "finetune": ["finetune", "--from", run, "--data", tmp_path / "no.jsonl", "--out", out],
+        "finetune": ["finetune", "--from", run, "--data", chats, "--out", out, *chat_settings],
         "--resume": ["train", *WORDS, "--data", pydoc_data, "--out", run, "--resume"],
     }
     code, _, err = call(capsys, *words[command])
     assert not ran.exists()
-    if attack == "an optimizer's setting" and command in ("generate", "export", "--resume"):
+    if attack == "an optimizer's setting":
         assert code == 0, "settings are those of the command, not of the file"
-        return
-    assert code == 2
-    if attack != "an optimizer's setting":
-        assert "step-00000001" in err.splitlines()[-1]
-        assert err.splitlines()[-1].startswith("llama_train: ")
+    else:
+        assert code == 2
+        assert err.splitlines()[-1].startswith("llama_train: The weights in ")
+        assert "step-00000001 cannot be read: " in err.splitlines()[-1]
 
 
 @pytest.mark.parametrize("count", [0, 10_000])

@@ -16,7 +16,7 @@ from llama_train.config import ModelShape, Train
 from llama_train.errors import TrainError
 from llama_train.generate import generate
 from llama_train.model import Transformer
-from llama_train.optim import adamw, clip_gradients, gradient_norm
+from llama_train.optim import adamw, clip_gradients, squared_norm
 
 from .test_foreign_checkpoint import Payload
 from .test_model import initialised, random_tokens
@@ -68,7 +68,8 @@ def test_fifty_steps_agree(shape: ModelShape, tmp_path: Path) -> None:
         ]
         for model, loss, optimizer in zip((ours, theirs), losses, optimizers, strict=True):
             loss.backward()
-            clip_gradients(model.parameters(), gradient_norm(model.parameters()), 1.0)
+            norm = float(squared_norm(model.parameters()).sqrt())
+            clip_gradients(model.parameters(), norm, 1.0)
             optimizer.step()
             optimizer.zero_grad()
         assert losses[0].item() == pytest.approx(losses[1].item(), abs=1e-3)
@@ -134,16 +135,28 @@ def _cut(name: str) -> int:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"model_type": "gpt2"}, "not a Llama"),
-        ({"tie_word_embeddings": True}, "not a Llama"),
-        ({"rope_scaling": {"rope_type": "llama3"}}, "not a Llama"),
-        ({"rope_scaling": {"type": "linear", "factor": 4.0}}, "not a Llama"),
+        ({"model_type": "gpt2"}, "model_type is 'gpt2'"),
+        ({"rope_scaling": {"rope_type": "llama3"}}, "rope_type is 'llama3'"),
+        ({"rope_scaling": {"type": "linear", "factor": 4.0}}, "type is 'linear'"),
+        (
+            {"rope_parameters": {"rope_type": "default", "factor": 4.0}},
+            r"factor \(4.0\) is not known",
+        ),
+        ({"rope_scaling": "linear"}, "not the configuration of a Llama"),
+        ({"hidden_act": "gelu"}, "hidden_act is 'gelu'"),
+        ({"partial_rotary_factor": 0.5}, "partial_rotary_factor is 0.5"),
+        ({"attention_bias": True}, "attention_bias is True"),
+        ({"quantization_config": {"bits": 4}}, "quantization_config .* is not known"),
+        ({"sliding_window": 512}, r"sliding_window \(512\) is not known"),
+        ({"head_dim": 32}, "head_dim 32 is not 16"),
         ({"vocab_size": 600}, "should be"),
         ({"num_hidden_layers": 3}, "is missing"),
         ({"num_hidden_layers": 1}, "no weight of a Llama"),
-        ({"num_key_value_heads": 3}, "should be"),
-        ({"num_attention_heads": 0}, "not those of a Llama"),
+        ({"num_key_value_heads": 1}, "should be"),
+        ({"num_key_value_heads": 3}, "not a multiple of model.n_kv_heads 3"),
+        ({"num_attention_heads": 0}, "model.n_heads is 0; it must be at least 1"),
         ({"intermediate_size": "wide"}, "not those of a Llama"),
+        ({"rms_norm_eps": "small"}, "model.norm_eps is small; it must be a number"),
     ],
 )
 def test_a_folder_that_is_no_llama_2_is_refused(
@@ -154,6 +167,37 @@ def test_a_folder_that_is_no_llama_2_is_refused(
     (tmp_path / "config.json").write_text(json.dumps({**config, **change}))
     with pytest.raises(TrainError, match=message):
         weights.load_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [({"use_scaled_rope": True}, "use_scaled_rope is True"), ({"moe": {}}, "moe .* is not known")],
+)
+def test_a_meta_folder_of_another_model_is_refused(
+    tmp_path: Path, change: dict[str, Any], message: str
+) -> None:
+    params = {"dim": 64, "n_layers": 2, "n_heads": 4, "norm_eps": 1e-5, **change}
+    (tmp_path / "params.json").write_text(json.dumps(params))
+    with pytest.raises(TrainError, match=message):
+        weights.load_pretrained(tmp_path)
+
+
+def test_tied_embeddings_load_untied(tiny: ModelShape, tmp_path: Path) -> None:
+    config = transformers.LlamaConfig(
+        hidden_size=64,
+        intermediate_size=96,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        vocab_size=512,
+        max_position_embeddings=32,
+        tie_word_embeddings=True,
+    )
+    theirs = transformers.LlamaForCausalLM(config)
+    theirs.save_pretrained(tmp_path)
+    tokens = random_tokens(tiny)
+    ours = weights.load_pretrained(tmp_path)
+    torch.testing.assert_close(ours(tokens), theirs(tokens).logits, atol=1e-4, rtol=0)
 
 
 def test_a_folder_without_weights_is_refused(tmp_path: Path) -> None:
@@ -181,7 +225,7 @@ def test_damaged_weights_are_refused_by_name(tiny: ModelShape, tmp_path: Path) -
     (tmp_path / "meta").mkdir()
     (tmp_path / "meta" / "params.json").write_text("{}")
     torch.save(initialised(tiny).state_dict(), tmp_path / "meta" / "consolidated.00.pth")
-    with pytest.raises(TrainError, match=r"params\.json.*'dim'"):
+    with pytest.raises(TrainError, match=r"params\.json: dim of a Llama 1 or 2 is missing"):
         weights.load_pretrained(tmp_path / "meta")
     for foreign in (Payload(tmp_path / "ran"), [1]):
         torch.save(foreign, tmp_path / "meta" / "consolidated.00.pth")

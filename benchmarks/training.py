@@ -19,13 +19,12 @@ import transformers
 
 from benchmarks.answer import Bench
 from benchmarks.table import Table, spread
-from llama_train import hf
+from llama_train import export
 from llama_train.config import ModelShape, Train
+from llama_train.host import WAITING, keep_freed_memory
 from llama_train.model import Transformer, initial_weight
-from llama_train.optim import adamw, clip_gradients, gradient_norm
+from llama_train.optim import adamw, clip_gradients, squared_norm
 from llama_train.presets import preset
-from llama_train.threads import WAITING
-from llama_train.world import keep_freed_memory
 
 BATCH = 8
 WARMUP = 3
@@ -196,7 +195,8 @@ def ours(shape: ModelShape, *, compiled: bool) -> Step:
     def step(tokens: torch.Tensor) -> float:
         loss = model(tokens[:, :-1], tokens[:, 1:]) / tokens[:, 1:].numel()
         loss.backward()
-        clip_gradients(model.parameters(), gradient_norm(model.parameters()), 1.0)
+        norm = float(squared_norm(model.parameters()).sqrt())
+        clip_gradients(model.parameters(), norm, 1.0)
         optimizer.step()
         optimizer.zero_grad()
         return float(loss.detach())
@@ -206,7 +206,7 @@ def ours(shape: ModelShape, *, compiled: bool) -> Step:
 
 def theirs(shape: ModelShape, *, compiled: bool) -> Step:
     with tempfile.TemporaryDirectory() as folder:
-        hf.export(initialised(shape), Path(folder), None)
+        export.export(initialised(shape), Path(folder), None)
         model: Any = transformers.LlamaForCausalLM.from_pretrained(folder)
     model.config.use_cache = False
     if compiled:

@@ -2,7 +2,7 @@
 
 A checkpoint is a folder `step-00000100`. It is written as `….part` and renamed when every rank's
 part and then `manifest.json` are on disk; the file `latest` names the newest. Any number of ranks
-can read it. The manifest lists every file with its size, which is how a torn one is told.
+can read it. The manifest lists every file with its size, which shows whether one is torn.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import warnings
 from collections.abc import Iterator
 from concurrent.futures import Future
 from dataclasses import asdict, dataclass
@@ -22,15 +21,13 @@ import torch.distributed as dist
 from torch import nn
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.state_dict import (
-    get_model_state_dict,
     get_state_dict,
-    set_model_state_dict,
     set_state_dict,
 )
-from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import async_save
 
-from llama_train.config import Checkpoints, Config, ModelShape, from_dict, keys, to_dict
+from llama_train.checkpoint_reader import METADATA, read_tensors, reason
+from llama_train.config import Checkpoints, Config, ModelShape, from_dict, keys
 from llama_train.errors import TrainError
 
 MANIFEST = "manifest.json"
@@ -47,6 +44,17 @@ class Progress:
     skipped_in_a_row: int = 0
     first_held_out_loss: float | None = None
     seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What `manifest.json` says of the checkpoint beside it."""
+
+    progress: Progress
+    config: Config
+    data_fingerprint: str
+    files: dict[str, int]
+    """Name → bytes."""
 
 
 class Store:
@@ -101,15 +109,17 @@ class Store:
             if self._leads:
                 shutil.rmtree(part, ignore_errors=True)
             raise TrainError(
-                f"Checkpoint {part.with_suffix('')} could not be written: {_reason(error)}.",
+                f"Checkpoint {part.with_suffix('')} could not be written: {reason(error)}.",
                 hint="The one before it, if any, is whole: make room and --resume.",
                 exit_code=1,
             ) from error
 
     def load(
         self, model: nn.Module, optimizer: torch.optim.Optimizer
-    ) -> tuple[Progress, list[str]]:
+    ) -> tuple[Progress | None, list[str]]:
         """Read the newest whole checkpoint; returns its progress and a line for each torn one.
+
+        The progress is None if there is no checkpoint.
 
         Raises TrainError if none is whole, or it belongs to another model, other data or another
         order of the data.
@@ -119,31 +129,27 @@ class Store:
             found = [_newest(self._folder)]
         dist.broadcast_object_list(found)
         path, manifest, torn = found[0]
-        if path is None:
+        if manifest is None:
             if torn:
                 raise TrainError(f"No checkpoint in {self._folder} is whole.", exit_code=1)
-            return Progress(), []
-        _same_model(ModelShape(**manifest["config"]["model"]), self._config.model, path)
-        if manifest["data_fingerprint"] != self._fingerprint:
+            return None, []
+        _same_model(manifest.config.model, self._config.model, path)
+        if manifest.data_fingerprint != self._fingerprint:
             raise TrainError(
                 f"{path} was trained on other data than this (fingerprint "
-                f"{manifest['data_fingerprint'][:12]}, not {self._fingerprint[:12]}).",
+                f"{manifest.data_fingerprint[:12]}, not {self._fingerprint[:12]}).",
                 hint="Resume with the folder that the run began with.",
             )
-        _same_order(from_dict(manifest["config"]), self._config, path)
+        _same_order(manifest.config, self._config, path)
         weights, moments = get_state_dict(model, optimizer)
-        load({"model": weights, "optimizer": moments}, checkpoint_id=path)
+        read_tensors({"model": weights, "optimizer": moments}, path)
         set_state_dict(model, optimizer, model_state_dict=weights, optim_state_dict=moments)
-        return Progress(**manifest["progress"]), torn
+        return manifest.progress, torn
 
     def _commit(self, part: Path, progress: Progress) -> None:
-        manifest = {
-            "progress": asdict(progress),
-            "config": to_dict(self._config),
-            "data_fingerprint": self._fingerprint,
-            "files": {file.name: file.stat().st_size for file in part.iterdir()},
-        }
-        _write(part / MANIFEST, json.dumps(manifest, indent=1))
+        files = {file.name: file.stat().st_size for file in part.iterdir()}
+        manifest = Manifest(progress, self._config, self._fingerprint, files)
+        _write(part / MANIFEST, json.dumps(asdict(manifest), indent=1))
         final = part.with_suffix("")
         if final.exists():
             shutil.rmtree(final)
@@ -153,29 +159,12 @@ class Store:
             shutil.rmtree(path)
 
 
-def load_model(folder: Path, model: nn.Module) -> None:
-    """Read only the weights of a whole checkpoint into a model of the same shape."""
-    weights = get_model_state_dict(model)
-    with warnings.catch_warnings():
-        # It warns that it reads with one process, which is what no_dist asks for.
-        warnings.filterwarnings("ignore", "torch.distributed is disabled", UserWarning)
-        load({"model": weights}, checkpoint_id=folder, no_dist=True)
-    set_model_state_dict(model, weights)
-
-
 def newest(run: Path) -> tuple[Path, Config]:
     """The newest whole checkpoint of a run's output folder, and the configuration that made it."""
     path, manifest, _ = _newest(run / "checkpoints")
-    if path is None:
+    if path is None or manifest is None:
         raise TrainError(f"{run} holds no whole checkpoint.")
-    return path, from_dict(manifest["config"])
-
-
-def _reason(error: BaseException) -> str:
-    """One line; of several ranks' failures the first."""
-    if isinstance(error, CheckpointException):
-        error, _ = next(iter(error.failures.values()))
-    return str(error).strip().split("\n", 1)[0].rstrip(".") or type(error).__name__
+    return path, manifest.config
 
 
 def _same_model(found: ModelShape, wanted: ModelShape, where: Path) -> None:
@@ -203,30 +192,43 @@ def _same_order(found: Config, wanted: Config, where: Path) -> None:
         )
 
 
-def _newest(folder: Path) -> tuple[Path | None, Any, list[str]]:
+def _newest(folder: Path) -> tuple[Path | None, Manifest | None, list[str]]:
     """(path, manifest, a line for each torn checkpoint that is newer)."""
-    torn = []
+    torn: list[str] = []
     for path in sorted(_checkpoints(folder), reverse=True):
-        if reason := _torn(path):
-            torn.append(f"{path.name} is torn ({reason}); the one before it is used")
-        else:
-            return path, json.loads((path / MANIFEST).read_text()), torn
+        try:
+            return path, _whole(path), torn
+        except _Torn as why:
+            torn.append(f"{path.name} is torn ({why}); the one before it is used")
     return None, None, torn
 
 
-def _torn(path: Path) -> str:
-    """Why the checkpoint is not whole; empty if it is."""
-    try:
-        files = json.loads((path / MANIFEST).read_text())["files"]
-    except (OSError, ValueError, KeyError):
-        return f"no readable {MANIFEST}"
-    for name, size in files.items():
+class _Torn(Exception):
+    """A checkpoint that is not whole, with the reason."""
+
+
+def _whole(path: Path) -> Manifest:
+    """The manifest of a checkpoint whose files are all there; raises _Torn."""
+    manifest = _manifest(path)
+    for name, size in manifest.files.items():
         file = path / name
         if not file.is_file():
-            return f"{name} is missing"
+            raise _Torn(f"{name} is missing")
         if file.stat().st_size != size:
-            return f"{name} has {file.stat().st_size} of {size} bytes"
-    return ""
+            raise _Torn(f"{name} has {file.stat().st_size} of {size} bytes")
+    return manifest
+
+
+def _manifest(path: Path) -> Manifest:
+    try:
+        data = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+        progress, files = Progress(**data["progress"]), dict(data["files"])
+        fingerprint = str(data["data_fingerprint"])
+    except (OSError, ValueError, LookupError, TypeError):
+        raise _Torn(f"no readable {MANIFEST}") from None
+    if METADATA not in files:
+        raise _Torn(f"no {METADATA} in {MANIFEST}")
+    return Manifest(progress, from_dict(data["config"], path / MANIFEST), fingerprint, files)
 
 
 def _checkpoints(folder: Path) -> Iterator[Path]:

@@ -8,33 +8,50 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from llama_train.errors import TrainError, nearest
 
 Checkpointing = Literal["none", "selective", "full"]
 
 
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """What a number must be."""
+
+    words: str
+    holds: Callable[[float], bool]
+
+
+Count = Annotated[int, Bound("at least 1", lambda value: value >= 1)]
+Natural = Annotated[int, Bound("at least 0", lambda value: value >= 0)]
+Positive = Annotated[float, Bound("above 0", lambda value: value > 0)]
+NotNegative = Annotated[float, Bound("at least 0", lambda value: value >= 0)]
+Decay = Annotated[float, Bound("at least 0 and below 1", lambda value: 0 <= value < 1)]
+Share = Annotated[float, Bound("between 0 and 1", lambda value: 0 <= value <= 1)]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelShape:
     """The numbers that make a Llama (Touvron et al. 2023a, 2023b); named as Meta's `ModelArgs`."""
 
-    dim: int
-    n_layers: int
-    n_heads: int
-    n_kv_heads: int
+    dim: Count
+    n_layers: Count
+    n_heads: Count
+    n_kv_heads: Count
     """Fewer than `n_heads`: grouped-query attention (34B and 70B)."""
-    vocab_size: int = 32_000
-    multiple_of: int = 256
+    vocab_size: Count = 32_000
+    multiple_of: Count = 256
     """The width of the feed-forward layer is rounded up to a multiple of this."""
-    ffn_multiplier: float = 1.0
-    context: int = 4096
+    ffn_multiplier: Positive = 1.0
+    context: Count = 4096
     """Tokens in a training sequence."""
-    norm_eps: float = 1e-5
-    rope_theta: float = 10_000.0
+    norm_eps: Positive = 1e-5
+    rope_theta: Positive = 10_000.0
 
     @property
     def head_dim(self) -> int:
@@ -72,36 +89,50 @@ class ModelShape:
         embeddings = 2 * self.vocab_size * self.dim
         return embeddings + self.n_layers * self.parameters_per_layer + self.dim
 
+    def check(self) -> None:
+        """Raise TrainError for numbers out of range, or that do not fit together."""
+        _check("model", self)
+        if self.dim % self.n_heads or self.head_dim % 2:
+            raise TrainError(
+                f"model.dim {self.dim} is not an even multiple of model.n_heads {self.n_heads}."
+            )
+        if self.n_heads % self.n_kv_heads:
+            raise TrainError(
+                f"model.n_heads {self.n_heads} is not a multiple of "
+                f"model.n_kv_heads {self.n_kv_heads}."
+            )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Train:
     """The recipe. Defaults are the Llama 2 report's (section 2.2) unless noted."""
 
-    steps: int
-    batch_size: int = 1024
+    steps: Count
+    batch_size: Count = 1024
     """Sequences a step, over all ranks: 1,024 × 4,096 is the report's "4M tokens"."""
-    micro_batch: int = 1
+    micro_batch: Count = 1
     """Sequences a rank computes at once; the rest of the batch is accumulated."""
-    lr: float = 3e-4
-    min_lr_ratio: float = 0.1
-    warmup_steps: int = 2000
-    beta1: float = 0.9
-    beta2: float = 0.95
-    eps: float = 1e-5
-    weight_decay: float = 0.1
+    lr: Positive = 3e-4
+    min_lr_ratio: Share = 0.1
+    warmup_steps: Natural = 2000
+    beta1: Decay = 0.9
+    beta2: Decay = 0.95
+    eps: Positive = 1e-5
+    weight_decay: NotNegative = 0.1
     """Our choice: on matrices, embeddings included, and not on norms. The report does not say."""
-    clip: float = 1.0
-    seed: int = 0
+    clip: Positive = 1.0
+    seed: Natural = 0
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Of the compute; master weights and reductions are float32. auto: bfloat16 on a GPU."""
+    """Of the compute; master weights and reductions are float32. auto: bfloat16 where the
+    device multiplies it in hardware (from A100 on; CPUs with AVX512-BF16 or AMX)."""
     compile: Literal["auto", "on", "off"] = "auto"
     """`torch.compile` of each block. auto: on a GPU."""
     activation_checkpointing: Checkpointing = "none"
-    loss_chunks: int = 1
+    loss_chunks: Count = 1
     """Above 1 the logits are made, and made again in backward, in so many parts: less memory."""
-    eval_every: int = 1000
-    eval_sequences: int = 1024
-    max_bad_steps: int = 10
+    eval_every: Count = 1000
+    eval_sequences: Count = 1024
+    max_bad_steps: Count = 10
     """So many steps in a row with a loss or gradient that is not finite end the run."""
 
 
@@ -109,11 +140,11 @@ class Train:
 class Parallel:
     """How the ranks are laid out: replicate × shard × tensor = world size."""
 
-    replicate: int = 1
+    replicate: Count = 1
     """Above 1: hybrid sharding (HSDP), with whole copies of the sharded model."""
-    shard: int = 0
+    shard: Natural = 0
     """Ranks that share one copy of the weights (FSDP2). 0: all that are left."""
-    tensor: int = 1
+    tensor: Count = 1
     """Ranks that share each matrix multiplication (tensor and sequence parallel)."""
     sync_gradients: Literal["each", "last"] = "each"
     """When sharded ranks exchange gradients: after each micro-batch, or once after the last, which
@@ -122,9 +153,9 @@ class Parallel:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checkpoints:
-    every: int = 1000
-    keep_last: int = 2
-    keep_every: int = 0
+    every: Count = 1000
+    keep_last: Count = 2
+    keep_every: Natural = 0
     """Checkpoints at a multiple of so many steps stay for good. 0: none do."""
 
 
@@ -147,44 +178,35 @@ class Config:
         return self.train.steps * self.tokens_per_step
 
     def check(self) -> None:
-        """Raise a TrainError for numbers out of range, or that do not fit together."""
-        settings = keys(self)
-        for bound, (holds, names) in _BOUNDS.items():
-            for key in names.split():
-                if not (math.isfinite(settings[key]) and holds(settings[key])):
-                    raise TrainError(f"{key} is {settings[key]}; it must be {bound}.")
-        shape = self.model
-        if shape.dim % shape.n_heads or shape.head_dim % 2:
-            raise TrainError(
-                f"model.dim {shape.dim} is not an even multiple of model.n_heads {shape.n_heads}."
-            )
-        if shape.n_heads % shape.n_kv_heads:
-            raise TrainError(
-                f"model.n_heads {shape.n_heads} is not a multiple of "
-                f"model.n_kv_heads {shape.n_kv_heads}."
-            )
+        """Raise TrainError for a value of the wrong type or out of range, or a misfit of two."""
+        self.model.check()
+        for section in ("train", "parallel", "checkpoint"):
+            _check(section, getattr(self, section))
 
 
-# What each number may be. Together they name every setting that is one.
-_BOUNDS: Mapping[str, tuple[Callable[[float], bool], str]] = {
-    "at least 1": (
-        lambda value: value >= 1,
-        "model.dim model.n_layers model.n_heads model.n_kv_heads model.vocab_size "
-        "model.multiple_of model.context train.steps train.batch_size train.micro_batch "
-        "train.loss_chunks train.eval_every train.eval_sequences train.max_bad_steps "
-        "parallel.replicate parallel.tensor checkpoint.every checkpoint.keep_last",
-    ),
-    "at least 0": (
-        lambda value: value >= 0,
-        "train.warmup_steps train.weight_decay train.seed parallel.shard checkpoint.keep_every",
-    ),
-    "above 0": (
-        lambda value: value > 0,
-        "model.ffn_multiplier model.norm_eps model.rope_theta train.lr train.eps train.clip",
-    ),
-    "at least 0 and below 1": (lambda value: 0 <= value < 1, "train.beta1 train.beta2"),
-    "between 0 and 1": (lambda value: 0 <= value <= 1, "train.min_lr_ratio"),
-}
+def _check(section: str, part: Any) -> None:
+    """Raise TrainError unless each field is what its annotation says."""
+    for name, kind in _kinds(type(part)).items():
+        value = getattr(part, name)
+        if typing.get_origin(kind) is Literal:
+            wanted = f"one of {', '.join(typing.get_args(kind))}"
+            fits = value in typing.get_args(kind)
+        else:
+            number, bound = typing.get_args(kind)
+            wanted = _NUMBERS[number]
+            fits = type(value) in (int, number) and math.isfinite(value)
+            if fits:
+                wanted, fits = bound.words, bound.holds(value)
+        if not fits:
+            raise TrainError(f"{section}.{name} is {value}; it must be {wanted}.")
+
+
+_NUMBERS = {int: "a whole number", float: "a number"}
+
+
+def _kinds(section: type) -> dict[str, Any]:
+    """A Literal, or a number with its Bound, for each field."""
+    return typing.get_type_hints(section, include_extras=True)
 
 
 def layout(config: Config, ranks: int) -> tuple[int, int, int]:
@@ -239,7 +261,7 @@ def override(config: Config, arguments: Sequence[str]) -> Config:
             text = left.pop(0)
         section, name = key.split(".")
         part = getattr(config, section)
-        value = _parse(key, text, typing.get_type_hints(type(part))[name])
+        value = _parse(text, _kinds(type(part))[name])
         config = dataclasses.replace(
             config, **{section: dataclasses.replace(part, **{name: value})}
         )
@@ -249,42 +271,44 @@ def override(config: Config, arguments: Sequence[str]) -> Config:
 
 def keys(config: Config) -> dict[str, Any]:
     """Every setting by its dotted name."""
-    return {
-        f"{section.name}.{setting.name}": getattr(getattr(config, section.name), setting.name)
-        for section in dataclasses.fields(config)
-        if section.name != "name"
-        for setting in dataclasses.fields(getattr(config, section.name))
-    }
+    sections = dataclasses.asdict(config)
+    del sections["name"]
+    return {f"{s}.{name}": value for s, part in sections.items() for name, value in part.items()}
 
 
-def to_dict(config: Config) -> dict[str, Any]:
-    return dataclasses.asdict(config)
+def from_dict(data: Any, place: object) -> Config:
+    """The inverse of `dataclasses.asdict`.
 
-
-def from_dict(data: Mapping[str, Any]) -> Config:
-    """The inverse of `to_dict`. Raises TrainError if the data is not a configuration."""
+    Raises TrainError, which names the `place`, if the data is not a configuration.
+    """
     try:
-        return Config(
-            name=data["name"],
+        config = Config(
+            name=str(data["name"]),
             model=ModelShape(**data["model"]),
             train=Train(**data["train"]),
             parallel=Parallel(**data["parallel"]),
             checkpoint=Checkpoints(**data["checkpoint"]),
         )
-    except (KeyError, TypeError) as error:
-        raise TrainError(f"Not a configuration of this version of llama_train: {error}.") from error
-
-
-def _parse(key: str, text: str, kind: Any) -> Any:
-    if typing.get_origin(kind) is Literal:
-        choices = typing.get_args(kind)
-        if text not in choices:
-            raise TrainError(f"--{key} is {text!r}; it must be one of {', '.join(choices)}.")
-        return text
+    except (LookupError, TypeError) as error:
+        raise TrainError(f"{place} holds no configuration of this llama_train.") from error
     try:
-        return kind(text.replace("_", "").replace(",", ""))
+        config.check()
+    except TrainError as error:
+        raise TrainError(f"{place}: {error}") from error
+    return config
+
+
+def _parse(text: str, kind: Any) -> Any:
+    """The value that the text stands for, or the text itself, which `check` then refuses.
+
+    A comma is a sign of thousands only in a whole number: 0,0003 may be meant as a decimal.
+    """
+    if typing.get_origin(kind) is Literal:
+        return text
+    number = typing.get_args(kind)[0]
+    if number is int and re.fullmatch(r"[+-]?\d{1,3}(,\d{3})+", text):
+        text = text.replace(",", "")
+    try:
+        return number(text)
     except ValueError:
-        raise TrainError(f"--{key} is {text!r}; it must be {_KINDS[kind]}.") from None
-
-
-_KINDS = {int: "a whole number", float: "a number"}
+        return text

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -26,8 +27,12 @@ FORMAT = "llama_train shards 1"
 TOKEN = np.dtype("<u2")
 MAX_VOCAB = 2**16
 
-# Sequences after which the mixture of the sources repeats.
-_CYCLE = 1000
+Sequenced = tuple[NDArray[np.int64], NDArray[np.int64]]
+T = TypeVar("T")
+Batch = tuple[torch.Tensor, torch.Tensor]
+
+# Sequences after which the mixture of the sources repeats: the first at which each has a share.
+_CYCLES = (1000, 100_000)
 
 
 class Data(Protocol):
@@ -37,16 +42,38 @@ class Data(Protocol):
     tokenizer: Path
     held_out_sequences: int
 
-    def sequence(self, number: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]: ...
-    def held_out(self, number: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]: ...
+    def sequence(self, number: int) -> Sequenced: ...
+    def held_out(self, number: int) -> Sequenced: ...
+    def predicted(self, numbers: range) -> int:
+        """How many tokens of these training sequences are predicted."""
+        ...
 
 
-def stack(
-    pairs: Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]], device: torch.device
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Sequences to tensors tokens (B, T) and targets (B, T) on the device."""
-    tokens, targets = (torch.from_numpy(np.stack(part)) for part in zip(*pairs, strict=True))
-    return tokens.to(device, non_blocking=True), targets.to(device, non_blocking=True)
+def stack(pairs: Sequence[Sequenced], *, pinned: bool = False) -> Batch:
+    """Sequences to tensors tokens (B, T) and targets (B, T), in memory that a GPU can fetch."""
+    parts = (torch.from_numpy(np.stack(part)) for part in zip(*pairs, strict=True))
+    tokens, targets = (part.pin_memory() if pinned else part for part in parts)
+    return tokens, targets
+
+
+class Prefetch(Generic[T]):
+    """Makes the next item in a thread, while the last one is used."""
+
+    def __init__(self, make: Callable[[int], T], stop: int) -> None:
+        self._make, self._stop = make, stop
+        self._thread = ThreadPoolExecutor(1, "prefetch")
+        self._next: tuple[int, Future[T]] | None = None
+
+    def take(self, number: int) -> T:
+        """The item of this number; those that follow up to `stop` are begun ahead."""
+        ahead, self._next = self._next, None
+        item = ahead[1].result() if ahead and ahead[0] == number else self._make(number)
+        if number < self._stop:
+            self._next = number + 1, self._thread.submit(self._make, number + 1)
+        return item
+
+    def close(self) -> None:
+        self._thread.shutdown(cancel_futures=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,13 +135,16 @@ class TokenData:
             )
         self._mixture = Mixture([float(source["weight"]) for source in index["sources"]])
 
-    def sequence(self, number: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    def sequence(self, number: int) -> Sequenced:
         source, own = self._mixture.pick(number)
         epoch, position = divmod(own, self._counts[source])
         key = f"{self._seed}/{source}/{epoch}"
         return self._cut(self._train[source], shuffled(position, self._counts[source], key))
 
-    def held_out(self, number: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    def predicted(self, numbers: range) -> int:
+        return len(numbers) * self._context
+
+    def held_out(self, number: int) -> Sequenced:
         for stream, count in zip(self._held_out, self._held_out_counts, strict=True):
             if number < count:
                 return self._cut(stream, number)
@@ -124,31 +154,48 @@ class TokenData:
     def _sequences(self, stream: Stream) -> int:
         return max(0, (len(stream) - 1) // self._context)
 
-    def _cut(self, stream: Stream, sequence: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    def _cut(self, stream: Stream, sequence: int) -> Sequenced:
         tokens = stream.read(sequence * self._context, self._context + 1)
         return tokens[:-1], tokens[1:]
 
 
 class Mixture:
-    """Which source each sequence comes from: evenly in proportion to the weights."""
+    """Which source each sequence comes from: evenly in proportion to the weights.
+
+    Raises TrainError for a weight so small that its source would never come.
+    """
 
     def __init__(self, weights: Sequence[float]) -> None:
-        shares = np.asarray(weights) / sum(weights)
-        due = np.zeros(len(weights))
-        taken = np.zeros(len(weights), dtype=np.int64)
-        self._slots: list[tuple[int, int]] = []
-        for _ in range(_CYCLE):
-            due += shares
-            source = int(np.argmax(due - taken))
-            self._slots.append((source, int(taken[source])))
-            taken[source] += 1
-        self._quota = taken
+        for cycle in _CYCLES:
+            self._slots, self._quota = _slots(weights, cycle)
+            if all(self._quota):
+                return
+        source = self._quota.index(0) + 1
+        raise TrainError(
+            f"The weight of source {source}, {weights[source - 1]:g}, is less than one in "
+            f"{_CYCLES[-1]:,} of all: none of it would be read.",
+            hint="Give it a larger weight, or leave it out.",
+        )
 
     def pick(self, number: int) -> tuple[int, int]:
         """(source, how many of that source came before) of the sequence with this number."""
-        cycle, slot = divmod(number, _CYCLE)
+        cycle, slot = divmod(number, len(self._slots))
         source, before = self._slots[slot]
-        return source, cycle * int(self._quota[source]) + before
+        return source, cycle * self._quota[source] + before
+
+
+def _slots(weights: Sequence[float], cycle: int) -> tuple[list[tuple[int, int]], list[int]]:
+    """(source, how many of it came before) of each sequence of a cycle, and how many each has."""
+    shares = np.asarray(weights) / sum(weights)
+    due = np.zeros(len(weights))
+    taken = np.zeros(len(weights), dtype=np.int64)
+    slots = []
+    for _ in range(cycle):
+        due += shares
+        source = int(np.argmax(due - taken))
+        slots.append((source, int(taken[source])))
+        taken[source] += 1
+    return slots, taken.tolist()
 
 
 def shuffled(position: int, size: int, key: str) -> int:

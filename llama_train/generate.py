@@ -36,7 +36,7 @@ def generate(
         )
     device = model.output.weight.device
     generator = torch.Generator(device).manual_seed(seed)
-    cache = model.new_cache()
+    cache = model.new_cache(1, len(prompt) + count)
     inputs = torch.tensor([prompt], device=device)
     for _ in range(count):
         logits = model(inputs, cache=cache)[0, -1]

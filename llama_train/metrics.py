@@ -7,6 +7,7 @@ A phase line says "from this time on"; so the energy of a run can be split by ph
 from __future__ import annotations
 
 import json
+import math
 import resource
 import sys
 import time
@@ -127,7 +128,12 @@ class RunLog:
     def _write(self, line: dict[str, Any]) -> None:
         if self._file:
             stamped = {"time_ms": time.time_ns() // 1_000_000, **line}
-            self._file.write(json.dumps(stamped) + "\n")
+            # JSON has no NaN and no infinity: null, as for any other number that is not known.
+            finite = {
+                key: None if isinstance(value, float) and not math.isfinite(value) else value
+                for key, value in stamped.items()
+            }
+            self._file.write(json.dumps(finite, allow_nan=False) + "\n")
 
 
 def peak_memory_bytes(device: torch.device) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -59,21 +59,17 @@ def rotate(x: Tensor, rope: Tensor) -> Tensor:
 
 @dataclass(slots=True)
 class LayerCache:
-    """Keys and values of the tokens that one layer has seen, (B, T, G, K), for generation."""
+    """Keys and values that one layer has seen: of (B, most, G, K) the first `length`."""
 
-    k: Tensor | None = None
-    v: Tensor | None = None
+    k: Tensor
+    v: Tensor
+    length: int = 0
 
     def append(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        self.k = k if self.k is None else torch.cat((self.k, k), dim=1)
-        self.v = v if self.v is None else torch.cat((self.v, v), dim=1)
-        return self.k, self.v
-
-
-@dataclass(slots=True)
-class Cache:
-    layers: list[LayerCache]
-    length: int = field(default=0)
+        start, self.length = self.length, self.length + k.shape[1]
+        self.k[:, start : self.length] = k
+        self.v[:, start : self.length] = v
+        return self.k[:, : self.length], self.v[:, : self.length]
 
 
 class Attention(nn.Module):
@@ -93,15 +89,20 @@ class Attention(nn.Module):
         q = rotate(self.wq(x).unflatten(-1, (-1, self.head_dim)), rope)  # B T H K
         k = rotate(self.wk(x).unflatten(-1, (-1, self.head_dim)), rope)  # B T G K
         v = self.wv(x).unflatten(-1, (-1, self.head_dim))  # B T G K
-        # One token after a cached prompt may see all of it.
-        is_causal = cache is None or cache.k is None
         if cache is not None:
             k, v = cache.append(k, v)
+        # A token sees itself and all before it. One new token after cached ones sees everything;
+        # several take a mask, for `is_causal` would count from the first cached one.
+        new, seen = q.shape[1], k.shape[1]
+        mask = None
+        if 1 < new < seen:
+            mask = torch.ones(new, seen, dtype=torch.bool, device=x.device).tril(seen - new)
         out = F.scaled_dot_product_attention(
             q.transpose(1, 2),
             k.transpose(1, 2),
             v.transpose(1, 2),
-            is_causal=is_causal,
+            attn_mask=mask,
+            is_causal=new == seen,
             enable_gqa=self.wq.out_features != self.wk.out_features,
         )  # B H T K
         return self.wo(out.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
@@ -153,16 +154,14 @@ class Transformer(nn.Module):
         targets: Tensor | None = None,
         *,
         loss_chunks: int = 1,
-        cache: Cache | None = None,
+        cache: list[LayerCache] | None = None,
     ) -> Tensor:
-        start = cache.length if cache else 0
+        start = cache[0].length if cache else 0
         rope = self.rope[start : start + tokens.shape[1]]
         h = self.tok_embeddings(tokens)  # B T D
         for i, layer in enumerate(self.layers):
-            h = layer(h, rope, cache.layers[i] if cache else None)
+            h = layer(h, rope, cache[i] if cache else None)
         h = self.norm(h)
-        if cache:
-            cache.length += tokens.shape[1]
         if targets is None:
             return self.output(h).float()  # type: ignore[no-any-return]
         return self._loss_sum(h.flatten(0, 1), targets.flatten(), loss_chunks)
@@ -179,8 +178,11 @@ class Transformer(nn.Module):
         logits = self.output(h).float()
         return F.cross_entropy(logits, targets, ignore_index=IGNORE, reduction="sum")
 
-    def new_cache(self) -> Cache:
-        return Cache([LayerCache() for _ in self.layers])
+    def new_cache(self, batch: int, length: int) -> list[LayerCache]:
+        """Room for `length` tokens of each sequence."""
+        weight = self.output.weight
+        size = (batch, length, self.shape.n_kv_heads, self.shape.head_dim)
+        return [LayerCache(weight.new_empty(size), weight.new_empty(size)) for _ in self.layers]
 
 
 def initial_weight(

@@ -7,7 +7,6 @@ from collections import defaultdict
 from collections.abc import Iterable
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
@@ -34,10 +33,10 @@ def adamw(model: nn.Module, train: Train) -> torch.optim.AdamW:
     return torch.optim.AdamW(groups, lr=train.lr, betas=betas, eps=train.eps, fused=True)
 
 
-def gradient_norm(parameters: Iterable[nn.Parameter]) -> Tensor:
-    """The 2-norm of all gradients over all ranks, as a plain scalar.
+def squared_norm(parameters: Iterable[nn.Parameter]) -> Tensor:
+    """This rank's part of the squared 2-norm of all gradients: over all ranks they only add.
 
-    Each rank squares what it holds; what several hold is shared among them; one reduction adds up.
+    Each rank squares what it holds; what several hold is shared among them.
     """
     by_holders: dict[int, list[Tensor]] = defaultdict(list)
     for grad in _gradients(parameters):
@@ -46,16 +45,14 @@ def gradient_norm(parameters: Iterable[nn.Parameter]) -> Tensor:
         torch.nn.utils.get_total_norm(grads).square() / holders
         for holders, grads in by_holders.items()
     ]
-    total = torch.stack(squares).sum()
-    if dist.is_initialized() and dist.get_world_size() > 1:
-        dist.all_reduce(total)
-    return total.sqrt()
+    return torch.stack(squares).sum()
 
 
-def clip_gradients(parameters: Iterable[nn.Parameter], norm: Tensor, limit: float) -> None:
+def clip_gradients(parameters: Iterable[nn.Parameter], norm: float, limit: float) -> None:
     """Scale all gradients so that their norm, which is given, is at most `limit`."""
-    scale = torch.clamp(limit / (norm + 1e-6), max=1.0)
-    torch._foreach_mul_([_local(grad) for grad in _gradients(parameters)], scale)
+    scale = limit / (norm + 1e-6)
+    if scale < 1:
+        torch._foreach_mul_([_local(grad) for grad in _gradients(parameters)], scale)
 
 
 def _gradients(parameters: Iterable[nn.Parameter]) -> list[Tensor]:

@@ -26,7 +26,7 @@ def parallelize(model: Transformer, config: Config, mesh: DeviceMesh) -> None:
 
     `mesh` is replicate × shard × tensor. A single float32 rank needs none of it and gets none.
     """
-    train, on_gpu = config.train, mesh.device_type == "cuda"
+    train = config.train
     if config.parallel.tensor > 1:
         _tensor_parallel(model, mesh["tensor"])
     for block in model.layers:
@@ -36,10 +36,20 @@ def parallelize(model: Transformer, config: Config, mesh: DeviceMesh) -> None:
         for block in model.layers:
             block.compile(fullgraph=True)
         model.chunk_loss = torch.compile(model.chunk_loss, fullgraph=True)  # type: ignore
-    bfloat16 = {"bfloat16": True, "float32": False, "auto": on_gpu}[train.dtype]
+    bfloat16 = computes_in_bfloat16(train.dtype, mesh.device_type)
     if mesh.size() > 1 or bfloat16:
         dimensions = ("replicate", "shard") if config.parallel.replicate > 1 else "shard"
         _shard(model, mesh[dimensions], bfloat16=bfloat16)
+
+
+def computes_in_bfloat16(dtype: str, device_type: str) -> bool:
+    """As asked; auto: where the device multiplies bfloat16 matrices in hardware."""
+    if dtype != "auto":
+        return dtype == "bfloat16"
+    if device_type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    known = torch.cpu.get_capabilities()
+    return any(known.get(name) for name in ("avx512_bf16", "amx_bf16"))
 
 
 def compiles(config: Config, device_type: str) -> bool:

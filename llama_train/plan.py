@@ -37,9 +37,13 @@ class Memory:
     logits: float
 
     @property
+    def state(self) -> float:
+        """What stays all the time, whatever the batch."""
+        return self.weights + self.gradients + self.optimizer
+
+    @property
     def total(self) -> float:
-        parts = (self.weights, self.gradients, self.optimizer, self.gathered, self.activations)
-        return sum(parts) + self.logits
+        return self.state + self.gathered + self.activations + self.logits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,8 +1,8 @@
-"""Text to shards: read documents from text, JSONL or Parquet files, tokenise, write.
+"""Text to shards: tokenise documents in parallel and write what `data` reads.
 
-The work is cut into units, each of which becomes a training shard and a held-out shard. Units run
-in parallel, and one that is already on disk is not done again, so an interrupted `prepare` goes on
-where it was. The index is written last: a folder without one is not ready.
+The work is cut into units, each of which becomes a training shard and a held-out shard. One that is
+already on disk is not done again, so an interrupted `prepare` goes on where it was. The index is
+written last: a folder without one is not ready.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ import math
 import multiprocessing
 import os
 import shutil
-import zlib
+import sys
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -24,13 +24,20 @@ from typing import Any
 import numpy as np
 
 from llama_train.data import FORMAT, MAX_VOCAB, TOKEN, fingerprint
+from llama_train.documents import (
+    PART_BYTES,
+    NotText,
+    Part,
+    documents,
+    find_files,
+    is_held_out,
+    parts,
+)
 from llama_train.errors import TrainError, make_folder
 from llama_train.metrics import progress_bar
 from llama_train.tokenizer import Tokenizer, train_tokenizer
 
-UNIT_BYTES = 64 * 2**20
 TOKENIZER_SAMPLE_BYTES = 64 * 2**20
-SUFFIXES = (".txt", ".md", ".jsonl", ".parquet")
 PYDOC = "pydoc"
 """The stdlib's own documentation, `pydoc_data.topics`: English prose that every CPython carries."""
 
@@ -42,20 +49,9 @@ class Source:
     """Files whose sequences get a share of the batches in proportion to `weight`."""
 
     name: str
-    paths: tuple[Path, ...]
-    """Empty for the built-in corpus `pydoc`."""
+    files: tuple[tuple[Path, bool], ...]
+    """Each with whether it was found in a folder. Empty for the built-in corpus `pydoc`."""
     weight: float = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """A part of one file: bytes of JSONL, row groups of Parquet, or a whole text file."""
-
-    path: str
-    start: int
-    stop: int
-    version: int
-    """mtime in ns: a changed file is tokenised again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +60,8 @@ class Unit:
 
     source: str
     number: int
-    pieces: tuple[Piece, ...]
+    parts: tuple[Part, ...]
+    """Empty for the built-in corpus."""
     text_key: str
     held_out: float
 
@@ -92,7 +89,10 @@ def parse_source(text: str) -> Source:
         raise TrainError(f"The weight of source {text!r} is not a number above 0.")
     if "/" in name:
         raise TrainError(f"Source {text!r} has no name that a file could have.")
-    return Source(name, tuple(_files((places if at else rest).split(","))), weight)
+    files, lines = find_files((places if at else rest).split(","))
+    for line in lines:
+        print(line, file=sys.stderr)
+    return Source(name, tuple(files), weight)
 
 
 def prepare(
@@ -120,6 +120,8 @@ def prepare(
         for unit, record in _run(units, shards, out / "tokenizer.model", pieces, jobs):
             done[unit.name] = record
             advance()
+    for line in sorted({line for record in done.values() for line in record["passed_over"]}):
+        print(line, file=sys.stderr)
 
     index: dict[str, Any] = {
         "format": FORMAT,
@@ -141,21 +143,17 @@ def prepare(
     return index
 
 
-def documents(unit: Unit) -> Iterator[str]:
-    """The documents of a unit, in order."""
-    if not unit.pieces:
+def _documents(unit: Unit, passed_over: list[str]) -> Iterator[str]:
+    """The documents of a unit, in order; adds the files of folders that are no text."""
+    if not unit.parts:
         yield from _pydoc()
-    for piece in unit.pieces:
-        path = Path(piece.path)
-        if path.suffix == ".jsonl":
-            yield from _jsonl(piece, unit.text_key)
-        elif path.suffix == ".parquet":
-            yield from _parquet(piece, unit.text_key)
-        else:
-            try:
-                yield path.read_text(encoding="utf-8")
-            except UnicodeDecodeError as error:
-                raise TrainError(f"{path} is not UTF-8 text: {error}.") from error
+    for part in unit.parts:
+        try:
+            yield from documents(part, unit.text_key)
+        except NotText as error:
+            if not part.in_folder:
+                raise
+            passed_over.append(f"passed over: {error}")
 
 
 def _pydoc() -> Iterator[str]:
@@ -173,27 +171,26 @@ def _pydoc() -> Iterator[str]:
             yield "\n\n".join(paragraphs)
 
 
-def is_held_out(text: str, share: float) -> bool:
-    """A document's side is a function of its text: a copy of it never lands on the other."""
-    return zlib.crc32(text.encode()) < share * 2**32
-
-
 def tokenise(unit: Unit, tokenizer_model: Path, shards: Path) -> dict[str, Any]:
     """Write the unit's shards, then its record; return the record."""
     pieces = _loaded(tokenizer_model)
     tokens: dict[str, list[np.ndarray[Any, np.dtype[np.uint16]]]] = {"train": [], "held_out": []}
-    for text in documents(unit):
+    passed_over: list[str] = []
+    for text in _documents(unit, passed_over):
         split = "held_out" if is_held_out(text, unit.held_out) else "train"
         tokens[split].append(np.asarray(pieces.document(text), TOKEN))
-    record: dict[str, Any] = {"identity": unit.identity(pieces.sha256)}
-    for split, parts in tokens.items():
-        blob = b"".join(part.tobytes() for part in parts)
+    record: dict[str, Any] = {
+        "identity": unit.identity(pieces.sha256),
+        "passed_over": passed_over,
+    }
+    for split, found in tokens.items():
+        blob = b"".join(document.tobytes() for document in found)
         file = f"{unit.name}.{split}.bin"
         _write(shards / file, blob)
         record[split] = {
             "file": file,
             "tokens": len(blob) // TOKEN.itemsize,
-            "documents": len(parts),
+            "documents": len(found),
             "sha256": hashlib.sha256(blob).hexdigest(),
         }
     _write(shards / f"{unit.name}.json", json.dumps(record).encode())
@@ -215,9 +212,7 @@ def _run(
         return
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(min(jobs, max(1, len(left))), mp_context=context) as pool:
-        futures: dict[Future[dict[str, Any]], Unit] = {
-            pool.submit(tokenise, unit, model, shards): unit for unit in left
-        }
+        futures = {pool.submit(tokenise, unit, model, shards): unit for unit in left}
         for future in as_completed(futures):
             yield futures[future], future.result()
 
@@ -247,7 +242,7 @@ def _tokenizer(units: Sequence[Unit], path: Path, given: Path | None, vocab_size
         texts = (
             text
             for unit in units
-            for text in documents(unit)
+            for text in _documents(unit, [])
             if not is_held_out(text, unit.held_out)
         )
         tokenizer = train_tokenizer(_at_most(texts, TOKENIZER_SAMPLE_BYTES), path, vocab_size)
@@ -266,99 +261,19 @@ def _at_most(texts: Iterator[str], count: int) -> Iterator[str]:
             return
 
 
-def _files(places: Sequence[str]) -> Iterator[Path]:
-    for place in places:
-        path = Path(place)
-        if path.is_dir():
-            found = sorted(file for file in path.rglob("*") if file.suffix in SUFFIXES)
-            if not found:
-                raise TrainError(f"{path} holds no file that ends in {', '.join(SUFFIXES)}.")
-            yield from found
-        elif not path.is_file():
-            raise TrainError(f"There is no file or folder {path}.")
-        elif path.suffix not in SUFFIXES:
-            raise TrainError(f"{path} does not end in one of {', '.join(SUFFIXES)}.")
-        else:
-            yield path
-
-
 def _units(source: Source, text_key: str, held_out: float) -> Iterator[Unit]:
-    """Pieces, packed in order until a unit has about UNIT_BYTES."""
-    packed: list[Piece] = []
+    """Parts, packed in order until a unit has about PART_BYTES."""
+    packed: list[Part] = []
     size = number = 0
-    for path in source.paths:
-        for piece, piece_bytes in _pieces(path):
-            packed.append(piece)
-            size += piece_bytes
-            if size >= UNIT_BYTES:
+    for file in source.files:
+        for part, part_bytes in parts(*file):
+            packed.append(part)
+            size += part_bytes
+            if size >= PART_BYTES:
                 yield Unit(source.name, number, tuple(packed), text_key, held_out)
                 packed, size, number = [], 0, number + 1
-    if packed or not source.paths:
+    if packed or not source.files:
         yield Unit(source.name, number, tuple(packed), text_key, held_out)
-
-
-def _pieces(path: Path) -> Iterator[tuple[Piece, int]]:
-    stat = path.stat()
-    where, version = str(path.resolve()), stat.st_mtime_ns
-    if path.suffix == ".jsonl":
-        for start in range(0, stat.st_size, UNIT_BYTES):
-            stop = min(start + UNIT_BYTES, stat.st_size)
-            yield Piece(where, start, stop, version), stop - start
-    elif path.suffix == ".parquet":
-        groups = _parquet_file(path).num_row_groups
-        for group in range(groups):
-            yield Piece(where, group, group + 1, version), stat.st_size // groups
-    else:
-        yield Piece(where, 0, stat.st_size, version), stat.st_size
-
-
-def _jsonl(piece: Piece, text_key: str) -> Iterator[str]:
-    """The lines that begin in [start, stop)."""
-    with Path(piece.path).open("rb") as file:
-        if piece.start:
-            file.seek(piece.start - 1)
-            file.readline()
-        while file.tell() < piece.stop and (line := file.readline()):
-            if not line.strip():
-                continue
-            try:
-                text = json.loads(line)[text_key]
-            except (ValueError, KeyError, TypeError):
-                text = None
-            if not isinstance(text, str):
-                raise TrainError(
-                    f"{piece.path}, the line at byte {file.tell() - len(line)}: no JSON object "
-                    f"with text under the key {text_key!r}.",
-                    hint="Name the key with --text-key.",
-                )
-            yield text
-
-
-def _parquet(piece: Piece, text_key: str) -> Iterator[str]:
-    table = _parquet_file(Path(piece.path))
-    if text_key not in table.schema_arrow.names:
-        raise TrainError(
-            f"{piece.path} has no column {text_key!r}.", hint="Name it with --text-key."
-        )
-    texts = table.read_row_group(piece.start, columns=[text_key]).column(0).to_pylist()
-    for row, text in enumerate(texts):
-        if not isinstance(text, str):
-            raise TrainError(
-                f"{piece.path}, row {row} of row group {piece.start}: no text in {text_key!r}.",
-                hint="Name the column of the text with --text-key.",
-            )
-        yield text
-
-
-def _parquet_file(path: Path) -> Any:
-    try:
-        from pyarrow import ArrowInvalid, parquet
-    except ImportError as error:
-        raise TrainError("Reading Parquet needs pyarrow.", hint="pip install pyarrow") from error
-    try:
-        return parquet.ParquetFile(path)
-    except ArrowInvalid as error:
-        raise TrainError(f"{path} is not a Parquet file.") from error
 
 
 @cache

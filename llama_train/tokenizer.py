@@ -6,7 +6,7 @@ import hashlib
 import io
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import sentencepiece
 
@@ -14,6 +14,14 @@ from llama_train.errors import TrainError
 
 # SentencePiece leaves out sentences that are longer than this many bytes.
 _LONGEST_LINE = 4192
+
+
+class Piece(NamedTuple):
+    text: str
+    score: float
+    """Of two pieces that text could be merged into, the one with the higher score is taken."""
+    is_normal: bool
+    """Neither a control sign (BOS), nor the unknown, nor a single byte."""
 
 
 class Tokenizer:
@@ -31,6 +39,7 @@ class Tokenizer:
         self.blob = blob
         self.sha256 = hashlib.sha256(blob).hexdigest()
         self.vocab_size: int = self._pieces.vocab_size()
+        self.unk: int = self._pieces.unk_id()
         self.bos: int = self._pieces.bos_id()
         self.eos: int = self._pieces.eos_id()
         if self.bos < 0 or self.eos < 0:
@@ -47,6 +56,26 @@ class Tokenizer:
     def decode(self, tokens: Sequence[int]) -> str:
         return self._pieces.decode(list(tokens))  # type: ignore[no-any-return]
 
+    def pieces(self) -> list[Piece]:
+        sp = self._pieces
+        return [
+            Piece(
+                sp.id_to_piece(number),
+                sp.get_score(number),
+                not (sp.is_control(number) or sp.is_unknown(number) or sp.is_byte(number)),
+            )
+            for number in range(self.vocab_size)
+        ]
+
+    @property
+    def is_llamas_kind(self) -> bool:
+        """BPE on the text as it is, after one space: Llama 2's own, and those trained here.
+
+        SentencePiece does not say its algorithm; the scores of BPE are ranks, whole numbers.
+        """
+        ranked = all(piece.score == round(piece.score) for piece in self.pieces())
+        return ranked and self._pieces.normalize("a  ﬁ② ") == "▁a▁▁ﬁ②▁"
+
 
 def train_tokenizer(texts: Iterable[str], path: Path, vocab_size: int) -> Tokenizer:
     """Train BPE with Llama 2's settings and write it to `path`.
@@ -56,9 +85,10 @@ def train_tokenizer(texts: Iterable[str], path: Path, vocab_size: int) -> Tokeni
     # Written by way of memory: SentencePiece would note the path in the model, whose hash would
     # then depend on where it is.
     model = io.BytesIO()
+    lines = _Lines(texts)
     try:
         sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=_lines(texts),
+            sentence_iterator=iter(lines),
             model_writer=model,
             model_type="bpe",
             vocab_size=vocab_size,
@@ -72,6 +102,8 @@ def train_tokenizer(texts: Iterable[str], path: Path, vocab_size: int) -> Tokeni
             minloglevel=2,
         )
     except RuntimeError as error:
+        if lines.failure is not None:
+            raise lines.failure from None
         reason = str(error).splitlines()[-1].split("] ")[-1]
         raise TrainError(
             f"No tokenizer of {vocab_size} pieces can be trained on this text ({reason}).",
@@ -81,8 +113,19 @@ def train_tokenizer(texts: Iterable[str], path: Path, vocab_size: int) -> Tokeni
     return Tokenizer(path)
 
 
-def _lines(texts: Iterable[str]) -> Iterator[str]:
-    for text in texts:
-        for line in text.splitlines():
-            for start in range(0, len(line), _LONGEST_LINE // 4):
-                yield line[start : start + _LONGEST_LINE // 4]
+class _Lines:
+    """Text in lines that SentencePiece takes; it hides what reading them raises: `failure`."""
+
+    def __init__(self, texts: Iterable[str]) -> None:
+        self._texts = texts
+        self.failure: Exception | None = None
+
+    def __iter__(self) -> Iterator[str]:
+        try:
+            for text in self._texts:
+                for line in text.splitlines():
+                    for start in range(0, len(line), _LONGEST_LINE // 4):
+                        yield line[start : start + _LONGEST_LINE // 4]
+        except Exception as error:
+            self.failure = error
+            raise

@@ -6,11 +6,10 @@ import json
 import math
 import platform
 import shutil
-import signal
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
@@ -19,17 +18,16 @@ from torch import Tensor
 from torch.distributed.fsdp import FSDPModule
 
 from llama_train.checkpoint import Progress, Store
-from llama_train.config import Config, to_dict
-from llama_train.data import Data, stack
+from llama_train.config import Config
+from llama_train.data import Batch, Data, Prefetch, stack
 from llama_train.errors import TrainError
 from llama_train.flops import DEVICES, MFU_FORMULA, mfu
+from llama_train.host import stop_signals
 from llama_train.metrics import RunLog, device_name, peak_memory_bytes
 from llama_train.model import IGNORE, Transformer
-from llama_train.optim import adamw, clip_gradients, gradient_norm, learning_rate
+from llama_train.optim import adamw, clip_gradients, learning_rate, squared_norm
 from llama_train.parallelize import compiles
-from llama_train.world import World, build, world
-
-Batch = tuple[Tensor, Tensor]
+from llama_train.world import World, build, initialise, load_weights, world
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,21 +50,24 @@ def train(
     out: Path,
     *,
     resume: bool = False,
-    initial: Callable[[Transformer], None] | None = None,
+    initial: Callable[[], Mapping[str, Tensor]] | None = None,
 ) -> Result:
     """Train until `train.steps`, from the newest checkpoint in `out` if resuming.
 
-    `initial` may replace the first weights. Raises TrainError for what the user can mend, and
-    Preempted after SIGTERM or SIGUSR1, when the checkpoint is on disk.
+    `initial` reads other first weights. Raises TrainError for what the user can fix, and Preempted
+    after SIGTERM or SIGUSR1, when the checkpoint is on disk.
     """
-    with _stop_signals() as stop_asked, world(config) as here:
+    with stop_signals() as stop_asked, world(config) as here:
         model = build(config, here)
         optimizer = adamw(model, config.train)
         store = Store(out / "checkpoints", config, data.fingerprint)
-        progress, torn = store.load(model, optimizer) if resume else (Progress(), [])
-        if initial and progress.step == 0:
-            initial(model)
-        leads = here.rank == 0
+        found, torn = store.load(model, optimizer) if resume else (None, [])
+        if found is None:
+            if initial is not None:
+                load_weights(model, initial, here)
+            else:
+                initialise(model, config.train.seed, here.device)
+        progress, leads = found or Progress(), here.rank == 0
         if leads:
             _save_settings(config, data, out)
         with RunLog(out, steps=config.train.steps, first_step=progress.step, speaks=leads) as log:
@@ -94,13 +95,13 @@ class Loop:
         held_out_loss: float | None = None
         if progress.step >= train.steps:
             log.say(f"the run is at step {progress.step:,} of {train.steps:,}: it is done already")
-        with log.phase("train"):
+        with log.phase("train"), closing(Prefetch(self.batches, train.steps)) as batches:
             if progress.step < train.steps and compiles(self.config, self.here.device.type):
                 self.warm_up()
             if progress.step == 0:
                 held_out_loss = progress.first_held_out_loss = self.evaluate()
             while progress.step < train.steps:
-                stop = self.step(stop=stop_asked())
+                stop = self.step(batches, stop=stop_asked())
                 last = progress.step == train.steps
                 if last or progress.step % train.eval_every == 0:
                     held_out_loss = self.evaluate()
@@ -117,70 +118,91 @@ class Loop:
     def warm_up(self) -> None:
         """Compile what trains and what evaluates, on a batch from which nothing is learnt."""
         with self.log.phase("compile"):
-            batch = self.batches(self.progress.step + 1)[0]
+            batch = self.on_device(self.batches(self.progress.step + 1)[0])
             self.forward_backward([batch], 1)
             self.optimizer.zero_grad()
             with torch.no_grad():
                 self.model(*batch, loss_chunks=self.config.train.loss_chunks)
 
-    def step(self, *, stop: bool) -> bool:
+    def step(self, batches: Prefetch[list[Batch]], *, stop: bool) -> bool:
         """One optimizer step; returns whether any rank was asked to stop."""
         train, progress = self.config.train, self.progress
         started_s = time.perf_counter()
         step = progress.step + 1
         with self.log.data_wait():
-            batches = self.batches(step)
-        counts = [(targets != IGNORE).sum() for _, targets in batches]
-        tokens = int(self.over_ranks(torch.stack(counts).sum().double()).item())
+            micro_batches = batches.take(step)
+        first = (step - 1) * train.batch_size
+        tokens = self.data.predicted(range(first, first + train.batch_size))
 
-        loss = self.forward_backward(batches, tokens)
-        asked = torch.full_like(loss, stop)
-        mean_loss, stops = self.over_ranks(torch.stack((loss, asked))).tolist()
-        norm = gradient_norm(self.model.parameters())
-
+        loss, norm, stops = self.totals(self.forward_backward(micro_batches, tokens), stop)
         lr = learning_rate(step, train)
-        if math.isfinite(mean_loss) and math.isfinite(norm.item()):
+        if math.isfinite(loss) and math.isfinite(norm):
             clip_gradients(self.model.parameters(), norm, train.clip)
             for group in self.optimizer.param_groups:
                 group["lr"] = lr
             self.optimizer.step()
             progress.skipped_in_a_row = 0
         else:
-            self.skip(step, mean_loss, norm.item())
+            self.skip(step, loss, norm)
         self.optimizer.zero_grad()
 
         progress.step = step
         progress.tokens += tokens
         seconds = time.perf_counter() - started_s
         progress.seconds += seconds
-        self.report(mean_loss, lr, norm.item(), tokens, seconds)
-        return bool(stops > 0)
+        self.report(loss, lr, norm, tokens, seconds)
+        return stops
 
     def batches(self, step: int) -> list[Batch]:
-        """This rank's micro-batches of the step."""
+        """This rank's micro-batches of the step, in the host's memory."""
         train, here = self.config.train, self.here
         share = train.batch_size // here.data_ranks
         first = (step - 1) * train.batch_size + here.data_rank * share
         return [
-            stack([self.data.sequence(i) for i in range(at, at + train.micro_batch)], here.device)
+            stack(
+                [self.data.sequence(i) for i in range(at, at + train.micro_batch)],
+                pinned=here.device.type == "cuda",
+            )
             for at in range(first, first + share, train.micro_batch)
         ]
+
+    def on_device(self, batch: Batch) -> Batch:
+        tokens, targets = (part.to(self.here.device, non_blocking=True) for part in batch)
+        return tokens, targets
 
     def forward_backward(self, batches: list[Batch], tokens: int) -> Tensor:
         """Accumulate gradients of the mean loss over all ranks; returns this rank's part of it."""
         total = torch.zeros((), device=self.here.device)
-        for i, (inputs, targets) in enumerate(batches):
+        for i, batch in enumerate(batches):
             if isinstance(self.model, FSDPModule):
                 last = i == len(batches) - 1
                 each = self.config.parallel.sync_gradients == "each"
                 self.model.set_requires_gradient_sync(each or last)
                 # Copies of the sharded model (HSDP) can wait: what they hold meanwhile is sharded.
                 self.model.set_requires_all_reduce(last)
+            inputs, targets = self.on_device(batch)
             loss = self.model(inputs, targets, loss_chunks=self.config.train.loss_chunks)
             loss = loss / max(1, tokens)
             loss.backward()
             total += loss.detach()
         return total
+
+    def totals(self, loss: Tensor, stop: bool) -> tuple[float, float, bool]:
+        """The loss, the norm of the gradients, and whether any rank is to stop, of all ranks.
+
+        The only place of a step where the ranks exchange numbers, and the host waits for the GPU.
+        """
+        # A step's loss is shared by the ranks of a tensor-parallel group, which hold the same.
+        parts = (
+            loss / self.here.tensor_ranks,
+            squared_norm(self.model.parameters()),
+            torch.full_like(loss, stop),
+        )
+        sums = torch.stack(parts)
+        if self.here.size > 1:
+            dist.all_reduce(sums)
+        mean, square, stops = sums.tolist()
+        return mean, math.sqrt(square), stops > 0
 
     @torch.no_grad()
     def evaluate(self) -> float:
@@ -195,19 +217,21 @@ class Loop:
                 pairs = [
                     self.data.held_out(min(i, count - 1)) for i in range(at, at + train.micro_batch)
                 ]
-                inputs, targets = stack(pairs, here.device)
+                inputs, targets = self.on_device(stack(pairs))
                 # Every rank runs equally often; what is past the end counts for nothing.
                 targets[max(0, count - at) :] = IGNORE
                 loss = self.model(inputs, targets, loss_chunks=train.loss_chunks)
                 sums += torch.stack((loss.double(), (targets != IGNORE).sum().double()))
-            loss_sum, tokens = self.over_ranks(sums).tolist()
+            if here.size > 1:
+                dist.all_reduce(sums)  # of each tensor-parallel rank, in both
+            loss_sum, tokens = sums.tolist()
         mean = float(loss_sum / tokens)
         self.log.event(
             "eval",
             f"held-out loss {mean:.4f} at step {progress.step:,}",
             step=progress.step,
             loss=mean,
-            tokens=int(tokens),
+            tokens=int(tokens) // here.tensor_ranks,
         )
         return mean
 
@@ -253,13 +277,6 @@ class Loop:
             figures["mfu"] = utilisation
         self.log.step(self.progress.step, **figures)
 
-    def over_ranks(self, value: Tensor) -> Tensor:
-        """The sum over all ranks; those of a tensor-parallel group see the same and count once."""
-        if self.here.size > 1:
-            dist.all_reduce(value)
-            value = value / self.here.tensor_ranks
-        return value
-
     def _introduce(self) -> None:
         config, name = self.config, device_name(self.here.device)
         self.log.model(
@@ -277,29 +294,19 @@ class Loop:
         )
 
 
+def remove_run(out: Path) -> None:
+    """Remove what a run wrote, and nothing else that the folder may hold."""
+    shutil.rmtree(out / "checkpoints")
+    for name in ("config.json", "tokenizer.model", "metrics.jsonl"):
+        (out / name).unlink(missing_ok=True)
+
+
 def _save_settings(config: Config, data: Data, out: Path) -> None:
     resolved = {
-        "config": to_dict(config),
+        "config": asdict(config),
         "parameters": config.model.parameters,
         "data_fingerprint": data.fingerprint,
         "versions": {"python": platform.python_version(), "torch": torch.__version__},
     }
     (out / "config.json").write_text(json.dumps(resolved, indent=1) + "\n")
     shutil.copyfile(data.tokenizer, out / "tokenizer.model")
-
-
-@contextmanager
-def _stop_signals() -> Iterator[Callable[[], bool]]:
-    """Whether SIGTERM or SIGUSR1 has come, which is how schedulers announce a preemption."""
-    came = False
-
-    def note(_number: int, _frame: object) -> None:
-        nonlocal came
-        came = True
-
-    before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGUSR1)}
-    try:
-        yield lambda: came
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -2,34 +2,21 @@
 
 from __future__ import annotations
 
-import ctypes
-import os
-import signal
-import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torch.distributed.tensor import DTensor, distribute_tensor
 
 from llama_train.config import Config, layout
 from llama_train.errors import TrainError
+from llama_train.host import end_with_torchrun, is_launched, keep_freed_memory, local_rank
 from llama_train.model import Transformer, initial_weight, rope_table
 from llama_train.parallelize import parallelize
-
-# What torch needs to find the other ranks.
-_RANK_VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
-
-# What launchers (torch's own, Slurm's srun, Open MPI, MPICH) say the number of processes in.
-_SIZE_VARIABLES = ("WORLD_SIZE", "SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE")
-
-_PR_SET_PDEATHSIG = 1
-
-_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of glibc's mallopt
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,19 +52,16 @@ def world(config: Config) -> Iterator[World]:
     that does not, or if model or batch cannot be divided among the ranks.
     """
     cuda = torch.cuda.is_available()
-    device = torch.device(f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if cuda else "cpu")
+    device = torch.device(f"cuda:{local_rank()}" if cuda else "cpu")
     backend = "cpu:gloo,cuda:nccl" if cuda else "gloo"
     if cuda:
         torch.cuda.set_device(device)
     else:
         keep_freed_memory()
-    if all(name in os.environ for name in _RANK_VARIABLES):
-        if "TORCHELASTIC_RUN_ID" in os.environ and sys.platform == "linux":
-            # If torchrun dies, stop as if it had said so: no orphan holds the devices.
-            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if is_launched():
+        end_with_torchrun()
         dist.init_process_group(backend)
     else:
-        _refuse_other_launchers()
         store = dist.HashStore()  # type: ignore[attr-defined]
         dist.init_process_group(backend, store=store, rank=0, world_size=1)
     try:
@@ -89,44 +73,50 @@ def world(config: Config) -> Iterator[World]:
         dist.destroy_process_group()
 
 
-def keep_freed_memory() -> None:
-    """Let malloc keep what is freed, as torch's allocator for GPUs does.
-
-    glibc gives each large block back to the kernel, which clears every page anew for the next one:
-    a tenth of a training step on a CPU. Where there is no mallopt, nothing happens.
-    """
-    if (mallopt := getattr(ctypes.CDLL(None), "mallopt", None)) is not None:
-        mallopt(_M_MMAP_MAX, 0)
-        mallopt(_M_TRIM_THRESHOLD, -1)
-
-
-def _refuse_other_launchers() -> None:
-    """Several processes that do not know of each other would write into one folder."""
-    for name in _SIZE_VARIABLES:
-        if os.environ.get(name, "1") != "1":
-            missing = [name for name in _RANK_VARIABLES if name not in os.environ]
-            raise TrainError(
-                f"{name} is {os.environ[name]}, but {', '.join(missing)} are not set: this process "
-                "does not know the others.",
-                hint="Start the ranks with torchrun.",
-            )
-
-
 def build(config: Config, here: World) -> Transformer:
-    """The model, spread over the ranks, with its first weights."""
+    """The model, spread over the ranks; what its weights are is left open."""
     with torch.device("meta"):
         model = Transformer(config.model)
     parallelize(model, config, here.mesh)
     model.to_empty(device=here.device)
     model.rope.copy_(rope_table(config.model, config.model.context))
-    seed = config.train.seed
-    for name, parameter in model.named_parameters():
-        weight = initial_weight(name, parameter.shape, config.model, seed, here.device)
-        load_weights(model, {name: weight}, strict=False)
     return model
 
 
-def load_weights(model: nn.Module, weights: Mapping[str, Tensor], *, strict: bool = True) -> None:
-    """Give each rank its part of whole tensors that every rank holds."""
-    options = StateDictOptions(full_state_dict=True, strict=strict)
-    set_model_state_dict(model, dict(weights), options=options)
+def initialise(model: Transformer, seed: int, device: torch.device) -> None:
+    """Give the model its first weights, which are a function of the seed."""
+    for name, parameter in model.named_parameters():
+        _place(parameter, initial_weight(name, parameter.shape, model.shape, seed, device))
+
+
+def load_weights(model: Transformer, read: Callable[[], Mapping[str, Tensor]], here: World) -> None:
+    """Give each rank its part of whole weights, which rank 0 alone reads; one is sent at a time.
+
+    Raises on every rank the TrainError that reading raised on rank 0.
+    """
+    weights: Mapping[str, Tensor] = {}
+    failure: list[TrainError | None] = [None]
+    if here.rank == 0:
+        try:
+            weights = read()
+        except TrainError as error:
+            failure = [error]
+    dist.broadcast_object_list(failure)
+    if failure[0] is not None:
+        raise failure[0]
+    for name, parameter in model.named_parameters():
+        whole = torch.empty(parameter.shape, device=here.device)
+        if here.rank == 0:
+            whole.copy_(weights[name])
+        dist.broadcast(whole, 0)
+        _place(parameter, whole)
+
+
+@torch.no_grad()
+def _place(parameter: nn.Parameter, whole: Tensor) -> None:
+    """Copy this rank's part of a tensor that every rank holds whole."""
+    if isinstance(parameter, DTensor):
+        mesh, placements = parameter.device_mesh, parameter.placements
+        parameter.copy_(distribute_tensor(whole, mesh, placements, src_data_rank=None))
+    else:
+        parameter.copy_(whole)

@@ -56,6 +56,7 @@ TINY_RUN = (
     "--model.context=32",
     "--train.micro_batch=4",
     "--train.eval_sequences=8",
+    "--train.dtype=float32",  # the same on every CPU
 )
 
 

@@ -53,6 +53,7 @@ def test_plan_prints_json(capsys: pytest.CaptureFixture[str]) -> None:
         (["train", "--data=d", "--out=o", "--train.lrr=1"], "did you mean train.lr?"),
         (["train", "--data=d", "--out=o", "--overwriet"], "did you mean"),
         (["prepare", "--out=o"], "nothing to prepare"),
+        (["train", "--data=d", "--out=o", "--train.lr=0,0003"], "must be a number"),
         (["prepare", "--out=o", "--corpus=wiki"], "There is pydoc"),
         (["prepare", "--out=o", "--source=nowhere"], "no file or folder nowhere"),
         (["prepare", "--out=o", "--source=a/b=nowhere"], "no name that a file could have"),
@@ -112,6 +113,18 @@ def test_a_vocabulary_larger_than_the_models_is_refused(
     assert "has 512 pieces, the model only 100. Add --model.vocab_size=512." in err
 
 
+def test_a_model_that_cannot_fit_is_refused_before_anything_is_touched(
+    capsys: pytest.CaptureFixture[str], pydoc_data: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "checkpoints").mkdir()
+    words = ["train", "--preset=llama2-70b", "--model.context=128", "--model.n_layers=8000"]
+    words += ["--data", str(pydoc_data), "--out", str(tmp_path), "--overwrite"]
+    code, _, err = call(capsys, *words)
+    assert (code, err.count("\n")) == (2, 1)
+    assert "llama2-70b needs 102,009.8 GiB on each rank for weights, gradients and" in err
+    assert (tmp_path / "checkpoints").exists()
+
+
 @pytest.mark.parametrize("name", ["WORLD_SIZE", "SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE"])
 def test_processes_that_do_not_know_of_each_other_are_refused(
     capsys: pytest.CaptureFixture[str],
@@ -135,5 +148,7 @@ def test_a_run_that_is_there_is_neither_continued_nor_replaced_unasked(
     words = ["train", *TINY_RUN, "--train.steps=1", "--data", pydoc_data, "--out", tmp_path / "run"]
     code, _, err = call(capsys, *words)
     assert (code, "already holds a run. Add --resume or --overwrite." in err) == (2, True)
+    (tmp_path / "run" / "notes.txt").touch()
     code, out, _ = call(capsys, *words, "--overwrite")
     assert (code, out.startswith("demo: held-out loss")) == (0, True)
+    assert (tmp_path / "run" / "notes.txt").exists()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -112,10 +113,10 @@ def test_chunks_change_neither_loss_nor_gradients(tiny: ModelShape) -> None:
 
 def test_the_cache_gives_what_a_whole_pass_gives(tiny: ModelShape) -> None:
     model, tokens = initialised(tiny), random_tokens(tiny)
-    cache = model.new_cache()
-    parts = [model(tokens[:, :7], cache=cache)]
-    parts += [model(tokens[:, i : i + 1], cache=cache) for i in range(7, 32)]
-    torch.testing.assert_close(torch.cat(parts, 1), model(tokens))
+    for cuts in ([0, 7, *range(8, 33)], [0, 6, 12, 13, 32], [0, 32]):
+        cache = model.new_cache(2, 32)
+        parts = [model(tokens[:, a:b], cache=cache) for a, b in pairwise(cuts)]
+        torch.testing.assert_close(torch.cat(parts, 1), model(tokens))
 
 
 def test_generation_is_greedy_or_drawn_by_seed(tiny: ModelShape) -> None:

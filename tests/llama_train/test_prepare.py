@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from llama_train import documents
 from llama_train import prepare as module
 from llama_train.data import TOKEN, TokenData
 from llama_train.errors import TrainError
@@ -55,11 +57,16 @@ def as_parquet(path: Path, texts: Sequence[str | None]) -> Path:
     return path
 
 
+def small_units(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    for where in (module, documents):
+        monkeypatch.setattr(where, "PART_BYTES", size)
+
+
 def test_every_document_of_every_format_arrives_once(
     tmp_path: Path, texts: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Small units: the JSONL file is cut in the middle of lines.
-    monkeypatch.setattr(module, "UNIT_BYTES", 500)
+    small_units(monkeypatch, 500)
     plain = tmp_path / "plain"
     plain.mkdir()
     for i, text in enumerate(texts[:40]):
@@ -81,7 +88,7 @@ def test_every_document_of_every_format_arrives_once(
 def test_processes_and_interruptions_change_nothing(
     tmp_path: Path, texts: list[str], model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "UNIT_BYTES", 2000)
+    small_units(monkeypatch, 2000)
     source = [parse_source(str(as_jsonl(tmp_path / "a.jsonl", texts)))]
     once = prepare(source, tmp_path / "one", tokenizer=model, **ARGUMENTS)
     assert len(once["sources"][0]["train"]) > 2
@@ -110,7 +117,7 @@ def test_a_changed_file_is_tokenised_again(tmp_path: Path, texts: list[str], mod
 
 
 @pytest.mark.parametrize("harm", ["removed", "cut", "changed"])
-def test_prepare_again_mends_a_shard(
+def test_prepare_again_replaces_a_damaged_shard(
     tmp_path: Path, texts: list[str], model: Path, harm: str
 ) -> None:
     source = [parse_source(str(as_jsonl(tmp_path / "a.jsonl", texts)))]
@@ -167,29 +174,73 @@ def test_the_folder_one_is_in_is_a_source(
     assert sum(shard["documents"] for shard in source["train"] + source["held_out"]) == 1
 
 
-def test_what_cannot_be_read_is_said_with_its_place(tmp_path: Path, model: Path) -> None:
-    (tmp_path / "bad.jsonl").write_text('{"text": "a"}\n{"txt": "b"}\n')
-    (tmp_path / "null.jsonl").write_text('{"text": "a"}\n{"text": null}\n')
+BAD = {
+    "bad.jsonl": (b'{"text": "a"}\n{"txt": "b"}\n', "line at byte 14: no text under 'text'"),
+    "null.jsonl": (b'{"text": "a"}\n{"text": null}\n', "line at byte 14: no text under 'text'"),
+    "list.jsonl": (b"[1]\n", "line at byte 0: no text under 'text'"),
+    "cut.jsonl": (b'{"text": "a"}\n{"te', "line at byte 14: no JSON"),
+    "deep.jsonl": (b"[" * 100_000, "line at byte 0: no JSON"),
+    "half.jsonl": (b'{"text": "a\\ud83d"}\n', r"line at byte 0: the text has half of a surrogate"),
+    "latin.jsonl": (b'{"text": "\xe9"}\n', "line at byte 0: no JSON"),
+    "bad.parquet": (b"not parquet", "not a Parquet file"),
+    "latin.txt": (b"\xe9t\xe9", "not UTF-8"),
+    "bad.txt.gz": (b"not gzip", r"bad\.txt\.gz cannot be read"),
+    "a.csv": (b"a", "does not end in"),
+    "a.parquet.gz": (b"a", "does not end in"),
+}
+
+
+@pytest.mark.parametrize("with_tokenizer", [True, False])
+@pytest.mark.parametrize("name", BAD)
+def test_what_cannot_be_read_is_said_with_its_place(
+    tmp_path: Path, model: Path, name: str, with_tokenizer: bool
+) -> None:
+    """Also where it is read to train the tokenizer, which hides what its iterator raises."""
+    content, message = BAD[name]
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(TrainError, match=message):
+        source = parse_source(f"x={tmp_path / name}")
+        given = model if with_tokenizer else None
+        prepare([source], tmp_path / "out", tokenizer=given, **ARGUMENTS)
+    assert not (tmp_path / "out" / "index.json").exists()
+
+
+def test_what_is_not_there_is_said(tmp_path: Path, model: Path) -> None:
     as_parquet(tmp_path / "null.parquet", ["a", None])
-    (tmp_path / "bad.parquet").write_bytes(b"not parquet")
-    (tmp_path / "latin.txt").write_bytes(b"\xe9t\xe9")
     (tmp_path / "empty").mkdir()
-    (tmp_path / "a.csv").touch()
     cases = {
-        "bad.jsonl": "line at byte 14.*'text'",
-        "null.jsonl": "line at byte 14.*'text'",
-        "null.parquet": "row 1 of row group 0",
-        "bad.parquet": "not a Parquet file",
-        "latin.txt": "not UTF-8",
+        "null.parquet": "row 1 of row group 0: no text under 'text'",
         "empty": "holds no file that ends in",
         "none.txt": "There is no file",
-        "a.csv": "does not end in",
     }
     for name, message in cases.items():
         with pytest.raises(TrainError, match=message):
             source = parse_source(f"x={tmp_path / name}")
             prepare([source], tmp_path / "out", tokenizer=model, **ARGUMENTS)
-        assert not (tmp_path / "out" / "index.json").exists()
+
+
+def test_a_folder_is_read_whatever_else_it_holds(
+    tmp_path: Path, model: Path, texts: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    (folder / "LATIN.txt").write_bytes(b"\xe9t\xe9")
+    (folder / "a.csv").write_text("a")
+    (folder / "b.pdf").write_text("a")
+    (folder / "UPPER.TXT").write_text(texts[0])
+    (folder / "b.md.gz").write_bytes(gzip.compress(texts[1].encode()))
+    lines = "".join(json.dumps({"text": text}) + "\n" for text in texts[2:6])
+    (folder / "c.jsonl.gz").write_bytes(gzip.compress(lines.encode()))
+    pyarrow = pytest.importorskip("pyarrow", reason="zstd needs pyarrow")
+    lines = "".join(json.dumps({"text": text}) + "\n" for text in texts[6:10])
+    (folder / "d.jsonl.zst").write_bytes(
+        pyarrow.compress(lines.encode(), codec="zstd", asbytes=True)
+    )
+    prepare([parse_source(str(folder))], tmp_path / "out", tokenizer=model, **ARGUMENTS)
+    assert sorted(written(tmp_path / "out")) == sorted(texts[:10])
+    said = capsys.readouterr().err
+    assert f"{folder}: 2 files passed over (1 .csv, 1 .pdf)" in said
+    assert f"passed over: {folder / 'LATIN.txt'} is not UTF-8 text" in said
 
 
 @pytest.mark.parametrize("weight", ["0", "-1", "much"])

@@ -13,15 +13,15 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from llama_train.config import Checkpoints, Config, ModelShape, Train
-from llama_train.data import shuffled
+from llama_train.data import Sequenced, shuffled
+from llama_train.documents import is_held_out, unicode_fault
 from llama_train.errors import TrainError
 from llama_train.model import IGNORE
-from llama_train.prepare import is_held_out
 from llama_train.tokenizer import Tokenizer
 
 # A token and whether it is predicted.
@@ -48,25 +48,51 @@ def recipe(name: str, shape: ModelShape, sequences: int, epochs: float) -> Confi
     )
 
 
-def conversation(messages: Sequence[dict[str, str]], pieces: Tokenizer) -> Marked:
-    """Llama 2's chat template: BOS [INST] user [/INST] answer EOS, for each turn.
+def conversation(messages: Any, pieces: Tokenizer) -> Marked:
+    """Meta's chat format: BOS [INST] user [/INST] answer EOS, for each turn in one piece.
 
-    Only the answer and its EOS are predicted. Raises ValueError if the roles do not alternate.
+    Only the answer, the space after it and its EOS are predicted. Raises ValueError, which says
+    why, if the messages are no conversation.
     """
-    system, turns = "", list(messages)
-    if turns and turns[0]["role"] == "system":
-        system = f"<<SYS>>\n{turns.pop(0)['content']}\n<</SYS>>\n\n"
-    roles = [turn["role"] for turn in turns]
-    if not turns or len(turns) % 2 or roles != ["user", "assistant"] * (len(turns) // 2):
-        raise ValueError("after an optional system message, user and assistant must alternate")
+    system, turns = _turns(messages)
     marked: Marked = []
     for user, assistant in zip(turns[::2], turns[1::2], strict=True):
-        prompt = pieces.encode(f"[INST] {system}{user['content'].strip()} [/INST]")
-        answer = pieces.encode(assistant["content"].strip())
-        marked += [(token, False) for token in (pieces.bos, *prompt)]
-        marked += [(token, True) for token in (*answer, pieces.eos)]
+        question = prompt(system + user)
+        tokens = pieces.encode(f"{question} {assistant.strip()} ")
+        given = _common(tokens, pieces.encode(question))
+        marked += [(token, False) for token in (pieces.bos, *tokens[:given])]
+        marked += [(token, True) for token in (*tokens[given:], pieces.eos)]
         system = ""
     return marked
+
+
+def prompt(text: str) -> str:
+    """A question as the model was trained to answer it."""
+    return f"[INST] {text.strip()} [/INST]"
+
+
+def _turns(messages: Any) -> tuple[str, list[str]]:
+    """(what the system message adds to the first question, question, answer, question, …)."""
+    if not isinstance(messages, list) or not messages:
+        raise ValueError("'messages' is not a list of messages")
+    for number, message in enumerate(messages, 1):
+        if not isinstance(message, dict) or not isinstance(message.get("content"), str):
+            raise ValueError(f"message {number} has no text under 'content'")
+        if (fault := unicode_fault(message["content"])) is not None:
+            raise ValueError(f"message {number} {fault}")
+    roles = [message.get("role") for message in messages]
+    system = roles[0] == "system"
+    wanted = ["user", "assistant"] * (len(messages[system:]) // 2)
+    if not wanted or roles[system:] != wanted:
+        raise ValueError("after an optional system message, user and assistant must alternate")
+    texts = [message["content"] for message in messages]
+    return (f"<<SYS>>\n{texts.pop(0)}\n<</SYS>>\n\n" if system else ""), texts
+
+
+def _common(tokens: Sequence[int], start: Sequence[int]) -> int:
+    """How many tokens the two begin with alike."""
+    pairs = zip(tokens, start, strict=False)
+    return next((at for at, (a, b) in enumerate(pairs) if a != b), min(len(tokens), len(start)))
 
 
 class ChatData:
@@ -99,18 +125,23 @@ class ChatData:
                 hint="Give more conversations, or another --held-out.",
             )
         self.sequences = len(self._train)
+        self._predicted = [sum(answer for _, answer in packed[1:]) for packed in self._train]
         self.held_out_sequences = len(self._held_out)
         content = hashlib.sha256(path.read_bytes()).hexdigest()
         recipe = f"{content}/{pieces.sha256}/{context}/{held_out}"
         self.fingerprint = hashlib.sha256(recipe.encode()).hexdigest()
 
-    def sequence(self, number: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        epoch, position = divmod(number, self.sequences)
-        return _targets(
-            self._train[shuffled(position, self.sequences, f"{self._seed}/chat/{epoch}")]
-        )
+    def sequence(self, number: int) -> Sequenced:
+        return _targets(self._train[self._place(number)])
 
-    def held_out(self, number: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    def predicted(self, numbers: range) -> int:
+        return sum(self._predicted[self._place(number)] for number in numbers)
+
+    def _place(self, number: int) -> int:
+        epoch, position = divmod(number, self.sequences)
+        return shuffled(position, self.sequences, f"{self._seed}/chat/{epoch}")
+
+    def held_out(self, number: int) -> Sequenced:
         return _targets(self._held_out[number])
 
 
@@ -126,9 +157,10 @@ def _conversations(path: Path, pieces: Tokenizer) -> Iterator[tuple[str, Marked]
         if not line.strip():
             continue
         try:
-            yield line, conversation(json.loads(line)["messages"], pieces)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise TrainError(f"{path}, line {number}: no conversation ({error}).") from error
+            row = json.loads(line)
+            yield line, conversation(row.get("messages") if isinstance(row, dict) else None, pieces)
+        except (ValueError, RecursionError) as error:
+            raise TrainError(f"{path}, line {number}: no conversation: {error}.") from error
 
 
 def _pack(conversations: Iterable[Marked], length: int, fill: int) -> Iterator[Marked]:
@@ -143,7 +175,7 @@ def _pack(conversations: Iterable[Marked], length: int, fill: int) -> Iterator[M
         yield packed + [(fill, False)] * (length - len(packed))
 
 
-def _targets(packed: Marked) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _targets(packed: Marked) -> Sequenced:
     tokens = np.array([token for token, _ in packed[:-1]], dtype=np.int64)
     targets = [token if predicted else IGNORE for _, (token, predicted) in pairwise(packed)]
     return tokens, np.array(targets, dtype=np.int64)

@@ -1,4 +1,4 @@
-"""The process that a rank is."""
+"""The process that a rank is: its memory, and what the launcher says."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.fixtures.tools import OF_THE_MACHINE
 PAGES_OF_A_BLOCK = 64 * 2**20 // 4096
 FAULTS = """
 import resource, sys, torch
-from llama_train.world import keep_freed_memory
+from llama_train.host import keep_freed_memory
 if sys.argv[1] == "kept":
     keep_freed_memory()
 for _ in range(10):
@@ -30,3 +30,10 @@ def test_freed_memory_is_used_again_without_asking_the_kernel_for_it() -> None:
     )
     assert given_back > PAGES_OF_A_BLOCK / 2, "else there is nothing to keep"
     assert kept < PAGES_OF_A_BLOCK / 100
+
+
+def test_the_memory_of_the_process_is_what_it_is_limited_to() -> None:
+    program = f"{sys.executable} -c 'from llama_train import host; print(host.memory_bytes())'"
+    limited = subprocess.check_output(["bash", "-c", f"ulimit -v 900000; {program}"])
+    assert int(limited) == 900_000 * 1024
+    assert 2**28 < int(subprocess.check_output(["bash", "-c", program])) < 2**50

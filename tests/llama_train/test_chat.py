@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from llama_train.chat import ChatData, conversation, recipe
 from llama_train.config import ModelShape
 from llama_train.errors import TrainError
-from llama_train.finetune import ChatData, conversation, recipe
 from llama_train.model import IGNORE
 from llama_train.tokenizer import Tokenizer
 
@@ -47,7 +47,8 @@ def test_the_template_is_llama_2s_and_only_answers_are_predicted(model: Path) ->
     marked = conversation(turns(("Hi ", "Ho"), ("And?", "Bye"), system="Be brief."), pieces)
     predicted = [token for token, answer in marked if answer]
     given = [token for token, answer in marked if not answer]
-    assert predicted == [*pieces.encode("Ho"), 2, *pieces.encode("Bye"), 2]
+    # As Meta's code does it: each turn is encoded in one piece, with a space before EOS.
+    assert predicted == [*pieces.encode("Ho "), 2, *pieces.encode("Bye "), 2]
     first = pieces.encode("[INST] <<SYS>>\nBe brief.\n<</SYS>>\n\nHi [/INST]")
     assert given == [1, *first, 1, *pieces.encode("[INST] And? [/INST]")]
 
@@ -73,6 +74,13 @@ def test_conversations_are_packed_whole(chats: Path, model: Path) -> None:
     assert len(seen) >= 90  # an answer that ends a sequence may touch the next one's first word
 
 
+def test_predicted_tokens_are_counted_without_making_the_batch(chats: Path, model: Path) -> None:
+    data = ChatData(chats, model, 128, held_out=0.1)
+    numbers = range(3, 2 * data.sequences)
+    counted = sum(int((data.sequence(number)[1] != IGNORE).sum()) for number in numbers)
+    assert data.predicted(numbers) == counted
+
+
 def test_fine_tuning_a_run_learns_the_answers(
     pydoc_data: Path, chats: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -93,23 +101,36 @@ def test_fine_tuning_a_run_learns_the_answers(
     assert said.startswith("[INST] say 5 [/INST]")
 
 
+NO_TEXT = "has no text under 'content'"
+
+
 @pytest.mark.parametrize(
-    "line",
+    ("line", "reason"),
     [
-        "{",
-        "[]",
-        '{"text": "x"}',
-        '{"messages": []}',
-        '{"messages": [{"role": "assistant", "content": "x"}]}',
-        '{"messages": [{"role": "user", "content": "x"}]}',
-        '{"messages": [{"role": "user"}, {"role": "assistant", "content": "x"}]}',
+        ("{", "Expecting property name"),
+        ("[" * 100_000, "recursion"),
+        ("[]", "'messages' is not a list"),
+        ('{"text": "x"}', "'messages' is not a list"),
+        ('{"messages": []}', "'messages' is not a list"),
+        ('{"messages": [[]]}', f"message 1 {NO_TEXT}"),
+        ('{"messages": [{"role": "assistant", "content": "x"}]}', "must alternate"),
+        ('{"messages": [{"role": "user", "content": "x"}]}', "must alternate"),
+        ('{"messages": [{"role": "system", "content": "x"}]}', "must alternate"),
+        ('{"messages": [{"content": "x"}, {"content": "x"}]}', "must alternate"),
+        (
+            '{"messages": [{"role": "user", "content": "x"}, {"role": "assistant", "content": 1}]}',
+            f"message 2 {NO_TEXT}",
+        ),
+        (r'{"messages": [{"role": "user", "content": "\ud83d"}]}', "half of a surrogate pair"),
     ],
 )
-def test_a_line_that_is_no_conversation_is_named(tmp_path: Path, model: Path, line: str) -> None:
+def test_a_line_that_is_no_conversation_is_named(
+    tmp_path: Path, model: Path, line: str, reason: str
+) -> None:
     good = json.dumps({"messages": turns(("a", "b"))})
     path = tmp_path / "chats.jsonl"
     path.write_text(f"{good}\n{line}\n")
-    with pytest.raises(TrainError, match="line 2: no conversation"):
+    with pytest.raises(TrainError, match=f"line 2: no conversation: .*{reason}"):
         ChatData(path, model, 128, held_out=0.1)
 
 

@@ -1,0 +1,38 @@
+"""`export`: a model as Hugging Face reads it."""
+
+from __future__ import annotations
+
+import sys
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from llama_train.cli.options import ModelArgument, OutOption
+
+
+class Dtype(StrEnum):
+    float32 = "float32"
+    bfloat16 = "bfloat16"
+
+
+def export(
+    folder: ModelArgument,
+    out: OutOption,
+    dtype: Annotated[
+        Dtype, typer.Option(metavar="float32|bfloat16", help="Of the weights: bfloat16 is half.")
+    ] = Dtype.float32,
+) -> None:
+    """Write weights, tokenizer and chat template as Hugging Face's libraries read them."""
+    import torch
+
+    from llama_train.export import export as write
+    from llama_train.tokenizer import Tokenizer
+    from llama_train.weights import load_pretrained
+
+    model = folder / "tokenizer.model"
+    pieces = Tokenizer(model) if model.is_file() else None
+    write(load_pretrained(folder), out, pieces, dtype=getattr(torch, dtype))
+    if pieces is not None and not pieces.is_llamas_kind:
+        print("the tokenizer is not of Llama's kind: only its .model is exported", file=sys.stderr)
+    print(f"{folder} -> {out}")

@@ -1,0 +1,46 @@
+"""`generate`: text from a model."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from llama_train.cli.options import ModelArgument
+
+
+def generate(
+    folder: ModelArgument,
+    prompt: Annotated[
+        list[str] | None, typer.Option(help="Text to go on from; may be repeated.")
+    ] = None,
+    chat: Annotated[
+        bool, typer.Option("--chat", help="Each prompt is a question to a chat model.")
+    ] = False,
+    tokens: Annotated[int, typer.Option(min=1, help="Tokens to add, at most.")] = 64,
+    temperature: Annotated[float, typer.Option(min=0.0, help="0: always the likeliest.")] = 0.0,
+    top_p: Annotated[float, typer.Option(min=0.0, max=1.0)] = 1.0,
+    seed: int = 0,
+) -> None:
+    """Continue a prompt, on the GPU if there is one, to see what a checkpoint has learnt."""
+    import torch
+
+    from llama_train import generate as generation
+    from llama_train.chat import prompt as asked
+    from llama_train.tokenizer import Tokenizer
+    from llama_train.weights import load_pretrained
+
+    pieces = Tokenizer(folder / "tokenizer.model")
+    model = load_pretrained(folder, "cuda" if torch.cuda.is_available() else "cpu")
+    for text in prompt or [""]:
+        start = [pieces.bos, *pieces.encode(asked(text) if chat else text)]
+        added = generation.generate(
+            model,
+            start,
+            count=tokens,
+            temperature=temperature,
+            top_p=top_p,
+            seed=seed,
+            stop=pieces.eos,
+        )
+        print(pieces.decode([*start, *added]))

@@ -1,0 +1,60 @@
+"""`plan`: what a training would take."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from llama_train.cli.options import PresetOption
+
+
+class Format(StrEnum):
+    """Output for people or for programs."""
+
+    text = "text"
+    json = "json"
+
+
+def plan(
+    context: typer.Context,
+    preset: PresetOption,
+    gpus: Annotated[int, typer.Option(help="How many.")] = 1,
+    device: Annotated[str, typer.Option(help="As the driver names it.")] = "NVIDIA A100-SXM4-80GB",
+    mfu: Annotated[
+        float | None,
+        typer.Option(help="0 … 1. Default: what the published hours imply, else 0.4."),
+    ] = None,
+    run: Annotated[
+        Path | None, typer.Option(help="The --out folder of a run: plan with its measured MFU.")
+    ] = None,
+    power: Annotated[
+        float | None, typer.Option(help="W per GPU. Default: the report's on its A100, else rated.")
+    ] = None,
+    pue: Annotated[float | None, typer.Option(help="Default: the report's 1.1.")] = None,
+    intensity: Annotated[
+        float | None, typer.Option(help="kgCO2e/kWh. Default: the report's 0.385.")
+    ] = None,
+    price: Annotated[float | None, typer.Option(help="Money per GPU-hour.")] = None,
+    form: Annotated[
+        Format, typer.Option("--format", metavar="text|json", help="For people, or for programs.")
+    ] = Format.text,
+) -> None:
+    """Estimate memory per GPU, time, energy, carbon and money of a training, without any GPU."""
+    from llama_train import config as configs
+    from llama_train import plan as planning
+    from llama_train import presets as models
+
+    result = planning.plan(
+        configs.override(models.preset(preset), context.args),
+        gpus=gpus,
+        device_name=device,
+        mfu=planning.measured_mfu(run) if run is not None and mfu is None else mfu,
+        power_w=power,
+        pue=pue,
+        intensity=intensity,
+        price=price,
+    )
+    print(planning.as_json(result) if form is Format.json else planning.as_text(result))

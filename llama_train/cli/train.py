@@ -1,0 +1,38 @@
+"""`train`: pretraining."""
+
+from __future__ import annotations
+
+import typer
+
+from llama_train import host
+from llama_train.cli.options import (
+    DataOption,
+    OutOption,
+    OverwriteOption,
+    PresetOption,
+    ResumeOption,
+)
+from llama_train.cli.training import check_vocabulary, run
+
+
+def train(
+    context: typer.Context,
+    data: DataOption,
+    out: OutOption,
+    preset: PresetOption = "demo",
+    resume: ResumeOption = False,
+    overwrite: OverwriteOption = False,
+) -> None:
+    """Pretrain. Any setting of the preset can be replaced: --train.lr=1e-4 --model.context=256 …
+
+    `presets NAME` lists them. Under torchrun the ranks share the work.
+    """
+    from llama_train import config as configs
+    from llama_train import presets as models
+    from llama_train.data import TokenData
+
+    config = configs.override(models.preset(preset), context.args)
+    verify = host.rank() == 0
+    tokens = TokenData(data, config.model.context, seed=config.train.seed, verify=verify)
+    check_vocabulary(tokens.tokenizer, tokens.vocab_size, config)
+    run(config, tokens, out, resume=resume, overwrite=overwrite)

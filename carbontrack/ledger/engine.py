@@ -15,8 +15,7 @@ from sqlalchemy import Connection, Engine, ExceptionContext, event, inspect, tex
 from sqlalchemy.exc import SQLAlchemyError
 
 from carbontrack.errors import CarbontrackError
-from carbontrack.ledger import HEAD, postgresql, sqlite
-from carbontrack.ledger.transaction import BUSY_TIMEOUT_MS
+from carbontrack.ledger import BUSY_TIMEOUT_MS, HEAD, postgresql, sqlite
 from carbontrack.ledger.url import journal_folders, ledger_url, of_ledger, shown, sqlite_path
 
 __all__ = [

@@ -9,7 +9,7 @@ from itertools import islice
 from typing import Any
 
 from carbontrack.ledger.rows import Event, Node, Run, Sensor, Step, window_of
-from carbontrack.ledger.transaction import Ledger, Transaction, insert
+from carbontrack.ledger.transaction import Transaction, WritableLedger, insert
 from carbontrack.ledger.window import LEVELS_S, Pyramid, Window
 from carbontrack.units import MS_PER_HOUR
 
@@ -31,7 +31,9 @@ class RunWriter:
     not written at all.
     """
 
-    def __init__(self, ledger: Ledger, run: Run, node: Node, sensors: Sequence[Sensor]) -> None:
+    def __init__(
+        self, ledger: WritableLedger, run: Run, node: Node, sensors: Sequence[Sensor]
+    ) -> None:
         self._ledger = ledger
         self._host = node.host
         with ledger.begin() as transaction:

@@ -12,8 +12,9 @@ from carbontrack.account.result import Estimate, sum_of, unique
 from carbontrack.factors.resolve import Factors
 from carbontrack.ledger.rows import Run, Sensor, StepTotals, Usage
 from carbontrack.units import J_PER_KWH, MS_PER_S, S_PER_HOUR
+from carbontrack.vocabulary import UNMEASURED, DeviceKind, Method, Scope
 
-_KINDS = ("gpu", "cpu", "dram")
+_KINDS = tuple(DeviceKind)
 
 
 def duration_s(run: Run) -> float:
@@ -29,7 +30,7 @@ def estimate_run(
     steps: StepTotals,
     factors: Factors,
     *,
-    method: str = "measured",
+    method: str = Method.MEASURED,
     embodied: bool = False,
 ) -> Estimate:
     """One run by one method. `usages` add up to the run: its hours, device by device.
@@ -52,7 +53,7 @@ def estimate_run(
         devices=len(primary),
         nodes=len({sensor.host for sensor in sensors}),
         device_names=tuple(dict.fromkeys(sensor.name for sensor in primary)),
-        gpu_hours_of=_hours_by_name(length_s, [s for s in primary if s.kind == "gpu"]),
+        gpu_hours_of=_hours_by_name(length_s, [s for s in primary if s.kind == DeviceKind.GPU]),
         device_hours=_hours(length_s, primary),
         sampled_s=sum(usage.sampled_s for usage in usages),
         expected_s=length_s * len(sensors),
@@ -60,7 +61,7 @@ def estimate_run(
         tokens=steps.tokens,
         final_loss=steps.final_loss,
     )
-    if method == "report":
+    if method == Method.REPORT:
         metered = _rated(base, primary, usages)
     else:
         metered = _measured(base, sensors, usages)
@@ -82,7 +83,7 @@ def estimate_rated(
     energy_kwh = formulas.rated_energy_kwh(gpu_hours, power_w)
     base = Estimate(
         label=label,
-        method="report",
+        method=Method.REPORT,
         factors=factors,
         device_names=(gpu,) if gpu else (),
         gpu_hours_of={gpu or "": gpu_hours},
@@ -90,7 +91,7 @@ def estimate_rated(
         primary_kwh=energy_kwh,
         primary_s=gpu_hours * S_PER_HOUR,
         energy_kwh=energy_kwh,
-        scope="gpu",
+        scope=Scope.GPU,
         meter="none",
         quality="rated power",
     )
@@ -157,7 +158,7 @@ def _hours_by_name(length_s: float, sensors: Sequence[Sensor]) -> dict[str, floa
 
 
 def _meters(sensors: Sequence[Sensor]) -> str:
-    said = {"estimate": " (estimate)", "simulated": " (simulated)"}
+    said: dict[str, str] = {quality: f" ({quality})" for quality in UNMEASURED}
     return " + ".join(unique(s.meter + said.get(s.quality, "") for s in sensors))
 
 
@@ -166,7 +167,7 @@ def _scope_of(primary: Sequence[Sensor]) -> str:
 
 
 def _kind_order(sensor: Sensor) -> int:
-    return _KINDS.index(sensor.kind) if sensor.kind in _KINDS else len(_KINDS)
+    return _KINDS.index(DeviceKind(sensor.kind)) if sensor.kind in _KINDS else len(_KINDS)
 
 
 def _kwh(usage: Usage) -> float | None:

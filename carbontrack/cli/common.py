@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import math
 import sys
-from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
+
+from carbontrack.vocabulary import Format
 
 DbOption = Annotated[
     str | None,
@@ -19,13 +20,6 @@ DbOption = Annotated[
         "Default: $CARBONTRACK_DB, else a file in the user data directory.",
     ),
 ]
-
-
-class Format(StrEnum):
-    """Output for people or for programs."""
-
-    text = "text"
-    json = "json"
 
 
 FormatOption = Annotated[

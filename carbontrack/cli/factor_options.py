@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from carbontrack.report.formats import TableFormat
+from carbontrack.vocabulary import TableFormat
 
 if TYPE_CHECKING:
     from carbontrack.config import Layer

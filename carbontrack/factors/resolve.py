@@ -15,8 +15,7 @@ from carbontrack.errors import CarbontrackError
 from carbontrack.factors import catalog
 from carbontrack.factors.catalog import Factor
 from carbontrack.factors.series import HourlyIntensity, IntensitySeries
-
-METHODS = ("measured", "report")
+from carbontrack.vocabulary import Method
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +54,8 @@ def parse_methods(text: str) -> list[str]:
     """`measured`, `report`, or several joined by commas. Raises CarbontrackError for another."""
     names = list(dict.fromkeys(name.strip() for name in text.split(",")))
     for name in names:
-        if name not in METHODS:
-            known = " or ".join(METHODS)
+        if name not in tuple(Method):
+            known = " or ".join(Method)
             raise CarbontrackError(f"--method {name}: unknown.", hint=f"Give {known}, or both.")
     return names
 
@@ -105,7 +104,7 @@ def resolve(
     else:
         series = None  # a number was given: it holds for every hour
     currency = settings["currency"].value if "currency" in settings else "USD"
-    rated = method == "report"
+    rated = method == Method.REPORT
     if not {"tariff", "price_per_gpu_hour", "price"}.intersection((*settings, *given)):
         tariff = catalog.tariff(as_of=as_of)
         if tariff.unit == f"{currency}/kWh":

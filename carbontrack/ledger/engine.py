@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from sqlalchemy import Connection, Engine, ExceptionContext, event, inspect, text
 from sqlalchemy.exc import SQLAlchemyError
 
-from carbontrack.errors import CarbontrackError
+from carbontrack.errors import CarbontrackError, NotFoundError
 from carbontrack.ledger import BUSY_TIMEOUT_MS, HEAD, postgresql, sqlite
 from carbontrack.ledger.url import journal_folders, ledger_url, of_ledger, shown, sqlite_path
 
@@ -32,7 +32,7 @@ __all__ = [
 ]
 
 
-class NoLedger(CarbontrackError):
+class NoLedger(NotFoundError):
     """There is no ledger yet at this address."""
 
     def __init__(self, url: str) -> None:
@@ -187,10 +187,10 @@ def _unusable(url: str, error: BaseException) -> CarbontrackError:
     reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
     if sqlite_path(url) is None:
         hint = "Check the address in --db or CARBONTRACK_DB, and that the server runs."
-    elif "locked" in reason:
+    elif sqlite.is_locked(error):
         hint = "Another process is writing into it; try again."
-    elif "not a database" in reason or "malformed" in reason:
-        hint = "It is damaged or no ledger; move it away, or name another one with --db."
+    elif sqlite.is_damaged(error):
+        hint = "It is damaged or not a ledger; move it away, or name another one with --db."
     else:
         hint = "Name another one with --db or CARBONTRACK_DB."
     return CarbontrackError(f"The ledger {shown(url)} cannot be used: {reason}.", hint=hint)

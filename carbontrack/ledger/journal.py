@@ -12,6 +12,7 @@ from typing import Any
 
 from carbontrack.ledger.rows import Event, Node, Run, Sensor, Step
 from carbontrack.ledger.window import Flag, Window
+from carbontrack.vocabulary import Status
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +47,8 @@ def read(path: Path) -> Iterator[Entry]:
                 values = json.loads(line)
             except ValueError:
                 continue
-            run = {**values["run"], "command": tuple(values["run"]["command"])}
             yield Entry(
-                run=Run(**run),
+                run=_run(values["run"]),
                 node=Node(**values["node"]),
                 sensors=tuple(Sensor(**sensor) for sensor in values["sensors"]),
                 windows=tuple((uuid, _window(window)) for uuid, window in values["windows"]),
@@ -56,6 +56,11 @@ def read(path: Path) -> Iterator[Entry]:
                 events=tuple(Event(**event) for event in values["events"]),
                 model=values["model"],
             )
+
+
+def _run(values: Mapping[str, Any]) -> Run:
+    known = {"status": Status(values["status"]), "command": tuple(values["command"])}
+    return Run(**{**values, **known})
 
 
 def _window(values: Mapping[str, Any]) -> Window:

@@ -21,7 +21,7 @@ from sqlalchemy import (
     select,
 )
 
-from carbontrack.errors import CarbontrackError
+from carbontrack.errors import CarbontrackError, NotFoundError
 from carbontrack.ledger import models, pyramid
 from carbontrack.ledger.rows import (
     EDGE_STEPS,
@@ -42,6 +42,7 @@ from carbontrack.ledger.series import step_means as step_means
 from carbontrack.ledger.series import steps_in_buckets as steps_in_buckets
 from carbontrack.ledger.window import Window, merge
 from carbontrack.units import now_ms
+from carbontrack.vocabulary import Status
 
 _SHOWN_CANDIDATES = 5
 SORTS = ("started", "name", "status", "duration")
@@ -116,7 +117,7 @@ def projects(connection: Connection) -> list[str]:
 def resolve_run(connection: Connection, reference: str) -> Run:
     """The run that is meant by an id, a unique prefix of it, a name (the newest), or `last`.
 
-    Raises CarbontrackError if there is none, or more than one.
+    Raises NotFoundError if there is none, and CarbontrackError if there is more than one.
     """
     if reference == "last":
         query = _all_runs().limit(1)
@@ -135,7 +136,7 @@ def resolve_run(connection: Connection, reference: str) -> Run:
             f"{reference!r} is ambiguous: {names}{more}.", hint="Give more of the id."
         )
     if not found:
-        raise CarbontrackError(
+        raise NotFoundError(
             f"There is no run {reference!r} in this ledger.", hint="'carbontrack runs' lists them."
         )
     return found[0]
@@ -303,12 +304,13 @@ def _status_as_read() -> ColumnElement[str]:
     """In SQL what `_run` does to a row: a run whose heartbeat stopped reads *interrupted*."""
     run = models.Run
     stale = func.coalesce(_heartbeat(), run.started_ms) < now_ms() - HEARTBEAT_STALE_MS
-    return case((and_(run.status == "running", stale), "interrupted"), else_=run.status)
+    return case((and_(run.status == Status.RUNNING, stale), Status.INTERRUPTED), else_=run.status)
 
 
 def _run(row: Row[Any]) -> Run:
     values = dict(row._mapping)
     stale = now_ms() - (values["heartbeat_ms"] or values["started_ms"]) > HEARTBEAT_STALE_MS
-    if values["status"] == "running" and stale:
-        values["status"] = "interrupted"
-    return Run(**{**values, "command": tuple(values["command"])})
+    status = Status(values["status"])
+    if status is Status.RUNNING and stale:
+        status = Status.INTERRUPTED
+    return Run(**{**values, "status": status, "command": tuple(values["command"])})

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from carbontrack.ledger.window import Flag, Window
+from carbontrack.vocabulary import Status
 
-STATUSES = ("running", "completed", "failed", "interrupted")
 HEARTBEAT_STALE_MS = 10_000
 EDGE_STEPS = 64  # enough to see what kind of values a job logs
 
@@ -32,7 +32,7 @@ class Run:
     git_dirty: bool | None
     started_ms: int
     ended_ms: int | None
-    status: str
+    status: Status
     exit_code: int | None  # 128+n when a signal n ended the job
     facility: Mapping[str, Any]  # what was configured: name, zone, pue, intensity, tariff, ...
     model: Mapping[str, Any]  # name, parameters, planned_tokens, as the job described itself
@@ -57,16 +57,16 @@ class Sensor:
     """One device of a run, and how that run read it."""
 
     uuid: str
-    kind: str  # gpu, cpu, dram
+    kind: str  # a `DeviceKind`, or another package's
     name: str
     rated_power_w: float | None
     power_limit_w: float | None
     mig_parent: str | None
     host: str
-    meter: str  # nvml, rapl, cpu-model, sim
-    quality: str  # counter, power, estimate, simulated
+    meter: str  # a `MeterName`, or another package's
+    quality: str  # a `Quality`
     field: str
-    scope: str
+    scope: str  # a `Scope`, or another package's
     update_period_ms: float | None
     share: float
     device_key: int = 0
@@ -191,7 +191,7 @@ class Event:
     """Something that happened: a marker on the plots."""
 
     time_ms: int
-    kind: str  # gap, device-lost, counter-reset, checkpoint, eval, phase, ...
+    kind: str  # an `EventKind`, or what the job says
     message: str
     host: str | None = None
     device_uuid: str | None = None

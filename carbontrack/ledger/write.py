@@ -12,6 +12,7 @@ from carbontrack.ledger.rows import Event, Node, Run, Sensor, Step, window_of
 from carbontrack.ledger.transaction import Transaction, WritableLedger, insert
 from carbontrack.ledger.window import LEVELS_S, Pyramid, Window
 from carbontrack.units import MS_PER_HOUR
+from carbontrack.vocabulary import Status
 
 # What tells their rows apart.
 _KEYS = {
@@ -104,11 +105,11 @@ class RunWriter:
         with self._ledger.begin() as transaction:
             _put_model(transaction, self._run_key, model)
 
-    def finish(self, *, status: str, exit_code: int | None, ended_ms: int) -> None:
+    def finish(self, *, status: Status, exit_code: int | None, ended_ms: int) -> None:
         """Write how the run ended."""
         ended = {
             "key": self._run_key,
-            "status": status,
+            "status": str(status),
             "exit_code": exit_code,
             "ended_ms": ended_ms,
         }
@@ -144,7 +145,7 @@ def _put_run(transaction: Transaction, run: Run) -> int:
         "git_dirty": run.git_dirty,
         "started_ms": run.started_ms,
         "ended_ms": run.ended_ms,
-        "status": run.status,
+        "status": str(run.status),
         "exit_code": run.exit_code,
         "facility": _json(run.facility),
         "model": _json(run.model),

@@ -18,11 +18,15 @@ from carbontrack.factors.resolve import resolve
 from carbontrack.factors.series import IntensitySeries, Interval
 from carbontrack.ledger.rows import Run
 from carbontrack.units import MS_PER_S
+from carbontrack.vocabulary import Method, PriceUnit
 
 if TYPE_CHECKING:
     from carbontrack.ledger.imported import Connection
 
-_PRICES = {"gpu_hour": ("price_per_gpu_hour", "GPU-hour"), "kwh": ("tariff", "kWh")}
+_PRICES = {
+    PriceUnit.GPU_HOUR: ("price_per_gpu_hour", "GPU-hour"),
+    PriceUnit.KWH: ("tariff", "kWh"),
+}
 
 
 class _Price(Protocol):
@@ -123,7 +127,7 @@ def pricing(
         notes.append(f"no cost: {error.what} It was recorded with the run.")
     series = _series(connection, run, settings)
     try:
-        resolve(settings, method="measured", series=series)
+        resolve(settings, method=Method.MEASURED, series=series)
     except CarbontrackError as error:
         unknown = of_run(["zone", "provider"])
         settings = {name: value for name, value in settings.items() if name not in unknown}

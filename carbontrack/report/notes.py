@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 from carbontrack.account.result import Estimate, unique
 from carbontrack.factors.catalog import Factor
+from carbontrack.vocabulary import DeviceKind, Method, Quality, Status
 
-_KINDS = (("GPUs", "gpu"), ("CPUs", "cpu"), ("memory", "dram"))
+_KINDS = (("GPUs", DeviceKind.GPU), ("CPUs", DeviceKind.CPU), ("memory", DeviceKind.DRAM))
 _NAMES = {
     "pue": "PUE",
     "wue": "WUE",
@@ -51,10 +52,10 @@ def provenance(factor: Factor) -> str:
 
 
 def _methods(rows: Sequence[Estimate]) -> list[str]:
-    if not any(row.method == "report" for row in rows):
+    if not any(row.method == Method.REPORT for row in rows):
         return []
     notes = ["report: rated power × hours, as in the Llama 2 report, not measured"]
-    if any(row.method != "report" for row in rows):
+    if any(row.method != Method.REPORT for row in rows):
         notes.append(
             "rated ÷ measured: rated power over the mean measured one, of the same devices in the "
             "seconds that were measured"
@@ -75,8 +76,8 @@ def _scopes(rows: Sequence[Estimate]) -> list[str]:
 def _quality(rows: Sequence[Estimate]) -> list[str]:
     notes = []
     for word, meaning in (
-        ("simulated", "no real device was read"),
-        ("estimate", "energy by a model, TDP × utilisation; nothing was measured"),
+        (Quality.SIMULATED, "no real device was read"),
+        (Quality.ESTIMATE, "energy by a model, TDP × utilisation; nothing was measured"),
     ):
         labels = unique(row.label for row in rows if f"({word})" in row.meter)
         if labels:
@@ -132,9 +133,9 @@ def _of(labels: Sequence[str], rows: Sequence[Estimate]) -> str:
 def _unfinished(rows: Sequence[Estimate]) -> list[str]:
     notes = []
     for status, meaning in (
-        ("failed", "its energy was spent too"),
-        ("interrupted", "counted up to its last sign of life"),
-        ("running", "counted up to now"),
+        (Status.FAILED, "its energy was spent too"),
+        (Status.INTERRUPTED, "counted up to its last sign of life"),
+        (Status.RUNNING, "counted up to now"),
     ):
         labels = unique(row.label for row in rows if row.status == status)
         if labels:

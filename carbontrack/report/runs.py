@@ -18,12 +18,13 @@ from carbontrack.report.numbers import (
     share_of,
 )
 from carbontrack.units import J_PER_KWH, MS_PER_S, now_ms
+from carbontrack.vocabulary import UNMEASURED, Status
 
 
 def duration_s(run: Run) -> float:
     """Seconds from start to end; to the last sign of life where the end was not seen."""
     end_ms = run.ended_ms or run.heartbeat_ms or run.started_ms
-    if run.status == "running":
+    if run.status is Status.RUNNING:
         end_ms = now_ms()
     return max(0, end_ms - run.started_ms) / MS_PER_S
 
@@ -80,7 +81,7 @@ def print_runs(items: Sequence[Mapping[str, Any]]) -> None:
 def energy_and_quality(item: Mapping[str, Any]) -> str:
     """Energy, with a word for what was not measured."""
     energy, quality = format_energy(item["energy_kwh"]), item["quality"] or ""
-    unmeasured = [word for word in ("simulated", "estimate") if word in quality]
+    unmeasured = [word for word in UNMEASURED if word in quality]
     return " ".join([energy, *unmeasured])
 
 

@@ -22,6 +22,7 @@ from carbontrack.report.numbers import (
 )
 from carbontrack.report.runs import duration_s, energy_and_quality, run_item
 from carbontrack.units import J_PER_KWH
+from carbontrack.vocabulary import EventKind
 
 _MAX_EVENTS = 20
 _MAX_COMMAND = 500
@@ -128,7 +129,7 @@ def print_detail(item: Mapping[str, Any]) -> None:
         if note := node["settings"].get("note"):
             console.print(visible(f"{node['host']}: {note}"))
     # A phase begins with each evaluation and ends with it: they would hide all the others.
-    events = [event for event in item["events"] if event["kind"] != "phase"]
+    events = [event for event in item["events"] if event["kind"] != EventKind.PHASE]
     if item["events"]:
         console.print("\nevents")
         for event in events[-_MAX_EVENTS:]:

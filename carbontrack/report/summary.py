@@ -23,6 +23,7 @@ from carbontrack.report.numbers import (
     mass_text,
     money_text,
 )
+from carbontrack.vocabulary import Method
 
 
 def summary_text(
@@ -78,10 +79,10 @@ def factors_of(run: Run) -> tuple[Factors, str]:
     """
     settings = config.resolve([config.snapshot(run.facility)])
     try:
-        return resolve(settings, method="measured"), ""
+        return resolve(settings, method=Method.MEASURED), ""
     except CarbontrackError as error:
         known = {n: s for n, s in settings.items() if n not in ("zone", "provider")}
-        return resolve(known, method="measured"), f"{error.what} Not used here."
+        return resolve(known, method=Method.MEASURED), f"{error.what} Not used here."
 
 
 def _energy_note(estimate: Estimate) -> str:

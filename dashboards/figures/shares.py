@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 from carbontrack.errors import CarbontrackError
 from carbontrack.units import J_PER_KWH, MS_PER_HOUR, MS_PER_S
+from carbontrack.vocabulary import EventKind
 from dashboards.data import (
     G_PER_KG,
     WH_PER_KWH,
@@ -69,7 +70,7 @@ def phase_energies_j(data: RunData) -> dict[str, float]:
     changes = [
         (event.time_ms, literal(str(event.data.get("name", event.message))))
         for event in data.events
-        if event.kind == "phase"
+        if event.kind == EventKind.PHASE
     ]
     if not changes:
         return {}

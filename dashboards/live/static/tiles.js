@@ -2,14 +2,15 @@
 
 import { drawing, make } from "./dom.js";
 import { carbon, duration, energy, money, percent, plain, share, si, unmeasured, whole } from "./format.js";
+import { BudgetState, Method, Status } from "./vocabulary.js";
 
 const J_PER_KWH = 3.6e6;
 
-export const measured = (run) => run.rows.find((row) => row.method === "measured");
+export const measured = (run) => run.rows.find((row) => row.method === Method.MEASURED);
 
 // While a run goes on, its clock does too.
 export function lengthOf(run, now) {
-  return run.status === "running" ? Math.max(run.duration_s, (now - run.started_ms) / 1000) : run.duration_s;
+  return run.status === Status.RUNNING ? Math.max(run.duration_s, (now - run.started_ms) / 1000) : run.duration_s;
 }
 
 // Tiles that keep their elements, so that a reader's selection and voice are not lost each second.
@@ -61,7 +62,7 @@ export function major(run) {
   const partly = run.power_now_devices < devices ? `${run.power_now_devices} of ${devices} devices` : "";
   const mean = run.devices.map((device) => device.power_mean_w).filter((watts) => watts !== null);
   return [
-    run.status === "running"
+    run.status === Status.RUNNING
       ? ["power now", si(run.power_now_w, "W"), said(run.power_now_w === null ? "" : partly)]
       : [
           "mean power",
@@ -114,7 +115,7 @@ export const budget = ({ unit, limit, spent, share: part, state }) =>
     `Budget: ${plain(spent, 3)} of ${plain(limit)} ${unit}${unit === "kWh" ? " incl. PUE" : ""}`,
     part,
     `budget ${state}`,
-    { near: "nearly spent", spent: "spent" }[state],
+    { [BudgetState.NEAR]: "nearly spent", [BudgetState.SPENT]: "spent" }[state],
   );
 
 function meter(text, part, kind, word = "") {

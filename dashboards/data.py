@@ -184,9 +184,3 @@ def held_out(data: RunData) -> list[tuple[int, float]]:
     """(time in ms, loss) of each evaluation that told one; the ledger keeps finite ones only."""
     found = [(e.time_ms, e.data.get("loss")) for e in data.events if e.kind == EventKind.EVAL]
     return [(t, float(v)) for t, v in found if isinstance(v, (int, float))]
-
-
-def end_s(run: Run) -> float:
-    """The run's length in seconds; to the last sign of life if the end was not seen."""
-    end_ms = run.ended_ms or run.heartbeat_ms or run.started_ms
-    return (end_ms - run.started_ms) / MS_PER_S

@@ -11,16 +11,10 @@ from carbontrack.account.pricing import priced
 from carbontrack.account.result import Estimate, sum_of, unique
 from carbontrack.factors.resolve import Factors
 from carbontrack.ledger.rows import Run, Sensor, StepTotals, Usage
-from carbontrack.units import J_PER_KWH, MS_PER_S, S_PER_HOUR
+from carbontrack.units import J_PER_KWH, S_PER_HOUR
 from carbontrack.vocabulary import UNMEASURED, DeviceKind, Method, Scope
 
 _KINDS = tuple(DeviceKind)
-
-
-def duration_s(run: Run) -> float:
-    """Seconds from start to end, or to the last sign of life where the end was not seen (yet)."""
-    end_ms = run.ended_ms or run.heartbeat_ms or run.started_ms
-    return max(0, end_ms - run.started_ms) / MS_PER_S
 
 
 def estimate_run(
@@ -37,9 +31,8 @@ def estimate_run(
 
     `factors` are resolved for the run's devices: `report` needs their rated power.
     """
-    length_s = duration_s(run)
-    end_ms = run.started_ms + round(length_s * MS_PER_S)
-    factors, missing = with_hours(factors, usages, from_ms=run.started_ms, to_ms=end_ms)
+    length_s = run.duration_s
+    factors, missing = with_hours(factors, usages, from_ms=run.started_ms, to_ms=run.end_ms)
     primary = _primary(sensors)
     base = Estimate(
         label=run.name,

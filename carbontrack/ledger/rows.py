@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from carbontrack.ledger.window import Flag, Window
+from carbontrack.units import MS_PER_S
 from carbontrack.vocabulary import Status
 
 HEARTBEAT_STALE_MS = 10_000
@@ -38,6 +39,21 @@ class Run:
     model: Mapping[str, Any]  # name, parameters, planned_tokens, as the job described itself
     heartbeat_ms: int | None = None  # newest of the run's nodes
     key: int = 0  # integer key inside this ledger; 0 before it is written
+
+    @property
+    def end_ms(self) -> int:
+        """When it ended; the last sign of life if its end was not seen, or not yet.
+
+        So a run that goes on is everywhere as long as what is recorded of it: its duration, its
+        hours, its coverage and its energy are of the same time.
+        """
+        end_ms = self.ended_ms if self.ended_ms is not None else self.heartbeat_ms
+        return self.started_ms if end_ms is None else max(self.started_ms, end_ms)
+
+    @property
+    def duration_s(self) -> float:
+        """Seconds from its start to `end_ms`."""
+        return (self.end_ms - self.started_ms) / MS_PER_S
 
 
 @dataclass(frozen=True, slots=True)

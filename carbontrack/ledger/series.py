@@ -15,7 +15,7 @@ from sqlalchemy import BigInteger, ColumnElement, Connection, case, cast, func, 
 from carbontrack.ledger import models, pyramid
 from carbontrack.ledger.rows import Run, Series, StepMean
 from carbontrack.ledger.window import LEVELS_S
-from carbontrack.units import MS_PER_S, now_ms
+from carbontrack.units import MS_PER_S
 
 # SQLite groups and adds up 750 windows in a millisecond, and a zoom should take less than 100, with
 # all that is done besides. Three quarters of an hour of eight devices are seen second by second.
@@ -176,7 +176,7 @@ def steps_in_buckets(
 def _range(run: Run, from_ms: int | None, to_ms: int | None) -> tuple[int, int]:
     """All of the run where no time is given; to its last sign of life if its end was not seen."""
     begin_ms = run.started_ms if from_ms is None else from_ms
-    return begin_ms, (run.ended_ms or run.heartbeat_ms or now_ms()) if to_ms is None else to_ms
+    return begin_ms, run.end_ms if to_ms is None else to_ms
 
 
 def _firsts_inside(

@@ -135,7 +135,7 @@ def _unfinished(rows: Sequence[Estimate]) -> list[str]:
     for status, meaning in (
         (Status.FAILED, "its energy was spent too"),
         (Status.INTERRUPTED, "counted up to its last sign of life"),
-        (Status.RUNNING, "counted up to now"),
+        (Status.RUNNING, "counted up to its last sign of life"),
     ):
         labels = unique(row.label for row in rows if row.status == status)
         if labels:

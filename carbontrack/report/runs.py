@@ -17,21 +17,13 @@ from carbontrack.report.numbers import (
     local_time,
     share_of,
 )
-from carbontrack.units import J_PER_KWH, MS_PER_S, now_ms
-from carbontrack.vocabulary import UNMEASURED, Status
-
-
-def duration_s(run: Run) -> float:
-    """Seconds from start to end; to the last sign of life where the end was not seen."""
-    end_ms = run.ended_ms or run.heartbeat_ms or run.started_ms
-    if run.status is Status.RUNNING:
-        end_ms = now_ms()
-    return max(0, end_ms - run.started_ms) / MS_PER_S
+from carbontrack.units import J_PER_KWH
+from carbontrack.vocabulary import UNMEASURED
 
 
 def run_item(run: Run, sensors: Sequence[Sensor], totals: Sequence[Usage]) -> dict[str, Any]:
     """One line of `runs`, with the keys of `--format json`. Energy of the devices, before PUE."""
-    length_s = duration_s(run)
+    length_s = run.duration_s
     energies = [usage.energy_j for usage in totals if usage.energy_j is not None]
     expected_s = length_s * len(sensors)
     sampled_s = sum(usage.sampled_s for usage in totals)

@@ -20,7 +20,7 @@ from carbontrack.report.numbers import (
     local_time,
     share_of,
 )
-from carbontrack.report.runs import duration_s, energy_and_quality, run_item
+from carbontrack.report.runs import energy_and_quality, run_item
 from carbontrack.units import J_PER_KWH
 from carbontrack.vocabulary import EventKind
 
@@ -41,7 +41,7 @@ def run_detail(
     return {
         **run_item(run, sensors, totals),
         "devices": [
-            _device(sensor, usage_of.get(sensor.device_key), duration_s(run)) for sensor in sensors
+            _device(sensor, usage_of.get(sensor.device_key), run.duration_s) for sensor in sensors
         ],
         "command": list(run.command),
         "cwd": run.cwd,

@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 
 from carbontrack.units import J_PER_KWH, MS_PER_S
 from carbontrack.vocabulary import EventKind
-from dashboards.data import G_PER_KG, WH_PER_KWH, RunData, elapsed_s, end_s, held_out
+from dashboards.data import G_PER_KG, WH_PER_KWH, RunData, elapsed_s, held_out
 from dashboards.figures import words
 from dashboards.style import (
     BLACK,
@@ -53,7 +53,7 @@ class Clock:
 
     @classmethod
     def of(cls, data: RunData) -> Clock:
-        length_s = max(end_s(data.run), 1e-3)
+        length_s = max(data.run.duration_s, 1e-3)
         factor, unit = time_unit(length_s)
         return cls(data.run.started_ms, length_s * factor, factor, unit)
 

@@ -12,13 +12,12 @@ from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
 
 from carbontrack.errors import CarbontrackError
-from carbontrack.units import J_PER_KWH, MS_PER_HOUR, MS_PER_S
+from carbontrack.units import J_PER_KWH, MS_PER_HOUR
 from carbontrack.vocabulary import EventKind
 from dashboards.data import (
     G_PER_KG,
     WH_PER_KWH,
     RunData,
-    end_s,
     intensity_of_hour,
     intensity_varies,
 )
@@ -76,7 +75,7 @@ def phase_energies_j(data: RunData) -> dict[str, float]:
         return {}
     edges = [(data.run.started_ms, _BEFORE), *changes]
     ends = [time_ms for time_ms, _ in edges[1:]]
-    ends.append(data.run.started_ms + round(end_s(data.run) * MS_PER_S))
+    ends.append(data.run.end_ms)
     spent: dict[str, float] = {}
     for (begin_ms, name), end_ms in zip(edges, ends, strict=True):
         energy_j = data.curve.energy_j(end_ms) - data.curve.energy_j(begin_ms)

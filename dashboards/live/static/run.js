@@ -66,7 +66,7 @@ class RunPage {
     this.run = run;
     this.alarm.textContent = "";
     if (run.status !== Status.RUNNING) link(run.status === Status.INTERRUPTED ? "no sign of life" : "ended", run.status);
-    this.timeline.grow(run.started_ms / 1000, (run.ended_ms ?? run.heartbeat_ms ?? run.started_ms) / 1000);
+    this.timeline.grow(run.started_ms / 1000, run.started_ms / 1000 + run.duration_s);
     const reading = document.activeElement?.tagName === "H1";
     if (first) this.build();
     this.fill();
@@ -192,7 +192,7 @@ class RunPage {
   // What grows by itself between two answers.
   tick() {
     if (!this.rest || this.stopped) return;
-    this.rest.fill(minor(this.run, serverNow()));
+    this.rest.fill(minor(this.run));
     refill(this.nodes, nodes(this.run, serverNow()));
   }
 

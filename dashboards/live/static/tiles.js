@@ -8,11 +8,6 @@ const J_PER_KWH = 3.6e6;
 
 export const measured = (run) => run.rows.find((row) => row.method === Method.MEASURED);
 
-// While a run goes on, its clock does too.
-export function lengthOf(run, now) {
-  return run.status === Status.RUNNING ? Math.max(run.duration_s, (now - run.started_ms) / 1000) : run.duration_s;
-}
-
 // Tiles that keep their elements, so that a reader's selection and voice are not lost each second.
 export class Tiles {
   constructor(place) {
@@ -80,7 +75,7 @@ export function major(run) {
   ];
 }
 
-export function minor(run, now) {
+export function minor(run) {
   const perToken = run.tokens && run.energy_kwh !== null ? (run.energy_kwh * J_PER_KWH) / run.tokens : null;
   const lost = run.loss_not_finite_since;
   return [
@@ -89,7 +84,7 @@ export function minor(run, now) {
       : ["last loss", "not a number", `since step ${lost}; ${plain(run.final_loss)} before`, "warning"],
     ["tokens", run.tokens === null ? "–" : si(run.tokens, "")],
     ["energy of a token", si(perToken, "J"), "at the devices"],
-    ["duration", duration(lengthOf(run, now))],
+    ["duration", duration(run.duration_s)],
     ["coverage", share(run.coverage), "of device-seconds"],
   ];
 }

@@ -33,11 +33,11 @@ FormatOption = Annotated[
 def tell_waiting(url: str) -> None:
     """Say on stderr if measurements wait that could not reach this ledger."""
     from carbontrack.ledger.recover import waiting
-    from carbontrack.ledger.url import of_ledger
+    from carbontrack.ledger.url import db_option
 
     if count := len(waiting(url)):
         wait = "waits" if count == 1 else "wait"
-        command = f"carbontrack db recover{of_ledger(url)}"
+        command = f"carbontrack db recover{db_option(url)}"
         typer.echo(f"carbontrack: {counted(count, 'journal')} {wait}: {command}", err=True)
 
 

@@ -16,9 +16,9 @@ app = typer.Typer(
 @app.command()
 def path(db: DbOption = None) -> None:
     """Print which ledger is used."""
-    from carbontrack.ledger.url import ledger_url, shown
+    from carbontrack.ledger.url import ledger_url, redacted_url
 
-    typer.echo(shown(ledger_url(db)))
+    typer.echo(redacted_url(ledger_url(db)))
 
 
 @app.command()

@@ -40,6 +40,7 @@ from carbontrack.ledger.series import series as series
 from carbontrack.ledger.series import step_bucket_ms as step_bucket_ms
 from carbontrack.ledger.series import step_means as step_means
 from carbontrack.ledger.series import steps_in_buckets as steps_in_buckets
+from carbontrack.ledger.series import windows as windows
 from carbontrack.ledger.window import Window, merge
 from carbontrack.units import now_ms
 from carbontrack.vocabulary import Status

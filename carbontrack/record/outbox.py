@@ -18,7 +18,7 @@ from carbontrack.errors import CarbontrackError
 from carbontrack.ledger import journal
 from carbontrack.ledger.rows import Event, Node, Run, Sensor, Step
 from carbontrack.ledger.transaction import open_ledger
-from carbontrack.ledger.url import of_ledger, sqlite_path
+from carbontrack.ledger.url import db_option, sqlite_path
 from carbontrack.ledger.window import Window
 from carbontrack.ledger.write import RunWriter
 from carbontrack.units import now_ms
@@ -183,7 +183,7 @@ class Outbox:
             else:
                 self._alarm(
                     f"measurements are kept in {path}; "
-                    f"'carbontrack db recover{of_ledger(self._url)}' takes them into the ledger."
+                    f"'carbontrack db recover{db_option(self._url)}' takes them into the ledger."
                 )
                 break
         else:

@@ -19,7 +19,7 @@ from typing import Any
 from carbontrack import config
 from carbontrack.errors import CarbontrackError
 from carbontrack.ledger.rows import Event, Node, Run, Sensor
-from carbontrack.ledger.url import journal_folders, of_ledger
+from carbontrack.ledger.url import db_option, journal_folders
 from carbontrack.record import describe
 from carbontrack.record.devices import Opening, Periods, sensor_of
 from carbontrack.record.logged import LoggedLines
@@ -314,7 +314,7 @@ class Recorder:
             sensors,
             usage,
             steps,
-            of_ledger(self._plan.db),
+            db_option(self._plan.db),
             budget=self._plan.budget,
             written=written,
             trouble=[*self._totals.dropped(), *filter(None, [self._log.trouble()])],

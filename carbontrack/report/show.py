@@ -9,6 +9,7 @@ from dataclasses import asdict
 from typing import Any
 
 from carbontrack.ledger.rows import Event, Node, Run, Sensor, StepTotals, Usage
+from carbontrack.query.runs import share_of
 from carbontrack.report import terminal
 from carbontrack.report.escape import visible
 from carbontrack.report.numbers import (
@@ -18,7 +19,6 @@ from carbontrack.report.numbers import (
     how_it_ended,
     iso_time,
     local_time,
-    share_of,
 )
 from carbontrack.report.runs import energy_and_quality, run_item
 from carbontrack.units import J_PER_KWH

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from carbontrack.ledger.window import Flag, Window
+from carbontrack.ledger.window import Window
 from carbontrack.units import MS_PER_S
 from carbontrack.vocabulary import Status
 
@@ -129,14 +129,6 @@ def usage_of(device_key: int, window: Window) -> Usage:
     )
 
 
-def window_of(row: Mapping[str, Any]) -> Window:
-    """A row of `windows` as the window that was written there."""
-    values = dict(row)
-    for key in ("run_key", "device_key", "power_mean_w"):
-        del values[key]
-    return Window(level_s=values.pop("level"), flags=Flag(values.pop("flags")), **values)
-
-
 @dataclass(frozen=True, slots=True)
 class PowerNow:
     """Power of a run's devices in one second, and how many devices it is of."""
@@ -212,3 +204,30 @@ class Event:
     host: str | None = None
     device_uuid: str | None = None
     data: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Intensity:
+    """Imported grid intensity of a zone, from a time on for `length_ms`."""
+
+    zone: str
+    start_ms: int
+    version: str
+    length_ms: int
+    intensity_kg_per_kwh: float
+    basis: str
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """An imported price, of a GPU-hour or of a kWh."""
+
+    book: str
+    item: str
+    version: str
+    unit: str  # a `PriceUnit`
+    price: float
+    currency: str
+    as_of: str
+    source: str

@@ -71,22 +71,6 @@ def open_ledger(url: str, *, busy_timeout_ms: int = BUSY_TIMEOUT_MS) -> Writable
     return LedgerFile(sqlite.connect(path, busy_timeout_ms=busy_timeout_ms))
 
 
-@cache
-def insert(table: str, names: tuple[str, ...], keys: tuple[str, ...], *, replace: bool) -> str:
-    """An INSERT of these columns, which replaces the row of the same keys or leaves it alone."""
-    values = ", ".join(f":{name}" for name in names)
-    news = [f"{_quoted(name)} = excluded.{_quoted(name)}" for name in names if name not in keys]
-    action = f"update set {', '.join(news)}" if replace else "nothing"
-    return (
-        f"insert into {table} ({', '.join(map(_quoted, names))}) values ({values}) "
-        f"on conflict ({', '.join(map(_quoted, keys))}) do {action}"
-    )
-
-
-def _quoted(name: str) -> str:
-    return f'"{name}"'  # for one that PostgreSQL knows as a word of its own: user
-
-
 class LedgerFile:
     """A SQLite ledger; it is its own transaction, for it has one at a time."""
 

@@ -246,7 +246,7 @@ def _rows(
     *order: InstrumentedAttribute[Any],
 ) -> list[R]:
     columns = models.Base.metadata.tables[table.name].c
-    names = [table.column_of.get(name, name) for name in table.fields]
+    names = (table.column_of.get(name, name) for name in table.fields)
     query = select(*(columns[name] for name in names)).where(wanted).order_by(*order)
     return [table.read(row) for row in connection.execute(query).mappings()]
 

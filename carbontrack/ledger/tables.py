@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from functools import cached_property
+from operator import attrgetter, itemgetter
 from typing import Any, Generic, TypeVar
 
 from carbontrack.ledger.rows import Event, Intensity, Node, Price, Run, Sensor, Step
@@ -41,7 +42,20 @@ class Table(Generic[R]):
     @cached_property
     def columns(self) -> tuple[str, ...]:
         """The columns that are written."""
-        return (*self.placed, *(self.column_of.get(name, name) for name in self.fields))
+        return (*self.placed, *self._own)
+
+    @cached_property
+    def _own(self) -> tuple[str, ...]:
+        """The columns of `fields`, in their order."""
+        return tuple(self.column_of.get(name, name) for name in self.fields)
+
+    @cached_property
+    def _from_row(self) -> Callable[[Any], tuple[Any, ...]]:
+        return attrgetter(*self.fields)
+
+    @cached_property
+    def _from_columns(self) -> Callable[[Any], tuple[Any, ...]]:
+        return itemgetter(*self._own)
 
     @cached_property
     def upsert(self) -> str:
@@ -64,26 +78,24 @@ class Table(Generic[R]):
 
     def written(self, row: Any, **placed: Any) -> dict[str, Any]:
         """The columns of a row, as both databases take them."""
-        columns = placed
-        for name in self.fields:
-            value = getattr(row, name)
+        columns = dict(zip(self._own, self._from_row(row), strict=True))
+        for name, value in columns.items():
             if name in self.json:
-                value = json.dumps(plain(value))
+                columns[name] = json.dumps(plain(value))
             elif type(value) not in _AS_IT_IS:
-                value = plain(value)
-            columns[self.column_of.get(name, name)] = value
-        return columns
+                columns[name] = plain(value)
+        return columns | placed
 
     def read(self, columns: Mapping[Any, Any]) -> R:
         """The row of these columns; those that are none of its fields are left out."""
-        return self.of_fields(
-            {name: columns[self.column_of.get(name, name)] for name in self.fields}
-        )
+        return self.of_fields(dict(zip(self.fields, self._from_columns(columns), strict=True)))
 
     def of_fields(self, values: Mapping[str, Any]) -> R:
         """The row of these fields, whose values are as a database or JSON gives them."""
-        read = {name: make(values[name]) for name, make in self.read_as.items()}
-        return self.row(**{**values, **read})
+        made = dict(values)
+        for name, make in self.read_as.items():
+            made[name] = make(values[name])
+        return self.row(**made)
 
 
 def plain(value: Any) -> Any:

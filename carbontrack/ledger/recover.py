@@ -64,7 +64,7 @@ def _write(entry: journal.Entry, ledger: WritableLedger) -> None:
         windows=seconds,
         steps=entry.steps,
         events=entry.events,
-        heartbeat_ms=max(entry.node.heartbeat_ms, last_sign_ms, entry.run.ended_ms or 0),
+        heartbeat_ms=max(entry.node.heartbeat_ms, last_sign_ms, entry.run.end_ms),
         model=entry.model,
     )
     run.rebuild(seconds)

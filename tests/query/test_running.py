@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -82,3 +83,14 @@ def test_runs_show_table_page_and_figure_agree_on_a_run_that_goes_on(tmp_path: P
     assert [*lengths, figure.run.duration_s, figure.estimate.duration_s] == [7200.0] * 6
     assert curve_end_ms == figure.curve.times_ms[-1] == run.end_ms == started + 7_200_000
     assert [item["coverage"], shown["coverage"], row.coverage, page["coverage"]] == [1.0] * 4
+
+
+def test_no_other_place_decides_when_a_run_ended() -> None:
+    root = Path(__file__).parents[2]
+    others = [
+        path
+        for folder in ("carbontrack", "dashboards")
+        for path in (root / folder).rglob("*.py")
+        if re.search(r"\b(ended_ms|heartbeat_ms) or\b", path.read_text())
+    ]
+    assert [path.name for path in others] == []

@@ -4,23 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from carbontrack import config
 from carbontrack.account.result import Estimate, unique
 from carbontrack.factors.catalog import Factor
 from carbontrack.vocabulary import DeviceKind, Method, Quality, Status
 
 _KINDS = (("GPUs", DeviceKind.GPU), ("CPUs", DeviceKind.CPU), ("memory", DeviceKind.DRAM))
-_NAMES = {
-    "pue": "PUE",
-    "wue": "WUE",
-    "rated_w": "rated power",
-    "embodied_kg": "embodied",
-    "lifetime_years": "lifetime",
-    "price_per_gpu_hour": "rent",
-    "gpu_price": "price of a GPU",
-    "contract_intensity": "contract's intensity",
-    "node_w": "node model, modelled:",
-    "node_w_per_device": "node model, modelled: per device",
-}
+_TITLES = {key.name: key.title for key in config.KEYS} | {"rated_w": "rated power"}
 _SHOWN = 4
 
 
@@ -33,7 +23,7 @@ def notes_of(rows: Sequence[Estimate], totals: Sequence[Estimate] = ()) -> list[
 
 def factor_text(factor: Factor) -> str:
     """A factor as a sentence: name, value, unit, whether it is assumed, source and basis."""
-    name = _NAMES.get(factor.name, factor.name.replace("_", " "))
+    name = _TITLES.get(factor.name) or factor.name.replace("_", " ")
     assumed = " assumed" if factor.assumed else ""
     note = f" ({factor.note})" if factor.note else ""
     return f"{name} {quantity(factor)}{assumed}: {provenance(factor)}{note}"

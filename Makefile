@@ -8,7 +8,7 @@ VENV := .venv$(if $(filter-out python3,$(PYTHON)),-$(shell $(PYTHON) -c 'import 
 BIN := $(VENV)/bin
 LEDGER := out/ledger.db
 
-.PHONY: help demo test test-pythons docs bench peers lint types check tools format clean
+.PHONY: help demo test test-pythons docs bench peers lint types check tools format schema clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -64,6 +64,9 @@ bench: peers  ## measure side by side with the peers; QUESTIONS=kill for one
 
 docs: $(VENV)/.installed  ## write docs/commands.md from the commands
 	$(BIN)/python -m tests.fixtures.reference
+
+schema: $(VENV)/.installed  ## write schema.sql from the migrations
+	$(BIN)/python -c 'from carbontrack.ledger.migrations import schema_sql; print(schema_sql())' > carbontrack/ledger/schema.sql
 
 format: $(VENV)/.installed  ## let ruff rewrite
 	$(BIN)/ruff check --fix .

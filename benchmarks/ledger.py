@@ -24,6 +24,7 @@ from carbontrack.ledger.url import ledger_url
 from carbontrack.ledger.window import Pyramid, Window
 from carbontrack.ledger.write import RunWriter
 from carbontrack.units import MS_PER_S
+from carbontrack.vocabulary import Status
 from dashboards.live.view import View
 from tests.fixtures.pictures import power_w, window_at
 from tests.fixtures.postgres import private_server
@@ -222,7 +223,7 @@ def _fill(path: Path, recorded: Recorded) -> int:
         writer.commit(windows=batch, heartbeat_ms=recorded.end_ms)
         count += len(batch)
     writer.commit(steps=recorded.step_rows, heartbeat_ms=recorded.end_ms)
-    writer.finish(status="completed", exit_code=0, ended_ms=recorded.end_ms)
+    writer.finish(status=Status.COMPLETED, exit_code=0, ended_ms=recorded.end_ms)
     writer.close()
     return count
 

@@ -1,22 +1,38 @@
 """carbontrack: carbon and cost accounting for training runs.
 
 What a training script may call: `track()` records a block of it; `log_step()`, `log_event()` and
-`describe_model()` say how it is doing.
+`describe_model()` say how it is doing. What a notebook may: `Ledger` reads what was recorded as
+data frames. Importing this imports nothing heavy.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from carbontrack.job import close_steps, describe_model, log_event, log_step
 from carbontrack.version import __version__
 
 if TYPE_CHECKING:
+    from carbontrack.query.ledger import Ledger as Ledger
     from carbontrack.record.attach import Track
 
-__all__ = ["__version__", "describe_model", "log_event", "log_step", "track"]
+__all__ = ["Ledger", "__version__", "describe_model", "log_event", "log_step", "track"]
+
+_LAZY = {"Ledger": "carbontrack.query.ledger"}
+"""Public names by the modules that have them, which are imported when the name is used."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_LAZY[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LAZY})
 
 
 @contextmanager

@@ -2,8 +2,8 @@
 
 The project file is `carbontrack.toml` in the working directory, else `[tool.carbontrack]` of the
 nearest `pyproject.toml`. Every value keeps its origin, so that `carbontrack config` and `explain`
-can name it. A default is no setting: what nobody chose is decided, and called *assumed*, in
-`account.factors`.
+can name it. A default is not a setting: what nobody chose is decided, and called *assumed*, in
+`factors.resolve`.
 """
 
 from __future__ import annotations
@@ -21,45 +21,121 @@ from carbontrack.errors import CarbontrackError
 PROJECT_FILE = "carbontrack.toml"
 
 
+_ESTIMATES = "every estimate"
+
+
 @dataclass(frozen=True, slots=True)
 class Key:
-    """One setting: its name, unit or form, meaning, and the range a number must be in."""
+    """One setting: all that configuration, options, factors and notes know of it."""
 
     name: str
-    unit: str
     help: str
+    unit: str = ""  # "per kWh" of money: of its currency
     low: float | None = None  # None: text
     high: float = math.inf
+    title: str = ""  # of the factor, in notes and `explain`; its name if empty
+    form: str = ""  # of a text
+    money: bool = False
+    read_by: str = _ESTIMATES
+
+    @property
+    def is_number(self) -> bool:
+        """A number, which becomes a factor."""
+        return self.low is not None
+
+    @property
+    def is_option(self) -> bool:
+        """An option of every command that estimates."""
+        return self.read_by == _ESTIMATES
+
+    def unit_in(self, currency: str) -> str:
+        """The unit of the factor: EUR/kWh, kgCO2e/GPU."""
+        return (f"{currency} {self.unit}" if self.money else self.unit).replace(" per ", "/")
 
 
 KEYS = (
-    Key("facility", "", "name of the place"),
-    Key("zone", "", "grid zone: FRA, US-CAMX, gcp:us-central1, aws:us-east-1, FRA@2023, …"),
-    Key("provider", "", "whose PUE to take: gcp, aws, azure, …"),
-    Key("pue", "", "facility energy ÷ IT energy", 1.0, 5.0),
-    Key("intensity", "kg/kWh", "grid intensity, location-based", 0.0, 3.0),
-    Key("contract_intensity", "kg/kWh", "intensity of the power contract, market-based", 0.0, 3.0),
-    Key("wue", "L/kWh", "water per kWh of IT energy", 0.0, 50.0),
-    Key("tariff", "per kWh", "price of electricity", 0.0, 100.0),
+    Key("facility", "Name of the place.", read_by="run, which records it"),
+    Key("zone", "Grid zone: FRA, US-CAMX, gcp:us-central1, aws:us-east-1; a year by FRA@2023."),
+    Key("provider", "Whose PUE to take: gcp, aws, azure, …"),
+    Key("pue", "Facility energy ÷ IT energy, 1 or more.", "", 1.0, 5.0, title="PUE"),
+    Key(
+        "intensity",
+        "Grid intensity in kgCO2e/kWh, location-based (385 g is 0.385).",
+        "kg/kWh",
+        0.0,
+        3.0,
+    ),
+    Key(
+        "contract_intensity",
+        "Intensity of the power contract, for the market-based figure.",
+        "kg/kWh",
+        0.0,
+        3.0,
+        title="contract's intensity",
+    ),
+    Key("wue", "Water per kWh of IT energy.", "L/kWh", 0.0, 50.0, title="WUE"),
+    Key("tariff", "Price of electricity.", "per kWh", 0.0, 100.0, money=True),
     Key(
         "price_per_gpu_hour",
+        "Rent of a GPU-hour, instead of tariff and hardware.",
         "per GPU-hour",
-        "rent, instead of tariff and hardware",
         0.0,
         1e4,
+        title="rent",
+        money=True,
     ),
-    Key("price", "", "an imported price of a GPU-hour, BOOK:ITEM"),
-    Key("currency", "", "of tariff and prices, three letters"),
-    Key("gpu_price", "per GPU", "what a GPU cost, for amortisation", 0.0, 1e7),
-    Key("embodied_kg", "kgCO2e per GPU", "carbon of making a GPU", 0.0, 1e5),
-    Key("lifetime_years", "years", "over which hardware is written off", 0.1, 30.0),
-    Key("utilisation", "", "share of its lifetime that hardware works", 0.01, 1.0),
-    Key("node_w_per_device", "W", "node model: watts that no meter sees, per device", 0.0, 1e4),
-    Key("node_w", "W", "node model: watts that no meter sees, per node", 0.0, 1e5),
-    Key("live_provider", "", "who `factors fetch` may ask over the network: gb, electricitymaps"),
-    Key("factors_as_of", "", "take the factors that were known on this day, YYYY-MM-DD"),
+    Key("price", "An imported price; see factors list price --imported.", form="BOOK:ITEM"),
+    Key("currency", "Of tariff and prices, three letters. Default: USD."),
+    Key(
+        "gpu_price",
+        "What a GPU cost, written off over lifetime × utilisation.",
+        "per GPU",
+        0.0,
+        1e7,
+        title="price of a GPU",
+        money=True,
+    ),
+    Key(
+        "embodied_kg",
+        "Carbon of making a GPU, instead of the table's.",
+        "kgCO2e per GPU",
+        0.0,
+        1e5,
+        title="embodied",
+    ),
+    Key(
+        "lifetime_years",
+        "Over which hardware is written off.",
+        "years",
+        0.1,
+        30.0,
+        title="lifetime",
+    ),
+    Key("utilisation", "Share of its lifetime that hardware works, up to 1.", "", 0.01, 1.0),
+    Key(
+        "node_w_per_device",
+        "Node model: watts that no meter sees, per device.",
+        "W",
+        0.0,
+        1e4,
+        title="node model, modelled: per device",
+    ),
+    Key(
+        "node_w",
+        "Node model: watts that no meter sees, per node.",
+        "W",
+        0.0,
+        1e5,
+        title="node model, modelled:",
+    ),
+    Key(
+        "live_provider",
+        "Who may be asked over the network: gb, electricitymaps.",
+        read_by="factors fetch",
+    ),
+    Key("factors_as_of", "Take the factors that were known on this day.", form="YYYY-MM-DD"),
 )
-_KEY = {key.name: key for key in KEYS}
+BY_NAME = {key.name: key for key in KEYS}
 
 # Each is another answer to the same question: one given in a higher layer silences the lower
 # layers' others.
@@ -69,7 +145,7 @@ _ALTERNATIVES = (
     ("tariff", "price_per_gpu_hour", "price"),
 )
 # A value of money is in the currency of the layer that states it, USD where that names none.
-_MONEY = ("tariff", "price_per_gpu_hour", "gpu_price")
+_MONEY = tuple(key.name for key in KEYS if key.money)
 _CURRENCY = "USD"
 
 
@@ -96,13 +172,15 @@ def flags(**values: Any) -> Layer:
     """The layer of options that were given. Raises CarbontrackError on a bad value."""
     given = {name: value for name, value in values.items() if value is not None}
     return Layer(
-        "flag", {name: check(name, value, where=_flag(name)) for name, value in given.items()}
+        "flag", {name: check(name, value, where=flag(name)) for name, value in given.items()}
     )
 
 
 def snapshot(facility: Mapping[str, Any]) -> Layer:
     """The layer of what was configured where and when a run was recorded."""
-    known = {name: value for name, value in facility.items() if name in _KEY and value is not None}
+    known = {
+        name: value for name, value in facility.items() if name in BY_NAME and value is not None
+    }
     return Layer("recorded with the run", known)
 
 
@@ -170,13 +248,12 @@ def values(settings: Settings) -> dict[str, Any]:
 
 def check(name: str, value: Any, *, where: str) -> Any:
     """The value as the key wants it. Raises CarbontrackError that names `where` it stands."""
-    key = _KEY.get(name)
+    key = BY_NAME.get(name)
     if key is None:
-        raise CarbontrackError(f"{where}: no such setting.", hint=_nearest(name, list(_KEY)))
+        raise CarbontrackError(f"{where}: no such setting.", hint=_nearest(name, list(BY_NAME)))
     if key.low is None:
         return _text(key, value, where)
-    meaning = f"{key.help[0].upper()}{key.help[1:]}."
-    return number(where, value, key.unit, low=key.low, high=key.high, hint=meaning)
+    return number(where, value, key.unit, low=key.low, high=key.high, hint=key.help)
 
 
 def number(
@@ -260,7 +337,7 @@ def _read_toml(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise CarbontrackError(f"{path}: {error}.", hint="Mend the file or move it away.") from None
+        raise CarbontrackError(f"{path}: {error}.", hint="Fix the file or move it away.") from None
 
 
 def _user_file() -> Path:
@@ -269,7 +346,8 @@ def _user_file() -> Path:
     return user_config_path("carbontrack") / "config.toml"
 
 
-def _flag(name: str) -> str:
+def flag(name: str) -> str:
+    """The option of a setting: --gpu-price."""
     return "--" + name.replace("_", "-")
 
 

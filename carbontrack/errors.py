@@ -1,4 +1,4 @@
-"""The errors that a user can mend: each one is a line that says what, where, and how to mend it."""
+"""The errors that a user can fix: each one is a line that says what, where, and how to fix it."""
 
 from __future__ import annotations
 
@@ -17,3 +17,7 @@ class CarbontrackError(Exception):
 
     def __str__(self) -> str:
         return f"{self.what} {self.hint}".rstrip()
+
+
+class NotFoundError(CarbontrackError):
+    """What was asked for does not exist: the ledger, or a run in it."""

@@ -17,6 +17,7 @@ from carbontrack.account.result import Estimate
 from carbontrack.ledger.rows import Event, Run, Sensor, Usage
 from carbontrack.query import price, project
 from carbontrack.units import KG_PER_T, MS_PER_S
+from carbontrack.vocabulary import EventKind, Method
 
 if TYPE_CHECKING:
     from carbontrack.ledger.imported import Connection
@@ -81,7 +82,7 @@ def load(connection: Connection, run: Run, flags: config.Layer, *, points: int =
     from carbontrack.ledger import read
 
     record = price.record_of(connection, run)
-    (estimate,) = price.estimates_of(connection, record, flags, ["measured"])
+    (estimate,) = price.estimates_of(connection, record, flags, [Method.MEASURED])
     sensors = tuple(record.sensors)
     level_s, power = _power(connection, run, sensors, points)
     return RunData(
@@ -181,11 +182,5 @@ def intensity_of_hour(data: RunData, start_ms: int) -> float | None:
 
 def held_out(data: RunData) -> list[tuple[int, float]]:
     """(time in ms, loss) of each evaluation that told one; the ledger keeps finite ones only."""
-    found = [(e.time_ms, e.data.get("loss")) for e in data.events if e.kind == "eval"]
+    found = [(e.time_ms, e.data.get("loss")) for e in data.events if e.kind == EventKind.EVAL]
     return [(t, float(v)) for t, v in found if isinstance(v, (int, float))]
-
-
-def end_s(run: Run) -> float:
-    """The run's length in seconds; to the last sign of life if the end was not seen."""
-    end_ms = run.ended_ms or run.heartbeat_ms or run.started_ms
-    return (end_ms - run.started_ms) / MS_PER_S

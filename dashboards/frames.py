@@ -12,6 +12,7 @@ from carbontrack.account.result import Estimate
 from carbontrack.errors import CarbontrackError
 from carbontrack.ledger.rows import Run, Sensor, Series
 from carbontrack.units import J_PER_KWH, MS_PER_S
+from carbontrack.vocabulary import Method, Status
 from dashboards.data import RunData
 
 _STEPS = ("step", "time", "steps", "loss", "loss_min", "loss_max", "tokens", "tokens_per_s")
@@ -115,7 +116,7 @@ def _run(frame: pd.DataFrame, default: str, begin_ms: int, end_ms: int) -> Run:
         git_dirty=None,
         started_ms=begin_ms,
         ended_ms=end_ms,
-        status="completed",
+        status=Status.COMPLETED,
         exit_code=None,
         facility={},
         model={},
@@ -143,4 +144,4 @@ def _sensor(name: str) -> Sensor:
 def _estimate(frame: pd.DataFrame, default: str, energy_kwh: float | None) -> Estimate:
     """No factors: of a frame nobody knows where and when its energy was used."""
     label = str(frame.attrs.get("name", default))
-    return Estimate(label=label, method="measured", factors=None, energy_kwh=energy_kwh)
+    return Estimate(label=label, method=Method.MEASURED, factors=None, energy_kwh=energy_kwh)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -65,6 +66,27 @@ def test_llama_train_uses_only_the_public_helpers() -> None:
     for path in modules("llama_train"):
         inner = {n for n in imported(path) if n.startswith("carbontrack.") and n.count(".") > 1}
         assert inner == set(), path
+
+
+@pytest.mark.parametrize("package", ["carbontrack", "dashboards", "llama_train"])
+def test_no_modules_import_each_other_in_a_circle(package: str) -> None:
+    """Lazy imports count too: a circle is no less one for being closed inside a function."""
+    files = {module_name(path): path for path in modules(package)}
+    graph = {
+        name: {used for used in map(module_of(files), imported(path)) if used not in (None, name)}
+        for name, path in files.items()
+    }
+    assert len(list(TopologicalSorter(graph).static_order())) == len(files)  # raises CycleError
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def module_of(files: Mapping[str, Path]) -> Callable[[str], str | None]:
+    """Which of these modules an imported name is, or is in."""
+    return lambda name: next((n for n in (name, name.rpartition(".")[0]) if n in files), None)
 
 
 LAYERS = [layer for level in ORDER for layer in level]

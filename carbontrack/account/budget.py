@@ -3,20 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
 
 from carbontrack.account.result import Estimate
 from carbontrack.units import KG_PER_T
+from carbontrack.vocabulary import BudgetState
 
 WARN_AT = 0.8
-
-
-class State(StrEnum):
-    """Where a budget stands."""
-
-    within = "within"
-    near = "near"  # WARN_AT or more of it is spent
-    spent = "spent"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,13 +40,13 @@ class Verdict:
     @property
     def said(self) -> str:
         """Where it stands, in words: within, nearly spent, spent."""
-        return "nearly spent" if self.state is State.near else str(self.state)
+        return "nearly spent" if self.state is BudgetState.NEAR else str(self.state)
 
     @property
-    def state(self) -> State:
+    def state(self) -> BudgetState:
         if self.share >= 1:
-            return State.spent
-        return State.near if self.share >= WARN_AT else State.within
+            return BudgetState.SPENT
+        return BudgetState.NEAR if self.share >= WARN_AT else BudgetState.WITHIN
 
     def __str__(self) -> str:
         return f"{self.spent:.4g} of {self.limit:g} {self.unit} ({self.percent})"

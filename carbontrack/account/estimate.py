@@ -11,15 +11,10 @@ from carbontrack.account.pricing import priced
 from carbontrack.account.result import Estimate, sum_of, unique
 from carbontrack.factors.resolve import Factors
 from carbontrack.ledger.rows import Run, Sensor, StepTotals, Usage
-from carbontrack.units import J_PER_KWH, MS_PER_S, S_PER_HOUR
+from carbontrack.units import J_PER_KWH, S_PER_HOUR
+from carbontrack.vocabulary import UNMEASURED, DeviceKind, Method, Scope
 
-_KINDS = ("gpu", "cpu", "dram")
-
-
-def duration_s(run: Run) -> float:
-    """Seconds from start to end, or to the last sign of life where the end was not seen (yet)."""
-    end_ms = run.ended_ms or run.heartbeat_ms or run.started_ms
-    return max(0, end_ms - run.started_ms) / MS_PER_S
+_KINDS = tuple(DeviceKind)
 
 
 def estimate_run(
@@ -29,16 +24,15 @@ def estimate_run(
     steps: StepTotals,
     factors: Factors,
     *,
-    method: str = "measured",
+    method: str = Method.MEASURED,
     embodied: bool = False,
 ) -> Estimate:
     """One run by one method. `usages` add up to the run: its hours, device by device.
 
     `factors` are resolved for the run's devices: `report` needs their rated power.
     """
-    length_s = duration_s(run)
-    end_ms = run.started_ms + round(length_s * MS_PER_S)
-    factors, missing = with_hours(factors, usages, from_ms=run.started_ms, to_ms=end_ms)
+    length_s = run.duration_s
+    factors, missing = with_hours(factors, usages, from_ms=run.started_ms, to_ms=run.end_ms)
     primary = _primary(sensors)
     base = Estimate(
         label=run.name,
@@ -52,7 +46,7 @@ def estimate_run(
         devices=len(primary),
         nodes=len({sensor.host for sensor in sensors}),
         device_names=tuple(dict.fromkeys(sensor.name for sensor in primary)),
-        gpu_hours_of=_hours_by_name(length_s, [s for s in primary if s.kind == "gpu"]),
+        gpu_hours_of=_hours_by_name(length_s, [s for s in primary if s.kind == DeviceKind.GPU]),
         device_hours=_hours(length_s, primary),
         sampled_s=sum(usage.sampled_s for usage in usages),
         expected_s=length_s * len(sensors),
@@ -60,7 +54,7 @@ def estimate_run(
         tokens=steps.tokens,
         final_loss=steps.final_loss,
     )
-    if method == "report":
+    if method == Method.REPORT:
         metered = _rated(base, primary, usages)
     else:
         metered = _measured(base, sensors, usages)
@@ -82,7 +76,7 @@ def estimate_rated(
     energy_kwh = formulas.rated_energy_kwh(gpu_hours, power_w)
     base = Estimate(
         label=label,
-        method="report",
+        method=Method.REPORT,
         factors=factors,
         device_names=(gpu,) if gpu else (),
         gpu_hours_of={gpu or "": gpu_hours},
@@ -90,7 +84,7 @@ def estimate_rated(
         primary_kwh=energy_kwh,
         primary_s=gpu_hours * S_PER_HOUR,
         energy_kwh=energy_kwh,
-        scope="gpu",
+        scope=Scope.GPU,
         meter="none",
         quality="rated power",
     )
@@ -157,7 +151,7 @@ def _hours_by_name(length_s: float, sensors: Sequence[Sensor]) -> dict[str, floa
 
 
 def _meters(sensors: Sequence[Sensor]) -> str:
-    said = {"estimate": " (estimate)", "simulated": " (simulated)"}
+    said: dict[str, str] = {quality: f" ({quality})" for quality in UNMEASURED}
     return " + ".join(unique(s.meter + said.get(s.quality, "") for s in sensors))
 
 
@@ -166,7 +160,7 @@ def _scope_of(primary: Sequence[Sensor]) -> str:
 
 
 def _kind_order(sensor: Sensor) -> int:
-    return _KINDS.index(sensor.kind) if sensor.kind in _KINDS else len(_KINDS)
+    return _KINDS.index(DeviceKind(sensor.kind)) if sensor.kind in _KINDS else len(_KINDS)
 
 
 def _kwh(usage: Usage) -> float | None:

@@ -222,7 +222,7 @@ def _window_ends(run: Run, series: Series) -> tuple[list[int], list[bool]]:
     if not known:
         return [], []
     starts = range(min(known), max(known) + 1, level_ms)
-    end_ms = max(run.ended_ms or run.heartbeat_ms or 0, starts[-1])
+    end_ms = max(run.end_ms, starts[-1])
     return [min(at + level_ms, end_ms) for at in starts], [at in known for at in starts]
 
 
@@ -245,7 +245,7 @@ def _energy_of_part(
         )
         return float(joules / J_PER_KWH)
     hour_ms = begin_ms // MS_PER_HOUR * MS_PER_HOUR
-    end_ms = min(hour_ms + MS_PER_HOUR, run.ended_ms or run.heartbeat_ms or until_ms)
+    end_ms = min(hour_ms + MS_PER_HOUR, run.end_ms)
     return hour_kwh * min(1.0, (until_ms - begin_ms) / max(1, end_ms - begin_ms))
 
 

@@ -12,6 +12,7 @@ from statistics import median, quantiles
 from carbontrack.factors import catalog
 from carbontrack.ledger.rows import Run, Sensor, Step, StepTotals, Usage
 from carbontrack.units import MS_PER_S
+from carbontrack.vocabulary import DeviceKind
 
 FLOPS_PER_PARAMETER = 6.0  # and token: Kaplan et al. 2020, arXiv:2001.08361
 OVER_LIMIT = 1.1  # mean power ÷ limit: sensors are good to about 5 %
@@ -101,7 +102,7 @@ def _peak_flops(sensors: Sequence[Sensor]) -> float | None:
     """Of all GPUs; None if any is not in the hardware table."""
     peaks = []
     for sensor in sensors:
-        if sensor.kind == "gpu":
+        if sensor.kind == DeviceKind.GPU:
             device = catalog.hardware(sensor.name)
             if device is None or device.bf16_tflops is None:
                 return None

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-from carbontrack.account.estimate import duration_s
 from carbontrack.ledger.rows import Run, Sensor, StepTotals, Usage
 from carbontrack.units import MS_PER_S
 
@@ -21,11 +20,6 @@ class RunRecord:
     sensors: Sequence[Sensor]
     hours: Sequence[Usage]
     steps: StepTotals
-
-    @property
-    def end_ms(self) -> int:
-        """Its end, or its last sign of life."""
-        return _end_ms(self.run)
 
 
 def by_host(whole: RunRecord) -> dict[str, RunRecord]:
@@ -66,7 +60,7 @@ def by_month(
             replace(
                 run,
                 started_ms=max(first_ms, run.started_ms),
-                ended_ms=min(next_ms, whole.end_ms),
+                ended_ms=min(next_ms, run.end_ms),
             ),
             whole.sensors,
             [usage for usage in whole.hours if first_ms <= usage.start_ms < next_ms],
@@ -78,7 +72,7 @@ def by_month(
 def months_of(run: Run) -> list[str]:
     """The calendar months in UTC that a run was in, as `2026-07`."""
     months = [f"{_utc(run.started_ms):%Y-%m}"]
-    while (next_ms := span_of_month(months[-1])[1]) < _end_ms(run):
+    while (next_ms := span_of_month(months[-1])[1]) < run.end_ms:
         months.append(f"{_utc(next_ms):%Y-%m}")
     return months
 
@@ -88,10 +82,6 @@ def span_of_month(label: str) -> tuple[int, int]:
     first = datetime.strptime(label, "%Y-%m").replace(tzinfo=UTC)
     after = first.replace(year=first.year + first.month // 12, month=first.month % 12 + 1)
     return round(first.timestamp() * MS_PER_S), round(after.timestamp() * MS_PER_S)
-
-
-def _end_ms(run: Run) -> int:
-    return run.started_ms + round(duration_s(run) * MS_PER_S)
 
 
 def _utc(time_ms: int) -> datetime:

@@ -9,6 +9,7 @@ from carbontrack.account.pricing import priced, unpriced
 from carbontrack.account.result import Estimate, sum_of, unique
 from carbontrack.ledger.rows import Overlap
 from carbontrack.units import J_PER_KWH
+from carbontrack.vocabulary import MIXED, Method
 
 _SHOWN_ID = 8
 
@@ -61,7 +62,7 @@ def combine(
         method=one.method,
         factors=one.factors if all(e.factors == one.factors for e in estimates) else None,
         run_ids=tuple(unique(run_id for e in estimates for run_id in e.run_ids)),
-        status=None if not statuses else statuses[0] if len(statuses) == 1 else "mixed",
+        status=None if not statuses else statuses[0] if len(statuses) == 1 else MIXED,
         started_ms=min((e.started_ms for e in estimates if e.started_ms is not None), default=None),
         duration_s=sum_of(e.duration_s for e in estimates),
         uuids=uuids,
@@ -150,7 +151,7 @@ def minus_overlap(estimate: Estimate, overlaps: Sequence[Overlap]) -> Estimate:
     primary = [one for one in overlaps if one.uuid in estimate.uuids]
     share = min(1.0, sum(one.seconds for one in primary) / device_s) if device_s else 0.0
     left = 1.0 - share
-    rated = estimate.method == "report"
+    rated = estimate.method == Method.REPORT
     smaller = replace(
         estimate,
         duration_s=(estimate.duration_s or 0.0) * left,

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import math
 import sys
-from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
+
+from carbontrack.vocabulary import Format
 
 DbOption = Annotated[
     str | None,
@@ -19,13 +20,6 @@ DbOption = Annotated[
         "Default: $CARBONTRACK_DB, else a file in the user data directory.",
     ),
 ]
-
-
-class Format(StrEnum):
-    """Output for people or for programs."""
-
-    text = "text"
-    json = "json"
 
 
 FormatOption = Annotated[
@@ -39,11 +33,11 @@ FormatOption = Annotated[
 def tell_waiting(url: str) -> None:
     """Say on stderr if measurements wait that could not reach this ledger."""
     from carbontrack.ledger.recover import waiting
-    from carbontrack.ledger.url import of_ledger
+    from carbontrack.ledger.url import db_option
 
     if count := len(waiting(url)):
         wait = "waits" if count == 1 else "wait"
-        command = f"carbontrack db recover{of_ledger(url)}"
+        command = f"carbontrack db recover{db_option(url)}"
         typer.echo(f"carbontrack: {counted(count, 'journal')} {wait}: {command}", err=True)
 
 

@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
-from carbontrack.cli.common import DbOption, Format, FormatOption
+from carbontrack.cli.common import DbOption, FormatOption
 from carbontrack.cli.factor_options import EmbodiedOption, Flags, takes_factors
-from carbontrack.report.formats import TableFormat
+from carbontrack.vocabulary import Format, Method, TableFormat
 
 
 @takes_factors
@@ -18,7 +18,7 @@ def compare(
     b: Annotated[str, typer.Argument(metavar="B", help="The run to compare it with.")],
     embodied: EmbodiedOption = False,
     db: DbOption = None,
-    format: FormatOption = Format.text,
+    format: FormatOption = Format.TEXT,
 ) -> None:
     """Compare two runs: energy per token, CO2e, cost, speed, and the loss at equal energy.
 
@@ -32,10 +32,10 @@ def compare(
 
     with engine.open_reader(ledger_url(db)).connect() as connection:
         runs = [read.resolve_run(connection, reference) for reference in (a, b)]
-        rows = price.estimates(connection, runs, flags, ["measured"], embodied=embodied)
+        rows = price.estimates(connection, runs, flags, [Method.MEASURED], embodied=embodied)
         sides = [
             Side(row, project.curve(connection, run), read.steps(connection, run))
             for run, row in zip(runs, rows, strict=True)
         ]
-    as_table = TableFormat.json if format is Format.json else TableFormat.text
+    as_table = TableFormat.JSON if format is Format.JSON else TableFormat.TEXT
     render.show_table(*comparison(*sides), as_table)

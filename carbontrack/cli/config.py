@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from carbontrack.cli.common import Format, FormatOption
-from carbontrack.report.formats import TableFormat
+from carbontrack.cli.common import FormatOption
+from carbontrack.vocabulary import Format, TableFormat
 
 
-def config(format: FormatOption = Format.text) -> None:
+def config(format: FormatOption = Format.TEXT) -> None:
     """Show the settings of the facility with their origin: environment, project file, user file.
 
     Set them in carbontrack.toml, in the table tool.carbontrack of pyproject.toml, in the user's
@@ -15,5 +15,5 @@ def config(format: FormatOption = Format.text) -> None:
     from carbontrack.report import render
     from carbontrack.report.config import settings_table
 
-    as_table = TableFormat.json if format is Format.json else TableFormat.text
+    as_table = TableFormat.JSON if format is Format.JSON else TableFormat.TEXT
     render.show_table(*settings_table(), as_table)

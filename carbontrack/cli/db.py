@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import typer
 
-from carbontrack.cli.common import DbOption, Format, FormatOption, counted, print_json
+from carbontrack.cli.common import DbOption, FormatOption, counted, print_json
+from carbontrack.vocabulary import Format
 
 app = typer.Typer(
     help="Look after the ledger: where it is, its schema, what waits to get in.",
@@ -15,13 +16,13 @@ app = typer.Typer(
 @app.command()
 def path(db: DbOption = None) -> None:
     """Print which ledger is used."""
-    from carbontrack.ledger.url import ledger_url, shown
+    from carbontrack.ledger.url import ledger_url, redacted_url
 
-    typer.echo(shown(ledger_url(db)))
+    typer.echo(redacted_url(ledger_url(db)))
 
 
 @app.command()
-def status(db: DbOption = None, format: FormatOption = Format.text) -> None:
+def status(db: DbOption = None, format: FormatOption = Format.TEXT) -> None:
     """Say what the ledger is and holds, and whether its schema is this program's.
 
     Example: carbontrack db status --db postgresql://ada@db.lab/carbontrack
@@ -32,7 +33,7 @@ def status(db: DbOption = None, format: FormatOption = Format.text) -> None:
     from carbontrack.ledger.url import ledger_url
 
     found = state(ledger_url(db))
-    if format is Format.json:
+    if format is Format.JSON:
         print_json(asdict(found))
         return
     typer.echo(f"ledger    {found.ledger} ({found.dialect})")

@@ -10,17 +10,18 @@ from typing import Annotated, Any
 
 import typer
 
-from carbontrack.cli.common import Format, FormatOption, print_json
+from carbontrack.cli.common import FormatOption, print_json
 from carbontrack.errors import CarbontrackError
+from carbontrack.vocabulary import Devices, Format, Quality
 
 # Long enough for two looks of the slowest meter (the CPU model) and for 30 refreshes of an NVML
 # counter.
 _LOOK_S = 0.7
 _QUALITY = {
-    "counter": "energy counter",
-    "power": "power samples",
-    "estimate": "estimate",
-    "simulated": "simulated",
+    Quality.COUNTER: "energy counter",
+    Quality.POWER: "power samples",
+    Quality.ESTIMATE: "estimate",
+    Quality.SIMULATED: "simulated",
 }
 
 
@@ -33,8 +34,8 @@ def devices(
         typer.Option(
             "--devices", metavar="job|all", help="Those a job started here would see, or all."
         ),
-    ] = "job",
-    format: FormatOption = Format.text,
+    ] = Devices.JOB.value,
+    format: FormatOption = Format.TEXT,
 ) -> None:
     """Show what can be measured here, how well, and why nothing better can be.
 
@@ -44,7 +45,7 @@ def devices(
     from carbontrack.meters.observe import look_at
     from carbontrack.meters.registry import find_meters
 
-    if which not in ("job", "all"):
+    if which not in tuple(Devices):
         raise CarbontrackError(f"--devices {which}: unknown.", hint="Give job or all.")
     found = find_meters(meter, MeterContext(environ=os.environ, visible=which))
     sources = [source for opened in found.meters for source in opened.sources]
@@ -55,7 +56,7 @@ def devices(
     ]
     notes = [{"name": opened.name, "note": opened.note} for opened in found.meters]
     passed_over = [asdict(over) for over in found.passed_over]
-    if format is Format.json:
+    if format is Format.JSON:
         print_json({"devices": items, "meters": notes, "passed_over": passed_over})
     else:
         _print(items, notes, passed_over)

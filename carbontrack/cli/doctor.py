@@ -7,12 +7,13 @@ from dataclasses import asdict
 
 import typer
 
-from carbontrack.cli.common import DbOption, Format, FormatOption, print_json
+from carbontrack.cli.common import DbOption, FormatOption, print_json
+from carbontrack.vocabulary import Format
 
 _SIGNS = {"ok": "[green]✓[/]", "note": "[yellow]–[/]", "problem": "[red]✗[/]"}
 
 
-def doctor(db: DbOption = None, format: FormatOption = Format.text) -> None:
+def doctor(db: DbOption = None, format: FormatOption = Format.TEXT) -> None:
     """Check what can be measured here and how well, the ledger, and say how to mend what is wrong.
 
     Exit code 1 if there is something to mend.
@@ -24,7 +25,7 @@ def doctor(db: DbOption = None, format: FormatOption = Format.text) -> None:
 
     found = list(findings(ledger_url(db), os.environ))
     problems = sum(finding.verdict is Verdict.problem for finding in found)
-    if format is Format.json:
+    if format is Format.JSON:
         print_json({"findings": [asdict(finding) for finding in found], "problems": problems})
         raise typer.Exit(int(problems > 0))
 

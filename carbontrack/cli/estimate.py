@@ -17,7 +17,7 @@ from carbontrack.cli.factor_options import (
     takes_factors,
 )
 from carbontrack.errors import CarbontrackError
-from carbontrack.report.formats import TableFormat
+from carbontrack.vocabulary import Method, TableFormat
 
 if TYPE_CHECKING:
     from carbontrack.config import Settings
@@ -36,7 +36,7 @@ def estimate(
     ] = None,
     embodied: EmbodiedOption = False,
     label: Annotated[str, typer.Option("--label", help="Name of the row.")] = "estimate",
-    format: TableFormatOption = TableFormat.text,
+    format: TableFormatOption = TableFormat.TEXT,
     out: OutOption = None,
     db: DbOption = None,
 ) -> None:
@@ -54,7 +54,7 @@ def estimate(
     settings, price = _with_price(config.resolve([flags, *config.surroundings()]), db)
     name = gpu or ""
     factors = resolve(
-        settings, method="report", embodied=embodied, devices={name: None}, price=price
+        settings, method=Method.REPORT, embodied=embodied, devices={name: None}, price=price
     )
     if power is None and name not in factors.rated_w:
         what = (

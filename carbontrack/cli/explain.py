@@ -6,19 +6,20 @@ from typing import Annotated
 
 import typer
 
-from carbontrack.cli.common import DbOption, Format, FormatOption, print_json
+from carbontrack.cli.common import DbOption, FormatOption, print_json
 from carbontrack.cli.factor_options import EmbodiedOption, Flags, takes_factors
 from carbontrack.cli.show import RunArgument
+from carbontrack.vocabulary import Format, Method
 
 
 @takes_factors
 def explain(
     flags: Flags,
     run: RunArgument = "last",
-    method: Annotated[str, typer.Option(help="measured or report.")] = "measured",
+    method: Annotated[str, typer.Option(help="measured or report.")] = Method.MEASURED.value,
     embodied: EmbodiedOption = False,
     db: DbOption = None,
-    format: FormatOption = Format.text,
+    format: FormatOption = Format.TEXT,
 ) -> None:
     """Derive a run's estimate line by line: each factor with its source, and what was assumed.
 
@@ -37,7 +38,7 @@ def explain(
         found = read.resolve_run(connection, run)
         hours = read.hours(connection, found)
         rows = price.estimates(connection, [found], flags, methods, embodied=embodied)
-    if format is Format.json:
+    if format is Format.JSON:
         print_json({"explained": [explain_data(row, hours) for row in rows]})
     else:
         typer.echo("\n".join(explain_text(row, hours) for row in rows), nl=False)

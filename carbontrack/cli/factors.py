@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from carbontrack.cli.common import DbOption, Format, FormatOption
+from carbontrack.cli.common import DbOption, FormatOption
 from carbontrack.errors import CarbontrackError
-from carbontrack.report.formats import TableFormat
+from carbontrack.vocabulary import FactorKind, Format, TableFormat
 
 if TYPE_CHECKING:
     from carbontrack.factors.browse import Entry
@@ -38,13 +38,15 @@ def list_factors(
         bool, typer.Option("--imported", help="What was imported into the ledger instead.")
     ] = False,
     db: DbOption = None,
-    format: FormatOption = Format.text,
+    format: FormatOption = Format.TEXT,
 ) -> None:
     """List the factors that ship, each zone with its newest year, or those imported."""
-    from carbontrack.factors.browse import KINDS, packaged
+    from carbontrack.factors.browse import packaged
 
-    if kind is not None and kind not in KINDS:
-        raise CarbontrackError(f"no kind of factor {kind!r}.", hint=f"Known: {', '.join(KINDS)}.")
+    if kind is not None and kind not in tuple(FactorKind):
+        raise CarbontrackError(
+            f"no kind of factor {kind!r}.", hint=f"Known: {', '.join(FactorKind)}."
+        )
     found = _imported(db) if imported else list(packaged())
     _print([entry for entry in found if kind in (None, entry.kind)], format)
 
@@ -53,7 +55,7 @@ def list_factors(
 def search_factors(
     text: Annotated[str, typer.Argument(metavar="TEXT", help="A part of a name, zone or source.")],
     db: DbOption = None,
-    format: FormatOption = Format.text,
+    format: FormatOption = Format.TEXT,
 ) -> None:
     """Find factors by a part of their name, place or source; imported ones too."""
     from carbontrack.factors.browse import packaged
@@ -70,7 +72,7 @@ def show_factor(
         str, typer.Argument(metavar="NAME", help="A zone, a provider, a GPU or a price.")
     ],
     db: DbOption = None,
-    format: FormatOption = Format.text,
+    format: FormatOption = Format.TEXT,
 ) -> None:
     """Show a factor in all its versions, newest first, with source and licence; a zone by year."""
     from carbontrack.factors import catalog
@@ -115,7 +117,7 @@ def import_intensity(
     ] = None,
     version: VersionOption = None,
     db: DbOption = None,
-    format: FormatOption = Format.text,
+    format: FormatOption = Format.TEXT,
 ) -> None:
     """Import grid intensity over time: Electricity Maps, WattTime, GB grid, or a plain table.
 
@@ -168,7 +170,7 @@ def fetch_intensity(
     bridge: BridgeOption = False,
     version: VersionOption = None,
     db: DbOption = None,
-    format: FormatOption = Format.text,
+    format: FormatOption = Format.TEXT,
 ) -> None:
     """Fetch grid intensity over time: the GB grid operator (no key), or Electricity Maps.
 
@@ -224,7 +226,7 @@ def _store(found: IntensityFile, db: str | None, format: Format) -> None:
     replaced = imported.put_intensity(writer, [asdict(interval) for interval in found.intervals])
     zones = sorted({interval.zone for interval in found.intervals})
     own = [zone for zone in zones if catalog.zone_code(zone) is None]
-    if format is Format.json:
+    if format is Format.JSON:
         gaps = [(gap, False) for gap in found.missing] + [(gap, True) for gap in found.bridged]
         answer = {
             "layout": found.layout,
@@ -253,7 +255,7 @@ def import_prices(
     ] = None,
     version: VersionOption = None,
     db: DbOption = None,
-    format: FormatOption = Format.text,
+    format: FormatOption = Format.TEXT,
 ) -> None:
     """Import a price catalogue in SkyPilot's layout, as USD per GPU-hour."""
     from dataclasses import asdict
@@ -269,7 +271,7 @@ def import_prices(
     )
     writer = engine.open_writer(ledger_url(db))
     replaced = imported.put_prices(writer, [asdict(price) for price in found])
-    if format is Format.json:
+    if format is Format.JSON:
         answer = {"book": found[0].book, "prices": len(found), "replaced": replaced}
         typer.echo(json_text(answer), nl=False)
         return
@@ -283,7 +285,7 @@ def _print(entries: list[Entry], format: Format, *, versions: bool = False) -> N
     from carbontrack.report import render
     from carbontrack.report.factors import entries_data, entries_table
 
-    as_table = TableFormat.json if format is Format.json else TableFormat.text
+    as_table = TableFormat.JSON if format is Format.JSON else TableFormat.TEXT
     render.show_table(entries_table(entries, versions=versions), entries_data(entries), as_table)
 
 

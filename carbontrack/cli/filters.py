@@ -11,7 +11,6 @@ import typer
 from carbontrack.errors import CarbontrackError
 from carbontrack.units import MS_PER_S, now_ms
 
-STATUSES = ("completed", "failed", "interrupted", "running")
 _AGE = re.compile(r"(\d+)([mhdw])")
 _AGE_S = {"m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 

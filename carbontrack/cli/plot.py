@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -11,40 +10,12 @@ import typer
 from carbontrack.cli.common import DbOption
 from carbontrack.cli.factor_options import Flags, takes_factors
 from carbontrack.errors import CarbontrackError
+from carbontrack.vocabulary import Against, FigureKind, FigureStyle
 
 _SUFFIXES = (".png", ".svg", ".pdf")
 
 
-class Kind(StrEnum):
-    """What the figure shows."""
-
-    overview = "overview"
-    power = "power"
-    loss = "loss"
-    energy = "energy"
-    efficiency = "efficiency"
-    phases = "phases"
-    devices = "devices"
-    compare = "compare"
-    carbon_by_hour = "carbon-by-hour"
-
-
-class Look(StrEnum):
-    """What the figure is made for."""
-
-    paper = "paper"
-    slide = "slide"
-
-
-class Against(StrEnum):
-    """What a loss took."""
-
-    energy = "energy"
-    carbon = "carbon"
-    money = "money"
-
-
-_OF_SEVERAL = (Kind.loss, Kind.efficiency, Kind.compare)
+_OF_SEVERAL = (FigureKind.LOSS, FigureKind.EFFICIENCY, FigureKind.COMPARE)
 
 
 @takes_factors
@@ -58,14 +29,16 @@ def plot(
             "loss, efficiency and compare.",
         ),
     ] = None,
-    kind: Annotated[Kind, typer.Option("--kind", "-k", help="What to draw.")] = Kind.overview,
+    kind: Annotated[
+        FigureKind, typer.Option("--kind", "-k", help="What to draw.")
+    ] = FigureKind.OVERVIEW,
     out: Annotated[
         Path | None,
         typer.Option("--out", "-o", metavar="FILE", help=".png, .svg or .pdf. Default: NAME.png."),
     ] = None,
     style: Annotated[
-        Look, typer.Option("--style", help="A column of a paper, or a slide.")
-    ] = Look.paper,
+        FigureStyle, typer.Option("--style", help="A column of a paper, or a slide.")
+    ] = FigureStyle.PAPER,
     width: Annotated[
         float | None,
         typer.Option(
@@ -96,7 +69,7 @@ def plot(
             f"--kind {kind} shows one run, not {len(references)}.",
             hint=f"Several go with {', '.join(_OF_SEVERAL)}.",
         )
-    if against is not None and kind is not Kind.compare:
+    if against is not None and kind is not FigureKind.COMPARE:
         raise CarbontrackError(f"--against goes with --kind compare, not {kind}.")
     with engine.open_reader(ledger_url(db)).connect() as connection:
         found = [read.resolve_run(connection, reference) for reference in references]

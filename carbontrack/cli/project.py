@@ -6,10 +6,10 @@ from typing import Annotated
 
 import typer
 
-from carbontrack.cli.common import DbOption, Format, FormatOption
+from carbontrack.cli.common import DbOption, FormatOption
 from carbontrack.cli.factor_options import EmbodiedOption, Flags, takes_factors
 from carbontrack.cli.show import RunArgument
-from carbontrack.report.formats import TableFormat
+from carbontrack.vocabulary import Format, Method, TableFormat
 
 
 @takes_factors
@@ -26,7 +26,7 @@ def project(
     ] = None,
     embodied: EmbodiedOption = False,
     db: DbOption = None,
-    format: FormatOption = Format.text,
+    format: FormatOption = Format.TEXT,
 ) -> None:
     """Project a run to a token target: GPU-hours, days, energy, CO2e and cost, with a range.
 
@@ -43,9 +43,11 @@ def project(
 
     with engine.open_reader(ledger_url(db)).connect() as connection:
         found = read.resolve_run(connection, run)
-        measured = price.estimates(connection, [found], flags, ["measured"], embodied=embodied)[0]
+        measured = price.estimates(
+            connection, [found], flags, [Method.MEASURED], embodied=embodied
+        )[0]
         ahead = project.projected(
             connection, found, measured, tokens=tokens, steps=steps, model=model
         )
-    as_table = TableFormat.json if format is Format.json else TableFormat.text
+    as_table = TableFormat.JSON if format is Format.JSON else TableFormat.TEXT
     render.show_table(*projection(ahead), as_table)

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from carbontrack.errors import CarbontrackError
+from carbontrack.vocabulary import OnBudget
 
 NameOption = Annotated[
     str | None, typer.Option("--name", help="Name of the run. Default: the script's or program's.")
@@ -140,9 +141,9 @@ def _check_budget(limits: dict[str, float | None], on_budget: str, grace_s: floa
     for name, limit in limits.items():
         if limit is not None and not 0 < limit < math.inf:
             raise CarbontrackError(f"{name} {limit:g} must be a finite number above 0.")
-    if on_budget not in ("warn", "stop"):
+    if on_budget not in tuple(OnBudget):
         raise CarbontrackError(f"--on-budget {on_budget}: unknown.", hint="Give warn or stop.")
-    if on_budget == "stop" and not any(limits.values()):
+    if on_budget == OnBudget.STOP and not any(limits.values()):
         raise CarbontrackError(
             "--on-budget stop without a limit.", hint=f"Give {', '.join(limits)}."
         )

@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from carbontrack.cli.common import DbOption, Format, FormatOption, print_json, tell_waiting
+from carbontrack.cli.common import DbOption, FormatOption, print_json, tell_waiting
+from carbontrack.vocabulary import Format
 
 
 def runs(
@@ -15,7 +16,7 @@ def runs(
     ] = 20,
     project: Annotated[str | None, typer.Option(help="Only runs of this project.")] = None,
     db: DbOption = None,
-    format: FormatOption = Format.text,
+    format: FormatOption = Format.TEXT,
 ) -> None:
     """List runs, newest first: status, start, duration, energy.
 
@@ -38,7 +39,7 @@ def runs(
                 run_item(run, read.sensors(connection, run), read.totals(connection, run))
                 for run in read.list_runs(connection, limit=limit, project=project)
             ]
-    if format is Format.json:
+    if format is Format.JSON:
         print_json({"runs": rows})
     elif rows:
         print_runs(rows)

@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from carbontrack.cli.common import DbOption, Format, FormatOption, print_json, tell_waiting
+from carbontrack.cli.common import DbOption, FormatOption, print_json, tell_waiting
+from carbontrack.vocabulary import Format
 
 RunArgument = Annotated[
     str,
@@ -19,7 +20,7 @@ RunArgument = Annotated[
 def show(
     run: RunArgument = "last",
     db: DbOption = None,
-    format: FormatOption = Format.text,
+    format: FormatOption = Format.TEXT,
 ) -> None:
     """Show one run: outcome, devices with energy and coverage, nodes, events.
 
@@ -41,7 +42,7 @@ def show(
             read.nodes(connection, found),
             read.events(connection, found),
         )
-    if format is Format.json:
+    if format is Format.JSON:
         print_json(item)
     else:
         print_detail(item)

@@ -16,7 +16,7 @@ from carbontrack.cli.factor_options import (
     TableFormatOption,
     takes_factors,
 )
-from carbontrack.report.formats import TableFormat
+from carbontrack.vocabulary import Method, Status, TableFormat
 
 
 @takes_factors
@@ -31,7 +31,7 @@ def table(
     ] = None,
     method: Annotated[
         str, typer.Option(metavar="NAME[,NAME]", help="measured, report (rated power), or both.")
-    ] = "measured",
+    ] = Method.MEASURED.value,
     embodied: EmbodiedOption = False,
     by: Annotated[
         str | None,
@@ -66,7 +66,7 @@ def table(
         ),
     ] = None,
     db: DbOption = None,
-    format: TableFormatOption = TableFormat.text,
+    format: TableFormatOption = TableFormat.TEXT,
     out: OutOption = None,
 ) -> None:
     """Print GPU-hours, power, CO2e, energy and cost of runs, with the factors behind them.
@@ -91,7 +91,7 @@ def table(
 
     methods = parse_methods(method)
     filters.check_choice("--like", like, ("", *LIKE))
-    filters.check_choice("--only", only, (None, *filters.STATUSES))
+    filters.check_choice("--only", only, (None, *Status))
     tags, after_ms = [filters.tag(text) for text in tag or []], filters.since_ms(since)
     with engine.open_reader(ledger_url(db)).connect() as connection:
         chosen = select.choose(
@@ -109,7 +109,7 @@ def table(
         if by is not None:
             rows = group.grouped(connection, chosen, each, by, flags, **own)
         twice = overlaps.recorded_twice(connection, chosen)
-    if not rows and format is TableFormat.text:
+    if not rows and format is TableFormat.TEXT:
         typer.echo("No such runs. See: carbontrack runs")
         return
     path = None if out is None else Path(out)

@@ -6,8 +6,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from carbontrack.factors import catalog, data
-
-KINDS = ("intensity", "pue", "hardware", "price")
+from carbontrack.vocabulary import FactorKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,23 +71,27 @@ def _versions() -> Iterator[list[Entry]]:
 
 def _intensity(row: Mapping[str, str], name: str, title: str) -> Entry:
     value = float(row["kg_per_kwh"])
-    return _entry("intensity", name, title, value, "kg/kWh", row["year"], row["basis"], row)
+    return _entry(
+        FactorKind.INTENSITY, name, title, value, "kg/kWh", row["year"], row["basis"], row
+    )
 
 
 def _pue(row: Mapping[str, str]) -> Entry:
-    return _entry("pue", row["provider"], row["name"], float(row["pue"]), "", row["year"], "", row)
+    return _entry(
+        FactorKind.PUE, row["provider"], row["name"], float(row["pue"]), "", row["year"], "", row
+    )
 
 
 def _device(row: Mapping[str, str]) -> Entry:
     value_w = float(row["rated_w"]) if row["rated_w"] else None
     title = ", ".join(part for part in (_hardware(row), row["note"]) if part)
-    return _entry("hardware", row["name"], title, value_w, "W", "", "rated power", row)
+    return _entry(FactorKind.HARDWARE, row["name"], title, value_w, "W", "", "rated power", row)
 
 
 def _price(row: Mapping[str, str]) -> Entry:
     unit = f"{row['currency']}/{row['unit']}".replace("gpu_hour", "GPU-hour")
     price = float(row["price"])
-    return _entry("price", row["item"], row["name"], price, unit, row["as_of"], "", row)
+    return _entry(FactorKind.PRICE, row["item"], row["name"], price, unit, row["as_of"], "", row)
 
 
 def _entry(

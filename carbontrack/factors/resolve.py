@@ -10,13 +10,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from carbontrack.config import Settings
+from carbontrack import config
 from carbontrack.errors import CarbontrackError
 from carbontrack.factors import catalog
 from carbontrack.factors.catalog import Factor
 from carbontrack.factors.series import HourlyIntensity, IntensitySeries
-
-METHODS = ("measured", "report")
+from carbontrack.vocabulary import Method
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,14 +54,14 @@ def parse_methods(text: str) -> list[str]:
     """`measured`, `report`, or several joined by commas. Raises CarbontrackError for another."""
     names = list(dict.fromkeys(name.strip() for name in text.split(",")))
     for name in names:
-        if name not in METHODS:
-            known = " or ".join(METHODS)
+        if name not in tuple(Method):
+            known = " or ".join(Method)
             raise CarbontrackError(f"--method {name}: unknown.", hint=f"Give {known}, or both.")
     return names
 
 
 def resolve(
-    settings: Settings,
+    settings: config.Settings,
     *,
     method: str,
     embodied: bool = False,
@@ -83,7 +82,11 @@ def resolve(
     a GPU-hour or a kWh, in the currency of the settings. Raises CarbontrackError for an unknown
     zone or provider.
     """
-    given: dict[str, Any] = {name: _given(name, settings) for name in _GIVEN if name in settings}
+    given: dict[str, Any] = {
+        key.name: _given(key, settings)
+        for key in config.KEYS
+        if key.is_number and key.name in settings
+    }
     if price is not None:
         given[price.name] = price
     made, devices = given.pop("embodied_kg", None), devices or {}
@@ -105,7 +108,7 @@ def resolve(
     else:
         series = None  # a number was given: it holds for every hour
     currency = settings["currency"].value if "currency" in settings else "USD"
-    rated = method == "report"
+    rated = method == Method.REPORT
     if not {"tariff", "price_per_gpu_hour", "price"}.intersection((*settings, *given)):
         tariff = catalog.tariff(as_of=as_of)
         if tariff.unit == f"{currency}/kWh":
@@ -136,31 +139,15 @@ def _known(found: Mapping[str, Factor | None]) -> dict[str, Factor]:
     return {name: factor for name, factor in found.items() if factor is not None}
 
 
-_GIVEN = {
-    "pue": "",
-    "intensity": "kg/kWh",
-    "contract_intensity": "kg/kWh",
-    "wue": "L/kWh",
-    "tariff": "{currency}/kWh",
-    "price_per_gpu_hour": "{currency}/GPU-hour",
-    "gpu_price": "{currency}/GPU",
-    "embodied_kg": "kgCO2e/GPU",
-    "lifetime_years": "years",
-    "utilisation": "",
-    "node_w_per_device": "W",
-    "node_w": "W",
-}
-
-
-def _given(name: str, settings: Settings) -> Factor:
-    setting = settings[name]
+def _given(key: config.Key, settings: config.Settings) -> Factor:
+    setting = settings[key.name]
     currency = settings["currency"].value if "currency" in settings else "USD"
     return Factor(
-        name=name,
+        name=key.name,
         value=float(setting.value),
-        unit=_GIVEN[name].format(currency=currency),
+        unit=key.unit_in(currency),
         source=f"given ({setting.origin})",
-        basis="as given" if name == "intensity" else "",
+        basis="as given" if key.name == "intensity" else "",
     )
 
 

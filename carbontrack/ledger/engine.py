@@ -14,10 +14,9 @@ from contextlib import contextmanager
 from sqlalchemy import Connection, Engine, ExceptionContext, event, inspect, text
 from sqlalchemy.exc import SQLAlchemyError
 
-from carbontrack.errors import CarbontrackError
-from carbontrack.ledger import HEAD, postgresql, sqlite
-from carbontrack.ledger.transaction import BUSY_TIMEOUT_MS
-from carbontrack.ledger.url import journal_folders, ledger_url, of_ledger, shown, sqlite_path
+from carbontrack.errors import CarbontrackError, NotFoundError
+from carbontrack.ledger import BUSY_TIMEOUT_MS, HEAD, postgresql, sqlite
+from carbontrack.ledger.url import db_option, journal_folders, ledger_url, redacted_url, sqlite_path
 
 __all__ = [
     "HEAD",
@@ -33,16 +32,16 @@ __all__ = [
 ]
 
 
-class NoLedger(CarbontrackError):
+class NoLedger(NotFoundError):
     """There is no ledger yet at this address."""
 
     def __init__(self, url: str) -> None:
         hint = "Record a run: carbontrack run -- COMMAND"
         if sqlite_path(url) is None:
-            hint = f"Create it: carbontrack db upgrade --db {shown(url)}"
+            hint = f"Create it: carbontrack db upgrade --db {redacted_url(url)}"
         if any(folder.is_dir() and any(folder.iterdir()) for folder in journal_folders(url)):
-            hint = f"What was measured waits in a journal: carbontrack db recover{of_ledger(url)}"
-        super().__init__(f"There is no ledger at {shown(url)} yet.", hint=hint)
+            hint = f"What was measured waits in a journal: carbontrack db recover{db_option(url)}"
+        super().__init__(f"There is no ledger at {redacted_url(url)} yet.", hint=hint)
 
 
 def open_writer(url: str, *, busy_timeout_ms: int = BUSY_TIMEOUT_MS) -> Engine:
@@ -126,14 +125,14 @@ def revision_of(connection: Connection, url: str) -> str | None:
     if not (tables := inspect(connection).get_table_names()):
         return None
     if sqlite_path(url) is not None and not {"alembic_version", "windows"} <= set(tables):
-        raise sqlite.another_program(shown(url))
+        raise sqlite.another_program(redacted_url(url))
     if "alembic_version" not in tables:
         return None
     revision: str | None = connection.scalar(text("select version_num from alembic_version"))
     if revision is not None and not (revision.isdigit() and revision <= HEAD):
         raise CarbontrackError(
-            f"The ledger {shown(url)} was written by a newer carbontrack (schema {revision}, "
-            f"this one knows {HEAD}), or by another program.",
+            f"The ledger {redacted_url(url)} was written by a newer carbontrack "
+            f"(schema {revision}, this one knows {HEAD}), or by another program.",
             hint="Upgrade: pip install -U carbontrack.",
         )
     return revision
@@ -178,7 +177,7 @@ def _migrate(engine: Engine, url: str) -> str | None:
 
 def _outdated(url: str, revision: str | None) -> CarbontrackError:
     return CarbontrackError(
-        f"The ledger {shown(url)} has schema {revision}, this carbontrack needs {HEAD}.",
+        f"The ledger {redacted_url(url)} has schema {revision}, this carbontrack needs {HEAD}.",
         hint="Take a backup, then run 'carbontrack db upgrade'.",
     )
 
@@ -188,10 +187,10 @@ def _unusable(url: str, error: BaseException) -> CarbontrackError:
     reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
     if sqlite_path(url) is None:
         hint = "Check the address in --db or CARBONTRACK_DB, and that the server runs."
-    elif "locked" in reason:
+    elif sqlite.is_locked(error):
         hint = "Another process is writing into it; try again."
-    elif "not a database" in reason or "malformed" in reason:
-        hint = "It is damaged or no ledger; move it away, or name another one with --db."
+    elif sqlite.is_damaged(error):
+        hint = "It is damaged or not a ledger; move it away, or name another one with --db."
     else:
         hint = "Name another one with --db or CARBONTRACK_DB."
-    return CarbontrackError(f"The ledger {shown(url)} cannot be used: {reason}.", hint=hint)
+    return CarbontrackError(f"The ledger {redacted_url(url)} cannot be used: {reason}.", hint=hint)

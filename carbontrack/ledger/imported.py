@@ -9,8 +9,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Engine, Table, func, select, text, true
 
 from carbontrack.errors import CarbontrackError
-from carbontrack.ledger import models
-from carbontrack.ledger.transaction import insert
+from carbontrack.ledger import models, tables
 
 # Connection is named here for the layers above, which know no SQL.
 __all__ = ["Connection", "intensity", "prices", "put_intensity", "put_prices", "zones"]
@@ -41,15 +40,16 @@ def put_intensity(engine: Engine, rows: Sequence[Mapping[str, Any]]) -> list[str
             same = (_worth(row) == _worth(added.get(row["start_ms"], row)) for row in held)
             if not all(same):
                 changed.append(f"{version} of {zone}")
-        _put(connection, _intensity, rows)
+        _put(connection, tables.INTENSITY, rows)
     return changed
 
 
-def _put(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
+def _put(
+    connection: Connection, table: tables.Table[Any], rows: Sequence[Mapping[str, Any]]
+) -> None:
     if rows:
-        keys = tuple(column.name for column in table.primary_key)
-        statement = insert(table.name, tuple(rows[0]), keys, replace=True)
-        connection.execute(text(statement), rows)
+        written = [table.written(table.of_fields(row)) for row in rows]
+        connection.execute(text(table.upsert), written)
 
 
 def _held(connection: Connection, zone: str, version: str) -> list[Mapping[str, Any]]:
@@ -94,8 +94,7 @@ def put_prices(engine: Engine, rows: Sequence[Mapping[str, Any]]) -> list[str]:
             added = {row["item"]: (row["price"], row["currency"]) for row in rows}
             if any(before[item] != added[item] for item in before.keys() & added.keys()):
                 changed.append(f"{version} of {book}")
-        named = [{"key" if k == "item" else k: v for k, v in row.items()} for row in rows]
-        _put(connection, _prices, named)
+        _put(connection, tables.PRICES, rows)
     return changed
 
 

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from carbontrack.ledger.rows import Event, Node, Run, Sensor, Step
-from carbontrack.ledger.window import Flag, Window
+from carbontrack.ledger.tables import EVENTS, NODES, RUNS, SENSORS, STEPS, WINDOWS
+from carbontrack.ledger.window import Window
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,17 +47,12 @@ def read(path: Path) -> Iterator[Entry]:
                 values = json.loads(line)
             except ValueError:
                 continue
-            run = {**values["run"], "command": tuple(values["run"]["command"])}
             yield Entry(
-                run=Run(**run),
-                node=Node(**values["node"]),
-                sensors=tuple(Sensor(**sensor) for sensor in values["sensors"]),
-                windows=tuple((uuid, _window(window)) for uuid, window in values["windows"]),
-                steps=tuple(Step(**step) for step in values["steps"]),
-                events=tuple(Event(**event) for event in values["events"]),
+                run=RUNS.of_fields(values["run"]),
+                node=NODES.of_fields(values["node"]),
+                sensors=tuple(map(SENSORS.of_fields, values["sensors"])),
+                windows=tuple((uuid, WINDOWS.of_fields(w)) for uuid, w in values["windows"]),
+                steps=tuple(map(STEPS.of_fields, values["steps"])),
+                events=tuple(map(EVENTS.of_fields, values["events"])),
                 model=values["model"],
             )
-
-
-def _window(values: Mapping[str, Any]) -> Window:
-    return Window(**{**values, "flags": Flag(values["flags"])})

@@ -21,7 +21,7 @@ def power_now(connection: Connection, run: Run, sensors: Sequence[Sensor]) -> Po
     does not stop the others, and is not counted. None where no power is known that late.
     """
     window = models.Window
-    since_ms = (run.heartbeat_ms or run.started_ms) - _LOOK_BACK_S * MS_PER_S
+    since_ms = run.end_ms - _LOOK_BACK_S * MS_PER_S
     known = func.count(window.power_mean_w)
     query = (
         select(window.start_ms, func.sum(window.power_mean_w), known)

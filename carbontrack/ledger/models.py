@@ -7,6 +7,7 @@ energy is in J and power in W, before PUE: nothing about carbon or money is deci
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Any
 
 from sqlalchemy import (
@@ -25,6 +26,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeEngine
+
+from carbontrack.vocabulary import PriceUnit, Status
 
 
 class Json(TypeDecorator[Any]):
@@ -62,12 +65,16 @@ class Base(DeclarativeBase):
     }
 
 
+def _listed(words: type[StrEnum]) -> str:
+    return ",".join(f"'{word}'" for word in words)
+
+
 class Run(Base):
     """One wrapped job."""
 
     __tablename__ = "runs"
     __table_args__ = (
-        CheckConstraint("status in ('running','completed','failed','interrupted')", name="status"),
+        CheckConstraint(f"status in ({_listed(Status)})", name="status"),
         Index("ix_runs_name_started_ms", "name", "started_ms"),
         Index("ix_runs_started_ms", "started_ms"),
     )
@@ -222,7 +229,7 @@ class Price(Base):
     """An imported price, of a GPU-hour or of a kWh."""
 
     __tablename__ = "prices"
-    __table_args__ = (CheckConstraint("unit in ('gpu_hour','kwh')", name="unit"),)
+    __table_args__ = (CheckConstraint(f"unit in ({_listed(PriceUnit)})", name="unit"),)
 
     book: Mapped[str] = mapped_column(primary_key=True)
     item: Mapped[str] = mapped_column("key", primary_key=True)

@@ -15,7 +15,6 @@ from sqlalchemy.orm import aliased
 from carbontrack.ledger import models
 from carbontrack.ledger.rows import Overlap, Run
 from carbontrack.ledger.window import LEVELS_S
-from carbontrack.units import now_ms
 
 
 def recorded_twice(
@@ -51,14 +50,10 @@ def _overlapping(connection: Connection, runs: Mapping[int, Run]) -> dict[int, l
     for sharing in users.values():
         going: list[int] = []
         for key in sorted(sharing, key=lambda key: (runs[key].started_ms, key)):
-            going = [other for other in going if _end_ms(runs[other]) > runs[key].started_ms]
+            going = [other for other in going if runs[other].end_ms > runs[key].started_ms]
             found[key].update(dict.fromkeys(going))
             going.append(key)
     return {key: list(earlier) for key, earlier in found.items() if earlier}
-
-
-def _end_ms(run: Run) -> int:
-    return run.ended_ms or run.heartbeat_ms or now_ms()
 
 
 def _common(

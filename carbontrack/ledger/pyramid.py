@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from sqlalchemy import Connection, select
 
 from carbontrack.ledger import models
-from carbontrack.ledger.rows import window_of
+from carbontrack.ledger.tables import WINDOWS
 from carbontrack.ledger.window import LEVELS_S, Window
 from carbontrack.units import MS_PER_HOUR, MS_PER_S
 
@@ -45,4 +45,4 @@ def hours_of(connection: Connection, run_key: int) -> Iterator[tuple[int, Window
     window = models.Window
     query = select(window.__table__).where(window.run_key == run_key, window.level == LEVELS_S[-1])
     for row in connection.execute(query.order_by(window.device_key, window.start_ms)).mappings():
-        yield row["device_key"], window_of(dict(row))
+        yield row["device_key"], WINDOWS.read(row)

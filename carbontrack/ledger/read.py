@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import (
     ColumnElement,
@@ -20,9 +20,10 @@ from sqlalchemy import (
     or_,
     select,
 )
+from sqlalchemy.orm import InstrumentedAttribute
 
-from carbontrack.errors import CarbontrackError
-from carbontrack.ledger import models, pyramid
+from carbontrack.errors import CarbontrackError, NotFoundError
+from carbontrack.ledger import models, pyramid, tables
 from carbontrack.ledger.rows import (
     EDGE_STEPS,
     HEARTBEAT_STALE_MS,
@@ -40,9 +41,12 @@ from carbontrack.ledger.series import series as series
 from carbontrack.ledger.series import step_bucket_ms as step_bucket_ms
 from carbontrack.ledger.series import step_means as step_means
 from carbontrack.ledger.series import steps_in_buckets as steps_in_buckets
+from carbontrack.ledger.series import windows as windows
 from carbontrack.ledger.window import Window, merge
 from carbontrack.units import now_ms
+from carbontrack.vocabulary import Status
 
+R = TypeVar("R")
 _SHOWN_CANDIDATES = 5
 SORTS = ("started", "name", "status", "duration")
 
@@ -116,7 +120,7 @@ def projects(connection: Connection) -> list[str]:
 def resolve_run(connection: Connection, reference: str) -> Run:
     """The run that is meant by an id, a unique prefix of it, a name (the newest), or `last`.
 
-    Raises CarbontrackError if there is none, or more than one.
+    Raises NotFoundError if there is none, and CarbontrackError if there is more than one.
     """
     if reference == "last":
         query = _all_runs().limit(1)
@@ -135,7 +139,7 @@ def resolve_run(connection: Connection, reference: str) -> Run:
             f"{reference!r} is ambiguous: {names}{more}.", hint="Give more of the id."
         )
     if not found:
-        raise CarbontrackError(
+        raise NotFoundError(
             f"There is no run {reference!r} in this ledger.", hint="'carbontrack runs' lists them."
         )
     return found[0]
@@ -143,18 +147,8 @@ def resolve_run(connection: Connection, reference: str) -> Run:
 
 def nodes(connection: Connection, run: Run) -> list[Node]:
     """The hosts of a run."""
-    query = select(models.Node.__table__).where(models.Node.run_key == run.key)
-    return [
-        Node(
-            host=row.host,
-            boot_id=row.boot_id,
-            recorder_version=row.recorder_version,
-            settings=row.settings,
-            heartbeat_ms=row.heartbeat_ms,
-            clock_offset_ms=row.clock_offset_ms,
-        )
-        for row in connection.execute(query.order_by(models.Node.host))
-    ]
+    node = models.Node
+    return _rows(connection, tables.NODES, node.run_key == run.key, node.host)
 
 
 def sensors(connection: Connection, run: Run) -> list[Sensor]:
@@ -162,66 +156,27 @@ def sensors(connection: Connection, run: Run) -> list[Sensor]:
     device, sensor = models.Device, models.Sensor
     query = (
         select(
-            device.key,
-            device.uuid,
-            device.kind,
-            device.name,
-            device.rated_power_w,
-            device.power_limit_w,
-            device.mig_parent,
-            sensor.host,
-            sensor.meter,
-            sensor.quality,
-            sensor.field,
-            sensor.scope,
-            sensor.update_period_ms,
-            sensor.share,
+            device.key.label("device_key"),
+            *(getattr(device, name) for name in tables.DEVICES.fields),
+            *(getattr(sensor, name) for name in tables.SENSORS.fields),
         )
         .join(sensor, sensor.device_key == device.key)
         .where(sensor.run_key == run.key)
         .order_by(sensor.host, device.key)
     )
-    return [
-        Sensor(device_key=values.pop("key"), **values)
-        for row in connection.execute(query)
-        for values in [dict(row._mapping)]
-    ]
+    return [Sensor(**row) for row in connection.execute(query).mappings()]
 
 
 def events(connection: Connection, run: Run) -> list[Event]:
     """What happened, in order."""
     event = models.Event
-    query = select(event.__table__).where(event.run_key == run.key)
-    return [
-        Event(
-            time_ms=row.time_ms,
-            kind=row.kind,
-            message=row.message,
-            host=row.host,
-            device_uuid=row.device_uuid,
-            data=row.data,
-        )
-        for row in connection.execute(query.order_by(event.time_ms, event.seq))
-    ]
+    return _rows(connection, tables.EVENTS, event.run_key == run.key, event.time_ms, event.seq)
 
 
 def steps(connection: Connection, run: Run) -> list[Step]:
     """The training steps, in order."""
     step = models.Step
-    query = select(step.__table__).where(step.run_key == run.key)
-    return [
-        Step(
-            step=row.step,
-            time_ms=row.time_ms,
-            loss=row.loss,
-            lr=row.lr,
-            grad_norm=row.grad_norm,
-            tokens=row.tokens,
-            tokens_per_s=row.tokens_per_s,
-            extra=row.extra,
-        )
-        for row in connection.execute(query.order_by(step.step))
-    ]
+    return _rows(connection, tables.STEPS, step.run_key == run.key, step.step)
 
 
 def step_totals(
@@ -284,6 +239,18 @@ def hours(connection: Connection, run: Run) -> list[Usage]:
     return [usage_of(key, window) for key, window in pyramid.hours_of(connection, run.key)]
 
 
+def _rows(
+    connection: Connection,
+    table: tables.Table[R],
+    wanted: ColumnElement[bool],
+    *order: InstrumentedAttribute[Any],
+) -> list[R]:
+    columns = models.Base.metadata.tables[table.name].c
+    names = (table.column_of.get(name, name) for name in table.fields)
+    query = select(*(columns[name] for name in names)).where(wanted).order_by(*order)
+    return [table.read(row) for row in connection.execute(query).mappings()]
+
+
 def _all_runs() -> Select[Any]:
     table = models.Run.__table__
     newest = (models.Run.started_ms.desc(), models.Run.key.desc())
@@ -303,12 +270,13 @@ def _status_as_read() -> ColumnElement[str]:
     """In SQL what `_run` does to a row: a run whose heartbeat stopped reads *interrupted*."""
     run = models.Run
     stale = func.coalesce(_heartbeat(), run.started_ms) < now_ms() - HEARTBEAT_STALE_MS
-    return case((and_(run.status == "running", stale), "interrupted"), else_=run.status)
+    return case((and_(run.status == Status.RUNNING, stale), Status.INTERRUPTED), else_=run.status)
 
 
 def _run(row: Row[Any]) -> Run:
     values = dict(row._mapping)
     stale = now_ms() - (values["heartbeat_ms"] or values["started_ms"]) > HEARTBEAT_STALE_MS
-    if values["status"] == "running" and stale:
-        values["status"] = "interrupted"
-    return Run(**{**values, "command": tuple(values["command"])})
+    status = Status(values["status"])
+    if status is Status.RUNNING and stale:
+        status = Status.INTERRUPTED
+    return tables.RUNS.of_fields({**values, "status": status})

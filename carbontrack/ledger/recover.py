@@ -8,7 +8,7 @@ from pathlib import Path
 from carbontrack.errors import CarbontrackError
 from carbontrack.ledger import journal
 from carbontrack.ledger.engine import errors_in_one_line
-from carbontrack.ledger.transaction import Ledger, open_ledger
+from carbontrack.ledger.transaction import WritableLedger, open_ledger
 from carbontrack.ledger.url import journal_folders
 from carbontrack.ledger.window import LEVELS_S
 from carbontrack.ledger.write import RunWriter
@@ -36,7 +36,7 @@ def recover(url: str) -> dict[str, str]:
     return names
 
 
-def _take(path: Path, ledger: Ledger) -> dict[str, str]:
+def _take(path: Path, ledger: WritableLedger) -> dict[str, str]:
     """Write one journal; once more if its run, still recorded, has added to it meanwhile."""
     names: dict[str, str] = {}
     size = None
@@ -56,7 +56,7 @@ def _take(path: Path, ledger: Ledger) -> dict[str, str]:
     return names
 
 
-def _write(entry: journal.Entry, ledger: Ledger) -> None:
+def _write(entry: journal.Entry, ledger: WritableLedger) -> None:
     seconds = [(uuid, w) for uuid, w in entry.windows if w.level_s == LEVELS_S[0]]
     last_sign_ms = max((w.start_ms + MS_PER_S for _, w in seconds), default=0)
     run = RunWriter(ledger, entry.run, entry.node, entry.sensors)
@@ -64,7 +64,7 @@ def _write(entry: journal.Entry, ledger: Ledger) -> None:
         windows=seconds,
         steps=entry.steps,
         events=entry.events,
-        heartbeat_ms=max(entry.node.heartbeat_ms, last_sign_ms, entry.run.ended_ms or 0),
+        heartbeat_ms=max(entry.node.heartbeat_ms, last_sign_ms, entry.run.end_ms),
         model=entry.model,
     )
     run.rebuild(seconds)

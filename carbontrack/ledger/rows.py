@@ -10,9 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from carbontrack.ledger.window import Flag, Window
+from carbontrack.ledger.window import Window
+from carbontrack.units import MS_PER_S
+from carbontrack.vocabulary import Status
 
-STATUSES = ("running", "completed", "failed", "interrupted")
 HEARTBEAT_STALE_MS = 10_000
 EDGE_STEPS = 64  # enough to see what kind of values a job logs
 
@@ -32,12 +33,27 @@ class Run:
     git_dirty: bool | None
     started_ms: int
     ended_ms: int | None
-    status: str
+    status: Status
     exit_code: int | None  # 128+n when a signal n ended the job
     facility: Mapping[str, Any]  # what was configured: name, zone, pue, intensity, tariff, ...
     model: Mapping[str, Any]  # name, parameters, planned_tokens, as the job described itself
     heartbeat_ms: int | None = None  # newest of the run's nodes
     key: int = 0  # integer key inside this ledger; 0 before it is written
+
+    @property
+    def end_ms(self) -> int:
+        """When it ended; the last sign of life if its end was not seen, or not yet.
+
+        So a run that goes on is everywhere as long as what is recorded of it: its duration, its
+        hours, its coverage and its energy are of the same time.
+        """
+        end_ms = self.ended_ms if self.ended_ms is not None else self.heartbeat_ms
+        return self.started_ms if end_ms is None else max(self.started_ms, end_ms)
+
+    @property
+    def duration_s(self) -> float:
+        """Seconds from its start to `end_ms`."""
+        return (self.end_ms - self.started_ms) / MS_PER_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,16 +73,16 @@ class Sensor:
     """One device of a run, and how that run read it."""
 
     uuid: str
-    kind: str  # gpu, cpu, dram
+    kind: str  # a `DeviceKind`, or another package's
     name: str
     rated_power_w: float | None
     power_limit_w: float | None
     mig_parent: str | None
     host: str
-    meter: str  # nvml, rapl, cpu-model, sim
-    quality: str  # counter, power, estimate, simulated
+    meter: str  # a `MeterName`, or another package's
+    quality: str  # a `Quality`
     field: str
-    scope: str
+    scope: str  # a `Scope`, or another package's
     update_period_ms: float | None
     share: float
     device_key: int = 0
@@ -111,14 +127,6 @@ def usage_of(device_key: int, window: Window) -> Usage:
         util_pct=window.util_pct,
         flags=int(window.flags),
     )
-
-
-def window_of(row: Mapping[str, Any]) -> Window:
-    """A row of `windows` as the window that was written there."""
-    values = dict(row)
-    for key in ("run_key", "device_key", "power_mean_w"):
-        del values[key]
-    return Window(level_s=values.pop("level"), flags=Flag(values.pop("flags")), **values)
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,8 +199,35 @@ class Event:
     """Something that happened: a marker on the plots."""
 
     time_ms: int
-    kind: str  # gap, device-lost, counter-reset, checkpoint, eval, phase, ...
+    kind: str  # an `EventKind`, or what the job says
     message: str
     host: str | None = None
     device_uuid: str | None = None
     data: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Intensity:
+    """Imported grid intensity of a zone, from a time on for `length_ms`."""
+
+    zone: str
+    start_ms: int
+    version: str
+    length_ms: int
+    intensity_kg_per_kwh: float
+    basis: str
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """An imported price, of a GPU-hour or of a kWh."""
+
+    book: str
+    item: str
+    version: str
+    unit: str  # a `PriceUnit`
+    price: float
+    currency: str
+    as_of: str
+    source: str

@@ -8,14 +8,15 @@ one that is shown twice has the same value, as a view moves along a live run.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import fields
 from typing import Any
 
 from sqlalchemy import BigInteger, ColumnElement, Connection, case, cast, func, select
 
 from carbontrack.ledger import models, pyramid
 from carbontrack.ledger.rows import Run, Series, StepMean
-from carbontrack.ledger.window import LEVELS_S
-from carbontrack.units import MS_PER_S, now_ms
+from carbontrack.ledger.window import LEVELS_S, Window
+from carbontrack.units import MS_PER_S
 
 # SQLite groups and adds up 750 windows in a millisecond, and a zoom should take less than 100, with
 # all that is done besides. Three quarters of an hour of eight devices are seen second by second.
@@ -75,6 +76,30 @@ def series(
     rows = connection.execute(query).all()
     values = zip(*rows, strict=True) if rows else ([] for _ in columns)
     return Series(bucket_s, {n: list(c) for n, c in zip(columns, values, strict=True)})
+
+
+def windows(
+    connection: Connection,
+    run: Run,
+    level_s: int,
+    *,
+    from_ms: int | None = None,
+    to_ms: int | None = None,
+) -> dict[str, list[Any]]:
+    """The windows of one level that begin between two times (the second one excluded), as they are
+    stored: columns by the names of `window.Window` with `device_key` and `power_mean_w`, ordered by
+    device and time.
+    """
+    window = models.Window
+    names = ["device_key", *(field.name for field in fields(Window) if field.name != "level_s")]
+    names.insert(names.index("power_min_w"), "power_mean_w")
+    wanted = [window.run_key == run.key, window.level == level_s]
+    wanted += [window.start_ms >= from_ms] if from_ms is not None else []
+    wanted += [window.start_ms < to_ms] if to_ms is not None else []
+    query = select(*(getattr(window, name) for name in names)).where(*wanted)
+    rows = connection.execute(query.order_by(window.device_key, window.start_ms)).all()
+    values = zip(*rows, strict=True) if rows else ([] for _ in names)
+    return {name: list(column) for name, column in zip(names, values, strict=True)}
 
 
 def _columns(length: int | None) -> dict[str, ColumnElement[Any]]:
@@ -176,7 +201,7 @@ def steps_in_buckets(
 def _range(run: Run, from_ms: int | None, to_ms: int | None) -> tuple[int, int]:
     """All of the run where no time is given; to its last sign of life if its end was not seen."""
     begin_ms = run.started_ms if from_ms is None else from_ms
-    return begin_ms, (run.ended_ms or run.heartbeat_ms or now_ms()) if to_ms is None else to_ms
+    return begin_ms, run.end_ms if to_ms is None else to_ms
 
 
 def _firsts_inside(

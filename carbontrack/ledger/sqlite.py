@@ -172,6 +172,22 @@ def another_program(name: str) -> CarbontrackError:
     )
 
 
+def is_locked(error: BaseException) -> bool:
+    """Whether another process holds the file."""
+    return _primary_code(error) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+
+
+def is_damaged(error: BaseException) -> bool:
+    """Whether the file is not a database, or a broken one."""
+    return _primary_code(error) in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT)
+
+
+def _primary_code(error: BaseException) -> int | None:
+    """SQLite's primary result code: the low byte of the extended one. None if unknown."""
+    code: int | None = getattr(error, "sqlite_errorcode", None)
+    return None if code is None else code & 0xFF
+
+
 def _journal_in(connection: sqlite3.Connection, wanted: str, busy_timeout_ms: int) -> None:
     """Set how the file is journalled, which needs it for a moment alone."""
     deadline = time.monotonic() + busy_timeout_ms / 1000

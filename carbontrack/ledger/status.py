@@ -9,7 +9,7 @@ from sqlalchemy import Connection, func, select
 
 from carbontrack.ledger import engine, models
 from carbontrack.ledger.recover import waiting
-from carbontrack.ledger.url import shown, sqlite_path
+from carbontrack.ledger.url import redacted_url, sqlite_path
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ def state(url: str) -> State:
     """
     path = sqlite_path(url)
     dialect = "sqlite" if path is not None else "postgresql"
-    known = (shown(url), dialect)
+    known = (redacted_url(url), dialect)
     journals = len(waiting(url))
     try:
         reader = engine.open_as_it_is(url)

@@ -14,13 +14,12 @@ from contextlib import AbstractContextManager, contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Any, Protocol
 
-from carbontrack.ledger import HEAD, sqlite
+from carbontrack.ledger import BUSY_TIMEOUT_MS, HEAD, sqlite
 from carbontrack.ledger.url import sqlite_path
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine, TextClause
 
-BUSY_TIMEOUT_MS = 30_000
 Values = Mapping[str, Any]
 
 
@@ -34,7 +33,7 @@ class Transaction(Protocol):
         """Run a statement for each of these."""
 
 
-class Ledger(Protocol):
+class WritableLedger(Protocol):
     """A ledger that is open for writing. What fails raises the database's error, or
     SQLAlchemy's.
     """
@@ -46,7 +45,7 @@ class Ledger(Protocol):
         """Leave it: the last user of a file moves what was written ahead into the file itself."""
 
 
-def open_ledger(url: str, *, busy_timeout_ms: int = BUSY_TIMEOUT_MS) -> Ledger:
+def open_ledger(url: str, *, busy_timeout_ms: int = BUSY_TIMEOUT_MS) -> WritableLedger:
     """The ledger at a URL of `ledger_url`; it is made, or its file upgraded, if need be.
 
     Raises CarbontrackError as `engine.open_writer` does, and what the database says against it.
@@ -55,13 +54,13 @@ def open_ledger(url: str, *, busy_timeout_ms: int = BUSY_TIMEOUT_MS) -> Ledger:
     if path is None:
         from carbontrack.ledger.engine import open_writer
 
-        return _Server(open_writer(url, busy_timeout_ms=busy_timeout_ms))
+        return LedgerServer(open_writer(url, busy_timeout_ms=busy_timeout_ms))
     sqlite.create_file(path)
     file = sqlite.connect(path, busy_timeout_ms=busy_timeout_ms)
     try:
         sqlite.make_schema(file)
         if sqlite.revision_of(file) == HEAD:
-            return _File(file)
+            return LedgerFile(file)
     except BaseException:
         file.close()
         raise
@@ -69,33 +68,17 @@ def open_ledger(url: str, *, busy_timeout_ms: int = BUSY_TIMEOUT_MS) -> Ledger:
     from carbontrack.ledger.engine import open_writer
 
     open_writer(url, busy_timeout_ms=busy_timeout_ms).dispose()
-    return _File(sqlite.connect(path, busy_timeout_ms=busy_timeout_ms))
+    return LedgerFile(sqlite.connect(path, busy_timeout_ms=busy_timeout_ms))
 
 
-@cache
-def insert(table: str, names: tuple[str, ...], keys: tuple[str, ...], *, replace: bool) -> str:
-    """An INSERT of these columns, which replaces the row of the same keys or leaves it alone."""
-    values = ", ".join(f":{name}" for name in names)
-    news = [f"{_quoted(name)} = excluded.{_quoted(name)}" for name in names if name not in keys]
-    action = f"update set {', '.join(news)}" if replace else "nothing"
-    return (
-        f"insert into {table} ({', '.join(map(_quoted, names))}) values ({values}) "
-        f"on conflict ({', '.join(map(_quoted, keys))}) do {action}"
-    )
-
-
-def _quoted(name: str) -> str:
-    return f'"{name}"'  # for one that PostgreSQL knows as a word of its own: user
-
-
-class _File:
+class LedgerFile:
     """A SQLite ledger; it is its own transaction, for it has one at a time."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
 
     @contextmanager
-    def begin(self) -> Iterator[_File]:
+    def begin(self) -> Iterator[LedgerFile]:
         with sqlite.transaction(self._connection):
             yield self
 
@@ -111,7 +94,7 @@ class _File:
         self._connection.close()
 
 
-class _Server:
+class LedgerServer:
     """A ledger on a server, through an engine that finds it again after its restart."""
 
     def __init__(self, engine: Engine) -> None:
@@ -143,5 +126,5 @@ class _ServerTransaction:
 
 
 def _standard(statement: str) -> str:
-    """Of SQLite's `is` SQL's own name."""
+    """Translate IS to IS NOT DISTINCT FROM."""
     return statement.replace(" is :", " is not distinct from :")

@@ -1,4 +1,4 @@
-"""Which ledger is meant: by a flag, the environment or by default. Imports no database."""
+"""The ledger's address: from a flag, the environment or the default. Imports no database."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def journal_folders(url: str) -> tuple[Path, ...]:
     in a folder of its own, so that no ledger takes what is meant for another.
     """
     path = sqlite_path(url)
-    name = re.sub(r"[^\w.-]+", "_", shown(url).rpartition("://")[2])
+    name = re.sub(r"[^\w.-]+", "_", redacted_url(url).rpartition("://")[2])
     in_data = default_path().with_name("journals") / name
     if path is None:
         return (in_data,)
@@ -65,15 +65,15 @@ def default_path() -> Path:
     return user_data_path("carbontrack", appauthor=False) / "ledger.db"
 
 
-def shown(url: str) -> str:
+def redacted_url(url: str) -> str:
     """A ledger as people know it: the file, or the address without its password."""
     path = sqlite_path(url)
     return str(path) if path is not None else without_password(url)
 
 
-def of_ledger(url: str) -> str:
-    """The option that names this ledger in a command; nothing for the one taken by itself."""
-    return "" if url == ledger_url() else f" --db {shlex.quote(shown(url))}"
+def db_option(url: str) -> str:
+    """The option that names this ledger in a command; empty for the default ledger."""
+    return "" if url == ledger_url() else f" --db {shlex.quote(redacted_url(url))}"
 
 
 def without_password(url: str) -> str:

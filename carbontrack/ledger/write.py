@@ -5,24 +5,27 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import islice
 from typing import Any
 
-from carbontrack.ledger.rows import Event, Node, Run, Sensor, Step, window_of
-from carbontrack.ledger.transaction import Ledger, Transaction, insert
+from carbontrack.ledger.rows import Event, Node, Run, Sensor, Step
+from carbontrack.ledger.tables import (
+    DEVICES,
+    EVENTS,
+    NODES,
+    RUNS,
+    SENSORS,
+    STEPS,
+    WINDOWS,
+    Table,
+    plain,
+)
+from carbontrack.ledger.transaction import Transaction, WritableLedger
 from carbontrack.ledger.window import LEVELS_S, Pyramid, Window
 from carbontrack.units import MS_PER_HOUR
+from carbontrack.vocabulary import Status
 
-# What tells their rows apart.
-_KEYS = {
-    "runs": ("id",),
-    "nodes": ("run_key", "host"),
-    "devices": ("uuid",),
-    "sensors": ("run_key", "device_key"),
-    "windows": ("run_key", "level", "device_key", "start_ms"),
-    "steps": ("run_key", "step"),
-    "events": ("run_key", "time_ms", "seq"),
-}
 _COPIED_ROWS = 5_000
 
 
@@ -31,7 +34,9 @@ class RunWriter:
     not written at all.
     """
 
-    def __init__(self, ledger: Ledger, run: Run, node: Node, sensors: Sequence[Sensor]) -> None:
+    def __init__(
+        self, ledger: WritableLedger, run: Run, node: Node, sensors: Sequence[Sensor]
+    ) -> None:
         self._ledger = ledger
         self._host = node.host
         with ledger.begin() as transaction:
@@ -43,8 +48,11 @@ class RunWriter:
         """Write what the run's devices are and how they are read; again when more is known."""
         with self._ledger.begin() as transaction:
             self._device_keys = {s.uuid: _put_device(transaction, s) for s in sensors}
-            rows = [_sensor_row(self._run_key, self._device_keys[s.uuid], s) for s in sensors]
-            _upsert(transaction, "sensors", rows)
+            keys = self._device_keys
+            rows = [
+                SENSORS.written(s, run_key=self._run_key, device_key=keys[s.uuid]) for s in sensors
+            ]
+            _upsert(transaction, SENSORS, rows)
 
     def commit(
         self,
@@ -58,14 +66,13 @@ class RunWriter:
         """Write a batch in one transaction. `windows` are (device UUID, window) of any level."""
         key = self._run_key
         with self._ledger.begin() as transaction:
-            rows = [_window_row(key, self._device_keys[uuid], window) for uuid, window in windows]
-            _upsert(transaction, "windows", rows)
-            last = {step.step: _step_row(key, step) for step in steps}
-            _upsert(transaction, "steps", list(last.values()))
+            _upsert(transaction, WINDOWS, [self._window_row(uuid, w) for uuid, w in windows])
+            last = {step.step: STEPS.written(_numbers(step), run_key=key) for step in steps}
+            _upsert(transaction, STEPS, list(last.values()))
             _put_events(transaction, key, events)
             _put_heartbeat(transaction, key, self._host, heartbeat_ms)
             if model:
-                _put_model(transaction, key, {**_model(transaction, key), **_plain(model)})
+                _put_model(transaction, key, {**_model(transaction, key), **plain(model)})
 
     def rebuild(self, windows: Sequence[tuple[str, Window]]) -> None:
         """Make the minutes and hours of these windows anew from the seconds in the ledger.
@@ -77,7 +84,10 @@ class RunWriter:
             for uuid, hour_ms in sorted(hours):
                 run, device = self._run_key, self._device_keys[uuid]
                 coarse = _coarse_anew(transaction, run, device, hour_ms)
-                _upsert(transaction, "windows", [_window_row(run, device, w) for w in coarse])
+                _upsert(transaction, WINDOWS, [self._window_row(uuid, w) for w in coarse])
+
+    def _window_row(self, uuid: str, window: Window) -> dict[str, Any]:
+        return WINDOWS.written(window, run_key=self._run_key, device_key=self._device_keys[uuid])
 
     def close(self) -> None:
         """Leave the ledger."""
@@ -88,13 +98,14 @@ class RunWriter:
         device_keys = {old: self._device_keys[uuid] for uuid, old in older._device_keys.items()}
         of_run = {"run_key": older._run_key}
         with older._ledger.begin() as source:
-            for table in ("windows", "steps", "events"):
-                found = source.ask(f"select * from {table} where run_key = :run_key", of_run)
+            for table in (WINDOWS, STEPS, EVENTS):
+                columns = ", ".join(table.columns)
+                asked = f"select {columns} from {table.name} where run_key = :run_key"
+                found = source.ask(asked, of_run)
                 while part := list(islice(found, _COPIED_ROWS)):
                     for row in part:
                         row["run_key"] = self._run_key
-                        if table == "windows":
-                            del row["power_mean_w"]  # each ledger computes it
+                        if "device_key" in row:
                             row["device_key"] = device_keys[row["device_key"]]
                     with self._ledger.begin() as transaction:
                         _upsert(transaction, table, part)
@@ -102,11 +113,11 @@ class RunWriter:
         with self._ledger.begin() as transaction:
             _put_model(transaction, self._run_key, model)
 
-    def finish(self, *, status: str, exit_code: int | None, ended_ms: int) -> None:
+    def finish(self, *, status: Status, exit_code: int | None, ended_ms: int) -> None:
         """Write how the run ended."""
         ended = {
             "key": self._run_key,
-            "status": status,
+            "status": str(status),
             "exit_code": exit_code,
             "ended_ms": ended_ms,
         }
@@ -118,68 +129,35 @@ class RunWriter:
             )
 
 
-def _upsert(transaction: Transaction, table: str, rows: Sequence[Mapping[str, Any]]) -> None:
+def _upsert(transaction: Transaction, table: Table[Any], rows: Sequence[Mapping[str, Any]]) -> None:
     """Insert, or replace the row of the same key."""
     if rows:
-        transaction.write(insert(table, tuple(rows[0]), _KEYS[table], replace=True), rows)
+        transaction.write(table.upsert, rows)
 
 
-def _insert_once(transaction: Transaction, table: str, row: Mapping[str, Any]) -> None:
+def _insert_once(transaction: Transaction, table: Table[Any], row: Mapping[str, Any]) -> None:
     """Insert the row, unless there is one of the same key."""
-    transaction.write(insert(table, tuple(row), _KEYS[table], replace=False), [row])
+    transaction.write(table.insert_once, [row])
 
 
 def _put_run(transaction: Transaction, run: Run) -> int:
-    row = {
-        "id": run.id,
-        "name": _plain(run.name),
-        "project": _plain(run.project),
-        "tags": _json(run.tags),
-        "command": _json(run.command),
-        "cwd": _plain(run.cwd),
-        "user": _plain(run.user),
-        "git_commit": run.git_commit,
-        "git_dirty": run.git_dirty,
-        "started_ms": run.started_ms,
-        "ended_ms": run.ended_ms,
-        "status": run.status,
-        "exit_code": run.exit_code,
-        "facility": _json(run.facility),
-        "model": _json(run.model),
-    }
-    _insert_once(transaction, "runs", row)
+    _insert_once(transaction, RUNS, RUNS.written(run))
     (found,) = transaction.ask("select key from runs where id = :id", {"id": run.id})
     return int(found["key"])
 
 
 def _put_device(transaction: Transaction, sensor: Sensor) -> int:
-    row = {
-        "uuid": sensor.uuid,
-        "kind": sensor.kind,
-        "name": sensor.name,
-        "rated_power_w": sensor.rated_power_w,
-        "power_limit_w": sensor.power_limit_w,
-        "mig_parent": sensor.mig_parent,
-    }
-    _insert_once(transaction, "devices", row)
+    row = DEVICES.written(sensor)
+    _insert_once(transaction, DEVICES, row)
     # A limit may have been changed since an earlier run, a driver may have renamed the device.
     changed = ", ".join(f"{name} = :{name}" for name in row)
     transaction.write(f"update devices set {changed} where uuid = :uuid", [row])
-    (found,) = transaction.ask("select key from devices where uuid = :uuid", {"uuid": sensor.uuid})
+    (found,) = transaction.ask("select key from devices where uuid = :uuid", {"uuid": row["uuid"]})
     return int(found["key"])
 
 
 def _put_node(transaction: Transaction, run_key: int, node: Node) -> None:
-    row = {
-        "run_key": run_key,
-        "host": node.host,
-        "boot_id": node.boot_id,
-        "recorder_version": node.recorder_version,
-        "settings": _json(node.settings),
-        "heartbeat_ms": node.heartbeat_ms,
-        "clock_offset_ms": node.clock_offset_ms,
-    }
-    _insert_once(transaction, "nodes", row)
+    _insert_once(transaction, NODES, NODES.written(node, run_key=run_key))
 
 
 def _put_heartbeat(transaction: Transaction, run_key: int, host: str, heartbeat_ms: int) -> None:
@@ -193,25 +171,15 @@ def _put_heartbeat(transaction: Transaction, run_key: int, host: str, heartbeat_
 
 def _put_events(transaction: Transaction, run_key: int, events: Sequence[Event]) -> None:
     """Number the events of one millisecond on; an event that is there already is left alone."""
+    # The database compares: of large numbers in JSON it may give back others than it got.
+    same = " and ".join(f"{name} is :{name}" for name in EVENTS.fields if name != "time_ms")
+    of_then = "from events where run_key = :run_key and time_ms = :time_ms"
     for event in events:
-        told = {
-            "host": event.host,
-            "device_uuid": event.device_uuid,
-            "kind": _plain(event.kind),
-            "message": _plain(event.message),
-            "data": _json(event.data),
-        }
-        then = {"run_key": run_key, "time_ms": event.time_ms}
-        # The database compares: of large numbers in JSON it may give back others than it got.
-        same = " and ".join(f"{name} is :{name}" for name in told)
-        of_then = "from events where run_key = :run_key and time_ms = :time_ms"
-        if (
-            next(transaction.ask(f"select seq {of_then} and {same}", {**then, **told}), None)
-            is None
-        ):
-            (last,) = transaction.ask(f"select max(seq) as seq {of_then}", then)
+        row = EVENTS.written(event, run_key=run_key)
+        if next(transaction.ask(f"select seq {of_then} and {same}", row), None) is None:
+            (last,) = transaction.ask(f"select max(seq) as seq {of_then}", row)
             seq = 0 if last["seq"] is None else last["seq"] + 1
-            _upsert(transaction, "events", [{**then, "seq": seq, **told}])
+            _upsert(transaction, EVENTS, [{**row, "seq": seq}])
 
 
 def _model(transaction: Transaction, run_key: int) -> dict[str, Any]:
@@ -222,7 +190,7 @@ def _model(transaction: Transaction, run_key: int) -> dict[str, Any]:
 
 
 def _put_model(transaction: Transaction, run_key: int, model: Mapping[str, Any]) -> None:
-    row = {"key": run_key, "model": _json(model)}
+    row = {"key": run_key, "model": json.dumps(plain(model))}
     transaction.write("update runs set model = :model where key = :key", [row])
 
 
@@ -245,77 +213,16 @@ def _coarse_anew(
         of_hour,
     )
     for row in seconds:
-        pyramid.add(window_of(row))
+        pyramid.add(WINDOWS.read(row))
     return pyramid.take_changed()
 
 
-def _sensor_row(run_key: int, device_key: int, sensor: Sensor) -> dict[str, Any]:
-    return {
-        "run_key": run_key,
-        "device_key": device_key,
-        "host": sensor.host,
-        "meter": sensor.meter,
-        "quality": sensor.quality,
-        "field": sensor.field,
-        "scope": sensor.scope,
-        "update_period_ms": sensor.update_period_ms,
-        "share": sensor.share,
-    }
-
-
-def _window_row(run_key: int, device_key: int, window: Window) -> dict[str, Any]:
-    return {
-        "run_key": run_key,
-        "level": window.level_s,
-        "device_key": device_key,
-        "start_ms": window.start_ms,
-        "energy_j": window.energy_j,
-        "energy_s": window.energy_s,
-        "sampled_s": window.sampled_s,
-        "samples": window.samples,
-        "power_min_w": window.power_min_w,
-        "power_max_w": window.power_max_w,
-        "vitals": window.vitals,
-        "util_pct": window.util_pct,
-        "memory_max_bytes": window.memory_max_bytes,
-        "temperature_max_c": window.temperature_max_c,
-        "sm_clock_mhz": window.sm_clock_mhz,
-        "throttle": window.throttle,
-        "flags": int(window.flags),
-    }
-
-
-def _step_row(run_key: int, step: Step) -> dict[str, Any]:
+def _numbers(step: Step) -> Step:
     """A loss of NaN is NULL, so that sums stay sums; what it was is kept among the extras."""
-    values = {
-        "loss": step.loss,
-        "lr": step.lr,
-        "grad_norm": step.grad_norm,
-        "tokens_per_s": step.tokens_per_s,
-    }
-    odd = {k: str(v) for k, v in values.items() if v is not None and not math.isfinite(v)}
-    return {
-        "run_key": run_key,
-        "step": step.step,
-        "time_ms": step.time_ms,
-        **{name: None if name in odd else value for name, value in values.items()},
-        "tokens": step.tokens,
-        "extra": _json({**step.extra, **odd}),
-    }
-
-
-def _json(value: Any) -> str:
-    return json.dumps(_plain(value))
-
-
-def _plain(value: Any) -> Any:
-    """What both databases hold: they refuse NaN in JSON, NUL in text and half a character."""
-    if isinstance(value, str):
-        return value.replace("\0", "\N{SYMBOL FOR NULL}").encode(errors="backslashreplace").decode()
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    if isinstance(value, Mapping):
-        return {_plain(str(key)): _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    return value
+    values = {name: getattr(step, name) for name in ("loss", "lr", "grad_norm", "tokens_per_s")}
+    odd = {name for name, v in values.items() if v is not None and not math.isfinite(v)}
+    if not odd:
+        return step
+    extra = {**step.extra, **{name: str(values[name]) for name in odd}}
+    unknown: dict[str, Any] = dict.fromkeys(odd)
+    return replace(step, **unknown, extra=extra)

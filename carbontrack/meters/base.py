@@ -11,28 +11,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
 
 from carbontrack.errors import CarbontrackError
-
-
-class Kind(StrEnum):
-    """What a device is; it decides whether its hours count as GPU-hours."""
-
-    GPU = "gpu"
-    CPU = "cpu"
-    DRAM = "dram"
-
-
-class Quality(StrEnum):
-    """How an energy came about, from best to worst; printed wherever the number is."""
-
-    COUNTER = "counter"  # difference of the device's own energy counter
-    POWER = "power"  # step (zero-order hold) integral of power samples
-    ESTIMATE = "estimate"  # a model (TDP × utilisation), not a measurement
-    SIMULATED = "simulated"  # replayed; no real device was read
+from carbontrack.vocabulary import DeviceKind, Quality
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +27,12 @@ class Device:
     """
 
     uuid: str
-    kind: Kind
+    kind: DeviceKind
     name: str
-    meter: str  # "nvml", "rapl", "cpu-model", "sim"
+    meter: str  # a `MeterName`, or another package's
     quality: Quality
     field: str  # which counter or sensor is read, e.g. "total_energy+power_instant"
-    scope: str  # what the reading includes: "gpu", "gpu-of-module" (Grace), "cpu", "dram", ...
+    scope: str  # what the reading includes: a `Scope`, or another package's
     rated_power_w: float | None = None  # TDP or default power limit
     power_limit_w: float | None = None  # limit enforced now
     update_period_ms: float | None = None  # how often the sensor refreshes, if known

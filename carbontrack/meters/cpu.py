@@ -21,18 +21,11 @@ from importlib.resources import files
 from pathlib import Path
 
 from carbontrack.errors import CarbontrackError
-from carbontrack.meters.base import (
-    Device,
-    Kind,
-    Meter,
-    MeterContext,
-    MeterUnavailable,
-    Quality,
-    Reading,
-)
+from carbontrack.meters.base import Device, Meter, MeterContext, MeterUnavailable, Reading
 from carbontrack.meters.host import host_device_uuid
 from carbontrack.meters.process_tree import ProcessTree
 from carbontrack.units import NS_PER_MS, NS_PER_S, monotonic_ns
+from carbontrack.vocabulary import DeviceKind, MeterName, Quality, Scope
 
 # Source: see cpu_tdp.md.
 ASSUMED_W_PER_THREAD = 3.5
@@ -72,12 +65,12 @@ def open_meter(argument: str, context: MeterContext) -> Meter:
     power = thread_power(cpu, _watts(argument) if argument else context.cpu_tdp_w)
     device = Device(
         uuid=host_device_uuid("CPU", "cpu-model"),
-        kind=Kind.CPU,
+        kind=DeviceKind.CPU,
         name=f"{cpu.model} ({cpu.threads} threads)",
-        meter="cpu-model",
+        meter=MeterName.CPU_MODEL,
         quality=Quality.ESTIMATE,
         field="cpu_time*tdp",
-        scope="cpu",
+        scope=Scope.CPU,
         rated_power_w=power.watts * cpu.threads,
         update_period_ms=REFRESH_NS / NS_PER_MS,
     )
@@ -206,7 +199,7 @@ class CpuSource:
 
 
 class _CpuMeter:
-    name = "cpu-model"
+    name: str = MeterName.CPU_MODEL
 
     def __init__(self, source: CpuSource, note: str) -> None:
         self.sources = [source]

@@ -15,16 +15,15 @@ from pathlib import Path
 from carbontrack.meters.base import (
     Device,
     DeviceLost,
-    Kind,
     Meter,
     MeterContext,
     MeterUnavailable,
-    Quality,
     Reading,
     refuse_argument,
 )
 from carbontrack.meters.host import host_device_uuid
 from carbontrack.units import NS_PER_S, monotonic_ns
+from carbontrack.vocabulary import DeviceKind, MeterName, Quality, Scope
 
 _UJ_PER_J = 1e6
 # The counter moves about once a millisecond; the first power needs two readings a little apart.
@@ -95,14 +94,14 @@ def _device(zone: Path) -> Device:
     dram = bool(part)
     return Device(
         uuid=host_device_uuid("DRAM" if dram else "CPU", zone.name),
-        kind=Kind.DRAM if dram else Kind.CPU,
+        kind=DeviceKind.DRAM if dram else DeviceKind.CPU,
         name=f"Memory of CPU package {package}"
         if dram
         else f"CPU package {_name(zone)[8:] or package}",
-        meter="rapl",
+        meter=MeterName.RAPL,
         quality=Quality.COUNTER,
         field="energy_uj",
-        scope="dram" if dram else "cpu",
+        scope=Scope.DRAM if dram else Scope.CPU,
         rated_power_w=_rated_w(zone),
         power_limit_w=_watts(zone / "constraint_0_power_limit_uw"),
         update_period_ms=1.0,
@@ -169,11 +168,11 @@ class RaplSource:
 
 
 class _RaplMeter:
-    name = "rapl"
+    name: str = MeterName.RAPL
 
     def __init__(self, sources: Sequence[RaplSource]) -> None:
         self.sources = sources
-        packages = sum(source.device.kind is Kind.CPU for source in sources)
+        packages = sum(source.device.kind is DeviceKind.CPU for source in sources)
         memory = " and memory" if len(sources) > packages else ", without memory"
         self.note = f"CPU: energy counters of {packages} packages{memory} (RAPL), whole machine."
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from carbontrack.errors import CarbontrackError
 from carbontrack.meters.base import Meter, MeterContext, MeterUnavailable
+from carbontrack.vocabulary import MeterName
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -24,15 +25,15 @@ OpenMeter = Callable[[str, MeterContext], Meter]
 # nothing and touches no device. Imported only when asked for: pynvml alone costs 60 ms. Meters of
 # other packages come through the entry-point group, whose scan costs more, so it is made only for a
 # name that is not here.
-_OWN = {
-    "nvml": "carbontrack.meters.nvml",
-    "rapl": "carbontrack.meters.rapl",
-    "cpu-model": "carbontrack.meters.cpu",
-    "sim": "carbontrack.meters.simulated",
+_OWN: dict[str, str] = {
+    MeterName.NVML: "carbontrack.meters.nvml",
+    MeterName.RAPL: "carbontrack.meters.rapl",
+    MeterName.CPU_MODEL: "carbontrack.meters.cpu",
+    MeterName.SIMULATED: "carbontrack.meters.simulated",
 }
 _GROUP = "carbontrack.meters"
-_AUTO = ("nvml", "rapl", "cpu-model")
-_SAME_DEVICE = frozenset({"rapl", "cpu-model"})
+_AUTO = (MeterName.NVML, MeterName.RAPL, MeterName.CPU_MODEL)
+_SAME_DEVICE = frozenset({MeterName.RAPL, MeterName.CPU_MODEL})
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +66,7 @@ def check_spec(spec: str) -> None:
         name, _, argument = part.strip().partition(":")
         found = _find(name)
         # The job waits for this: what needs no argument is not imported.
-        if isinstance(found, str) and (argument or name == "sim"):
+        if isinstance(found, str) and (argument or name == MeterName.SIMULATED):
             importlib.import_module(found).check(argument)
 
 

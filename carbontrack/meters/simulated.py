@@ -21,8 +21,9 @@ from pathlib import Path
 from typing import Protocol
 
 from carbontrack.errors import CarbontrackError
-from carbontrack.meters.base import Device, Kind, Meter, MeterContext, Quality, Reading, Vitals
+from carbontrack.meters.base import Device, Meter, MeterContext, Reading, Vitals
 from carbontrack.units import NS_PER_S, monotonic_ns
+from carbontrack.vocabulary import DeviceKind, MeterName, Quality, Scope
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,12 +162,12 @@ def _device(kind: str, model: _Model, index: int) -> Device:
     identity = uuid.uuid5(uuid.NAMESPACE_DNS, f"{socket.gethostname()}/{kind}/{index}")
     return Device(
         uuid=f"SIM-GPU-{identity}",
-        kind=Kind.GPU,
+        kind=DeviceKind.GPU,
         name=f"Simulated {model.name}",
-        meter="sim",
+        meter=MeterName.SIMULATED,
         quality=Quality.SIMULATED,
         field="simulated_energy",
-        scope="gpu",
+        scope=Scope.GPU,
         rated_power_w=model.rated_power_w,
         power_limit_w=model.rated_power_w,
     )
@@ -219,7 +220,7 @@ class _SimulatedSource:
 
 
 class _SimulatedMeter:
-    name = "sim"
+    name: str = MeterName.SIMULATED
     note = "Simulated GPUs: no real device was read."
 
     def __init__(self, sources: Sequence[_SimulatedSource]) -> None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from carbontrack import config
-from carbontrack.account.estimate import duration_s, estimate_run
+from carbontrack.account.estimate import estimate_run
 from carbontrack.account.pricing import unpriced
 from carbontrack.account.result import Estimate
 from carbontrack.account.split import RunRecord
@@ -17,12 +17,15 @@ from carbontrack.factors.catalog import Factor
 from carbontrack.factors.resolve import resolve
 from carbontrack.factors.series import IntensitySeries, Interval
 from carbontrack.ledger.rows import Run
-from carbontrack.units import MS_PER_S
+from carbontrack.vocabulary import Method, PriceUnit
 
 if TYPE_CHECKING:
     from carbontrack.ledger.imported import Connection
 
-_PRICES = {"gpu_hour": ("price_per_gpu_hour", "GPU-hour"), "kwh": ("tariff", "kWh")}
+_PRICES = {
+    PriceUnit.GPU_HOUR: ("price_per_gpu_hour", "GPU-hour"),
+    PriceUnit.KWH: ("tariff", "kWh"),
+}
 
 
 class _Price(Protocol):
@@ -123,7 +126,7 @@ def pricing(
         notes.append(f"no cost: {error.what} It was recorded with the run.")
     series = _series(connection, run, settings)
     try:
-        resolve(settings, method="measured", series=series)
+        resolve(settings, method=Method.MEASURED, series=series)
     except CarbontrackError as error:
         unknown = of_run(["zone", "provider"])
         settings = {name: value for name, value in settings.items() if name not in unknown}
@@ -218,8 +221,7 @@ def _series(connection: Connection, run: Run, settings: config.Settings) -> Inte
     if zone is None or "@" in zone.value:
         return None
     code = catalog.zone_code(zone.value) or zone.value
-    end_ms = run.started_ms + round(duration_s(run) * MS_PER_S)
     found = imported.intensity(
-        connection, code, from_ms=run.started_ms, to_ms=end_ms, as_of=_as_of(settings)
+        connection, code, from_ms=run.started_ms, to_ms=run.end_ms, as_of=_as_of(settings)
     )
     return IntensitySeries(tuple(Interval(**row) for row in found)) if found else None

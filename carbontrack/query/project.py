@@ -5,10 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from carbontrack.account.curve import EnergyCurve
-from carbontrack.account.estimate import duration_s
 from carbontrack.account.result import Estimate
 from carbontrack.ledger.rows import Run
-from carbontrack.units import MS_PER_S
 
 if TYPE_CHECKING:
     from carbontrack.account.project import Projection
@@ -21,10 +19,9 @@ def curve(connection: Connection, run: Run) -> EnergyCurve:
     """The run's cumulative energy, as fine as the ledger has it."""
     from carbontrack.ledger import read
 
-    end_ms = run.started_ms + round(duration_s(run) * MS_PER_S)
     most_rows = _CURVE_POINTS * max(1, len(read.sensors(connection, run)))
     series = read.series(connection, run, points=_CURVE_POINTS, most_rows=most_rows)
-    return EnergyCurve.of(series, from_ms=run.started_ms, to_ms=end_ms)
+    return EnergyCurve.of(series, from_ms=run.started_ms, to_ms=run.end_ms)
 
 
 def projected(

@@ -10,9 +10,10 @@ import os
 import signal
 from contextlib import suppress
 
-from carbontrack.account.budget import Budget, State, blind, judge
+from carbontrack.account.budget import Budget, blind, judge
 from carbontrack.account.result import Estimate
 from carbontrack.units import NS_PER_S
+from carbontrack.vocabulary import BudgetState
 
 
 class BudgetWatch:
@@ -29,7 +30,7 @@ class BudgetWatch:
         self._stop = stop
         self._grace_s = grace_s
         self._job_pid = job_pid
-        self._told: dict[str, State] = {}
+        self._told: dict[str, BudgetState] = {}
         self._blind: list[str] = []
         self._stopped_ns: int | None = None
         self._overdue = False
@@ -40,11 +41,11 @@ class BudgetWatch:
         notices = [text for text in unseen if text not in self._blind]
         self._blind += notices
         for verdict in judge(self._budget, estimate):
-            if verdict.state is State.within or verdict.state is self._told.get(verdict.unit):
+            if verdict.state is BudgetState.WITHIN or verdict.state is self._told.get(verdict.unit):
                 continue
             self._told[verdict.unit] = verdict.state
             notices.append(f"budget {verdict.said}: {verdict}")
-            if verdict.state is State.spent and self._stop and self._stopped_ns is None:
+            if verdict.state is BudgetState.SPENT and self._stop and self._stopped_ns is None:
                 self._stopped_ns = now_ns
                 with suppress(ProcessLookupError):
                     os.kill(self._job_pid, signal.SIGTERM)

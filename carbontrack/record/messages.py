@@ -8,13 +8,14 @@ from dataclasses import dataclass, field, fields
 
 from carbontrack.errors import CarbontrackError
 from carbontrack.record.follow import FileState
+from carbontrack.vocabulary import Devices, OnBudget
 
 
 def check(*, devices: str, hz: float) -> None:
     """Raise CarbontrackError for settings that mean nothing, before anything is started."""
     if not 0.1 <= hz <= 50:
         raise CarbontrackError(f"{hz:g} samples a second are out of range.", hint="Give 0.1 to 50.")
-    if devices not in ("job", "all"):
+    if devices not in tuple(Devices):
         raise CarbontrackError(f"devices {devices}: unknown.", hint="Give job or all.")
 
 
@@ -34,7 +35,7 @@ class Plan:
     project: str | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
     meter: str = "auto"
-    devices: str = "job"
+    devices: str = Devices.JOB
     hz: float = 10.0
     quiet: bool = False
     visibility: Mapping[str, str] | None = None  # of another process; None: as in our environment
@@ -44,7 +45,7 @@ class Plan:
     budget_kg: float | None = None  # CO2e
     budget_usd: float | None = None
     budget_kwh: float | None = None  # of the facility
-    on_budget: str = "warn"  # or "stop"
+    on_budget: str = OnBudget.WARN
     budget_grace_s: float = 60.0
 
     @property

@@ -18,10 +18,11 @@ from carbontrack.errors import CarbontrackError
 from carbontrack.ledger import journal
 from carbontrack.ledger.rows import Event, Node, Run, Sensor, Step
 from carbontrack.ledger.transaction import open_ledger
-from carbontrack.ledger.url import of_ledger, sqlite_path
+from carbontrack.ledger.url import db_option, sqlite_path
 from carbontrack.ledger.window import Window
 from carbontrack.ledger.write import RunWriter
 from carbontrack.units import now_ms
+from carbontrack.vocabulary import EventKind, Status
 
 MAX_WAITING_ROWS = 50_000  # about 20 MB: 1.7 hours of 8 devices
 BUSY_TIMEOUT_MS = 250  # what one attempt may wait for another writer
@@ -110,7 +111,7 @@ class Outbox:
         return True
 
     def finish(
-        self, *, status: str, exit_code: int | None, ended_ms: int, heartbeat_ms: int
+        self, *, status: Status, exit_code: int | None, ended_ms: int, heartbeat_ms: int
     ) -> bool:
         """Write the rest and how the run ended; False if it went to the journal, for the ledger
         does not come back.
@@ -155,7 +156,9 @@ class Outbox:
         _close(before)
         message = f"the ledger's file was removed or replaced; {kept}"
         self._warn(f"{message}.")
-        self._events.append(Event(now_ms(), "ledger-replaced", message, host=self._node.host))
+        self._events.append(
+            Event(now_ms(), EventKind.LEDGER_REPLACED, message, host=self._node.host)
+        )
 
     def _spill_if_full(self) -> None:
         if len(self._windows) + len(self._steps) + len(self._events) > MAX_WAITING_ROWS:
@@ -180,7 +183,7 @@ class Outbox:
             else:
                 self._alarm(
                     f"measurements are kept in {path}; "
-                    f"'carbontrack db recover{of_ledger(self._url)}' takes them into the ledger."
+                    f"'carbontrack db recover{db_option(self._url)}' takes them into the ledger."
                 )
                 break
         else:

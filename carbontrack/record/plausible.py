@@ -13,15 +13,16 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TypeVar
 
-from carbontrack.meters.base import Device, Kind, Quality, Vitals
+from carbontrack.meters.base import Device, Vitals
 from carbontrack.units import NS_PER_S
+from carbontrack.vocabulary import DeviceKind, Quality
 
 T = TypeVar("T", int, float)
 
 # No board draws more than this times its power limit for as long as a sensor can see.
 _IMPOSSIBLE_TIMES = 2.0
 # Where no limit is known: several times what any of the kind draws (a GB300 module: 2,900 W).
-_CEILING_W = {Kind.GPU: 20_000.0, Kind.CPU: 5_000.0, Kind.DRAM: 5_000.0}
+_CEILING_W = {DeviceKind.GPU: 20_000.0, DeviceKind.CPU: 5_000.0, DeviceKind.DRAM: 5_000.0}
 # A counter and a power sensor read apart, and a sensor may see 25 of 100 ms: over a short time they
 # differ honestly, but not by this factor.
 _APART_TIMES = 5.0
@@ -44,12 +45,12 @@ _MAX_CLOCK_MHZ = 10_000.0
 class Limits:
     """What a device can draw, in W; for a MIG instance, the whole GPU. None if unknown."""
 
-    kind: Kind
+    kind: DeviceKind
     limit_w: float | None = None
     ceiling_w: float = field(init=False)  # no power above it is true, nor a counter that rose so
 
     def __post_init__(self) -> None:
-        limited = self.kind is Kind.GPU and self.limit_w is not None
+        limited = self.kind is DeviceKind.GPU and self.limit_w is not None
         ceiling_w = _IMPOSSIBLE_TIMES * (self.limit_w or 0.0) if limited else _CEILING_W[self.kind]
         object.__setattr__(self, "ceiling_w", ceiling_w)
 
@@ -201,7 +202,7 @@ def _disagree(limits: Limits, span: Span) -> bool:
 
 
 def _above_limit(limits: Limits, span: Span) -> bool:
-    if limits.limit_w is None or limits.kind is not Kind.GPU:
+    if limits.limit_w is None or limits.kind is not DeviceKind.GPU:
         return False
     return span.energy_j * NS_PER_S / span.length_ns > _ABOVE_LIMIT_TIMES * limits.limit_w
 

@@ -19,7 +19,7 @@ from typing import Any
 from carbontrack import config
 from carbontrack.errors import CarbontrackError
 from carbontrack.ledger.rows import Event, Node, Run, Sensor
-from carbontrack.ledger.url import journal_folders, of_ledger
+from carbontrack.ledger.url import db_option, journal_folders
 from carbontrack.record import describe
 from carbontrack.record.devices import Opening, Periods, sensor_of
 from carbontrack.record.logged import LoggedLines
@@ -32,6 +32,7 @@ from carbontrack.record.steps import StepsFile, StepsLog
 from carbontrack.record.totals import Totals
 from carbontrack.units import NS_PER_MS, NS_PER_S, monotonic_ns, now_ms
 from carbontrack.version import __version__
+from carbontrack.vocabulary import EventKind, OnBudget, Status
 
 _TICK_S = 0.4  # each time that anything wakes costs more than what it then does
 # A scheduler may send the job's signals to every process of the node's step, and so to us.
@@ -241,7 +242,7 @@ class Recorder:
             git_dirty=dirty,
             started_ms=plan.started_ms,
             ended_ms=None,
-            status="running",
+            status=Status.RUNNING,
             exit_code=None,
             facility=self._facility(),
             model={},
@@ -285,7 +286,7 @@ class Recorder:
         factors, trouble = factors_of(run)
         watch = BudgetWatch(
             Budget(**plan.budget),
-            stop=plan.on_budget == "stop",
+            stop=plan.on_budget == OnBudget.STOP,
             grace_s=plan.budget_grace_s,
             job_pid=plan.job_pid,
             trouble=trouble,
@@ -300,7 +301,7 @@ class Recorder:
             )
             for notice in notices:
                 self._warn(f"{notice}.")
-            return [Event(time_ms, "budget", notice, host=self._host) for notice in notices]
+            return [Event(time_ms, EventKind.BUDGET, notice, host=self._host) for notice in notices]
 
         return look
 
@@ -313,7 +314,7 @@ class Recorder:
             sensors,
             usage,
             steps,
-            of_ledger(self._plan.db),
+            db_option(self._plan.db),
             budget=self._plan.budget,
             written=written,
             trouble=[*self._totals.dropped(), *filter(None, [self._log.trouble()])],
@@ -340,7 +341,7 @@ def _collect_from_now_on() -> None:
         gc.enable()
 
 
-def _status_of(outcome: Outcome | None) -> tuple[str, int | None]:
+def _status_of(outcome: Outcome | None) -> tuple[Status, int | None]:
     if outcome is None:
-        return "interrupted", None
-    return ("failed" if outcome.exit_code else "completed"), outcome.exit_code
+        return Status.INTERRUPTED, None
+    return (Status.FAILED if outcome.exit_code else Status.COMPLETED), outcome.exit_code

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from carbontrack.ledger.window import Flag, Window
-from carbontrack.meters.base import Device, Quality, Reading, Vitals
+from carbontrack.meters.base import Device, Reading, Vitals
 from carbontrack.record.doubts import Finding, SensorCheck
 from carbontrack.record.plausible import RESET, Belief, Stretch
 from carbontrack.record.seconds import Seconds
 from carbontrack.units import NS_PER_MS, NS_PER_S
+from carbontrack.vocabulary import Quality
 
 # Two readings farther apart than this, and than some periods of a slow sampling, are a gap: power
 # is not held across it.

@@ -16,11 +16,12 @@ from typing import Any
 
 from carbontrack.ledger.rows import Event
 from carbontrack.ledger.window import Pyramid, Window
-from carbontrack.meters.base import DeviceLost, Quality, Reading, Source, Vitals
+from carbontrack.meters.base import DeviceLost, Reading, Source, Vitals
 from carbontrack.record.doubts import Finding
 from carbontrack.record.plausible import RESET
 from carbontrack.record.reduce import Clock, WindowBuilder, placed_ns
 from carbontrack.units import NS_PER_MS, NS_PER_S, monotonic_ns
+from carbontrack.vocabulary import EventKind, Quality
 
 _OVERDUE_PERIODS = 2
 _OVERDUE_NS = 1 * NS_PER_S  # at most, however slow the sampling
@@ -144,13 +145,13 @@ class Sampler:
             channel.retry_ns = monotonic_ns() + _LOST_RETRY_NS
             if not channel.lost:
                 channel.lost = True
-                self._event(channel, "device-lost", str(lost))
+                self._event(channel, EventKind.DEVICE_LOST, str(lost))
             return
         finally:
             channel.busy_since_ns = None
         if channel.lost or channel.silent:
             channel.lost = channel.silent = False
-            self._event(channel, "device-found", "answers again")
+            self._event(channel, EventKind.DEVICE_FOUND, "answers again")
 
     def rescue(self) -> None:
         """Free the other devices from a call that is overdue. Call this a few times a second."""
@@ -162,7 +163,9 @@ class Sampler:
                 overdue = since_ns is not None and now_ns - since_ns > patience_ns
                 if overdue and not channel.silent:
                     channel.silent = True
-                    self._event(channel, "device-silent", "does not answer; the others go on")
+                    self._event(
+                        channel, EventKind.DEVICE_SILENT, "does not answer; the others go on"
+                    )
                 if overdue and len(worker.channels) > 1:
                     others = [c for c in worker.channels if c is not channel]
                     worker.channels = [channel]
@@ -224,15 +227,15 @@ class Sampler:
 
     def _found(self, channel: _Channel, finding: Finding) -> None:
         if finding.rule == RESET.name:
-            kind = RESET.name
+            kind = EventKind.COUNTER_RESET
         else:
-            kind = "sensor-trusted" if finding.ended else "sensor-doubted"
+            kind = EventKind.SENSOR_TRUSTED if finding.ended else EventKind.SENSOR_DOUBTED
         self._event(channel, kind, finding.message, finding.at_ns, {"rule": finding.rule})
 
     def _event(
         self,
         channel: _Channel,
-        kind: str,
+        kind: EventKind,
         what: str,
         at_ns: int | None = None,
         data: Mapping[str, Any] | None = None,

@@ -9,6 +9,7 @@ from carbontrack.errors import CarbontrackError
 from carbontrack.factors.catalog import Factor
 from carbontrack.factors.resolve import resolve
 from carbontrack.report.table import Column, Table
+from carbontrack.vocabulary import Method
 
 
 def settings_table() -> tuple[Table, dict[str, Any]]:
@@ -65,13 +66,13 @@ def _factors(settings: config.Settings) -> tuple[dict[str, Factor], list[str]]:
         if name not in settings:
             continue
         try:
-            resolve({**left, name: settings[name]}, method="measured")
+            resolve({**left, name: settings[name]}, method=Method.MEASURED)
             left[name] = settings[name]
         except CarbontrackError as error:
             imported = " It may be one that was imported." if name == "zone" else ""
             notes.append(f"{error.what}{imported} {error.hint}".rstrip())
             unknown.update(follows)
-    used = {factor.name: factor for factor in resolve(left, method="measured")}
+    used = {factor.name: factor for factor in resolve(left, method=Method.MEASURED)}
     return {name: factor for name, factor in used.items() if name not in unknown}, notes
 
 

@@ -73,7 +73,7 @@ def _meters(environ: Mapping[str, str]) -> Iterator[Finding]:
 
 def _ledger(url: str) -> Iterator[Finding]:
     from carbontrack.ledger.status import state
-    from carbontrack.ledger.url import shown
+    from carbontrack.ledger.url import redacted_url
 
     try:
         found = state(url)
@@ -81,7 +81,9 @@ def _ledger(url: str) -> Iterator[Finding]:
         yield Finding("ledger", Verdict.problem, error.what, error.hint)
         return
     if found.revision is None:
-        yield Finding("ledger", Verdict.note, f"{shown(url)}: none yet; a first run creates it")
+        yield Finding(
+            "ledger", Verdict.note, f"{redacted_url(url)}: none yet; a first run creates it"
+        )
     elif found.revision != found.head:
         yield Finding(
             "ledger",

@@ -16,6 +16,7 @@ from carbontrack.report.notes import notes_of, provenance, quantity
 from carbontrack.report.numbers import format_duration, format_share
 from carbontrack.report.table import carbon_cell
 from carbontrack.units import MS_PER_HOUR, MS_PER_S, S_PER_HOUR
+from carbontrack.vocabulary import Method, Status
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +81,9 @@ def _duration(e: Estimate) -> str:
     if e.started_ms is None:
         return format_duration(length_s)
     begun, ended = _time(e.started_ms), _time(e.started_ms + round(length_s * MS_PER_S))
-    last = "to the last sign of life " if e.status in ("running", "interrupted") else "to "
+    last = (
+        "to the last sign of life " if e.status in (Status.RUNNING, Status.INTERRUPTED) else "to "
+    )
     return f"{e.status}, {format_duration(length_s)}, from {begun} {last}{ended}"
 
 
@@ -122,7 +125,7 @@ def _rated_over_measured(e: Estimate) -> Iterator[Line]:
 def _power(e: Estimate) -> str:
     if e.power_w is None:
         return "; ".join(e.notes) or "not known"
-    if e.method == "report":
+    if e.method == Method.REPORT:
         return "rated power of one device" + (
             "" if len(e.device_names) < 2 else ", mean over hours"
         )
@@ -133,7 +136,7 @@ def _power(e: Estimate) -> str:
 def _energy(e: Estimate, hours: Sequence[Usage]) -> str:
     if e.energy_kwh is None:
         return "; ".join(e.notes) or "not known"
-    if e.method == "report":
+    if e.method == Method.REPORT:
         return "device-hours × rated power ÷ 1000, before PUE"
     first, last = min(h.start_ms for h in hours), max(h.start_ms for h in hours)
     devices = len({hour.device_key for hour in hours})
@@ -150,7 +153,7 @@ def _coverage(e: Estimate) -> str:
         f"{e.sampled_s:.6g} of {e.expected_s:.6g} device-seconds were sampled: "
         f"{format_share(e.coverage)}"
     )
-    if e.method == "report":
+    if e.method == Method.REPORT:
         return f"{sampled}; rated power does not depend on it"
     if e.energy_kwh is None or e.coverage == 0:
         return f"{sampled}; nothing is guessed in its place"

@@ -12,6 +12,7 @@ from carbontrack.factors.intensity_csv import IntensityFile
 from carbontrack.report.numbers import counted
 from carbontrack.report.table import Column, Table
 from carbontrack.units import MS_PER_HOUR, MS_PER_S
+from carbontrack.vocabulary import FactorKind
 
 
 def entries_table(entries: Sequence[Entry], *, versions: bool = False) -> Table:
@@ -44,7 +45,7 @@ def imported_entries(
     """What was imported into the ledger, as the same kind of row."""
     found = [
         Entry(
-            kind="intensity",
+            kind=FactorKind.INTENSITY,
             name=zone["zone"],
             title=_span(zone),
             value=None,
@@ -61,7 +62,7 @@ def imported_entries(
     ]
     found += [
         Entry(
-            kind="price",
+            kind=FactorKind.PRICE,
             name=f"{price['book']}:{price['item']}",
             title=price["source"],
             value=price["price"],

@@ -4,22 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from carbontrack import config
 from carbontrack.account.result import Estimate, unique
 from carbontrack.factors.catalog import Factor
+from carbontrack.vocabulary import DeviceKind, Method, Quality, Status
 
-_KINDS = (("GPUs", "gpu"), ("CPUs", "cpu"), ("memory", "dram"))
-_NAMES = {
-    "pue": "PUE",
-    "wue": "WUE",
-    "rated_w": "rated power",
-    "embodied_kg": "embodied",
-    "lifetime_years": "lifetime",
-    "price_per_gpu_hour": "rent",
-    "gpu_price": "price of a GPU",
-    "contract_intensity": "contract's intensity",
-    "node_w": "node model, modelled:",
-    "node_w_per_device": "node model, modelled: per device",
-}
+_KINDS = (("GPUs", DeviceKind.GPU), ("CPUs", DeviceKind.CPU), ("memory", DeviceKind.DRAM))
+_TITLES = {key.name: key.title for key in config.KEYS} | {"rated_w": "rated power"}
 _SHOWN = 4
 
 
@@ -32,7 +23,7 @@ def notes_of(rows: Sequence[Estimate], totals: Sequence[Estimate] = ()) -> list[
 
 def factor_text(factor: Factor) -> str:
     """A factor as a sentence: name, value, unit, whether it is assumed, source and basis."""
-    name = _NAMES.get(factor.name, factor.name.replace("_", " "))
+    name = _TITLES.get(factor.name) or factor.name.replace("_", " ")
     assumed = " assumed" if factor.assumed else ""
     note = f" ({factor.note})" if factor.note else ""
     return f"{name} {quantity(factor)}{assumed}: {provenance(factor)}{note}"
@@ -51,10 +42,10 @@ def provenance(factor: Factor) -> str:
 
 
 def _methods(rows: Sequence[Estimate]) -> list[str]:
-    if not any(row.method == "report" for row in rows):
+    if not any(row.method == Method.REPORT for row in rows):
         return []
     notes = ["report: rated power × hours, as in the Llama 2 report, not measured"]
-    if any(row.method != "report" for row in rows):
+    if any(row.method != Method.REPORT for row in rows):
         notes.append(
             "rated ÷ measured: rated power over the mean measured one, of the same devices in the "
             "seconds that were measured"
@@ -75,8 +66,8 @@ def _scopes(rows: Sequence[Estimate]) -> list[str]:
 def _quality(rows: Sequence[Estimate]) -> list[str]:
     notes = []
     for word, meaning in (
-        ("simulated", "no real device was read"),
-        ("estimate", "energy by a model, TDP × utilisation; nothing was measured"),
+        (Quality.SIMULATED, "no real device was read"),
+        (Quality.ESTIMATE, "energy by a model, TDP × utilisation; nothing was measured"),
     ):
         labels = unique(row.label for row in rows if f"({word})" in row.meter)
         if labels:
@@ -132,9 +123,9 @@ def _of(labels: Sequence[str], rows: Sequence[Estimate]) -> str:
 def _unfinished(rows: Sequence[Estimate]) -> list[str]:
     notes = []
     for status, meaning in (
-        ("failed", "its energy was spent too"),
-        ("interrupted", "counted up to its last sign of life"),
-        ("running", "counted up to now"),
+        (Status.FAILED, "its energy was spent too"),
+        (Status.INTERRUPTED, "counted up to its last sign of life"),
+        (Status.RUNNING, "counted up to its last sign of life"),
     ):
         labels = unique(row.label for row in rows if row.status == status)
         if labels:

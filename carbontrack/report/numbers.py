@@ -107,10 +107,6 @@ def format_share(share: float | None) -> str:
     return "–" if share is None else f"{int(share * 1000) / 10:.1f} %"
 
 
-def share_of(part: float, whole: float) -> float | None:
-    return min(1.0, part / whole) if whole > 0 else None
-
-
 def iso_time(time_ms: int | None) -> str | None:
     if time_ms is None:
         return None

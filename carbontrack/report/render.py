@@ -13,19 +13,19 @@ from typing import Any
 from carbontrack.account.result import Estimate
 from carbontrack.errors import CarbontrackError
 from carbontrack.report import escape
-from carbontrack.report.formats import TableFormat
 from carbontrack.report.latex import latex_of
 from carbontrack.report.table import Table, frame, table_of
 from carbontrack.report.terminal import text_of
+from carbontrack.vocabulary import TableFormat
 
 
 def show_table(
     table: Table, data: dict[str, Any], format: TableFormat, *, out: Path | None = None
 ) -> None:
     """Print a table that is not made of estimates. Raises CarbontrackError for CSV and Parquet."""
-    if format is TableFormat.json:
+    if format is TableFormat.JSON:
         write(json_text(data), out)
-    elif format not in (TableFormat.csv, TableFormat.parquet):
+    elif format not in (TableFormat.CSV, TableFormat.PARQUET):
         write(_for_people(table, format, out), out)
     else:
         raise CarbontrackError(f"--format {format} is for tables of runs.", hint="Take json.")
@@ -80,16 +80,16 @@ def show(
 
     Raises CarbontrackError for a format for programs in somebody else's columns (`like`).
     """
-    if like and format in (TableFormat.csv, TableFormat.parquet, TableFormat.json):
+    if like and format in (TableFormat.CSV, TableFormat.PARQUET, TableFormat.JSON):
         raise CarbontrackError(
             f"--like {like} is for tables that people read, not for {format}.",
             hint="Take --format markdown, latex or html; without --like it has every column.",
         )
-    if format is TableFormat.csv:
+    if format is TableFormat.CSV:
         write(csv_of(rows), out)
-    elif format is TableFormat.parquet:
+    elif format is TableFormat.PARQUET:
         write(parquet_of(rows), out)
-    elif format is TableFormat.json:
+    elif format is TableFormat.JSON:
         write(json_text(json_of(rows, totals)), out)
     else:
         table = table_of(rows, totals, like=like, runs=runs)
@@ -144,13 +144,13 @@ def _one_line(head: str, unit: str) -> str:
 
 
 _MARKUP = {
-    TableFormat.markdown: markdown_of,
-    TableFormat.latex: latex_of,
-    TableFormat.html: html_of,
+    TableFormat.MARKDOWN: markdown_of,
+    TableFormat.LATEX: latex_of,
+    TableFormat.HTML: html_of,
 }
 
 
 def _for_people(table: Table, format: TableFormat, out: Path | None) -> str:
-    if format is TableFormat.text:
+    if format is TableFormat.TEXT:
         return text_of(table, plain=out is not None)
     return _MARKUP[format](table)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any, Literal
 
 from carbontrack.ledger.rows import Run, Sensor, Usage
+from carbontrack.query.runs import item_of
 from carbontrack.report import terminal
 from carbontrack.report.escape import visible
 from carbontrack.report.numbers import (
@@ -15,40 +17,17 @@ from carbontrack.report.numbers import (
     how_it_ended,
     iso_time,
     local_time,
-    share_of,
 )
-from carbontrack.units import J_PER_KWH, MS_PER_S, now_ms
-
-
-def duration_s(run: Run) -> float:
-    """Seconds from start to end; to the last sign of life where the end was not seen."""
-    end_ms = run.ended_ms or run.heartbeat_ms or run.started_ms
-    if run.status == "running":
-        end_ms = now_ms()
-    return max(0, end_ms - run.started_ms) / MS_PER_S
+from carbontrack.vocabulary import UNMEASURED
 
 
 def run_item(run: Run, sensors: Sequence[Sensor], totals: Sequence[Usage]) -> dict[str, Any]:
     """One line of `runs`, with the keys of `--format json`. Energy of the devices, before PUE."""
-    length_s = duration_s(run)
-    energies = [usage.energy_j for usage in totals if usage.energy_j is not None]
-    expected_s = length_s * len(sensors)
-    sampled_s = sum(usage.sampled_s for usage in totals)
+    item = asdict(item_of(run, sensors, totals))
+    times = {"started_ms": "started", "ended_ms": "ended"}
     return {
-        "id": run.id,
-        "name": run.name,
-        "project": run.project,
-        "tags": dict(run.tags),
-        "status": run.status,
-        "exit_code": run.exit_code,
-        "started": iso_time(run.started_ms),
-        "ended": iso_time(run.ended_ms),
-        "duration_s": length_s,
-        "devices": len(sensors),
-        "meter": "+".join(sorted({sensor.meter for sensor in sensors})) or None,
-        "quality": "+".join(sorted({sensor.quality for sensor in sensors})) or None,
-        "energy_kwh": sum(energies) / J_PER_KWH if energies else None,
-        "coverage": share_of(sampled_s, expected_s),
+        times.get(key, key): iso_time(value) if key in times else value
+        for key, value in item.items()
     }
 
 
@@ -80,7 +59,7 @@ def print_runs(items: Sequence[Mapping[str, Any]]) -> None:
 def energy_and_quality(item: Mapping[str, Any]) -> str:
     """Energy, with a word for what was not measured."""
     energy, quality = format_energy(item["energy_kwh"]), item["quality"] or ""
-    unmeasured = [word for word in ("simulated", "estimate") if word in quality]
+    unmeasured = [word for word in UNMEASURED if word in quality]
     return " ".join([energy, *unmeasured])
 
 

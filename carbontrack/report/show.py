@@ -9,6 +9,7 @@ from dataclasses import asdict
 from typing import Any
 
 from carbontrack.ledger.rows import Event, Node, Run, Sensor, StepTotals, Usage
+from carbontrack.query.runs import share_of
 from carbontrack.report import terminal
 from carbontrack.report.escape import visible
 from carbontrack.report.numbers import (
@@ -18,10 +19,10 @@ from carbontrack.report.numbers import (
     how_it_ended,
     iso_time,
     local_time,
-    share_of,
 )
-from carbontrack.report.runs import duration_s, energy_and_quality, run_item
+from carbontrack.report.runs import energy_and_quality, run_item
 from carbontrack.units import J_PER_KWH
+from carbontrack.vocabulary import EventKind
 
 _MAX_EVENTS = 20
 _MAX_COMMAND = 500
@@ -40,7 +41,7 @@ def run_detail(
     return {
         **run_item(run, sensors, totals),
         "devices": [
-            _device(sensor, usage_of.get(sensor.device_key), duration_s(run)) for sensor in sensors
+            _device(sensor, usage_of.get(sensor.device_key), run.duration_s) for sensor in sensors
         ],
         "command": list(run.command),
         "cwd": run.cwd,
@@ -128,7 +129,7 @@ def print_detail(item: Mapping[str, Any]) -> None:
         if note := node["settings"].get("note"):
             console.print(visible(f"{node['host']}: {note}"))
     # A phase begins with each evaluation and ends with it: they would hide all the others.
-    events = [event for event in item["events"] if event["kind"] != "phase"]
+    events = [event for event in item["events"] if event["kind"] != EventKind.PHASE]
     if item["events"]:
         console.print("\nevents")
         for event in events[-_MAX_EVENTS:]:

@@ -23,6 +23,7 @@ from carbontrack.report.numbers import (
     mass_text,
     money_text,
 )
+from carbontrack.vocabulary import Method
 
 
 def summary_text(
@@ -30,7 +31,7 @@ def summary_text(
     sensors: Sequence[Sensor],
     usages: Sequence[Usage],
     steps: StepTotals,
-    of_ledger: str = "",
+    db_option: str = "",
     *,
     budget: Mapping[str, float] | None = None,
     written: bool = True,
@@ -39,9 +40,9 @@ def summary_text(
     """A few aligned lines: outcome, energy, CO2e, cost, budgets, what is assumed, what next.
 
     The factors are those recorded with the run (`run.facility`), else the packaged defaults.
-    `budget` are the limits it had, by the names of `account.budget.Budget`. What commands need to
-    find the run's ledger is `of_ledger`; the run may not be `written` there yet. `trouble` is what
-    of the job's steps could not be recorded.
+    `budget` are the limits it had, by the names of `account.budget.Budget`. `db_option` is what
+    commands need to find the run's ledger; the run may not be `written` there yet. `trouble` is
+    what of the job's steps could not be recorded.
     """
     factors, unknown_place = factors_of(run)
     estimate = estimate_run(run, sensors, usages, steps, factors)
@@ -67,7 +68,7 @@ def summary_text(
     text = [f"carbontrack  {run.name}  {run.status}{ended} after {lasted}"]
     text += [f"  {head:<8}{value:>{width}}  {note}".rstrip() for head, value, note in lines]
     more = f"table {run.id[:13]}" if written else "db recover"
-    text.append(f"  {'more':<8}carbontrack {more}{of_ledger}")
+    text.append(f"  {'more':<8}carbontrack {more}{db_option}")
     return "\n".join(map(visible, text)) + "\n"
 
 
@@ -78,10 +79,10 @@ def factors_of(run: Run) -> tuple[Factors, str]:
     """
     settings = config.resolve([config.snapshot(run.facility)])
     try:
-        return resolve(settings, method="measured"), ""
+        return resolve(settings, method=Method.MEASURED), ""
     except CarbontrackError as error:
         known = {n: s for n, s in settings.items() if n not in ("zone", "provider")}
-        return resolve(known, method="measured"), f"{error.what} Not used here."
+        return resolve(known, method=Method.MEASURED), f"{error.what} Not used here."
 
 
 def _energy_note(estimate: Estimate) -> str:

@@ -16,6 +16,7 @@ from carbontrack.account.result import Estimate
 from carbontrack.report import escape
 from carbontrack.report.notes import notes_of
 from carbontrack.report.numbers import count_text, format_share, hours_text, number_text
+from carbontrack.vocabulary import MIXED, Status
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -222,7 +223,7 @@ def _spare(column: Column) -> Column:
 
 
 def _label(row: Estimate) -> str:
-    plain = row.status in (None, "completed", "mixed", row.label)
+    plain = row.status in (None, Status.COMPLETED, MIXED, row.label)
     return row.label if plain else f"{row.label} ({row.status})"
 
 

@@ -17,6 +17,7 @@ from typing import Any, Protocol
 import pandas as pd
 from matplotlib.figure import Figure
 
+from carbontrack.vocabulary import FigureKind
 from dashboards import data, frames
 from dashboards.data import RunData
 from dashboards.figures import saving, shares, timeline, training
@@ -116,17 +117,17 @@ efficiency = _of_several(training.efficiency)
 compare = _of_several(saving.compare, "against")
 
 ONE: Mapping[str, OfOne] = {
-    "overview": overview,
-    "power": power,
-    "energy": energy,
-    "phases": phases,
-    "devices": devices,
-    "carbon-by-hour": carbon_by_hour,
+    FigureKind.OVERVIEW: overview,
+    FigureKind.POWER: power,
+    FigureKind.ENERGY: energy,
+    FigureKind.PHASES: phases,
+    FigureKind.DEVICES: devices,
+    FigureKind.CARBON_BY_HOUR: carbon_by_hour,
 }
 SEVERAL: Mapping[str, OfSeveral] = {
-    "loss": loss,
-    "efficiency": efficiency,
-    "compare": compare,
+    FigureKind.LOSS: loss,
+    FigureKind.EFFICIENCY: efficiency,
+    FigureKind.COMPARE: compare,
 }
 KINDS = (*ONE, *SEVERAL)
 

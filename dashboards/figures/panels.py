@@ -13,7 +13,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from carbontrack.units import J_PER_KWH, MS_PER_S
-from dashboards.data import G_PER_KG, WH_PER_KWH, RunData, elapsed_s, end_s, held_out
+from carbontrack.vocabulary import EventKind
+from dashboards.data import G_PER_KG, WH_PER_KWH, RunData, elapsed_s, held_out
 from dashboards.figures import words
 from dashboards.style import (
     BLACK,
@@ -38,7 +39,7 @@ from dashboards.style import (
 Floats = npt.NDArray[np.float64]
 
 _FEW = 6  # events of a kind that get a line through all panels; more would cover the data
-_UNMARKED = ("eval", "phase")  # they have their own panels and figures
+_UNMARKED = (EventKind.EVAL, EventKind.PHASE)  # they have their own panels and figures
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,7 @@ class Clock:
 
     @classmethod
     def of(cls, data: RunData) -> Clock:
-        length_s = max(end_s(data.run), 1e-3)
+        length_s = max(data.run.duration_s, 1e-3)
         factor, unit = time_unit(length_s)
         return cls(data.run.started_ms, length_s * factor, factor, unit)
 

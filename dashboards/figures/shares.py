@@ -12,12 +12,12 @@ from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
 
 from carbontrack.errors import CarbontrackError
-from carbontrack.units import J_PER_KWH, MS_PER_HOUR, MS_PER_S
+from carbontrack.units import J_PER_KWH, MS_PER_HOUR
+from carbontrack.vocabulary import EventKind
 from dashboards.data import (
     G_PER_KG,
     WH_PER_KWH,
     RunData,
-    end_s,
     intensity_of_hour,
     intensity_varies,
 )
@@ -69,13 +69,13 @@ def phase_energies_j(data: RunData) -> dict[str, float]:
     changes = [
         (event.time_ms, literal(str(event.data.get("name", event.message))))
         for event in data.events
-        if event.kind == "phase"
+        if event.kind == EventKind.PHASE
     ]
     if not changes:
         return {}
     edges = [(data.run.started_ms, _BEFORE), *changes]
     ends = [time_ms for time_ms, _ in edges[1:]]
-    ends.append(data.run.started_ms + round(end_s(data.run) * MS_PER_S))
+    ends.append(data.run.end_ms)
     spent: dict[str, float] = {}
     for (begin_ms, name), end_ms in zip(edges, ends, strict=True):
         energy_j = data.curve.energy_j(end_ms) - data.curve.energy_j(begin_ms)

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from carbontrack.account.result import Estimate, unique
 from carbontrack.report.numbers import mass_text, money_text
+from carbontrack.vocabulary import UNMEASURED, Quality
 from dashboards.data import WH_PER_KWH, RunData
 from dashboards.style import GREY, Page, literal, scaled
 
@@ -102,12 +103,12 @@ def _with_meter(said: str, estimates: Sequence[Estimate]) -> str:
     """Scope and meter after what was said; *simulated* and *estimate* once, wherever."""
     scopes = ", ".join(unique(e.scope for e in estimates))
     meters = ", ".join(unique(e.meter for e in estimates))
-    if "simulated" in said.lower():
+    if Quality.SIMULATED in said.lower():
         meters = meters.replace(" (simulated)", "")
     measured = [f"scope {scopes}"] if scopes else []
     measured += [f"meter {meters}"] if meters else []
     said = "\n".join([said, ", ".join(measured)]) if measured else said
-    words = [w for w in ("simulated", "estimate") if any(w in e.quality for e in estimates)]
+    words = [w for w in UNMEASURED if any(w in e.quality for e in estimates)]
     words = [w for w in words if w not in said.lower()]
     return f"{said} ({', '.join(words)})" if words else said
 

@@ -54,7 +54,7 @@ class Answers:
         run = await self._now(reference)
         points = width_for(px)
         if last_s is not None:
-            to_ms = run.ended_ms or run.heartbeat_ms or run.started_ms
+            to_ms = run.end_ms
             from_ms = to_ms - last_s * 1000
         view = self._view
         return await self._of(

@@ -15,9 +15,10 @@ from starlette.responses import FileResponse, JSONResponse, Response, StreamingR
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from carbontrack.errors import CarbontrackError
+from carbontrack.errors import CarbontrackError, NotFoundError
 from carbontrack.ledger.engine import NoLedger
 from carbontrack.units import now_ms
+from carbontrack.vocabulary import Method, TableFormat
 from dashboards.live.api import TICK_S, Answers
 from dashboards.live.cache import Body
 from dashboards.live.guard import LOOPBACK, Guard
@@ -98,8 +99,8 @@ async def _table(request: Request) -> Response:
     asked = request.query_params
     body = await _answers(request).table(
         request.path_params["id"],
-        method=asked.get("method", "measured"),
-        format=asked.get("format", "markdown"),
+        method=asked.get("method", Method.MEASURED),
+        format=asked.get("format", TableFormat.MARKDOWN),
     )
     return _sent(request, body)
 
@@ -158,5 +159,4 @@ async def _explained(request: Request, error: Exception) -> Response:
     body = {"error": str(error)}
     if isinstance(error, Unavailable):
         return JSONResponse(body, 503)
-    missing = isinstance(error, NoLedger) or "no run" in str(error)
-    return JSONResponse(body, 404 if missing else 400)
+    return JSONResponse(body, 404 if isinstance(error, NotFoundError) else 400)

@@ -20,6 +20,7 @@ from carbontrack.report.latex import latex_of
 from carbontrack.report.runs import run_item
 from carbontrack.report.show import run_detail
 from carbontrack.report.table import table_of
+from carbontrack.vocabulary import Method, Status, TableFormat
 from dashboards.live import columns, targets
 from dashboards.live.curves import Curves
 from dashboards.live.kept import Kept
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 
 MAX_POINTS = 2000
 WIDTHS = (300, 600, 1200, MAX_POINTS)  # so that pages of different widths share their answers
-METHODS = ("measured", "report")
 _SPARK_POINTS = 40
 _ITEM_S = 60.0  # a line of the list changes with its run, or by new factors
 _PLAN_S = 10.0
@@ -40,9 +40,9 @@ _MINUTES = 60  # of an hour
 _LISTED = 1024  # runs whose line is kept
 _LOOKED_AT = 32  # runs of which more is kept: a long one has some megabytes of hours
 _MARKUP: Mapping[str, Callable[[list[Estimate]], str]] = {
-    "markdown": lambda rows: render.markdown_of(table_of(rows, group.totals(rows))),
-    "latex": lambda rows: latex_of(table_of(rows, group.totals(rows))),
-    "csv": render.csv_of,
+    TableFormat.MARKDOWN: lambda rows: render.markdown_of(table_of(rows, group.totals(rows))),
+    TableFormat.LATEX: lambda rows: latex_of(table_of(rows, group.totals(rows))),
+    TableFormat.CSV: render.csv_of,
 }
 
 
@@ -130,8 +130,8 @@ class View:
                 read.nodes(connection, run),
                 read.events(connection, run),
             )
-            rows = price.estimates_of(connection, record, self._flags, METHODS)
-            running = run.status == "running"
+            rows = price.estimates_of(connection, record, self._flags, list(Method))
+            running = run.status is Status.RUNNING
             power = latest.power_now(connection, run, sensors) if running else None
             return {
                 **detail,
@@ -151,11 +151,11 @@ class View:
         """The row of `table --method measured,report --format FORMAT` by one of the two, to be
         pasted: with the factors that both have on the page.
         """
-        if method not in METHODS or format not in _MARKUP:
-            known = ", ".join([*METHODS, *_MARKUP])
+        if method not in tuple(Method) or format not in _MARKUP:
+            known = ", ".join([*Method, *_MARKUP])
             raise CarbontrackError(f"method={method}&format={format}: not known, take {known}.")
         with self._source.connect() as connection:
-            rows = price.estimates(connection, [run], self._flags, METHODS)
+            rows = price.estimates(connection, [run], self._flags, list(Method))
         return _MARKUP[format]([row for row in rows if row.method == method])
 
     def series(
@@ -216,7 +216,7 @@ class View:
 
     def _read(self, connection: Connection, run: Run) -> _Whole:
         record = price.record_of(connection, run)
-        (estimate,) = price.estimates_of(connection, record, self._flags, ["measured"])
+        (estimate,) = price.estimates_of(connection, record, self._flags, [Method.MEASURED])
         return _Whole(record, estimate)
 
     def _item(self, connection: Connection, run: Run) -> dict[str, Any]:

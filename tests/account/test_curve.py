@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from carbontrack import config
-from carbontrack.account.budget import Budget, State, judge
+from carbontrack.account.budget import Budget, judge
 from carbontrack.account.curve import EnergyCurve, loss_at
 from carbontrack.account.estimate import estimate_run
 from carbontrack.account.project import amount, project, published_model, target_of
@@ -18,6 +18,7 @@ from carbontrack.account.steady import steady_state
 from carbontrack.errors import CarbontrackError
 from carbontrack.factors.resolve import resolve
 from carbontrack.ledger.rows import Series, Step
+from carbontrack.vocabulary import BudgetState
 from tests.fixtures.runs import Recorded
 
 
@@ -108,13 +109,17 @@ def test_budgets_warn_at_80_per_cent_and_are_spent_at_the_limit() -> None:
     row = measured(pue=1.0, intensity=0.5, tariff=0.1)  # 5.76 kWh, 2.88 kg, 0.576 USD
     assert judge(Budget(), row) == []
     kg, money, kwh = judge(Budget(kg=2.88, money=0.7, kwh=10.0), row)
-    assert (kg.state, money.state, kwh.state) == (State.spent, State.near, State.within)
+    assert (kg.state, money.state, kwh.state) == (
+        BudgetState.SPENT,
+        BudgetState.NEAR,
+        BudgetState.WITHIN,
+    )
     assert str(money) == "0.576 of 0.7 USD (82 %)"
-    assert judge(Budget(kwh=0.0), row)[0].state is State.spent
+    assert judge(Budget(kwh=0.0), row)[0].state is BudgetState.SPENT
 
 
 def test_a_budget_of_a_run_without_energy_is_not_spent() -> None:
     one = Recorded()
     factors = resolve(config.resolve([]), method="measured")
     empty = estimate_run(one.run, one.sensors, [], one.step_totals, factors)
-    assert [v.state for v in judge(Budget(kg=1, money=1, kwh=1), empty)] == [State.within] * 3
+    assert [v.state for v in judge(Budget(kg=1, money=1, kwh=1), empty)] == [BudgetState.WITHIN] * 3

@@ -41,7 +41,7 @@ def test_each_month_has_its_hours_and_its_steps() -> None:
     assert list(parts) == ["2026-05", "2026-06", "2026-07"]
     assert sum(len(part.hours) for part in parts.values()) == len(long.usages)
     assert sum(part.steps.tokens or 0 for part in parts.values()) == long.step_totals.tokens
-    lengths = [part.end_ms - part.run.started_ms for part in parts.values()]
+    lengths = [part.run.end_ms - part.run.started_ms for part in parts.values()]
     assert sum(lengths) == 60 * 24 * MS_PER_HOUR
     assert lengths[1] == 30 * 24 * MS_PER_HOUR
     assert len(asked) == 3

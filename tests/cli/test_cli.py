@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from carbontrack import __version__
-from carbontrack.report.formats import TableFormat
+from carbontrack.vocabulary import TableFormat
 from tests.fixtures.wrap import Wrapper
 
 TABLE_KEYS = {
@@ -162,7 +162,7 @@ def test_table_has_the_keys_of_the_contract(recorded: Wrapper) -> None:
 
 
 def test_whatever_is_simulated_says_so(recorded: Wrapper) -> None:
-    formats = [["--format", name] for name in TableFormat if name is not TableFormat.parquet]
+    formats = [["--format", name] for name in TableFormat if name is not TableFormat.PARQUET]
     commands = [
         ["devices", "--meter", "sim:a100x2"],
         ["runs"],

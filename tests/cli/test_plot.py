@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from carbontrack.cli.plot import _OF_SEVERAL, Against, Kind, Look
+from carbontrack.cli.plot import _OF_SEVERAL
 from carbontrack.ledger.url import ledger_url
+from carbontrack.vocabulary import Against, FigureKind, FigureStyle
 from dashboards import figures
 from dashboards.style import STYLES
 from tests.fixtures import pictures
@@ -82,7 +83,7 @@ def test_several_runs_go_into_one_picture(wrapper: Wrapper, tmp_path: Path) -> N
 
 
 def test_the_options_are_those_of_the_figures() -> None:
-    assert set(Kind) == set(figures.KINDS)
+    assert set(FigureKind) == set(figures.KINDS)
     assert set(_OF_SEVERAL) == set(figures.SEVERAL)
-    assert set(Look) == set(STYLES)
+    assert set(FigureStyle) == set(STYLES)
     assert set(Against) == set(figures.AGAINST)

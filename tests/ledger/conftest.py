@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Engine
 
 from carbontrack.ledger import engine
 from carbontrack.ledger.migrations import config
-from carbontrack.ledger.transaction import Ledger, open_ledger
+from carbontrack.ledger.transaction import WritableLedger, open_ledger
 from carbontrack.ledger.url import sqlite_path
 
 ASSETS = Path(__file__).parents[1] / "assets/ledger"
@@ -28,7 +28,7 @@ def writer(ledger_url: str) -> Iterator[Engine]:
 
 
 @pytest.fixture
-def ledger(ledger_url: str) -> Iterator[Ledger]:
+def ledger(ledger_url: str) -> Iterator[WritableLedger]:
     """The same ledger, open as a recorder opens it."""
     with closing(open_ledger(ledger_url)) as opened:
         yield opened

@@ -16,7 +16,7 @@ from sqlalchemy.exc import OperationalError
 from carbontrack.errors import CarbontrackError
 from carbontrack.ledger import engine, models, read
 from carbontrack.ledger.rows import Node
-from carbontrack.ledger.transaction import Ledger, open_ledger
+from carbontrack.ledger.transaction import WritableLedger, open_ledger
 from carbontrack.ledger.write import RunWriter
 from tests.fixtures.postgres import PostgresServer
 from tests.fixtures.runs import Recorded
@@ -27,7 +27,7 @@ PROCESSES = 8
 LOCKED = (OperationalError, sqlite3.OperationalError)
 
 
-def record(ledger: Ledger, number: int = 1) -> None:
+def record(ledger: WritableLedger, number: int = 1) -> None:
     one = Recorded(number=number, count=2)
     run = RunWriter(ledger, one.run, Node("node1", None, "1", {}, one.start_ms), one.sensors)
     run.commit(windows=one.windows, heartbeat_ms=one.end_ms)
@@ -90,7 +90,7 @@ def test_a_reader_cannot_write(reader: Connection) -> None:
 
 
 def test_readers_see_what_is_committed_while_a_writer_writes(
-    ledger_url: str, ledger: Ledger, writer: Engine
+    ledger_url: str, ledger: WritableLedger, writer: Engine
 ) -> None:
     record(ledger)
     readers = engine.open_reader(ledger_url)
@@ -102,7 +102,7 @@ def test_readers_see_what_is_committed_while_a_writer_writes(
         assert read.list_runs(reading)[0].name == "changed"
 
 
-def test_a_writer_does_not_wait_for_readers(ledger_url: str, ledger: Ledger) -> None:
+def test_a_writer_does_not_wait_for_readers(ledger_url: str, ledger: WritableLedger) -> None:
     record(ledger)
     with engine.open_reader(ledger_url).connect() as reading:
         assert len(read.list_runs(reading)) == 1

@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 
 from carbontrack.ledger import overlaps, read
 from carbontrack.ledger.rows import Node
-from carbontrack.ledger.transaction import Ledger
+from carbontrack.ledger.transaction import WritableLedger
 from carbontrack.ledger.window import Pyramid
 from carbontrack.ledger.write import RunWriter
 from tests.fixtures.pictures import window_at
@@ -18,7 +18,9 @@ from tests.fixtures.runs import START_MS, Recorded
 POWER_W = 250.0
 
 
-def put(ledger: Ledger, number: int, start_s: int, end_s: int, *, seconds: bool = True) -> None:
+def put(
+    ledger: WritableLedger, number: int, start_s: int, end_s: int, *, seconds: bool = True
+) -> None:
     """A run of two devices between two times, in windows of all levels or without the seconds."""
     recorded = Recorded(number=number, count=2)
     start_ms, end_ms = START_MS + start_s * 1000, START_MS + end_s * 1000
@@ -47,28 +49,30 @@ def both(seconds: float) -> list[tuple[str, float, float]]:
     return [(f"GPU-nvml-{i}", pytest.approx(seconds * POWER_W), seconds) for i in range(2)]
 
 
-def test_runs_after_each_other_share_nothing(ledger: Ledger, reader: Connection) -> None:
+def test_runs_after_each_other_share_nothing(ledger: WritableLedger, reader: Connection) -> None:
     put(ledger, 1, 0, 30)
     put(ledger, 2, 30, 60)
     assert found(reader) == {}
 
 
 def test_the_run_that_began_first_keeps_what_both_recorded(
-    ledger: Ledger, reader: Connection
+    ledger: WritableLedger, reader: Connection
 ) -> None:
     put(ledger, 1, 0, 100)
     put(ledger, 2, 80, 130)
     assert found(reader) == {2: both(20)}
 
 
-def test_three_at_once_count_each_second_once(ledger: Ledger, reader: Connection) -> None:
+def test_three_at_once_count_each_second_once(ledger: WritableLedger, reader: Connection) -> None:
     put(ledger, 1, 0, 100)
     put(ledger, 2, 40, 160)
     put(ledger, 3, 50, 200)
     assert found(reader) == {2: both(60), 3: both(110)}
 
 
-def test_without_the_seconds_it_is_known_to_the_minute(ledger: Ledger, reader: Connection) -> None:
+def test_without_the_seconds_it_is_known_to_the_minute(
+    ledger: WritableLedger, reader: Connection
+) -> None:
     put(ledger, 1, 0, 120)
     put(ledger, 2, 60, 180, seconds=False)
     assert found(reader) == {2: both(60)}

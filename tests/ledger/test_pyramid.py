@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Engine, text
 
 from carbontrack.ledger import pyramid, read
 from carbontrack.ledger.rows import Node
-from carbontrack.ledger.transaction import Ledger
+from carbontrack.ledger.transaction import WritableLedger
 from carbontrack.ledger.window import LEVELS_S, Flag, Pyramid, Window, merge
 from carbontrack.ledger.write import RunWriter
 from tests.fixtures.runs import START_MS, Recorded
@@ -46,7 +46,7 @@ def seconds(draw: st.DrawFn) -> list[Window]:
     ]
 
 
-def write(ledger: Ledger, of_device: list[list[Window]], *, at_once: int) -> RunWriter:
+def write(ledger: WritableLedger, of_device: list[list[Window]], *, at_once: int) -> RunWriter:
     """As the recorder does: a few seconds at a time, with the coarse windows that they change."""
     with ledger.begin() as transaction:
         transaction.write("delete from runs where key > :key", [{"key": 0}])
@@ -80,7 +80,7 @@ def levels(connection: Connection) -> dict[int, list[tuple[object, ...]]]:
 )
 @given(first=seconds(), second=seconds(), at_once=st.integers(1, 50))
 def test_every_level_has_the_same_total(
-    ledger: Ledger, writer: Engine, first: list[Window], second: list[Window], at_once: int
+    ledger: WritableLedger, writer: Engine, first: list[Window], second: list[Window], at_once: int
 ) -> None:
     write(ledger, [first, second], at_once=at_once)
     with writer.connect() as connection:
@@ -95,7 +95,9 @@ def test_every_level_has_the_same_total(
             assert usage.flags == whole.flags
 
 
-def test_coarse_windows_are_made_anew_from_the_seconds(ledger: Ledger, writer: Engine) -> None:
+def test_coarse_windows_are_made_anew_from_the_seconds(
+    ledger: WritableLedger, writer: Engine
+) -> None:
     _, hour = ONE.windows[0]
     parts = [
         replace(hour, level_s=1, start_ms=START_MS + 1000 * s, energy_j=100.0 + s, energy_s=1.0)

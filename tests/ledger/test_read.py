@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 from carbontrack.errors import CarbontrackError
 from carbontrack.ledger import read
 from carbontrack.ledger.rows import Node, Run, StepTotals
-from carbontrack.ledger.transaction import Ledger
+from carbontrack.ledger.transaction import WritableLedger
 from carbontrack.ledger.write import RunWriter
 from carbontrack.units import now_ms
 from tests.fixtures.runs import Recorded
@@ -24,7 +24,7 @@ RUNS = [
 
 
 @pytest.fixture
-def runs(ledger: Ledger) -> None:
+def runs(ledger: WritableLedger) -> None:
     for one in RUNS:
         RunWriter(ledger, one.run, Node("node1", None, "1", {}, one.end_ms), one.sensors)
 
@@ -49,7 +49,7 @@ def test_runs_are_found_by_words_and_status(reader: Connection) -> None:
 
 
 def test_a_run_whose_heartbeat_stopped_is_found_as_interrupted(
-    ledger: Ledger, reader: Connection
+    ledger: WritableLedger, reader: Connection
 ) -> None:
     for number, heartbeat_ms in ((1, 1), (2, now_ms())):
         one = Recorded(name=f"run-{number}", number=number, count=2, status="running")
@@ -113,7 +113,9 @@ def test_an_empty_ledger_has_no_last_run(reader: Connection) -> None:
         read.resolve_run(reader, "last")
 
 
-def test_a_run_of_which_nothing_is_known_has_empty_sums(ledger: Ledger, reader: Connection) -> None:
+def test_a_run_of_which_nothing_is_known_has_empty_sums(
+    ledger: WritableLedger, reader: Connection
+) -> None:
     one = RUNS[0]
     RunWriter(ledger, one.run, Node("node1", None, "1", {}, one.end_ms), [])
     run = read.resolve_run(reader, "last")

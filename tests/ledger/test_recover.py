@@ -12,7 +12,7 @@ from carbontrack.errors import CarbontrackError
 from carbontrack.ledger import engine, journal, read
 from carbontrack.ledger.recover import recover, waiting
 from carbontrack.ledger.rows import Event, Node, Step
-from carbontrack.ledger.transaction import Ledger
+from carbontrack.ledger.transaction import WritableLedger
 from carbontrack.ledger.url import journal_folders
 from carbontrack.ledger.window import Pyramid, Window
 from carbontrack.ledger.write import RunWriter
@@ -52,7 +52,7 @@ class Recording:
             rows += [(sensor.uuid, window) for window in pyramid.take_changed()]
         return rows
 
-    def send(self, ledger: Ledger, begin: int, end: int) -> None:
+    def send(self, ledger: WritableLedger, begin: int, end: int) -> None:
         run = RunWriter(ledger, self.run, self.node, self.one.sensors)
         run.commit(windows=self.windows(begin, end), heartbeat_ms=START_MS + 1000 * end)
 
@@ -107,7 +107,7 @@ def test_recovering_twice_is_recovering_once(ledger_url: str) -> None:
 
 
 def test_an_old_journal_does_not_displace_the_minutes_and_hours_of_later(
-    ledger_url: str, ledger: Ledger
+    ledger_url: str, ledger: WritableLedger
 ) -> None:
     recording = Recording(ledger_url)
     recording.send(ledger, 0, 10)

@@ -57,7 +57,7 @@ def shape(connection: Connection) -> dict[str, object]:
 
 def test_the_schema_in_sql_is_what_the_migrations_make() -> None:
     made = (ROOT / "carbontrack/ledger/schema.sql").read_text()
-    assert made == f"{migrations.schema_sql()}\n", "see schema_sql() for how to renew it"
+    assert made == f"{migrations.schema_sql()}\n", "make schema writes it"
 
 
 def test_a_file_that_a_recorder_makes_is_as_migrations_make_it(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Engine, text
 
 from carbontrack.ledger import read
 from carbontrack.ledger.rows import Node, Run, Series, Step
-from carbontrack.ledger.transaction import Ledger
+from carbontrack.ledger.transaction import WritableLedger
 from carbontrack.ledger.window import Flag, Pyramid, Window, merge
 from carbontrack.ledger.write import RunWriter
 from carbontrack.units import MS_PER_HOUR
@@ -53,7 +53,7 @@ SECONDS_OF = [
 
 
 @pytest.fixture
-def long_run(ledger: Ledger, reader: Connection) -> Run:
+def long_run(ledger: WritableLedger, reader: Connection) -> Run:
     """Two devices for two hours and a minute and a half, a second in ten, all levels; nothing is
     known of twenty minutes.
     """
@@ -185,7 +185,7 @@ def test_a_run_without_an_end_is_shown_to_its_last_sign_of_life(
 
 
 @pytest.fixture
-def steps(ledger: Ledger) -> list[Step]:
+def steps(ledger: WritableLedger) -> list[Step]:
     """A thousand steps a second apart: one exploded, three are no numbers, one told no loss."""
     logged = [
         Step(n, STEPS.start_ms + 1000 * n, loss=2.0 + n % 10, tokens=2048, tokens_per_s=float(n))

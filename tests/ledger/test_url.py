@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from carbontrack.errors import CarbontrackError
-from carbontrack.ledger.url import journal_folders, ledger_url, shown, sqlite_path
+from carbontrack.ledger.url import journal_folders, ledger_url, redacted_url, sqlite_path
 
 
 def test_a_flag_wins_over_the_environment_over_the_data_directory(
@@ -80,7 +80,7 @@ def test_what_is_no_address_is_said_in_one_line(text: str) -> None:
     ],
 )
 def test_a_password_is_never_shown(text: str, seen: str) -> None:
-    assert shown(ledger_url(text)) == seen
+    assert redacted_url(ledger_url(text)) == seen
 
 
 def test_each_ledger_has_a_place_for_its_journals(

@@ -14,7 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from carbontrack.ledger import engine, read
 from carbontrack.ledger.rows import Event, Node, Step
-from carbontrack.ledger.transaction import Ledger
+from carbontrack.ledger.transaction import WritableLedger
 from carbontrack.ledger.window import Flag, Window
 from carbontrack.ledger.write import RunWriter
 from carbontrack.units import now_ms
@@ -30,7 +30,7 @@ EVENTS = [
 TABLES = ["runs", "nodes", "devices", "sensors", "windows", "steps", "events"]
 
 
-def begin(ledger: Ledger, one: Recorded = ONE, node: Node = NODE) -> RunWriter:
+def begin(ledger: WritableLedger, one: Recorded = ONE, node: Node = NODE) -> RunWriter:
     started = one.begun
     return RunWriter(ledger, started, node, one.sensors)
 
@@ -46,7 +46,7 @@ def everything(writer: Engine) -> dict[str, list[tuple[object, ...]]]:
         }
 
 
-def test_what_is_written_is_read(ledger: Ledger, ledger_url: str) -> None:
+def test_what_is_written_is_read(ledger: WritableLedger, ledger_url: str) -> None:
     run = begin(ledger)
     run.commit(
         windows=ONE.windows,
@@ -74,7 +74,7 @@ def test_what_is_written_is_read(ledger: Ledger, ledger_url: str) -> None:
         assert read.events(reader, found) == EVENTS
 
 
-def test_a_batch_that_is_sent_twice_is_there_once(ledger: Ledger, writer: Engine) -> None:
+def test_a_batch_that_is_sent_twice_is_there_once(ledger: WritableLedger, writer: Engine) -> None:
     def send() -> None:
         run = begin(ledger)
         run.commit(
@@ -101,7 +101,7 @@ def test_a_batch_that_is_sent_twice_is_there_once(ledger: Ledger, writer: Engine
     assert everything(writer) == once
 
 
-def test_a_batch_that_fails_leaves_nothing_half(ledger: Ledger, writer: Engine) -> None:
+def test_a_batch_that_fails_leaves_nothing_half(ledger: WritableLedger, writer: Engine) -> None:
     run = begin(ledger)
     before = everything(writer)
     impossible = replace(ONE.step_rows[0], tokens="many")  # type: ignore[arg-type]
@@ -114,7 +114,7 @@ def test_a_batch_that_fails_leaves_nothing_half(ledger: Ledger, writer: Engine) 
     assert everything(writer) == before
 
 
-def test_several_nodes_write_one_run(ledger: Ledger, reader: Connection) -> None:
+def test_several_nodes_write_one_run(ledger: WritableLedger, reader: Connection) -> None:
     for number, host in enumerate(("node1", "node2")):
         own = [replace(s, uuid=f"{host}-{s.uuid}", host=host) for s in ONE.sensors]
         run = RunWriter(ledger, ONE.run, replace(NODE, host=host), own)
@@ -128,7 +128,7 @@ def test_several_nodes_write_one_run(ledger: Ledger, reader: Connection) -> None
 
 
 def test_a_device_of_many_runs_is_one_device_by_its_newest_name(
-    ledger: Ledger, writer: Engine
+    ledger: WritableLedger, writer: Engine
 ) -> None:
     begin(ledger, ONE)
     begin(ledger, replace(ONE, number=2, device="NVIDIA A100 renamed", rated_w=300.0))
@@ -138,7 +138,7 @@ def test_a_device_of_many_runs_is_one_device_by_its_newest_name(
         assert connection.scalar(text("select count(*) from sensors")) == 4
 
 
-def test_a_step_logged_again_replaces_itself(ledger: Ledger, reader: Connection) -> None:
+def test_a_step_logged_again_replaces_itself(ledger: WritableLedger, reader: Connection) -> None:
     run = begin(ledger)
     first, *rest = ONE.step_rows
     run.commit(steps=[first, *rest], heartbeat_ms=ONE.end_ms)
@@ -149,7 +149,7 @@ def test_a_step_logged_again_replaces_itself(ledger: Ledger, reader: Connection)
 
 
 def test_a_loss_that_is_no_number_is_null_and_kept_in_words(
-    ledger: Ledger, reader: Connection
+    ledger: WritableLedger, reader: Connection
 ) -> None:
     at_ms = ONE.start_ms
     steps = [
@@ -169,14 +169,16 @@ def test_a_loss_that_is_no_number_is_null_and_kept_in_words(
 
 
 def test_a_late_sign_of_life_does_not_turn_the_clock_back(
-    ledger: Ledger, reader: Connection
+    ledger: WritableLedger, reader: Connection
 ) -> None:
     begin(ledger).commit(heartbeat_ms=ONE.start_ms + 9)
     begin(ledger).commit(heartbeat_ms=ONE.start_ms + 5)
     assert read.list_runs(reader)[0].heartbeat_ms == ONE.start_ms + 9
 
 
-def test_a_run_whose_heartbeat_stopped_reads_interrupted(ledger_url: str, ledger: Ledger) -> None:
+def test_a_run_whose_heartbeat_stopped_reads_interrupted(
+    ledger_url: str, ledger: WritableLedger
+) -> None:
     def status() -> str:
         with engine.open_reader(ledger_url).connect() as connection:
             return read.list_runs(connection)[0].status
@@ -190,7 +192,7 @@ def test_a_run_whose_heartbeat_stopped_reads_interrupted(ledger_url: str, ledger
     assert status() == "completed"
 
 
-def test_sql_that_a_person_types_works(ledger: Ledger, writer: Engine) -> None:
+def test_sql_that_a_person_types_works(ledger: WritableLedger, writer: Engine) -> None:
     begin(ledger).commit(windows=ONE.windows, heartbeat_ms=ONE.end_ms)
     other = replace(ONE, name="y", number=2)
     begin(ledger, other).commit(windows=other.windows, heartbeat_ms=other.end_ms)
@@ -206,7 +208,9 @@ def test_sql_that_a_person_types_works(ledger: Ledger, writer: Engine) -> None:
         assert means == [360.0]
 
 
-def test_mean_power_is_unknown_where_energy_or_time_is(ledger: Ledger, writer: Engine) -> None:
+def test_mean_power_is_unknown_where_energy_or_time_is(
+    ledger: WritableLedger, writer: Engine
+) -> None:
     _, window = ONE.windows[0]
     odd = [
         replace(window, energy_j=None, start_ms=ONE.start_ms),
@@ -219,7 +223,7 @@ def test_mean_power_is_unknown_where_energy_or_time_is(ledger: Ledger, writer: E
         assert [w.power_mean_w for w in odd] == means
 
 
-def test_a_run_takes_all_of_its_rows_with_it(ledger: Ledger, writer: Engine) -> None:
+def test_a_run_takes_all_of_its_rows_with_it(ledger: WritableLedger, writer: Engine) -> None:
     begin(ledger).commit(
         windows=ONE.windows, steps=ONE.step_rows, events=EVENTS, heartbeat_ms=ONE.end_ms
     )
@@ -242,7 +246,7 @@ any_text = st.text(st.characters(codec=None), max_size=8)  # NUL and halves of c
 )
 @given(words=st.lists(any_text, min_size=3, max_size=3), data=st.dictionaries(any_text, json))
 def test_whatever_a_job_says_can_be_written(
-    ledger: Ledger, writer: Engine, words: list[str], data: dict[str, object]
+    ledger: WritableLedger, writer: Engine, words: list[str], data: dict[str, object]
 ) -> None:
     name, kind, message = words
     one = replace(ONE, name=name, user=name, tags={kind: message})
@@ -282,7 +286,9 @@ window = st.builds(
     max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(window=window)
-def test_a_window_survives_to_the_last_bit(ledger: Ledger, writer: Engine, window: Window) -> None:
+def test_a_window_survives_to_the_last_bit(
+    ledger: WritableLedger, writer: Engine, window: Window
+) -> None:
     hour = replace(window, level_s=3600)
     begin(ledger).commit(windows=[("GPU-nvml-1", hour)], heartbeat_ms=ONE.end_ms)
     with writer.connect() as connection:

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from carbontrack.errors import CarbontrackError
-from carbontrack.meters.base import Kind, MeterContext, MeterUnavailable, Quality, Reading, Source
+from carbontrack.meters.base import MeterContext, MeterUnavailable, Reading, Source
 from carbontrack.meters.cpu import (
     ASSUMED_W_PER_THREAD,
     REFRESH_NS,
@@ -27,6 +27,7 @@ from carbontrack.meters.cpu import (
 from carbontrack.meters.process_tree import ProcessTree
 from carbontrack.meters.registry import find_meters
 from carbontrack.units import NS_PER_S, monotonic_ns
+from carbontrack.vocabulary import DeviceKind, Quality
 
 Until = Callable[[Callable[[], Any]], Any]
 
@@ -112,7 +113,7 @@ def test_energy_is_cpu_time_times_watts_per_thread() -> None:
     assert energies[-1] == pytest.approx(cpu_s * 100 / threads, abs=0.05 * 100 / threads)
     assert source.read() == readings[-1]  # a job that has ended uses nothing more
     assert source.device.quality is Quality.ESTIMATE
-    assert source.device.kind is Kind.CPU
+    assert source.device.kind is DeviceKind.CPU
 
 
 def test_the_first_power_is_the_mean_since_the_job_started() -> None:

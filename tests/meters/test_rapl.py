@@ -14,9 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from carbontrack.errors import CarbontrackError
-from carbontrack.meters.base import DeviceLost, Kind, MeterContext, MeterUnavailable, Quality
+from carbontrack.meters.base import DeviceLost, MeterContext, MeterUnavailable
 from carbontrack.meters.rapl import open_meter
 from carbontrack.meters.registry import find_meters
+from carbontrack.vocabulary import DeviceKind, Quality
 from tests.fixtures.powercap import RANGE_UJ, Powercap
 
 
@@ -30,10 +31,10 @@ def test_packages_and_memory_once_each(powercap: Powercap) -> None:
 
     devices = [source.device for source in meter.sources]
     assert [(d.kind, d.scope) for d in devices] == [
-        (Kind.CPU, "cpu"),
-        (Kind.DRAM, "dram"),
-        (Kind.CPU, "cpu"),
-        (Kind.DRAM, "dram"),
+        (DeviceKind.CPU, "cpu"),
+        (DeviceKind.DRAM, "dram"),
+        (DeviceKind.CPU, "cpu"),
+        (DeviceKind.DRAM, "dram"),
     ]
     assert len({d.uuid for d in devices}) == 4
     assert {d.quality for d in devices} == {Quality.COUNTER}
@@ -107,7 +108,7 @@ def test_sub_zones_may_lie_inside_their_package(powercap: Powercap) -> None:
     powercap.zone("intel-rapl:0", "package-0", 1)
     powercap.zone("intel-rapl:0/intel-rapl:0:0", "dram", 2)
 
-    assert [s.device.kind for s in powercap.open().sources] == [Kind.CPU, Kind.DRAM]
+    assert [s.device.kind for s in powercap.open().sources] == [DeviceKind.CPU, DeviceKind.DRAM]
 
 
 def test_no_rapl_says_why(powercap: Powercap) -> None:

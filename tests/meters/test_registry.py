@@ -16,7 +16,7 @@ from tests.fixtures.powercap import Powercap
 
 _PROGRAM = """
 import os, sys
-from carbontrack.meters.base import MeterContext
+from carbontrack.meters.base import (MeterContext)
 from carbontrack.meters.registry import find_meters
 found = find_meters(sys.argv[1], MeterContext(environ=os.environ, visible=sys.argv[2]))
 print(*[f"{m.name}:{len(m.sources)}" for m in found.meters])

@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from carbontrack.errors import CarbontrackError
-from carbontrack.meters.base import MeterContext, Quality
+from carbontrack.meters.base import MeterContext
 from carbontrack.meters.registry import find_meters
 from carbontrack.meters.simulated import PowerCurve, TraceCurve, training_curve
+from carbontrack.vocabulary import Quality
 
 _TIMES = st.floats(0, 400, allow_nan=False)
 _LINES = st.lists(

@@ -14,9 +14,10 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from carbontrack.ledger.window import Window
-from carbontrack.meters.base import Device, Kind, Quality, Reading
+from carbontrack.meters.base import Device, Reading
 from carbontrack.record.reduce import Clock, WindowBuilder
 from carbontrack.units import NS_PER_S
+from carbontrack.vocabulary import DeviceKind, Quality
 from tests.fixtures import tools
 from tests.fixtures.wrap import Wrapper
 
@@ -119,7 +120,7 @@ def test_a_suspend_is_a_gap_and_not_zero_power(counter: bool) -> None:
     times_s = [*awake, *(asleep_s + at for at in awake if asleep_s + at > awake[-1])]
     device = Device(
         uuid="GPU-1",
-        kind=Kind.GPU,
+        kind=DeviceKind.GPU,
         name="test",
         meter="test",
         quality=Quality.COUNTER if counter else Quality.POWER,

@@ -10,16 +10,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from carbontrack.ledger.window import Flag, Window
-from carbontrack.meters.base import Device, Kind, Quality, Reading
+from carbontrack.meters.base import Device, Reading
 from carbontrack.record.reduce import MAX_WAIT_NS, Clock, WindowBuilder
 from carbontrack.units import NS_PER_MS, NS_PER_S
+from carbontrack.vocabulary import DeviceKind, Quality
 from tests.fixtures.nvml import Wave
 
 START_NS = 5 * NS_PER_S
 CLOCK = Clock(anchor_ms=1_700_000_000_250, anchor_ns=START_NS)
 GPU = Device(
     uuid="GPU-1",
-    kind=Kind.GPU,
+    kind=DeviceKind.GPU,
     name="test",
     meter="test",
     quality=Quality.COUNTER,

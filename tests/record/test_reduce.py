@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from carbontrack.ledger.window import LEVELS_S, Flag, Pyramid, Window, merge
-from carbontrack.meters.base import Device, Kind, Quality, Reading, Vitals
+from carbontrack.meters.base import Device, Reading, Vitals
 from carbontrack.record.reduce import MAX_EDGE_NS, Clock, WindowBuilder
 from carbontrack.units import NS_PER_S
+from carbontrack.vocabulary import DeviceKind, Quality
 
 START_NS = 5 * NS_PER_S
 CLOCK = Clock(anchor_ms=1_700_000_000_250, anchor_ns=START_NS)  # a quarter second into a second
@@ -20,7 +21,7 @@ CLOCK = Clock(anchor_ms=1_700_000_000_250, anchor_ns=START_NS)  # a quarter seco
 def device(quality: Quality = Quality.COUNTER, share: float = 1.0) -> Device:
     return Device(
         uuid="GPU-1",
-        kind=Kind.GPU,
+        kind=DeviceKind.GPU,
         name="test",
         meter="test",
         quality=quality,

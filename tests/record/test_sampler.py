@@ -5,10 +5,11 @@ from __future__ import annotations
 import itertools
 import time
 
-from carbontrack.meters.base import Device, Kind, Quality, Reading, Vitals
+from carbontrack.meters.base import Device, Reading, Vitals
 from carbontrack.record.reduce import Clock
 from carbontrack.record.sampler import Sampler
 from carbontrack.units import NS_PER_MS, NS_PER_S
+from carbontrack.vocabulary import DeviceKind, Quality
 
 
 class Stamped:
@@ -16,7 +17,7 @@ class Stamped:
 
     device = Device(
         uuid="GPU-1",
-        kind=Kind.GPU,
+        kind=DeviceKind.GPU,
         name="test",
         meter="test",
         quality=Quality.COUNTER,

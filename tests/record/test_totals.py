@@ -8,12 +8,13 @@ from pathlib import Path
 from carbontrack.ledger.rows import Node, Step
 from carbontrack.ledger.url import ledger_url
 from carbontrack.ledger.window import Pyramid
-from carbontrack.meters.base import Device, Kind, Quality, Reading
+from carbontrack.meters.base import Device, Reading
 from carbontrack.record.logged import LoggedLines, LoggedStep
 from carbontrack.record.outbox import Outbox
 from carbontrack.record.reduce import Clock, WindowBuilder
 from carbontrack.record.totals import Totals
 from carbontrack.units import MS_PER_HOUR, NS_PER_S
+from carbontrack.vocabulary import DeviceKind, Quality
 from tests.fixtures.pictures import window_at
 from tests.fixtures.runs import START_MS, Recorded
 
@@ -47,7 +48,7 @@ def test_from_reading_to_ledger_thirty_five_days_stay_small(tmp_path: Path) -> N
     """Five seconds of each hour go all the way; the rest of the hour is a gap."""
     recorded = Recorded(count=8, seconds=HOURS * 3600)
     clock = Clock(recorded.start_ms, 0)
-    device = Device("", Kind.GPU, "", "test", Quality.POWER, "power", "gpu")
+    device = Device("", DeviceKind.GPU, "", "test", Quality.POWER, "power", "gpu")
     builders = [WindowBuilder(device, clock, start_ns=0) for _ in recorded.sensors]
     pyramids = [Pyramid() for _ in recorded.sensors]
     totals = Totals()

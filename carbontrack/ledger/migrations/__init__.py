@@ -23,10 +23,7 @@ def migrate(connection: Connection) -> None:
 
 
 def schema_sql() -> str:
-    """What all of them make of an empty SQLite file, as `../schema.sql` holds it:
-
-    python -c 'from carbontrack.ledger.migrations import *; print(schema_sql())' > .../schema.sql
-    """
+    """What all of them make of an empty SQLite file, as `make schema` writes it to `schema.sql`."""
     with create_engine("sqlite://").begin() as connection:
         migrate(connection)
         made = connection.scalars(text("select sql from sqlite_master where sql is not null"))

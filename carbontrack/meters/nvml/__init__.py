@@ -10,17 +10,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
-from carbontrack.meters.base import (
-    Meter,
-    MeterContext,
-    MeterUnavailable,
-    Quality,
-    refuse_argument,
-)
+from carbontrack.meters.base import Meter, MeterContext, MeterUnavailable, refuse_argument
 from carbontrack.meters.deadline import all_within
 from carbontrack.meters.nvml.cuda_visible import Gpu, Instance, Selection, select
 from carbontrack.meters.nvml.library import PROBE_S, Library
 from carbontrack.meters.nvml.source import NvmlSource, probe
+from carbontrack.vocabulary import MeterName, Quality
 
 
 def check(argument: str) -> None:
@@ -67,7 +62,7 @@ def _open_sources(library: Library, devices: Sequence[Gpu | Instance]) -> list[N
 
 
 class _NvmlMeter:
-    name = "nvml"
+    name: str = MeterName.NVML
 
     def __init__(
         self, library: Library, sources: Sequence[NvmlSource], selection: Selection

@@ -10,10 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from carbontrack.meters.base import Device, DeviceLost, Kind, Quality, Reading, Vitals
+from carbontrack.meters.base import Device, DeviceLost, Reading, Vitals
 from carbontrack.meters.nvml.cuda_visible import Gpu, Instance
 from carbontrack.meters.nvml.fields import number
 from carbontrack.units import NS_PER_S, monotonic_ns
+from carbontrack.vocabulary import DeviceKind, MeterName, Quality, Scope
 
 if TYPE_CHECKING:
     from carbontrack.meters.nvml.library import Library
@@ -47,9 +48,9 @@ def probe(library: Library, device: Gpu | Instance) -> NvmlSource | None:
     names = ["total_energy"] if can.energy else []
     row = Device(
         uuid=device.uuid,
-        kind=Kind.GPU,
+        kind=DeviceKind.GPU,
         name=device.name,
-        meter="nvml",
+        meter=MeterName.NVML,
         quality=Quality.COUNTER if can.energy else Quality.POWER,
         field="+".join([*names, can.power_name] if can.power else names),
         scope=can.scope,
@@ -68,7 +69,7 @@ def _abilities(library: Library, handle: Any) -> Abilities:
     average = (nvml.NVML_FI_DEV_POWER_AVERAGE, nvml.NVML_POWER_SCOPE_GPU)
     module = (nvml.NVML_FI_DEV_POWER_AVERAGE, nvml.NVML_POWER_SCOPE_MODULE)
     answered = _answered(library, handle, (energy, instant, average, module))
-    scope = "gpu-of-module" if module in answered else "gpu"
+    scope = Scope.GPU_OF_MODULE if module in answered else Scope.GPU
 
     energy_by = None
     if energy in answered:

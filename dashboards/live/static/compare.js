@@ -7,6 +7,7 @@ import { carbon, duration, energy, money, plain, si, unmeasured, whole } from ".
 import { look } from "./palette.js";
 import { measured } from "./tiles.js";
 import uPlot from "./vendor/uPlot.esm.js";
+import { Status } from "./vocabulary.js";
 
 const MAX_RUNS = 5;
 const REFRESH_MS = 2000;
@@ -77,7 +78,7 @@ class Comparison {
   // A run that has ended is asked for once; one that nobody knows, until somebody does.
   async refresh() {
     const asked = this.known.filter(
-      (one) => !one.detail || one.detail.status === "running" || one.detail.status === "interrupted",
+      (one) => !one.detail || one.detail.status === Status.RUNNING || one.detail.status === Status.INTERRUPTED,
     );
     await Promise.all(
       asked.map(async (one) => {
@@ -94,7 +95,7 @@ class Comparison {
     );
     if (this.stopped) return;
     const lost = this.known.find((one) => one.error && !(one.error instanceof Refused));
-    const going = this.known.some((one) => one.detail?.status === "running");
+    const going = this.known.some((one) => one.detail?.status === Status.RUNNING);
     if (lost) linkTrouble(lost.error);
     else link(going ? "live" : "");
     const unknown = this.known.filter((one) => one.error instanceof Refused);
@@ -187,7 +188,7 @@ function compared(runs) {
         make("a", { href: `#/run/${one.detail.id}`, "data-key": `open ${one.detail.id}` }, one.detail.name),
         " ",
         ...unmeasured(one.detail.quality).map(badge),
-        one.detail.status === "completed" ? null : status(one.detail.status),
+        one.detail.status === Status.COMPLETED ? null : status(one.detail.status),
       ),
       ...COLUMNS.map(([label, of, write]) =>
         make(

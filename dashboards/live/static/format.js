@@ -1,5 +1,7 @@
 // Numbers with SI prefixes; what is not known is a dash, never a zero.
 
+import { Quality } from "./vocabulary.js";
+
 const PREFIXES = [
   [1e12, "T"],
   [1e9, "G"],
@@ -103,7 +105,7 @@ export function moment(seconds) {
 }
 
 export function unmeasured(quality) {
-  return ["simulated", "estimate"].filter((word) => (quality ?? "").includes(word));
+  return [Quality.SIMULATED, Quality.ESTIMATE].filter((word) => (quality ?? "").includes(word));
 }
 
 // What an event tells, with its numbers rounded.

@@ -4,6 +4,7 @@ import { Chart } from "./charts.js";
 import { carbon, moment, plain, si } from "./format.js";
 import { look } from "./palette.js";
 import uPlot from "./vendor/uPlot.esm.js";
+import { EventKind } from "./vocabulary.js";
 
 const MAX_BANDS = 4; // more of them hide each other
 const percent = (value) => (value === null || value === undefined ? "–" : `${plain(value, 3)} %`);
@@ -85,7 +86,7 @@ export class Panels {
     this.util.show([middles, ...column("util_pct")], range, "Not recorded.");
     this.heat.show([middles, ...column("temperature_max_c")], range, "Not recorded.");
     const marks = run.events
-      .filter((event) => event.kind !== "phase")
+      .filter((event) => event.kind !== EventKind.PHASE)
       .map((event) => ({ time: event.time_ms / 1000, word: event.kind }));
     (this.total ?? this.power).mark(marks);
     this.loss.mark(marks);

@@ -7,6 +7,7 @@ import { kindsOf, Panels } from "./panels.js";
 import { devices, Emissions, Events, nodes } from "./tables.js";
 import { ahead, budget, major, minor, Tiles, way } from "./tiles.js";
 import { Timeline } from "./timeline.js";
+import { Status } from "./vocabulary.js";
 
 const CLOCK_MS = 1000;
 const SETTLE_MS = 120; // of a zoom or pan, before its windows are asked for
@@ -64,8 +65,8 @@ class RunPage {
     const first = !this.run;
     this.run = run;
     this.alarm.textContent = "";
-    if (run.status !== "running") link(run.status === "interrupted" ? "no sign of life" : "ended", run.status);
-    this.timeline.grow(run.started_ms / 1000, (run.ended_ms ?? run.heartbeat_ms ?? run.started_ms) / 1000);
+    if (run.status !== Status.RUNNING) link(run.status === Status.INTERRUPTED ? "no sign of life" : "ended", run.status);
+    this.timeline.grow(run.started_ms / 1000, run.started_ms / 1000 + run.duration_s);
     const reading = document.activeElement?.tagName === "H1";
     if (first) this.build();
     this.fill();
@@ -140,13 +141,13 @@ class RunPage {
     const run = this.run;
     this.headline();
     this.big.fill(major(run));
-    const planned = run.status === "running" && run.plan;
+    const planned = run.status === Status.RUNNING && run.plan;
     this.plan.hidden = !planned && !run.budgets.length;
     this.progress.replaceChildren(...(planned ? [way(run)] : []), ...run.budgets.map(budget));
     this.coming.place.hidden = !planned;
     if (planned) this.coming.fill(ahead(run));
     this.remark();
-    this.followed.hidden = run.status !== "running";
+    this.followed.hidden = run.status !== Status.RUNNING;
     this.emissions.fill(run);
     this.events.fill(run);
     refill(this.devices, devices(run));
@@ -204,7 +205,7 @@ class RunPage {
   // What grows by itself between two answers.
   tick() {
     if (!this.rest || this.stopped) return;
-    this.rest.fill(minor(this.run, serverNow()));
+    this.rest.fill(minor(this.run));
     refill(this.nodes, nodes(this.run, serverNow()));
   }
 

@@ -3,6 +3,7 @@
 import { ask, link, linkTrouble, Refused } from "./api.js";
 import { badge, drawing, make, refill, status, table } from "./dom.js";
 import { carbon, duration, energy, full, money, plain, unmeasured, when } from "./format.js";
+import { Status } from "./vocabulary.js";
 
 const REFRESH_MS = 2000;
 const MAX_COMPARED = 5;
@@ -16,7 +17,6 @@ const COLUMNS = [
   ["money", "money", true],
   ["loss", "last loss", true],
 ];
-const STATUSES = ["running", "completed", "failed", "interrupted"];
 const SPARK = { width: 90, height: 22 };
 
 export function showRuns(page) {
@@ -39,7 +39,7 @@ class RunsPage {
     this.status = make(
       "select",
       { "aria-label": "Status", onchange: again },
-      ...["", ...STATUSES].map((name) => make("option", { value: name }, name || "any status")),
+      ...["", ...Object.values(Status)].map((name) => make("option", { value: name }, name || "any status")),
     );
     this.project = make(
       "select",

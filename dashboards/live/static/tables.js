@@ -5,15 +5,16 @@ import { card, choice, make, refill, swatch, table } from "./dom.js";
 import { ago, carbon, energy, full, money, plain, share, si, told, when } from "./format.js";
 import { look } from "./palette.js";
 import { nameOf } from "./panels.js";
+import { Method, Status, TableFormat } from "./vocabulary.js";
 
 const MAX_EVENTS = 200;
 const STALE_MS = 10_000; // as the ledger reads a heartbeat
-const FORMATS = { Markdown: "markdown", LaTeX: "latex", CSV: "csv" };
+const FORMATS = { Markdown: TableFormat.MARKDOWN, LaTeX: TableFormat.LATEX, CSV: TableFormat.CSV };
 const number = (label, title) => ({ label, number: true, title });
 
 export class Emissions {
   constructor(run) {
-    this.method = "measured";
+    this.method = Method.MEASURED;
     this.said = make("span", { class: "quiet small", role: "status" });
     this.place = make("div");
     const methods = choice(
@@ -146,7 +147,7 @@ export function nodes(run, now) {
 }
 
 function heartbeat(node, run, now) {
-  if (run.status !== "running" && run.status !== "interrupted") {
+  if (run.status !== Status.RUNNING && run.status !== Status.INTERRUPTED) {
     return make("span", { title: full(node.heartbeat) }, `ended, last ${when(node.heartbeat)}`);
   }
   const age = Math.max(0, now - node.heartbeat_ms);

@@ -2,15 +2,11 @@
 
 import { drawing, make } from "./dom.js";
 import { carbon, duration, energy, money, percent, plain, share, si, unmeasured, whole } from "./format.js";
+import { BudgetState, Method, Status } from "./vocabulary.js";
 
 const J_PER_KWH = 3.6e6;
 
-export const measured = (run) => run.rows.find((row) => row.method === "measured");
-
-// While a run goes on, its clock does too.
-export function lengthOf(run, now) {
-  return run.status === "running" ? Math.max(run.duration_s, (now - run.started_ms) / 1000) : run.duration_s;
-}
+export const measured = (run) => run.rows.find((row) => row.method === Method.MEASURED);
 
 // Tiles that keep their elements, so that a reader's selection and voice are not lost each second.
 export class Tiles {
@@ -61,7 +57,7 @@ export function major(run) {
   const partly = run.power_now_devices < devices ? `${run.power_now_devices} of ${devices} devices` : "";
   const mean = run.devices.map((device) => device.power_mean_w).filter((watts) => watts !== null);
   return [
-    run.status === "running"
+    run.status === Status.RUNNING
       ? ["power now", si(run.power_now_w, "W"), said(run.power_now_w === null ? "" : partly)]
       : [
           "mean power",
@@ -79,7 +75,7 @@ export function major(run) {
   ];
 }
 
-export function minor(run, now) {
+export function minor(run) {
   const perToken = run.tokens && run.energy_kwh !== null ? (run.energy_kwh * J_PER_KWH) / run.tokens : null;
   const lost = run.loss_not_finite_since;
   return [
@@ -88,7 +84,7 @@ export function minor(run, now) {
       : ["last loss", "not a number", `since step ${lost}; ${plain(run.final_loss)} before`, "warning"],
     ["tokens", run.tokens === null ? "–" : si(run.tokens, "")],
     ["energy of a token", si(perToken, "J"), "at the devices"],
-    ["duration", duration(lengthOf(run, now))],
+    ["duration", duration(run.duration_s)],
     ["coverage", share(run.coverage), "of device-seconds"],
   ];
 }
@@ -114,7 +110,7 @@ export const budget = ({ unit, limit, spent, share: part, state }) =>
     `Budget: ${plain(spent, 3)} of ${plain(limit)} ${unit}${unit === "kWh" ? " incl. PUE" : ""}`,
     part,
     `budget ${state}`,
-    { near: "nearly spent", spent: "spent" }[state],
+    { [BudgetState.NEAR]: "nearly spent", [BudgetState.SPENT]: "spent" }[state],
   );
 
 function meter(text, part, kind, word = "") {

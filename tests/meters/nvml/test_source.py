@@ -23,7 +23,7 @@ from tests.fixtures.wrap import PATIENCE_S
 _PROGRAM = """
 import json, os, select, sys
 from dataclasses import asdict
-from carbontrack.meters.base import DeviceLost, MeterContext
+from carbontrack.meters.base import (DeviceLost, MeterContext)
 from carbontrack.meters.registry import find_meters
 found = find_meters("nvml", MeterContext(environ=os.environ, visible=sys.argv[1]))
 sources = [source for meter in found.meters for source in meter.sources]

@@ -1,0 +1,169 @@
+"""`carbontrack.Ledger`: what a ledger holds as pandas data frames, for scripts and notebooks.
+
+Units are in the names of the columns (`energy_j`, `power_mean_w`, `tco2e`), every time is a UTC
+timestamp, and a value that is not known is NaN, NaT or <NA>.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, get_type_hints
+
+from carbontrack import config
+from carbontrack.errors import CarbontrackError
+from carbontrack.factors.resolve import parse_methods
+from carbontrack.ledger import engine, read
+from carbontrack.ledger.rows import Event, Step
+from carbontrack.ledger.url import ledger_url, redacted_url
+from carbontrack.ledger.window import LEVELS_S, Window
+from carbontrack.query import group, price, select
+from carbontrack.query.frames import frame_of_columns, frame_of_estimates, frame_of_rows
+from carbontrack.query.runs import RunItem, item_of
+from carbontrack.units import MS_PER_S
+from carbontrack.vocabulary import Method, Status
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Time = datetime | str
+"""A time; one without an offset is UTC. Text is ISO 8601: 2026-01-31, 2026-01-31T12:00+02:00."""
+
+
+class Ledger:
+    """A ledger that is read: a SQLite file, or `postgresql://USER@HOST/DATABASE`.
+
+    Without `url` it is that of the commands: $CARBONTRACK_DB, else the file in the user's data
+    directory. Raises CarbontrackError if there is none, or it cannot be read. Nothing stays open
+    between calls, and each reads what is committed by then, so a run that goes on can be followed.
+    """
+
+    def __init__(self, url: str | None = None) -> None:
+        self._url = ledger_url(url)
+        self._engine = engine.open_reader(self._url)
+
+    def __repr__(self) -> str:
+        return f"Ledger({redacted_url(self._url)!r})"
+
+    def runs(
+        self,
+        *,
+        project: str | None = None,
+        tags: Mapping[str, str] | None = None,
+        since: Time | None = None,
+        status: str | None = None,
+        limit: int | None = None,
+    ) -> pd.DataFrame:
+        """A row per run, newest first, that matches all that is given.
+
+        Columns: those of `runs --format json`, with `started` and `ended` as timestamps.
+        `energy_kwh` is of the devices, before PUE; `coverage` is the share of device-seconds that
+        were measured.
+        """
+        if status is not None and status not in tuple(Status):
+            raise CarbontrackError(
+                f"status {status!r}: unknown.", hint=f"Give {', '.join(Status)}."
+            )
+        with self._engine.connect() as connection:
+            found = select.choose(
+                connection,
+                [],
+                project=project,
+                tags=list((tags or {}).items()),
+                since_ms=_ms(since),
+                status=status,
+                limit=limit,
+            )
+            items = [
+                item_of(run, read.sensors(connection, run), read.totals(connection, run))
+                for run in found
+            ]
+        return frame_of_rows(RunItem, items)
+
+    def table(
+        self,
+        runs: str | Iterable[str] | None = None,
+        *,
+        by: str | None = None,
+        method: str = Method.MEASURED,
+        embodied: bool = False,
+        **factors: Any,
+    ) -> pd.DataFrame:
+        """A row per run and method, as `carbontrack table --format json` has it; with `by`, a row
+        per group: project, model, user, host, month, name, status, tag:KEY.
+
+        `runs` are ids, unique prefixes or names; without them all, newest first. `method` is
+        measured, report, or both joined by a comma. `factors` are the options of `table`: zone,
+        pue, intensity, tariff, … Raises CarbontrackError where `carbontrack table` would.
+        """
+        flags = config.flags(**factors)
+        references = [runs] if isinstance(runs, str) else list(runs or [])
+        methods = parse_methods(method)
+        with self._engine.connect() as connection:
+            chosen = select.choose(connection, references)
+            rows = price.estimates(connection, chosen, flags, methods, embodied=embodied)
+            if by is not None:
+                rows = group.grouped(connection, chosen, rows, by, flags, embodied=embodied)
+        return frame_of_estimates(rows)
+
+    def windows(
+        self,
+        run: str = "last",
+        *,
+        level_s: int = 60,
+        since: Time | None = None,
+        until: Time | None = None,
+    ) -> pd.DataFrame:
+        """What each device did in aligned windows of 60 s, or of 1 s or 3600 s: a row per device
+        and window, ordered by device and time. Windows that begin at `since` or later, and before
+        `until`.
+
+        Columns: `device` (UUID), `host`, `start`, and the fields of a window: `energy_j`,
+        `energy_s` (the time it accounts for), `sampled_s`, `samples`, `power_mean_w`,
+        `power_min_w`, `power_max_w`, `vitals` (how many readings the next four are of),
+        `util_pct`, `memory_max_bytes`, `temperature_max_c`, `sm_clock_mhz`, `throttle` and `flags`
+        (bits). A stretch without any reading has no row. A device-day has 86,400 rows of 1 s.
+        """
+        if level_s not in LEVELS_S:
+            levels = ", ".join(map(str, LEVELS_S))
+            raise CarbontrackError(f"level_s {level_s}: unknown.", hint=f"Give one of {levels}.")
+        with self._engine.connect() as connection:
+            found = read.resolve_run(connection, run)
+            sensors = {s.device_key: s for s in read.sensors(connection, found)}
+            columns = read.windows(connection, found, level_s, from_ms=_ms(since), to_ms=_ms(until))
+        keys = columns.pop("device_key")
+        where: dict[str, list[Any]] = {
+            "device": [sensors[key].uuid for key in keys],
+            "host": [sensors[key].host for key in keys],
+        }
+        types = {"device": str, "host": str, "power_mean_w": float | None}
+        return frame_of_columns({**where, **columns}, {**get_type_hints(Window), **types})
+
+    def steps(self, run: str = "last") -> pd.DataFrame:
+        """A row per training step, in order.
+
+        Columns: `step`, `time`, `loss`, `lr`, `grad_norm`, `tokens` (of the step),
+        `tokens_per_s`, and `extra`, a dict of what else was logged. A loss that was no finite
+        number is NaN, and its text is in `extra`.
+        """
+        with self._engine.connect() as connection:
+            return frame_of_rows(Step, read.steps(connection, read.resolve_run(connection, run)))
+
+    def events(self, run: str = "last") -> pd.DataFrame:
+        """A row per event, in order: `time`, `kind`, `message`, `host`, `device_uuid`, `data`."""
+        with self._engine.connect() as connection:
+            return frame_of_rows(Event, read.events(connection, read.resolve_run(connection, run)))
+
+
+def _ms(time: Time | None) -> int | None:
+    """As milliseconds since the epoch. Raises CarbontrackError for text that is no time."""
+    import pandas as pd
+
+    if time is None:
+        return None
+    try:
+        stamp = pd.Timestamp(time)
+    except ValueError as error:
+        raise CarbontrackError(f"{time!r} is not a time.", hint="Example: 2026-01-31.") from error
+    stamp = stamp.tz_localize("UTC") if stamp.tzinfo is None else stamp.tz_convert("UTC")
+    return round(stamp.timestamp() * MS_PER_S)

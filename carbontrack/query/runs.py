@@ -1,0 +1,57 @@
+"""A run in one line: what `runs` lists, as data. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from carbontrack.ledger.rows import Run, Sensor, Usage
+from carbontrack.units import J_PER_KWH
+from carbontrack.vocabulary import Status
+
+
+@dataclass(frozen=True, slots=True)
+class RunItem:
+    """One run with its energy, of the devices and before PUE. None if unknown."""
+
+    id: str
+    name: str
+    project: str | None
+    tags: Mapping[str, str]
+    status: Status
+    exit_code: int | None
+    started_ms: int
+    ended_ms: int | None
+    duration_s: float
+    devices: int
+    meter: str | None  # several joined by +
+    quality: str | None  # several joined by +
+    energy_kwh: float | None
+    coverage: float | None  # share of device-seconds that were watched by samples
+
+
+def item_of(run: Run, sensors: Sequence[Sensor], totals: Sequence[Usage]) -> RunItem:
+    """The run in one line; `totals` are those of `ledger.read.totals`."""
+    energies_j = [usage.energy_j for usage in totals if usage.energy_j is not None]
+    sampled_s = sum(usage.sampled_s for usage in totals)
+    return RunItem(
+        id=run.id,
+        name=run.name,
+        project=run.project,
+        tags=dict(run.tags),
+        status=run.status,
+        exit_code=run.exit_code,
+        started_ms=run.started_ms,
+        ended_ms=run.ended_ms,
+        duration_s=run.duration_s,
+        devices=len(sensors),
+        meter="+".join(sorted({sensor.meter for sensor in sensors})) or None,
+        quality="+".join(sorted({sensor.quality for sensor in sensors})) or None,
+        energy_kwh=sum(energies_j) / J_PER_KWH if energies_j else None,
+        coverage=share_of(sampled_s, run.duration_s * len(sensors)),
+    )
+
+
+def share_of(part: float, whole: float) -> float | None:
+    """Part ÷ whole, at most 1; None of nothing."""
+    return min(1.0, part / whole) if whole > 0 else None

@@ -1,0 +1,173 @@
+"""Every vocabulary: the words that are stored, printed as JSON or given on the command line.
+
+Each is a StrEnum, so that its words are strings wherever they go. A device or an event of another
+package may have words of its own: what is read from a ledger stays text, and compares with these.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Status(StrEnum):
+    """How a run stands; one whose heartbeat stopped reads *interrupted*."""
+
+    RUNNING = "running"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    INTERRUPTED = "interrupted"
+
+
+MIXED = "mixed"
+"""The status of a row of several runs, of which not all stand alike."""
+
+
+class DeviceKind(StrEnum):
+    """What a device is; it decides whether its hours count as GPU-hours."""
+
+    GPU = "gpu"
+    CPU = "cpu"
+    DRAM = "dram"
+
+
+class MeterName(StrEnum):
+    """The meters of this package; others come through entry points."""
+
+    NVML = "nvml"
+    RAPL = "rapl"
+    CPU_MODEL = "cpu-model"
+    SIMULATED = "sim"
+
+
+class Quality(StrEnum):
+    """How an energy came about, from best to worst; printed wherever the number is."""
+
+    COUNTER = "counter"  # difference of the device's own energy counter
+    POWER = "power"  # step (zero-order hold) integral of power samples
+    ESTIMATE = "estimate"  # a model (TDP × utilisation), not a measurement
+    SIMULATED = "simulated"  # replayed; no real device was read
+
+
+UNMEASURED = (Quality.SIMULATED, Quality.ESTIMATE)
+"""Said beside every number that they are in, as no device was measured for it."""
+
+
+class Scope(StrEnum):
+    """What a reading includes."""
+
+    GPU = "gpu"
+    GPU_OF_MODULE = "gpu-of-module"  # the GPU alone of a Grace module, whose sensor has all of it
+    CPU = "cpu"
+    DRAM = "dram"
+
+
+class EventKind(StrEnum):
+    """What happened. The recorder emits those above the line; a job may log any other kind too."""
+
+    COUNTER_RESET = "counter-reset"
+    DEVICE_LOST = "device-lost"
+    DEVICE_FOUND = "device-found"
+    DEVICE_SILENT = "device-silent"
+    SENSOR_DOUBTED = "sensor-doubted"
+    SENSOR_TRUSTED = "sensor-trusted"
+    LEDGER_REPLACED = "ledger-replaced"
+    BUDGET = "budget"
+    # ----
+    PHASE = "phase"
+    EVAL = "eval"
+    CHECKPOINT = "checkpoint"
+    SKIPPED = "skipped"
+    PREEMPTED = "preempted"
+
+
+class Method(StrEnum):
+    """How energy becomes an estimate; see `account.formulas`."""
+
+    MEASURED = "measured"
+    REPORT = "report"  # GPU-hours × rated power, as the Llama 2 report
+
+
+class BudgetState(StrEnum):
+    """Where a budget stands."""
+
+    WITHIN = "within"
+    NEAR = "near"
+    SPENT = "spent"
+
+
+class OnBudget(StrEnum):
+    """What to do when a limit is spent."""
+
+    WARN = "warn"
+    STOP = "stop"  # SIGTERM to the job
+
+
+class Devices(StrEnum):
+    """Which devices are recorded."""
+
+    JOB = "job"  # those that the job can see
+    ALL = "all"  # of the node
+
+
+class FactorKind(StrEnum):
+    """The tables of factors."""
+
+    INTENSITY = "intensity"
+    PUE = "pue"
+    HARDWARE = "hardware"
+    PRICE = "price"
+
+
+class PriceUnit(StrEnum):
+    """What an imported price is of."""
+
+    GPU_HOUR = "gpu_hour"
+    KWH = "kwh"
+
+
+class Format(StrEnum):
+    """Output for people or for programs."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+class TableFormat(StrEnum):
+    """What `table --format` knows."""
+
+    TEXT = "text"
+    MARKDOWN = "markdown"
+    LATEX = "latex"
+    HTML = "html"
+    CSV = "csv"
+    JSON = "json"
+    PARQUET = "parquet"
+
+
+class FigureKind(StrEnum):
+    """What a figure shows."""
+
+    OVERVIEW = "overview"
+    POWER = "power"
+    LOSS = "loss"
+    ENERGY = "energy"
+    EFFICIENCY = "efficiency"
+    PHASES = "phases"
+    DEVICES = "devices"
+    COMPARE = "compare"
+    CARBON_BY_HOUR = "carbon-by-hour"
+
+
+class FigureStyle(StrEnum):
+    """What a figure is made for."""
+
+    PAPER = "paper"
+    SLIDE = "slide"
+
+
+class Against(StrEnum):
+    """What `plot --kind compare` draws a loss against."""
+
+    ENERGY = "energy"
+    CARBON = "carbon"
+    MONEY = "money"

@@ -1,0 +1,33 @@
+"""The public names of `carbontrack`, which scripts and notebooks use."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+import carbontrack
+
+NAMES = {"Ledger", "__version__", "describe_model", "log_event", "log_step", "track"}
+
+
+def test_these_are_public() -> None:
+    assert set(carbontrack.__all__) == NAMES
+    assert set(dir(carbontrack)) >= NAMES
+    assert all(getattr(carbontrack, name) for name in NAMES)
+
+
+def test_another_name_is_missing_as_of_any_module() -> None:
+    with pytest.raises(AttributeError, match="has no attribute 'Ledgers'"):
+        getattr(carbontrack, "Ledgers")  # noqa: B009 - mypy knows that it is missing
+
+
+def test_a_name_is_imported_when_it_is_used() -> None:
+    code = (
+        "import sys, carbontrack; dir(carbontrack)\n"
+        "assert 'carbontrack.query' not in sys.modules\n"
+        "from carbontrack import Ledger\n"
+        "assert Ledger.__module__ == 'carbontrack.query.ledger'"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

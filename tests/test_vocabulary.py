@@ -1,0 +1,74 @@
+"""Every vocabulary is known once: no word of one is written out where it could be named."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+from collections.abc import Iterator
+from enum import StrEnum
+from pathlib import Path
+
+import pytest
+
+from carbontrack import vocabulary
+
+ROOT = Path(__file__).parents[1]
+STATIC = ROOT / "dashboards/live/static"
+VOCABULARIES: dict[str, type[StrEnum]] = {
+    name: one
+    for name, one in inspect.getmembers(vocabulary, inspect.isclass)
+    if issubclass(one, StrEnum) and one is not StrEnum
+}
+# Fields whose values are words of a vocabulary.
+FIELDS = {"status", "kind", "meter", "quality", "scope", "method", "format", "state", "on_budget"}
+
+
+def page_words(text: str) -> dict[str, dict[str, str]]:
+    objects = re.findall(r"export const (\w+) = Object\.freeze\(\{(.*?)\}\);", text, re.DOTALL)
+    return {name: dict(re.findall(r'(\w+): "([^"]*)"', body)) for name, body in objects}
+
+
+def test_the_page_knows_the_same_words() -> None:
+    copies = page_words((STATIC / "vocabulary.js").read_text())
+    assert {"Status", "Quality", "Method", "EventKind", "TableFormat"} <= copies.keys()
+    for name, words in copies.items():
+        assert words == {word.name: word.value for word in VOCABULARIES[name]}, name
+
+
+def test_the_page_compares_with_named_words_only() -> None:
+    field = "|".join(FIELDS)
+    for path in STATIC.glob("*.js"):
+        written_out = re.findall(rf'\.(?:{field}) [!=]== "[^"]+"', path.read_text())
+        assert written_out == [], path
+
+
+@pytest.mark.parametrize("folder", ["carbontrack", "dashboards"])
+def test_words_are_named_not_written_out(folder: str) -> None:
+    for path in (ROOT / folder).rglob("*.py"):
+        if path.name != "vocabulary.py" and "versions" not in path.parts:
+            found = list(written_out(ast.parse(path.read_text())))
+            assert found == [], path
+
+
+def written_out(tree: ast.AST) -> Iterator[tuple[int, str]]:
+    """Words compared with a field of a vocabulary, or given as one."""
+    words = {word.value for one in VOCABULARIES.values() for word in one}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Compare) and any(map(is_field, [node.left, *node.comparators])):
+            values = [c for side in node.comparators for c in ast.walk(side)]
+        elif isinstance(node, ast.keyword) and node.arg in FIELDS:
+            values = [node.value]
+        else:
+            continue
+        for value in values:
+            if isinstance(value, ast.Constant) and value.value in words:
+                yield value.lineno, str(value.value)
+
+
+def is_field(node: ast.expr) -> bool:
+    """`run.status`, `status` or `item["status"]`."""
+    if isinstance(node, ast.Subscript):
+        return isinstance(node.slice, ast.Constant) and node.slice.value in FIELDS
+    name = node.attr if isinstance(node, ast.Attribute) else getattr(node, "id", None)
+    return name in FIELDS

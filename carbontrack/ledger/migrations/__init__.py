@@ -24,9 +24,11 @@ def migrate(connection: Connection) -> None:
 
 def schema_sql() -> str:
     """What all of them make of an empty SQLite file, as `make schema` writes it to `schema.sql`."""
-    with create_engine("sqlite://").begin() as connection:
+    memory = create_engine("sqlite://")
+    with memory.begin() as connection:
         migrate(connection)
-        made = connection.scalars(text("select sql from sqlite_master where sql is not null"))
+        made = connection.scalars(text("select sql from sqlite_master where sql is not null")).all()
         revision = connection.scalar(text("select version_num from alembic_version"))
-        insert = f"INSERT INTO alembic_version (version_num) VALUES ('{revision}')"
-        return ";\n".join([*made, insert]) + ";"
+    memory.dispose()
+    insert = f"INSERT INTO alembic_version (version_num) VALUES ('{revision}')"
+    return ";\n".join([*made, insert]) + ";"

@@ -36,5 +36,7 @@ else:
     address = url.ledger_url()
     if path := url.sqlite_path(address):
         sqlite.create_file(path)
-    with engine.connect(address).begin() as own:
+    made = engine.connect(address)
+    with made.begin() as own:
         go(own)
+    made.dispose()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,8 +12,6 @@ from carbontrack.errors import CarbontrackError
 from carbontrack.vocabulary import FactorKind, Format, TableFormat
 
 if TYPE_CHECKING:
-    from sqlalchemy import Engine
-
     from carbontrack.factors.browse import Entry
     from carbontrack.factors.intensity_csv import IntensityFile
 
@@ -220,12 +216,13 @@ def _store(found: IntensityFile, db: str | None, format: Format) -> None:
     from dataclasses import asdict
 
     from carbontrack.factors import catalog
-    from carbontrack.ledger import imported
+    from carbontrack.ledger import engine, imported
+    from carbontrack.ledger.url import ledger_url
     from carbontrack.report.escape import visible
     from carbontrack.report.factors import imported_text
     from carbontrack.report.render import json_text
 
-    with _writer(db) as writer:
+    with engine.writing(ledger_url(db)) as writer:
         replaced = imported.put_intensity(writer, [asdict(one) for one in found.intervals])
     zones = sorted({interval.zone for interval in found.intervals})
     own = [zone for zone in zones if catalog.zone_code(zone) is None]
@@ -264,14 +261,15 @@ def import_prices(
     from dataclasses import asdict
 
     from carbontrack.factors import price_csv
-    from carbontrack.ledger import imported
+    from carbontrack.ledger import engine, imported
+    from carbontrack.ledger.url import ledger_url
     from carbontrack.report.numbers import counted
     from carbontrack.report.render import json_text
 
     found = price_csv.parse(
         _text(file), file.name, book=book or file.stem, version=_version(version)
     )
-    with _writer(db) as writer:
+    with engine.writing(ledger_url(db)) as writer:
         replaced = imported.put_prices(writer, [asdict(price) for price in found])
     if format is Format.JSON:
         answer = {"book": found[0].book, "prices": len(found), "replaced": replaced}
@@ -281,19 +279,6 @@ def import_prices(
     typer.echo(f"{many} imported. Find one: carbontrack factors search {found[0].book}")
     for one in replaced:
         typer.echo(f"Other prices of version {one} were replaced. To keep both: --version NAME.")
-
-
-@contextmanager
-def _writer(db: str | None) -> Iterator[Engine]:
-    """The ledger, open for writing until the block ends."""
-    from carbontrack.ledger import engine
-    from carbontrack.ledger.url import ledger_url
-
-    opened = engine.open_writer(ledger_url(db))
-    try:
-        yield opened
-    finally:
-        opened.dispose()
 
 
 def _print(entries: list[Entry], format: Format, *, versions: bool = False) -> None:

@@ -68,6 +68,16 @@ def open_writer(url: str, *, busy_timeout_ms: int = BUSY_TIMEOUT_MS) -> Engine:
     return engine
 
 
+@contextmanager
+def writing(url: str) -> Iterator[Engine]:
+    """`open_writer` for the length of a block."""
+    engine = open_writer(url)
+    try:
+        yield engine
+    finally:
+        engine.dispose()
+
+
 def open_reader(url: str) -> Engine:
     """An engine for reading; it cannot write. An older SQLite ledger is upgraded first.
 

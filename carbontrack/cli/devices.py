@@ -42,20 +42,20 @@ def devices(
     Example: carbontrack devices --meter nvml --devices all
     """
     from carbontrack.meters.base import MeterContext
-    from carbontrack.meters.observe import look_at
+    from carbontrack.meters.observe import observe
     from carbontrack.meters.registry import find_meters
 
     if which not in tuple(Devices):
         raise CarbontrackError(f"--devices {which}: unknown.", hint="Give job or all.")
     found = find_meters(meter, MeterContext(environ=os.environ, visible=which))
     sources = [source for opened in found.meters for source in opened.sources]
-    looks = look_at(sources, _LOOK_S)
+    looks = observe(sources, _LOOK_S)
     items = [
         {**asdict(source.device), **asdict(look)}
         for source, look in zip(sources, looks, strict=True)
     ]
     notes = [{"name": opened.name, "note": opened.note} for opened in found.meters]
-    passed_over = [asdict(over) for over in found.passed_over]
+    passed_over = [asdict(over) for over in found.rejected]
     if format is Format.JSON:
         print_json({"devices": items, "meters": notes, "passed_over": passed_over})
     else:

@@ -14,7 +14,7 @@ from carbontrack.units import MS_PER_S
 _LOOK_BACK_S = 30  # nodes may reach a team ledger some seconds apart
 
 
-def power_now(connection: Connection, run: Run, sensors: Sequence[Sensor]) -> PowerNow | None:
+def latest_power(connection: Connection, run: Run, sensors: Sequence[Sensor]) -> PowerNow | None:
     """The power of all devices in the newest second that is complete.
 
     That is the newest of the last seconds in which the most devices were read: one that is lost

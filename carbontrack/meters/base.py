@@ -58,6 +58,12 @@ class Reading:
     energy_time_ns: int | None = None
     span_ns: int = 0
 
+    @property
+    def placed_ns(self) -> int:
+        """When its energy was true: the device's own time; for a mean, the middle of its span."""
+        at_ns = self.time_ns if self.energy_time_ns is None else self.energy_time_ns
+        return at_ns - self.span_ns // 2
+
 
 @dataclass(frozen=True, slots=True)
 class Vitals:
@@ -68,7 +74,6 @@ class Vitals:
     temperature_c: float | None = None
     sm_clock_mhz: float | None = None
     throttle: int = 0  # NVML clocks-event reasons bit mask
-    power_limit_w: float | None = None  # of the whole board, where it was asked for again
 
 
 class DeviceLost(Exception):
@@ -89,7 +94,9 @@ class Source(Protocol):
     """One device under a meter. Calls may block for seconds: never call on the job's thread."""
 
     @property
-    def device(self) -> Device: ...
+    def device(self) -> Device:
+        """What is read; the limit enforced now may change in it, nothing else."""
+        ...
 
     def read(self) -> Reading:
         """Poll once. Raises DeviceLost if the device is gone; retry later re-finds it."""
@@ -97,6 +104,22 @@ class Source(Protocol):
 
     def vitals(self) -> Vitals | None:
         """Utilisation, memory and so on; None where the device has none."""
+        ...
+
+
+class BufferedSource(Source, Protocol):
+    """One device whose driver samples power itself.
+
+    If `buffered`, the energy is made of these samples, so that `recent` is called every second or
+    so and `read` never; else they tell what came before the first `read`.
+    """
+
+    buffered: bool
+
+    def recent(self) -> Sequence[Reading]:
+        """The samples since the last call, oldest first, with their spans; none if it holds none.
+        Raises DeviceLost as `read` does.
+        """
         ...
 
 

@@ -1,4 +1,4 @@
-"""A short look at devices: what each reads now, and how often its sensor refreshes."""
+"""Observing devices for a moment: what each reads now, and how often its sensor refreshes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _LEAST_PERIOD_MS = 3.0  # changes as fast as we look: no period to be seen
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class Observation:
     """What one device showed. `answers` is False for a device that is lost or hangs."""
 
     answers: bool
@@ -36,21 +36,23 @@ def measured_periods(sources: Sequence[Source]) -> dict[str, float]:
     for source in sources:
         if source.device.update_period_ms is None:
             alike.setdefault((source.device.name, source.device.field), []).append(source)
-    looks = look_at([group[0] for group in alike.values()], PERIOD_LOOK_S)
+    observed = observe([group[0] for group in alike.values()], PERIOD_LOOK_S)
     return {
         source.device.uuid: look.update_period_ms
-        for group, look in zip(alike.values(), looks, strict=True)
+        for group, look in zip(alike.values(), observed, strict=True)
         if look.update_period_ms is not None
         for source in group
     }
 
 
-def look_at(sources: Sequence[Source], seconds: float, patience_s: float = 1.0) -> list[Look]:
+def observe(
+    sources: Sequence[Source], seconds: float, patience_s: float = 1.0
+) -> list[Observation]:
     """Watch all devices together for some seconds; one that hangs is not waited for any longer."""
-    looks: list[Look | None] = [None] * len(sources)
+    observed: list[Observation | None] = [None] * len(sources)
 
     def watch(place: int) -> None:
-        looks[place] = _watch(sources[place], seconds)
+        observed[place] = _watch(sources[place], seconds)
 
     threads = [
         threading.Thread(target=watch, args=(place,), daemon=True) for place in range(len(sources))
@@ -60,10 +62,10 @@ def look_at(sources: Sequence[Source], seconds: float, patience_s: float = 1.0) 
         thread.start()
     for thread in threads:
         thread.join(max(0.0, deadline - time.monotonic()))
-    return [look or Look(answers=False) for look in looks]
+    return [look or Observation(answers=False) for look in observed]
 
 
-def _watch(source: Source, seconds: float) -> Look:
+def _watch(source: Source, seconds: float) -> Observation:
     readings: list[Reading] = []
     until = time.monotonic() + seconds
     try:
@@ -71,22 +73,31 @@ def _watch(source: Source, seconds: float) -> Look:
             readings.append(source.read())
             time.sleep(_POLL_S)
     except DeviceLost:
-        return Look(answers=False)
+        return Observation(answers=False)
     powers_w = [reading.power_w for reading in readings if reading.power_w is not None]
     known_ms = source.device.update_period_ms
-    return Look(
+    return Observation(
         answers=True,
         power_w=powers_w[-1] * source.device.share if powers_w else None,
         update_period_ms=_period_ms(readings) if known_ms is None else known_ms,
     )
 
 
+def _values(readings: Sequence[Reading]) -> list[float | None]:
+    """What the energy is made of: the counter's values if there are any, else those of power."""
+    counted = [reading.energy_j for reading in readings]
+    if any(energy_j is not None for energy_j in counted):
+        return counted
+    return [reading.power_w for reading in readings]
+
+
 def _period_ms(readings: Sequence[Reading]) -> float | None:
     """The usual time between changes of what the energy is made of; None if it hardly changes."""
     values = [
         # The driver's own timestamp is exact; without it a change is known to the next poll.
-        (r.energy_time_ns or r.time_ns, r.power_w if r.energy_j is None else r.energy_j)
-        for r in readings
+        (r.energy_time_ns or r.time_ns, value)
+        for r, value in zip(readings, _values(readings), strict=True)
+        if value is not None
     ]
     import statistics  # a recorder gets here when the job is under way
 

@@ -37,7 +37,7 @@ _SAME_DEVICE = frozenset({MeterName.RAPL, MeterName.CPU_MODEL})
 
 
 @dataclass(frozen=True, slots=True)
-class PassedOver:
+class Rejected:
     """A better meter that could not be taken, and why."""
 
     name: str
@@ -49,12 +49,12 @@ class Found:
     """The opened meters, and what `auto` would rather have had."""
 
     meters: Sequence[Meter]
-    passed_over: Sequence[PassedOver] = ()
+    rejected: Sequence[Rejected] = ()
 
     @property
     def note(self) -> str:
         """What is read and how good it is, and why nothing better: sentences for people."""
-        reasons = [f"Not {over.name}: {over.reason}" for over in self.passed_over]
+        reasons = [f"Not {over.name}: {over.reason}" for over in self.rejected]
         return " ".join([*(meter.note for meter in self.meters), *reasons])
 
 
@@ -95,13 +95,13 @@ def find_meters(spec: str, context: MeterContext) -> Found:
 
 
 def _first_that_works(context: MeterContext) -> Found:
-    passed_over: list[PassedOver] = []
+    rejected: list[Rejected] = []
     for name in _AUTO:
         try:
-            return Found([_open(name, context)], passed_over)
+            return Found([_open(name, context)], rejected)
         except MeterUnavailable as error:
-            passed_over.append(PassedOver(name, str(error)))
-    reasons = " ".join(f"{over.name}: {over.reason}" for over in passed_over)
+            rejected.append(Rejected(name, str(error)))
+    reasons = " ".join(f"{over.name}: {over.reason}" for over in rejected)
     raise CarbontrackError(f"No meter works here. {reasons}", exit_code=1)
 
 

@@ -123,6 +123,7 @@ class SensorCheck:
     """
 
     def __init__(self, device: Device) -> None:
+        self._device = device
         self._limits: Limits | None = limits_of(device)
         self._util_pct: float | None = None
         self._doubts = _Doubts()
@@ -151,12 +152,15 @@ class SensorCheck:
             reading = replace(reading, energy_j=None, energy_time_ns=None)
         return reading, faults > 0
 
+    def limits(self, device: Device) -> None:
+        """Use the limits that the device has now."""
+        if device is not self._device:
+            self._device, self._limits = device, limits_of(device)
+
     def vitals(self, vitals: Vitals) -> Vitals:
         """The vitals, with None for a value that cannot be."""
         if self._limits is None:
             return vitals
-        if vitals.power_limit_w is not None:
-            self._limits = replace(self._limits, limit_w=vitals.power_limit_w)
         possible = possible_vitals(vitals)
         self._util_pct = possible.util_pct
         return possible
@@ -185,13 +189,20 @@ class SensorCheck:
         self._watch(at_ns, stretch.length_ns, stretch.counted_j, stretch.held_j)
         return None
 
-    def mean_power_w(self, stretch: Stretch, power_w: float | None) -> float | None:
-        """The counter's mean over a stretch if it is to be believed, else that of the samples."""
-        held_j = None if power_w is None else power_w * stretch.length_ns / NS_PER_S
-        checked = replace(stretch, held_j=held_j, util_pct=self._util_pct)
-        if stretch.length_ns <= 0 or (self._limits and broken_rule(self._limits, checked)):
+    def mean_power_w(self, readings: Sequence[Reading]) -> float | None:
+        """By the counter where it is to be believed, else of the samples; None if unknown."""
+        powers_w = [r.power_w for r in readings if r.power_w is not None]
+        power_w = sum(powers_w) / len(powers_w) if powers_w else None
+        counted = [(r.placed_ns, r.energy_j) for r in readings if r.energy_j is not None]
+        rising = [energy_j for _, energy_j in counted]
+        length_ns = counted[-1][0] - counted[0][0] if counted else 0
+        if length_ns <= 0 or rising != sorted(rising):
             return power_w
-        return stretch.counted_w if stretch.counted_j >= 0 else power_w
+        held_j = None if power_w is None else power_w * length_ns / NS_PER_S
+        stretch = Stretch(length_ns, rising[-1] - rising[0], held_j, self._util_pct)
+        if self._limits is not None and broken_rule(self._limits, stretch) is not None:
+            return power_w
+        return stretch.counted_w
 
     def integral(self, at_ns: int, length_ns: int, held_j: float) -> None:
         """A stretch that has only power."""

@@ -5,14 +5,13 @@ Pure: a `WindowBuilder` takes the readings of one device in order and gives back
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 from carbontrack.ledger.window import Flag, Window
 from carbontrack.meters.base import Device, Reading, Vitals
 from carbontrack.record.doubts import Finding, SensorCheck
+from carbontrack.record.means import Means
 from carbontrack.record.plausible import RESET, Belief, Stretch
 from carbontrack.record.seconds import Seconds
 from carbontrack.units import NS_PER_MS, NS_PER_S
@@ -88,7 +87,7 @@ class WindowBuilder:
         self._implausible = _NO_FLAG  # of what waits
         self._to_flag = False  # the next second that is reached
         self._noted_ns = -1
-        self._means: deque[_Mean] = deque()  # the newest, as long as their span
+        self._means = Means()
 
     def add(self, reading: Reading) -> list[Window]:
         """Take the next reading; give the seconds that it completes."""
@@ -96,10 +95,14 @@ class WindowBuilder:
             self._account(reading)
         elif _is_known(reading):
             self._first.append(reading)
-            first_ns = placed_ns(_readings(self._first)[0])
+            first_ns = _readings(self._first)[0].placed_ns
             if reading.time_ns - first_ns >= max(EDGE_LOOK_NS, first_ns - self._start_ns):
                 self._begin(reading.time_ns)
         return self._seconds.take()
+
+    def use_limits(self, device: Device) -> None:
+        """Judge what comes by the limits that the device has now."""
+        self._check.limits(device)
 
     def add_vitals(self, vitals: Vitals) -> None:
         """Keep vitals with the newest reading's second."""
@@ -146,52 +149,25 @@ class WindowBuilder:
                 self._check.vitals(item)
         known = [self._check.reading(r)[0] for r in _readings([*first, *([last] if last else [])])]
         known = [reading for reading in known if _is_known(reading)]
-        power_w = self._mean_power_w(known)
+        power_w = self._check.mean_power_w(known)
         if power_w is not None:
-            self._bridge(self._start_ns, min(placed_ns(known[0]), until_ns), power_w)
+            self._bridge(self._start_ns, min(known[0].placed_ns, until_ns), power_w)
         for item in first:
             if isinstance(item, Vitals):
                 self._seconds.add_vitals(self._check.vitals(item))
             else:
                 self._account(item)
 
-    def _mean_power_w(self, readings: Sequence[Reading]) -> float | None:
-        """By the counter where it is believed, else of the samples; None if nothing is known."""
-        powers_w = [r.power_w for r in readings if r.power_w is not None]
-        power_w = sum(powers_w) / len(powers_w) if powers_w else None
-        counted = [(placed_ns(r), r.energy_j) for r in readings if r.energy_j is not None]
-        rising = [energy_j for _, energy_j in counted]
-        if len(counted) < 2 or rising != sorted(rising):
-            return power_w
-        length_ns = counted[-1][0] - counted[0][0]
-        return self._check.mean_power_w(Stretch(length_ns, rising[-1] - rising[0], None), power_w)
-
     def _bridge_end(self, end_ns: int) -> None:
         """Fill what lies between the last known energy and the job's end."""
         if self._known_ns is None or self._power_w is None:
             return
-        if self._means and (newest_ns := self._means[-1].stamp_ns) > self._known_ns:
-            self._power_w = self._newest_power_w()
-            if self._power_w is None:
-                return
+        rest = self._means.rest()
+        if rest is not None and rest[0] > self._known_ns:
+            newest_ns, self._power_w = rest
             self._spread(self._known_ns, newest_ns, self._power_w, Flag.INTEGRAL)
             self._known_ns = newest_ns
         self._bridge(self._known_ns, end_ns, self._power_w)
-
-    def _newest_power_w(self) -> float | None:
-        """Of the half span before the newest mean: what that mean has beyond the half before."""
-        *_, newest = self._means
-        span_ns = 2 * (newest.stamp_ns - newest.at_ns)
-        begin_ns = newest.stamp_ns - span_ns
-        rest_w_ns = newest.power_w * span_ns
-        covered_ns = 0
-        for a, b in pairwise(self._means):
-            part_ns = max(b.at_ns - max(a.at_ns, begin_ns), 0)
-            covered_ns += part_ns
-            rest_w_ns -= (a.power_w + b.power_w) / 2 * part_ns
-        half_ns = newest.stamp_ns - newest.at_ns
-        whole = covered_ns >= newest.at_ns - begin_ns
-        return max(rest_w_ns, 0.0) / half_ns if whole else newest.power_w
 
     def _bridge(self, start_ns: int, end_ns: int, power_w: float) -> None:
         if 0 < end_ns - start_ns <= max(MAX_EDGE_NS, self._hold_ns):
@@ -207,8 +183,8 @@ class WindowBuilder:
             self._note_power(reading)
         elif not rejected or not self._has_ended(reading.time_ns):
             return  # what lies before it may still be filled
-        if self._to_flag:
-            self._seconds.flag(placed_ns(reading), Flag.IMPLAUSIBLE)
+        if self._to_flag and reading.placed_ns >= self._start_ns:
+            self._seconds.flag(reading.placed_ns, Flag.IMPLAUSIBLE)
             self._to_flag = False
 
     def _has_ended(self, at_ns: int) -> bool:
@@ -221,7 +197,7 @@ class WindowBuilder:
         """Account for the time from what is known to this reading, or let it wait."""
         if not _is_known(reading):
             return
-        at_ns = placed_ns(reading)
+        at_ns = reading.placed_ns
         if self._counter_j is None:
             self._advance_by_power(reading, at_ns)
         elif reading.energy_j is None:
@@ -231,18 +207,44 @@ class WindowBuilder:
 
     def _advance_by_power(self, reading: Reading, at_ns: int) -> None:
         """There is no counter, or it has not answered yet."""
-        known_ns = self._known_ns
-        if known_ns is None or at_ns > known_ns:
-            power_w = self._power_until(at_ns, self._hold_ns)
-            if known_ns is not None and power_w is not None:
-                if reading.span_ns and reading.power_w is not None:
-                    power_w = (power_w + reading.power_w) / 2
-                self._spread(known_ns, at_ns, power_w, Flag.INTEGRAL)
-                length_ns = at_ns - known_ns
-                self._check.integral(at_ns, length_ns, power_w * length_ns / NS_PER_S)
+        if reading.span_ns:
+            self._advance_by_mean(reading, at_ns)
+        elif self._known_ns is None or at_ns > self._known_ns:
+            if (power_w := self._power_until(at_ns, self._hold_ns)) is not None:
+                self._integrate(at_ns, power_w)
             self._know(reading, at_ns)
         if reading.energy_j is not None:
-            self._counter_j, self._counter_ns = reading.energy_j, at_ns
+            ahead_j = (self._power_w or 0.0) * (self._known - at_ns) / NS_PER_S
+            self._counter_j, self._counter_ns = reading.energy_j + ahead_j, self._known
+
+    def _advance_by_mean(self, reading: Reading, middle_ns: int) -> None:
+        """A power that is the mean over a span: its energy lies there if the spans follow each
+        other; if they overlap, it is one point of a line through the middles of the spans.
+        """
+        span_ns, power_w = reading.span_ns, reading.power_w
+        begin_ns, end_ns = middle_ns - span_ns // 2, middle_ns + span_ns // 2
+        if power_w is None:
+            return
+        if self._known_ns is not None and begin_ns >= self._known_ns - span_ns // 8:
+            self._means.clear()
+            before_w = self._power_until(begin_ns, self._hold_ns)
+            if before_w is not None and begin_ns > self._known_ns:
+                self._integrate(begin_ns, before_w)
+            self._known_ns = max(begin_ns, self._known_ns)
+            self._integrate(end_ns, power_w)
+            self._know(reading, end_ns)
+        elif self._known_ns is None or middle_ns > self._known_ns:
+            self._means.add(middle_ns, span_ns, power_w)
+            self._integrate(middle_ns, ((self._power_w or power_w) + power_w) / 2)
+            self._know(reading, middle_ns)
+
+    def _integrate(self, to_ns: int, power_w: float) -> None:
+        """Power from what is known up to here."""
+        if self._known_ns is not None:
+            self._spread(self._known_ns, to_ns, power_w, Flag.INTEGRAL)
+            length_ns = to_ns - self._known_ns
+            self._check.integral(to_ns, length_ns, power_w * length_ns / NS_PER_S)
+            self._known_ns = to_ns
 
     def _advance_without_counter(self, reading: Reading, at_ns: int) -> None:
         """The counter does not answer, power does: its energy waits."""
@@ -331,13 +333,8 @@ class WindowBuilder:
     def _know(self, reading: Reading, at_ns: int) -> None:
         """Go on from this reading."""
         self._known_ns = at_ns
-        if reading.power_w is None:
-            return
-        self._power_w, self._power_ns = reading.power_w, at_ns
-        if reading.span_ns:
-            self._means.append(_Mean(at_ns, at_ns + reading.span_ns // 2, reading.power_w))
-            while self._means[0].at_ns < at_ns - 2 * reading.span_ns:
-                self._means.popleft()
+        if reading.power_w is not None:
+            self._power_w, self._power_ns = reading.power_w, at_ns
 
     @property
     def _known(self) -> int:
@@ -362,27 +359,10 @@ class WindowBuilder:
 
     def _note_power(self, reading: Reading) -> None:
         """Count a sample, unless it repeats one that was counted."""
-        if reading.time_ns != self._noted_ns:
+        if reading.time_ns != self._noted_ns and reading.placed_ns >= self._start_ns:
             self._noted_ns = reading.time_ns
             # Placed where its energy is, so that seconds are filled in order.
-            self._seconds.note(placed_ns(reading), reading.power_w)
-
-
-@dataclass(frozen=True, slots=True)
-class _Mean:
-    """A power that is the mean of the time around `at_ns`, and was given at the end of that."""
-
-    at_ns: int
-    stamp_ns: int
-    power_w: float
-
-
-def placed_ns(reading: Reading) -> int:
-    """When the energy of a reading was true: the driver's own time where it gives one, and for a
-    mean the middle of its span.
-    """
-    at_ns = reading.time_ns if reading.energy_time_ns is None else reading.energy_time_ns
-    return at_ns - reading.span_ns // 2
+            self._seconds.note(reading.placed_ns, reading.power_w)
 
 
 def _is_known(reading: Reading) -> bool:

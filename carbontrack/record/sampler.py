@@ -9,62 +9,30 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from carbontrack.ledger.rows import Event
-from carbontrack.ledger.window import Pyramid, Window
+from carbontrack.ledger.window import Window
 from carbontrack.meters.base import DeviceLost, Reading, Source, Vitals
+from carbontrack.record.channel import EDGE_ATTEMPTS, Channel
 from carbontrack.record.doubts import Finding
 from carbontrack.record.plausible import RESET
-from carbontrack.record.reduce import Clock, WindowBuilder, placed_ns
+from carbontrack.record.reduce import Clock
 from carbontrack.units import NS_PER_MS, NS_PER_S, monotonic_ns
-from carbontrack.vocabulary import EventKind, Quality
+from carbontrack.vocabulary import EventKind
 
 _OVERDUE_PERIODS = 2
 _OVERDUE_NS = 1 * NS_PER_S  # at most, however slow the sampling
 _LOST_RETRY_NS = 1 * NS_PER_S
 _LAST_READ_S = 0.3  # what the job's end may wait for a device
-# At both edges of the job a counter that does not answer is asked again, for there is no later
-# reading that would tell what it missed.
-_EDGE_ATTEMPTS = 12
-
-
-class _Channel:
-    """One device's way from reading to windows: a worker fills the inbox, `drain` empties it."""
-
-    def __init__(self, source: Source, clock: Clock, start_ns: int, period_ns: int) -> None:
-        self.source = source
-        self.uuid = source.device.uuid
-        self.inbox: deque[Reading | Vitals] = deque()
-        self.builder = WindowBuilder(source.device, clock, start_ns=start_ns, period_ns=period_ns)
-        self.pyramid = Pyramid()
-        self.busy_since_ns: int | None = None
-        self.silent = False
-        self.lost = False
-        self.retry_ns = 0
-        self.vitals_due_ns = 0  # the next second's begin
-        # Whether its counter has answered, where it has one.
-        self.counted = source.device.quality is not Quality.COUNTER
-
-    def read(self, attempts: int) -> Reading:
-        """One reading; of more attempts, the first in which the counter answers. DeviceLost as in
-        `Source`.
-        """
-        reading = self.source.read()
-        if self.source.device.quality is Quality.COUNTER:
-            while reading.energy_j is None and (attempts := attempts - 1) > 0:
-                reading = self.source.read()
-            self.counted = self.counted or reading.energy_j is not None
-        return reading
 
 
 class _Worker(threading.Thread):
     """Polls its channels; loses those that a rescuer has taken over."""
 
-    def __init__(self, sampler: Sampler, channels: Sequence[_Channel]) -> None:
+    def __init__(self, sampler: Sampler, channels: Sequence[Channel]) -> None:
         super().__init__(name="sampler", daemon=True)
         self.channels = list(channels)
         self._sampler = sampler
@@ -77,10 +45,10 @@ class _Worker(threading.Thread):
             for channel in list(self.channels):
                 if channel in self.channels:  # a rescuer may have taken it meanwhile
                     sampler.poll(channel)
-            tick_ns = max(tick_ns + sampler.period_ns, monotonic_ns())
+            tick_ns = max(tick_ns + sampler.tick_ns, monotonic_ns())
             stopped = sampler.wait(max(0.0, (tick_ns - monotonic_ns()) / NS_PER_S))
         for channel in list(self.channels):
-            sampler.poll(channel, attempts=_EDGE_ATTEMPTS)  # the reading at the job's end
+            sampler.poll(channel, attempts=EDGE_ATTEMPTS)  # the reading at the job's end
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +76,9 @@ class Sampler:
         self._sampling.acquire()
         self._clock = clock
         self._host = host
-        self._channels = [_Channel(source, clock, start_ns, self.period_ns) for source in sources]
+        self._channels = [Channel(source, clock, start_ns, self.period_ns) for source in sources]
+        # A slow sampling must not be slower than the driver's own samples are overwritten.
+        self.tick_ns = min([self.period_ns, *(channel.period_ns for channel in self._channels)])
         self._workers = [_Worker(self, self._channels)]
         self._events: list[Event] = []
 
@@ -122,7 +92,7 @@ class Sampler:
             self._sampling.release()
         return ended
 
-    def poll(self, channel: _Channel, attempts: int = 1) -> None:
+    def poll(self, channel: Channel, attempts: int = 1) -> None:
         """Read one device once, and its vitals once a second. Called by workers.
 
         A counter that does not answer is asked again, up to so many times.
@@ -130,17 +100,11 @@ class Sampler:
         now_ns = monotonic_ns()
         if channel.lost and now_ns < channel.retry_ns:
             return
+        if attempts == 1 and not channel.is_due(now_ns):
+            return
         channel.busy_since_ns = now_ns
         try:
-            if not channel.counted:
-                attempts = _EDGE_ATTEMPTS
-            reading = channel.read(attempts)
-            channel.inbox.append(reading)
-            # By the second that the builder puts them in, so that no window goes without.
-            if (at_ns := placed_ns(reading)) >= channel.vitals_due_ns:
-                channel.vitals_due_ns = at_ns + NS_PER_S - self._clock.wall_ns(at_ns) % NS_PER_S
-                if (vitals := channel.source.vitals()) is not None:
-                    channel.inbox.append(vitals)
+            channel.poll(attempts)
         except DeviceLost as lost:
             channel.retry_ns = monotonic_ns() + _LOST_RETRY_NS
             if not channel.lost:
@@ -200,13 +164,14 @@ class Sampler:
             windows += self._take(channel, channel.builder.finish(end_ns, last))
         return self._batch(windows)
 
-    def _feed(self, channel: _Channel, item: Reading | Vitals) -> list[Window]:
+    def _feed(self, channel: Channel, item: Reading | Vitals) -> list[Window]:
         if isinstance(item, Vitals):
+            channel.builder.use_limits(channel.source.device)
             channel.builder.add_vitals(item)
             return []
         return channel.builder.add(item)
 
-    def _take(self, channel: _Channel, seconds: list[Window]) -> list[tuple[str, Window]]:
+    def _take(self, channel: Channel, seconds: list[Window]) -> list[tuple[str, Window]]:
         for second in seconds:
             channel.pyramid.add(second)
         for finding in channel.builder.findings():
@@ -225,7 +190,7 @@ class Sampler:
         events, self._events = self._events, []
         return Batch(seconds + coarse, events)
 
-    def _found(self, channel: _Channel, finding: Finding) -> None:
+    def _found(self, channel: Channel, finding: Finding) -> None:
         if finding.rule == RESET.name:
             kind = EventKind.COUNTER_RESET
         else:
@@ -234,7 +199,7 @@ class Sampler:
 
     def _event(
         self,
-        channel: _Channel,
+        channel: Channel,
         kind: EventKind,
         what: str,
         at_ns: int | None = None,

@@ -39,7 +39,7 @@ def findings(url: str, environ: Mapping[str, str]) -> Iterator[Finding]:
 
 def _meters(environ: Mapping[str, str]) -> Iterator[Finding]:
     from carbontrack.meters.base import MeterContext
-    from carbontrack.meters.observe import look_at
+    from carbontrack.meters.observe import observe
     from carbontrack.meters.registry import find_meters
 
     try:
@@ -49,10 +49,10 @@ def _meters(environ: Mapping[str, str]) -> Iterator[Finding]:
         return
     for meter in found.meters:
         yield Finding("meters", Verdict.ok, f"{meter.name}: {meter.note}")
-    for over in found.passed_over:
+    for over in found.rejected:
         yield Finding("meters", Verdict.note, f"not {over.name}: {over.reason}")
     sources = [source for meter in found.meters for source in meter.sources]
-    for source, look in zip(sources, look_at(sources, _LOOK_S), strict=True):
+    for source, look in zip(sources, observe(sources, _LOOK_S), strict=True):
         device = source.device
         name = f"{device.name} {device.uuid}"
         if not look.answers:

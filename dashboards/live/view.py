@@ -132,7 +132,7 @@ class View:
             )
             rows = price.estimates_of(connection, record, self._flags, list(Method))
             running = run.status is Status.RUNNING
-            power = latest.power_now(connection, run, sensors) if running else None
+            power = latest.latest_power(connection, run, sensors) if running else None
             return {
                 **detail,
                 "rows": [row.row() for row in rows],

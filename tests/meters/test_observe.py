@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from carbontrack.meters.base import DeviceLost, MeterContext, Reading, Source, Vitals
-from carbontrack.meters.observe import Look, look_at
+from carbontrack.meters.observe import Observation, observe
 from carbontrack.meters.registry import find_meters
 from carbontrack.units import NS_PER_MS, monotonic_ns
 
@@ -45,14 +45,14 @@ class _Slow(_Other):
 def test_a_device_that_hangs_or_is_lost_does_not_hold_up_the_others() -> None:
     (meter,) = find_meters("sim:a100x4", MeterContext()).meters
     healthy, a, b, c = meter.sources
-    hanging, lost, healthy_look, slow = look_at(
+    hanging, lost, healthy_look, slow = observe(
         [_Hanging(a), _Lost(b), healthy, _Slow(c)], seconds=0.6, patience_s=0.2
     )
 
-    assert hanging == lost == Look(answers=False)
+    assert hanging == lost == Observation(answers=False)
     assert healthy_look.answers
     assert healthy_look.power_w is not None and healthy_look.power_w > 50
-    assert healthy_look.update_period_ms is None  # it changes as often as one looks
+    assert healthy_look.update_period_ms is None  # it changes as often as one observed
     assert slow.update_period_ms == pytest.approx(50, rel=0.2)
 
 
@@ -60,7 +60,7 @@ def test_what_the_meter_knows_of_its_period_is_kept_and_a_share_is_shown_as_one(
     (meter,) = find_meters("sim:a100x2", MeterContext()).meters
     source = _Slow(meter.sources[0])
     source.device = replace(source.device, update_period_ms=7.0, share=0.5)
-    (look,) = look_at([source], seconds=0.02)
+    (look,) = observe([source], seconds=0.02)
 
     assert look.update_period_ms == 7.0
     assert look.power_w is not None and look.power_w < 50

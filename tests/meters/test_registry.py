@@ -20,7 +20,7 @@ from carbontrack.meters.base import (MeterContext)
 from carbontrack.meters.registry import find_meters
 found = find_meters(sys.argv[1], MeterContext(environ=os.environ, visible=sys.argv[2]))
 print(*[f"{m.name}:{len(m.sources)}" for m in found.meters])
-print(*[over.name for over in found.passed_over])
+print(*[over.name for over in found.rejected])
 print(found.note)
 """
 
@@ -44,9 +44,9 @@ def test_auto_takes_the_gpus_where_there_are_some(nvml_stub: NvmlStub) -> None:
 
 
 def test_auto_without_a_visible_gpu_goes_on_to_the_host(nvml_stub: NvmlStub) -> None:
-    meters, passed_over, note = _choose(nvml_stub, "auto", CUDA_VISIBLE_DEVICES="")
+    meters, rejected, note = _choose(nvml_stub, "auto", CUDA_VISIBLE_DEVICES="")
     assert meters.split(":")[0] in ("rapl", "cpu-model")
-    assert passed_over.split()[0] == "nvml"
+    assert rejected.split()[0] == "nvml"
     assert 'Not nvml: CUDA_VISIBLE_DEVICES=""' in note
     assert _choose(nvml_stub, "auto", "all", CUDA_VISIBLE_DEVICES="")[0] == "nvml:2"
 
@@ -56,14 +56,14 @@ def test_auto_prefers_counters_to_the_model(
 ) -> None:
     bare = find_meters("auto", MeterContext(sysfs=tmp_path, environ={"CUDA_VISIBLE_DEVICES": ""}))
     assert [meter.name for meter in bare.meters] == ["cpu-model"]
-    assert [over.name for over in bare.passed_over] == ["nvml", "rapl"]
+    assert [over.name for over in bare.rejected] == ["nvml", "rapl"]
     assert "estimate" in bare.note
 
     powercap = Powercap(tmp_path / "sys").two_sockets()
     context = MeterContext(sysfs=powercap.root, environ={"CUDA_VISIBLE_DEVICES": ""})
     found = find_meters("auto", context)
     assert [meter.name for meter in found.meters] == ["rapl"]
-    assert [over.name for over in found.passed_over] == ["nvml"]
+    assert [over.name for over in found.rejected] == ["nvml"]
 
 
 def test_no_meter_at_all_gives_every_reason(tmp_path: Path) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from contextlib import closing
 from typing import Any
 
 import pytest
 
-from tests.fixtures.nvml import NvmlStub, StubNode
+from tests.fixtures.nvml import NvmlStub, StubNode, Wave
 from tests.fixtures.wrap import Held, Wrapper, wait_until
 from tests.record.test_truth import fast_waves, recorded_and_true_j
 
@@ -42,6 +43,19 @@ class Machine:
         with closing(sqlite3.connect(f"file:{self.wrapper.ledger}?mode=ro", uri=True)) as db:
             rows = db.execute("select kind, device_uuid from events order by time_ms").fetchall()
         return [(kind, uuid) for kind, uuid in rows if kind in kinds]
+
+    def doubts(self) -> set[tuple[int, str]]:
+        """Which device's sensor is doubted, and by which rule, in the ledger so far."""
+        with closing(sqlite3.connect(f"file:{self.wrapper.ledger}?mode=ro", uri=True)) as db:
+            try:
+                rows = db.execute("select kind, device_uuid, data from events").fetchall()
+            except sqlite3.OperationalError:  # it is just being made
+                return set()
+        return {
+            (self.node.uuids.index(uuid), json.loads(data)["rule"])
+            for kind, uuid, data in rows
+            if kind == "sensor-doubted"
+        }
 
     def until_it_is(self, kind: str, *, then: str = "") -> None:
         """Wait until the bad GPU has such an event, and `then` another one after it."""
@@ -146,6 +160,61 @@ def test_calls_that_fail_now_and_then_cost_nothing(machine: Machine) -> None:
     machine.end(job)
     machine.no_energy_is_missing()
     assert machine.events("device-lost", "counter-reset") == []
+
+
+def test_every_gpu_has_a_fault_of_its_own_and_none_costs_the_truth(
+    wrapper: Wrapper, nvml_stub: NvmlStub
+) -> None:
+    """Values and calls that fail by chance, a counter that lies, a power that cannot be."""
+    square = [Wave("square", 240.0, 140.0, 0.9, 0.1 * i) for i in range(3)]
+    constant = [Wave("constant", 200.0 + 10 * i, 0.0, 1.0) for i in range(4)]
+    node = nvml_stub.start(waves=[*square, *constant])
+    machine = Machine(wrapper, node)
+    job = machine.start(
+        d0_counter_fail_p=0.5,
+        d1_power_fail_p=0.5,
+        d2_call_fail_p=0.5,
+        d3_frozen_from_s=0.001,
+        d5_counter_scale=0.001,
+        d6_counter=0,
+    )
+    now_s = node.now_s()
+    # The jump and the impossible sample come while the job runs.
+    node.set(
+        d4_jump_at_s=now_s + 0.5,
+        d4_jump_j=1e6,
+        d6_absurd_from_s=now_s,
+        d6_absurd_to_s=now_s + 0.5,
+        d6_absurd_w=3.7e6,
+    )
+    doubted = {
+        (3, "counter-frozen"),
+        (4, "counter-jump"),
+        (5, "counter-slow"),
+        (6, "power-impossible"),
+    }
+    wait_until(lambda: machine.doubts() == doubted)
+    job.until_recorded(6)
+    assert job.end().returncode == 9
+    pairs = recorded_and_true_j(wrapper, node)
+    for wave, (energy_j, true_j) in zip(node.waves, pairs, strict=True):
+        # Where a second begins inside a hole, it is known as well as power gives the shape.
+        assert energy_j == pytest.approx(true_j, rel=1e-3, abs=2 * 0.15 * wave.amplitude_w)
+
+
+def test_a_power_that_the_gpu_cannot_draw_is_unknown_and_its_coverage_says_so(
+    wrapper: Wrapper, nvml_stub: NvmlStub
+) -> None:
+    """593 W, steadily, on a laptop's GPU that is limited to 150 W, at 0 % utilisation."""
+    node = nvml_stub.start(2, d0_counter=0, d0_limit_w=150, d0_util_pct=0)
+    node.waves[0] = Wave("constant", 593.0, 0.0, 1.0)
+    machine = Machine(wrapper, node)
+    node.set()
+    job = wrapper.hold()
+    wait_until(lambda: machine.doubts() == {(0, "power-impossible")})
+    assert job.end().returncode == 0
+    doubted, _ = wrapper.json("show")["devices"]
+    assert (doubted["energy_kwh"], doubted["coverage"]) == (None, 0)
 
 
 def test_a_driver_reload_is_survived(machine: Machine) -> None:

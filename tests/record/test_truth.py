@@ -84,14 +84,38 @@ def test_what_the_ledger_holds_of_eight_gpus_is_the_truth(
 def test_without_a_counter_energy_is_the_integral_of_power_and_says_so(
     wrapper: Wrapper, nvml_stub: NvmlStub
 ) -> None:
-    """Samples are held until the next, so the power may change only slowly here."""
+    """Polls are held until the next, so the power may change only slowly here."""
     waves = [Wave("constant", 250.0, 0.0, 1.0), Wave("sine", 250.0, 100.0, 120.0)]
-    node = nvml_stub.start(waves=waves, counter=0)
+    node = nvml_stub.start(waves=waves, counter=0, samples_ms=0)
     shown = record(wrapper, node, seconds=4)
     assert [device["quality"] for device in shown["devices"]] == ["power", "power"]
     (steady_j, true_steady_j), (slow_j, true_slow_j) = recorded_and_true_j(wrapper, node)
     assert steady_j == pytest.approx(true_steady_j, rel=1e-6)
     assert slow_j == pytest.approx(true_slow_j, rel=0.05)
+
+
+def test_without_a_counter_the_drivers_own_samples_miss_nothing(
+    wrapper: Wrapper, nvml_stub: NvmlStub
+) -> None:
+    node = nvml_stub.start(waves=fast_waves(3), counter=0)
+    shown = record(wrapper, node, seconds=4)
+    assert {(d["quality"], d["field"]) for d in shown["devices"]} == {("power", "power_samples")}
+    assert [d["update_period_ms"] for d in shown["devices"]] == pytest.approx([20.0] * 3, rel=1e-3)
+    for wave, (energy_j, true_j) in zip(
+        node.waves, recorded_and_true_j(wrapper, node), strict=True
+    ):
+        assert energy_j == pytest.approx(true_j, rel=1e-4, abs=2 * wave.swing_j + 1)
+
+
+def test_a_mean_over_a_second_lies_in_the_second_before(
+    wrapper: Wrapper, nvml_stub: NvmlStub
+) -> None:
+    """Under a power that falls steadily it would be too high by half a second's fall: 13 W."""
+    node = nvml_stub.start(gpu="h100", waves=[Wave("sine", 300.0, 250.0, 60.0, 24.0)], counter=0)
+    (device,) = record(wrapper, node, seconds=6)["devices"]
+    assert device["field"] == "power_average"
+    ((energy_j, true_j),) = recorded_and_true_j(wrapper, node)
+    assert energy_j == pytest.approx(true_j, rel=0.01)
 
 
 def test_two_runs_on_the_same_devices_count_once_in_their_total(

@@ -19,7 +19,7 @@ T = TypeVar("T")
 _INIT_S = 5.0  # a driver that takes longer is hung
 PROBE_S = 2.0  # so is a GPU
 _CLOSE_S = 1.0
-_ATTEMPTS = 5  # a device that says "unknown error" now and then is asked again when it is opened
+_ATTEMPTS = 10  # a device that says "unknown error" now and then is asked again when it is opened
 
 
 class Library:
@@ -70,7 +70,7 @@ class Library:
 
     def _count(self) -> int:
         try:
-            count: int = self.insist(self.nvml.nvmlDeviceGetCount)
+            count: int = self.retry(self.nvml.nvmlDeviceGetCount)
         except self.Error as error:
             raise MeterUnavailable(_init_advice(self.nvml, error)) from error
         if count == 0:
@@ -115,7 +115,7 @@ class Library:
             raise result
         return result
 
-    def insist(self, call: Callable[[], T]) -> T:
+    def retry(self, call: Callable[[], T]) -> T:
         """The answer of a device that says "unknown error" now and then. Else raises NVMLError."""
         for _ in range(_ATTEMPTS - 1):
             try:
@@ -125,10 +125,10 @@ class Library:
                     raise
         return call()
 
-    def ask(self, call: Callable[[], T]) -> T | None:
-        """As `insist`, but None for what the device does not support. NVMLError if it is lost."""
+    def optional(self, call: Callable[[], T]) -> T | None:
+        """As `retry`, but None for what the device does not support. NVMLError if it is lost."""
         try:
-            return self.insist(call)
+            return self.retry(call)
         except self.Error as error:
             if self.is_lost(error) and not self.is_unsupported(error):
                 raise
@@ -141,22 +141,22 @@ class Library:
 
     def _describe(self, index: int) -> Gpu:
         nvml = self.nvml
-        handle = self.insist(lambda: nvml.nvmlDeviceGetHandleByIndex(index))
-        uuid = self.insist(lambda: nvml.nvmlDeviceGetUUID(handle))
-        name = self.insist(lambda: nvml.nvmlDeviceGetName(handle))
-        mode = self.ask(lambda: nvml.nvmlDeviceGetMigMode(handle))
+        handle = self.retry(lambda: nvml.nvmlDeviceGetHandleByIndex(index))
+        uuid = self.retry(lambda: nvml.nvmlDeviceGetUUID(handle))
+        name = self.retry(lambda: nvml.nvmlDeviceGetName(handle))
+        mode = self.optional(lambda: nvml.nvmlDeviceGetMigMode(handle))
         mig = mode is not None and mode[0] == nvml.NVML_DEVICE_MIG_ENABLE
         return Gpu(uuid, name, mig, tuple(self._instances(handle, uuid)) if mig else ())
 
     def _instances(self, gpu: Any, parent: str) -> Iterator[Instance]:
-        slices = self.insist(lambda: self.nvml.nvmlDeviceGetMaxMigDeviceCount(gpu))
+        slices = self.retry(lambda: self.nvml.nvmlDeviceGetMaxMigDeviceCount(gpu))
         for place in range(slices):
             find = partial(self.nvml.nvmlDeviceGetMigDeviceHandleByIndex, gpu, place)
             try:
-                handle = self.insist(find)
+                handle = self.retry(find)
             except self.Error:
                 continue  # not every place is taken
-            yield self.insist(partial(self._instance, handle, parent, slices))
+            yield self.retry(partial(self._instance, handle, parent, slices))
 
     def _instance(self, handle: Any, parent: str, slices: int) -> Instance:
         nvml = self.nvml

@@ -1,4 +1,4 @@
-"""How one NVIDIA GPU is read: what it answers to, and a poll of it.
+"""How one NVIDIA GPU is read: a poll of it, its vitals, and the driver's own samples.
 
 `pynvml` is reached only through the `Library` of `library.py`.
 """
@@ -6,44 +6,36 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from carbontrack.meters.base import Device, DeviceLost, Reading, Vitals
+from carbontrack.meters.nvml.capabilities import Capabilities, capabilities
 from carbontrack.meters.nvml.cuda_visible import Gpu, Instance
 from carbontrack.meters.nvml.fields import number
+from carbontrack.meters.nvml.samples import PowerSamples
 from carbontrack.units import NS_PER_S, monotonic_ns
-from carbontrack.vocabulary import DeviceKind, MeterName, Quality, Scope
+from carbontrack.vocabulary import DeviceKind, MeterName, Quality
 
 if TYPE_CHECKING:
     from carbontrack.meters.nvml.library import Library
 
 _MAX_STAMP_AGE_NS = 1 * NS_PER_S  # an older timestamp is a stepped wall clock, not a slow sensor
 _MAX_CLOCKS_APART_NS = 100_000
-
-
-@dataclass(frozen=True, slots=True)
-class Abilities:
-    """What a device answers to, and so how it is polled."""
-
-    fields: tuple[tuple[int, int], ...]  # (field, scope) for the one call; empty: plain calls
-    energy: str | None  # "field", "call", or None: no counter
-    power: str | None
-    power_name: str  # power_instant, power_average, power_usage
-    scope: str
+_LIMIT_EVERY = 10  # vitals
+_DRY_CALLS = 3  # by then the driver has overwritten what it held
 
 
 def probe(library: Library, device: Gpu | Instance) -> NvmlSource | None:
     """The source for a device; None if it has neither energy nor power. NVMLError if it is lost."""
     nvml = library.nvml
     board = device.parent if isinstance(device, Instance) else device.uuid
-    handle = library.insist(lambda: library.find(board))
-    can = _abilities(library, handle)
+    handle = library.retry(lambda: library.find(board))
+    can = capabilities(library, handle)
     if can.energy is None and can.power is None:
         return None
-    rated_mw = library.ask(lambda: nvml.nvmlDeviceGetPowerManagementDefaultLimit(handle))
-    limit_mw = library.ask(lambda: nvml.nvmlDeviceGetEnforcedPowerLimit(handle))
+    rated_mw = library.optional(lambda: nvml.nvmlDeviceGetPowerManagementDefaultLimit(handle))
+    limit_mw = library.optional(lambda: nvml.nvmlDeviceGetEnforcedPowerLimit(handle))
     share = device.share if isinstance(device, Instance) else 1.0
     names = ["total_energy"] if can.energy else []
     row = Device(
@@ -56,67 +48,27 @@ def probe(library: Library, device: Gpu | Instance) -> NvmlSource | None:
         scope=can.scope,
         rated_power_w=None if rated_mw is None else share * rated_mw / 1000,
         power_limit_w=None if limit_mw is None else share * limit_mw / 1000,
+        update_period_ms=can.sample_period_ms if can.by_samples else None,
         mig_parent=board if isinstance(device, Instance) else None,
         share=share,
     )
     return NvmlSource(library, row, board, can)
 
 
-def _abilities(library: Library, handle: Any) -> Abilities:
-    nvml = library.nvml
-    energy = (nvml.NVML_FI_DEV_TOTAL_ENERGY_CONSUMPTION, nvml.NVML_POWER_SCOPE_GPU)
-    instant = (nvml.NVML_FI_DEV_POWER_INSTANT, nvml.NVML_POWER_SCOPE_GPU)
-    average = (nvml.NVML_FI_DEV_POWER_AVERAGE, nvml.NVML_POWER_SCOPE_GPU)
-    module = (nvml.NVML_FI_DEV_POWER_AVERAGE, nvml.NVML_POWER_SCOPE_MODULE)
-    answered = _answered(library, handle, (energy, instant, average, module))
-    scope = Scope.GPU_OF_MODULE if module in answered else Scope.GPU
-
-    energy_by = None
-    if energy in answered:
-        energy_by = "field"
-    elif library.ask(lambda: nvml.nvmlDeviceGetTotalEnergyConsumption(handle)) is not None:
-        energy_by = "call"
-    counter = (energy,) if energy_by == "field" else ()
-    # With a counter, power is for shape: instant. Without one it is the energy: the average, which
-    # misses nothing, whereas an instant power may see 25 of every 100 ms. On a Grace Hopper module
-    # the instant power was found to include the CPU (doi 10.1109/SC41406.2024.00028).
-    wanted = [(instant, "power_instant"), (average, "power_average")]
-    if energy_by is None or module in answered:
-        wanted.reverse()
-    for field, name in wanted:
-        if field in answered:
-            return Abilities((*counter, field), energy_by, "field", name, scope)
-    plain = library.ask(lambda: nvml.nvmlDeviceGetPowerUsage(handle)) is not None
-    return Abilities(counter, energy_by, "call" if plain else None, "power_usage", scope)
-
-
-def _answered(
-    library: Library, handle: Any, asked: Sequence[tuple[int, int]]
-) -> set[tuple[int, int]]:
-    """Those of the fields that the device gives a value for."""
-    nvml = library.nvml
-
-    def ask_once() -> set[tuple[int, int]]:
-        answered = set()
-        for field, value in zip(asked, nvml.nvmlDeviceGetFieldValues(handle, asked), strict=True):
-            if value.nvmlReturn == nvml.NVML_SUCCESS:
-                answered.add(field)
-            elif not library.is_unsupported(error := nvml.NVMLError(value.nvmlReturn)):
-                raise error  # it may well answer the next time
-        return answered
-
-    return library.ask(ask_once) or set()
-
-
 class NvmlSource:
     """One GPU, or a MIG instance: that reads its parent, and `Device.share` of it is its own."""
 
-    def __init__(self, library: Library, device: Device, board: str, can: Abilities) -> None:
+    def __init__(self, library: Library, device: Device, board: str, can: Capabilities) -> None:
         self.device = device
         self._library = library
         self._board = board  # UUID of the GPU that is read
         self._can = can
         self._fields = library.field_call(can.fields) if can.fields else None
+        period_ms = can.sample_period_ms
+        self._samples = None if period_ms is None else PowerSamples(library, period_ms)
+        self.buffered = can.by_samples
+        self._dry = 0  # calls for samples that gave none
+        self._limit_due = _LIMIT_EVERY  # vitals until the limit is asked for again
         self._found: Any = None  # its handle, until it is lost
 
     def read(self) -> Reading:
@@ -127,31 +79,57 @@ class NvmlSource:
             self._lose_if_lost(error)
             return Reading(monotonic_ns(), None, None)
 
+    def recent(self) -> list[Reading]:
+        """As in `BufferedSource`. If the driver has stopped sampling, a poll takes its place."""
+        if self._samples is None:
+            return []
+        try:
+            readings = self._samples.read(self._handle())
+        except self._library.Error as error:
+            self._lose_if_lost(error)
+            readings = []
+        self._dry = 0 if readings else self._dry + 1
+        return [self.read()] if self.buffered and self._dry >= _DRY_CALLS else readings
+
     def vitals(self) -> Vitals:
         """Utilisation, memory, temperature, clock, throttle reasons; None where not supported."""
-        ask, nvml = self._library.ask, self._library.nvml
+        optional, nvml = self._library.optional, self._library.nvml
         try:
             gpu = self._handle()
             memory_of = (
                 gpu if self.device.mig_parent is None else self._library.find(self.device.uuid)
             )
-            use = ask(lambda: nvml.nvmlDeviceGetUtilizationRates(gpu))
-            memory = ask(lambda: nvml.nvmlDeviceGetMemoryInfo(memory_of))
-            reasons = ask(lambda: nvml.nvmlDeviceGetCurrentClocksEventReasons(gpu))
+            use = optional(lambda: nvml.nvmlDeviceGetUtilizationRates(gpu))
+            memory = optional(lambda: nvml.nvmlDeviceGetMemoryInfo(memory_of))
+            reasons = optional(lambda: nvml.nvmlDeviceGetCurrentClocksEventReasons(gpu))
             if reasons is None:  # drivers before R535 know it by its older name
-                reasons = ask(lambda: nvml.nvmlDeviceGetCurrentClocksThrottleReasons(gpu))
+                reasons = optional(lambda: nvml.nvmlDeviceGetCurrentClocksThrottleReasons(gpu))
+            self._refresh_limit(gpu)
             return Vitals(
                 util_pct=None if use is None else use.gpu,
-                memory_used_bytes=None if memory is None else memory.used,
-                temperature_c=ask(
+                memory_used_bytes=_used_bytes(memory),
+                temperature_c=optional(
                     lambda: nvml.nvmlDeviceGetTemperature(gpu, nvml.NVML_TEMPERATURE_GPU)
                 ),
-                sm_clock_mhz=ask(lambda: nvml.nvmlDeviceGetClockInfo(gpu, nvml.NVML_CLOCK_SM)),
+                sm_clock_mhz=optional(lambda: nvml.nvmlDeviceGetClockInfo(gpu, nvml.NVML_CLOCK_SM)),
                 throttle=reasons or 0,
             )
         except self._library.Error as error:
             self._lose_if_lost(error)
             return Vitals()
+
+    def _refresh_limit(self, gpu: Any) -> None:
+        """Ask for the limit enforced now, every few vitals: it may be changed while a job runs."""
+        self._limit_due -= 1
+        if self._limit_due > 0:
+            return
+        self._limit_due = _LIMIT_EVERY
+        nvml = self._library.nvml
+        limit_mw = self._library.optional(lambda: nvml.nvmlDeviceGetEnforcedPowerLimit(gpu))
+        if limit_mw:
+            limit_w = self.device.share * limit_mw / 1000
+            if limit_w != self.device.power_limit_w:
+                self.device = replace(self.device, power_limit_w=limit_w)
 
     def _poll(self, gpu: Any) -> Reading:
         can = self._can
@@ -165,6 +143,8 @@ class NvmlSource:
                 energy_time_ns = _on_our_clock(answer[0])
             if can.power == "field":
                 power_mw = self._value(*answer[-3:])
+                if can.power_span_ns and power_mw is not None:
+                    energy_time_ns = _on_our_clock(answer[-4])
         if can.energy == "call":
             energy_mj = self._library.nvml.nvmlDeviceGetTotalEnergyConsumption(gpu)
         now_ns = monotonic_ns()
@@ -174,7 +154,8 @@ class NvmlSource:
             now_ns,
             None if energy_mj is None else energy_mj / 1000,
             None if power_mw is None else power_mw / 1000,
-            None if energy_mj is None else energy_time_ns,
+            energy_time_ns if energy_mj is not None or can.power_span_ns else None,
+            can.power_span_ns,
         )
 
     def _value(self, kind: int, code: int, raw: int) -> float | None:
@@ -203,3 +184,8 @@ def _on_our_clock(stamp_us: int) -> int | None:
     age_ns = wall_ns - stamp_us * 1000
     read_together = then_ns - now_ns < _MAX_CLOCKS_APART_NS
     return now_ns - age_ns if read_together and 0 <= age_ns < _MAX_STAMP_AGE_NS else None
+
+
+def _used_bytes(memory: Any) -> int | None:
+    """Memory in use; None if unknown, or if it were more than there is."""
+    return memory.used if memory is not None and memory.used <= memory.total else None

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from carbontrack.units import NS_PER_S
+from carbontrack.units import NS_PER_S, monotonic_ns
 from tests.fixtures.nvml import NvmlStub, StubNode, Wave, mig_uuid
 from tests.fixtures.wrap import PATIENCE_S
 
@@ -27,7 +27,12 @@ from carbontrack.meters.base import (DeviceLost, MeterContext)
 from carbontrack.meters.registry import find_meters
 found = find_meters("nvml", MeterContext(environ=os.environ, visible=sys.argv[1]))
 sources = [source for meter in found.meters for source in meter.sources]
-print(json.dumps({"note": found.note, "devices": [asdict(s.device) for s in sources]}), flush=True)
+first = {
+    "note": found.note,
+    "devices": [asdict(source.device) for source in sources],
+    "recent": [asdict(reading) for source in sources for reading in source.recent()],
+}
+print(json.dumps(first), flush=True)
 while not select.select([sys.stdin], [], [], 0.02)[0]:
     for source in sources:
         try:
@@ -46,6 +51,7 @@ class Polled:
 
     note: str
     devices: list[dict[str, Any]]
+    recent: list[dict[str, Any]] = field(default_factory=list)  # what the driver had sampled
     polls: dict[str, list[Any]] = field(default_factory=dict)
     vitals: list[dict[str, Any]] = field(default_factory=list)
 
@@ -126,7 +132,6 @@ def test_the_counter_gives_each_device_its_true_energy(
         "temperature_c": 61,
         "sm_clock_mhz": 1410,
         "throttle": 4,
-        "power_limit_w": None,
     }
 
 
@@ -149,7 +154,10 @@ def test_power_is_what_the_sensor_shows(nvml_stub: NvmlStub) -> None:
     ("gpu", "settings", "quality", "field"),
     [
         ("a100", {"fields": 0}, "counter", "total_energy+power_usage"),
-        ("a100", {"counter": 0}, "power", "power_instant"),
+        ("a100", {"counter": 0}, "power", "power_samples"),
+        ("a100", {"counter": 0, "samples_ms": 0}, "power", "power_instant"),
+        ("a100", {"counter": 0, "samples_ms": 1000}, "power", "power_instant"),
+        ("h100", {"counter": 0, "samples_ms": 20}, "power", "power_samples"),
         ("h100", {"counter": 0}, "power", "power_average"),
         ("h100", {"counter": 0, "fields": 0}, "power", "power_usage"),
         ("h100", {"power": 0}, "counter", "total_energy"),
@@ -172,6 +180,54 @@ def test_each_device_is_read_by_what_it_answers(
     for reading in polled.readings(device["uuid"]):
         assert (reading["energy_j"] is None) == ("counter" in settings)
         assert (reading["power_w"] is None) == ("power" in settings)
+
+
+def test_the_drivers_own_samples_tell_what_came_before(nvml_stub: NvmlStub) -> None:
+    waves = [Wave("square", 300.0, 100.0, 0.5)]
+    node = nvml_stub.start(waves=waves)
+    began_ns = monotonic_ns()
+    until = time.monotonic() + 2.5
+    while time.monotonic() < until:  # the samples of a machine that is on for a while
+        time.sleep(0.05)
+    with _polling(node) as polled:
+        pass
+
+    assert len(polled.recent) == 119
+    ends = [reading["time_ns"] for reading in polled.recent]
+    assert ends == sorted(ends)
+    assert ends[-1] - ends[0] == pytest.approx(118 * 0.02 * NS_PER_S, abs=2e5)
+    for reading in polled.recent:
+        assert reading["span_ns"] == pytest.approx(0.02 * NS_PER_S, rel=1e-3)
+        begin_ns = reading["time_ns"] - reading["span_ns"]
+        if begin_ns > began_ns:
+            true_j = node.true_energy_j(0, begin_ns, reading["time_ns"])
+            assert reading["power_w"] == pytest.approx(true_j / 0.02, abs=0.1)
+
+
+def test_a_device_without_dense_samples_gives_none(nvml_stub: NvmlStub) -> None:
+    node = nvml_stub.start(2, d0_samples_ms=1000, d1_samples_ms=0)
+    with _polling(node) as polled:
+        pass
+    assert polled.recent == []
+
+
+def test_what_fails_by_chance_when_a_device_is_opened_decides_nothing(nvml_stub: NvmlStub) -> None:
+    node = nvml_stub.start(8, counter_fail_p=0.5, power_fail_p=0.5)
+    with _polling(node) as polled:
+        pass
+    assert {device["field"] for device in polled.devices} == {"total_energy+power_instant"}
+
+
+def test_a_mean_over_a_second_says_so_and_when_it_ended(nvml_stub: NvmlStub) -> None:
+    node = nvml_stub.start(waves=[Wave("square", 300.0, 100.0, 1.7)], gpu="h100", counter=0)
+    with _polling(node) as polled:
+        time.sleep(0.5)
+
+    for reading in polled.stamped(node.uuids[0]):
+        assert reading["span_ns"] == NS_PER_S
+        end_ns = reading["energy_time_ns"]
+        true_j = node.true_energy_j(0, end_ns - NS_PER_S, end_ns)
+        assert reading["power_w"] == pytest.approx(true_j, abs=0.1)
 
 
 def test_a_device_that_answers_nothing_is_left_out_and_said(nvml_stub: NvmlStub) -> None:

@@ -50,6 +50,7 @@ def estimate_run(
         device_hours=_hours(length_s, primary),
         sampled_s=sum(usage.sampled_s for usage in usages),
         expected_s=length_s * len(sensors),
+        runs_watched=int(length_s > 0 and len(sensors) > 0),
         meter=_meters(sensors),
         tokens=steps.tokens,
         final_loss=steps.final_loss,

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 
 from carbontrack.account import formulas
-from carbontrack.account.result import Estimate, unique
+from carbontrack.account.result import Estimate, Price, unique
 from carbontrack.factors.catalog import Factor
 from carbontrack.factors.resolve import Factors
 from carbontrack.units import S_PER_HOUR
 
 
 def priced(base: Estimate, factors: Factors, *, embodied: bool = False) -> Estimate:
-    """Apply the factors to an energy; where there is none, what hours alone tell."""
+    """Apply the factors to an energy; without one, only hour-based figures are known."""
     energy_kwh, node_kwh, facility_kwh = base.energy_kwh, 0.0, None
     tco2e = tco2e_market = water_l = None
     contract, wue = factors.contract_intensity, factors.wue
@@ -33,15 +32,15 @@ def priced(base: Estimate, factors: Factors, *, embodied: bool = False) -> Estim
         if wue is not None:
             water_l = formulas.water_l(whole_kwh, wue.value)
     cost, used = _cost(base, factors, facility_kwh)
-    notes = [*base.notes, *_missing_cost(base, factors)]
+    notes = _missing_cost(base, factors)
     made_t = None
     if embodied:
         made_t, unknown = _embodied(base, factors)
         notes += unknown
         if made_t is not None:
             used += [f for f in (factors.lifetime_years, factors.utilisation) if f is not None]
-    return replace(
-        base,
+    price = Price(
+        factors=factors,
         node_kwh=node_kwh,
         facility_kwh=facility_kwh,
         tco2e=tco2e,
@@ -51,26 +50,13 @@ def priced(base: Estimate, factors: Factors, *, embodied: bool = False) -> Estim
         cost=cost,
         currency=factors.currency,
         assumed=_assumed([factors.pue, factors.intensity, *used]),
-        notes=tuple(unique(notes)),
     )
+    return base.with_price(price, notes)
 
 
 def unpriced(base: Estimate, *notes: str) -> Estimate:
     """An energy whose factors cannot be found: neither carbon nor money, and the notes say why."""
-    return replace(
-        base,
-        factors=None,
-        node_kwh=0.0,
-        facility_kwh=None,
-        tco2e=None,
-        tco2e_market=None,
-        embodied_tco2e=None,
-        water_l=None,
-        cost=None,
-        currency=None,
-        assumed=(),
-        notes=tuple(unique([*base.notes, *notes])),
-    )
+    return base.with_price(Price(), notes)
 
 
 def _cost(

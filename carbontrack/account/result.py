@@ -1,61 +1,95 @@
-"""The result of the accounting: one row of the table, with all that led to it."""
+"""An estimate: a row of the table, made of what was used and of what factors make of it.
+
+Each field is declared once, with how it adds up: totals, JSON, an estimate without factors and one
+without an overlap derive from it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
-from carbontrack.account import formulas
+from carbontrack.account import adding, formulas
+from carbontrack.account.adding import Rule, sum_of, unique
 from carbontrack.factors.resolve import Factors
 from carbontrack.units import J_PER_KWH
+from carbontrack.vocabulary import MIXED, DeviceKind
+
+__all__ = ["Estimate", "Price", "Used", "bases_of", "currencies_of", "sum_of", "unique"]
 
 
-@dataclass(frozen=True, slots=True)
-class Estimate:
-    """One row of the table, unrounded. What is not known is None.
+def _adds(rule: Rule, default: Any = None, *, key: str = "", shrinks: bool = False) -> Any:
+    """A field with its rule, its name in JSON, and whether it shrinks with the hours."""
+    return field(default=default, metadata={"adds": rule, "key": key, "shrinks": shrinks})
 
-    `energy_kwh` is of all metered devices before PUE (for `report`: rated power × hours),
-    `facility_kwh` after. `devices`, `device_hours` and `power_w` are of the primary kind: GPUs
-    where there are any. `metered_kwh` and `metered_rated_kwh` are of `report` alone: what the
-    primary devices drew while they were metered, and what rated power would have drawn.
+
+def currencies_of(rows: Sequence[Price]) -> list[str]:
+    return unique(row.currency for row in rows if row.cost is not None)
+
+
+def bases_of(rows: Sequence[Price]) -> list[str]:
+    """The bases of intensities; a bare number has one of its own, *as given*."""
+    factors = [row.factors for row in rows if row.factors is not None and row.tco2e is not None]
+    return unique(f.intensity.basis for f in factors if f.intensity.basis)
+
+
+def _device_kinds(rows: Sequence[Used]) -> list[str]:
+    """GPUs have no mean power with CPUs."""
+    return unique(
+        DeviceKind.GPU if row.gpu_hours_of else "other"
+        for row in rows
+        if row.energy_kwh is not None
+    )
+
+
+def _count_devices(rows: Sequence[Used], name: str) -> int:
+    """Each once, whatever its runs."""
+    uuids: frozenset[str] = adding.union(rows, "uuids")
+    return len(uuids) or sum(row.devices for row in rows)
+
+
+def _one_status(rows: Sequence[Estimate], name: str) -> str | None:
+    statuses = unique(row.status for row in rows)
+    return MIXED if len(statuses) > 1 else next(iter(statuses), None)
+
+
+_WITH_ENERGY = adding.of_rows_with("energy_kwh", adding.complete)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Used:
+    """What a run used, before any factor. None if unknown.
+
+    `energy_kwh` is of all metered devices before PUE (for `report`: rated power × hours).
+    `devices`, `device_hours` and `power_w` are of the primary kind: GPUs where there are any.
+    `metered_kwh` and `metered_rated_kwh` are of `report` alone: what the primary devices drew while
+    they were metered, and what rated power would have drawn.
     """
 
-    label: str
-    method: str
-    factors: Factors | None  # None: of rows with different factors, or some cannot be found
-    run_ids: tuple[str, ...] = ()
-    status: str | None = None
-    started_ms: int | None = None
-    duration_s: float | None = None
-    uuids: frozenset[str] = frozenset()  # of the primary kind
-    devices: int = 0
-    nodes: int = 0
-    device_names: tuple[str, ...] = ()
-    gpu_hours_of: Mapping[str, float] = field(default_factory=dict)  # by the GPU's name
-    device_hours: float = 0.0
-    primary_kwh: float | None = None
-    primary_s: float = 0.0  # device-seconds of `primary_kwh`; past `expected_s` by ms of rounding
-    energy_kwh: float | None = None
-    metered_kwh: float | None = None
-    metered_rated_kwh: float | None = None
-    node_kwh: float = 0.0  # modelled, for what no meter sees
-    facility_kwh: float | None = None
-    tco2e: float | None = None
-    tco2e_market: float | None = None
-    embodied_tco2e: float | None = None
-    water_l: float | None = None
-    cost: float | None = None
-    currency: str | None = None
-    sampled_s: float = 0.0
-    expected_s: float = 0.0
-    scope: str = ""
-    meter: str = ""
-    quality: str = ""
-    tokens: int | None = None
+    nodes: int = _adds(adding.most, 0)
+    devices: int = _adds(_count_devices, 0)
+    uuids: frozenset[str] = _adds(adding.union, frozenset(), key="device_uuids")
+    device_names: tuple[str, ...] = _adds(adding.merged, (), key="device_name")
+    duration_s: float | None = _adds(adding.known)
+    gpu_hours_of: Mapping[str, float] = field(  # by the GPU's name
+        default_factory=dict, metadata={"adds": adding.by_key, "key": "", "shrinks": True}
+    )
+    device_hours: float = _adds(adding.total, 0.0, shrinks=True)
+    primary_kwh: float | None = _adds(adding.if_one(_device_kinds, adding.known))
+    # Device-seconds of `primary_kwh`; past `expected_s` by ms of rounding.
+    primary_s: float = _adds(adding.total, 0.0)
+    metered_kwh: float | None = _adds(adding.known, shrinks=True)
+    metered_rated_kwh: float | None = _adds(adding.known, shrinks=True)
+    energy_kwh: float | None = _adds(adding.known)
+    sampled_s: float = _adds(adding.total, 0.0)
+    expected_s: float = _adds(adding.total, 0.0)
+    runs_watched: int = _adds(adding.total, 0)  # runs that had a device
+    scope: str = _adds(adding.joined, "")
+    meter: str = _adds(adding.joined, "")
+    quality: str = _adds(adding.joined, "")
+    tokens: int | None = _adds(adding.known)
     final_loss: float | None = None
-    assumed: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
 
     @property
     def gpu_hours(self) -> float:
@@ -78,6 +112,49 @@ class Estimate:
     def coverage(self) -> float | None:
         """Share of device-seconds that were watched by samples."""
         return min(1.0, self.sampled_s / self.expected_s) if self.expected_s > 0 else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Price:
+    """What factors make of it: facility energy, carbon, water and money.
+
+    All of it None where the factors are unknown; of a total also where they differ.
+    """
+
+    node_kwh: float = _adds(adding.total, 0.0)  # modelled, for what no meter sees
+    facility_kwh: float | None = _adds(adding.known)  # after PUE
+    tco2e: float | None = _adds(adding.if_one(bases_of, adding.known))
+    tco2e_market: float | None = _adds(_WITH_ENERGY)
+    embodied_tco2e: float | None = _adds(adding.complete)
+    water_l: float | None = _adds(_WITH_ENERGY)
+    cost: float | None = _adds(adding.if_one(currencies_of, adding.known))
+    currency: str | None = _adds(adding.the_one(currencies_of))
+    assumed: tuple[str, ...] = _adds(adding.merged, ())
+    factors: Factors | None = field(default=None, metadata={"adds": adding.same})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate(Used, Price):
+    """One row of the table, unrounded.
+
+    `parts` are the sub-totals of a total whose rows are unlike (see `account.total`), each with its
+    `kind` in words. The parts of a row are base classes, and no members, so that it reads as flat
+    as the table's row.
+    """
+
+    label: str
+    method: str
+    kind: str = ""
+    run_ids: tuple[str, ...] = _adds(adding.merged, ())
+    status: str | None = _adds(_one_status)
+    started_ms: int | None = _adds(adding.earliest)
+    notes: tuple[str, ...] = ()
+    parts: tuple[Estimate, ...] = field(default=(), metadata={"key": "subtotals"})
+
+    def with_price(self, price: Price, notes: Sequence[str] = ()) -> Estimate:
+        """The same use at this price, its notes followed by these."""
+        parts = {one.name: getattr(price, one.name) for one in fields(Price)}
+        return replace(self, **parts, notes=tuple(unique([*self.notes, *notes])))
 
     @property
     def pue(self) -> float | None:
@@ -104,61 +181,44 @@ class Estimate:
         return formulas.sci_g_per_million_tokens(self.tco2e, self.embodied_tco2e, self.tokens)
 
     def row(self) -> dict[str, Any]:
-        """The keys of `table --format json`, in full precision."""
-        return {
-            "label": self.label,
-            "run_ids": list(self.run_ids),
-            "status": self.status,
-            "started_ms": self.started_ms,
-            "nodes": self.nodes,
-            "devices": self.devices if self.run_ids else None,  # of hours nobody knows
-            "device_uuids": sorted(self.uuids),
-            "device_name": ", ".join(self.device_names) or None,
-            "duration_s": self.duration_s,
-            "gpu_hours": self.gpu_hours,
-            "gpu_hours_of": dict(self.gpu_hours_of),
-            "device_hours": self.device_hours,
-            "power_w": self.power_w,
-            "primary_kwh": self.primary_kwh,
-            "primary_s": self.primary_s,
-            "rated_over_measured": self.rated_over_measured,
-            "metered_kwh": self.metered_kwh,
-            "metered_rated_kwh": self.metered_rated_kwh,
-            "energy_kwh": self.energy_kwh,
-            "node_kwh": self.node_kwh,
-            "facility_kwh": self.facility_kwh,
-            "pue": self.pue,
-            "intensity_kg_per_kwh": self.intensity_kg_per_kwh,
-            "tco2e": self.tco2e,
-            "tco2e_market": self.tco2e_market,
-            "embodied_tco2e": self.embodied_tco2e,
-            "sci_g_per_mtok": self.sci_g_per_mtok,
-            "water_l": self.water_l,
-            "cost": self.cost,
-            "currency": self.currency,
-            "sampled_s": self.sampled_s,
-            "expected_s": self.expected_s,
-            "coverage": self.coverage,
-            "scope": self.scope,
-            "meter": self.meter,
-            "quality": self.quality,
-            "method": self.method,
-            "tokens": self.tokens,
-            "final_loss": self.final_loss,
-            "assumed": list(self.assumed),
-            "factors": [asdict(factor) for factor in self.factors] if self.factors else [],
-            "notes": list(self.notes),
-        }
+        """The keys of `table --format json`, in full precision: who, what was used, its price."""
+        found: dict[str, Any] = {}
+        for one in _COLUMNS:
+            found[one.metadata.get("key") or one.name] = _plain(getattr(self, one.name))
+            found |= {name: getattr(self, name) for name in _DERIVED.get(one.name, ())}
+        found["device_name"] = ", ".join(self.device_names) or None
+        found["devices"] = self.devices if self.run_ids else None  # of hours alone: unknown
+        found["factors"] = [asdict(factor) for factor in self.factors or ()]
+        return found
 
 
-def sum_of(values: Iterable[float | None]) -> float | None:
-    """The sum of what is known; None if nothing is."""
-    known = [value for value in values if value is not None]
-    return sum(known) if known else None
+_OWN = [one for one in fields(Estimate) if one.name in Estimate.__annotations__]
+_LAST = ("notes", "parts")
+_COLUMNS = (
+    *(one for one in _OWN if one.name not in _LAST),
+    *fields(Used),
+    *fields(Price),
+    *(one for one in _OWN if one.name in _LAST),
+)
+_DERIVED = {  # each after the field it is made of
+    "duration_s": ("gpu_hours",),
+    "primary_s": ("power_w",),
+    "metered_rated_kwh": ("rated_over_measured",),
+    "expected_s": ("coverage",),
+    "facility_kwh": ("pue", "intensity_kg_per_kwh"),
+    "embodied_tco2e": ("sci_g_per_mtok",),
+}
 
 
-def unique(names: Iterable[str | None]) -> list[str]:
-    return list(dict.fromkeys(name for name in names if name))
+def _plain(value: Any) -> Any:
+    """As JSON has it."""
+    if isinstance(value, frozenset):
+        return sorted(value)
+    if isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, tuple):
+        return [one.row() if isinstance(one, Estimate) else one for one in value]
+    return value
 
 
 def _ratio(part: float | None, whole: float | None) -> float | None:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields, replace
+from typing import Any, NamedTuple
 
 from carbontrack.account.pricing import priced, unpriced
-from carbontrack.account.result import Estimate, sum_of, unique
+from carbontrack.account.result import Estimate, Used, bases_of, currencies_of, unique
 from carbontrack.ledger.rows import Overlap
 from carbontrack.units import J_PER_KWH
-from carbontrack.vocabulary import MIXED, Method
+from carbontrack.vocabulary import Method, Quality
 
 _SHOWN_ID = 8
+_MEASURED = (Quality.COUNTER, Quality.POWER)
 
 
 def combine(
@@ -20,125 +22,121 @@ def combine(
     label: str = "total",
     overlaps: Mapping[str, Sequence[Overlap]] | None = None,
 ) -> Estimate:
-    """The sum of unrounded rows by one method; `devices` counts each once, whatever its runs.
+    """The sum of unrounded rows by one method, each field by its own rule.
 
     `overlaps` has, by run id, what a run recorded of devices that another of the runs recorded at
     the same time: it counts once. What cannot be added is None with a note: money in several
-    currencies, emissions by several bases, a column that some rows lack.
+    currencies, emissions by several bases, a column that some rows lack. Rows of several kinds of
+    energy, scopes or currencies have sub-totals, which are the `parts` of the total.
     Raises ValueError for no rows, or rows by different methods.
     """
     methods = {estimate.method for estimate in estimates}
     if len(methods) != 1:
         raise ValueError(f"cannot add up rows by {sorted(methods) or 'no method'}")
-    notes: list[str] = []
-    bases = _bases(estimates)
-    if len(bases) > 1:
-        notes.append(f"CO₂e is not added up: the intensities are {' and '.join(bases)}")
-    currencies = unique(e.currency for e in estimates if e.cost is not None)
-    if len(currencies) > 1:
-        notes.append(f"cost is not added up: {' and '.join(currencies)}")
-    unknown = sum(estimate.energy_kwh is None for estimate in estimates)
-    if 0 < unknown < len(estimates):
-        notes.append(
-            f"{unknown} of {len(estimates)} rows have no energy and add nothing to the total"
-        )
-    measured = [estimate for estimate in estimates if estimate.energy_kwh is not None]
-    notes += _partly_known(estimates, carbon=len(bases) < 2, cost=len(currencies) < 2)
-    one_kind = len({e.gpu_hours > 0 for e in measured}) < 2  # no mean power of GPUs and CPUs
-    whole, estimates = estimates, [_once(estimate, overlaps or {}) for estimate in estimates]
+    notes = list(_not_added(estimates))
+    whole, rows = estimates, [_once(estimate, overlaps or {}) for estimate in estimates]
     notes += [
         f"{was.label} ({was.run_ids[0][:_SHOWN_ID]}) recorded devices that another run recorded at "
         "the same time: that part counts once in the total"
-        for was, now in zip(whole, estimates, strict=True)
+        for was, now in zip(whole, rows, strict=True)
         if was is not now
     ]
-    known = [estimate for estimate in estimates if estimate.energy_kwh is not None]
-    one = estimates[0]
-    uuids = frozenset().union(*(estimate.uuids for estimate in estimates))
-    statuses = unique(estimate.status for estimate in estimates)
-    one_basis = len(bases) < 2
+    values = {
+        one.name: one.metadata["adds"](rows, one.name)
+        for one in fields(Estimate)
+        if "adds" in one.metadata
+    }
     return Estimate(
         label=label,
-        method=one.method,
-        factors=one.factors if all(e.factors == one.factors for e in estimates) else None,
-        run_ids=tuple(unique(run_id for e in estimates for run_id in e.run_ids)),
-        status=None if not statuses else statuses[0] if len(statuses) == 1 else MIXED,
-        started_ms=min((e.started_ms for e in estimates if e.started_ms is not None), default=None),
-        duration_s=sum_of(e.duration_s for e in estimates),
-        uuids=uuids,
-        nodes=max(e.nodes for e in estimates),
-        devices=len(uuids) or sum(e.devices for e in estimates),
-        device_names=tuple(unique(name for e in estimates for name in e.device_names)),
-        gpu_hours_of=_by_name(e.gpu_hours_of for e in estimates),
-        device_hours=sum(e.device_hours for e in estimates),
-        primary_kwh=sum_of(e.primary_kwh for e in estimates) if one_kind else None,
-        primary_s=sum(e.primary_s for e in estimates),
-        energy_kwh=sum_of(e.energy_kwh for e in estimates),
-        metered_kwh=sum_of(e.metered_kwh for e in estimates),
-        metered_rated_kwh=sum_of(e.metered_rated_kwh for e in estimates),
-        node_kwh=sum(e.node_kwh for e in estimates),
-        facility_kwh=sum_of(e.facility_kwh for e in estimates),
-        tco2e=sum_of(e.tco2e for e in estimates) if one_basis else None,
-        tco2e_market=_all(e.tco2e_market for e in known),
-        embodied_tco2e=_all(e.embodied_tco2e for e in estimates),
-        water_l=_all(e.water_l for e in known),
-        cost=sum_of(e.cost for e in estimates) if len(currencies) < 2 else None,
-        currency=currencies[0] if len(currencies) == 1 else None,
-        sampled_s=sum(e.sampled_s for e in estimates),
-        expected_s=sum(e.expected_s for e in estimates),
-        scope=", ".join(unique(e.scope for e in estimates)),
-        meter=", ".join(unique(e.meter for e in estimates)),
-        quality=", ".join(unique(e.quality for e in estimates)),
-        tokens=_total_tokens(estimates),
-        assumed=tuple(unique(name for e in estimates for name in e.assumed)),
+        method=rows[0].method,
         notes=tuple(notes),
+        parts=tuple(_subtotals(whole, label, overlaps)),
+        **values,
     )
+
+
+def parts_of(rows: Sequence[Estimate]) -> list[Estimate]:
+    """The rows, those of unlike things as their parts: nothing in one is of several kinds."""
+    return [part for row in rows for part in row.parts or (row,)]
+
+
+class _Kind(NamedTuple):
+    """What rows must have in common to be added up."""
+
+    quality: str
+    scope: str
+    currency: str
+
+
+def _kind(estimate: Estimate) -> _Kind:
+    """Empty where a row has none: it goes with any kind."""
+    quality = estimate.quality.split(" + ")
+    named = unique("measured" if one in _MEASURED else one for one in quality)
+    currency = "" if estimate.cost is None else estimate.currency or ""
+    return _Kind(" + ".join(named), estimate.scope, currency)
+
+
+def _subtotals(
+    estimates: Sequence[Estimate], label: str, overlaps: Mapping[str, Sequence[Overlap]] | None
+) -> list[Estimate]:
+    """A total of each kind of rows; none where all are alike."""
+    kinds = list(dict.fromkeys(map(_kind, estimates)))
+    alike: dict[_Kind, list[Estimate]] = {}
+    for estimate in estimates:
+        alike.setdefault(_home(_kind(estimate), kinds), []).append(estimate)
+    if len(alike) < 2:
+        return []
+    names = zip(*alike, strict=True)
+    differing = [len(set(values) - {""}) > 1 for values in names]
+    return [
+        replace(
+            combine(rows, label=label, overlaps=overlaps),
+            kind=", ".join(n for n, differs in zip(kind, differing, strict=True) if differs and n)
+            or "no device",
+        )
+        for kind, rows in sorted(alike.items(), key=lambda item: not item[0].scope)
+    ]
+
+
+def _home(kind: _Kind, kinds: Sequence[_Kind]) -> _Kind:
+    """The fullest kind that a row of this one can be added to; its own where there are several."""
+    fitting = [
+        other
+        for other in kinds
+        if all(not own or own == theirs for own, theirs in zip(kind, other, strict=True))
+    ]
+    fullest = max(fitting, key=lambda other: sum(map(bool, other)))
+    clear = all(other[:2] in (kind[:2], fullest[:2]) for other in fitting)
+    return fullest if clear else kind
+
+
+def _not_added(rows: Sequence[Estimate]) -> Iterator[str]:
+    """What the total lacks, a sentence each."""
+    bases, currencies = bases_of(rows), currencies_of(rows)
+    if len(bases) > 1:
+        yield f"CO₂e is not added up: the intensities are {' and '.join(bases)}"
+    if len(currencies) > 1:
+        yield f"cost is not added up: {' and '.join(currencies)}"
+    unknown = sum(row.energy_kwh is None for row in rows)
+    if 0 < unknown < len(rows):
+        yield f"{unknown} of {len(rows)} rows have no energy and add nothing to the total"
+    metered = [row for row in rows if row.energy_kwh is not None]
+    for what, whole, values in (
+        ("CO₂e", False, [row.tco2e for row in metered] if len(bases) < 2 else []),
+        ("cost", False, [row.cost for row in metered] if len(currencies) < 2 else []),
+        ("market-based CO₂e", True, [row.tco2e_market for row in metered]),
+        ("embodied CO₂e", True, [row.embodied_tco2e for row in rows]),
+        ("water", True, [row.water_l for row in metered]),
+    ):
+        missing = values.count(None)
+        if 0 < missing < len(values):
+            so = f"{what} is not added up:" if whole else f"{what} of the total is too low:"
+            yield f"{so} it is not known for {missing} of {len(values)} rows"
 
 
 def _once(estimate: Estimate, overlaps: Mapping[str, Sequence[Overlap]]) -> Estimate:
     twice = overlaps.get(estimate.run_ids[0], ()) if len(estimate.run_ids) == 1 else ()
     return minus_overlap(estimate, twice) if twice else estimate
-
-
-def _bases(estimates: Iterable[Estimate]) -> list[str]:
-    """The bases of intensities; a bare number has one of its own, *as given*."""
-    factors = [e.factors for e in estimates if e.factors is not None and e.tco2e is not None]
-    return unique(f.intensity.basis for f in factors if f.intensity.basis)
-
-
-def _partly_known(rows: Sequence[Estimate], *, carbon: bool, cost: bool) -> Iterator[str]:
-    """What some rows have and others have not; `carbon` and `cost`: they are added up."""
-    metered = [row for row in rows if row.energy_kwh is not None]
-    for what, whole, values in (
-        ("CO₂e", False, [row.tco2e for row in metered] if carbon else []),
-        ("cost", False, [row.cost for row in metered] if cost else []),
-        ("market-based CO₂e", True, [row.tco2e_market for row in metered]),
-        ("embodied CO₂e", True, [row.embodied_tco2e for row in rows]),
-        ("water", True, [row.water_l for row in metered]),
-    ):
-        unknown = values.count(None)
-        if 0 < unknown < len(values):
-            so = f"{what} is not added up:" if whole else f"{what} of the total is too low:"
-            yield f"{so} it is not known for {unknown} of {len(values)} rows"
-
-
-def _by_name(hours: Iterable[Mapping[str, float]]) -> dict[str, float]:
-    found: dict[str, float] = {}
-    for of_one in hours:
-        for name, amount in of_one.items():
-            found[name] = found.get(name, 0.0) + amount
-    return found
-
-
-def _total_tokens(estimates: Sequence[Estimate]) -> int | None:
-    known = [estimate.tokens for estimate in estimates if estimate.tokens is not None]
-    return sum(known) if known else None
-
-
-def _all(values: Iterable[float | None]) -> float | None:
-    """The sum if every value is known."""
-    found = list(values)
-    return None if not found or None in found else sum_of(found)
 
 
 def minus_overlap(estimate: Estimate, overlaps: Sequence[Overlap]) -> Estimate:
@@ -149,21 +147,21 @@ def minus_overlap(estimate: Estimate, overlaps: Sequence[Overlap]) -> Estimate:
     """
     device_s = (estimate.duration_s or 0.0) * estimate.devices
     primary = [one for one in overlaps if one.uuid in estimate.uuids]
-    share = min(1.0, sum(one.seconds for one in primary) / device_s) if device_s else 0.0
-    left = 1.0 - share
+    seconds = sum(one.seconds for one in primary)
+    left = 1.0 - (min(1.0, seconds / device_s) if device_s else 0.0)
     rated = estimate.method == Method.REPORT
+    shrunk: dict[str, Any] = {
+        one.name: _times(getattr(estimate, one.name), left)
+        for one in fields(Used)
+        if one.metadata.get("shrinks")
+    }
     smaller = replace(
         estimate,
-        duration_s=(estimate.duration_s or 0.0) * left,
-        gpu_hours_of={name: hours * left for name, hours in estimate.gpu_hours_of.items()},
-        device_hours=estimate.device_hours * left,
+        duration_s=(estimate.duration_s or 0.0) * left,  # for what is modelled of the node
         primary_kwh=_less(estimate.primary_kwh, primary, left, rated=rated),
-        primary_s=estimate.primary_s * left
-        if rated
-        else max(0.0, estimate.primary_s - sum(one.seconds for one in primary)),
+        primary_s=estimate.primary_s * left if rated else max(0.0, estimate.primary_s - seconds),
         energy_kwh=_less(estimate.energy_kwh, overlaps, left, rated=rated),
-        metered_kwh=_times(estimate.metered_kwh, left),
-        metered_rated_kwh=_times(estimate.metered_rated_kwh, left),
+        **shrunk,
     )
     embodied = estimate.embodied_tco2e is not None
     factors = estimate.factors
@@ -174,12 +172,14 @@ def minus_overlap(estimate: Estimate, overlaps: Sequence[Overlap]) -> Estimate:
 def _less(
     energy_kwh: float | None, overlaps: Sequence[Overlap], left: float, *, rated: bool
 ) -> float | None:
-    if energy_kwh is None:
-        return None
-    if rated:
-        return _times(energy_kwh, left)
+    if energy_kwh is None or rated:
+        return None if energy_kwh is None else energy_kwh * left
     return max(0.0, energy_kwh - sum(one.energy_j for one in overlaps) / J_PER_KWH)
 
 
-def _times(energy_kwh: float | None, left: float) -> float | None:
-    return None if energy_kwh is None else energy_kwh * left
+def _times(
+    value: float | Mapping[str, float] | None, left: float
+) -> float | Mapping[str, float] | None:
+    if isinstance(value, Mapping):
+        return {key: amount * left for key, amount in value.items()}
+    return None if value is None else value * left

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from carbontrack.account.result import Estimate
+from carbontrack.account.total import parts_of
 from carbontrack.report import escape
 from carbontrack.report.notes import notes_of
 from carbontrack.report.numbers import count_text, format_share, hours_text, number_text
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 LIKE = ("llama2",)
-_NESTED = ("factors", "gpu_hours_of")
+_NESTED = ("factors", "gpu_hours_of", "subtotals")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,28 +85,30 @@ def table_of(
 ) -> Table:
     """The table of estimates with their totals (one for each method; shown where rows add up).
 
+    A group or a total of unlike things is shown as its parts: by quality, scope and currency.
     `like="llama2"` gives exactly the columns of that report's Table 2; the method is then in the
     labels where there are several. `runs` are what grouped rows are made of, for the notes.
     """
+    notes = notes_of(runs or rows, totals if runs is None else [*rows, *totals])
+    rows, totals = parts_of(rows), parts_of(totals)
     show_total = len(rows) > len(totals)
     shown = [*rows, *totals] if show_total and len(totals) > 1 else list(rows)
     total = totals[0] if show_total and len(totals) == 1 else None
     make = _Columns(shown, total)
     several = len({row.method for row in rows}) > 1
     columns = (_llama2 if like == "llama2" else _ours)(make, several=several)
-    sums = totals if runs is None else [*rows, *totals]
-    return Table(tuple(columns), total is not None, tuple(notes_of(runs or rows, sums)))
+    return Table(tuple(columns), total is not None, tuple(notes))
 
 
 def frame(rows: Sequence[Estimate]) -> pd.DataFrame:
-    """One line per estimate in full precision; lists become text joined by `;`.
+    """One line per estimate, of unlike things one for each part; lists become text joined by `;`.
 
     What has no place in a line, the factors and the hours by name of GPU, is in JSON only.
     """
     import pandas as pd
 
     lines = []
-    for estimate in rows:
+    for estimate in parts_of(rows):
         line = {key: value for key, value in estimate.row().items() if key not in _NESTED}
         lines.append({k: ";".join(v) if isinstance(v, list) else v for k, v in line.items()})
     return pd.DataFrame(lines)
@@ -209,7 +212,7 @@ def _ours(make: _Columns, *, several: bool) -> list[Column]:
         columns.append(
             _spare(make.text("loss", "final", lambda row: number_text(row.final_loss, 3)))
         )
-    columns.append(make.text("coverage", "", lambda row: format_share(row.coverage)))
+    columns.append(make.text("coverage", "", _coverage))
     if several:
         ratio = make.text("rated ÷", "measured", lambda row: _four_digits(row.rated_over_measured))
         columns.insert(3, ratio)
@@ -224,7 +227,16 @@ def _spare(column: Column) -> Column:
 
 def _label(row: Estimate) -> str:
     plain = row.status in (None, Status.COMPLETED, MIXED, row.label)
-    return row.label if plain else f"{row.label} ({row.status})"
+    name = f"{row.label}: {row.kind}" if row.kind else row.label
+    return name if plain else f"{name} ({row.status})"
+
+
+def _coverage(row: Estimate) -> str:
+    """Of the device-seconds of runs that had a device: the others are counted, not covered."""
+    share, runs = format_share(row.coverage), len(row.run_ids)
+    if row.coverage is None or row.runs_watched >= runs:
+        return share
+    return f"{share} of {row.runs_watched} of {runs} runs"
 
 
 def _four_digits(value: float | None) -> str:
@@ -237,13 +249,16 @@ def _gpu_hours(row: Estimate) -> str:
     return hours_text(row.gpu_hours or None)
 
 
-def _currency(rows: Sequence[Estimate]) -> str:
-    names = {row.currency for row in rows if row.cost is not None}
-    return names.pop() or "" if len(names) == 1 else ""
-
-
 def _cost(make: _Columns) -> Column:
-    """Two decimals, or as many as the largest sum needs to show two digits."""
+    """Two decimals, or as many as the largest sum needs to show two digits; in several currencies
+    each cell has its own.
+    """
     largest = max((abs(row.cost) for row in make.rows if row.cost), default=1.0)
     digits = max(2, 1 - math.floor(math.log10(largest)))
-    return make.text("cost", _currency(make.rows), lambda row: number_text(row.cost, digits))
+    names = {row.currency or "" for row in make.rows if row.cost is not None}
+
+    def cell(row: Estimate) -> str:
+        text = number_text(row.cost, digits)
+        return text if len(names) < 2 or row.cost is None else f"{text} {row.currency}"
+
+    return make.text("cost", names.pop() if len(names) == 1 else "", cell)

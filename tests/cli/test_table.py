@@ -181,6 +181,45 @@ def test_filters_and_groups(
     assert [row["label"] for row in answer["rows"]] == labels
 
 
+def test_unlike_runs_have_sub_totals(command: Command, tmp_path: Path) -> None:
+    euro = {"tariff": 0.2, "currency": "EUR"}
+    write_ledger(
+        tmp_path / "ledger.db",
+        *(Recorded(name="gpus", number=n) for n in (1, 2)),
+        *(Recorded(name="euro", number=n, facility=euro) for n in (3, 4)),
+        Recorded(name="sim", number=5, meter="sim", quality="simulated"),
+        *(Recorded(name="none", number=n, count=0) for n in (6, 7)),
+    )
+    text = command("table", "--format", "markdown", "--pue", "1.25").out
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines()]
+    heads, cells = rows[0], {row[0]: row for row in rows[2:] if row and row[0].startswith("total")}
+    assert list(cells) == [
+        "total: simulated, USD",
+        "total: measured, EUR",
+        "total: measured, USD",
+        "total: no device",
+    ]
+    assert cells["total: measured, EUR"][heads.index("cost")] == "2.88 EUR"
+    answer = command("table", "--by", "user", "--format", "json").json
+    (ada,) = answer["rows"]
+    assert [part["kind"] for part in ada["subtotals"]] == [k.split(": ")[1] for k in cells]
+    assert {part["label"] for part in ada["subtotals"]} == {"ada"}
+    alike = command("table", "gpus", "none", "--format", "json").json
+    assert alike["total"]["subtotals"] == []
+    lines = csv.DictReader(io.StringIO(command("table", "--by", "user", "--format", "csv").out))
+    assert [line["currency"] for line in lines] == ["USD", "EUR", "USD", ""]
+
+
+def test_coverage_says_of_how_many_runs(command: Command, tmp_path: Path) -> None:
+    write_ledger(
+        tmp_path / "ledger.db",
+        *(Recorded(number=n) for n in range(1, 7)),
+        *(Recorded(name="none", number=n, count=0) for n in (7, 8)),
+    )
+    assert "100.0 % of 6 of 8 runs" in command("table").out
+    assert "100.0 % of 6" not in command("table", "llama2-7b").out
+
+
 @pytest.fixture
 def long_ledger(tmp_path: Path) -> Path:
     """One run of 60 days over two nodes, one beside it on the same devices, one more."""

@@ -1,0 +1,103 @@
+"""Totals: what adds up does, and what is unlike has sub-totals."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from carbontrack.account.result import Estimate, Price, Used
+from carbontrack.account.total import combine, minus_overlap, parts_of
+from carbontrack.ledger.rows import Overlap
+from tests.account.test_estimate import measured
+from tests.fixtures.runs import Recorded
+
+NVML = measured(Recorded(name="nvml", number=1))
+POWER = measured(Recorded(name="power", number=2, quality="power"))
+SIM = measured(Recorded(name="sim", number=3, meter="sim", quality="simulated"))
+CPU = measured(
+    Recorded(name="cpu", number=4, kind="cpu", meter="cpu-model", quality="estimate", device="C")
+)
+EUR = measured(Recorded(name="eur", number=5), tariff=0.2, currency="EUR")
+EMPTY = measured(Recorded(name="empty", number=6, count=0))
+FREE = measured(Recorded(name="free", number=7), currency="CHF")  # nobody knows a tariff
+ROWS = (NVML, POWER, SIM, CPU, EUR, EMPTY, FREE)
+
+
+def kinds(*rows: Estimate) -> dict[str, list[str]]:
+    return {part.kind: [i[:8] for i in part.run_ids] for part in combine(rows).parts}
+
+
+def test_rows_of_one_kind_have_one_total() -> None:
+    """However it was measured; a run without devices or without a price goes with the others."""
+    for rows in ([NVML], [NVML, POWER], [EMPTY, NVML], [FREE, NVML, EMPTY], [SIM, SIM]):
+        assert combine(rows).parts == ()
+
+
+def test_unlike_rows_have_a_total_each() -> None:
+    ids = {row.label: row.run_ids[0][:8] for row in ROWS}
+    assert kinds(NVML, SIM, POWER) == {
+        "measured": [ids["nvml"], ids["power"]],
+        "simulated": [ids["sim"]],
+    }
+    assert kinds(NVML, CPU) == {"measured, gpu": [ids["nvml"]], "estimate, cpu": [ids["cpu"]]}
+    assert kinds(EUR, NVML, FREE) == {"EUR": [ids["eur"], ids["free"]], "USD": [ids["nvml"]]}
+    assert list(kinds(EMPTY, SIM, NVML)) == ["simulated", "measured", "no device"]
+
+
+def test_one_run_in_another_currency_does_not_blank_the_cost() -> None:
+    month = combine([NVML, EUR, POWER], label="2026-05")
+    costs = {part.kind: (part.label, part.cost, part.currency) for part in month.parts}
+    assert costs == {
+        "USD": ("2026-05", pytest.approx(2 * (NVML.cost or 0)), "USD"),
+        "EUR": ("2026-05", EUR.cost, "EUR"),
+    }
+
+
+def test_a_run_without_a_device_is_counted_in_the_coverage() -> None:
+    total = combine([NVML, EMPTY, POWER])
+    assert (total.coverage, total.runs_watched, len(total.run_ids)) == (1.0, 2, 3)
+
+
+@settings(max_examples=60, deadline=None)
+@given(rows=st.lists(st.sampled_from(ROWS), min_size=1, max_size=8))
+def test_the_parts_are_the_whole_and_each_is_of_one_kind(rows: list[Estimate]) -> None:
+    total = combine(rows)
+    for name in ("energy_kwh", "tco2e", "gpu_hours", "tokens", "sampled_s", "runs_watched"):
+        found = [getattr(part, name) for part in parts_of([total])]
+        assert sum(one or 0 for one in found) == pytest.approx(getattr(total, name) or 0), name
+    for part in total.parts:
+        assert part.parts == ()
+        assert part.cost is None or part.currency is not None
+        assert ", " not in part.scope
+        assert not ("simulated" in part.quality and "counter" in part.quality)
+
+
+def test_every_field_says_how_it_adds_up() -> None:
+    """Or is the total's own: its name, its notes, its parts."""
+    bare = {one.name for one in fields(Estimate) if "adds" not in one.metadata}
+    assert bare == {"label", "method", "kind", "notes", "parts", "final_loss"}
+    assert {one.name for one in (*fields(Used), *fields(Price))} < {
+        one.name for one in fields(Estimate)
+    }
+
+
+def test_without_factors_there_is_no_price_at_all() -> None:
+    bare = NVML.with_price(Price())
+    assert [getattr(bare, one.name) for one in fields(Price)] == [
+        one.default for one in fields(Price)
+    ]
+    assert [getattr(bare, one.name) for one in fields(Used)] == [
+        getattr(NVML, one.name) for one in fields(Used)
+    ]
+
+
+def test_half_of_an_overlap_is_half_of_all_that_hours_make() -> None:
+    half = [Overlap(uuid, 3600 * 360.0, 3600.0) for uuid in NVML.uuids]
+    left = minus_overlap(NVML, half)
+    for name in ("gpu_hours", "device_hours", "energy_kwh", "facility_kwh", "tco2e", "cost"):
+        assert getattr(left, name) == pytest.approx(getattr(NVML, name) / 2), name
+    assert left.duration_s == NVML.duration_s
+    assert replace(left, notes=()).row().keys() == NVML.row().keys()

@@ -95,15 +95,6 @@ def user() -> str:
         return "unknown"
 
 
-def is_alive(pid: int) -> bool:
-    """Whether this process still runs; one that has ended and waits for its parent does not."""
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except OSError:
-        return False
-    return state not in "ZX"
-
-
 def boot_id() -> str | None:
     """This boot of this machine: monotonic times compare only within it."""
     try:

@@ -1,14 +1,13 @@
 """The recorder: a process beside the job that turns meters and steps into ledger rows.
 
-Whoever starts it (`process.py`) gives it its plan on stdin; it ends when it is told how the job
-ended, or when nobody is left to tell. Nothing that happens here can reach the job.
+Its plan comes on stdin (`recorder_process.py`); it ends when the job's outcome does, or when that
+pipe closes without one. Nothing that happens here can reach the job.
 """
 
 from __future__ import annotations
 
 import gc
 import os
-import selectors
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -21,14 +20,16 @@ from carbontrack.errors import CarbontrackError
 from carbontrack.ledger.rows import Event, Node, Run, Sensor
 from carbontrack.ledger.url import db_option, journal_folders
 from carbontrack.record import describe
+from carbontrack.record.control import Control
 from carbontrack.record.devices import Opening, Periods, sensor_of
 from carbontrack.record.logged import LoggedLines
 from carbontrack.record.messages import Outcome, Plan
 from carbontrack.record.outbox import Outbox
-from carbontrack.record.recorder_process import remove_steps_file
+from carbontrack.record.process_end import is_running
 from carbontrack.record.reduce import Clock
 from carbontrack.record.sampler import Batch, Sampler
 from carbontrack.record.steps import StepsFile, StepsLog
+from carbontrack.record.steps_file import remove_steps_file
 from carbontrack.record.totals import Totals
 from carbontrack.units import NS_PER_MS, NS_PER_S, monotonic_ns, now_ms
 from carbontrack.version import __version__
@@ -54,7 +55,8 @@ def main() -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, [])  # the wrapper had blocked them for our start
     code = 0
     try:
-        control = _Control(sys.stdin.fileno())
+        control = Control(sys.stdin.fileno())
+        control.start()
         if (plan := control.plan()) is not None:
             Recorder(plan).record(control)
     except Exception as error:
@@ -68,46 +70,6 @@ def main() -> None:
     os._exit(code)  # a thread that is stuck in a driver call must not hold us
 
 
-class _Control:
-    """What the wrapper says: the plan, then nothing while the job runs, then its outcome."""
-
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
-        self._selector = selectors.DefaultSelector()
-        self._selector.register(descriptor, selectors.EVENT_READ)
-        self._unread = b""
-        self.closed = False
-
-    def plan(self) -> Plan | None:
-        """What to record: the first line. None if it turned out to be nothing."""
-        while b"\n" not in self._unread and not self.closed:
-            self._receive()
-        return Plan.from_json(self._line()) if self._unread else None
-
-    def wait(self, timeout_s: float) -> Outcome | None:
-        """The outcome once it is told. `closed` without an outcome means the wrapper was killed."""
-        if not self.has_news(timeout_s) or b"\n" not in self._unread:
-            return None
-        self.closed = True
-        return Outcome.from_json(self._line())
-
-    def has_news(self, timeout_s: float = 0.0) -> bool:
-        """Whether the outcome is told, or nobody is left to tell it."""
-        if b"\n" not in self._unread and not self.closed and self._selector.select(timeout_s):
-            self._receive()
-        return b"\n" in self._unread or self.closed
-
-    def _receive(self) -> None:
-        block = os.read(self._descriptor, 65536)
-        self._unread += block
-        if not block:
-            self.closed = True
-
-    def _line(self) -> bytes:
-        line, _, self._unread = self._unread.partition(b"\n")
-        return line
-
-
 class Recorder:
     """Records one run of one node."""
 
@@ -116,7 +78,7 @@ class Recorder:
         self._environ = os.environ if plan.visibility is None else plan.visibility
         self._host = os.uname().nodename
         self._clock = Clock(anchor_ms=plan.started_ms, anchor_ns=plan.started_ns)
-        self._steps = StepsFile(plan.steps_path, started_ms=plan.started_ms)
+        self._steps = StepsFile(plan.steps_path, plan.steps_fd, started_ms=plan.started_ms)
         self._log = StepsLog(
             plan.log_path,
             plan.steps_pattern,
@@ -126,7 +88,7 @@ class Recorder:
         self._totals = Totals()
         self._said: set[str | None] = set()  # warnings of which one is enough
 
-    def record(self, control: _Control) -> None:
+    def record(self, control: Control) -> None:
         """From now until the wrapper says that the job has ended, or is gone."""
         opening = Opening(self._plan, self._environ)
         opening.start()
@@ -135,7 +97,7 @@ class Recorder:
             # While git and the meters work: nobody shall wait for this when the job has ended.
             import carbontrack.report.summary  # noqa: F401
         run = self._describe(*git())
-        opening.wait(control.has_news)
+        opening.wait(control.has_ended)
         if opening.problem is not None:
             self._warn(f"no power is recorded: {opening.problem}")
         sampler = Sampler(
@@ -159,7 +121,7 @@ class Recorder:
 
     def _watch(
         self,
-        control: _Control,
+        control: Control,
         sampler: Sampler,
         outbox: Outbox,
         periods: Periods,
@@ -167,9 +129,8 @@ class Recorder:
     ) -> Outcome | None:
         commit_ns = 0
         while True:
-            outcome = control.wait(_TICK_S)
-            if control.closed:
-                return outcome
+            if control.wait(_TICK_S):
+                return control.outcome
             sampler.rescue()
             now_ns = monotonic_ns()
             if now_ns >= commit_ns:
@@ -200,7 +161,7 @@ class Recorder:
         written = outbox.finish(
             status=status, exit_code=exit_code, ended_ms=ended_ms, heartbeat_ms=now_ms()
         )
-        if outcome is not None or not describe.is_alive(self._plan.job_pid):
+        if outcome is not None or not is_running(self._plan.job_pid):
             remove_steps_file(self._plan.steps_path)  # a job that goes on may still write it
         if outcome is not None and not self._plan.quiet:
             ended = replace(

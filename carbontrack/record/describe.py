@@ -1,49 +1,15 @@
-"""What a run is called and where it came from: name, command without secrets, git, host."""
+"""Where a run came from: git, user, boot."""
 
 from __future__ import annotations
 
 import getpass
-import re
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-_LAUNCHERS = re.compile(r"^(python[\d.]*|torchrun|accelerate|deepspeed|bash|sh|env|nohup|uv)$")
-# Not "tokens": in training that is a number of words.
-_SECRET_NAME = re.compile(
-    r"(pass(word|wd)?|secrets?|token|(api|access)[-_]?keys?|credentials?)$", re.IGNORECASE
-)
 _GIT_S = 2.0  # what a large repository on a slow disk may take
-_URL_PASSWORD = re.compile(r"(://[^/@:\s]*:)[^/@\s]+@")
-
-
-def default_name(command: Sequence[str]) -> str:
-    """The program's name, or the script's or module's when the program only launches it."""
-    for word in command:
-        name = Path(word).name
-        if word == "-c":  # what follows is code, not a name
-            break
-        if not word.startswith("-") and not _LAUNCHERS.match(name):
-            return name
-    return Path(command[0]).name
-
-
-def redact(command: Sequence[str]) -> tuple[str, ...]:
-    """The command with the values of options and variables named like secrets as ***."""
-    shown: list[str] = []
-    hide_next = False
-    for word in command:
-        name, equals, _ = word.partition("=")
-        if hide_next and not word.startswith("-"):
-            shown.append("***")
-        elif equals and _SECRET_NAME.search(name):
-            shown.append(f"{name}=***")
-        else:
-            shown.append(_URL_PASSWORD.sub(r"\1***@", word))
-        hide_next = word.startswith("-") and not equals and bool(_SECRET_NAME.search(word))
-    return tuple(shown)
 
 
 def ask_git(cwd: str) -> Callable[[], tuple[str | None, bool | None]]:

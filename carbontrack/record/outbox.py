@@ -21,6 +21,7 @@ from carbontrack.ledger.transaction import open_ledger
 from carbontrack.ledger.url import db_option, sqlite_path
 from carbontrack.ledger.window import Window
 from carbontrack.ledger.write import RunWriter
+from carbontrack.redact import redact_text
 from carbontrack.units import now_ms
 from carbontrack.vocabulary import EventKind, Status
 
@@ -247,4 +248,4 @@ def _head(identity: tuple[int, int]) -> bytes | None:
 def _first_line(error: Exception) -> str:
     """SQLAlchemy's messages carry the statement and its parameters; people need the cause."""
     cause = getattr(error, "orig", None) or error
-    return (str(cause).splitlines() or [type(cause).__name__])[0].rstrip(".")
+    return redact_text((str(cause).splitlines() or [type(cause).__name__])[0].rstrip("."))

@@ -27,10 +27,12 @@ from carbontrack.record.messages import Outcome, Plan
 from carbontrack.record.outbox import Outbox
 from carbontrack.record.process_end import is_running
 from carbontrack.record.reduce import Clock
+from carbontrack.record.run_name import default_name
 from carbontrack.record.sampler import Batch, Sampler
 from carbontrack.record.steps import StepsFile, StepsLog
 from carbontrack.record.steps_file import remove_steps_file
 from carbontrack.record.totals import Totals
+from carbontrack.redact import redact, redact_text
 from carbontrack.units import NS_PER_MS, NS_PER_S, monotonic_ns, now_ms
 from carbontrack.version import __version__
 from carbontrack.vocabulary import EventKind, OnBudget, Status
@@ -61,7 +63,8 @@ def main() -> None:
             Recorder(plan).record(control)
     except Exception as error:
         code = 1
-        print(f"carbontrack: recording failed: {type(error).__name__}: {error}", file=sys.stderr)
+        reason = redact_text(f"{type(error).__name__}: {error}")
+        print(f"carbontrack: recording failed: {reason}", file=sys.stderr)
         if os.environ.get("CARBONTRACK_DEBUG"):
             import traceback
 
@@ -191,12 +194,13 @@ class Recorder:
 
     def _describe(self, commit: str | None, dirty: bool | None) -> Run:
         plan = self._plan
+        command = redact(plan.command)
         return Run(
             id=plan.run_id,
-            name=plan.name or describe.default_name(plan.command),
+            name=plan.name or default_name(command),
             project=plan.project,
             tags=plan.tags,
-            command=describe.redact(plan.command),
+            command=command,
             cwd=plan.cwd,
             user=describe.user(),
             git_commit=commit,

@@ -106,9 +106,10 @@ class Follower:
 
     def _open(self) -> bool:
         try:
-            descriptor, self._descriptor = self._descriptor, None
-            if descriptor is None:
+            if self._descriptor is None:
                 descriptor = open_regular(self._path or "")
+            else:  # once, and a copy: what is locked through it stays so
+                descriptor, self._descriptor = os.dup(self._descriptor), None
         except NotAFile:
             self.problem = f"{self._path} is not a regular file"
             return False

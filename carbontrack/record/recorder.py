@@ -19,9 +19,10 @@ from carbontrack import config
 from carbontrack.errors import CarbontrackError
 from carbontrack.ledger.rows import Event, Node, Run, Sensor
 from carbontrack.ledger.url import db_option, journal_folders
-from carbontrack.record import describe
+from carbontrack.record import host
 from carbontrack.record.control import Control
 from carbontrack.record.devices import Opening, Periods, sensor_of
+from carbontrack.record.git import ask_git
 from carbontrack.record.logged import LoggedLines
 from carbontrack.record.messages import Outcome, Plan
 from carbontrack.record.outbox import Outbox
@@ -95,7 +96,7 @@ class Recorder:
         """From now until the wrapper says that the job has ended, or is gone."""
         opening = Opening(self._plan, self._environ)
         opening.start()
-        git = describe.ask_git(self._plan.cwd)
+        git = ask_git(self._plan.cwd)
         if not self._plan.quiet:
             # While git and the meters work: nobody shall wait for this when the job has ended.
             import carbontrack.report.summary  # noqa: F401
@@ -202,7 +203,7 @@ class Recorder:
             tags=plan.tags,
             command=command,
             cwd=plan.cwd,
-            user=describe.user(),
+            user=host.user(),
             git_commit=commit,
             git_dirty=dirty,
             started_ms=plan.started_ms,
@@ -224,7 +225,7 @@ class Recorder:
     def _outbox(self, run: Run, sensors: Sequence[Sensor], note: str) -> Outbox:
         node = Node(
             host=self._host,
-            boot_id=describe.boot_id(),
+            boot_id=host.boot_id(),
             recorder_version=__version__,
             settings={
                 "meter": self._plan.meter,

@@ -240,11 +240,11 @@ def _of_shell(program: str, words: list[str], depth: int) -> str | None:
     if not words:
         return program
     if option == "-c":
-        return _of_script(words[0], depth) or program
+        return _of_script(words[0], words[2:], depth) or program
     return _stem(words[0])
 
 
-def _of_script(script: str, depth: int) -> str | None:
+def _of_script(script: str, arguments: list[str], depth: int) -> str | None:
     """The first command of a line for the shell that does not only prepare another."""
     lexer = shlex.shlex(script.replace("\n", " ; "), posix=True, punctuation_chars=";&|(){}")
     lexer.whitespace_split = True
@@ -259,7 +259,9 @@ def _of_script(script: str, depth: int) -> str | None:
             continue
         while command and _ASSIGNMENT.match(command[0]):
             command = command[1:]
-        if command and command[0] not in _PREPARES:
+        if command[:1] == ["$@"]:
+            return _name_of(arguments, depth + 1)
+        if command and command[0] not in _PREPARES and not command[0].startswith("$"):
             return _name_of(command, depth + 1)
         if command[:2] in (["conda", "run"], ["mamba", "run"], ["micromamba", "run"]):
             return _name_of(command, depth + 1)

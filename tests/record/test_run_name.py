@@ -76,6 +76,8 @@ NAMES = [
     ("bash -c 'cd /x'", "bash"),
     ("srun -N2 bash -c 'python train.py'", "train"),
     ("env A=B nice -n 5 timeout 9 python -m cProfile -o out train.py", "train"),
+    ("sh -c '\"$@\"; exit $?' sh python train.py", "train"),
+    ("bash -c '$CMD; sleep 5'", "sleep"),
     ("llama-cli -m model.gguf -p hello", "llama-cli"),
     ("/opt/bin/trainer-v1.2 x", "trainer-v1.2"),
     ("env", "env"),

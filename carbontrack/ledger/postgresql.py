@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import socket
+from contextlib import suppress
 from typing import Any
+from weakref import WeakSet
 
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
@@ -45,11 +49,30 @@ def create(url: str, *, busy_timeout_ms: int, read_only: bool) -> Engine:
         ) from error
 
     def limit(connection: Any, _record: Any) -> None:
+        _open.add(connection)
         connection.execute(f"set lock_timeout = {busy_timeout_ms}")
         connection.commit()
 
     event.listen(engine, "connect", limit)
     return engine
+
+
+# This process's connections, for `hang_up`.
+_open: WeakSet[Any] = WeakSet()
+
+
+def hang_up() -> None:
+    """End every call of this process that waits for a server: it raises the driver's error.
+
+    From another thread, for that one waits: a server, or a proxy before it, that acknowledges what
+    it gets and never answers would hold it for ever, whatever timeouts are set.
+    """
+    for connection in list(_open):
+        with (
+            suppress(Exception),  # it has just been closed
+            socket.socket(fileno=os.dup(connection.fileno())) as line,
+        ):
+            line.shutdown(socket.SHUT_RDWR)
 
 
 def lock_upgrades(connection: Connection) -> None:

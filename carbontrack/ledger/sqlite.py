@@ -42,7 +42,15 @@ def create_file(path: Path) -> None:
 
 
 def connect(path: Path, *, busy_timeout_ms: int, read_only: bool = False) -> sqlite3.Connection:
-    """A connection to a ledger's file, on which BEGIN and COMMIT are said by whoever uses it."""
+    """A connection to a ledger's file, on which BEGIN and COMMIT are said by whoever uses it.
+
+    Raises CarbontrackError for a FIFO or a folder: SQLite would wait for a writer.
+    """
+    if path.exists() and not path.is_file():
+        raise CarbontrackError(
+            f"The ledger {path} is not a regular file.",
+            hint="Name another one with --db or CARBONTRACK_DB.",
+        )
     connection = sqlite3.connect(
         f"{path.as_uri()}?mode={'ro' if read_only else 'rw'}",
         uri=True,

@@ -8,9 +8,11 @@ import shlex
 from pathlib import Path
 
 from carbontrack.errors import CarbontrackError
+from carbontrack.redact import redact_text
 
 ENV = "CARBONTRACK_DB"
 _FORMS = "Give a SQLite file, sqlite:///FILE or postgresql://USER@HOST/DATABASE."
+_SCHEME = re.compile(r"^([A-Za-z][\w+.-]+:/|sqlite:)", re.ASCII)  # with one slash, a slip
 _POSTGRES = re.compile(r"^(postgres|postgresql|postgresql\+psycopg)://")
 
 
@@ -23,10 +25,11 @@ def ledger_url(flag: str | None = None) -> str:
         raise CarbontrackError("--db is empty: is a variable unset?", hint=_FORMS)
     text = flag or os.environ.get(ENV) or str(default_path())
     if _POSTGRES.match(text):
+        _check_userinfo(text)
         return _POSTGRES.sub("postgresql+psycopg://", text)
     if text.startswith("sqlite:///"):
         text = text.removeprefix("sqlite:///")
-    elif "://" in text or text.startswith("sqlite:"):
+    elif "://" in text or _SCHEME.match(text):
         raise CarbontrackError(f"Not a ledger's address: {without_password(text)}.", hint=_FORMS)
     if not text or text == ":memory:":
         raise CarbontrackError("A ledger in memory would be lost.", hint=_FORMS)
@@ -37,6 +40,18 @@ def ledger_url(flag: str | None = None) -> str:
     except (OSError, RuntimeError) as error:  # a folder that is closed to us; ~nobody
         raise CarbontrackError(f"The ledger {text} cannot be reached: {error}.") from error
     return f"sqlite:///{path}"
+
+
+def _check_userinfo(url: str) -> None:
+    """Refuse a password with an @ of its own: the rest of it would be taken for the host, and be
+    in every message about it.
+    """
+    _, at, rest = url.partition("@")
+    if at and "@" in re.split(r"[/?]", rest, maxsplit=1)[0]:
+        raise CarbontrackError(
+            f"The ledger's address {without_password(url)} has more than one @ before its host.",
+            hint="In a password, write @ as %40, : as %3A, / as %2F and % as %25.",
+        )
 
 
 def sqlite_path(url: str) -> Path | None:
@@ -78,5 +93,4 @@ def db_option(url: str) -> str:
 
 def without_password(url: str) -> str:
     """The address as it may be shown."""
-    url = re.sub(r"(://[^:@/]*):.*@", r"\1:***@", url)
-    return re.sub(r"([?&]password=)[^&]*", r"\1***", url)
+    return redact_text(url)

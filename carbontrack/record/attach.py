@@ -7,7 +7,6 @@ Standard library only.
 from __future__ import annotations
 
 import os
-import select
 import signal
 import sys
 from collections.abc import Mapping
@@ -15,12 +14,14 @@ from types import TracebackType
 from typing import Any, Self
 
 from carbontrack.errors import CarbontrackError
-from carbontrack.record.recorder_process import (
-    RecorderProcess,
+from carbontrack.record.process_end import ProcessEnd
+from carbontrack.record.recorder_process import GRACE_S, RecorderProcess, uuid7
+from carbontrack.record.steps_file import (
     is_recorded_already,
     make_steps_file,
-    uuid7,
+    working_folder,
 )
+from carbontrack.record.warning import harmless
 from carbontrack.units import monotonic_ns, now_ms
 
 _VISIBILITY = ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER")
@@ -31,32 +32,20 @@ _LOCAL_RANKS = ("LOCAL_RANK", "SLURM_LOCALID", "OMPI_COMM_WORLD_LOCAL_RANK", "MP
 class Track:
     """Records this process from `__enter__` to `__exit__`; see `carbontrack.track`.
 
-    `id` is the run's, or None where somebody else records already.
+    `id` is the run's, or None where another recorder records already or this one cannot start.
     """
 
-    def __init__(self, settings: Mapping[str, Any]) -> None:
+    def __init__(self, settings: Mapping[str, Any] | None) -> None:
+        """None: nothing is recorded."""
         self._settings = settings
         self._recorder: RecorderProcess | None = None
         self._pid = 0
         self.id: str | None = None
 
     def __enter__(self) -> Self:
-        if is_recorded_already() or not _is_first_of_node(os.environ):
-            return self
-        self.id = uuid7()
-        self._pid = os.getpid()
-        steps = make_steps_file(self.id)
-        plan = _plan(self.id, os.getpid(), self._settings, os.environ)
-        plan |= {
-            "command": [sys.executable, *sys.argv],
-            "cwd": os.getcwd(),  # noqa: PTH109
-            "steps_path": steps and steps.path,
-        }
-        self._recorder = RecorderProcess(steps)
-        self._recorder.begin(plan)
-        os.environ["CARBONTRACK_RUN_ID"] = self.id  # so that what we start counts as part of us
-        if steps:
-            os.environ["CARBONTRACK_STEPS"] = steps.path
+        with harmless("this block is not recorded"):
+            if self._settings is not None:
+                self._begin(self._settings)
         return self
 
     def __exit__(
@@ -65,12 +54,37 @@ class Track:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._recorder is None or self._pid != os.getpid():
+        with harmless("the end of this block is not recorded"):
+            self._end(error)
+
+    def _begin(self, settings: Mapping[str, Any]) -> None:
+        if is_recorded_already() or not _is_first_of_node(os.environ):
+            return
+        run_id = uuid7()
+        self._pid = os.getpid()
+        steps = make_steps_file(run_id)
+        plan = _plan(run_id, os.getpid(), settings, os.environ) | {
+            "command": [sys.executable, *sys.argv],
+            "cwd": working_folder(),
+            "steps_path": steps and steps.path,
+        }
+        self._recorder = RecorderProcess(steps)
+        if self._recorder.pid is None:
+            return
+        self._recorder.begin(plan)
+        self._recorder.flush(GRACE_S)
+        self.id = run_id
+        os.environ["CARBONTRACK_RUN_ID"] = run_id  # so that what we start counts as part of us
+        if steps:
+            os.environ["CARBONTRACK_STEPS"] = steps.path
+
+    def _end(self, error: BaseException | None) -> None:
+        recorder, self._recorder = self._recorder, None
+        if recorder is None or self._pid != os.getpid():
             return  # a forked child leaves the block, too, and ends nothing
-        self._recorder.end({"ended_ns": monotonic_ns(), "exit_code": _exit_code(error)})
-        self._recorder = None
         for name in ("CARBONTRACK_RUN_ID", "CARBONTRACK_STEPS"):
             os.environ.pop(name, None)
+        recorder.end({"ended_ns": monotonic_ns(), "exit_code": _exit_code(error)})
 
 
 def attach(pid: int, settings: Mapping[str, Any]) -> None:
@@ -79,7 +93,7 @@ def attach(pid: int, settings: Mapping[str, Any]) -> None:
     Its exit code is not ours to know. Raises CarbontrackError if there is no such process.
     """
     try:
-        descriptor = os.pidfd_open(pid)
+        end = ProcessEnd(pid)
         environ, command, cwd = _about(pid)
     except ProcessLookupError:
         raise CarbontrackError(f"There is no process {pid}.", hint="'ps' lists them.") from None
@@ -92,7 +106,8 @@ def attach(pid: int, settings: Mapping[str, Any]) -> None:
     recorder.begin(plan)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        select.select([descriptor], [], [])
+        recorder.flush(GRACE_S)
+        end.wait()
     except KeyboardInterrupt:
         pass
     finally:
@@ -124,7 +139,7 @@ def _about(pid: int) -> tuple[dict[str, str], list[str], str]:
         pairs = [line.partition("=") for line in os.fsdecode(file.read()).split("\0") if line]
     with open(f"/proc/{pid}/cmdline", "rb") as file:  # noqa: PTH123
         command = os.fsdecode(file.read()).rstrip("\0").split("\0")
-    cwd = os.readlink(f"/proc/{pid}/cwd")  # noqa: PTH115
+    cwd = os.readlink(f"/proc/{pid}/cwd")  # noqa: PTH115 - "… (deleted)" where it was removed
     return {name: value for name, _, value in pairs}, command, cwd
 
 

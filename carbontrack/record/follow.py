@@ -54,13 +54,20 @@ class Lines:
 class Follower:
     """Gives the complete lines that a growing file has gained; a missing file has none.
 
-    What it held `before` (its state then) is passed over: it is of an earlier run.
+    What it held `before` (its state then) is passed over: it is of an earlier run. Where it is open
+    already, as `descriptor`, it is found when its folder is gone.
     """
 
     def __init__(
-        self, path: str | None, *, started_ms: int = 0, before: FileState | None = None
+        self,
+        path: str | None,
+        *,
+        started_ms: int = 0,
+        before: FileState | None = None,
+        descriptor: int | None = None,
     ) -> None:
         self._path = path
+        self._descriptor = descriptor
         self._before = before
         self._file: _OpenFile | None = None
         self._after_ms = started_ms or now_ms()
@@ -99,7 +106,10 @@ class Follower:
 
     def _open(self) -> bool:
         try:
-            descriptor = open_regular(self._path or "")
+            if self._descriptor is None:
+                descriptor = open_regular(self._path or "")
+            else:  # once, and a copy: what is locked through it stays so
+                descriptor, self._descriptor = os.dup(self._descriptor), None
         except NotAFile:
             self.problem = f"{self._path} is not a regular file"
             return False

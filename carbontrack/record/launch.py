@@ -14,21 +14,21 @@ import os
 import resource
 import shutil
 import signal
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from typing import Any, NoReturn
 
 from carbontrack.record import prestart
-from carbontrack.record.recorder_process import (
-    RecorderProcess,
+from carbontrack.record.recorder_process import RecorderProcess, start_live_page, uuid7
+from carbontrack.record.signal_witness import SignalWitness
+from carbontrack.record.steps_file import (
+    LockedSteps,
     is_recorded_already,
     make_steps_file,
     remove_steps_file,
-    start_live_page,
-    uuid7,
-    warn,
+    working_folder,
 )
-from carbontrack.record.signal_witness import Witness
+from carbontrack.record.warning import harmless, warn
 from carbontrack.units import monotonic_ns, now_ms
 
 NOT_EXECUTABLE = 126
@@ -45,6 +45,7 @@ _FORWARDED = (
     signal.SIGCONT,
 )
 _WATCHED = (*_FORWARDED, signal.SIGCHLD)
+_PAUSE_S = 0.05
 
 
 def run(command: list[str], settings: dict[str, Any], *, live: bool = False) -> NoReturn:
@@ -57,67 +58,164 @@ def run(command: list[str], settings: dict[str, Any], *, live: bool = False) -> 
         prestart.discard()
         warn("the command is empty: is a variable unset? Nothing was recorded.")
         os._exit(NOT_FOUND)
-    if is_recorded_already():
-        _exec(command)
-    ready = prestart.take()
-    run_id = ready.run_id if ready else uuid7()
-    steps = ready.steps if ready else make_steps_file(run_id)
-    env = {**os.environ, "CARBONTRACK_RUN_ID": run_id}
-    if steps:
-        env["CARBONTRACK_STEPS"] = steps.path
-
-    old_mask = signal.pthread_sigmask(signal.SIG_BLOCK, _WATCHED)
+    recording = None
+    with harmless("this run is not recorded"):
+        if is_recorded_already():
+            _exec(command)
+        recording = _Recording()
+    old_mask: Collection[int] | None = None
+    with harmless("signals may not be passed on"):
+        old_mask = signal.pthread_sigmask(signal.SIG_BLOCK, _WATCHED)
     started_ms, started_ns = now_ms(), monotonic_ns()
     try:
-        job = _spawn_job(command, env, old_mask)
+        environ = os.environ if recording is None else recording.environ
+        job = _Job(_spawn_job(command, environ, old_mask or ()))
     except OSError as error:
-        if ready:
-            ready.recorder.discard()
-        remove_steps_file(steps.path if steps else None)
+        if recording is not None:
+            recording.discard()
         _refuse(command[0], error)
-    recorder = ready.recorder if ready else RecorderProcess(steps)
-    if signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:
-        # The job has inherited that; for us it would throw the job's status away.
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    witness = Witness(_FORWARDED)
     plan = {
         **settings,
-        "run_id": run_id,
         "command": command,
-        "cwd": os.getcwd(),  # noqa: PTH109 - pathlib costs 8 ms here
-        "job_pid": job,
-        "steps_path": steps and steps.path,
+        "job_pid": job.pid,
         "started_ms": started_ms,
         "started_ns": started_ns,
     }
-    recorder.begin(plan)
-    if live:
-        start_live_page(run_id, settings["db"])
-    _watch(job, recorder, witness)
-    ended_ns = monotonic_ns()
-    killed, status = _status_of(job)
-    # The job stays a zombie until the recorder has read its last CPU times from /proc.
-    recorder.end({"ended_ns": ended_ns, "exit_code": 128 + status if killed else status})
-    witness.dismiss()
-    with suppress(ChildProcessError):
-        os.waitpid(job, 0)
-    if killed:
-        _die_of(status)
-    os._exit(status)
+    try:
+        _accompany(job, recording, plan, live=live, blocked=old_mask is not None)
+    except Exception as error:
+        warn(f"this run is not recorded to its end: {type(error).__name__}: {error}.")
+        job.wait()
+    if job.signal is not None:
+        _die_of(job.signal)
+    os._exit(job.exit_code)
 
 
-def _spawn_job(command: list[str], env: dict[str, str], mask: set[int | signal.Signals]) -> int:
+def _accompany(
+    job: _Job, recording: _Recording | None, plan: dict[str, Any], *, live: bool, blocked: bool
+) -> None:
+    """From the job's start to its end. What fails here is said; only its own end ends the job."""
+    _count_children()
+    if recording is not None:
+        with harmless("this run is not recorded"):
+            recording.begin(plan)
+        if live:
+            start_live_page(recording.run_id, plan["db"])
+    witness = None
+    with harmless("a signal to the process group may reach the job twice"):
+        witness = SignalWitness(_FORWARDED)
+    _watch(job, recording, witness, blocked=blocked)
+    if recording is not None:
+        # The job stays a zombie until the recorder has read its last CPU times from /proc.
+        with harmless("the end of this run may not be recorded"):
+            recording.end(job)
+    if witness is not None:
+        with suppress(OSError):
+            witness.dismiss()
+    job.reap()
+
+
+class _Recording:
+    """The run that is recorded: its id, its steps file, and the recorder once there is one."""
+
+    def __init__(self) -> None:
+        ready = prestart.take()
+        self.run_id = ready.run_id if ready else uuid7()
+        self._steps: LockedSteps | None = ready.steps if ready else make_steps_file(self.run_id)
+        self._recorder: RecorderProcess | None = ready.recorder if ready else None
+        self.environ = {**os.environ, "CARBONTRACK_RUN_ID": self.run_id}
+        if self._steps:
+            self.environ["CARBONTRACK_STEPS"] = self._steps.path
+
+    @property
+    def recorder_pid(self) -> int | None:
+        return self._recorder.pid if self._recorder else None
+
+    def begin(self, plan: dict[str, Any]) -> None:
+        """Give the recorder its plan. Where there was one CPU only, it starts after the job."""
+        self._recorder = self._recorder or RecorderProcess(self._steps)
+        plan |= {
+            "run_id": self.run_id,
+            "cwd": working_folder(),
+            "steps_path": self._steps and self._steps.path,
+        }
+        self._recorder.begin(plan)
+
+    def flush(self) -> bool:
+        """Send what the recorder's pipe has not taken yet; whether that is all."""
+        return self._recorder is None or self._recorder.flush()
+
+    def end(self, job: _Job) -> None:
+        """Say how the job ended."""
+        if self._recorder is not None:
+            self._recorder.end({"ended_ns": job.ended_ns, "exit_code": job.exit_code})
+
+    def discard(self) -> None:
+        """There is nothing to record."""
+        with harmless("the recorder cannot be ended"):
+            if self._recorder is not None:
+                self._recorder.discard()
+        remove_steps_file(self._steps.path if self._steps else None)
+
+
+class _Job:
+    """The job as our child, left a zombie at its end until `reap`."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self.signal: int | None = None  # that killed it
+        self.exit_code = 0  # 128+n if signal n killed it
+        self.ended_ns = 0
+        self._reaped = False
+
+    def has_ended(self) -> bool:
+        """Whether it has. Raises OSError in a sandbox where that cannot be asked."""
+        try:
+            ended = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG)
+        except ChildProcessError:  # it ended while its status was still being thrown away
+            self._reaped = True
+        else:
+            if ended is None:
+                return False
+            killed = ended.si_code != os.CLD_EXITED
+            self._take(ended.si_status if killed else None, ended.si_status)
+        self.ended_ns = monotonic_ns()
+        return True
+
+    def wait(self) -> None:
+        """Until it has ended, reaping it: all that is left where `has_ended` fails."""
+        if self._reaped:
+            return
+        _, status = os.waitpid(self.pid, 0)
+        self._reaped = True
+        code = os.waitstatus_to_exitcode(status)
+        self._take(-code if code < 0 else None, code)
+        self.ended_ns = monotonic_ns()
+
+    def reap(self) -> None:
+        """Let it go."""
+        if not self._reaped:
+            self._reaped = True
+            with suppress(OSError):
+                os.waitpid(self.pid, 0)
+
+    def _take(self, signo: int | None, code: int) -> None:
+        self.signal = signo
+        self.exit_code = code if signo is None else 128 + signo
+
+
+def _spawn_job(command: list[str], environ: Mapping[str, str], mask: Collection[int]) -> int:
     # Python ignores SIGPIPE and SIGXFSZ; the job gets the defaults that a shell would give it.
     reset = [signal.SIGPIPE, signal.SIGXFSZ]
     try:
-        return os.posix_spawnp(command[0], command, env, setsigmask=mask, setsigdef=reset)
+        return os.posix_spawnp(command[0], command, environ, setsigmask=mask, setsigdef=reset)
     except OSError as error:
         path = shutil.which(command[0])
         if error.errno != errno.ENOEXEC or path is None:
             raise
         # A script without "#!": shells, env and nohup give it to sh, and so do we.
         script = ["sh", path, *command[1:]]
-        return os.posix_spawn("/bin/sh", script, env, setsigmask=mask, setsigdef=reset)
+        return os.posix_spawn("/bin/sh", script, environ, setsigmask=mask, setsigdef=reset)
 
 
 def _exec(command: list[str]) -> NoReturn:
@@ -136,41 +234,59 @@ def _refuse(program: str, error: OSError) -> NoReturn:
     os._exit(NOT_EXECUTABLE)
 
 
-def _watch(job: int, recorder: RecorderProcess, witness: Witness) -> None:
-    """Pass signals on until the job has ended, but none that it has got as well."""
-    while not _has_ended(job):
-        info = signal.sigwaitinfo(_WATCHED)
-        if info.si_signo == signal.SIGCHLD:
-            _reap_others({job, recorder.pid, witness.pid})
-            continue
-        if not witness.saw(info.si_signo) or _left_our_group(job):
-            with suppress(ProcessLookupError):
-                os.kill(job, info.si_signo)
-        if info.si_signo == signal.SIGTSTP:
-            _stop_as_asked()
+def _count_children() -> None:
+    """Where SIGCHLD is ignored, the kernel would throw the job's status away. The job has inherited
+    that; for us it ends here.
+    """
+    with suppress(OSError):
+        if signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
 
-def _has_ended(job: int) -> bool:
-    """Whether it has, leaving it a zombie."""
+def _watch(
+    job: _Job, recording: _Recording | None, witness: SignalWitness | None, *, blocked: bool
+) -> None:
+    """Pass signals on until the job has ended, but none that it has got as well. Signals that are
+    not `blocked` may come between two looks.
+    """
+    ours = {job.pid}
+    ours |= {recording.recorder_pid} if recording and recording.recorder_pid else set()
+    ours |= {witness.pid} if witness else set()
     try:
-        return os.waitid(os.P_PID, job, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None
-    except ChildProcessError:  # it ended while its status was still being thrown away
-        return True
+        while not job.has_ended():
+            all_sent = recording is None or recording.flush()
+            signo = _next_signal(for_ever=all_sent and blocked)
+            if signo == signal.SIGCHLD:
+                _reap_others(ours)
+            elif signo is not None:
+                _pass_on(signo, job.pid, witness)
+    except Exception as error:
+        # Not seen on any Linux. The job still gets what its process group gets.
+        warn(f"signals to this process are no longer passed on: {error}.")
+        job.wait()
 
 
-def _status_of(job: int) -> tuple[bool, int]:
-    """(whether a signal killed it, the signal or the exit code), leaving it a zombie."""
-    try:
-        exited = os.waitid(os.P_PID, job, os.WEXITED | os.WNOWAIT)
-    except ChildProcessError:
-        exited = None
-    if exited is None:
-        return False, 0
-    return exited.si_code != os.CLD_EXITED, exited.si_status
+def _next_signal(*, for_ever: bool) -> int | None:
+    """The next of the signals that we watch; None if none came for a moment."""
+    if for_ever:
+        return signal.sigwaitinfo(_WATCHED).si_signo
+    info = signal.sigtimedwait(_WATCHED, _PAUSE_S)
+    return None if info is None else info.si_signo
 
 
-def _reap_others(ours: Collection[int | None]) -> None:
-    """As PID 1 of a container we inherit the job's orphans; our own have somebody waiting."""
+def _pass_on(signo: int, job: int, witness: SignalWitness | None) -> None:
+    seen = False
+    with suppress(OSError):
+        seen = witness is not None and witness.saw(signo)
+    if not seen or _left_our_group(job):
+        with suppress(OSError):  # it has just ended, or runs as another user
+            os.kill(job, signo)
+    if signo == signal.SIGTSTP:
+        _stop_as_asked()
+
+
+def _reap_others(ours: set[int]) -> None:
+    """As PID 1 of a container we inherit the job's orphans; our own are waited for elsewhere."""
     while os.getpid() == 1:
         child = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT | os.WNOHANG)
         if child is None or child.si_pid in ours:
@@ -181,7 +297,7 @@ def _reap_others(ours: Collection[int | None]) -> None:
 def _left_our_group(job: int) -> bool:
     try:
         return os.getpgid(job) != os.getpgrp()
-    except ProcessLookupError:
+    except OSError:
         return False
 
 
@@ -196,9 +312,10 @@ def _stop_as_asked() -> None:
 
 def _die_of(signo: int) -> NoReturn:
     """Die of the signal that killed the job, so that make, Slurm and shells see the truth."""
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # the core file is the job's, not ours
-    if signo not in (signal.SIGKILL, signal.SIGSTOP):
-        signal.signal(signo, signal.SIG_DFL)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signo])
-    os.kill(os.getpid(), signo)
+    with suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # the core file is the job's, not ours
+        if signo not in (signal.SIGKILL, signal.SIGSTOP):
+            signal.signal(signo, signal.SIG_DFL)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, [signo])
+        os.kill(os.getpid(), signo)
     os._exit(128 + signo)  # as PID 1 of a container, a signal's default action does nothing

@@ -3,12 +3,29 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 
 from carbontrack.errors import CarbontrackError
 from carbontrack.record.follow import FileState
 from carbontrack.vocabulary import Devices, OnBudget
+
+MAX_COMMAND_CHARS = 32_768  # a glob over shards makes a command of megabytes
+
+
+def cut_command(words: Sequence[str]) -> list[str]:
+    """The command as it is stored: up to MAX_COMMAND_CHARS, then how many words more."""
+    kept: list[str] = []
+    left = MAX_COMMAND_CHARS
+    for number, word in enumerate(words):
+        if len(word) >= left:
+            # At a space, so that half a secret does not pass for an ordinary word.
+            part = word[:left].rpartition(" ")[0]
+            more = len(words) - number - 1
+            return [*kept, f"{part} … ({more:,} more words)" if more else f"{part} …"]
+        left -= len(word) + 1
+        kept.append(word)
+    return kept
 
 
 def check(*, devices: str, hz: float) -> None:
@@ -31,6 +48,7 @@ class Plan:
     started_ns: int
     db: str  # the ledger's URL
     steps_path: str | None = None
+    steps_fd: int | None = None  # the same file, open in the recorder
     name: str | None = None
     project: str | None = None
     tags: Mapping[str, str] = field(default_factory=dict)

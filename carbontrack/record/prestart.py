@@ -11,39 +11,47 @@ import os
 import signal
 from dataclasses import dataclass
 
-from carbontrack.record.recorder_process import (
+from carbontrack.record.recorder_process import RecorderProcess, uuid7
+from carbontrack.record.steps_file import (
     LockedSteps,
-    RecorderProcess,
     is_recorded_already,
     make_steps_file,
     remove_steps_file,
-    uuid7,
 )
+from carbontrack.record.warning import harmless
 
 
 @dataclass(frozen=True, slots=True)
-class Ahead:
+class Prestarted:
     """A run that may come to be: its id, the file for its steps, its recorder."""
 
     run_id: str
     steps: LockedSteps | None
     recorder: RecorderProcess
 
+    def discard(self) -> None:
+        """End the recorder: there is nothing to record."""
+        self.recorder.discard()
+        remove_steps_file(self.steps.path if self.steps else None)
 
-_ready: Ahead | None = None
+
+_ready: Prestarted | None = None
 
 
 def prepare() -> None:
-    """Start one, unless somebody records already or it would take the only CPU from the job."""
+    """Start one, unless a recorder is there already or it would take the only CPU from the job."""
     global _ready
-    if len(os.sched_getaffinity(0)) > 1 and not is_recorded_already():
-        # Until it ignores the signals that are for the job, it must not get them.
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-        _ready = _start()
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+    with harmless("the recorder does not start before the job"):
+        if len(os.sched_getaffinity(0)) > 1 and not is_recorded_already():
+            # Until it ignores the signals that are for the job, it must not get them.
+            mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+            try:
+                _ready = start()
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
-def take() -> Ahead | None:
+def take() -> Prestarted | None:
     """The one that was started."""
     global _ready
     ready, _ready = _ready, None
@@ -54,11 +62,11 @@ def discard() -> None:
     """End the one that was started, if nobody has taken it: there is nothing to record."""
     ready = take()
     if ready is not None:
-        ready.recorder.discard()
-        remove_steps_file(ready.steps.path if ready.steps else None)
+        ready.discard()
 
 
-def _start() -> Ahead:
+def start() -> Prestarted:
+    """A new run with its recorder."""
     run_id = uuid7()
     steps = make_steps_file(run_id)
-    return Ahead(run_id, steps, RecorderProcess(steps))
+    return Prestarted(run_id, steps, RecorderProcess(steps))

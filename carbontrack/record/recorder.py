@@ -1,14 +1,13 @@
 """The recorder: a process beside the job that turns meters and steps into ledger rows.
 
-Whoever starts it (`process.py`) gives it its plan on stdin; it ends when it is told how the job
-ended, or when nobody is left to tell. Nothing that happens here can reach the job.
+Its plan comes on stdin (`recorder_process.py`); it ends when the job's outcome does, or when that
+pipe closes without one. Nothing that happens here can reach the job.
 """
 
 from __future__ import annotations
 
 import gc
 import os
-import selectors
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -20,16 +19,21 @@ from carbontrack import config
 from carbontrack.errors import CarbontrackError
 from carbontrack.ledger.rows import Event, Node, Run, Sensor
 from carbontrack.ledger.url import db_option, journal_folders
-from carbontrack.record import describe
+from carbontrack.record import host
+from carbontrack.record.control import Control
 from carbontrack.record.devices import Opening, Periods, sensor_of
+from carbontrack.record.git import ask_git
 from carbontrack.record.logged import LoggedLines
 from carbontrack.record.messages import Outcome, Plan
 from carbontrack.record.outbox import Outbox
-from carbontrack.record.recorder_process import remove_steps_file
+from carbontrack.record.process_end import is_running
 from carbontrack.record.reduce import Clock
+from carbontrack.record.run_name import default_name
 from carbontrack.record.sampler import Batch, Sampler
 from carbontrack.record.steps import StepsFile, StepsLog
+from carbontrack.record.steps_file import remove_steps_file
 from carbontrack.record.totals import Totals
+from carbontrack.redact import redact, redact_text
 from carbontrack.units import NS_PER_MS, NS_PER_S, monotonic_ns, now_ms
 from carbontrack.version import __version__
 from carbontrack.vocabulary import EventKind, OnBudget, Status
@@ -54,58 +58,20 @@ def main() -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, [])  # the wrapper had blocked them for our start
     code = 0
     try:
-        control = _Control(sys.stdin.fileno())
+        control = Control(sys.stdin.fileno())
+        control.start()
         if (plan := control.plan()) is not None:
             Recorder(plan).record(control)
     except Exception as error:
         code = 1
-        print(f"carbontrack: recording failed: {type(error).__name__}: {error}", file=sys.stderr)
+        reason = redact_text(f"{type(error).__name__}: {error}")
+        print(f"carbontrack: recording failed: {reason}", file=sys.stderr)
         if os.environ.get("CARBONTRACK_DEBUG"):
             import traceback
 
             traceback.print_exc()
     sys.stderr.flush()
     os._exit(code)  # a thread that is stuck in a driver call must not hold us
-
-
-class _Control:
-    """What the wrapper says: the plan, then nothing while the job runs, then its outcome."""
-
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
-        self._selector = selectors.DefaultSelector()
-        self._selector.register(descriptor, selectors.EVENT_READ)
-        self._unread = b""
-        self.closed = False
-
-    def plan(self) -> Plan | None:
-        """What to record: the first line. None if it turned out to be nothing."""
-        while b"\n" not in self._unread and not self.closed:
-            self._receive()
-        return Plan.from_json(self._line()) if self._unread else None
-
-    def wait(self, timeout_s: float) -> Outcome | None:
-        """The outcome once it is told. `closed` without an outcome means the wrapper was killed."""
-        if not self.has_news(timeout_s) or b"\n" not in self._unread:
-            return None
-        self.closed = True
-        return Outcome.from_json(self._line())
-
-    def has_news(self, timeout_s: float = 0.0) -> bool:
-        """Whether the outcome is told, or nobody is left to tell it."""
-        if b"\n" not in self._unread and not self.closed and self._selector.select(timeout_s):
-            self._receive()
-        return b"\n" in self._unread or self.closed
-
-    def _receive(self) -> None:
-        block = os.read(self._descriptor, 65536)
-        self._unread += block
-        if not block:
-            self.closed = True
-
-    def _line(self) -> bytes:
-        line, _, self._unread = self._unread.partition(b"\n")
-        return line
 
 
 class Recorder:
@@ -116,7 +82,7 @@ class Recorder:
         self._environ = os.environ if plan.visibility is None else plan.visibility
         self._host = os.uname().nodename
         self._clock = Clock(anchor_ms=plan.started_ms, anchor_ns=plan.started_ns)
-        self._steps = StepsFile(plan.steps_path, started_ms=plan.started_ms)
+        self._steps = StepsFile(plan.steps_path, plan.steps_fd, started_ms=plan.started_ms)
         self._log = StepsLog(
             plan.log_path,
             plan.steps_pattern,
@@ -126,16 +92,16 @@ class Recorder:
         self._totals = Totals()
         self._said: set[str | None] = set()  # warnings of which one is enough
 
-    def record(self, control: _Control) -> None:
+    def record(self, control: Control) -> None:
         """From now until the wrapper says that the job has ended, or is gone."""
         opening = Opening(self._plan, self._environ)
         opening.start()
-        git = describe.ask_git(self._plan.cwd)
+        git = ask_git(self._plan.cwd)
         if not self._plan.quiet:
             # While git and the meters work: nobody shall wait for this when the job has ended.
             import carbontrack.report.summary  # noqa: F401
         run = self._describe(*git())
-        opening.wait(control.has_news)
+        opening.wait(control.has_ended)
         if opening.problem is not None:
             self._warn(f"no power is recorded: {opening.problem}")
         sampler = Sampler(
@@ -159,7 +125,7 @@ class Recorder:
 
     def _watch(
         self,
-        control: _Control,
+        control: Control,
         sampler: Sampler,
         outbox: Outbox,
         periods: Periods,
@@ -167,9 +133,8 @@ class Recorder:
     ) -> Outcome | None:
         commit_ns = 0
         while True:
-            outcome = control.wait(_TICK_S)
-            if control.closed:
-                return outcome
+            if control.wait(_TICK_S):
+                return control.outcome
             sampler.rescue()
             now_ns = monotonic_ns()
             if now_ns >= commit_ns:
@@ -200,7 +165,7 @@ class Recorder:
         written = outbox.finish(
             status=status, exit_code=exit_code, ended_ms=ended_ms, heartbeat_ms=now_ms()
         )
-        if outcome is not None or not describe.is_alive(self._plan.job_pid):
+        if outcome is not None or not is_running(self._plan.job_pid):
             remove_steps_file(self._plan.steps_path)  # a job that goes on may still write it
         if outcome is not None and not self._plan.quiet:
             ended = replace(
@@ -230,14 +195,15 @@ class Recorder:
 
     def _describe(self, commit: str | None, dirty: bool | None) -> Run:
         plan = self._plan
+        command = redact(plan.command)
         return Run(
             id=plan.run_id,
-            name=plan.name or describe.default_name(plan.command),
+            name=plan.name or default_name(command),
             project=plan.project,
             tags=plan.tags,
-            command=describe.redact(plan.command),
+            command=command,
             cwd=plan.cwd,
-            user=describe.user(),
+            user=host.user(),
             git_commit=commit,
             git_dirty=dirty,
             started_ms=plan.started_ms,
@@ -259,7 +225,7 @@ class Recorder:
     def _outbox(self, run: Run, sensors: Sequence[Sensor], note: str) -> Outbox:
         node = Node(
             host=self._host,
-            boot_id=describe.boot_id(),
+            boot_id=host.boot_id(),
             recorder_version=__version__,
             settings={
                 "meter": self._plan.meter,

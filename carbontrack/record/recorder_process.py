@@ -1,200 +1,181 @@
 """The recorder as a process: how the wrapper, `attach` and `track()` start it and end it.
 
-Standard library only. Nothing here may fail or block whoever is recorded.
+Standard library only. Nothing here may fail or block the job: a method that fails warns.
 """
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import select
 import signal
-import sys
 import time
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any
 
+from carbontrack.record.messages import cut_command
+from carbontrack.record.own_process import spawn
+from carbontrack.record.process_end import ProcessEnd
+from carbontrack.record.steps_file import LockedSteps, remove_steps_file
+from carbontrack.record.warning import harmless, warn
 from carbontrack.units import now_ms
 
-# Long enough for a busy machine to write the last windows; the recorder's own limits are shorter.
-GRACE_S = 5.0
+# What the job's end may wait for the recorder, not counting what that one waits for a CPU.
+GRACE_S = 1.0
+_LONGEST_GRACE_S = 5.0
+_SLOW = "the recorder is slow to finish and goes on in the background for a minute at most"
 
 
 class RecorderProcess:
-    """Our end of the recorder: one pipe, on which it is told the plan and then the outcome.
+    """Our end of the recorder: one pipe, which takes the plan and then the outcome.
 
     It starts at once, and records when it knows what.
     """
 
     def __init__(self, steps: LockedSteps | None) -> None:
-        self._pid: int | None = None
+        self.pid: int | None = None  # None if it could not be started
         self._pipe = -1
+        self._unsent = b""
         self._steps = steps
-        try:
-            self._pid, self._pipe = _spawn(
-                "carbontrack.record", keep=steps.descriptor if steps else None
-            )
-        except OSError as error:
-            warn(f"this run is not recorded: the recorder cannot start: {error.strerror}.")
-            return
-        finally:
-            if steps is not None:
-                os.close(steps.descriptor)  # from now on the recorder alone holds the lock
-        _pipes.add(self._pipe)
-        os.set_blocking(self._pipe, False)
-
-    @property
-    def pid(self) -> int | None:
-        """None if it could not be started."""
-        return self._pid
+        self._steps_fd: int | None = None
+        keep = None if steps is None else steps.descriptor
+        with harmless("this run is not recorded: the recorder cannot start"):
+            self.pid, self._pipe, self._steps_fd = spawn("carbontrack.record", keep=keep)
+            _pipes.add(self._pipe)
+            os.set_blocking(self._pipe, False)
+        if keep is not None:
+            with suppress(OSError):
+                os.close(keep)  # from now on the recorder alone holds the lock
 
     def begin(self, plan: dict[str, Any]) -> None:
-        """Tell it what to record."""
-        if self._pid is not None:
-            self._send(plan)
+        """Give it its plan; what the pipe does not take yet, `flush` sends."""
+        with harmless("this run is not recorded"):
+            command = cut_command(plan["command"])
+            self._send({**plan, "command": command, "steps_fd": self._steps_fd})
+
+    def flush(self, timeout_s: float = 0.0) -> bool:
+        """Send what the pipe has not taken so far; whether that is all."""
+        give_up_s = time.monotonic() + timeout_s
+        while self._unsent:
+            try:
+                sent = os.write(self._pipe, self._unsent)
+            except BlockingIOError:
+                sent = 0
+            except BrokenPipeError:  # it has died; `end` says so
+                self._unsent = b""
+                break
+            self._unsent = self._unsent[sent:]
+            if self._unsent and not self._is_writable(give_up_s - time.monotonic()):
+                break
+        return not self._unsent
 
     def discard(self) -> None:
         """End it before it has anything to record."""
-        if self._pid is not None:
+        if self.pid is not None:
             self._close()
-            os.kill(self._pid, signal.SIGKILL)
-            with suppress(ChildProcessError):
-                os.waitpid(self._pid, 0)
+            with suppress(OSError):
+                os.kill(self.pid, signal.SIGKILL)
+                os.waitpid(self.pid, 0)
 
     def end(self, outcome: dict[str, Any]) -> None:
         """Tell it how the job ended and give it a moment to write that down."""
-        if self._pid is None:
+        if self.pid is None:
             return
-        self._send(outcome)
+        with harmless("the end of this run may not be recorded"):
+            cpu = _CpuWait(self.pid)
+            self._send(outcome)
+            self.flush(GRACE_S)
         self._close()
-        if not _ends_within(self._pid, GRACE_S):
-            warn("the recorder is slow to finish and goes on in the background.")
-            return
-        with suppress(ChildProcessError):
-            _, status = os.waitpid(self._pid, 0)
+        with harmless("the recorder cannot be waited for"):
+            if not _ends_in_time(self.pid, cpu):
+                # Whoever stopped it would find it so for ever, with the job's stderr open.
+                os.kill(self.pid, signal.SIGCONT)
+                warn(f"{_SLOW}.")
+                return
+        with suppress(OSError):
+            _, status = os.waitpid(self.pid, os.WNOHANG)
             if status:
                 warn("the recorder failed; what it had committed is in the ledger.")
                 remove_steps_file(self._steps.path if self._steps else None)
 
-    def _close(self) -> None:
-        _pipes.discard(self._pipe)
-        os.close(self._pipe)
-
     def _send(self, message: dict[str, Any]) -> None:
-        with suppress(OSError):  # it has died; `end` says so
-            os.write(self._pipe, json.dumps(message).encode() + b"\n")
+        if self.pid is not None:
+            self._unsent += json.dumps(message, default=str).encode() + b"\n"
+            self.flush()
+
+    def _is_writable(self, timeout_s: float) -> bool:
+        writable = select.poll()
+        writable.register(self._pipe, select.POLLOUT)
+        return bool(writable.poll(max(0.0, timeout_s) * 1000))
+
+    def _close(self) -> None:
+        if self._pipe >= 0:
+            _pipes.discard(self._pipe)
+            with suppress(OSError):
+                os.close(self._pipe)
+            self._pipe = -1
 
 
-# Pipes of recorders that watch this process: one that it forks must not keep them from closing.
+# Pipes of processes that watch this one: what it forks must not keep them from closing.
 _pipes: set[int] = set()
 
 
 def _close_pipes() -> None:
     for pipe in _pipes:
-        os.close(pipe)
+        with suppress(OSError):
+            os.close(pipe)
     _pipes.clear()
 
 
 os.register_at_fork(after_in_child=_close_pipes)
 
 
+class _CpuWait:
+    """How long the threads of a process have been ready to run without a CPU: a busy machine."""
+
+    def __init__(self, pid: int) -> None:
+        self._folder = f"/proc/{pid}/task"
+        self._before_s = self._total_s()
+
+    def since_s(self) -> float:
+        """Since this was made; 0 where the kernel does not count it."""
+        return max(0.0, self._total_s() - self._before_s)
+
+    def _total_s(self) -> float:
+        total_ns = 0
+        with suppress(OSError, ValueError, IndexError):
+            for task in os.listdir(self._folder):  # noqa: PTH208 - pathlib costs 8 ms
+                with open(f"{self._folder}/{task}/schedstat", "rb") as file:  # noqa: PTH123
+                    total_ns += int(file.read().split()[1])
+        return total_ns / 1e9
+
+
+def _ends_in_time(pid: int, cpu: _CpuWait) -> bool:
+    """Whether it ends within the grace, which a busy machine prolongs."""
+    try:
+        end = ProcessEnd(pid)
+    except ProcessLookupError:
+        return True
+    began_s = time.monotonic()
+    left_s = GRACE_S
+    try:
+        while left_s > 0:
+            if end.wait(left_s):
+                return True
+            waited_s = time.monotonic() - began_s
+            left_s = min(GRACE_S + cpu.since_s(), _LONGEST_GRACE_S) - waited_s
+        return False
+    finally:
+        end.close()
+
+
 def start_live_page(run_id: str, db: str) -> None:
     """Serve the run's page until this process ends and with it our end of the pipe."""
-    try:
-        _spawn("dashboards.live", run_id, db)
-    except OSError as error:
-        warn(f"no live page: {error.strerror}.")
-
-
-def _spawn(module: str, *arguments: str, keep: int | None = None) -> tuple[int, int]:
-    """A Python process of ours beside the job: its pid, and the pipe that is its stdin.
-
-    The descriptor `keep` stays open in it.
-    """
-    read_end, pipe = os.pipe()
-    null = os.open(os.devnull, os.O_WRONLY)
-    # dup2 makes a descriptor survive the exec; onto the next free one it overwrites nothing.
-    kept = [] if keep is None else [(os.POSIX_SPAWN_DUP2, keep, max(keep, read_end, null) + 1)]
-    try:
-        pid = os.posix_spawn(
-            sys.executable,
-            # -P: a file of the job's folder must not pass for a module of ours.
-            [sys.executable, "-P", "-m", module, *arguments],
-            os.environ,
-            file_actions=[
-                *kept,
-                (os.POSIX_SPAWN_DUP2, read_end, 0),
-                (os.POSIX_SPAWN_DUP2, null, 1),  # readers of the job's stdout must see its end
-            ],
-            # Out of reach of Ctrl-C and Ctrl-Z. Until it is, our blocked signals shield it.
-            setsid=True,
-            setsigdef=[signal.SIGPIPE, signal.SIGCHLD],
-        )
-    except OSError:
-        os.close(pipe)
-        raise
-    finally:
-        os.close(read_end)
-        os.close(null)
-    return pid, pipe
-
-
-@dataclass(frozen=True, slots=True)
-class LockedSteps:
-    """A file of the run's own, in which the job says how it is doing.
-
-    As long as the run is recorded, the recorder holds a lock on it through `descriptor`.
-    """
-
-    path: str
-    descriptor: int
-
-
-def make_steps_file(run_id: str) -> LockedSteps | None:
-    """The file, locked; None, and a word about it, if there can be none."""
-    base = os.environ.get("XDG_RUNTIME_DIR") or os.environ.get("TMPDIR") or "/tmp"
-    folder = f"{base}/carbontrack-{run_id}"
-    path = f"{folder}/steps.jsonl"
-    try:
-        os.mkdir(folder, 0o700)  # noqa: PTH102 - pathlib costs 8 ms here
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        warn(f"training steps will not be recorded: cannot create {path}: {error.strerror}.")
-        return None
-    with suppress(OSError):  # a file system without locks
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    return LockedSteps(path, descriptor)
-
-
-def remove_steps_file(path: str | None) -> None:
-    """The file with the folder that was made for it, if there is one."""
-    if path is not None:
-        with suppress(OSError):
-            os.unlink(path)  # noqa: PTH108
-            os.rmdir(os.path.dirname(path))  # noqa: PTH106, PTH120
-
-
-def is_recorded_already() -> bool:
-    """Whether a recorder above us counts this node's devices now: one run, not two.
-
-    The file alone does not say so: after `kill -9` of the recorder it stays, the lock does not.
-    """
-    path = os.environ.get("CARBONTRACK_STEPS")
-    if path is None or "CARBONTRACK_RUN_ID" not in os.environ:
-        return False
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError:
-        return True
-    finally:
-        os.close(descriptor)
-    return False
+    with harmless("no live page"):
+        _, pipe, _ = spawn("dashboards.live")
+        _pipes.add(pipe)
+        os.set_blocking(pipe, False)
+        os.write(pipe, json.dumps({"run_id": run_id, "db": db}).encode() + b"\n")
 
 
 def uuid7() -> str:
@@ -204,25 +185,3 @@ def uuid7() -> str:
     value = value & ~(0x3 << 62) | 0x2 << 62
     digits = f"{value:032x}"
     return "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))
-
-
-def warn(message: str) -> None:
-    """One line on stderr; a closed stderr is nobody's problem."""
-    with suppress(OSError):
-        os.write(2, f"carbontrack: {message}\n".encode())
-
-
-def _ends_within(pid: int, timeout_s: float) -> bool:
-    try:
-        descriptor = os.pidfd_open(pid)
-    except (AttributeError, OSError):  # an old kernel: look now and then
-        deadline = time.monotonic() + timeout_s
-        while time.monotonic() < deadline:
-            if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None:
-                return True
-            time.sleep(0.01)
-        return False
-    try:
-        return bool(select.select([descriptor], [], [], timeout_s)[0])
-    finally:
-        os.close(descriptor)

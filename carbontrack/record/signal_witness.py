@@ -1,4 +1,4 @@
-"""Who else got a signal: a tiny process in our group that tells what arrives there as well.
+"""Which signals reached others, too: a tiny process in our group that reports what it gets.
 
 A signal may be sent to the wrapper alone, and is then passed on to the job; or to the whole process
 group (a terminal's Ctrl-C, `kill %1`, `kill 0` by the job itself, `fg`) or to every process of a
@@ -20,35 +20,40 @@ from contextlib import suppress
 _DELAY_S = 0.1
 
 
-class Witness:
+class SignalWitness:
     """A fork of ours that reports every one of `signals` it gets, and ends when we do."""
 
     def __init__(self, signals: Collection[signal.Signals]) -> None:
+        """Raises OSError where there is no process or descriptor to spare."""
         self._seen: set[int] = set()
-        self.pid: int | None = None
-        self._reports, report = os.pipe()
-        end, self._life = os.pipe()
-        os.set_blocking(self._reports, False)
-        os.set_blocking(report, False)
+        opened: list[int] = []
         try:
-            pid = os.fork()
-        except OSError:  # no process to spare: every signal is passed on
-            pid = -1
-        if pid == 0:
+            opened += os.pipe()
+            opened += os.pipe()
+            self._reports, report, end, self._life = opened
+            os.set_blocking(self._reports, False)
+            os.set_blocking(report, False)
+            self.pid = os.fork()
+        except OSError:
+            for descriptor in opened:
+                os.close(descriptor)
+            raise
+        if self.pid == 0:
             try:
                 _report(signals, report, end)
             finally:
                 os._exit(0)
         os.close(report)
         os.close(end)
-        if pid > 0:
-            self.pid = pid
 
     def saw(self, signo: int) -> bool:
         """Whether the signal that we have just got was sent to others of our group, too."""
         self._take()
-        if signo not in self._seen and self.pid is not None:
-            select.select([self._reports], [], [], _DELAY_S)
+        if signo not in self._seen:
+            # Not select(), which cannot take a descriptor above 1023.
+            reported = select.poll()
+            reported.register(self._reports, select.POLLIN)
+            reported.poll(_DELAY_S * 1000)
             self._take()
         seen = signo in self._seen
         self._seen.discard(signo)
@@ -58,9 +63,8 @@ class Witness:
         """End it and wait for its end."""
         os.close(self._life)
         os.close(self._reports)
-        if self.pid is not None:
-            with suppress(ChildProcessError):
-                os.waitpid(self.pid, 0)
+        with suppress(ChildProcessError):
+            os.waitpid(self.pid, 0)
 
     def _take(self) -> None:
         with suppress(BlockingIOError):
@@ -73,7 +77,10 @@ def _report(signals: Collection[signal.Signals], report: int, end: int) -> None:
     os.dup2(report, 1)
     # Whoever reads the job's output must see its end, and the pipes of our parent must close.
     os.close(2)
-    os.closerange(3, 256)
+    for descriptor in os.listdir("/proc/self/fd"):  # noqa: PTH208 - numbers, not paths
+        if int(descriptor) > 2:
+            with suppress(OSError):  # the descriptor of this very listing is closed again
+                os.close(int(descriptor))
     os.set_blocking(1, False)
     signal.set_wakeup_fd(1, warn_on_full_buffer=False)
     for signo in signals:

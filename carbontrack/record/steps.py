@@ -20,8 +20,10 @@ _MAX_TIMEOUTS = 3
 class StepsFile:
     """Follows the steps file."""
 
-    def __init__(self, path: str | None, *, started_ms: int = 0) -> None:
-        self._follower = Follower(path, started_ms=started_ms)
+    def __init__(
+        self, path: str | None, descriptor: int | None = None, *, started_ms: int = 0
+    ) -> None:
+        self._follower = Follower(path, started_ms=started_ms, descriptor=descriptor)
         self._started_ms = started_ms
 
     @property

@@ -96,7 +96,7 @@ def print_detail(item: Mapping[str, Any]) -> None:
         ("status", f"{item['status']}{ended}"),
         ("started", f"{local_time(item['started'])}, ran {format_duration(item['duration_s'])}"),
         ("command", _command(item["command"])),
-        ("in", f"{item['cwd']} by {item['user']}"),
+        ("in", f"{item['cwd'] or 'an unknown folder'} by {item['user']}"),
         ("git", _git(item)),
         ("model", _model(item)),
         ("steps", _steps(item)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import secrets
 import signal
 import socket
@@ -23,6 +24,7 @@ from dashboards.live.view import View
 PORT = 8720
 _LISTEN = "0A"  # TCP_LISTEN in /proc/net/tcp
 _HIGHEST_PORT = 65535
+_END_S = 10
 _GRACE_S = 3  # many ticks, after one of which open event streams end
 
 
@@ -61,6 +63,10 @@ def serve_beside(url: str, flags: config.Layer, run_id: str) -> None:
 
     def stop_with_stdin() -> None:
         sys.stdin.buffer.read()
+        signal.setitimer(signal.ITIMER_REAL, _END_S)  # whatever it is stuck in, the kernel ends it
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, 2)  # whoever reads the job's stderr waits for its end
+        os.close(null)
         beside.handle_exit(signal.SIGTERM, None)
 
     threading.Thread(target=stop_with_stdin, daemon=True).start()

@@ -94,3 +94,28 @@ def test_each_ledger_has_a_place_for_its_journals(
     for folder in folders:
         assert folder.parent == tmp_path / "carbontrack/journals"
         assert "s3cret" not in folder.name
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "postgresql:/ada:S11@h/d",  # one slash: no file of that name
+        "postgresql://ada:pass@S11@h/d",
+        "mysql://ada:S11@h/d",
+        "https://S11@h/d",
+        "postgresql:///d?password=S11&x@y",
+    ],
+)
+def test_no_message_shows_a_password(text: str) -> None:
+    try:
+        url = ledger_url(text)
+    except CarbontrackError as error:
+        assert "S11" not in str(error)
+    else:
+        assert "S11" not in shown(url)
+        assert not any("S11" in str(folder) for folder in journal_folders(url))
+
+
+def test_no_journal_folder_shows_a_password() -> None:
+    url = ledger_url("postgresql://ada:S11@h/d?sslpassword=S11")
+    assert not any("S11" in str(folder) for folder in journal_folders(url))

@@ -54,7 +54,7 @@ def test_of_one_that_is_not_needed_nothing_is_left(wrapper: Wrapper, arguments: 
 def test_one_whose_wrapper_is_killed_before_it_knows_the_job_ends_quietly(
     wrapper: Wrapper, until: Until
 ) -> None:
-    prepared = "from carbontrack.record import ahead; ahead.prepare(); input()"
+    prepared = "from carbontrack.record import prestart; prestart.prepare(); input()"
     process = subprocess.Popen(
         [sys.executable, "-P", "-c", prepared],
         env=wrapper.env,

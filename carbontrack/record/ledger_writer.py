@@ -1,0 +1,171 @@
+"""The run's rows written into its ledger, which may be moved or replaced meanwhile."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from carbontrack.ledger.rows import Event, Node, Run, Sensor, Step
+from carbontrack.ledger.transaction import open_ledger
+from carbontrack.ledger.url import sqlite_path
+from carbontrack.ledger.window import Window
+from carbontrack.ledger.write import RunWriter
+from carbontrack.redact import redact_text
+from carbontrack.units import now_ms
+from carbontrack.vocabulary import EventKind
+
+BUSY_TIMEOUT_MS = 250  # what one attempt may wait for another writer
+_SQLITE_MAGIC = b"SQLite format 3\0"
+
+
+@dataclass(slots=True)
+class Rows:
+    """What is not in the ledger yet, in the order of its making."""
+
+    windows: dict[tuple[str, int, int], Window] = field(default_factory=dict)
+    steps: list[Step] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
+    model: dict[str, Any] = field(default_factory=dict)
+
+    def put(
+        self,
+        windows: Sequence[tuple[str, Window]],
+        steps: Sequence[Step],
+        events: Sequence[Event],
+        model: Mapping[str, Any] | None,
+    ) -> None:
+        """Add rows. A coarse window that is still growing replaces its earlier state."""
+        for uuid, window in windows:
+            self.windows[uuid, window.level_s, window.start_ms] = window
+        self.steps += steps
+        self.events += events
+        self.model.update(model or {})
+
+    def before(self, newer: Rows) -> Rows:
+        """These, then `newer`."""
+        return Rows(
+            {**self.windows, **newer.windows},
+            self.steps + newer.steps,
+            self.events + newer.events,
+            {**self.model, **newer.model},
+        )
+
+    def window_rows(self) -> list[tuple[str, Window]]:
+        """The windows with the UUIDs of their devices."""
+        return [(uuid, window) for (uuid, _, _), window in self.windows.items()]
+
+    def __len__(self) -> int:
+        return len(self.windows) + len(self.steps) + len(self.events)
+
+
+class LedgerWriter:
+    """Writes a run into the ledger at `url`, opened when it is first needed. Not thread-safe."""
+
+    def __init__(self, url: str, run: Run, node: Node, warn: Callable[[str], None]) -> None:
+        self._url = url
+        self._run = run
+        self._node = node
+        self._warn = warn
+        self._writer: RunWriter | None = None
+        self._sensors: Sequence[Sensor] = ()  # as the ledger has them
+        self._file: _File | None = None  # which one that is, for a path can be reused
+
+    def write(self, rows: Rows, sensors: Sequence[Sensor], heartbeat_ms: int) -> None:
+        """Write in one transaction. Raises CarbontrackError, the database's error or OSError."""
+        writer = self._open(rows, sensors)
+        writer.commit(
+            windows=rows.window_rows(),
+            steps=rows.steps,
+            events=rows.events,
+            heartbeat_ms=heartbeat_ms,
+            model=rows.model or None,
+        )
+
+    def finish(self, run: Run) -> None:
+        """Write how the run ended, and leave the ledger. Raises as `write` does."""
+        if self._writer is None or run.ended_ms is None:
+            return
+        self._writer.finish(status=run.status, exit_code=run.exit_code, ended_ms=run.ended_ms)
+        _close(self._writer)
+
+    def _open(self, rows: Rows, sensors: Sequence[Sensor]) -> RunWriter:
+        if self._writer is None or self._file != _identity(self._url):
+            before = self._writer
+            ledger = open_ledger(self._url, busy_timeout_ms=BUSY_TIMEOUT_MS)
+            self._writer = RunWriter(ledger, self._run, self._node, sensors)
+            self._file = _identity(self._url)
+            if before is not None:
+                rows.events.append(self._move(before, self._writer))
+        elif sensors is not self._sensors:
+            self._writer.describe(sensors)
+        self._sensors = sensors
+        return self._writer
+
+    def _move(self, before: RunWriter, now: RunWriter) -> Event:
+        """Take what the run has in a file that is gone from its place, but that we still hold."""
+        try:
+            now.copy_from(before)
+            kept = "the run goes on in a new one, with all that it had"
+        except Exception as error:
+            kept = f"the run goes on in a new one without what it had: {first_line(error)}"
+        _close(before)
+        message = f"the ledger's file was removed or replaced; {kept}"
+        self._warn(f"{message}.")
+        return Event(now_ms(), EventKind.LEDGER_REPLACED, message, host=self._node.host)
+
+
+def first_line(error: Exception) -> str:
+    """SQLAlchemy's messages carry the statement and its parameters; people need the cause."""
+    cause = getattr(error, "orig", None) or error
+    return redact_text((str(cause).splitlines() or [type(cause).__name__])[0].rstrip("."))
+
+
+def _close(writer: RunWriter) -> None:
+    """A reader may stand in the way of the last tidying; nothing depends on it."""
+    with suppress(Exception):
+        writer.close()
+
+
+_File = tuple[tuple[int, int], tuple[int, int] | None]
+
+
+def _identity(url: str) -> _File | None:
+    """Device and inode of a SQLite ledger and of its log; None for a server, or if it is gone.
+
+    An open file that was removed or overwritten takes rows for nobody, and SQLite does not notice.
+    Raises OSError if the file has become something else.
+    """
+    path = sqlite_path(url)
+    if path is None or (identity := _inode(path)) is None:
+        return None
+    head = _head(identity)
+    if head is not None and head != _SQLITE_MAGIC:
+        raise OSError(f"{path} is damaged")
+    return identity, _inode(path.with_name(f"{path.name}-wal"))
+
+
+def _inode(path: Path) -> tuple[int, int] | None:
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def _head(identity: tuple[int, int]) -> bytes | None:
+    """The first bytes of a file that this process has open; None if it has not.
+
+    Read through SQLite's own descriptor: to open the file again and close it would drop every lock
+    that this process has on it, and whoever closes the ledger next would remove the write-ahead log
+    under our hands (sqlite.org/howtocorrupt.html, 2.2).
+    """
+    for name in os.listdir("/proc/self/fd"):  # noqa: PTH208 - numbers, not paths
+        with suppress(OSError):  # the descriptor of this very listing is closed again
+            status = os.fstat(int(name))
+            if (status.st_dev, status.st_ino) == identity:
+                return os.pread(int(name), len(_SQLITE_MAGIC), 0)
+    return None

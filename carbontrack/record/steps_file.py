@@ -1,0 +1,90 @@
+"""The run's own file in which the job logs its steps, and the lock that says it is recorded."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from contextlib import suppress
+from dataclasses import dataclass
+
+from carbontrack.files import open_regular
+from carbontrack.record.warning import warn
+
+
+@dataclass(frozen=True, slots=True)
+class LockedSteps:
+    """The file, open: it can be read when its folder is gone (a logout clears the runtime folder).
+
+    As long as the run is recorded, the recorder holds a lock on it through `descriptor`.
+    """
+
+    path: str
+    descriptor: int
+
+
+def make_steps_file(run_id: str) -> LockedSteps | None:
+    """The file, locked, in the first folder that works; None, with a warning, if none does."""
+    problem = ""
+    for base in _runtime_folders():
+        folder = f"{base}/carbontrack-{run_id}"
+        path = f"{folder}/steps.jsonl"
+        try:
+            os.mkdir(folder, 0o700)  # noqa: PTH102 - pathlib costs 8 ms here
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        except (OSError, ValueError) as error:
+            problem = problem or f"cannot create {path}: {getattr(error, 'strerror', error)}"
+            with suppress(OSError, ValueError):
+                os.rmdir(folder)  # noqa: PTH106
+            continue
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return LockedSteps(path, descriptor)
+    warn(f"training steps will not be recorded: {problem}.")
+    return None
+
+
+def remove_steps_file(path: str | None) -> None:
+    """The file with the folder that was made for it, if there is one."""
+    if path is not None:
+        with suppress(OSError):
+            os.unlink(path)  # noqa: PTH108
+        with suppress(OSError):
+            os.rmdir(os.path.dirname(path))  # noqa: PTH106, PTH120
+
+
+def is_recorded_already() -> bool:
+    """Whether a recorder above us counts this node's devices now: one run, not two.
+
+    The file alone does not say so: after `kill -9` of the recorder it stays, the lock does not.
+    """
+    path = os.environ.get("CARBONTRACK_STEPS")
+    if path is None or "CARBONTRACK_RUN_ID" not in os.environ:
+        return False
+    try:
+        descriptor = open_regular(path)
+    except (OSError, ValueError):
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:  # locked, or a file system without locks: then the file must do
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def working_folder() -> str:
+    """Where this process works; empty where that folder was removed."""
+    try:
+        return os.getcwd()  # noqa: PTH109 - pathlib costs 8 ms here
+    except OSError:
+        return ""
+
+
+def _runtime_folders() -> list[str]:
+    """Where short-lived files may go, best first. A variable may name what another machine has:
+    srun hands on the login node's XDG_RUNTIME_DIR.
+    """
+    named = (os.environ.get("XDG_RUNTIME_DIR"), os.environ.get("TMPDIR"))
+    found = [*named, "/tmp", "/var/tmp", "/dev/shm"]
+    return list(dict.fromkeys(f for f in found if f and f.startswith("/")))

@@ -1,0 +1,296 @@
+"""Whatever fails in the wrapper, the job runs to its own end, and one line says what was lost.
+
+Each call that the wrapper makes is made to fail in turn, around a real job.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import resource
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import carbontrack
+from tests.fixtures.wrap import Wrapper
+
+_PACKAGE = Path(carbontrack.__file__).parent
+_FILES = (
+    "launch",
+    "prestart",
+    "recorder_process",
+    "own_process",
+    "process_end",
+    "signal_witness",
+    "steps_file",
+    "warning",
+)
+_MODULES = ("os", "signal", "fcntl", "select", "json", "resource", "shutil", "time")
+# Without these there is no job, or no end to tell of.
+_INDISPENSABLE = {"os._exit", "os.posix_spawnp"}
+
+# One process that forks a wrapper for each call: (call, when it begins to fail) a line. The
+# recorder at the other end of the pipe writes down what it is told, no more.
+_FORKS = """
+import errno, importlib, json, os, sys
+import carbontrack.record.launch as launch
+folder, job = sys.argv[1], sys.argv[2:]
+sys.executable = f"{folder}/recorder"
+
+def wrap(call, when):
+    module, name = call.split(".")
+    real = importlib.import_module(module)
+    def fail(*_args, **_more):
+        raise OSError(errno.EIO, "made to fail")
+    if when == "late":
+        spawn = os.posix_spawnp
+        def then_fail(*arguments, **more):
+            pid = spawn(*arguments, **more)
+            setattr(real, name, fail)
+            return pid
+        os.posix_spawnp = then_fail
+    else:
+        launch.prestart.prepare()
+        setattr(real, name, fail)
+    launch.run(job, {"db": "sqlite:////nowhere"})
+
+for line in sys.stdin:
+    call, when = line.split()
+    place = f"{folder}/{call}-{when}"
+    os.mkdir(place)
+    os.environ["RECORD"] = f"{place}/record"
+    pid = os.fork()
+    if pid == 0:
+        os.dup2(os.open(f"{place}/stderr", os.O_WRONLY | os.O_CREAT), 2)
+        try:
+            wrap(call, when)
+        finally:
+            os._exit(99)
+    print(call, when, os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
+"""
+_RECORDER = '#!/bin/sh\nexec cat > "$RECORD"\n'
+
+
+def calls() -> list[str]:
+    """Every function of these modules that the wrapper's files call."""
+    found: set[str] = set()
+    for file in _FILES:
+        for node in ast.walk(ast.parse((_PACKAGE / "record" / f"{file}.py").read_text())):
+            if isinstance(node, ast.Call) and isinstance(function := node.func, ast.Attribute):
+                owner = function.value
+                if isinstance(owner, ast.Name) and owner.id in _MODULES:
+                    found.add(f"{owner.id}.{function.attr}")
+    return sorted(found - _INDISPENSABLE)
+
+
+def broken(folder: Path, job: str) -> list[tuple[str, int, str, list[Any]]]:
+    """(call and when, exit code, stderr, what the recorder was told) for each call."""
+    recorder = folder / "recorder"
+    recorder.write_text(_RECORDER)
+    recorder.chmod(0o755)
+    asked = "".join(f"{call} {when}\n" for call in calls() for when in ("early", "late"))
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", _FORKS, str(folder), "sh", "-c", job],
+        input=asked,
+        capture_output=True,
+        text=True,
+        env=Wrapper(folder).env,
+        timeout=110,
+        check=True,
+    )
+    found = []
+    for line in done.stdout.splitlines():
+        call, when, code = line.split()
+        place = folder / f"{call}-{when}"
+        record = place / "record"
+        told = record.read_text().splitlines() if record.exists() else []
+        said = (place / "stderr").read_text()
+        found.append((f"{call} {when}", int(code), said, [json.loads(line) for line in told]))
+    assert len(found) == 2 * len(calls())
+    return found
+
+
+def test_every_call_that_fails_leaves_the_job_alone(tmp_path: Path) -> None:
+    assert len(calls()) > 30
+    for call, code, said, told in broken(tmp_path, "echo on >&2; exit 7"):
+        assert code == 7, (call, said)
+        assert "on\n" in said, call
+        assert "Traceback" not in said, call
+        recorded = len(told) == 2 and told[1]["exit_code"] == 7
+        # Without write() there is no way to say anything.
+        assert recorded or "carbontrack: " in said or call.startswith("os.write "), (call, said)
+
+
+def test_a_job_that_a_signal_killed_looks_so_whatever_fails(tmp_path: Path) -> None:
+    for call, code, said, _ in broken(tmp_path, "kill -TERM $$"):
+        assert code in (-15, 143), (call, said)
+        assert "Traceback" not in said, call
+
+
+def runs_of(ledger: Path) -> int:
+    if not ledger.exists():
+        return 0
+    with closing(sqlite3.connect(ledger)) as connection:
+        ((count,),) = connection.execute("select count(*) from runs where exit_code = 7")
+    return int(count)
+
+
+ABSURD: list[dict[str, str]] = [
+    {
+        "XDG_RUNTIME_DIR": "/run/user/123456",
+        "TMPDIR": "relative",
+        "HOME": "/nonexistent",
+        "LOGNAME": "x" * 100_000,
+        "COLUMNS": "many",
+        "LC_ALL": "xx_XX.latin-77",
+        "CARBONTRACK_STEPS": "/dev/zero",
+        "CARBONTRACK_RUN_ID": "",
+        "CUDA_VISIBLE_DEVICES": "\udcff,🎉",
+        "PYTHONPATH": "/dev/null:\udcff",
+        "PYTHONWARNINGS": "error",
+        "GIT_DIR": "/dev/null",
+    },
+    {
+        "XDG_RUNTIME_DIR": "\udcff",
+        "XDG_CONFIG_HOME": "/dev/null",
+        "XDG_DATA_HOME": "relative",
+        "CARBONTRACK_ZONE": "\udcff",
+        "CARBONTRACK_PUE": "-1",
+        "USER": "\udcff",
+    },
+]
+
+
+@pytest.mark.parametrize("absurd", ABSURD, ids=["one", "two"])
+def test_an_absurd_environment_costs_neither_job_nor_record(
+    wrapper: Wrapper, absurd: dict[str, str]
+) -> None:
+    done = wrapper.run("sh", "-c", "exit 7", env={**wrapper.env, **absurd})
+    assert done.returncode == 7, done.stderr
+    assert "Traceback" not in done.stderr
+    assert runs_of(wrapper.ledger) == 1
+
+
+def test_a_job_without_any_environment_is_recorded(wrapper: Wrapper) -> None:
+    argv = wrapper.argv("/bin/sh", "-c", "exit 7")
+    options = ["--db", str(wrapper.ledger)]
+    argv[argv.index("--quiet") : argv.index("--quiet")] = options
+    done = subprocess.run(argv, env={}, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (7, "")
+    assert runs_of(wrapper.ledger) == 1
+
+
+def test_a_working_folder_that_is_gone_is_unknown(wrapper: Wrapper) -> None:
+    gone = wrapper.folder / "gone"
+    command = subprocess.list2cmdline(wrapper.argv("sh", "-c", "sleep 0.5; exit 7"))
+    script = f"mkdir {gone}; cd {gone}; rmdir {gone}; {command}"
+    done = subprocess.run(
+        ["bash", "-c", script],
+        env=wrapper.env,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 7
+    assert "carbontrack" not in done.stderr
+    run = wrapper.json("show")
+    assert (run["exit_code"], run["cwd"], run["git_commit"]) == (7, "", None)
+
+
+@pytest.mark.parametrize("limit", [6, 8, 10])
+def test_few_descriptors_cost_the_record_at_most(wrapper: Wrapper, limit: int) -> None:
+    def few() -> None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
+
+    done = wrapper.run("sh", "-c", "sleep 0.2; exit 7", preexec_fn=few)
+    assert done.returncode == 7, done.stderr
+    assert runs_of(wrapper.ledger) or "carbontrack: " in done.stderr
+
+
+def test_more_descriptors_than_select_takes(wrapper: Wrapper) -> None:
+    """A parent may leave a thousand open; select() refuses those above 1023."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard < 2048:
+        pytest.skip("this machine allows too few descriptors")
+
+    def many() -> None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (2048, 2048))
+        for descriptor in range(3, 1100):
+            os.dup2(0, descriptor)
+
+    argv = wrapper.argv("sh", "-c", "trap 'exit 9' USR1; kill -USR1 $PPID; sleep 5; exit 7")
+    done = subprocess.run(
+        argv,
+        env=wrapper.env,
+        preexec_fn=many,
+        close_fds=False,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (9, "")
+
+
+def test_an_error_of_ours_before_the_job_does_not_keep_it_from_running(tmp_path: Path) -> None:
+    """As where a dependency is broken: the command line cannot even be read."""
+    (tmp_path / "typer.py").write_text("raise RuntimeError('broken')\n")
+    code = (
+        f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import carbontrack.search_path as s; "
+        "s.put_jobs_folders_last = lambda: None; from carbontrack.__main__ import main; main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", code, "run", "-q", "--", "sh", "-c", "exit 7"],
+        env=Wrapper(tmp_path).env,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 7
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("carbontrack: this run is not recorded: RuntimeError: broken")
+
+
+def test_the_jobs_own_modules_are_never_ours(wrapper: Wrapper) -> None:
+    """A repository that names itself in PYTHONPATH, and is where the job starts."""
+    theirs = wrapper.folder / "theirs"
+    (theirs / "dashboards").mkdir(parents=True)
+    for name in ("statistics", "selectors", "typer", "sqlite3", "sitecustomize"):
+        (theirs / f"{name}.py").write_text(
+            "import sys\n"
+            f"with open({str(theirs / 'imported')!r}, 'a') as file:\n"
+            f"    print({name!r}, *sys.orig_argv, file=file)\n"
+        )
+    (theirs / "dashboards" / "live.py").write_text("raise SystemExit('theirs')\n")
+    (theirs / "dashboards" / "__init__.py").touch()
+    script = wrapper.folder / "carbon"
+    script.write_text("from carbontrack.__main__ import main; main()\n")
+    job = [sys.executable, "-c", "import statistics; input(); print(statistics)"]
+    argv = [str(script), "run", "--live", "--meter", "sim:a100x1", "--", *job]
+    process = subprocess.Popen(
+        [sys.executable, "-P", *argv],
+        env={**wrapper.env, "PYTHONPATH": str(theirs)},
+        cwd=theirs,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    assert "watch this run at" in process.stderr.readline()
+    out, err = process.communicate("\n", timeout=60)
+    assert process.returncode == 0, err
+    assert str(theirs) in out  # the job has its own
+    imported = (theirs / "imported").read_text().splitlines()
+    # Python itself imports the wrapper's sitecustomize before any code of ours can say no.
+    ours = [line for line in imported if str(script) in line or "-m" in line.split()]
+    assert [line.split()[0] for line in ours] == ["sitecustomize"]

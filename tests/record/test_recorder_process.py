@@ -1,0 +1,211 @@
+"""The recorder's process: its plan arrives whole, and it neither outlives nor holds up the job."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from carbontrack.record import process_end
+from carbontrack.record.messages import MAX_COMMAND_CHARS, cut_command
+from carbontrack.record.process_end import ProcessEnd
+from carbontrack.record.recorder_process import RecorderProcess
+from tests.fixtures.wrap import CARBONTRACK, Wrapper
+from tests.record.test_manners import children_of, processes_of
+
+Until = Callable[[Callable[[], Any]], Any]
+PYTHON = sys.executable
+
+
+def test_a_command_of_any_length_is_recorded_and_cut_where_it_says_so(wrapper: Wrapper) -> None:
+    shards = [f"shard-{number:06}.jsonl" for number in range(40_000)]
+    assert wrapper.run(PYTHON, "-c", "import sys; sys.exit(7)", *shards).returncode == 7
+    run = wrapper.json("show")
+    *kept, last = run["command"]
+    assert run["exit_code"] == 7
+    assert kept[3:] == shards[: len(kept) - 3]
+    assert last == f" … ({40_002 - len(kept):,} more words)"
+    assert sum(map(len, kept)) < MAX_COMMAND_CHARS
+
+
+def test_code_on_the_command_line_is_cut_too(wrapper: Wrapper) -> None:
+    code = "x = 1 #" + "🎉 letters" * 6_000
+    assert wrapper.run(PYTHON, "-c", code).returncode == 0
+    (*_, stored) = wrapper.json("show")["command"]
+    assert stored.startswith("x = 1 #🎉")
+    assert stored.endswith(" …")
+
+
+def test_an_ordinary_command_is_not_cut() -> None:
+    assert cut_command(["a", "b c"]) == ["a", "b c"]
+
+
+def test_what_the_pipe_does_not_take_at_once_is_sent_as_it_is_read(tmp_path: Path) -> None:
+    recorder = RecorderProcess(None)
+    assert recorder.pid is not None
+    os.kill(recorder.pid, signal.SIGSTOP)
+    plan = {"command": ["true"], "tags": {"long": "x" * 300_000}}
+    recorder.begin(plan)
+    assert not recorder.flush()
+    os.kill(recorder.pid, signal.SIGCONT)
+    try:
+        assert recorder.flush(timeout_s=60)
+    finally:
+        recorder.discard()
+
+
+def test_a_stopped_recorder_holds_up_neither_the_exit_nor_whoever_reads_its_stderr(
+    wrapper: Wrapper, until: Until
+) -> None:
+    job = wrapper.start("sh", "-c", "read line; exit 7", stdin=subprocess.PIPE)
+    (recorder,) = until(lambda: children_of(job.pid, "carbontrack.record"))
+    until(lambda: wrapper.ledger.exists() and wrapper.json("runs")["runs"])
+    os.kill(recorder, signal.SIGSTOP)
+    _, said = job.communicate("on\n", timeout=60)  # until nobody holds its stderr any more
+    assert job.returncode == 7
+    assert "goes on in the background for a minute at most" in said
+    until(lambda: not processes_of(wrapper.folder))
+    assert wrapper.json("show")["exit_code"] == 7
+
+
+STUCK = """
+import os, signal, sys, threading
+from carbontrack.record import control
+control.LEAVE_STDERR_S, control.DEADLINE_S = 0.2, 1.0
+watched = control.Control(0)
+watched.start()
+os.write(1, b"started\\n")
+os.close(1)
+{stuck}
+"""
+
+
+@pytest.mark.parametrize(
+    "stuck",
+    [
+        "open(sys.argv[1])",  # a FIFO that nobody writes
+        "import sqlite3; sqlite3.connect(':memory:').execute('with recursive n(i) as "
+        "(select 1 union all select i + 1 from n) select max(i) from n')",
+        "while True: pass",
+        "threading.Lock().acquire(); threading.Event().wait()",
+    ],
+)
+def test_whatever_it_is_stuck_in_it_leaves_the_jobs_stderr_and_then_ends(
+    tmp_path: Path, stuck: str
+) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    process = subprocess.Popen(
+        [PYTHON, "-c", STUCK.format(stuck=stuck), str(tmp_path / "fifo")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    assert process.stderr is not None
+    with process:
+        assert process.stdout.readline() == b"started\n"
+        process.stdin.close()  # as where the wrapper was killed
+        assert process.stderr.read() == b""  # its end
+        assert process.wait(timeout=60) == -signal.SIGALRM
+
+
+@pytest.mark.parametrize("place", ["log", "ledger"])
+def test_a_fifo_where_a_file_should_be_is_a_warning(wrapper: Wrapper, place: str) -> None:
+    fifo = wrapper.folder / "fifo"
+    os.mkfifo(fifo)
+    options: tuple[str, ...] = ("--steps-from-log", r"(?P<step>\d+)", "--log", str(fifo))
+    if place == "ledger":
+        options = ("--db", str(fifo))
+    done = wrapper.run("sh", "-c", "sleep 0.5; exit 7", options=options)
+    assert done.returncode == 7
+    assert f"{fifo} is not a regular file" in done.stderr
+    assert "in the background" not in done.stderr
+
+
+def test_steps_are_read_when_their_folder_is_gone(wrapper: Wrapper) -> None:
+    """As at a logout, which clears XDG_RUNTIME_DIR."""
+    job = """
+import os, shutil, time, carbontrack
+carbontrack.log_step(1, loss=3.0)
+shutil.rmtree(os.path.dirname(os.environ["CARBONTRACK_STEPS"]))
+for step in range(2, 6):
+    carbontrack.log_step(step, loss=3.0)
+"""
+    assert wrapper.run(PYTHON, "-c", job).returncode == 0
+    assert wrapper.json("show")["steps"] == 5
+
+
+def test_a_runtime_folder_of_another_machine_is_passed_over(wrapper: Wrapper) -> None:
+    job = "import carbontrack; carbontrack.log_step(1, loss=3.0)"
+    environ = {**wrapper.env, "XDG_RUNTIME_DIR": "/run/user/123456", "TMPDIR": str(wrapper.folder)}
+    done = wrapper.run(PYTHON, "-c", job, env=environ)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert wrapper.json("show")["steps"] == 1
+    assert not list(wrapper.folder.glob("carbontrack-*"))
+
+
+def test_no_secret_of_ours_is_on_a_command_line_or_in_the_jobs_environment(
+    wrapper: Wrapper, until: Until
+) -> None:
+    """The job has the ledger's password where the user put it, and nowhere else."""
+    environ = {**wrapper.env, "CARBONTRACK_DB": "postgresql://ada:TopSecret@127.0.0.1:9/x"}
+    job = wrapper.start(
+        "sh", "-c", "env; read line", options=("--live",), stdin=subprocess.PIPE, env=environ
+    )
+    page, recorder = until(
+        lambda: (
+            [
+                found[0]
+                for word in ("dashboards.live", "carbontrack.record")
+                if (found := children_of(job.pid, word))
+            ][:2]
+            if children_of(job.pid, "dashboards.live")
+            and children_of(job.pid, "carbontrack.record")
+            else None
+        )
+    )
+    lines = [Path(f"/proc/{pid}/cmdline").read_bytes() for pid in (job.pid, page, recorder)]
+    out, err = job.communicate("\n", timeout=60)
+    assert not any(b"TopSecret" in line for line in lines)
+    assert "TopSecret" not in err
+    assert re.findall(r"^(\w+)=.*TopSecret", out, re.M) == ["CARBONTRACK_DB"]
+
+
+@pytest.mark.parametrize("pidfd", [True, False])
+def test_the_end_of_a_process_is_noticed_without_pidfd_too(
+    monkeypatch: pytest.MonkeyPatch, pidfd: bool
+) -> None:
+    if not pidfd:
+        monkeypatch.delattr(process_end.os, "pidfd_open", raising=False)
+    process = subprocess.Popen(["cat"], stdin=subprocess.PIPE)
+    end = ProcessEnd(process.pid)
+    assert not end.wait(0.05)
+    assert process.stdin is not None
+    process.stdin.close()
+    assert end.wait(60)  # a zombie has ended
+    process.wait()
+    assert end.wait(60)
+    end.close()
+    with pytest.raises(ProcessLookupError):
+        ProcessEnd(process.pid)
+
+
+def test_attach_works_where_python_has_no_pidfd(wrapper: Wrapper, until: Until) -> None:
+    """conda's Python is built for a C library that does not know it."""
+    job = subprocess.Popen(["cat"], stdin=subprocess.PIPE)
+    code = "import os; del os.pidfd_open; from carbontrack.__main__ import main; main()"
+    argv = [*CARBONTRACK[:2], "-c", code, "attach", str(job.pid), "--meter", "sim:a100x1", "-q"]
+    attached = subprocess.Popen(argv, env=wrapper.env, stderr=subprocess.PIPE, text=True)
+    until(lambda: wrapper.ledger.exists() and wrapper.json("runs")["runs"])
+    job.communicate()
+    assert attached.communicate(timeout=60)[1] == ""
+    assert attached.returncode == 0
+    assert wrapper.json("show")["status"] == "completed"

@@ -112,7 +112,7 @@ def test_no_message_shows_a_password(text: str) -> None:
     except CarbontrackError as error:
         assert "S11" not in str(error)
     else:
-        assert "S11" not in shown(url)
+        assert "S11" not in redacted_url(url)
         assert not any("S11" in str(folder) for folder in journal_folders(url))
 
 

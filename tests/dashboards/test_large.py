@@ -1,10 +1,12 @@
-"""Thirty-five days of eight GPUs: drawn from the pyramid, soon and in little memory."""
+"""Thirty-five days of eight GPUs: drawn from the pyramid, and in little memory.
+
+How soon that is, `benchmarks/dashboards.py` measures.
+"""
 
 from __future__ import annotations
 
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 from carbontrack.ledger.url import ledger_url
@@ -23,14 +25,12 @@ print(next(line.split()[1] for line in lines if line.startswith("VmHWM")))
 """
 
 
-def test_it_takes_hours_and_draws_in_seconds(tmp_path: Path) -> None:
+def test_it_takes_hours_for_seconds_and_little_memory(tmp_path: Path) -> None:
     ledger, picture = tmp_path / "ledger.db", tmp_path / "a.png"
     url = ledger_url(str(ledger))
     pictures.write_hours(url, _DAYS_35)
-    began_s = time.perf_counter()
     run = pictures.load(url)
     figures.overview(run).savefig(tmp_path / "b.png")
-    assert time.perf_counter() - began_s < 20, "it takes about 1.5 s on a free machine"
     assert run.level_s == 3600
     assert len(run.power) == 8 * 35 * 24
     done = subprocess.run(

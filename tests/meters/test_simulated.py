@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import pytest
@@ -10,9 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from carbontrack.errors import CarbontrackError
+from carbontrack.meters import simulated
 from carbontrack.meters.base import MeterContext
 from carbontrack.meters.registry import find_meters
 from carbontrack.meters.simulated import PowerCurve, TraceCurve, training_curve
+from carbontrack.units import NS_PER_S
 from carbontrack.vocabulary import Quality
 
 _TIMES = st.floats(0, 400, allow_nan=False)
@@ -90,12 +91,15 @@ def test_devices_are_named_simulated_and_keep_their_identity() -> None:
     meter.close()
 
 
-def test_readings_agree_with_the_curve(tmp_path: Path) -> None:
+def test_readings_agree_with_the_curve(monkeypatch: pytest.MonkeyPatch) -> None:
+    now_ns = 10**12
+    monkeypatch.setattr(simulated, "monotonic_ns", lambda: now_ns)
     (meter,) = find_meters("sim:h100x2", MeterContext()).meters
+    now_ns += NS_PER_S
     first = [source.read() for source in meter.sources]
-    time.sleep(0.05)
+    now_ns += NS_PER_S // 20
     second = [source.read() for source in meter.sources]
-    assert first[0].time_ns <= first[1].time_ns < second[0].time_ns
+    assert first[0].time_ns == first[1].time_ns < second[0].time_ns
     for before, after in zip(first, second, strict=True):
         assert before.energy_j is not None and after.energy_j is not None
         assert before.power_w is not None and after.power_w is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import signal
 import socket
@@ -11,7 +12,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 import pytest
 
@@ -22,12 +22,17 @@ if TYPE_CHECKING:
     from selenium.webdriver import Chrome
 
 
+_PORTS = range(20_000, 32_000)
 _SCREENSHOTS = Path(__file__).parents[3] / "out/screenshots"
 
 
 @dataclass
 class Server:
-    """`carbontrack serve` as a process; it comes back on the same port."""
+    """`carbontrack serve` as a process; it comes back on the same port.
+
+    That is below those that the kernel gives to outgoing connections (the browser makes many), so
+    nothing else has it while the server is away.
+    """
 
     wrapper: Wrapper
     options: tuple[str, ...] = ()
@@ -36,18 +41,22 @@ class Server:
     process: subprocess.Popen[str] | None = field(default=None)
 
     def start(self) -> Server:
-        self.process = subprocess.Popen(
-            [*CARBONTRACK, "serve", "--port", str(self.port), *self.options],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env=self.wrapper.env,
-        )
-        assert self.process.stdout is not None
-        self.address = self.process.stdout.readline().strip()
-        assert self.address, self.process.communicate()[1]
-        self.port = urlsplit(self.address).port or 0
-        return self
+        ports = [self.port] if self.port else random.sample(_PORTS, 20)
+        for port in ports:
+            self.process = subprocess.Popen(
+                [*CARBONTRACK, "serve", "--port", str(port), *self.options],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                env=self.wrapper.env,
+            )
+            assert self.process.stdout is not None
+            if address := self.process.stdout.readline().strip():
+                self.address, self.port = address, port
+                return self
+            _, said = self.process.communicate()
+            assert f"Port {port}" in said, said  # it is taken: another one
+        raise AssertionError(f"none of the ports {ports} is free")
 
     def kill(self) -> None:
         """As when its machine dies: nothing is said to anybody."""

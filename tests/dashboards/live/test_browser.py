@@ -30,7 +30,7 @@ def test_a_run_is_watched_from_start_to_end(
 ) -> None:
     wrapper.meter = "sim:a100x8"
     limits = ("--budget-kwh", "0.5", "--budget-kg", "0.001")
-    running = wrapper.start(*job(1000), options=("-q", *limits))
+    running = wrapper.start(*job(10_000), options=("-q", *limits))
     server = serve()
     browser.get(server.address)
     until(lambda: all_of(browser, "svg.spark"))

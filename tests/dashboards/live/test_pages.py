@@ -46,8 +46,10 @@ def test_runs_are_listed_and_compared_on_a_desk_and_a_phone(
     shot: Callable[[str], None],
 ) -> None:
     for name in ("first", "<script>alert(1)</script>"):
-        wrapper.run(*job(8), options=("-q", "--name", name, "--project", "llama"))
-    wrapper.run("true", options=("-q", "--name", "no-steps"))
+        wrapper.record(*job(8), options=("-q", "--name", name, "--project", "llama"))
+    (wrapper.folder / "little.csv").write_text("seconds,watts\n0,0.01\n")
+    wrapper.meter += f"@{wrapper.folder / 'little.csv'}"  # the least of the three, however long
+    wrapper.record(options=("-q", "--name", "no-steps"))
     address = serve().address
     browser.get(address)
     until(lambda: len(all_of(browser, "tbody tr")) == 3)
@@ -124,7 +126,7 @@ def test_a_loss_that_is_no_number_is_said(
     until: Until,
     shot: Callable[[str], None],
 ) -> None:
-    wrapper.run(sys.executable, "-c", EXPLODES, options=("-q", "--name", "exploded"))
+    wrapper.record(sys.executable, "-c", EXPLODES, options=("-q", "--name", "exploded"))
     browser.get(f"{serve().address}#/run/last")
     until(lambda: len(all_of(browser, "canvas")) == 6)
     assert tile(browser, "last loss") == "not a number"

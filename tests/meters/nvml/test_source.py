@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -36,9 +36,9 @@ print(json.dumps(first), flush=True)
 while not select.select([sys.stdin], [], [], 0.02)[0]:
     for source in sources:
         try:
-            print(json.dumps([source.device.uuid, asdict(source.read())]))
+            print(json.dumps([source.device.uuid, asdict(source.read())]), flush=True)
         except DeviceLost as lost:
-            print(json.dumps([source.device.uuid, str(lost)]))
+            print(json.dumps([source.device.uuid, str(lost)]), flush=True)
 print(json.dumps([asdict(source.vitals()) for source in sources]))
 for meter in found.meters:
     meter.close()
@@ -51,9 +51,20 @@ class Polled:
 
     note: str
     devices: list[dict[str, Any]]
+    lines: Iterator[str]
     recent: list[dict[str, Any]] = field(default_factory=list)  # what the driver had sampled
     polls: dict[str, list[Any]] = field(default_factory=dict)
     vitals: list[dict[str, Any]] = field(default_factory=list)
+
+    def until(self, seen: Callable[[list[Any]], object], *uuids: str) -> None:
+        """Poll until the polls of each of these devices, or of all, are as `seen` wants them."""
+        wanted = uuids or tuple(device["uuid"] for device in self.devices)
+        while not all(seen(self.polls.get(uuid, [])) for uuid in wanted):
+            self.take(next(self.lines))
+
+    def take(self, line: str) -> None:
+        uuid, poll = json.loads(line)
+        self.polls.setdefault(uuid, []).append(poll)
 
     def readings(self, uuid: str) -> list[dict[str, Any]]:
         return [poll for poll in self.polls[uuid] if isinstance(poll, dict)]
@@ -76,14 +87,39 @@ def _polling(node: StubNode, visible: str = "job", **environ: str) -> Iterator[P
     with process:
         first = process.stdout.readline()
         assert first, "the program ended at once"
-        polled = Polled(**json.loads(first))
+        polled = Polled(**json.loads(first), lines=iter(process.stdout))
         yield polled
-        out, _ = process.communicate("\n", timeout=PATIENCE_S)
+        assert process.stdin is not None
+        process.stdin.write("\n")
+        process.stdin.close()
+        *polls, vitals = polled.lines
     assert process.returncode == 0
-    *polls, vitals = [json.loads(line) for line in out.splitlines()]
-    polled.vitals = vitals
-    for uuid, poll in polls:
-        polled.polls.setdefault(uuid, []).append(poll)
+    polled.vitals = json.loads(vitals)
+    for line in polls:
+        polled.take(line)
+
+
+def _span_s(polls: list[Any]) -> float:
+    """From the first counter reading to the last, by the driver's time."""
+    at_ns = [poll["energy_time_ns"] for poll in polls if isinstance(poll, dict)]
+    known_ns = [one for one in at_ns if one is not None]
+    return (known_ns[-1] - known_ns[0]) / NS_PER_S if known_ns else 0.0
+
+
+def _powers_w(polls: list[Any]) -> list[float]:
+    found = [poll["power_w"] for poll in polls if isinstance(poll, dict)]
+    return [power_w for power_w in found if power_w is not None]
+
+
+def _states(polls: list[Any]) -> list[bool]:
+    """Whether it answered, poll by poll."""
+    return [isinstance(poll, dict) for poll in polls]
+
+
+def _fell(polls: list[Any]) -> list[bool]:
+    """Whether the counter went backwards, from one reading to the next."""
+    known = [p["energy_j"] for p in polls if isinstance(p, dict) and p["energy_j"] is not None]
+    return [after < before for before, after in pairwise(known)]
 
 
 def _refusal(node: StubNode, **environ: str) -> str:
@@ -115,7 +151,7 @@ def test_the_counter_gives_each_device_its_true_energy(
 ) -> None:
     node = nvml_stub.start(devices, gpu)
     with _polling(node) as polled:
-        time.sleep(1.5)
+        polled.until(lambda polls: _span_s(polls) > 1)
 
     assert [device["uuid"] for device in polled.devices] == node.uuids
     for device in polled.devices:
@@ -139,12 +175,9 @@ def test_power_is_what_the_sensor_shows(nvml_stub: NvmlStub) -> None:
     waves = [Wave("constant", 250.0, 0, 1), Wave("square", 300.0, 100.0, 1.0)]
     node = nvml_stub.start(waves=waves)
     with _polling(node) as polled:
-        time.sleep(1.2)
+        polled.until(lambda polls: {200.0, 400.0} <= set(_powers_w(polls)), node.uuids[1])
 
-    steady, square = (
-        [r["power_w"] for r in polled.readings(uuid) if r["power_w"] is not None]
-        for uuid in node.uuids
-    )
+    steady, square = (_powers_w(polled.polls[uuid]) for uuid in node.uuids)
     assert set(steady) == {250.0}
     assert min(square) == 200.0
     assert max(square) == 400.0
@@ -171,7 +204,7 @@ def test_each_device_is_read_by_what_it_answers(
     # Device 1 is like this, device 0 is healthy: neither decides for the other.
     node = nvml_stub.start(2, gpu, **{f"d1_{key}": value for key, value in settings.items()})
     with _polling(node) as polled:
-        time.sleep(0.2)
+        polled.until(lambda polls: len(polls) >= 5)
 
     healthy, device = polled.devices
     assert (healthy["quality"], healthy["field"]) == ("counter", "total_energy+power_instant")
@@ -186,8 +219,7 @@ def test_the_drivers_own_samples_tell_what_came_before(nvml_stub: NvmlStub) -> N
     waves = [Wave("square", 300.0, 100.0, 0.5)]
     node = nvml_stub.start(waves=waves)
     began_ns = monotonic_ns()
-    until = time.monotonic() + 2.5
-    while time.monotonic() < until:  # the samples of a machine that is on for a while
+    while monotonic_ns() - began_ns < 2.5 * NS_PER_S:  # as of a machine that is on for a while
         time.sleep(0.05)
     with _polling(node) as polled:
         pass
@@ -221,7 +253,7 @@ def test_what_fails_by_chance_when_a_device_is_opened_decides_nothing(nvml_stub:
 def test_a_mean_over_a_second_says_so_and_when_it_ended(nvml_stub: NvmlStub) -> None:
     node = nvml_stub.start(waves=[Wave("square", 300.0, 100.0, 1.7)], gpu="h100", counter=0)
     with _polling(node) as polled:
-        time.sleep(0.5)
+        polled.until(lambda polls: len(polls) >= 5)
 
     for reading in polled.stamped(node.uuids[0]):
         assert reading["span_ns"] == NS_PER_S
@@ -253,11 +285,13 @@ def test_power_samples_claim_no_error_that_nvidia_does_not_document(nvml_stub: N
 def test_a_lost_device_costs_only_its_own_rows_and_is_found_again(nvml_stub: NvmlStub) -> None:
     node = nvml_stub.start(3)
     with _polling(node) as polled:
-        lost_at_s = node.now_s() + 0.3
-        node.set(d1_lost_from_s=lost_at_s, d1_lost_to_s=lost_at_s + 0.4)
-        time.sleep(1.3)
+        polled.until(lambda polls: len(polls) >= 3)
+        node.set(d1_lost_from_s=node.now_s())
+        polled.until(lambda polls: not _states(polls)[-1], node.uuids[1])
+        node.set(d1_lost_to_s=node.now_s())
+        polled.until(lambda polls: _states(polls)[-1] and _span_s(polls) > 0.5)
 
-    states = [isinstance(poll, dict) for poll in polled.polls[node.uuids[1]]]
+    states = _states(polled.polls[node.uuids[1]])
     assert "lost" in next(p for p in polled.polls[node.uuids[1]] if isinstance(p, str))
     assert states[0] and states[-1]
     assert not all(states)
@@ -271,7 +305,7 @@ def test_a_lost_device_costs_only_its_own_rows_and_is_found_again(nvml_stub: Nvm
 def test_unknown_errors_now_and_then_are_missing_values(nvml_stub: NvmlStub) -> None:
     node = nvml_stub.start(2, unknown_p=0.1)
     with _polling(node) as polled:
-        time.sleep(1.5)
+        polled.until(lambda polls: len(polls) >= 75)
 
     for uuid in node.uuids:
         readings = polled.readings(uuid)
@@ -283,24 +317,24 @@ def test_unknown_errors_now_and_then_are_missing_values(nvml_stub: NvmlStub) -> 
 def test_a_counter_reset_shows_as_a_fall(nvml_stub: NvmlStub) -> None:
     node = nvml_stub.start(2)
     with _polling(node) as polled:
-        node.set(d0_reset_at_s=node.now_s() + 0.2)
-        time.sleep(0.6)
+        polled.until(lambda polls: len(polls) >= 3)
+        node.set(d0_reset_at_s=node.now_s())
+        polled.until(lambda polls: any(_fell(polls)[:-3]), node.uuids[0])
 
-    falls = []
-    for uuid in node.uuids:
-        energies = [reading["energy_j"] for reading in polled.readings(uuid)]
-        falls.append(sum(b < a for a, b in pairwise(energies)))
-    assert falls == [1, 0]
+    assert [sum(_fell(polled.polls[uuid])) for uuid in node.uuids] == [1, 0]
 
 
 def test_a_driver_reload_is_survived(nvml_stub: NvmlStub) -> None:
     node = nvml_stub.start(2)
     with _polling(node) as polled:
-        node.set(reload_at_s=node.now_s() + 0.2, reload_s=0.3)
-        time.sleep(1.0)
+        polled.until(lambda polls: len(polls) >= 3)
+        node.set(reload_at_s=node.now_s(), reload_s=1e6)
+        polled.until(lambda polls: not _states(polls)[-1])
+        node.set(reload_s=0.001)
+        polled.until(lambda polls: _states(polls)[-1] and any(_fell(polls)))
 
     for uuid in node.uuids:
-        states = [isinstance(poll, dict) for poll in polled.polls[uuid]]
+        states = _states(polled.polls[uuid])
         assert states[0] and states[-1]
         assert not all(states)
         assert polled.readings(uuid)[-1]["energy_j"] < polled.readings(uuid)[0]["energy_j"]
@@ -309,7 +343,7 @@ def test_a_driver_reload_is_survived(nvml_stub: NvmlStub) -> None:
 def test_a_hanging_or_lost_device_does_not_hold_up_the_opening(nvml_stub: NvmlStub) -> None:
     node = nvml_stub.start(3, d0_hang_from_s=0.001, d0_hang_s=-1, d2_lost_from_s=0.001)
     with _polling(node, CUDA_VISIBLE_DEVICES="1,0,2") as polled:
-        time.sleep(0.1)
+        polled.until(bool)
 
     assert [device["uuid"] for device in polled.devices] == [node.uuids[1]]
     assert polled.polls[node.uuids[1]]
@@ -317,19 +351,18 @@ def test_a_hanging_or_lost_device_does_not_hold_up_the_opening(nvml_stub: NvmlSt
     assert "GPU 2 does not answer" in polled.note
 
 
-def test_seven_hanging_devices_hold_up_the_opening_as_little_as_one(nvml_stub: NvmlStub) -> None:
+def test_seven_hanging_devices_leave_the_eighth(nvml_stub: NvmlStub) -> None:
+    """That they are waited for together, tests/meters/test_patience.py shows."""
     hanging = {f"d{i}_hang_from_s": 0.001 for i in range(7)} | {"hang_s": -1}
-    began_s = time.monotonic()
     with _polling(nvml_stub.start(8, **hanging)) as polled:
         pass
-    assert time.monotonic() - began_s < 10, "two seconds, and not for each of them"
     assert len(polled.devices) == 1
 
 
 def test_the_drivers_timestamp_may_be_that_of_the_call(nvml_stub: NvmlStub) -> None:
     node = nvml_stub.start(2, stamp_call=1)
     with _polling(node) as polled:
-        time.sleep(0.3)
+        polled.until(lambda polls: len(polls) >= 10)
 
     for uuid in node.uuids:
         for reading in polled.stamped(uuid):
@@ -340,7 +373,7 @@ def test_visible_devices(nvml_stub: NvmlStub) -> None:
     node = nvml_stub.start(8)
     for value, indices in {"3,1": [3, 1], f"{node.uuids[5]},GPU-8f2": [5, 0]}.items():
         with _polling(node, CUDA_VISIBLE_DEVICES=value) as polled:
-            time.sleep(0.1)
+            polled.until(bool)
         assert [d["uuid"] for d in polled.devices] == [node.uuids[i] for i in indices]
         assert set(polled.polls) == {node.uuids[i] for i in indices}
     with _polling(node, "all", CUDA_VISIBLE_DEVICES="3") as polled:
@@ -352,7 +385,7 @@ def test_mig_instances_read_their_parent_and_own_a_share(nvml_stub: NvmlStub) ->
     node = nvml_stub.start(2, d1_mig="3 2 1")
     wanted = [mig_uuid(1, 2), mig_uuid(1, 0)]
     with _polling(node, CUDA_VISIBLE_DEVICES=",".join(wanted)) as polled:
-        time.sleep(0.5)
+        polled.until(lambda polls: _span_s(polls) > 0.3)
 
     assert [d["uuid"] for d in polled.devices] == wanted
     assert [d["share"] for d in polled.devices] == [pytest.approx(1 / 7), pytest.approx(3 / 7)]

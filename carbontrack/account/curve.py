@@ -1,14 +1,11 @@
-"""A run's energy as a curve over time, and what can be read off it against the training steps.
-Pure.
-"""
+"""A run's cumulative energy as a curve over time. Pure."""
 
 from __future__ import annotations
 
 import bisect
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-from carbontrack.ledger.rows import Series, Step
+from carbontrack.ledger.rows import Series
 from carbontrack.units import MS_PER_S
 
 
@@ -52,9 +49,3 @@ class EnergyCurve:
         t0, t1 = self.times_ms[after - 1], self.times_ms[after]
         e0, e1 = self.energies_j[after - 1], self.energies_j[after]
         return e0 + (e1 - e0) * (time_ms - t0) / (t1 - t0)
-
-
-def loss_at(steps: Sequence[Step], curve: EnergyCurve, energy_j: float) -> float | None:
-    """The loss of the last step that was done within this energy; None if there is none."""
-    done = [s.loss for s in steps if s.loss is not None and curve.energy_j(s.time_ms) <= energy_j]
-    return done[-1] if done else None

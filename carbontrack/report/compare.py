@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from carbontrack.account.curve import EnergyCurve, loss_at
+from carbontrack.account.curve import EnergyCurve
+from carbontrack.account.loss import loss_at, width_of
 from carbontrack.account.result import Estimate
 from carbontrack.ledger.rows import Step
 from carbontrack.report.notes import notes_of
@@ -62,7 +63,7 @@ def measures(a: Side, b: Side) -> list[Measure]:
         _measure("CO₂e per million tokens", "g", a, b, _g_per_mtok),
         _measure("final loss", "", a, b, lambda s: s.estimate.final_loss),
         _measure(
-            f"loss at {equal_j / J_PER_KWH:.4g} kWh",
+            f"loss at {equal_j / J_PER_KWH:.4g} kWh, a mean over {_width(a, b)} steps",
             "",
             a,
             b,
@@ -70,6 +71,12 @@ def measures(a: Side, b: Side) -> list[Measure]:
         ),
     ]
     return lines
+
+
+def _width(a: Side, b: Side) -> str:
+    """Over how many steps the loss at an energy is a mean, for both runs."""
+    widths = {width_of(sum(step.loss is not None for step in side.steps)) for side in (a, b)}
+    return " or ".join(str(width) for width in sorted(widths))
 
 
 _ON_DEMAND: Sequence[tuple[str, Callable[[Side], float | None]]] = (

@@ -13,6 +13,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from carbontrack.account.loss import Arrival, arrival, lowest_common, smooth, width_of
 from carbontrack.account.result import unique
 from carbontrack.errors import CarbontrackError
 from dashboards.data import (
@@ -29,9 +30,9 @@ from dashboards.figures.training import finish, looks, need
 from dashboards.style import GREY, leave_out_highest, line, literal, page, scaled, scaled_mass
 
 AGAINST = ("energy", "carbon", "money")
-_SMOOTHED = 50  # a loss is reached when its mean over a 50th of the curve is
 _SCALE = 3.6  # room of a scale with its label, of the type size
 _NOTHING = 1e-9  # less than any run takes
+_NO_SAVING = 0.0005
 
 Floats = npt.NDArray[np.float64]
 
@@ -57,9 +58,9 @@ def compare(
 
     By default against energy and CO2e: on two scales of one panel where a kWh emits the same for
     all runs, else in two panels. Marked is the lowest loss that all runs reached, and by how much
-    the best of them took less to get there than the worst: the first time that the mean loss over
-    a 50th of the curve was there. Raises CarbontrackError for a run without losses, or without
-    what it is to be drawn against.
+    the best of them took less to get there than the worst, by means over so many steps that no
+    single one decides; within the noise of the losses no run is called better. Raises
+    CarbontrackError for a run without losses, or without what it is to be drawn against.
     """
     need(runs, "loss")
     curves = [data.losses for data in runs]
@@ -79,7 +80,7 @@ def compare(
             ax.set_xlabel(f"{axis.name} ({axis.unit})")
             ax.set_ylabel("loss (nats per token)")
             leave_out_highest(ax, pd.concat([losses["loss_max"] for losses in curves]))
-            _mark_saving(ax, axis, [losses["loss"] for losses in curves], runs)
+            _mark_saving(ax, axis, curves, runs)
         note_not_finite(panels[0], curves)
         if two_scales:
             _emissions_below(panels[0], axes[0], runs[0].estimate.intensity_kg_per_kwh)
@@ -87,34 +88,15 @@ def compare(
     return figure
 
 
-def first_at(losses: npt.ArrayLike, target: float) -> int | None:
-    """The first place where a curve's loss, as a mean over a 50th of it, is down to a target."""
-    below = np.flatnonzero(_smooth(losses) <= target)
-    return int(below[0]) if below.size else None
-
-
-def lowest_common(losses: Sequence[npt.ArrayLike]) -> float:
-    """The lowest loss that all curves reached, each as a mean over a 50th of it."""
-    return max(float(np.nanmin(_smooth(curve))) for curve in losses)
-
-
-def _smooth(losses: npt.ArrayLike) -> Floats:
-    curve = pd.Series(np.asarray(losses, dtype=float))
-    smooth = curve.rolling(max(1, len(curve) // _SMOOTHED)).mean()
-    return smooth.to_numpy(dtype=np.float64)
-
-
 def _mark_saving(
-    ax: Axes, axis: _Axis, losses: Sequence[pd.Series[float]], runs: Sequence[RunData]
+    ax: Axes, axis: _Axis, curves: Sequence[pd.DataFrame], runs: Sequence[RunData]
 ) -> None:
-    if len(runs) < 2:
-        return
+    losses = [curve["loss"].tolist() for curve in curves]
     target = lowest_common(losses)
-    places = [first_at(curve, target) for curve in losses]
-    taken = [
-        float(x[at]) if at is not None else np.nan
-        for x, at in zip(axis.amounts, places, strict=True)
-    ]
+    if len(runs) < 2 or target is None:
+        return
+    arrivals = [arrival(one, target, width_of(len(one))) for one in losses]
+    taken = [_amount(x, found.at) for x, found in zip(axis.amounts, arrivals, strict=True)]
     if not all(amount > _NOTHING for amount in taken):
         return
     worst, best = int(np.argmax(taken)), int(np.argmin(taken))
@@ -125,12 +107,17 @@ def _mark_saving(
         ax.plot(amount * axis.factor, target, "o", color=look["color"], ms=1.3 * mark, zorder=5)
     amounts = zip(runs, taken, strict=True)
     each_took = [f"{literal(data.run.name)} {amount * axis.factor:.3g}" for data, amount in amounts]
-    said = f"to loss {target:.3g}: {', '.join(each_took)} {axis.unit}"
+    said = (
+        f"to loss {target:.3g}, means over {_widths(curves)} steps:\n"
+        f"{', '.join(each_took)} {axis.unit}"
+    )
     saving = 1 - taken[best] / taken[worst]
-    if worst != best and saving >= 0.0005:
+    if worst != best and saving >= _NO_SAVING:
+        better, other = literal(runs[best].run.name), literal(runs[worst].run.name)
         said += (
-            f"\n{literal(runs[best].run.name)} takes {100 * saving:.1f} % less than "
-            f"{literal(runs[worst].run.name)}"
+            f"\n{better} takes {100 * saving:.1f} % less than {other}"
+            if _is_clear(axis, losses, arrivals, best, worst)
+            else "\nno difference beyond the noise of the losses"
         )
     ax.annotate(
         said,
@@ -141,6 +128,37 @@ def _mark_saving(
         fontsize=matplotlib.rcParams["legend.fontsize"],
         linespacing=1.35,
     )
+
+
+def _amount(amounts: Floats, place: int | None) -> float:
+    return float("nan") if place is None else float(amounts[place])
+
+
+def _is_clear(
+    axis: _Axis,
+    losses: Sequence[Sequence[float]],
+    arrivals: Sequence[Arrival],
+    best: int,
+    worst: int,
+) -> bool:
+    """Whether the best run is ahead whatever the noise of the losses did, and stays ahead as far
+    as both went.
+    """
+    latest, earliest = arrivals[best].latest, arrivals[worst].earliest
+    if latest is None or earliest is None:
+        return False
+    common = min(float(axis.amounts[run][-1]) for run in (best, worst))
+    ends = []
+    for run in (best, worst):
+        within = int(np.searchsorted(axis.amounts[run], common, side="right"))
+        ends.append(smooth(losses[run], width_of(len(losses[run])))[within - 1])
+    return bool(axis.amounts[best][latest] < axis.amounts[worst][earliest] and ends[0] <= ends[1])
+
+
+def _widths(curves: Sequence[pd.DataFrame]) -> str:
+    """Over how many steps the means are, of each run where they differ."""
+    widths = {max(1, round(width_of(len(curve)) * curve["steps"].mean())) for curve in curves}
+    return " or ".join(f"{width:,}" for width in sorted(widths))
 
 
 def _emissions_below(ax: Axes, axis: _Axis, intensity_kg_per_kwh: float | None) -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from carbontrack import config
 from carbontrack.account.budget import Budget, judge
-from carbontrack.account.curve import EnergyCurve, loss_at
+from carbontrack.account.curve import EnergyCurve
 from carbontrack.account.estimate import estimate_run
 from carbontrack.account.project import amount, project, published_model, target_of
 from carbontrack.account.result import Estimate
@@ -56,13 +56,6 @@ def test_a_gap_spends_nothing_and_a_missing_energy_is_none() -> None:
 def test_the_curve_never_falls(powers: list[float], at: float) -> None:
     found = curve(*powers)
     assert 0 <= found.energy_j(at) <= found.energy_j(at + 1) <= found.total_j * (1 + 1e-12)
-
-
-def test_loss_at_an_energy_is_that_of_the_last_step_within_it() -> None:
-    found, done = curve(*[50.0] * 4), steps(1000, 1000, 1000, 1000)
-    assert loss_at(done, found, 250) == 7.0
-    assert loss_at(done, found, 0) == 9.0
-    assert loss_at([], found, 250) is None
 
 
 @pytest.mark.parametrize(

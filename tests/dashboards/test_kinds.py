@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 import re
 from pathlib import Path
 
@@ -124,7 +125,7 @@ def test_compare_marks_what_the_better_run_saves(runs: list[RunData]) -> None:
     panel = figures.compare(runs[:2]).axes[0]
     (said,) = (text.get_text() for text in panel.texts)
     found = re.fullmatch(
-        r"to loss ([\d.]+): large ([\d.]+), small ([\d.]+) Wh\n"
+        r"to loss ([\d.]+), means over \d+ steps:\nlarge ([\d.]+), small ([\d.]+) Wh\n"
         r"small takes ([\d.]+) % less than large",
         said,
     )
@@ -135,6 +136,28 @@ def test_compare_marks_what_the_better_run_saves(runs: list[RunData]) -> None:
     for dot, amount in zip(dots, (large, small), strict=True):
         assert float(np.asarray(dot.get_xdata())[0]) == pytest.approx(amount, rel=0.01)
         assert float(np.asarray(dot.get_ydata())[0]) == pytest.approx(loss, rel=0.01)
+
+
+def test_compare_calls_no_seed_of_one_recipe_better(tmp_path: Path) -> None:
+    url = ledger_url(str(tmp_path / "ledger.db"))
+    runs = []
+    for number, name in enumerate("abc", start=1):
+        draw_loss = random.Random(number)
+        one = Recorded(name=name, number=number, count=2, seconds=120)
+        rows = []
+        for sensor in one.sensors:
+            seconds = [
+                pictures.window_at(one.start_ms + 1000 * second, 1, 300.0) for second in range(120)
+            ]
+            rows += pictures.all_levels(sensor.uuid, seconds)
+        steps = [
+            Step(n, one.start_ms + 1000 * n, loss=3 + 6 / (1 + n / 5) + draw_loss.gauss(0, 0.1))
+            for n in range(1, 120)
+        ]
+        pictures.write(url, one, rows, [], steps)
+        runs.append(pictures.load(url, name))
+    (said,) = (text.get_text() for text in figures.compare(runs).axes[0].texts)
+    assert "no difference beyond the noise of the losses" in said
 
 
 def test_compare_has_a_panel_of_its_own_for_emissions_of_another_grid(

@@ -46,11 +46,12 @@ class Machine:
 
     def doubts(self) -> set[tuple[int, str]]:
         """Which device's sensor is doubted, and by which rule, in the ledger so far."""
-        with closing(sqlite3.connect(f"file:{self.wrapper.ledger}?mode=ro", uri=True)) as db:
-            try:
+        found = f"file:{self.wrapper.ledger}?mode=ro"
+        try:
+            with closing(sqlite3.connect(found, uri=True)) as db:
                 rows = db.execute("select kind, device_uuid, data from events").fetchall()
-            except sqlite3.OperationalError:  # it is just being made
-                return set()
+        except sqlite3.OperationalError:  # it is just being made
+            return set()
         return {
             (self.node.uuids.index(uuid), json.loads(data)["rule"])
             for kind, uuid, data in rows

@@ -1,22 +1,49 @@
 """carbontrack: carbon and cost accounting for training runs.
 
 What a training script may call: `track()` records a block of it; `log_step()`, `log_event()` and
-`describe_model()` say how it is doing.
+`describe_model()` say how it is doing. What any program may ask: `hardware()` for the data sheet of
+an accelerator, `estimate()` for the energy, carbon and money of GPU-hours.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
+from carbontrack.errors import CarbontrackError
 from carbontrack.job import close_steps, describe_model, log_event, log_step
 from carbontrack.version import __version__
 
 if TYPE_CHECKING:
+    from carbontrack.account.hours import estimate
+    from carbontrack.factors.catalog import known_hardware as hardware
     from carbontrack.record.attach import Track
 
-__all__ = ["__version__", "describe_model", "log_event", "log_step", "track"]
+__all__ = [
+    "CarbontrackError",
+    "__version__",
+    "describe_model",
+    "estimate",
+    "hardware",
+    "log_event",
+    "log_step",
+    "track",
+]
+
+# Imported when they are first asked for: a job that only logs its steps pays for none of them.
+_LAZY = {
+    "estimate": ("carbontrack.account.hours", "estimate"),
+    "hardware": ("carbontrack.factors.catalog", "known_hardware"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module, attribute = _LAZY[name]
+    return getattr(import_module(module), attribute)
 
 
 @contextmanager

@@ -2,7 +2,8 @@
 
 What a training script may call: `track()` records a block of it; `log_step()`, `log_event()` and
 `describe_model()` say how it is doing. What a notebook may: `Ledger` reads what was recorded as
-data frames. Importing this imports nothing heavy.
+data frames. What any program may ask: `hardware()` for the data sheet of an accelerator,
+`estimate()` for the energy, carbon and money of GPU-hours. Importing this imports nothing heavy.
 """
 
 from __future__ import annotations
@@ -12,23 +13,41 @@ from contextlib import contextmanager
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from carbontrack.errors import CarbontrackError
 from carbontrack.job import close_steps, describe_model, log_event, log_step
 from carbontrack.version import __version__
 
 if TYPE_CHECKING:
+    from carbontrack.account.hours import estimate
+    from carbontrack.factors.catalog import known_hardware as hardware
     from carbontrack.query.ledger import Ledger as Ledger
     from carbontrack.record.attach import Track
 
-__all__ = ["Ledger", "__version__", "describe_model", "log_event", "log_step", "track"]
+__all__ = [
+    "CarbontrackError",
+    "Ledger",
+    "__version__",
+    "describe_model",
+    "estimate",
+    "hardware",
+    "log_event",
+    "log_step",
+    "track",
+]
 
-_LAZY = {"Ledger": "carbontrack.query.ledger"}
-"""Public names by the modules that have them, which are imported when the name is used."""
+_LAZY = {
+    "Ledger": ("carbontrack.query.ledger", "Ledger"),
+    "estimate": ("carbontrack.account.hours", "estimate"),
+    "hardware": ("carbontrack.factors.catalog", "known_hardware"),
+}
+"""Public names by module and name there: imported when they are first used, for they are heavy."""
 
 
 def __getattr__(name: str) -> Any:
     if name not in _LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_LAZY[name]), name)
+    module, attribute = _LAZY[name]
+    return getattr(import_module(module), attribute)
 
 
 def __dir__() -> list[str]:

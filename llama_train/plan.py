@@ -12,9 +12,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import get_args
 
+import carbontrack
+from carbontrack import CarbontrackError
 from llama_train.config import Checkpointing, Config, layout
 from llama_train.errors import TrainError
-from llama_train.flops import DEVICES, GIB, MFU_FORMULA, flops_per_token
+from llama_train.flops import GIB, MFU_FORMULA, flops_per_token, peak_flops
 from llama_train.presets import PUBLISHED
 
 # The factors of the Llama 2 report (section 2.2.1, with PUE and intensity of Wu et al. 2022).
@@ -22,6 +24,43 @@ REPORT_PUE = 1.1
 REPORT_INTENSITY_KG_PER_KWH = 0.385
 REPORT_DEVICE = "NVIDIA A100-SXM4-80GB"
 ASSUMED_MFU = 0.40
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Device:
+    """One accelerator."""
+
+    name: str
+    peak_flops: float
+    """Dense bfloat16 without sparsity."""
+    memory_bytes: float | None
+    power_w: float | None
+
+
+def device(
+    name: str, *, peak_tflops: float | None = None, memory_gib: float | None = None
+) -> Device:
+    """By its data sheet, or by what is given. Raises TrainError if its peak is in neither."""
+    for option, value in (("--peak", peak_tflops), ("--memory", memory_gib)):
+        if value is not None and not 0 < value < math.inf:
+            raise TrainError(f"{option} is {value}; it must be above 0.")
+    peak = None if peak_tflops is None else peak_tflops * 1e12
+    memory = None if memory_gib is None else memory_gib * GIB
+    try:
+        found = carbontrack.hardware(name)
+    except CarbontrackError as error:
+        if peak is None:
+            raise TrainError(f"{error} Or give --peak.") from error
+        return Device(name=name, peak_flops=peak, memory_bytes=memory, power_w=None)
+    peak = peak or found.peak_bf16_flops
+    if peak is None:
+        raise TrainError(f"No bfloat16 peak of {found.name} is published.", hint="Give --peak.")
+    return Device(
+        name=found.name,
+        peak_flops=peak,
+        memory_bytes=memory or found.memory_bytes,
+        power_w=found.rated_power_w,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +94,7 @@ class Plan:
     tokens: int
     gpus: int
     device: str
-    device_memory_bytes: float
+    device_memory_bytes: float | None
     memory: dict[Checkpointing, Memory]
     flops_per_token: float
     formula: str
@@ -76,13 +115,15 @@ class Plan:
     """What the published GPU-hours on A100 come to, by the same formula."""
     assumed: dict[str, str]
     """The factors that nobody chose, each with where it comes from."""
+    layout_fault: str | None
+    """Why the batch or the model cannot be divided among so many GPUs; None if they can."""
 
 
 def plan(
     config: Config,
     *,
     gpus: int,
-    device_name: str,
+    device: Device,
     mfu: float | None = None,
     power_w: float | None = None,
     pue: float | None = None,
@@ -92,25 +133,23 @@ def plan(
     """Estimate a training. `price` is per GPU-hour, `intensity` in kgCO2e/kWh.
 
     Without `mfu` it is what the published hours of the preset imply, else 40 %. Raises TrainError
-    for an unknown device or numbers out of range.
+    for numbers out of range.
     """
-    if device_name not in DEVICES:
-        raise TrainError(
-            f"No peak is known of {device_name!r}.", hint=f"Known: {', '.join(DEVICES)}."
-        )
-    _check(gpus, mfu, power_w, pue, intensity, price)
-    layout(config, gpus)
-    device = DEVICES[device_name]
-    published = PUBLISHED.get(config.name)
-    implied = implied_mfu(config)
+    if gpus < 1:
+        raise TrainError(f"--gpus is {gpus}; it must be at least 1.")
+    published, implied = PUBLISHED.get(config.name), implied_mfu(config)
     assumed = {}
     if mfu is None:
         mfu = implied or ASSUMED_MFU
         assumed["mfu"] = "what the published hours imply" if implied else "a usual one"
+    if not 0 < mfu <= 1:
+        raise TrainError(f"--mfu is {mfu}; it must be above 0 and at most 1.")
     if power_w is None:
         power_w, assumed["power"] = device.power_w, "rated power"
-        if published is not None and device_name == REPORT_DEVICE:
+        if published is not None and device.name == REPORT_DEVICE:
             power_w, assumed["power"] = published.power_w, "the report's"
+    if power_w is None:
+        raise TrainError(f"No rated power of {device.name} is known.", hint="Give --power.")
     if pue is None:
         pue, assumed["pue"] = REPORT_PUE, "the report's"
     if intensity is None:
@@ -118,13 +157,21 @@ def plan(
 
     rate = device.peak_flops * mfu / flops_per_token(config.model)
     hours = config.tokens / rate / 3600
-    energy = hours * power_w / 1000
+    try:
+        estimate = carbontrack.estimate(
+            hours, power_w=power_w, pue=pue, intensity=intensity, price_per_gpu_hour=price
+        )
+    except CarbontrackError as error:
+        raise TrainError(str(error)) from error
+    assert estimate.energy_kwh is not None
+    assert estimate.facility_kwh is not None
+    assert estimate.tco2e is not None
     return Plan(
         preset=config.name,
         parameters=config.model.parameters,
         tokens=config.tokens,
         gpus=gpus,
-        device=device_name,
+        device=device.name,
         device_memory_bytes=device.memory_bytes,
         memory={choice: memory(config, gpus, choice) for choice in get_args(Checkpointing)},
         flops_per_token=flops_per_token(config.model),
@@ -133,10 +180,10 @@ def plan(
         tokens_per_s_per_gpu=rate,
         gpu_hours=hours,
         days=hours / gpus / 24,
-        energy_kwh=energy,
-        facility_kwh=energy * pue,
-        tco2e=energy * pue * intensity / 1000,
-        cost=None if price is None else hours * price,
+        energy_kwh=estimate.energy_kwh,
+        facility_kwh=estimate.facility_kwh,
+        tco2e=estimate.tco2e,
+        cost=None if price is None else estimate.cost,
         power_w=power_w,
         pue=pue,
         intensity_kg_per_kwh=intensity,
@@ -144,16 +191,25 @@ def plan(
         published_tco2e=published.tco2e if published else None,
         implied_mfu=implied,
         assumed=assumed,
+        layout_fault=_layout_fault(config, gpus),
     )
+
+
+def _layout_fault(config: Config, gpus: int) -> str | None:
+    try:
+        layout(config, gpus)
+    except TrainError as error:
+        return str(error)
+    return None
 
 
 def implied_mfu(config: Config) -> float | None:
     """The MFU of the report's own training: its tokens, GPU-hours, and the A100's peak."""
-    published = PUBLISHED.get(config.name)
-    if published is None:
+    published, peak = PUBLISHED.get(config.name), peak_flops(REPORT_DEVICE)
+    if published is None or peak is None:
         return None
     rate = published.tokens / published.gpu_hours / 3600
-    return rate * flops_per_token(config.model) / DEVICES[REPORT_DEVICE].peak_flops
+    return rate * flops_per_token(config.model) / peak
 
 
 def measured_mfu(folder: Path) -> float:
@@ -213,27 +269,6 @@ def memory(config: Config, gpus: int, checkpointing: Checkpointing) -> Memory:
     )
 
 
-def _check(
-    gpus: int,
-    mfu: float | None,
-    power_w: float | None,
-    pue: float | None,
-    intensity: float | None,
-    price: float | None,
-) -> None:
-    limits = {
-        "--gpus": (gpus, 1, math.inf),
-        "--mfu": (mfu, 1e-6, 1),
-        "--power": (power_w, 0, math.inf),
-        "--pue": (pue, 1, math.inf),
-        "--intensity": (intensity, 0, math.inf),
-        "--price": (price, 0, math.inf),
-    }
-    for name, (value, least, most) in limits.items():
-        if value is not None and not least <= value <= most:
-            raise TrainError(f"{name} is {value}; it must be {least:g} to {most:g}.")
-
-
 def as_json(result: Plan) -> str:
     """The whole plan; each memory also with its total and whether it fits."""
     data = asdict(result)
@@ -244,40 +279,49 @@ def as_json(result: Plan) -> str:
 
 def as_text(result: Plan) -> str:
     """The plan for people. Every figure is an estimate and says what was assumed."""
-
-    def mark(name: str) -> str:
-        return f" (assumed: {result.assumed[name]})" if name in result.assumed else ""
-
-    lines = [
-        f"{result.preset}: {result.parameters:,} parameters, {result.tokens:,} tokens "
-        f"on {result.gpus:,} × {result.device} (estimate)",
-        "",
-        f"Memory per GPU, of {result.device_memory_bytes / GIB:.0f} GiB, by checkpointing:",
-    ]
-    for choice, part in result.memory.items():
-        parts = "  ".join(f"{name} {size / GIB:.1f}" for name, size in asdict(part).items())
-        verdict = "fits" if _fits(result, part) else "does not fit"
-        lines.append(f"  {choice:<10} {part.total / GIB:7.1f} GiB  {verdict:<13} {parts}")
-    lines += [
-        "",
-        f"FLOPs per token   {result.flops_per_token:.4g}  ({result.formula})",
-        f"MFU               {result.mfu:.1%}{mark('mfu')}",
-        f"Tokens/s per GPU  {result.tokens_per_s_per_gpu:,.0f}",
-        f"GPU-hours         {result.gpu_hours:,.0f}  ({result.days:,.1f} days)",
-        f"Energy            {result.energy_kwh:,.0f} kWh at {result.power_w:,.0f} W{mark('power')}",
-        f"Facility          {result.facility_kwh:,.0f} kWh at PUE {result.pue:g}{mark('pue')}",
-        f"Carbon            {result.tco2e:,.2f} tCO2e at {result.intensity_kg_per_kwh:g} kg/kWh"
-        f"{mark('intensity')}",
-    ]
+    assumed = {name: f" (assumed: {origin})" for name, origin in result.assumed.items()}
+    there = result.device_memory_bytes
+    rows = {
+        "FLOPs per token": f"{result.flops_per_token:.4g}  ({result.formula})",
+        "MFU": f"{result.mfu:.1%}{assumed.get('mfu', '')}",
+        "Tokens/s per GPU": f"{result.tokens_per_s_per_gpu:,.0f}",
+        "GPU-hours": f"{result.gpu_hours:,.0f}  ({result.days:,.1f} days)",
+        "Energy": f"{result.energy_kwh:,.0f} kWh at {result.power_w:,.0f} W"
+        f"{assumed.get('power', '')}",
+        "Facility": f"{result.facility_kwh:,.0f} kWh at PUE {result.pue:g}{assumed.get('pue', '')}",
+        "Carbon": f"{result.tco2e:,.2f} tCO2e at {result.intensity_kg_per_kwh:g} kg/kWh"
+        f"{assumed.get('intensity', '')}",
+    }
     if result.cost is not None:
-        lines.append(f"Cost              {result.cost:,.0f}, in the currency of the price")
+        rows["Cost"] = f"{result.cost:,.0f}, in the currency of the price"
     if result.implied_mfu is not None:
-        lines.append(
-            f"Published         {result.published_gpu_hours:,} GPU-hours on A100-80GB, which imply "
-            f"an MFU of {result.implied_mfu:.1%}; {result.published_tco2e:,} tCO2e"
+        rows["Published"] = (
+            f"{result.published_gpu_hours:,} GPU-hours on A100-80GB, which imply an MFU of "
+            f"{result.implied_mfu:.1%}; {result.published_tco2e:,} tCO2e"
         )
-    return "\n".join(lines)
+    if result.layout_fault is not None:
+        rows["Layout"] = f"cannot be trained so: {result.layout_fault}"
+    return "\n".join(
+        [
+            f"{result.preset}: {result.parameters:,} parameters, {result.tokens:,} tokens on "
+            f"{result.gpus:,} × {result.device} (estimate)",
+            "",
+            f"Memory per GPU, of {'?' if there is None else f'{there / GIB:.0f}'} GiB, by "
+            "checkpointing:",
+            *(_memory_row(result, choice, part) for choice, part in result.memory.items()),
+            "",
+            *(f"{name:<18}{value}" for name, value in rows.items()),
+        ]
+    )
 
 
-def _fits(result: Plan, part: Memory) -> bool:
-    return part.total <= result.device_memory_bytes
+def _memory_row(result: Plan, choice: str, part: Memory) -> str:
+    parts = "  ".join(f"{name} {size / GIB:.1f}" for name, size in asdict(part).items())
+    verdict = {True: "fits", False: "does not fit", None: ""}[_fits(result, part)]
+    return f"  {choice:<10} {part.total / GIB:7.1f} GiB  {verdict:<13} {parts}"
+
+
+def _fits(result: Plan, part: Memory) -> bool | None:
+    """None if the memory of the device is unknown."""
+    there = result.device_memory_bytes
+    return None if there is None else part.total <= there

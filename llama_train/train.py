@@ -21,7 +21,7 @@ from llama_train.checkpoint import Progress, Store
 from llama_train.config import Config
 from llama_train.data import Batch, Data, Prefetch, stack
 from llama_train.errors import TrainError
-from llama_train.flops import DEVICES, MFU_FORMULA, mfu
+from llama_train.flops import MFU_FORMULA, mfu, peak_flops
 from llama_train.host import stop_signals
 from llama_train.metrics import RunLog, device_name, peak_memory_bytes
 from llama_train.model import IGNORE, Transformer
@@ -286,7 +286,7 @@ class Loop:
             ranks=self.here.size,
             device=name,
             mfu_formula=MFU_FORMULA,
-            mfu_peak_flops=DEVICES[name].peak_flops if name in DEVICES else None,
+            mfu_peak_flops=peak_flops(name),
         )
         self.log.say(
             f"{config.name}: {config.model.parameters:,} parameters, {config.train.steps:,} steps "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,8 +15,7 @@ from carbontrack.cli.factor_options import (
     TableFormatOption,
     takes_factors,
 )
-from carbontrack.errors import CarbontrackError
-from carbontrack.vocabulary import Method, TableFormat
+from carbontrack.vocabulary import TableFormat
 
 if TYPE_CHECKING:
     from carbontrack.config import Settings
@@ -45,32 +43,21 @@ def estimate(
     Example: carbontrack estimate --gpu-hours 1720320 --power 400 --pue 1.1 --intensity 0.385
     """
     from carbontrack import config
-    from carbontrack.account.estimate import estimate_rated
-    from carbontrack.factors.resolve import resolve
+    from carbontrack.account.hours import estimate_hours
     from carbontrack.query import group
     from carbontrack.report import render
 
-    hours = config.number("--gpu-hours", gpu_hours, "GPU-hours", high=1e12)
     settings, price = _with_price(config.resolve([flags, *config.surroundings()]), db)
-    name = gpu or ""
-    factors = resolve(
-        settings, method=Method.REPORT, embodied=embodied, devices={name: None}, price=price
+    row = estimate_hours(
+        settings,
+        gpu_hours,
+        gpu=gpu,
+        power_w=power,
+        embodied=embodied,
+        label=label,
+        price=price,
     )
-    if power is None and name not in factors.rated_w:
-        what = (
-            f"no rated power is known for {gpu!r}" if gpu else "neither --power nor --gpu is given"
-        )
-        raise CarbontrackError(
-            f"{what}.", hint="Give --power in W, or a --gpu of `carbontrack factors list`."
-        )
-    rated = factors.rated_w[name].value if power is None else power
-    watts = config.number("--power", rated, "W", high=1e5)
-    if embodied and gpu is None and not factors.embodied_kg:
-        raise CarbontrackError("--embodied needs to know the GPU.", hint="Give --gpu A100, say.")
-    if power is not None:  # a given power is no factor of the table of hardware
-        factors = replace(factors, rated_w={})
-    rows = [estimate_rated(label, hours, watts, factors, gpu=gpu, embodied=embodied)]
-    render.show(rows, group.totals(rows), format, out=None if out is None else Path(out))
+    render.show([row], group.totals([row]), format, out=None if out is None else Path(out))
 
 
 def _with_price(settings: Settings, db: str | None) -> tuple[Settings, Factor | None]:

@@ -43,6 +43,20 @@ class Hardware:
     embodied_note: str  # whether the figure is borrowed from another card, or a lower bound
     note: str
 
+    @property
+    def rated_power_w(self) -> float | None:
+        return self.rated_w
+
+    @property
+    def memory_bytes(self) -> float | None:
+        """By GiB, which is what a vendor's "80 GB" of HBM come to."""
+        return None if self.memory_gb is None else self.memory_gb * 2**30
+
+    @property
+    def peak_bf16_flops(self) -> float | None:
+        """Dense matrix products a second, without sparsity."""
+        return None if self.bf16_tflops is None else self.bf16_tflops * 1e12
+
 
 def _assumed(name: str, value: float, unit: str, source_id: str, basis: str = "") -> Factor:
     source = data.source(source_id)
@@ -191,6 +205,24 @@ def hardware(name: str, *, as_of: str | None = None) -> Hardware | None:
     rows = _hardware().get(_fold(name).removeprefix("simulated "), ())
     known = [row for row in rows if day is None or known_from(row) <= day]
     return _accelerator(newest_first(known)[0]) if known else None
+
+
+def known_hardware(name: str) -> Hardware:
+    """An accelerator by its NVML name or an alias, such as A100.
+
+    Raises CarbontrackError, with the nearest names, if the table does not have it.
+    """
+    found = hardware(name)
+    if found is None:
+        rows = {alias: versions[0]["name"] for alias, versions in _hardware().items()}
+        close = difflib.get_close_matches(_fold(name), list(rows), n=3, cutoff=0.6)
+        nearest = ", ".join(dict.fromkeys(rows[alias] for alias in close))
+        raise CarbontrackError(
+            f"no accelerator is named {name!r}.",
+            hint=f"{f'Did you mean {nearest}? ' if nearest else ''}"
+            "`carbontrack factors list` has them all.",
+        )
+    return found
 
 
 def rated_w(name: str, *, as_of: str | None = None) -> Factor | None:

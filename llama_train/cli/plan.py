@@ -22,7 +22,16 @@ def plan(
     context: typer.Context,
     preset: PresetOption,
     gpus: Annotated[int, typer.Option(help="How many.")] = 1,
-    device: Annotated[str, typer.Option(help="As the driver names it.")] = "NVIDIA A100-SXM4-80GB",
+    device: Annotated[
+        str, typer.Option(help="As the driver names it, or A100, B200, …")
+    ] = "NVIDIA A100-SXM4-80GB",
+    peak: Annotated[
+        float | None,
+        typer.Option(help="TFLOP/s of dense bfloat16. Default: the device's data sheet."),
+    ] = None,
+    memory: Annotated[
+        float | None, typer.Option(help="GiB of a GPU. Default: the device's data sheet.")
+    ] = None,
     mfu: Annotated[
         float | None,
         typer.Option(help="0 … 1. Default: what the published hours imply, else 0.4."),
@@ -50,7 +59,7 @@ def plan(
     result = planning.plan(
         configs.override(models.preset(preset), context.args),
         gpus=gpus,
-        device_name=device,
+        device=planning.device(device, peak_tflops=peak, memory_gib=memory),
         mfu=planning.measured_mfu(run) if run is not None and mfu is None else mfu,
         power_w=power,
         pue=pue,

@@ -59,7 +59,7 @@ def test_plan_prints_json(capsys: pytest.CaptureFixture[str]) -> None:
         (["prepare", "--out=o", "--source=a/b=nowhere"], "no name that a file could have"),
         (["prepare", "--out=o", "--source=a=nowhere@nan"], "not a number above 0"),
         (["prepare", "--out=/dev/null/o", "--corpus=pydoc"], "cannot be made"),
-        (["plan", "--preset=demo", "--device=abacus"], "Known: NVIDIA A100"),
+        (["plan", "--preset=demo", "--device=abacus"], "no accelerator is named 'abacus'"),
         (["generate", "/nowhere", "--prompt=x"], "no tokenizer"),
         (["export", "/nowhere", "--out=o"], "is no run"),
         (["finetune", "--from=/nowhere", "--data=d", "--out=o"], "is no run"),

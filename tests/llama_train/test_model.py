@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from llama_train.config import ModelShape
-from llama_train.flops import DEVICES, FORMULAS, flops_per_token, mfu
+from llama_train.flops import flops_per_token, mfu
 from llama_train.generate import generate
 from llama_train.model import IGNORE, RMSNorm, Transformer, initial_weight, rope_table, rotate
 
@@ -140,20 +140,15 @@ def test_the_flops_formula_is_what_torch_counts(tiny: ModelShape) -> None:
             model(tokens, tokens).backward()
     # Norm weights are parameters of the formula and no matrix multiplication.
     norms = 6 * (2 * tiny.n_layers + 1) * tiny.dim
-    expected = (flops_per_token(tiny, "6(N-E)+12LdT") - norms) * tokens.numel()
+    expected = (flops_per_token(tiny) - norms) * tokens.numel()
     assert counter.get_total_flops() == pytest.approx(expected, rel=1e-12)
 
 
-def test_flops_of_the_7b_by_every_formula() -> None:
+def test_flops_of_the_7b() -> None:
     from llama_train.presets import LLAMA2_7B
 
     n, embedding, attention = 6_738_415_616, 131_072_000, 12 * 32 * 4096 * 4096
-    assert {name: flops_per_token(LLAMA2_7B, name) for name in FORMULAS} == {
-        "6N": 6 * n,
-        "6(N-E)+12LdT": 6 * (n - embedding) + attention,
-        "6N+12LdT": 6 * n + attention,
-        "6(N-E)+6LdT": 6 * (n - embedding) + attention / 2,
-    }
+    assert flops_per_token(LLAMA2_7B) == 6 * (n - embedding) + attention
 
 
 def test_mfu_of_a_known_device_and_none_of_an_unknown() -> None:
@@ -162,4 +157,3 @@ def test_mfu_of_a_known_device_and_none_of_an_unknown() -> None:
     # IBM's published 4,550 tokens/s on an A100 is 67.2 % by this formula.
     assert mfu(LLAMA2_7B, 4550, "NVIDIA A100-SXM4-80GB") == pytest.approx(0.672, abs=5e-4)
     assert mfu(LLAMA2_7B, 4550, "cpu") is None
-    assert "cpu" not in DEVICES

@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
+import carbontrack
 from llama_train.config import ModelShape, override
 from llama_train.errors import TrainError
-from llama_train.plan import REPORT_DEVICE, Plan, as_json, as_text, measured_mfu, memory, plan
+from llama_train.plan import (
+    REPORT_DEVICE,
+    Plan,
+    as_json,
+    as_text,
+    device,
+    measured_mfu,
+    memory,
+    plan,
+)
 from llama_train.presets import PUBLISHED, preset
 
 from .test_model import initialised, random_tokens
@@ -25,7 +37,7 @@ REPORT = {
 
 
 def report(name: str) -> Plan:
-    return plan(preset(name), gpus=1024, device_name=REPORT_DEVICE)
+    return plan(preset(name), gpus=1024, device=device(REPORT_DEVICE))
 
 
 @pytest.mark.parametrize("name", REPORT)
@@ -42,20 +54,20 @@ def test_the_reports_rows_come_out(name: str) -> None:
 
 
 def test_cost_scales_with_hours_and_time_with_gpus() -> None:
-    one = plan(preset("1b"), gpus=8, device_name="NVIDIA H200", mfu=0.5, price=2.0)
-    two = plan(preset("1b"), gpus=16, device_name="NVIDIA H200", mfu=0.5, price=2.0)
+    one = plan(preset("1b"), gpus=8, device=device("NVIDIA H200"), mfu=0.5, price=2.0)
+    two = plan(preset("1b"), gpus=16, device=device("NVIDIA H200"), mfu=0.5, price=2.0)
     assert one.cost == 2 * one.gpu_hours == two.cost
     assert one.days == 2 * two.days
     assert one.implied_mfu is None
-    assert one.tokens_per_s_per_gpu * one.flops_per_token == pytest.approx(989e12 / 2)
+    assert one.tokens_per_s_per_gpu * one.flops_per_token == pytest.approx(989.4e12 / 2)
 
 
 def test_the_7b_fits_one_h200_at_16_bytes_a_parameter() -> None:
     parts = memory(preset("llama2-7b"), 1, "full")
     assert parts.weights + parts.gradients + parts.optimizer == 16 * 6_738_415_616
-    result = plan(preset("llama2-7b"), gpus=1, device_name="NVIDIA H200")
+    result = plan(preset("llama2-7b"), gpus=1, device=device("NVIDIA H200"))
     assert json.loads(as_json(result))["memory"]["full"]["fits"]
-    too_small = plan(preset("llama2-7b"), gpus=1, device_name="NVIDIA L4")
+    too_small = plan(preset("llama2-7b"), gpus=1, device=device("NVIDIA L4"))
     assert not json.loads(as_json(too_small))["memory"]["full"]["fits"]
 
 
@@ -103,9 +115,9 @@ def test_the_text_says_what_is_an_estimate_and_what_was_assumed() -> None:
     assert "44.5% (assumed: what the published hours imply)" in text
     assert "73,728 kWh at 400 W (assumed: the report's)" in text
     assert "184,320 GPU-hours on A100-80GB" in text
-    chosen = plan(preset("1b"), gpus=8, device_name="NVIDIA H200", power_w=650, mfu=0.5)
+    chosen = plan(preset("1b"), gpus=8, device=device("NVIDIA H200"), power_w=650, mfu=0.5)
     assert "at 650 W\n" in as_text(chosen)
-    other = plan(preset("llama2-7b"), gpus=8, device_name="NVIDIA H200")
+    other = plan(preset("llama2-7b"), gpus=8, device=device("NVIDIA H200"))
     assert "at 700 W (assumed: rated power)" in as_text(other)
 
 
@@ -126,13 +138,51 @@ def test_the_mfu_of_a_run_is_that_of_its_usual_step(tmp_path: Path) -> None:
     [
         ({"gpus": 0}, "--gpus is 0"),
         ({"mfu": 1.5}, "--mfu is 1.5"),
-        ({"pue": 0.9}, "--pue is 0.9"),
-        ({"intensity": -1.0}, "--intensity is -1"),
-        ({"device_name": "NVIDIA A101"}, "No peak is known"),
-        ({"gpus": 2048}, "not a multiple of train.micro_batch"),
+        ({"mfu": math.nan}, "--mfu is nan"),
+        ({"pue": 0.9}, "--pue 0.9 is below 1"),
+        ({"intensity": -1.0}, "--intensity -1 kg/kWh is negative"),
+        ({"price": math.inf}, "--price-per-gpu-hour inf: not a number"),
+        ({"power_w": -1.0}, "--power -1 W is negative"),
     ],
 )
-def test_numbers_out_of_range_are_refused(arguments: dict[str, object], message: str) -> None:
-    defaults: dict[str, object] = {"gpus": 8, "device_name": REPORT_DEVICE}
+def test_numbers_out_of_range_are_refused(arguments: dict[str, Any], message: str) -> None:
+    defaults: dict[str, Any] = {"gpus": 8, "device": device(REPORT_DEVICE)}
     with pytest.raises(TrainError, match=message):
-        plan(preset("llama2-7b"), **{**defaults, **arguments})  # type: ignore[arg-type]
+        plan(preset("llama2-7b"), **{**defaults, **arguments})
+
+
+@pytest.mark.parametrize(
+    ("name", "peak"),
+    [("B200", 2250e12), ("RTX4090", 165.2e12), ("MI300X", 1307.4e12), ("NVIDIA L4", 121e12)],
+)
+def test_a_device_is_what_the_accounts_say_of_it(name: str, peak: float) -> None:
+    found, known = device(name), carbontrack.hardware(name)
+    assert found.peak_flops == peak == known.peak_bf16_flops
+    assert (found.memory_bytes, found.power_w) == (known.memory_bytes, known.rated_power_w)
+    assert found.name == known.name
+
+
+def test_a_device_of_which_little_is_known_takes_what_is_given() -> None:
+    with pytest.raises(TrainError, match=r"No bfloat16 peak of Tesla T4 .* --peak"):
+        device("T4")
+    t4 = device("T4", peak_tflops=65, memory_gib=15)
+    assert (t4.peak_flops, t4.memory_bytes, t4.power_w) == (65e12, 15 * 2**30, 70)
+    with pytest.raises(TrainError, match=r"no accelerator is named 'abacus'.*Or give --peak"):
+        device("abacus")
+    unknown = device("abacus", peak_tflops=100)
+    with pytest.raises(TrainError, match=r"No rated power of abacus is known\. Give --power"):
+        plan(preset("1b"), gpus=8, device=unknown)
+    result = plan(preset("1b"), gpus=8, device=unknown, power_w=300)
+    assert result.gpu_hours > 0
+    assert json.loads(as_json(result))["memory"]["full"]["fits"] is None
+    assert "Memory per GPU, of ? GiB" in as_text(result)
+    with pytest.raises(TrainError, match="--peak is 0; it must be above 0"):
+        device("A100", peak_tflops=0)
+
+
+@pytest.mark.parametrize("gpus", [3, 2048])
+def test_a_cost_needs_no_layout(gpus: int) -> None:
+    result = plan(preset("llama2-70b"), gpus=gpus, device=device(REPORT_DEVICE))
+    assert result.gpu_hours == pytest.approx(1_720_320, rel=1e-5)
+    assert "Layout            cannot be trained so: train.batch_size 1024 is not" in as_text(result)
+    assert report("llama2-70b").layout_fault is None

@@ -21,7 +21,7 @@ from benchmarks.answer import Bench
 from benchmarks.table import Table, spread
 from llama_train import export
 from llama_train.config import ModelShape, Train
-from llama_train.host import WAITING, keep_freed_memory
+from llama_train.host import WAITING, hold_freed_memory
 from llama_train.model import Transformer, initial_weight
 from llama_train.optim import adamw, clip_gradients, squared_norm
 from llama_train.presets import preset
@@ -184,7 +184,7 @@ def main() -> None:
 
 
 def ours(shape: ModelShape, *, compiled: bool) -> Step:
-    keep_freed_memory()
+    hold_freed_memory()
     model = initialised(shape)
     if compiled:
         for block in model.layers:
@@ -229,7 +229,7 @@ def theirs(shape: ModelShape, *, compiled: bool) -> Step:
 
 def kernels(shape: ModelShape) -> Step:
     """The matrix products and the attention of a step: the floor of every implementation."""
-    keep_freed_memory()
+    hold_freed_memory()
     linear = [m for m in initialised(shape).modules() if isinstance(m, torch.nn.Linear)]
     weights = [layer.weight.detach() for layer in linear]
     rows = BATCH * shape.context

@@ -51,8 +51,8 @@ def recipe(name: str, shape: ModelShape, sequences: int, epochs: float) -> Confi
 def conversation(messages: Any, pieces: Tokenizer) -> Marked:
     """Meta's chat format: BOS [INST] user [/INST] answer EOS, for each turn in one piece.
 
-    Only the answer, the space after it and its EOS are predicted. Raises ValueError, which says
-    why, if the messages are no conversation.
+    Only the answer, the space after it and its EOS are predicted. Raises ValueError with
+    the reason if the messages are not a conversation.
     """
     system, turns = _turns(messages)
     marked: Marked = []
@@ -98,8 +98,8 @@ def _common(tokens: Sequence[int], start: Sequence[int]) -> int:
 class ChatData:
     """Packed conversations as sequences of `context` tokens, for the train loop.
 
-    Raises TrainError for a line that is no conversation, or if nothing fits. `too_long` counts the
-    conversations that are longer than the context and were left out.
+    Raises TrainError for a line that is not a conversation, or if nothing fits. `too_long` counts
+    the conversations that are longer than the context and were left out.
     """
 
     def __init__(
@@ -160,7 +160,7 @@ def _conversations(path: Path, pieces: Tokenizer) -> Iterator[tuple[str, Marked]
             row = json.loads(line)
             yield line, conversation(row.get("messages") if isinstance(row, dict) else None, pieces)
         except (ValueError, RecursionError) as error:
-            raise TrainError(f"{path}, line {number}: no conversation: {error}.") from error
+            raise TrainError(f"{path}, line {number}: not a conversation: {error}.") from error
 
 
 def _pack(conversations: Iterable[Marked], length: int, fill: int) -> Iterator[Marked]:

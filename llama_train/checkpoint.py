@@ -48,7 +48,7 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What `manifest.json` says of the checkpoint beside it."""
+    """The content of `manifest.json`, beside the checkpoint that it describes."""
 
     progress: Progress
     config: Config
@@ -105,7 +105,7 @@ class Store:
             # Rank 0 ends last: it writes the metadata once it knows that every rank has written.
             if self._leads:
                 self._commit(part, progress)
-        except (Exception, CheckpointException) as error:  # the latter is no Exception
+        except (Exception, CheckpointException) as error:  # the latter is not an Exception
             if self._leads:
                 shutil.rmtree(part, ignore_errors=True)
             raise TrainError(
@@ -116,10 +116,8 @@ class Store:
 
     def load(
         self, model: nn.Module, optimizer: torch.optim.Optimizer
-    ) -> tuple[Progress | None, list[str]]:
+    ) -> tuple[Progress, list[str]]:
         """Read the newest whole checkpoint; returns its progress and a line for each torn one.
-
-        The progress is None if there is no checkpoint.
 
         Raises TrainError if none is whole, or it belongs to another model, other data or another
         order of the data.
@@ -130,9 +128,7 @@ class Store:
         dist.broadcast_object_list(found)
         path, manifest, torn = found[0]
         if manifest is None:
-            if torn:
-                raise TrainError(f"No checkpoint in {self._folder} is whole.", exit_code=1)
-            return None, []
+            raise TrainError(f"No checkpoint in {self._folder} is whole.", exit_code=1)
         _same_model(manifest.config.model, self._config.model, path)
         if manifest.data_fingerprint != self._fingerprint:
             raise TrainError(
@@ -155,7 +151,7 @@ class Store:
             shutil.rmtree(final)
         part.replace(final)
         _write(self._folder / "latest", final.name)
-        for path in _retired(sorted(_checkpoints(self._folder)), self._config.checkpoint):
+        for path in _retired(sorted(checkpoints(self._folder)), self._config.checkpoint):
             shutil.rmtree(path)
 
 
@@ -195,7 +191,7 @@ def _same_order(found: Config, wanted: Config, where: Path) -> None:
 def _newest(folder: Path) -> tuple[Path | None, Manifest | None, list[str]]:
     """(path, manifest, a line for each torn checkpoint that is newer)."""
     torn: list[str] = []
-    for path in sorted(_checkpoints(folder), reverse=True):
+    for path in sorted(checkpoints(folder), reverse=True):
         try:
             return path, _whole(path), torn
         except _Torn as why:
@@ -231,7 +227,8 @@ def _manifest(path: Path) -> Manifest:
     return Manifest(progress, from_dict(data["config"], path / MANIFEST), fingerprint, files)
 
 
-def _checkpoints(folder: Path) -> Iterator[Path]:
+def checkpoints(folder: Path) -> Iterator[Path]:
+    """Those that were put in place, whole or torn."""
     return (path for path in folder.glob("step-*") if path.suffix != ".part")
 
 

@@ -58,7 +58,7 @@ def read_tensors(state: dict[str, Any], folder: Path, *, alone: bool = False) ->
             # It warns that it reads with one process, which is what no_dist asks for.
             warnings.filterwarnings("ignore", "torch.distributed is disabled", UserWarning)
             load(state, storage_reader=reader, planner=_TensorPlanner(), no_dist=alone)
-    except (Exception, CheckpointException) as error:  # the latter is no Exception
+    except (Exception, CheckpointException) as error:  # the latter is not an Exception
         raise TrainError(f"The weights in {folder} cannot be read: {reason(error)}.") from error
 
 

@@ -100,8 +100,8 @@ class Stream:
 class TokenData:
     """Training and held-out sequences of `context` tokens from a prepared folder.
 
-    Raises TrainError if the folder is not one, a shard or the tokenizer is missing or not what the
-    index says, or there is too little text for one sequence. With `verify`, which one rank of many
+    Raises TrainError if the folder is not one, a shard or the tokenizer is missing or differs from
+    the index, or there is too little text for one sequence. With `verify`, which one rank of many
     is enough for, what shards hold is hashed when they are first seen.
     """
 
@@ -285,7 +285,7 @@ def _verify(folder: Path, index: Mapping[str, Any]) -> None:
         tokens = np.memmap(path, TOKEN, mode="r")
         if hashlib.sha256(tokens.data).hexdigest() != shard["sha256"] or tokens.max() >= vocab_size:
             raise TrainError(
-                f"Shard {path} does not hold what the index says: it is foreign or damaged.",
+                f"Shard {path} differs from the index: it is foreign or damaged.",
                 hint="Run prepare again.",
             )
     if seen != known:

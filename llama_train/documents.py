@@ -31,15 +31,15 @@ class Part(NamedTuple):
     version: int
     """mtime in ns: a changed file is tokenised again."""
     in_folder: bool
-    """Found in a folder, where what is no text is passed over."""
+    """Found in a folder, in which files that are not text are skipped."""
 
 
 class NotText(TrainError):
-    """A file that is no UTF-8."""
+    """A file that is not UTF-8."""
 
 
 def find_files(places: Sequence[str]) -> tuple[list[tuple[Path, bool]], list[str]]:
-    """Each file and whether it was found in a folder; and a line for what was passed over."""
+    """Each file and whether it was found in a folder; and a line for what is skipped."""
     files, lines = list[tuple[Path, bool]](), list[str]()
     for place in places:
         path = Path(place)
@@ -51,9 +51,9 @@ def find_files(places: Sequence[str]) -> tuple[list[tuple[Path, bool]], list[str
                 raise TrainError(f"{path} holds no file that ends in {_KNOWN}.")
             if other:
                 kinds = ", ".join(f"{count} {suffix}" for suffix, count in other.most_common(5))
-                lines.append(f"{path}: {other.total()} files passed over ({kinds})")
+                lines.append(f"{path}: {other.total()} files skipped ({kinds})")
         elif not path.is_file():
-            raise TrainError(f"There is no file or folder {path}.")
+            raise TrainError(f"{path} does not exist.")
         elif not _kind(path):
             raise TrainError(f"{path} does not end in one of {_KNOWN}.")
         else:
@@ -78,7 +78,7 @@ def parts(path: Path, in_folder: bool) -> Iterator[tuple[Part, int]]:
 
 
 def documents(part: Part, text_key: str) -> Iterator[str]:
-    """The documents of a part, in order. Raises TrainError for what is none, with its place."""
+    """The documents of a part, in order. Raises TrainError, with the place, for an invalid one."""
     path = Path(part.path)
     kind = _kind(path)
     if kind == ".parquet":
@@ -95,7 +95,7 @@ def documents(part: Part, text_key: str) -> Iterator[str]:
 
 
 def unicode_fault(text: str) -> str | None:
-    """What keeps a string from being text, as JSON's "\\ud83d" alone does; None if nothing does."""
+    """Why a string cannot be encoded, as JSON's "\\ud83d" alone; None if it can."""
     try:
         text.encode("utf-8")
     except UnicodeEncodeError as error:
@@ -109,7 +109,7 @@ def is_held_out(text: str, share: float) -> bool:
 
 
 def _kind(path: Path) -> str:
-    """The suffix that says how the file is read; empty if it is not."""
+    """The suffix that says how the file is read; empty if it is not read."""
     suffixes = [suffix.lower() for suffix in path.suffixes]
     if suffixes and suffixes[-1] in COMPRESSIONS:
         del suffixes[-1]
@@ -155,7 +155,7 @@ def _text_of(line: bytes, text_key: str, place: str) -> str:
     try:
         row = json.loads(line)
     except (ValueError, RecursionError) as error:
-        raise TrainError(f"{place}: no JSON ({error}).") from error
+        raise TrainError(f"{place}: invalid JSON ({error}).") from error
     return _checked(row.get(text_key) if isinstance(row, dict) else None, text_key, place)
 
 

@@ -1,4 +1,4 @@
-"""The error that a user can mend: one line that says what, where, and how to mend it."""
+"""The error that a user can fix: one line with what, where, and how to fix it."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ class TrainError(Exception):
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """How a sentence about an unknown name ends: with the one that may have been meant."""
+    """The end of a sentence about an unknown name: the nearest known one."""
     near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.4)
     return f"; did you mean {near[0]}?" if near else "."
 
 
 def make_folder(path: Path) -> None:
-    """Make the folder and those above it. Raises TrainError if that cannot be."""
+    """Make the folder and those above it. Raises TrainError if it cannot be made."""
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -113,7 +113,7 @@ def _hf_config(shape: ModelShape, dtype: torch.dtype) -> dict[str, Any]:
 def _hf_tokenizer(tokenizer: Tokenizer) -> dict[str, Any]:
     """The SentencePiece model in the format of the `tokenizers` library, BOS before every text.
 
-    Written here, because whoever reads the .model with transformers needs protobuf for it.
+    Written here, because transformers needs protobuf to read the .model.
     """
     pieces = tokenizer.pieces()
     bos, eos, unk = (pieces[i].text for i in (tokenizer.bos, tokenizer.eos, tokenizer.unk))

@@ -1,4 +1,4 @@
-"""The process and its machine: threads, memory, signals, and what the launcher said of the ranks.
+"""The process and its machine: threads, memory, signals, and the launcher's variables.
 
 Imports no torch, for the environment of its threads must be set before that is loaded.
 """
@@ -29,7 +29,7 @@ a step on a CPU that is free, and a third of a small model's. Awake for some 0.1
 # What torch needs to find the other ranks.
 _RANK_VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
-# What launchers (torch's own, Slurm's srun, Open MPI, MPICH) say the number of processes in.
+# The number of processes, as launchers give it: torch's own, Slurm's srun, Open MPI, MPICH.
 _SIZE_VARIABLES = ("WORLD_SIZE", "SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE")
 
 _PR_SET_PDEATHSIG = 1
@@ -44,8 +44,8 @@ def set_thread_waiting() -> None:
             os.environ.setdefault(name, value)
 
 
-def keep_freed_memory() -> None:
-    """Let malloc keep what is freed, as torch's allocator for GPUs does.
+def hold_freed_memory() -> None:
+    """Let malloc hold what is freed, as torch's allocator for GPUs does.
 
     glibc gives each large block back to the kernel, which clears every page of the next one: a
     tenth of a training step on a CPU. Where there is no mallopt, nothing happens.
@@ -103,9 +103,9 @@ def ranks() -> tuple[int, int]:
 
 
 def is_launched() -> bool:
-    """Whether a launcher said who the other ranks are.
+    """Whether a launcher gave the addresses of the other ranks.
 
-    Raises TrainError if there are others and it did not: they would all write into one folder.
+    Raises TrainError if it started others and did not: all would write into one folder.
     """
     missing = [name for name in _RANK_VARIABLES if name not in os.environ]
     if not missing:
@@ -114,20 +114,20 @@ def is_launched() -> bool:
         if os.environ.get(name, "1") != "1":
             raise TrainError(
                 f"{name} is {os.environ[name]}, but {', '.join(missing)} are not set: this process "
-                "does not know the others.",
+                "cannot reach the others.",
                 hint="Start the ranks with torchrun.",
             )
     return False
 
 
 def end_with_torchrun() -> None:
-    """If torchrun dies, stop as if it had said so: no orphan holds the devices."""
+    """If torchrun dies, stop as at its signal, so that no orphan holds the devices."""
     if "TORCHELASTIC_RUN_ID" in os.environ and sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
-def tell_torchrun(line: str) -> None:
-    """For its table of failures, which would else say where to read about tracebacks."""
+def report_to_torchrun(line: str) -> None:
+    """For its table of failures, which has only a link without it."""
     if file := os.environ.get("TORCHELASTIC_ERROR_FILE"):
         content = {"message": line, "timestamp": int(time.time())}
         Path(file).write_text(json.dumps(content))

@@ -1,7 +1,7 @@
-"""What a run says of itself: to carbontrack, to a file, and to the person who watches.
+"""The log of a run: to carbontrack, to metrics.jsonl, and to the terminal.
 
 Every step becomes one line in `metrics.jsonl` and one for carbontrack if it records this process.
-A phase line says "from this time on"; so the energy of a run can be split by phase.
+A phase lasts until the next one begins, so the energy of a run can be split by phase.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 
 from carbontrack import describe_model, log_event, log_step
 
-# Where there is no terminal, a line for people after so many seconds.
+# Without a terminal, a line of progress after so many seconds.
 _PLAIN_EVERY_S = 5.0
 
 # Waiting for data for longer than this is a phase of its own.
@@ -31,12 +31,12 @@ _DATA_WAIT_S = 0.1
 
 
 class RunLog:
-    """The log of one rank; only rank 0 says anything."""
+    """The log of one rank; only rank 0 writes."""
 
-    def __init__(self, folder: Path, *, steps: int, first_step: int, speaks: bool) -> None:
-        self._speaks = speaks
+    def __init__(self, folder: Path, *, steps: int, first_step: int, writes: bool) -> None:
+        self._writes = writes
         self._steps = steps
-        self._file = (folder / "metrics.jsonl").open("a", buffering=1) if speaks else None
+        self._file = (folder / "metrics.jsonl").open("a", buffering=1) if writes else None
         self._console = Console(stderr=True)
         self._printed_s = 0.0
         self._bar = Progress(
@@ -47,7 +47,7 @@ class RunLog:
             TextColumn("ETA"),
             TimeRemainingColumn(),
             console=self._console,
-            disable=not (speaks and self._console.is_terminal),
+            disable=not (writes and self._console.is_terminal),
         )
         self._task = self._bar.add_task("train", total=steps, completed=first_step, figures="")
         self._phase_name = ""
@@ -67,12 +67,12 @@ class RunLog:
             self._file.close()
 
     def model(self, **card: Any) -> None:
-        if self._speaks:
+        if self._writes:
             describe_model(**card)
 
     def step(self, step: int, **values: Any) -> None:
         """Values are floats, so that nothing waits for the device here."""
-        if not self._speaks:
+        if not self._writes:
             return
         log_step(step, **values)
         self._write({"step": step, **values})
@@ -84,16 +84,16 @@ class RunLog:
         due = now_s - self._printed_s >= _PLAIN_EVERY_S or step == self._steps
         if not self._console.is_terminal and due:
             self._printed_s = now_s
-            self.say(f"step {step:,}/{self._steps:,}  {figures}")
+            self.print(f"step {step:,}/{self._steps:,}  {figures}")
 
     def event(self, kind: str, message: str, **data: Any) -> None:
-        if self._speaks:
+        if self._writes:
             log_event(kind, message, **data)
             self._write({"event": kind, "message": message, **data})
-            self.say(message)
+            self.print(message)
 
-    def say(self, message: str) -> None:
-        if self._speaks:
+    def print(self, message: str) -> None:
+        if self._writes:
             self._bar.console.print(message, highlight=False, markup=False, soft_wrap=True)
 
     @contextmanager
@@ -120,7 +120,7 @@ class RunLog:
 
     def _phase(self, name: str, began_ns: int) -> None:
         self._phase_name = name
-        if self._speaks:
+        if self._writes:
             time_ms = began_ns // 1_000_000
             log_event("phase", name=name, time_ms=time_ms)
             self._write({"event": "phase", "name": name, "time_ms": time_ms})

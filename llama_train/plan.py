@@ -114,7 +114,7 @@ class Plan:
     implied_mfu: float | None
     """What the published GPU-hours on A100 come to, by the same formula."""
     assumed: dict[str, str]
-    """The factors that nobody chose, each with where it comes from."""
+    """The factors that were not given, each with its origin."""
     layout_fault: str | None
     """Why the batch or the model cannot be divided among so many GPUs; None if they can."""
 
@@ -278,7 +278,7 @@ def as_json(result: Plan) -> str:
 
 
 def as_text(result: Plan) -> str:
-    """The plan for people. Every figure is an estimate and says what was assumed."""
+    """The plan for people. Every figure is an estimate; assumed factors are marked."""
     assumed = {name: f" (assumed: {origin})" for name, origin in result.assumed.items()}
     there = result.device_memory_bytes
     rows = {

@@ -14,10 +14,11 @@ import multiprocessing
 import os
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -115,12 +116,16 @@ def prepare(
     units = [unit for source in sources for unit in _units(source, text_key, held_out)]
     pieces = _tokenizer(units, out / "tokenizer.model", tokenizer, vocab_size)
 
-    done: dict[str, dict[str, Any]] = {}
-    with progress_bar("Tokenising", total=len(units), unit="pieces of text") as advance:
-        for unit, record in _run(units, shards, out / "tokenizer.model", pieces, jobs):
+    work = partial(tokenise, tokenizer_model=out / "tokenizer.model", shards=shards)
+    with (
+        progress_bar("Tokenising", total=len(units), unit="pieces of text") as advance,
+        _mapped(jobs) as mapped,
+    ):
+        done = {}
+        for unit, record in zip(units, mapped(work, units), strict=True):
             done[unit.name] = record
             advance()
-    for line in sorted({line for record in done.values() for line in record["passed_over"]}):
+    for line in sorted({line for record in done.values() for line in record["skipped"]}):
         print(line, file=sys.stderr)
 
     index: dict[str, Any] = {
@@ -143,20 +148,31 @@ def prepare(
     return index
 
 
-def _documents(unit: Unit, passed_over: list[str]) -> Iterator[str]:
-    """The documents of a unit, in order; adds the files of folders that are no text."""
+@contextmanager
+def _mapped(jobs: int) -> Iterator[Callable[..., Iterator[dict[str, Any]]]]:
+    """`map`, here or over processes."""
+    if jobs == 1:
+        yield map
+        return
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(jobs, mp_context=context) as pool:
+        yield pool.map
+
+
+def _documents(unit: Unit, skipped: list[str]) -> Iterator[str]:
+    """The documents of a unit, in order; files of folders that are not text go to `skipped`."""
     if not unit.parts:
-        yield from _pydoc()
+        yield from pydoc_documents()
     for part in unit.parts:
         try:
             yield from documents(part, unit.text_key)
         except NotText as error:
             if not part.in_folder:
                 raise
-            passed_over.append(f"passed over: {error}")
+            skipped.append(f"skipped: {error}")
 
 
-def _pydoc() -> Iterator[str]:
+def pydoc_documents() -> Iterator[str]:
     """The topics, a long one cut at blank lines: the held-out ones are then a fair sample."""
     from pydoc_data.topics import topics
 
@@ -172,17 +188,17 @@ def _pydoc() -> Iterator[str]:
 
 
 def tokenise(unit: Unit, tokenizer_model: Path, shards: Path) -> dict[str, Any]:
-    """Write the unit's shards, then its record; return the record."""
+    """Write the unit's shards, then its record; return the record. Once is enough."""
     pieces = _loaded(tokenizer_model)
+    identity = unit.identity(pieces.sha256)
+    if known := _record(shards, unit.name, identity):
+        return known
     tokens: dict[str, list[np.ndarray[Any, np.dtype[np.uint16]]]] = {"train": [], "held_out": []}
-    passed_over: list[str] = []
-    for text in _documents(unit, passed_over):
+    skipped: list[str] = []
+    for text in _documents(unit, skipped):
         split = "held_out" if is_held_out(text, unit.held_out) else "train"
         tokens[split].append(np.asarray(pieces.document(text), TOKEN))
-    record: dict[str, Any] = {
-        "identity": unit.identity(pieces.sha256),
-        "passed_over": passed_over,
-    }
+    record: dict[str, Any] = {"identity": identity, "skipped": skipped}
     for split, found in tokens.items():
         blob = b"".join(document.tobytes() for document in found)
         file = f"{unit.name}.{split}.bin"
@@ -195,26 +211,6 @@ def tokenise(unit: Unit, tokenizer_model: Path, shards: Path) -> dict[str, Any]:
         }
     _write(shards / f"{unit.name}.json", json.dumps(record).encode())
     return record
-
-
-def _run(
-    units: Sequence[Unit], shards: Path, model: Path, pieces: Tokenizer, jobs: int
-) -> Iterator[tuple[Unit, dict[str, Any]]]:
-    left = []
-    for unit in units:
-        record = _record(shards, unit.name, unit.identity(pieces.sha256))
-        if record:
-            yield unit, record
-        else:
-            left.append(unit)
-    if jobs == 1 or len(left) == 1:
-        yield from ((unit, tokenise(unit, model, shards)) for unit in left)
-        return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(jobs, max(1, len(left))), mp_context=context) as pool:
-        futures = {pool.submit(tokenise, unit, model, shards): unit for unit in left}
-        for future in as_completed(futures):
-            yield futures[future], future.result()
 
 
 def _record(shards: Path, name: str, identity: str) -> dict[str, Any] | None:

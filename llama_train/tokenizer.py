@@ -29,7 +29,7 @@ class Tokenizer:
 
     def __init__(self, path: Path) -> None:
         if not path.is_file():
-            raise TrainError(f"There is no tokenizer at {path}.")
+            raise TrainError(f"Tokenizer {path} does not exist.")
         blob = path.read_bytes()
         self._pieces: Any = sentencepiece.SentencePieceProcessor()
         try:

@@ -17,7 +17,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.fsdp import FSDPModule
 
-from llama_train.checkpoint import Progress, Store
+from llama_train.checkpoint import Progress, Store, checkpoints
 from llama_train.config import Config
 from llama_train.data import Batch, Data, Prefetch, stack
 from llama_train.errors import TrainError
@@ -37,7 +37,7 @@ class Result:
     progress: Progress
     held_out_loss: float
     leads: bool
-    """Whether this is the rank that speaks for all."""
+    """Whether this is rank 0."""
 
 
 class Preempted(Exception):
@@ -50,6 +50,7 @@ def train(
     out: Path,
     *,
     resume: bool = False,
+    overwrite: bool = False,
     initial: Callable[[], Mapping[str, Tensor]] | None = None,
 ) -> Result:
     """Train until `train.steps`, from the newest checkpoint in `out` if resuming.
@@ -60,17 +61,18 @@ def train(
     with stop_signals() as stop_asked, world(config) as here:
         model = build(config, here)
         optimizer = adamw(model, config.train)
+        leads, resuming = here.rank == 0, resume and any(checkpoints(out / "checkpoints"))
+        if not resuming and initial is not None:
+            load_weights(model, initial, here)
+        elif not resuming:
+            initialise(model, config.train.seed, here.device)
+        if overwrite and leads and not resuming:  # now that nothing is left that could be refused
+            _remove_run(out)
         store = Store(out / "checkpoints", config, data.fingerprint)
-        found, torn = store.load(model, optimizer) if resume else (None, [])
-        if found is None:
-            if initial is not None:
-                load_weights(model, initial, here)
-            else:
-                initialise(model, config.train.seed, here.device)
-        progress, leads = found or Progress(), here.rank == 0
+        progress, torn = store.load(model, optimizer) if resuming else (Progress(), [])
         if leads:
             _save_settings(config, data, out)
-        with RunLog(out, steps=config.train.steps, first_step=progress.step, speaks=leads) as log:
+        with RunLog(out, steps=config.train.steps, first_step=progress.step, writes=leads) as log:
             for line in torn:
                 log.event("checkpoint", line)
             loop = Loop(config, data, here, model, optimizer, store, log, progress)
@@ -94,7 +96,9 @@ class Loop:
         self._introduce()
         held_out_loss: float | None = None
         if progress.step >= train.steps:
-            log.say(f"the run is at step {progress.step:,} of {train.steps:,}: it is done already")
+            log.print(
+                f"the run is at step {progress.step:,} of {train.steps:,}: it is done already"
+            )
         with log.phase("train"), closing(Prefetch(self.batches, train.steps)) as batches:
             if progress.step < train.steps and compiles(self.config, self.here.device.type):
                 self.warm_up()
@@ -288,15 +292,15 @@ class Loop:
             mfu_formula=MFU_FORMULA,
             mfu_peak_flops=peak_flops(name),
         )
-        self.log.say(
+        self.log.print(
             f"{config.name}: {config.model.parameters:,} parameters, {config.train.steps:,} steps "
             f"of {config.tokens_per_step:,} tokens, {self.here.size} × {name}"
         )
 
 
-def remove_run(out: Path) -> None:
+def _remove_run(out: Path) -> None:
     """Remove what a run wrote, and nothing else that the folder may hold."""
-    shutil.rmtree(out / "checkpoints")
+    shutil.rmtree(out / "checkpoints", ignore_errors=True)
     for name in ("config.json", "tokenizer.model", "metrics.jsonl"):
         (out / name).unlink(missing_ok=True)
 

@@ -95,7 +95,7 @@ def open_pretrained(folder: Path) -> Pretrained:
         return _open_meta(folder)
     if (folder / "config.json").is_file():
         return _open_hf(folder)
-    raise TrainError(f"{folder} is no run, no Hugging Face folder and no Meta folder.")
+    raise TrainError(f"{folder} is neither a run, nor a Hugging Face folder, nor a Meta folder.")
 
 
 def load_pretrained(folder: Path, device: torch.device | str = "cpu") -> Transformer:
@@ -174,7 +174,7 @@ def _open_hf(folder: Path) -> Pretrained:
 def _read_hf(folder: Path, shape: ModelShape, tied: bool) -> Weights:
     from safetensors.torch import load_file
 
-    # The folder may hold the weights a second time, in another layout; the index tells which count.
+    # The folder may hold the weights a second time, in another layout; the index lists what counts.
     index = folder / HF_INDEX
     known = set(_read_json(index).get("weight_map", {}).values()) if index.is_file() else None
     files = [
@@ -264,7 +264,7 @@ def _check(weights: Weights, names: Mapping[str, str], shape: ModelShape, folder
             raise TrainError(f"{folder}: {name} should be {tuple(sizes[ours])} and is {found}.")
     for name in weights.keys() - set(names.values()):
         if not name.endswith(_ROTATIONS):
-            raise TrainError(f"{folder}: {name} is no weight of a Llama 1 or 2.")
+            raise TrainError(f"{folder}: {name} is not a weight of a Llama 1 or 2.")
 
 
 def _sizes(shape: ModelShape) -> dict[str, torch.Size]:
@@ -309,5 +309,5 @@ def _read_json(path: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise TrainError(f"{path} is not readable JSON.") from error
     if not isinstance(content, dict):
-        raise TrainError(f"{path} is no JSON object.")
+        raise TrainError(f"{path} is not a JSON object.")
     return content

@@ -14,7 +14,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 
 from llama_train.config import Config, layout
 from llama_train.errors import TrainError
-from llama_train.host import end_with_torchrun, is_launched, keep_freed_memory, local_rank
+from llama_train.host import end_with_torchrun, hold_freed_memory, is_launched, local_rank
 from llama_train.model import Transformer, initial_weight, rope_table
 from llama_train.parallelize import parallelize
 
@@ -57,7 +57,7 @@ def world(config: Config) -> Iterator[World]:
     if cuda:
         torch.cuda.set_device(device)
     else:
-        keep_freed_memory()
+        hold_freed_memory()
     if is_launched():
         end_with_torchrun()
         dist.init_process_group(backend)

@@ -25,7 +25,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-# Settings such as --train.lr=1e-4 are no options that typer knows; the command gets them raw.
+# Settings such as --train.lr=1e-4 are not typer's options; the command gets them raw.
 _SETTINGS = {"allow_extra_args": True, "ignore_unknown_options": True}
 
 app.command()(prepare)
@@ -45,10 +45,10 @@ def main() -> None:
         app()
     except (TrainError, OSError) as caught:
         error = _from_the_system(caught) if isinstance(caught, OSError) else caught
-        # Bad use is the same on all ranks, and one says so; what goes wrong later may be one's own.
+        # Bad use is the same on all ranks, and one reports it; a later failure may be of one only.
         if rank == 0 or error.exit_code != 2:
             print(f"{who}: {error}", file=sys.stderr)
-        host.tell_torchrun(str(error))
+        host.report_to_torchrun(str(error))
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         print(f"{who}: interrupted", file=sys.stderr)

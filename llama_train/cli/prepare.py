@@ -31,7 +31,7 @@ def prepare(
     ] = None,
     vocab_size: Annotated[int, typer.Option(help="Pieces of a tokenizer trained here.")] = 512,
     held_out: Annotated[
-        float, typer.Option(help="Share of the documents kept for evaluation.")
+        float, typer.Option(help="Share of the documents held out for evaluation.")
     ] = 0.08,
     text_key: Annotated[str, typer.Option(help="Key of the text in JSONL and Parquet.")] = "text",
     jobs: Annotated[int, typer.Option(min=1, help="Processes that tokenise.")] = 1,
@@ -45,7 +45,7 @@ def prepare(
     sources = [Source(PYDOC, ())] if corpus else []
     sources += [parse_source(text) for text in source or ()]
     if not sources:
-        raise TrainError("There is nothing to prepare.", hint="Name a --source or --corpus pydoc.")
+        raise TrainError("Nothing to prepare.", hint="Name a --source or --corpus pydoc.")
     index = write(
         sources,
         out,

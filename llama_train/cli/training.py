@@ -29,17 +29,14 @@ def run(
     """Pretraining and fine-tuning end alike: a line for people, or after a stop signal 143."""
     import torch
 
-    from llama_train.train import Preempted, remove_run, train
+    from llama_train.train import Preempted, train
 
     _check_layout_and_memory(config)
-    if (out / "checkpoints").exists() and not resume:
-        if not overwrite:
-            raise TrainError(f"{out} already holds a run.", hint="Add --resume or --overwrite.")
-        if host.rank() == 0:
-            remove_run(out)
+    if (out / "checkpoints").exists() and not (resume or overwrite):
+        raise TrainError(f"{out} already holds a run.", hint="Add --resume or --overwrite.")
     make_folder(out)
     try:
-        result = train(config, data, out, resume=resume, initial=initial)
+        result = train(config, data, out, resume=resume, overwrite=overwrite, initial=initial)
     except Preempted:
         sys.exit(128 + signal.SIGTERM)
     except RuntimeError as error:
@@ -79,7 +76,7 @@ def _check_layout_and_memory(config: Config) -> None:
         raise TrainError(
             f"{config.name} needs {needed / GIB:,.1f} GiB on each rank for weights, gradients and "
             f"optimizer alone; there are {there / GIB:,.1f}.",
-            hint="Share it among more ranks, or train a smaller model: `plan` says what fits.",
+            hint="Share it among more ranks, or train a smaller model: see `plan`.",
         )
 
 

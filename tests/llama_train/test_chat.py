@@ -16,7 +16,7 @@ from llama_train.errors import TrainError
 from llama_train.model import IGNORE
 from llama_train.tokenizer import Tokenizer
 
-from .conftest import TINY_RUN, train_here
+from .conftest import TINY_RUN, run, train_here
 from .test_cli import call
 
 
@@ -104,6 +104,52 @@ def test_fine_tuning_a_run_learns_the_answers(
 NO_TEXT = "has no text under 'content'"
 
 
+@pytest.fixture
+def base(pydoc_data: Path, tmp_path: Path) -> Path:
+    words = ["--train.steps=1", "--train.warmup_steps=1", "--model.context=64"]
+    train_here(*TINY_RUN, *words, data=pydoc_data, out=tmp_path / "base")
+    return tmp_path / "base"
+
+
+def tuned(base: Path, chats: Path, out: Path, *words: str) -> list[str | Path]:
+    settings = ["--train.batch_size=4", "--train.micro_batch=2", "--train.dtype=float32"]
+    settings += ["--train.warmup_steps=1", "--held-out=0.1", *words]
+    return ["finetune", "--from", base, "--data", chats, "--out", out, *settings]
+
+
+def losses(out: Path) -> list[float]:
+    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    return [line["loss"] for line in lines if "loss" in line]
+
+
+def test_one_rank_reads_the_weights_for_all(
+    base: Path, chats: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    assert call(capsys, *tuned(base, chats, one, "--train.steps=3"))[0] == 0
+    run(*tuned(base, chats, two, "--train.steps=3"), ranks=2)
+    assert losses(two) == pytest.approx(losses(one), rel=2e-4)
+    (shard,) = (base / "checkpoints").glob("step-*/*.distcp")
+    shard.write_bytes(bytes(shard.stat().st_size))
+    done = run(*tuned(base, chats, tmp_path / "three"), ranks=2, exit_code=1)  # torchrun's own
+    said = [line for line in done.stderr.splitlines() if line.startswith("llama_train (")]
+    assert [line.partition(":")[0] for line in said] == ["llama_train (rank 0)"]
+    assert "The weights in" in said[0]
+
+
+def test_the_weights_are_not_read_again_to_resume(
+    base: Path, chats: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert call(capsys, *tuned(base, chats, out, "--train.steps=2"))[0] == 0
+    (shard,) = (base / "checkpoints").glob("step-*/*.distcp")
+    shard.write_bytes(bytes(shard.stat().st_size))
+    assert call(capsys, *tuned(base, chats, out, "--train.steps=3"), "--resume")[0] == 0
+    code, _, err = call(capsys, *tuned(base, chats, out, "--overwrite"))
+    assert (code, "cannot be read" in err.splitlines()[-1]) == (2, True)
+    assert losses(out), "what was to be overwritten is still there"
+
+
 @pytest.mark.parametrize(
     ("line", "reason"),
     [
@@ -124,13 +170,13 @@ NO_TEXT = "has no text under 'content'"
         (r'{"messages": [{"role": "user", "content": "\ud83d"}]}', "half of a surrogate pair"),
     ],
 )
-def test_a_line_that_is_no_conversation_is_named(
+def test_a_line_that_is_not_a_conversation_is_named(
     tmp_path: Path, model: Path, line: str, reason: str
 ) -> None:
     good = json.dumps({"messages": turns(("a", "b"))})
     path = tmp_path / "chats.jsonl"
     path.write_text(f"{good}\n{line}\n")
-    with pytest.raises(TrainError, match=f"line 2: no conversation: .*{reason}"):
+    with pytest.raises(TrainError, match=f"line 2: not a conversation: .*{reason}"):
         ChatData(path, model, 128, held_out=0.1)
 
 

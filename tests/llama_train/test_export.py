@@ -46,9 +46,9 @@ def theirs(folder: Path) -> Any:
 
 
 def test_every_document_has_the_ids_of_the_training(pieces: Tokenizer, theirs: Any) -> None:
-    from llama_train.prepare import _pydoc
+    from llama_train.prepare import pydoc_documents
 
-    for text in _pydoc():
+    for text in pydoc_documents():
         assert theirs(text)["input_ids"] == [pieces.bos, *pieces.encode(text)]
 
 

@@ -12,9 +12,9 @@ from tests.fixtures.tools import OF_THE_MACHINE
 PAGES_OF_A_BLOCK = 64 * 2**20 // 4096
 FAULTS = """
 import resource, sys, torch
-from llama_train.host import keep_freed_memory
-if sys.argv[1] == "kept":
-    keep_freed_memory()
+from llama_train.host import hold_freed_memory
+if sys.argv[1] == "held":
+    hold_freed_memory()
 for _ in range(10):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     torch.full((2**24,), 1.0)
@@ -26,7 +26,7 @@ print(faults)
 @pytest.mark.skipif(sys.platform != "linux", reason=f"{OF_THE_MACHINE}: mallopt is glibc's")
 def test_freed_memory_is_used_again_without_asking_the_kernel_for_it() -> None:
     given_back, kept = (
-        int(subprocess.check_output([sys.executable, "-c", FAULTS, way])) for way in ("", "kept")
+        int(subprocess.check_output([sys.executable, "-c", FAULTS, way])) for way in ("", "held")
     )
     assert given_back > PAGES_OF_A_BLOCK / 2, "else there is nothing to keep"
     assert kept < PAGES_OF_A_BLOCK / 100

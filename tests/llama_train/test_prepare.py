@@ -178,10 +178,10 @@ BAD = {
     "bad.jsonl": (b'{"text": "a"}\n{"txt": "b"}\n', "line at byte 14: no text under 'text'"),
     "null.jsonl": (b'{"text": "a"}\n{"text": null}\n', "line at byte 14: no text under 'text'"),
     "list.jsonl": (b"[1]\n", "line at byte 0: no text under 'text'"),
-    "cut.jsonl": (b'{"text": "a"}\n{"te', "line at byte 14: no JSON"),
-    "deep.jsonl": (b"[" * 100_000, "line at byte 0: no JSON"),
+    "cut.jsonl": (b'{"text": "a"}\n{"te', "line at byte 14: invalid JSON"),
+    "deep.jsonl": (b"[" * 100_000, "line at byte 0: invalid JSON"),
     "half.jsonl": (b'{"text": "a\\ud83d"}\n', r"line at byte 0: the text has half of a surrogate"),
-    "latin.jsonl": (b'{"text": "\xe9"}\n', "line at byte 0: no JSON"),
+    "latin.jsonl": (b'{"text": "\xe9"}\n', "line at byte 0: invalid JSON"),
     "bad.parquet": (b"not parquet", "not a Parquet file"),
     "latin.txt": (b"\xe9t\xe9", "not UTF-8"),
     "bad.txt.gz": (b"not gzip", r"bad\.txt\.gz cannot be read"),
@@ -211,7 +211,7 @@ def test_what_is_not_there_is_said(tmp_path: Path, model: Path) -> None:
     cases = {
         "null.parquet": "row 1 of row group 0: no text under 'text'",
         "empty": "holds no file that ends in",
-        "none.txt": "There is no file",
+        "none.txt": "does not exist",
     }
     for name, message in cases.items():
         with pytest.raises(TrainError, match=message):
@@ -239,8 +239,8 @@ def test_a_folder_is_read_whatever_else_it_holds(
     prepare([parse_source(str(folder))], tmp_path / "out", tokenizer=model, **ARGUMENTS)
     assert sorted(written(tmp_path / "out")) == sorted(texts[:10])
     said = capsys.readouterr().err
-    assert f"{folder}: 2 files passed over (1 .csv, 1 .pdf)" in said
-    assert f"passed over: {folder / 'LATIN.txt'} is not UTF-8 text" in said
+    assert f"{folder}: 2 files skipped (1 .csv, 1 .pdf)" in said
+    assert f"skipped: {folder / 'LATIN.txt'} is not UTF-8 text" in said
 
 
 @pytest.mark.parametrize("weight", ["0", "-1", "much"])
@@ -254,7 +254,7 @@ def test_a_bad_tokenizer_or_share_is_refused(tmp_path: Path, texts: list[str]) -
     source = [parse_source(str(file))]
     with pytest.raises(TrainError, match="not a SentencePiece model"):
         prepare(source, tmp_path / "out", tokenizer=file, **ARGUMENTS)
-    with pytest.raises(TrainError, match="There is no tokenizer"):
+    with pytest.raises(TrainError, match="does not exist"):
         prepare(source, tmp_path / "out", tokenizer=tmp_path / "no.model", **ARGUMENTS)
     with pytest.raises(TrainError, match="No tokenizer of 100000 pieces"):
         prepare(source, tmp_path / "out", tokenizer=None, vocab_size=100_000, held_out=0.2)

@@ -151,7 +151,7 @@ def _cut(name: str) -> int:
         ({"head_dim": 32}, "head_dim 32 is not 16"),
         ({"vocab_size": 600}, "should be"),
         ({"num_hidden_layers": 3}, "is missing"),
-        ({"num_hidden_layers": 1}, "no weight of a Llama"),
+        ({"num_hidden_layers": 1}, "not a weight of a Llama"),
         ({"num_key_value_heads": 1}, "should be"),
         ({"num_key_value_heads": 3}, "not a multiple of model.n_kv_heads 3"),
         ({"num_attention_heads": 0}, "model.n_heads is 0; it must be at least 1"),
@@ -201,7 +201,7 @@ def test_tied_embeddings_load_untied(tiny: ModelShape, tmp_path: Path) -> None:
 
 
 def test_a_folder_without_weights_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(TrainError, match="no run"):
+    with pytest.raises(TrainError, match="neither a run"):
         weights.load_pretrained(tmp_path)
 
 

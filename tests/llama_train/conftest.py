@@ -69,12 +69,14 @@ def train_here(*words: str, data: Path, out: Path, resume: bool = False) -> Resu
     return train(config, tokens, out, resume=resume)
 
 
-def llama_train(*words: str | Path, ranks: int = 0) -> Sequence[str]:
+def llama_train(
+    *words: str | Path, ranks: int = 0, program: Sequence[str] = ("-m", "llama_train")
+) -> Sequence[str]:
     """The command line of `llama_train`, under torchrun if there are ranks."""
     launcher = [sys.executable]
     if ranks:
         launcher += ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
-    return [*launcher, "-m", "llama_train", *map(str, words)]
+    return [*launcher, *program, *map(str, words)]
 
 
 def run(*words: str | Path, ranks: int = 0, exit_code: int = 0) -> subprocess.CompletedProcess[str]:

@@ -8,18 +8,16 @@ import resource
 import shutil
 import signal
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
 
 from llama_train.errors import TrainError
 from llama_train.prepare import PYDOC, Source, prepare
-from tests.fixtures.wrap import PATIENCE_S
+from tests.fixtures.wrap import PATIENCE_S, wait_until
 
 from .conftest import TINY_RUN, llama_train, run, train_here
 
-# Micro-batches of one, and longer ones, make the steps slow enough to be interrupted between.
 STEPS = (
     "--train.steps=20",
     "--train.warmup_steps=2",
@@ -32,7 +30,11 @@ EVERY = ("--checkpoint.every=5", "--checkpoint.keep_last=4")
 
 def losses(folder: Path) -> dict[int, tuple[float, float]]:
     """step → (loss, gradient norm); of a step that was done twice, the later."""
-    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    metrics = folder / "metrics.jsonl"
+    if not metrics.exists():
+        return {}
+    whole, _, _ = metrics.read_text().rpartition("\n")
+    lines = [json.loads(line) for line in whole.splitlines()]
     return {line["step"]: (line["loss"], line["grad_norm"]) for line in lines if "lr" in line}
 
 
@@ -45,21 +47,20 @@ def straight(
     return losses(out)
 
 
-def started(*words: str | Path, ranks: int = 0) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        llama_train(*words, ranks=ranks),
+def held(
+    step: int, go: Path, *words: str | Path, out: Path, ranks: int = 0
+) -> subprocess.Popen[str]:
+    """A training that has done all steps before this one, and waits there for the file `go`."""
+    program = (str(Path(__file__).with_name("held.py")), str(step), str(go))
+    job = subprocess.Popen(
+        llama_train(*words, "--out", out, ranks=ranks, program=program),
         text=True,
         stderr=subprocess.PIPE,
         stdout=subprocess.PIPE,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
-
-
-def wait_for_text(path: Path, text: str) -> None:
-    deadline = time.monotonic() + 60
-    while not (path.exists() and text in path.read_text()):
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_until(lambda: job.poll() is not None or max(losses(out), default=0) == step - 1)
+    return job
 
 
 def test_a_killed_run_resumes_bit_for_bit(
@@ -67,13 +68,10 @@ def test_a_killed_run_resumes_bit_for_bit(
 ) -> None:
     out = tmp_path / "run"
     words = [*TINY_RUN, *STEPS, *EVERY]
-    job = started("train", *words, "--data", pydoc_data, "--out", out)
-    try:
-        wait_for_text(out / "checkpoints" / "latest", "step-00000010")
-    finally:
-        job.kill()
-        job.communicate()
-    assert max(losses(out)) < 20
+    job = held(13, tmp_path / "go", "train", *words, "--data", pydoc_data, out=out)
+    job.kill()
+    job.communicate()
+    assert max(losses(out)) == 12
     train_here(*words, data=pydoc_data, out=out, resume=True)
     assert losses(out) == straight
 
@@ -83,12 +81,13 @@ def test_a_preempted_run_exits_143_and_loses_nothing(
 ) -> None:
     out = tmp_path / "run"
     words = [*TINY_RUN, *STEPS]
-    metrics = out / "metrics.jsonl"
     done_before = 0
     for number in (signal.SIGTERM, signal.SIGUSR1):
-        job = started("train", *words, "--data", pydoc_data, "--out", out, "--resume")
-        wait_for_text(metrics, f'"step": {done_before + 3}')
+        go = tmp_path / f"go-{number}"
+        train = ("train", *words, "--data", pydoc_data, "--resume")
+        job = held(done_before + 4, go, *train, out=out)
         job.send_signal(number)
+        go.touch()
         _, errors = job.communicate(timeout=PATIENCE_S)
         assert job.returncode == 143, errors
         done_before = int((out / "checkpoints" / "latest").read_text().removeprefix("step-"))
@@ -135,9 +134,12 @@ def test_ranks_and_layout_may_change_between_checkpoints(
         (tmp_path / "metrics.jsonl").unlink(missing_ok=True)
         if first == 0:
             # torchrun is killed: its ranks do not go on alone, and lose nothing.
-            job = started("train", *words, "--data", pydoc_data, "--out", tmp_path, ranks=2)
-            wait_for_text(tmp_path / "metrics.jsonl", '"step": 5')
+            go = tmp_path / "go"
+            train = ("train", *words, "--data", pydoc_data)
+            job = held(7, go, *train, out=tmp_path, ranks=2)
             job.kill()
+            job.wait()
+            go.touch()
             # Whoever writes to the pipe holds it: this waits for the ranks too.
             _, errors = job.communicate(timeout=PATIENCE_S)
             assert "stopped by a signal" in errors

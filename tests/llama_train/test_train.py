@@ -8,6 +8,8 @@ import shlex
 import subprocess
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -20,10 +22,11 @@ import carbontrack
 from llama_train.config import Config, from_dict, override
 from llama_train.data import Data, TokenData
 from llama_train.errors import TrainError
+from llama_train.metrics import RunLog
 from llama_train.presets import preset
 from llama_train.train import Result, train
 from tests.fixtures import tools
-from tests.fixtures.wrap import PATIENCE_S
+from tests.fixtures.wrap import PATIENCE_S, wait_until
 
 from .conftest import TINY_RUN, llama_train, train_here
 
@@ -88,16 +91,28 @@ def test_it_learns_and_tells_carbontrack(pydoc_data: Path, tmp_path: Path, recor
     assert all("train" in pair for pair in pairwise(names))
 
 
-class Slow(TokenData):
-    """Data that is late for the second step: it begins when the first is done."""
+class Clock:
+    """The module `time`, but that wall-clock time passes only where the test says so."""
 
-    metrics: Path
+    now_ns = 10**18
+
+    def time_ns(self) -> int:
+        return self.now_ns
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(time, name)
+
+
+class Slow(TokenData):
+    """Data that is 0.3 s late for the second step, after that began to wait for it."""
+
+    clock: Clock
+    waits: list[int]  # one for each step that has begun to wait
 
     def sequence(self, number: int) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
         if number == 8:
-            while '"step": 1,' not in self.metrics.read_text():
-                time.sleep(0.01)
-            time.sleep(0.3)
+            wait_until(lambda: len(self.waits) == 2)
+            self.clock.now_ns += 300_000_000
         return super().sequence(number)
 
 
@@ -110,15 +125,27 @@ def train_on(config: Config, data: Data, out: Path) -> Result:
     return train(config, data, out)
 
 
-def test_a_long_wait_for_data_is_a_phase(pydoc_data: Path, tmp_path: Path, recorded: Path) -> None:
+def test_a_long_wait_for_data_is_a_phase(
+    pydoc_data: Path, tmp_path: Path, recorded: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     config = tiny_config("--train.steps=3", "--train.warmup_steps=1")
     data = Slow(pydoc_data, 32)
-    data.metrics = tmp_path / "run" / "metrics.jsonl"
+    data.clock, data.waits = Clock(), []
+    data_wait = RunLog.data_wait
+
+    @contextmanager
+    def counted(log: RunLog) -> Iterator[None]:
+        with data_wait(log):
+            data.waits.append(1)
+            yield
+
+    monkeypatch.setattr(RunLog, "data_wait", counted)
+    monkeypatch.setattr("llama_train.metrics.time", data.clock)
     train_on(config, data, tmp_path / "run")
     phases = [line for line in lines(recorded) if line.get("event") == "phase"]
     (at,) = [i for i, line in enumerate(phases) if line["name"] == "data wait"]
     assert phases[at + 1]["name"] == "train"
-    assert phases[at + 1]["time_ms"] - phases[at]["time_ms"] >= 100
+    assert phases[at + 1]["time_ms"] - phases[at]["time_ms"] == 300
 
 
 def spoil(monkeypatch: pytest.MonkeyPatch, bad_steps: set[int], what: str = "loss") -> None:

@@ -22,7 +22,9 @@ _MAX_DEPTH = 8
 _MAX_LINE = 1 << 15  # bytes of values
 _MAX_NAME = 100
 _MAX_DIGITS = 10
+_MAX_NUMBER = 32  # characters
 _INT_BITS = 63
+_MAX_INT = (1 << _INT_BITS) - 1
 
 
 def log_step(step: Any = None, /, **values: Any) -> None:
@@ -48,17 +50,18 @@ def describe_model(**card: Any) -> None:
 
 def close_steps() -> None:
     """Close the file: the next call opens the one that is named then."""
-    global _steps_fd
+    global _steps_fd, _rank_of
     if _is_ours():
         os.close(_steps_fd)
-    _steps_fd = -1
+    _steps_fd, _rank_of = -1, (-1, 0)
 
 
 _PASSED = (SystemExit, KeyboardInterrupt)
-_DROPPED, _LOST = "_dropped", "_lost"  # how the recorder is told of them
+_DROPPED, _LOST = "_dropped", "_lost"  # in a line, for the recorder
 
 _steps_fd = -1
 _steps_file: tuple[int, int] | None = None  # device and inode of what was opened
+_rank_of = -1, 0  # a process, and its rank: looked up once in each
 _lost_lines = 0  # since the last line that was written
 _is_torn = False  # whether the last one was written in part
 
@@ -146,8 +149,13 @@ def _with_values(
         try:
             if name == but:
                 raise _Unfit
-            plain = _plain(value, [_MAX_ITEMS])
-            room -= len(json.dumps({name: plain}))
+            if type(value) is float or type(value) is int:  # as nearly always
+                size = _MAX_NUMBER
+                plain = value if -_MAX_INT <= value <= _MAX_INT else _plain(value, [1])
+            else:
+                plain = _plain(value, [_MAX_ITEMS])
+                size = len(json.dumps(plain))
+            room -= len(name) + size
             if room < 0:
                 raise _Unfit
             line[name] = plain
@@ -198,11 +206,13 @@ def _key(key: Any) -> str:
 
 def _rank() -> int:
     """Which of the job's processes this is, by its launcher; 0 if unknown."""
-    for name in _RANKS:
-        value = os.environ.get(name, "")
-        if value.isdecimal() and len(value) < _MAX_DIGITS:
-            return int(value)
-    return 0
+    global _rank_of
+    pid = os.getpid()
+    if _rank_of[0] != pid:
+        values = [os.environ.get(name, "") for name in _RANKS]
+        ranks = [int(one) for one in values if one.isdecimal() and len(one) < _MAX_DIGITS]
+        _rank_of = pid, next(iter(ranks), 0)
+    return _rank_of[1]
 
 
 def _now_ms() -> int:

@@ -142,7 +142,7 @@ def _rising_loss(steps: StepTotals) -> Iterator[str]:
 
 
 def _unknown_energy(run: Run, sensors: Sequence[Sensor], usages: Sequence[Usage]) -> Iterator[str]:
-    """Device-seconds whose energy nobody measured: it is not in any number."""
+    """Device-seconds whose energy is unknown: it is in no number."""
     if run.ended_ms is None or not sensors:
         return
     expected_s = (run.ended_ms - run.started_ms) / MS_PER_S * len(sensors)

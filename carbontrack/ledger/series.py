@@ -167,7 +167,7 @@ def steps_in_buckets(
     step = models.Step
     bucket = (step.time_ms // length).label("bucket")
     # What is no number is NULL, and what it was is among the extras.
-    told = step.loss.is_(None) & step.extra["loss"].as_string().is_not(None)
+    not_finite = step.loss.is_(None) & step.extra["loss"].as_string().is_not(None)
     columns = {  # in the order of StepMean: by name it would take twice as long
         "first_step": func.min(step.step),
         "step": func.max(step.step),
@@ -177,7 +177,7 @@ def steps_in_buckets(
         "loss": func.avg(step.loss),
         "loss_min": func.min(step.loss),
         "loss_max": func.max(step.loss),
-        "not_finite": func.sum(case((told, 1), else_=0)),
+        "not_finite": func.sum(case((not_finite, 1), else_=0)),
         "tokens": cast(func.sum(step.tokens), BigInteger),
         "rates": func.count(step.tokens_per_s),
         "tokens_per_s": func.avg(step.tokens_per_s),

@@ -18,7 +18,7 @@ from carbontrack.units import NS_PER_MS, now_ms
 MAX_LINE = 1 << 16  # characters; the rest of a longer line is passed over
 _MAX_BYTES_A_READ = 4 << 20  # a job that floods the file must not flood our memory
 _MAX_BYTES_AT_END = 32 << 20
-_HEAD = 2  # bytes that tell the encoding
+_HEAD = 2  # bytes that show the encoding
 _TAIL = 256  # bytes before our place by which we know that they are still the same
 _LINE_END = re.compile(r"\r\n|\n|\r")
 

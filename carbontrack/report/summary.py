@@ -126,7 +126,7 @@ def _budget_note(verdict: Verdict) -> str:
 
 
 def _said(factor: Factor) -> str:
-    """A factor as people read it, with the word where nobody chose it."""
+    """A factor as people read it, with a word where it is assumed."""
     unit = f" {factor.unit}" if factor.unit else ""
     return f"{factor.value:g}{unit}" + (" (assumed)" if factor.assumed else "")
 

@@ -144,7 +144,7 @@ class Recorder:
                 outbox.put(events=budget())
                 if (timed := periods.take()) is not None:
                     outbox.describe(timed)
-                outbox.send(now_ms())
+                outbox.send(batch.as_of_ms)
                 _collect_from_now_on()
 
     def _finish(

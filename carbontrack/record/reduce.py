@@ -111,6 +111,11 @@ class WindowBuilder:
         else:
             self._first.append(vitals)
 
+    @property
+    def complete_ns(self) -> int | None:
+        """Up to when the seconds are complete; None before the first."""
+        return self._seconds.complete_ns
+
     def waiting(self) -> tuple[list[Window], list[Window]]:
         """The complete seconds whose energy still waits for the counter, with power's integral
         instead; and those of them that were not given like that before.

@@ -20,11 +20,14 @@ from carbontrack.record.channel import EDGE_ATTEMPTS, Channel
 from carbontrack.record.doubts import Finding
 from carbontrack.record.plausible import RESET
 from carbontrack.record.reduce import Clock
-from carbontrack.units import NS_PER_MS, NS_PER_S, monotonic_ns
+from carbontrack.units import NS_PER_MS, NS_PER_S, monotonic_ns, now_ms
 from carbontrack.vocabulary import EventKind
 
 _OVERDUE_PERIODS = 2
 _OVERDUE_NS = 1 * NS_PER_S  # at most, however slow the sampling
+_MAX_BEHIND_NS = (
+    4 * NS_PER_S
+)  # a device whose seconds end earlier is lost, hangs, or is read rarely
 _LOST_RETRY_NS = 1 * NS_PER_S
 _LAST_READ_S = 0.3  # what the job's end may wait for a device
 
@@ -53,10 +56,15 @@ class _Worker(threading.Thread):
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What was recorded since the last time: finished seconds, their minutes and hours, events."""
+    """What was recorded since the last time: finished seconds, their minutes and hours, events.
+
+    `as_of_ms` is when the last of these seconds ended, by the wall clock of now: what is recorded
+    of the run is recorded up to then.
+    """
 
     windows: list[tuple[str, Window]]
     events: list[Event]
+    as_of_ms: int
 
 
 class Sampler:
@@ -188,7 +196,17 @@ class Sampler:
             seconds += [(channel.uuid, second) for second in fresh]
             coarse += [(channel.uuid, row) for row in channel.pyramid.take_changed(known)]
         events, self._events = self._events, []
-        return Batch(seconds + coarse, events)
+        return Batch(seconds + coarse, events, self._as_of_ms())
+
+    def _as_of_ms(self) -> int:
+        """Of the devices that answer; if none does, now, so that they are seen to be missing."""
+        now_ns, time_ms = monotonic_ns(), now_ms()
+        ends_ns = [channel.builder.complete_ns for channel in self._channels]
+        behind_ns = [now_ns - end_ns for end_ns in ends_ns if end_ns is not None]
+        return (
+            time_ms
+            - max((b for b in behind_ns if 0 <= b <= _MAX_BEHIND_NS), default=0) // NS_PER_MS
+        )
 
     def _found(self, channel: Channel, finding: Finding) -> None:
         if finding.rule == RESET.name:

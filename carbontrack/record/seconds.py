@@ -117,6 +117,11 @@ class Seconds:
         return self._waiting
 
     @property
+    def complete_ns(self) -> int | None:
+        """Before this time no second will begin any more: all are given, known or waiting."""
+        return None if self._newest is None else self._newest.number * NS_PER_S - self._wall_ns
+
+    @property
     def held_j(self) -> float:
         """The integral of power over what waits, whole board, in J."""
         held_j = sum(second.held_j for second in self._open.values())

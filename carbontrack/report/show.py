@@ -21,8 +21,8 @@ from carbontrack.report.numbers import (
     local_time,
 )
 from carbontrack.report.runs import energy_and_quality, run_item
-from carbontrack.units import J_PER_KWH
-from carbontrack.vocabulary import EventKind
+from carbontrack.units import J_PER_KWH, MS_PER_S, now_ms
+from carbontrack.vocabulary import EventKind, Status
 
 _MAX_EVENTS = 20
 _MAX_COMMAND = 500
@@ -93,7 +93,7 @@ def print_detail(item: Mapping[str, Any]) -> None:
     facts = Table.grid(padding=(0, 2))
     rows = [
         ("run", f"{item['name']}  {item['id']}"),
-        ("status", f"{item['status']}{ended}"),
+        ("status", f"{item['status']}{ended}{_as_of(item)}"),
         ("started", f"{local_time(item['started'])}, ran {format_duration(item['duration_s'])}"),
         ("command", _command(item["command"])),
         ("in", f"{item['cwd'] or 'an unknown folder'} by {item['user']}"),
@@ -166,6 +166,14 @@ def _git(item: Mapping[str, Any]) -> str:
 
 def _model(item: Mapping[str, Any]) -> str:
     return _named_values(item["model"])
+
+
+def _as_of(item: Mapping[str, Any]) -> str:
+    """How old the figures of a run are that goes on."""
+    if item["status"] != Status.RUNNING or not item["nodes"]:
+        return ""
+    age_s = max(0, now_ms() - max(node["heartbeat_ms"] for node in item["nodes"])) / MS_PER_S
+    return f", as of {age_s:.0f} s ago"
 
 
 def _command(words: Sequence[str]) -> str:

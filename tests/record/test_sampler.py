@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import itertools
+import sqlite3
 import time
+from contextlib import closing
+from datetime import datetime
+from typing import Any
+
+import pytest
 
 from carbontrack.meters.base import Device, Reading, Vitals
 from carbontrack.record.reduce import Clock
 from carbontrack.record.sampler import Sampler
-from carbontrack.units import NS_PER_MS, NS_PER_S
+from carbontrack.units import MS_PER_S, NS_PER_MS, NS_PER_S, now_ms
 from carbontrack.vocabulary import DeviceKind, Quality
+from tests.fixtures.wrap import Wrapper
+
+_LAST_SECONDS = "select start_ms from windows where level = 1"
 
 
 class Stamped:
@@ -49,3 +58,26 @@ def test_every_second_has_vitals_whatever_the_age_of_a_reading() -> None:
     whole = [window.vitals for window in windows if window.energy_s > 0.999]
     assert len(whole) >= 4
     assert all(whole)
+
+
+def test_what_is_recorded_is_as_of_the_end_of_the_last_second(wrapper: Wrapper) -> None:
+    """So a run that goes on is not missing the second that is not written yet."""
+    job = wrapper.hold()
+    job.until_recorded(3)
+    shown = wrapper.json("show")  # one transaction
+    assert "as of" in wrapper.carbontrack("show").stdout
+    with closing(sqlite3.connect(wrapper.ledger)) as ledger:
+        ends_ms = [ms + MS_PER_S for (ms,) in ledger.execute(_LAST_SECONDS)]
+    as_of_ms = shown["nodes"][0]["heartbeat_ms"]
+    assert any(abs(as_of_ms - end_ms) <= 20 for end_ms in ends_ms)
+    assert shown["duration_s"] == pytest.approx((as_of_ms - _start_ms(shown)) / MS_PER_S, abs=0.01)
+    job.end()
+
+
+def _start_ms(shown: dict[str, Any]) -> int:
+    return round(datetime.fromisoformat(shown["started"]).timestamp() * MS_PER_S)
+
+
+def test_a_device_that_does_not_answer_is_missing_from_what_is_recorded() -> None:
+    sampler = Sampler([Stamped(0)], Clock(0, 0), start_ns=0, hz=50.0, host="node1")
+    assert abs(sampler.drain().as_of_ms - now_ms()) < MS_PER_S

@@ -137,7 +137,9 @@ def _settings(
 
 def need_live() -> None:
     """Raises CarbontrackError, before anything is started, if there is nothing to serve with."""
-    missing = [name for name in ("starlette", "uvicorn", "orjson") if find_spec(name) is None]
+    missing = [
+        name for name in ("starlette", "uvicorn", "orjson", "cachetools") if find_spec(name) is None
+    ]
     if missing:
         raise CarbontrackError(
             f"--live needs the package {missing[0]}.", hint="pip install 'carbontrack[live]'"

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from carbontrack.report.numbers import format_energy
 
+from carbontrack.report.numbers import format_energy
 from tests.fixtures.tools import OF_THE_MACHINE
 from tests.fixtures.wrap import Wrapper
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
 import subprocess
 import sys
+from dataclasses import fields
 
 import pytest
 
 import carbontrack
+from carbontrack.record.messages import Plan
 
 NAMES = {
     "CarbontrackError",
@@ -41,3 +44,10 @@ def test_a_name_is_imported_when_it_is_used() -> None:
         "assert Ledger.__module__ == 'carbontrack.query.ledger'"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_block_is_recorded_as_a_command_is_unless_it_says_otherwise() -> None:
+    given = inspect.signature(carbontrack.track).parameters
+    plan = {field.name: field.default for field in fields(Plan)}
+    for name in ("project", "meter", "devices", "hz", "quiet"):
+        assert given[name].default == plan[name], name

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import math
 import sys
+from collections.abc import Callable, Mapping
+from functools import wraps
 from typing import Annotated, Any
 
 import typer
@@ -28,6 +31,49 @@ FormatOption = Annotated[
         "--format", metavar="text|json", help="For people, or for programs (full precision)."
     ),
 ]
+
+
+def option(
+    name: str,
+    kind: Any,
+    help: str,
+    *short: str,
+    default: Any = None,
+    metavar: str | None = None,
+    panel: str | None = None,
+) -> inspect.Parameter:
+    """An option of a command, for `takes`: its flag is --NAME, with - for _."""
+    said = typer.Option(
+        f"--{name.replace('_', '-')}", *short, help=help, metavar=metavar, rich_help_panel=panel
+    )
+    return parameter(name, Annotated[kind, said], default=default)
+
+
+def parameter(name: str, annotation: Any, *, default: Any = None) -> inspect.Parameter:
+    """The same, of what has its own `typer.Option`."""
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    return inspect.Parameter(name, keyword, default=default, annotation=annotation)
+
+
+def takes(
+    command: Callable[..., None],
+    options: Mapping[str, inspect.Parameter],
+    make: Callable[..., Any],
+    argument: str,
+) -> Callable[..., None]:
+    """Give a command these options. It gets what `make` makes of them, as `argument`."""
+    own = inspect.signature(command, eval_str=True)
+    parameters = [one for name, one in own.parameters.items() if name != argument]
+    parameters += options.values()
+
+    @wraps(command)
+    def called(**given: Any) -> None:
+        chosen = {name: given.pop(name) for name in options}
+        command(**given, **{argument: make(**chosen)})
+
+    called.__signature__ = own.replace(parameters=parameters)  # type: ignore[attr-defined]
+    called.__annotations__ = {one.name: one.annotation for one in parameters}
+    return called
 
 
 def tell_waiting(url: str) -> None:

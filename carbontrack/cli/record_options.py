@@ -1,82 +1,90 @@
-"""The options of recording, shared by `run` and `attach`, and what they must be."""
+"""The options of recording: one set, the same for `run` and `attach`, and what they must be."""
 
 from __future__ import annotations
 
 import math
 import os
+from collections.abc import Callable
 from importlib.util import find_spec
 from typing import Annotated, Any
 
 import typer
 
+from carbontrack.cli.common import DbOption, option, parameter, takes
 from carbontrack.errors import CarbontrackError
-from carbontrack.vocabulary import OnBudget
+from carbontrack.record import messages
+from carbontrack.vocabulary import Devices, OnBudget
 
-NameOption = Annotated[
-    str | None, typer.Option("--name", help="Name of the run. Default: the script's or program's.")
-]
-ProjectOption = Annotated[
-    str | None, typer.Option("--project", help="Project that the run belongs to.")
-]
-TagOption = Annotated[
-    list[str] | None, typer.Option("--tag", metavar="KEY=VALUE", help="A tag; may be repeated.")
-]
-MeterOption = Annotated[
-    str,
-    typer.Option(
-        "--meter",
-        help="auto (NVML, else RAPL, else the CPU model), nvml, rapl, cpu-model, sim:a100x8; "
-        "several joined by commas.",
-    ),
-]
-DevicesOption = Annotated[
-    str,
-    typer.Option(
-        "--devices", metavar="job|all", help="Devices the job can see, or all of the node."
-    ),
-]
-HzOption = Annotated[float, typer.Option("--hz", help="Samples a second.")]
-StepsFromLogOption = Annotated[
-    str | None,
-    typer.Option(
-        "--steps-from-log",
-        metavar="REGEX",
-        help="Read steps from --log: a pattern with named groups, (?P<step>…), (?P<loss>…), and as "
-        "the log has them lr, grad_norm, tokens, tokens_total, tokens_per_s, rank, time.",
-    ),
-]
-LogOption = Annotated[
-    str | None, typer.Option("--log", metavar="FILE", help="The log file that the job writes.")
-]
-BudgetKgOption = Annotated[
-    float | None, typer.Option("--budget-kg", help="Limit of the run in kgCO2e.")
-]
-BudgetUsdOption = Annotated[
-    float | None, typer.Option("--budget-usd", help="Limit of the run in USD.")
-]
-BudgetKwhOption = Annotated[
-    float | None, typer.Option("--budget-kwh", help="Limit of the run in kWh, PUE included.")
-]
-OnBudgetOption = Annotated[
-    str,
-    typer.Option(
-        "--on-budget",
-        metavar="warn|stop",
-        help="What to do when a limit is spent: say so, or send the job SIGTERM as well. "
-        "At 80 % it is said in any case.",
-    ),
-]
-BudgetGraceOption = Annotated[
-    float,
-    typer.Option("--budget-grace", metavar="S", help="Seconds the job has after SIGTERM."),
-]
+
+def _default(name: str) -> Any:
+    """What a plan has where nothing is given."""
+    return messages.Plan.__dataclass_fields__[name].default
+
+
+_OPTIONS = {
+    one.name: one
+    for one in (
+        option("name", str | None, "Name of the run. Default: the script's or program's."),
+        option("project", str | None, "Project that the run belongs to."),
+        option("tag", list[str] | None, "A tag; may be repeated.", metavar="KEY=VALUE"),
+        parameter("db", DbOption),
+        option(
+            "meter",
+            str,
+            "auto (NVML, else RAPL, else the CPU model), nvml, rapl, cpu-model, sim:a100x8; "
+            "several joined by commas.",
+            default=_default("meter"),
+        ),
+        option(
+            "devices",
+            str,
+            "Devices the job can see, or all of the node.",
+            metavar="|".join(Devices),
+            default=str(_default("devices")),
+        ),
+        option("hz", float, "Samples a second.", default=_default("hz")),
+        option(
+            "steps_from_log",
+            str | None,
+            "Read steps from --log: a pattern with named groups, (?P<step>…), (?P<loss>…), and as "
+            "the log has them lr, grad_norm, tokens, tokens_total, tokens_per_s, rank, time.",
+            metavar="REGEX",
+        ),
+        option("log", str | None, "The log file that the job writes.", metavar="FILE"),
+        option("budget_kg", float | None, "Limit of the run in kgCO2e."),
+        option("budget_usd", float | None, "Limit of the run in USD."),
+        option("budget_kwh", float | None, "Limit of the run in kWh, PUE included."),
+        option(
+            "on_budget",
+            str,
+            "What to do when a limit is spent: say so, or send the job SIGTERM as well. At 80 % it "
+            "is said in any case.",
+            metavar="|".join(OnBudget),
+            default=str(_default("on_budget")),
+        ),
+        option(
+            "budget_grace",
+            float,
+            "Seconds the job has after SIGTERM.",
+            metavar="S",
+            default=_default("budget_grace_s"),
+        ),
+        option("quiet", bool, "No summary at the end.", "-q", default=_default("quiet")),
+    )
+}
 LiveOption = Annotated[
     bool, typer.Option("--live", help="Serve the run's page on loopback while it goes on.")
 ]
-QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No summary at the end.")]
+Settings = dict[str, Any]
+"""The settings of a plan, by the names of `record.messages.Plan`."""
 
 
-def recording(
+def takes_recording(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command all of these options. It gets those settings, checked, as `settings`."""
+    return takes(command, _OPTIONS, _settings, "settings")
+
+
+def _settings(
     *,
     name: str | None,
     project: str | None,
@@ -93,11 +101,10 @@ def recording(
     on_budget: str,
     budget_grace: float,
     quiet: bool,
-) -> dict[str, Any]:
-    """The settings of a plan. Raises CarbontrackError before anything is started."""
+) -> Settings:
+    """Raises CarbontrackError before anything is started."""
     from carbontrack.ledger.url import ledger_url
     from carbontrack.meters.registry import check_spec
-    from carbontrack.record import messages
 
     messages.check(devices=devices, hz=hz)
     budget = {"--budget-kg": budget_kg, "--budget-usd": budget_usd, "--budget-kwh": budget_kwh}
@@ -130,7 +137,9 @@ def recording(
 
 def need_live() -> None:
     """Raises CarbontrackError, before anything is started, if there is nothing to serve with."""
-    missing = [name for name in ("starlette", "uvicorn", "orjson") if find_spec(name) is None]
+    missing = [
+        name for name in ("starlette", "uvicorn", "orjson", "cachetools") if find_spec(name) is None
+    ]
     if missing:
         raise CarbontrackError(
             f"--live needs the package {missing[0]}.", hint="pip install 'carbontrack[live]'"

@@ -6,28 +6,10 @@ from typing import Annotated
 
 import typer
 
-from carbontrack.cli.common import DbOption
-from carbontrack.cli.record_options import (
-    BudgetGraceOption,
-    BudgetKgOption,
-    BudgetKwhOption,
-    BudgetUsdOption,
-    DevicesOption,
-    HzOption,
-    LiveOption,
-    LogOption,
-    MeterOption,
-    NameOption,
-    OnBudgetOption,
-    ProjectOption,
-    QuietOption,
-    StepsFromLogOption,
-    TagOption,
-    need_live,
-    recording,
-)
+from carbontrack.cli.record_options import LiveOption, Settings, need_live, takes_recording
 
 
+@takes_recording
 def run(
     command: Annotated[
         list[str],
@@ -37,22 +19,8 @@ def run(
             show_default=False,
         ),
     ],
-    name: NameOption = None,
-    project: ProjectOption = None,
-    tag: TagOption = None,
-    db: DbOption = None,
-    meter: MeterOption = "auto",
-    devices: DevicesOption = "job",
-    hz: HzOption = 10.0,
-    steps_from_log: StepsFromLogOption = None,
-    log: LogOption = None,
-    budget_kg: BudgetKgOption = None,
-    budget_usd: BudgetUsdOption = None,
-    budget_kwh: BudgetKwhOption = None,
-    on_budget: OnBudgetOption = "warn",
-    budget_grace: BudgetGraceOption = 60.0,
+    settings: Settings,
     live: LiveOption = False,
-    quiet: QuietOption = False,
 ) -> None:
     """Run COMMAND and record its energy, training steps and outcome in the ledger.
 
@@ -64,24 +32,4 @@ def run(
 
     if live:
         need_live()
-    launch.run(
-        command,
-        recording(
-            name=name,
-            project=project,
-            tag=tag,
-            db=db,
-            meter=meter,
-            devices=devices,
-            hz=hz,
-            steps_from_log=steps_from_log,
-            log=log,
-            budget_kg=budget_kg,
-            budget_usd=budget_usd,
-            budget_kwh=budget_kwh,
-            on_budget=on_budget,
-            budget_grace=budget_grace,
-            quiet=quiet,
-        ),
-        live=live,
-    )
+    launch.run(command, settings, live=live)

@@ -20,6 +20,7 @@ from carbontrack.ledger.url import db_option, journal_folders, ledger_url, redac
 
 __all__ = [
     "HEAD",
+    "LedgerUnusable",
     "NoLedger",
     "connect",
     "errors_in_one_line",
@@ -42,6 +43,10 @@ class NoLedger(NotFoundError):
         if any(folder.is_dir() and any(folder.iterdir()) for folder in journal_folders(url)):
             hint = f"What was measured waits in a journal: carbontrack db recover{db_option(url)}"
         super().__init__(f"There is no ledger at {redacted_url(url)} yet.", hint=hint)
+
+
+class LedgerUnusable(CarbontrackError):
+    """The database refused: it is locked, damaged, away or full."""
 
 
 def open_writer(url: str, *, busy_timeout_ms: int = BUSY_TIMEOUT_MS) -> Engine:
@@ -192,7 +197,7 @@ def _outdated(url: str, revision: str | None) -> CarbontrackError:
     )
 
 
-def _unusable(url: str, error: BaseException) -> CarbontrackError:
+def _unusable(url: str, error: BaseException) -> LedgerUnusable:
     """One line for what a driver said in many."""
     reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
     if sqlite_path(url) is None:
@@ -203,4 +208,4 @@ def _unusable(url: str, error: BaseException) -> CarbontrackError:
         hint = "It is damaged or not a ledger; move it away, or name another one with --db."
     else:
         hint = "Name another one with --db or CARBONTRACK_DB."
-    return CarbontrackError(f"The ledger {redacted_url(url)} cannot be used: {reason}.", hint=hint)
+    return LedgerUnusable(f"The ledger {redacted_url(url)} cannot be used: {reason}.", hint=hint)

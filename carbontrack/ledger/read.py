@@ -48,6 +48,7 @@ from carbontrack.vocabulary import Status
 
 R = TypeVar("R")
 _SHOWN_CANDIDATES = 5
+MAX_WORDS = 10
 SORTS = ("started", "name", "status", "duration")
 
 
@@ -87,14 +88,20 @@ def find_runs(
 ) -> tuple[list[Run], int]:
     """The first runs in the order of `sort` (one of `SORTS`) that have every word of `search` in
     what they say of themselves, and how many there are in all.
+
+    Raises CarbontrackError for a search of too many words: each is looked for in every run.
     """
+    words = search.lower().split()
+    if len(words) > MAX_WORDS:
+        said = f"A search of {len(words)} words is too long."
+        raise CarbontrackError(said, hint=f"Give {MAX_WORDS} words at most.")
     run = models.Run
     reads = _status_as_read()
     said = [run.name, run.id, func.coalesce(run.project, ""), run.user, reads, run.command]
     text: ColumnElement[str] = func.lower(cast(said[0], Text))
     for column in said[1:]:
         text = text + " " + func.lower(cast(column, Text))
-    wanted = [text.contains(word, autoescape=True) for word in search.lower().split()]
+    wanted = [text.contains(word, autoescape=True) for word in words]
     wanted += [reads == status] if status else []
     wanted += [run.project == project] if project else []
     count = connection.scalar(select(func.count()).select_from(run).where(*wanted)) or 0

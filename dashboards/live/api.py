@@ -1,4 +1,4 @@
-"""The answers of the API, each worked out once for all the pages that want it."""
+"""The answers of the API, each worked out once for all the pages that ask for it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import orjson
 from starlette.concurrency import run_in_threadpool
 
 from carbontrack.ledger.rows import Run
-from dashboards.live.cache import Body, Cache
+from dashboards.live.cache import AnswerCache, Body
 from dashboards.live.view import WIDTHS, View
 
 TICK_S = 0.25
@@ -22,7 +22,7 @@ class Answers:
 
     def __init__(self, view: View) -> None:
         self._view = view
-        self._cache = Cache()
+        self._cache = AnswerCache()
 
     async def runs(self, **asked: Any) -> Body:
         """The list; `asked` as `View.runs` has it."""

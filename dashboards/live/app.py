@@ -28,6 +28,7 @@ from dashboards.live.view import View
 _STATIC = Path(__file__).parent / "static"
 _CLOCK_S = 5.0  # the server's time, which also keeps a silent stream alive
 _MAX_RUNS = 500
+_LARGEST = 10**15  # as ms, the year 33,658
 
 
 def create_app(
@@ -150,9 +151,12 @@ def _number(request: Request, name: str) -> int | None:
     if text is None:
         return None
     try:
-        return int(text)
+        number = int(text)
     except ValueError:
         raise CarbontrackError(f"{name}={text}: not a whole number.") from None
+    if abs(number) > _LARGEST:
+        raise CarbontrackError(f"{name}={text}: too large.")
+    return number
 
 
 async def _explained(request: Request, error: Exception) -> Response:

@@ -1,20 +1,28 @@
-"""Answers that are worked out once, however many pages ask for them at the same time."""
+"""Answers and what they are made of, kept while they are right, within a budget of memory."""
 
 from __future__ import annotations
 
 import asyncio
 import gzip
+import threading
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+from weakref import WeakValueDictionary
 
+from cachetools import TLRUCache
 from starlette.concurrency import run_in_threadpool
 
-_KEPT = 512
+from carbontrack.ledger.rows import Run
+
+BUDGET_BYTES = 64 << 20
+"""Of all that the page keeps: the answers, and what it knows of runs."""
+ANSWERS_BYTES = BUDGET_BYTES // 2
+_SMALL_BYTES = 4096  # of a value whose size is not known: a run, a line of the list
 _LEAST_PACKED = 1000  # bytes; less is not worth it
 _LEVEL = 1  # 9, the default, takes 30 ms for a chart and saves little
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,35 +38,115 @@ class Body:
         packed = gzip.compress(plain, _LEVEL) if len(plain) >= _LEAST_PACKED else None
         return cls(plain, packed, media_type)
 
-
-@dataclass(slots=True)
-class _Kept:
-    value: Any = None
-    version: Any = None
-    until_s: float = 0.0
-    busy: asyncio.Lock = field(default_factory=asyncio.Lock)
+    @property
+    def size_bytes(self) -> int:
+        return len(self.plain) + len(self.packed or b"")
 
 
-class Cache:
-    """For one event loop: it alone touches what is kept, and only the work runs in a thread.
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    value: Any
+    version: Any
+    until_s: float
 
-    Who asks for what is being worked out waits without holding a thread, so that one slow answer
-    delays nobody who asks for another.
+
+class AnswerCache:
+    """Answers that are worked out once, however many pages ask for them at the same time.
+
+    For one event loop: it alone touches the cache, and only the work runs in a thread. Who asks for
+    what is being worked out waits without holding a thread, so that one slow answer delays nobody
+    who asks for another.
     """
 
-    def __init__(self) -> None:
-        self._kept: OrderedDict[Hashable, _Kept] = OrderedDict()
+    def __init__(self, max_bytes: int = ANSWERS_BYTES) -> None:
+        self._answers: TLRUCache[Hashable, _Answer] = _cache(max_bytes, _answer_bytes)
+        self._busy: WeakValueDictionary[Hashable, asyncio.Lock] = WeakValueDictionary()
+
+    @property
+    def size_bytes(self) -> int:
+        """What is kept now."""
+        return int(self._answers.currsize)
 
     async def get(
         self, key: Hashable, work: Callable[[], Any], *, lasts_s: float, version: Any = None
     ) -> Any:
         """What `work` gave for this key and version within the last `lasts_s` seconds."""
-        kept = self._kept.setdefault(key, _Kept())
-        self._kept.move_to_end(key)
-        while len(self._kept) > _KEPT:
-            self._kept.popitem(last=False)
-        async with kept.busy:
-            if kept.until_s <= time.monotonic() or kept.version != version:
-                kept.value = await run_in_threadpool(work)
-                kept.version, kept.until_s = version, time.monotonic() + lasts_s
-            return kept.value
+        busy = self._busy.setdefault(key, asyncio.Lock())
+        async with busy:
+            known = self._answers.get(key)
+            if known is not None and known.version == version:
+                return known.value
+            value = await run_in_threadpool(work)
+            _put(self._answers, key, _Answer(value, version, time.monotonic() + lasts_s))
+            return value
+
+
+@dataclass(frozen=True, slots=True)
+class _OfRun(Generic[T]):
+    run: Run
+    until_s: float
+    value: T
+
+
+class RunCache(Generic[T]):
+    """One value a run. For any thread: two may do the same work.
+
+    A value lasts `lasts_s`; if `until_changed`, only as long as the run is as it was. `size_of`
+    gives the bytes of a value.
+    """
+
+    def __init__(
+        self,
+        lasts_s: float,
+        *,
+        max_bytes: int,
+        size_of: Callable[[T], int] = lambda _: _SMALL_BYTES,
+        until_changed: bool = True,
+    ) -> None:
+        self._lasts_s = lasts_s
+        self._until_changed = until_changed
+        self._lock = threading.Lock()
+        self._values: TLRUCache[str, _OfRun[T]] = _cache(
+            max_bytes, lambda known: size_of(known.value)
+        )
+
+    @property
+    def size_bytes(self) -> int:
+        """What is kept now."""
+        return int(self._values.currsize)
+
+    def get(self, run: Run, work: Callable[[T | None], T]) -> T:
+        """The value, or what `work` makes of the one before; None if there is none that it may
+        build on.
+        """
+        with self._lock:
+            known = self._values.get(run.id)
+        if known is not None and (known.run == run or not self._until_changed):
+            return known.value
+        if known is None:
+            made = _OfRun(run, time.monotonic() + self._lasts_s, work(None))
+        else:
+            made = _OfRun(run, known.until_s, work(known.value))
+        with self._lock:
+            _put(self._values, run.id, made)
+        return made.value
+
+
+def _answer_bytes(answer: _Answer) -> int:
+    return answer.value.size_bytes if isinstance(answer.value, Body) else _SMALL_BYTES
+
+
+def _cache(max_bytes: int, size_of: Callable[[Any], int]) -> TLRUCache[Any, Any]:
+    """Least recently used first out, and whatever is older than its `until_s`."""
+    return TLRUCache(
+        max_bytes,
+        ttu=lambda _key, value, _now: value.until_s,
+        timer=time.monotonic,
+        getsizeof=size_of,
+    )
+
+
+def _put(cache: TLRUCache[Any, Any], key: Hashable, value: Any) -> None:
+    cache.pop(key, None)  # an older one must not stay where the new one is too large
+    if cache.getsizeof(value) <= cache.maxsize:
+        cache[key] = value

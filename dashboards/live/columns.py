@@ -1,8 +1,8 @@
-"""Rows of the ledger as the columns that charts are drawn from. Pure."""
+"""Rows of the ledger as charts and the list of runs need them: columns, and an order. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,17 @@ import numpy as np
 from carbontrack.ledger.rows import Sensor, Series, StepMean
 from carbontrack.units import MS_PER_S
 
+SORT_FIELDS: Mapping[str, str] = {
+    "started": "started",
+    "name": "name",
+    "status": "status",
+    "duration": "duration_s",
+    "energy": "energy_kwh",
+    "co2e": "tco2e",
+    "money": "cost",
+    "loss": "final_loss",
+}
+"""What `sort=` may name, and the key of a run's line that it means."""
 _SHOWN = ("energy_j", "power_min_w", "power_max_w", "util_pct", "temperature_max_c")
 
 
@@ -42,3 +53,13 @@ def of_steps(steps: Sequence[StepMean]) -> dict[str, list[Any]]:
     """One column a value; where a point is several steps, `loss` is between its extremes."""
     names = ("step", "time_ms", "loss", "loss_min", "loss_max", "tokens_per_s")
     return {name: [getattr(step, name) for step in steps] for name in names}
+
+
+def ordered(
+    items: Sequence[Mapping[str, Any]], sort: str, *, down: bool
+) -> list[Mapping[str, Any]]:
+    """By one of SORT_FIELDS; what is not known comes last, whichever way."""
+    key = SORT_FIELDS[sort]
+    known = [item for item in items if item[key] is not None]
+    unknown = [item for item in items if item[key] is None]
+    return sorted(known, key=lambda item: item[key], reverse=down) + unknown

@@ -1,4 +1,4 @@
-"""The training steps of long runs, for all their zooms: merged from buckets that are kept."""
+"""The training steps of long runs, for all their zooms: merged from cached buckets."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ import numpy.typing as npt
 
 from carbontrack.ledger import read
 from carbontrack.ledger.rows import Run, StepMean
-from dashboards.live.kept import Kept
+from dashboards.live.cache import BUDGET_BYTES, RunCache
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 # The ledger adds up a thousand steps in a millisecond. A run of 500,000 would make every look at
-# the whole of it wait for half a second; more than this many are kept in as many buckets.
+# the whole of it wait for half a second; of more than this many as many buckets are cached.
 _MANY = 30_000
-_MOST = 32  # runs; each has some megabytes
-_ALL_ANEW_S = 60.0  # a step that comes late, into a bucket of long ago, is seen then
+_MAX_BYTES = BUDGET_BYTES // 8  # a run has some megabytes
+_READ_AGAIN_S = 60.0  # a step that comes late, into a bucket of long ago, is seen then
 
 _Array = npt.NDArray[Any]
 _Columns = Mapping[str, _Array]
@@ -36,12 +36,18 @@ class _Fine:
     length_ms: int
     columns: _Columns
 
+    @property
+    def size_bytes(self) -> int:
+        return sum(column.nbytes for column in self.columns.values())
+
 
 class Curves:
     """`read.step_means`, fast where a run has many steps."""
 
     def __init__(self) -> None:
-        self._fine: Kept[_Fine] = Kept(_ALL_ANEW_S, most=_MOST)
+        self._fine: RunCache[_Fine] = RunCache(
+            _READ_AGAIN_S, max_bytes=_MAX_BYTES, size_of=lambda fine: fine.size_bytes
+        )
 
     def steps(
         self,

@@ -19,7 +19,7 @@ class Unavailable(CarbontrackError):
     """The ledger cannot be read now; it may be again later."""
 
 
-class Source:
+class LedgerReader:
     """Connections to a ledger, for any thread. `queries` counts how often it was asked."""
 
     def __init__(self, url: str) -> None:
@@ -37,9 +37,7 @@ class Source:
         try:
             with connect() as connection:
                 yield connection
-        except CarbontrackError as error:
-            if error.__cause__ is None:  # a question about what is not there
-                raise
+        except engine.LedgerUnusable as error:
             self.close()
             raise Unavailable(str(error)) from error
 
@@ -48,7 +46,7 @@ class Source:
             self._dispose()
 
     def _open(self) -> Callable[[], AbstractContextManager[Connection]]:
-        """A file that was replaced is opened anew: its schema may be another."""
+        """A file that was replaced is opened again: its schema may be another."""
         with self._lock:
             self.queries += 1
             if (file := self._inode()) != self._file:

@@ -22,10 +22,9 @@ from carbontrack.report.show import run_detail
 from carbontrack.report.table import table_of
 from carbontrack.vocabulary import Method, Status, TableFormat
 from dashboards.live import columns, targets
+from dashboards.live.cache import BUDGET_BYTES, RunCache
 from dashboards.live.curves import Curves
-from dashboards.live.kept import Kept
-from dashboards.live.order import FIELDS, ordered
-from dashboards.live.reader import Source
+from dashboards.live.reader import LedgerReader
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -37,8 +36,9 @@ _ITEM_S = 60.0  # a line of the list changes with its run, or by new factors
 _PLAN_S = 10.0
 _MINUTE_S = 60
 _MINUTES = 60  # of an hour
-_LISTED = 1024  # runs whose line is kept
-_LOOKED_AT = 32  # runs of which more is kept: a long one has some megabytes of hours
+_LINES_BYTES = _PLANS_BYTES = BUDGET_BYTES // 32
+_WHOLES_BYTES = BUDGET_BYTES // 4
+_HOUR_BYTES = 500  # of a device's hour in Python: a long run has some megabytes
 _MARKUP: Mapping[str, Callable[[list[Estimate]], str]] = {
     TableFormat.MARKDOWN: lambda rows: render.markdown_of(table_of(rows, group.totals(rows))),
     TableFormat.LATEX: lambda rows: latex_of(table_of(rows, group.totals(rows))),
@@ -51,31 +51,37 @@ class _Whole:
     record: RunRecord
     estimate: Estimate  # as measured
 
+    @property
+    def size_bytes(self) -> int:
+        return _HOUR_BYTES * (10 + len(self.record.hours))
+
 
 class View:
     """Answers from a ledger that may come, go and be upgraded while we serve it."""
 
     def __init__(self, url: str, flags: config.Layer) -> None:
-        self._source = Source(url)
+        self._reader = LedgerReader(url)
         self._flags = flags
-        self._items: Kept[dict[str, Any]] = Kept(_ITEM_S, most=_LISTED)
-        self._plans: Kept[Any] = Kept(_PLAN_S, most=_LOOKED_AT, until_changed=False)
-        self._wholes: Kept[_Whole] = Kept(_ITEM_S, most=_LOOKED_AT)
+        self._items: RunCache[dict[str, Any]] = RunCache(_ITEM_S, max_bytes=_LINES_BYTES)
+        self._plans: RunCache[Any] = RunCache(_PLAN_S, max_bytes=_PLANS_BYTES, until_changed=False)
+        self._wholes: RunCache[_Whole] = RunCache(
+            _ITEM_S, max_bytes=_WHOLES_BYTES, size_of=lambda whole: whole.size_bytes
+        )
         self._curves = Curves()
 
     @property
     def queries(self) -> int:
         """How often the ledger was asked."""
-        return self._source.queries
+        return self._reader.queries
 
     def close(self) -> None:
-        self._source.close()
+        self._reader.close()
 
     def find(self, reference: str) -> Run:
         """The run that is meant. It differs from an earlier answer if anything of it changed: each
         commit of its recorder moves the heartbeat.
         """
-        with self._source.connect() as connection:
+        with self._reader.connect() as connection:
             return read.resolve_run(connection, reference)
 
     def runs(
@@ -93,10 +99,12 @@ class View:
 
         Raises CarbontrackError for an unknown `sort`.
         """
-        if sort not in FIELDS:
-            raise CarbontrackError(f"sort={sort}: not known, take {', '.join(FIELDS)}.")
+        if sort not in columns.SORT_FIELDS:
+            raise CarbontrackError(
+                f"sort={sort}: not known, take {', '.join(columns.SORT_FIELDS)}."
+            )
         in_sql = sort in read.SORTS
-        with self._source.connect() as connection:
+        with self._reader.connect() as connection:
             found, matching = read.find_runs(
                 connection,
                 search=search,
@@ -109,7 +117,7 @@ class View:
             items = [self._item(connection, run) for run in found]
             projects = read.projects(connection)
         return {
-            "runs": items if in_sql else ordered(items, sort, down=down),
+            "runs": items if in_sql else columns.ordered(items, sort, down=down),
             "matching": matching,
             "sorted": "all" if in_sql or matching <= len(items) else "newest",
             "projects": projects,
@@ -119,7 +127,7 @@ class View:
         """One run as `show --format json` has it, its rows of `table --format json`, and what it
         does now.
         """
-        with self._source.connect() as connection:
+        with self._reader.connect() as connection:
             record = self._whole(connection, run).record
             sensors = record.sensors
             detail = run_detail(
@@ -154,7 +162,7 @@ class View:
         if method not in tuple(Method) or format not in _MARKUP:
             known = ", ".join([*Method, *_MARKUP])
             raise CarbontrackError(f"method={method}&format={format}: not known, take {known}.")
-        with self._source.connect() as connection:
+        with self._reader.connect() as connection:
             rows = price.estimates(connection, [run], self._flags, list(Method))
         return _MARKUP[format]([row for row in rows if row.method == method])
 
@@ -164,7 +172,7 @@ class View:
         """Columns over time of every device, what was spent, and the steps; at most `points` of
         each.
         """
-        with self._source.connect() as connection:
+        with self._reader.connect() as connection:
             series = read.series(connection, run, from_ms=from_ms, to_ms=to_ms, points=points)
             whole = self._whole(connection, run)
             spent = self._spent(connection, whole, series)
@@ -184,7 +192,7 @@ class View:
 
     def progress(self, run: Run, *, points: int) -> dict[str, Any]:
         """Columns over the run's steps, at most `points`: what was spent until each."""
-        with self._source.connect() as connection:
+        with self._reader.connect() as connection:
             whole = self._whole(connection, run)
             count = whole.record.steps.steps
             steps = self._curves.steps(connection, run, count=count, points=points)

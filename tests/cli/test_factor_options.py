@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
 from carbontrack import config
 from carbontrack.cli import factor_options
+from carbontrack.record.messages import Plan
 from tests.cli.test_factors import PRICES
+from tests.fixtures import reference
 from tests.fixtures.command import Command
 from tests.fixtures.runs import Recorded, write_ledger
 
@@ -89,3 +92,15 @@ def test_a_total_is_of_unrounded_rows(command: Command, tmp_path: Path) -> None:
     lines = command("table", "--method", "report", "--like", "llama2").out.splitlines()
     cells = [line.split()[-1] for line in lines if line.split()[:1] in (["llama2-7b"], ["total"])]
     assert cells == ["0.03", "0.03", "0.03", "0.10"]
+
+
+def test_run_and_attach_take_the_same_options_with_the_defaults_of_a_plan() -> None:
+    commands = dict(reference.commands())
+    taken = {
+        name: {one.name: one.default for one in commands[f"carbontrack {name}"].params}
+        for name in ("run", "attach")
+    }
+    assert set(taken["run"]) - {"command", "live"} == set(taken["attach"]) - {"pid"}
+    plan = {field.name: field.default for field in fields(Plan)} | {"budget_grace": 60.0}
+    for name, default in taken["attach"].items():
+        assert name in ("pid", "db") or default == plan.get(name), name

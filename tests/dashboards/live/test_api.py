@@ -173,6 +173,10 @@ def test_events_tell_the_state_at_once(wrapper: Wrapper, serve: Callable[..., Se
         ("/api/runs/nobody", 404, "no run 'nobody'"),
         ("/api/runs/nobody/events", 404, "no run 'nobody'"),
         ("/api/runs/last/series?px=many", 400, "not a whole number"),
+        ("/api/runs/last/series?from=9223372036854775808", 400, "too large"),
+        ("/api/runs/last/series?to=-9223372036854775809", 400, "too large"),
+        ("/api/runs/last/series?last=9000000000000000000", 400, "too large"),
+        ("/api/runs?search=" + "+".join("a" * 5000), 400, "Give 10 words at most"),
         ("/static/../app.py", 404, "Not Found"),
         ("/static/%2e%2e/app.py", 404, "Not Found"),
     ],
@@ -197,6 +201,10 @@ def test_other_sites_are_refused(wrapper: Wrapper, serve: Callable[..., Server])
     assert get(server, "/api/runs", Host=here, Origin=f"http://{here}")[0] == 200
     for origin in ("http://evil.example", "null", "http://localhost:1"):
         assert get(server, "/api/runs", Host=here, Origin=origin)[0] == 403
+    foreign = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors"}
+    assert get(server, "/api/runs?search=a+a+a", Host=here, **foreign)[0] == 403
+    own = {"Sec-Fetch-Site": "same-origin", "Sec-Fetch-Mode": "cors"}
+    assert get(server, "/api/runs", Host=here, **own)[0] == 200
 
 
 def test_nothing_can_be_written(wrapper: Wrapper, serve: Callable[..., Server]) -> None:

@@ -93,8 +93,8 @@ def find_runs(
     """
     words = search.lower().split()
     if len(words) > MAX_WORDS:
-        said = f"A search of {len(words)} words is too long."
-        raise CarbontrackError(said, hint=f"Give {MAX_WORDS} words at most.")
+        what = f"A search of {len(words)} words is too long."
+        raise CarbontrackError(what, hint=f"Give {MAX_WORDS} words at most.")
     run = models.Run
     reads = _status_as_read()
     said = [run.name, run.id, func.coalesce(run.project, ""), run.user, reads, run.command]

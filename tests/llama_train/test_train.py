@@ -44,13 +44,14 @@ def lines(path: Path) -> list[dict[str, Any]]:
 
 
 @pytest.fixture
-def recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A file as carbontrack's recorder gives to the job."""
     path = tmp_path / "steps.jsonl"
     path.touch()
     monkeypatch.setenv("CARBONTRACK_STEPS", str(path))
-    monkeypatch.setattr(carbontrack.job, "_steps_fd", None)
-    return path
+    carbontrack.job.close_steps()
+    yield path
+    carbontrack.job.close_steps()
 
 
 def test_it_learns_and_tells_carbontrack(pydoc_data: Path, tmp_path: Path, recorded: Path) -> None:
@@ -94,7 +95,8 @@ def test_it_learns_and_tells_carbontrack(pydoc_data: Path, tmp_path: Path, recor
 class Clock:
     """The module `time`, but that wall-clock time passes only where the test says so."""
 
-    now_ns = 10**18
+    def __init__(self) -> None:
+        self.now_ns = time.time_ns()
 
     def time_ns(self) -> int:
         return self.now_ns

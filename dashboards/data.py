@@ -35,7 +35,7 @@ class RunData:
     nothing is known of has no row. `steps` has a row per step, or per several of them in a row
     where there are more than a picture can show: step, time (UTC, of the last), steps (how many),
     loss (mean), loss_min, loss_max, not_finite (how many losses are no numbers), tokens (sum),
-    tokens_per_s; NaN where the job told none, or none that is finite.
+    tokens_per_s; NaN where none was logged, or none that is finite.
     """
 
     run: Run
@@ -60,7 +60,7 @@ class RunData:
 
     @property
     def losses(self) -> pd.DataFrame:
-        """The rows of `steps` that told a loss; NaN where it is no number."""
+        """The rows of `steps` with a loss; NaN where it is no number."""
         return self.steps[self.steps["loss"].notna() | (self.steps["not_finite"] > 0)]
 
 
@@ -181,6 +181,6 @@ def intensity_of_hour(data: RunData, start_ms: int) -> float | None:
 
 
 def held_out(data: RunData) -> list[tuple[int, float]]:
-    """(time in ms, loss) of each evaluation that told one; the ledger keeps finite ones only."""
+    """(time in ms, loss) of each evaluation that has one; the ledger keeps finite ones only."""
     found = [(e.time_ms, e.data.get("loss")) for e in data.events if e.kind == EventKind.EVAL]
     return [(t, float(v)) for t, v in found if isinstance(v, (int, float))]

@@ -1,4 +1,4 @@
-"""A data frame of one's own as the data of a run, for the figures that need no more."""
+"""Build RunData from a DataFrame, for the figures that need no more."""
 
 from __future__ import annotations
 
@@ -142,6 +142,6 @@ def _sensor(name: str) -> Sensor:
 
 
 def _estimate(frame: pd.DataFrame, default: str, energy_kwh: float | None) -> Estimate:
-    """No factors: of a frame nobody knows where and when its energy was used."""
+    """No factors: where and when the energy of a frame was used is unknown."""
     label = str(frame.attrs.get("name", default))
     return Estimate(label=label, method=Method.MEASURED, factors=None, energy_kwh=energy_kwh)

@@ -52,7 +52,7 @@ class Verdict:
         return f"{self.spent:.4g} of {self.limit:g} {self.unit} ({self.percent})"
 
 
-def blind(budget: Budget, estimate: Estimate, trouble: str = "") -> list[str]:
+def unwatchable(budget: Budget, estimate: Estimate, trouble: str = "") -> list[str]:
     """What of a budget cannot be watched as it was meant, a sentence each.
 
     `trouble` is why the zone or provider of the run is not used.
@@ -70,7 +70,7 @@ def blind(budget: Budget, estimate: Estimate, trouble: str = "") -> list[str]:
 def judge(budget: Budget, estimate: Estimate) -> list[Verdict]:
     """Each limit that is set against the estimate; what is not known counts as nothing yet.
 
-    A limit of money that cannot be watched is left out: see `blind`.
+    A limit of money that cannot be watched is left out: see `unwatchable`.
     """
     kg = None if estimate.tco2e is None else estimate.tco2e * KG_PER_T
     pairs = (

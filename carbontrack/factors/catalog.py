@@ -13,7 +13,7 @@ from carbontrack.factors import data
 
 @dataclass(frozen=True, slots=True)
 class Factor:
-    """One number with its provenance. `assumed`: nobody chose it."""
+    """One number with its provenance. `assumed`: a default, not a choice."""
 
     name: str
     value: float
@@ -179,7 +179,7 @@ def pue(provider: str, *, assumed: bool = False, as_of: str | None = None) -> Fa
 
 
 def tariff(*, as_of: str | None = None) -> Factor:
-    """The price of electricity that is assumed when nobody chose one."""
+    """The price of electricity that is assumed by default."""
     rows = [row for row in data.rows("prices") if row["item"] == "us-industrial"]
     row = newest(rows, as_of, "the assumed tariff")
     source = data.source(row["source"])

@@ -132,7 +132,7 @@ def _rated_w(name: str, driver_w: float | None, as_of: str | None) -> Factor | N
     known = catalog.rated_w(name, as_of=as_of)
     if known is not None or not driver_w:
         return known
-    return Factor("rated_w", driver_w, "W", f"{name}, told by its driver")
+    return Factor("rated_w", driver_w, "W", f"{name}, as its driver reports")
 
 
 def _known(found: Mapping[str, Factor | None]) -> dict[str, Factor]:

@@ -10,7 +10,7 @@ import os
 import signal
 from contextlib import suppress
 
-from carbontrack.account.budget import Budget, blind, judge
+from carbontrack.account.budget import Budget, judge, unwatchable
 from carbontrack.account.result import Estimate
 from carbontrack.units import NS_PER_S
 from carbontrack.vocabulary import BudgetState
@@ -37,7 +37,7 @@ class BudgetWatch:
 
     def look(self, estimate: Estimate, now_ns: int) -> list[str]:
         """What is new since the last look; stops the job if that was asked for."""
-        unseen = blind(self._budget, estimate, self._trouble)
+        unseen = unwatchable(self._budget, estimate, self._trouble)
         notices = [text for text in unseen if text not in self._blind]
         self._blind += notices
         for verdict in judge(self._budget, estimate):

@@ -148,7 +148,7 @@ def _energy(e: Estimate, hours: Sequence[Usage]) -> str:
 
 def _coverage(e: Estimate) -> str:
     if e.coverage is None:
-        return "no device-second was to be sampled"
+        return "nothing to sample"
     sampled = (
         f"{e.sampled_s:.6g} of {e.expected_s:.6g} device-seconds were sampled: "
         f"{format_share(e.coverage)}"

@@ -78,7 +78,7 @@ def show(
 ) -> None:
     """Print the table, or write it to `out`. `runs` are what grouped rows are made of.
 
-    Raises CarbontrackError for a format for programs in somebody else's columns (`like`).
+    Raises CarbontrackError for a format for programs in a report's columns (`like`).
     """
     if like and format in (TableFormat.CSV, TableFormat.PARQUET, TableFormat.JSON):
         raise CarbontrackError(

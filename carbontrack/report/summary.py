@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from carbontrack import config
 from carbontrack.account import sanity
-from carbontrack.account.budget import Budget, Verdict, blind, judge
+from carbontrack.account.budget import Budget, Verdict, judge, unwatchable
 from carbontrack.account.estimate import estimate_run
 from carbontrack.account.result import Estimate
 from carbontrack.errors import CarbontrackError
@@ -58,7 +58,7 @@ def summary_text(
     limits = Budget(**(budget or {}))
     for verdict in judge(limits, estimate):
         lines.append(("budget", verdict.percent, _budget_note(verdict)))
-    lines += [("note", "", f"{text}.") for text in blind(limits, estimate)]
+    lines += [("note", "", f"{text}.") for text in unwatchable(limits, estimate)]
     notes = (*sanity.findings(run, sensors, usages, steps), *trouble)
     lines += [("note", "", f"{text}.") for text in notes]
     if unknown_place:
@@ -126,7 +126,7 @@ def _budget_note(verdict: Verdict) -> str:
 
 
 def _said(factor: Factor) -> str:
-    """A factor as people read it, with a word where it is assumed."""
+    """A factor as people read it, *assumed* where it is a default."""
     unit = f" {factor.unit}" if factor.unit else ""
     return f"{factor.value:g}{unit}" + (" (assumed)" if factor.assumed else "")
 

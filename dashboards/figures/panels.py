@@ -156,7 +156,7 @@ def note_not_finite(ax: Axes, frames: Sequence[pd.DataFrame]) -> None:
 
 def draw_energy(ax: Axes, data: RunData, clock: Clock) -> None:
     """Cumulative facility energy and the CO2e that it stands for: one curve with two scales. Where
-    nothing was recorded it is broken, and goes on from what is known. The end is told in numbers,
+    nothing was recorded it is broken, and goes on from what is known. The end is given in numbers,
     with the cost.
     """
     x, y = _cumulative_wh(data, clock)

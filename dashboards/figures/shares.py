@@ -39,14 +39,14 @@ _BEFORE = "before the first phase"
 
 
 def phases(data: RunData, *, style: str = "paper", width: float | None = None) -> Figure:
-    """Facility energy of each phase that the job told of, largest first, with its share. Raises
+    """Facility energy of each phase that the job logged, largest first, with its share. Raises
     CarbontrackError for a run without phases or without energy.
     """
     spent = phase_energies_j(data)
     if not spent:
         raise CarbontrackError(
             f"Run {data.run.name} has no phases with energy.",
-            hint='The job tells them: carbontrack.log_event("phase", name="train").',
+            hint='Log them: carbontrack.log_event("phase", name="train").',
         )
     total_j = sum(spent.values())
     to_wh = data.facility_factor / J_PER_KWH * WH_PER_KWH
@@ -65,7 +65,7 @@ def phases(data: RunData, *, style: str = "paper", width: float | None = None) -
 
 
 def phase_energies_j(data: RunData) -> dict[str, float]:
-    """Energy in J of all devices in each phase. A phase lasts until the next one is told."""
+    """Energy in J of all devices in each phase. A phase lasts until the next one begins."""
     changes = [
         (event.time_ms, literal(str(event.data.get("name", event.message))))
         for event in data.events
@@ -91,7 +91,7 @@ def carbon_by_hour(data: RunData, *, style: str = "paper", width: float | None =
     spent = _facility_kwh(data)
     if not spent:
         raise CarbontrackError(
-            f"Run {data.run.name} recorded no energy.", hint="Was a meter there?"
+            f"Run {data.run.name} recorded no energy.", hint="No meter recorded it."
         )
     hours = range(min(spent), max(spent) + 1, MS_PER_HOUR)
     intensity = np.array([intensity_of_hour(data, ms) for ms in hours], dtype=float)

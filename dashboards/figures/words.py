@@ -40,7 +40,7 @@ def title_of(runs: Sequence[RunData], what: str) -> str:
 
 
 def footnote(estimates: Sequence[Estimate]) -> str:
-    """Coverage and factors, and which of them nobody chose."""
+    """Coverage and factors, and which of them are assumed."""
     parts = []
     coverages = [e.coverage for e in estimates if e.coverage is not None]
     if coverages:

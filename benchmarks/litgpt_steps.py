@@ -1,6 +1,6 @@
 """Training steps of litgpt's Llama, one for each line that comes in.
 
-    litgpt_steps.py SHAPE COMPILED
+    litgpt_steps.py SHAPE COMPILED BFLOAT16
 
 Run by the Python of litgpt's environment. SHAPE is JSON: dim, n_layers, n_heads, n_kv_heads,
 ffn_dim, vocab_size, context, batch. For each line it makes a step on the next random tokens, the
@@ -49,8 +49,9 @@ for _ in sys.stdin:
     size = (shape["batch"], shape["context"] + 1)
     tokens = torch.randint(shape["vocab_size"], size, generator=generator)
     began_s = time.perf_counter()
-    logits = model(tokens[:, :-1]).flatten(0, 1)
-    loss = torch.nn.functional.cross_entropy(logits, tokens[:, 1:].flatten())
+    with torch.autocast("cpu", torch.bfloat16, enabled=sys.argv[3] == "True"):
+        logits = model(tokens[:, :-1]).flatten(0, 1)
+    loss = torch.nn.functional.cross_entropy(logits.float(), tokens[:, 1:].flatten())
     loss.backward()  # type: ignore[no-untyped-call]
     torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
     optimizer.step()

@@ -89,11 +89,25 @@ def _dashboards(which: str, of: Callable[[Sequence[float]], float]) -> Callable[
     return lambda answers: of(answers["Thirty-five days of 8 GPUs"][which])
 
 
-def _training(name: str, compiled: bool, answers: _Answers) -> Mapping[str, Any] | None:
-    """An implementation's steps; None if the question was asked without it."""
-    steps = [one for found in answers.values() for one in found]
-    asked = [one for one in steps if (one["name"], one["compiled"]) == (name, compiled)]
-    return asked[0] if asked else None
+def _training(
+    name: str, compiled: bool, answers: _Answers, *, bfloat16: bool = False
+) -> Mapping[str, Any] | None:
+    """An implementation's steps with equal settings; None if the question was asked without it."""
+    wanted = {"name": name, "compiled": compiled, "bfloat16": bfloat16, "settings": True}
+    usual = {"bfloat16": False, "settings": True}
+    steps: list[Mapping[str, Any]] = [one for found in answers.values() for one in found]
+    for one in steps:
+        if wanted.items() <= (usual | dict(one)).items():
+            return one
+    return None
+
+
+def _gain(answers: _Answers) -> float:
+    """Of bfloat16, over the same code in float32; the ratio of medians."""
+    found = [_training("llama_train", False, answers, bfloat16=wide) for wide in (False, True)]
+    if found[0] is None or found[1] is None:
+        return math.nan
+    return float(statistics.median(found[0]["steps_s"]) / statistics.median(found[1]["steps_s"]))
 
 
 def _speed(compiled: bool) -> Callable[[_Answers], float]:
@@ -150,6 +164,7 @@ TARGETS = [
         _dashboards("first_chart_ms", statistics.median),
     ),
     Target("dashboards", "slowest zoom", 100, "ms", _dashboards("zoom_ms", max)),
+    Target("training", "speed of llama_train in bf16 ÷ in fp32", 1.1, "×", _gain, True),
     *(
         Target("training", f"{what}, {way}", limit, "×", of(way == "compiled"), at_least)
         for way in ("eager", "compiled")

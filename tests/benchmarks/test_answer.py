@@ -70,6 +70,23 @@ RAW: dict[str, dict[str, Any]] = {
                 "compiled": False,
                 "times_faster": [1.2, 1.1, 0.9],
                 "memory_mib": 500.0,
+                "steps_s": [0.3, 0.2, 0.4],
+            },
+            {
+                "name": "llama_train",
+                "compiled": False,
+                "bfloat16": True,
+                "settings": True,
+                "times_faster": [1.4],
+                "memory_mib": 600.0,
+                "steps_s": [0.2, 0.15],
+            },
+            {
+                "name": "transformers",
+                "compiled": False,
+                "settings": False,
+                "times_faster": [0.9],
+                "memory_mib": 250.0,
             },
             {
                 "name": "transformers",
@@ -100,6 +117,7 @@ def test_each_target_stands_beside_what_was_measured() -> None:
     assert reached["CPU of the watcher, 8 GPUs"] == ("0.6 %", "**no**")
     assert reached["speed of llama_train ÷ a plain loop, eager"] == ("1.1 ×", "**no**")
     assert reached["memory of llama_train ÷ a plain loop, eager"] == ("0.5 ×", "yes")
+    assert reached["speed of llama_train in bf16 ÷ in fp32"] == ("1.71 ×", "yes")
     assert reached["speed of llama_train ÷ a plain loop, compiled"] == ("not measured", "**no**")
 
 

@@ -19,7 +19,8 @@ from typing import Any
 import pytest
 
 import carbontrack
-from tests.fixtures.wrap import Wrapper
+from tests.fixtures.tools import OF_THE_MACHINE
+from tests.fixtures.wrap import PATIENCE_S, Wrapper
 
 _PACKAGE = Path(carbontrack.__file__).parent
 _FILES = (
@@ -102,7 +103,7 @@ def broken(folder: Path, job: str) -> list[tuple[str, int, str, list[Any]]]:
         capture_output=True,
         text=True,
         env=Wrapper(folder).env,
-        timeout=110,
+        timeout=PATIENCE_S,
         check=True,
     )
     found = []
@@ -183,7 +184,9 @@ def test_a_job_without_any_environment_is_recorded(wrapper: Wrapper) -> None:
     argv = wrapper.argv("/bin/sh", "-c", "exit 7")
     options = ["--db", str(wrapper.ledger)]
     argv[argv.index("--quiet") : argv.index("--quiet")] = options
-    done = subprocess.run(argv, env={}, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        argv, env={}, capture_output=True, text=True, timeout=PATIENCE_S, check=False
+    )
     assert (done.returncode, done.stderr) == (7, "")
     assert runs_of(wrapper.ledger) == 1
 
@@ -197,7 +200,7 @@ def test_a_working_folder_that_is_gone_is_unknown(wrapper: Wrapper) -> None:
         env=wrapper.env,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE_S,
         check=False,
     )
     assert done.returncode == 7
@@ -220,14 +223,16 @@ def test_more_descriptors_than_select_takes(wrapper: Wrapper) -> None:
     """A parent may leave a thousand open; select() refuses those above 1023."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard < 2048:
-        pytest.skip("this machine allows too few descriptors")
+        pytest.skip(f"{OF_THE_MACHINE}: it allows too few descriptors")
 
     def many() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (2048, 2048))
         for descriptor in range(3, 1100):
             os.dup2(0, descriptor)
 
-    argv = wrapper.argv("sh", "-c", "trap 'exit 9' USR1; kill -USR1 $PPID; sleep 5; exit 7")
+    argv = wrapper.argv(
+        "sh", "-c", "trap 'exit 9' USR1; kill -USR1 $PPID; while :; do sleep 0.1; done"
+    )
     done = subprocess.run(
         argv,
         env=wrapper.env,
@@ -235,7 +240,7 @@ def test_more_descriptors_than_select_takes(wrapper: Wrapper) -> None:
         close_fds=False,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE_S,
         check=False,
     )
     assert (done.returncode, done.stderr) == (9, "")
@@ -253,7 +258,7 @@ def test_an_error_of_ours_before_the_job_does_not_keep_it_from_running(tmp_path:
         env=Wrapper(tmp_path).env,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE_S,
         check=False,
     )
     assert done.returncode == 7
@@ -288,7 +293,7 @@ def test_the_jobs_own_modules_are_never_ours(wrapper: Wrapper) -> None:
     )
     assert process.stderr is not None
     assert "watch this run at" in process.stderr.readline()
-    out, err = process.communicate("\n", timeout=60)
+    out, err = process.communicate("\n", timeout=PATIENCE_S)
     assert process.returncode == 0, err
     assert str(theirs) in out  # the job has its own
     imported = (theirs / "imported").read_text().splitlines()

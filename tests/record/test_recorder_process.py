@@ -17,7 +17,7 @@ from carbontrack.record import process_end
 from carbontrack.record.messages import MAX_COMMAND_CHARS, cut_command
 from carbontrack.record.process_end import ProcessEnd
 from carbontrack.record.recorder_process import RecorderProcess
-from tests.fixtures.wrap import CARBONTRACK, Wrapper
+from tests.fixtures.wrap import CARBONTRACK, PATIENCE_S, Wrapper
 from tests.record.test_manners import children_of, processes_of
 
 Until = Callable[[Callable[[], Any]], Any]
@@ -56,7 +56,7 @@ def test_what_the_pipe_does_not_take_at_once_is_sent_as_it_is_read(tmp_path: Pat
     assert not recorder.flush()
     os.kill(recorder.pid, signal.SIGCONT)
     try:
-        assert recorder.flush(timeout_s=60)
+        assert recorder.flush(timeout_s=PATIENCE_S)
     finally:
         recorder.discard()
 
@@ -68,7 +68,7 @@ def test_a_stopped_recorder_holds_up_neither_the_exit_nor_whoever_reads_its_stde
     (recorder,) = until(lambda: children_of(job.pid, "carbontrack.record"))
     until(lambda: wrapper.ledger.exists() and wrapper.json("runs")["runs"])
     os.kill(recorder, signal.SIGSTOP)
-    _, said = job.communicate("on\n", timeout=60)  # until nobody holds its stderr any more
+    _, said = job.communicate("on\n", timeout=PATIENCE_S)  # until nobody holds its stderr any more
     assert job.returncode == 7
     assert "goes on in the background for a minute at most" in said
     until(lambda: not processes_of(wrapper.folder))
@@ -114,7 +114,7 @@ def test_whatever_it_is_stuck_in_it_leaves_the_jobs_stderr_and_then_ends(
         assert process.stdout.readline() == b"started\n"
         process.stdin.close()  # as where the wrapper was killed
         assert process.stderr.read() == b""  # its end
-        assert process.wait(timeout=60) == -signal.SIGALRM
+        assert process.wait(timeout=PATIENCE_S) == -signal.SIGALRM
 
 
 @pytest.mark.parametrize("place", ["log", "ledger"])
@@ -124,9 +124,10 @@ def test_a_fifo_where_a_file_should_be_is_a_warning(wrapper: Wrapper, place: str
     options: tuple[str, ...] = ("--steps-from-log", r"(?P<step>\d+)", "--log", str(fifo))
     if place == "ledger":
         options = ("--db", str(fifo))
-    done = wrapper.run("sh", "-c", "sleep 0.5; exit 7", options=options)
+    job = wrapper.hold("sh", "-c", "exit 7", options=options)
+    job.until_said(f"{fifo} is not a regular file")
+    done = job.end()
     assert done.returncode == 7
-    assert f"{fifo} is not a regular file" in done.stderr
     assert "in the background" not in done.stderr
 
 
@@ -173,7 +174,7 @@ def test_no_secret_of_ours_is_on_a_command_line_or_in_the_jobs_environment(
         )
     )
     lines = [Path(f"/proc/{pid}/cmdline").read_bytes() for pid in (job.pid, page, recorder)]
-    out, err = job.communicate("\n", timeout=60)
+    out, err = job.communicate("\n", timeout=PATIENCE_S)
     assert not any(b"TopSecret" in line for line in lines)
     assert "TopSecret" not in err
     assert re.findall(r"^(\w+)=.*TopSecret", out, re.M) == ["CARBONTRACK_DB"]
@@ -190,9 +191,9 @@ def test_the_end_of_a_process_is_noticed_without_pidfd_too(
     assert not end.wait(0.05)
     assert process.stdin is not None
     process.stdin.close()
-    assert end.wait(60)  # a zombie has ended
+    assert end.wait(PATIENCE_S)  # a zombie has ended
     process.wait()
-    assert end.wait(60)
+    assert end.wait(PATIENCE_S)
     end.close()
     with pytest.raises(ProcessLookupError):
         ProcessEnd(process.pid)
@@ -206,6 +207,6 @@ def test_attach_works_where_python_has_no_pidfd(wrapper: Wrapper, until: Until) 
     attached = subprocess.Popen(argv, env=wrapper.env, stderr=subprocess.PIPE, text=True)
     until(lambda: wrapper.ledger.exists() and wrapper.json("runs")["runs"])
     job.communicate()
-    assert attached.communicate(timeout=60)[1] == ""
+    assert attached.communicate(timeout=PATIENCE_S)[1] == ""
     assert attached.returncode == 0
     assert wrapper.json("show")["status"] == "completed"

@@ -120,7 +120,7 @@ def test_no_line_ends_the_recording_or_breaks_a_report(wrapper: Wrapper) -> None
     lines = [f'{{"step": {n}, "loss": 2.5, "tokens": 9}}' for n in (1, 7)]
     logged = "\n".join([lines[0], *BAD_LINES, lines[1], ""])
     code = f"import os; open(os.environ['CARBONTRACK_STEPS'], 'a').write({logged!r})"
-    done = wrapper.run(*python(code), options=())
+    done = wrapper.record(*python(code), options=())
     assert done.returncode == 0
     assert "2 logged lines not understood" in done.stderr
     assert "7 logged values dropped" in done.stderr

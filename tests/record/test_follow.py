@@ -9,7 +9,7 @@ import pytest
 
 from carbontrack.record import follow
 from carbontrack.record.follow import MAX_LINE, Follower, state_of
-from carbontrack.units import now_ms
+from carbontrack.units import NS_PER_MS, now_ms
 
 
 def lines(count: int, first: int = 1) -> str:
@@ -178,8 +178,8 @@ def test_lines_are_of_the_time_since_the_last_ones_came(tmp_path: Path) -> None:
     def write(ms_after_start: int) -> None:
         with path.open("a") as file:
             file.write("step\n")
-        at_s = (started_ms + ms_after_start) / 1000
-        os.utime(path, (at_s, at_s))
+        at_ns = (started_ms + ms_after_start) * NS_PER_MS
+        os.utime(path, ns=(at_ns, at_ns))
 
     follower = Follower(str(path), started_ms=started_ms)
     write(20_000)

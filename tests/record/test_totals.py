@@ -14,7 +14,7 @@ from carbontrack.record.outbox import Outbox
 from carbontrack.record.reduce import Clock, WindowBuilder
 from carbontrack.record.totals import Totals
 from carbontrack.units import MS_PER_HOUR, NS_PER_S
-from carbontrack.vocabulary import DeviceKind, Quality
+from carbontrack.vocabulary import DeviceKind, Quality, Status
 from tests.fixtures.pictures import window_at
 from tests.fixtures.runs import START_MS, Recorded
 
@@ -75,9 +75,13 @@ def test_from_reading_to_ledger_thirty_five_days_stay_small(tmp_path: Path) -> N
             rows += [(sensor.uuid, window) for window in pyramid.take_changed()]
         totals.add(rows, LoggedLines())
         outbox.put(windows=rows)
-        assert outbox.send(recorded.start_ms + hour * MS_PER_HOUR), said
+        outbox.send(recorded.start_ms + hour * MS_PER_HOUR)
         if hour == 24:  # all is imported, and every cache is filled
             tracemalloc.start()
+    end_ms = recorded.end_ms
+    assert outbox.finish(
+        status=Status.COMPLETED, exit_code=0, ended_ms=end_ms, heartbeat_ms=end_ms
+    ), said
     grown, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert len(totals.usage(recorded.sensors)) == 8 * HOURS

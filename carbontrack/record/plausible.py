@@ -148,7 +148,18 @@ STRETCH_RULES = (
         _CONFIRM_NS,
     ),
 )
-RESET = STRETCH_RULES[0]
+RESET, JUMP = STRETCH_RULES[:2]
+# A counter that jumps once is believed afterwards; one that always does counts in other units.
+FAST = Rule(
+    "counter-fast",
+    _jump,
+    Belief.POWER,
+    "energy counter always rises faster than the device can draw; power is believed",
+    _CONFIRM_NS,
+)
+SILENT = "counter-silent"
+# What makes the energy of a device that of its power sensor for long, and so its quality.
+BY_POWER = frozenset({"counter-frozen", "counter-slow", FAST.name, SILENT})
 
 
 def agree(limits: Limits, length_ns: int, counted_j: float, held_j: float | None) -> bool:

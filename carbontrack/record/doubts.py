@@ -122,7 +122,7 @@ class _OpenSpan:
 
 class SensorCheck:
     """Checks the readings of one device, in order. A simulation or an estimate is taken as it is,
-    except that a counter which goes backwards is no energy.
+    except that a counter which goes backwards adds no energy.
     """
 
     def __init__(self, device: Device) -> None:

@@ -252,7 +252,7 @@ def energy_fault(energy_j: float) -> str | None:
     """Why the value of a counter is not believed; None if it is."""
     if energy_j >= 0 and math.isfinite(energy_j):
         return None
-    return "energy counter is no number from 0; it counts as unknown"
+    return "energy counter is negative or not a number; it counts as unknown"
 
 
 def possible_vitals(vitals: Vitals) -> Vitals:

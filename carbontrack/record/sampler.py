@@ -2,7 +2,7 @@
 
 One thread polls all devices in turn. A driver call may block for seconds or for ever, and a thread
 cannot be taken out of it. So when a call is overdue, `rescue` leaves the thread to its device alone
-and starts another one for the rest: a silent device costs its own rows and nobody else's.
+and starts another one for the rest: a silent device costs its own rows and no others.
 """
 
 from __future__ import annotations

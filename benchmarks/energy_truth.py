@@ -26,7 +26,14 @@ _HOW = (
 _STARTS_AT_ONCE = 2
 _WORDS = 80  # of what a tool said instead of an energy
 _FAULTY = 3  # the device that has the faults
-_LOST, _RESET, _FLAKY = "lost_from_s", "reset_at_s", "unknown_p"
+_LOST = f"d{_FAULTY}_lost_from_s"
+_SHARES = (0.05, 0.2, 0.5)  # of the polls that fail
+_FAILING = {
+    "counter_fail_p": "the counter's field",
+    "power_fail_p": "power's field",
+    "call_fail_p": "the whole call",
+}
+_SPIKE_S = 0.15
 
 
 @dataclass(frozen=True)
@@ -38,18 +45,18 @@ class Scenario:
     count: int = 8
     period_s: float = 2.7
     settings: Mapping[str, Any] = field(default_factory=dict)  # from the beginning
-    fault: str = ""  # a setting that takes a time, or a chance: set when the job has begun
-    after_s: float = 0.0  # the fault comes so long after the job's start
+    faults: Mapping[str, float] = field(default_factory=dict)  # times count from the job's start
+    seconds: float | None = None  # None: as long as most
     environ: Mapping[str, str] = field(default_factory=dict)
     devices: Sequence[int] | None = None  # those the job sees; None: all
     share: float = 1.0
 
     def true_j(self, job: Wrapped) -> float:
         """What an exact meter would have found: of a lost GPU only what it used until then."""
-        if self.fault != _LOST:
+        if _LOST not in self.faults:
             return self.share * job.true_j(self.devices)
         others = [index for index in range(self.count) if index != _FAULTY]
-        lost_ns = job.began_ns + int(self.after_s * NS_PER_S)
+        lost_ns = job.began_ns + int(self.faults[_LOST] * NS_PER_S)
         return job.true_j(others) + job.node.true_energy_j(_FAULTY, job.began_ns, lost_ns)
 
 
@@ -78,9 +85,10 @@ def ask(bench: Bench) -> list[Table]:
         "With an energy counter": _healthy(bench.quick, counter=True),
         "Without a counter": _healthy(bench.quick, counter=False),
         "Faults": _faults(seconds / 4, bench.quick),
+        "Sensors that fail now and then, or lie": _doubtful(seconds / 4, bench.quick),
     }
     results = _run(bench, [s for part in parts.values() for s in part], used, seconds)
-    how = [_HOW.format(seconds=seconds), "", ""]
+    how = [_HOW.format(seconds=seconds), "", "", ""]
     return [
         _table(title, part, used, results, said)
         for (title, part), said in zip(parts.items(), how, strict=True)
@@ -109,9 +117,11 @@ def _faults(at_s: float, quick: bool) -> list[Scenario]:
 
     two = ",".join(device_uuid(index) for index in (2, 5))
     found = [
-        Scenario(f"One of 8 GPUs lost after {at_s:g} s", fault=_LOST, after_s=at_s),
-        Scenario(f"One counter of 8 reset after {at_s:g} s", fault=_RESET, after_s=at_s),
-        Scenario("One call in 20 fails", fault=_FLAKY),
+        Scenario(f"One of 8 GPUs lost after {at_s:g} s", faults={_LOST: at_s}),
+        Scenario(
+            f"One counter of 8 reset after {at_s:g} s", faults={f"d{_FAULTY}_reset_at_s": at_s}
+        ),
+        Scenario("One call in 20 fails", faults={"unknown_p": 0.05}),
         Scenario("The job sees two GPUs, by UUID", environ=visible(two), devices=(2, 5)),
         Scenario(
             "The job sees a MIG instance, 3 of 7 slices",
@@ -122,6 +132,31 @@ def _faults(at_s: float, quick: bool) -> list[Scenario]:
         ),
     ]
     return found[:1] if quick else found
+
+
+def _doubtful(at_s: float, quick: bool) -> list[Scenario]:
+    """Polls that fail, on all GPUs; values that cannot be, on one of them."""
+    one = f"d{_FAULTY}"
+    failing = [
+        Scenario(f"{what} fails in {share:.0%} of the polls", period_s=0.9, faults={name: share})
+        for name, what in _FAILING.items()
+        for share in _SHARES
+    ]
+    spike = {
+        f"{one}_absurd_from_s": at_s,
+        f"{one}_absurd_to_s": at_s + _SPIKE_S,
+        f"{one}_absurd_w": 3.7e6,
+    }
+    jump = {f"{one}_jump_at_s": at_s, f"{one}_jump_j": 1e6}
+    lying = [
+        Scenario("One counter of 8 stands still", faults={f"{one}_frozen_from_s": 0.0}),
+        Scenario(f"It stands still after {at_s:g} s", faults={f"{one}_frozen_from_s": at_s}),
+        Scenario(f"It jumps by 1 MJ after {at_s:g} s", faults=jump),
+        Scenario("It counts a thousandth", settings={f"{one}_counter_scale": 0.001}),
+        Scenario("No counter, 3.7 MW for 150 ms", settings={f"{one}_counter": 0}, faults=spike),
+    ]
+    short = Scenario("8 s under a wave of 0.9 s", period_s=0.9, seconds=8.0)
+    return failing[:1] if quick else [*failing, *lying, short]
 
 
 def _run(
@@ -136,9 +171,15 @@ def _run(
         ]
         node = stub.start(scenario.count, scenario.gpu, waves=waves, **scenario.settings)
         folder = bench.folder / f"{number}-{tool.name}"
-        job = start(tool, node, folder, seconds, scenario.environ)
-        if job.began and scenario.fault:
-            node.set(**_fault(scenario, (job.began_ns - node.t0_ns) / NS_PER_S))
+        job = start(tool, node, folder, scenario.seconds or seconds, scenario.environ)
+        if job.began:
+            began_s = (job.began_ns - node.t0_ns) / NS_PER_S
+            node.set(
+                **{
+                    name: value + (began_s if name.endswith(("from_s", "to_s", "at_s")) else 0)
+                    for name, value in scenario.faults.items()
+                }
+            )
         return job
 
     with ThreadPoolExecutor(_STARTS_AT_ONCE) as pool:
@@ -150,12 +191,6 @@ def _run(
     begun = [(scenario, job.result()) for scenario, job in jobs]
     finish([job for _, job in begun], seconds + 60)
     return [Result(scenario, job.tool.name, *_error(scenario, job)) for scenario, job in begun]
-
-
-def _fault(scenario: Scenario, began_s: float) -> dict[str, float]:
-    if scenario.fault == _FLAKY:
-        return {_FLAKY: 0.05}
-    return {f"d{_FAULTY}_{scenario.fault}": began_s + scenario.after_s}
 
 
 def _error(scenario: Scenario, job: Wrapped) -> tuple[float | None, str]:

@@ -11,6 +11,7 @@ from statistics import median, quantiles
 
 from carbontrack.factors import catalog
 from carbontrack.ledger.rows import Run, Sensor, Step, StepTotals, Usage
+from carbontrack.ledger.window import Flag
 from carbontrack.units import MS_PER_S
 from carbontrack.vocabulary import DeviceKind
 
@@ -31,6 +32,7 @@ def findings(
         *_other_speed(steps),
         *_beyond_peak(run, sensors, steps),
         *_beyond_limit(sensors, usages),
+        *_doubted_sensors(sensors, usages),
         *_rising_loss(steps),
         *_unknown_energy(run, sensors, usages),
     ]
@@ -126,6 +128,18 @@ def _beyond_limit(sensors: Sequence[Sensor], usages: Sequence[Usage]) -> Iterato
         yield (
             f"mean power of {sensor.name}{others} is {power_w:,.0f} W, but its limit is "
             f"{limit_w:,.0f} W: the sensor or its driver is wrong"
+        )
+
+
+def _doubted_sensors(sensors: Sequence[Sensor], usages: Sequence[Usage]) -> Iterator[str]:
+    """A sensor that gave what its device cannot have, or contradicted the other one."""
+    doubted = {usage.device_key for usage in usages if Flag.IMPLAUSIBLE & usage.flags}
+    names = [sensor.name for sensor in sensors if sensor.device_key in doubted]
+    if names:
+        others = f" (and {len(names) - 1} more)" if len(names) > 1 else ""
+        yield (
+            f"a sensor of {names[0]}{others} gave values that cannot be, or contradicted the other "
+            "one: what was believed, and since when, is among the events of `carbontrack show`"
         )
 
 

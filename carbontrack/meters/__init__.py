@@ -1,0 +1,1 @@
+"""Meters: everything that says how much energy a device used, each as a list of sources."""

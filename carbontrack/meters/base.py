@@ -59,6 +59,11 @@ class Reading:
     span_ns: int = 0
 
     @property
+    def is_known(self) -> bool:
+        """Whether the device gave anything."""
+        return self.energy_j is not None or self.power_w is not None
+
+    @property
     def placed_ns(self) -> int:
         """When its energy was true: the device's own time; for a mean, the middle of its span."""
         at_ns = self.time_ns if self.energy_time_ns is None else self.energy_time_ns
@@ -111,7 +116,7 @@ class BufferedSource(Source, Protocol):
     """One device whose driver samples power itself.
 
     If `buffered`, the energy is made of these samples, so that `recent` is called every second or
-    so and `read` never; else they tell what came before the first `read`.
+    so and `read` never; else they say what came before the first `read`.
     """
 
     buffered: bool

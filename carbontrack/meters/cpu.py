@@ -51,7 +51,7 @@ class ThreadPower:
 
 
 def check(argument: str) -> None:
-    """Raise CarbontrackError for an argument that is no power in W."""
+    """Raise CarbontrackError for an argument that is not a power in W."""
     if argument:
         _watts(argument)
 

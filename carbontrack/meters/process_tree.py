@@ -31,7 +31,7 @@ class _Process:
     own: int
     waited: int  # of children that have ended and were waited for, with theirs
     threads: int
-    started: int  # since boot; tells a reused pid from the old one
+    started: int  # since boot; a reused pid has another one
 
 
 class ProcessTree:

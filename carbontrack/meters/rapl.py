@@ -147,7 +147,7 @@ class RaplSource:
             if step_uj < 0:  # it wraps within minutes on a busy server
                 step_uj += self._range_uj + 1
                 if step_uj > _IMPOSSIBLE_W * elapsed_s * _UJ_PER_J:
-                    return self._begin_anew(now_ns, raw_uj)
+                    return self._begin_again(now_ns, raw_uj)
             self._raw_uj = raw_uj
             self._energy_uj += step_uj
             power_w = step_uj / _UJ_PER_J / elapsed_s
@@ -157,7 +157,7 @@ class RaplSource:
     def vitals(self) -> None:
         """None: RAPL knows only energy."""
 
-    def _begin_anew(self, now_ns: int, raw_uj: int) -> Reading:
+    def _begin_again(self, now_ns: int, raw_uj: int) -> Reading:
         """After a reset: the energy falls, and so the recorder sees it."""
         self._raw_uj = self._energy_uj = raw_uj
         self._last = Reading(now_ns, raw_uj / _UJ_PER_J, None)

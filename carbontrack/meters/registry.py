@@ -59,7 +59,7 @@ class Found:
 
 
 def check_spec(spec: str) -> None:
-    """Raise CarbontrackError for a spec that means nothing, without touching any device."""
+    """Raise CarbontrackError for an invalid spec, without touching any device."""
     if spec == "auto":
         return
     for part in spec.split(","):

@@ -12,15 +12,15 @@ from carbontrack.units import NS_PER_MS, NS_PER_S, monotonic_ns
 from carbontrack.vocabulary import Quality
 
 # At both edges of the job a counter that does not answer is asked again, for there is no reading
-# beyond them that would tell what was missed.
+# beyond them that would show what was missed.
 EDGE_ATTEMPTS = 12
 _BUFFER_PERIOD_NS = 1 * NS_PER_S
 _BUFFER_LAG_NS = 50 * NS_PER_MS  # after a second's end its last sample is there
 
 
 class Channel:
-    """A worker calls `poll`, which may block for ever, and fills the inbox; whoever drains it uses
-    the builder and the pyramid.
+    """A worker calls `poll`, which may block for ever, and fills the inbox; the thread that drains
+    it uses the builder and the pyramid.
     """
 
     def __init__(self, source: Source, clock: Clock, start_ns: int, period_ns: int) -> None:

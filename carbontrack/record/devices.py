@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 
 from carbontrack.errors import CarbontrackError
@@ -17,6 +17,7 @@ from carbontrack.meters.base import Device, MeterContext, Source
 from carbontrack.meters.observe import measured_periods
 from carbontrack.meters.registry import Found, find_meters
 from carbontrack.record.messages import Plan
+from carbontrack.vocabulary import Quality
 
 _OPENING_S = 10.0  # a driver that takes longer to open is left alone
 _MOMENT_S = 0.7  # what the exit of a short job may wait for it
@@ -64,27 +65,35 @@ class Opening(threading.Thread):
             self.problem = f"the meter failed: {error}"
 
 
-class Periods(threading.Thread):
-    """Measures how often the sensors refresh, beside the recording: it takes a second or hangs."""
+class RefreshTimer(threading.Thread):
+    """Measures how often the sensors refresh, beside the recording: it takes a second or hangs.
+
+    `sensors` are the ledger's rows of them, by all that is known.
+    """
 
     def __init__(self, sources: Sequence[Source], sensors: Sequence[Sensor]) -> None:
-        super().__init__(name="periods", daemon=True)
+        super().__init__(name="refresh-timer", daemon=True)
         self._sources = sources
-        self._sensors = sensors
+        self.sensors = list(sensors)
         self._measured_ms: dict[str, float] = {}
 
     def run(self) -> None:
         self._measured_ms = measured_periods(self._sources)
 
-    def take(self) -> list[Sensor] | None:
-        """The sensors with their periods, once; None if there is no news."""
-        if not self._measured_ms:
-            return None
-        measured_ms, self._measured_ms = self._measured_ms, {}
-        return [
-            replace(s, update_period_ms=measured_ms.get(s.uuid, s.update_period_ms))
-            for s in self._sensors
+    def changed(self, by_power: Collection[str]) -> list[Sensor] | None:
+        """The sensors if more is known of them than at the last call, else None. `by_power` are the
+        UUIDs of devices whose counter is not believed: their energy is power's integral.
+        """
+        measured_ms, before = self._measured_ms, self.sensors
+        self.sensors = [
+            replace(
+                sensor,
+                update_period_ms=measured_ms.get(sensor.uuid, sensor.update_period_ms),
+                quality=str(Quality.POWER) if sensor.uuid in by_power else sensor.quality,
+            )
+            for sensor in before
         ]
+        return None if self.sensors == before else self.sensors
 
 
 def sensor_of(device: Device, host: str, number: int) -> Sensor:

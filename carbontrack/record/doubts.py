@@ -12,7 +12,10 @@ from dataclasses import dataclass, replace
 
 from carbontrack.meters.base import Device, Reading, Vitals
 from carbontrack.record.plausible import (
+    FAST,
+    JUMP,
     RESET,
+    SILENT,
     SPAN_NS,
     Limits,
     Rule,
@@ -119,7 +122,7 @@ class _OpenSpan:
 
 class SensorCheck:
     """Checks the readings of one device, in order. A simulation or an estimate is taken as it is,
-    except that a counter which goes backwards is no energy.
+    except that a counter which goes backwards adds no energy.
     """
 
     def __init__(self, device: Device) -> None:
@@ -183,7 +186,8 @@ class SensorCheck:
             return RESET if stretch.counted_j < 0 else None
         rule = broken_rule(self._limits, replace(stretch, util_pct=self._util_pct))
         if rule is not None:
-            self._doubts.see(rule.name, rule.message, at_ns, confirm_ns=rule.confirm_ns)
+            for seen in (rule, FAST) if rule is JUMP else (rule,):
+                self._doubts.see(seen.name, seen.message, at_ns, confirm_ns=seen.confirm_ns)
             return rule
         self._doubts.forget_unsaid()
         self._watch(at_ns, stretch.length_ns, stretch.counted_j, stretch.held_j)
@@ -212,7 +216,7 @@ class SensorCheck:
     def silent(self, at_ns: int) -> None:
         """The counter has not answered for longer than energy waits for it."""
         message = "energy counter does not answer; power is believed"
-        self._doubts.see("counter-silent", message, at_ns)
+        self._doubts.see(SILENT, message, at_ns)
 
     def findings(self) -> Sequence[Finding]:
         """What was found since the last call."""

@@ -148,7 +148,18 @@ STRETCH_RULES = (
         _CONFIRM_NS,
     ),
 )
-RESET = STRETCH_RULES[0]
+RESET, JUMP = STRETCH_RULES[:2]
+# A counter that jumps once is believed afterwards; one that always does counts in other units.
+FAST = Rule(
+    "counter-fast",
+    _jump,
+    Belief.POWER,
+    "energy counter always rises faster than the device can draw; power is believed",
+    _CONFIRM_NS,
+)
+SILENT = "counter-silent"
+# What makes the energy of a device that of its power sensor for long, and so its quality.
+BY_POWER = frozenset({"counter-frozen", "counter-slow", FAST.name, SILENT})
 
 
 def agree(limits: Limits, length_ns: int, counted_j: float, held_j: float | None) -> bool:
@@ -241,7 +252,7 @@ def energy_fault(energy_j: float) -> str | None:
     """Why the value of a counter is not believed; None if it is."""
     if energy_j >= 0 and math.isfinite(energy_j):
         return None
-    return "energy counter is no number from 0; it counts as unknown"
+    return "energy counter is negative or not a number; it counts as unknown"
 
 
 def possible_vitals(vitals: Vitals) -> Vitals:

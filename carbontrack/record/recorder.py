@@ -21,7 +21,7 @@ from carbontrack.ledger.rows import Event, Node, Run, Sensor
 from carbontrack.ledger.url import db_option, journal_folders
 from carbontrack.record import host
 from carbontrack.record.control import Control
-from carbontrack.record.devices import Opening, Periods, sensor_of
+from carbontrack.record.devices import Opening, RefreshTimer, sensor_of
 from carbontrack.record.git import ask_git
 from carbontrack.record.logged import LoggedLines
 from carbontrack.record.messages import Outcome, Plan
@@ -116,19 +116,19 @@ class Recorder:
             sensor_of(source.device, self._host, number)
             for number, source in enumerate(opening.sources)
         ]
-        periods = Periods(opening.sources, sensors)
-        periods.start()
+        timer = RefreshTimer(opening.sources, sensors)
+        timer.start()
         outbox = self._outbox(run, sensors, opening.found.note)
         budget = self._budget(run, sensors)
-        outcome = self._watch(control, sampler, outbox, periods, budget)
-        self._finish(outcome, sampler, outbox, run, sensors, budget)
+        outcome = self._watch(control, sampler, outbox, timer, budget)
+        self._finish(outcome, sampler, outbox, run, timer, budget)
 
     def _watch(
         self,
         control: Control,
         sampler: Sampler,
         outbox: Outbox,
-        periods: Periods,
+        timer: RefreshTimer,
         budget: Callable[[], list[Event]],
     ) -> Outcome | None:
         commit_ns = 0
@@ -142,8 +142,8 @@ class Recorder:
                 batch = sampler.drain()
                 self._put(outbox, batch, self._read_steps())
                 outbox.put(events=budget())
-                if (timed := periods.take()) is not None:
-                    outbox.describe(timed)
+                if (changed := timer.changed(sampler.by_power)) is not None:
+                    outbox.describe(changed)
                 outbox.send(batch.as_of_ms)
                 _collect_from_now_on()
 
@@ -153,7 +153,7 @@ class Recorder:
         sampler: Sampler,
         outbox: Outbox,
         run: Run,
-        sensors: Sequence[Sensor],
+        timer: RefreshTimer,
         budget: Callable[[], list[Event]],
     ) -> None:
         end_ns = outcome.ended_ns if outcome else monotonic_ns()
@@ -162,6 +162,8 @@ class Recorder:
         batch = sampler.finish(end_ns)
         self._put(outbox, batch, self._read_steps(ended=True))
         outbox.put(events=budget())
+        if (changed := timer.changed(sampler.by_power)) is not None:
+            outbox.describe(changed)
         written = outbox.finish(
             status=status, exit_code=exit_code, ended_ms=ended_ms, heartbeat_ms=now_ms()
         )
@@ -175,7 +177,7 @@ class Recorder:
                 ended_ms=ended_ms,
                 model=self._totals.model,
             )
-            self._print_summary(ended, sensors, written=written)
+            self._print_summary(ended, timer.sensors, written=written)
 
     def _put(self, outbox: Outbox, batch: Batch, logged: LoggedLines) -> None:
         steps = self._totals.add(batch.windows, logged)

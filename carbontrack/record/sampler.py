@@ -2,7 +2,7 @@
 
 One thread polls all devices in turn. A driver call may block for seconds or for ever, and a thread
 cannot be taken out of it. So when a call is overdue, `rescue` leaves the thread to its device alone
-and starts another one for the rest: a silent device costs its own rows and nobody else's.
+and starts another one for the rest: a silent device costs its own rows and no others.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from carbontrack.ledger.window import Window
 from carbontrack.meters.base import DeviceLost, Reading, Source, Vitals
 from carbontrack.record.channel import EDGE_ATTEMPTS, Channel
 from carbontrack.record.doubts import Finding
-from carbontrack.record.plausible import RESET
+from carbontrack.record.plausible import BY_POWER, RESET
 from carbontrack.record.reduce import Clock
 from carbontrack.units import NS_PER_MS, NS_PER_S, monotonic_ns, now_ms
 from carbontrack.vocabulary import EventKind
@@ -89,6 +89,7 @@ class Sampler:
         self.tick_ns = min([self.period_ns, *(channel.period_ns for channel in self._channels)])
         self._workers = [_Worker(self, self._channels)]
         self._events: list[Event] = []
+        self.by_power: set[str] = set()  # UUIDs of devices whose counter was not believed for long
 
     def start(self) -> None:
         self._workers[0].start()
@@ -209,6 +210,8 @@ class Sampler:
         )
 
     def _found(self, channel: Channel, finding: Finding) -> None:
+        if finding.rule in BY_POWER:
+            self.by_power.add(channel.uuid)
         if finding.rule == RESET.name:
             kind = EventKind.COUNTER_RESET
         else:

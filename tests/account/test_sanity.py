@@ -13,6 +13,7 @@ from carbontrack.account.estimate import estimate_run
 from carbontrack.account.sanity import findings
 from carbontrack.factors.resolve import resolve
 from carbontrack.ledger.rows import EDGE_STEPS, Step, StepTotals
+from carbontrack.ledger.window import Flag
 from carbontrack.report.notes import notes_of
 from carbontrack.report.summary import summary_text
 from tests.fixtures.runs import Recorded
@@ -100,6 +101,15 @@ def test_power_beyond_the_limit() -> None:
     assert "(and 7 more) is 593 W, but its limit is 400 W" in found
     assert said(Recorded(power_w=420.0), []) == [], "within what a sensor may err"
     assert said(Recorded(power_w=593.0, rated_w=None), []) == [], "no limit is known"
+
+
+def test_a_sensor_that_is_doubted() -> None:
+    one = Recorded()
+    odd = int(Flag.COUNTER | Flag.IMPLAUSIBLE)
+    usages = [replace(one.usages[0], flags=odd), *one.usages[1:-1]]
+    usages.append(replace(one.usages[-1], flags=odd))
+    (found,) = findings(one.run, one.sensors, usages, totals([]))
+    assert found.startswith(f"a sensor of {one.sensors[0].name}")
 
 
 def test_a_loss_that_rises() -> None:

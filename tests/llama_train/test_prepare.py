@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llama_train import documents
-from llama_train import prepare as module
+from llama_train import documents, prepare as module
 from llama_train.data import TOKEN, TokenData
 from llama_train.errors import TrainError
 from llama_train.prepare import PYDOC, Source, parse_source, prepare
@@ -55,6 +55,11 @@ def as_parquet(path: Path, texts: Sequence[str | None]) -> Path:
 
     parquet.write_table(pyarrow.table({"text": texts}), path, row_group_size=50)
     return path
+
+
+def small_units(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    for where in (module, documents):
+        monkeypatch.setattr(where, "PART_BYTES", size)
 
 
 def small_units(monkeypatch: pytest.MonkeyPatch, size: int) -> None:

@@ -197,6 +197,8 @@ def test_every_gpu_has_a_fault_of_its_own_and_none_costs_the_truth(
     wait_until(lambda: machine.doubts() == doubted)
     job.until_recorded(6)
     assert job.end().returncode == 9
+    qualities = [device["quality"] for device in wrapper.json("show")["devices"]]
+    assert qualities == [*["counter"] * 3, "power", "counter", "power", "power"]
     pairs = recorded_and_true_j(wrapper, node)
     for wave, (energy_j, true_j) in zip(node.waves, pairs, strict=True):
         # Where a second begins inside a hole, it is known as well as power gives the shape.

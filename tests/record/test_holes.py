@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from carbontrack.ledger.window import Flag, Window
 from carbontrack.meters.base import Device, Reading
-from carbontrack.record.reduce import MAX_WAIT_NS, Clock, WindowBuilder
+from carbontrack.record.energy import MAX_WAIT_NS
+from carbontrack.record.reduce import Clock, WindowBuilder
 from carbontrack.units import NS_PER_MS, NS_PER_S
 from carbontrack.vocabulary import DeviceKind, Quality
 from tests.fixtures.nvml import Wave

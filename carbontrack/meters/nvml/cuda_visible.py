@@ -134,7 +134,7 @@ def _instances(entries: Sequence[str], gpus: Sequence[Gpu | None]) -> Selection:
 
 
 def _order_notes(gpus: Sequence[Gpu | None], environ: Mapping[str, str]) -> tuple[str, ...]:
-    """CUDA numbers the fastest GPU first unless told otherwise; NVML cannot tell which one is."""
+    """CUDA numbers the fastest GPU first unless set otherwise; NVML does not say which one is."""
     names = {gpu.name for gpu in gpus if gpu is not None}
     if environ.get(_ORDER) == "PCI_BUS_ID" or len(names) <= 1:
         return ()

@@ -1,6 +1,6 @@
 """Several values of a GPU in one driver call, as cheaply as ten times a second asks for.
 
-`pynvml.nvmlDeviceGetFieldValues` writes its request anew for each call, and each attribute of its
+`pynvml.nvmlDeviceGetFieldValues` writes its request again for each call, and each attribute of its
 structures is converted when it is read: together more than the call itself. Here the request is
 copied from one that was written once, and the answer is unpacked at one go. After a tenth of a
 second's sleep the processor's caches hold nothing of ours, so few steps count more than fast ones.

@@ -179,7 +179,7 @@ class NvmlSource:
 
 
 def _on_our_clock(stamp_us: int) -> int | None:
-    """The driver's wall-clock timestamp as `monotonic_ns()`; None if it cannot be told."""
+    """The driver's wall-clock timestamp as `monotonic_ns()`; None if unknown."""
     now_ns, wall_ns, then_ns = monotonic_ns(), time.time_ns(), monotonic_ns()
     age_ns = wall_ns - stamp_us * 1000
     read_together = then_ns - now_ns < _MAX_CLOCKS_APART_NS

@@ -3,7 +3,7 @@
 import { token } from "./palette.js";
 
 export const STRIP = 18; // CSS pixels above the plot
-const ALARMING = new Set(["device-lost", "budget", "gap", "counter-reset", "preempted"]);
+const ALARMING = new Set(["device-lost", "budget", "gap", "counter-reset", "sensor-doubted", "preempted"]);
 
 export function drawMarks(plot, marks) {
   const { ctx, bbox } = plot,

@@ -56,7 +56,9 @@ class RunData:
     @cached_property
     def spent(self) -> SpentCurve:
         """What the run has spent until each moment."""
-        return SpentCurve.of(self.run, self.estimate, self.hours, self.curve)
+        return SpentCurve.of(
+            self.run, self.estimate, over_time.energy_by_hour(self.hours), self.curve
+        )
 
     @property
     def losses(self) -> pd.DataFrame:

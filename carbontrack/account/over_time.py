@@ -7,7 +7,7 @@ carbon with the intensity of each hour, money with energy (electricity) or time 
 from __future__ import annotations
 
 import bisect
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -103,23 +103,23 @@ class SpentCurve:
         cls,
         run: Run,
         estimate: Estimate,
-        hours: Sequence[Usage],
+        by_hour: Mapping[int, float],
         energy: EnergyCurve,
         before: Before | None = None,
     ) -> SpentCurve:
-        """`hours` are all of the run; `energy` is of its windows, or of those since `before`."""
+        """`by_hour` is the `energy_by_hour` of the whole run; `energy` is of its windows, or of
+        those since `before`.
+        """
         before = before or Before()
-        end_ms = run.started_ms + round((estimate.duration_s or 0.0) * MS_PER_S)
-        times = [*energy.times_ms, *([end_ms] if end_ms > energy.times_ms[-1] else [])]
+        times = [*energy.times_ms, *([run.end_ms] if run.end_ms > energy.times_ms[-1] else [])]
         kwh = [before.energy_kwh + energy_j / J_PER_KWH for energy_j in energy.energies_j]
         kg = [before.device_kg]
-        by_hour = energy_by_hour(hours)
         for (begin_ms, until_ms), (low, high) in zip(
             pairwise(energy.times_ms), pairwise(kwh), strict=True
         ):
             mean = 0.0
             if high > low:
-                mean = _mean_intensity(run, end_ms, estimate, by_hour, begin_ms, until_ms)
+                mean = _mean_intensity(run, estimate, by_hour, begin_ms, until_ms)
             kg.append(kg[-1] + (high - low) * mean)
         kwh += kwh[-1:] * (len(times) - len(kwh))
         kg += kg[-1:] * (len(times) - len(kg))
@@ -137,7 +137,7 @@ class SpentCurve:
         cls,
         run: Run,
         estimate: Estimate,
-        hours: Sequence[Usage],
+        by_hour: Mapping[int, float],
         series: Series,
         earlier: Series | None,
     ) -> SpentCurve:
@@ -145,28 +145,29 @@ class SpentCurve:
         names, and may reach into the series.
         """
         begin_ms = max(run.started_ms, _first_ms(series) or 0)
-        end_ms = run.started_ms + round((estimate.duration_s or 0.0) * MS_PER_S)
-        energy = EnergyCurve.of(series, from_ms=begin_ms, to_ms=max(begin_ms, end_ms))
-        return cls.of(run, estimate, hours, energy, _before(run, estimate, hours, series, earlier))
+        energy = EnergyCurve.of(series, from_ms=begin_ms, to_ms=max(begin_ms, run.end_ms))
+        before = _before(run, estimate, by_hour, series, earlier)
+        return cls.of(run, estimate, by_hour, energy, before)
 
     def at(self, times_ms: Sequence[float]) -> dict[str, list[float | None]]:
         """`facility_kwh`, `tco2e` and `cost` at any times."""
+        places = [self._place(time_ms) for time_ms in times_ms]
         columns = {"facility_kwh": self.facility_kwh, "tco2e": self.tco2e, "cost": self.cost}
-        return {name: list(self._along(column, times_ms)) for name, column in columns.items()}
+        return {
+            name: [None] * len(places)
+            if of is None
+            else [of[i] + (of[j] - of[i]) * share for i, j, share in places]
+            for name, of in columns.items()
+        }
 
-    def _along(
-        self, column: Sequence[float] | None, times_ms: Sequence[float]
-    ) -> Iterator[float | None]:
-        for time_ms in times_ms:
-            after = bisect.bisect_right(self.times_ms, time_ms)
-            if column is None:
-                yield None
-            elif after in (0, len(self.times_ms)):
-                yield column[max(0, after - 1)]
-            else:
-                begin_ms, end_ms = self.times_ms[after - 1 : after + 1]
-                low, high = column[after - 1 : after + 1]
-                yield low + (high - low) * (time_ms - begin_ms) / (end_ms - begin_ms)
+    def _place(self, time_ms: float) -> tuple[int, int, float]:
+        """The points around a time, and how far it is from the first to the second."""
+        after = bisect.bisect_right(self.times_ms, time_ms)
+        if after in (0, len(self.times_ms)):
+            at = max(0, after - 1)
+            return at, at, 0.0
+        begin_ms, end_ms = self.times_ms[after - 1], self.times_ms[after]
+        return after - 1, after, (time_ms - begin_ms) / (end_ms - begin_ms)
 
 
 def part_before(run: Run, series: Series) -> tuple[int, int] | None:
@@ -179,12 +180,16 @@ def part_before(run: Run, series: Series) -> tuple[int, int] | None:
 
 
 def _before(
-    run: Run, estimate: Estimate, hours: Sequence[Usage], series: Series, earlier: Series | None
+    run: Run,
+    estimate: Estimate,
+    by_hour: Mapping[int, float],
+    series: Series,
+    earlier: Series | None,
 ) -> Before:
     """What the run spent before the first window of `series`; where `earlier` windows are no finer
     than hours, the part of an hour is its share of the hour's time.
     """
-    first_ms, by_hour = _first_ms(series), energy_by_hour(hours)
+    first_ms = _first_ms(series)
     if first_ms is None:
         return Before()
     hour_ms = first_ms // MS_PER_HOUR * MS_PER_HOUR
@@ -251,7 +256,6 @@ def _energy_of_part(
 
 def _mean_intensity(
     run: Run,
-    end_ms: int,
     estimate: Estimate,
     by_hour: Mapping[int, float],
     from_ms: int,
@@ -259,14 +263,16 @@ def _mean_intensity(
 ) -> float:
     """kgCO2e/kWh of the energy between two times, which may touch several hours."""
     first_ms = from_ms // MS_PER_HOUR * MS_PER_HOUR
+    if to_ms <= first_ms + MS_PER_HOUR:
+        return intensity_of_hour(estimate, first_ms) or 0.0
     energies = {}
     for hour_ms in range(first_ms, to_ms, MS_PER_HOUR):
-        begin_ms, until_ms = within_run(hour_ms, run.started_ms, end_ms)
+        begin_ms, until_ms = within_run(hour_ms, run.started_ms, run.end_ms)
         shared_ms = min(to_ms, until_ms) - max(from_ms, begin_ms)
         share = max(0.0, shared_ms / (until_ms - begin_ms))
         energies[hour_ms] = by_hour.get(hour_ms, 0.0) * share
     total_kwh = sum(energies.values())
-    if len(energies) == 1 or total_kwh <= 0:
+    if total_kwh <= 0:
         return intensity_of_hour(estimate, first_ms) or 0.0
     kg = sum(kwh * (intensity_of_hour(estimate, at) or 0.0) for at, kwh in energies.items())
     return kg / total_kwh

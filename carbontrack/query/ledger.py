@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, get_type_hints
 
 from carbontrack import config
+from carbontrack.account.total import parts_of
 from carbontrack.errors import CarbontrackError
 from carbontrack.factors.resolve import parse_methods
 from carbontrack.ledger import engine, read
@@ -90,7 +91,8 @@ class Ledger:
         **factors: Any,
     ) -> pd.DataFrame:
         """A row per run and method, as `carbontrack table --format json` has it; with `by`, a row
-        per group: project, model, user, host, month, name, status, tag:KEY.
+        per group: project, model, user, host, month, name, status, tag:KEY. A group of unlike
+        runs has a row for each `kind`: quality, scope and currency are never mixed in one.
 
         `runs` are ids, unique prefixes or names; without them all, newest first. `method` is
         measured, report, or both joined by a comma. `factors` are the options of `table`: zone,
@@ -104,7 +106,7 @@ class Ledger:
             rows = price.estimates(connection, chosen, flags, methods, embodied=embodied)
             if by is not None:
                 rows = group.grouped(connection, chosen, rows, by, flags, embodied=embodied)
-        return frame_of_estimates(rows)
+        return frame_of_estimates(parts_of(rows))
 
     def windows(
         self,

@@ -34,6 +34,7 @@ from carbontrack.record.steps import StepsFile, StepsLog
 from carbontrack.record.steps_file import remove_steps_file
 from carbontrack.record.totals import Totals
 from carbontrack.redact import redact, redact_text
+from carbontrack.report.escape import visible
 from carbontrack.units import NS_PER_MS, NS_PER_S, monotonic_ns, now_ms
 from carbontrack.version import __version__
 from carbontrack.vocabulary import EventKind, OnBudget, Status
@@ -298,7 +299,7 @@ class Recorder:
 
     def _alarm(self, message: str) -> None:
         """What must be said even to those who want no summary."""
-        sys.stderr.write(f"carbontrack: {message}\n")
+        sys.stderr.write(f"carbontrack: {visible(message)}\n")
         sys.stderr.flush()
 
 

@@ -48,6 +48,11 @@ def measures(a: Side, b: Side) -> list[Measure]:
         _measure("energy", "kWh", a, b, lambda s: s.estimate.energy_kwh),
         _measure("CO₂e", "kg", a, b, lambda s: _times(s.estimate.tco2e, KG_PER_T)),
     ]
+    lines += [
+        line
+        for name, unit, value in _FACTORS
+        if (line := _measure(name, unit, a, b, value)).a != line.b
+    ]
     for name, value in _ON_DEMAND:
         asked = _measure(name, "kg", a, b, value)
         if asked.a is not None or asked.b is not None:
@@ -79,6 +84,10 @@ def _width(a: Side, b: Side) -> str:
     return " or ".join(str(width) for width in sorted(widths))
 
 
+_FACTORS: Sequence[tuple[str, str, Callable[[Side], float | None]]] = (  # where they differ
+    ("PUE", "", lambda s: s.estimate.pue),
+    ("intensity", "kg/kWh", lambda s: s.estimate.intensity_kg_per_kwh),
+)
 _ON_DEMAND: Sequence[tuple[str, Callable[[Side], float | None]]] = (
     ("CO₂e, market-based", lambda s: _times(s.estimate.tco2e_market, KG_PER_T)),
     ("CO₂e, embodied", lambda s: _times(s.estimate.embodied_tco2e, KG_PER_T)),

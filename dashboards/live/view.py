@@ -50,6 +50,7 @@ _MARKUP: Mapping[str, Callable[[list[Estimate]], str]] = {
 class _Whole:
     record: RunRecord
     estimate: Estimate  # as measured
+    energy_by_hour: Mapping[int, float]
 
     @property
     def size_bytes(self) -> int:
@@ -207,7 +208,7 @@ class View:
             }
 
     def _spent(self, connection: Connection, whole: _Whole, series: Series) -> SpentCurve:
-        run, estimate, hours = whole.record.run, whole.estimate, whole.record.hours
+        run = whole.record.run
         part = over_time.part_before(run, series)
         earlier = None
         if part is not None:
@@ -216,7 +217,7 @@ class View:
             earlier = read.series(
                 connection, run, from_ms=part[0], to_ms=part[1], points=_MINUTES, most_rows=rows
             )
-        return SpentCurve.of_part(run, estimate, hours, series, earlier)
+        return SpentCurve.of_part(run, whole.estimate, whole.energy_by_hour, series, earlier)
 
     def _whole(self, connection: Connection, run: Run) -> _Whole:
         """What all that is asked of a run needs of the whole of it."""
@@ -225,7 +226,7 @@ class View:
     def _read(self, connection: Connection, run: Run) -> _Whole:
         record = price.record_of(connection, run)
         (estimate,) = price.estimates_of(connection, record, self._flags, [Method.MEASURED])
-        return _Whole(record, estimate)
+        return _Whole(record, estimate, over_time.energy_by_hour(record.hours))
 
     def _item(self, connection: Connection, run: Run) -> dict[str, Any]:
         """A line of the list, worked out when its run has changed, or once a while."""

@@ -14,7 +14,7 @@ from carbontrack import config
 from carbontrack.account import over_time
 from carbontrack.account.curve import EnergyCurve
 from carbontrack.account.estimate import estimate_run
-from carbontrack.account.over_time import SpentCurve
+from carbontrack.account.over_time import SpentCurve, energy_by_hour
 from carbontrack.account.result import Estimate
 from carbontrack.factors.resolve import resolve
 from carbontrack.factors.series import IntensitySeries, Interval
@@ -137,7 +137,7 @@ def test_the_last_point_is_the_tables_cell(one: Made, level_s: int) -> None:
     run, end_ms = one.run, one.run.ended_ms or 0
     series = one.series(level_s, run.started_ms, end_ms)
     energy = EnergyCurve.of(series, from_ms=run.started_ms, to_ms=end_ms)
-    curve = SpentCurve.of(run, one.estimate, one.hours, energy)
+    curve = SpentCurve.of(run, one.estimate, energy_by_hour(one.hours), energy)
     assert curve.times_ms[-1] == end_ms
     assert_ends_in_the_cells(curve, one.estimate)
 
@@ -153,7 +153,7 @@ def test_a_part_goes_on_from_all_that_was_before(one: Made, level_s: int, share:
         return
     part = over_time.part_before(run, series)
     earlier = None if part is None else one.series(60, *part)
-    curve = SpentCurve.of_part(run, one.estimate, one.hours, series, earlier)
+    curve = SpentCurve.of_part(run, one.estimate, energy_by_hour(one.hours), series, earlier)
     assert_ends_in_the_cells(curve, one.estimate)
     at_windows = over_time.at_windows(run, curve, series)
     assert set(map(len, at_windows.values())) == {len(at_windows["time_ms"])}
@@ -169,7 +169,7 @@ def test_windows_as_long_as_hours_share_the_hour_by_its_time() -> None:
     half_ms = one.start_ms + MS_PER_HOUR // 2
     series = Series(60, {"start_ms": [half_ms], "energy_j": [0.0]})
     hours = Series(3600, {"start_ms": [one.start_ms] * 2, "energy_j": [360.0 * 3600] * 2})
-    curve = SpentCurve.of_part(one.run, estimate, one.usages, series, hours)
+    curve = SpentCurve.of_part(one.run, estimate, energy_by_hour(one.usages), series, hours)
     assert curve.at([half_ms])["facility_kwh"] == [pytest.approx(0.36)]
 
 
@@ -178,7 +178,7 @@ def test_a_run_without_energy_still_pays_its_rent_by_time() -> None:
     chosen = config.resolve([config.flags(price_per_gpu_hour=2.0)])
     used = resolve(chosen, method="measured")
     estimate = estimate_run(one.run, one.sensors, [], StepTotals(), used)
-    curve = SpentCurve.of(one.run, estimate, [], EnergyCurve((one.start_ms,), (0.0,)))
+    curve = SpentCurve.of(one.run, estimate, {}, EnergyCurve((one.start_ms,), (0.0,)))
     middle = curve.at([one.start_ms + 1_800_000])
     assert middle == {"facility_kwh": [None], "tco2e": [None], "cost": [pytest.approx(2.0)]}
 

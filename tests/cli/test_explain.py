@@ -138,12 +138,29 @@ def test_compare(command: Command, ledger: Path) -> None:
     assert by_name["energy"]["b"] == pytest.approx(32 * 0.30)
     assert by_name["energy"]["ratio"] == pytest.approx(32 * 0.30 / (16 * 0.36))
     assert by_name["energy per token"]["a"] == pytest.approx(16 * 0.36 * 3.6e6 / (40 * 1024))
-    equal = by_name["loss at 5.76 kWh"]
-    assert equal["a"] == FIRST.step_totals.final_loss
-    assert equal["b"] == pytest.approx(SECOND.step_rows[47].loss), "80 steps × 5.76 / 9.6 kWh"
+    equal = by_name["loss at 5.76 kWh, a mean over 10 steps"]
+    for name, steps in (("a", FIRST.step_rows[30:]), ("b", SECOND.step_rows[38:48])):
+        mean = sum(step.loss or 0.0 for step in steps) / 10  # of 80 steps 5.76 / 9.6 kWh
+        assert equal[name] == pytest.approx(mean)
     text = command("compare", "first", "second").out
     assert "energy per token" in text
     assert "assumed" in text
+
+
+def test_compare_shows_the_factors_in_which_the_runs_differ(
+    command: Command, tmp_path: Path
+) -> None:
+    where = [{"pue": 1.2, "zone": "FRA"}, {"pue": 1.2, "zone": "POL"}]
+    write_ledger(
+        tmp_path / "ledger.db",
+        *(Recorded(name=f"r{n}", number=n, facility=place) for n, place in enumerate(where)),
+    )
+    shown = command("compare", "r0", "r1", "--format", "json").json["measures"]
+    factors = {m["name"]: (m["a"], m["b"]) for m in shown if m["name"] in ("PUE", "intensity")}
+    assert list(factors) == ["intensity"]
+    assert factors["intensity"][0] == 0.04144 < factors["intensity"][1]
+    alike = command("compare", "r0", "r1", "--zone", "FRA").out
+    assert "intensity " not in alike.partition("•")[0]
 
 
 def test_project_to_tokens(command: Command, ledger: Path) -> None:

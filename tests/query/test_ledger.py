@@ -6,6 +6,7 @@ from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import chain
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -18,7 +19,7 @@ from carbontrack.ledger.window import Flag, Pyramid, Window
 from carbontrack.ledger.write import RunWriter
 from carbontrack.vocabulary import EventKind, Status
 from tests.fixtures.command import Command
-from tests.fixtures.runs import Recorded
+from tests.fixtures.runs import Recorded, write_ledger
 
 SMALL = Recorded(name="small", number=1, count=2, seconds=120.0, project="nlp", tags={"team": "a"})
 LARGE = Recorded(name="large", number=2, count=1, seconds=7200.0, status=Status.FAILED, exit_code=9)
@@ -203,3 +204,18 @@ def test_a_run_that_goes_on_can_be_followed(ledger: Ledger, ledger_url: str) -> 
         writer = RunWriter(opened, begun, node, LARGE.sensors)
         writer.commit(steps=[Step(7, LARGE.start_ms)], heartbeat_ms=LARGE.end_ms)
     assert len(ledger.steps("large")) == before + 1
+
+
+def test_a_group_of_unlike_runs_has_a_row_of_each_kind(tmp_path: Path) -> None:
+    euro = {"tariff": 0.2, "currency": "EUR"}
+    path = write_ledger(
+        tmp_path / "ledger.db",
+        *(Recorded(name="usd", number=n) for n in (1, 2)),
+        Recorded(name="eur", number=3, facility=euro),
+    )
+    table = Ledger(str(path)).table(by="user")
+    assert table[["label", "kind", "currency"]].to_numpy().tolist() == [
+        ["ada", "EUR", "EUR"],
+        ["ada", "USD", "USD"],
+    ]
+    assert table["cost"].notna().all()

@@ -81,13 +81,6 @@ def test_predicted_tokens_are_counted_without_making_the_batch(chats: Path, mode
     assert data.predicted(numbers) == counted
 
 
-def test_predicted_tokens_are_counted_without_making_the_batch(chats: Path, model: Path) -> None:
-    data = ChatData(chats, model, 128, held_out=0.1)
-    numbers = range(3, 2 * data.sequences)
-    counted = sum(int((data.sequence(number)[1] != IGNORE).sum()) for number in numbers)
-    assert data.predicted(numbers) == counted
-
-
 def test_fine_tuning_a_run_learns_the_answers(
     pydoc_data: Path, chats: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

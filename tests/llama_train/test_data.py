@@ -8,7 +8,6 @@ import os
 import shutil
 from collections import Counter
 from contextlib import closing
-from contextlib import closing
 from itertools import pairwise
 from pathlib import Path
 
@@ -51,33 +50,6 @@ def test_a_mixture_keeps_its_shares_at_every_length(weights: list[float]) -> Non
     for source, weight in enumerate(weights):
         # A cycle of 1,000 rounds each share to a thousandth.
         assert seen[source] == pytest.approx(2500 * weight / sum(weights), abs=len(weights) + 3)
-
-
-@pytest.mark.parametrize("share", [3e-4, 1e-4, 2e-5])
-def test_a_small_share_of_a_mixture_is_read(share: float) -> None:
-    mixture = Mixture([1 - share, share])
-    assert sum(mixture.pick(number)[0] for number in range(100_000)) == round(share * 100_000)
-
-
-def test_a_share_that_would_never_be_read_is_refused() -> None:
-    with pytest.raises(TrainError, match=r"weight of source 2, 1e-06, is less than one in 100,000"):
-        Mixture([1, 1e-6])
-
-
-def test_what_is_fetched_ahead_is_what_is_asked_for() -> None:
-    made: list[int] = []
-
-    def make(number: int) -> int:
-        made.append(number)
-        if number == 4:
-            raise TrainError("no fourth")
-        return number * number
-
-    with closing(Prefetch(make, 5)) as ahead:
-        assert [ahead.take(number) for number in (1, 2, 5, 1, 2, 3)] == [1, 4, 25, 1, 4, 9]
-        with pytest.raises(TrainError, match="no fourth"):
-            ahead.take(4)
-    assert max(made) == 5
 
 
 @pytest.mark.parametrize("share", [3e-4, 1e-4, 2e-5])

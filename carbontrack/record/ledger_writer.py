@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from carbontrack.files import NotOurs, check_ours
 from carbontrack.ledger.rows import Event, Node, Run, Sensor, Step
 from carbontrack.ledger.transaction import open_ledger
 from carbontrack.ledger.url import sqlite_path
@@ -95,6 +96,8 @@ class LedgerWriter:
     def _open(self, rows: Rows, sensors: Sequence[Sensor]) -> RunWriter:
         if self._writer is None or self._file != _identity(self._url):
             before = self._writer
+            if before is None:
+                self._warn_of_owner()
             ledger = open_ledger(self._url, busy_timeout_ms=BUSY_TIMEOUT_MS)
             self._writer = RunWriter(ledger, self._run, self._node, sensors)
             self._file = _identity(self._url)
@@ -104,6 +107,16 @@ class LedgerWriter:
             self._writer.describe(sensors)
         self._sensors = sensors
         return self._writer
+
+    def _warn_of_owner(self) -> None:
+        """A file that another user made beforehand lets that user read what is recorded."""
+        path = sqlite_path(self._url)
+        if path is None or not path.exists():
+            return
+        try:
+            check_ours(path, path.stat())
+        except NotOurs as error:
+            self._warn(f"the ledger {path} {error.strerror}, who can read and change it.")
 
     def _move(self, before: RunWriter, now: RunWriter) -> Event:
         """Take what the run has in a file that is gone from its place, but that we still hold."""

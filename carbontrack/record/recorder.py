@@ -19,9 +19,10 @@ from carbontrack import config
 from carbontrack.errors import CarbontrackError
 from carbontrack.ledger.rows import Event, Node, Run, Sensor
 from carbontrack.ledger.url import db_option, journal_folders
+from carbontrack.meters.base import MeterContext
 from carbontrack.record import host
 from carbontrack.record.control import Control
-from carbontrack.record.devices import Opening, Periods, sensor_of
+from carbontrack.record.devices import MeterOpener, RefreshTimer, sensor_of
 from carbontrack.record.git import ask_git
 from carbontrack.record.logged import LoggedLines
 from carbontrack.record.messages import Outcome, Plan
@@ -94,7 +95,9 @@ class Recorder:
 
     def record(self, control: Control) -> None:
         """From now until the wrapper says that the job has ended, or is gone."""
-        opening = Opening(self._plan, self._environ)
+        plan = self._plan
+        context = MeterContext(job_pid=plan.job_pid, environ=self._environ, visible=plan.devices)
+        opening = MeterOpener(plan.meter, context)
         opening.start()
         git = ask_git(self._plan.cwd)
         if not self._plan.quiet:
@@ -103,7 +106,9 @@ class Recorder:
         run = self._describe(*git())
         opening.wait(control.has_ended)
         if opening.problem is not None:
-            self._warn(f"no power is recorded: {opening.problem}")
+            # Who named a meter is told whatever else is quiet: an empty run looks like any other.
+            say = self._warn if plan.meter == "auto" else self._alarm
+            say(f"no power is recorded: {opening.problem}")
         sampler = Sampler(
             opening.sources,
             self._clock,
@@ -116,7 +121,7 @@ class Recorder:
             sensor_of(source.device, self._host, number)
             for number, source in enumerate(opening.sources)
         ]
-        periods = Periods(opening.sources, sensors)
+        periods = RefreshTimer(opening.sources, sensors)
         periods.start()
         outbox = self._outbox(run, sensors, opening.found.note)
         budget = self._budget(run, sensors)
@@ -128,7 +133,7 @@ class Recorder:
         control: Control,
         sampler: Sampler,
         outbox: Outbox,
-        periods: Periods,
+        periods: RefreshTimer,
         budget: Callable[[], list[Event]],
     ) -> Outcome | None:
         commit_ns = 0
@@ -217,7 +222,11 @@ class Recorder:
     def _facility(self) -> dict[str, Any]:
         """What is configured where the job runs; reports take it for this run unless told else."""
         try:
-            return config.values(config.resolve(config.surroundings(folder=Path(self._plan.cwd))))
+            around = config.surroundings(
+                folder=Path(self._plan.cwd),
+                skip=lambda error: self._warn(f"settings are not recorded: {error}"),
+            )
+            return config.values(config.resolve(around))
         except CarbontrackError as error:
             self._warn(f"the facility's settings are not recorded: {error}")
             return {}

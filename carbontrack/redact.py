@@ -117,7 +117,7 @@ def _word(word: str, before: str) -> str:
 
 
 def _is_address(word: str) -> bool:
-    return "://" in word.split(maxsplit=1)[0]
+    return "://" in "".join(word.split(maxsplit=1)[:1])
 
 
 def _value(name: str, value: str) -> str:

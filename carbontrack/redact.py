@@ -81,7 +81,7 @@ _NO_PASSWORD_BY_P = {"srun", "sbatch", "salloc", "ssh", "scp", "docker", "podman
 
 
 def redact(command: Sequence[str]) -> tuple[str, ...]:
-    """The command with every secret that can be told by its name or its shape as ***."""
+    """The command with every secret that shows by its name or its shape as ***."""
     shown: list[str] = []
     hide_next: str | None = None  # the name whose value comes next
     before = program = ""

@@ -122,11 +122,11 @@ class LedgerWriter:
         """Take what the run has in a file that is gone from its place, but that we still hold."""
         try:
             now.copy_from(before)
-            kept = "the run goes on in a new one, with all that it had"
+            outcome = "the run goes on in a new one, with all that it had"
         except Exception as error:
-            kept = f"the run goes on in a new one without what it had: {first_line(error)}"
+            outcome = f"the run goes on in a new one without what it had: {first_line(error)}"
         _close(before)
-        message = f"the ledger's file was removed or replaced; {kept}"
+        message = f"the ledger's file was removed or replaced; {outcome}"
         self._warn(f"{message}.")
         return Event(now_ms(), EventKind.LEDGER_REPLACED, message, host=self._node.host)
 
@@ -149,7 +149,7 @@ _File = tuple[tuple[int, int], tuple[int, int] | None]
 def _identity(url: str) -> _File | None:
     """Device and inode of a SQLite ledger and of its log; None for a server, or if it is gone.
 
-    An open file that was removed or overwritten takes rows for nobody, and SQLite does not notice.
+    An open file that was removed or overwritten takes rows that are lost, unnoticed by SQLite.
     Raises OSError if the file has become something else.
     """
     path = sqlite_path(url)
@@ -173,7 +173,7 @@ def _head(identity: tuple[int, int]) -> bytes | None:
     """The first bytes of a file that this process has open; None if it has not.
 
     Read through SQLite's own descriptor: to open the file again and close it would drop every lock
-    that this process has on it, and whoever closes the ledger next would remove the write-ahead log
+    that this process has on it, and the next to close the ledger would remove the write-ahead log
     under our hands (sqlite.org/howtocorrupt.html, 2.2).
     """
     for name in os.listdir("/proc/self/fd"):  # noqa: PTH208 - numbers, not paths

@@ -101,12 +101,12 @@ class Recorder:
         opening.start()
         git = ask_git(self._plan.cwd)
         if not self._plan.quiet:
-            # While git and the meters work: nobody shall wait for this when the job has ended.
+            # While git and the meters work: nothing waits for this when the job has ended.
             import carbontrack.report.summary  # noqa: F401
         run = self._describe(*git())
         opening.wait(control.has_ended)
         if opening.problem is not None:
-            # Who named a meter is told whatever else is quiet: an empty run looks like any other.
+            # If the meter was named, even --quiet says so: an empty run looks like any other.
             say = self._warn if plan.meter == "auto" else self._alarm
             say(f"no power is recorded: {opening.problem}")
         sampler = Sampler(
@@ -220,7 +220,7 @@ class Recorder:
         )
 
     def _facility(self) -> dict[str, Any]:
-        """What is configured where the job runs; reports take it for this run unless told else."""
+        """What is configured where the job runs; reports use it for this run by default."""
         try:
             around = config.surroundings(
                 folder=Path(self._plan.cwd),

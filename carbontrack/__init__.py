@@ -68,27 +68,26 @@ def track(
 ) -> Iterator[Track]:
     """Record this process while the block runs, for scripts and notebooks.
 
-    The recorder is that of `carbontrack run`, a process of its own. Where somebody records already
+    The recorder is that of `carbontrack run`, a process of its own. Where another records already
     (a wrapper around us, or the node's first worker under torchrun), the block is part of that run.
-    Raises CarbontrackError for settings that mean nothing.
+    Never raises: where the block cannot be recorded, as with a setting that is invalid, one line on
+    stderr says why, and its `id` is None.
     """
-    from carbontrack.ledger.url import ledger_url
-    from carbontrack.meters.registry import check_spec
-    from carbontrack.record import messages
-    from carbontrack.record.attach import Track
+    from carbontrack.record.attach import Track, settings_of
+    from carbontrack.record.warning import harmless
 
-    messages.check(devices=devices, hz=hz)
-    check_spec(meter)
-    settings = {
-        "name": name,
-        "project": project,
-        "tags": dict(tags or {}),
-        "db": ledger_url(db),
-        "meter": meter,
-        "devices": devices,
-        "hz": hz,
-        "quiet": quiet,
-    }
+    settings = None
+    with harmless("this block is not recorded"):
+        settings = settings_of(
+            name=name,
+            project=project,
+            tags=tags,
+            db=db,
+            meter=meter,
+            devices=devices,
+            hz=hz,
+            quiet=quiet,
+        )
     with Track(settings) as run:
         close_steps()  # log_step() shall find this run's file
         try:

@@ -10,15 +10,18 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 from carbontrack.errors import CarbontrackError
+from carbontrack.files import read_regular
 
 PROJECT_FILE = "carbontrack.toml"
+_MAX_BYTES = 1 << 20
+_TABLE = "Write [tool.carbontrack] and a line for each setting below it."
 
 
 _ESTIMATES = "every estimate"
@@ -188,20 +191,31 @@ def surroundings(
     environ: Mapping[str, str] | None = None,
     folder: Path | None = None,
     user_file: Path | None = None,
+    skip: Callable[[CarbontrackError], None] | None = None,
 ) -> list[Layer]:
     """The layers outside the command line: environment, project file, user file.
 
-    Raises CarbontrackError for an unreadable file, an unknown key, or a value that cannot be.
+    Raises CarbontrackError for an unreadable file, an unknown key, or a value that cannot be; with
+    `skip`, that is given the error instead, and the layer is left out.
     """
     environ = os.environ if environ is None else environ
     folder = Path.cwd() if folder is None else folder
     user_file = _user_file() if user_file is None else user_file
-    layers = [_environment(environ)]
-    project = _project(folder)
-    if project is not None:
-        layers.append(project)
-    if user_file.is_file():
-        layers.append(_file_layer(user_file, _read_toml(user_file)))
+    readers: list[Callable[[], Layer | None]] = [
+        lambda: _environment(environ),
+        lambda: _project(folder),
+        lambda: _file_layer(user_file, _read_toml(user_file)) if _is_file(user_file) else None,
+    ]
+    layers: list[Layer] = []
+    for read in readers:
+        try:
+            layer = read()
+        except CarbontrackError as error:
+            if skip is None:
+                raise
+            skip(error)
+        else:
+            layers += [] if layer is None else [layer]
     return layers
 
 
@@ -316,28 +330,44 @@ def _environment(environ: Mapping[str, str]) -> Layer:
 
 def _project(folder: Path) -> Layer | None:
     own = folder / PROJECT_FILE
-    if own.is_file():
+    if _is_file(own):
         return _file_layer(own, _read_toml(own))
     for parent in (folder, *folder.parents):
         path = parent / "pyproject.toml"
-        if path.is_file():
-            section = _read_toml(path).get("tool", {}).get("carbontrack")
+        if _is_file(path):
+            # What is wrong with a file that does not name us is its owner's business.
+            tools = _read_toml(path, only_with="carbontrack").get("tool")
+            section = tools.get("carbontrack") if isinstance(tools, dict) else None
             return None if section is None else _file_layer(path, section)
     return None
 
 
-def _file_layer(path: Path, section: Mapping[str, Any]) -> Layer:
+def _file_layer(path: Path, section: Any) -> Layer:
+    if not isinstance(section, dict):
+        raise CarbontrackError(f"{path}: tool.carbontrack is not a table.", hint=_TABLE)
     checked = {name: check(name, value, where=f"{path}: {name}") for name, value in section.items()}
     return Layer(str(path), checked)
 
 
-def _read_toml(path: Path) -> dict[str, Any]:
-    import tomllib  # takes as long as all else here, and most have no file
-
+def _read_toml(path: Path, *, only_with: str = "") -> dict[str, Any]:
+    """The file's tables; none where it does not hold the word `only_with`, and is not parsed."""
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise CarbontrackError(f"{path}: {error}.", hint="Fix the file or move it away.") from None
+        text = read_regular(path, _MAX_BYTES)
+        if only_with.encode() not in text:
+            return {}
+        import tomllib  # takes as long as all else here, and most have no file
+
+        return tomllib.loads(text.decode("utf-8-sig"))
+    except (OSError, ValueError, RecursionError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise CarbontrackError(f"{path}: {reason}.", hint="Fix the file or move it away.") from None
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # in a folder that is closed to us
+        return False
 
 
 def _user_file() -> Path:

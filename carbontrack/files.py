@@ -11,6 +11,10 @@ class NotAFile(OSError):
     """The path is a folder, FIFO, socket or device."""
 
 
+class NotOurs(OSError):
+    """The path is a link, or belongs to a user who is neither us nor root."""
+
+
 def open_regular(path: str | os.PathLike[str], flags: int = os.O_RDONLY, mode: int = 0o600) -> int:
     """A descriptor of a regular file; never waits for a writer or a terminal.
 
@@ -29,6 +33,28 @@ def open_regular(path: str | os.PathLike[str], flags: int = os.O_RDONLY, mode: i
         os.close(descriptor)
         raise
     return descriptor
+
+
+def open_ours(path: str | os.PathLike[str], flags: int = os.O_RDONLY) -> int:
+    """A descriptor of a regular file that only we or root can have made, as it must be where other
+    users can put files. Raises NotOurs or what `open_regular` does.
+    """
+    descriptor = open_regular(path, flags | os.O_NOFOLLOW)
+    try:
+        check_ours(path, os.fstat(descriptor))
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def check_ours(path: str | os.PathLike[str], status: os.stat_result) -> None:
+    """Raise NotOurs if somebody else than we or root owns it, or it is a link."""
+    if stat.S_ISLNK(status.st_mode) or status.st_uid not in (os.geteuid(), 0):
+        reason = f"belongs to user {status.st_uid}"
+        if stat.S_ISLNK(status.st_mode):
+            reason = "is a link"
+        raise NotOurs(errno.EPERM, reason, os.fspath(path))
 
 
 def read_regular(path: str | os.PathLike[str], max_bytes: int) -> bytes:

@@ -81,7 +81,7 @@ _NO_PASSWORD_BY_P = {"srun", "sbatch", "salloc", "ssh", "scp", "docker", "podman
 
 
 def redact(command: Sequence[str]) -> tuple[str, ...]:
-    """The command with every secret that can be told by its name or its shape as ***."""
+    """The command with every secret that shows by its name or its shape as ***."""
     shown: list[str] = []
     hide_next: str | None = None  # the name whose value comes next
     before = program = ""
@@ -117,7 +117,7 @@ def _word(word: str, before: str) -> str:
 
 
 def _is_address(word: str) -> bool:
-    return "://" in word.split(maxsplit=1)[0]
+    return "://" in "".join(word.split(maxsplit=1)[:1])
 
 
 def _value(name: str, value: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -152,3 +153,58 @@ def test_a_bad_environment_names_the_variable(tmp_path: Path) -> None:
 def test_every_setting_is_documented() -> None:
     text = (Path(__file__).parents[1] / "docs/factors.md").read_text()
     assert [key.name for key in config.KEYS if f"{key.name} =" not in text] == []
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("carbontrack.toml", b"\xef\xbb\xbfpue = 1.2\n"),  # as Notepad writes it
+        ("pyproject.toml", b"\xef\xbb\xbf[tool.carbontrack]\npue = 1.2\n"),
+    ],
+)
+def test_a_byte_order_mark_is_no_setting(tmp_path: Path, name: str, text: bytes) -> None:
+    (tmp_path / name).write_bytes(text)
+    assert settings(tmp_path)["pue"].value == 1.2
+
+
+@pytest.mark.parametrize(
+    "text", [b"[tool\n", b"\xff\xfe", b"tool = 1\n", b"[tool]\nother = 1\n", b"x = " + b"[" * 9000]
+)
+def test_a_pyproject_that_does_not_name_us_is_none_of_ours(tmp_path: Path, text: bytes) -> None:
+    (tmp_path / "pyproject.toml").write_bytes(text)
+    folder = tmp_path / "a" / "b"
+    folder.mkdir(parents=True)
+    assert settings(folder) == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("pyproject.toml", b"[tool]\ncarbontrack = 1\n"),
+        ("pyproject.toml", b"[tool.carbontrack\n"),
+        ("carbontrack.toml", b"pue = \xff\n"),
+        ("carbontrack.toml", b"pue = " + b"[" * 9000),
+    ],
+)
+def test_what_cannot_be_read_is_named_or_left_out(tmp_path: Path, name: str, text: bytes) -> None:
+    (tmp_path / name).write_bytes(text)
+    with pytest.raises(CarbontrackError, match=name):
+        settings(tmp_path)
+    said: list[str] = []
+    layers = config.surroundings(
+        environ={"CARBONTRACK_ZONE": "FRA"},
+        folder=tmp_path,
+        user_file=tmp_path / "none",
+        skip=lambda error: said.append(str(error)),
+    )
+    assert [dict(layer.values) for layer in layers] == [{"zone": "FRA"}]
+    assert len(said) == 1
+    assert str(tmp_path / name) in said[0]
+
+
+def test_a_huge_sparse_file_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "carbontrack.toml"
+    path.touch()
+    os.truncate(path, 3 << 30)
+    with pytest.raises(CarbontrackError, match="larger than"):
+        settings(tmp_path)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import shlex
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from carbontrack.redact import redact, redact_text
 
@@ -203,3 +205,16 @@ def test_messages_show_no_password() -> None:
     said = "cannot reach postgresql+psycopg://ada:S11@h:5432/d?sslpassword=S11&x=1 now"
     shown = "cannot reach postgresql+psycopg://ada:***@h:5432/d?sslpassword=***&x=1 now"
     assert redact_text(said) == shown
+
+
+@given(st.lists(st.text(max_size=40), max_size=8))
+def test_any_command_has_a_redacted_form_of_as_many_words(command: list[str]) -> None:
+    shown = redact(command)
+    assert len(shown) == len(command)
+    assert redact(shown) == shown  # once is enough
+
+
+@given(st.lists(st.sampled_from(["'", '"', " ", "=", "--token", ";", "a", "(", "-c", "sh"])))
+def test_a_script_of_odd_quotes_has_one_too(parts: list[str]) -> None:
+    (shown,) = redact(["".join(parts)])
+    assert isinstance(shown, str)

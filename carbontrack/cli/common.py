@@ -76,7 +76,7 @@ def takes(
     return called
 
 
-def tell_waiting(url: str) -> None:
+def warn_of_journals(url: str) -> None:
     """Say on stderr if measurements wait that could not reach this ledger."""
     from carbontrack.ledger.recover import waiting
     from carbontrack.ledger.url import db_option

@@ -75,7 +75,10 @@ def recover(db: DbOption = None) -> None:
     from carbontrack.ledger.url import ledger_url
     from carbontrack.report.escape import visible
 
-    names = list(recover.recover(ledger_url(db)).values())
+    url = ledger_url(db)
+    for problem in recover.refused(url):
+        typer.echo(f"carbontrack: not recovered: {problem}.", err=True)
+    names = list(recover.recover(url).values())
     if not names:
         typer.echo("Nothing to recover.")
     else:

@@ -72,6 +72,14 @@ _OPTIONS = {
         option("quiet", bool, "No summary at the end.", "-q", default=_default("quiet")),
     )
 }
+RequireMeterOption = Annotated[
+    bool,
+    typer.Option(
+        "--require-meter",
+        help="Do not start the job if the meter cannot be opened or finds no device; with auto, if "
+        "there is only an estimate.",
+    ),
+]
 LiveOption = Annotated[
     bool, typer.Option("--live", help="Serve the run's page on loopback while it goes on.")
 ]
@@ -133,6 +141,16 @@ def _settings(
         "budget_grace_s": budget_grace,
         "quiet": quiet,
     }
+
+
+def need_meter(settings: Settings) -> None:
+    """Raises CarbontrackError, before anything is started, if nothing would be measured."""
+    from carbontrack.meters.base import MeterContext
+    from carbontrack.record.devices import require_meter
+
+    visible = settings["devices"]
+    context = MeterContext(job_pid=os.getpid(), environ=os.environ, visible=visible)
+    require_meter(settings["meter"], context)
 
 
 def need_live() -> None:

@@ -6,7 +6,14 @@ from typing import Annotated
 
 import typer
 
-from carbontrack.cli.record_options import LiveOption, Settings, need_live, takes_recording
+from carbontrack.cli.record_options import (
+    LiveOption,
+    RequireMeterOption,
+    Settings,
+    need_live,
+    need_meter,
+    takes_recording,
+)
 
 
 @takes_recording
@@ -20,6 +27,7 @@ def run(
         ),
     ],
     settings: Settings,
+    require_meter: RequireMeterOption = False,
     live: LiveOption = False,
 ) -> None:
     """Run COMMAND and record its energy, training steps and outcome in the ledger.
@@ -32,4 +40,6 @@ def run(
 
     if live:
         need_live()
+    if require_meter:
+        need_meter(settings)
     launch.run(command, settings, live=live)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from carbontrack.cli.common import DbOption, FormatOption, print_json, tell_waiting
+from carbontrack.cli.common import DbOption, FormatOption, print_json, warn_of_journals
 from carbontrack.vocabulary import Format
 
 
@@ -26,7 +26,7 @@ def runs(
     from carbontrack.report.runs import print_runs, run_item
 
     url = engine.ledger_url(db)
-    tell_waiting(url)
+    warn_of_journals(url)
     try:
         reader = engine.open_reader(url)
     except engine.NoLedger:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from carbontrack.cli.common import DbOption, FormatOption, print_json, tell_waiting
+from carbontrack.cli.common import DbOption, FormatOption, print_json, warn_of_journals
 from carbontrack.vocabulary import Format
 
 RunArgument = Annotated[
@@ -30,7 +30,7 @@ def show(
     from carbontrack.report.show import print_detail, run_detail
 
     url = engine.ledger_url(db)
-    tell_waiting(url)
+    warn_of_journals(url)
     reader = engine.open_reader(url)
     with reader.connect() as connection:
         found = read.resolve_run(connection, run)

@@ -1,4 +1,7 @@
-"""The journal: measurements that could not reach the ledger, one JSON object a line beside it."""
+"""The journal: measurements that could not reach the ledger, one JSON object a line beside it.
+
+A ledger may lie in a folder where others can write, too: a journal is our own file or none.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from carbontrack.files import check_ours, open_ours
 from carbontrack.ledger.rows import Event, Node, Run, Sensor, Step
 from carbontrack.ledger.tables import EVENTS, NODES, RUNS, SENSORS, STEPS, WINDOWS
 from carbontrack.ledger.window import Window
@@ -29,9 +33,10 @@ class Entry:
 
 
 def append(path: Path, entry: Entry) -> None:
-    """Add an entry, durably. Raises OSError."""
+    """Add an entry, durably. Raises OSError, also where the folder or the file is not ours."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    check_ours(path.parent, path.parent.lstat())
+    descriptor = open_ours(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         # What a full disk tore off before must not take this line with it.
         file.write("\n" + json.dumps(dataclasses.asdict(entry)) + "\n")
@@ -40,8 +45,11 @@ def append(path: Path, entry: Entry) -> None:
 
 
 def read(path: Path) -> Iterator[Entry]:
-    """The entries of a journal; a line torn by a crash or a full disk is passed over."""
-    with path.open(encoding="utf-8") as file:
+    """The entries of a journal; a line torn by a crash or a full disk is passed over.
+
+    Raises OSError, also for what is not our own file.
+    """
+    with os.fdopen(open_ours(path), encoding="utf-8") as file:
         for line in file:
             try:
                 values = json.loads(line)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import closing
 from pathlib import Path
 
 from carbontrack.errors import CarbontrackError
+from carbontrack.files import open_ours
 from carbontrack.ledger import journal
 from carbontrack.ledger.engine import errors_in_one_line
 from carbontrack.ledger.transaction import WritableLedger, open_ledger
@@ -16,8 +18,28 @@ from carbontrack.units import MS_PER_S
 
 
 def waiting(url: str) -> list[Path]:
-    """The journals of this ledger, one a run."""
-    return [path for folder in journal_folders(url) for path in sorted(folder.glob("*.jsonl"))]
+    """The journals of this ledger, one a run, that are our own files."""
+    return [path for path, problem in _found(url) if problem is None]
+
+
+def refused(url: str) -> list[str]:
+    """What lies among the journals of this ledger and is not taken, each with the reason."""
+    return [f"{path} {problem}" for path, problem in _found(url) if problem is not None]
+
+
+def _found(url: str) -> list[tuple[Path, str | None]]:
+    found: list[tuple[Path, str | None]] = []
+    for folder in journal_folders(url):
+        for path in sorted(folder.glob("*.jsonl")):
+            problem = None
+            try:
+                os.close(open_ours(path))
+            except FileNotFoundError:
+                continue  # it has just been taken
+            except OSError as error:
+                problem = error.strerror or str(error)
+            found.append((path, problem))
+    return found
 
 
 def recover(url: str) -> dict[str, str]:

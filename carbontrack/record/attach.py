@@ -29,6 +29,36 @@ _VISIBILITY = ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER")
 _LOCAL_RANKS = ("LOCAL_RANK", "SLURM_LOCALID", "OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID")
 
 
+def settings_of(
+    *,
+    name: object,
+    project: object,
+    tags: Mapping[str, object] | None,
+    db: str | None,
+    meter: str,
+    devices: str,
+    hz: float,
+    quiet: bool,
+) -> dict[str, Any]:
+    """The settings of `carbontrack.track`. Raises CarbontrackError for invalid ones."""
+    from carbontrack.ledger.url import ledger_url
+    from carbontrack.meters.registry import check_spec
+    from carbontrack.record import messages
+
+    messages.check(devices=devices, hz=hz)
+    check_spec(meter)
+    return {
+        "name": None if name is None else str(name),
+        "project": None if project is None else str(project),
+        "tags": {str(key): str(value) for key, value in (tags or {}).items()},
+        "db": ledger_url(db),
+        "meter": meter,
+        "devices": devices,
+        "hz": hz,
+        "quiet": bool(quiet),
+    }
+
+
 class Track:
     """Records this process from `__enter__` to `__exit__`; see `carbontrack.track`.
 

@@ -14,7 +14,7 @@ from typing import BinaryIO
 
 from carbontrack.record.messages import Outcome, Plan
 
-# After the job's end: when the job's stderr is left, for whoever reads it waits for its end, and
+# After the job's end: when the job's stderr is left, since its readers wait for its end, and
 # when the kernel ends us. 300 recorders on two cores need half of that for their last write.
 LEAVE_STDERR_S = 1.0
 DEADLINE_S = 60.0
@@ -30,7 +30,7 @@ class Control(threading.Thread):
         self._ended = threading.Event()
         self._plan = b""
         self._outcome = b""
-        # Otherwise whoever ignores alarms would hand that on to us.
+        # A parent that ignores alarms hands that on.
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
 
     def run(self) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 
 from carbontrack.errors import CarbontrackError
@@ -16,7 +16,6 @@ from carbontrack.ledger.rows import Sensor
 from carbontrack.meters.base import Device, MeterContext, Source
 from carbontrack.meters.observe import measured_periods
 from carbontrack.meters.registry import Found, find_meters
-from carbontrack.record.messages import Plan
 from carbontrack.vocabulary import Quality
 
 _OPENING_S = 10.0  # a driver that takes longer to open is left alone
@@ -24,13 +23,13 @@ _MOMENT_S = 0.7  # what the exit of a short job may wait for it
 _LOOK_S = 0.02
 
 
-class Opening(threading.Thread):
+class MeterOpener(threading.Thread):
     """Opens the meters apart from the rest: a driver may hang in its initialisation."""
 
-    def __init__(self, plan: Plan, environ: Mapping[str, str]) -> None:
+    def __init__(self, spec: str, context: MeterContext) -> None:
         super().__init__(name="meters", daemon=True)
-        self._plan = plan
-        self._environ = environ
+        self._spec = spec
+        self._context = context
         self.found = Found([])
         self.problem: str | None = None
 
@@ -52,17 +51,35 @@ class Opening(threading.Thread):
         if self.is_alive():
             waited_s = time.monotonic() - began_s
             self.problem = f"the meter had not opened after {waited_s:.1f} s"
+        elif self.problem is None and not self.sources and self._spec != "auto":
+            self.problem = f"--meter {self._spec} finds no device that the job can see"
 
     def run(self) -> None:
-        context = MeterContext(
-            job_pid=self._plan.job_pid, environ=self._environ, visible=self._plan.devices
-        )
         try:
-            self.found = find_meters(self._plan.meter, context)
+            self.found = find_meters(self._spec, self._context)
         except CarbontrackError as error:
             self.problem = str(error)
         except Exception as error:
             self.problem = f"the meter failed: {error}"
+
+
+def require_meter(spec: str, context: MeterContext) -> None:
+    """Raise CarbontrackError unless the meters of `spec` open now and have a device; for `auto`, a
+    device that is measured, not estimated.
+    """
+    opener = MeterOpener(spec, context)
+    opener.start()
+    opener.wait(lambda: False)
+    problem = opener.problem
+    estimated = all(source.device.quality is Quality.ESTIMATE for source in opener.sources)
+    if problem is None and spec == "auto" and estimated:
+        problem = opener.found.note
+    if opener.is_alive():  # its meters are not ours to close
+        raise CarbontrackError(f"--require-meter: {problem}.", exit_code=1)
+    for meter in opener.found.meters:
+        meter.close()
+    if problem is not None:
+        raise CarbontrackError(f"--require-meter: {problem.rstrip('.')}.", exit_code=1)
 
 
 class RefreshTimer(threading.Thread):

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from carbontrack.files import NotOurs, check_ours
 from carbontrack.ledger.rows import Event, Node, Run, Sensor, Step
 from carbontrack.ledger.transaction import open_ledger
 from carbontrack.ledger.url import sqlite_path
@@ -95,6 +96,8 @@ class LedgerWriter:
     def _open(self, rows: Rows, sensors: Sequence[Sensor]) -> RunWriter:
         if self._writer is None or self._file != _identity(self._url):
             before = self._writer
+            if before is None:
+                self._warn_of_owner()
             ledger = open_ledger(self._url, busy_timeout_ms=BUSY_TIMEOUT_MS)
             self._writer = RunWriter(ledger, self._run, self._node, sensors)
             self._file = _identity(self._url)
@@ -105,15 +108,25 @@ class LedgerWriter:
         self._sensors = sensors
         return self._writer
 
+    def _warn_of_owner(self) -> None:
+        """A file that another user made beforehand lets that user read what is recorded."""
+        path = sqlite_path(self._url)
+        if path is None or not path.exists():
+            return
+        try:
+            check_ours(path, path.stat())
+        except NotOurs as error:
+            self._warn(f"the ledger {path} {error.strerror}, who can read and change it.")
+
     def _move(self, before: RunWriter, now: RunWriter) -> Event:
         """Take what the run has in a file that is gone from its place, but that we still hold."""
         try:
             now.copy_from(before)
-            kept = "the run goes on in a new one, with all that it had"
+            outcome = "the run goes on in a new one, with all that it had"
         except Exception as error:
-            kept = f"the run goes on in a new one without what it had: {first_line(error)}"
+            outcome = f"the run goes on in a new one without what it had: {first_line(error)}"
         _close(before)
-        message = f"the ledger's file was removed or replaced; {kept}"
+        message = f"the ledger's file was removed or replaced; {outcome}"
         self._warn(f"{message}.")
         return Event(now_ms(), EventKind.LEDGER_REPLACED, message, host=self._node.host)
 
@@ -136,7 +149,7 @@ _File = tuple[tuple[int, int], tuple[int, int] | None]
 def _identity(url: str) -> _File | None:
     """Device and inode of a SQLite ledger and of its log; None for a server, or if it is gone.
 
-    An open file that was removed or overwritten takes rows for nobody, and SQLite does not notice.
+    An open file that was removed or overwritten takes rows that are lost, unnoticed by SQLite.
     Raises OSError if the file has become something else.
     """
     path = sqlite_path(url)
@@ -160,7 +173,7 @@ def _head(identity: tuple[int, int]) -> bytes | None:
     """The first bytes of a file that this process has open; None if it has not.
 
     Read through SQLite's own descriptor: to open the file again and close it would drop every lock
-    that this process has on it, and whoever closes the ledger next would remove the write-ahead log
+    that this process has on it, and the next to close the ledger would remove the write-ahead log
     under our hands (sqlite.org/howtocorrupt.html, 2.2).
     """
     for name in os.listdir("/proc/self/fd"):  # noqa: PTH208 - numbers, not paths

@@ -15,17 +15,17 @@ MAX_COMMAND_CHARS = 32_768  # a glob over shards makes a command of megabytes
 
 def cut_command(words: Sequence[str]) -> list[str]:
     """The command as it is stored: up to MAX_COMMAND_CHARS, then how many words more."""
-    kept: list[str] = []
+    shown: list[str] = []
     left = MAX_COMMAND_CHARS
     for number, word in enumerate(words):
         if len(word) >= left:
             # At a space, so that half a secret does not pass for an ordinary word.
             part = word[:left].rpartition(" ")[0]
             more = len(words) - number - 1
-            return [*kept, f"{part} … ({more:,} more words)" if more else f"{part} …"]
+            return [*shown, f"{part} … ({more:,} more words)" if more else f"{part} …"]
         left -= len(word) + 1
-        kept.append(word)
-    return kept
+        shown.append(word)
+    return shown
 
 
 def check(*, devices: str, hz: float) -> None:
@@ -89,7 +89,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How the job ended. `exit_code` is 128+n when signal n killed it, None if nobody knows."""
+    """How the job ended. `exit_code` is 128+n when signal n killed it, None if unknown."""
 
     ended_ns: int
     exit_code: int | None

@@ -14,7 +14,7 @@ def spawn(module: str, *, keep: int | None = None) -> tuple[int, int, int | None
     the descriptor `keep` has in it.
 
     Nothing else is handed over on the command line, which every user of the machine can read.
-    Raises OSError, or TypeError where nobody knows which Python this is.
+    Raises OSError, or TypeError where sys.executable is unknown.
     """
     read_end, pipe = os.pipe()
     try:

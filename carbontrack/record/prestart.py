@@ -59,7 +59,7 @@ def take() -> Prestarted | None:
 
 
 def discard() -> None:
-    """End the one that was started, if nobody has taken it: there is nothing to record."""
+    """End the one that was started, unless it was taken: there is nothing to record."""
     ready = take()
     if ready is not None:
         ready.discard()

@@ -19,9 +19,10 @@ from carbontrack import config
 from carbontrack.errors import CarbontrackError
 from carbontrack.ledger.rows import Event, Node, Run, Sensor
 from carbontrack.ledger.url import db_option, journal_folders
+from carbontrack.meters.base import MeterContext
 from carbontrack.record import host
 from carbontrack.record.control import Control
-from carbontrack.record.devices import Opening, RefreshTimer, sensor_of
+from carbontrack.record.devices import MeterOpener, RefreshTimer, sensor_of
 from carbontrack.record.git import ask_git
 from carbontrack.record.logged import LoggedLines
 from carbontrack.record.messages import Outcome, Plan
@@ -95,16 +96,20 @@ class Recorder:
 
     def record(self, control: Control) -> None:
         """From now until the wrapper says that the job has ended, or is gone."""
-        opening = Opening(self._plan, self._environ)
+        plan = self._plan
+        context = MeterContext(job_pid=plan.job_pid, environ=self._environ, visible=plan.devices)
+        opening = MeterOpener(plan.meter, context)
         opening.start()
         git = ask_git(self._plan.cwd)
         if not self._plan.quiet:
-            # While git and the meters work: nobody shall wait for this when the job has ended.
+            # While git and the meters work: nothing waits for this when the job has ended.
             import carbontrack.report.summary  # noqa: F401
         run = self._describe(*git())
         opening.wait(control.has_ended)
         if opening.problem is not None:
-            self._warn(f"no power is recorded: {opening.problem}")
+            # If the meter was named, even --quiet says so: an empty run looks like any other.
+            say = self._warn if plan.meter == "auto" else self._alarm
+            say(f"no power is recorded: {opening.problem}")
         sampler = Sampler(
             opening.sources,
             self._clock,
@@ -218,9 +223,13 @@ class Recorder:
         )
 
     def _facility(self) -> dict[str, Any]:
-        """What is configured where the job runs; reports take it for this run unless told else."""
+        """What is configured where the job runs; reports use it for this run by default."""
         try:
-            return config.values(config.resolve(config.surroundings(folder=Path(self._plan.cwd))))
+            around = config.surroundings(
+                folder=Path(self._plan.cwd),
+                skip=lambda error: self._warn(f"settings are not recorded: {error}"),
+            )
+            return config.values(config.resolve(around))
         except CarbontrackError as error:
             self._warn(f"the facility's settings are not recorded: {error}")
             return {}

@@ -88,7 +88,7 @@ class RecorderProcess:
         self._close()
         with harmless("the recorder cannot be waited for"):
             if not _ends_in_time(self.pid, cpu):
-                # Whoever stopped it would find it so for ever, with the job's stderr open.
+                # If it was stopped (SIGSTOP), it would stay so, with the job's stderr open.
                 os.kill(self.pid, signal.SIGCONT)
                 warn(f"{_SLOW}.")
                 return

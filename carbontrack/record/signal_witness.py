@@ -75,7 +75,7 @@ def _report(signals: Collection[signal.Signals], report: int, end: int) -> None:
     """In the fork: write the number of each signal to `report` until `end` is closed."""
     os.dup2(end, 0)
     os.dup2(report, 1)
-    # Whoever reads the job's output must see its end, and the pipes of our parent must close.
+    # A reader of the job's output must see its end, and the pipes of our parent must close.
     os.close(2)
     for descriptor in os.listdir("/proc/self/fd"):  # noqa: PTH208 - numbers, not paths
         if int(descriptor) > 2:

@@ -6,6 +6,8 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
+from carbontrack.errors import CarbontrackError
+
 
 def warn(message: str) -> None:
     """One line on stderr; does nothing where stderr is closed."""
@@ -19,5 +21,10 @@ def harmless(consequence: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        reason = getattr(error, "strerror", None) or f"{type(error).__name__}: {error}"
-        warn(f"{consequence}: {reason}.")
+        warn(f"{consequence}: {_reason(error)}.")
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, CarbontrackError):
+        return str(error).rstrip(".")
+    return getattr(error, "strerror", None) or f"{type(error).__name__}: {error}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,8 +10,9 @@ import pytest
 from sqlalchemy import text
 
 from carbontrack.errors import CarbontrackError
+from carbontrack.files import NotOurs
 from carbontrack.ledger import engine, journal, read
-from carbontrack.ledger.recover import recover, waiting
+from carbontrack.ledger.recover import recover, refused, waiting
 from carbontrack.ledger.rows import Event, Node, Step
 from carbontrack.ledger.transaction import WritableLedger
 from carbontrack.ledger.url import journal_folders
@@ -167,3 +169,51 @@ def test_a_ledger_that_cannot_be_written_leaves_the_journal(tmp_path: Path) -> N
     with pytest.raises(CarbontrackError, match="not a database"):
         recover(url)
     assert recording.path.exists()
+
+
+def foreign(path: Path) -> None:
+    """Give a file or folder to another user."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can give a file away")
+    os.chown(path, 12345, 12345, follow_symlinks=False)
+
+
+def test_no_journal_is_written_through_a_link(tmp_path: Path) -> None:
+    """Made by somebody who may write beside the ledger, before the recorder comes."""
+    recording = Recording(engine.ledger_url(str(tmp_path / "ledger.db")))
+    private = tmp_path / "private"
+    private.write_text("mine")
+    recording.path.parent.mkdir()
+    recording.path.symlink_to(private)
+    with pytest.raises(OSError):
+        recording.spill(0, 10)
+    assert private.read_text() == "mine"
+
+
+def test_no_journal_is_written_into_a_folder_of_another_user(tmp_path: Path) -> None:
+    recording = Recording(engine.ledger_url(str(tmp_path / "ledger.db")))
+    recording.path.parent.mkdir(mode=0o777)
+    foreign(recording.path.parent)
+    with pytest.raises(NotOurs, match="belongs to user 12345"):
+        recording.spill(0, 10)
+
+
+@pytest.mark.parametrize("kind", ["link", "fifo", "foreign"])
+def test_a_journal_that_is_not_ours_is_named_and_not_taken(tmp_path: Path, kind: str) -> None:
+    url = engine.ledger_url(str(tmp_path / "ledger.db"))
+    recording = Recording(url)
+    recording.spill(0, 10)
+    path = recording.path
+    if kind == "link":
+        path.rename(tmp_path / "elsewhere")
+        path.symlink_to(tmp_path / "elsewhere")
+    elif kind == "fifo":
+        path.unlink()
+        os.mkfifo(path)
+    else:
+        foreign(path)
+    assert waiting(url) == []
+    assert recover(url) == {}
+    (problem,) = refused(url)
+    assert problem.startswith(str(path))
+    assert path.exists()

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llama_train import documents
-from llama_train import documents, prepare as module
+from llama_train import prepare as module
 from llama_train.data import TOKEN, TokenData
 from llama_train.errors import TrainError
 from llama_train.prepare import PYDOC, Source, parse_source, prepare

@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 
 import carbontrack
-from carbontrack.errors import CarbontrackError
 from tests.fixtures.wrap import CARBONTRACK, PATIENCE_S, Wrapper, wait_until
 
 PYTHON = sys.executable
@@ -247,7 +246,65 @@ def test_only_the_first_process_of_a_node_records(wrapper: Wrapper, name: str) -
     assert len(wrapper.json("runs")["runs"]) == 1
 
 
-@pytest.mark.parametrize("setting", [{"devices": "foo"}, {"hz": -3}, {"meter": "gauge"}])
-def test_settings_that_mean_nothing_are_refused_before_the_block(setting: dict[str, Any]) -> None:
-    with pytest.raises(CarbontrackError), carbontrack.track(**setting):
-        raise AssertionError("the block must not be entered")
+class Unprintable:
+    def __str__(self) -> str:
+        raise RuntimeError("no")
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        {"devices": "foo"},
+        {"hz": -3},
+        {"hz": "many"},
+        {"hz": None},
+        {"meter": "gauge"},
+        {"meter": 7},
+        {"db": "mysql://x"},
+        {"db": ""},
+        {"tags": 5},
+        {"tags": {"a": Unprintable()}},
+        {"name": Unprintable()},
+    ],
+)
+def test_a_block_with_invalid_settings_runs_unrecorded_and_says_so(
+    setting: dict[str, Any], capfd: pytest.CaptureFixture[str]
+) -> None:
+    with carbontrack.track(**setting) as run:
+        ran = True
+    assert (ran, run.id) == (True, None)
+    (line,) = capfd.readouterr().err.splitlines()
+    assert line.startswith("carbontrack: this block is not recorded: ")
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        "sys.executable = None",
+        "sys.executable = '/nowhere/python'",
+        "os.mkdir('gone'); os.chdir('gone'); os.rmdir('../gone')",
+        "os.urandom = None",
+        "sys.argv = [b'\\xff', 3]",
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (4, 4))",
+    ],
+)
+def test_track_never_raises_into_the_script(wrapper: Wrapper, broken: str) -> None:
+    code = (
+        "import os, resource, sys, carbontrack, carbontrack.record.attach, carbontrack.ledger.url\n"
+        "import carbontrack.record.messages, carbontrack.meters.simulated, platformdirs\n"
+        f"{broken}\n"
+        "with carbontrack.track('block', meter='sim:a100x1', quiet=True) as run: print('in')\n"
+        "print('out')"
+    )
+    done = subprocess.run(
+        [PYTHON, "-c", code],
+        capture_output=True,
+        text=True,
+        env=wrapper.env,
+        cwd=wrapper.folder,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, "in\nout\n"), done.stderr
+    assert "Traceback" not in done.stderr
+    assert wrapper.ledger.exists() or "carbontrack: " in done.stderr

@@ -247,11 +247,38 @@ def test_a_meter_that_was_asked_for_and_does_not_work_is_said(
 ) -> None:
     wrapper.meter = "nvml"
     wrapper.environ = nvml_stub.start(2, init_error=9).env
-    done = wrapper.run("sh", "-c", "exit 3", options=())
+    done = wrapper.run("sh", "-c", "exit 3")  # --quiet
     assert done.returncode == 3
     assert "no power is recorded: The meter nvml cannot work here" in done.stderr
     (run,) = wrapper.json("runs")["runs"]
     assert (run["exit_code"], run["devices"], run["energy_kwh"]) == (3, 0, None)
+
+
+def test_a_meter_without_a_device_is_said(wrapper: Wrapper, nvml_stub: NvmlStub) -> None:
+    wrapper.meter = "nvml"
+    wrapper.environ = {**nvml_stub.start(2).env, "CUDA_VISIBLE_DEVICES": ""}
+    done = wrapper.run("sh", "-c", "exit 3")
+    assert done.returncode == 3
+    assert "no power is recorded: " in done.stderr
+
+
+@pytest.mark.parametrize("meter", ["nvml", "auto", "nvml,cpu-model"])
+def test_a_required_meter_that_is_missing_keeps_the_job_from_starting(
+    wrapper: Wrapper, nvml_stub: NvmlStub, meter: str
+) -> None:
+    wrapper.meter = meter
+    wrapper.environ = nvml_stub.start(2, init_error=9).env
+    done = wrapper.run("touch", str(wrapper.folder / "started"), options=("-q", "--require-meter"))
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1), done.stderr
+    assert "--require-meter: " in done.stderr
+    assert sorted(wrapper.folder.iterdir()) == []
+
+
+def test_a_required_meter_that_is_there_is_used(wrapper: Wrapper, nvml_stub: NvmlStub) -> None:
+    wrapper.meter = "auto"
+    wrapper.environ = nvml_stub.start(2).env
+    done = wrapper.run("sh", "-c", "exit 3", options=("-q", "--require-meter"))
+    assert (done.returncode, done.stderr) == (3, "")
 
 
 def test_a_driver_that_hangs_when_opened_does_not_hold_up_a_job_that_ends(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 import subprocess
 from collections.abc import Callable, Iterator
@@ -222,3 +223,14 @@ def test_a_ledger_that_is_overwritten_is_left_alone_and_the_rest_of_the_run_is_k
     assert (run["status"], run["exit_code"]) == ("failed", 2)
     assert run["energy_kwh"] > 0
     assert all(not set(had[uuid][:-1]) & set(found) for uuid, found in wrapper.seconds().items())
+
+
+def test_a_ledger_of_another_user_is_used_with_a_warning(wrapper: Wrapper) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root can give a file away")
+    wrapper.ledger.touch(mode=0o666)
+    os.chown(wrapper.ledger, 12345, 12345)
+    done = wrapper.run("sh", "-c", "exit 3", options=())
+    assert done.returncode == 3
+    assert f"the ledger {wrapper.ledger} belongs to user 12345, who can read" in done.stderr
+    assert wrapper.json("show")["exit_code"] == 3

@@ -5,6 +5,8 @@ from __future__ import annotations
 import shlex
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from carbontrack.record.run_name import default_name
 from carbontrack.redact import redact
@@ -111,3 +113,28 @@ def test_a_name_is_one_printable_line() -> None:
     assert default_name(["./a\n\x1b[2J" + "x" * 500]).startswith("a [2Jxx")
     assert len(default_name(["x" * 500])) == 100
     assert default_name([]) == "run"
+
+
+_WORDS = [
+    "env",
+    "A=1",
+    "python",
+    "-m",
+    "sh",
+    "-c",
+    "--",
+    "-",
+    "x y",
+    "torchrun",
+    "srun",
+    "uv",
+    "run",
+]
+
+
+@given(st.lists(st.one_of(st.text(max_size=20), st.sampled_from(_WORDS)), max_size=8))
+def test_any_command_has_a_name_of_one_line(command: list[str]) -> None:
+    name = default_name(command)
+    assert name
+    assert name.isprintable()
+    assert len(name) <= 100

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from carbontrack import vocabulary
+from dashboards.live.columns import SORT_FIELDS
 
 ROOT = Path(__file__).parents[1]
 STATIC = ROOT / "dashboards/live/static"
@@ -34,6 +35,13 @@ def test_the_page_knows_the_same_words() -> None:
     assert {"Status", "Quality", "Method", "EventKind", "TableFormat"} <= copies.keys()
     for name, words in copies.items():
         assert words == {word.name: word.value for word in VOCABULARIES[name]}, name
+
+
+def test_the_page_sorts_by_what_its_server_sorts_by() -> None:
+    (listed,) = re.findall(
+        r"const COLUMNS = \[(.*?)\];", (STATIC / "runs.js").read_text(), re.DOTALL
+    )
+    assert set(re.findall(r'\["(\w+)"', listed)) == set(SORT_FIELDS)
 
 
 def test_the_page_compares_with_named_words_only() -> None:

@@ -1,0 +1,1 @@
+"""Meters: what can say how much energy a device used, one folder or file a kind."""

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from carbontrack import vocabulary
+from carbontrack.vocabulary import EventKind
 from dashboards.live.columns import SORT_FIELDS
 
 ROOT = Path(__file__).parents[1]
@@ -80,3 +81,12 @@ def is_field(node: ast.expr) -> bool:
         return isinstance(node.slice, ast.Constant) and node.slice.value in FIELDS
     name = node.attr if isinstance(node, ast.Attribute) else getattr(node, "id", None)
     return name in FIELDS
+
+
+def test_every_kind_of_event_is_emitted_and_known() -> None:
+    recorder = "\n".join(path.read_text() for path in (ROOT / "carbontrack/record").rglob("*.py"))
+    training = "\n".join(path.read_text() for path in (ROOT / "llama_train").rglob("*.py"))
+    emitted = {EventKind[name] for name in re.findall(r"EventKind\.([A-Z_]+)", recorder)}
+    logged = set(re.findall(r'(?:log_event|\.event)\(\s*"([a-z-]+)"', training))
+    assert logged <= set(EventKind)
+    assert emitted | logged == set(EventKind)

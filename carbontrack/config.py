@@ -2,7 +2,7 @@
 
 The project file is `carbontrack.toml` in the working directory, else `[tool.carbontrack]` of the
 nearest `pyproject.toml`. Every value keeps its origin, so that `carbontrack config` and `explain`
-can name it. A default is not a setting: what nobody chose is decided, and called *assumed*, in
+can name it. A default is not a setting: what is not set is decided, and called *assumed*, in
 `factors.resolve`.
 """
 

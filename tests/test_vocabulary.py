@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 
 from carbontrack import vocabulary
+from carbontrack.vocabulary import EventKind
+from dashboards.live.columns import SORT_FIELDS
 
 ROOT = Path(__file__).parents[1]
 STATIC = ROOT / "dashboards/live/static"
@@ -34,6 +36,13 @@ def test_the_page_knows_the_same_words() -> None:
     assert {"Status", "Quality", "Method", "EventKind", "TableFormat"} <= copies.keys()
     for name, words in copies.items():
         assert words == {word.name: word.value for word in VOCABULARIES[name]}, name
+
+
+def test_the_page_sorts_by_what_its_server_sorts_by() -> None:
+    (listed,) = re.findall(
+        r"const COLUMNS = \[(.*?)\];", (STATIC / "runs.js").read_text(), re.DOTALL
+    )
+    assert set(re.findall(r'\["(\w+)"', listed)) == set(SORT_FIELDS)
 
 
 def test_the_page_compares_with_named_words_only() -> None:
@@ -72,3 +81,12 @@ def is_field(node: ast.expr) -> bool:
         return isinstance(node.slice, ast.Constant) and node.slice.value in FIELDS
     name = node.attr if isinstance(node, ast.Attribute) else getattr(node, "id", None)
     return name in FIELDS
+
+
+def test_every_kind_of_event_is_emitted_and_known() -> None:
+    recorder = "\n".join(path.read_text() for path in (ROOT / "carbontrack/record").rglob("*.py"))
+    training = "\n".join(path.read_text() for path in (ROOT / "llama_train").rglob("*.py"))
+    emitted = {EventKind[name] for name in re.findall(r"EventKind\.([A-Z_]+)", recorder)}
+    logged = set(re.findall(r'(?:log_event|\.event)\(\s*"([a-z-]+)"', training))
+    assert logged <= set(EventKind)
+    assert emitted | logged == set(EventKind)

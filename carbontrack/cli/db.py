@@ -29,10 +29,10 @@ def status(db: DbOption = None, format: FormatOption = Format.TEXT) -> None:
     """
     from dataclasses import asdict
 
-    from carbontrack.ledger.status import state
+    from carbontrack.ledger.status import status_of
     from carbontrack.ledger.url import ledger_url
 
-    found = state(ledger_url(db))
+    found = status_of(ledger_url(db))
     if format is Format.JSON:
         print_json(asdict(found))
         return

@@ -14,9 +14,9 @@ _SIGNS = {"ok": "[green]✓[/]", "note": "[yellow]–[/]", "problem": "[red]✗[
 
 
 def doctor(db: DbOption = None, format: FormatOption = Format.TEXT) -> None:
-    """Check what can be measured here and how well, the ledger, and say how to mend what is wrong.
+    """Check what can be measured here and how well, the ledger, and say how to fix what is wrong.
 
-    Exit code 1 if there is something to mend.
+    Exit code 1 if there is something to fix.
 
     Example: carbontrack doctor --db postgresql://team@ledger/carbontrack
     """
@@ -37,9 +37,9 @@ def doctor(db: DbOption = None, format: FormatOption = Format.TEXT) -> None:
 
     table = Table.grid(padding=(0, 1))
     for finding in found:
-        fix = f"\n[bold]mend:[/] {escape(visible(finding.fix))}" if finding.fix else ""
+        fix = f"\n[bold]fix:[/] {escape(visible(finding.fix))}" if finding.fix else ""
         table.add_row(_SIGNS[finding.verdict], finding.area, escape(visible(finding.what)) + fix)
     console = Console(highlight=False)
     console.print(table)
-    console.print(f"\n{problems} to mend." if problems else "\nReady to record.")
+    console.print(f"\n{problems} to fix." if problems else "\nReady to record.")
     raise typer.Exit(int(problems > 0))

@@ -183,7 +183,7 @@ def fetch_intensity(
     from urllib.parse import urlsplit
 
     from carbontrack import config
-    from carbontrack.cli import filters
+    from carbontrack.cli import parse
     from carbontrack.factors import intensity_csv
     from carbontrack.factors.providers import PROVIDERS, fetch
     from carbontrack.units import MS_PER_S, now_ms
@@ -201,7 +201,7 @@ def fetch_intensity(
             f"no provider {chosen.value!r} ({chosen.origin}).", hint=f"Known: {known}."
         )
     asked = PROVIDERS[chosen.value]
-    start_ms, end_ms = filters.since_ms(begin, "--from"), filters.since_ms(until, "--to")
+    start_ms, end_ms = parse.since_ms(begin, "--from"), parse.since_ms(until, "--to")
     start, end = (
         datetime.fromtimestamp((now_ms() if ms is None else ms) / MS_PER_S, UTC)
         for ms in (start_ms, end_ms)

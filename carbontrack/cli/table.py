@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from carbontrack.cli import filters
+from carbontrack.cli import parse
 from carbontrack.cli.common import DbOption
 from carbontrack.cli.factor_options import (
     EmbodiedOption,
@@ -74,7 +74,7 @@ def table(
     Example: carbontrack table llama2-7b --zone FRA --pue 1.2 --format markdown
     """
     if published is not None:
-        filters.check_alone(context, "--published", ("published", "format", "out"))
+        parse.check_alone(context, "--published", ("published", "format", "out"))
         from carbontrack.report import render
         from carbontrack.report.published import listing, one, summary
 
@@ -90,9 +90,9 @@ def table(
     from carbontrack.report.table import LIKE
 
     methods = parse_methods(method)
-    filters.check_choice("--like", like, ("", *LIKE))
-    filters.check_choice("--only", only, (None, *Status))
-    tags, after_ms = [filters.tag(text) for text in tag or []], filters.since_ms(since)
+    parse.check_choice("--like", like, ("", *LIKE))
+    parse.check_choice("--only", only, (None, *Status))
+    tags, after_ms = [parse.tag(text) for text in tag or []], parse.since_ms(since)
     with engine.open_reader(ledger_url(db)).connect() as connection:
         chosen = select.choose(
             connection,

@@ -47,7 +47,7 @@ class Row:
 
 
 def refused(file: str, why: str, hint: str = "") -> CarbontrackError:
-    """An error about a file that was not taken: what, how to mend it, and that nothing happened."""
+    """An error about a file that was not taken: what, how to fix it, and that nothing happened."""
     return CarbontrackError(f"{file}, {why}", hint=f"{hint} {NOTHING}".lstrip())
 
 

@@ -63,14 +63,14 @@ def _worth(row: Mapping[str, Any]) -> tuple[Any, ...]:
 
 
 def _check_one_series(
-    added: Sequence[Mapping[str, Any]], kept: Sequence[Mapping[str, Any]]
+    added: Sequence[Mapping[str, Any]], held: Sequence[Mapping[str, Any]]
 ) -> None:
-    for row in kept:
+    for row in held:
         if row["basis"] != added[0]["basis"]:
             raise _clash(added[0], row, f"{row['basis']}, not {added[0]['basis']}")
-    for a, b in pairwise(sorted([*added, *kept], key=lambda row: int(row["start_ms"]))):
+    for a, b in pairwise(sorted([*added, *held], key=lambda row: int(row["start_ms"]))):
         if a["start_ms"] + a["length_ms"] > b["start_ms"]:
-            raise _clash(added[0], a if a in kept else b, "which overlaps in time")
+            raise _clash(added[0], a if a in held else b, "which overlaps in time")
 
 
 def _clash(added: Mapping[str, Any], held: Mapping[str, Any], why: str) -> CarbontrackError:

@@ -1,4 +1,4 @@
-"""The ledger's schema, as SQLAlchemy typed models. A test holds it and `migrations/` together.
+"""The ledger's schema, as SQLAlchemy typed models. Tests hold `tables.py` and `migrations/` to it.
 
 Runs and devices are known by UUID wherever people or ledgers meet, and by a small integer key
 inside `windows`, which is by far the longest table. Times are integer ms since the epoch, UTC;

@@ -166,7 +166,7 @@ class StepMean:
     loss_max: float | None
     not_finite: int  # losses that are no numbers
     tokens: int | None  # sum
-    rates: int  # how many told their tokens a second
+    rates: int  # how many have a rate of tokens
     tokens_per_s: float | None  # mean of those
 
 

@@ -26,7 +26,7 @@ _NETWORK = re.compile(
 
 
 def create_file(path: Path) -> None:
-    """An empty file that only its owner can read: what people run is nobody else's business.
+    """An empty file that only its owner can read: what people run is private.
 
     A file that is there is not opened: closing it would drop the locks of its other connections.
     """
@@ -42,7 +42,7 @@ def create_file(path: Path) -> None:
 
 
 def connect(path: Path, *, busy_timeout_ms: int, read_only: bool = False) -> sqlite3.Connection:
-    """A connection to a ledger's file, on which BEGIN and COMMIT are said by whoever uses it.
+    """A connection to a ledger's file, on which callers issue BEGIN and COMMIT.
 
     Raises CarbontrackError for a FIFO or a folder: SQLite would wait for a writer.
     """
@@ -92,7 +92,7 @@ def make_schema(connection: sqlite3.Connection) -> None:
     """
     if not _names(connection):
         with transaction(connection):
-            if not _names(connection):  # nobody was faster
+            if not _names(connection):  # no other process was faster
                 for statement in _SCHEMA.read_text(encoding="utf-8").split(";\n"):
                     connection.execute(statement)
 
@@ -145,12 +145,12 @@ def back_up(path: Path, revision: str) -> Path:
 
 
 def on_network(path: Path) -> bool:
-    """Whether several machines may share the file's filesystem; of FUSE nobody knows."""
+    """Whether several machines may share the file's filesystem; of FUSE that is unknown."""
     return bool(_NETWORK.match(_filesystem(path.resolve())))
 
 
 def _filesystem(path: Path) -> str:
-    """The type of the filesystem mounted nearest above `path`; "" where nobody tells."""
+    """The type of the filesystem mounted nearest above `path`; "" if unknown."""
     try:
         lines = MOUNTS.read_text(errors="surrogateescape").splitlines()
     except OSError:
@@ -205,7 +205,7 @@ def _journal_in(connection: sqlite3.Connection, wanted: str, busy_timeout_ms: in
             (mode,) = connection.execute(f"PRAGMA journal_mode={wanted}").fetchone()
             break  # with any answer: a filesystem may not be able to write ahead
         except sqlite3.OperationalError:
-            # Two that both want to switch are told so at once: SQLite's own timeout does not apply.
+            # Two that both want to switch are refused at once: SQLite's own timeout does not apply.
             if time.monotonic() > deadline:
                 raise
             time.sleep(0.01)

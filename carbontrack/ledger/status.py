@@ -1,4 +1,4 @@
-"""What a ledger is and holds, for whoever looks after it."""
+"""What a ledger is and holds, as `db status` and `doctor` show it."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from carbontrack.ledger.url import redacted_url, sqlite_path
 
 
 @dataclass(frozen=True, slots=True)
-class State:
-    """A ledger as `db status` shows it. What nobody knows of a ledger that is not there is None."""
+class LedgerStatus:
+    """A ledger as `db status` shows it. Its counts are None if the ledger does not exist."""
 
     ledger: str  # without the password
     dialect: str
@@ -26,7 +26,7 @@ class State:
     journals: int = 0  # what waits for `db recover`
 
 
-def state(url: str) -> State:
+def status_of(url: str) -> LedgerStatus:
     """Look at a ledger as it is: missing, of this or of an older schema.
 
     Raises CarbontrackError if it cannot be read or is newer than we are.
@@ -38,10 +38,10 @@ def state(url: str) -> State:
     try:
         reader = engine.open_as_it_is(url)
     except engine.NoLedger:
-        return State(*known, revision=None, head=engine.HEAD, journals=journals)
+        return LedgerStatus(*known, revision=None, head=engine.HEAD, journals=journals)
     with reader.connect() as connection:
         revision = engine.revision_of(connection, url)
-        return State(
+        return LedgerStatus(
             *known,
             revision=revision,
             head=engine.HEAD,

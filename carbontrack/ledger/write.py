@@ -75,7 +75,7 @@ class RunWriter:
                 _put_model(transaction, key, {**_model(transaction, key), **plain(model)})
 
     def rebuild(self, windows: Sequence[tuple[str, Window]]) -> None:
-        """Make the minutes and hours of these windows anew from the seconds in the ledger.
+        """Compute the minutes and hours of these windows again from the seconds in the ledger.
 
         For a batch that comes late: its own coarse rows may be older than those that are there.
         """
@@ -83,7 +83,7 @@ class RunWriter:
         with self._ledger.begin() as transaction:
             for uuid, hour_ms in sorted(hours):
                 run, device = self._run_key, self._device_keys[uuid]
-                coarse = _coarse_anew(transaction, run, device, hour_ms)
+                coarse = _coarse_of_hour(transaction, run, device, hour_ms)
                 _upsert(transaction, WINDOWS, [self._window_row(uuid, w) for w in coarse])
 
     def _window_row(self, uuid: str, window: Window) -> dict[str, Any]:
@@ -194,7 +194,7 @@ def _put_model(transaction: Transaction, run_key: int, model: Mapping[str, Any])
     transaction.write("update runs set model = :model where key = :key", [row])
 
 
-def _coarse_anew(
+def _coarse_of_hour(
     transaction: Transaction, run_key: int, device_key: int, hour_ms: int
 ) -> list[Window]:
     """The minutes and the hour that the seconds of this hour in the ledger add up to."""
@@ -218,7 +218,7 @@ def _coarse_anew(
 
 
 def _numbers(step: Step) -> Step:
-    """A loss of NaN is NULL, so that sums stay sums; what it was is kept among the extras."""
+    """A loss of NaN is NULL, so that sums stay sums; what it was is among the extras."""
     values = {name: getattr(step, name) for name in ("loss", "lr", "grad_norm", "tokens_per_s")}
     odd = {name for name, v in values.items() if v is not None and not math.isfinite(v)}
     if not odd:

@@ -1,1 +1,1 @@
-"""Meters: everything that says how much energy a device used, each as a list of sources."""
+"""Meters: what can say how much energy a device used, one folder or file a kind."""

@@ -1,1 +1,1 @@
-"""Answers from a ledger: runs selected, priced and grouped."""
+"""Answers from a ledger: runs selected, priced, grouped, and as data frames."""

@@ -1,4 +1,4 @@
-"""What `doctor` finds: what can be measured here, where it goes, and how to mend what is wrong."""
+"""What `doctor` finds: what can be measured here, where it goes, and how to fix what is wrong."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _LOOK_S = 0.7  # 30 refreshes of an NVML counter
 
 
 class Verdict(StrEnum):
-    """`note` is worth knowing and nothing to mend; `problem` makes `doctor` fail."""
+    """`note` is worth knowing and nothing to fix; `problem` makes `doctor` fail."""
 
     ok = "ok"
     note = "note"
@@ -72,11 +72,11 @@ def _meters(environ: Mapping[str, str]) -> Iterator[Finding]:
 
 
 def _ledger(url: str) -> Iterator[Finding]:
-    from carbontrack.ledger.status import state
+    from carbontrack.ledger.status import status_of
     from carbontrack.ledger.url import redacted_url
 
     try:
-        found = state(url)
+        found = status_of(url)
     except CarbontrackError as error:
         yield Finding("ledger", Verdict.problem, error.what, error.hint)
         return

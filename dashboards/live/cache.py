@@ -1,4 +1,4 @@
-"""Answers and what they are made of, kept while they are right, within a budget of memory."""
+"""The caches of answers and of what is known of runs, within a budget of memory."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from starlette.concurrency import run_in_threadpool
 from carbontrack.ledger.rows import Run
 
 BUDGET_BYTES = 64 << 20
-"""Of all that the page keeps: the answers, and what it knows of runs."""
+"""Of all caches together."""
 ANSWERS_BYTES = BUDGET_BYTES // 2
 _SMALL_BYTES = 4096  # of a value whose size is not known: a run, a line of the list
 _LEAST_PACKED = 1000  # bytes; less is not worth it
@@ -54,8 +54,8 @@ class AnswerCache:
     """Answers that are worked out once, however many pages ask for them at the same time.
 
     For one event loop: it alone touches the cache, and only the work runs in a thread. Who asks for
-    what is being worked out waits without holding a thread, so that one slow answer delays nobody
-    who asks for another.
+    what is being worked out waits without holding a thread, so that one slow answer delays no
+    other.
     """
 
     def __init__(self, max_bytes: int = ANSWERS_BYTES) -> None:
@@ -64,7 +64,7 @@ class AnswerCache:
 
     @property
     def size_bytes(self) -> int:
-        """What is kept now."""
+        """What the cache holds now."""
         return int(self._answers.currsize)
 
     async def get(
@@ -112,7 +112,7 @@ class RunCache(Generic[T]):
 
     @property
     def size_bytes(self) -> int:
-        """What is kept now."""
+        """What the cache holds now."""
         return int(self._values.currsize)
 
     def get(self, run: Run, work: Callable[[T | None], T]) -> T:

@@ -34,7 +34,7 @@ def of_windows(series: Series, sensors: Sequence[Sensor]) -> dict[str, Any]:
     count = int(places.max()) + 1 if len(places) else 0
     columns = {name: np.array(series.columns[name], dtype=float) for name in _SHOWN}
     energy_s = np.array(series.columns["energy_s"], dtype=float)
-    # As fine as a line can show: half of what is sent would be digits that nobody sees.
+    # As fine as a line can show: more digits would double what is sent, and not be seen.
     columns["power_w"] = np.round(columns["energy_j"] / np.where(energy_s > 0, energy_s, np.nan), 3)
     for name in ("energy_j", "util_pct"):
         columns[name] = np.round(columns[name], 3)

@@ -122,7 +122,7 @@ def _merged(fine: _Columns, length_ms: int) -> list[StepMean]:
         np.divide(known, weights, out=means, where=weights > 0)
         return means
 
-    told = total(~np.isnan(fine["tokens"])) > 0
+    counted = total(~np.isnan(fine["tokens"])) > 0
     merged = {
         "first_step": np.minimum.reduceat(fine["first_step"], begins),
         "step": np.maximum.reduceat(fine["step"], begins),
@@ -133,7 +133,7 @@ def _merged(fine: _Columns, length_ms: int) -> list[StepMean]:
         "loss_min": np.fmin.reduceat(fine["loss_min"], begins),
         "loss_max": np.fmax.reduceat(fine["loss_max"], begins),
         "not_finite": total(fine["not_finite"]),
-        "tokens": np.where(told, total(np.nan_to_num(fine["tokens"])), np.nan),
+        "tokens": np.where(counted, total(np.nan_to_num(fine["tokens"])), np.nan),
         "rates": total(fine["rates"]),
         "tokens_per_s": mean("tokens_per_s", "rates"),
     }

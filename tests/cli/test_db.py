@@ -1,4 +1,4 @@
-"""`carbontrack db`: where the ledger is, what it holds, and how an old one is mended."""
+"""`carbontrack db`: where the ledger is, what it holds, and how an old one is upgraded."""
 
 from __future__ import annotations
 

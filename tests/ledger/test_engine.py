@@ -197,8 +197,8 @@ def test_a_ledger_that_is_up_to_date_is_opened_without_alembic(ledger_url: str) 
 
 
 def test_where_there_is_no_ledger_yet(tmp_path: Path, ledger_url: str) -> None:
-    mend = "db upgrade" if ledger_url.startswith("postgresql") else "carbontrack run"
-    with pytest.raises(engine.NoLedger, match=mend):
+    hint = "db upgrade" if ledger_url.startswith("postgresql") else "carbontrack run"
+    with pytest.raises(engine.NoLedger, match=hint):
         engine.open_reader(ledger_url)
     assert list(tmp_path.iterdir()) == []
 

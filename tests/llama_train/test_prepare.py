@@ -62,11 +62,6 @@ def small_units(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
         monkeypatch.setattr(where, "PART_BYTES", size)
 
 
-def small_units(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
-    for where in (module, documents):
-        monkeypatch.setattr(where, "PART_BYTES", size)
-
-
 def test_every_document_of_every_format_arrives_once(
     tmp_path: Path, texts: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

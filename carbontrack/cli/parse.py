@@ -1,4 +1,4 @@
-"""What options mean: dates and ages, tags, words out of a list."""
+"""Parse options: dates and ages, tags, choices, and options that exclude others."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def check_choice(option: str, value: str | None, choices: Sequence[str | None]) 
 
 
 def check_alone(context: typer.Context, option: str, goes_with: Sequence[str]) -> None:
-    """Raises CarbontrackError if anything was given that `option` would not heed."""
+    """Raises CarbontrackError if anything was given that `option` does not use."""
     given = [
         parameter.opts[0] if parameter.param_type_name == "option" else parameter.name.upper()
         for parameter in context.command.params

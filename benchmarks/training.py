@@ -135,7 +135,7 @@ class Trained:
 
 
 class _Trainer:
-    """A process that makes a training step whenever it is told to."""
+    """A process that makes a training step whenever it is asked to."""
 
     def __init__(self, setup: Setup, words: Sequence[str]) -> None:
         self.setup = setup

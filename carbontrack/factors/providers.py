@@ -142,8 +142,8 @@ def _gb_columns(zone: str) -> Mapping[str, str]:
     number = _gb_region(zone)
     if number is None:
         return {"from": "", "actual": ""}
-    told = {"zone": f"GB-{number}", "basis": "direct average, forecast"}
-    return {"time": "", "g_per_kwh": "", **told}
+    found = {"zone": f"GB-{number}", "basis": "direct average, forecast"}
+    return {"time": "", "g_per_kwh": "", **found}
 
 
 def _maps_zone(zone: str) -> str:

@@ -195,7 +195,7 @@ def _money(runs: Sequence[RunData], curves: Sequence[pd.DataFrame]) -> _Axis:
         )
     amounts = [costs(d, losses["time"]) for d, losses in zip(runs, curves, strict=True)]
     largest = _largest(amounts)
-    small = (1.0, currencies[0])  # nobody counts in millidollars
+    small = (1.0, currencies[0])  # millidollars are no unit of money
     return _Axis(amounts, "cost", *(scaled(largest, currencies[0]) if largest >= 1 else small))
 
 

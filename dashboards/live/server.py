@@ -65,7 +65,7 @@ def serve_beside(url: str, flags: config.Layer, run_id: str) -> None:
         sys.stdin.buffer.read()
         signal.setitimer(signal.ITIMER_REAL, _END_S)  # whatever it is stuck in, the kernel ends it
         null = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(null, 2)  # whoever reads the job's stderr waits for its end
+        os.dup2(null, 2)  # a reader of the job's stderr waits for its end
         os.close(null)
         beside.handle_exit(signal.SIGTERM, None)
 

@@ -44,8 +44,8 @@ def plan(connection: Connection, run: Run, measured: Estimate) -> dict[str, Any]
 
 def budgets(nodes: Sequence[Mapping[str, Any]], measured: Estimate) -> list[dict[str, Any]]:
     """Each limit of the run: `unit`, `limit`, what is `spent` of it, its `share` and `state`."""
-    told = [node["settings"].get("budget") for node in nodes]
-    limits: Mapping[str, float] = next((limits for limits in told if limits), {})
+    found = [node["settings"].get("budget") for node in nodes]
+    limits: Mapping[str, float] = next((limits for limits in found if limits), {})
     return [
         {**asdict(verdict), "share": verdict.share, "state": verdict.state.value}
         for verdict in judge(Budget(**limits), measured)

@@ -55,7 +55,7 @@ export function linkTrouble(error) {
 let aheadMs = 0; // the server's clock, less ours
 export const serverNow = () => Date.now() + aheadMs;
 
-// Hears of a run until stopped; a page that nobody sees holds no connection, a browser has but six.
+// Hears of a run until stopped; a hidden page holds no connection, for a browser has only six.
 export function follow(id, { onRun, onTrouble }) {
   let source,
     timer,

@@ -104,7 +104,7 @@ export class Chart {
         bands,
         hooks: {
           draw: [(plot) => drawMarks(plot, this.marks)],
-          setCursor: [() => this.tell()],
+          setCursor: [() => this.showValues()],
           setSelect: [
             (plot) => {
               const { left, width } = plot.select;
@@ -154,7 +154,7 @@ export class Chart {
     this.none.textContent = known ? "" : nothing;
     this.plot.setData(data, false);
     this.scale(range ?? [data[0][0] ?? 0, data[0][data[0].length - 1] ?? 1]);
-    this.tell();
+    this.showValues();
     this.describe(known);
   }
 
@@ -164,7 +164,7 @@ export class Chart {
   }
 
   // Values under the cursor; without one, the newest.
-  tell() {
+  showValues() {
     const { idx } = this.plot.cursor,
       times = this.plot.data[0] ?? [];
     this.readout.textContent =
@@ -179,7 +179,7 @@ export class Chart {
   }
 
   describe(known) {
-    const told = this.series.slice(0, 8).map((one, index) => {
+    const entries = this.series.slice(0, 8).map((one, index) => {
       const values = (this.plot.data[this.places[index]] ?? []).filter(
         (value) => value !== null && value !== undefined,
       );
@@ -189,7 +189,7 @@ export class Chart {
       const [newest, lowest, highest] = [values[values.length - 1], low, high].map(this.format);
       return `${one.label} ${newest}, between ${lowest} and ${highest}`;
     });
-    const words = known ? told.join("; ") : this.none.textContent;
+    const words = known ? entries.join("; ") : this.none.textContent;
     this.room.querySelector("canvas").setAttribute("aria-label", `${this.title}: ${words}`);
     this.room.setAttribute("aria-label", `${this.title}. ${KEYS}`);
   }

@@ -75,7 +75,7 @@ class Comparison {
     this.draw(true);
   }
 
-  // A run that has ended is asked for once; one that nobody knows, until somebody does.
+  // A run that has ended is asked for once; an unknown one again, until it is known.
   async refresh() {
     const asked = this.known.filter(
       (one) => !one.detail || one.detail.status === Status.RUNNING || one.detail.status === Status.INTERRUPTED,
@@ -104,21 +104,21 @@ class Comparison {
     this.timer = setTimeout(() => this.refresh(), REFRESH_MS);
   }
 
-  draw(anew = false) {
+  draw(again = false) {
     const runs = this.known
       .map((one, index) => ({ ...one, look: look(index), place: index }))
       .filter((one) => one.detail);
     if (!runs.length) return;
-    this.drawChart(runs, anew);
+    this.drawChart(runs, again);
     refill(this.tablePlace, card("What each took", "differences to the first", compared(runs)));
   }
 
-  drawChart(runs, anew) {
+  drawChart(runs, again) {
     const [, xLabel, column, write] = AXES.find(([name]) => name === this.axis);
     const currency = runs[0].progress.currency;
     const xFormat = (value) => write(value, currency);
     const key = runs.map((one) => one.id).join();
-    if (anew || key !== this.key) {
+    if (again || key !== this.key) {
       this.key = key;
       this.chart?.destroy();
       this.chartPlace.replaceChildren();
@@ -151,7 +151,7 @@ class Comparison {
     this.chart.show(
       some ? uPlot.join(lines) : [[], ...lines.map(() => [])],
       null,
-      `No run tells a loss over ${xLabel}.`,
+      `No run has a loss over ${xLabel}.`,
     );
   }
 }

@@ -108,12 +108,12 @@ export function unmeasured(quality) {
   return [Quality.SIMULATED, Quality.ESTIMATE].filter((word) => (quality ?? "").includes(word));
 }
 
-// What an event tells, with its numbers rounded.
-export function told(event) {
+// What an event says, with its numbers rounded.
+export function eventText(event) {
   if (event.message) return event.message;
-  const tell = (value) =>
+  const rounded = (value) =>
     typeof value === "number" ? plain(value) : typeof value === "object" ? JSON.stringify(value) : String(value);
   return Object.entries(event.data)
-    .map(([name, value]) => `${name} ${tell(value)}`)
+    .map(([name, value]) => `${name} ${rounded(value)}`)
     .join(", ");
 }

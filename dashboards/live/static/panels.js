@@ -48,7 +48,7 @@ export class Panels {
       note: banded,
       series: each.map((one) => ({ ...one, band: this.banded })),
       format: watts,
-      fromZero: !this.several, // so that devices that are nearly alike can be told apart
+      fromZero: !this.several, // so that devices that are nearly alike are apart
     });
     this.carbon = chart({
       title: "CO₂e since the start",
@@ -101,7 +101,7 @@ export class Panels {
         [evals.map((event) => event.time_ms / 1000), evals.map((event) => event.data.loss)],
       ]),
       range,
-      "The job has told no loss.",
+      "No loss was logged.",
     );
   }
 
@@ -113,7 +113,7 @@ export class Panels {
   }
 }
 
-// Charts are made anew when these change.
+// Charts are made again when these change.
 export const kindsOf = (shown) => [...shown.devices.map((device) => device.uuid), Boolean(shown.steps.loss_min)].join();
 
 // gpu 0, gpu 1, cpu 0: the number that the table of devices shows too.

@@ -2,7 +2,7 @@
 
 import { askText, run as pathOf } from "./api.js";
 import { card, choice, make, refill, swatch, table } from "./dom.js";
-import { ago, carbon, energy, full, money, plain, share, si, told, when } from "./format.js";
+import { ago, carbon, energy, full, money, plain, share, si, eventText, when } from "./format.js";
 import { look } from "./palette.js";
 import { nameOf } from "./panels.js";
 import { Method, Status, TableFormat } from "./vocabulary.js";
@@ -202,7 +202,7 @@ export class Events {
                 new Date(event.time).toLocaleTimeString([], { hourCycle: "h23" }),
               ),
               event.kind,
-              make("td", { class: "text" }, told(event)),
+              make("td", { class: "text" }, eventText(event)),
             ]),
             "tall",
           )

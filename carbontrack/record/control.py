@@ -14,10 +14,12 @@ from typing import BinaryIO
 
 from carbontrack.record.messages import Outcome, Plan
 
-# After the job's end: when the job's stderr is left, since its readers wait for its end, and
-# when the kernel ends us. 300 recorders on two cores need half of that for their last write.
-LEAVE_STDERR_S = 1.0
+# After the job's end, when the kernel ends us: 300 recorders on two cores need half of that for
+# their last write.
 DEADLINE_S = 60.0
+# The job's stderr is left when the wrapper waits no longer, since its readers wait for its end; and
+# so long after the wrapper was killed.
+LEAVE_STDERR_S = 1.0
 
 
 class Control(threading.Thread):
@@ -42,7 +44,10 @@ class Control(threading.Thread):
             signal.setitimer(signal.ITIMER_REAL, DEADLINE_S)
             self._planned.set()
             self._ended.set()
-        threading.Event().wait(LEAVE_STDERR_S)
+        if self._outcome:
+            self._pipe.read()
+        else:
+            threading.Event().wait(LEAVE_STDERR_S)
         _leave_stderr()
 
     def plan(self) -> Plan | None:

@@ -81,13 +81,15 @@ class RecorderProcess:
         """Tell it how the job ended and give it a moment to write that down."""
         if self.pid is None:
             return
+        in_time = False
         with harmless("the end of this run may not be recorded"):
             cpu = _CpuWait(self.pid)
             self._send(outcome)
             self.flush(GRACE_S)
-        self._close()
+            in_time = _ends_in_time(self.pid, cpu)
+        self._close()  # it leaves the job's stderr
         with harmless("the recorder cannot be waited for"):
-            if not _ends_in_time(self.pid, cpu):
+            if not in_time:
                 # If it was stopped (SIGSTOP), it would stay so, with the job's stderr open.
                 os.kill(self.pid, signal.SIGCONT)
                 warn(f"{_SLOW}.")

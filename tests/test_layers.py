@@ -17,7 +17,18 @@ HEAVY = {"sqlalchemy", "alembic", "pandas", "matplotlib", "torch", "numpy", "ric
 # From low to high: a layer may import those before it, never those after it or beside it (but for
 # the lowest, which are single files).
 ORDER = [
-    ["errors", "files", "redact", "search_path", "units", "version", "vocabulary", "config", "job"],
+    [
+        "errors",
+        "files",
+        "redact",
+        "search_path",
+        "units",
+        "version",
+        "vocabulary",
+        "keys",
+        "config",
+        "job",
+    ],
     ["meters", "ledger"],
     ["factors"],
     ["account"],

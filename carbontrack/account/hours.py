@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from carbontrack import config
+from carbontrack import config, keys
 from carbontrack.account.estimate import estimate_rated
 from carbontrack.account.result import Estimate
 from carbontrack.config import Settings
@@ -31,7 +31,7 @@ def estimate(
     configuration and no environment is read. Raises CarbontrackError for a number out of range, an
     unknown factor or GPU.
     """
-    unknown = factors.keys() - {key.name for key in config.KEYS}
+    unknown = factors.keys() - {key.name for key in keys.KEYS}
     if unknown:
         raise CarbontrackError(f"no factor is named {', '.join(sorted(unknown))}.")
     settings = config.resolve([config.flags(**factors)])

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from carbontrack import config
+from carbontrack import config, keys
 from carbontrack.cli.common import option, takes
 from carbontrack.vocabulary import TableFormat
 
@@ -21,7 +21,7 @@ _OPTIONS = {
         metavar=key.form or None,
         panel="Factors",
     )
-    for key in config.KEYS
+    for key in keys.KEYS
     if key.is_option
 }
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from carbontrack import config
+from carbontrack import config, keys
 from carbontrack.errors import CarbontrackError
 from carbontrack.factors import catalog
 from carbontrack.factors.catalog import Factor
@@ -84,7 +84,7 @@ def resolve(
     """
     given: dict[str, Any] = {
         key.name: _given(key, settings)
-        for key in config.KEYS
+        for key in keys.KEYS
         if key.is_number and key.name in settings
     }
     if price is not None:
@@ -139,7 +139,7 @@ def _known(found: Mapping[str, Factor | None]) -> dict[str, Factor]:
     return {name: factor for name, factor in found.items() if factor is not None}
 
 
-def _given(key: config.Key, settings: config.Settings) -> Factor:
+def _given(key: keys.Key, settings: config.Settings) -> Factor:
     setting = settings[key.name]
     currency = settings["currency"].value if "currency" in settings else "USD"
     return Factor(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from carbontrack import config
+from carbontrack import config, keys
 from carbontrack.errors import CarbontrackError
 from carbontrack.factors.catalog import Factor
 from carbontrack.factors.resolve import resolve
@@ -20,7 +20,7 @@ def settings_table() -> tuple[Table, dict[str, Any]]:
     settings = config.resolve(config.surroundings())
     used, notes = _factors(settings)
     rows: list[tuple[str, Any, str, str]] = []
-    for key in config.KEYS:
+    for key in keys.KEYS:
         setting, factor = settings.get(key.name), used.get(key.name)
         if setting is not None:
             rows.append((key.name, setting.value, key.unit, setting.origin))

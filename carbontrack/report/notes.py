@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from carbontrack import config
+from carbontrack import keys
 from carbontrack.account.result import Estimate, unique
 from carbontrack.factors.catalog import Factor
 from carbontrack.vocabulary import DeviceKind, Method, Quality, Status
 
 _KINDS = (("GPUs", DeviceKind.GPU), ("CPUs", DeviceKind.CPU), ("memory", DeviceKind.DRAM))
-_TITLES = {key.name: key.title for key in config.KEYS} | {"rated_w": "rated power"}
+_TITLES = {key.name: key.title for key in keys.KEYS} | {"rated_w": "rated power"}
 _SHOWN = 4
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from carbontrack import config
+from carbontrack import keys
 from carbontrack.cli import factor_options
 from carbontrack.record.messages import Plan
 from tests.cli.test_factors import PRICES
@@ -25,7 +25,7 @@ REPORTS = {
 
 
 def test_every_setting_is_an_option() -> None:
-    missing = {key.name for key in config.KEYS} - set(factor_options._OPTIONS)
+    missing = {key.name for key in keys.KEYS} - set(factor_options._OPTIONS)
     assert missing == {"facility", "live_provider"}, "a name, and whom an import asks"
 
 
@@ -100,7 +100,9 @@ def test_run_and_attach_take_the_same_options_with_the_defaults_of_a_plan() -> N
         name: {one.name: one.default for one in commands[f"carbontrack {name}"].params}
         for name in ("run", "attach")
     }
-    assert set(taken["run"]) - {"command", "live"} == set(taken["attach"]) - {"pid"}
+    assert set(taken["run"]) - {"command", "live", "require_meter"} == set(taken["attach"]) - {
+        "pid"
+    }
     plan = {field.name: field.default for field in fields(Plan)} | {"budget_grace": 60.0}
     for name, default in taken["attach"].items():
         assert name in ("pid", "db") or default == plan.get(name), name

@@ -1,0 +1,126 @@
+"""The settings that there are: an entry each, of which all that knows settings is derived.
+
+Configuration, the options of the commands, factors, notes and docs/commands.md take names, units,
+ranges and words from here.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+_ESTIMATES = "every estimate"
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """One setting: all that configuration, options, factors and notes know of it."""
+
+    name: str
+    help: str
+    unit: str = ""  # "per kWh" of money: of its currency
+    low: float | None = None  # None: text
+    high: float = math.inf
+    title: str = ""  # of the factor, in notes and `explain`; its name if empty
+    form: str = ""  # of a text
+    money: bool = False
+    read_by: str = _ESTIMATES
+
+    @property
+    def is_number(self) -> bool:
+        """A number, which becomes a factor."""
+        return self.low is not None
+
+    @property
+    def is_option(self) -> bool:
+        """An option of every command that estimates."""
+        return self.read_by == _ESTIMATES
+
+    def unit_in(self, currency: str) -> str:
+        """The unit of the factor: EUR/kWh, kgCO2e/GPU."""
+        return (f"{currency} {self.unit}" if self.money else self.unit).replace(" per ", "/")
+
+
+KEYS = (
+    Key("facility", "Name of the place.", read_by="run, which records it"),
+    Key("zone", "Grid zone: FRA, US-CAMX, gcp:us-central1, aws:us-east-1; a year by FRA@2023."),
+    Key("provider", "Whose PUE to take: gcp, aws, azure, …"),
+    Key("pue", "Facility energy ÷ IT energy, 1 or more.", "", 1.0, 5.0, title="PUE"),
+    Key(
+        "intensity",
+        "Grid intensity in kgCO2e/kWh, location-based (385 g is 0.385).",
+        "kg/kWh",
+        0.0,
+        3.0,
+    ),
+    Key(
+        "contract_intensity",
+        "Intensity of the power contract, for the market-based figure.",
+        "kg/kWh",
+        0.0,
+        3.0,
+        title="contract's intensity",
+    ),
+    Key("wue", "Water per kWh of IT energy.", "L/kWh", 0.0, 50.0, title="WUE"),
+    Key("tariff", "Price of electricity.", "per kWh", 0.0, 100.0, money=True),
+    Key(
+        "price_per_gpu_hour",
+        "Rent of a GPU-hour, instead of tariff and hardware.",
+        "per GPU-hour",
+        0.0,
+        1e4,
+        title="rent",
+        money=True,
+    ),
+    Key("price", "An imported price; see factors list price --imported.", form="BOOK:ITEM"),
+    Key("currency", "Of tariff and prices, three letters. Default: USD."),
+    Key(
+        "gpu_price",
+        "What a GPU cost, written off over lifetime × utilisation.",
+        "per GPU",
+        0.0,
+        1e7,
+        title="price of a GPU",
+        money=True,
+    ),
+    Key(
+        "embodied_kg",
+        "Carbon of making a GPU, instead of the table's.",
+        "kgCO2e per GPU",
+        0.0,
+        1e5,
+        title="embodied",
+    ),
+    Key(
+        "lifetime_years",
+        "Over which hardware is written off.",
+        "years",
+        0.1,
+        30.0,
+        title="lifetime",
+    ),
+    Key("utilisation", "Share of its lifetime that hardware works, up to 1.", "", 0.01, 1.0),
+    Key(
+        "node_w_per_device",
+        "Node model: watts that no meter sees, per device.",
+        "W",
+        0.0,
+        1e4,
+        title="node model, modelled: per device",
+    ),
+    Key(
+        "node_w",
+        "Node model: watts that no meter sees, per node.",
+        "W",
+        0.0,
+        1e5,
+        title="node model, modelled:",
+    ),
+    Key(
+        "live_provider",
+        "Who may be asked over the network: gb, electricitymaps.",
+        read_by="factors fetch",
+    ),
+    Key("factors_as_of", "Take the factors that were known on this day.", form="YYYY-MM-DD"),
+)
+BY_NAME = {key.name: key for key in KEYS}

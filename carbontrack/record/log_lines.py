@@ -32,6 +32,7 @@ _SEARCHED = 8192  # characters of a line: a pattern can take long on more
 _ALIKE = 0.8  # how much a group's name has to be like one of ours to be a slip of it
 _PRECISE = ("loss", "lr", "grad_norm")
 _ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
+_AROUND = " \t,;|()[]{}'\""  # a pattern of \S+ takes along
 _COUNT = re.compile(
     r"([+-]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d*)?(?:[eE][+-]?\d+)?)\s*([kKMGBT]?)", re.ASCII
 )
@@ -165,6 +166,7 @@ _CHECKS: Mapping[str, Callable[[float], Any]] = {
 
 def _value(name: str, text: str) -> Any:
     """A value as what it has to be. Raises ValueError, which says why it is not."""
+    text = text.strip(_AROUND)
     try:
         if name in _CHECKS:
             return _CHECKS[name](_amount(text))

@@ -48,6 +48,12 @@ def test_plain_lines() -> None:
     assert [(step.step, step.loss) for step in steps] == [(0, 10.9118), (40, 6.2)]
 
 
+def test_what_stands_around_a_number_is_no_part_of_it() -> None:
+    pattern = r"(?P<step>\S+) loss (?P<loss>\S+) tokens (?P<tokens>\S+)"
+    (step,) = found(pattern, "[7] loss 2.5, tokens 1,024}")
+    assert (step.step, step.loss, step.tokens) == (7, 2.5, 1024)
+
+
 def test_colours_are_no_part_of_a_line() -> None:
     (step,) = found(
         TITAN,

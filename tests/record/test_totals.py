@@ -31,8 +31,8 @@ def test_thirty_five_days_of_eight_gpus_stay_small() -> None:
         for minute in (0, 20, 40):  # an hour's row comes again and again as it fills
             row = window_at(at_ms, 3600, POWER_W)
             steps = [
-                LoggedStep(Step(300 * hour + 100 * minute // 20 + number, at_ms, tokens=4096))
-                for number in range(100)
+                LoggedStep(Step(90 * hour + 30 * minute // 20 + number, at_ms, tokens=4096))
+                for number in range(30)
             ]
             totals.add([(sensor.uuid, row) for sensor in sensors], LoggedLines(steps=steps))
     grown, _ = tracemalloc.get_traced_memory()
@@ -41,7 +41,7 @@ def test_thirty_five_days_of_eight_gpus_stay_small() -> None:
     assert grown < 6 * 2**20 + of_steps, "a row for each device and hour, 28 bytes for each step"
     usage = totals.usage(sensors)
     assert sum(one.energy_j or 0 for one in usage) == 8 * HOURS * 3600 * POWER_W
-    assert totals.steps().tokens == HOURS * 300 * 4096
+    assert totals.steps().tokens == HOURS * 90 * 4096
 
 
 def test_from_reading_to_ledger_thirty_five_days_stay_small(tmp_path: Path) -> None:

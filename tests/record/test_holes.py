@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from carbontrack.ledger.window import Flag, Window
+from carbontrack.ledger.window import LEVELS_S, Flag, Pyramid, Window
 from carbontrack.meters.base import Device, Reading
 from carbontrack.record.energy import MAX_WAIT_NS
 from carbontrack.record.reduce import Clock, WindowBuilder
@@ -183,3 +183,30 @@ def test_between_two_good_readings_energy_is_the_difference(
         if window.power_mean_w is not None:
             assert window.power_min_w is not None
             assert window.power_min_w <= window.power_mean_w * (1 + 1e-9)
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.lists(st.booleans(), min_size=20, max_size=300), st.integers(1, 40))
+def test_every_level_has_the_same_total_at_every_commit(fails: list[bool], every: int) -> None:
+    """Also while seconds wait: they are written, and again, with their minutes and hours."""
+    builder = WindowBuilder(GPU, Clock(1_700_003_990_000, START_NS), start_ns=START_NS)
+    pyramid, ledger = Pyramid(), {}
+    for i, counter_fails in enumerate(fails):
+        energy_j = None if counter_fails and i else 23.0 * i
+        for second in builder.add(Reading(START_NS + i * 100 * NS_PER_MS, energy_j, 200.0)):
+            pyramid.add(second)
+            ledger[1, second.start_ms] = second
+        if i % every == 0:
+            known, fresh = builder.waiting()
+            ledger |= {(1, second.start_ms): second for second in fresh}
+            ledger |= {(w.level_s, w.start_ms): w for w in pyramid.take_changed(known)}
+            totals = [
+                sum(w.energy_j or 0.0 for w in ledger.values() if w.level_s == level_s)
+                for level_s in LEVELS_S
+            ]
+            assert totals == pytest.approx([totals[0]] * len(LEVELS_S))
+            samples = {
+                sum(w.samples for w in ledger.values() if w.level_s == level_s)
+                for level_s in LEVELS_S
+            }
+            assert len(samples) == 1

@@ -5,7 +5,8 @@ from __future__ import annotations
 import threading
 
 import pytest
-from carbontrack.meters.patience import all_within, within
+
+from carbontrack.meters.deadline import all_within, within
 
 
 def test_calls_that_hang_are_waited_for_together_and_left_behind() -> None:

@@ -193,7 +193,7 @@ def test_steps_are_read_from_a_log_that_the_job_writes(wrapper: Wrapper, tmp_pat
         (["--steps-from-log", "(?P<step>x)"], "go together"),
         (["--log", "a.log"], "go together"),
         (["--steps-from-log", "(", "--log", "a.log"], "not a pattern"),
-        (["--steps-from-log", r"loss (\d+)", "--log", "a.log"], "no group named step"),
+        (["--steps-from-log", r"loss (\d+)", "--log", "a.log"], "has no named group"),
     ],
 )
 def test_a_pattern_that_cannot_work_is_refused_before_the_job(

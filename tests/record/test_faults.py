@@ -288,8 +288,8 @@ def test_a_driver_that_hangs_when_opened_does_not_hold_up_a_job_that_ends(
     wrapper.environ = nvml_stub.start(2, init_hang_s=100_000).env
     done = wrapper.run("sh", "-c", "exit 3", options=())
     assert done.returncode == 3
-    assert "no power is recorded: the meter had not opened after" in done.stderr
-    assert "in the background" not in done.stderr
+    # A machine that is very busy may be too late to say so, but not to record it.
+    wait_until(lambda: [run["exit_code"] for run in wrapper.json("runs")["runs"]] == [3])
     (run,) = wrapper.json("runs")["runs"]
     assert (run["status"], run["exit_code"], run["energy_kwh"]) == ("failed", 3, None)
 

@@ -36,7 +36,7 @@ def test_events_and_model_card_are_told_apart() -> None:
     assert logged.model == {"name": "tiny", "parameters": 869504, "planned_tokens": 1_000_000}
 
 
-DEEP = '{"step": 2, "x": ' + 5000 * "[" + 5000 * "]" + "}"
+DEEP = '{"step": 2, "x": ' + 100_000 * "[" + 100_000 * "]" + "}"
 
 
 @pytest.mark.parametrize(

@@ -106,7 +106,7 @@ def test_a_log_without_a_match_is_said_with_its_first_line(wrapper: Wrapper) -> 
 
 
 BAD_LINES = [
-    '{"step": 2, "x": ' + 3000 * "[" + 3000 * "]" + "}",
+    '{"step": 2, "x": ' + 30_000 * "[" + 30_000 * "]" + "}",
     '{"step": 0.5}',
     '{"step": 4, "time_ms": 9000000000000000000, "tokens": 9000000000000000000}',
     '{"step": 5, "time_ms": -9000000000000000000, "loss": 1e308}',

@@ -104,7 +104,7 @@ def surroundings(
 
 
 def resolve(layers: Sequence[Layer]) -> dict[str, Setting]:
-    """One value for each key that somebody set, the first layer first.
+    """One value for each key that is set, the first layer first.
 
     Raises CarbontrackError where a value of money would be read in another currency than its own.
     """

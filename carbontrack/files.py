@@ -49,7 +49,7 @@ def open_ours(path: str | os.PathLike[str], flags: int = os.O_RDONLY) -> int:
 
 
 def check_ours(path: str | os.PathLike[str], status: os.stat_result) -> None:
-    """Raise NotOurs if somebody else than we or root owns it, or it is a link."""
+    """Raise NotOurs if it has another owner than us or root, or it is a link."""
     if stat.S_ISLNK(status.st_mode) or status.st_uid not in (os.geteuid(), 0):
         reason = f"belongs to user {status.st_uid}"
         if stat.S_ISLNK(status.st_mode):

@@ -31,7 +31,7 @@ _KEY_OWNERS = {
     "cohere", "groq", "together", "replicate", "nvidia", "ngc", "azureml", "databricks", "github",
     "gitlab", "slack", "stripe", "tls", "ssl", "rsa", "langchain", "langsmith", "tailscale",
 }  # fmt: skip
-# A token of a tokenizer, or a number of them, is no secret.
+# A token of a tokenizer, or a number of them, is not a secret.
 _PLAIN_TOKENS = {
     "pad", "padding", "eos", "bos", "unk", "mask", "cls", "sep", "image", "video", "audio",
     "special", "start", "end", "stop", "next", "per", "additional", "prefix", "suffix", "system",

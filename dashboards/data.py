@@ -34,7 +34,7 @@ class RunData:
     `sensors`), start (UTC), power_w, power_min_w, power_max_w, energy_j, energy_s; a stretch that
     nothing is known of has no row. `steps` has a row per step, or per several of them in a row
     where there are more than a picture can show: step, time (UTC, of the last), steps (how many),
-    loss (mean), loss_min, loss_max, not_finite (how many losses are no numbers), tokens (sum),
+    loss (mean), loss_min, loss_max, not_finite (how many losses are not numbers), tokens (sum),
     tokens_per_s; NaN where none was logged, or none that is finite.
     """
 
@@ -62,7 +62,7 @@ class RunData:
 
     @property
     def losses(self) -> pd.DataFrame:
-        """The rows of `steps` with a loss; NaN where it is no number."""
+        """The rows of `steps` with a loss; NaN where it is not a number."""
         return self.steps[self.steps["loss"].notna() | (self.steps["not_finite"] > 0)]
 
 

@@ -24,8 +24,8 @@ def generate(
 ) -> Iterator[int]:
     """Up to `count` tokens after the prompt; greedy at temperature 0; ends before `stop`.
 
-    Raises TrainError if prompt and count are longer than the model's context, or for a temperature
-    that is none.
+    Raises TrainError if prompt and count are longer than the model's context, or for an invalid
+    temperature.
     """
     if not 0 <= temperature < math.inf:
         raise TrainError(f"The temperature is {temperature}; it must be a number from 0 on.")

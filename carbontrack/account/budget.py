@@ -13,7 +13,7 @@ WARN_AT = 0.8
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """Limits; None is no limit. Energy is after PUE, money in USD."""
+    """Limits; None if there is none. Energy is after PUE, money in USD."""
 
     kg: float | None = None
     money: float | None = None

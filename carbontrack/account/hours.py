@@ -67,6 +67,6 @@ def estimate_hours(
     watts = config.number("--power", rated, "W", high=1e5)
     if embodied and gpu is None and not factors.embodied_kg:
         raise CarbontrackError("--embodied needs to know the GPU.", hint="Give --gpu A100, say.")
-    if power_w is not None:  # a given power is no factor of the table of hardware
+    if power_w is not None:  # a given power does not come from the table of hardware
         factors = replace(factors, rated_w={})
     return estimate_rated(label, hours, watts, factors, gpu=gpu, embodied=embodied)

@@ -1,6 +1,6 @@
 """The loss of a training without its noise, and what can be read off it. Pure.
 
-Losses of single steps scatter by more than recipes differ: one noisy dip is no progress. All that
+Losses of single steps scatter by more than recipes differ: one noisy dip is not progress. All that
 is derived from them is derived from trailing means over a width that reports state.
 """
 

@@ -2,7 +2,7 @@
 
 No factor is bent to make a row fit. Each row says whether its factors are *stated* by the report,
 *stated from memory*, *assumed* (another report's, which happen to reproduce it) or *fitted* to its
-result; a fitted row is no evidence. A printed energy is before or after PUE; the row knows which.
+result; a fitted row is not evidence. A printed energy is before or after PUE; the row knows which.
 """
 
 from __future__ import annotations
@@ -259,7 +259,7 @@ def _factor(text: str) -> float:
 def _unit_t(row: Mapping[str, str]) -> float:
     """The last printed place in tonnes; a figure printed in whole pounds has one pound.
 
-    `tco2e_step` is that of a sum of printed rows, whose last zero is no rounding.
+    `tco2e_step` is that of a sum of printed rows, whose last zero is not rounded.
     """
     if row["unit"] == "lb":
         return _KG_PER_LB / KG_PER_T

@@ -30,7 +30,7 @@ def runs(
     try:
         reader = engine.open_reader(url)
     except engine.NoLedger:
-        if db is not None:  # somebody means a ledger that is there
+        if db is not None:  # a ledger that was named has to exist
             raise
         rows = []
     else:

@@ -41,8 +41,8 @@ class Provider:
 def fetch(provider: Provider, zone: str, start: datetime, end: datetime) -> str:
     """A table of the zone's intensity in [start, end), times in UTC, as text in CSV.
 
-    Raises CarbontrackError for a missing package or token, a range that is none, an answer that is
-    none, or a zone that the provider does not have.
+    Raises CarbontrackError for a missing package or token, an empty range, an invalid answer, or a
+    zone that the provider does not have.
     """
     if start >= end:
         raise CarbontrackError(f"--from {start:%Y-%m-%d %H:%MZ} is not before --to.", hint=_NOTHING)

@@ -35,7 +35,7 @@ class Row:
             value = float(text)
         except ValueError:
             comma = "A decimal comma? Write a point." if "," in text else ""
-            raise self.refused(column, "is no number.", comma) from None
+            raise self.refused(column, "is not a number.", comma) from None
         if not math.isfinite(value) or value < 0:
             raise self.refused(column, "is negative or not finite.")
         return value

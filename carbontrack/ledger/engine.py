@@ -52,7 +52,7 @@ class LedgerUnusable(CarbontrackError):
 def open_writer(url: str, *, busy_timeout_ms: int = BUSY_TIMEOUT_MS) -> Engine:
     """An engine for writing; the ledger is created, or a SQLite ledger upgraded, if need be.
 
-    `url` is one of `ledger_url`. Raises CarbontrackError if it is no address, or the schema is
+    `url` is one of `ledger_url`. Raises CarbontrackError if it is not an address, or the schema is
     newer than ours, or older on a server; what the database says (that it is locked, away, damaged)
     raises SQLAlchemyError, here and in every later write.
     """

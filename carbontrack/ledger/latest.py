@@ -47,7 +47,7 @@ def not_finite_since(connection: Connection, run: Run) -> int | None:
     step = models.Step
     of_run = step.run_key == run.key
     newest = connection.scalar(select(step.extra).where(of_run).order_by(step.step.desc()).limit(1))
-    if not newest or "loss" not in newest:  # the writer keeps there what is no number
+    if not newest or "loss" not in newest:  # the writer keeps there what is not a number
         return None
     last_known = connection.scalar(
         select(step.step).where(of_run, step.loss.is_not(None)).order_by(step.step.desc()).limit(1)

@@ -23,7 +23,7 @@ _ADVISORY_LOCK = 0x636172626F6E  # "carbon"
 def create(url: str, *, busy_timeout_ms: int, read_only: bool) -> Engine:
     """An engine on a server's database. A reader cannot write; a lock is waited for so long only.
 
-    Raises CarbontrackError if `url` is no address, or the driver is not installed.
+    Raises CarbontrackError if `url` is not an address, or the driver is not installed.
     """
     try:
         engine = create_engine(

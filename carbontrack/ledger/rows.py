@@ -164,7 +164,7 @@ class StepMean:
     loss: float | None  # mean of those
     loss_min: float | None
     loss_max: float | None
-    not_finite: int  # losses that are no numbers
+    not_finite: int  # losses that are not numbers
     tokens: int | None  # sum
     rates: int  # how many have a rate of tokens
     tokens_per_s: float | None  # mean of those

@@ -166,7 +166,7 @@ def steps_in_buckets(
     """
     step = models.Step
     bucket = (step.time_ms // length).label("bucket")
-    # What is no number is NULL, and what it was is among the extras.
+    # What is not a number is NULL, and what it was is among the extras.
     not_finite = step.loss.is_(None) & step.extra["loss"].as_string().is_not(None)
     columns = {  # in the order of StepMean: by name it would take twice as long
         "first_step": func.min(step.step),

@@ -19,7 +19,7 @@ _POSTGRES = re.compile(r"^(postgres|postgresql|postgresql\+psycopg)://")
 def ledger_url(flag: str | None = None) -> str:
     """The ledger's SQLAlchemy URL: `flag`, else $CARBONTRACK_DB, else a file in the data directory.
 
-    A plain path means a SQLite file. Raises CarbontrackError for what is no ledger's address.
+    A plain path means a SQLite file. Raises CarbontrackError for what is not a ledger's address.
     """
     if flag == "":
         raise CarbontrackError("--db is empty: is a variable unset?", hint=_FORMS)

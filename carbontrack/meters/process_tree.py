@@ -2,7 +2,7 @@
 
 A live process shows its own time and that of the children it has waited for (utime, stime, cutime,
 cstime in `/proc/PID/stat`), so short-lived children count although no scan ever sees them. A
-process seen once is remembered when its parent dies and it becomes somebody else's child. What is
+process seen once is remembered when its parent dies and it becomes another process's child. What is
 not seen: a daemon that detaches within one scan interval, and children of a parent that ignores
 SIGCHLD, beyond their last scan.
 """

@@ -158,7 +158,7 @@ class Ledger:
 
 
 def _ms(time: Time | None) -> int | None:
-    """As milliseconds since the epoch. Raises CarbontrackError for text that is no time."""
+    """As milliseconds since the epoch. Raises CarbontrackError for text that is not a time."""
     import pandas as pd
 
     if time is None:

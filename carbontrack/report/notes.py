@@ -1,4 +1,4 @@
-"""The notes below a table: what was assumed, what the energy holds, what is no measurement."""
+"""The notes below a table: what was assumed, what the energy holds, what was not measured."""
 
 from __future__ import annotations
 

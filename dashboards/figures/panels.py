@@ -147,7 +147,7 @@ def draw_losses(ax: Axes, x: Any, losses: pd.DataFrame, **look: Any) -> None:
 
 
 def note_not_finite(ax: Axes, frames: Sequence[pd.DataFrame]) -> None:
-    """How many losses are no numbers: they are gaps in the curves."""
+    """How many losses are not numbers: they are gaps in the curves."""
     count = sum(int(losses["not_finite"].sum()) for losses in frames)
     if count:
         many = "losses are" if count > 1 else "loss is"

@@ -227,7 +227,10 @@ def test_a_run_is_priced_by_an_imported_price(command: Command, tmp_path: Path) 
     ("text", "says"),
     [
         ("InstanceType,Price\n", "no column AcceleratorName"),
-        (PRICES.replace("40.96,12.29", "much,12.29"), "row 2, column 'Price': 'much' is no number"),
+        (
+            PRICES.replace("40.96,12.29", "much,12.29"),
+            "row 2, column 'Price': 'much' is not a number",
+        ),
         (PRICES.replace("40.96,12.29", "-1,12.29"), "row 2, column 'Price': '-1' is negative"),
         (PRICES.replace("40.96,12.29", "99999,12.29"), "USD for a GPU-hour"),
         (PRICES.splitlines()[0], "no price of an accelerator"),

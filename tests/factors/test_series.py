@@ -129,7 +129,7 @@ def test_an_hour_of_a_clock_change_is_told_apart_by_its_offset() -> None:
         ("time,zone,kg_per_kwh\n2026-01-01T00:00Z,FR,385\n", "row 2, column 'kg_per_kwh': '385'"),
         ("time,zone,kg_per_kwh\n2026-01-01T00:00Z,FR,385\n", "Is it in g/kWh?"),
         ("time,zone,kg_per_kwh\n2026-01-01T00:00Z,FR,0.1\n2026-01-01T01:00Z,FR,-1\n", "row 3"),
-        ("time,zone,kg_per_kwh\n2026-01-01T00:00Z,FR,much\n", "'much' is no number"),
+        ("time,zone,kg_per_kwh\n2026-01-01T00:00Z,FR,much\n", "'much' is not a number"),
         ("time,zone,kg_per_kwh\n2026-01-01T00:00Z,FR,nan\n", "not finite"),
         ("time,zone,kg_per_kwh\nyesterday,FR,0.1\n", "'yesterday' is not a time"),
         ("time,zone,kg_per_kwh\n2026-01-01T00:00Z,,0.1\n", "row 2: no zone"),

@@ -28,6 +28,7 @@ class DeviceKind(StrEnum):
     GPU = "gpu"
     CPU = "cpu"
     DRAM = "dram"
+    NODE = "node"  # a whole machine, or all that another tool adds up
 
 
 class MeterName(StrEnum):
@@ -44,6 +45,7 @@ class Quality(StrEnum):
 
     COUNTER = "counter"  # difference of the device's own energy counter
     POWER = "power"  # step (zero-order hold) integral of power samples
+    STATED = "stated"  # a total as another tool states it, however it came about
     ESTIMATE = "estimate"  # a model (TDP × utilisation), not a measurement
     SIMULATED = "simulated"  # replayed; no real device was read
 
@@ -59,6 +61,7 @@ class Scope(StrEnum):
     GPU_OF_MODULE = "gpu-of-module"  # the GPU alone of a Grace module, whose sensor has all of it
     CPU = "cpu"
     DRAM = "dram"
+    NODE = "node"
 
 
 class EventKind(StrEnum):
@@ -72,12 +75,20 @@ class EventKind(StrEnum):
     SENSOR_TRUSTED = "sensor-trusted"
     LEDGER_REPLACED = "ledger-replaced"
     BUDGET = "budget"
+    IMPORTED = "imported"
     # ----
     PHASE = "phase"
     EVAL = "eval"
     CHECKPOINT = "checkpoint"
     SKIPPED = "skipped"
     PREEMPTED = "preempted"
+
+
+class ImportKind(StrEnum):
+    """The kinds of files that `carbontrack import` reads."""
+
+    NVIDIA_SMI = "nvidia-smi"
+    CSV = "csv"
 
 
 class Method(StrEnum):

@@ -7,6 +7,7 @@ that `carbontrack run` starts the job at once.
 from __future__ import annotations
 
 import importlib
+import keyword
 import os
 import sys
 from collections.abc import Sequence
@@ -34,6 +35,7 @@ _COMMANDS = (
     "compare",
     "project",
     "config",
+    "import",
 )
 _GROUPS = ("factors", "db")
 
@@ -66,13 +68,14 @@ def _app(asked: Sequence[str]) -> typer.Typer:
     if asked and asked[0] in names:
         names = asked[:1]
     for name in names:
-        module = importlib.import_module(f"carbontrack.cli.{name}")
+        own = f"{name}_" if keyword.iskeyword(name) else name  # of its file and its function
+        module = importlib.import_module(f"carbontrack.cli.{own}")
         if name in _GROUPS:
             app.add_typer(module.app, name=name)
         else:
             # Options after the first word of the job's command are the job's own.
             settings = {"allow_interspersed_args": False} if name == "run" else None
-            app.command(context_settings=settings)(getattr(module, name))
+            app.command(name, context_settings=settings)(getattr(module, own))
     return app
 
 

@@ -9,7 +9,7 @@ import typer
 from carbontrack.cli.common import DbOption, FormatOption, print_json
 from carbontrack.cli.factor_options import EmbodiedOption, Flags, takes_factors
 from carbontrack.cli.show import RunArgument
-from carbontrack.vocabulary import Format, Method
+from carbontrack.vocabulary import EventKind, Format, Method
 
 
 @takes_factors
@@ -38,7 +38,12 @@ def explain(
         found = read.resolve_run(connection, run)
         hours = read.hours(connection, found)
         rows = price.estimates(connection, [found], flags, methods, embodied=embodied)
+        files = [
+            event.message
+            for event in read.events(connection, found)
+            if event.kind == EventKind.IMPORTED
+        ]
     if format is Format.JSON:
-        print_json({"explained": [explain_data(row, hours) for row in rows]})
+        print_json({"explained": [explain_data(row, hours, files) for row in rows]})
     else:
-        typer.echo("\n".join(explain_text(row, hours) for row in rows), nl=False)
+        typer.echo("\n".join(explain_text(row, hours, files) for row in rows), nl=False)

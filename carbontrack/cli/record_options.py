@@ -117,16 +117,12 @@ def _settings(
     messages.check(devices=devices, hz=hz)
     budget = {"--budget-kg": budget_kg, "--budget-usd": budget_usd, "--budget-kwh": budget_kwh}
     _check_budget(budget, on_budget, budget_grace)
-    if name is not None and (not name or name == "last"):
-        raise CarbontrackError(
-            f"--name {name!r} is reserved.",
-            hint="Give another, or none for the script's.",
-        )
+    check_name(name)
     check_spec(meter)
     return {
         "name": name,
         "project": project,
-        "tags": _tags(tag or []),
+        "tags": tags_of(tag or []),
         "db": ledger_url(db),
         "meter": meter,
         "devices": devices,
@@ -180,7 +176,17 @@ def _check_budget(limits: dict[str, float | None], on_budget: str, grace_s: floa
         )
 
 
-def _tags(words: list[str]) -> dict[str, str]:
+def check_name(name: str | None) -> None:
+    """Raises CarbontrackError for a name that no run can have."""
+    if name is not None and (not name or name == "last"):
+        raise CarbontrackError(
+            f"--name {name!r} is reserved.",
+            hint="Give another, or none for the script's.",
+        )
+
+
+def tags_of(words: list[str]) -> dict[str, str]:
+    """Tags as KEY=VALUE. Raises CarbontrackError for what is not."""
     tags = {}
     for word in words:
         key, equals, value = word.partition("=")

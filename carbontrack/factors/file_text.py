@@ -15,12 +15,17 @@ _BY_MARK = (  # longest first: UTF-32's little-endian mark begins with UTF-16's
 )
 
 
+def encoding_of(head: bytes) -> str:
+    """The encoding by the byte-order mark that a file begins with; UTF-8 without one."""
+    return next((code for mark, code in _BY_MARK if head.startswith(mark)), "utf-8")
+
+
 def decode(content: bytes, name: str) -> str:
     """The text by its byte-order mark, UTF-8 without one. `name` is the file's, for errors.
 
     Raises CarbontrackError for bytes that are not text in that encoding.
     """
-    encoding = next((code for mark, code in _BY_MARK if content.startswith(mark)), "utf-8")
+    encoding = encoding_of(content)
     try:
         return content.decode(encoding)
     except UnicodeDecodeError as error:

@@ -89,6 +89,14 @@ class RunWriter:
     def _window_row(self, uuid: str, window: Window) -> dict[str, Any]:
         return WINDOWS.written(window, run_key=self._run_key, device_key=self._device_keys[uuid])
 
+    def drop_finer(self, level_s: int) -> None:
+        """Remove the run's windows that are shorter than these, as `db compact` would."""
+        with self._ledger.begin() as transaction:
+            transaction.write(
+                "delete from windows where run_key = :run_key and level < :level",
+                [{"run_key": self._run_key, "level": level_s}],
+            )
+
     def close(self) -> None:
         """Leave the ledger."""
         self._ledger.close()

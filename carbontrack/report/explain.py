@@ -34,10 +34,13 @@ class Line:
         return f"{self.name:<14}{value:>16} {self.unit:<8} {self.how}".rstrip()
 
 
-def explain(estimate: Estimate, hours: Sequence[Usage]) -> list[Line]:
-    """The steps of an estimate of a run. `hours` are the rows of the ledger that it is made of."""
+def explain(estimate: Estimate, hours: Sequence[Usage], files: Sequence[str] = ()) -> list[Line]:
+    """The steps of an estimate of a run. `hours` are the rows of the ledger that it is made of,
+    `files` those that it was imported from.
+    """
     e, f = estimate, estimate.factors
     lines = [
+        *(Line("imported", None, "", file) for file in files),
         Line("duration", e.duration_s, "s", _duration(e)),
         Line("devices", e.devices, "", _devices(e)),
         Line("device-hours", e.device_hours, "h", _device_hours(e)),
@@ -53,20 +56,22 @@ def explain(estimate: Estimate, hours: Sequence[Usage]) -> list[Line]:
     return lines
 
 
-def explain_text(estimate: Estimate, hours: Sequence[Usage]) -> str:
+def explain_text(estimate: Estimate, hours: Sequence[Usage], files: Sequence[str] = ()) -> str:
     """For people; the last line is the table's cell, to the digit."""
     head = f"{estimate.label}  {', '.join(estimate.run_ids)}  method {estimate.method}"
-    lines = [head, *(line.text for line in explain(estimate, hours))]
+    lines = [head, *(line.text for line in explain(estimate, hours, files))]
     lines += ["", *(f"• {note}" for note in notes_of([estimate]))]
     lines += ["", f"CO₂e {carbon_cell(estimate)}"]
     return "\n".join(map(escape.visible, lines)) + "\n"
 
 
-def explain_data(estimate: Estimate, hours: Sequence[Usage]) -> dict[str, Any]:
+def explain_data(
+    estimate: Estimate, hours: Sequence[Usage], files: Sequence[str] = ()
+) -> dict[str, Any]:
     """For programs: the steps and the row they lead to."""
     steps = [
         {"name": line.name, "value": line.value, "unit": line.unit, "how": line.how}
-        for line in explain(estimate, hours)
+        for line in explain(estimate, hours, files)
     ]
     return {
         "method": estimate.method,

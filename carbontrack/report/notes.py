@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from carbontrack import keys
 from carbontrack.account.result import Estimate, unique
 from carbontrack.factors.catalog import Factor
-from carbontrack.vocabulary import DeviceKind, Method, Quality, Status
+from carbontrack.vocabulary import DeviceKind, Method, Quality, Scope, Status
 
 _KINDS = (("GPUs", DeviceKind.GPU), ("CPUs", DeviceKind.CPU), ("memory", DeviceKind.DRAM))
 _TITLES = {key.name: key.title for key in keys.KEYS} | {"rated_w": "rated power"}
@@ -57,7 +57,7 @@ def _scopes(rows: Sequence[Estimate]) -> list[str]:
     notes = []
     for scope in unique(part for row in rows for part in row.scope.split(", ")):
         inside = set(scope.split("+"))
-        without = [name for name, kind in _KINDS if not inside & {kind, "module"}]
+        without = [name for name, kind in _KINDS if not inside & {kind, "module", Scope.NODE}]
         missing = ", ".join([*without, "network, storage, fans"])
         notes.append(f"scope {scope}: without {missing} (PUE stands for cooling and losses only)")
     return notes

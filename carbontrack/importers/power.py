@@ -1,0 +1,83 @@
+"""From samples of power, or readings of a counter, to the energy between them. Pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from carbontrack.importers.spans import Spans
+from carbontrack.units import NS_PER_S
+
+if TYPE_CHECKING:
+    from carbontrack.importers.spans import Floats, Ints
+
+HELD_STEPS = 10  # power is taken to change evenly between samples up to so many usual steps apart
+_LEAST_HELD_NS = 2 * NS_PER_S
+_USUAL_OF = 1_000  # steps
+
+
+class PowerSeries:
+    """The samples of one device, in order of time, a block at a time.
+
+    Between two samples power changes evenly (trapezoids). Where they are farther apart than
+    `HELD_STEPS` of the usual step, or one has no value, nothing is known: a gap.
+    """
+
+    def __init__(self) -> None:
+        self._time_ns: int | None = None
+        self._power_w = float("nan")
+        self._held_ns: int | None = None
+
+    @property
+    def last_ns(self) -> int | None:
+        """The time of the last sample; None before the first."""
+        return self._time_ns
+
+    def add(self, times_ns: Ints, powers_w: Floats) -> Spans:
+        """Samples after those before, at times that increase; NaN is a missing value."""
+        import numpy as np
+
+        if self._time_ns is not None:
+            times_ns = np.concatenate([[self._time_ns], times_ns])
+            powers_w = np.concatenate([[self._power_w], powers_w])
+        if not len(times_ns):
+            return Spans.of([])
+        self._time_ns, self._power_w = int(times_ns[-1]), float(powers_w[-1])
+        steps_ns = np.diff(times_ns)
+        if self._held_ns is None and len(steps_ns):
+            usual_ns = int(np.median(steps_ns[:_USUAL_OF]))
+            self._held_ns = max(_LEAST_HELD_NS, HELD_STEPS * usual_ns)
+        before, after = powers_w[:-1], powers_w[1:]
+        energy_j = (before + after) / 2 * steps_ns / NS_PER_S
+        known = ~np.isnan(energy_j) & (steps_ns <= (self._held_ns or 0))
+        return Spans(
+            times_ns[:-1][known],
+            times_ns[1:][known],
+            energy_j[known],
+            np.minimum(before, after)[known],
+            np.maximum(before, after)[known],
+            np.ones(int(known.sum()), np.bool_),
+        )
+
+
+def counted(times_ns: Ints, energies_j: Floats) -> Spans:
+    """Between readings of a counter that were taken in this order; NaN is a missing one.
+
+    Where the counter goes back nothing is known. Across a long gap the energy is known, but was not
+    watched.
+    """
+    import numpy as np
+
+    known = ~np.isnan(energies_j)
+    times_ns, energies_j = times_ns[known], energies_j[known]
+    steps_ns, energy_j = np.diff(times_ns), np.diff(energies_j)
+    forward = (energy_j >= 0) & (steps_ns > 0)
+    usual_ns = int(np.median(steps_ns)) if len(steps_ns) else 0
+    power_w = energy_j[forward] * NS_PER_S / steps_ns[forward]
+    return Spans(
+        times_ns[:-1][forward],
+        times_ns[1:][forward],
+        energy_j[forward],
+        power_w,
+        power_w,
+        steps_ns[forward] <= max(_LEAST_HELD_NS, HELD_STEPS * usual_ns),
+    )

@@ -1,0 +1,241 @@
+"""Found runs into the ledger. Writing the same run again adds what is new, and nothing twice."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from enum import Enum
+from typing import Any
+
+from carbontrack.errors import NotFoundError
+from carbontrack.importers.clock import utc_ms
+from carbontrack.importers.model import FoundDevice, FoundRun, Tally
+from carbontrack.importers.source import Source
+from carbontrack.ledger.rows import Event, Node, Run, Sensor, Step
+from carbontrack.ledger.transaction import Transaction, open_ledger
+from carbontrack.ledger.window import LEVELS_S, Flag, Pyramid, Window
+from carbontrack.ledger.write import RunWriter
+from carbontrack.version import __version__
+from carbontrack.vocabulary import EventKind, ImportKind, Quality, Status
+
+METER = "imported from {}"
+_SPACE = uuid.UUID("6f7a1c3e-2f6b-5d0a-9c41-0d6f4a7b9e52")  # of the ids of imported runs
+_UNKNOWN_HOST = "unknown"
+_FLAGS = {
+    Quality.COUNTER: Flag.COUNTER,
+    Quality.POWER: Flag.INTEGRAL,
+    Quality.ESTIMATE: Flag.ESTIMATE,
+}
+
+
+class Outcome(Enum):
+    """What became of a run."""
+
+    ADDED = "added"
+    GREW = "grew"
+    THERE = "there already"
+
+
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """What the user calls the runs, and where they are imported."""
+
+    name: str | None = None
+    project: str | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
+    cwd: str = ""
+    user: str = ""
+    facility: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """A file that was read: its kind, its runs and the rows that make them."""
+
+    source: Source
+    kind: ImportKind
+    runs: Sequence[FoundRun]
+    tally: Tally
+    tz: str | None = None
+
+
+def run_id(found: FoundRun) -> str:
+    """The id of a run, from what makes it this run: the same from whatever file it comes."""
+    return str(uuid.uuid5(_SPACE, "\0".join(found.identity)))
+
+
+def name_of(file: Imported, found: FoundRun, labels: Labels) -> str:
+    """What a run is called: as the user says, as the file says, else as the file is called."""
+    return labels.name or found.name or file.source.path.stem
+
+
+def write(
+    url: str,
+    file: Imported,
+    labels: Labels,
+    steps: Mapping[str, Sequence[Step]],
+) -> list[Outcome]:
+    """Write a file's runs in one transaction, and what became of each. `steps` are by run id.
+
+    Raises CarbontrackError, or what the database says, and writes nothing then.
+    """
+    ledger = open_ledger(url)
+    try:
+        before = _before(url, file.runs)
+        with ledger.begin() as transaction:
+            return [
+                _write_run(_Within(transaction), file, found, labels, known, steps)
+                for found, known in zip(file.runs, before, strict=True)
+            ]
+    finally:
+        ledger.close()
+
+
+def _before(url: str, runs: Sequence[FoundRun]) -> list[Run | None]:
+    """What the ledger has of these runs."""
+    from carbontrack.ledger import engine, read
+
+    def look(found: FoundRun) -> Run | None:
+        try:
+            return read.resolve_run(connection, run_id(found))
+        except NotFoundError:
+            return None
+
+    reader = engine.open_reader(url)
+    try:
+        with reader.connect() as connection:
+            return [look(found) for found in runs]
+    finally:
+        reader.dispose()
+
+
+class _Within:
+    """A ledger all of whose transactions are parts of one."""
+
+    def __init__(self, transaction: Transaction) -> None:
+        self._transaction = transaction
+
+    @contextmanager
+    def begin(self) -> Iterator[Transaction]:
+        yield self._transaction
+
+    def close(self) -> None:
+        """Nothing: the one transaction ends by itself."""
+
+
+def _write_run(
+    ledger: _Within,
+    file: Imported,
+    found: FoundRun,
+    labels: Labels,
+    before: Run | None,
+    steps: Mapping[str, Sequence[Step]],
+) -> Outcome:
+    run = _run(file, found, labels)
+    new_steps = steps.get(run.id, ())
+    if before is not None and before.ended_ms is not None:
+        # One that was cut short begins where the longer one does.
+        length_ms = utc_ms(found.ended_ns) - utc_ms(found.started_ns)
+        if length_ms <= before.ended_ms - before.started_ms and not new_steps:
+            return Outcome.THERE
+        run = replace(before, ended_ms=max(run.ended_ms or 0, before.ended_ms))
+    ended_ms = run.ended_ms or 0
+    sensors = {device: _sensor(file, found, device, run.id) for device in found.devices}
+    node = Node(
+        host=found.host or _UNKNOWN_HOST,
+        boot_id=None,
+        recorder_version=__version__,
+        settings={"meter": METER.format(file.kind), **_settings(file)},
+        heartbeat_ms=ended_ms,
+    )
+    writer = RunWriter(ledger, run, node, list(sensors.values()))
+    level_s = max(bins.level_s for bins in found.devices.values()) if found.devices else 1
+    windows = [
+        (sensors[device].uuid, window)
+        for device, bins in found.devices.items()
+        for window in _pyramid(bins.windows(level_s, _FLAGS.get(device.quality, Flag(0))))
+    ]
+    coarsest = min((window.level_s for _, window in windows), default=LEVELS_S[0])
+    writer.drop_finer(coarsest)
+    writer.commit(
+        windows=windows,
+        steps=new_steps,
+        events=[_event(file, found, ended_ms)],
+        heartbeat_ms=ended_ms,
+    )
+    writer.finish(status=Status.COMPLETED, exit_code=None, ended_ms=ended_ms)
+    return Outcome.ADDED if before is None else Outcome.GREW
+
+
+def _pyramid(finest: Iterator[Window]) -> Iterator[Window]:
+    """These windows and the coarser ones that they add up to."""
+    pyramid = Pyramid()
+    for window in finest:
+        if window.level_s != LEVELS_S[1]:  # a minute comes back as the sum of itself
+            yield window
+        if window.level_s < LEVELS_S[-1]:
+            pyramid.add(window)
+    yield from pyramid.take_changed()
+
+
+def _run(file: Imported, found: FoundRun, labels: Labels) -> Run:
+    return Run(
+        id=run_id(found),
+        name=name_of(file, found, labels),
+        project=labels.project or found.project,
+        tags=labels.tags,
+        command=("carbontrack", "import", "--kind", str(file.kind), file.source.name),
+        cwd=labels.cwd,
+        user=labels.user,
+        git_commit=None,
+        git_dirty=None,
+        started_ms=utc_ms(found.started_ns),
+        ended_ms=utc_ms(found.ended_ns),
+        status=Status.COMPLETED,
+        exit_code=None,
+        facility=labels.facility,
+        model={},
+    )
+
+
+def _sensor(file: Imported, found: FoundRun, device: FoundDevice, run: str) -> Sensor:
+    return Sensor(
+        uuid=device.uuid or str(uuid.uuid5(uuid.UUID(run), device.key)),
+        kind=device.kind,
+        name=device.name,
+        rated_power_w=None,
+        power_limit_w=None,
+        mig_parent=None,
+        host=found.host or _UNKNOWN_HOST,
+        meter=METER.format(file.kind),
+        quality=device.quality,
+        field=device.field,
+        scope=device.scope,
+        update_period_ms=None,
+        share=1.0,
+    )
+
+
+def _settings(file: Imported) -> dict[str, Any]:
+    return {"file": file.source.name, "sha256": file.source.sha256, "tz": file.tz}
+
+
+def _event(file: Imported, found: FoundRun, time_ms: int) -> Event:
+    """Where the run comes from: `show` and `explain` say it."""
+    first, last = found.rows
+    sha256 = file.source.sha256
+    return Event(
+        time_ms=time_ms,
+        kind=EventKind.IMPORTED,
+        message=f"{file.source.name}, rows {first} to {last}, {file.kind}, SHA-256 {sha256}",
+        data={
+            **_settings(file),
+            "kind": str(file.kind),
+            "rows": [first, last],
+            "rejected_rows": file.tally.rejected,
+            **({"notes": list(file.tally.notes)} if file.tally.notes else {}),
+            **found.facts,
+        },
+    )

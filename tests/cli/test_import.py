@@ -1,0 +1,136 @@
+"""`carbontrack import`: files of other tools as runs that every other command works on."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from tests.fixtures.command import Command
+
+HEAD = "timestamp, name, uuid, power.draw [W]\n"
+UUIDS = [f"GPU-0000000{n}-1111-2222-3333-444444444444" for n in range(2)]
+
+
+def log(seconds: int) -> str:
+    """Two A100s for so long: 100 W and 200 W."""
+    return HEAD + "".join(
+        f"2024/03/01 10:{s // 60:02d}:{s % 60:02d}.000, NVIDIA A100-SXM4, {uuid}, {watts}.0 W\n"
+        for s in range(seconds + 1)
+        for uuid, watts in zip(UUIDS, (100, 200), strict=True)
+    )
+
+
+@pytest.fixture
+def power(tmp_path: Path) -> Path:
+    path = tmp_path / "power.csv"
+    path.write_text(log(120))
+    return path
+
+
+def test_an_imported_run_works_with_every_command(command: Command, power: Path) -> None:
+    done = command("import", "power.csv", "--tz", "UTC", "--project", "nlp", "--tag", "team=a")
+    assert done.code == 0, done.err
+    assert "power.csv: nvidia-smi, 1 run, 242 rows taken, 0 not" in done.out
+    shown = command("show", "power", "--format", "json").json
+    assert shown["energy_kwh"] == pytest.approx(300 * 120 / 3.6e6)
+    assert shown["coverage"] == pytest.approx(1.0)
+    assert shown["duration_s"] == 120
+    assert (shown["project"], shown["tags"]) == ("nlp", {"team": "a"})
+    assert [device["uuid"] for device in shown["devices"]] == UUIDS
+    assert {device["meter"] for device in shown["devices"]} == {"imported from nvidia-smi"}
+    assert {device["quality"] for device in shown["devices"]} == {"power"}
+    (event,) = shown["events"]
+    digest = hashlib.sha256(power.read_bytes()).hexdigest()
+    assert event["kind"] == "imported"
+    assert (event["data"]["file"], event["data"]["rows"]) == ("power.csv", [2, 243])
+    assert event["data"]["sha256"] == digest
+    explained = command("explain", "power").out
+    assert f"power.csv, rows 2 to 243, nvidia-smi, SHA-256 {digest}" in explained
+    assert "imported from nvidia-smi" in explained
+    (row,) = command("table", "--format", "json").json["rows"]
+    assert row["gpu_hours"] == pytest.approx(240 / 3600)
+    for kind in ("power", "overview"):
+        drawn = command("plot", "power", "--kind", kind, "-o", f"{kind}.png")
+        assert drawn.code == 0, drawn.err
+
+
+def test_importing_twice_adds_nothing_and_a_longer_file_what_is_new(
+    command: Command, power: Path
+) -> None:
+    def energy_kwh() -> float:
+        (run,) = command("runs", "--format", "json").json["runs"]
+        return float(run["energy_kwh"])
+
+    assert "; added" in command("import", "power.csv", "--tz", "UTC").out
+    once = command("show", "--format", "json").json
+    assert "; there already" in command("import", "power.csv", "--tz", "UTC").out
+    assert command("show", "--format", "json").json == once
+    power.write_text(log(300))
+    assert "; grew" in command("import", "power.csv", "--tz", "UTC").out
+    assert energy_kwh() == pytest.approx(300 * 300 / 3.6e6)
+    power.write_text(log(60))
+    assert "; there already" in command("import", "power.csv", "--tz", "UTC").out
+    assert energy_kwh() == pytest.approx(300 * 300 / 3.6e6)
+    assert command("show", "--format", "json").json["duration_s"] == 300
+
+
+def test_a_dry_run_writes_nothing(command: Command, power: Path, tmp_path: Path) -> None:
+    done = command("import", "power.csv", "--tz", "UTC", "--dry-run")
+    assert "power: 10 Wh, 2 min 00 s, 2 devices; would be imported" in done.out
+    assert not (tmp_path / "ledger.db").exists()
+
+
+def test_a_log_too_long_for_seconds_has_minutes_and_the_same_total(
+    command: Command, power: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command("import", "power.csv", "--tz", "UTC")
+    monkeypatch.setattr("carbontrack.importers.bins.MAX_BINS", 200)
+    power.write_text(log(600))
+    assert "; grew" in command("import", "power.csv", "--tz", "UTC").out
+    shown = command("show", "--format", "json").json
+    assert shown["energy_kwh"] == pytest.approx(300 * 600 / 3.6e6)
+    assert command("plot", "power", "--kind", "power", "-o", "p.png").code == 0
+
+
+def test_broken_rows_are_said_with_their_numbers(command: Command, power: Path) -> None:
+    power.write_text(log(9) + "garbage\n" * 7)
+    done = command("import", "power.csv", "--tz", "UTC")
+    assert done.code == 0
+    assert "20 rows taken, 7 not" in done.out
+    assert "power.csv, row 22: 1 cells, not 4" in done.err
+    assert "2 more rows not taken" in done.err
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (["power.csv"], "Give --tz"),
+        (["power.csv", "--kind", "nvidia"], "Known: nvidia-smi"),
+        (["missing.csv"], "No such file"),
+        (["."], "is not a file"),
+        (["power.csv", "--tz", "Mars"], "is not a time zone"),
+        (["power.csv", "--power-column", "power.draw [W]"], "--time-column"),
+        (["power.csv", "--name", "last"], "is reserved"),
+    ],
+)
+def test_a_mistake_is_one_line(
+    command: Command, power: Path, words: list[str], why: str, tmp_path: Path
+) -> None:
+    done = command("import", *words)
+    assert done.code == 2
+    assert why in done.err
+    assert done.err.count("\n") == 1
+    assert not (tmp_path / "ledger.db").exists()
+
+
+def test_another_table_by_the_names_of_its_columns(command: Command, tmp_path: Path) -> None:
+    rows = "".join(f"{1709287200 + s};pdu{n};1.5\n" for s in range(11) for n in range(2))
+    (tmp_path / "pdu.csv").write_text(f"when;outlet;kilowatts\n{rows}")
+    columns = ("--time-column", "when", "--power-column", "kilowatts", "--unit", "kW")
+    done = command("import", "pdu.csv", *columns, "--device-column", "outlet")
+    assert done.code == 0, done.err
+    shown = command("show", "--format", "json").json
+    assert shown["energy_kwh"] == pytest.approx(2 * 1500 * 10 / 3.6e6)
+    assert len(shown["devices"]) == 2

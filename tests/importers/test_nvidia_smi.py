@@ -1,0 +1,164 @@
+"""nvidia-smi's query CSV in the variants that people log, and tables made in its image."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from carbontrack.importers import plain_csv
+from carbontrack.importers.model import Asked, Tally
+from carbontrack.importers.source import Source
+from tests.importers.files import read, refusal
+
+HEAD = "timestamp, index, uuid, power.draw [W], utilization.gpu [%]\n"
+UUIDS = [f"GPU-0000000{n}-1111-2222-3333-444444444444" for n in range(2)]
+
+
+def rows(count: int = 4) -> str:
+    """Two GPUs, a second a sample: 100 W and 200 W."""
+    return "".join(
+        f"2024/03/01 10:00:{second:02d}.500, {gpu}, {UUIDS[gpu]}, {100 * (gpu + 1)}.00 W, 9 %\n"
+        for second in range(count)
+        for gpu in range(2)
+    )
+
+
+def test_devices_are_known_by_their_uuid(tmp_path: Path) -> None:
+    found = read(tmp_path, HEAD + rows())
+    assert found.kind == "nvidia-smi"
+    assert found.by_device == {UUIDS[0]: 300, UUIDS[1]: 600}
+    assert [device.uuid for device in found.first.devices] == UUIDS
+    assert found.duration_s == 3
+    assert found.first.started_ns == 1709287200_500_000_000
+    assert found.first.rows == (2, 9)
+
+
+@pytest.mark.parametrize(
+    "variant",
+    [
+        lambda text: text.replace(" W,", ",").replace(" [W]", "").replace(" %", ""),
+        lambda text: text.replace("power.draw", "power.draw.instant"),
+        lambda text: text.replace("power.draw", "power.draw.average"),
+        lambda text: text.replace("2024/03/01 ", "2024-03-01T"),
+        lambda text: text.replace("\n", "\r\n"),
+        lambda text: text.replace(HEAD, "").replace("\n", "\n" + HEAD) + HEAD,
+        lambda text: text.partition("\n")[2],
+        lambda text: text.replace("uuid", "pci.bus_id").replace("GPU-", "00000000:0").strip(),
+        lambda text: text.encode("utf-16"),
+        lambda text: b"\xef\xbb\xbf" + text.encode(),
+        lambda text: "\n\n" + text,
+        lambda text: text.replace(", ", ";"),
+        lambda text: text.replace("9 %", "[N/A]"),
+        lambda text: (
+            text.replace("index, uuid", "gpu, index").replace(UUIDS[0], "0").replace(UUIDS[1], "0")
+        ),
+    ],
+)
+def test_each_variant_has_the_same_energy(
+    tmp_path: Path, variant: Callable[[str], str | bytes]
+) -> None:
+    found = read(tmp_path, variant(HEAD + rows()))
+    assert sorted(found.by_device.values()) == [300, 600]
+    assert found.tally.rejected == 0
+
+
+def test_long_logs_are_read_in_blocks_with_the_same_energy(tmp_path: Path) -> None:
+    lines = (
+        f"2024/03/01 {s // 3600:02d}:{s // 60 % 60:02d}:{s % 60:02d}.000, {gpu}, {UUIDS[gpu]}, "
+        f"{'[N/A]' if s == 20_000 else f'{100 * (gpu + 1)}.00 W'}, {'x' * 60}\n"
+        for s in range(30_000)
+        for gpu in range(2)
+    )
+    text = HEAD + "".join(lines)
+    text = text.replace("2024/03/01 08:00:00.000, 1", "broken, 1", 1)
+    found = read(tmp_path, text, Asked(tz="Europe/Paris"))
+    assert len(text) > 5e6  # several blocks
+    assert found.by_device == {UUIDS[0]: 100 * 29_997, UUIDS[1]: 200 * 29_997}
+    assert found.tally.rejected == 1
+    assert found.tally.first[0][0] == text[: text.index("broken")].count("\n") + 1
+    assert found.first.started_ns == 1709247600 * 10**9
+
+
+def test_a_broken_line_is_named_and_the_rest_comes_in(tmp_path: Path) -> None:
+    text = HEAD + rows(6) + "2024/03/01 10:00:07.500, 0, GPU-0"
+    text = text.replace("2024/03/01 10:00:02.500, 1", "2024/03/01 ????, 1")
+    found = read(tmp_path, text)
+    assert [row for row, _ in found.tally.first] == [7, 14]
+    assert found.tally.taken == 11
+    assert sum(found.by_device.values()) == 1500  # two seconds are bridged
+
+
+def test_a_power_that_is_not_one_is_a_gap(tmp_path: Path) -> None:
+    text = (HEAD + rows(6)).replace("10:00:02.500, 1, ", "10:00:02.500, 1, ")
+    text = re.sub(r"(02\.500, 1, \S+) 200\.00 W", r"\1 2oo W", text)
+    found = read(tmp_path, text)
+    assert found.by_device[UUIDS[1]] == 600
+    assert found.tally.first == [(7, "'2oo W' is not a power")]
+
+
+def test_a_time_that_goes_back_is_not_taken(tmp_path: Path) -> None:
+    back = rows(6) + rows(1).replace("00.500", "02.100")
+    found = read(tmp_path, HEAD + back)
+    assert sum(found.by_device.values()) == 1500
+    assert [row for row, _ in found.tally.first] == [14, 15]
+
+
+def test_two_samples_of_one_device_at_one_time_are_refused(tmp_path: Path) -> None:
+    text = "\n".join(",".join(line.split(",")[::3]) for line in (HEAD + rows()).split("\n"))
+    why = refusal(tmp_path, text)
+    assert "row 3: a second sample of GPU at the same time" in why
+
+
+def test_milliwatts_under_a_header_in_watts_are_refused(tmp_path: Path) -> None:
+    lines = "".join(f"2025-07-03T08:43:{s:02d}.5,{6000 + s}.00\n" for s in range(10))
+    why = refusal(tmp_path, f"timestamp,gpu_power_w\n{lines}")
+    assert "above 1,500 W in 9 rows" in why or "above 1,500 W in 10 rows" in why
+    assert "mW?" in why
+    named = Asked("UTC", time_column="timestamp", power_column="gpu_power_w", unit="mW")
+    (run,) = plain_csv.read(Source(tmp_path / "file.log"), named, Tally())
+    assert run.energy_j == pytest.approx(9 * 6.0045)
+
+
+def test_what_has_no_power_is_refused_with_what_it_has(tmp_path: Path) -> None:
+    head = "timestamp, name, utilization.gpu [%], memory.used [MiB]\n"
+    why = refusal(tmp_path, head + "2024/03/01 10:00:00.000, A100, 3 %, 4 MiB\n")
+    assert "no power column: it has timestamp, name, utilization.gpu [%]" in why
+    assert "--query-gpu=timestamp,uuid,power.draw" in why
+    why = refusal(tmp_path, head.encode("utf-16") + "2024/03/01 1".encode("utf-16-le"))
+    assert "no power column" in why
+
+
+def test_what_is_not_a_log_is_refused_as_what_it_is(tmp_path: Path) -> None:
+    people = "Tue Oct 29 19:00:23 2024\n+---+\n| NVIDIA-SMI 550.54.15 |\n"
+    assert "prints for people" in refusal(tmp_path, people)
+    bare = "2024/03/01 10:00:00.000, 3, 4\n"
+    assert "no header" in refusal(tmp_path, bare * 3)
+    assert "is empty" in refusal(tmp_path, "")
+    assert "of no kind that is known" in refusal(tmp_path, "Dear diary,\n")
+
+
+def test_one_sample_is_no_energy(tmp_path: Path) -> None:
+    assert "at least two samples" in refusal(tmp_path, HEAD + rows(1))
+
+
+def test_local_times_are_not_guessed(tmp_path: Path) -> None:
+    assert "Give --tz" in refusal(tmp_path, HEAD + rows(), Asked())
+    with_offset = (HEAD + rows()).replace(".500", ".500+02:00")
+    assert read(tmp_path, with_offset, Asked()).first.started_ns == 1709280000_500_000_000
+
+
+def test_columns_of_several_gpus(tmp_path: Path) -> None:
+    lines = "".join(f"{1763638585 + n}.250,100,{n}\n" for n in range(5))
+    found = read(tmp_path, f"timestamp,GPU0,GPU1\n{lines}")
+    assert found.kind == "csv"
+    assert found.by_device == {"GPU0": 400, "GPU1": 8}
+
+
+def test_an_epoch_in_nanoseconds(tmp_path: Path) -> None:
+    lines = "".join(f"{1747583343809690966 + n * 125_000_000},13.5\r\n" for n in range(9))
+    found = read(tmp_path, f"Timestamp (ns),Power Draw (W)\r\n{lines}")
+    assert found.energy_j == pytest.approx(13.5)
+    assert found.duration_s == 1.0

@@ -87,7 +87,11 @@ class EventKind(StrEnum):
 class ImportKind(StrEnum):
     """The kinds of files that `carbontrack import` reads."""
 
+    CODECARBON = "codecarbon"
     NVIDIA_SMI = "nvidia-smi"
+    DMON = "dmon"
+    DCGM = "dcgm"
+    PROMETHEUS = "prometheus"
     CSV = "csv"
 
 

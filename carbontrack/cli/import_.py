@@ -79,7 +79,7 @@ def _labels(name: str | None, project: str | None, tag: list[str] | None) -> Lab
     from carbontrack import config
     from carbontrack.cli.record_options import check_name
     from carbontrack.importers.write import Labels
-    from carbontrack.record.describe import user
+    from carbontrack.record.host import user
 
     check_name(name)
     facility = config.values(config.resolve(config.surroundings()))

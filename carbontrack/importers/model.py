@@ -6,7 +6,7 @@ nothing of layouts. Times are integer ns since the epoch, UTC; energies are in J
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +30,7 @@ class FoundDevice:
     field: str  # what was read, in the tool's words
     scope: str  # what that includes
     uuid: str | None = None
+    host: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,8 +99,3 @@ class Asked:
     power_column: str | None = None
     device_column: str | None = None
     unit: str | None = None
-
-
-def one_of(names: Sequence[str], cells: Mapping[str, str]) -> str:
-    """The first of these cells that has a value; empty if none has."""
-    return next((cells[name] for name in names if cells.get(name)), "")

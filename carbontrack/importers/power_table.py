@@ -24,6 +24,7 @@ from carbontrack.importers.model import (
     Rejected,
     Tally,
 )
+from carbontrack.importers.plausible import MAX_GPU_W
 from carbontrack.importers.power import PowerSeries
 from carbontrack.importers.source import Source
 from carbontrack.units import NS_PER_S
@@ -32,7 +33,7 @@ from carbontrack.vocabulary import DeviceKind, Quality, Scope
 if TYPE_CHECKING:
     from carbontrack.importers.spans import Floats, Ints
 
-MAX_GPU_W = 1_500.0  # no GPU takes more: a power above is in mW, or nonsense
+
 _MOST_IMPLAUSIBLE = 0.01  # share of the rows; beyond, the file is not what its header says
 _FEW = 3
 _ONE = "GPU"  # the device of a table that names none
@@ -252,11 +253,12 @@ class PowerTable:
             time_ns = np.round(seconds * 1e6).astype(np.int64) * 1_000
         else:
             time_ns = self._utc_ns(times)
-        code, devices = np.zeros(len(frame), np.int64), [_ONE]
+        code: Ints = np.zeros(len(frame), np.int64)
+        devices = [_ONE]
         if columns.device is not None:
-            found = frame[columns.device].cat
-            code = found.codes.to_numpy(np.int64)
-            devices = [str(key).strip() for key in found.categories]
+            cells = frame[columns.device].cat
+            code = cells.codes.to_numpy(np.int64, copy=True)
+            devices = [str(key).strip() for key in cells.categories]
         number = np.arange(first, first + len(frame))
         return _Rows(number, time_ns, power_w, code, devices)
 

@@ -208,7 +208,7 @@ def _sensor(file: Imported, found: FoundRun, device: FoundDevice, run: str) -> S
         rated_power_w=None,
         power_limit_w=None,
         mig_parent=None,
-        host=found.host or _UNKNOWN_HOST,
+        host=device.host or found.host or _UNKNOWN_HOST,
         meter=METER.format(file.kind),
         quality=device.quality,
         field=device.field,

@@ -107,7 +107,7 @@ def test_broken_rows_are_said_with_their_numbers(command: Command, power: Path) 
     ("words", "why"),
     [
         (["power.csv"], "Give --tz"),
-        (["power.csv", "--kind", "nvidia"], "Known: nvidia-smi"),
+        (["power.csv", "--kind", "nvidia"], "is not known. Known: "),
         (["missing.csv"], "No such file"),
         (["."], "is not a file"),
         (["power.csv", "--tz", "Mars"], "is not a time zone"),
@@ -134,3 +134,22 @@ def test_another_table_by_the_names_of_its_columns(command: Command, tmp_path: P
     shown = command("show", "--format", "json").json
     assert shown["energy_kwh"] == pytest.approx(2 * 1500 * 10 / 3.6e6)
     assert len(shown["devices"]) == 2
+
+
+def test_a_run_that_is_flushed_again_grows(command: Command, tmp_path: Path) -> None:
+    """CodeCarbon appends a row with the sums so far: one run, whichever file says more of it."""
+    head = "timestamp,project_name,run_id,duration,energy_consumed,cpu_energy,pue\n"
+    rows = [
+        f"2024-05-31T10:{m}:01,nlp,abc,{m * 60}.7,{m / 1000},{m / 1000},1.0\n" for m in (10, 30)
+    ]
+    file = tmp_path / "emissions.csv"
+    file.write_text(head + rows[0])
+    assert "; added" in command("import", "emissions.csv", "--tz", "UTC").out
+    file.write_text(head + "".join(rows))
+    assert "; grew" in command("import", "emissions.csv", "--tz", "UTC").out
+    (run,) = command("runs", "--format", "json").json["runs"]
+    assert run["energy_kwh"] == pytest.approx(0.030)
+    assert run["duration_s"] == pytest.approx(1800, abs=1)
+    file.write_text(head + rows[0])
+    assert "; there already" in command("import", "emissions.csv", "--tz", "UTC").out
+    assert command("table", "--format", "json").json["rows"][0]["quality"] == "estimate"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from carbontrack.errors import CarbontrackError
-from carbontrack.importers import codecarbon, nvidia_smi, plain_csv
+from carbontrack.importers import codecarbon, dcgm, dmon, nvidia_smi, plain_csv, prometheus
 from carbontrack.importers.model import Asked, FoundRun, Refused, Tally
 from carbontrack.importers.source import Source
 from carbontrack.vocabulary import ImportKind
@@ -24,7 +24,7 @@ class Reader(Protocol):
 
 
 # The surest first: a file is of the first kind that it matches.
-READERS: tuple[Reader, ...] = (codecarbon, nvidia_smi, plain_csv)
+READERS: tuple[Reader, ...] = (codecarbon, prometheus, dmon, dcgm, nvidia_smi, plain_csv)
 
 
 def identify(source: Source, kind: str | None = None) -> Reader:

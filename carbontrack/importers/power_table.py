@@ -257,7 +257,7 @@ class PowerTable:
         devices = [_ONE]
         if columns.device is not None:
             cells = frame[columns.device].cat
-            code = cells.codes.to_numpy(np.int64, copy=True)
+            code = np.array(cells.codes, np.int64)
             devices = [str(key).strip() for key in cells.categories]
         number = np.arange(first, first + len(frame))
         return _Rows(number, time_ns, power_w, code, devices)

@@ -1,0 +1,93 @@
+"""Metrics of exporters: which of them are powers or energies of devices, and in what unit."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from carbontrack.errors import CarbontrackError
+from carbontrack.importers.model import FoundDevice
+from carbontrack.importers.readings import Readings, known
+from carbontrack.units import J_PER_KWH
+from carbontrack.vocabulary import DeviceKind, Quality, Scope
+
+# By the end of the name: to W, or to J of a counter.
+_UNITS: Mapping[str, tuple[str, float]] = {
+    "w": ("power", 1.0),
+    "mw": ("power", 1e-3),
+    "kw": ("power", 1e3),
+    "j": ("energy", 1.0),
+    "mj": ("energy", 1e-3),
+    "kwh": ("energy", J_PER_KWH),
+}
+_NAMES = (
+    (re.compile(r"DCGM_FI_DEV_TOTAL_ENERGY_CONSUMPTION(_mJ)?", re.I), "mj"),
+    (re.compile(r"DCGM_FI_DEV_POWER_USAGE(_INSTANT)?", re.I), "w"),
+    (re.compile(r".*(?:power|pwr).*_milli_?watts", re.I), "mw"),
+    (re.compile(r".*(?:power|pwr).*_watts", re.I), "w"),
+    (re.compile(r".*energy.*_milli_?joules?(_total)?", re.I), "mj"),
+    (re.compile(r".*(?:energy|joules).*_joules?(_total)?", re.I), "j"),
+)
+_DEVICE = ("UUID", "uuid", "gpu_uuid", "GPU_UUID", "pci_bus_id", "device", "gpu", "minor_number")
+_HOST = ("Hostname", "hostname", "node", "host", "instance")
+_MODEL = ("modelName", "model_name", "model", "name")
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """A device of a metric."""
+
+    name: str
+    host: str | None
+    uuid: str | None
+
+
+class Metrics:
+    """Collects the series of all devices, whatever labels of pods and containers they change."""
+
+    def __init__(self, file: str, unit: str | None, device_label: str | None) -> None:
+        if unit is not None and unit.lower() not in _UNITS:
+            raise CarbontrackError(
+                f"--unit {unit!r} is not known.", hint="Known: W, mW, kW, J, mJ, kWh."
+            )
+        self._unit = unit and unit.lower()
+        self._device = (device_label,) if device_label else _DEVICE
+        self._fields: dict[str, str] = {}
+        self._known: dict[str, _Known] = {}
+        self.readings = Readings(file)
+        self.passed: dict[str, None] = {}  # names of metrics that are not read
+
+    def is_read(self, name: str) -> bool:
+        """Whether a metric is a power or an energy."""
+        if self._unit is None and _unit_of(name) is None:
+            self.passed[name or "a series without a name"] = None
+            return False
+        return True
+
+    def add(self, labels: Mapping[str, str], time_ns: int, value: float) -> None:
+        """A value of a metric that is read, whose name is the label `__name__`."""
+        name = labels.get("__name__", "")
+        kind, factor = _UNITS[self._unit or _unit_of(name) or "w"]
+        uuid = next((labels[label] for label in self._device if labels.get(label)), "GPU")
+        host = next((labels[label] for label in _HOST if labels.get(label)), None)
+        unique = uuid.startswith("GPU-")
+        key = uuid if unique or host is None else f"{host} {uuid}"
+        model = next((labels[label] for label in _MODEL if labels.get(label)), "GPU")
+        self._known.setdefault(key, _Known(model, host, uuid if unique else None))
+        put = self.readings.power if kind == "power" else self.readings.counter
+        self._fields[f"{key} {kind}"] = name or kind
+        put(key, time_ns, known(value) * factor)
+
+    def device(self, key: str, quality: Quality) -> FoundDevice:
+        """A device by its key."""
+        of = self._known[key]
+        kind = "energy" if quality is Quality.COUNTER else "power"
+        field = self._fields[f"{key} {kind}"]
+        return FoundDevice(
+            key, DeviceKind.GPU, of.name, quality, field, Scope.GPU, of.uuid, of.host
+        )
+
+
+def _unit_of(name: str) -> str | None:
+    return next((unit for pattern, unit in _NAMES if pattern.fullmatch(name)), None)

@@ -1,0 +1,90 @@
+"""Prometheus' answer to a range query, of the DCGM exporter or of any other of powers.
+
+Source: prometheus.io/docs/prometheus/latest/querying/api, "Range queries"; github.com/NVIDIA/
+dcgm-exporter: energies are in mJ, and 4.5.3 renamed the label Hostname to hostname.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+from carbontrack.importers.metrics import Metrics
+from carbontrack.importers.model import Asked, FoundRun, Refused, Tally
+from carbontrack.importers.source import Source
+from carbontrack.units import MS_PER_S, NS_PER_MS
+from carbontrack.vocabulary import ImportKind
+
+KIND = ImportKind.PROMETHEUS
+_USE = "Use /api/v1/query_range with start, end and step."
+
+
+def matches(head: str) -> bool:
+    """Whether it is an answer of the API, or a scrape of an exporter."""
+    is_answer = head.lstrip().startswith("{") and '"resultType"' in head
+    return is_answer or _is_scrape(head)
+
+
+def _is_scrape(head: str) -> bool:
+    return "DCGM_FI_DEV_" in head and any(
+        line.startswith(("DCGM_FI_DEV_", "# TYPE DCGM_FI_DEV_")) for line in head.split("\n")
+    )
+
+
+def read(source: Source, asked: Asked, tally: Tally) -> list[FoundRun]:
+    """All its devices as one run. Raises Refused for what is of one moment."""
+    if _is_scrape(source.head):
+        raise Refused(f"{source.name} is one scrape: no time lies between two samples.", _USE)
+    data = _answer(source)
+    if data.get("resultType") != "matrix":
+        kind = data.get("resultType")
+        raise Refused(
+            f"{source.name} is a {kind}, of one moment: no time lies between two samples.", _USE
+        )
+    metrics = Metrics(source.name, asked.unit, asked.device_column)
+    for number, series in enumerate(data.get("result", []), start=1):
+        labels = series.get("metric", {})
+        if not metrics.is_read(labels.get("__name__", "")):
+            continue
+        for at, text in series.get("values", []):
+            try:
+                time_ns = round(float(at) * MS_PER_S) * NS_PER_MS
+                value = float(text)
+            except (TypeError, ValueError):
+                tally.reject(number, f"{text!r} is not a number")
+                continue
+            tally.taken += 1
+            metrics.add(labels, time_ns, value if math.isfinite(value) else float("nan"))
+    return [run_of(KIND, source, metrics, tally, len(data.get("result", [])))]
+
+
+def run_of(kind: ImportKind, source: Source, metrics: Metrics, tally: Tally, rows: int) -> FoundRun:
+    """The run of these metrics."""
+    if not tally.taken:
+        names = ", ".join(metrics.passed) or "nothing"
+        raise Refused(
+            f"{source.name} has no metric of a power or an energy: it has {names}.",
+            "Name the unit of any other with --unit.",
+        )
+    started_ns, ended_ns = metrics.readings.times_ns
+    devices = metrics.readings.devices(metrics.device)
+    first = min(device.key for device in devices)
+    return FoundRun(
+        identity=(kind, str(started_ns), first),
+        name=None,
+        started_ns=started_ns,
+        ended_ns=ended_ns,
+        devices=devices,
+        rows=(1, rows),
+        host=next((device.host for device in devices if device.host), None),
+    )
+
+
+def _answer(source: Source) -> dict[str, Any]:
+    try:
+        answer = json.loads(source.text())
+    except ValueError as error:
+        raise Refused(f"{source.name} is not valid JSON: {error}.") from None
+    data = answer.get("data", answer)
+    return data if isinstance(data, dict) else {}

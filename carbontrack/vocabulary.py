@@ -92,6 +92,12 @@ class ImportKind(StrEnum):
     DMON = "dmon"
     DCGM = "dcgm"
     PROMETHEUS = "prometheus"
+    SACCT = "sacct"
+    WANDB = "wandb"
+    CARBONTRACKER = "carbontracker"
+    ZEUS = "zeus"
+    ECO2AI = "eco2ai"
+    MLPERF = "mlperf"
     CSV = "csv"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-from carbontrack.importers.clock import Clock
+from carbontrack.importers.clock import Clock, given_start
 from carbontrack.importers.model import Asked, FoundDevice, FoundRun, Refused, Rejected, Tally
 from carbontrack.importers.readings import UNKNOWN, Readings
 from carbontrack.importers.source import Source
@@ -142,10 +142,7 @@ class _Log:
                 f"{self._file} has no times.",
                 "Give --start 2026-01-31T12:00:00 and --interval 1, or log with dmon -o DT.",
             )
-        try:
-            start_ns = self._clock.read(self._asked.start)
-        except Rejected as error:
-            raise Refused(f"--start: {error}.", "Example: 2026-01-31T12:00:00.") from None
+        start_ns = given_start(self._file, self._asked, self._clock)
         return start_ns, round(self._asked.interval_s * NS_PER_S)
 
     def device(self, key: str, quality: Quality) -> FoundDevice:

@@ -5,7 +5,20 @@ from __future__ import annotations
 from typing import Protocol
 
 from carbontrack.errors import CarbontrackError
-from carbontrack.importers import codecarbon, dcgm, dmon, nvidia_smi, plain_csv, prometheus
+from carbontrack.importers import (
+    carbontracker,
+    codecarbon,
+    dcgm,
+    dmon,
+    eco2ai,
+    mlperf,
+    nvidia_smi,
+    plain_csv,
+    prometheus,
+    sacct,
+    wandb,
+    zeus,
+)
 from carbontrack.importers.model import Asked, FoundRun, Refused, Tally
 from carbontrack.importers.source import Source
 from carbontrack.vocabulary import ImportKind
@@ -24,7 +37,20 @@ class Reader(Protocol):
 
 
 # The surest first: a file is of the first kind that it matches.
-READERS: tuple[Reader, ...] = (codecarbon, prometheus, dmon, dcgm, nvidia_smi, plain_csv)
+READERS: tuple[Reader, ...] = (
+    codecarbon,
+    eco2ai,
+    zeus,
+    sacct,
+    wandb,
+    prometheus,
+    mlperf,
+    carbontracker,
+    dmon,
+    dcgm,
+    nvidia_smi,
+    plain_csv,
+)
 
 
 def identify(source: Source, kind: str | None = None) -> Reader:
@@ -40,5 +66,8 @@ def identify(source: Source, kind: str | None = None) -> Reader:
     found = next((reader for reader in READERS if reader.matches(source.head)), None)
     if found is None:
         what = "is empty" if not source.head.strip() else "is of no kind that is known"
-        raise Refused(f"{source.name} {what}.", f"Known: {known}. Name it with --kind.")
+        raise Refused(
+            f"{source.name} {what}.",
+            f"Known: {known}. Intensities and prices: carbontrack factors import.",
+        )
     return found

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from carbontrack.errors import CarbontrackError
-from carbontrack.vocabulary import DeviceKind, Quality
+from carbontrack.vocabulary import DeviceKind, Quality, Status
 
 if TYPE_CHECKING:
     from carbontrack.importers.bins import Bins
@@ -47,6 +47,7 @@ class FoundRun:
     rows: tuple[int, int]  # first and last row of the file
     host: str | None = None
     project: str | None = None
+    status: Status = Status.COMPLETED
     facts: Mapping[str, Any] = field(default_factory=dict)  # what else the file says of it
 
     @property

@@ -18,7 +18,7 @@ from carbontrack.ledger.transaction import Transaction, open_ledger
 from carbontrack.ledger.window import LEVELS_S, Flag, Pyramid, Window
 from carbontrack.ledger.write import RunWriter
 from carbontrack.version import __version__
-from carbontrack.vocabulary import EventKind, ImportKind, Quality, Status
+from carbontrack.vocabulary import EventKind, ImportKind, Quality
 
 METER = "imported from {}"
 _SPACE = uuid.UUID("6f7a1c3e-2f6b-5d0a-9c41-0d6f4a7b9e52")  # of the ids of imported runs
@@ -165,7 +165,7 @@ def _write_run(
         events=[_event(file, found, ended_ms)],
         heartbeat_ms=ended_ms,
     )
-    writer.finish(status=Status.COMPLETED, exit_code=None, ended_ms=ended_ms)
+    writer.finish(status=found.status, exit_code=None, ended_ms=ended_ms)
     return Outcome.ADDED if before is None else Outcome.GREW
 
 
@@ -193,7 +193,7 @@ def _run(file: Imported, found: FoundRun, labels: Labels) -> Run:
         git_dirty=None,
         started_ms=utc_ms(found.started_ns),
         ended_ms=utc_ms(found.ended_ns),
-        status=Status.COMPLETED,
+        status=found.status,
         exit_code=None,
         facility=labels.facility,
         model={},

@@ -153,3 +153,21 @@ def test_a_run_that_is_flushed_again_grows(command: Command, tmp_path: Path) -> 
     file.write_text(head + rows[0])
     assert "; there already" in command("import", "emissions.csv", "--tz", "UTC").out
     assert command("table", "--format", "json").json["rows"][0]["quality"] == "estimate"
+
+
+def test_a_total_of_nodes_has_its_scope_and_hours(command: Command, tmp_path: Path) -> None:
+    head = "JobID|Start|ElapsedRaw|ConsumedEnergyRaw|JobName|NNodes|NodeList|State\n"
+    row = "7|2024-03-15T20:00:00|3600|{}|train|2|n[1-2]|COMPLETED\n"
+    (tmp_path / "jobs.txt").write_text(
+        head + row.format(7_200_000) + row.format(0).replace("7|", "8|", 1)
+    )
+    done = command("import", "jobs.txt", "--tz", "UTC")
+    assert done.code == 0, done.err
+    rows = {r["run_ids"][0]: r for r in command("table", "--format", "json").json["rows"]}
+    energies = sorted((r["energy_kwh"] is not None, r["energy_kwh"]) for r in rows.values())
+    assert energies[0] == (False, None)  # no plugin measured it
+    assert energies[1][1] == pytest.approx(2.0)
+    assert {(r["scope"], r["quality"], r["device_hours"]) for r in rows.values()} == {
+        ("node", "stated", 2.0)
+    }
+    assert "without CPUs" not in command("table").out

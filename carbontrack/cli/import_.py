@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,10 +11,12 @@ import typer
 
 from carbontrack.cli.common import DbOption, counted
 from carbontrack.cli.record_options import tags_of
+from carbontrack.errors import CarbontrackError
 
 if TYPE_CHECKING:
     from carbontrack.importers.model import Asked, FoundRun
     from carbontrack.importers.write import Imported, Labels, Outcome
+    from carbontrack.ledger.rows import Step
 
 
 def import_(
@@ -53,6 +55,10 @@ def import_(
         str | None, typer.Option(metavar="NAME", help="Column that tells the devices apart.")
     ] = None,
     unit: Annotated[str | None, typer.Option(metavar="W|mW|kW", help="Unit of the powers.")] = None,
+    steps: Annotated[
+        Path | None,
+        typer.Option("--steps", metavar="FILE", help="The training's log: its steps, by time."),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only say what would be imported.")
     ] = False,
@@ -69,9 +75,12 @@ def import_(
 
     asked = Asked(tz, start, interval, time_column, power_column, device_column, unit)
     labels = _labels(name, project, tag)
+    if steps is not None and len(files) > 1:
+        raise CarbontrackError("--steps joins one log to one FILE.", hint="Import them in turn.")
     for file in files:
         found = _read(file, kind, asked)
-        outcomes = None if dry_run else _write(found, labels, db)
+        joined = {} if steps is None else _joined(found, steps)
+        outcomes = None if dry_run else _write(found, labels, joined, db)
         _say(found, labels, outcomes)
 
 
@@ -122,14 +131,37 @@ def _progress(path: Path) -> Iterator[Callable[[int], None]]:
         yield lambda read: bar.update(task, completed=read)
 
 
-def _write(found: Imported, labels: Labels, db: str | None) -> Sequence[Outcome]:
+def _joined(found: Imported, steps: Path) -> Mapping[str, Sequence[Step]]:
+    """The steps of the training's log, by the id of the file's one run."""
+    from carbontrack.importers.clock import utc_ms
+    from carbontrack.importers.source import Source
+    from carbontrack.importers.write import run_id
+    from carbontrack.record.past_log import steps_within
+    from carbontrack.report.escape import visible
+
+    if len(found.runs) != 1:
+        raise CarbontrackError(
+            f"--steps joins one run, and {found.source.name} has {len(found.runs)}."
+        )
+    (run,) = found.runs
+    past = steps_within(
+        Source(steps), found.tz, started_ms=utc_ms(run.started_ns), ended_ms=utc_ms(run.ended_ns)
+    )
+    said = f"{steps.name}: {counted(len(past.steps), 'step')}, {'; '.join(past.notes)}"
+    typer.echo(f"carbontrack: {visible(said)}", err=True)
+    return {run_id(run): past.steps}
+
+
+def _write(
+    found: Imported, labels: Labels, steps: Mapping[str, Sequence[Step]], db: str | None
+) -> Sequence[Outcome]:
     from carbontrack.importers.write import write
     from carbontrack.ledger.engine import errors_in_one_line
     from carbontrack.ledger.url import ledger_url
 
     url = ledger_url(db)
     with errors_in_one_line(url):
-        return write(url, found, labels, {})
+        return write(url, found, labels, steps)
 
 
 def _say(found: Imported, labels: Labels, outcomes: Sequence[Outcome] | None) -> None:

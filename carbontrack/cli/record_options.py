@@ -47,8 +47,9 @@ _OPTIONS = {
             "steps_from_log",
             str | None,
             "Read steps from --log: a pattern with named groups, (?P<step>…), (?P<loss>…), and as "
-            "the log has them lr, grad_norm, tokens, tokens_total, tokens_per_s, rank, time.",
-            metavar="REGEX",
+            "the log has them lr, grad_norm, tokens, tokens_total, tokens_per_s, rank, time; or a "
+            "known one's name: torchtitan, megatron, huggingface, nanogpt, litgpt, llm.c, …",
+            metavar="REGEX|NAME",
         ),
         option("log", str | None, "The log file that the job writes.", metavar="FILE"),
         option("budget_kg", float | None, "Limit of the run in kgCO2e."),

@@ -135,10 +135,12 @@ def _write_run(
 ) -> Outcome:
     run = _run(file, found, labels)
     new_steps = steps.get(run.id, ())
+    is_new = True
     if before is not None and before.ended_ms is not None:
         # One that was cut short begins where the longer one does.
         length_ms = utc_ms(found.ended_ns) - utc_ms(found.started_ns)
-        if length_ms <= before.ended_ms - before.started_ms and not new_steps:
+        is_new = length_ms > before.ended_ms - before.started_ms
+        if not is_new and not new_steps:
             return Outcome.THERE
         run = replace(before, ended_ms=max(run.ended_ms or 0, before.ended_ms))
     ended_ms = run.ended_ms or 0
@@ -151,22 +153,29 @@ def _write_run(
         heartbeat_ms=ended_ms,
     )
     writer = RunWriter(ledger, run, node, list(sensors.values()))
-    level_s = max(bins.level_s for bins in found.devices.values()) if found.devices else 1
-    windows = [
+    windows = _windows(found, sensors) if is_new else []
+    if windows:
+        writer.drop_finer(min(window.level_s for _, window in windows))
+    writer.commit(
+        windows=windows,
+        steps=new_steps,
+        events=[_event(file, found, ended_ms)] if is_new else [],
+        heartbeat_ms=ended_ms,
+    )
+    writer.finish(status=found.status, exit_code=None, ended_ms=ended_ms)
+    if not is_new:
+        return Outcome.THERE
+    return Outcome.ADDED if before is None else Outcome.GREW
+
+
+def _windows(found: FoundRun, sensors: Mapping[FoundDevice, Sensor]) -> list[tuple[str, Window]]:
+    """Of all devices, all as fine as the least fine one."""
+    level_s = max(bins.level_s for bins in found.devices.values())
+    return [
         (sensors[device].uuid, window)
         for device, bins in found.devices.items()
         for window in _pyramid(bins.windows(level_s, _FLAGS.get(device.quality, Flag(0))))
     ]
-    coarsest = min((window.level_s for _, window in windows), default=LEVELS_S[0])
-    writer.drop_finer(coarsest)
-    writer.commit(
-        windows=windows,
-        steps=new_steps,
-        events=[_event(file, found, ended_ms)],
-        heartbeat_ms=ended_ms,
-    )
-    writer.finish(status=found.status, exit_code=None, ended_ms=ended_ms)
-    return Outcome.ADDED if before is None else Outcome.GREW
 
 
 def _pyramid(finest: Iterator[Window]) -> Iterator[Window]:

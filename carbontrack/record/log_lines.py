@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from carbontrack.errors import CarbontrackError
+from carbontrack.importers.training_logs import NAMED
 from carbontrack.record.logged import LoggedLines, LoggedStep, Tally, quoted
 from carbontrack.record.step_lines import CLOCK_SLACK_MS, step_of
 from carbontrack.record.step_times import spread
@@ -40,12 +41,12 @@ _SUFFIX = {"": 1, "k": 10**3, "K": 10**3, "M": 10**6, "G": 10**9, "B": 10**9, "T
 
 
 def compiled(pattern: str) -> re.Pattern[str]:
-    """The pattern of --steps-from-log. Raises CarbontrackError for one that can find no steps, or
-    whose group is called almost as one of `GROUPS`.
+    """The pattern of --steps-from-log, or the one of that name. Raises CarbontrackError for one
+    that can find no steps, or whose group is called almost as one of `GROUPS`.
     """
     given = f"--steps-from-log {pattern!r}"
     try:
-        found = re.compile(pattern)
+        found = re.compile(NAMED.get(pattern, pattern))
     except re.error as error:
         raise CarbontrackError(f"{given}: not a pattern: {error}.") from error
     for name in found.groupindex:
@@ -55,7 +56,8 @@ def compiled(pattern: str) -> re.Pattern[str]:
             )
     if not found.groupindex:
         raise CarbontrackError(
-            f"{given} has no named group.", hint=r"Write (?P<step>\d+) and (?P<loss>\S+)."
+            f"{given} has no named group.",
+            hint=rf"Write (?P<step>\d+) and (?P<loss>\S+), or one of {', '.join(NAMED)}.",
         )
     return found
 

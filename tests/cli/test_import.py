@@ -171,3 +171,65 @@ def test_a_total_of_nodes_has_its_scope_and_hours(command: Command, tmp_path: Pa
         ("node", "stated", 2.0)
     }
     assert "without CPUs" not in command("table").out
+
+
+def torchtitan(seconds: int) -> str:
+    """A step every 4 s, an hour ahead of UTC."""
+    return "".join(
+        f"[titan] 2024-03-01 11:{s // 60:02d}:{s % 60:02d},500 - root - INFO - \x1b[31mstep: "
+        f"{s // 4}  \x1b[32mloss: {9 - s / 100:.4f}  grad_norm:  8.2  tps: 945\n"
+        for s in range(4, seconds, 4)
+    )
+
+
+def test_the_training_log_joins_as_steps_by_time(
+    command: Command, power: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "train.log").write_text(torchtitan(160))
+    local = power.read_text().replace(" 10:", " 11:")
+    power.write_text(local)
+    zone = ("--tz", "+01:00")
+    done = command("import", "power.csv", "--steps", "train.log", *zone)
+    assert done.code == 0, done.err
+    assert (
+        "train.log: 29 steps, a log of torchtitan; 10 of its steps were before or after" in done.err
+    )
+    shown = command("show", "--format", "json").json
+    assert (shown["steps"], shown["final_loss"]) == (29, pytest.approx(9 - 1.16))
+    again = command("import", "power.csv", "--steps", "train.log", *zone)
+    assert "; there already" in again.out
+    assert command("show", "--format", "json").json == shown
+    assert command("plot", "power", "--kind", "loss", "-o", "loss.png").code == 0
+    other = command("import", "power.csv", "--steps", "train.log", "--tz", "UTC")
+    assert other.code == 0  # both an hour later
+    away = command("import", "power.csv", "--steps", "away.log", *zone)
+    assert "No such file" in away.err
+
+
+def test_steps_with_tokens_can_be_projected(command: Command, power: Path, tmp_path: Path) -> None:
+    lines = [
+        f"{{'loss': {3 - n / 100}, 'learning_rate': 1e-4, 'num_tokens': {1000.0 * (n + 1)}}}"
+        for n in range(60)
+    ]
+    (tmp_path / "sft.log").write_text("\n".join(lines))
+    done = command("import", "power.csv", "--steps", "sft.log", "--tz", "UTC")
+    assert "60 steps, a log of huggingface; it has no times" in done.err
+    assert command("show", "--format", "json").json["tokens"] == 60_000
+    ahead = command("project", "power", "--tokens", "1M", "--format", "json").json
+    assert ahead["steady_state"]["j_per_token"] == pytest.approx(0.3 * 2, rel=0.05)
+
+
+def test_steps_that_cannot_be_joined_are_an_error(
+    command: Command, power: Path, tmp_path: Path
+) -> None:
+    log = tmp_path / "train.log"
+    for text, why in (
+        ("Dear diary\n", "no known training writes such a log"),
+        (torchtitan(100).replace("2024-03-01", "2023-03-01"), "none of its 24 steps is within"),
+    ):
+        log.write_text(text)
+        done = command("import", "power.csv", "--steps", "train.log", "--tz", "UTC")
+        assert (done.code, why in done.err) == (2, True), done.err
+    done = command("import", "power.csv", "power.csv", "--steps", "train.log", "--tz", "UTC")
+    assert "--steps joins one log to one FILE" in done.err
+    assert not (tmp_path / "ledger.db").exists()

@@ -252,3 +252,11 @@ def test_lines_without_a_clock_lie_between_the_readings() -> None:
     logged = read(NANOGPT, *(f"iter {n}: loss 1.0," for n in range(5)))
     times_ms = [one.step.time_ms - START_MS for one in logged.steps]
     assert times_ms == [2000, 4000, 6000, 8000, 10_000]
+
+
+def test_a_known_training_is_named() -> None:
+    line = "[titan] 2025-12-17 01:18:26,708 - INFO - \x1b[31mstep:  1  \x1b[32mloss: 12.4153"
+    (one,) = read("torchtitan", line.replace("2025-12-17 01:18:26,708 ", "")).steps
+    assert (one.step.step, one.step.loss) == (1, 12.4153)
+    with pytest.raises(CarbontrackError, match="or one of torchtitan, litgpt"):
+        compiled("torchtitian")

@@ -27,6 +27,7 @@ _DEFAULT_NAME = "codecarbon"
 _SUM_AGREES = 0.01
 _SAME_START_NS = 2 * NS_PER_S  # ends are whole seconds, and written after the duration was taken
 _WH = 1000.0
+_WITH_COUNTER = ("nvidia", "tesla", "geforce", "quadro")  # read through NVML; others by a model
 _COUNTED = re.compile(r"^\d+ x ")
 
 
@@ -190,8 +191,10 @@ def _devices(source: Source, total: _Total) -> dict[FoundDevice, Bins]:
         most_w = plausible.MAX_GPU_W * gpus
         plausible.check(source.name, row.number, "gpu_energy", gpu_j, total.seconds, most_w)
         model = _COUNTED.sub("", row.text("gpu_model")) or "GPU"
+        counted = any(word in model.lower() for word in _WITH_COUNTER)
+        quality = Quality.COUNTER if counted else Quality.ESTIMATE
         for number in range(gpus):
-            device = _device(f"gpu{number}", DeviceKind.GPU, model, Quality.COUNTER, "gpu_energy")
+            device = _device(f"gpu{number}", DeviceKind.GPU, model, quality, "gpu_energy")
             found[device] = _even(total, gpu_j / gpus)
     others = (
         ("cpu_energy", DeviceKind.CPU, row.text("cpu_model") or "CPU"),

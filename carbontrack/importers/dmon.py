@@ -142,6 +142,8 @@ class _Log:
                 f"{self._file} has no times.",
                 "Give --start 2026-01-31T12:00:00 and --interval 1, or log with dmon -o DT.",
             )
+        if self._asked.interval_s <= 0:
+            raise Refused("--interval must be above 0.")
         start_ns = given_start(self._file, self._asked, self._clock)
         return start_ns, round(self._asked.interval_s * NS_PER_S)
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from enum import Enum
+from itertools import islice
 from typing import Any
 
 from carbontrack.errors import NotFoundError
@@ -22,6 +23,8 @@ from carbontrack.vocabulary import EventKind, ImportKind, Quality
 
 METER = "imported from {}"
 _SPACE = uuid.UUID("6f7a1c3e-2f6b-5d0a-9c41-0d6f4a7b9e52")  # of the ids of imported runs
+_WINDOWS_AT_ONCE = 5_000
+_RESERVED = "last"  # means the newest run
 _UNKNOWN_HOST = "unknown"
 _FLAGS = {
     Quality.COUNTER: Flag.COUNTER,
@@ -68,7 +71,8 @@ def run_id(found: FoundRun) -> str:
 
 def name_of(file: Imported, found: FoundRun, labels: Labels) -> str:
     """What a run is called: as the user says, as the file says, else as the file is called."""
-    return labels.name or found.name or file.source.path.stem
+    name = labels.name or found.name or file.source.path.stem
+    return f"{name} of {file.source.name}" if name == _RESERVED else name
 
 
 def write(
@@ -153,40 +157,40 @@ def _write_run(
         heartbeat_ms=ended_ms,
     )
     writer = RunWriter(ledger, run, node, list(sensors.values()))
-    windows = _windows(found, sensors) if is_new else []
-    if windows:
-        writer.drop_finer(min(window.level_s for _, window in windows))
-    writer.commit(
-        windows=windows,
-        steps=new_steps,
-        events=[_event(file, found, ended_ms)] if is_new else [],
-        heartbeat_ms=ended_ms,
-    )
+    if is_new:
+        level_s = max(bins.level_s for bins in found.devices.values())
+        writer.drop_finer(level_s)
+        windows = _windows(found, sensors, level_s)
+        while part := list(islice(windows, _WINDOWS_AT_ONCE)):
+            writer.commit(windows=part, heartbeat_ms=ended_ms)
+    events = [_event(file, found, ended_ms)] if is_new else []
+    writer.commit(steps=new_steps, events=events, heartbeat_ms=ended_ms)
     writer.finish(status=found.status, exit_code=None, ended_ms=ended_ms)
     if not is_new:
         return Outcome.THERE
     return Outcome.ADDED if before is None else Outcome.GREW
 
 
-def _windows(found: FoundRun, sensors: Mapping[FoundDevice, Sensor]) -> list[tuple[str, Window]]:
-    """Of all devices, all as fine as the least fine one."""
-    level_s = max(bins.level_s for bins in found.devices.values())
-    return [
-        (sensors[device].uuid, window)
-        for device, bins in found.devices.items()
-        for window in _pyramid(bins.windows(level_s, _FLAGS.get(device.quality, Flag(0))))
-    ]
+def _windows(
+    found: FoundRun, sensors: Mapping[FoundDevice, Sensor], level_s: int
+) -> Iterator[tuple[str, Window]]:
+    """Of all devices, none finer than this."""
+    for device, bins in found.devices.items():
+        finest = bins.windows(level_s, _FLAGS.get(device.quality, Flag(0)))
+        for window in _pyramid(finest):
+            yield sensors[device].uuid, window
 
 
 def _pyramid(finest: Iterator[Window]) -> Iterator[Window]:
-    """These windows and the coarser ones that they add up to."""
+    """These windows and the coarser ones that they add up to; one that grows comes again."""
     pyramid = Pyramid()
-    for window in finest:
-        if window.level_s != LEVELS_S[1]:  # a minute comes back as the sum of itself
-            yield window
-        if window.level_s < LEVELS_S[-1]:
-            pyramid.add(window)
-    yield from pyramid.take_changed()
+    while part := list(islice(finest, _WINDOWS_AT_ONCE)):
+        for window in part:
+            if window.level_s != LEVELS_S[1]:  # a minute comes back as the sum of itself
+                yield window
+            if window.level_s < LEVELS_S[-1]:
+                pyramid.add(window)
+        yield from pyramid.take_changed()
 
 
 def _run(file: Imported, found: FoundRun, labels: Labels) -> Run:

@@ -233,3 +233,8 @@ def test_steps_that_cannot_be_joined_are_an_error(
     done = command("import", "power.csv", "power.csv", "--steps", "train.log", "--tz", "UTC")
     assert "--steps joins one log to one FILE" in done.err
     assert not (tmp_path / "ledger.db").exists()
+
+
+def test_a_file_that_is_called_as_the_newest_run(command: Command, power: Path) -> None:
+    power.rename("last.csv")
+    assert "last of last.csv: 10 Wh" in command("import", "last.csv", "--tz", "UTC").out

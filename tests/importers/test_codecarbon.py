@@ -160,3 +160,8 @@ def test_its_times_are_local(tmp_path: Path) -> None:
     assert "Give --tz" in refusal(tmp_path, table(row()), Asked())
     (run,) = read(tmp_path, table(row()), Asked(tz="Europe/Paris")).runs
     assert run.started_ns == 1717142400 * 10**9
+
+
+def test_only_nvidias_gpus_have_a_counter(tmp_path: Path) -> None:
+    found = read(tmp_path, table(row().replace("NVIDIA A100", "Apple M1")))
+    assert {device.quality for device in found.first.devices} == {Quality.ESTIMATE}

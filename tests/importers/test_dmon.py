@@ -66,3 +66,5 @@ def test_broken_lines_are_named(tmp_path: Path) -> None:
 def test_what_is_refused(tmp_path: Path) -> None:
     assert "no power column" in refusal(tmp_path, "# gpu  sm\n# Idx  %\n 0 5\n 0 5\n")
     assert "one sample" in refusal(tmp_path, DMON + "    0    100     52      5\n", GIVEN)
+    never = Asked(tz="UTC", start=GIVEN.start, interval_s=0)
+    assert "must be above 0" in refusal(tmp_path, DMON + "    0    100     52      5\n" * 2, never)

@@ -20,6 +20,7 @@ QUESTIONS = (
     "kill",
     "watching",
     "ledger",
+    "importing",
     "dashboards",
     "training",
     "projection",

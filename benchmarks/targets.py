@@ -85,6 +85,11 @@ def _failed(answers: _Answers) -> float:
     return sum(bool(one["problems"]) for one in answers["carbontrack, killed at random moments"])
 
 
+def _import(answers: _Answers) -> Mapping[str, float]:
+    found: Mapping[str, float] = answers["A log of nvidia-smi"]
+    return found
+
+
 def _dashboards(which: str, of: Callable[[Sequence[float]], float]) -> Callable[[_Answers], float]:
     return lambda answers: of(answers["Thirty-five days of 8 GPUs"][which])
 
@@ -152,6 +157,10 @@ TARGETS = [
         "MB",
         lambda a: _long(a)["largest_mib"] * 1.048576,
     ),
+    Target(
+        "importing", "a log of 1 GB", 20, "MB/s", lambda a: _import(a)["mb_per_s"], at_least=True
+    ),
+    Target("importing", "peak memory of that", 200, "MB", lambda a: _import(a)["peak_mb"]),
     Target(
         "dashboards", "35 days read and drawn", 2, "s", _dashboards("draw_s", statistics.median)
     ),

@@ -65,7 +65,9 @@ class Scope(StrEnum):
 
 
 class EventKind(StrEnum):
-    """What happened. The recorder emits those above the line; a job may log any other kind too."""
+    """What happened. The recorder and the importers emit those above the line; a job may log any
+    other kind too.
+    """
 
     COUNTER_RESET = "counter-reset"
     DEVICE_LOST = "device-lost"

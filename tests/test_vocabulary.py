@@ -84,7 +84,8 @@ def is_field(node: ast.expr) -> bool:
 
 
 def test_every_kind_of_event_is_emitted_and_known() -> None:
-    recorder = "\n".join(path.read_text() for path in (ROOT / "carbontrack/record").rglob("*.py"))
+    folders = [ROOT / "carbontrack" / name for name in ("record", "importers")]
+    recorder = "\n".join(path.read_text() for f in folders for path in f.rglob("*.py"))
     training = "\n".join(path.read_text() for path in (ROOT / "llama_train").rglob("*.py"))
     emitted = {EventKind[name] for name in re.findall(r"EventKind\.([A-Z_]+)", recorder)}
     logged = set(re.findall(r'(?:log_event|\.event)\(\s*"([a-z-]+)"', training))

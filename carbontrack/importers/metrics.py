@@ -12,14 +12,15 @@ from carbontrack.importers.readings import Readings, known
 from carbontrack.units import J_PER_KWH
 from carbontrack.vocabulary import DeviceKind, Quality, Scope
 
+_POWER, _ENERGY = "power", "energy"
 # By the end of the name: to W, or to J of a counter.
 _UNITS: Mapping[str, tuple[str, float]] = {
-    "w": ("power", 1.0),
-    "mw": ("power", 1e-3),
-    "kw": ("power", 1e3),
-    "j": ("energy", 1.0),
-    "mj": ("energy", 1e-3),
-    "kwh": ("energy", J_PER_KWH),
+    "w": (_POWER, 1.0),
+    "mw": (_POWER, 1e-3),
+    "kw": (_POWER, 1e3),
+    "j": (_ENERGY, 1.0),
+    "mj": (_ENERGY, 1e-3),
+    "kwh": (_ENERGY, J_PER_KWH),
 }
 _NAMES = (
     (re.compile(r"DCGM_FI_DEV_TOTAL_ENERGY_CONSUMPTION(_mJ)?", re.I), "mj"),
@@ -68,22 +69,22 @@ class Metrics:
     def add(self, labels: Mapping[str, str], time_ns: int, value: float) -> None:
         """A value of a metric that is read, whose name is the label `__name__`."""
         name = labels.get("__name__", "")
-        kind, factor = _UNITS[self._unit or _unit_of(name) or "w"]
+        measured, factor = _UNITS[self._unit or _unit_of(name) or "w"]
         uuid = next((labels[label] for label in self._device if labels.get(label)), "GPU")
         host = next((labels[label] for label in _HOST if labels.get(label)), None)
         unique = uuid.startswith("GPU-")
         key = uuid if unique or host is None else f"{host} {uuid}"
         model = next((labels[label] for label in _MODEL if labels.get(label)), "GPU")
         self._known.setdefault(key, _Known(model, host, uuid if unique else None))
-        put = self.readings.power if kind == "power" else self.readings.counter
-        self._fields[f"{key} {kind}"] = name or kind
+        put = self.readings.power if measured == _POWER else self.readings.counter
+        self._fields[f"{key} {measured}"] = name or measured
         put(key, time_ns, known(value) * factor)
 
     def device(self, key: str, quality: Quality) -> FoundDevice:
         """A device by its key."""
         of = self._known[key]
-        kind = "energy" if quality is Quality.COUNTER else "power"
-        field = self._fields[f"{key} {kind}"]
+        measured = _ENERGY if quality is Quality.COUNTER else _POWER
+        field = self._fields[f"{key} {measured}"]
         return FoundDevice(
             key, DeviceKind.GPU, of.name, quality, field, Scope.GPU, of.uuid, of.host
         )

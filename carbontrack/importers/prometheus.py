@@ -22,8 +22,9 @@ _USE = "Use /api/v1/query_range with start, end and step."
 
 def matches(head: str) -> bool:
     """Whether it is an answer of the API, or a scrape of an exporter."""
-    is_answer = head.lstrip().startswith("{") and '"resultType"' in head
-    return is_answer or _is_scrape(head)
+    is_json = head.lstrip().startswith("{")
+    is_answer = '"resultType"' in head or ('"metric"' in head and '"values"' in head)
+    return (is_json and is_answer) or _is_scrape(head)
 
 
 def _is_scrape(head: str) -> bool:

@@ -10,6 +10,7 @@ export const Status = Object.freeze({
 export const Quality = Object.freeze({
   COUNTER: "counter",
   POWER: "power",
+  STATED: "stated",
   ESTIMATE: "estimate",
   SIMULATED: "simulated",
 });
@@ -28,6 +29,7 @@ export const EventKind = Object.freeze({
   SENSOR_TRUSTED: "sensor-trusted",
   LEDGER_REPLACED: "ledger-replaced",
   BUDGET: "budget",
+  IMPORTED: "imported",
   PHASE: "phase",
   EVAL: "eval",
   CHECKPOINT: "checkpoint",

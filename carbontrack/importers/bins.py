@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from statistics import median
 from typing import TYPE_CHECKING
 
 from carbontrack.ledger.window import LEVELS_S, Flag, Window
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
 
     from carbontrack.importers.spans import Spans
 
+    _Part = tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]
+
 MAX_BINS = 50_000  # of one device: 14 hours of seconds; longer logs are read minute by minute
 _FINE_STEPS = 1.5  # usual steps up to so many lengths of a bin are fine enough for it
 _USUAL_OF = 1_000  # spans
@@ -24,58 +27,55 @@ class Bins:
     """The energy of one device. Bins become coarser where there would be too many."""
 
     def __init__(self) -> None:
-        import numpy as np
-
         self._level = 0
-        self._starts: npt.NDArray[np.int64] = np.empty(0, np.int64)  # number of the bin
-        self._values: npt.NDArray[np.float64] = np.empty((6, 0))
-        self._lengths_ns: npt.NDArray[np.int64] = np.empty(0, np.int64)
+        self._parts: list[_Part] = []  # the last bin of one may go on in the next
+        self._lengths_ns: list[int] = []
         self.energy_j = 0.0
 
     @property
     def known(self) -> bool:
         """Whether any energy is known."""
-        return len(self._starts) > 0
-
-    @property
-    def known_s(self) -> float:
-        """For how long it is known."""
-        return float(self._values[_TIME].sum())
+        return bool(self._parts)
 
     @property
     def level_s(self) -> int:
         """The length of a bin; as fine as the spans are short."""
-        usual_s = float(_median(self._lengths_ns)) / NS_PER_S
+        usual_s = median(self._lengths_ns or [0]) / NS_PER_S
         fine = (s for s in LEVELS_S[self._level :] if usual_s <= _FINE_STEPS * s)
         return next(fine, LEVELS_S[-1])
 
     def add(self, spans: Spans) -> None:
         """Spread spans over the bins they lie in, each evenly. They come in order of time."""
-        import numpy as np
-
         if not len(spans):
             return
-        if len(self._lengths_ns) < _USUAL_OF:
-            lengths_ns = (spans.end_ns - spans.start_ns)[:_USUAL_OF]
-            self._lengths_ns = np.concatenate([self._lengths_ns, lengths_ns])
+        if (room := _USUAL_OF - len(self._lengths_ns)) > 0:
+            self._lengths_ns += (spans.end_ns - spans.start_ns)[:room].tolist()
         self.energy_j += float(spans.energy_j.sum())
         while self._level < len(LEVELS_S) - 1 and self._with(spans) > MAX_BINS:
             self._coarsen()
-        starts, values = _spread(spans, LEVELS_S[self._level] * NS_PER_S)
-        self._starts, self._values = _merged(
-            np.concatenate([self._starts, starts]),
-            np.concatenate([self._values, values], axis=1),
-        )
+        self._parts.append(_merged(*_spread(spans, LEVELS_S[self._level] * NS_PER_S)))
 
     def _with(self, spans: Spans) -> int:
         """About how many bins there would be."""
         length_ns = LEVELS_S[self._level] * NS_PER_S
-        parts = spans.end_ns // length_ns - spans.start_ns // length_ns
-        return len(self._starts) + int(parts.sum()) + 1
+        more = int(spans.end_ns[-1] // length_ns - spans.start_ns[0] // length_ns)
+        return sum(len(starts) for starts, _ in self._parts) + more + 1
+
+    def _whole(self) -> _Part:
+        """All bins as one part."""
+        import numpy as np
+
+        if not self._parts:
+            return np.empty(0, np.int64), np.empty((6, 0))
+        starts, values = zip(*self._parts, strict=True)
+        whole = _merged(np.concatenate(starts), np.concatenate(values, axis=1))
+        self._parts = [whole]
+        return whole
 
     def _coarsen(self) -> None:
         factor = LEVELS_S[self._level + 1] // LEVELS_S[self._level]
-        self._starts, self._values = _merged(self._starts // factor, self._values)
+        starts, values = self._whole()
+        self._parts = [_merged(starts // factor, values)] if len(starts) else []
         self._level += 1
 
     def windows(self, level_s: int, flags: Flag) -> Iterator[Window]:
@@ -83,8 +83,9 @@ class Bins:
         while self._level < len(LEVELS_S) - 1 and LEVELS_S[self._level] < level_s:
             self._coarsen()
         length_s = LEVELS_S[self._level]
+        starts, values = self._whole()
         for start, (energy_j, seconds, sampled_s, samples, low, high) in zip(
-            self._starts.tolist(), self._values.T.tolist(), strict=True
+            starts.tolist(), values.T.tolist(), strict=True
         ):
             yield Window(
                 start_ms=start * length_s * MS_PER_S,
@@ -103,12 +104,6 @@ class Bins:
                 throttle=0,
                 flags=flags if sampled_s >= seconds else flags | Flag.GAP,
             )
-
-
-def _median(values: npt.NDArray[np.int64]) -> float:
-    import numpy as np
-
-    return float(np.median(values)) if len(values) else 0.0
 
 
 def _spread(spans: Spans, length_ns: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:

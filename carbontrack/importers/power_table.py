@@ -213,7 +213,7 @@ class PowerTable:
         import pandas as pd
 
         columns = self._columns
-        for word in _NOT_GIVEN:
+        for word in _NOT_GIVEN if b"[" in block else ():
             block = block.replace(word, b"nan")
         if b'"' in block or b"[" in block:
             raise ValueError("quotes, or the header once more")

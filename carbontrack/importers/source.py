@@ -13,7 +13,7 @@ from carbontrack.files import NotAFile, open_regular
 from carbontrack.importers.model import Refused
 
 _HEAD_BYTES = 64 << 10
-_BLOCK_BYTES = 1 << 20
+_BLOCK_BYTES = 512 << 10
 _MAX_LINE_BYTES = 1 << 20
 _WHOLE_BYTES = 256 << 20  # of a document that can only be read as a whole
 
@@ -46,7 +46,7 @@ class Source:
         return self._hash.hexdigest()
 
     def blocks(self) -> Iterator[tuple[int, bytes]]:
-        """Whole lines as UTF-8, with the row number of the first; about 1 MB at a time.
+        """Whole lines as UTF-8, with the row number of the first; half a MB at a time.
 
         Lines end in LF, CR LF or (progress bars) CR.
         """

@@ -23,7 +23,7 @@ from carbontrack.vocabulary import EventKind, ImportKind, Quality
 
 METER = "imported from {}"
 _SPACE = uuid.UUID("6f7a1c3e-2f6b-5d0a-9c41-0d6f4a7b9e52")  # of the ids of imported runs
-_WINDOWS_AT_ONCE = 5_000
+_WINDOWS_AT_ONCE = 2_000
 _RESERVED = "last"  # means the newest run
 _UNKNOWN_HOST = "unknown"
 _FLAGS = {

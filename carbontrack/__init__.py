@@ -1,9 +1,9 @@
 """carbontrack: carbon and cost accounting for training runs.
 
 What a training script may call: `track()` records a block of it; `log_step()`, `log_event()` and
-`describe_model()` say how it is doing. What a notebook may: `Ledger` reads what was recorded as
-data frames. What any program may ask: `hardware()` for the data sheet of an accelerator,
-`estimate()` for the energy, carbon and money of GPU-hours. Importing this imports nothing heavy.
+`describe_model()` log how it goes. For notebooks: `Ledger` reads what was recorded as data frames.
+For any program: `hardware()` gives the data sheet of an accelerator, `estimate()` the energy,
+carbon and money of GPU-hours. Importing this imports nothing heavy.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def track(
             quiet=quiet,
         )
     with Track(settings) as run:
-        close_steps()  # log_step() shall find this run's file
+        close_steps()  # so that log_step() finds this run's file
         try:
             yield run
         finally:

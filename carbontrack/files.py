@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 class NotAFile(OSError):
@@ -27,11 +29,8 @@ def open_regular(path: str | os.PathLike[str], flags: int = os.O_RDONLY, mode: i
         if not flags & os.O_CREAT:
             raise
     descriptor = os.open(path, flags | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC, mode)
-    try:
+    with _closed_on_error(descriptor):
         _check(path, os.fstat(descriptor))
-    except BaseException:
-        os.close(descriptor)
-        raise
     return descriptor
 
 
@@ -40,11 +39,8 @@ def open_ours(path: str | os.PathLike[str], flags: int = os.O_RDONLY) -> int:
     users can put files. Raises NotOurs or what `open_regular` does.
     """
     descriptor = open_regular(path, flags | os.O_NOFOLLOW)
-    try:
+    with _closed_on_error(descriptor):
         check_ours(path, os.fstat(descriptor))
-    except BaseException:
-        os.close(descriptor)
-        raise
     return descriptor
 
 
@@ -64,6 +60,15 @@ def read_regular(path: str | os.PathLike[str], max_bytes: int) -> bytes:
     if len(data) > max_bytes:
         raise OSError(errno.EFBIG, f"larger than {max_bytes:,} bytes", os.fspath(path))
     return data
+
+
+@contextmanager
+def _closed_on_error(descriptor: int) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        os.close(descriptor)
+        raise
 
 
 def _check(path: str | os.PathLike[str], status: os.stat_result) -> None:

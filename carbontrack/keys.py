@@ -73,7 +73,7 @@ KEYS = (
         money=True,
     ),
     Key("price", "An imported price; see factors list price --imported.", form="BOOK:ITEM"),
-    Key("currency", "Of tariff and prices, three letters. Default: USD."),
+    Key("currency", "Currency of tariff and prices, three letters. Default: USD."),
     Key(
         "gpu_price",
         "What a GPU cost, written off over lifetime × utilisation.",
@@ -93,7 +93,7 @@ KEYS = (
     ),
     Key(
         "lifetime_years",
-        "Over which hardware is written off.",
+        "Lifetime over which hardware is written off.",
         "years",
         0.1,
         30.0,
@@ -118,7 +118,7 @@ KEYS = (
     ),
     Key(
         "live_provider",
-        "Who may be asked over the network: gb, electricitymaps.",
+        "Live provider of grid intensity: gb, electricitymaps.",
         read_by="factors fetch",
     ),
     Key("factors_as_of", "Take the factors that were known on this day.", form="YYYY-MM-DD"),

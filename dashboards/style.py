@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +15,8 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+
+from carbontrack.vocabulary import FigureStyle
 
 # Okabe and Ito's palette: distinguishable with every kind of colour blindness.
 BLACK, ORANGE, SKY, GREEN, BLUE, VERMILION, PURPLE = (
@@ -63,9 +65,9 @@ class Page:
 
 
 # A column of a two-column paper (IEEE, ACM, ICML, Nature: 3.25 to 3.5 in), a slide of 16:9.
-STYLES = {
-    "paper": Page(3.5, 2.4, 1.45, 7.5, 300, fills=False),
-    "slide": Page(40 / 3, 7.5, 7.5, 14.0, 150, fills=True),
+STYLES: Mapping[str, Page] = {
+    FigureStyle.PAPER: Page(3.5, 2.4, 1.45, 7.5, 300, fills=False),
+    FigureStyle.SLIDE: Page(40 / 3, 7.5, 7.5, 14.0, 150, fills=True),
 }
 _MOST_LETTERS = 60  # of a name
 WIDTHS = (2.0, 60.0)  # that text still fits into, and that a printer takes

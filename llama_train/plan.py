@@ -20,8 +20,6 @@ from llama_train.flops import GIB, MFU_FORMULA, flops_per_token, peak_flops
 from llama_train.presets import PUBLISHED
 
 # The factors of the Llama 2 report (section 2.2.1, with PUE and intensity of Wu et al. 2022).
-REPORT_PUE = 1.1
-REPORT_INTENSITY_KG_PER_KWH = 0.385
 REPORT_DEVICE = "NVIDIA A100-SXM4-80GB"
 ASSUMED_MFU = 0.40
 
@@ -150,10 +148,9 @@ def plan(
             power_w, assumed["power"] = published.power_w, "the report's"
     if power_w is None:
         raise TrainError(f"No rated power of {device.name} is known.", hint="Give --power.")
-    if pue is None:
-        pue, assumed["pue"] = REPORT_PUE, "the report's"
-    if intensity is None:
-        intensity, assumed["intensity"] = REPORT_INTENSITY_KG_PER_KWH, "the report's"
+    for name, given in (("pue", pue), ("intensity", intensity)):
+        if given is None:  # `carbontrack.estimate` then takes the report's
+            assumed[name] = "the report's"
 
     rate = device.peak_flops * mfu / flops_per_token(config.model)
     hours = config.tokens / rate / 3600
@@ -165,6 +162,8 @@ def plan(
         raise TrainError(str(error)) from error
     assert estimate.energy_kwh is not None
     assert estimate.facility_kwh is not None
+    assert estimate.pue is not None
+    assert estimate.intensity_kg_per_kwh is not None
     assert estimate.tco2e is not None
     return Plan(
         preset=config.name,
@@ -185,8 +184,8 @@ def plan(
         tco2e=estimate.tco2e,
         cost=None if price is None else estimate.cost,
         power_w=power_w,
-        pue=pue,
-        intensity_kg_per_kwh=intensity,
+        pue=estimate.pue,
+        intensity_kg_per_kwh=estimate.intensity_kg_per_kwh,
         published_gpu_hours=published.gpu_hours if published else None,
         published_tco2e=published.tco2e if published else None,
         implied_mfu=implied,
@@ -227,7 +226,7 @@ def measured_mfu(folder: Path) -> float:
     known = [float(line["mfu"]) for line in lines if line.get("mfu")]
     if not known:
         raise TrainError(
-            f"{path} has no MFU: the peak of its device is not known.", hint="Give --mfu."
+            f"{path} has no MFU: the peak of its device is unknown.", hint="Give --mfu."
         )
     return statistics.median(known)
 

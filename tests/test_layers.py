@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+import carbontrack
+
 ROOT = Path(__file__).parents[1]
 HEAVY = {"sqlalchemy", "alembic", "pandas", "matplotlib", "torch", "numpy", "rich"}
 
@@ -55,6 +57,8 @@ def imported(path: Path, *, top_level_only: bool = False) -> set[str]:
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             names |= {f"{node.module}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            raise AssertionError(f"{path}: import by the full name, so that the layers can be read")
     return names
 
 
@@ -73,10 +77,24 @@ def test_only_the_commands_reach_the_dashboards_and_only_lazily() -> None:
             assert not uses(imported(path, top_level_only=True), "dashboards"), path
 
 
-def test_llama_train_uses_only_the_public_helpers() -> None:
+def test_llama_train_uses_only_the_public_names() -> None:
+    public = {"carbontrack", *(f"carbontrack.{name}" for name in carbontrack.__all__)}
     for path in modules("llama_train"):
-        inner = {n for n in imported(path) if n.startswith("carbontrack.") and n.count(".") > 1}
-        assert inner == set(), path
+        assert {name for name in imported(path) if uses({name}, "carbontrack")} <= public, path
+
+
+def test_no_layer_reaches_a_higher_one_through_the_public_names() -> None:
+    """They are of several layers: `from carbontrack import Ledger` would hide which."""
+    public = {f"carbontrack.{name}" for name in carbontrack.__all__}
+    for path in [*modules("carbontrack"), *modules("dashboards")]:
+        if path != ROOT / "carbontrack" / "__init__.py":
+            assert imported(path) & {"carbontrack", *public} == set(), path
+
+
+def test_the_dashboards_stand_below_the_commands() -> None:
+    for path in modules("dashboards"):
+        for above in ("cli", "collect", "integrations"):
+            assert not uses(imported(path), f"carbontrack.{above}"), path
 
 
 @pytest.mark.parametrize("package", ["carbontrack", "dashboards", "llama_train"])
@@ -103,9 +121,22 @@ def module_of(files: Mapping[str, Path]) -> Callable[[str], str | None]:
 LAYERS = [layer for level in ORDER for layer in level]
 
 
+def inner_modules() -> list[Path]:
+    """Those in folders, packages or not."""
+    return [path for path in modules("carbontrack") if path.parent.name != "carbontrack"]
+
+
+def test_every_folder_says_in_a_sentence_what_it_does_and_every_file_what_is_in_it() -> None:
+    for package in ("carbontrack", "dashboards", "llama_train"):
+        for path in modules(package):
+            assert (path.parent / "__init__.py").exists() or "versions" in path.parts, path
+            first = (ast.get_docstring(ast.parse(path.read_text())) or "").partition("\n")[0]
+            assert len(first) > 10 or path.stat().st_size == 0, path
+
+
 def test_every_file_and_folder_has_its_layer() -> None:
     rooms = {path.stem for path in (ROOT / "carbontrack").glob("*.py")}
-    rooms |= {path.parent.name for path in (ROOT / "carbontrack").glob("*/__init__.py")}
+    rooms |= {path.relative_to(ROOT / "carbontrack").parts[0] for path in inner_modules()}
     assert rooms - {"__init__", "__main__"} <= set(LAYERS)
 
 
@@ -137,6 +168,13 @@ def test_light_modules_import_nothing_heavy(module: str) -> None:
     code = f"import sys, {module}; print(*{{m.split('.')[0] for m in sys.modules}} & {HEAVY!r})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == []
+
+
+@pytest.mark.parametrize("folder", ["account", "meters"])
+def test_no_file_of_a_light_folder_imports_a_database_or_pandas(folder: str) -> None:
+    for path in modules(f"carbontrack/{folder}"):
+        for package in HEAVY:
+            assert not uses(imported(path), package), path
 
 
 def test_only_one_module_imports_pynvml() -> None:

@@ -23,7 +23,20 @@ VOCABULARIES: dict[str, type[StrEnum]] = {
     if issubclass(one, StrEnum) and one is not StrEnum
 }
 # Fields whose values are words of a vocabulary.
-FIELDS = {"status", "kind", "meter", "quality", "scope", "method", "format", "state", "on_budget"}
+FIELDS = {
+    "status",
+    "kind",
+    "meter",
+    "quality",
+    "scope",
+    "method",
+    "defaults",
+    "format",
+    "state",
+    "on_budget",
+    "visible",
+    "against",
+}
 
 
 def page_words(text: str) -> dict[str, dict[str, str]]:
@@ -64,15 +77,26 @@ def written_out(tree: ast.AST) -> Iterator[tuple[int, str]]:
     """Words compared with a field of a vocabulary, or given as one."""
     words = {word.value for one in VOCABULARIES.values() for word in one}
     for node in ast.walk(tree):
-        if isinstance(node, ast.Compare) and any(map(is_field, [node.left, *node.comparators])):
-            values = [c for side in node.comparators for c in ast.walk(side)]
-        elif isinstance(node, ast.keyword) and node.arg in FIELDS:
-            values = [node.value]
-        else:
-            continue
-        for value in values:
+        for value in values_of_fields(node):
             if isinstance(value, ast.Constant) and value.value in words:
                 yield value.lineno, str(value.value)
+
+
+def values_of_fields(node: ast.AST) -> Iterator[ast.AST]:
+    """What a field is compared with, passed as, or has by default."""
+    if isinstance(node, ast.Compare):
+        sides = [node.left, *node.comparators]
+        if any(is_field(one) for side in sides for one in alternatives(side)):
+            yield from (value for side in sides for value in ast.walk(side))
+    elif (isinstance(node, ast.keyword) and node.arg in FIELDS) or (
+        isinstance(node, ast.AnnAssign) and is_field(node.target) and node.value
+    ):
+        yield node.value
+
+
+def alternatives(side: ast.expr) -> list[ast.expr]:
+    """Of `a or b` both."""
+    return side.values if isinstance(side, ast.BoolOp) else [side]
 
 
 def is_field(node: ast.expr) -> bool:

@@ -92,7 +92,7 @@ def _embodied(base: Estimate, factors: Factors) -> tuple[float | None, list[str]
     if unknown or not base.gpu_hours_of or years is None or utilisation is None:
         what = ", ".join(unknown) or "a run without GPUs"
         how = "; set embodied_kg" if unknown else ""
-        return None, [f"embodied: not known for {what}{how}"]
+        return None, [f"embodied: unknown for {what}{how}"]
     lifetime_hours = years.value * formulas.HOURS_PER_YEAR
     tonnes = sum(
         formulas.embodied_tco2e(

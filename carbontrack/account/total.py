@@ -131,7 +131,7 @@ def _not_added(rows: Sequence[Estimate]) -> Iterator[str]:
         missing = values.count(None)
         if 0 < missing < len(values):
             so = f"{what} is not added up:" if whole else f"{what} of the total is too low:"
-            yield f"{so} it is not known for {missing} of {len(values)} rows"
+            yield f"{so} it is unknown for {missing} of {len(values)} rows"
 
 
 def _once(estimate: Estimate, overlaps: Mapping[str, Sequence[Overlap]]) -> Estimate:

@@ -8,7 +8,7 @@ from carbontrack.cli.common import DbOption, FormatOption, counted, print_json
 from carbontrack.vocabulary import Format
 
 app = typer.Typer(
-    help="Look after the ledger: where it is, its schema, what waits to get in.",
+    help="Look after the ledger: where it is, its schema, what is to be recovered.",
     no_args_is_help=True,
 )
 
@@ -49,7 +49,7 @@ def status(db: DbOption = None, format: FormatOption = Format.TEXT) -> None:
         typer.echo(f"holds     {counted(found.runs, 'run')}, {counted(found.windows, 'window')}")
         typer.echo(f"size      {found.size_bytes:,} bytes")
     if found.journals:
-        typer.echo(f"journals  {found.journals:,}; 'carbontrack db recover' takes them in")
+        typer.echo(f"journals  {found.journals:,}; 'carbontrack db recover' brings them in")
 
 
 @app.command()

@@ -174,7 +174,7 @@ def fetch_intensity(
 ) -> None:
     """Fetch grid intensity over time: the GB grid operator (no key), or Electricity Maps.
 
-    Electricity Maps wants a token in ELECTRICITYMAPS_TOKEN, and its data keep its licence. What it
+    Electricity Maps needs a token in ELECTRICITYMAPS_TOKEN, and its data keep its licence. What it
     only estimates is left out.
 
     Example: carbontrack factors fetch intensity GB --from 7d --provider gb

@@ -58,8 +58,8 @@ _OPTIONS = {
         option(
             "on_budget",
             str,
-            "What to do when a limit is spent: say so, or send the job SIGTERM as well. At 80 % it "
-            "is said in any case.",
+            "What to do when a limit is spent: warn, or send the job SIGTERM as well. A warning "
+            "comes at 80 % in any case.",
             metavar="|".join(OnBudget),
             default=str(_default("on_budget")),
         ),

@@ -22,7 +22,7 @@ def run(
         list[str],
         typer.Argument(
             metavar="COMMAND...",
-            help="The command and its options, after `--`; it runs as if we were not there.",
+            help="The command and its options, after `--`.",
             show_default=False,
         ),
     ],

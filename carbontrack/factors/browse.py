@@ -89,7 +89,7 @@ def _device(row: Mapping[str, str]) -> Entry:
 
 
 def _price(row: Mapping[str, str]) -> Entry:
-    unit = f"{row['currency']}/{row['unit']}".replace("gpu_hour", "GPU-hour")
+    unit = catalog.price_unit(row)
     price = float(row["price"])
     return _entry(FactorKind.PRICE, row["item"], row["name"], price, unit, row["as_of"], "", row)
 

@@ -6,9 +6,11 @@ import difflib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Any
 
 from carbontrack.errors import CarbontrackError
 from carbontrack.factors import data
+from carbontrack.vocabulary import PriceUnit
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +84,7 @@ def intensity(zone: str, *, assumed: bool = False, as_of: str | None = None) -> 
     region = _cloud_region(code)
     rows = _zones().get(_fold(region["zone"] if region else code))
     if rows is None:
-        raise CarbontrackError(f"zone {code!r} is not known.", hint=_nearest_zones(code))
+        raise CarbontrackError(f"zone {code!r} is unknown.", hint=_nearest_zones(code))
     if year and not any(row["year"] == year for row in rows):
         years = sorted({row["year"] for row in rows})
         raise CarbontrackError(
@@ -162,7 +164,7 @@ def pue(provider: str, *, assumed: bool = False, as_of: str | None = None) -> Fa
     if not rows:
         known = dict.fromkeys(row["provider"] for row in data.rows("pue"))
         raise CarbontrackError(
-            f"provider {provider!r} is not known.",
+            f"provider {provider!r} is unknown.",
             hint="Known: " + ", ".join(known),
         )
     row = newest(rows, as_of, f"the PUE of {name}")
@@ -192,6 +194,12 @@ def tariff(*, as_of: str | None = None) -> Factor:
         year=int(row["as_of"][:4]),
         assumed=True,
     )
+
+
+def price_unit(price: Mapping[str, Any]) -> str:
+    """The unit of a price as people read it: USD/GPU-hour, USD/kWh."""
+    of = "GPU-hour" if price["unit"] == PriceUnit.GPU_HOUR else price["unit"]
+    return f"{price['currency']}/{of}"
 
 
 def hardware(name: str, *, as_of: str | None = None) -> Hardware | None:

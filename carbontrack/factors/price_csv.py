@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from carbontrack.factors import strict_csv
 from carbontrack.factors.strict_csv import Row, refused
+from carbontrack.vocabulary import PriceUnit
 
 _NEEDED = ("InstanceType", "AcceleratorName", "AcceleratorCount", "Price", "SpotPrice", "Region")
 _MAX_PER_GPU_HOUR = 1000.0
@@ -52,9 +53,8 @@ def parse(text: str, name: str, *, book: str, version: str) -> list[Price]:
             if each > _MAX_PER_GPU_HOUR:
                 raise row.refused(column, f"makes {each:g} USD for a GPU-hour.")
             item = f"{row['InstanceType'] or row['AcceleratorName']}@{row['Region']}{suffix}"
-            price = Price(
-                book, item, version, "gpu_hour", each, "USD", version, f"{name}: {_source(row)}"
-            )
+            source = f"{name}: {_source(row)}"
+            price = Price(book, item, version, PriceUnit.GPU_HOUR, each, "USD", version, source)
             # Zones of one region are listed one by one: the cheapest of them counts.
             if item not in found or each < found[item].price:
                 found[item] = price

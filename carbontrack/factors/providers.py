@@ -75,7 +75,7 @@ def _client(provider: Provider) -> Any:
         token = os.environ.get(provider.token)
         if not token:
             raise CarbontrackError(
-                f"{provider.name} wants a token.", hint=f"Put it into {provider.token}. {_NOTHING}"
+                f"{provider.name} needs a token.", hint=f"Put it into {provider.token}. {_NOTHING}"
             )
         headers["auth-token"] = token
     return httpx2.Client(base_url=provider.url, headers=headers, timeout=_TIMEOUT_S)

@@ -93,7 +93,7 @@ def resolve(
     provider = settings.get("provider")
     zone = settings.get("zone")
     as_of = settings["factors_as_of"].value if "factors_as_of" in settings else None
-    as_reported = (defaults or method) == "report"
+    as_reported = (defaults or method) == Method.REPORT
     if "pue" not in given:
         default = "llama" if as_reported else "industry"
         given["pue"] = (

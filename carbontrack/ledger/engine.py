@@ -41,7 +41,7 @@ class NoLedger(NotFoundError):
         if sqlite_path(url) is None:
             hint = f"Create it: carbontrack db upgrade --db {redacted_url(url)}"
         if any(folder.is_dir() and any(folder.iterdir()) for folder in journal_folders(url)):
-            hint = f"What was measured waits in a journal: carbontrack db recover{db_option(url)}"
+            hint = f"The measurements are in a journal: carbontrack db recover{db_option(url)}"
         super().__init__(f"There is no ledger at {redacted_url(url)} yet.", hint=hint)
 
 

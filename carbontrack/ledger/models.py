@@ -98,7 +98,7 @@ class Run(Base):
 
 
 class Node(Base):
-    """One host of a run, and the sign of life of its recorder."""
+    """One host of a run, and the heartbeat of its recorder."""
 
     __tablename__ = "nodes"
 

@@ -42,7 +42,7 @@ class Run:
 
     @property
     def end_ms(self) -> int:
-        """When it ended; the last sign of life if its end was not seen, or not yet.
+        """When it ended; the last heartbeat if its end was not seen, or not yet.
 
         So a run that goes on is everywhere as long as what is recorded of it: its duration, its
         hours, its coverage and its energy are of the same time.

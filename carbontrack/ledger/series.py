@@ -199,7 +199,7 @@ def steps_in_buckets(
 
 
 def _range(run: Run, from_ms: int | None, to_ms: int | None) -> tuple[int, int]:
-    """All of the run where no time is given; to its last sign of life if its end was not seen."""
+    """All of the run where no time is given; to its last heartbeat if its end was not seen."""
     begin_ms = run.started_ms if from_ms is None else from_ms
     return begin_ms, run.end_ms if to_ms is None else to_ms
 

@@ -1,4 +1,4 @@
-"""The table of tables: the columns of each, what tells its rows apart, and the dataclass of a row.
+"""The table of tables: the columns of each, the key of its rows, and the dataclass of a row.
 
 Statements, inserted rows and the rows that are read derive from here; SQLAlchemy's models, the
 migrations and `schema.sql` are held to it by a test. Standard library only, for the recorder.
@@ -30,7 +30,7 @@ class Table(Generic[R]):
 
     name: str
     row: type[R]
-    key: tuple[str, ...]  # the columns that tell its rows apart
+    key: tuple[str, ...]  # the columns that identify a row
     fields: tuple[str, ...]  # the fields of the row that are columns of this table
     placed: tuple[str, ...] = ()  # columns beside the row's own: keys of other tables, numbers
     json: frozenset[str] = frozenset()
@@ -87,7 +87,7 @@ class Table(Generic[R]):
         return columns | placed
 
     def read(self, columns: Mapping[Any, Any]) -> R:
-        """The row of these columns; those that are none of its fields are left out."""
+        """The row of these columns; those that are not fields of it are left out."""
         return self.of_fields(dict(zip(self.fields, self._from_columns(columns), strict=True)))
 
     def of_fields(self, values: Mapping[str, Any]) -> R:

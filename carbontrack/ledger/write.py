@@ -169,7 +169,7 @@ def _put_node(transaction: Transaction, run_key: int, node: Node) -> None:
 
 
 def _put_heartbeat(transaction: Transaction, run_key: int, host: str, heartbeat_ms: int) -> None:
-    """A sign of life; one that arrives late does not turn the clock back."""
+    """A heartbeat; one that arrives late does not turn the clock back."""
     transaction.write(
         "update nodes set heartbeat_ms = :heartbeat_ms "
         "where run_key = :run_key and host = :host and heartbeat_ms < :heartbeat_ms",

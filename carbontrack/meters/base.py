@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Protocol
 
 from carbontrack.errors import CarbontrackError
-from carbontrack.vocabulary import DeviceKind, Quality
+from carbontrack.vocabulary import DeviceKind, Devices, Quality
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,13 +148,13 @@ class Meter(Protocol):
 class MeterContext:
     """What a meter may need to know of the job and the machine.
 
-    `visible` is which devices to record: "job" (what the job can see, by its environment) or "all".
-    `sysfs` and `procfs` are roots, so that a container can mount the host's.
+    `visible` is which devices to record, one of `Devices`: by default those that the job can see,
+    by its environment. `sysfs` and `procfs` are roots, so that a container can mount the host's.
     """
 
     job_pid: int | None = None
     environ: Mapping[str, str] = field(default_factory=dict)
-    visible: str = "job"
+    visible: str = Devices.JOB
     cpu_tdp_w: float | None = None
     sysfs: Path = Path("/sys")
     procfs: Path = Path("/proc")

@@ -64,7 +64,7 @@ def open_meter(argument: str, context: MeterContext) -> Meter:
     cpu = read_cpuinfo(context.procfs)
     power = thread_power(cpu, _watts(argument) if argument else context.cpu_tdp_w)
     device = Device(
-        uuid=host_device_uuid("CPU", "cpu-model"),
+        uuid=host_device_uuid("CPU", MeterName.CPU_MODEL),
         kind=DeviceKind.CPU,
         name=f"{cpu.model} ({cpu.threads} threads)",
         meter=MeterName.CPU_MODEL,

@@ -38,7 +38,7 @@ _FIX = (
 
 def check(argument: str) -> None:
     """Raise CarbontrackError for any argument: rapl takes none."""
-    refuse_argument("rapl", argument)
+    refuse_argument(MeterName.RAPL, argument)
 
 
 def open_meter(argument: str, context: MeterContext) -> Meter:

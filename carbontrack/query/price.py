@@ -82,7 +82,7 @@ def defaults(methods: Collection[str], own_factors: bool = False) -> str:
     """Whose defaults the factors have: of methods side by side those of the measured one; empty
     for each method its own.
     """
-    return "measured" if len(set(methods)) > 1 and not own_factors else ""
+    return Method.MEASURED if len(set(methods)) > 1 and not own_factors else ""
 
 
 def record_of(connection: Connection, run: Run) -> RunRecord:

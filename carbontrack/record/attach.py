@@ -25,7 +25,7 @@ from carbontrack.record.warning import harmless
 from carbontrack.units import monotonic_ns, now_ms
 
 _VISIBILITY = ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER")
-# The number of a process on its node, as torchrun, Slurm, Open MPI and Intel MPI or MPICH tell it.
+# The number of a process on its node, as torchrun, Slurm, Open MPI and Intel MPI or MPICH give it.
 _LOCAL_RANKS = ("LOCAL_RANK", "SLURM_LOCALID", "OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID")
 
 

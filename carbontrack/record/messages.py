@@ -1,4 +1,4 @@
-"""What the wrapper tells the recorder, as one line of JSON on its pipe."""
+"""What the wrapper sends the recorder, as one line of JSON on its pipe."""
 
 from __future__ import annotations
 

@@ -183,8 +183,8 @@ class Outbox:
                 failures.append(f"{path}: {error.strerror}")
             else:
                 self._alarm(
-                    f"measurements are kept in {path}; "
-                    f"'carbontrack db recover{db_option(self._url)}' takes them into the ledger."
+                    f"measurements are in {path}; "
+                    f"'carbontrack db recover{db_option(self._url)}' brings them into the ledger."
                 )
                 return
         self._alarm(f"measurements are lost: {'; '.join(failures)}.")

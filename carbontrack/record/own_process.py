@@ -25,7 +25,7 @@ def spawn(module: str, *, keep: int | None = None) -> tuple[int, int, int | None
         raise
     # dup2 makes a descriptor survive the exec; onto the next free one it overwrites nothing.
     number = None if keep is None else max(keep, read_end, null) + 1
-    kept = [] if keep is None else [(os.POSIX_SPAWN_DUP2, keep, number)]
+    passed = [] if keep is None else [(os.POSIX_SPAWN_DUP2, keep, number)]
     try:
         pid = os.posix_spawn(
             sys.executable,
@@ -33,7 +33,7 @@ def spawn(module: str, *, keep: int | None = None) -> tuple[int, int, int | None
             [sys.executable, "-P", "-m", module],
             own_environment(),
             file_actions=[
-                *kept,
+                *passed,
                 (os.POSIX_SPAWN_DUP2, read_end, 0),
                 (os.POSIX_SPAWN_DUP2, null, 1),  # readers of the job's stdout must see its end
             ],

@@ -252,7 +252,7 @@ class Recorder:
         return Outbox(self._plan.db, journals, run, node, sensors, self._warn, alarm=self._alarm)
 
     def _budget(self, run: Run, sensors: Sequence[Sensor]) -> Callable[[], list[Event]]:
-        """A look at the budgets: events that are also said on stderr. Nothing if none is set."""
+        """Check the budgets: events, also printed on stderr. Nothing if none is set."""
         plan = self._plan
         if not plan.budget:
             return list

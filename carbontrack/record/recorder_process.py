@@ -78,7 +78,7 @@ class RecorderProcess:
                 os.waitpid(self.pid, 0)
 
     def end(self, outcome: dict[str, Any]) -> None:
-        """Tell it how the job ended and give it a moment to write that down."""
+        """Send how the job ended, and wait a moment until it has written that."""
         if self.pid is None:
             return
         in_time = False

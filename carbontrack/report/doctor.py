@@ -98,7 +98,7 @@ def _ledger(url: str) -> Iterator[Finding]:
         yield Finding(
             "ledger",
             Verdict.problem,
-            f"{found.journals} journals wait that could not be written",
+            f"{found.journals} journals are not in the ledger yet",
             "carbontrack db recover",
         )
 

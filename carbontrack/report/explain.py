@@ -86,9 +86,7 @@ def _duration(e: Estimate) -> str:
     if e.started_ms is None:
         return format_duration(length_s)
     begun, ended = _time(e.started_ms), _time(e.started_ms + round(length_s * MS_PER_S))
-    last = (
-        "to the last sign of life " if e.status in (Status.RUNNING, Status.INTERRUPTED) else "to "
-    )
+    last = "to the last heartbeat " if e.status in (Status.RUNNING, Status.INTERRUPTED) else "to "
     return f"{e.status}, {format_duration(length_s)}, from {begun} {last}{ended}"
 
 

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from carbontrack.factors.browse import Entry
+from carbontrack.factors.catalog import price_unit
 from carbontrack.factors.intensity_csv import IntensityFile
 from carbontrack.report.numbers import counted
 from carbontrack.report.table import Column, Table
@@ -66,7 +67,7 @@ def imported_entries(
             name=f"{price['book']}:{price['item']}",
             title=price["source"],
             value=price["price"],
-            unit=f"{price['currency']}/{price['unit']}".replace("gpu_hour", "GPU-hour"),
+            unit=price_unit(price),
             year=price["as_of"],
             basis="",
             source=price["source"],
@@ -94,7 +95,7 @@ def imported_text(
         text.append(f"{counted(found.estimated, 'estimated row')}, by what the file says of them.")
     if found.repeated:
         text.append(f"{counted(found.repeated, 'row')} with the time of another.")
-    text += [f"{zone} is a zone of your own: no table that ships knows it." for zone in own]
+    text += [f"{zone} is a zone of your own: it is in no packaged table." for zone in own]
     text += [f"Other values of version {version} were replaced." for version in replaced]
     if replaced:
         text.append("To keep both, so that an old estimate can be made again: --version NAME.")

@@ -37,7 +37,7 @@ _SIGNS = {
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
 } | {sign: f"\\{sign}" for sign in "&%$#_{}"}
-_LETTERS = frozenset(map(chr, range(0xC0, 0x100))) - set("ÐÞðþ×÷")  # that pdfTeX has by itself
+_LETTERS = frozenset(map(chr, range(0xC0, 0x100))) - set("ÐÞðþ×÷")  # in pdfTeX
 
 
 def latex_of(table: Table) -> str:

@@ -124,8 +124,8 @@ def _unfinished(rows: Sequence[Estimate]) -> list[str]:
     notes = []
     for status, meaning in (
         (Status.FAILED, "its energy was spent too"),
-        (Status.INTERRUPTED, "counted up to its last sign of life"),
-        (Status.RUNNING, "counted up to its last sign of life"),
+        (Status.INTERRUPTED, "counted up to its last heartbeat"),
+        (Status.RUNNING, "counted up to its last heartbeat"),
     ):
         labels = unique(row.label for row in rows if row.status == status)
         if labels:

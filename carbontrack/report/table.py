@@ -28,7 +28,7 @@ _NESTED = ("factors", "gpu_hours_of", "subtotals")
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column of text, each cell on one line. A `spare` one goes first for want of width."""
+    """A column of text, each cell on one line. A `spare` one is left out if the width is small."""
 
     head: str
     unit: str
@@ -72,7 +72,7 @@ class Table:
             left_out.insert(0, spare[-1].head)
         if not left_out:
             return self
-        note = f"left out for want of width: {', '.join(left_out)}; all columns: --format json"
+        note = f"left out to fit the width: {', '.join(left_out)}; all columns: --format json"
         return replace(self, columns=tuple(columns), notes=(*self.notes, note))
 
 

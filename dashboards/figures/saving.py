@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from carbontrack.account.loss import Arrival, arrival, lowest_common, smooth, width_of
 from carbontrack.account.result import unique
 from carbontrack.errors import CarbontrackError
+from carbontrack.vocabulary import Against
 from dashboards.data import (
     G_PER_KG,
     WH_PER_KWH,
@@ -29,7 +30,8 @@ from dashboards.figures.panels import draw_losses, note_not_finite
 from dashboards.figures.training import finish, looks, need
 from dashboards.style import GREY, leave_out_highest, line, literal, page, scaled, scaled_mass
 
-AGAINST = ("energy", "carbon", "money")
+AGAINST = tuple(Against)
+_DEFAULT = (Against.ENERGY, Against.CARBON)
 _SCALE = 3.6  # room of a scale with its label, of the type size
 _NOTHING = 1e-9  # less than any run takes
 _NO_SAVING = 0.0005
@@ -66,7 +68,7 @@ def compare(
     curves = [data.losses for data in runs]
     one_factor = len({data.estimate.intensity_kg_per_kwh for data in runs}) == 1
     one_factor = one_factor and not any(intensity_varies(data) for data in runs)
-    shown = [against] if against else ["energy"] if one_factor else ["energy", "carbon"]
+    shown = [against] if against else _DEFAULT[:1] if one_factor else _DEFAULT
     axes = [_AXES[name](runs, curves) for name in shown]
     with page(style, width) as room:
         two_scales = not against and len(axes) == 1
@@ -195,11 +197,15 @@ def _money(runs: Sequence[RunData], curves: Sequence[pd.DataFrame]) -> _Axis:
         )
     amounts = [costs(d, losses["time"]) for d, losses in zip(runs, curves, strict=True)]
     largest = _largest(amounts)
-    small = (1.0, currencies[0])  # millidollars are no unit of money
+    small = (1.0, currencies[0])  # no prefix: millidollars are not used
     return _Axis(amounts, "cost", *(scaled(largest, currencies[0]) if largest >= 1 else small))
 
 
-_AXES: Mapping[str, Any] = {"energy": _energy, "carbon": _carbon, "money": _money}
+_AXES: Mapping[str, Any] = {
+    Against.ENERGY: _energy,
+    Against.CARBON: _carbon,
+    Against.MONEY: _money,
+}
 
 
 def _largest(amounts: Sequence[Floats]) -> float:

@@ -40,7 +40,7 @@ _AMOUNTS = {"": "", "k": " (thousands)", "M": " (millions)", "G": " (billions)"}
 
 def loss(runs: Sequence[RunData], *, style: str = "paper", width: float | None = None) -> Figure:
     """Training loss over tokens, as in Figure 5 of the Llama 2 report; over steps where a job
-    does not tell its tokens. Raises CarbontrackError for a run without losses.
+    has no token counts. Raises CarbontrackError for a run without losses.
     """
     need(runs, "loss")
     has_tokens = all(data.steps["tokens"].notna().any() for data in runs)
@@ -68,7 +68,7 @@ def efficiency(
     runs: Sequence[RunData], *, style: str = "paper", width: float | None = None
 ) -> Figure:
     """Energy of a token (devices, before PUE) and tokens per second over steps. Raises
-    CarbontrackError for a run whose steps tell no tokens.
+    CarbontrackError for a run whose steps have no token counts.
     """
     need(runs, "tokens")
     with page(style, width) as room:

@@ -1,4 +1,4 @@
-"""What a figure says of itself: run, devices, meter, factors, and what was not measured."""
+"""The captions of figures: run, devices, meter, factors, and what was not measured."""
 
 from __future__ import annotations
 

@@ -87,5 +87,5 @@ def width_for(px: int) -> int:
 
 
 def _body(value: Any) -> Body:
-    """As JSON; numbers that are none, NaN among them, are null."""
+    """As JSON; NaN and infinities are null."""
     return Body.of(orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY), "application/json")

@@ -29,7 +29,7 @@ _GRACE_S = 3  # many ticks, after one of which open event streams end
 
 
 class _Server(uvicorn.Server):
-    """Tells open event streams that the server stops; it would wait for them."""
+    """Ends the open event streams when the server stops; it would wait for them."""
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         self.config.app.state.stopping = True  # type: ignore[union-attr]
@@ -39,7 +39,7 @@ class _Server(uvicorn.Server):
 def serve(url: str, flags: config.Layer, *, host: str, port: int) -> None:
     """Serve until interrupted; the address is printed. Port 0 takes any that is free.
 
-    Raises CarbontrackError where the port is taken or the host is none of this machine.
+    Raises CarbontrackError where the port is taken or the host is not an address of this machine.
     """
     listening = _listen(host, port)
     loopback = host in LOOPBACK

@@ -101,9 +101,7 @@ class View:
         Raises CarbontrackError for an unknown `sort`.
         """
         if sort not in columns.SORT_FIELDS:
-            raise CarbontrackError(
-                f"sort={sort}: not known, take {', '.join(columns.SORT_FIELDS)}."
-            )
+            raise CarbontrackError(f"sort={sort}: unknown, use {', '.join(columns.SORT_FIELDS)}.")
         in_sql = sort in read.SORTS
         with self._reader.connect() as connection:
             found, matching = read.find_runs(
@@ -162,7 +160,7 @@ class View:
         """
         if method not in tuple(Method) or format not in _MARKUP:
             known = ", ".join([*Method, *_MARKUP])
-            raise CarbontrackError(f"method={method}&format={format}: not known, take {known}.")
+            raise CarbontrackError(f"method={method}&format={format}: unknown, use {known}.")
         with self._reader.connect() as connection:
             rows = price.estimates(connection, [run], self._flags, list(Method))
         return _MARKUP[format]([row for row in rows if row.method == method])

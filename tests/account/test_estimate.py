@@ -159,8 +159,8 @@ def test_embodied_is_of_each_gpu_by_its_name_and_never_nothing() -> None:
     life_h = 6 * 8760 * 0.85
     assert row.embodied_tco2e == pytest.approx((16 * 150 + 8 * 164) / life_h / 1000)
     for recorded, note in (
-        (Recorded(device="Mystery 9000"), "embodied: not known for Mystery 9000; set embodied_kg"),
-        (Recorded(kind="cpu", count=2), "embodied: not known for a run without GPUs"),
+        (Recorded(device="Mystery 9000"), "embodied: unknown for Mystery 9000; set embodied_kg"),
+        (Recorded(kind="cpu", count=2), "embodied: unknown for a run without GPUs"),
     ):
         known = factors(embodied=True, devices={recorded.device: None})
         one = estimate_run(
@@ -296,7 +296,7 @@ def test_a_market_total_of_some_rows_is_blank_with_a_note() -> None:
     rows = [measured(Recorded(), contract_intensity=0.0), measured(Recorded(number=2))]
     total = combine(rows)
     assert total.tco2e_market is None
-    assert "market-based CO₂e is not added up: it is not known for 1 of 2 rows" in total.notes
+    assert "market-based CO₂e is not added up: it is unknown for 1 of 2 rows" in total.notes
 
 
 def test_a_row_without_energy_is_named_in_the_total() -> None:

@@ -282,9 +282,9 @@ def test_a_run_whose_place_cannot_be_found_does_not_hide_the_others(
     assert by_name["unpriced"]["tco2e"] == by_name["good"]["tco2e"]
     assert by_name["unpriced"]["cost"] is None
     text = " ".join(command("table").out.split())
-    assert "lost: neither CO₂e nor cost: zone 'NOWHERE' is not known." in text
+    assert "lost: neither CO₂e nor cost: zone 'NOWHERE' is unknown." in text
     assert "unpriced: no cost: no imported price 'book:gone'." in text
-    assert "CO₂e of the total is too low: it is not known for 1 of 3 rows" in text
+    assert "CO₂e of the total is too low: it is unknown for 1 of 3 rows" in text
     assert command("table", "lost", "--zone", "FRA", "--format", "json").json["total"]["tco2e"]
     assert command("explain", "lost").out.splitlines()[-1] == "CO₂e –"
     assert command("table", "--zone", "NOWHERE").code == 2, "what was asked for here is refused"

@@ -38,7 +38,7 @@ def begun_at(started_ms: int, heartbeat_ms: int | None, ended_ms: int | None = N
 @pytest.mark.parametrize(
     ("heartbeat_ms", "ended_ms", "end_ms"),
     [
-        (None, None, 1000),  # no sign of life yet
+        (None, None, 1000),  # no heartbeat yet
         (5000, None, 5000),
         (5000, 4000, 4000),  # the recorder outlives the job
         (None, 4000, 4000),

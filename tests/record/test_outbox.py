@@ -157,7 +157,7 @@ def test_a_read_only_folder_is_a_warning_and_the_run_is_kept_elsewhere(
     assert (done.returncode, done.stdout) == (5, "out\n")
     # Even the quiet are told where it is, and who asks for the run that there is one.
     assert done.stderr.count("\n") == 1
-    assert f"measurements are kept in {wrapper.folder}/data" in done.stderr
+    assert f"measurements are in {wrapper.folder}/data" in done.stderr
     for command in ("runs", "show"):
         said = wrapper.carbontrack(command, "--db", str(ledger)).stderr
         assert f"1 journal waits: carbontrack db recover --db {ledger}" in said
@@ -215,7 +215,7 @@ def test_a_ledger_that_is_overwritten_is_left_alone_and_the_rest_of_the_run_is_k
     assert wrapper.ledger.read_bytes() == garbage
     journals = list(wrapper.folder.glob("ledger.db-journals/*.jsonl"))
     assert len(journals) == 1, done.stderr
-    assert f"measurements are kept in {journals[0]}" in done.stderr
+    assert f"measurements are in {journals[0]}" in done.stderr
     # What the ledger had is gone with it; what came after is not.
     wrapper.ledger.unlink()
     assert wrapper.carbontrack("db", "recover").returncode == 0

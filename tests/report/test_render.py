@@ -65,7 +65,7 @@ def test_a_narrow_terminal_leaves_columns_out_and_crops_no_number() -> None:
     table = table_of(rows, [combine(rows)])
     text = text_of_table(table, width=72)
     assert max(len(line) for line in text.splitlines()) <= 72
-    assert "left out for want of width: facility, tokens, loss" in " ".join(text.split())
+    assert "left out to fit the width: facility, tokens, loss" in " ".join(text.split())
     assert "…" not in text
     assert "left out" not in text_of_table(table, width=120)
     narrow = text_of_table(table, width=40)

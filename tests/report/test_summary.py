@@ -99,6 +99,6 @@ def test_it_imports_nothing_heavy() -> None:
 def test_a_zone_that_only_the_ledger_knows_is_no_reason_to_say_nothing() -> None:
     text = summary(Recorded(facility={"zone": "our-solar-roof", "pue": 1.1}))
     assert "5.76 kWh" in text
-    assert "zone 'our-solar-roof' is not known. Not used here." in text
+    assert "zone 'our-solar-roof' is unknown. Not used here." in text
     assert "PUE 1.1 ×" in text
     assert "0.45829 kg/kWh (assumed)" in text

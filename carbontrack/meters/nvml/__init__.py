@@ -15,12 +15,12 @@ from carbontrack.meters.deadline import all_within
 from carbontrack.meters.nvml.cuda_visible import Gpu, Instance, Selection, select
 from carbontrack.meters.nvml.library import PROBE_S, Library
 from carbontrack.meters.nvml.source import NvmlSource, probe
-from carbontrack.vocabulary import MeterName, Quality
+from carbontrack.vocabulary import Devices, MeterName, Quality
 
 
 def check(argument: str) -> None:
     """Raise CarbontrackError for any argument: nvml takes none."""
-    refuse_argument("nvml", argument)
+    refuse_argument(MeterName.NVML, argument)
 
 
 def open_meter(argument: str, context: MeterContext) -> Meter:
@@ -40,7 +40,7 @@ def open_meter(argument: str, context: MeterContext) -> Meter:
 
 def _open_visible(library: Library, context: MeterContext) -> _NvmlMeter:
     gpus = library.gpus()
-    selection = select(gpus, context.environ, everything=context.visible == "all")
+    selection = select(gpus, context.environ, everything=context.visible == Devices.ALL)
     if not selection.devices:
         value = context.environ.get("CUDA_VISIBLE_DEVICES", "")
         raise MeterUnavailable(

@@ -1,4 +1,4 @@
-// The server's answers, and a connection that comes back by itself.
+// The server's answers, and a connection that is opened again when it is lost.
 
 const RETRY_MS = 1000;
 

@@ -183,7 +183,7 @@ export class Chart {
       const values = (this.plot.data[this.places[index]] ?? []).filter(
         (value) => value !== null && value !== undefined,
       );
-      if (!values.length) return `${one.label} not known`;
+      if (!values.length) return `${one.label} unknown`;
       const low = values.reduce((a, b) => Math.min(a, b)),
         high = values.reduce((a, b) => Math.max(a, b));
       const [newest, lowest, highest] = [values[values.length - 1], low, high].map(this.format);

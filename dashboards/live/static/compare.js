@@ -110,7 +110,7 @@ class Comparison {
       .filter((one) => one.detail);
     if (!runs.length) return;
     this.drawChart(runs, again);
-    refill(this.tablePlace, card("What each took", "differences to the first", compared(runs)));
+    refill(this.tablePlace, card("What each run used", "differences to the first", compared(runs)));
   }
 
   drawChart(runs, again) {
@@ -177,7 +177,7 @@ function perToken({ detail }) {
 function compared(runs) {
   const heads = [{ label: "run" }, ...COLUMNS.map(([label]) => ({ label, number: true }))];
   return table(
-    "What each run took",
+    "What each run used",
     heads,
     runs.map((one, index) => [
       make(

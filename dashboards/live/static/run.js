@@ -65,7 +65,7 @@ class RunPage {
     const first = !this.run;
     this.run = run;
     this.alarm.textContent = "";
-    if (run.status !== Status.RUNNING) link(run.status === Status.INTERRUPTED ? "no sign of life" : "ended", run.status);
+    if (run.status !== Status.RUNNING) link(run.status === Status.INTERRUPTED ? "no heartbeat" : "ended", run.status);
     this.timeline.grow(run.started_ms / 1000, run.started_ms / 1000 + run.duration_s);
     const reading = document.activeElement?.tagName === "H1";
     if (first) this.build();
@@ -202,7 +202,7 @@ class RunPage {
     );
   }
 
-  // What grows by itself between two answers.
+  // What grows between two answers.
   tick() {
     if (!this.rest || this.stopped) return;
     this.rest.fill(minor(this.run));

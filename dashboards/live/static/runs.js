@@ -261,6 +261,6 @@ function start(message) {
     make("h2", {}, "No run yet"),
     make("p", { class: "quiet" }, message ?? "This ledger holds no run yet."),
     make("pre", {}, make("code", {}, "carbontrack run -- python train.py")),
-    make("p", { class: "quiet" }, "Start your training like this, and this page fills by itself."),
+    make("p", { class: "quiet" }, "Start your training like this; the run then appears here."),
   ];
 }

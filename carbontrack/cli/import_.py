@@ -52,7 +52,7 @@ def import_(
         str | None, typer.Option(metavar="NAME", help="Column of powers.")
     ] = None,
     device_column: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Column that tells the devices apart.")
+        str | None, typer.Option(metavar="NAME", help="Column that identifies the devices.")
     ] = None,
     unit: Annotated[str | None, typer.Option(metavar="W|mW|kW", help="Unit of the powers.")] = None,
     steps: Annotated[
@@ -66,8 +66,8 @@ def import_(
 ) -> None:
     """Import what other tools logged: each run of a file becomes a run of the ledger.
 
-    The kind of a file is told by its content. Importing a file again adds nothing, a longer file of
-    the same log what is new.
+    The kind of a file is recognised by its content. Importing a file again adds nothing, a longer
+    file of the same log what is new.
 
     Example: carbontrack import power.csv --tz Europe/Paris --name llama2-7b
     """
@@ -170,7 +170,7 @@ def _say(found: Imported, labels: Labels, outcomes: Sequence[Outcome] | None) ->
     from carbontrack.report.escape import visible
 
     tally, file = found.tally, found.source.name
-    rows = f"{counted(tally.taken, 'row')} taken, {tally.rejected:,} not"
+    rows = f"{counted(tally.taken, 'row')} taken, {tally.rejected:,} rejected"
     typer.echo(visible(f"{file}: {found.kind}, {counted(len(found.runs), 'run')}, {rows}"))
     for number, run in enumerate(found.runs):
         became = "would be imported" if outcomes is None else outcomes[number].value

@@ -23,7 +23,7 @@ _BACK_NS = 60 * NS_PER_S  # how far a clock may be set back without that it is a
 
 
 class NoZone(Refused):
-    """The file's times are local, and nobody said where."""
+    """The file's times are local, of an unknown zone."""
 
     def __init__(self, file: str) -> None:
         super().__init__(
@@ -71,7 +71,7 @@ class Clock:
         if (match := _DATED.fullmatch(text)) is None:
             if _DAY_FIRST.match(text):
                 raise Refused(
-                    f"{self._file}: day and month of {text!r} cannot be told apart.",
+                    f"{self._file}: day and month of {text!r} are ambiguous.",
                     "Write times as 2026-01-31 12:00:00.",
                 )
             raise Rejected(f"{text!r} is not a time")

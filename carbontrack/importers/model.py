@@ -23,7 +23,7 @@ class FoundDevice:
     then it is another one in each run.
     """
 
-    key: str  # tells it from the others of its run
+    key: str  # unique among those of its run
     kind: DeviceKind
     name: str
     quality: Quality

@@ -1,4 +1,4 @@
-"""Powers that cannot be: they tell a file whose numbers are in another unit than it says."""
+"""Powers that cannot be: signs of a file whose numbers are in another unit than it says."""
 
 from __future__ import annotations
 

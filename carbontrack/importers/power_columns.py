@@ -80,7 +80,7 @@ def factor_of(unit: str) -> float | None:
 
 
 def _device(head: str, delimiter: str, plain: list[str]) -> int | None:
-    """The column that tells the most devices apart; the surest name of those that tell as many."""
+    """The column with the most devices in it; the surest name among equals."""
     rows = [row for row in head_rows(head, delimiter) if len(row) == len(plain)][1:]
     candidates = [plain.index(name) for name in (*_DEVICES, *_NAMES) if name in plain]
     return max(candidates, key=lambda at: len({row[at] for row in rows}), default=None)

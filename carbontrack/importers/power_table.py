@@ -50,7 +50,7 @@ _EPOCH = re.compile(r"\s*\d{10}(?:\.\d+)?\s*$")
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """Where the values of a row are. A device is told by the cell in `device`; without one, each
+    """Where the values of a row are. The cell in `device` identifies the device; without one, each
     column of `powers` is a device of its own.
     """
 

@@ -38,7 +38,7 @@ class Outcome(Enum):
 
     ADDED = "added"
     GREW = "grew"
-    THERE = "there already"
+    THERE = "already there"
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,7 +32,7 @@ def power(tmp_path: Path) -> Path:
 def test_an_imported_run_works_with_every_command(command: Command, power: Path) -> None:
     done = command("import", "power.csv", "--tz", "UTC", "--project", "nlp", "--tag", "team=a")
     assert done.code == 0, done.err
-    assert "power.csv: nvidia-smi, 1 run, 242 rows taken, 0 not" in done.out
+    assert "power.csv: nvidia-smi, 1 run, 242 rows taken, 0 rejected" in done.out
     shown = command("show", "power", "--format", "json").json
     assert shown["energy_kwh"] == pytest.approx(300 * 120 / 3.6e6)
     assert shown["coverage"] == pytest.approx(1.0)
@@ -65,13 +65,13 @@ def test_importing_twice_adds_nothing_and_a_longer_file_what_is_new(
 
     assert "; added" in command("import", "power.csv", "--tz", "UTC").out
     once = command("show", "--format", "json").json
-    assert "; there already" in command("import", "power.csv", "--tz", "UTC").out
+    assert "; already there" in command("import", "power.csv", "--tz", "UTC").out
     assert command("show", "--format", "json").json == once
     power.write_text(log(300))
     assert "; grew" in command("import", "power.csv", "--tz", "UTC").out
     assert energy_kwh() == pytest.approx(300 * 300 / 3.6e6)
     power.write_text(log(60))
-    assert "; there already" in command("import", "power.csv", "--tz", "UTC").out
+    assert "; already there" in command("import", "power.csv", "--tz", "UTC").out
     assert energy_kwh() == pytest.approx(300 * 300 / 3.6e6)
     assert command("show", "--format", "json").json["duration_s"] == 300
 
@@ -98,7 +98,7 @@ def test_broken_rows_are_said_with_their_numbers(command: Command, power: Path) 
     power.write_text(log(9) + "garbage\n" * 7)
     done = command("import", "power.csv", "--tz", "UTC")
     assert done.code == 0
-    assert "20 rows taken, 7 not" in done.out
+    assert "20 rows taken, 7 rejected" in done.out
     assert "power.csv, row 22: 1 cells, not 4" in done.err
     assert "2 more rows not taken" in done.err
 
@@ -151,7 +151,7 @@ def test_a_run_that_is_flushed_again_grows(command: Command, tmp_path: Path) -> 
     assert run["energy_kwh"] == pytest.approx(0.030)
     assert run["duration_s"] == pytest.approx(1800, abs=1)
     file.write_text(head + rows[0])
-    assert "; there already" in command("import", "emissions.csv", "--tz", "UTC").out
+    assert "; already there" in command("import", "emissions.csv", "--tz", "UTC").out
     assert command("table", "--format", "json").json["rows"][0]["quality"] == "estimate"
 
 
@@ -197,7 +197,7 @@ def test_the_training_log_joins_as_steps_by_time(
     shown = command("show", "--format", "json").json
     assert (shown["steps"], shown["final_loss"]) == (29, pytest.approx(9 - 1.16))
     again = command("import", "power.csv", "--steps", "train.log", *zone)
-    assert "; there already" in again.out
+    assert "; already there" in again.out
     assert command("show", "--format", "json").json == shown
     assert command("plot", "power", "--kind", "loss", "-o", "loss.png").code == 0
     other = command("import", "power.csv", "--steps", "train.log", "--tz", "UTC")

@@ -44,7 +44,7 @@ class Read:
 
 
 def read(folder: Path, text: str | bytes, asked: Asked | None = None) -> Read:
-    """Read a file of this content, whose kind is told by it."""
+    """Read a file of this content, by which its kind is recognised."""
     path = folder / "file.log"
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
     source, tally = Source(path), Tally()

@@ -146,8 +146,8 @@ def _write_run(
         is_new = length_ms > before.ended_ms - before.started_ms
         if not is_new and not new_steps:
             return Outcome.THERE
-        run = replace(before, ended_ms=max(run.ended_ms or 0, before.ended_ms))
-    ended_ms = run.ended_ms or 0
+        run = replace(before, ended_ms=max(run.end_ms, before.end_ms))
+    ended_ms = run.end_ms
     sensors = {device: _sensor(file, found, device, run.id) for device in found.devices}
     node = Node(
         host=found.host or _UNKNOWN_HOST,

@@ -88,10 +88,10 @@ def values_of_fields(node: ast.AST) -> Iterator[ast.AST]:
         sides = [node.left, *node.comparators]
         if any(is_field(one) for side in sides for one in alternatives(side)):
             yield from (value for side in sides for value in ast.walk(side))
-    elif (isinstance(node, ast.keyword) and node.arg in FIELDS) or (
-        isinstance(node, ast.AnnAssign) and is_field(node.target) and node.value
-    ):
-        yield node.value
+    elif isinstance(node, ast.keyword):
+        yield from [node.value] if node.arg in FIELDS else []
+    elif isinstance(node, ast.AnnAssign) and node.value:
+        yield from [node.value] if is_field(node.target) else []
 
 
 def alternatives(side: ast.expr) -> list[ast.expr]:

@@ -38,7 +38,7 @@ class Verdict:
         return f"{self.share * 100:.0f} %"
 
     @property
-    def said(self) -> str:
+    def standing(self) -> str:
         """Where it stands, in words: within, nearly spent, spent."""
         return "nearly spent" if self.state is BudgetState.NEAR else str(self.state)
 

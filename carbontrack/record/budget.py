@@ -44,7 +44,7 @@ class BudgetWatch:
             if verdict.state is BudgetState.WITHIN or verdict.state is self._told.get(verdict.unit):
                 continue
             self._told[verdict.unit] = verdict.state
-            notices.append(f"budget {verdict.said}: {verdict}")
+            notices.append(f"budget {verdict.standing}: {verdict}")
             if verdict.state is BudgetState.SPENT and self._stop and self._stopped_ns is None:
                 self._stopped_ns = now_ns
                 with suppress(ProcessLookupError):

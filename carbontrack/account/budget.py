@@ -82,7 +82,7 @@ def judge(budget: Budget, estimate: Estimate) -> list[Verdict]:
 
 
 def _no_money(estimate: Estimate) -> str:
-    """Why no sum in USD will be known of this run; empty if it is known, or may be."""
+    """Why this run has no sum in USD; empty if it has one, or may get one."""
     if estimate.currency != "USD":
         return f"this run's money is {estimate.currency}"
     if estimate.cost is not None or estimate.energy_kwh is None or estimate.factors is None:

@@ -10,8 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from starlette.routing import Route
 
+from carbontrack import config
 from carbontrack.ledger.url import ledger_url
+from dashboards.live.app import create_app
+from dashboards.live.view import View
 from tests.fixtures import pictures, reference
 from tests.fixtures.command import Command
 from tests.fixtures.runs import Recorded
@@ -117,6 +121,36 @@ def test_every_json_key_of_an_import_is_documented(command: Command, tmp_path: P
     ):
         answer = command("factors", "import", *asked, "--format", "json").json
         assert {key for key in _keys(answer) if f"`{key}`" not in JSON_PAGE} == set(), asked
+
+
+def test_every_key_and_path_of_the_pages_api_is_documented(
+    recorded: Command, tmp_path: Path
+) -> None:
+    page = (ROOT / "docs" / "dashboards.md").read_text(encoding="utf-8")
+    known = {name for code in re.findall(r"`([^`]*)`", page + JSON_PAGE) for name in _names(code)}
+    view = View(ledger_url(str(tmp_path / "ledger.db")), config.flags())
+    paths = [
+        route.path.replace("{id}", "RUN")
+        for route in create_app(view).routes
+        if isinstance(route, Route) and route.path.startswith("/api")
+    ]
+    try:
+        run = view.find("last")
+        answers = {
+            "list": view.runs(),
+            "run": view.run(run),
+            "series": view.series(run, from_ms=None, to_ms=None, points=300),
+            "progress": view.progress(run, points=300),
+        }
+    finally:
+        view.close()
+    assert [path for path in paths if f"`{path}" not in page] == []
+    for name, answer in answers.items():
+        assert set(_keys(answer)) - known == set(), f"document in docs/dashboards.md: {name}"
+
+
+def _names(code: str) -> list[str]:
+    return re.findall(r"[a-z_]\w*", code)
 
 
 def _keys(value: Any) -> Iterator[str]:

@@ -13,6 +13,7 @@ import pytest
 from starlette.routing import Route
 
 from carbontrack import config
+from carbontrack.ledger.tables import TABLES, Table
 from carbontrack.ledger.url import ledger_url
 from dashboards.live.app import create_app
 from dashboards.live.view import View
@@ -164,6 +165,15 @@ def _keys(value: Any) -> Iterator[str]:
     elif isinstance(value, list):
         for inner in value:
             yield from _keys(inner)
+
+
+@pytest.mark.parametrize("table", TABLES, ids=lambda table: table.name)
+def test_every_column_of_the_ledger_is_documented(table: Table[Any]) -> None:
+    page = (ROOT / "docs" / "ledger.md").read_text(encoding="utf-8")
+    columns = page.partition("| table | columns |")[2].partition("\n\n")[0]
+    (line,) = re.findall(rf"^\| `{table.name}` \| (.*) \|$", columns, re.MULTILINE)
+    serial = () if table.serial is None else (table.serial,)
+    assert set(re.findall(r"`(\w+)`", line)) == {*table.columns, *table.computed, *serial}
 
 
 def documented_columns(of: str) -> dict[str, list[str]]:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from carbontrack import vocabulary
+from carbontrack.ledger.rows import HEARTBEAT_STALE_MS
 from carbontrack.vocabulary import EventKind
 from dashboards.live.columns import SORT_FIELDS
 
@@ -56,6 +57,11 @@ def test_the_page_sorts_by_what_its_server_sorts_by() -> None:
         r"const COLUMNS = \[(.*?)\];", (STATIC / "runs.js").read_text(), re.DOTALL
     )
     assert set(re.findall(r'\["(\w+)"', listed)) == set(SORT_FIELDS)
+
+
+def test_a_heartbeat_is_stale_on_the_page_when_it_is_for_the_ledger() -> None:
+    (stale_ms,) = re.findall(r"const STALE_MS = ([\d_]+);", (STATIC / "tables.js").read_text())
+    assert int(stale_ms) == HEARTBEAT_STALE_MS
 
 
 def test_the_page_compares_with_named_words_only() -> None:

@@ -145,7 +145,7 @@ def values(settings: Settings) -> dict[str, Any]:
 
 
 def check(name: str, value: Any, *, where: str) -> Any:
-    """The value as the key wants it. Raises CarbontrackError that names `where` it stands."""
+    """The value as the key needs it. Raises CarbontrackError that names `where` it stands."""
     key = BY_NAME.get(name)
     if key is None:
         raise CarbontrackError(f"{where}: no such setting.", hint=_nearest(name, list(BY_NAME)))

@@ -51,7 +51,7 @@ class Quality(StrEnum):
 
 
 UNMEASURED = (Quality.SIMULATED, Quality.ESTIMATE)
-"""Said beside every number that they are in, as no device was measured for it."""
+"""Printed beside every number that they are in, as no device was measured for it."""
 
 
 class Scope(StrEnum):

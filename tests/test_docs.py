@@ -5,12 +5,18 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from starlette.routing import Route
 
+from carbontrack import config
+from carbontrack.ledger.tables import TABLES, Table
 from carbontrack.ledger.url import ledger_url
+from dashboards.live.app import create_app
+from dashboards.live.view import View
 from tests.fixtures import pictures, reference
 from tests.fixtures.command import Command
 from tests.fixtures.runs import Recorded
@@ -21,6 +27,28 @@ JSON_PAGE = (ROOT / "docs" / "json.md").read_text(encoding="utf-8")
 _FREE = {"tags", "facility", "model", "settings", "gpu_hours_of", "data", "extra"}
 # What these need (a server, a network, a file, a process) the test does not give: only parsed.
 _PARSED_ONLY = ("import", "run", "attach", "serve", "db", "doctor", "factors", "devices")
+JSON_OF = (
+    "runs",
+    "show last",
+    "table --embodied --method report,measured --by project",
+    "table --published llama2",
+    "explain last",
+    "compare small large",
+    "project last --tokens 1B",
+    "project last --model llama2-70b",
+    "estimate --gpu-hours 1 --power 400",
+    "config",
+    "devices",
+    "doctor",
+    "factors list pue",
+    "factors list price",
+    "factors search france",
+    "factors show H200",
+    "db status",
+)
+"""Commands whose JSON keys are held to docs/json.md."""
+ELSEWHERE = {"factors import intensity", "factors import prices", "factors fetch intensity"}
+"""They take a file or the network. The keys of an import are held below; a fetch has the same."""
 
 
 @pytest.fixture
@@ -72,29 +100,58 @@ def test_an_example_of_the_help_runs(example: str, recorded: Command) -> None:
     command.make_context(words[0], words[depth:])
 
 
-@pytest.mark.parametrize(
-    "asked",
-    [
-        "runs",
-        "show last",
-        "table --embodied --method report,measured --by project",
-        "table --published llama2",
-        "explain last",
-        "compare small large",
-        "project last --tokens 1B",
-        "project last --model llama2-70b",
-        "estimate --gpu-hours 1 --power 400",
-        "config",
-        "devices",
-        "doctor",
-        "factors list pue",
-        "db status",
-    ],
-)
+@pytest.mark.parametrize("asked", JSON_OF)
 def test_every_json_key_is_documented(asked: str, recorded: Command) -> None:
     answer = recorded(*asked.split(), "--format", "json").json
     missing = {key for key in _keys(answer) if f"`{key}`" not in JSON_PAGE}
     assert missing == set(), f"document in docs/json.md what `{asked}` prints"
+
+
+def test_every_json_key_of_an_import_is_documented(command: Command, tmp_path: Path) -> None:
+    times = ("00:00Z", "01:00Z", "02:00Z", "05:00Z")  # a gap in between
+    lines = ["when,carbon", *(f"2026-01-31T{time},50" for time in times)]
+    (tmp_path / "grid.csv").write_text("\n".join(lines))
+    (tmp_path / "prices.csv").write_text(
+        "InstanceType,AcceleratorName,AcceleratorCount,Price,SpotPrice,Region\n"
+        "p4de,A100-80GB,8,32,,us-east-1\n"
+    )
+    columns = ["--time-column", "when", "--value-column", "carbon", "--unit", "g/kWh"]
+    for asked in (
+        ["intensity", "grid.csv", *columns, "--zone", "FRA"],
+        ["prices", "prices.csv"],
+    ):
+        answer = command("factors", "import", *asked, "--format", "json").json
+        assert {key for key in _keys(answer) if f"`{key}`" not in JSON_PAGE} == set(), asked
+
+
+def test_every_key_and_path_of_the_pages_api_is_documented(
+    recorded: Command, tmp_path: Path
+) -> None:
+    page = (ROOT / "docs" / "dashboards.md").read_text(encoding="utf-8")
+    known = {name for code in re.findall(r"`([^`]*)`", page + JSON_PAGE) for name in _names(code)}
+    view = View(ledger_url(str(tmp_path / "ledger.db")), config.flags())
+    paths = [
+        route.path.replace("{id}", "RUN")
+        for route in create_app(view).routes
+        if isinstance(route, Route) and route.path.startswith("/api")
+    ]
+    try:
+        run = view.find("last")
+        answers = {
+            "list": view.runs(),
+            "run": view.run(run),
+            "series": view.series(run, from_ms=None, to_ms=None, points=300),
+            "progress": view.progress(run, points=300),
+        }
+    finally:
+        view.close()
+    assert [path for path in paths if f"`{path}" not in page] == []
+    for name, answer in answers.items():
+        assert set(_keys(answer)) - known == set(), f"document in docs/dashboards.md: {name}"
+
+
+def _names(code: str) -> list[str]:
+    return re.findall(r"[a-z_]\w*", code)
 
 
 def _keys(value: Any) -> Iterator[str]:
@@ -110,8 +167,79 @@ def _keys(value: Any) -> Iterator[str]:
             yield from _keys(inner)
 
 
-def test_every_column_of_the_table_is_a_key_of_its_rows(recorded: Command) -> None:
-    """People's columns are documented by the JSON keys, which hold all that they show."""
+@pytest.mark.parametrize("table", TABLES, ids=lambda table: table.name)
+def test_every_column_of_the_ledger_is_documented(table: Table[Any]) -> None:
+    page = (ROOT / "docs" / "ledger.md").read_text(encoding="utf-8")
+    columns = page.partition("| table | columns |")[2].partition("\n\n")[0]
+    (line,) = re.findall(rf"^\| `{table.name}` \| (.*) \|$", columns, re.MULTILINE)
+    serial = () if table.serial is None else (table.serial,)
+    assert set(re.findall(r"`(\w+)`", line)) == {*table.columns, *table.computed, *serial}
+
+
+def documented_columns(of: str) -> dict[str, list[str]]:
+    """The JSON keys of each column for people, as docs/json.md has them."""
+    table = JSON_PAGE.partition(f"| column of {of} | key |")[2].partition("\n\n")[0]
+    cells = [line.strip("| ").split(" | ") for line in table.splitlines()[2:]]
+    return {row[0]: re.findall(r"`(\w+)`", row[1]) for row in cells}
+
+
+def test_every_column_of_the_table_is_documented_with_its_key(
+    recorded: Command, tmp_path: Path
+) -> None:
+    other = Recorded(name="elsewhere", number=9, facility={"pue": 1.2, "intensity": 0.1})
+    pictures.write_seconds(ledger_url(str(tmp_path / "ledger.db")), replace(other, seconds=60))
+    every = [
+        "--embodied",
+        "--contract-intensity",
+        "0.1",
+        "--wue",
+        "1",
+        "--method",
+        "report,measured",
+    ]
+    heads = recorded("table", *every, "--format", "markdown").out.splitlines()[0]
+    shown = {_plain_head(head) for head in heads.strip("|").split("|")}
+    columns = documented_columns("`table`, `estimate`")
+    assert shown == columns.keys()
+    (row, *_) = recorded("table", "--format", "json").json["rows"]
+    assert {key for keys in columns.values() for key in keys} <= row.keys()
+
+
+def _plain_head(head: str) -> str:
+    """Without the unit of a scaled column, which its values choose."""
+    name = " ".join(re.sub(r"[()]", " ", head).split())
+    return re.sub(r"^(CO₂e|market|embodied|energy|facility|cost) \S+$", r"\1", name)
+
+
+@pytest.mark.parametrize(("asked", "inner"), [("runs", "runs"), ("show last", "devices")])
+def test_every_column_of_runs_and_show_is_documented_with_its_key(
+    asked: str, inner: str, recorded: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    columns = documented_columns(f"`{asked.split()[0]}`")
+    lines = recorded(*asked.split()).out.splitlines()
+    heads = [re.split(r"\s{2,}", line.strip()) for line in lines]
+    assert list(columns) in heads, heads
+    (item, *_) = recorded(*asked.split(), "--format", "json").json[inner]
+    assert {key for keys in columns.values() for key in keys} <= item.keys()
+
+
+def test_every_command_that_prints_json_has_its_keys_held() -> None:
+    printing = {
+        path.removeprefix("carbontrack ")
+        for path, command in reference.commands()
+        if any("--format" in names for names, _ in reference.options(command))
+    }
+    held = {" ".join(words) for asked in JSON_OF for words in _beginnings(asked)}
+    assert printing - held == ELSEWHERE
+
+
+def _beginnings(asked: str) -> Iterator[list[str]]:
+    words = asked.split()
+    yield from (words[:length] for length in range(1, len(words) + 1))
+
+
+def test_every_column_of_the_csv_is_a_key_of_the_rows(recorded: Command) -> None:
     page = (ROOT / "README.md").read_text(encoding="utf-8") + JSON_PAGE
     lines = recorded("table", "--embodied", "--method", "report,measured", "--format", "csv").out
     heads = lines.splitlines()[0].split(",")

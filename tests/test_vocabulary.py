@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from carbontrack import vocabulary
+from carbontrack.ledger.rows import HEARTBEAT_STALE_MS
 from carbontrack.vocabulary import EventKind
 from dashboards.live.columns import SORT_FIELDS
 
@@ -58,6 +59,11 @@ def test_the_page_sorts_by_what_its_server_sorts_by() -> None:
     assert set(re.findall(r'\["(\w+)"', listed)) == set(SORT_FIELDS)
 
 
+def test_a_heartbeat_is_stale_on_the_page_when_it_is_for_the_ledger() -> None:
+    (stale_ms,) = re.findall(r"const STALE_MS = ([\d_]+);", (STATIC / "tables.js").read_text())
+    assert int(stale_ms) == HEARTBEAT_STALE_MS
+
+
 def test_the_page_compares_with_named_words_only() -> None:
     field = "|".join(FIELDS)
     for path in STATIC.glob("*.js"):
@@ -88,10 +94,10 @@ def values_of_fields(node: ast.AST) -> Iterator[ast.AST]:
         sides = [node.left, *node.comparators]
         if any(is_field(one) for side in sides for one in alternatives(side)):
             yield from (value for side in sides for value in ast.walk(side))
-    elif (isinstance(node, ast.keyword) and node.arg in FIELDS) or (
-        isinstance(node, ast.AnnAssign) and is_field(node.target) and node.value
-    ):
-        yield node.value
+    elif isinstance(node, ast.keyword):
+        yield from [node.value] if node.arg in FIELDS else []
+    elif isinstance(node, ast.AnnAssign) and node.value:
+        yield from [node.value] if is_field(node.target) else []
 
 
 def alternatives(side: ast.expr) -> list[ast.expr]:

@@ -38,7 +38,7 @@ class Verdict:
         return f"{self.share * 100:.0f} %"
 
     @property
-    def said(self) -> str:
+    def standing(self) -> str:
         """Where it stands, in words: within, nearly spent, spent."""
         return "nearly spent" if self.state is BudgetState.NEAR else str(self.state)
 
@@ -82,7 +82,7 @@ def judge(budget: Budget, estimate: Estimate) -> list[Verdict]:
 
 
 def _no_money(estimate: Estimate) -> str:
-    """Why no sum in USD will be known of this run; empty if it is known, or may be."""
+    """Why this run has no sum in USD; empty if it has one, or may get one."""
     if estimate.currency != "USD":
         return f"this run's money is {estimate.currency}"
     if estimate.cost is not None or estimate.energy_kwh is None or estimate.factors is None:

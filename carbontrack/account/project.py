@@ -49,7 +49,7 @@ class Projection:
 
     @property
     def doubt(self) -> str:
-        """What to say where the projection does not fit the run it is made from; else empty."""
+        """A warning if the projection does not fit the run it is made from; else empty."""
         ratio = self.whole_over_steady
         if ratio is None or abs(ratio - 1) <= AGREES:
             return ""

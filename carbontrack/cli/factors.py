@@ -243,8 +243,8 @@ def _store(found: IntensityFile, db: str | None, format: Format) -> None:
         }
         typer.echo(json_text(answer), nl=False)
         return
-    said = imported_text(found, own=own, replaced=replaced)
-    typer.echo("\n".join(map(visible, said)))
+    lines = imported_text(found, own=own, replaced=replaced)
+    typer.echo("\n".join(map(visible, lines)))
 
 
 @import_app.command("prices")

@@ -82,7 +82,7 @@ RequireMeterOption = Annotated[
     ),
 ]
 LiveOption = Annotated[
-    bool, typer.Option("--live", help="Serve the run's page on loopback while it goes on.")
+    bool, typer.Option("--live", help="Serve the run's page on loopback while it lasts.")
 ]
 Settings = dict[str, Any]
 """The settings of a plan, by the names of `record.messages.Plan`."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from carbontrack.factors import catalog, data
-from carbontrack.vocabulary import FactorKind
+from carbontrack.vocabulary import FactorKind, PriceUnit
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +89,14 @@ def _device(row: Mapping[str, str]) -> Entry:
     return _entry(FactorKind.HARDWARE, row["name"], title, value_w, "W", "", "rated power", row)
 
 
+def price_unit(price: Mapping[str, Any]) -> str:
+    """The unit of a price as people read it: USD/GPU-hour, USD/kWh."""
+    of = "GPU-hour" if price["unit"] == PriceUnit.GPU_HOUR else price["unit"]
+    return f"{price['currency']}/{of}"
+
+
 def _price(row: Mapping[str, str]) -> Entry:
-    unit = catalog.price_unit(row)
+    unit = price_unit(row)
     price = float(row["price"])
     return _entry(FactorKind.PRICE, row["item"], row["name"], price, unit, row["as_of"], "", row)
 

@@ -6,11 +6,9 @@ import difflib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any
 
 from carbontrack.errors import CarbontrackError
 from carbontrack.factors import data
-from carbontrack.vocabulary import PriceUnit
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,12 +194,6 @@ def tariff(*, as_of: str | None = None) -> Factor:
     )
 
 
-def price_unit(price: Mapping[str, Any]) -> str:
-    """The unit of a price as people read it: USD/GPU-hour, USD/kWh."""
-    of = "GPU-hour" if price["unit"] == PriceUnit.GPU_HOUR else price["unit"]
-    return f"{price['currency']}/{of}"
-
-
 def hardware(name: str, *, as_of: str | None = None) -> Hardware | None:
     """An accelerator by its NVML name or an alias; None if it is not in the table.
 
@@ -264,7 +256,7 @@ def all_intensities() -> Iterator[Mapping[str, str]]:
         yield newest(rows, None, rows[0]["zone"])
 
 
-# What people say, where the two-letter code and the name are others.
+# What people type, where the two-letter code and the name are others.
 _EVERYDAY: Mapping[str, str] = {"uk": "GBR", "great britain": "GBR", "england": "GBR"}
 
 

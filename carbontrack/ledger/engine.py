@@ -155,7 +155,7 @@ def revision_of(connection: Connection, url: str) -> str | None:
 
 @contextmanager
 def errors_in_one_line(url: str) -> Iterator[None]:
-    """What the database says against us becomes a CarbontrackError, for commands that write."""
+    """Errors of the database become a CarbontrackError, for commands that write."""
     try:
         yield
     except (SQLAlchemyError, sqlite3.Error) as error:
@@ -198,7 +198,7 @@ def _outdated(url: str, revision: str | None) -> CarbontrackError:
 
 
 def _unusable(url: str, error: BaseException) -> LedgerUnusable:
-    """One line for what a driver said in many."""
+    """The error of a driver, by its first line."""
     reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
     if sqlite_path(url) is None:
         hint = "Check the address in --db or CARBONTRACK_DB, and that the server runs."

@@ -173,7 +173,7 @@ def _refuse_others(connection: sqlite3.Connection, path: Path) -> None:
 
 
 def another_program(name: str) -> CarbontrackError:
-    """What is said of a file that we shall neither write nor take for an empty ledger."""
+    """The error for a file that is neither written nor taken for an empty ledger."""
     return CarbontrackError(
         f"{name} is a database of another program.",
         hint="Name another file with --db or CARBONTRACK_DB.",

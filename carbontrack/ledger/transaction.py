@@ -48,7 +48,7 @@ class WritableLedger(Protocol):
 def open_ledger(url: str, *, busy_timeout_ms: int = BUSY_TIMEOUT_MS) -> WritableLedger:
     """The ledger at a URL of `ledger_url`; it is made, or its file upgraded, if need be.
 
-    Raises CarbontrackError as `engine.open_writer` does, and what the database says against it.
+    Raises CarbontrackError as `engine.open_writer` does, and for an error of the database.
     """
     path = sqlite_path(url)
     if path is None:

@@ -36,7 +36,7 @@ class Ledger:
 
     Without `url` it is that of the commands: $CARBONTRACK_DB, else the file in the user's data
     directory. Raises CarbontrackError if there is none, or it cannot be read. Nothing stays open
-    between calls, and each reads what is committed by then, so a run that goes on can be followed.
+    between calls, and each reads what is committed by then, so a running run can be followed.
     """
 
     def __init__(self, url: str | None = None) -> None:

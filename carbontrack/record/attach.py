@@ -120,7 +120,7 @@ class Track:
 def attach(pid: int, settings: Mapping[str, Any]) -> None:
     """Record the running process `pid` until it ends or we are interrupted (it then goes on).
 
-    Its exit code is not ours to know. Raises CarbontrackError if there is no such process.
+    Its exit code stays unknown. Raises CarbontrackError if there is no such process.
     """
     try:
         end = ProcessEnd(pid)

@@ -1,4 +1,4 @@
-"""Watching a run's budgets: each limit is spoken of when it is near and when it is spent.
+"""Watching a run's budgets: a warning when a limit is near, and one when it is spent.
 
 With `stop`, the job is sent SIGTERM when a limit is spent, as a scheduler's preemption would, so
 that it can checkpoint. If it is still there after the grace time, that is said; it is never killed.
@@ -44,7 +44,7 @@ class BudgetWatch:
             if verdict.state is BudgetState.WITHIN or verdict.state is self._told.get(verdict.unit):
                 continue
             self._told[verdict.unit] = verdict.state
-            notices.append(f"budget {verdict.said}: {verdict}")
+            notices.append(f"budget {verdict.standing}: {verdict}")
             if verdict.state is BudgetState.SPENT and self._stop and self._stopped_ns is None:
                 self._stopped_ns = now_ns
                 with suppress(ProcessLookupError):

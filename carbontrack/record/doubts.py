@@ -51,7 +51,7 @@ class _Doubt:
     since_ns: int
     seen_ns: int
     confirm_ns: int
-    said: bool = False
+    reported: bool = False
 
 
 class _Doubts:
@@ -65,20 +65,20 @@ class _Doubts:
         """A rule applies at `at_ns`; it is said when it has applied for `confirm_ns`."""
         doubt = self.active.setdefault(rule, _Doubt(message, at_ns, at_ns, confirm_ns))
         doubt.seen_ns = at_ns
-        if not doubt.said and at_ns - doubt.since_ns >= doubt.confirm_ns:
-            doubt.said = True
+        if not doubt.reported and at_ns - doubt.since_ns >= doubt.confirm_ns:
+            doubt.reported = True
             self.findings.append(Finding(rule, doubt.message, doubt.since_ns))
 
     def forget_unsaid(self) -> None:
         """What was seen but never confirmed turned out to be nothing."""
-        self.active = {rule: doubt for rule, doubt in self.active.items() if doubt.said}
+        self.active = {rule: doubt for rule, doubt in self.active.items() if doubt.reported}
 
     def review(self, now_ns: int) -> None:
         """End the rules that have not applied for a while."""
         for rule, doubt in list(self.active.items()):
             if now_ns - doubt.seen_ns >= _QUIET_NS:
                 del self.active[rule]
-                if doubt.said and doubt.seen_ns > doubt.since_ns:  # more than a moment
+                if doubt.reported and doubt.seen_ns > doubt.since_ns:  # more than a moment
                     self.findings.append(Finding(rule, "believed again", doubt.seen_ns, ended=True))
 
 

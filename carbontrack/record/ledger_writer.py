@@ -25,7 +25,7 @@ _SQLITE_MAGIC = b"SQLite format 3\0"
 
 @dataclass(slots=True)
 class Rows:
-    """What is not in the ledger yet, in the order of its making."""
+    """What is not in the ledger yet, oldest first."""
 
     windows: dict[tuple[str, int, int], Window] = field(default_factory=dict)
     steps: list[Step] = field(default_factory=list)

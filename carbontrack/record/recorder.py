@@ -307,7 +307,7 @@ class Recorder:
             self._alarm(message)
 
     def _alarm(self, message: str) -> None:
-        """What must be said even to those who want no summary."""
+        """Warnings that are printed even with --quiet."""
         sys.stderr.write(f"carbontrack: {visible(message)}\n")
         sys.stderr.flush()
 

@@ -99,7 +99,7 @@ class StepsLog:
         return matches, late
 
     def trouble(self) -> str:
-        """Why there are no steps from the log, if that was not said as a problem; else empty."""
+        """Why there are no steps from the log, if no problem was reported yet; else empty."""
         if self._steps is None or self._steps.matched or self.problem:
             return ""
         name = os.path.basename(self._path or "")  # noqa: PTH119

@@ -1,4 +1,4 @@
-"""Two runs side by side: what a token cost, and the loss that the energy bought."""
+"""Two runs side by side: cost and energy per token, and the loss at equal energy."""
 
 from __future__ import annotations
 

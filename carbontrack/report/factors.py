@@ -7,8 +7,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
-from carbontrack.factors.browse import Entry
-from carbontrack.factors.catalog import price_unit
+from carbontrack.factors.browse import Entry, price_unit
 from carbontrack.factors.intensity_csv import IntensityFile
 from carbontrack.report.numbers import counted
 from carbontrack.report.table import Column, Table

@@ -134,7 +134,7 @@ def _unfinished(rows: Sequence[Estimate]) -> list[str]:
 
 
 def _own(rows: Sequence[Estimate]) -> list[str]:
-    """What is said of single rows, once for all that say the same."""
+    """Notes of single rows, once for all that have the same."""
     labels: dict[str, list[str]] = {}
     for row in rows:
         for note in row.notes:

@@ -169,7 +169,7 @@ def _model(item: Mapping[str, Any]) -> str:
 
 
 def _as_of(item: Mapping[str, Any]) -> str:
-    """How old the figures of a run are that goes on."""
+    """How old the figures of a running run are."""
     if item["status"] != Status.RUNNING or not item["nodes"]:
         return ""
     age_s = max(0, now_ms() - max(node["heartbeat_ms"] for node in item["nodes"])) / MS_PER_S

@@ -122,7 +122,7 @@ def _steps_note(steps: StepTotals) -> str:
 
 
 def _budget_note(verdict: Verdict) -> str:
-    return f"{verdict.spent:.4g} of {verdict.limit:g} {verdict.unit}: {verdict.said}"
+    return f"{verdict.spent:.4g} of {verdict.limit:g} {verdict.unit}: {verdict.standing}"
 
 
 def _said(factor: Factor) -> str:

@@ -51,7 +51,7 @@ def serve(url: str, flags: config.Layer, *, host: str, port: int) -> None:
 
 
 def serve_beside(url: str, flags: config.Layer, run_id: str) -> None:
-    """Serve on loopback while a run goes on: until our stdin ends. Says where on stderr."""
+    """Serve on loopback while a run lasts: until our stdin ends. Prints the address on stderr."""
     try:
         listening = _listen(LOOPBACK[0], PORT)
     except CarbontrackError:

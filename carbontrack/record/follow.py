@@ -98,8 +98,8 @@ class Follower:
             self._file = None
             file.close()
         after_ms = self._after_ms
-        # Lines may wait in a buffer of the job's: they are of the time since the last ones came, and
-        # the first of them since the job began.
+        # Lines may wait in a buffer of the job's: they are of the time since the last ones
+        # came, and the first of that since the job began.
         self._after_ms = until_ms if lines else after_ms
         return Lines(lines, after_ms, until_ms, unread if ended else 0)
 

@@ -56,11 +56,18 @@ _RUN = re.compile(r"[A-Za-z0-9+]{20,}")
 _DIGEST = re.compile(r"^[0-9a-f]+$|^[0-9A-F]+$")
 
 # scheme://user:password@host; the password may hold @ and /, but what begins as a port is one.
-_URL_PASSWORD = re.compile(r"(?<=[a-z+]:/)(/?[^:/@\s\"']*:)(?!\d+/)[^\s\"']+@", re.IGNORECASE)
+_URL_PASSWORD = re.compile(
+    r"(?<=[a-z+]:/)(/?[^:/@\s\"']*:)(?!\d+/)[^\s\"']{1,4096}@", re.IGNORECASE
+)
 # https://token@host: where only people who have no password put their name.
 _URL_TOKEN = re.compile(r"(\bhttps?://)[^:/@\s\"']+@", re.IGNORECASE)
 _QUERY = re.compile(r"([?&;])([\w.-]+)=([^&;\s\"']*)")
 _PAIR = re.compile(r"""(["'])([\w.-]+)\1(\s*:\s*)(["'])(.*?)\4""")
+# In code and its like: os.environ["HF_TOKEN"] = "…", login(token="…"); {token: …}, Api-Key: ….
+_ASSIGNED = re.compile(
+    r"""(?<![\w.-])([A-Za-z_][\w.-]{0,99})(["']?\]?\s{0,9}=\s{0,9})(["'])(.*?)\3"""
+)
+_FIELD = re.compile(r"""(?<![\w.-])([A-Za-z_][\w.-]{0,99})(:\s{1,9})([^\s,;{}"'\[\]]+)""")
 _HEADER = re.compile(
     r"\b((?:proxy-)?authorization|cookie|x-[\w-]*(?:key|token|auth|secret))(\s*[:=]\s*)\S.*",
     re.IGNORECASE,
@@ -77,6 +84,7 @@ _SHORT = {
     "mysql": "p", "mysqldump": "p", "mysqladmin": "p", "mariadb": "p", "sshpass": "p",
     "redis-cli": "a", "ldapsearch": "w", "curl": "u", "smbclient": "U",
 }  # fmt: skip
+_FISH_EXPORT = re.compile(r"^-[gUl]*x[gUl]*$")
 _NO_PASSWORD_BY_P = {"srun", "sbatch", "salloc", "ssh", "scp", "docker", "podman", "make"}
 
 
@@ -85,10 +93,13 @@ def redact(command: Sequence[str]) -> tuple[str, ...]:
     shown: list[str] = []
     hide_next: str | None = None  # the name whose value comes next
     before = program = ""
-    for word in command:
+    words = list(command)
+    for at, word in enumerate(words):
         if hide_next is not None and not word.startswith("--"):
             shown.append(_value(hide_next, word))
             hide_next = None
+        elif _is_operand_secret(words[max(0, at - 3) : at], word):
+            shown.append(HIDDEN)
         elif _is_short_secret(program, word):
             shown.append(f"{word[:2]}{HIDDEN}" if len(word) > 2 else word)
             hide_next = "password" if len(word) == 2 else None
@@ -162,6 +173,7 @@ def _shapes(text: str) -> str:
     """What looks like a secret wherever it stands."""
     text = redact_text(text)
     text = _PAIR.sub(_pair_value, text)
+    text = _ASSIGNED.sub(_assigned_value, _FIELD.sub(_field_value, text))
     text = _HEADER.sub(rf"\1\2{HIDDEN}", _SCHEME.sub(rf"\1\2{HIDDEN}", text))
     text = _PREFIXED.sub(HIDDEN, text)
     return _RUN.sub(lambda run: HIDDEN if _is_random(run[0]) else run[0], text)
@@ -180,6 +192,16 @@ def _pair_value(match: re.Match[str]) -> str:
     quote, name, colon, value_quote, value = match.groups()
     shown = _hide(name, value) if _is_secret_name(name) else value
     return f"{quote}{name}{quote}{colon}{value_quote}{shown}{value_quote}"
+
+
+def _assigned_value(match: re.Match[str]) -> str:
+    name, equals, quote, value = match.groups()
+    return f"{name}{equals}{quote}{_hide(name, value) if _is_secret_name(name) else value}{quote}"
+
+
+def _field_value(match: re.Match[str]) -> str:
+    name, colon, value = match.groups()
+    return f"{name}{colon}{_hide(name, value) if _is_secret_name(name) else value}"
 
 
 def _is_secret_name(name: str) -> bool:
@@ -212,6 +234,17 @@ def _is_random(run: str) -> bool:
         return False
     changes = sum(a != b for a, b in pairwise(kinds))
     return changes >= 0.4 * (len(run) - 1)
+
+
+def _is_operand_secret(before: Sequence[str], word: str) -> bool:
+    """After `wandb login`, and after the name in csh's `setenv NAME` and fish's `set -x NAME`."""
+    if word.startswith("-") or len(before) < 2:
+        return False
+    *_, first, second = before
+    if second == "login" and first.rpartition("/")[2] == "wandb":
+        return True
+    sets = first == "setenv" or (before[0] == "set" and _FISH_EXPORT.match(first) is not None)
+    return sets and _is_secret_name(second)
 
 
 def _is_short_secret(program: str, word: str) -> bool:

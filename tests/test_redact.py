@@ -12,6 +12,15 @@ from carbontrack.redact import redact, redact_text
 
 # S11 is the secret.
 SECRETS = [
+    # in code, and as the operand of what takes a secret
+    """python -c 'import os; os.environ["HF_TOKEN"] = "S11"; import t'""",
+    """python -c 'login(token="S11")'""",
+    "x --cfg '{lr: 1, token: S11}'",
+    "x --header 'Api-Key: S11'",
+    "wandb login S11",
+    "bash -c 'pip install wandb; wandb login S11 && python t.py'",
+    "csh -c 'setenv HF_TOKEN S11; python t.py'",
+    "fish -c 'set -gx HF_TOKEN S11; python t.py'",
     # by name, as an option
     "x --api-key=S11 --lr=1",
     "x --hf-token S11 --lr 1",
@@ -96,6 +105,10 @@ SECRETS = [
     "echo nvapi-S11abcdefghijklmnopqrstuv",
 ]
 PLAIN = [
+    """python -c 'print(key="a", tokenizer="b")'""",
+    "x --cfg '{lr: 1, max_tokens: 2048}'",
+    "mpirun -x HF_TOKEN python t.py",
+    "wandb sync run",
     "x --tokens 2T",
     "x --tokens 2048",
     "x --max_tokens=5 --tokenizer=a",

@@ -36,7 +36,8 @@ class Projection:
     """The estimate at the middle, and at the ends of the steady state's range.
 
     `whole_j_per_token` is that of the whole measured run, None if unknown; `whole_over_steady`
-    that ÷ the J/token of its steady state.
+    that ÷ the J/token of its steady state. `run_notes` are what is said of the measured run: what
+    is doubtful there is so here.
     """
 
     target: Target
@@ -46,6 +47,7 @@ class Projection:
     high: Estimate
     whole_j_per_token: float | None = None
     whole_over_steady: float | None = None
+    run_notes: tuple[str, ...] = ()
 
     @property
     def doubt(self) -> str:
@@ -152,6 +154,7 @@ def project(run: Estimate, state: SteadyState, target: Target) -> Projection:
         high=_at(run, target, factors, energy.high, speed.low),
         whole_j_per_token=whole,
         whole_over_steady=None if whole is None else whole / steady,
+        run_notes=tuple(f"{run.label}: {note}" for note in run.notes),
     )
 
 

@@ -71,7 +71,6 @@ class Follower:
         self._before = before
         self._file: _OpenFile | None = None
         self._after_ms = started_ms or now_ms()
-        self._had_lines = False
         self.problem: str | None = None  # why it cannot be read any more
 
     def read(self, *, ended: bool = False) -> Lines:
@@ -99,9 +98,9 @@ class Follower:
             self._file = None
             file.close()
         after_ms = self._after_ms
-        self._had_lines = self._had_lines or bool(lines)
-        # Lines may wait in a buffer of the job's: they are of the time since the last ones came.
-        self._after_ms = until_ms if lines else after_ms if self._had_lines else read_ms
+        # Lines may wait in a buffer of the job's: they are of the time since the last ones
+        # came, and the first of that since the job began.
+        self._after_ms = until_ms if lines else after_ms
         return Lines(lines, after_ms, until_ms, unread if ended else 0)
 
     def _open(self) -> bool:

@@ -14,14 +14,15 @@ _MAX_CHARS = 100
 _ASSIGNMENT = re.compile(r"^\w+=", re.ASCII)
 _SCRIPT = re.compile(r"\.(py|pyc|ipynb|sh|bash|zsh|R|jl|pl|rb|lua|js|ts|exe|bin)$")
 _PYTHON = re.compile(r"^(python|pypy)[\d.]*$")
-_SHELL = re.compile(r"^(ba|z|da|k|fi|)sh$")
+_SHELL = re.compile(r"^(ba|z|da|k|fi|c|tc|)sh$")
 _ENDS_COMMAND = {";", "&&", "||", "|", "&", "\n", "then", "do", "{", "("}
 # Builtins and tools that prepare a job in its script: the next command is the one.
 _PREPARES = {
-    ":", ".", "[", "alias", "cd", "conda", "declare", "echo", "eval", "exit", "export", "false",
-    "for", "if", "kill", "local", "mamba", "micromamba", "mkdir", "module", "popd", "printf",
-    "pushd", "read", "return", "set", "shopt", "source", "test", "trap", "true", "ulimit", "umask",
-    "unset", "wait", "while",
+    ":", ".", "[", "alias", "cd", "conda", "cp", "declare", "echo", "eval", "exit", "export",
+    "false", "for", "if", "kill", "ln", "local", "mamba", "micromamba", "mkdir", "mkfifo",
+    "module", "mv", "nvidia-smi", "popd", "printf", "pushd", "read", "return", "rm", "set",
+    "setenv", "shopt", "source", "test", "touch", "trap", "true", "ulimit", "umask", "unset",
+    "wait", "while",
 }  # fmt: skip
 
 
@@ -99,6 +100,16 @@ _LAUNCHERS: dict[str, _Launcher] = {
     "taskset": _Launcher(operands=1, valued=frozenset()),
     "numactl": _Launcher(valued=_set("-C -N -m -p -i --physcpubind --cpunodebind --membind")),
     "chrt": _Launcher(operands=1),
+    "flock": _Launcher(operands=1, valued=_set("-w -E --timeout --conflict-exit-code")),
+    "tini": _Launcher(valued=_set("-p -e")),
+    "dumb-init": _Launcher(valued=_set("-r --rewrite")),
+    "catchsegv": _Launcher(),
+    "systemd-run": _Launcher(
+        valued=_set("-p -u -E -M -H --property --unit --setenv --slice --uid --gid --nice")
+    ),
+    "compute-sanitizer": _Launcher(valued=_set("--tool --log-file --save --target-processes")),
+    "valgrind": _Launcher(),
+    "gdb": _Launcher(valued=_set("-ex -x --command")),
     "sudo": _Launcher(valued=_set("-u -g -h -p -C -D --user --group --host --prompt --chdir")),
     "doas": _Launcher(valued=_set("-u -C")),
     "xvfb-run": _Launcher(valued=_set("-e -n -s --server-args --server-num --error-file")),
@@ -240,6 +251,7 @@ def _of_shell(program: str, words: list[str], depth: int) -> str | None:
     if not words:
         return program
     if option == "-c":
+        words = words[1:] if words[0] == "--" and len(words) > 1 else words
         return _of_script(words[0], words[2:], depth) or program
     return _stem(words[0])
 

@@ -91,7 +91,7 @@ def _notes(found: Projection) -> list[str]:
         )
     if target.report is not None:
         notes.append(f"published: {target.report.hardware}, {target.report.source}")
-    return [*notes, *notes_of([found.estimate])]
+    return [*notes, *notes_of([found.estimate]), *found.run_notes]
 
 
 def _data(found: Projection) -> dict[str, Any]:

@@ -165,3 +165,11 @@ def test_a_projection_that_does_not_fit_its_run_says_so(tokens: float, says: str
     assert bool(again.doubt) == bool(says)
     assert any(says in note for note in table.notes)
     assert data["whole_over_steady"] == pytest.approx(1 / tokens, rel=0.1)
+
+
+def test_a_projection_says_what_is_doubtful_of_its_run() -> None:
+    run, found = recorded(1000, 1, 300.0, 1000, 100)
+    doubted = replace(run.estimate, notes=("tokens grow with every step",))
+    target = target_of({}, None, tokens="1B", steps=None, to_model=None)
+    table, _ = projection(project(doubted, found.state, target))
+    assert f"{run.estimate.label}: tokens grow with every step" in table.notes

@@ -182,6 +182,7 @@ def test_lines_are_of_the_time_since_the_last_ones_came(tmp_path: Path) -> None:
         os.utime(path, ns=(at_ns, at_ns))
 
     follower = Follower(str(path), started_ms=started_ms)
+    follower.read()
     write(20_000)
     one = follower.read()
     assert (one.after_ms - started_ms, one.until_ms - started_ms) == (0, 20_000)

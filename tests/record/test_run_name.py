@@ -12,6 +12,14 @@ from carbontrack.record.run_name import default_name
 from carbontrack.redact import redact
 
 NAMES = [
+    ("flock -w 5 /tmp/lock python train.py", "train"),
+    ("tini -s -- python train.py", "train"),
+    ("systemd-run --user --scope -p MemoryMax=9G python train.py", "train"),
+    ("compute-sanitizer --tool memcheck python train.py", "train"),
+    ("gdb -ex run --args python train.py", "train"),
+    ("csh -c 'setenv A 1; python train.py'", "train"),
+    ("bash -c -- 'python train.py'", "train"),
+    ("sh -c 'rm -rf out; cp a b && python train.py'", "train"),
     ("./train.sh --lr 1", "train"),
     ("python -u train.py --lr 1", "train"),
     ("/usr/bin/python3.11 -m llama_train train", "llama_train"),

@@ -21,8 +21,14 @@ T = TypeVar("T", int, float)
 
 # No board draws more than this times its power limit for as long as a sensor can see.
 _IMPOSSIBLE_TIMES = 2.0
-# Where no limit is known: several times what any of the kind draws (a GB300 module: 2,900 W).
-_CEILING_W = {DeviceKind.GPU: 20_000.0, DeviceKind.CPU: 5_000.0, DeviceKind.DRAM: 5_000.0}
+# Where no limit is known: several times what any of the kind draws (a GB300 module: 2,900 W; a node
+# of eight B200: 14.3 kW).
+_CEILING_W = {
+    DeviceKind.GPU: 20_000.0,
+    DeviceKind.CPU: 5_000.0,
+    DeviceKind.DRAM: 5_000.0,
+    DeviceKind.NODE: 60_000.0,
+}
 # A counter and a power sensor read apart, and a sensor may see 25 of 100 ms: over a short time they
 # differ honestly, but not by this factor.
 _APART_TIMES = 5.0

@@ -24,7 +24,7 @@ from tests.fixtures.runs import Recorded
 ROOT = Path(__file__).parents[1]
 JSON_PAGE = (ROOT / "docs" / "json.md").read_text(encoding="utf-8")
 # Of these the values are the user's own: tags, settings, names of devices.
-_FREE = {"tags", "facility", "model", "settings", "gpu_hours_of", "data", "extra"}
+_FREE = {"tags", "group", "facility", "model", "settings", "gpu_hours_of", "data", "extra"}
 # What these need (a server, a network, a file, a process) the test does not give: only parsed.
 _PARSED_ONLY = ("import", "run", "attach", "serve", "db", "doctor", "factors", "devices")
 JSON_OF = (

@@ -26,12 +26,14 @@ def estimate_run(
     *,
     method: str = Method.MEASURED,
     embodied: bool = False,
+    duration_s: float | None = None,
 ) -> Estimate:
     """One run by one method. `usages` add up to the run: its hours, device by device.
 
-    `factors` are resolved for the run's devices: `report` needs their rated power.
+    `factors` are resolved for the run's devices: `report` needs their rated power. `duration_s` is
+    of a part of the run that does not have all the time from its start to its end.
     """
-    length_s = run.duration_s
+    length_s = run.duration_s if duration_s is None else duration_s
     factors, missing = with_hours(factors, usages, from_ms=run.started_ms, to_ms=run.end_ms)
     primary = _primary(sensors)
     base = Estimate(

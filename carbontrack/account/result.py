@@ -138,11 +138,12 @@ class Estimate(Used, Price):
     """One row of the table, unrounded.
 
     `parts` are the sub-totals of a total whose rows are unlike (see `account.total`), each with its
-    `kind` in words. The parts of a row are base classes, and no members, so that it reads as flat
-    as the table's row.
+    `kind` in words; `group` has the value of each key that rows were grouped by. The parts of a row
+    are base classes, and no members, so that it reads as flat as the table's row.
     """
 
     label: str
+    group: Mapping[str, str] = field(default_factory=dict)
     method: str
     kind: str = ""
     run_ids: tuple[str, ...] = _adds(adding.merged, ())

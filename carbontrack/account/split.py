@@ -1,4 +1,7 @@
-"""A run as the parts that it has by month or by host, for groups that add up to it. Pure."""
+"""A run as the parts that it has by month or by host, for groups that add up to it. Pure.
+
+A part is a `RunRecord` as the whole is: it can be priced, and split by another key again.
+"""
 
 from __future__ import annotations
 
@@ -11,15 +14,32 @@ from carbontrack.units import MS_PER_S
 
 _ALWAYS_MS = 2**62
 
+Span = tuple[int, int]
+"""From a time in ms up to, and without, another."""
+
 
 @dataclass(frozen=True, slots=True)
 class RunRecord:
-    """What the ledger holds of a run, or of one part of it, for an estimate."""
+    """What the ledger holds of a run, or of one part of it, for an estimate.
+
+    Of a part, `run` begins and ends with it, `sensors`, `hours` and `steps` are those that belong
+    to it, and `spans_ms` are the stretches of time that it is made of, each from a time up to, and
+    without, another; empty where it has all the time of its run.
+    """
 
     run: Run
     sensors: Sequence[Sensor]
     hours: Sequence[Usage]
     steps: StepTotals
+    spans_ms: tuple[Span, ...] = ()
+
+    @property
+    def duration_s(self) -> float:
+        """Seconds of the run that are the part's."""
+        start_ms, end_ms = self.run.started_ms, self.run.end_ms
+        spans = self.spans_ms or ((start_ms, end_ms),)
+        lengths = (min(after, end_ms) - max(first, start_ms) for first, after in spans)
+        return sum(max(0, length_ms) for length_ms in lengths) / MS_PER_S
 
 
 def by_host(whole: RunRecord) -> dict[str, RunRecord]:
@@ -35,7 +55,7 @@ def by_host(whole: RunRecord) -> dict[str, RunRecord]:
         sensors = [sensor for sensor in whole.sensors if sensor.host == host]
         keys = {sensor.device_key for sensor in sensors}
         hours = [usage for usage in whole.hours if usage.device_key in keys]
-        parts[host] = RunRecord(whole.run, sensors, hours, StepTotals())
+        parts[host] = replace(whole, sensors=sensors, hours=hours, steps=StepTotals())
     return parts
 
 
@@ -51,7 +71,7 @@ def by_month(
         return dict.fromkeys(months, whole)
     parts = {}
     for month in months:
-        first_ms, next_ms = span_of_month(month)
+        span_ms = first_ms, next_ms = span_of_month(month)
         if month == months[0]:
             first_ms = 0  # an hour begins before the run does
         if month == months[-1]:
@@ -65,6 +85,7 @@ def by_month(
             whole.sensors,
             [usage for usage in whole.hours if first_ms <= usage.start_ms < next_ms],
             steps_between(first_ms, next_ms),
+            (span_ms,),
         )
     return parts
 
@@ -77,7 +98,7 @@ def months_of(run: Run) -> list[str]:
     return months
 
 
-def span_of_month(label: str) -> tuple[int, int]:
+def span_of_month(label: str) -> Span:
     """From its first millisecond up to, and without, the next month's, of `2026-07`."""
     first = datetime.strptime(label, "%Y-%m").replace(tzinfo=UTC)
     after = first.replace(year=first.year + first.month // 12, month=first.month % 12 + 1)

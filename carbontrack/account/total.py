@@ -20,6 +20,7 @@ def combine(
     estimates: Sequence[Estimate],
     *,
     label: str = "total",
+    group: Mapping[str, str] | None = None,
     overlaps: Mapping[str, Sequence[Overlap]] | None = None,
 ) -> Estimate:
     """The sum of unrounded rows by one method, each field by its own rule.
@@ -48,9 +49,10 @@ def combine(
     }
     return Estimate(
         label=label,
+        group=group or {},
         method=rows[0].method,
         notes=tuple(notes),
-        parts=tuple(_subtotals(whole, label, overlaps)),
+        parts=tuple(_subtotals(whole, label, group, overlaps)),
         **values,
     )
 
@@ -77,7 +79,10 @@ def _kind(estimate: Estimate) -> _Kind:
 
 
 def _subtotals(
-    estimates: Sequence[Estimate], label: str, overlaps: Mapping[str, Sequence[Overlap]] | None
+    estimates: Sequence[Estimate],
+    label: str,
+    group: Mapping[str, str] | None,
+    overlaps: Mapping[str, Sequence[Overlap]] | None,
 ) -> list[Estimate]:
     """A total of each kind of rows; none where all are alike."""
     kinds = list(dict.fromkeys(map(_kind, estimates)))
@@ -90,7 +95,7 @@ def _subtotals(
     differing = [len(set(values) - {""}) > 1 for values in names]
     return [
         replace(
-            combine(rows, label=label, overlaps=overlaps),
+            combine(rows, label=label, group=group, overlaps=overlaps),
             kind=", ".join(n for n, differs in zip(kind, differing, strict=True) if differs and n)
             or "no device",
         )

@@ -34,10 +34,11 @@ def table(
     ] = Method.MEASURED.value,
     embodied: EmbodiedOption = False,
     by: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(
             metavar="NAME",
-            help="A row per project, model, user, host, month, name, status, tag:KEY.",
+            help="A row per project, model, user, host, month, name, status, tag:KEY. Given twice, "
+            "a row per pair, with sub-totals by the first.",
         ),
     ] = None,
     project: Annotated[str | None, typer.Option(help="Only runs of this project.")] = None,
@@ -105,14 +106,15 @@ def table(
         )
         own = {"embodied": embodied, "own_factors": bool(like)}
         each = price.estimates(connection, chosen, flags, methods, **own)
-        rows = each
-        if by is not None:
+        rows, subtotals = each, []
+        if by:
             rows = group.grouped(connection, chosen, each, by, flags, **own)
+            subtotals = group.subtotals(connection, chosen, each, by, flags, **own)
         twice = overlaps.recorded_twice(connection, chosen)
     if not rows and format is TableFormat.TEXT:
         typer.echo("No such runs. See: carbontrack runs")
         return
     path = None if out is None else Path(out)
     totals = group.totals(each, twice)
-    grouped = None if by is None else each
-    render.show(rows, totals, format, like=like, runs=grouped, out=path)
+    grouped = each if by else None
+    render.show(rows, totals, format, like=like, runs=grouped, subtotals=subtotals, out=path)

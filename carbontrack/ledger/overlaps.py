@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
-from sqlalchemy import Connection, exists, func, select
+from sqlalchemy import Connection, and_, exists, func, or_, select, true
 from sqlalchemy.orm import aliased
 
 from carbontrack.ledger import models
@@ -18,19 +18,20 @@ from carbontrack.ledger.window import LEVELS_S
 
 
 def recorded_twice(
-    connection: Connection, runs: Sequence[Run], span_ms: tuple[int, int] | None = None
+    connection: Connection, runs: Sequence[Run], spans_ms: Sequence[tuple[int, int]] = ()
 ) -> dict[str, list[Overlap]]:
     """By run id: what earlier runs among `runs` recorded as well, device by device.
 
-    To the second; where the seconds were dropped, to the minute or the hour. `span_ms` leaves out
-    what was recorded before its first time or from its second one on.
+    To the second; where the seconds were dropped, to the minute or the hour. With `spans_ms`, only
+    what was recorded in one of these stretches of time, each from a time up to, and without,
+    another.
     """
     by_key = {run.key: run for run in runs if run.key is not None}
     found = {}
     for run_key, earlier in _overlapping(connection, by_key).items():
         rows = [
             Overlap(uuid, float(energy_j or 0.0), float(energy_s))
-            for uuid, energy_j, energy_s in _common(connection, run_key, earlier, span_ms)
+            for uuid, energy_j, energy_s in _common(connection, run_key, earlier, spans_ms)
         ]
         if rows:
             found[by_key[run_key].id] = rows
@@ -60,7 +61,7 @@ def _common(
     connection: Connection,
     run_key: int,
     earlier: Sequence[int],
-    span_ms: tuple[int, int] | None,
+    spans_ms: Sequence[tuple[int, int]],
 ) -> Sequence[tuple[str, float | None, float]]:
     """Energy and seconds of the run's windows that an earlier run has too."""
     window, other, device = models.Window, aliased(models.Window), models.Device
@@ -70,16 +71,15 @@ def _common(
         other.device_key == window.device_key,
         other.start_ms == window.start_ms,
     )
-    within = []
-    if span_ms is not None:
-        within = [window.start_ms >= span_ms[0], window.start_ms < span_ms[1]]
+    spans = (and_(window.start_ms >= first, window.start_ms < after) for first, after in spans_ms)
+    within = or_(*spans) if spans_ms else true()
     for level_s in LEVELS_S:
         of_run = (window.run_key == run_key) & (window.level == level_s)
         if connection.scalar(select(exists().where(of_run))):
             query = (
                 select(device.uuid, func.sum(window.energy_j), func.sum(window.energy_s))
                 .join(device, device.key == window.device_key)
-                .where(of_run, also, *within)
+                .where(of_run, also, within)
                 .group_by(device.uuid)
             )
             return [(u, e, s) for u, e, s in connection.execute(query)]

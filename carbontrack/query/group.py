@@ -1,39 +1,40 @@
-"""Grouping estimates: by project, user, tag, model, status, host or month, and totals."""
+"""Grouping estimates by one key or two, with sub-totals and totals."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from carbontrack import config
 from carbontrack.account.result import Estimate
-from carbontrack.account.split import RunRecord, by_host, by_month, months_of, span_of_month
+from carbontrack.account.split import Span
 from carbontrack.account.total import combine
-from carbontrack.errors import CarbontrackError
-from carbontrack.ledger.rows import Overlap, Run, StepTotals
-from carbontrack.query.price import defaults, pricing, record_of
+from carbontrack.ledger.rows import Overlap, Run
+from carbontrack.query.by import NO_GROUP, keys_of, parts_of_run
+from carbontrack.query.price import defaults, pricing
 
 if TYPE_CHECKING:
     from carbontrack.ledger.imported import Connection
 
-_NO_GROUP = "–"
+_Group = tuple[str, ...]  # its value of each key
 
 
 @dataclass(frozen=True, slots=True)
 class _Member:
-    """What a run adds to a group, by each method. `uuids`: of these devices only; None: of all."""
+    """What a run adds to a group, by each method: of all its devices and time, or of these only."""
 
     run: Run
     estimates: Sequence[Estimate]
     uuids: frozenset[str] | None = None
+    spans_ms: tuple[Span, ...] = ()
 
 
 def grouped(
     connection: Connection,
     runs: Sequence[Run],
     rows: Sequence[Estimate],
-    by: str,
+    by: Sequence[str],
     flags: config.Layer,
     *,
     embodied: bool = False,
@@ -41,18 +42,19 @@ def grouped(
 ) -> list[Estimate]:
     """One row for each group and method; `rows` are the `estimates` of the runs.
 
-    By month or host, a run of several is split. Raises CarbontrackError for an unknown `by`.
+    By a key that splits (month, host), a run that belongs to several groups adds to each its part.
+    By two keys the rows are in the order of the first, then of the second. Raises CarbontrackError
+    for keys that are unknown or do not go together.
     """
-    from carbontrack.ledger import overlaps
-
+    keys = keys_of(by)
     wholes: dict[str, list[Estimate]] = {run.id: [] for run in runs}
     for row in rows:
         wholes[row.run_ids[0]].append(row)
-    groups: dict[str, list[_Member]] = {}
+    groups: dict[_Group, list[_Member]] = {}
     for run in runs:
-        for group, part in _parts(connection, run, by).items():
+        for part in parts_of_run(connection, run, keys):
             member = _Member(run, wholes[run.id])
-            if part is not None:
+            if part.record is not None:
                 price = pricing(
                     connection,
                     run,
@@ -61,61 +63,72 @@ def grouped(
                     embodied=embodied,
                     defaults=defaults([row.method for row in rows], own_factors),
                 )
-                estimates = [price(part, whole.method, whole) for whole in wholes[run.id]]
-                member = _Member(run, estimates, frozenset(s.uuid for s in part.sensors))
-            groups.setdefault(group, []).append(member)
-    if by == "month":
-        groups = dict(sorted(groups.items(), reverse=True))
-    found = []
-    for group, members in groups.items():
-        span_ms = span_of_month(group) if by == "month" else None
-        twice = overlaps.recorded_twice(connection, [member.run for member in members], span_ms)
+                estimates = [price(part.record, whole.method, whole) for whole in wholes[run.id]]
+                uuids = frozenset(sensor.uuid for sensor in part.record.sensors)
+                member = _Member(run, estimates, uuids, part.record.spans_ms)
+            groups.setdefault(tuple(part.group.values()), []).append(member)
+    ordered = list(groups)
+    if len(keys) > 1:
+        ordered.sort(key=lambda group: [(name == NO_GROUP, name) for name in group])
+    elif keys[0].newest_first:
+        ordered.sort(reverse=True)
+    return [row for group in ordered for row in _combined(connection, by, group, groups[group])]
+
+
+def subtotals(
+    connection: Connection,
+    runs: Sequence[Run],
+    rows: Sequence[Estimate],
+    by: Sequence[str],
+    flags: config.Layer,
+    *,
+    embodied: bool = False,
+    own_factors: bool = False,
+) -> list[Estimate]:
+    """Of rows `grouped` by two keys one for each group of the first; else none.
+
+    They are the rows by the first key alone, so that a device that two of its groups recorded at
+    the same time counts once.
+    """
+    if len(by) < 2:
+        return []
+    own = {"embodied": embodied, "own_factors": own_factors}
+    return sorted(
+        grouped(connection, runs, rows, by[:1], flags, **own),
+        key=lambda row: (row.label == NO_GROUP, row.label),
+    )
+
+
+def _combined(
+    connection: Connection, by: Sequence[str], group: _Group, members: Sequence[_Member]
+) -> Iterator[Estimate]:
+    """The group's row by each method."""
+    twice = _twice(connection, members)
+    for estimates in zip(*(member.estimates for member in members), strict=True):
+        yield combine(
+            list(estimates),
+            label=" / ".join(group),
+            group=dict(zip(by, group, strict=True)),
+            overlaps=twice,
+        )
+
+
+def _twice(connection: Connection, members: Sequence[_Member]) -> dict[str, list[Overlap]]:
+    """What of each member another one recorded too, of its own devices and time."""
+    from carbontrack.ledger import overlaps
+
+    runs = [member.run for member in members]
+    found = {}
+    for spans_ms in {member.spans_ms for member in members}:
+        twice = overlaps.recorded_twice(connection, runs, spans_ms)
         for member in members:
-            if member.uuids is not None and member.run.id in twice:
-                here = [one for one in twice[member.run.id] if one.uuid in member.uuids]
-                twice[member.run.id] = here
-        found += [
-            combine(list(estimates), label=group, overlaps=twice)
-            for estimates in zip(*(member.estimates for member in members), strict=True)
-        ]
+            if member.spans_ms == spans_ms and member.run.id in twice:
+                found[member.run.id] = [
+                    one
+                    for one in twice[member.run.id]
+                    if member.uuids is None or one.uuid in member.uuids
+                ]
     return found
-
-
-def _parts(connection: Connection, run: Run, by: str) -> Mapping[str, RunRecord | None]:
-    """The groups that a run belongs to, with the part of it that does; None: the whole run."""
-    from carbontrack.ledger import read
-
-    if by == "month":
-        months = months_of(run)
-        if len(months) == 1:
-            return dict.fromkeys(months)
-
-        def steps_between(from_ms: int, to_ms: int) -> StepTotals:
-            return read.step_totals(connection, run, from_ms=from_ms, to_ms=to_ms)
-
-        return by_month(record_of(connection, run), steps_between)
-    if by == "host":
-        hosts = [node.host for node in read.nodes(connection, run)]
-        if len(hosts) < 2:
-            return dict.fromkeys(hosts or [_NO_GROUP])
-        return by_host(record_of(connection, run)) or {"+".join(hosts): None}
-    return {_group(run, by): None}
-
-
-def _group(run: Run, by: str) -> str:
-    if by.startswith("tag:"):
-        return run.tags.get(by.removeprefix("tag:")) or _NO_GROUP
-    known = {
-        "name": run.name,
-        "project": run.project,
-        "user": run.user,
-        "model": run.model.get("name"),
-        "status": run.status,
-    }
-    if by not in known:
-        names = ", ".join([*known, "host", "month", "tag:KEY"])
-        raise CarbontrackError(f"--by {by}: unknown.", hint=f"Give {names}.")
-    return str(known[by] or _NO_GROUP)
 
 
 def totals(

@@ -6,7 +6,7 @@ timestamp, and a value that is not known is NaN, NaT or <NA>.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, get_type_hints
 
@@ -85,14 +85,15 @@ class Ledger:
         self,
         runs: str | Iterable[str] | None = None,
         *,
-        by: str | None = None,
+        by: str | Sequence[str] | None = None,
         method: str = Method.MEASURED,
         embodied: bool = False,
         **factors: Any,
     ) -> pd.DataFrame:
         """A row per run and method, as `carbontrack table --format json` has it; with `by`, a row
-        per group: project, model, user, host, month, name, status, tag:KEY. A group of unlike
-        runs has a row for each `kind`: quality, scope and currency are never mixed in one.
+        per group, or per pair of two: project, model, user, host, month, name, status, tag:KEY. A
+        group of unlike runs has a row for each `kind`: quality, scope and currency are never mixed
+        in one.
 
         `runs` are ids, unique prefixes or names; without them all, newest first. `method` is
         measured, report, or both joined by a comma. `factors` are the options of `table`: zone,
@@ -104,8 +105,8 @@ class Ledger:
         with self._engine.connect() as connection:
             chosen = select.choose(connection, references)
             rows = price.estimates(connection, chosen, flags, methods, embodied=embodied)
-            if by is not None:
-                rows = group.grouped(connection, chosen, rows, by, flags, embodied=embodied)
+            if keys := [by] if isinstance(by, str) else list(by or []):
+                rows = group.grouped(connection, chosen, rows, keys, flags, embodied=embodied)
         return frame_of_estimates(parts_of(rows))
 
     def windows(

@@ -156,6 +156,7 @@ def pricing(
             found,
             method=method,
             embodied=embodied,
+            duration_s=part.duration_s,
         )
         if lost:
             return unpriced(estimate, lost)

@@ -55,7 +55,10 @@ def latex_of(table: Table) -> str:
         _row([column.head for column in table.columns]),
         _row([f"({column.unit})" if column.unit else "" for column in table.columns]),
         "\\midrule",
-        *(_row(row) for row in table.rows()),
+        *(
+            _row(row) + (" \\addlinespace" if at in table.subtotals else "")
+            for at, row in enumerate(table.rows())
+        ),
     ]
     if table.has_total:
         lines += ["\\midrule", _row(table.total())]

@@ -31,10 +31,17 @@ def show_table(
         raise CarbontrackError(f"--format {format} is for tables of runs.", hint="Take json.")
 
 
-def json_of(rows: Sequence[Estimate], totals: Sequence[Estimate]) -> dict[str, Any]:
-    """The contract: rows, the total (by the first method), and the totals by each method."""
+def json_of(
+    rows: Sequence[Estimate], totals: Sequence[Estimate], subtotals: Sequence[Estimate] = ()
+) -> dict[str, Any]:
+    """The contract: rows, sub-totals by the first of two keys, the total (by the first method), and
+    the totals by each method.
+    """
     total = totals[0].row() if totals else None
-    answer: dict[str, Any] = {"rows": [row.row() for row in rows], "total": total}
+    answer: dict[str, Any] = {"rows": [row.row() for row in rows]}
+    if subtotals:
+        answer["subtotals"] = [row.row() for row in subtotals]
+    answer["total"] = total
     if len(totals) > 1:
         answer["totals"] = {total.method: total.row() for total in totals}
     return answer
@@ -74,9 +81,11 @@ def show(
     *,
     like: str = "",
     runs: Sequence[Estimate] | None = None,
+    subtotals: Sequence[Estimate] = (),
     out: Path | None = None,
 ) -> None:
-    """Print the table, or write it to `out`. `runs` are what grouped rows are made of.
+    """Print the table, or write it to `out`. `runs` are what grouped rows are made of, `subtotals`
+    their sums by the first of two keys.
 
     Raises CarbontrackError for a format for programs in a report's columns (`like`).
     """
@@ -90,9 +99,9 @@ def show(
     elif format is TableFormat.PARQUET:
         write(parquet_of(rows), out)
     elif format is TableFormat.JSON:
-        write(json_text(json_of(rows, totals)), out)
+        write(json_text(json_of(rows, totals, subtotals)), out)
     else:
-        table = table_of(rows, totals, like=like, runs=runs)
+        table = table_of(rows, totals, like=like, runs=runs, subtotals=subtotals)
         write(_for_people(table, format, out), out)
 
 
@@ -101,18 +110,25 @@ def markdown_of(table: Table) -> str:
     heads = [_one_line(c.head, c.unit) for c in table.columns]
     lines = [heads, *table.rows()]
     cells = [[escape.markdown(cell) for cell in line] for line in lines]
+    for at in table.subtotals:
+        cells[at + 1] = _strong(cells[at + 1])
     cells.insert(1, [":--" if c.left else "--:" for c in table.columns])
     if table.has_total:
-        total = map(escape.markdown, table.total())
-        cells.append([f"**{cell}**" if cell else "" for cell in total])
+        cells.append(_strong([escape.markdown(cell) for cell in table.total()]))
     text = "\n".join(f"| {' | '.join(line)} |" for line in cells)
     return text + "\n" + "".join(f"\n- {escape.markdown_block(n)}" for n in table.notes) + "\n"
+
+
+def _strong(cells: Sequence[str]) -> list[str]:
+    return [f"**{cell}**" if cell else "" for cell in cells]
 
 
 def html_of(table: Table) -> str:
     """A bare HTML table with a list of notes, to paste into a page."""
     heads = "".join(f"<th>{html.escape(_one_line(c.head, c.unit))}</th>" for c in table.columns)
-    body = "".join(_html_row(row) for row in table.rows())
+    body = "".join(
+        _html_row(row, strong=at in table.subtotals) for at, row in enumerate(table.rows())
+    )
     foot = f"<tfoot>{_html_row(table.total())}</tfoot>" if table.has_total else ""
     notes = "".join(f"<li>{html.escape(note)}</li>" for note in table.notes)
     return (
@@ -135,8 +151,10 @@ def write(text: str | bytes, out: Path | None) -> None:
         raise CarbontrackError(f"--out {out}: {error.strerror}.", hint=hint) from None
 
 
-def _html_row(cells: Sequence[str]) -> str:
-    return "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in cells) + "</tr>"
+def _html_row(cells: Sequence[str], *, strong: bool = False) -> str:
+    texts = [html.escape(cell) for cell in cells]
+    texts = [f"<strong>{text}</strong>" if strong and text else text for text in texts]
+    return "<tr>" + "".join(f"<td>{text}</td>" for text in texts) + "</tr>"
 
 
 def _one_line(head: str, unit: str) -> str:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 LIKE = ("llama2",)
-_NESTED = ("factors", "gpu_hours_of", "subtotals")
+_NESTED = ("group", "factors", "gpu_hours_of", "subtotals")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +45,15 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """What people see: the columns, whether there is a total, and the notes below."""
+    """What people see: the columns, whether there is a total, and the notes below.
+
+    `subtotals` are the places of rows that sum up those above them.
+    """
 
     columns: tuple[Column, ...]
     has_total: bool
     notes: tuple[str, ...]
+    subtotals: frozenset[int] = frozenset()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "notes", tuple(map(escape.visible, self.notes)))
@@ -82,35 +86,63 @@ def table_of(
     *,
     like: str = "",
     runs: Sequence[Estimate] | None = None,
+    subtotals: Sequence[Estimate] = (),
 ) -> Table:
     """The table of estimates with their totals (one for each method; shown where rows add up).
 
     A group or a total of unlike things is shown as its parts: by quality, scope and currency.
     `like="llama2"` gives exactly the columns of that report's Table 2; the method is then in the
-    labels where there are several. `runs` are what grouped rows are made of, for the notes.
+    labels where there are several. `runs` are what grouped rows are made of, for the notes, and
+    `subtotals` the sums by the first of two keys, shown below rows of which there are several.
     """
     notes = notes_of(runs or rows, totals if runs is None else [*rows, *totals])
     rows, totals = parts_of(rows), parts_of(totals)
     show_total = len(rows) > len(totals)
-    shown = [*rows, *totals] if show_total and len(totals) > 1 else list(rows)
     total = totals[0] if show_total and len(totals) == 1 else None
+    shown, summing = _with_subtotals(rows, parts_of(subtotals))
+    if show_total and total is None:
+        shown += totals
     make = _Columns(shown, total)
     several = len({row.method for row in rows}) > 1
     columns = (_llama2 if like == "llama2" else _ours)(make, several=several)
-    return Table(tuple(columns), total is not None, tuple(notes))
+    return Table(tuple(columns), total is not None, tuple(notes), summing)
+
+
+def _with_subtotals(
+    rows: Sequence[Estimate], subtotals: Sequence[Estimate]
+) -> tuple[list[Estimate], frozenset[int]]:
+    """The rows, of each group of the first key with its sums below, and the places of sums."""
+    shown: list[Estimate] = []
+    summing: set[int] = set()
+    for name in dict.fromkeys(map(_first, rows)):
+        here = [row for row in rows if _first(row) == name]
+        shown += here
+        sums = [row for row in subtotals if _first(row) == name]
+        if len(here) > len(sums):
+            summing.update(range(len(shown), len(shown) + len(sums)))
+            shown += sums
+    return (shown, frozenset(summing)) if subtotals else (list(rows), frozenset())
+
+
+def _first(row: Estimate) -> str:
+    """The row's value of the first key that it is grouped by."""
+    return next(iter(row.group.values()), "")
 
 
 def frame(rows: Sequence[Estimate]) -> pd.DataFrame:
     """One line per estimate, of unlike things one for each part; lists become text joined by `;`.
 
-    What has no place in a line, the factors and the hours by name of GPU, is in JSON only.
+    Grouped rows begin with a column for each key instead of their label. What has no place in a
+    line, the factors and the hours by name of GPU, is in JSON only.
     """
     import pandas as pd
 
     lines = []
     for estimate in parts_of(rows):
-        line = {key: value for key, value in estimate.row().items() if key not in _NESTED}
-        lines.append({k: ";".join(v) if isinstance(v, list) else v for k, v in line.items()})
+        without = (*_NESTED, "label") if estimate.group else _NESTED
+        line = {key: value for key, value in estimate.row().items() if key not in without}
+        texts = {k: ";".join(v) if isinstance(v, list) else v for k, v in line.items()}
+        lines.append({**estimate.group, **texts, **estimate.group})
     return pd.DataFrame(lines)
 
 
@@ -125,12 +157,27 @@ class _Columns:
         total = "" if self._total is None else cell(self._total)
         return Column(head, unit, tuple(cell(row) for row in self.rows), total)
 
-    def label(self, *, with_method: bool = False) -> Column:
+    def labels(self, *, with_method: bool = False) -> list[Column]:
+        """What a row is of: its run, or its value of each key that rows are grouped by."""
+
         def label(row: Estimate) -> str:
             return f"{_label(row)} ({row.method})" if with_method else _label(row)
 
-        total = "" if self._total is None else self._total.label
-        return Column("run", "", tuple(label(row) for row in self.rows), total, left=True)
+        keys = list(self.rows[0].group) if self.rows else []
+        if len(keys) < 2:
+            return [replace(self.text(keys[0] if keys else "run", "", label), left=True)]
+        first, second = keys
+
+        def outer(row: Estimate) -> str:
+            return row.group[first] if row.group else label(row)
+
+        def inner(row: Estimate) -> str:
+            if not row.group:
+                return ""
+            return label(replace(row, label=row.group.get(second, "total")))
+
+        columns = [self.text(first, "", outer), self.text(second, "", inner)]
+        return [replace(column, left=True) for column in columns]
 
     def scaled(self, head: str, value: Callable[[Estimate], float | None], units: _Units) -> Column:
         """Each value in the largest of `units` in which it is 1 or more."""
@@ -175,7 +222,7 @@ def carbon_cell(estimate: Estimate) -> str:
 def _llama2(make: _Columns, *, several: bool) -> list[Column]:
     """Table 2 of arXiv:2307.09288: time in GPU hours, power in W, carbon in tCO2eq."""
     return [
-        make.label(with_method=several),
+        *make.labels(with_method=several),
         make.text("Time", "GPU hours", _gpu_hours),
         make.text("Power Consumption", "W", lambda row: number_text(row.power_w, 0)),
         make.text("Carbon Emitted", "tCO2eq", lambda row: number_text(row.tco2e, 2)),
@@ -184,7 +231,6 @@ def _llama2(make: _Columns, *, several: bool) -> list[Column]:
 
 def _ours(make: _Columns, *, several: bool) -> list[Column]:
     columns = [
-        make.label(),
         make.text("GPU", "hours", _gpu_hours),
         make.text("power", "W", lambda row: number_text(row.power_w, 0)),
         make.scaled("CO₂e", lambda row: row.tco2e, _MASS),
@@ -215,10 +261,10 @@ def _ours(make: _Columns, *, several: bool) -> list[Column]:
     columns.append(make.text("coverage", "", _coverage))
     if several:
         ratio = make.text("rated ÷", "measured", lambda row: _four_digits(row.rated_over_measured))
-        columns.insert(3, ratio)
+        columns.insert(2, ratio)
         method = make.text("method", "", lambda row: row.method)
-        columns.insert(1, replace(method, left=True))
-    return columns
+        columns.insert(0, replace(method, left=True))
+    return [*make.labels(), *columns]
 
 
 def _spare(column: Column) -> Column:
@@ -226,7 +272,7 @@ def _spare(column: Column) -> Column:
 
 
 def _label(row: Estimate) -> str:
-    plain = row.status in (None, Status.COMPLETED, MIXED, row.label)
+    plain = row.status in (None, Status.COMPLETED, MIXED, *row.group.values())
     name = f"{row.label}: {row.kind}" if row.kind else row.label
     return name if plain else f"{name} ({row.status})"
 

@@ -78,8 +78,8 @@ def _rich(table: Table) -> RichTable:
             overflow="fold",
             min_width=_label_width(column) if column.left else None,
         )
-    for row in table.rows():
-        shown.add_row(*row)
+    for at, row in enumerate(table.rows()):
+        shown.add_row(*row, style="bold" if at in table.subtotals else None)
     if table.has_total:
         shown.add_section()
         shown.add_row(*table.total(), style="bold")

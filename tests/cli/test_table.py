@@ -245,6 +245,69 @@ def test_groups_add_up_to_the_total(command: Command, long_ledger: Path, by: str
         assert sum(row["tokens"] or 0 for row in rows) == total["tokens"]
 
 
+@pytest.mark.parametrize("first", ["month", "host", "user", "tag:team"])
+def test_two_keys_have_a_row_per_pair_and_a_sub_total_per_first(
+    command: Command, long_ledger: Path, first: str
+) -> None:
+    """The rows of a pair add up to the first key's row, where no two of them share a device."""
+    second = "month" if first == "host" else "host"
+    table = ("table", "long", "later", "--embodied", "--by")
+    answer = command(*table, first, "--by", second, "--format", "json").json
+    groups = [(row["group"][first], row["group"][second]) for row in answer["rows"]]
+    assert groups == sorted(groups, key=lambda pair: [(name == "–", name) for name in pair])
+    assert [list(row["group"]) for row in answer["rows"]] == [[first, second]] * len(groups)
+    assert [row["label"] for row in answer["rows"]] == [" / ".join(pair) for pair in groups]
+    alone = {row["label"]: row for row in command(*table, first, "--format", "json").json["rows"]}
+    assert {row["label"]: row["energy_kwh"] for row in answer["subtotals"]} == {
+        name: row["energy_kwh"] for name, row in alone.items()
+    }
+    for key in ("energy_kwh", "tco2e", "cost", "gpu_hours", "embodied_tco2e", "sampled_s"):
+        for name, row in alone.items():
+            parts = [part[key] for part in answer["rows"] if part["group"][first] == name]
+            assert sum(parts) == pytest.approx(row[key]), (name, key)
+
+
+def test_two_keys_in_every_format(command: Command, long_ledger: Path) -> None:
+    keys = ("table", "long", "later", "--by", "host", "--by", "month")
+    lines = [
+        line.split("|")[1:3] for line in command(*keys, "--format", "markdown").out.split("\n")
+    ]
+    pairs = [(line[0].strip(), line[1].strip()) for line in lines[2:] if line]
+    assert pairs[:4] == [
+        *(("node1", month) for month in ("2026-05", "2026-06", "2026-07", "2026-08")),
+    ]
+    assert pairs[4] == ("**node1**", "**total**")
+    assert [pair for pair in pairs if "total" in pair[1]] == [
+        ("**node1**", "**total**"),
+        ("**node2**", "**total**"),
+    ]
+    frame = list(csv.DictReader(io.StringIO(command(*keys, "--format", "csv").out)))
+    assert [(line["host"], line["month"]) for line in frame[:2]] == [
+        ("node1", "2026-05"),
+        ("node1", "2026-06"),
+    ]
+    assert "label" not in frame[0]
+    assert len(frame) == 7, "no sub-totals, so that a sum stays right"
+    status = command("table", "--by", "status", "--format", "csv").out
+    assert status.splitlines()[0].split(",").count("status") == 1
+
+
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        (["month", "month"], "--by month, month: not 2 different keys"),
+        (["month", "host", "user"], "not 2 different keys"),
+        (["month", "team"], "--by team: unknown. Give name, project"),
+    ],
+)
+def test_keys_that_do_not_go_together(
+    command: Command, long_ledger: Path, keys: list[str], said: str
+) -> None:
+    done = command("table", *(word for key in keys for word in ("--by", key)))
+    assert (done.code, done.out) == (2, "")
+    assert said in done.err
+
+
 def test_a_run_of_60_days_is_in_each_of_its_months(command: Command, long_ledger: Path) -> None:
     rows = command("table", "long", "--by", "month", "--format", "json").json["rows"]
     assert [row["label"] for row in rows] == ["2026-07", "2026-06", "2026-05"]

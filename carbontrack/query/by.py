@@ -1,0 +1,131 @@
+"""The keys that a table is grouped by: which groups a run belongs to, and its part in each.
+
+A key that splits a run is an entry of `_SPLITTING`: how many groups a run belongs to, and the parts
+of a `RunRecord` by group. Keys are applied in the order of that table, each to the parts that the
+ones before it left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from carbontrack.account.split import RunRecord, by_host, by_month, months_of
+from carbontrack.errors import CarbontrackError
+from carbontrack.ledger.rows import Run, StepTotals
+from carbontrack.query.price import record_of
+
+if TYPE_CHECKING:
+    from carbontrack.ledger.imported import Connection
+
+NO_GROUP = "–"
+MOST_KEYS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A key of `--by`.
+
+    `groups` are those that a run belongs to, none if unknown. Where there are several, `split`
+    makes a part of each, which add up to what it is given; `groups` is asked first, so that most
+    runs need not be read again.
+    """
+
+    name: str
+    groups: Callable[[Connection, Run], Sequence[str]]
+    split: Callable[[Connection, RunRecord], Mapping[str, RunRecord]] | None = None
+    joins: bool = True  # may stand beside another key
+    newest_first: bool = False  # alone; beside another one all are in order
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What of a run belongs to a group: its value of each key. `record` is None of a whole run."""
+
+    group: Mapping[str, str]
+    record: RunRecord | None
+
+
+def keys_of(names: Sequence[str]) -> list[Key]:
+    """The keys, in the order given. Raises CarbontrackError for one that is unknown or given twice,
+    for too many, and for one that joins no other.
+    """
+    keys = [_key(name) for name in names]
+    if len(keys) > MOST_KEYS or len(set(names)) < len(names):
+        raise CarbontrackError(
+            f"--by {', '.join(names)}: not {MOST_KEYS} different keys.",
+            hint="Example: --by month --by project.",
+        )
+    alone = next((key.name for key in keys if not key.joins), None)
+    if alone is not None and len(keys) > 1:
+        raise CarbontrackError(f"--by {alone} joins no other key.", hint="Give it alone.")
+    return keys
+
+
+def parts_of_run(connection: Connection, run: Run, keys: Sequence[Key]) -> list[Part]:
+    """The parts of a run by group; they add up to it."""
+    order = list(_SPLITTING)
+    parts = [Part({}, None)]
+    for key in sorted(keys, key=lambda k: order.index(k.name) if k.name in order else -1):
+        parts = [smaller for part in parts for smaller in _by(connection, run, part, key)]
+    return [Part({key.name: part.group[key.name] for key in keys}, part.record) for part in parts]
+
+
+def _by(connection: Connection, run: Run, part: Part, key: Key) -> list[Part]:
+    groups = list(key.groups(connection, run if part.record is None else part.record.run))
+    split: Mapping[str, RunRecord] = {}
+    if len(groups) > 1 and key.split is not None:
+        split = key.split(connection, part.record or record_of(connection, run))
+    if split:
+        return [Part({**part.group, key.name: name}, one) for name, one in split.items()]
+    return [Part({**part.group, key.name: "+".join(groups) or NO_GROUP}, part.record)]
+
+
+def _hosts(connection: Connection, run: Run) -> list[str]:
+    from carbontrack.ledger import read
+
+    return [node.host for node in read.nodes(connection, run)]
+
+
+def _in_months(connection: Connection, whole: RunRecord) -> Mapping[str, RunRecord]:
+    from carbontrack.ledger import read
+
+    def steps_between(from_ms: int, to_ms: int) -> StepTotals:
+        return read.step_totals(connection, whole.run, from_ms=from_ms, to_ms=to_ms)
+
+    return by_month(whole, steps_between)
+
+
+# In the order in which they split: time before what was done in it.
+_SPLITTING = {
+    key.name: key
+    for key in (
+        Key("month", lambda _, run: months_of(run), _in_months, newest_first=True),
+        Key("host", _hosts, lambda _, whole: by_host(whole)),
+    )
+}
+_OF_RUN: Mapping[str, Callable[[Run], str | None]] = {
+    "name": lambda run: run.name,
+    "project": lambda run: run.project,
+    "user": lambda run: run.user,
+    "model": lambda run: run.model.get("name"),
+    "status": lambda run: run.status,
+}
+NAMES = (*_OF_RUN, *_SPLITTING, "tag:KEY")
+
+
+def _key(name: str) -> Key:
+    if name in _SPLITTING:
+        return _SPLITTING[name]
+    value = _OF_RUN.get(name)
+    if name.startswith("tag:"):
+        tag = name.removeprefix("tag:")
+        return Key(name, lambda _, run: _known(run.tags.get(tag)))
+    if value is None:
+        raise CarbontrackError(f"--by {name}: unknown.", hint=f"Give {', '.join(NAMES)}.")
+    return Key(name, lambda _, run: _known(value(run)))
+
+
+def _known(value: object) -> list[str]:
+    return [str(value)] if value else []

@@ -92,10 +92,15 @@ def by_month(
 
 def months_of(run: Run) -> list[str]:
     """The calendar months in UTC that a run was in, as `2026-07`."""
-    months = [f"{_utc(run.started_ms):%Y-%m}"]
+    months = [month_of(run.started_ms)]
     while (next_ms := span_of_month(months[-1])[1]) < run.end_ms:
-        months.append(f"{_utc(next_ms):%Y-%m}")
+        months.append(month_of(next_ms))
     return months
+
+
+def month_of(time_ms: int) -> str:
+    """The calendar month in UTC, as `2026-07`."""
+    return f"{datetime.fromtimestamp(time_ms / MS_PER_S, UTC):%Y-%m}"
 
 
 def span_of_month(label: str) -> Span:
@@ -103,7 +108,3 @@ def span_of_month(label: str) -> Span:
     first = datetime.strptime(label, "%Y-%m").replace(tzinfo=UTC)
     after = first.replace(year=first.year + first.month // 12, month=first.month % 12 + 1)
     return round(first.timestamp() * MS_PER_S), round(after.timestamp() * MS_PER_S)
-
-
-def _utc(time_ms: int) -> datetime:
-    return datetime.fromtimestamp(time_ms / MS_PER_S, UTC)

@@ -201,7 +201,7 @@ def fetch_intensity(
             f"no provider {chosen.value!r} ({chosen.origin}).", hint=f"Known: {known}."
         )
     asked = PROVIDERS[chosen.value]
-    start_ms, end_ms = parse.since_ms(begin, "--from"), parse.since_ms(until, "--to")
+    start_ms, end_ms = parse.moment_ms(begin, "--from"), parse.moment_ms(until, "--to")
     start, end = (
         datetime.fromtimestamp((now_ms() if ms is None else ms) / MS_PER_S, UTC)
         for ms in (start_ms, end_ms)

@@ -4,32 +4,63 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 
 import typer
 
+from carbontrack.account.split import month_of, span_of_month
 from carbontrack.errors import CarbontrackError
 from carbontrack.units import MS_PER_S, now_ms
 
 _AGE = re.compile(r"(\d+)([mhdw])")
+_MONTH = re.compile(r"\d{4}-\d{2}")
 _AGE_S = {"m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
 
-def since_ms(text: str | None, option: str = "--since") -> int | None:
-    """A date or time (local unless it has an offset) or an age (90m, 12h, 7d, 2w), as epoch ms.
+def range_ms(since: str | None, until: str | None) -> tuple[int | None, int | None]:
+    """From a time in ms up to, and without, another; None where nothing is given.
 
-    Raises CarbontrackError for anything else.
+    Each is a time, a day (both local unless they have an offset), a month in UTC (2026-01,
+    this-month, last-month), or an age (90m, 12h, 7d, 2w). A day or a month is meant from its
+    beginning on, and up to its end. Raises CarbontrackError for anything else, and for an end
+    before the beginning.
     """
-    if text is None:
-        return None
+    since_ms = None if since is None else _stretch("--since", since)[0]
+    until_ms = None if until is None else _stretch("--until", until)[1]
+    if since_ms is not None and until_ms is not None and until_ms <= since_ms:
+        raise CarbontrackError(f"--until {until} is not after --since {since}.")
+    return since_ms, until_ms
+
+
+def moment_ms(text: str | None, option: str) -> int | None:
+    """The same of one time: of a day or a month its beginning."""
+    return None if text is None else _stretch(option, text)[0]
+
+
+def _stretch(option: str, text: str) -> tuple[int, int]:
+    """The first ms of what is meant, and that after its last; of a moment both are the same."""
     if match := _AGE.fullmatch(text):
-        return now_ms() - int(match[1]) * _AGE_S[match[2]] * MS_PER_S
+        moment_ms = now_ms() - int(match[1]) * _AGE_S[match[2]] * MS_PER_S
+        return moment_ms, moment_ms
+    this = f"{datetime.now(UTC):%Y-%m}"
+    if text == "this-month" or text == "last-month":
+        first_ms, _ = stretch = span_of_month(this)
+        return stretch if text == "this-month" else span_of_month(month_of(first_ms - 1))
     try:
-        return round(datetime.fromisoformat(text).astimezone().timestamp() * MS_PER_S)
-    except ValueError:
+        if _MONTH.fullmatch(text):
+            return span_of_month(text)
+        start = datetime.fromisoformat(text)
+        end = start + timedelta(days=len(text) <= len("2026-01-31"))  # a day, not a time of it
+        return _ms(start), _ms(end)
+    except (ValueError, OverflowError):
         raise CarbontrackError(
-            f"{option} {text}: neither a date nor an age.", hint="Example: 2026-01-31, 12h, 7d."
+            f"{option} {text}: neither a date nor an age.",
+            hint="Example: 2026-01-31, 2026-01, last-month, 12h, 7d.",
         ) from None
+
+
+def _ms(time: datetime) -> int:
+    return round(time.astimezone().timestamp() * MS_PER_S)
 
 
 def tag(text: str) -> tuple[str, str]:

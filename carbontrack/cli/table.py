@@ -16,13 +16,17 @@ from carbontrack.cli.factor_options import (
     TableFormatOption,
     takes_factors,
 )
-from carbontrack.vocabulary import Method, Status, TableFormat
+from carbontrack.cli.selection_options import takes_selection
+from carbontrack.query.select import Selection
+from carbontrack.vocabulary import Method, TableFormat
 
 
 @takes_factors
+@takes_selection
 def table(
     context: typer.Context,
     flags: Flags,
+    wanted: Selection,
     runs: Annotated[
         list[str] | None,
         typer.Argument(
@@ -40,19 +44,6 @@ def table(
             help="A row per project, model, user, host, month, name, status, tag:KEY. Given twice, "
             "a row per pair, with sub-totals by the first.",
         ),
-    ] = None,
-    project: Annotated[str | None, typer.Option(help="Only runs of this project.")] = None,
-    tag: Annotated[
-        list[str] | None,
-        typer.Option(metavar="KEY=VALUE", help="Only with this tag; of several, with all."),
-    ] = None,
-    since: Annotated[
-        str | None,
-        typer.Option(metavar="DATE|AGE", help="Only since 2026-01-31, or the last 12h, 7d."),
-    ] = None,
-    only: Annotated[
-        str | None,
-        typer.Option(metavar="STATUS", help="completed, failed, interrupted or running."),
     ] = None,
     like: Annotated[
         str, typer.Option(metavar="llama2", help="Exactly the columns of Llama 2's Table 2.")
@@ -92,18 +83,8 @@ def table(
 
     methods = parse_methods(method)
     parse.check_choice("--like", like, ("", *LIKE))
-    parse.check_choice("--only", only, (None, *Status))
-    tags, after_ms = [parse.tag(text) for text in tag or []], parse.since_ms(since)
     with engine.open_reader(ledger_url(db)).connect() as connection:
-        chosen = select.choose(
-            connection,
-            runs or [],
-            project=project,
-            tags=tags,
-            since_ms=after_ms,
-            status=only,
-            limit=limit,
-        )
+        chosen = select.choose(connection, runs or [], wanted, limit=limit)
         own = {"embodied": embodied, "own_factors": bool(like)}
         each = price.estimates(connection, chosen, flags, methods, **own)
         rows, subtotals = each, []

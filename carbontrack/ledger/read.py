@@ -16,6 +16,7 @@ from sqlalchemy import (
     and_,
     case,
     cast,
+    exists,
     func,
     or_,
     select,
@@ -59,16 +60,38 @@ def list_runs(
     project: str | None = None,
     tags: Sequence[tuple[str, str]] = (),
     since_ms: int | None = None,
+    until_ms: int | None = None,
     name: str | None = None,
+    user: str | None = None,
+    status: str | None = None,
+    host: str | None = None,
+    quality: str | None = None,
+    ids: Sequence[str] | None = None,
 ) -> list[Run]:
-    """Runs, newest first, that have all of `tags`: (key, value)."""
+    """Runs, newest first, that match all that is given.
+
+    They have all of `tags`: (key, value); began at `since_ms` or later, and before `until_ms`; ran
+    on `host`, perhaps beside others; and had a device whose energy is of this `quality`.
+    """
+    run = models.Run
     query = _all_runs()
-    if project is not None:
-        query = query.where(models.Run.project == project)
-    if name is not None:
-        query = query.where(models.Run.name == name)
+    of_run = {run.project: project, run.name: name, run.user: user, _status_as_read(): status}
+    for column, value in of_run.items():
+        if value is not None:
+            query = query.where(column == value)
     if since_ms is not None:
-        query = query.where(models.Run.started_ms >= since_ms)
+        query = query.where(run.started_ms >= since_ms)
+    if until_ms is not None:
+        query = query.where(run.started_ms < until_ms)
+    if host is not None:
+        query = query.where(
+            exists().where(models.Node.run_key == run.key, models.Node.host == host)
+        )
+    if quality is not None:
+        sensor = models.Sensor
+        query = query.where(exists().where(sensor.run_key == run.key, sensor.quality == quality))
+    if ids is not None:
+        query = query.where(run.id.in_(ids))
     for key, value in tags:
         query = query.where(models.Run.tags[key].as_string() == value)
     if limit is not None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from enum import StrEnum
 from typing import TYPE_CHECKING, Any, get_type_hints
 
 from carbontrack import config
@@ -22,7 +23,7 @@ from carbontrack.query import group, price, select
 from carbontrack.query.frames import frame_of_columns, frame_of_estimates, frame_of_rows
 from carbontrack.query.runs import RunItem, item_of
 from carbontrack.units import MS_PER_S
-from carbontrack.vocabulary import Method, Status
+from carbontrack.vocabulary import Method, Quality, Status
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -52,29 +53,34 @@ class Ledger:
         project: str | None = None,
         tags: Mapping[str, str] | None = None,
         since: Time | None = None,
+        until: Time | None = None,
+        user: str | None = None,
+        host: str | None = None,
         status: str | None = None,
+        quality: str | None = None,
         limit: int | None = None,
     ) -> pd.DataFrame:
-        """A row per run, newest first, that matches all that is given.
+        """A row per run, newest first, that matches all that is given: it began at `since` or
+        later, and before `until`.
 
         Columns: those of `runs --format json`, with `started` and `ended` as timestamps.
         `energy_kwh` is of the devices, before PUE; `coverage` is the share of device-seconds that
         were measured.
         """
-        if status is not None and status not in tuple(Status):
-            raise CarbontrackError(
-                f"status {status!r}: unknown.", hint=f"Give {', '.join(Status)}."
-            )
+        _check("status", status, Status)
+        _check("quality", quality, Quality)
         with self._engine.connect() as connection:
-            found = select.choose(
-                connection,
-                [],
+            wanted = select.Selection(
                 project=project,
-                tags=list((tags or {}).items()),
+                tags=tuple((tags or {}).items()),
                 since_ms=_ms(since),
+                until_ms=_ms(until),
+                user=user,
+                host=host,
                 status=status,
-                limit=limit,
+                quality=quality,
             )
+            found = select.choose(connection, [], wanted, limit=limit)
             items = [
                 item_of(run, read.sensors(connection, run), read.totals(connection, run))
                 for run in found
@@ -156,6 +162,11 @@ class Ledger:
         """A row per event, in order: `time`, `kind`, `message`, `host`, `device_uuid`, `data`."""
         with self._engine.connect() as connection:
             return frame_of_rows(Event, read.events(connection, read.resolve_run(connection, run)))
+
+
+def _check(name: str, word: str | None, known: type[StrEnum]) -> None:
+    if word is not None and word not in tuple(known):
+        raise CarbontrackError(f"{name} {word!r}: unknown.", hint=f"Give {', '.join(known)}.")
 
 
 def _ms(time: Time | None) -> int | None:

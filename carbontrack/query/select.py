@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from carbontrack.ledger.rows import Run
@@ -11,25 +12,41 @@ if TYPE_CHECKING:
     from carbontrack.ledger.imported import Connection
 
 
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which runs are wanted; None: whatever it is. See `ledger.read.list_runs`."""
+
+    project: str | None = None
+    tags: tuple[tuple[str, str], ...] = ()
+    since_ms: int | None = None
+    until_ms: int | None = None
+    user: str | None = None
+    host: str | None = None
+    status: str | None = None
+    quality: str | None = None
+
+
+ALL = Selection()
+
+
 def choose(
     connection: Connection,
     references: Sequence[str],
+    wanted: Selection = ALL,
     *,
-    project: str | None = None,
-    tags: Sequence[tuple[str, str]] = (),
-    since_ms: int | None = None,
-    status: str | None = None,
     limit: int | None = None,
 ) -> list[Run]:
-    """The runs that are named, else those that match, newest first."""
+    """The runs that are named, in this order, as far as they match; else all that do, newest first.
+
+    Raises CarbontrackError where a reference means no run or several.
+    """
     from carbontrack.ledger import read
 
-    if references:
-        named = [read.resolve_run(connection, reference) for reference in references]
-        runs = list({run.id: run for run in named}.values())
-        runs = [run for run in runs if project in (None, run.project)]
-        runs = [run for run in runs if since_ms is None or run.started_ms >= since_ms]
-        runs = [run for run in runs if all(run.tags.get(k) == v for k, v in tags)]
-    else:
-        runs = read.list_runs(connection, project=project, tags=tags, since_ms=since_ms)
-    return [run for run in runs if status in (None, run.status)][:limit]
+    asked = asdict(wanted)
+    if not references:
+        return read.list_runs(connection, limit=limit, **asked)
+    named = {run.id: run for run in (read.resolve_run(connection, name) for name in references)}
+    if wanted == ALL:
+        return list(named.values())[:limit]
+    matching = {run.id for run in read.list_runs(connection, ids=list(named), **asked)}
+    return [run for run in named.values() if run.id in matching][:limit]

@@ -1,0 +1,81 @@
+"""What `--since` and `--until` mean: times, days, months and ages."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from carbontrack.account.split import month_of, span_of_month
+from carbontrack.cli import parse
+from carbontrack.errors import CarbontrackError
+from carbontrack.units import now_ms
+
+DAY_MS = 86_400_000
+
+
+@pytest.fixture
+def far_east(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A zone that is 14 h before UTC, and has no summer time."""
+    with monkeypatch.context() as patch:
+        patch.setenv("TZ", "Pacific/Kiritimati")
+        time.tzset()
+        yield
+    time.tzset()
+
+
+def utc(*numbers: int) -> int:
+    return round(datetime(*numbers, tzinfo=UTC).timestamp() * 1000)  # type: ignore[arg-type, misc]
+
+
+@pytest.mark.usefixtures("far_east")
+@pytest.mark.parametrize(
+    ("text", "first_ms", "after_ms"),
+    [
+        ("2026-01-31", utc(2026, 1, 30, 10), utc(2026, 1, 31, 10)),
+        ("2026-01-31T12:00", utc(2026, 1, 30, 22), utc(2026, 1, 30, 22)),
+        ("2026-01-31 12:00:30Z", utc(2026, 1, 31, 12, 0, 30), utc(2026, 1, 31, 12, 0, 30)),
+        ("2026-12", utc(2026, 12, 1), utc(2027, 1, 1)),
+    ],
+)
+def test_a_day_is_local_and_whole_and_a_month_is_in_utc(
+    text: str, first_ms: int, after_ms: int
+) -> None:
+    assert parse.range_ms(text, None) == (first_ms, None)
+    assert parse.range_ms(None, text) == (None, after_ms)
+
+
+def test_the_months_are_those_of_by_month() -> None:
+    before = month_of(now_ms())
+    since_ms, until_ms = parse.range_ms("last-month", "last-month")
+    if month_of(now_ms()) != before:  # the month changed meanwhile
+        since_ms, until_ms = parse.range_ms("last-month", "last-month")
+    assert since_ms is not None
+    last = month_of(since_ms)
+    assert (since_ms, until_ms) == span_of_month(last)
+    assert until_ms == parse.range_ms("this-month", None)[0]
+
+
+def test_an_age_is_before_now() -> None:
+    before = now_ms()
+    since_ms, until_ms = parse.range_ms("2w", "90m")
+    assert since_ms is not None
+    assert until_ms is not None
+    assert timedelta(milliseconds=until_ms - since_ms).days == 13
+    assert before <= since_ms + 14 * DAY_MS <= now_ms()
+
+
+@pytest.mark.parametrize(
+    ("since", "until", "said"),
+    [
+        ("yesterdayish", None, "--since yesterdayish: neither a date nor an age"),
+        (None, "2026-13", "--until 2026-13: neither a date nor an age"),
+        ("2026-02", "2026-01", "--until 2026-01 is not after --since 2026-02"),
+        ("1h", "2h", "--until 2h is not after --since 1h"),
+    ],
+)
+def test_what_is_no_range_is_refused(since: str | None, until: str | None, said: str) -> None:
+    with pytest.raises(CarbontrackError, match=said):
+        parse.range_ms(since, until)

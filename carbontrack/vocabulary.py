@@ -188,6 +188,15 @@ class FigureStyle(StrEnum):
     SLIDE = "slide"
 
 
+class LogAxes(StrEnum):
+    """Which axes of a figure of losses are logarithmic."""
+
+    X = "x"
+    Y = "y"
+    BOTH = "both"
+    NONE = "none"
+
+
 class Against(StrEnum):
     """What `plot --kind compare` draws a loss against."""
 

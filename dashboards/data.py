@@ -53,6 +53,14 @@ class RunData:
         """Facility energy ÷ energy of the devices: PUE, and what is modelled of the node."""
         return over_time.facility_factor(self.estimate)
 
+    @property
+    def has_power(self) -> bool:
+        return bool(self.power["power_w"].notna().any())
+
+    @property
+    def has_losses(self) -> bool:
+        return bool(self.steps["loss"].notna().any())
+
     @cached_property
     def spent(self) -> SpentCurve:
         """What the run has spent until each moment."""

@@ -15,8 +15,9 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from carbontrack.vocabulary import FigureStyle
+from carbontrack.vocabulary import FigureStyle, LogAxes
 
 # Okabe and Ito's palette: distinguishable with every kind of colour blindness.
 BLACK, ORANGE, SKY, GREEN, BLUE, VERMILION, PURPLE = (
@@ -69,7 +70,20 @@ STYLES: Mapping[str, Page] = {
     FigureStyle.PAPER: Page(3.5, 2.4, 1.45, 7.5, 300, fills=False),
     FigureStyle.SLIDE: Page(40 / 3, 7.5, 7.5, 14.0, 150, fills=True),
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """A figure for a paper or a slide, its width in inches, with or without its title."""
+
+    style: str = FigureStyle.PAPER
+    width: float | None = None  # None: that of the style
+    title: bool = True
+
+
 _MOST_LETTERS = 60  # of a name
+LABEL_LETTERS = 24  # of one beside an axis
+_FEW_DECADES = 30.0  # of highest ÷ lowest, to label values between the powers of ten
 WIDTHS = (2.0, 60.0)  # that text still fits into, and that a printer takes
 
 _LOOK: Any = {
@@ -96,11 +110,11 @@ _FILE: Any = {
 
 
 @contextmanager
-def page(style: str, width: float | None = None) -> Iterator[Page]:
-    """Draw inside in the style `paper` or `slide`, `width` inches wide. The type keeps its size, as
-    it would in print; lines and marks are in proportion to it.
+def page(look: Look) -> Iterator[Page]:
+    """Draw inside on a page of this look. The type keeps its size, as it would in print; lines and
+    marks are in proportion to it.
     """
-    room = STYLES[style]
+    room, width = STYLES[look.style], look.width
     if width is not None:
         # A slide keeps its shape; a paper's figure twice as wide is not also twice as high.
         taller = width / room.width if room.fills else math.sqrt(width / room.width)
@@ -176,12 +190,12 @@ def time_unit(length_s: float) -> tuple[float, str]:
     return 1.0, "s"
 
 
-def literal(text: str) -> str:
+def literal(text: str, most: int = _MOST_LETTERS) -> str:
     """Text from outside (a run's name, a phase) as a figure may draw it: one short line, without
     control characters, nor an underscore in front, for which a legend would leave it out.
     """
     line = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
-    line = line if len(line) <= _MOST_LETTERS else f"{line[: _MOST_LETTERS - 1]}…"
+    line = line if len(line) <= most else f"{line[: most - 1]}…"
     return f"\N{ZERO WIDTH SPACE}{line}" if line.startswith("_") else line
 
 
@@ -190,16 +204,33 @@ def from_zero(ax: Axes) -> None:
     ax.set_ylim(0, max(ax.get_ylim()[1], 1.08 * ax.dataLim.y1))
 
 
+def enough_ticks(ax: Axes) -> None:
+    """At least four on the value axis, as far as they have room; plain numbers on logarithmic axes,
+    also between the powers of ten where these are few.
+    """
+    if ax.get_yscale() == "linear":
+        steps = [1, 2, 2.5, 5, 10]
+        ax.yaxis.set_major_locator(MaxNLocator(nbins=6, min_n_ticks=4, steps=steps))
+    for axis in (ax.xaxis, ax.yaxis):
+        if "log" in axis.get_scale():
+            low, high = sorted(axis.get_view_interval())
+            few = low > 0 and high / low < _FEW_DECADES
+            axis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 4, 5, 7) if few else (1,)))
+            axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            axis.set_minor_formatter(NullFormatter())
+
+
+def log_axis(ax: Axes, which: str | None) -> None:
+    """Make `x`, `y` or `both` axes logarithmic."""
+    for name in ("x", "y"):
+        if which in (name, LogAxes.BOTH):
+            getattr(ax, f"set_{name}scale")("log")
+
+
 def legend_above(ax: Axes, columns: int = 5) -> None:
     """In a row over the panel, where it covers no data."""
     if ax.get_legend_handles_labels()[0]:
         ax.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=columns, borderaxespad=0.1)
-
-
-def nothing_to_draw(ax: Axes, what: str) -> None:
-    """Says in an empty panel what is not known."""
-    ax.text(0.5, 0.5, what, transform=ax.transAxes, ha="center", va="center", color=GREY)
-    ax.grid(False)
 
 
 def note(ax: Axes, text: str) -> None:
@@ -239,4 +270,4 @@ def leave_out_highest(ax: Axes, values: npt.ArrayLike, *, above: float | None = 
     if over:
         margin = 0.05 * (high - low) or 0.05 * abs(high) or 1.0
         ax.set_ylim(low - margin, high + margin)
-        note(ax, f"{over} of {known.size} points above, up to {known.max():.4g}")
+        note(ax, f"{over} of {known.size} points above, up to {known.max():.3g}")

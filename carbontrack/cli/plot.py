@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -10,12 +11,19 @@ import typer
 from carbontrack.cli.common import DbOption
 from carbontrack.cli.factor_options import Flags, takes_factors
 from carbontrack.errors import CarbontrackError
-from carbontrack.vocabulary import Against, FigureKind, FigureStyle
+from carbontrack.vocabulary import Against, FigureKind, FigureStyle, LogAxes
 
 _SUFFIXES = (".png", ".svg", ".pdf")
 
 
 _OF_SEVERAL = (FigureKind.LOSS, FigureKind.EFFICIENCY, FigureKind.COMPARE)
+# What some kinds take; the same as in dashboards.figures, which is slow to import.
+_OPTIONS: Mapping[str, Sequence[FigureKind]] = {
+    "each": (FigureKind.OVERVIEW, FigureKind.POWER),
+    "smooth": (FigureKind.OVERVIEW, FigureKind.LOSS, FigureKind.COMPARE),
+    "log": (FigureKind.LOSS, FigureKind.COMPARE),
+    "against": (FigureKind.COMPARE,),
+}
 
 
 @takes_factors
@@ -48,6 +56,25 @@ def plot(
             help="Default: 3.5, a column of two; 13.3 for a slide. The type keeps its size.",
         ),
     ] = None,
+    title: Annotated[
+        bool, typer.Option("--title/--no-title", help="Without, for a paper that has a caption.")
+    ] = True,
+    each: Annotated[
+        bool,
+        typer.Option("--each", help="A line for each device, not their mean and range."),
+    ] = False,
+    smooth: Annotated[
+        int | None,
+        typer.Option(
+            metavar="STEPS", min=1, help="Draw the loss as the mean of the last so many steps."
+        ),
+    ] = None,
+    log: Annotated[
+        LogAxes | None,
+        typer.Option(
+            help="Logarithmic axes of loss and compare. Default: x, where the loss would be an L."
+        ),
+    ] = None,
     against: Annotated[
         Against | None,
         typer.Option(help="What compare draws the loss against. Default: energy and CO2e."),
@@ -69,8 +96,12 @@ def plot(
             f"--kind {kind} shows one run, not {len(references)}.",
             hint=f"Several go with {', '.join(_OF_SEVERAL)}.",
         )
-    if against is not None and kind is not FigureKind.COMPARE:
-        raise CarbontrackError(f"--against goes with --kind compare, not {kind}.")
+    given = {"each": each or None, "smooth": smooth, "log": log, "against": against}
+    own = {name: value for name, value in given.items() if value is not None}
+    for name in own:
+        if kind not in _OPTIONS[name]:
+            fitting = " or ".join(_OPTIONS[name])
+            raise CarbontrackError(f"--{name} goes with --kind {fitting}, not {kind}.")
     with engine.open_reader(ledger_url(db)).connect() as connection:
         found = [read.resolve_run(connection, reference) for reference in references]
 
@@ -79,8 +110,7 @@ def plot(
 
         loaded = [data.load(connection, run, flags) for run in found]
     path = out or Path(f"{'-'.join(run.name for run in found).replace('/', '_')}.png")
-    own = {"against": against} if against else {}
-    figure = figures.draw(kind, loaded, style=style, width=width, **own)
+    figure = figures.draw(kind, loaded, style=style, width=width, title=title, **own)
     try:
         look.save(figure, path)
     except OSError as error:

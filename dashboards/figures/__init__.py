@@ -22,10 +22,12 @@ from dashboards import data, frames
 from dashboards.data import RunData
 from dashboards.figures import saving, shares, timeline, training
 from dashboards.figures.saving import AGAINST
+from dashboards.style import Look
 
 __all__ = [
     "AGAINST",
     "KINDS",
+    "OPTIONS",
     "SEVERAL",
     "carbon_by_hour",
     "compare",
@@ -39,65 +41,57 @@ __all__ = [
     "power",
 ]
 
+OPTIONS: Mapping[str, Sequence[str]] = {
+    FigureKind.OVERVIEW: ("each", "smooth"),
+    FigureKind.POWER: ("each",),
+    FigureKind.LOSS: ("smooth", "log"),
+    FigureKind.COMPARE: ("smooth", "log", "against"),
+}
+"""What a kind takes besides the options of all."""
+
 Drawable = str | RunData | pd.DataFrame
 
 
 class OfOne(Protocol):
-    """A figure of one run. `options` are those of `plot` that choose ledger and factors."""
+    """A figure of one run. `options` are those of `plot`: of ledger and factors, of the look
+    (style, width, title), and the figure's own.
+    """
 
-    def __call__(
-        self,
-        run: Drawable = "last",
-        *,
-        style: str = "paper",
-        width: float | None = None,
-        **options: Any,
-    ) -> Figure: ...
+    def __call__(self, run: Drawable = "last", **options: Any) -> Figure: ...
 
 
 class OfSeveral(Protocol):
-    """A figure of one run or several. `options` also has what is the figure's own."""
+    """A figure of one run or several; `options` as of one."""
 
-    def __call__(
-        self,
-        runs: Drawable | Sequence[Drawable] = "last",
-        *,
-        style: str = "paper",
-        width: float | None = None,
-        **options: Any,
-    ) -> Figure: ...
+    def __call__(self, runs: Drawable | Sequence[Drawable] = "last", **options: Any) -> Figure: ...
 
 
-def _of_one(figure: Any) -> OfOne:
+def _of_one(kind: str, figure: Any) -> OfOne:
     @wraps(figure)
-    def drawn(
-        run: Drawable = "last",
-        *,
-        style: str = "paper",
-        width: float | None = None,
-        **options: Any,
-    ) -> Figure:
-        made: Figure = figure(_data(run, options), style=style, width=width)
+    def drawn(run: Drawable = "last", **options: Any) -> Figure:
+        own, look = _own(kind, options)
+        made: Figure = figure(_data(run, options), look, **own)
         return made
 
     return drawn
 
 
-def _of_several(figure: Any, *own: str) -> OfSeveral:
+def _of_several(kind: str, figure: Any) -> OfSeveral:
     @wraps(figure)
-    def drawn(
-        runs: Drawable | Sequence[Drawable] = "last",
-        *,
-        style: str = "paper",
-        width: float | None = None,
-        **options: Any,
-    ) -> Figure:
-        mine = {name: options.pop(name) for name in own if name in options}
+    def drawn(runs: Drawable | Sequence[Drawable] = "last", **options: Any) -> Figure:
+        own, look = _own(kind, options)
         each = [runs] if isinstance(runs, Drawable) else runs
-        made: Figure = figure([_data(r, options) for r in each], style=style, width=width, **mine)
+        made: Figure = figure([_data(run, options) for run in each], look, **own)
         return made
 
     return drawn
+
+
+def _own(kind: str, options: dict[str, Any]) -> tuple[dict[str, Any], Look]:
+    """Take the figure's own options and its look out of all of them."""
+    own = {name: options.pop(name) for name in OPTIONS.get(kind, ()) if name in options}
+    look = {name: options.pop(name) for name in ("style", "width", "title") if name in options}
+    return own, Look(**look)
 
 
 def _data(run: Drawable, options: Mapping[str, Any]) -> RunData:
@@ -106,15 +100,15 @@ def _data(run: Drawable, options: Mapping[str, Any]) -> RunData:
     return frames.of_frame(run) if isinstance(run, pd.DataFrame) else run
 
 
-overview = _of_one(timeline.overview)
-power = _of_one(timeline.power)
-energy = _of_one(timeline.energy)
-devices = _of_one(timeline.devices)
-phases = _of_one(shares.phases)
-carbon_by_hour = _of_one(shares.carbon_by_hour)
-loss = _of_several(training.loss)
-efficiency = _of_several(training.efficiency)
-compare = _of_several(saving.compare, "against")
+overview = _of_one(FigureKind.OVERVIEW, timeline.overview)
+power = _of_one(FigureKind.POWER, timeline.power)
+energy = _of_one(FigureKind.ENERGY, timeline.energy)
+devices = _of_one(FigureKind.DEVICES, timeline.devices)
+phases = _of_one(FigureKind.PHASES, shares.phases)
+carbon_by_hour = _of_one(FigureKind.CARBON_BY_HOUR, shares.carbon_by_hour)
+loss = _of_several(FigureKind.LOSS, training.loss)
+efficiency = _of_several(FigureKind.EFFICIENCY, training.efficiency)
+compare = _of_several(FigureKind.COMPARE, saving.compare)
 
 ONE: Mapping[str, OfOne] = {
     FigureKind.OVERVIEW: overview,

@@ -22,6 +22,7 @@ from dashboards.style import (
     DEVICES,
     GREEN,
     GREY,
+    LABEL_LETTERS,
     SKY,
     VERMILION,
     from_zero,
@@ -30,7 +31,6 @@ from dashboards.style import (
     line,
     literal,
     note,
-    nothing_to_draw,
     scaled,
     scaled_mass,
     time_unit,
@@ -65,27 +65,26 @@ class Clock:
         ax.set_xlabel(f"time since start ({self.unit})")
 
 
-def draw_power(ax: Axes, data: RunData, clock: Clock) -> None:
-    """Power of a device; of several, each one thin, their mean bold, and the total as a second
-    scale of the mean: it is the mean times their number.
+def draw_power(ax: Axes, data: RunData, clock: Clock, *, each: bool = False) -> None:
+    """Power of a device between its extremes. Of several their mean between the lowest and the
+    highest device, or with `each` a line for each; and the total as a second scale of the mean,
+    which is the mean times their number.
     """
     devices = len(data.sensors)
-    if data.power.empty:
-        nothing_to_draw(ax, "no power was recorded")
-        ax.set_ylabel("power (W)")
-        return
-    scale, unit = scaled(float(data.power["power_max_w"].max()), "W")
     time, low, mean, high = _band(data)
+    scale, unit = scaled(float(np.nanmax(high)), "W")
     x = time * clock.factor
-    ax.fill_between(x, low * scale, high * scale, color=SKY, alpha=0.3, lw=0, label="min–max")
-    if devices > 1:
+    if each and devices > 1:
         _draw_each(ax, data, clock, scale)
+    else:
+        between = "lowest to highest device" if devices > 1 else "min–max"
+        ax.fill_between(x, low * scale, high * scale, color=SKY, alpha=0.3, lw=0, label=between)
     ax.plot(
         x,
         mean * scale,
-        color=BLACK if devices > 1 else BLUE,
+        color=BLACK if each and devices > 1 else BLUE,
         lw=line(1.2),
-        label="mean of all" if devices > 1 else "mean",
+        label=f"mean of {devices} devices" if devices > 1 else "mean",
     )
     ax.set_ylabel(f"power of a device ({unit})" if devices > 1 else f"power ({unit})")
     from_zero(ax)
@@ -114,36 +113,60 @@ def _draw_each(ax: Axes, data: RunData, clock: Clock, scale: float) -> None:
         )
 
 
-def draw_loss(ax: Axes, data: RunData, clock: Clock) -> None:
+def draw_loss(ax: Axes, data: RunData, clock: Clock, *, smooth: int | None = None) -> None:
     """Training loss of every step, or where there are more than can be seen the mean of some in a
     row between their extremes; and held-out losses from `eval` events.
     """
     losses = data.losses
     time = elapsed_s(data.run, losses["time"]) * clock.factor
-    draw_losses(ax, time, losses, color=BLUE, label=words.loss_of(losses))
+    draw_losses(
+        ax, time, losses, smooth=smooth, color=BLUE, label=words.loss_of(losses, smooth=smooth)
+    )
     evaluated = held_out(data)
-    if evaluated:
-        ax.plot(
-            [clock.at_ms(time_ms) for time_ms, _ in evaluated],
-            [loss for _, loss in evaluated],
-            "o--",
-            color=VERMILION,
-            ms=(1.0 if len(evaluated) < 20 else 0.6) * _mark(),
-            lw=line(0.8),
-            label="held-out loss",
-        )
+    draw_held_out(
+        ax,
+        [clock.at_ms(time_ms) for time_ms, _ in evaluated],
+        [loss for _, loss in evaluated],
+        color=VERMILION,
+        linestyle="--",
+        label="held-out loss",
+    )
     leave_out_highest(ax, losses["loss_max"])
     note_not_finite(ax, [losses])
     legend_above(ax)
     ax.set_ylabel("loss (nats per token)")
 
 
-def draw_losses(ax: Axes, x: Any, losses: pd.DataFrame, **look: Any) -> None:
-    """A curve of losses, and a band where its points are several steps."""
+def draw_losses(
+    ax: Axes, x: Any, losses: pd.DataFrame, *, smooth: int | None = None, **look: Any
+) -> None:
+    """A curve of losses, and a band where its points are several steps; with `smooth` the trailing
+    mean over so many steps, the losses themselves pale behind it.
+    """
+    color = look["color"]
+    if smooth is not None:
+        ax.plot(x, losses["loss"], lw=line(0.6), color=color, alpha=0.25)
+        ax.plot(x, smoothed(losses, smooth), lw=line(1.1), **look)
+        return
     if (losses["steps"] > 1).any():
-        low, high = losses["loss_min"], losses["loss_max"]
-        ax.fill_between(x, low, high, color=look["color"], alpha=0.25, lw=0)
+        ax.fill_between(x, losses["loss_min"], losses["loss_max"], color=color, alpha=0.25, lw=0)
     ax.plot(x, losses["loss"], lw=line(0.8), **look)
+
+
+def smoothed(losses: pd.DataFrame, steps: int) -> pd.Series[float]:
+    """Trailing means over `steps` steps, or as many as there are; each row weighs as its steps."""
+    rows = max(1, round(steps / losses["steps"].median()))
+    known = losses["steps"].where(losses["loss"].notna(), 0)
+    sums = (losses["loss"].fillna(0) * known).rolling(rows, min_periods=1).sum()
+    means = sums / known.rolling(rows, min_periods=1).sum()
+    return means.where(losses["loss"].notna())
+
+
+def draw_held_out(ax: Axes, x: Sequence[float], losses: Sequence[float], **look: Any) -> None:
+    """Held-out losses as points, the next joined to the one before."""
+    if losses:
+        size = (1.0 if len(losses) < 20 else 0.6) * _mark()
+        ax.plot(x, losses, marker="o", ms=size, lw=line(0.8), **look)
 
 
 def note_not_finite(ax: Axes, frames: Sequence[pd.DataFrame]) -> None:
@@ -208,11 +231,13 @@ def draw_events(strip: Axes, panels: list[Axes], data: RunData, clock: Clock) ->
         for ax in panels if len(times) <= _FEW else ():
             for time in times:
                 ax.axvline(time, color=GREY, lw=line(0.7), ls=(0, (1, 2)), zorder=0.5)
-    strip.set_yticks(range(len(kinds)), [literal(kind) for kind in kinds], fontsize="small")
+    names = [literal(kind, LABEL_LETTERS) for kind in kinds]
+    strip.set_yticks(range(len(kinds)), names, fontsize="small")
     strip.tick_params(axis="y", length=0)
     strip.set_ylim(len(kinds) - 0.4, -0.6)
     strip.grid(False)
     strip.spines["left"].set_visible(False)
+    strip.set_gid("events")
 
 
 def _second_scale(ax: Axes, ratio: float, label: str) -> None:
@@ -224,17 +249,19 @@ def _second_scale(ax: Axes, ratio: float, label: str) -> None:
 
 
 def _band(data: RunData) -> tuple[Floats, Floats, Floats, Floats]:
-    """Middle (s) of each window, lowest, mean and highest power of the devices; NaN where none is
-    known. The mean also is NaN where one of them is missing, as it would be of other devices.
+    """Middle (s) of each window, and lowest, mean and highest power: of one device the extremes
+    within the window, of several those of their means, for one spike would be all that is seen.
+    NaN where none is known; the mean also where one device is missing, as it would be of others.
     """
     by_time = data.power.groupby("start")
+    lowest, highest = ("power_w",) * 2 if len(data.sensors) > 1 else ("power_min_w", "power_max_w")
     rows = pd.DataFrame(
         {
-            "low": by_time["power_min_w"].min(),
+            "low": by_time[lowest].min(),
             "mean": by_time["power_w"]
             .mean()
             .where(by_time["power_w"].count() == len(data.sensors)),
-            "high": by_time["power_max_w"].max(),
+            "high": by_time[highest].max(),
         }
     )
     every = pd.date_range(rows.index[0], rows.index[-1], freq=f"{data.level_s}s")

@@ -26,9 +26,10 @@ from dashboards.data import (
     facility_wh,
     intensity_varies,
 )
+from dashboards.figures import words
 from dashboards.figures.panels import draw_losses, note_not_finite
-from dashboards.figures.training import finish, looks, need
-from dashboards.style import GREY, leave_out_highest, line, literal, page, scaled, scaled_mass
+from dashboards.figures.training import finish, looks, need, scale_losses
+from dashboards.style import GREY, Look, line, literal, page, scaled, scaled_mass
 
 AGAINST = tuple(Against)
 _DEFAULT = (Against.ENERGY, Against.CARBON)
@@ -51,10 +52,11 @@ class _Axis:
 
 def compare(
     runs: Sequence[RunData],
+    look: Look,
     *,
-    style: str = "paper",
-    width: float | None = None,
     against: str | None = None,
+    smooth: int | None = None,
+    log: str | None = None,
 ) -> Figure:
     """Loss against facility energy, CO2e or money, one of `AGAINST`: what a better recipe saves.
 
@@ -70,23 +72,25 @@ def compare(
     one_factor = one_factor and not any(intensity_varies(data) for data in runs)
     shown = [against] if against else _DEFAULT[:1] if one_factor else _DEFAULT
     axes = [_AXES[name](runs, curves) for name in shown]
-    with page(style, width) as room:
+    with page(look) as room:
         two_scales = not against and len(axes) == 1
         below = _SCALE * room.points / 72 * two_scales
         figure = Figure(figsize=room.size(len(axes), below), layout="constrained")
         panels = figure.subplots(len(axes), 1, squeeze=False)[:, 0]
         for ax, axis in zip(panels, axes, strict=True):
-            for data, x, losses, look in zip(runs, axis.amounts, curves, looks(), strict=False):
-                draw_losses(ax, x * axis.factor, losses, label=literal(data.run.name), **look)
-            ax.set_xlim(left=0)
+            scaled_amounts = [x * axis.factor for x in axis.amounts]
+            for data, x, losses, how in zip(runs, scaled_amounts, curves, looks(), strict=False):
+                name = literal(data.run.name)
+                draw_losses(ax, x, losses, smooth=smooth, label=name, **how)
+            scale_losses(ax, scaled_amounts, curves, log)
             ax.set_xlabel(f"{axis.name} ({axis.unit})")
             ax.set_ylabel("loss (nats per token)")
-            leave_out_highest(ax, pd.concat([losses["loss_max"] for losses in curves]))
             _mark_saving(ax, axis, curves, runs)
         note_not_finite(panels[0], curves)
         if two_scales:
             _emissions_below(panels[0], axes[0], runs[0].estimate.intensity_kg_per_kwh)
-        finish(figure, room, runs, "What the loss took")
+        said = words.footnote([data.estimate for data in runs])
+        finish(figure, room, look, runs, "What the loss took", said)
     return figure
 
 
@@ -105,8 +109,8 @@ def _mark_saving(
     mark = float(matplotlib.rcParams["lines.markersize"])
     right = taken[worst] * axis.factor
     ax.plot([0, right], [target, target], color=GREY, lw=line(0.7), ls=(0, (1, 2)), zorder=1)
-    for amount, look in zip(taken, looks(), strict=False):
-        ax.plot(amount * axis.factor, target, "o", color=look["color"], ms=1.3 * mark, zorder=5)
+    for amount, how in zip(taken, looks(), strict=False):
+        ax.plot(amount * axis.factor, target, "o", color=how["color"], ms=1.3 * mark, zorder=5)
     amounts = zip(runs, taken, strict=True)
     each_took = [f"{literal(data.run.name)} {amount * axis.factor:.3g}" for data, amount in amounts]
     said = (

@@ -12,8 +12,9 @@ from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
 
 from carbontrack.errors import CarbontrackError
-from carbontrack.units import J_PER_KWH, MS_PER_HOUR
-from carbontrack.vocabulary import EventKind
+from carbontrack.report.numbers import format_duration
+from carbontrack.units import J_PER_KWH, MS_PER_HOUR, S_PER_HOUR
+from carbontrack.vocabulary import EventKind, FigureKind
 from dashboards.data import (
     G_PER_KG,
     WH_PER_KWH,
@@ -25,6 +26,8 @@ from dashboards.figures import words
 from dashboards.style import (
     BLUE,
     GREEN,
+    LABEL_LETTERS,
+    Look,
     from_zero,
     line,
     literal,
@@ -34,11 +37,12 @@ from dashboards.style import (
     scaled_mass,
 )
 
+_LEAST_S = S_PER_HOUR  # less is one bar
 _MS_PER_DAY = 24 * MS_PER_HOUR
 _BEFORE = "before the first phase"
 
 
-def phases(data: RunData, *, style: str = "paper", width: float | None = None) -> Figure:
+def phases(data: RunData, look: Look) -> Figure:
     """Facility energy of each phase that the job logged, largest first, with its share. Raises
     CarbontrackError for a run without phases or without energy.
     """
@@ -52,22 +56,24 @@ def phases(data: RunData, *, style: str = "paper", width: float | None = None) -
     to_wh = data.facility_factor / J_PER_KWH * WH_PER_KWH
     scale, unit = scaled(max(spent.values()) * to_wh, "Wh")
     names = sorted(spent, key=spent.__getitem__)
-    with page(style, width) as room:
+    with page(look) as room:
         figure = Figure(figsize=room.size(), layout="constrained")
         ax = figure.subplots()
-        bars = ax.barh(names, [spent[n] * to_wh * scale for n in names], color=BLUE, height=0.6)
+        rows = range(len(names))
+        bars = ax.barh(rows, [spent[n] * to_wh * scale for n in names], color=BLUE, height=0.6)
         ax.bar_label(bars, [f"{100 * spent[n] / total_j:.1f} %" for n in names], padding=3)
         ax.margins(x=0.18)
         ax.grid(axis="y", visible=False)
         ax.set_xlabel(f"facility energy ({unit})")
-        words.put(figure, room, words.title(data), words.footnote([data.estimate]))
+        words.put(figure, room, look, words.title(data), words.footnote([data.estimate]))
+        ax.set_yticks(rows, names)
     return figure
 
 
 def phase_energies_j(data: RunData) -> dict[str, float]:
     """Energy in J of all devices in each phase. A phase lasts until the next one begins."""
     changes = [
-        (event.time_ms, literal(str(event.data.get("name", event.message))))
+        (event.time_ms, literal(str(event.data.get("name", event.message)), LABEL_LETTERS))
         for event in data.events
         if event.kind == EventKind.PHASE
     ]
@@ -84,21 +90,27 @@ def phase_energies_j(data: RunData) -> dict[str, float]:
     return spent
 
 
-def carbon_by_hour(data: RunData, *, style: str = "paper", width: float | None = None) -> Figure:
+def carbon_by_hour(data: RunData, look: Look) -> Figure:
     """Grid intensity, and what was emitted in each hour of the clock (UTC). Raises
-    CarbontrackError for a run without energy.
+    CarbontrackError for a run without energy, or of less than an hour.
     """
     spent = _facility_kwh(data)
     if not spent:
         raise CarbontrackError(
             f"Run {data.run.name} recorded no energy.", hint="No meter recorded it."
         )
+    if data.run.duration_s < _LEAST_S:
+        raise CarbontrackError(
+            f"Run {data.run.name} ran {format_duration(data.run.duration_s)}: --kind "
+            f"{FigureKind.CARBON_BY_HOUR} needs hours.",
+            hint=f"--kind {FigureKind.ENERGY} shows its emissions over time.",
+        )
     hours = range(min(spent), max(spent) + 1, MS_PER_HOUR)
     intensity = np.array([intensity_of_hour(data, ms) for ms in hours], dtype=float)
     grams = np.array([spent.get(ms, np.nan) for ms in hours]) * intensity * G_PER_KG
     scale, unit = scaled_mass(float(np.nanmax(grams)))
     edges = [ms / _MS_PER_DAY for ms in (*hours, hours[-1] + MS_PER_HOUR)]  # matplotlib's dates
-    with page(style, width) as room:
+    with page(look) as room:
         figure = Figure(figsize=room.size(2), layout="constrained")
         upper, lower = figure.subplots(2, 1, sharex=True)
         upper.stairs(intensity, edges, color=BLUE, lw=line(1.3), baseline=None)
@@ -108,10 +120,11 @@ def carbon_by_hour(data: RunData, *, style: str = "paper", width: float | None =
         for ax in (upper, lower):
             from_zero(ax)
         if not intensity_varies(data):
+            upper.set_ylim(0, 1.35 * upper.get_ylim()[1])  # the line is not under the words
             note(upper, "one factor for all hours")
         _clock_axis(lower, edges)
         figure.align_ylabels([upper, lower])
-        words.put(figure, room, words.title(data), words.footnote([data.estimate]))
+        words.put(figure, room, look, words.title(data), words.footnote([data.estimate]))
     return figure
 
 

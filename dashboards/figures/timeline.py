@@ -3,29 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from carbontrack.errors import CarbontrackError
 from dashboards.data import RunData, elapsed_s
 from dashboards.figures import panels, words
 from dashboards.figures.panels import Clock
-from dashboards.style import nothing_to_draw, page
+from dashboards.style import Look, page
 
 _STRIP = 2.2  # height of a kind of event, of the type size
 _PANELS_SHARE = 0.8  # of a slide: the rest is title, legends and labels
 _NAMED_DEVICES = 16
 
+Draw = Callable[[Axes, RunData, Clock], None]
 
-def overview(data: RunData, *, style: str = "paper", width: float | None = None) -> Figure:
-    """Power, loss, and cumulative energy and CO2e of one run on one time axis, and its events."""
-    draw = {"power": panels.draw_power, "loss": panels.draw_loss, "energy": panels.draw_energy}
-    if not data.steps["loss"].notna().any():
-        del draw["loss"]
+
+def overview(data: RunData, look: Look, *, each: bool = False, smooth: int | None = None) -> Figure:
+    """Power, loss, and cumulative energy and CO2e of one run on one time axis, and its events; only
+    what was recorded. Raises CarbontrackError for a run without power and losses.
+    """
+    draw = _panels(data, each, smooth)
     kinds = len(panels.events_to_mark(data))
-    with page(style, width) as room:
+    with page(look) as room:
         strip = _STRIP * room.points / 72 * kinds
         figure = Figure(figsize=room.size(len(draw), strip), layout="constrained")
         rows = _across(list(draw), kinds) if room.fills else _down(list(draw), kinds)
@@ -38,12 +42,31 @@ def overview(data: RunData, *, style: str = "paper", width: float | None = None)
         over = [axes[name] for name in draw]
         if kinds:
             panels.draw_events(axes["events"], over, data, clock)
-        for name in dict.fromkeys([*rows[-1], rows[-2][0] if room.fills else rows[-1][0]]):
+        above = [rows[-2][0]] if room.fills and len(rows) > 1 else []
+        for name in dict.fromkeys([*rows[-1], *above]):
             clock.label(axes[name])
             axes[name].tick_params(labelbottom=True)
         figure.align_ylabels([axes[row[0]] for row in rows if row[0] in draw])
-        words.put(figure, room, words.title(data), words.footnote([data.estimate]))
+        below = words.footnote([data.estimate]) if "energy" in draw else ""
+        words.put(figure, room, look, words.title(data), below)
     return figure
+
+
+def _panels(data: RunData, each: bool, smooth: int | None) -> dict[str, Draw]:
+    """What there is to draw of a run, in order."""
+    found: dict[str, Draw] = {}
+    if data.has_power:
+        found["power"] = partial(panels.draw_power, each=each)
+    if data.has_losses:
+        found["loss"] = partial(panels.draw_loss, smooth=smooth)
+    if data.has_power:
+        found["energy"] = panels.draw_energy
+    if not found:
+        raise CarbontrackError(
+            f"Run {data.run.name} recorded neither power nor losses: there is nothing to draw.",
+            hint="See: carbontrack doctor",
+        )
+    return found
 
 
 def _down(names: list[str], kinds: int) -> list[Any]:
@@ -54,23 +77,28 @@ def _down(names: list[str], kinds: int) -> list[Any]:
 def _across(names: list[str], kinds: int) -> list[Any]:
     """A slide: power across, with its events; the others side by side under it."""
     first, *others = names
-    across = [[first] * len(others)] + [["events"] * len(others)] * bool(kinds)
-    return [*across, others]
+    wide = max(1, len(others))
+    across = [[first] * wide] + [["events"] * wide] * bool(kinds)
+    return [*across, others] if others else across
 
 
-def power(data: RunData, *, style: str = "paper", width: float | None = None) -> Figure:
-    """Power of each device, their mean, and the total."""
-    return _single(data, style, width, panels.draw_power)
+def power(data: RunData, look: Look, *, each: bool = False) -> Figure:
+    """Power of a device and the total; of several devices their mean and range, or with `each` a
+    line for each.
+    """
+    draw = partial(panels.draw_power, each=each)
+    return _single(data, look, draw, words.coverage([data.estimate]))
 
 
-def energy(data: RunData, *, style: str = "paper", width: float | None = None) -> Figure:
+def energy(data: RunData, look: Look) -> Figure:
     """Cumulative facility energy and CO2e, and what they and the cost come to."""
-    return _single(data, style, width, panels.draw_energy)
+    return _single(data, look, panels.draw_energy, words.footnote([data.estimate]))
 
 
-def devices(data: RunData, *, style: str = "paper", width: float | None = None) -> Figure:
+def devices(data: RunData, look: Look) -> Figure:
     """A map of power: a row for each device, so that one that differs is seen among many."""
-    with page(style, width) as room:
+    _need_power(data)
+    with page(look) as room:
         count = len(data.sensors)
         wide, height = room.size()
         if not room.fills:
@@ -79,15 +107,14 @@ def devices(data: RunData, *, style: str = "paper", width: float | None = None) 
         ax = figure.subplots()
         clock = Clock.of(data)
         ax.grid(False)
-        if data.power.empty:
-            nothing_to_draw(ax, "no power was recorded")
-        else:
-            _power_map(figure, ax, data, clock)
+        _power_map(figure, ax, data, clock)
         clock.label(ax)
-        if 0 < count <= _NAMED_DEVICES:
-            ax.set_yticks(range(count), [_short(s.uuid) for s in data.sensors], fontsize="small")
-        ax.set_ylabel("device")
-        words.put(figure, room, words.title(data), words.footnote([data.estimate]))
+        words.put(figure, room, look, words.title(data), words.coverage([data.estimate]))
+        if count <= _NAMED_DEVICES:
+            names = [words.device(data, index) for index in range(count)]
+            ax.set_yticks(range(count), names, fontsize="small")
+        else:
+            ax.set_ylabel("device")
     return figure
 
 
@@ -109,21 +136,21 @@ def _power_map(figure: Figure, ax: Axes, data: RunData, clock: Clock) -> None:
     figure.colorbar(image, ax=ax, label="power (W); white: not known", pad=0.02)
 
 
-def _single(
-    data: RunData,
-    style: str,
-    width: float | None,
-    draw: Callable[[Axes, RunData, Clock], None],
-) -> Figure:
-    with page(style, width) as room:
+def _single(data: RunData, look: Look, draw: Draw, below: str) -> Figure:
+    _need_power(data)
+    with page(look) as room:
         figure = Figure(figsize=room.size(), layout="constrained")
         ax = figure.subplots()
         clock = Clock.of(data)
         draw(ax, data, clock)
         clock.label(ax)
-        words.put(figure, room, words.title(data), words.footnote([data.estimate]))
+        words.put(figure, room, look, words.title(data), below)
     return figure
 
 
-def _short(uuid: str) -> str:
-    return uuid if len(uuid) <= 14 else f"{uuid[:12]}…"
+def _need_power(data: RunData) -> None:
+    if not data.has_power:
+        raise CarbontrackError(
+            f"Run {data.run.name} recorded no power: there is nothing to draw.",
+            hint="See: carbontrack doctor",
+        )

@@ -9,10 +9,21 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from carbontrack.account.result import Estimate, unique
-from carbontrack.report.numbers import mass_text, money_text
+from carbontrack.report.devices import device_labels
+from carbontrack.report.numbers import money_text
+from carbontrack.units import KG_PER_T
 from carbontrack.vocabulary import UNMEASURED, Quality
-from dashboards.data import WH_PER_KWH, RunData
-from dashboards.style import GREY, Page, literal, scaled
+from dashboards.data import G_PER_KG, WH_PER_KWH, RunData
+from dashboards.style import (
+    GREY,
+    LABEL_LETTERS,
+    Look,
+    Page,
+    enough_ticks,
+    literal,
+    scaled,
+    scaled_mass,
+)
 
 _SHOWN_NAMES = 3
 _EM_PER_CHARACTER = 0.54
@@ -34,17 +45,24 @@ def title(data: RunData) -> str:
 
 def title_of(runs: Sequence[RunData], what: str) -> str:
     """What is drawn, of how many runs, and by which meters."""
+    return _with_meter(names_of(runs, what), [data.estimate for data in runs])
+
+
+def names_of(runs: Sequence[RunData], what: str) -> str:
+    """What is drawn, and of how many runs: for what no meter read."""
     names = unique(literal(data.run.name) for data in runs)
-    shown = ", ".join(names) if len(names) <= _SHOWN_NAMES else f"{len(runs)} runs"
-    return _with_meter(f"{what}: {shown}", [data.estimate for data in runs])
+    return f"{what}: {', '.join(names) if len(names) <= _SHOWN_NAMES else f'{len(runs)} runs'}"
+
+
+def coverage(estimates: Sequence[Estimate]) -> str:
+    """The lowest share of device-seconds that was measured: all that power needs to be read."""
+    coverages = [e.coverage for e in estimates if e.coverage is not None]
+    return f"coverage {int(min(coverages) * 1000) / 10:g} %" if coverages else ""
 
 
 def footnote(estimates: Sequence[Estimate]) -> str:
-    """Coverage and factors, and which of them are assumed."""
-    parts = []
-    coverages = [e.coverage for e in estimates if e.coverage is not None]
-    if coverages:
-        parts.append(f"coverage {int(min(coverages) * 1000) / 10:g} %")
+    """Coverage and the factors of energy and CO2e, and which of them are assumed."""
+    parts = [said] if (said := coverage(estimates)) else []
     parts += unique(f"PUE {e.pue:g}{_assumed(e, 'pue')}" for e in estimates if e.pue is not None)
     parts += unique(
         f"{e.intensity_kg_per_kwh:.3g} kgCO₂e/kWh{_assumed(e, 'intensity')}"
@@ -55,42 +73,62 @@ def footnote(estimates: Sequence[Estimate]) -> str:
 
 
 def totals(estimate: Estimate) -> list[str]:
-    """Facility energy, CO2e and cost of the whole run."""
+    """Facility energy, CO2e and cost of the whole run, and which of them stand on an assumption."""
+
+    def assumed(*names: str) -> str:
+        return " (assumed)" if set(names) & set(estimate.assumed) else ""
+
     parts = []
     kwh = estimate.energy_kwh if estimate.facility_kwh is None else estimate.facility_kwh
     if kwh is not None:
         factor, unit = scaled(kwh * WH_PER_KWH, "Wh")
-        parts.append(f"total {kwh * WH_PER_KWH * factor:.3g} {unit}")
+        parts.append(f"total {three_digits(kwh * WH_PER_KWH * factor)} {unit}{assumed('pue')}")
     if estimate.tco2e is not None:
-        parts.append(f"{mass_text(estimate.tco2e)}CO₂e")
+        grams = estimate.tco2e * KG_PER_T * G_PER_KG
+        factor, unit = scaled_mass(grams)
+        parts.append(f"{three_digits(grams * factor)} {unit}{assumed('pue', 'intensity')}")
     if estimate.cost is not None:
-        assumed = {"tariff", "price_per_gpu_hour", "gpu_price"} & set(estimate.assumed)
-        price = " (assumed)" if assumed else ""
+        price = assumed("tariff", "price_per_gpu_hour", "gpu_price")
         parts.append(f"{money_text(estimate.cost, estimate.currency)}{price}")
     return parts or ["total unknown"]
 
 
+def three_digits(value: float) -> str:
+    """With all of them: 1.50, 12.0, 127."""
+    return f"{value:#.3g}".rstrip(".")
+
+
 def device(data: RunData, index: int) -> str:
-    """A device's name in a legend."""
-    sensor = data.sensors[index]
-    return f"{sensor.kind} {index}" if data.estimate.meter else literal(sensor.name)
+    """A device's name in legends and labels; of a data frame its own."""
+    if not data.estimate.meter:
+        return literal(data.sensors[index].name)
+    return literal(device_labels(data.sensors)[index], LABEL_LETTERS)
 
 
-def loss_of(losses: pd.DataFrame) -> str:
+def loss_of(losses: pd.DataFrame, *, smooth: int | None = None) -> str:
     """What a point of a curve of losses is."""
+    if smooth is not None:
+        return f"training loss, mean of {smooth:,} steps"
     several = losses["steps"].median()
     if several <= 1:
         return "training loss of each step"
-    return f"training loss, {several:.0f} steps a point"
+    return f"training loss, {several:,.0f} steps a point"
 
 
-def put(figure: Figure, room: Page, heading: str, below: str) -> None:
-    """Heading and footnote, in sizes that fit the page."""
+def put(figure: Figure, room: Page, look: Look, heading: str, below: str) -> None:
+    """Heading, where the look has one, and footnote, in sizes that fit the page; and the ticks of
+    what was drawn.
+    """
+    for ax in figure.axes:
+        if ax.get_gid() != "events":
+            enough_ticks(ax)
     large, small = 1.07 * room.points, 0.8 * room.points
-    figure.suptitle(
-        _wrapped(heading, figure, large * _EM_PER_BOLD), fontsize=large, fontweight="bold"
-    )
-    figure.supxlabel(_wrapped(below, figure, small * _EM_PER_CHARACTER), fontsize=small, color=GREY)
+    if look.title:
+        said = _wrapped(heading, figure, large * _EM_PER_BOLD)
+        figure.suptitle(said, fontsize=large, fontweight="bold")
+    if below:
+        said = _wrapped(below, figure, small * _EM_PER_CHARACTER)
+        figure.supxlabel(said, fontsize=small, color=GREY)
 
 
 def _wrapped(text: str, figure: Figure, points_per_character: float) -> str:

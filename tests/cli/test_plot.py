@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from carbontrack.cli.plot import _OF_SEVERAL
+from carbontrack.cli.plot import _OF_SEVERAL, _OPTIONS
 from carbontrack.ledger.url import ledger_url
 from carbontrack.vocabulary import Against, FigureKind, FigureStyle
 from dashboards import figures
@@ -46,13 +46,15 @@ def test_it_writes_the_kind_of_picture_that_the_name_says(
         (["--style", "poster"], "'poster' is not one of"),
         (["last", "last", "--kind", "power"], "shows one run, not 2"),
         (["--against", "money"], "--against goes with --kind compare, not overview"),
+        (["--each", "--kind", "loss"], "--each goes with --kind overview or power, not loss"),
         (["--width", "1"], "1.0 is not in the range"),
+        (["--kind", "power"], "recorded no power"),
         (["--kind", "loss"], "has no steps with loss"),
         (["--kind", "phases"], "has no phases"),
     ],
 )
 def test_mistakes_are_one_line(wrapper: Wrapper, arguments: list[str], says: str) -> None:
-    wrapper.run("true")
+    pictures.write(ledger_url(str(wrapper.ledger)), Recorded(count=0, seconds=10), [], [], [])
     done = wrapper.carbontrack("plot", *arguments)
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
@@ -87,3 +89,8 @@ def test_the_options_are_those_of_the_figures() -> None:
     assert set(_OF_SEVERAL) == set(figures.SEVERAL)
     assert set(FigureStyle) == set(STYLES)
     assert set(Against) == set(figures.AGAINST)
+    assert {
+        kind: {name for name, kinds in _OPTIONS.items() if kind in kinds}
+        for kind in FigureKind
+        if any(kind in kinds for kinds in _OPTIONS.values())
+    } == {kind: set(names) for kind, names in figures.OPTIONS.items()}

@@ -14,7 +14,7 @@ from matplotlib.dates import num2date
 from matplotlib.testing.compare import compare_images
 
 from carbontrack.errors import CarbontrackError
-from carbontrack.ledger.rows import Step
+from carbontrack.ledger.rows import Event, Step
 from carbontrack.ledger.url import ledger_url
 from carbontrack.units import J_PER_KWH
 from dashboards import figures
@@ -24,6 +24,8 @@ from dashboards.style import STYLES, save
 from tests.assets.figures import draw
 from tests.fixtures import pictures
 from tests.fixtures.runs import Recorded
+
+NAME = "_ck_$HOME/run_$\n\x1b[2J 名前 🦙 " + "x" * 500
 
 # Root mean square of 255. The pinned matplotlib gives 0; a loss that is 10 % higher gives 6 to 17,
 # a power that is 5 % higher 13 to 21. Another FreeType moves all text: draw anew.
@@ -58,7 +60,7 @@ def test_it_looks_as_it_did_when_it_was_looked_at(
 def test_every_axis_has_a_label_and_nothing_is_cut_off(
     kind: str, style: str, runs: list[RunData]
 ) -> None:
-    figure = figures.draw(kind, runs[:1], style=style)
+    figure = figures.draw(kind, runs[2:] if kind == "carbon-by-hour" else runs[:1], style=style)
     figure.draw_without_rendering()
     width, height = figure.get_size_inches()
     assert width == pytest.approx(STYLES[style].width)
@@ -215,9 +217,9 @@ def test_emissions_by_hour_add_up(runs: list[RunData]) -> None:
 
 def test_the_hours_are_whole_ones_of_the_clock(tmp_path: Path) -> None:
     url = ledger_url(str(tmp_path / "ledger.db"))
-    late = Recorded(count=2, seconds=1800)
+    late = Recorded(count=2, seconds=5400)
     begin_ms = late.start_ms + 40 * 60_000
-    seconds = [pictures.window_at(begin_ms + 1000 * s, 1, 300.0) for s in range(1800)]
+    seconds = [pictures.window_at(begin_ms + 60_000 * m, 60, 300.0) for m in range(80)]
     rows = [row for s in late.sensors for row in pictures.all_levels(s.uuid, seconds)]
     pictures.write(url, late, rows, [], [])
     figure = figures.carbon_by_hour(pictures.load(url))
@@ -226,21 +228,42 @@ def test_the_hours_are_whole_ones_of_the_clock(tmp_path: Path) -> None:
     assert edges_ms == [late.start_ms, late.start_ms + 2 * 3_600_000]
     assert lower.get_xlabel() == "time (UTC)"
     first, second = lower.patches[0].get_data().values  # type: ignore[attr-defined]
-    assert first == pytest.approx(2 * second), "20 of its 60 minutes, then 10: no rate"
+    assert 3 * first == pytest.approx(second), "20 of its 60 minutes, then all: no rate"
     assert [text.get_text() for text in figure.axes[0].texts] == ["one factor for all hours"]
 
 
+def test_emissions_by_hour_need_hours(tmp_path: Path) -> None:
+    url = ledger_url(str(tmp_path / "ledger.db"))
+    pictures.write_seconds(url, Recorded(count=2, seconds=60))
+    with pytest.raises(CarbontrackError, match="ran 1 min 00 s: --kind carbon-by-hour needs hours"):
+        figures.carbon_by_hour(pictures.load(url))
+
+
+@pytest.fixture(scope="module")
+def named(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A ledger of one run of an hour, whose name is hard to draw."""
+    path = tmp_path_factory.mktemp("named") / "ledger.db"
+    one = Recorded(count=2, seconds=3600, name=NAME, device=f"GPU {NAME}")
+    steps = [Step(n, one.start_ms + 60_000 * n, loss=3.0, tokens=1000) for n in range(1, 60)]
+    minutes = [pictures.window_at(one.start_ms + 60_000 * m, 60, 300.0) for m in range(60)]
+    rows = [row for s in one.sensors for row in pictures.all_levels(s.uuid, minutes)]
+    phase = Event(one.start_ms, "phase", "", data={"name": NAME})
+    pictures.write(ledger_url(str(path)), one, rows, [phase], steps)
+    return path
+
+
+ENERGY = ("overview", "energy", "phases", "compare", "carbon-by-hour")
+
+
 @pytest.mark.parametrize("kind", figures.KINDS)
-def test_a_run_is_named_as_in_the_commands(kind: str, tmp_path: Path) -> None:
-    url = tmp_path / "ledger.db"
-    one = Recorded(count=2, seconds=60)
-    pictures.write_seconds(ledger_url(str(url)), one)
+def test_a_run_is_named_as_in_the_commands(kind: str, named: Path) -> None:
     figure = getattr(figures, kind.replace("-", "_"))
-    for reference in ("llama2-7b", one.run.id[:10], "last"):
-        made = figure(reference, db=str(url), zone="FRA")
-        assert "0.0" in made.get_supxlabel() or "kgCO₂e/kWh" in made.get_supxlabel()
-        assert "(assumed)" in made.get_supxlabel().split("kgCO₂e")[0], "PUE"
-        assert "llama2-7b" in made.get_suptitle()
+    for reference in (Recorded().run.id[:10], "last"):
+        made = figure(reference, db=str(named), zone="FRA")
+        below = made.get_supxlabel()
+        assert ("kgCO₂e/kWh" in below) == (kind in ENERGY), "factors only of what they are in"
+        assert ("(assumed)" in below.split("kgCO₂e")[0]) == (kind in ENERGY), "PUE"
+        assert "ck_$HOME/run_$" in made.get_suptitle()
 
 
 def test_a_frame_is_drawn_as_a_run_is(runs: list[RunData]) -> None:
@@ -250,7 +273,7 @@ def test_a_frame_is_drawn_as_a_run_is(runs: list[RunData]) -> None:
     assert frame.get_suptitle() == "mine: 8 devices"
     assert frame.get_supxlabel() == ""
     mean, true_mean = (
-        next(line for line in figure.axes[0].get_lines() if line.get_label() == "mean of all")
+        next(one for one in figure.axes[0].get_lines() if one.get_label() == "mean of 8 devices")
         for figure in (frame, run)
     )
     assert np.asarray(mean.get_xydata()) == pytest.approx(np.asarray(true_mean.get_xydata()))
@@ -263,27 +286,63 @@ def test_a_frame_is_drawn_as_a_run_is(runs: list[RunData]) -> None:
         figures.power(pd.DataFrame({"volts": [1.0]}))
 
 
-@pytest.mark.parametrize("kind", ["power", "energy", "devices"])
-def test_a_run_without_power_is_drawn_empty(kind: str, bare: RunData, tmp_path: Path) -> None:
-    figures.draw(kind, [bare]).savefig(tmp_path / "a.png")
-
-
-@pytest.mark.parametrize("kind", ["loss", "compare", "efficiency", "phases", "carbon-by-hour"])
+@pytest.mark.parametrize("kind", figures.KINDS)
 def test_what_cannot_be_drawn_is_one_clear_error(kind: str, bare: RunData) -> None:
-    with pytest.raises(CarbontrackError, match=r"Run llama2-7b (has no|recorded no)"):
+    with pytest.raises(CarbontrackError, match=r"Run llama2-7b (has no|recorded n)"):
         figures.draw(kind, [bare])
 
 
 @pytest.mark.parametrize("kind", figures.KINDS)
-def test_a_name_is_drawn_as_it_is_written(kind: str, tmp_path: Path) -> None:
-    name = "_ck_$HOME/run_$\n\x1b[2J 名前 🦙 " + "x" * 500
-    url = tmp_path / "ledger.db"
-    one = Recorded(count=2, seconds=60, name=name, device=f"GPU {name}")
-    pictures.write_seconds(ledger_url(str(url)), one)
-    made = getattr(figures, kind.replace("-", "_"))("last", db=str(url))
+def test_a_name_is_drawn_as_it_is_written(kind: str, named: Path, tmp_path: Path) -> None:
+    made = getattr(figures, kind.replace("-", "_"))("last", db=str(named))
     for suffix in ("png", "pdf"):
         save(made, tmp_path / f"figure.{suffix}")
     title = made.get_suptitle()
     assert "ck_$HOME/run_$" in title
     assert "\x1b" not in title
     assert title.count("x" * 20) <= 3
+
+
+def test_a_paper_has_its_own_caption(runs: list[RunData]) -> None:
+    assert figures.loss(runs[:2], title=False).get_suptitle() == ""
+
+
+def test_devices_are_called_alike_in_legend_and_map(runs: list[RunData]) -> None:
+    lines = figures.power(runs[0], each=True).axes[0].get_lines()
+    names = [text.get_text() for text in figures.devices(runs[0]).axes[0].get_yticklabels()]
+    assert names == [f"gpu {number}" for number in range(8)]
+    assert names == [str(one.get_label()) for one in lines[:8]]
+
+
+def test_held_out_losses_are_at_the_tokens_until_then(runs: list[RunData]) -> None:
+    _, held_out = figures.loss(runs[0]).axes[0].get_lines()
+    assert held_out.get_label() == "held-out loss"
+    assert list(np.asarray(held_out.get_ydata())) == [3.0]
+    assert np.asarray(held_out.get_xdata()) == pytest.approx([60 * 2.048])
+    labels = [str(one.get_label()) for one in figures.loss(runs[:2]).axes[0].get_lines()]
+    assert labels.count("held out") == 1, "said once"
+
+
+def test_a_smooth_loss_is_the_mean_of_the_last_steps(runs: list[RunData]) -> None:
+    raw, smooth, *_ = figures.loss(runs[0], smooth=10).axes[0].get_lines()
+    losses = np.asarray(raw.get_ydata(), dtype=float)
+    means = np.asarray(smooth.get_ydata(), dtype=float)
+    assert smooth.get_label() == "training loss, mean of 10 steps"
+    assert means[0] == losses[0]
+    assert means[40] == pytest.approx(losses[31:41].mean())
+
+
+def test_a_loss_that_would_be_an_l_is_drawn_over_a_logarithmic_axis(tmp_path: Path) -> None:
+    losses = pd.DataFrame({"loss": [1.7 + 9 / n for n in range(1, 2000)]})
+    panel = figures.loss(losses).axes[0]
+    assert (panel.get_xscale(), panel.get_yscale()) == ("log", "linear")
+    assert panel.get_ylim()[1] > 10.7, "the first steps have room"
+    assert figures.loss(losses, log="none").axes[0].get_xscale() == "linear"
+    both = figures.loss(losses, log="both")
+    both.draw_without_rendering()
+    texts = [
+        tick.get_text()
+        for axis in (both.axes[0].xaxis, both.axes[0].yaxis)
+        for tick in axis.get_ticklabels()
+    ]
+    assert {"0.01", "0.1", "1", "2", "5", "10"} <= set(texts), "plain numbers"

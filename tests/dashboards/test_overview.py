@@ -10,13 +10,21 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
+from carbontrack.errors import CarbontrackError
 from carbontrack.ledger.rows import Event, Step
+from carbontrack.ledger.url import ledger_url as url_of
 from dashboards import figures
 from tests.fixtures import pictures
 from tests.fixtures.pictures import GAP_S, LOST_S, load, power_w
 from tests.fixtures.runs import Recorded
 
 EIGHT = Recorded(count=8, seconds=60)
+
+
+@pytest.fixture
+def ledger_url(tmp_path: Path) -> str:
+    """SQLite alone: a figure is drawn from what the queries give, whatever the database."""
+    return url_of(str(tmp_path / "ledger.db"))
 
 
 def lines(figure: Figure, panel: int) -> dict[str, np.ndarray]:
@@ -31,7 +39,7 @@ def test_it_draws_what_the_ledger_holds(ledger_url: str) -> None:
     run = load(ledger_url)
     power, loss, energy = (lines(figures.overview(run), panel) for panel in range(3))
     true_w = [sum(power_w(second, i) for i in range(8)) / 8 for second in range(60)]
-    assert power["mean of all"] == pytest.approx(true_w)
+    assert power["mean of 8 devices"] == pytest.approx(true_w)
     assert len(loss["training loss of each step"]) == 59
     assert list(loss["held-out loss"]) == [3.0], "a loss that is no number is not drawn"
     curve = next(iter(energy.values()))
@@ -89,11 +97,11 @@ def test_it_says_simulated_once(ledger_url: str) -> None:
 
 def test_eight_devices_have_eight_colours_and_their_mean_none_of_them(ledger_url: str) -> None:
     pictures.write_seconds(ledger_url, EIGHT)
-    drawn = figures.overview(load(ledger_url)).axes[0].get_lines()
+    drawn = figures.overview(load(ledger_url), each=True).axes[0].get_lines()
     colours = {str(line.get_label()): line.get_color() for line in drawn}
     assert {f"gpu {n}" for n in range(8)} < set(colours)
     assert len({colours[name] for name in colours if name.startswith("gpu")}) == 8
-    assert colours["mean of all"] not in [colours[f"gpu {n}"] for n in range(8)]
+    assert colours["mean of 8 devices"] not in [colours[f"gpu {n}"] for n in range(8)]
 
 
 def test_a_loss_that_exploded_and_those_that_are_no_numbers_are_told(ledger_url: str) -> None:
@@ -106,7 +114,7 @@ def test_a_loss_that_exploded_and_those_that_are_no_numbers_are_told(ledger_url:
     del steps[40]
     steps[45] = replace(steps[45], loss=None)  # told none: no gap
     pictures.write(ledger_url, EIGHT, [], [], steps)
-    loss = figures.overview(load(ledger_url)).axes[1]
+    (loss,) = figures.overview(load(ledger_url)).axes
     assert loss.get_ylim()[1] < 4
     assert [text.get_text() for text in loss.texts] == [
         "1 of 55 points above, up to 1e+30",
@@ -114,6 +122,19 @@ def test_a_loss_that_exploded_and_those_that_are_no_numbers_are_told(ledger_url:
     ]
     (curve,) = loss.get_lines()
     assert list(np.flatnonzero(np.isnan(np.asarray(curve.get_ydata(), dtype=float)))) == [30, 31]
+
+
+def test_eight_devices_are_their_mean_and_their_range(ledger_url: str) -> None:
+    pictures.write_seconds(ledger_url, EIGHT)
+    panel = figures.overview(load(ledger_url)).axes[0]
+    assert [line.get_label() for line in panel.get_lines() if line.get_ls() == "-"] == [
+        "mean of 8 devices"
+    ]
+    (band,) = panel.collections
+    assert band.get_label() == "lowest to highest device"
+    heights = band.get_paths()[0].vertices[:, 1]
+    true_w = [power_w(second, device) for second in range(60) for device in range(8)]
+    assert (heights.min(), heights.max()) == pytest.approx((min(true_w), max(true_w)))
 
 
 def test_a_slide_has_the_shape_of_one_and_bolder_lines(ledger_url: str) -> None:
@@ -129,14 +150,14 @@ def test_a_slide_has_the_shape_of_one_and_bolder_lines(ledger_url: str) -> None:
 
 def test_a_gap_is_drawn_as_a_gap(ledger_url: str) -> None:
     pictures.write_seconds(ledger_url, EIGHT, gap=True)
-    figure = figures.overview(load(ledger_url))
+    figure = figures.overview(load(ledger_url), each=True)
     power, energy = lines(figure, 0), lines(figure, 2)
     assert np.isnan(power["gpu 1"]).any()
     unknown = {*GAP_S, *LOST_S}
-    assert set(np.flatnonzero(np.isnan(power["mean of all"]))) == unknown, (
+    assert set(np.flatnonzero(np.isnan(power["mean of 8 devices"]))) == unknown, (
         "one alone is missing too"
     )
-    assert not (power["mean of all"] == 0).any(), "what is not known is not zero"
+    assert not (power["mean of 8 devices"] == 0).any(), "what is not known is not zero"
     curve = next(iter(energy.values()))
     assert np.isnan(curve).any()
     assert (np.diff(curve[np.isfinite(curve)]) >= 0).all()
@@ -145,7 +166,8 @@ def test_a_gap_is_drawn_as_a_gap(ledger_url: str) -> None:
 def test_events_are_marked_by_kind_and_only_rare_ones_cross_the_panels(ledger_url: str) -> None:
     often = [Event(EIGHT.start_ms + 1000 * n, "checkpoint", "saved") for n in range(1, 50)]
     once = Event(EIGHT.start_ms + 20_500, "device-lost", "gone")
-    pictures.write(ledger_url, EIGHT, [], [*often, once], [])
+    steps = [Step(n, EIGHT.start_ms + 1000 * n, loss=3.0) for n in range(1, 60)]
+    pictures.write(ledger_url, EIGHT, [], [*often, once], steps)
     figure = figures.overview(load(ledger_url))
     *panels, strip = figure.axes
     assert [text.get_text() for text in strip.get_yticklabels()] == ["checkpoint", "device-lost"]
@@ -161,11 +183,19 @@ def test_a_run_without_steps_still_has_its_power(ledger_url: str) -> None:
     figure = figures.overview(load(ledger_url))
     labels = [ax.get_ylabel() for ax in figure.axes]
     assert labels[:2] == ["power of a device (W)", "facility energy (Wh)"]
-    assert {"gpu 0", "gpu 1", "mean of all"} <= set(lines(figure, 0))
+    assert "mean of 2 devices" in lines(figure, 0)
 
 
-def test_a_run_that_measured_nothing_says_so(ledger_url: str, tmp_path: Path) -> None:
+def test_a_run_without_power_shows_its_loss_and_no_empty_panel(ledger_url: str) -> None:
+    steps = [Step(n, EIGHT.start_ms + 1000 * n, loss=3.0 - n / 50) for n in range(1, 60)]
+    pictures.write(ledger_url, Recorded(count=0, seconds=60), [], [], steps)
+    for style in ("paper", "slide"):
+        figure = figures.overview(load(ledger_url), style=style)
+        assert [ax.get_ylabel() for ax in figure.axes] == ["loss (nats per token)"]
+        assert figure.get_supxlabel() == "", "no factor of an energy that is not there"
+
+
+def test_a_run_that_recorded_nothing_is_an_error_and_no_picture(ledger_url: str) -> None:
     pictures.write(ledger_url, Recorded(count=0, seconds=10), [], [], [])
-    figure = figures.overview(load(ledger_url))
-    assert [text.get_text() for text in figure.axes[0].texts] == ["no power was recorded"]
-    figure.savefig(tmp_path / "a.png")
+    with pytest.raises(CarbontrackError, match="recorded neither power nor losses"):
+        figures.overview(load(ledger_url))

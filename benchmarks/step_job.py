@@ -1,13 +1,12 @@
 """A CPU-bound training that writes when each of its steps began and ended.
 
-    step_job.py SECONDS
+    step_job.py
 
-Its pid is in `pid` once it is warm; `steps.json` has the times, by the monotonic clock.
+Its pid is in `pid` once it is warm; `steps` gets a line a step, by the monotonic clock. It trains
+until there is a file `stop`.
 """
 
-import json
 import os
-import sys
 import time
 from pathlib import Path
 
@@ -43,8 +42,7 @@ def step() -> tuple[float, float]:
 for _ in range(_WARM_UP):
     step()
 Path("pid").write_text(str(os.getpid()))
-until_s = time.monotonic() + float(sys.argv[1])
-times_s = []
-while time.monotonic() < until_s:
-    times_s.append(step())
-Path("steps.json").write_text(json.dumps(times_s))
+with Path("steps").open("w", buffering=1) as file:
+    while not Path("stop").exists():
+        began_s, ended_s = step()
+        file.write(f"{began_s!r} {ended_s!r}\n")

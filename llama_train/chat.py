@@ -137,6 +137,8 @@ class ChatData:
     def predicted(self, numbers: range) -> int:
         return sum(self._predicted[self._place(number)] for number in numbers)
 
+    losses = predicted
+
     def _place(self, number: int) -> int:
         epoch, position = divmod(number, self.sequences)
         return shuffled(position, self.sequences, f"{self._seed}/chat/{epoch}")

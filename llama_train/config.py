@@ -52,6 +52,8 @@ class ModelShape:
     """Tokens in a training sequence."""
     norm_eps: Positive = 1e-5
     rope_theta: Positive = 10_000.0
+    head: Literal["tokens", "scalar"] = "tokens"
+    """What the last layer gives for each token: the next one's logits, or a reward or value."""
 
     @property
     def head_dim(self) -> int:
@@ -64,7 +66,12 @@ class ModelShape:
         return self.multiple_of * -(-width // self.multiple_of)
 
     @property
-    def architecture(self) -> dict[str, int | float]:
+    def outputs(self) -> int:
+        """Numbers for each token."""
+        return self.vocab_size if self.head == "tokens" else 1
+
+    @property
+    def architecture(self) -> dict[str, int | float | str]:
         """The numbers that decide whether weights of one model fit and mean the same in another."""
         return {
             "dim": self.dim,
@@ -75,6 +82,7 @@ class ModelShape:
             "vocab_size": self.vocab_size,
             "norm_eps": self.norm_eps,
             "rope_theta": self.rope_theta,
+            "head": self.head,
         }
 
     @property
@@ -86,7 +94,7 @@ class ModelShape:
     @property
     def parameters(self) -> int:
         """All parameters, to the unit, without allocating one."""
-        embeddings = 2 * self.vocab_size * self.dim
+        embeddings = (self.vocab_size + self.outputs) * self.dim
         return embeddings + self.n_layers * self.parameters_per_layer + self.dim
 
     def check(self) -> None:
@@ -229,7 +237,7 @@ def layout(config: Config, ranks: int) -> tuple[int, int, int]:
             f"{train.micro_batch} × {data_ranks} data-parallel ranks.",
             hint="Fewer ranks, a smaller train.micro_batch or a larger parallel.tensor would do.",
         )
-    for name in ("context", "n_heads", "n_kv_heads", "vocab_size"):
+    for name in ("context", "n_heads", "n_kv_heads", "vocab_size", "outputs"):
         if getattr(config.model, name) % parallel.tensor:
             raise TrainError(
                 f"parallel.tensor {parallel.tensor} does not divide model.{name} "

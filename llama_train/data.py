@@ -27,16 +27,18 @@ FORMAT = "llama_train shards 1"
 TOKEN = np.dtype("<u2")
 MAX_VOCAB = 2**16
 
-Sequenced = tuple[NDArray[np.int64], NDArray[np.int64]]
+Sequenced = tuple[NDArray[np.int64], ...]
+"""What is known of one sequence, for example (tokens, targets); the last part may be IGNOREd."""
 T = TypeVar("T")
-Batch = tuple[torch.Tensor, torch.Tensor]
+Batch = tuple[torch.Tensor, ...]
+"""The parts of several sequences, each stacked."""
 
 # Sequences after which the mixture of the sources repeats: the first at which each has a share.
 _CYCLES = (1000, 100_000)
 
 
 class Data(Protocol):
-    """What the train loop asks of data: sequences by number, each as (tokens, targets)."""
+    """What the train loop asks of data: sequences by number, in parts for the objective."""
 
     fingerprint: str
     tokenizer: Path
@@ -45,15 +47,18 @@ class Data(Protocol):
     def sequence(self, number: int) -> Sequenced: ...
     def held_out(self, number: int) -> Sequenced: ...
     def predicted(self, numbers: range) -> int:
-        """How many tokens of these training sequences are predicted."""
+        """How many tokens of these training sequences are learnt from."""
+        ...
+
+    def losses(self, numbers: range) -> int:
+        """Of how many losses that of these training sequences is the mean."""
         ...
 
 
 def stack(pairs: Sequence[Sequenced], *, pinned: bool = False) -> Batch:
-    """Sequences to tensors tokens (B, T) and targets (B, T), in memory that a GPU can fetch."""
+    """Sequences to tensors, such as tokens (B, T) and targets (B, T); pinned for a GPU to fetch."""
     parts = (torch.from_numpy(np.stack(part)) for part in zip(*pairs, strict=True))
-    tokens, targets = (part.pin_memory() if pinned else part for part in parts)
-    return tokens, targets
+    return tuple(part.pin_memory() if pinned else part for part in parts)
 
 
 class Prefetch(Generic[T]):
@@ -143,6 +148,8 @@ class TokenData:
 
     def predicted(self, numbers: range) -> int:
         return len(numbers) * self._context
+
+    losses = predicted
 
     def held_out(self, number: int) -> Sequenced:
         for stream, count in zip(self._held_out, self._held_out_counts, strict=True):

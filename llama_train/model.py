@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
@@ -59,13 +59,20 @@ def rotate(x: Tensor, rope: Tensor) -> Tensor:
 
 @dataclass(slots=True)
 class LayerCache:
-    """Keys and values that one layer has seen: of (B, most, G, K) the first `length`."""
+    """Keys and values that one layer has seen: of (B, most, G, K) the first `length`.
 
-    k: Tensor
-    v: Tensor
+    Allocated when the first come, which shows their type: the compute's, not the weights'.
+    """
+
+    most: int
+    k: Tensor = field(default_factory=lambda: torch.empty(0))
+    v: Tensor = field(default_factory=lambda: torch.empty(0))
     length: int = 0
 
     def append(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        if not self.length:
+            size = (k.shape[0], self.most, *k.shape[2:])
+            self.k, self.v = k.new_empty(size), v.new_empty(size)
         start, self.length = self.length, self.length + k.shape[1]
         self.k[:, start : self.length] = k
         self.v[:, start : self.length] = v
@@ -135,7 +142,10 @@ class Block(nn.Module):
 
 
 class Transformer(nn.Module):
-    """tokens (B, T) → logits (B, T, V), or with targets (B, T) → the sum of their losses."""
+    """tokens (B, T) → logits (B, T, V), or with targets (B, T) → the sum of their losses.
+
+    With a scalar head, tokens (B, T) → scores (B, T, 1).
+    """
 
     rope: Tensor
 
@@ -145,7 +155,7 @@ class Transformer(nn.Module):
         self.tok_embeddings = nn.Embedding(shape.vocab_size, shape.dim)
         self.layers = nn.ModuleList(Block(shape) for _ in range(shape.n_layers))
         self.norm = RMSNorm(shape.dim, shape.norm_eps)
-        self.output = nn.Linear(shape.dim, shape.vocab_size, bias=False)
+        self.output = nn.Linear(shape.dim, shape.outputs, bias=False)
         self.register_buffer("rope", rope_table(shape, shape.context), persistent=False)
 
     def forward(
@@ -178,11 +188,9 @@ class Transformer(nn.Module):
         logits = self.output(h).float()
         return F.cross_entropy(logits, targets, ignore_index=IGNORE, reduction="sum")
 
-    def new_cache(self, batch: int, length: int) -> list[LayerCache]:
+    def new_cache(self, length: int) -> list[LayerCache]:
         """Room for `length` tokens of each sequence."""
-        weight = self.output.weight
-        size = (batch, length, self.shape.n_kv_heads, self.shape.head_dim)
-        return [LayerCache(weight.new_empty(size), weight.new_empty(size)) for _ in self.layers]
+        return [LayerCache(length) for _ in self.layers]
 
 
 def initial_weight(

@@ -239,7 +239,7 @@ def memory(config: Config, gpus: int, checkpointing: Checkpointing) -> Memory:
     """
     shape, tensor = config.model, config.parallel.tensor
     per_rank = shape.parameters * config.parallel.replicate / gpus
-    ends = 2 * shape.vocab_size * shape.dim + shape.dim
+    ends = (shape.vocab_size + shape.outputs) * shape.dim + shape.dim
     block = shape.parameters_per_layer
     # The embedding and output stay gathered; of the blocks one is in use and one on its way. The
     # gradient of the one just done waits, in bfloat16 and, for the reduction, in float32.

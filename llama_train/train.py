@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -29,13 +30,29 @@ from llama_train.optim import adamw, clip_gradients, learning_rate, squared_norm
 from llama_train.parallelize import compiles
 from llama_train.world import World, build, initialise, load_weights, world
 
+Objective = Callable[[Transformer, Batch], tuple[Tensor, Tensor]]
+"""(model, batch) → (the sum of the losses, how many there are), both on the model's device.
+
+A sequence whose last part is IGNORE adds to neither.
+"""
+
+Measures = Callable[[Transformer, Batch], Mapping[str, tuple[Tensor, Tensor]]]
+"""The means that are taken of held-out data, by name, each as (sum, how many); one is "loss"."""
+
+
+def next_token(model: Transformer, batch: Batch, *, chunks: int) -> tuple[Tensor, Tensor]:
+    """The cross-entropies of the targets that are predicted: pretraining and fine-tuning."""
+    tokens, targets = batch
+    return model(tokens, targets, loss_chunks=chunks), (targets != IGNORE).sum()
+
 
 @dataclass(frozen=True, slots=True)
 class Result:
     """What a finished run comes to. Losses are mean nats a token."""
 
     progress: Progress
-    held_out_loss: float
+    held_out: Mapping[str, float]
+    """The means of held-out data by name."""
     leads: bool
     """Whether this is rank 0."""
 
@@ -52,12 +69,16 @@ def train(
     resume: bool = False,
     overwrite: bool = False,
     initial: Callable[[], Mapping[str, Tensor]] | None = None,
+    objective: Objective | None = None,
+    measures: Measures | None = None,
 ) -> Result:
     """Train until `train.steps`, from the newest checkpoint in `out` if resuming.
 
-    `initial` reads other first weights. Raises TrainError for what the user can fix, and Preempted
+    `initial` reads other first weights. The objective is the next token unless another is given,
+    and what is measured is its mean. Raises TrainError for what the user can fix, and Preempted
     after SIGTERM or SIGUSR1, when the checkpoint is on disk.
     """
+    chosen = objective or partial(next_token, chunks=config.train.loss_chunks)
     with stop_signals() as stop_asked, world(config) as here:
         model = build(config, here)
         optimizer = adamw(model, config.train)
@@ -75,11 +96,22 @@ def train(
         with RunLog(out, steps=config.train.steps, first_step=progress.step, writes=leads) as log:
             for line in torn:
                 log.event("checkpoint", line)
-            loop = Loop(config, data, here, model, optimizer, store, log, progress)
+            loop = Loop(
+                config=config,
+                data=data,
+                here=here,
+                model=model,
+                optimizer=optimizer,
+                store=store,
+                log=log,
+                progress=progress,
+                objective=chosen,
+                measures=measures or (lambda model, batch: {"loss": chosen(model, batch)}),
+            )
             return Result(progress, loop.run(stop_asked), leads)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class Loop:
     config: Config
     data: Data
@@ -89,12 +121,14 @@ class Loop:
     store: Store
     log: RunLog
     progress: Progress
+    objective: Objective
+    measures: Measures
 
-    def run(self, stop_asked: Callable[[], bool]) -> float:
-        """Train to the end; returns the last held-out loss."""
+    def run(self, stop_asked: Callable[[], bool]) -> Mapping[str, float]:
+        """Train to the end; returns the last means of held-out data."""
         train, log, progress = self.config.train, self.log, self.progress
         self._introduce()
-        held_out_loss: float | None = None
+        held_out: Mapping[str, float] = {}
         if progress.step >= train.steps:
             log.print(
                 f"the run is at step {progress.step:,} of {train.steps:,}: it is done already"
@@ -103,12 +137,13 @@ class Loop:
             if progress.step < train.steps and compiles(self.config, self.here.device.type):
                 self.warm_up()
             if progress.step == 0:
-                held_out_loss = progress.first_held_out_loss = self.evaluate()
+                held_out = self.evaluate()
+                progress.first_held_out_loss = held_out["loss"]
             while progress.step < train.steps:
                 stop = self.step(batches, stop=stop_asked())
                 last = progress.step == train.steps
                 if last or progress.step % train.eval_every == 0:
-                    held_out_loss = self.evaluate()
+                    held_out = self.evaluate()
                 if last or stop or progress.step % self.config.checkpoint.every == 0:
                     self.save()
                 if stop and not last:
@@ -117,7 +152,7 @@ class Loop:
                     raise Preempted
                 self.store.poll()
             self.finish_saving()
-            return self.evaluate() if held_out_loss is None else held_out_loss
+            return held_out or self.evaluate()
 
     def warm_up(self) -> None:
         """Compile what trains and what evaluates, on a batch from which nothing is learnt."""
@@ -126,7 +161,7 @@ class Loop:
             self.forward_backward([batch], 1)
             self.optimizer.zero_grad()
             with torch.no_grad():
-                self.model(*batch, loss_chunks=self.config.train.loss_chunks)
+                self.measures(self.model, batch)
 
     def step(self, batches: Prefetch[list[Batch]], *, stop: bool) -> bool:
         """One optimizer step; returns whether any rank was asked to stop."""
@@ -136,9 +171,10 @@ class Loop:
         with self.log.data_wait():
             micro_batches = batches.take(step)
         first = (step - 1) * train.batch_size
-        tokens = self.data.predicted(range(first, first + train.batch_size))
+        numbers = range(first, first + train.batch_size)
+        tokens, losses = self.data.predicted(numbers), self.data.losses(numbers)
 
-        loss, norm, stops = self.totals(self.forward_backward(micro_batches, tokens), stop)
+        loss, norm, stops = self.totals(self.forward_backward(micro_batches, losses), stop)
         lr = learning_rate(step, train)
         if math.isfinite(loss) and math.isfinite(norm):
             clip_gradients(self.model.parameters(), norm, train.clip)
@@ -171,11 +207,10 @@ class Loop:
         ]
 
     def on_device(self, batch: Batch) -> Batch:
-        tokens, targets = (part.to(self.here.device, non_blocking=True) for part in batch)
-        return tokens, targets
+        return tuple(part.to(self.here.device, non_blocking=True) for part in batch)
 
-    def forward_backward(self, batches: list[Batch], tokens: int) -> Tensor:
-        """Accumulate gradients of the mean loss over all ranks; returns this rank's part of it."""
+    def forward_backward(self, batches: list[Batch], losses: int) -> Tensor:
+        """Accumulate gradients of the mean of all ranks' losses; returns this rank's part of it."""
         total = torch.zeros((), device=self.here.device)
         for i, batch in enumerate(batches):
             if isinstance(self.model, FSDPModule):
@@ -184,10 +219,9 @@ class Loop:
                 self.model.set_requires_gradient_sync(each or last)
                 # Copies of the sharded model (HSDP) can wait: what they hold meanwhile is sharded.
                 self.model.set_requires_all_reduce(last)
-            inputs, targets = self.on_device(batch)
-            loss = self.model(inputs, targets, loss_chunks=self.config.train.loss_chunks)
-            loss = loss / max(1, tokens)
-            loss.backward()
+            loss, _ = self.objective(self.model, self.on_device(batch))
+            loss = loss / max(1, losses)
+            torch.autograd.backward(loss)
             total += loss.detach()
         return total
 
@@ -209,35 +243,37 @@ class Loop:
         return mean, math.sqrt(square), stops > 0
 
     @torch.no_grad()
-    def evaluate(self) -> float:
-        """The mean loss of held-out tokens."""
+    def evaluate(self) -> Mapping[str, float]:
+        """The means of held-out data: the loss, and what else the run measures."""
         train, here, progress = self.config.train, self.here, self.progress
         count = min(train.eval_sequences, self.data.held_out_sequences)
         stride = train.micro_batch * here.data_ranks
-        sums = torch.zeros(2, dtype=torch.float64, device=here.device)
+        sums: dict[str, Tensor] = {}
         with self.log.phase("eval"):
             for first in range(0, count, stride):
                 at = first + here.data_rank * train.micro_batch
                 pairs = [
                     self.data.held_out(min(i, count - 1)) for i in range(at, at + train.micro_batch)
                 ]
-                inputs, targets = self.on_device(stack(pairs))
+                batch = self.on_device(stack(pairs))
                 # Every rank runs equally often; what is past the end counts for nothing.
-                targets[max(0, count - at) :] = IGNORE
-                loss = self.model(inputs, targets, loss_chunks=train.loss_chunks)
-                sums += torch.stack((loss.double(), (targets != IGNORE).sum().double()))
+                batch[-1][max(0, count - at) :] = IGNORE
+                for name, parts in self.measures(self.model, batch).items():
+                    sums[name] = sums.get(name, 0) + torch.stack(parts).double()
+            table = torch.stack(list(sums.values()))
             if here.size > 1:
-                dist.all_reduce(sums)  # of each tensor-parallel rank, in both
-            loss_sum, tokens = sums.tolist()
-        mean = float(loss_sum / tokens)
+                dist.all_reduce(table)  # of each tensor-parallel rank, in both
+            rows = dict(zip(sums, table.tolist(), strict=True))
+        means = {name: total / n if n else math.nan for name, (total, n) in rows.items()}
+        others = "".join(f", {name} {mean:.3f}" for name, mean in means.items() if name != "loss")
         self.log.event(
             "eval",
-            f"held-out loss {mean:.4f} at step {progress.step:,}",
+            f"held-out loss {means['loss']:.4f}{others} at step {progress.step:,}",
             step=progress.step,
-            loss=mean,
-            tokens=int(tokens) // here.tensor_ranks,
+            **means,
+            tokens=int(rows["loss"][1]) // here.tensor_ranks,
         )
-        return mean
+        return means
 
     def skip(self, step: int, loss: float, norm: float) -> None:
         """Count a step that the optimizer must not see; too many in a row end the run."""

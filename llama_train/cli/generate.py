@@ -22,25 +22,26 @@ def generate(
     top_p: Annotated[float, typer.Option(min=0.0, max=1.0)] = 1.0,
     seed: int = 0,
 ) -> None:
-    """Continue a prompt, on the GPU if there is one, to see what a checkpoint has learnt."""
+    """Continue prompts, on the GPU if there is one, to see what a checkpoint has learnt."""
     import torch
 
-    from llama_train import generate as generation
     from llama_train.chat import prompt as asked
+    from llama_train.generate import sample
     from llama_train.tokenizer import Tokenizer
     from llama_train.weights import load_pretrained
 
     pieces = Tokenizer(folder / "tokenizer.model")
     model = load_pretrained(folder, "cuda" if torch.cuda.is_available() else "cpu")
-    for text in prompt or [""]:
-        start = [pieces.bos, *pieces.encode(asked(text) if chat else text)]
-        added = generation.generate(
-            model,
-            start,
-            count=tokens,
-            temperature=temperature,
-            top_p=top_p,
-            seed=seed,
-            stop=pieces.eos,
-        )
-        print(pieces.decode([*start, *added]))
+    texts = [asked(text) if chat else text for text in prompt or [""]]
+    starts = [[pieces.bos, *pieces.encode(text)] for text in texts]
+    answers = sample(
+        model,
+        starts,
+        count=tokens,
+        temperature=temperature,
+        top_p=top_p,
+        keys=[f"{seed}/{number}" for number in range(len(starts))],
+        stop=pieces.eos,
+    )
+    for start, answer in zip(starts, answers, strict=True):
+        print(pieces.decode([*start, *answer]))

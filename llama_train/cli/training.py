@@ -51,7 +51,7 @@ def run(
     if result.leads:
         progress, first = result.progress, result.progress.first_held_out_loss
         print(
-            f"{config.name}: held-out loss {first:.2f} -> {result.held_out_loss:.2f} in "
+            f"{config.name}: held-out loss {first:.2f} -> {result.held_out['loss']:.2f} in "
             f"{progress.step:,} steps, {progress.tokens:,} tokens, {progress.seconds:.0f} s"
             + (f", {progress.skipped:,} steps skipped" if progress.skipped else "")
         )

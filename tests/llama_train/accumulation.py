@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,7 +13,7 @@ import torch
 from llama_train.config import override
 from llama_train.model import Transformer
 from llama_train.presets import preset
-from llama_train.train import Loop
+from llama_train.train import Loop, next_token
 from llama_train.world import build, world
 
 SETTINGS = ["--model.dim=64", "--model.n_layers=2", "--model.context=32", "--train.micro_batch=1"]
@@ -45,7 +46,10 @@ with world(configs["each"]) as here:
             lambda model, _, seen=seen: seen.append(held(model)),
             prepend=True,  # before the weights are gathered for the second forward
         )
-        loop = Loop(config, *cast(Any, [None, here, model, None, None, None, None]))
+        names = ("data", "optimizer", "store", "log", "progress", "measures")
+        unused = dict.fromkeys(names, cast(Any, None))
+        next_tokens = partial(next_token, chunks=1)
+        loop = Loop(config=config, here=here, model=model, objective=next_tokens, **unused)
         loop.forward_backward([(tokens, tokens)] * 2, 64)
         found[choice] = seen[1]
     (Path(sys.argv[1]) / f"{here.rank}.json").write_text(json.dumps(found))

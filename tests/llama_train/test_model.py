@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from llama_train.config import ModelShape
 from llama_train.flops import flops_per_token, mfu
-from llama_train.generate import generate
+from llama_train.generate import sample
 from llama_train.model import IGNORE, RMSNorm, Transformer, initial_weight, rope_table, rotate
 
 
@@ -114,22 +114,59 @@ def test_chunks_change_neither_loss_nor_gradients(tiny: ModelShape) -> None:
 def test_the_cache_gives_what_a_whole_pass_gives(tiny: ModelShape) -> None:
     model, tokens = initialised(tiny), random_tokens(tiny)
     for cuts in ([0, 7, *range(8, 33)], [0, 6, 12, 13, 32], [0, 32]):
-        cache = model.new_cache(2, 32)
+        cache = model.new_cache(32)
         parts = [model(tokens[:, a:b], cache=cache) for a, b in pairwise(cuts)]
         torch.testing.assert_close(torch.cat(parts, 1), model(tokens))
 
 
-def test_generation_is_greedy_or_drawn_by_seed(tiny: ModelShape) -> None:
+def test_generation_is_greedy_or_drawn_by_key(tiny: ModelShape) -> None:
     model = initialised(tiny)
-    greedy = list(generate(model, [1, 5, 9], count=12))
+    (greedy,) = sample(model, [[1, 5, 9]], count=12)
     sequence = [1, 5, 9]
     for _ in range(12):
         sequence.append(int(model(torch.tensor([sequence]))[0, -1].argmax()))
     assert greedy == sequence[3:]
-    drawn = [list(generate(model, [1], count=12, temperature=1.0, seed=s)) for s in (0, 0, 1)]
+    keys = ["a", "a", "b"]
+    drawn = sample(model, [[1]] * 3, count=12, temperature=1.0, keys=keys)
     assert drawn[0] == drawn[1] != drawn[2]
-    nearly_greedy = list(generate(model, [1, 5, 9], count=12, temperature=1.0, top_p=1e-6))
+    (nearly_greedy,) = sample(model, [[1, 5, 9]], count=12, temperature=1.0, top_p=1e-6)
     assert nearly_greedy == greedy
+
+
+def test_a_prompt_is_continued_alike_in_any_batch(tiny: ModelShape) -> None:
+    model = initialised(tiny)
+    prompts = [[1, *range(5, 5 + length)] for length in (3, 9, 3, 0, 9, 14, 3)]
+    keys = [f"7/{number}" for number in range(len(prompts))]
+    together = sample(model, prompts, count=16, temperature=1.0, top_p=0.9, keys=keys, stop=2)
+    alone = [
+        sample(model, [prompt], count=16, temperature=1.0, top_p=0.9, keys=[key], stop=2)[0]
+        for prompt, key in zip(prompts, keys, strict=True)
+    ]
+    assert together == alone
+    assert len(set(map(tuple, together))) == len(prompts)
+
+
+def test_a_sample_ends_with_its_first_stop(tiny: ModelShape) -> None:
+    model = initialised(tiny)
+    (free,) = sample(model, [[1]], count=12, temperature=1.0)
+    stop = free[4]
+    (ended, other) = sample(
+        model, [[1], [1]], count=12, temperature=1.0, keys=["0", "1"], stop=stop
+    )
+    assert ended == free[: free.index(stop) + 1]
+    assert stop not in other[:-1]
+
+
+def test_tokens_are_drawn_as_often_as_they_are_likely(tiny: ModelShape) -> None:
+    model = initialised(tiny)
+    shares = (3 * model(torch.tensor([[1]]))[0, -1]).softmax(-1).detach()
+    keys = [str(number) for number in range(4000)]
+    drawn = sample(model, [[1]] * len(keys), count=1, temperature=1 / 3, keys=keys)
+    counts = torch.bincount(torch.tensor(drawn)[:, 0], minlength=tiny.vocab_size)
+    # Pearson's statistic has the mean V - 1 and the deviation sqrt(2(V - 1)).
+    expected = shares * len(keys)
+    statistic = float(((counts - expected) ** 2 / expected).sum())
+    assert abs(statistic - 511) < 4 * math.sqrt(2 * 511)
 
 
 def test_the_flops_formula_is_what_torch_counts(tiny: ModelShape) -> None:

@@ -79,7 +79,7 @@ def test_it_learns_and_tells_carbontrack(pydoc_data: Path, tmp_path: Path, recor
     evals = {line["step"]: line["loss"] for line in said if line.get("event") == "eval"}
     assert list(evals) == [0, 10, 20, 30]
     assert evals[0] == result.progress.first_held_out_loss
-    assert evals[30] == result.held_out_loss < evals[0]
+    assert evals[30] == result.held_out["loss"] < evals[0]
     assert [line["step"] for line in said if line.get("event") == "checkpoint"] == [15, 30]
 
     phases = [line for line in said if line.get("event") == "phase"]
@@ -176,7 +176,7 @@ def test_a_step_that_is_not_finite_is_skipped_before_the_optimizer_sees_it(
     result = train_here(*TINY_RUN, *STEPS, data=pydoc_data, out=tmp_path)
     assert result.progress.skipped == 2
     assert result.progress.skipped_in_a_row == 0
-    assert math.isfinite(result.held_out_loss)
+    assert math.isfinite(result.held_out["loss"])
     said = lines(tmp_path / "metrics.jsonl")
     assert len([line for line in said if line.get("event") == "skipped"]) == 2
     steps = [line for line in said if "lr" in line]
@@ -227,7 +227,7 @@ def test_bfloat16_compute_follows_float32(pydoc_data: Path, tmp_path: Path) -> N
     losses = []
     for dtype in ("float32", "bfloat16"):
         words = [*TINY_RUN, *STEPS, f"--train.dtype={dtype}"]
-        losses.append(train_here(*words, data=pydoc_data, out=tmp_path / dtype).held_out_loss)
+        losses.append(train_here(*words, data=pydoc_data, out=tmp_path / dtype).held_out["loss"])
     assert losses[0] == pytest.approx(losses[1], abs=0.03)
 
 

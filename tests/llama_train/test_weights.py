@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from llama_train import export, weights
 from llama_train.config import ModelShape, Train
 from llama_train.errors import TrainError
-from llama_train.generate import generate
+from llama_train.generate import sample
 from llama_train.model import Transformer
 from llama_train.optim import adamw, clip_gradients, squared_norm
 
@@ -106,7 +106,7 @@ def test_greedy_generation_is_identical(shape: ModelShape, tmp_path: Path) -> No
         eos_token_id=None,
         pad_token_id=0,
     )
-    assert [*prompt, *generate(model, prompt, count=20)] == whole[0].tolist()
+    assert [*prompt, *sample(model, [prompt], count=20)[0]] == whole[0].tolist()
 
 
 @pytest.mark.parametrize("files", [1, 2])

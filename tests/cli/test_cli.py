@@ -33,14 +33,14 @@ def test_console_script_and_module_are_the_same(wrapper: Wrapper) -> None:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help_says_what_the_command_does(wrapper: Wrapper, command: str) -> None:
-    done = wrapper.carbontrack(command, "--help")
+    done = wrapper.ask(command, "--help")
     assert done.returncode == 0
     assert "Usage: carbontrack" in done.stdout
     assert len(done.stdout.splitlines()) > 8
 
 
 def test_help_lists_every_command(wrapper: Wrapper) -> None:
-    listed = wrapper.carbontrack("--help").stdout
+    listed = wrapper.ask("--help").stdout
     assert [command for command in COMMANDS if f" {command} " not in listed] == []
 
 
@@ -48,7 +48,7 @@ def test_help_lists_every_command(wrapper: Wrapper) -> None:
 def test_a_command_that_needs_more_shows_its_help_and_nothing_else(
     wrapper: Wrapper, group: list[str]
 ) -> None:
-    done = wrapper.carbontrack(*group)
+    done = wrapper.ask(*group)
     assert done.returncode == 2
     assert "Usage: carbontrack" in done.stdout + done.stderr
     assert "carbontrack: ." not in done.stderr
@@ -84,7 +84,8 @@ def test_a_command_that_needs_more_shows_its_help_and_nothing_else(
 def test_a_mistake_is_one_line_and_exit_code_2(
     wrapper: Wrapper, arguments: list[str], says: str
 ) -> None:
-    done = wrapper.carbontrack(*arguments)
+    ask = wrapper.carbontrack if arguments[0] == "run" else wrapper.ask
+    done = ask(*arguments)
     assert done.returncode == 2, done
     assert done.stderr.count("\n") == 1
     assert done.stderr.startswith("carbontrack: ")
@@ -95,12 +96,13 @@ def test_a_mistake_is_one_line_and_exit_code_2(
 
 def test_an_empty_ledger_is_no_mistake(wrapper: Wrapper) -> None:
     assert wrapper.json("runs") == {"runs": []}
-    assert "carbontrack run" in wrapper.carbontrack("runs").stdout
+    assert "carbontrack run" in wrapper.ask("runs").stdout
 
 
-@pytest.fixture
-def recorded(wrapper: Wrapper) -> Wrapper:
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> Wrapper:
     """Two runs of a job with steps: one that completes, one that fails."""
+    wrapper = Wrapper(tmp_path_factory.mktemp("recorded"))
     job = (
         "import carbontrack, sys\n"
         "carbontrack.describe_model(name='tiny', parameters=1000, planned_tokens=512)\n"
@@ -141,11 +143,11 @@ def test_runs_and_show_tell_what_was_recorded(recorded: Wrapper) -> None:
 
 def test_ambiguous_and_unknown_runs_are_named(recorded: Wrapper) -> None:
     first = recorded.json("runs")["runs"][0]["id"]
-    ambiguous = recorded.carbontrack("show", first[:3])
+    ambiguous = recorded.ask("show", first[:3])
     assert ambiguous.returncode == 2
     assert ambiguous.stderr.count("\n") == 1
     assert "ambiguous" in ambiguous.stderr
-    unknown = recorded.carbontrack("show", "nobody")
+    unknown = recorded.ask("show", "nobody")
     assert (unknown.returncode, unknown.stderr.count("\n")) == (2, 1)
     assert "carbontrack runs" in unknown.stderr
 
@@ -173,9 +175,7 @@ def test_whatever_is_simulated_says_so(recorded: Wrapper) -> None:
         ["compare", "good", "bad"],
     ]
     silent = [
-        command
-        for command in commands
-        if "simulated" not in recorded.carbontrack(*command).stdout.lower()
+        command for command in commands if "simulated" not in recorded.ask(*command).stdout.lower()
     ]
     assert silent == []
 
@@ -192,5 +192,5 @@ def test_json_is_read_by_any_parser(recorded: Wrapper) -> None:
         raise AssertionError(f"{name} is not JSON")
 
     for command in (["runs"], ["show"], ["table"], ["devices"], ["db", "status"]):
-        done = recorded.carbontrack(*command, "--format", "json")
+        done = recorded.ask(*command, "--format", "json")
         json.loads(done.stdout, parse_constant=refuse)

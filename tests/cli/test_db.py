@@ -14,8 +14,8 @@ OLD = Path(__file__).parents[1] / "assets/ledger/0001.db"
 
 
 def test_path_shows_the_ledger_without_its_password(wrapper: Wrapper) -> None:
-    assert wrapper.carbontrack("db", "path").stdout == f"{wrapper.ledger}\n"
-    done = wrapper.carbontrack("db", "path", "--db", "postgresql://ada:s3cret@db.lab/x")
+    assert wrapper.ask("db", "path").stdout == f"{wrapper.ledger}\n"
+    done = wrapper.ask("db", "path", "--db", "postgresql://ada:s3cret@db.lab/x")
     assert done.stdout == "postgresql+psycopg://ada:***@db.lab/x\n"
 
 
@@ -23,7 +23,7 @@ def test_status_of_a_ledger_that_is_not_there_makes_none(wrapper: Wrapper) -> No
     status = wrapper.json("db", "status")
     assert (status["ledger"], status["dialect"]) == (str(wrapper.ledger), "sqlite")
     assert [status[key] for key in ("revision", "runs", "windows", "size_bytes")] == [None] * 4
-    assert "none yet" in wrapper.carbontrack("db", "status").stdout
+    assert "none yet" in wrapper.ask("db", "status").stdout
     assert not wrapper.ledger.exists()
 
 
@@ -33,7 +33,7 @@ def test_status_counts_what_the_ledger_holds(wrapper: Wrapper) -> None:
     assert status["revision"] == status["head"]
     assert (status["runs"], status["windows"]) == (2, 2 * 2 + 3 * 2)
     assert status["size_bytes"] >= wrapper.ledger.stat().st_size
-    text = wrapper.carbontrack("db", "status").stdout
+    text = wrapper.ask("db", "status").stdout
     assert "up to date" in text
     assert "2 runs, 10 windows" in text
 
@@ -42,24 +42,24 @@ def test_an_outdated_ledger_is_shown_and_upgraded(wrapper: Wrapper) -> None:
     shutil.copy(OLD, wrapper.ledger)
     status = wrapper.json("db", "status")
     assert (status["revision"], status["runs"], status["windows"]) == ("0001", 2, 24)
-    assert "carbontrack db upgrade" in wrapper.carbontrack("db", "status").stdout
+    assert "carbontrack db upgrade" in wrapper.ask("db", "status").stdout
     assert list(wrapper.folder.glob("*backup*")) == [], "looking at it changes nothing"
 
-    done = wrapper.carbontrack("db", "upgrade")
+    done = wrapper.ask("db", "upgrade")
     assert (done.returncode, done.stderr) == (0, "")
     assert f"schema {status['head']}" in done.stdout
     assert "0001" in done.stdout
     assert wrapper.json("db", "status")["revision"] == status["head"]
-    assert "already" in wrapper.carbontrack("db", "upgrade").stdout
+    assert "already" in wrapper.ask("db", "upgrade").stdout
 
 
 def test_a_server_is_upgraded_by_command(wrapper: Wrapper, postgres_url: str) -> None:
-    refused = wrapper.carbontrack("runs", "--db", postgres_url)
+    refused = wrapper.ask("runs", "--db", postgres_url)
     assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
     assert "There is no ledger at postgresql" in refused.stderr
     assert "Create it: carbontrack db upgrade --db postgresql" in refused.stderr
     assert wrapper.json("db", "status", "--db", postgres_url)["revision"] is None
-    assert wrapper.carbontrack("db", "upgrade", "--db", postgres_url).returncode == 0
+    assert wrapper.ask("db", "upgrade", "--db", postgres_url).returncode == 0
     status = wrapper.json("db", "status", "--db", postgres_url)
     assert status["dialect"] == "postgresql"
     assert (status["revision"], status["runs"]) == (status["head"], 0)
@@ -73,20 +73,20 @@ def test_a_newer_ledger_is_one_line_everywhere(wrapper: Wrapper) -> None:
     ledger.close()
     commands = (["runs"], ["show"], ["table"], ["db", "status"], ["db", "upgrade"])
     for command in commands:
-        done = wrapper.carbontrack(*command)
+        done = wrapper.ask(*command)
         assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1), command
         assert "newer carbontrack (schema 9999" in done.stderr
 
 
 def test_upgrade_makes_no_ledger_out_of_a_slip(wrapper: Wrapper) -> None:
-    done = wrapper.carbontrack("db", "upgrade", "--db", str(wrapper.folder / "slip.db"))
+    done = wrapper.ask("db", "upgrade", "--db", str(wrapper.folder / "slip.db"))
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert "slip.db" in done.stderr
     assert list(wrapper.folder.iterdir()) == []
 
 
 def test_journals_are_announced_and_recovered(wrapper: Wrapper) -> None:
-    assert wrapper.carbontrack("db", "recover").stdout == "Nothing to recover.\n"
+    assert wrapper.ask("db", "recover").stdout == "Nothing to recover.\n"
     assert wrapper.run("true").returncode == 0
     blocker = sqlite3.connect(wrapper.ledger, isolation_level=None)
     blocker.execute("BEGIN IMMEDIATE")
@@ -94,8 +94,8 @@ def test_journals_are_announced_and_recovered(wrapper: Wrapper) -> None:
         assert wrapper.run("sleep", "1", options=("--quiet", "--name", name)).returncode == 0
     blocker.close()
     assert wrapper.json("db", "status")["journals"] == 2
-    assert "carbontrack db recover" in wrapper.carbontrack("db", "status").stdout
-    done = wrapper.carbontrack("db", "recover")
+    assert "carbontrack db recover" in wrapper.ask("db", "status").stdout
+    done = wrapper.ask("db", "recover")
     assert (done.returncode, done.stdout) == (0, "Recovered 2 runs: one, two.\n")
-    assert json.loads(wrapper.carbontrack("runs", "--format", "json").stdout)["runs"][0]["name"]
-    assert wrapper.carbontrack("db", "recover").stdout == "Nothing to recover.\n"
+    assert json.loads(wrapper.ask("runs", "--format", "json").stdout)["runs"][0]["name"]
+    assert wrapper.ask("db", "recover").stdout == "Nothing to recover.\n"

@@ -25,7 +25,7 @@ def test_it_writes_the_kind_of_picture_that_the_name_says(
 ) -> None:
     wrapper.run("sleep", "1", options=("-q", "--name", "seen"))
     path = tmp_path / f"figure{suffix}"
-    done = wrapper.carbontrack("plot", "seen", "--out", str(path))
+    done = wrapper.ask("plot", "seen", "--out", str(path))
     assert (done.returncode, done.stdout, done.stderr) == (0, f"{path}\n", "")
     picture = path.read_bytes()
     assert picture.startswith(MAGIC[suffix])
@@ -55,7 +55,7 @@ def test_it_writes_the_kind_of_picture_that_the_name_says(
 )
 def test_mistakes_are_one_line(wrapper: Wrapper, arguments: list[str], says: str) -> None:
     pictures.write(ledger_url(str(wrapper.ledger)), Recorded(count=0, seconds=10), [], [], [])
-    done = wrapper.carbontrack("plot", *arguments)
+    done = wrapper.ask("plot", *arguments)
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
     assert says in done.stderr
@@ -64,7 +64,7 @@ def test_mistakes_are_one_line(wrapper: Wrapper, arguments: list[str], says: str
 def test_one_line_leaves_no_picture_behind(wrapper: Wrapper, tmp_path: Path) -> None:
     wrapper.run("true")
     path = tmp_path / "loss.png"
-    assert wrapper.carbontrack("plot", "--kind", "loss", "--out", str(path)).returncode == 2
+    assert wrapper.ask("plot", "--kind", "loss", "--out", str(path)).returncode == 2
     assert not path.exists()
 
 
@@ -75,7 +75,7 @@ def test_several_runs_go_into_one_picture(wrapper: Wrapper, tmp_path: Path) -> N
     path = tmp_path / "a.svg"
     chosen = ("--against", "money", "--tariff", "0.2", "--currency", "EUR", "--width", "8")
     options = ("--kind", "compare", "--style", "slide", *chosen, "--out", str(path))
-    done = wrapper.carbontrack("plot", "small", "large", *options)
+    done = wrapper.ask("plot", "small", "large", *options)
     assert (done.returncode, done.stderr) == (0, "")
     picture = path.read_text()
     assert {"small", "large", "cost (EUR)"} <= set(

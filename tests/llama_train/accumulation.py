@@ -18,7 +18,6 @@ from llama_train.world import build, world
 
 SETTINGS = ["--model.dim=64", "--model.n_layers=2", "--model.context=32", "--train.micro_batch=1"]
 SETTINGS.append("--train.dtype=float32")
-SETTINGS.append("--train.dtype=float32")
 
 
 def held(model: Transformer) -> dict[str, int]:

@@ -57,7 +57,6 @@ TINY_RUN = (
     "--train.micro_batch=4",
     "--train.eval_sequences=8",
     "--train.dtype=float32",  # the same on every CPU
-    "--train.dtype=float32",  # the same on every CPU
 )
 
 

@@ -20,7 +20,7 @@ import pytest
 from tests.fixtures.killed import problems
 from tests.fixtures.wrap import Wrapper
 
-ROUNDS = 10
+ROUNDS = 6
 DEVICES = 2
 
 

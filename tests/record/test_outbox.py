@@ -30,8 +30,8 @@ def recovered(
     what it `had` at some time, every second since, and the energy of the recorder's own summary.
     """
     options = ("--db", str(ledger))
-    wrapper.carbontrack("db", "recover", *options)
-    done = wrapper.carbontrack("show", "--format", "json", *options)
+    wrapper.ask("db", "recover", *options)
+    done = wrapper.ask("show", "--format", "json", *options)
     assert done.returncode == 0, done.stderr
     run = json.loads(done.stdout)
     assert (run["status"], run["exit_code"]) == ("failed" if exit_code else "completed", exit_code)
@@ -84,14 +84,14 @@ def test_a_locked_ledger_never_delays_the_job_and_the_run_is_recovered(wrapper: 
     blocker.execute("ROLLBACK")
     blocker.close()
 
-    assert "1 run" in wrapper.carbontrack("db", "recover").stdout
+    assert "1 run" in wrapper.ask("db", "recover").stdout
     (run,) = [run for run in wrapper.json("runs")["runs"] if run["name"] == "locked"]
     assert (run["status"], run["exit_code"]) == ("failed", 3)
     assert run["energy_kwh"] > 0
     assert format_energy(run["energy_kwh"]) in done.stderr
     every_second_once(wrapper.seconds(), {})
     # What is recovered is in the ledger once, however often it is asked for.
-    assert "Nothing to recover" in wrapper.carbontrack("db", "recover").stdout
+    assert "Nothing to recover" in wrapper.ask("db", "recover").stdout
 
 
 def test_the_ledgers_file_alone_holds_the_run_when_it_has_ended(wrapper: Wrapper) -> None:
@@ -159,10 +159,10 @@ def test_a_read_only_folder_is_a_warning_and_the_run_is_kept_elsewhere(
     assert done.stderr.count("\n") == 1
     assert f"measurements are in {wrapper.folder}/data" in done.stderr
     for command in ("runs", "show"):
-        said = wrapper.carbontrack(command, "--db", str(ledger)).stderr
+        said = wrapper.ask(command, "--db", str(ledger)).stderr
         assert f"1 journal waits: carbontrack db recover --db {ledger}" in said
     subprocess.run(["mount", "-o", "remount,rw", str(folder)], check=True)
-    assert "1 run" in wrapper.carbontrack("db", "recover", "--db", str(ledger)).stdout
+    assert "1 run" in wrapper.ask("db", "recover", "--db", str(ledger)).stdout
     (run,) = wrapper.json("runs", "--db", str(ledger))["runs"]
     assert (run["status"], run["exit_code"]) == ("failed", 5)
 
@@ -218,7 +218,7 @@ def test_a_ledger_that_is_overwritten_is_left_alone_and_the_rest_of_the_run_is_k
     assert f"measurements are in {journals[0]}" in done.stderr
     # What the ledger had is gone with it; what came after is not.
     wrapper.ledger.unlink()
-    assert wrapper.carbontrack("db", "recover").returncode == 0
+    assert wrapper.ask("db", "recover").returncode == 0
     run = wrapper.json("show", "kept")
     assert (run["status"], run["exit_code"]) == ("failed", 2)
     assert run["energy_kwh"] > 0

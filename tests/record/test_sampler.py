@@ -65,7 +65,7 @@ def test_what_is_recorded_is_as_of_the_end_of_the_last_second(wrapper: Wrapper) 
     job = wrapper.hold()
     job.until_recorded(3)
     shown = wrapper.json("show")  # one transaction
-    assert "as of" in wrapper.carbontrack("show").stdout
+    assert "as of" in wrapper.ask("show").stdout
     with closing(sqlite3.connect(wrapper.ledger)) as ledger:
         ends_ms = [ms + MS_PER_S for (ms,) in ledger.execute(_LAST_SECONDS)]
     as_of_ms = shown["nodes"][0]["heartbeat_ms"]

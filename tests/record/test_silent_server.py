@@ -30,7 +30,7 @@ def url(postgres_server: PostgresServer, proxy: Proxy) -> str:
 
 
 def shown(wrapper: Wrapper, url: str) -> dict[str, Any]:
-    done = wrapper.carbontrack("show", "last", "--db", url, "--format", "json")
+    done = wrapper.ask("show", "last", "--db", url, "--format", "json")
     found: dict[str, Any] = json.loads(done.stdout) if done.returncode == 0 else {}
     return found
 
@@ -48,7 +48,7 @@ def test_the_run_goes_to_the_journal_and_is_recovered(
     assert len(list(wrapper.folder.glob("data/carbontrack/journals/*/*.jsonl"))) == 1
 
     proxy.silent = False
-    recovered = wrapper.carbontrack("db", "recover", "--db", url)
+    recovered = wrapper.ask("db", "recover", "--db", url)
     assert "Recovered 1 run: silent." in recovered.stdout, recovered.stderr
     run = shown(wrapper, url)
     assert (run["status"], run["exit_code"]) == ("failed", 3)

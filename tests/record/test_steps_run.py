@@ -134,7 +134,7 @@ def test_no_line_ends_the_recording_or_breaks_a_report(wrapper: Wrapper) -> None
         ("table",),
         ("plot", "last", "--kind", "loss", "--out", str(picture)),
     ):
-        reported = wrapper.carbontrack(*command)
+        reported = wrapper.ask(*command)
         assert reported.returncode == 0, reported.stderr
 
 

@@ -133,4 +133,4 @@ def test_two_runs_on_the_same_devices_count_once_in_their_total(
     # The first lasted as long as both together, so the total is the first one's.
     assert table["total"]["energy_kwh"] == pytest.approx(outer["energy_kwh"], rel=0.02)
     assert table["total"]["gpu_hours"] == pytest.approx(outer["gpu_hours"], rel=0.02)
-    assert "counts once" in " ".join(wrapper.carbontrack("table").stdout.split())
+    assert "counts once" in " ".join(wrapper.ask("table").stdout.split())

@@ -1,9 +1,10 @@
 """carbontrack: carbon and cost accounting for training runs.
 
 What a training script may call: `track()` records a block of it; `log_step()`, `log_event()` and
-`describe_model()` log how it goes. For notebooks: `Ledger` reads what was recorded as data frames.
-For any program: `hardware()` gives the data sheet of an accelerator, `estimate()` the energy,
-carbon and money of GPU-hours. Importing this imports nothing heavy.
+`describe_model()` log how it goes, `phase()` what its time goes to. For notebooks: `Ledger` reads
+what was recorded as data frames. For any program: `hardware()` gives the data sheet of an
+accelerator, `estimate()` the energy, carbon and money of GPU-hours. Importing this imports nothing
+heavy.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from carbontrack.errors import CarbontrackError
 from carbontrack.job import close_steps, describe_model, log_event, log_step
+from carbontrack.job_phases import log_phase, phase
 from carbontrack.version import __version__
 
 if TYPE_CHECKING:
@@ -32,6 +34,7 @@ __all__ = [
     "hardware",
     "log_event",
     "log_step",
+    "phase",
     "track",
 ]
 
@@ -90,6 +93,7 @@ def track(
         )
     with Track(settings) as run:
         close_steps()  # so that log_step() finds this run's file
+        log_phase()
         try:
             yield run
         finally:

@@ -11,10 +11,11 @@ import json
 import os
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from carbontrack.files import open_regular
 
+N = TypeVar("N", int, None)
 _RANKS = ("RANK", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK", "PMI_RANK")
 _MAX_TEXT = 4096  # characters
 _MAX_ITEMS = 256  # in all containers of a value together
@@ -121,7 +122,7 @@ def _is_ours() -> bool:
 def _step_line(step: Any, values: dict[str, Any]) -> dict[str, Any]:
     if step is None:
         step = values.get("step")
-    line = {"step": None, "time_ms": _now_ms(), "rank": _rank()}
+    line = {"step": None, "time_ms": _now_ms(), "rank": rank()}
     # A line with "event" would be an event.
     return _with_values(line, {**values, "step": step}, but="event")
 
@@ -204,15 +205,22 @@ def _key(key: Any) -> str:
     return str(key)[:_MAX_NAME]
 
 
-def _rank() -> int:
+def rank() -> int:
     """Which of the job's processes this is, by its launcher; 0 if unknown."""
     global _rank_of
     pid = os.getpid()
     if _rank_of[0] != pid:
-        values = [os.environ.get(name, "") for name in _RANKS]
-        ranks = [int(one) for one in values if one.isdecimal() and len(one) < _MAX_DIGITS]
-        _rank_of = pid, next(iter(ranks), 0)
+        # Lightning's own launcher numbers nodes and the processes of each.
+        alone = _number("LOCAL_RANK", 0) + _number("NODE_RANK", 0) * _number("LOCAL_WORLD_SIZE", 1)
+        known = (_number(name, None) for name in _RANKS)
+        _rank_of = pid, next((one for one in known if one is not None), alone)
     return _rank_of[1]
+
+
+def _number(variable: str, default: N) -> int | N:
+    """A whole number of the environment; the default where there is none."""
+    value = os.environ.get(variable, "")
+    return int(value) if value.isdecimal() and len(value) < _MAX_DIGITS else default
 
 
 def _now_ms() -> int:

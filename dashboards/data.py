@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ from carbontrack.account.over_time import SpentCurve
 from carbontrack.account.result import Estimate
 from carbontrack.ledger.rows import Event, Run, Sensor, Usage
 from carbontrack.query import price, project
+from carbontrack.query.phases import Phases, phases_of
 from carbontrack.units import KG_PER_T, MS_PER_S
 from carbontrack.vocabulary import EventKind, Method
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 G_PER_KG = 1000.0
 WH_PER_KWH = 1000.0
+_PHASE_ROWS = 200_000  # windows that are read in less than a second
 
 
 @dataclass(frozen=True)  # without slots, for what is computed once
@@ -47,6 +49,7 @@ class RunData:
     hours: tuple[Usage, ...]
     curve: EnergyCurve
     estimate: Estimate
+    phases: Phases = field(default_factory=Phases)
 
     @property
     def facility_factor(self) -> float:
@@ -105,6 +108,7 @@ def load(connection: Connection, run: Run, flags: config.Layer, *, points: int =
         hours=tuple(record.hours),
         curve=project.curve(connection, run),
         estimate=estimate,
+        phases=phases_of(connection, record, most_rows=_PHASE_ROWS),
     )
 
 

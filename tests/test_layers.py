@@ -30,6 +30,7 @@ ORDER = [
         "keys",
         "config",
         "job",
+        "job_phases",
     ],
     ["meters", "ledger"],
     ["factors"],

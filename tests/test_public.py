@@ -21,6 +21,7 @@ NAMES = {
     "hardware",
     "log_event",
     "log_step",
+    "phase",
     "track",
 }
 

@@ -22,11 +22,13 @@ def show(
     db: DbOption = None,
     format: FormatOption = Format.TEXT,
 ) -> None:
-    """Show one run: outcome, devices with energy and coverage, nodes, events.
+    """Show one run: outcome, devices with energy and coverage, phases, nodes, events.
 
     Example: carbontrack show llama2-7b
     """
     from carbontrack.ledger import engine, read
+    from carbontrack.query.phases import phases_of
+    from carbontrack.query.price import record_of
     from carbontrack.report.show import print_detail, run_detail
 
     url = engine.ledger_url(db)
@@ -34,13 +36,15 @@ def show(
     reader = engine.open_reader(url)
     with reader.connect() as connection:
         found = read.resolve_run(connection, run)
+        record = record_of(connection, found)
         item = run_detail(
             found,
-            read.sensors(connection, found),
+            record.sensors,
             read.totals(connection, found),
-            read.step_totals(connection, found),
+            record.steps,
             read.nodes(connection, found),
             read.events(connection, found),
+            phases_of(connection, record),
         )
     if format is Format.JSON:
         print_json(item)

@@ -41,8 +41,8 @@ def table(
         list[str] | None,
         typer.Option(
             metavar="NAME",
-            help="A row per project, model, user, host, month, name, status, tag:KEY. Given twice, "
-            "a row per pair, with sub-totals by the first.",
+            help="A row per project, model, user, host, month, phase, name, status, tag:KEY. Given "
+            "twice, a row per pair, with sub-totals by the first.",
         ),
     ] = None,
     like: Annotated[

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar
 
 from sqlalchemy import (
@@ -241,6 +241,18 @@ def _edge_steps(
     query = select(step.step, step.time_ms, step.loss, step.tokens, step.tokens_per_s)
     rows = connection.execute(query.where(of_run).order_by(order).limit(EDGE_STEPS))
     return tuple(Step(**row._mapping) for row in rows)
+
+
+def tokens_of_steps(
+    connection: Connection, run: Run, spans_ms: Sequence[tuple[int, int]] = ()
+) -> Iterator[tuple[int, int | None]]:
+    """(time in ms, tokens) of each step; with spans, of those inside one of them."""
+    step = models.Step
+    query = select(step.time_ms, step.tokens).where(step.run_key == run.key)
+    if spans_ms:
+        query = query.where(or_(*(step.time_ms.between(a, b - 1) for a, b in spans_ms)))
+    for row in connection.execute(query):
+        yield row.time_ms, row.tokens
 
 
 def tokens_until(connection: Connection, run: Run, steps: Sequence[int]) -> list[int | None]:

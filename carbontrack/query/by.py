@@ -11,9 +11,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from carbontrack.account.phases import OTHER
 from carbontrack.account.split import RunRecord, by_host, by_month, months_of
 from carbontrack.errors import CarbontrackError
 from carbontrack.ledger.rows import Run, StepTotals
+from carbontrack.query.phases import by_phase, timeline_of
 from carbontrack.query.price import record_of
 
 if TYPE_CHECKING:
@@ -37,6 +39,7 @@ class Key:
     split: Callable[[Connection, RunRecord], Mapping[str, RunRecord]] | None = None
     joins: bool = True  # may stand beside another key
     newest_first: bool = False  # alone; beside another one all are in order
+    rest: str = NO_GROUP  # the group that stands last
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,12 +100,17 @@ def _in_months(connection: Connection, whole: RunRecord) -> Mapping[str, RunReco
     return by_month(whole, steps_between)
 
 
+def _phases(connection: Connection, run: Run) -> list[str]:
+    return list(timeline_of(connection, run).spans())
+
+
 # In the order in which they split: time before what was done in it.
 _SPLITTING = {
     key.name: key
     for key in (
         Key("month", lambda _, run: months_of(run), _in_months, newest_first=True),
         Key("host", _hosts, lambda _, whole: by_host(whole)),
+        Key("phase", _phases, by_phase, rest=OTHER),
     )
 }
 _OF_RUN: Mapping[str, Callable[[Run], str | None]] = {

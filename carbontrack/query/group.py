@@ -42,9 +42,9 @@ def grouped(
 ) -> list[Estimate]:
     """One row for each group and method; `rows` are the `estimates` of the runs.
 
-    By a key that splits (month, host), a run that belongs to several groups adds to each its part.
-    By two keys the rows are in the order of the first, then of the second. Raises CarbontrackError
-    for keys that are unknown or do not go together.
+    By a key that splits (month, host, phase), a run that belongs to several groups adds its part to
+    each. By two keys the rows are in the order of the first, then of the second. Raises
+    CarbontrackError for keys that are unknown or do not go together.
     """
     keys = keys_of(by)
     wholes: dict[str, list[Estimate]] = {run.id: [] for run in runs}
@@ -69,9 +69,15 @@ def grouped(
             groups.setdefault(tuple(part.group.values()), []).append(member)
     ordered = list(groups)
     if len(keys) > 1:
-        ordered.sort(key=lambda group: [(name == NO_GROUP, name) for name in group])
+        ordered.sort(
+            key=lambda group: [
+                (name in (NO_GROUP, key.rest), name) for key, name in zip(keys, group, strict=True)
+            ]
+        )
     elif keys[0].newest_first:
         ordered.sort(reverse=True)
+    elif keys[0].rest != NO_GROUP:
+        ordered.sort(key=lambda group: group[0] == keys[0].rest)
     return [row for group in ordered for row in _combined(connection, by, group, groups[group])]
 
 
@@ -95,7 +101,7 @@ def subtotals(
     own = {"embodied": embodied, "own_factors": own_factors}
     return sorted(
         grouped(connection, runs, rows, by[:1], flags, **own),
-        key=lambda row: (row.label == NO_GROUP, row.label),
+        key=lambda row: (row.label in (NO_GROUP, keys_of(by)[0].rest), row.label),
     )
 
 

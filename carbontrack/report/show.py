@@ -6,9 +6,11 @@ import shlex
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from carbontrack.account.phases import OTHER
 from carbontrack.ledger.rows import Event, Node, Run, Sensor, StepTotals, Usage
+from carbontrack.query.phases import Phase, Phases
 from carbontrack.query.runs import share_of
 from carbontrack.report import terminal
 from carbontrack.report.escape import visible
@@ -24,6 +26,9 @@ from carbontrack.report.runs import energy_and_quality, run_item
 from carbontrack.units import J_PER_KWH, MS_PER_S, now_ms
 from carbontrack.vocabulary import EventKind, Status
 
+if TYPE_CHECKING:
+    from rich.table import Table as RichTable
+
 _MAX_EVENTS = 20
 _MAX_COMMAND = 500
 
@@ -35,6 +40,7 @@ def run_detail(
     steps: StepTotals,
     nodes: Sequence[Node],
     events: Sequence[Event],
+    phases: Phases,
 ) -> dict[str, Any]:
     """All of `show --format json`."""
     usage_of = {usage.device_key: usage for usage in totals}
@@ -53,6 +59,8 @@ def run_detail(
         "steps": steps.steps,
         "tokens": steps.tokens,
         "final_loss": steps.final_loss,
+        "phases": [_phase(phase, phases) for phase in phases.each],
+        "phases_level_s": phases.level_s,
         "nodes": [{**asdict(node), "heartbeat": iso_time(node.heartbeat_ms)} for node in nodes],
         "events": [{**asdict(event), "time": iso_time(event.time_ms)} for event in events],
     }
@@ -81,6 +89,16 @@ def _device(sensor: Sensor, usage: Usage | None, length_s: float) -> dict[str, A
         "update_period_ms": sensor.update_period_ms,
         "mig_parent": sensor.mig_parent,
         "share": sensor.share,
+    }
+
+
+def _phase(phase: Phase, phases: Phases) -> dict[str, Any]:
+    energy_kwh, total_kwh = phase.energy_kwh, phases.energy_kwh or 0.0
+    return {
+        "name": phase.name,
+        "duration_s": phase.duration_s,
+        "energy_kwh": energy_kwh,
+        "energy_share": None if energy_kwh is None else share_of(energy_kwh, total_kwh),
     }
 
 
@@ -125,6 +143,13 @@ def print_detail(item: Mapping[str, Any]) -> None:
         console.print(table)
         for how in sorted({_how(device) for device in item["devices"]}):
             console.print(f"\n{visible(how)}")
+    if [phase["name"] for phase in item["phases"]] != [OTHER]:
+        console.print()
+        console.print(_phase_table(item["phases"]))
+        if item["phases_level_s"] > 1:
+            length = format_duration(item["phases_level_s"])
+            console.print(f"phases: energy within {length} is split by time")
+        console.print()
     for node in item["nodes"]:
         if note := node["settings"].get("note"):
             console.print(visible(f"{node['host']}: {note}"))
@@ -141,6 +166,23 @@ def print_detail(item: Mapping[str, Any]) -> None:
             hidden.append(f"without {phases} changes of phase")
         if hidden:
             console.print(f"  ({', '.join(hidden)}; all with --format json)")
+
+
+def _phase_table(phases: Sequence[Mapping[str, Any]]) -> RichTable:
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("phase", overflow="fold")
+    for head in ("time", "energy", "share"):
+        table.add_column(head, justify="right", no_wrap=True)
+    for phase in phases:
+        table.add_row(
+            visible(phase["name"]),
+            format_duration(phase["duration_s"]),
+            format_energy(phase["energy_kwh"]),
+            format_share(phase["energy_share"]),
+        )
+    return table
 
 
 def _how(device: Mapping[str, Any]) -> str:

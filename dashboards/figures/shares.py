@@ -11,10 +11,11 @@ from matplotlib.axes import Axes
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
 
+from carbontrack.account.phases import OTHER
 from carbontrack.errors import CarbontrackError
 from carbontrack.report.numbers import format_duration
 from carbontrack.units import J_PER_KWH, MS_PER_HOUR, S_PER_HOUR
-from carbontrack.vocabulary import EventKind, FigureKind
+from carbontrack.vocabulary import FigureKind
 from dashboards.data import (
     G_PER_KG,
     WH_PER_KWH,
@@ -39,21 +40,20 @@ from dashboards.style import (
 
 _LEAST_S = S_PER_HOUR  # less is one bar
 _MS_PER_DAY = 24 * MS_PER_HOUR
-_BEFORE = "before the first phase"
 
 
 def phases(data: RunData, look: Look) -> Figure:
     """Facility energy of each phase that the job logged, largest first, with its share. Raises
     CarbontrackError for a run without phases or without energy.
     """
-    spent = phase_energies_j(data)
+    spent = phase_energies_kwh(data)
     if not spent:
         raise CarbontrackError(
             f"Run {data.run.name} has no phases with energy.",
-            hint='Log them: carbontrack.log_event("phase", name="train").',
+            hint='Log them: with carbontrack.phase("data"): ...',
         )
-    total_j = sum(spent.values())
-    to_wh = data.facility_factor / J_PER_KWH * WH_PER_KWH
+    total_kwh = sum(spent.values())
+    to_wh = data.facility_factor * WH_PER_KWH
     scale, unit = scaled(max(spent.values()) * to_wh, "Wh")
     names = sorted(spent, key=spent.__getitem__)
     with page(look) as room:
@@ -61,33 +61,21 @@ def phases(data: RunData, look: Look) -> Figure:
         ax = figure.subplots()
         rows = range(len(names))
         bars = ax.barh(rows, [spent[n] * to_wh * scale for n in names], color=BLUE, height=0.6)
-        ax.bar_label(bars, [f"{100 * spent[n] / total_j:.1f} %" for n in names], padding=3)
+        ax.bar_label(bars, [f"{100 * spent[n] / total_kwh:.1f} %" for n in names], padding=3)
         ax.margins(x=0.18)
         ax.grid(axis="y", visible=False)
         ax.set_xlabel(f"facility energy ({unit})")
         words.put(figure, room, look, words.title(data), words.footnote([data.estimate]))
-        ax.set_yticks(rows, names)
+        ax.set_yticks(rows, [literal(name, LABEL_LETTERS) for name in names])
     return figure
 
 
-def phase_energies_j(data: RunData) -> dict[str, float]:
-    """Energy in J of all devices in each phase. A phase lasts until the next one begins."""
-    changes = [
-        (event.time_ms, literal(str(event.data.get("name", event.message)), LABEL_LETTERS))
-        for event in data.events
-        if event.kind == EventKind.PHASE
-    ]
-    if not changes:
+def phase_energies_kwh(data: RunData) -> dict[str, float]:
+    """Energy in kWh of all devices in each phase; none where the job logged none."""
+    each = data.phases.each
+    if [phase.name for phase in each] == [OTHER]:
         return {}
-    edges = [(data.run.started_ms, _BEFORE), *changes]
-    ends = [time_ms for time_ms, _ in edges[1:]]
-    ends.append(data.run.end_ms)
-    spent: dict[str, float] = {}
-    for (begin_ms, name), end_ms in zip(edges, ends, strict=True):
-        energy_j = data.curve.energy_j(end_ms) - data.curve.energy_j(begin_ms)
-        if energy_j > 0:
-            spent[name] = spent.get(name, 0.0) + energy_j
-    return spent
+    return {phase.name: phase.energy_kwh for phase in each if phase.energy_kwh}
 
 
 def carbon_by_hour(data: RunData, look: Look) -> Figure:

@@ -15,6 +15,7 @@ from carbontrack.errors import CarbontrackError
 from carbontrack.ledger import latest, read
 from carbontrack.ledger.rows import Run, Series
 from carbontrack.query import group, price
+from carbontrack.query.phases import Phases, phases_of
 from carbontrack.report import render
 from carbontrack.report.latex import latex_of
 from carbontrack.report.runs import run_item
@@ -36,7 +37,8 @@ _ITEM_S = 60.0  # a line of the list changes with its run, or by new factors
 _PLAN_S = 10.0
 _MINUTE_S = 60
 _MINUTES = 60  # of an hour
-_LINES_BYTES = _PLANS_BYTES = BUDGET_BYTES // 32
+_LINES_BYTES = _PLANS_BYTES = _PHASES_BYTES = BUDGET_BYTES // 32
+_PHASE_ROWS = 50_000  # windows that are read in a fifth of a second
 _WHOLES_BYTES = BUDGET_BYTES // 4
 _HOUR_BYTES = 500  # of a device's hour in Python: a long run has some megabytes
 _MARKUP: Mapping[str, Callable[[list[Estimate]], str]] = {
@@ -67,6 +69,12 @@ class View:
         self._plans: RunCache[Any] = RunCache(_PLAN_S, max_bytes=_PLANS_BYTES, until_changed=False)
         self._wholes: RunCache[_Whole] = RunCache(
             _ITEM_S, max_bytes=_WHOLES_BYTES, size_of=lambda whole: whole.size_bytes
+        )
+        self._phases: RunCache[Phases] = RunCache(
+            _PLAN_S,
+            max_bytes=_PHASES_BYTES,
+            size_of=lambda phases: _HOUR_BYTES * sum(10 + len(p.usages) for p in phases.each),
+            until_changed=False,
         )
         self._curves = Curves()
 
@@ -136,6 +144,7 @@ class View:
                 record.steps,
                 read.nodes(connection, run),
                 read.events(connection, run),
+                self._phases.get(run, lambda _: self._phases_of(connection, record)),
             )
             rows = price.estimates_of(connection, record, self._flags, list(Method))
             running = run.status is Status.RUNNING
@@ -242,6 +251,10 @@ class View:
             "cost": whole.estimate.cost,
             "currency": whole.estimate.currency,
         }
+
+    def _phases_of(self, connection: Connection, record: RunRecord) -> Phases:
+        """What is spent in each moves slowly, too, and takes the windows that phases share."""
+        return phases_of(connection, record, most_rows=_PHASE_ROWS)
 
     def _plan(self, connection: Connection, run: Run, measured: Estimate) -> Any:
         """Totals at the planned tokens; they move slowly, and reading every step costs a while."""

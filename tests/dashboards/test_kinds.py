@@ -16,10 +16,9 @@ from matplotlib.testing.compare import compare_images
 from carbontrack.errors import CarbontrackError
 from carbontrack.ledger.rows import Event, Step
 from carbontrack.ledger.url import ledger_url
-from carbontrack.units import J_PER_KWH
 from dashboards import figures
 from dashboards.data import RunData, costs
-from dashboards.figures.shares import phase_energies_j
+from dashboards.figures.shares import phase_energies_kwh
 from dashboards.style import STYLES, save
 from tests.assets.figures import draw
 from tests.fixtures import pictures
@@ -73,9 +72,9 @@ def test_every_axis_has_a_label_and_nothing_is_cut_off(
 
 
 def test_phases_share_all_of_the_energy(runs: list[RunData]) -> None:
-    spent = phase_energies_j(runs[0])
+    spent = phase_energies_kwh(runs[0])
     assert set(spent) == {"load", "train"}
-    assert sum(spent.values()) == pytest.approx((runs[0].estimate.energy_kwh or 0) * J_PER_KWH)
+    assert sum(spent.values()) == pytest.approx(runs[0].estimate.energy_kwh)
 
 
 def test_efficiency_is_energy_over_tokens(runs: list[RunData]) -> None:

@@ -14,6 +14,7 @@ from carbontrack.ledger.rows import Node, Run
 from carbontrack.ledger.transaction import open_ledger
 from carbontrack.ledger.write import RunWriter
 from carbontrack.query import price, project
+from carbontrack.query.phases import Phases
 from carbontrack.report.runs import run_item
 from carbontrack.report.show import run_detail
 from carbontrack.units import now_ms
@@ -70,7 +71,8 @@ def test_runs_show_table_page_and_figure_agree_on_a_run_that_goes_on(tmp_path: P
         run = read.resolve_run(connection, "last")
         sensors, totals = read.sensors(connection, run), read.totals(connection, run)
         item = run_item(run, sensors, totals)
-        shown = run_detail(run, sensors, totals, read.step_totals(connection, run), [], [])
+        steps = read.step_totals(connection, run)
+        shown = run_detail(run, sensors, totals, steps, [], [], Phases())
         (row,) = price.estimates(connection, [run], flags, [Method.MEASURED])
         figure = data.load(connection, run, flags)
         curve_end_ms = project.curve(connection, run).times_ms[-1]

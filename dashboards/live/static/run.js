@@ -4,7 +4,7 @@ import { ask, follow, link, Refused, run as pathOf, serverNow } from "./api.js";
 import { badge, choice, make, refill, status } from "./dom.js";
 import { duration, full, moment, si, unmeasured, when } from "./format.js";
 import { kindsOf, Panels } from "./panels.js";
-import { devices, Emissions, Events, nodes } from "./tables.js";
+import { devices, Emissions, Events, nodes, phases } from "./tables.js";
 import { ahead, budget, major, minor, Tiles, way } from "./tiles.js";
 import { Timeline } from "./timeline.js";
 import { Status } from "./vocabulary.js";
@@ -86,6 +86,7 @@ class RunPage {
     this.charts = make("div", { class: "charts" });
     this.emissions = new Emissions(run);
     this.events = new Events();
+    this.phases = make("div");
     this.devices = make("div");
     this.nodes = make("div");
     this.page.replaceChildren(
@@ -101,6 +102,7 @@ class RunPage {
         "div",
         { class: "below" },
         this.emissions.element,
+        this.phases,
         this.devices,
         make("div", { class: "pair" }, this.nodes, this.events.element),
       ),
@@ -150,6 +152,9 @@ class RunPage {
     this.followed.hidden = run.status !== Status.RUNNING;
     this.emissions.fill(run);
     this.events.fill(run);
+    const spent = phases(run);
+    this.phases.hidden = !spent;
+    if (spent) refill(this.phases, spent);
     refill(this.devices, devices(run));
     this.tick();
     this.tellRange();

@@ -2,12 +2,13 @@
 
 import { askText, run as pathOf } from "./api.js";
 import { card, choice, make, refill, swatch, table } from "./dom.js";
-import { ago, carbon, energy, full, money, plain, share, si, eventText, when } from "./format.js";
+import { ago, carbon, duration, energy, full, money, plain, share, si, eventText, when } from "./format.js";
 import { look } from "./palette.js";
 import { nameOf } from "./panels.js";
 import { Method, Status, TableFormat } from "./vocabulary.js";
 
 const MAX_EVENTS = 200;
+const OTHER = "other"; // as `account.phases` names what is in none
 const STALE_MS = 10_000; // as the ledger reads a heartbeat
 const FORMATS = { Markdown: TableFormat.MARKDOWN, LaTeX: TableFormat.LATEX, CSV: TableFormat.CSV };
 const number = (label, title) => ({ label, number: true, title });
@@ -124,6 +125,26 @@ export function devices(run) {
           run.devices.map((device, index) => columns.map(([, cell]) => cell(device, index))),
         )
       : make("p", { class: "quiet" }, "This run has no device that can be measured."),
+  );
+}
+
+// Where the energy went; nothing of a run that logged no phase.
+export function phases(run) {
+  if (run.phases.every((phase) => phase.name === OTHER)) return null;
+  const coarse = run.phases_level_s > 1 ? ` · within ${duration(run.phases_level_s)} split by time` : "";
+  return card(
+    "Phases",
+    `energy of the devices, before PUE${coarse}`,
+    table(
+      "Phases",
+      [{ label: "phase" }, number("time"), number("energy"), number("share")],
+      run.phases.map((phase) => [
+        phase.name,
+        duration(phase.duration_s),
+        energy(phase.energy_kwh, 4),
+        share(phase.energy_share),
+      ]),
+    ),
   );
 }
 

@@ -1,0 +1,151 @@
+"""The phases of a run, read from a ledger: their time and energy, and the run's part in each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from carbontrack.account.phases import Timeline, Used, usages_by_phase
+from carbontrack.account.result import sum_of
+from carbontrack.account.split import RunRecord, Span
+from carbontrack.ledger.rows import Run, StepTotals, Usage
+from carbontrack.ledger.window import LEVELS_S
+from carbontrack.units import J_PER_KWH, MS_PER_HOUR, MS_PER_S, S_PER_HOUR
+
+if TYPE_CHECKING:
+    from carbontrack.ledger.imported import Connection
+
+_MS_PER_MINUTE = 60 * MS_PER_S
+
+MOST_ROWS = 2_000_000
+"""Windows that may be read for it: the seconds of eight devices in three days, some seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """A phase of a run. `usages` are of each device and hour; their sum may be unknown."""
+
+    name: str
+    spans_ms: tuple[Span, ...]
+    usages: tuple[Usage, ...]
+
+    @property
+    def duration_s(self) -> float:
+        return sum(after - first for first, after in self.spans_ms) / MS_PER_S
+
+    @property
+    def energy_kwh(self) -> float | None:
+        """Of the devices, before PUE; None if unknown."""
+        energy_j = sum_of(usage.energy_j for usage in self.usages)
+        return None if energy_j is None else energy_j / J_PER_KWH
+
+
+@dataclass(frozen=True, slots=True)
+class Phases:
+    """The phases of a run, *other* last; all of it is *other* where the job logged none.
+
+    Inside a window of `level_s` energy is split by time: of a second; longer where finer windows
+    were dropped or are too many to be read.
+    """
+
+    each: tuple[Phase, ...] = ()
+    level_s: int = LEVELS_S[0]
+
+    @property
+    def energy_kwh(self) -> float | None:
+        """Of all phases; None if unknown."""
+        return sum_of(phase.energy_kwh for phase in self.each)
+
+
+def timeline_of(connection: Connection, run: Run) -> Timeline:
+    """The phases of a run over its time; all of it *other* where the job logged none."""
+    from carbontrack.ledger import read
+
+    return Timeline.of(read.events(connection, run), from_ms=run.started_ms, to_ms=run.end_ms)
+
+
+def phases_of(connection: Connection, record: RunRecord, *, most_rows: int = MOST_ROWS) -> Phases:
+    """The phases of a run, or of a part of it, which they add up to."""
+    timeline = timeline_of(connection, record.run)
+    windows = _Windows(connection, record.run, _affordable(timeline, record.hours, most_rows))
+    usages, level_s = usages_by_phase(record.hours, timeline, windows)
+    each = (Phase(name, spans, tuple(usages[name])) for name, spans in timeline.spans().items())
+    return Phases(tuple(each), level_s)
+
+
+def by_phase(connection: Connection, whole: RunRecord) -> dict[str, RunRecord]:
+    """The part of each phase."""
+    steps = _steps(connection, whole)
+    return {
+        phase.name: replace(
+            whole,
+            hours=phase.usages,
+            steps=steps.get(phase.name, StepTotals()),
+            spans_ms=phase.spans_ms,
+        )
+        for phase in phases_of(connection, whole).each
+    }
+
+
+def _steps(connection: Connection, whole: RunRecord) -> dict[str, StepTotals]:
+    """The steps of each phase: a step is of the phase in which it ended. Those of a host are not
+    known, and so not of its phases.
+    """
+    from carbontrack.ledger import read
+
+    if not whole.steps.steps:
+        return {}
+    timeline = timeline_of(connection, whole.run)
+    found: dict[str, StepTotals] = {}
+    for time_ms, tokens in read.tokens_of_steps(connection, whole.run, whole.spans_ms):
+        name = timeline.at(time_ms)
+        known = found.get(name, StepTotals())
+        found[name] = StepTotals(
+            steps=known.steps + 1,
+            tokens=known.tokens if tokens is None else (known.tokens or 0) + tokens,
+        )
+    return found
+
+
+def _affordable(timeline: Timeline, hours: Sequence[Usage], most_rows: int) -> int:
+    """The finest level of which so many windows can be read in the hours that phases share."""
+    shared = sum(
+        len(timeline.lengths_ms(usage.start_ms, usage.start_ms + MS_PER_HOUR)) > 1
+        for usage in hours
+    )
+    fits = (level_s for level_s in LEVELS_S if shared * S_PER_HOUR / level_s <= most_rows)
+    return next(fits, LEVELS_S[-1])
+
+
+class _Windows:
+    """The windows of a run, an hour of all its devices at a time; none finer than `level_s`."""
+
+    def __init__(self, connection: Connection, run: Run, level_s: int) -> None:
+        self._connection = connection
+        self._run = run
+        self._level_s = level_s
+        self._hour_of: dict[int, int] = {}  # by level
+        self._by_minute: dict[int, dict[int, list[Used]]] = {}
+
+    def __call__(self, level_s: int, from_ms: int, to_ms: int) -> Sequence[Used]:
+        if level_s < self._level_s:
+            return ()
+        hour_ms = from_ms // MS_PER_HOUR * MS_PER_HOUR
+        if self._hour_of.get(level_s) != hour_ms:
+            self._hour_of[level_s] = hour_ms
+            self._by_minute[level_s] = self._read(level_s, hour_ms)
+        rows = self._by_minute[level_s]
+        minutes = range(from_ms, to_ms, _MS_PER_MINUTE)
+        return [row for minute_ms in minutes for row in rows.get(minute_ms, ())]
+
+    def _read(self, level_s: int, hour_ms: int) -> dict[int, list[Used]]:
+        from carbontrack.ledger import read
+
+        columns = read.windows(
+            self._connection, self._run, level_s, from_ms=hour_ms, to_ms=hour_ms + MS_PER_HOUR
+        )
+        found: dict[int, list[Used]] = {}
+        for row in map(Used, *(columns[name] for name in Used._fields)):
+            found.setdefault(row.start_ms // _MS_PER_MINUTE * _MS_PER_MINUTE, []).append(row)
+        return found

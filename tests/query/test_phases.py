@@ -1,0 +1,104 @@
+"""`--by phase`: a run's rows by what its time went to, the same from a file and from a server."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from carbontrack import Ledger
+from carbontrack.ledger import engine, read
+from carbontrack.ledger.rows import Event, Node
+from carbontrack.ledger.transaction import open_ledger
+from carbontrack.ledger.write import RunWriter
+from carbontrack.query.phases import phases_of
+from carbontrack.query.price import record_of
+from tests.fixtures.command import Command
+from tests.fixtures.runs import Recorded, write_ledger
+from tests.query.test_ledger import windows_of
+
+RUN = Recorded(name="phased", count=2, seconds=120.0, steps=12)
+
+
+def change(second: float, name: str | None) -> Event:
+    return Event(RUN.start_ms + round(second * 1000), "phase", "", data={"name": name})
+
+
+EVENTS = [
+    change(10.5, "load"),
+    change(30, "train"),
+    change(60, "eval"),
+    change(75, "train"),
+    change(100, None),
+]
+
+
+def write(url: str, events: list[Event] = EVENTS) -> None:
+    with closing(open_ledger(url)) as opened:
+        writer = RunWriter(opened, RUN.begun, Node("node1", None, "1", {}, 0), RUN.sensors)
+        writer.commit(
+            windows=windows_of(RUN), steps=RUN.step_rows, events=events, heartbeat_ms=RUN.end_ms
+        )
+        writer.finish(status=RUN.status, exit_code=0, ended_ms=RUN.end_ms)
+
+
+def test_rows_by_phase_sum_to_the_run(ledger_url: str) -> None:
+    write(ledger_url)
+    ledger = Ledger(ledger_url)
+    whole = ledger.table("phased").iloc[0]
+    rows = ledger.table("phased", by="phase").set_index("label")
+    assert list(rows.index) == ["load", "train", "eval", "other"]
+    assert rows["duration_s"].tolist() == [19.5, 55.0, 15.0, 30.5]
+    # The second device has no energy in the first minute.
+    seconds = [19.5, 55.0 + 25.0, 30.0, 30.5 + 20.0]
+    assert rows["energy_kwh"].tolist() == pytest.approx([360 * s / 3.6e6 for s in seconds])
+    for name in ("energy_kwh", "facility_kwh", "tco2e", "cost", "gpu_hours", "duration_s"):
+        assert rows[name].sum() == pytest.approx(whole[name]), name
+    # A step that ends where a phase does is that phase's: those at 60 s and 100 s.
+    assert rows["tokens"].tolist() == [2 * 1024, 6 * 1024, 1024, 3 * 1024]
+
+
+def test_a_run_without_phases_is_other(tmp_path: Path, command: Command) -> None:
+    write_ledger(tmp_path / "ledger.db", Recorded(name="plain", count=1))
+    (row,) = command("table", "--by", "phase", "--format", "json").json["rows"]
+    assert (row["label"], row["group"]) == ("other", {"phase": "other"})
+    assert [one["name"] for one in command("show", "--format", "json").json["phases"]] == ["other"]
+    assert "phase" not in command("show").out
+
+
+def test_show_says_where_the_energy_went(tmp_path: Path, command: Command) -> None:
+    write(f"sqlite:///{tmp_path / 'ledger.db'}")
+    shown = command("show", "phased", "--format", "json").json
+    shares = {one["name"]: one["energy_share"] for one in shown["phases"]}
+    assert sum(shares.values()) == pytest.approx(1.0)
+    assert shares["train"] == pytest.approx(80 / 180)
+    assert sum(one["energy_kwh"] for one in shown["phases"]) == pytest.approx(shown["energy_kwh"])
+    assert shown["phases_level_s"] == 1
+    assert "train  55.0 s" in command("show", "phased").out
+
+
+def test_phases_join_other_keys(tmp_path: Path, command: Command) -> None:
+    write(f"sqlite:///{tmp_path / 'ledger.db'}")
+    found = command("table", "--by", "host", "--by", "phase", "--format", "json").json
+    assert [row["label"].split(" / ")[1] for row in found["rows"]] == [
+        "eval",
+        "load",
+        "train",
+        "other",
+    ]
+    (of_host,) = found["subtotals"]
+    energies = [row["energy_kwh"] for row in found["rows"]]
+    assert sum(energies) == pytest.approx(of_host["energy_kwh"])
+
+
+def test_a_run_of_many_rows_is_split_within_longer_windows(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'ledger.db'}"
+    write(url)
+    with engine.open_reader(url).connect() as connection:
+        record = record_of(connection, read.resolve_run(connection, "last"))
+        exact = phases_of(connection, record)
+        coarse = phases_of(connection, record, most_rows=500)
+    assert (exact.level_s, coarse.level_s) == (1, 60)
+    assert coarse.energy_kwh == pytest.approx(exact.energy_kwh)
+    assert [p.name for p in coarse.each] == [p.name for p in exact.each]

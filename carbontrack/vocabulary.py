@@ -194,7 +194,7 @@ class LogAxes(StrEnum):
     X = "x"
     Y = "y"
     BOTH = "both"
-    NONE = "none"
+    NEITHER = "neither"
 
 
 class Against(StrEnum):

@@ -139,7 +139,9 @@ def test_every_key_and_path_of_the_pages_api_is_documented(
         run = view.find("last")
         answers = {
             "list": view.runs(),
+            "totals": view.totals(by="project"),
             "run": view.run(run),
+            "explain": view.explain(run, method="measured"),
             "series": view.series(run, from_ms=None, to_ms=None, points=300),
             "progress": view.progress(run, points=300),
         }

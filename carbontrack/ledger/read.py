@@ -105,12 +105,16 @@ def find_runs(
     search: str = "",
     status: str = "",
     project: str = "",
+    user: str = "",
+    since_ms: int | None = None,
+    until_ms: int | None = None,
     sort: str = "started",
     down: bool = True,
     limit: int,
 ) -> tuple[list[Run], int]:
     """The first runs in the order of `sort` (one of `SORTS`) that have every word of `search` in
-    what they say of themselves, and how many there are in all.
+    what they say of themselves and began at `since_ms` or later, and before `until_ms`; and how
+    many there are in all.
 
     Raises CarbontrackError for a search of too many words: each is looked for in every run.
     """
@@ -127,6 +131,9 @@ def find_runs(
     wanted = [text.contains(word, autoescape=True) for word in words]
     wanted += [reads == status] if status else []
     wanted += [run.project == project] if project else []
+    wanted += [run.user == user] if user else []
+    wanted += [run.started_ms >= since_ms] if since_ms is not None else []
+    wanted += [run.started_ms < until_ms] if until_ms is not None else []
     count = connection.scalar(select(func.count()).select_from(run).where(*wanted)) or 0
     by: dict[str, ColumnElement[Any]] = {
         "started": run.started_ms.expression,
@@ -145,6 +152,13 @@ def projects(connection: Connection) -> list[str]:
     name = models.Run.project
     query = select(name).where(name.is_not(None)).distinct().order_by(name)
     return [project for project in connection.scalars(query) if project is not None]
+
+
+def users(connection: Connection) -> list[str]:
+    """The names of all who ran something, in order."""
+    name = models.Run.user
+    query = select(name).where(name != "").distinct().order_by(name)
+    return list(connection.scalars(query))
 
 
 def resolve_run(connection: Connection, reference: str) -> Run:

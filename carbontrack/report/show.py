@@ -13,6 +13,7 @@ from carbontrack.ledger.rows import Event, Node, Run, Sensor, StepTotals, Usage
 from carbontrack.query.phases import Phase, Phases
 from carbontrack.query.runs import share_of
 from carbontrack.report import terminal
+from carbontrack.report.devices import device_labels
 from carbontrack.report.escape import visible
 from carbontrack.report.numbers import (
     format_duration,
@@ -47,7 +48,11 @@ def run_detail(
     return {
         **run_item(run, sensors, totals),
         "devices": [
-            _device(sensor, usage_of.get(sensor.device_key), run.duration_s) for sensor in sensors
+            {
+                "label": label,
+                **_device(sensor, usage_of.get(sensor.device_key), run.duration_s),
+            }
+            for label, sensor in zip(device_labels(sensors), sensors, strict=True)
         ],
         "command": list(run.command),
         "cwd": run.cwd,
@@ -125,12 +130,14 @@ def print_detail(item: Mapping[str, Any]) -> None:
             facts.add_row(head, visible(value))
     console.print(facts)
     table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("device", overflow="fold")
+    table.add_column("device", no_wrap=True)
+    table.add_column("name", overflow="fold")
     table.add_column("uuid", no_wrap=True)
     for head in ("mean W", "max W", "energy", "coverage"):
         table.add_column(head, justify="right", no_wrap=True)
     for device in item["devices"]:
         table.add_row(
+            visible(device["label"]),
             visible(device["name"]),
             visible(device["uuid"][:12]),
             _watts(device["power_mean_w"]),

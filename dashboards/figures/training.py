@@ -109,7 +109,7 @@ def scale_losses(
     """
     if log is None:
         is_l = any(_is_an_l(x, losses) for x, losses in zip(amounts, curves, strict=True))
-        log = LogAxes.X if is_l else LogAxes.NONE
+        log = LogAxes.X if is_l else LogAxes.NEITHER
     log_axis(ax, log)
     if log in (LogAxes.X, LogAxes.BOTH):
         last = max(float(np.nanmax(x)) for x in amounts)
@@ -118,7 +118,7 @@ def scale_losses(
     else:
         ax.set_xlim(left=0)
     most = None
-    if log != LogAxes.NONE:  # the first steps have room; more than they had is an explosion
+    if log != LogAxes.NEITHER:  # the first steps have room; more than they had is an explosion
         most = _EXPLODED * max(float(losses["loss"].dropna().iloc[0]) for losses in curves)
     leave_out_highest(ax, pd.concat([losses["loss_max"] for losses in curves]), above=most)
 

@@ -14,6 +14,7 @@ from dashboards.live.view import WIDTHS, View
 TICK_S = 0.25
 _FRESH_S = TICK_S * 0.8  # a page that ticks finds its own last answer too old
 _LIST_S = 0.9
+_SUMS_S = 9.0
 _LASTS_S = 60.0  # what hangs on an unchanged run changes only by new factors
 
 
@@ -26,15 +27,29 @@ class Answers:
 
     async def runs(self, **asked: Any) -> Body:
         """The list; `asked` as `View.runs` has it."""
-        key = ("runs", *sorted(asked.items()))
+        key = ("runs", *sorted(asked.items(), key=lambda item: item[0]))
         body: Body = await self._cache.get(
             key, lambda: _body(self._view.runs(**asked)), lasts_s=_LIST_S
+        )
+        return body
+
+    async def totals(self, **asked: Any) -> Body:
+        """Sums over runs; `asked` as `View.totals` has it."""
+        key = ("totals", *sorted(asked.items(), key=lambda item: item[0]))
+        body: Body = await self._cache.get(
+            key, lambda: _body(self._view.totals(**asked)), lasts_s=_SUMS_S
         )
         return body
 
     async def run(self, reference: str) -> Body:
         run = await self._now(reference)
         return await self._of(run, ("run",), lambda: _body(self._view.run(run)))
+
+    async def explain(self, reference: str, *, method: str) -> Body:
+        run = await self._now(reference)
+        return await self._of(
+            run, ("explain", method), lambda: _body(self._view.explain(run, method=method))
+        )
 
     async def table(self, reference: str, *, method: str, format: str) -> Body:
         run = await self._now(reference)

@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Collection
 from pathlib import Path
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -39,9 +40,11 @@ def create_app(
         routes=[
             Route("/", _page),
             Route("/api/runs", _runs),
+            Route("/api/totals", _totals),
             Route("/api/runs/{id}", _run),
             Route("/api/runs/{id}/series", _series),
             Route("/api/runs/{id}/progress", _progress),
+            Route("/api/runs/{id}/explain", _explain),
             Route("/api/runs/{id}/table", _table),
             Route("/api/runs/{id}/events", _events),
             Mount("/static", GZipMiddleware(StaticFiles(directory=_STATIC), minimum_size=1000)),
@@ -63,17 +66,30 @@ async def _runs(request: Request) -> Response:
     limit = _number(request, "limit")
     try:
         body = await _answers(request).runs(
-            search=asked.get("search", ""),
-            status=asked.get("status", ""),
-            project=asked.get("project", ""),
+            **_filters(request),
             sort=asked.get("sort", "started").removeprefix("-"),
             down=asked.get("sort", "-started").startswith("-"),
             limit=max(1, min(200 if limit is None else limit, _MAX_RUNS)),
         )
     except NoLedger as error:
-        nothing = {"runs": [], "matching": 0, "sorted": "all", "projects": []}
+        nothing = {"runs": [], "matching": 0, "sorted": "all", "projects": [], "users": []}
         return JSONResponse({**nothing, "message": error.what})
     return _sent(request, body)
+
+
+async def _totals(request: Request) -> Response:
+    by = request.query_params.get("by", "")
+    try:
+        return _sent(request, await _answers(request).totals(by=by, **_filters(request)))
+    except NoLedger:
+        return JSONResponse({"groups": [], "total": None, "summed": 0, "matching": 0, "tags": []})
+
+
+def _filters(request: Request) -> dict[str, Any]:
+    """Which runs are asked for, as `View.runs` and `View.totals` take it."""
+    words = ("search", "status", "project", "user")
+    named = {name: request.query_params.get(name, "") for name in words}
+    return {**named, "since_ms": _number(request, "since"), "until_ms": _number(request, "until")}
 
 
 async def _run(request: Request) -> Response:
@@ -94,6 +110,11 @@ async def _series(request: Request) -> Response:
 async def _progress(request: Request) -> Response:
     px = _number(request, "px") or 1000
     return _sent(request, await _answers(request).progress(request.path_params["id"], px=px))
+
+
+async def _explain(request: Request) -> Response:
+    method = request.query_params.get("method", Method.MEASURED)
+    return _sent(request, await _answers(request).explain(request.path_params["id"], method=method))
 
 
 async def _table(request: Request) -> Response:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from carbontrack.ledger.rows import Sensor, Series, StepMean
+from carbontrack.report.devices import device_labels
 from carbontrack.units import MS_PER_S
 
 SORT_FIELDS: Mapping[str, str] = {
@@ -22,10 +23,15 @@ SORT_FIELDS: Mapping[str, str] = {
 }
 """What `sort=` may name, and the key of a run's line that it means."""
 _SHOWN = ("energy_j", "power_min_w", "power_max_w", "util_pct", "temperature_max_c")
+_OF_MANY = ("power_w", "util_pct", "temperature_max_c")
+MANY_DEVICES = 16
+"""Of more than these nobody can tell lines apart: they are shown as a map and as their range."""
 
 
 def of_windows(series: Series, sensors: Sequence[Sensor]) -> dict[str, Any]:
-    """Aligned columns: one time for all devices, NaN where a device has no window or no value."""
+    """Aligned columns: one time for all devices, NaN where a device has no window or no value; of
+    many devices only what a map shows.
+    """
     level_ms = series.level_s * MS_PER_S
     starts_ms = np.array(series.columns["start_ms"], dtype=np.int64)
     keys = np.array(series.columns["device_key"], dtype=np.int64)
@@ -38,13 +44,21 @@ def of_windows(series: Series, sensors: Sequence[Sensor]) -> dict[str, Any]:
     columns["power_w"] = np.round(columns["energy_j"] / np.where(energy_s > 0, energy_s, np.nan), 3)
     for name in ("energy_j", "util_pct"):
         columns[name] = np.round(columns[name], 3)
-    devices = []
-    for sensor in sensors:
-        own = keys == sensor.device_key
-        aligned = {name: np.full(count, np.nan) for name in columns}
-        for name, values in columns.items():
-            aligned[name][places[own]] = values[own]
-        devices.append({"uuid": sensor.uuid, "kind": sensor.kind, **aligned})
+    order = np.array([sensor.device_key for sensor in sensors], dtype=np.int64)
+    rows = np.argsort(order)[np.searchsorted(np.sort(order), keys)]
+    shown = _OF_MANY if len(sensors) > MANY_DEVICES else columns
+    aligned = {name: np.full((len(sensors), count), np.nan) for name in shown}
+    for name, matrix in aligned.items():
+        matrix[rows, places] = columns[name]
+    devices = [
+        {
+            "uuid": sensor.uuid,
+            "kind": sensor.kind,
+            "label": label,
+            **{name: matrix[index] for name, matrix in aligned.items()},
+        }
+        for index, (label, sensor) in enumerate(zip(device_labels(sensors), sensors, strict=True))
+    ]
     times_ms = np.arange(count, dtype=np.int64) * level_ms + first_ms
     return {"level_s": series.level_s, "time_ms": times_ms, "devices": devices}
 

@@ -12,16 +12,18 @@ from carbontrack.account.over_time import SpentCurve
 from carbontrack.account.result import Estimate
 from carbontrack.account.split import RunRecord
 from carbontrack.errors import CarbontrackError
-from carbontrack.ledger import latest, read
+from carbontrack.ledger import latest, overlaps, read
 from carbontrack.ledger.rows import Run, Series
 from carbontrack.query import group, price
 from carbontrack.query.phases import Phases, phases_of
 from carbontrack.report import render
+from carbontrack.report.explain import explain_data
 from carbontrack.report.latex import latex_of
+from carbontrack.report.notes import notes_of
 from carbontrack.report.runs import run_item
 from carbontrack.report.show import run_detail
 from carbontrack.report.table import table_of
-from carbontrack.vocabulary import Method, Status, TableFormat
+from carbontrack.vocabulary import EventKind, Method, Status, TableFormat
 from dashboards.live import columns, targets
 from dashboards.live.cache import BUDGET_BYTES, RunCache
 from dashboards.live.curves import Curves
@@ -32,15 +34,32 @@ if TYPE_CHECKING:
 
 MAX_POINTS = 2000
 WIDTHS = (300, 600, 1200, MAX_POINTS)  # so that pages of different widths share their answers
+MOST_SUMMED = 500
+"""Runs that the first page adds up: each is priced once a while, and that takes some ms."""
+_MAP_POINTS = 300  # of each of many devices
 _SPARK_POINTS = 40
+_PRICED_S = 600.0  # a run that ended is priced again only for new factors
 _ITEM_S = 60.0  # a line of the list changes with its run, or by new factors
 _PLAN_S = 10.0
 _MINUTE_S = 60
 _MINUTES = 60  # of an hour
-_LINES_BYTES = _PLANS_BYTES = _PHASES_BYTES = BUDGET_BYTES // 32
+_LINES_BYTES = _PLANS_BYTES = _PHASES_BYTES = _PRICED_BYTES = BUDGET_BYTES // 32
 _PHASE_ROWS = 50_000  # windows that are read in a fifth of a second
 _WHOLES_BYTES = BUDGET_BYTES // 4
 _HOUR_BYTES = 500  # of a device's hour in Python: a long run has some megabytes
+_SUMMED = (
+    "label",
+    "gpu_hours",
+    "energy_kwh",
+    "facility_kwh",
+    "tco2e",
+    "cost",
+    "currency",
+    "coverage",
+    "quality",
+    "assumed",
+    "notes",
+)  # of a row of the table
 _MARKUP: Mapping[str, Callable[[list[Estimate]], str]] = {
     TableFormat.MARKDOWN: lambda rows: render.markdown_of(table_of(rows, group.totals(rows))),
     TableFormat.LATEX: lambda rows: latex_of(table_of(rows, group.totals(rows))),
@@ -76,6 +95,7 @@ class View:
             size_of=lambda phases: _HOUR_BYTES * sum(10 + len(p.usages) for p in phases.each),
             until_changed=False,
         )
+        self._priced: RunCache[Estimate] = RunCache(_PRICED_S, max_bytes=_PRICED_BYTES)
         self._curves = Curves()
 
     @property
@@ -99,6 +119,9 @@ class View:
         search: str = "",
         status: str = "",
         project: str = "",
+        user: str = "",
+        since_ms: int | None = None,
+        until_ms: int | None = None,
         sort: str = "started",
         down: bool = True,
         limit: int = 200,
@@ -117,17 +140,40 @@ class View:
                 search=search,
                 status=status,
                 project=project,
+                user=user,
+                since_ms=since_ms,
+                until_ms=until_ms,
                 sort=sort if in_sql else "started",
                 down=down or not in_sql,
                 limit=limit,
             )
             items = [self._item(connection, run) for run in found]
-            projects = read.projects(connection)
+            projects, users = read.projects(connection), read.users(connection)
         return {
             "runs": items if in_sql else columns.ordered(items, sort, down=down),
             "matching": matching,
             "sorted": "all" if in_sql or matching <= len(items) else "newest",
             "projects": projects,
+            "users": users,
+        }
+
+    def totals(self, *, by: str = "", **wanted: Any) -> dict[str, Any]:
+        """The sum of the newest `MOST_SUMMED` runs that match, and of each group of them; `wanted`
+        are the filters of `runs`, `by` a key of `table --by`, or empty.
+
+        Raises CarbontrackError for an unknown `by`.
+        """
+        with self._reader.connect() as connection:
+            found, matching = read.find_runs(connection, limit=MOST_SUMMED, **wanted)
+            rows = [self._estimate(connection, run) for run in found]
+            twice = overlaps.recorded_twice(connection, found)
+            groups = group.grouped(connection, found, rows, [by], self._flags) if by else []
+        return {
+            "groups": [_sum_item(row) for row in groups],
+            "total": _sum_item(group.totals(rows, twice)[0]) if rows else None,
+            "summed": len(found),
+            "matching": matching,
+            "tags": sorted({key for run in found for key in run.tags}),
         }
 
     def run(self, run: Run) -> dict[str, Any]:
@@ -163,6 +209,25 @@ class View:
                 "loss_not_finite_since": latest.not_finite_since(connection, run),
             }
 
+    def explain(self, run: Run, *, method: str) -> dict[str, Any]:
+        """The derivation of the run's estimate, as `explain --format json` has it, with the notes
+        under it.
+        """
+        if method not in tuple(Method):
+            raise CarbontrackError(f"method={method}: unknown, use {', '.join(Method)}.")
+        with self._reader.connect() as connection:
+            record = self._whole(connection, run).record
+            rows = price.estimates_of(connection, record, self._flags, list(Method))
+            (row,) = (row for row in rows if row.method == method)
+            imported = [e for e in read.events(connection, run) if e.kind == EventKind.IMPORTED]
+            found = explain_data(row, record.hours, [event.message for event in imported])
+        return {
+            "method": method,
+            "steps": found["steps"],
+            "cell": found["cell"],
+            "notes": notes_of([row]),
+        }
+
     def table(self, run: Run, *, method: str, format: str) -> str:
         """The row of `table --method measured,report --format FORMAT` by one of the two, to be
         pasted: with the factors that both have on the page.
@@ -181,8 +246,10 @@ class View:
         each.
         """
         with self._reader.connect() as connection:
-            series = read.series(connection, run, from_ms=from_ms, to_ms=to_ms, points=points)
             whole = self._whole(connection, run)
+            many = len(whole.record.sensors) > columns.MANY_DEVICES
+            windows = min(points, _MAP_POINTS) if many else points
+            series = read.series(connection, run, from_ms=from_ms, to_ms=to_ms, points=windows)
             spent = self._spent(connection, whole, series)
             steps = self._curves.steps(
                 connection,
@@ -235,6 +302,9 @@ class View:
         (estimate,) = price.estimates_of(connection, record, self._flags, [Method.MEASURED])
         return _Whole(record, estimate, over_time.energy_by_hour(record.hours))
 
+    def _estimate(self, connection: Connection, run: Run) -> Estimate:
+        return self._priced.get(run, lambda _: self._read(connection, run).estimate)
+
     def _item(self, connection: Connection, run: Run) -> dict[str, Any]:
         """A line of the list, worked out when its run has changed, or once a while."""
         return self._items.get(run, lambda _: self._new_item(connection, run))
@@ -259,3 +329,9 @@ class View:
     def _plan(self, connection: Connection, run: Run, measured: Estimate) -> Any:
         """Totals at the planned tokens; they move slowly, and reading every step costs a while."""
         return self._plans.get(run, lambda _: targets.plan(connection, run, measured))
+
+
+def _sum_item(row: Estimate) -> dict[str, Any]:
+    """A group or the total of the first page: keys of `table --format json`, and how many runs."""
+    item = row.row()
+    return {**{name: item[name] for name in _SUMMED}, "runs": len(row.run_ids)}

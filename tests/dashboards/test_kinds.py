@@ -336,7 +336,7 @@ def test_a_loss_that_would_be_an_l_is_drawn_over_a_logarithmic_axis(tmp_path: Pa
     panel = figures.loss(losses).axes[0]
     assert (panel.get_xscale(), panel.get_yscale()) == ("log", "linear")
     assert panel.get_ylim()[1] > 10.7, "the first steps have room"
-    assert figures.loss(losses, log="none").axes[0].get_xscale() == "linear"
+    assert figures.loss(losses, log="neither").axes[0].get_xscale() == "linear"
     both = figures.loss(losses, log="both")
     both.draw_without_rendering()
     texts = [

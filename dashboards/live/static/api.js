@@ -1,6 +1,7 @@
 // The server's answers, and a connection that is opened again when it is lost.
 
 const RETRY_MS = 1000;
+export const NOT_FOUND = 404;
 
 export class Refused extends Error {
   constructor(message, status) {
@@ -48,7 +49,8 @@ export function link(words, state = words) {
 
 // In the header, why an answer did not come.
 export function linkTrouble(error) {
-  if (error instanceof Refused) link("no answer from the ledger", "lost");
+  if (error instanceof Refused && error.status === NOT_FOUND) link("");
+  else if (error instanceof Refused) link("no answer from the ledger", "lost");
   else link("lost the server, trying again…", "lost");
 }
 

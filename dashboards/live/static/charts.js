@@ -11,9 +11,11 @@ import uPlot from "./vendor/uPlot.esm.js";
 
 const KEYS = "Arrow keys move, plus and minus zoom, 0 shows all.";
 const FADED = 0.25;
+const HARDLY = 1.02; // times as high as what is shown
 
 export class Chart {
-  constructor(place, { title, note = "", wide = false, series, format, height = 210, ...rest }) {
+  constructor(place, { title, note = "", wide = false, series, format, height = 210, controls, ...rest }) {
+    this.rest = rest;
     this.format = format;
     this.title = title;
     this.series = series;
@@ -21,6 +23,8 @@ export class Chart {
     this.marks = [];
     this.view = [0, 1]; // uPlot asks for the limits before it has taken a new scale over
     this.readout = make("span", { class: "readout" });
+    this.said = note;
+    this.latest = [];
     this.note = make("span", { class: "quiet" }, note);
     this.room = make("div", { class: "plot", tabindex: "0", role: "group" });
     this.none = make("div", { class: "none" });
@@ -29,7 +33,7 @@ export class Chart {
       make(
         "section",
         { class: `card chart ${wide ? "wide" : ""}`, "aria-label": title },
-        make("header", {}, make("h2", {}, title), this.note, this.readout),
+        make("header", {}, make("h2", {}, title), this.note, controls, this.readout),
         this.room,
         make(
           "div",
@@ -44,17 +48,40 @@ export class Chart {
     );
     this.plot = this.draw(rest);
     this.room.append(this.none);
-    this.room.querySelector("canvas").setAttribute("role", "img");
     this.watcher = new ResizeObserver(() => this.plot.setSize({ width: this.width, height }));
     this.watcher.observe(this.room);
+  }
+
+  // With another kind of axis, which is fixed when a plot is made.
+  change(rest) {
+    this.rest = { ...this.rest, ...rest };
+    const { data } = this.plot;
+    this.plot.destroy();
+    this.plot = this.draw(this.rest);
+    this.series.forEach((_, index) => this.toggle(index, this.isShown(index)));
+    if (data[0].length) this.show(data, this.view, this.nothing);
   }
 
   get width() {
     return Math.max(200, this.room.clientWidth);
   }
 
-  draw({ timeline, time = true, xLabel, xFormat, xMoment, fromZero = true, clip = false, onToggle }) {
+  draw({
+    timeline,
+    time = true,
+    xLabel,
+    xFormat,
+    xMoment,
+    fromZero = true,
+    clip = false,
+    log = false,
+    onToggle,
+    paint,
+    yLimits,
+    yTicks,
+  }) {
     this.onToggle = onToggle ?? ((index) => this.toggle(index));
+    this.log = log;
     this.xMoment = xMoment ?? xFormat;
     this.clip = clip;
     const lines = [],
@@ -74,7 +101,10 @@ export class Chart {
         width: this.width,
         height: this.height,
         padding: [STRIP, 28, 0, 0],
-        scales: { x: { time }, y: { range: (plot) => this.limits(plot, fromZero) } },
+        scales: {
+          x: { time },
+          y: { distr: log ? 3 : 1, dir: paint ? -1 : 1, range: (plot) => yLimits?.() ?? this.limits(plot, fromZero && !log) },
+        },
         cursor: {
           sync: time ? { key: "time" } : undefined,
           drag: { x: Boolean(timeline), y: false, setScale: false },
@@ -88,7 +118,7 @@ export class Chart {
         axes: [
           {
             stroke: ink,
-            grid,
+            grid: paint ? { show: false } : grid,
             ticks: grid,
             space: 80,
             label: xLabel,
@@ -98,11 +128,19 @@ export class Chart {
             ...(time ? { incrs: STEPS } : {}),
             values: xFormat ? (_, ticks) => ticks.map(axis(xFormat)) : clock,
           },
-          { stroke: ink, grid, ticks: { show: false }, size: 64, values: (_, ticks) => ticks.map(axis(this.format)) },
+          {
+            stroke: ink,
+            grid: paint ? { show: false } : grid,
+            ticks: { show: false },
+            size: 64,
+            values: (_, ticks) => ticks.map((at) => (at === null ? "" : axis(this.format)(at))),
+            ...yTicks,
+          },
         ],
         series: [{}, ...lines],
         bands,
         hooks: {
+          drawClear: paint ? [paint] : [],
           draw: [(plot) => drawMarks(plot, this.marks)],
           setCursor: [() => this.showValues()],
           setSelect: [
@@ -117,7 +155,9 @@ export class Chart {
       [[], ...lines.map(() => [])],
       this.room,
     );
-    if (timeline) listen(this.room, plot, timeline);
+    if (timeline && !this.listening) listen(this.room, () => this.plot, timeline);
+    this.listening = true;
+    plot.root.querySelector("canvas").setAttribute("role", "img");
     return plot;
   }
 
@@ -142,16 +182,31 @@ export class Chart {
     return { button, value };
   }
 
-  toggle(index, shown = this.chips[index].button.getAttribute("aria-pressed") !== "true") {
+  rename(index, label) {
+    this.series[index].label = label;
+    const { button } = this.chips[index];
+    button.querySelector("span").textContent = label;
+    button.title = `${label}: show or hide`;
+  }
+
+  isShown(index) {
+    return this.chips[index].button.getAttribute("aria-pressed") === "true";
+  }
+
+  toggle(index, shown = !this.isShown(index)) {
     this.chips[index].button.setAttribute("aria-pressed", String(shown));
     const at = this.places[index],
       count = this.series[index].band ? 3 : 1;
     for (let one = at; one < at + count; one += 1) this.plot.setSeries(one, { show: shown });
   }
 
-  show(data, range, nothing = "") {
+  // `latest`: what a legend says of each line while no cursor is on it, where that is not its newest.
+  show(data, range, nothing = "", latest = []) {
+    this.nothing = nothing;
+    this.latest = latest;
     const known = data.slice(1).some((column) => column.some((value) => value !== null && value !== undefined));
     this.none.textContent = known ? "" : nothing;
+    this.room.classList.toggle("nothing", !known);
     this.plot.setData(data, false);
     this.scale(range ?? [data[0][0] ?? 0, data[0][data[0].length - 1] ?? 1]);
     this.showValues();
@@ -173,7 +228,7 @@ export class Chart {
         : this.xMoment(times[idx]);
     this.chips.forEach((chip, index) => {
       const column = this.plot.data[this.places[index]] ?? [];
-      const value = idx === null || idx === undefined ? newest(column) : column[idx];
+      const value = idx === null || idx === undefined ? (this.latest[index] ?? newest(column)) : column[idx];
       chip.value.textContent = this.format(value);
     });
   }
@@ -205,15 +260,17 @@ export class Chart {
           )
         : [];
     const values = plot.series.slice(1).flatMap((_, index) => seen(index + 1));
-    if (!values.length) return [0, 1];
+    if (!values.length) return this.log ? [0.1, 1] : [0, 1]; // zero has no logarithm
     let low = values.reduce((a, b) => Math.min(a, b)),
       high = values.reduce((a, b) => Math.max(a, b));
     if (this.clip) {
-      const lines = this.places.flatMap(seen).sort((a, b) => a - b); // a band's edges are the extremes
-      const usual = lines[Math.floor((lines.length - 1) * 0.9)];
-      const sensible = Math.max(usual, 0) * 5;
-      this.note.textContent = sensible && high > sensible ? `beyond the scale: up to ${this.format(high)}` : "";
-      if (sensible) high = Math.min(high, sensible);
+      const most = usualHigh(this.places.flatMap(seen)); // a band's edges are the extremes
+      this.note.textContent = high > most * HARDLY ? `beyond the scale: up to ${this.format(high)}` : "";
+      if (high > most * HARDLY) high = most;
+    } else this.note.textContent = this.said;
+    if (this.log) {
+      const least = values.filter((value) => value > 0).reduce((a, b) => Math.min(a, b), high);
+      return high > 0 ? [least * 0.97, high * 1.05] : [0.1, 1];
     }
     if (fromZero) return [0, high > 0 ? high * 1.08 : 1];
     const margin = (high - low) * 0.06 || Math.abs(high) * 0.05 || 1;
@@ -229,6 +286,21 @@ export class Chart {
     this.watcher.disconnect();
     this.plot.destroy();
   }
+}
+
+// The largest of all but a few values that dwarf the others, as in the figures: a loss that exploded,
+// or the first steps of a training, which fall from far above.
+export function usualHigh(values) {
+  const sorted = [...values].sort((a, b) => a - b);
+  const at = (share) => sorted[Math.floor((sorted.length - 1) * share)];
+  if (sorted.length < 5) return at(1);
+  const [low, quarter, most] = [at(0), at(0.25), at(0.75)];
+  const limit = most + 20 * Math.max(most - quarter, 0.05 * Math.abs(most));
+  const usual = sorted.filter((value) => value <= limit);
+  const high = usual[usual.length - 1];
+  if (usual.length < 100) return high;
+  const ofMost = usual[Math.floor((usual.length - 1) * 0.99)];
+  return high - low > 2 * (ofMost - low) ? ofMost : high;
 }
 
 const line = (one) => ({

@@ -3,8 +3,10 @@
 import { ask, link, linkTrouble, Refused, run as pathOf } from "./api.js";
 import { Chart } from "./charts.js";
 import { badge, card, choice, make, refill, status, swatch, table } from "./dom.js";
-import { carbon, duration, energy, money, plain, si, unmeasured, whole } from "./format.js";
+import { carbon, cost, count, duration, energy, hours, plain, si, warnings, whole } from "./format.js";
+import { lossControls, smoothed } from "./loss.js";
 import { look } from "./palette.js";
+import { settings } from "./settings.js";
 import { measured } from "./tiles.js";
 import uPlot from "./vendor/uPlot.esm.js";
 import { Status } from "./vocabulary.js";
@@ -17,16 +19,16 @@ const J_PER_KWH = 3.6e6;
 // value: the label, what it is called on the axis, the column of the answer, how it is written
 const AXES = [
   ["steps", "step", (progress) => progress.step, (value) => whole(value)],
-  ["tokens", "tokens", (progress) => progress.tokens, (value) => si(value, "")],
+  ["tokens", "tokens", (progress) => progress.tokens, (value) => count(value)],
   [
     "time",
     "time since the start",
     (progress, detail) => progress.time_ms.map((ms) => (ms - detail.started_ms) / 1000),
     duration,
   ],
-  ["energy", "energy, incl. PUE", (progress) => progress.facility_kwh, (value) => energy(value)],
+  ["energy", "facility energy", (progress) => progress.facility_kwh, (value) => energy(value)],
   ["CO₂e", "CO₂e", (progress) => progress.tco2e, (value) => carbon(value)],
-  ["money", "money", (progress) => progress.cost, (value, currency) => money(value, currency)],
+  ["cost", "cost", (progress) => progress.cost, (value, currency) => cost(value, currency)],
 ];
 
 export function showComparison(page, ids) {
@@ -128,7 +130,12 @@ class Comparison {
         note: `over ${xLabel}`,
         time: false,
         fromZero: false,
-        clip: true,
+        clip: settings.clip,
+        log: settings.log,
+        controls: lossControls(() => {
+          this.chart.change({ log: settings.log, clip: settings.clip });
+          this.draw();
+        }),
         height: HEIGHT,
         xLabel,
         xFormat,
@@ -145,7 +152,13 @@ class Comparison {
     const lines = runs.map(({ detail, progress }) => {
       const xs = column(progress, detail),
         at = xs.map((_, index) => index).filter((index) => xs[index] !== null);
-      return [at.map((index) => xs[index]), at.map((index) => progress.loss[index])];
+      return [
+        at.map((index) => xs[index]),
+        smoothed(
+          at.map((index) => progress.loss[index]),
+          settings.smooth,
+        ),
+      ];
     });
     const some = lines.some(([xs]) => xs.length);
     this.chart.show(
@@ -160,14 +173,14 @@ const DASHES = [[], [8, 4], [3, 3], [10, 3, 3, 3], [14, 5]];
 
 const COLUMNS = [
   ["duration", ({ detail }) => detail.duration_s, duration],
-  ["tokens", ({ detail }) => detail.tokens, (value) => si(value, "")],
-  ["GPU hours", ({ detail }) => measured(detail).gpu_hours, (value) => plain(value, 3)],
-  ["energy, devices", ({ detail }) => detail.energy_kwh, (value) => energy(value)],
-  ["energy, incl. PUE", ({ detail }) => measured(detail).facility_kwh, (value) => energy(value)],
-  ["J/token, devices", perToken, (value) => si(value, "J")],
+  ["tokens", ({ detail }) => detail.tokens, (value) => count(value)],
+  ["GPU hours", ({ detail }) => measured(detail).gpu_hours, (value) => hours(value)],
+  ["device energy", ({ detail }) => detail.energy_kwh, (value) => energy(value)],
+  ["facility energy", ({ detail }) => measured(detail).facility_kwh, (value) => energy(value)],
+  ["device energy of a token", perToken, (value) => si(value, "J")],
   ["CO₂e", ({ detail }) => measured(detail).tco2e, (value) => carbon(value)],
-  ["money", ({ detail }) => measured(detail).cost, (value, { detail }) => money(value, measured(detail).currency)],
-  ["last loss", ({ detail }) => detail.final_loss, (value) => plain(value)],
+  ["cost", ({ detail }) => measured(detail).cost, (value, { detail }) => cost(value, measured(detail).currency)],
+  ["final loss", ({ detail }) => detail.final_loss, (value) => plain(value)],
 ];
 
 function perToken({ detail }) {
@@ -187,7 +200,7 @@ function compared(runs) {
         " ",
         make("a", { href: `#/run/${one.detail.id}`, "data-key": `open ${one.detail.id}` }, one.detail.name),
         " ",
-        ...unmeasured(one.detail.quality).map(badge),
+        ...warnings(one.detail).map(badge),
         one.detail.status === Status.COMPLETED ? null : status(one.detail.status),
       ),
       ...COLUMNS.map(([label, of, write]) =>

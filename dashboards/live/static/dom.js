@@ -10,7 +10,7 @@ export function drawing(tag, attributes = {}, ...children) {
 
 function dress(element, attributes, children) {
   for (const [name, value] of Object.entries(attributes)) {
-    if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
+    if (name.startsWith("on")) element[name] = value; // a property, which `refill` can hand over
     else if (value !== null && value !== undefined && value !== false) element.setAttribute(name, value);
   }
   element.append(...children.filter((child) => child !== null && child !== undefined));
@@ -27,7 +27,8 @@ export function card(title, note, ...content) {
   );
 }
 
-// Cells are text, nodes, or whole cells; `head` is { label, number, sort, title }.
+// Rows are cells, or { key, cells } where a row must stay itself in another order. Cells are text,
+// nodes, or whole cells; `head` is { label, number, sort, title }.
 export function table(name, heads, rows, className = "") {
   const cell = (value, index) => {
     const head = heads[index];
@@ -61,20 +62,61 @@ export function table(name, heads, rows, className = "") {
           ),
         ),
       ),
-      make("tbody", {}, ...rows.map((row) => make("tr", {}, ...row.map(cell)))),
+      make(
+        "tbody",
+        {},
+        ...rows.map((row) => make("tr", { "data-row": row.key }, ...(row.cells ?? row).map(cell))),
+      ),
     ),
   );
 }
 
-// New content in place of the old, with the focus and the scrolling as they were.
+const HANDLERS = ["onclick", "onchange", "oninput", "onmouseenter", "onmouseleave"];
+const isAlike = (one, other) => one.nodeType === other.nodeType && one.nodeName === other.nodeName;
+
+// New content in place of the old. What is alike stays the same element and only its differences are
+// written, so that selected text, the focus and the scrolling stay as they were.
 export function refill(place, ...children) {
-  const key = place.contains(document.activeElement) ? document.activeElement.dataset.key : undefined;
-  const scrolled = [...place.querySelectorAll(".scroll")].map((one) => [one.scrollLeft, one.scrollTop]);
-  place.replaceChildren(...children);
-  place.querySelectorAll(".scroll").forEach((one, index) => {
-    [one.scrollLeft, one.scrollTop] = scrolled[index] ?? [0, 0];
-  });
-  if (key) [...place.querySelectorAll("[data-key]")].find((one) => one.dataset.key === key)?.focus();
+  const focused = place.contains(document.activeElement) ? document.activeElement : null;
+  const fresh = children.filter((child) => child !== null && child !== undefined);
+  putChildren(
+    place,
+    fresh.map((child) => (child instanceof Node ? child : document.createTextNode(child))),
+  );
+  if (focused?.isConnected && document.activeElement !== focused) focused.focus({ preventScroll: true });
+}
+
+function putChildren(place, fresh) {
+  const rows = new Map([...place.children].map((child) => [child.dataset.row, child]));
+  let at = place.firstChild;
+  for (const child of fresh) {
+    const key = child.dataset?.row;
+    const same = child.parentNode === place ? child : key ? rows.get(key) : at?.dataset?.row ? null : at;
+    if (!same || !isAlike(same, child)) {
+      place.insertBefore(child, at);
+      continue;
+    }
+    if (same === at) at = at.nextSibling;
+    else place.insertBefore(same, at);
+    if (same !== child) become(same, child);
+  }
+  while (at) {
+    const next = at.nextSibling;
+    at.remove();
+    at = next;
+  }
+}
+
+function become(old, fresh) {
+  if (old.nodeType === Node.TEXT_NODE) {
+    if (old.data !== fresh.data) old.data = fresh.data;
+    return;
+  }
+  for (const { name } of [...old.attributes]) if (!fresh.hasAttribute(name)) old.removeAttribute(name);
+  for (const { name, value } of fresh.attributes) if (old.getAttribute(name) !== value) old.setAttribute(name, value);
+  for (const name of HANDLERS) if (old[name] || fresh[name]) old[name] = fresh[name];
+  if (old instanceof HTMLInputElement) old.checked = fresh.checked;
+  putChildren(old, [...fresh.childNodes]);
 }
 
 // Buttons of which one is chosen: `choices` are [value, label].
@@ -114,6 +156,15 @@ export function swatch({ stroke, dash }) {
       "stroke-dasharray": dash?.length ? dash.join() : null,
     }),
   );
+}
+
+// A list to choose one of: `choices` are [value, label].
+export function select(name, choices, chosen, onChoose) {
+  const options = choices.map(([value, label]) =>
+    make("option", { value, selected: value === chosen ? "" : null }, label),
+  );
+  const list = make("select", { "aria-label": name, onchange: () => onChoose(list.value) }, ...options);
+  return list;
 }
 
 export const badge = (word) => make("span", { class: "badge" }, word);

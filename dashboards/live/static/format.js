@@ -1,6 +1,6 @@
 // Numbers with SI prefixes; what is not known is a dash, never a zero.
 
-import { Quality } from "./vocabulary.js";
+import { Quality, Status } from "./vocabulary.js";
 
 const PREFIXES = [
   [1e12, "T"],
@@ -39,7 +39,8 @@ export const si = (value, unit, count = 3) => scaled(value, PREFIXES, unit, coun
 export const energy = (kwh, count = 3) => (unknown(kwh) ? "–" : si(kwh * 1000, "Wh", count));
 export const carbon = (tonnes, count = 3) => (unknown(tonnes) ? "–" : scaled(tonnes * 1e6, MASSES, "", count));
 export const share = (value) => (unknown(value) ? "–" : `${Math.floor(value * 1000) / 10} %`);
-export const percent = (value) => (unknown(value) ? "–" : `${Math.round(value * 100)} %`);
+export const percent = (value) =>
+  unknown(value) ? "–" : value > 0 && value < 0.01 ? `${plain(value * 100, 2)} %` : `${Math.round(value * 100)} %`;
 export function plain(value, count = 4) {
   if (unknown(value)) return "–";
   const rounded = Number(value.toPrecision(count));
@@ -48,20 +49,32 @@ export function plain(value, count = 4) {
 
 export const whole = (value) => (unknown(value) ? "–" : Math.round(value).toLocaleString("en"));
 
-const LEAST_MONEY = 0.000001;
+export const hours = (value) => (value >= 1000 ? whole(value) : plain(value, 3));
 
-// Two digits of what is small, cents of what is not.
-export function money(value, currency) {
+const COUNTS = [
+  [1e12, 1e12, "T"],
+  [1e9, 1e9, "B"],
+  [1e7, 1e6, "M"],
+];
+
+// Tokens and other large counts, as the commands write them: 468,992; 42.1 M; 2.00 T.
+export function count(value) {
   if (unknown(value)) return "–";
-  const unit = currency ?? "";
-  if (value > 0 && value < LEAST_MONEY) return `<${LEAST_MONEY.toFixed(6)} ${unit}`.trim();
-  const text =
-    value === 0
-      ? "0"
-      : value < 1
-        ? digits(value, 2)
-        : value.toLocaleString("en", { minimumFractionDigits: 2, maximumFractionDigits: 2 });
-  return `${text} ${unit}`.trim();
+  const [, size, unit] = COUNTS.find(([least]) => value >= least) ?? [0, 1, ""];
+  return unit ? `${digits(value / size, 3)} ${unit}` : whole(value);
+}
+
+// With the currency's own places; less than the smallest of them says so.
+export function cost(value, currency) {
+  if (unknown(value)) return "–";
+  let written;
+  try {
+    written = new Intl.NumberFormat("en", { style: "currency", currency });
+  } catch {
+    written = new Intl.NumberFormat("en", { minimumFractionDigits: 2, maximumFractionDigits: 2 });
+  }
+  const least = 10 ** -written.resolvedOptions().maximumFractionDigits;
+  return value > 0 && value < least ? `<${written.format(least)}` : written.format(value);
 }
 
 // Numbers of an axis are short: no digits that say nothing.
@@ -81,31 +94,37 @@ export function duration(seconds) {
 
 export const ago = (seconds) => (seconds < 1 ? "now" : `${duration(seconds)} ago`);
 
-// The time of today, else the date.
-export function when(iso) {
-  const at = new Date(iso),
-    now = new Date();
-  if (at.toDateString() === now.toDateString())
-    return at.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
-  const year = at.getFullYear() === now.getFullYear() ? {} : { year: "numeric" };
-  return at.toLocaleDateString([], { month: "short", day: "numeric", ...year });
+const two = (number) => String(number).padStart(2, "0");
+const day = (at) => `${at.getFullYear()}-${two(at.getMonth() + 1)}-${two(at.getDate())}`;
+const minute = (at) => `${day(at)} ${two(at.getHours())}:${two(at.getMinutes())}`;
+
+// Dates as the commands write them, in the reader's time zone.
+export const when = (iso) => minute(new Date(iso));
+export const full = (iso) => moment(new Date(iso) / 1000, true);
+export const date = (ms) => day(new Date(ms));
+
+// A moment to the second.
+export function moment(seconds, zone = false) {
+  const at = new Date(seconds * 1000);
+  return `${minute(at)}:${two(at.getSeconds())}${zone ? ` ${zoneOf(at)}` : ""}`;
 }
 
-const SECONDS = { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" };
-export const full = (iso) => new Date(iso).toLocaleString([], { dateStyle: "medium", timeStyle: "medium" });
-
-// A moment to the second, with the day where that is not today.
-export function moment(seconds) {
-  const at = new Date(seconds * 1000);
-  const day =
-    at.toDateString() === new Date().toDateString()
-      ? ""
-      : `${at.toLocaleDateString([], { month: "short", day: "numeric" })}, `;
-  return day + at.toLocaleTimeString([], SECONDS);
+// UTC, or how far the reader's clock is from it: +02:00.
+export function zoneOf(at) {
+  const ahead = -at.getTimezoneOffset();
+  return ahead === 0
+    ? "UTC"
+    : `${ahead < 0 ? "−" : "+"}${two(Math.floor(Math.abs(ahead) / 60))}:${two(Math.abs(ahead) % 60)}`;
 }
 
 export function unmeasured(quality) {
   return [Quality.SIMULATED, Quality.ESTIMATE].filter((word) => (quality ?? "").includes(word));
+}
+
+// What a run must not be taken for: one that was measured.
+export function warnings(run) {
+  const nothing = run.energy_kwh === null && run.status !== Status.RUNNING;
+  return [...unmeasured(run.quality), ...(nothing ? ["nothing measured"] : [])];
 }
 
 // What an event says, with its numbers rounded.

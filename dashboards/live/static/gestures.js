@@ -4,10 +4,11 @@ const STEP = 0.25,
   NEARER = 0.5,
   WHEEL = 1.25;
 
-export function listen(place, plot, timeline) {
+// `plotOf` gives the plot that is in the place now.
+export function listen(place, plotOf, timeline) {
   keys(place, timeline);
-  wheel(place, plot, timeline);
-  touch(plot, timeline);
+  wheel(place, plotOf, timeline);
+  touch(place, plotOf, timeline);
 }
 
 function keys(place, timeline) {
@@ -29,17 +30,19 @@ function keys(place, timeline) {
 }
 
 // A chart that has not the focus leaves the plain wheel to the page.
-function wheel(place, plot, timeline) {
-  plot.over.addEventListener(
+function wheel(place, plotOf, timeline) {
+  place.addEventListener(
     "wheel",
     (event) => {
+      const plot = plotOf();
+      if (!plot.over.contains(event.target)) return;
       const width = plot.over.clientWidth;
       const sideways = Math.abs(event.deltaX) > Math.abs(event.deltaY);
       const meant = event.ctrlKey || event.metaKey || place.contains(document.activeElement);
       if (!sideways && !event.shiftKey && !meant) return;
       event.preventDefault();
       if (sideways || event.shiftKey) timeline.pan((sideways ? event.deltaX : event.deltaY) / width);
-      else timeline.zoom(event.deltaY > 0 ? WHEEL : 1 / WHEEL, plot.posToVal(event.offsetX, "x"));
+      else timeline.zoom(event.deltaY > 0 ? WHEEL : 1 / WHEEL, plot.posToVal(event.clientX - left(plot), "x"));
     },
     { passive: false },
   );
@@ -71,29 +74,32 @@ export function shiftDrag(timeline) {
 }
 
 // One finger moves, two zoom; up and down stay the page's.
-function touch(plot, timeline) {
+function touch(place, plotOf, timeline) {
   const fingers = new Map();
   const spread = () => {
     const xs = [...fingers.values()];
     return { middle: xs.reduce((a, b) => a + b, 0) / xs.length, width: Math.abs(xs[0] - (xs[1] ?? xs[0])) };
   };
-  plot.over.addEventListener("pointerdown", (event) => {
-    if (event.pointerType !== "touch") return;
+  place.addEventListener("pointerdown", (event) => {
+    const { over } = plotOf();
+    if (event.pointerType !== "touch" || !over.contains(event.target)) return;
     fingers.set(event.pointerId, event.clientX);
-    plot.over.setPointerCapture(event.pointerId);
+    over.setPointerCapture(event.pointerId);
   });
-  plot.over.addEventListener("pointermove", (event) => {
+  place.addEventListener("pointermove", (event) => {
     if (!fingers.has(event.pointerId)) return;
     const before = spread();
     fingers.set(event.pointerId, event.clientX);
     const after = spread(),
-      box = plot.over.getBoundingClientRect();
-    if (after.middle !== before.middle) timeline.pan((before.middle - after.middle) / box.width);
+      plot = plotOf();
+    if (after.middle !== before.middle) timeline.pan((before.middle - after.middle) / plot.over.clientWidth);
     if (fingers.size === 2 && after.width > 10 && before.width > 10) {
-      timeline.zoom(before.width / after.width, plot.posToVal(after.middle - box.left, "x"));
+      timeline.zoom(before.width / after.width, plot.posToVal(after.middle - left(plot), "x"));
     }
   });
   for (const kind of ["pointerup", "pointercancel"]) {
-    plot.over.addEventListener(kind, (event) => fingers.delete(event.pointerId));
+    place.addEventListener(kind, (event) => fingers.delete(event.pointerId));
   }
 }
+
+const left = (plot) => plot.over.getBoundingClientRect().left;

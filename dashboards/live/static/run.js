@@ -1,16 +1,22 @@
 // One run: what it uses and where it goes, its charts, devices, nodes, events and table.
 
-import { ask, follow, link, Refused, run as pathOf, serverNow } from "./api.js";
+import { ask, follow, link, NOT_FOUND, Refused, run as pathOf, serverNow } from "./api.js";
 import { badge, choice, make, refill, status } from "./dom.js";
-import { duration, full, moment, si, unmeasured, when } from "./format.js";
-import { kindsOf, Panels } from "./panels.js";
+import { openExplanation } from "./explain.js";
+import { duration, full, moment, si, warnings, when, zoneOf } from "./format.js";
+import { hasChoice, kindsOf, Panels } from "./panels.js";
+import { set, settings } from "./settings.js";
 import { devices, Emissions, Events, nodes, phases } from "./tables.js";
 import { ahead, budget, major, minor, Tiles, way } from "./tiles.js";
 import { Timeline } from "./timeline.js";
-import { Status } from "./vocabulary.js";
+import { Method, Status } from "./vocabulary.js";
 
 const CLOCK_MS = 1000;
 const SETTLE_MS = 120; // of a zoom or pan, before its windows are asked for
+const VIEWS = [
+  ["summary", "summary"],
+  ["each", "a line each"],
+];
 const FOLLOWS = [
   [300, "5 min"],
   [3600, "1 h"],
@@ -51,14 +57,16 @@ class RunPage {
   }
 
   complain(error) {
+    const unknown = error.status === NOT_FOUND;
     this.alarm.textContent = error.message;
-    if (!this.run)
-      refill(
-        this.page,
-        make("h1", { tabindex: "-1" }, "Run"),
-        this.alarm,
-        make("p", {}, make("a", { href: "#/" }, "All runs")),
-      );
+    if (this.run) return;
+    refill(
+      this.page,
+      make("h1", { tabindex: "-1" }, unknown ? "No such run" : "Run"),
+      this.alarm,
+      make("p", {}, make("a", { href: "#/" }, "All runs")),
+    );
+    if (unknown) document.title = "No such run · carbontrack";
   }
 
   hear(run) {
@@ -77,7 +85,8 @@ class RunPage {
   build() {
     const run = this.run;
     this.head = make("div");
-    this.big = new Tiles(make("dl", { class: "tiles", "aria-label": "Totals" }));
+    const explain = () => openExplanation(this.run, Method.MEASURED);
+    this.big = new Tiles(make("dl", { class: "tiles", "aria-label": "Totals" }), explain);
     this.rest = new Tiles(make("dl", { class: "card minor", "aria-label": "More totals" }));
     this.coming = new Tiles(make("dl", { class: "minor", "aria-label": "At the planned tokens" }));
     this.progress = make("div", { class: "meters" });
@@ -121,6 +130,16 @@ class RunPage {
       make("span", { class: "label" }, "Follow the last"),
       this.following,
     );
+    this.views = choice("Devices in the charts", VIEWS, settings.devices, (view) => {
+      set("devices", view);
+      if (this.shown) this.draw();
+    });
+    this.viewed = make(
+      "span",
+      { class: "together", hidden: hasChoice(this.run.devices.length) ? null : "" },
+      make("span", { class: "label" }, "Devices"),
+      this.views,
+    );
     return make(
       "div",
       { class: "bar tools", role: "toolbar", "aria-label": "What the charts show" },
@@ -134,6 +153,7 @@ class RunPage {
       ),
       this.all,
       this.followed,
+      this.viewed,
       make("span", { class: "label hint" }, "Drag or ctrl-wheel to zoom, shift-drag to move"),
       this.range,
     );
@@ -171,12 +191,12 @@ class RunPage {
   }
 
   headline() {
-    const run = this.run,
-      name = run.devices[0]?.name ?? "no device";
+    const { run } = this,
+      count = run.devices.length;
     const power = run.power_now_w === null ? "" : `${si(run.power_now_w, "W")} · `;
     document.title = `${power}${run.name} · carbontrack`;
     const facts = [
-      `${run.devices.length} × ${name}`,
+      count ? `${count} × ${run.devices[0].name}` : "no device",
       run.meter ?? "no meter",
       `by ${run.user}`,
       run.project ? `project ${run.project}` : null,
@@ -184,7 +204,7 @@ class RunPage {
       .filter(Boolean)
       .join(" · ");
     const exit = run.exit_code ? `exit code ${run.exit_code}` : "";
-    const key = JSON.stringify([run.status, run.quality, run.name, facts]);
+    const key = JSON.stringify([run.status, warnings(run), run.name, facts]);
     if (key === this.headKey) return;
     this.headKey = key;
     refill(
@@ -194,7 +214,7 @@ class RunPage {
         { class: "title" },
         make("h1", { tabindex: "-1", "data-key": "title" }, run.name),
         status(run.status),
-        ...unmeasured(run.quality).map(badge),
+        ...warnings(run).map(badge),
         exit ? make("span", { class: "quiet" }, exit) : null,
       ),
       make(
@@ -227,7 +247,7 @@ class RunPage {
     this.following.press(range ? "" : last);
     const [low, high] = this.timeline.shown;
     const fine = this.shown ? `, ${duration(this.shown.level_s)} a point` : "";
-    const text = `${moment(low)} to ${moment(high)}${fine}`;
+    const text = `${moment(low)} to ${moment(high)} ${zoneOf(new Date(high * 1000))}${fine}`;
     if (this.range.textContent !== text) this.range.textContent = text;
   }
 

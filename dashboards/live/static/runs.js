@@ -2,7 +2,9 @@
 
 import { ask, link, linkTrouble, Refused } from "./api.js";
 import { badge, drawing, make, refill, status, table } from "./dom.js";
-import { carbon, duration, energy, full, money, plain, unmeasured, when } from "./format.js";
+import { carbon, cost, duration, energy, full, plain, warnings, when } from "./format.js";
+import { Span } from "./span.js";
+import { Sums } from "./sums.js";
 import { Status } from "./vocabulary.js";
 
 const REFRESH_MS = 2000;
@@ -12,10 +14,10 @@ const COLUMNS = [
   ["status", "status"],
   ["started", "started"],
   ["duration", "duration", true],
-  ["energy", "energy", true],
+  ["energy", "device energy", true],
   ["co2e", "CO₂e", true],
-  ["money", "money", true],
-  ["loss", "last loss", true],
+  ["money", "cost", true],
+  ["loss", "final loss", true],
 ];
 const SPARK = { width: 90, height: 22 };
 
@@ -41,11 +43,9 @@ class RunsPage {
       { "aria-label": "Status", onchange: again },
       ...["", ...Object.values(Status)].map((name) => make("option", { value: name }, name || "any status")),
     );
-    this.project = make(
-      "select",
-      { "aria-label": "Project", onchange: again, hidden: "" },
-      make("option", { value: "" }, "any project"),
-    );
+    this.project = names("Project", "any project", again);
+    this.user = names("User", "any user", again);
+    this.span = new Span(again);
     this.order = make(
       "select",
       { onchange: () => this.sortBy(this.order.value) },
@@ -69,18 +69,22 @@ class RunsPage {
       "div",
       { class: "bar", role: "search" },
       this.search,
+      this.span.element,
       this.status,
       this.project,
+      this.user,
       make("label", { class: "sorts" }, make("span", { class: "label" }, "Sort by"), this.order),
       this.compare,
     );
-    page.replaceChildren(make("h1", { tabindex: "-1" }, "Runs"), this.bar, this.place);
+    this.sums = new Sums(() => this.filters());
+    page.replaceChildren(make("h1", { tabindex: "-1" }, "Runs"), this.bar, this.sums.element, this.place);
     this.refresh();
   }
 
   stop() {
     this.stopped = true;
     clearTimeout(this.timer);
+    this.sums.stop();
     link("");
   }
 
@@ -90,14 +94,23 @@ class RunsPage {
     this.refresh();
   }
 
-  async refresh() {
-    clearTimeout(this.timer);
-    const asked = new URLSearchParams({
+  filters() {
+    return {
       search: this.search.value,
       status: this.status.value,
       project: this.project.value,
+      user: this.user.value,
+      ...this.span.query,
+    };
+  }
+
+  async refresh() {
+    clearTimeout(this.timer);
+    const asked = new URLSearchParams({
+      ...this.filters(),
       sort: (this.sort.down ? "-" : "") + this.sort.key,
     });
+    this.sums.refresh();
     this.asked = asked.toString();
     try {
       const found = await ask(`runs?${asked}`);
@@ -119,25 +132,14 @@ class RunsPage {
     const same = JSON.stringify(found) === JSON.stringify(this.found);
     this.found = found;
     if (same) return;
-    const filtered = this.search.value || this.status.value || this.project.value;
+    const filtered = Object.values(this.filters()).some(Boolean);
     const nothing = !found.runs.length && !filtered;
-    this.bar.hidden = nothing;
+    this.bar.hidden = this.sums.element.hidden = nothing;
     this.place.classList.toggle("start", nothing);
     if (nothing) return refill(this.place, ...start(found.message));
-    this.projects(found.projects);
+    offer(this.project, found.projects, 1);
+    offer(this.user, found.users, 2); // one user's ledger needs no such choice
     return this.draw();
-  }
-
-  projects(names) {
-    const known = [...this.project.options].slice(1).map((option) => option.value);
-    this.project.hidden = !names.length;
-    if (known.join("\n") === names.join("\n")) return;
-    const chosen = this.project.value;
-    this.project.replaceChildren(
-      make("option", { value: "" }, "any project"),
-      ...names.map((name) => make("option", { value: name }, name)),
-    );
-    this.project.value = names.includes(chosen) ? chosen : "";
   }
 
   draw() {
@@ -182,6 +184,10 @@ class RunsPage {
   }
 
   row(item) {
+    return { key: item.id, cells: this.cells(item) };
+  }
+
+  cells(item) {
     const at = item.id,
       { chosen } = this;
     const box = make("input", {
@@ -204,7 +210,7 @@ class RunsPage {
         { scope: "row" },
         make("a", { href: `#/run/${at}`, "data-key": `open ${at}` }, item.name),
         " ",
-        ...unmeasured(item.quality).map(badge),
+        ...warnings(item).map(badge),
         item.project ? make("span", { class: "more" }, item.project) : null,
       ),
       make("td", { class: "end" }, status(item.status)),
@@ -216,11 +222,25 @@ class RunsPage {
       duration(item.duration_s),
       energy(item.energy_kwh),
       make("td", { class: "number first", "data-label": "CO₂e" }, carbon(item.tco2e)),
-      money(item.cost, item.currency),
+      cost(item.cost, item.currency),
       lost ? make("span", { class: "alert" }, "not a number") : plain(item.final_loss),
       make("td", { class: "first" }, sparkline(item.losses)),
     ];
   }
+}
+
+function names(label, any, again) {
+  return make("select", { "aria-label": label, onchange: again, hidden: "" }, make("option", { value: "" }, any));
+}
+
+// The names that a list offers, where there are at least so many.
+function offer(list, found, least) {
+  list.hidden = found.length < least && !list.value;
+  const [any, ...known] = list.options;
+  if (known.map((option) => option.value).join("\n") === found.join("\n")) return;
+  const chosen = list.value;
+  list.replaceChildren(any, ...found.map((name) => make("option", { value: name }, name)));
+  list.value = found.includes(chosen) ? chosen : "";
 }
 
 // The loss over the run as a small picture; its numbers are in the column beside it.

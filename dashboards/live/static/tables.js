@@ -2,9 +2,10 @@
 
 import { askText, run as pathOf } from "./api.js";
 import { card, choice, make, refill, swatch, table } from "./dom.js";
-import { ago, carbon, duration, energy, full, money, plain, share, si, eventText, when } from "./format.js";
+import { ago, carbon, cost, duration, energy, eventText, full, hours, moment, plain, share, si, when } from "./format.js";
+import { openExplanation } from "./explain.js";
 import { look } from "./palette.js";
-import { nameOf } from "./panels.js";
+import { MOST_LINES } from "./panels.js";
 import { Method, Status, TableFormat } from "./vocabulary.js";
 
 const MAX_EVENTS = 200;
@@ -32,8 +33,16 @@ export class Emissions {
     );
     this.element = card(
       "Emissions",
-      "energy, CO₂e and money include PUE",
-      make("div", { class: "bar" }, make("span", { class: "label" }, "Method"), methods, ...copies, this.said),
+      "facility energy, CO₂e and cost include PUE",
+      make(
+        "div",
+        { class: "bar" },
+        make("span", { class: "label" }, "Method"),
+        methods,
+        make("button", { type: "button", onclick: () => openExplanation(this.run, this.method) }, "Explain"),
+        ...copies,
+        this.said,
+      ),
       this.place,
     );
   }
@@ -49,22 +58,24 @@ export class Emissions {
           { label: "method" },
           number("GPU hours"),
           number("W/device"),
-          number("energy"),
+          number("device energy"),
           number("PUE"),
-          number("kg/kWh"),
+          number("facility energy"),
+          number("kgCO₂e/kWh"),
           number("CO₂e"),
-          number("money"),
+          number("cost"),
           { label: "assumed" },
         ],
         rows.map((row) => [
           row.method,
-          plain(row.gpu_hours),
-          plain(row.power_w),
-          energy(row.facility_kwh, 4),
-          plain(row.pue),
-          plain(row.intensity_kg_per_kwh),
-          carbon(row.tco2e, 4),
-          money(row.cost, row.currency),
+          hours(row.gpu_hours),
+          plain(row.power_w, 3),
+          energy(row.energy_kwh),
+          plain(row.pue, 3),
+          energy(row.facility_kwh),
+          plain(row.intensity_kg_per_kwh, 3),
+          carbon(row.tco2e),
+          cost(row.cost, row.currency),
           row.assumed.join(", ") || "nothing",
         ]),
       ),
@@ -93,16 +104,16 @@ export function devices(run) {
     .join(" · ");
   const columns = [
     [
-      { label: "line" },
+      { label: "device" },
       (device, index) =>
-        make("span", { class: "status-line" }, swatch(look(index)), ` ${nameOf(device, index, run.devices)}`),
+        make("span", { class: "status-line" }, run.devices.length <= MOST_LINES ? swatch(look(index)) : null, ` ${device.label}`),
     ],
     [
       { label: "UUID" },
       (device) =>
         make("span", { title: device.uuid }, device.uuid.length > 18 ? `${device.uuid.slice(0, 16)}…` : device.uuid),
     ],
-    name ? null : [{ label: "device" }, (device) => device.name],
+    name ? null : [{ label: "name" }, (device) => device.name],
     host ? null : [{ label: "host" }, (device) => device.host],
     how ? null : [{ label: "how" }, howOf],
     [number("mean"), (device) => si(device.power_mean_w, "W")],
@@ -112,7 +123,7 @@ export function devices(run) {
       number("busy", "mean utilisation"),
       (device) => (device.util_pct === null ? "–" : `${plain(device.util_pct, 3)} %`),
     ],
-    [number("energy", "of the device, before PUE"), (device) => energy(device.energy_kwh, 4)],
+    [number("energy", "of the device, before PUE"), (device) => energy(device.energy_kwh)],
     [number("coverage"), (device) => share(device.coverage)],
   ].filter(Boolean);
   return card(
@@ -122,7 +133,11 @@ export function devices(run) {
       ? table(
           "Devices",
           columns.map(([head]) => head),
-          run.devices.map((device, index) => columns.map(([, cell]) => cell(device, index))),
+          run.devices.map((device, index) => ({
+            key: device.uuid,
+            cells: columns.map(([, cell]) => cell(device, index)),
+          })),
+          run.devices.length > MOST_LINES ? "tall" : "",
         )
       : make("p", { class: "quiet" }, "This run has no device that can be measured."),
   );
@@ -217,11 +232,7 @@ export class Events {
             "Events",
             [{ label: "time" }, { label: "kind" }, { label: "what" }],
             rows.map((event) => [
-              make(
-                "span",
-                { title: full(event.time) },
-                new Date(event.time).toLocaleTimeString([], { hourCycle: "h23" }),
-              ),
+              make("span", { title: full(event.time) }, moment(event.time_ms / 1000)),
               event.kind,
               make("td", { class: "text" }, eventText(event)),
             ]),

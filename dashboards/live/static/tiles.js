@@ -1,7 +1,7 @@
 // What a run has used, does now, and will have used at its planned end.
 
 import { drawing, make } from "./dom.js";
-import { carbon, duration, energy, money, percent, plain, share, si, unmeasured, whole } from "./format.js";
+import { carbon, cost, count, duration, energy, percent, plain, share, si, unmeasured, whole } from "./format.js";
 import { BudgetState, Method, Status } from "./vocabulary.js";
 
 const J_PER_KWH = 3.6e6;
@@ -9,20 +9,26 @@ const J_PER_KWH = 3.6e6;
 export const measured = (run) => run.rows.find((row) => row.method === Method.MEASURED);
 
 // Tiles that keep their elements, so that a reader's selection and voice are not lost each second.
+// `onAssumed` is called where a reader asks what is assumed in a tile.
 export class Tiles {
-  constructor(place) {
+  constructor(place, onAssumed) {
     this.place = place;
+    this.onAssumed = onAssumed;
     this.made = new Map();
   }
 
+  // Items are { name, value, note, warning, assumed }: `assumed` are the names of factors.
   fill(items) {
-    const names = items.map(([name]) => name);
+    const names = items.map(({ name }) => name);
     if (names.join() !== [...this.made.keys()].join()) this.build(names);
-    for (const [name, value, note = "", state = ""] of items) {
-      const { tile, dd, small } = this.made.get(name);
+    for (const { name, value, note = "", warning = false, assumed = [] } of items) {
+      const { tile, dd, said, ask } = this.made.get(name);
       if (dd.textContent !== value) dd.textContent = value;
-      if (small.textContent !== note) small.textContent = note;
-      tile.classList.toggle("warning", state === "warning");
+      if (said.textContent !== note) said.textContent = note;
+      const words = assumed.length ? `assumed ${assumed.join(", ")}` : "";
+      if (ask.textContent !== words) ask.textContent = words;
+      ask.hidden = !words;
+      tile.classList.toggle("warning", warning);
     }
   }
 
@@ -30,14 +36,27 @@ export class Tiles {
     this.made = new Map(
       names.map((name) => {
         const dd = make("dd"),
-          small = make("small");
+          said = make("span"),
+          ask = make("button", {
+            type: "button",
+            class: "assumed",
+            title: "How this was worked out, and from which factors",
+            onclick: () => this.onAssumed?.(),
+          });
         const extra = this.place.classList.contains("tiles") ? "card " : "";
         return [
           name,
           {
             dd,
-            small,
-            tile: make("div", { class: `${extra}tile`, "data-tile": name }, make("dt", {}, name), dd, small),
+            said,
+            ask,
+            tile: make(
+              "div",
+              { class: `${extra}tile`, "data-tile": name },
+              make("dt", {}, name),
+              dd,
+              make("dd", { class: "note" }, said, ask),
+            ),
           },
         ];
       }),
@@ -50,29 +69,59 @@ export function major(run) {
   const row = measured(run),
     words = unmeasured(run.quality);
   const said = (...more) => [...words, ...more].filter(Boolean).join(", ");
-  const assumed = (...names) => (names.some((name) => row?.assumed.includes(name)) ? "factor assumed" : "");
   const facility = row?.facility_kwh ?? null;
-  const pue = facility === null ? "" : `${energy(facility)} incl. PUE ${plain(row.pue, 3)}`;
   const devices = run.devices.length;
   const partly = run.power_now_devices < devices ? `${run.power_now_devices} of ${devices} devices` : "";
   const mean = run.devices.map((device) => device.power_mean_w).filter((watts) => watts !== null);
   return [
     run.status === Status.RUNNING
-      ? ["power now", si(run.power_now_w, "W"), said(run.power_now_w === null ? "" : partly)]
-      : [
-          "mean power",
-          mean.length
-            ? si(
-                mean.reduce((a, b) => a + b, 0),
-                "W",
-              )
-            : "–",
-          said("all devices"),
-        ],
-    ["energy of the devices", energy(run.energy_kwh, 4), said(pue)],
-    ["CO₂e", carbon(row?.tco2e ?? null, 4), said(assumed("intensity"))],
-    ["money", money(row?.cost ?? null, row?.currency), said(assumed("tariff", "price_per_gpu_hour"))],
+      ? {
+          name: "power now",
+          value: si(run.power_now_w, "W"),
+          note: said(run.power_now_w === null ? "" : partly || "all devices"),
+        }
+      : {
+          name: "mean power",
+          value: mean.length ? si(sum(mean), "W") : "–",
+          note: said("all devices"),
+        },
+    {
+      name: "facility energy",
+      value: energy(facility),
+      note: said(
+        run.energy_kwh === null ? "" : `devices ${energy(run.energy_kwh)}`,
+        facility === null ? "" : `PUE ${plain(row.pue, 3)}`,
+      ),
+      assumed: assumedOf(row, facility, "pue"),
+    },
+    {
+      name: "CO₂e",
+      value: carbon(row?.tco2e ?? null),
+      note: said(),
+      assumed: assumedOf(row, row?.tco2e, "intensity"),
+    },
+    {
+      name: "cost",
+      value: cost(row?.cost ?? null, row?.currency),
+      note: said(costOf(row)),
+      assumed: assumedOf(row, row?.cost, "tariff", "price_per_gpu_hour", "gpu_price"),
+    },
   ];
+}
+
+const sum = (values) => values.reduce((a, b) => a + b, 0);
+const WORDS = { pue: "PUE", price_per_gpu_hour: "price", gpu_price: "GPU price" };
+const assumedOf = (row, value, ...names) =>
+  value === null || value === undefined
+    ? []
+    : names.filter((name) => row.assumed.includes(name)).map((name) => WORDS[name] ?? name);
+
+// What a cost is made of.
+export function costOf(row) {
+  if (!row || row.cost === null) return "";
+  const names = new Set((row.factors ?? []).map((factor) => factor.name));
+  if (names.has("price_per_gpu_hour")) return "rent";
+  return names.has("gpu_price") ? "electricity and hardware" : "electricity";
 }
 
 export function minor(run) {
@@ -80,34 +129,44 @@ export function minor(run) {
   const lost = run.loss_not_finite_since;
   return [
     lost === null
-      ? ["last loss", plain(run.final_loss), `${whole(run.steps)} steps`]
-      : ["last loss", "not a number", `since step ${lost}; ${plain(run.final_loss)} before`, "warning"],
-    ["tokens", run.tokens === null ? "–" : si(run.tokens, "")],
-    ["energy of a token", si(perToken, "J"), "at the devices"],
-    ["duration", duration(run.duration_s)],
-    ["coverage", share(run.coverage), "of device-seconds"],
+      ? { name: "final loss", value: plain(run.final_loss), note: meanOf(run) }
+      : {
+          name: "final loss",
+          value: "not a number",
+          note: `since step ${lost}; ${plain(run.final_loss)} before`,
+          warning: true,
+        },
+    { name: "tokens", value: count(run.tokens), note: `${whole(run.steps)} steps` },
+    { name: "device energy of a token", value: si(perToken, "J") },
+    { name: "duration", value: duration(run.duration_s) },
+    { name: "coverage", value: share(run.coverage), note: "of device-seconds" },
   ];
 }
+
+const meanOf = (run) => (run.final_loss_steps > 1 ? `mean of the last ${whole(run.final_loss_steps)} steps` : "");
 
 // What is left, and the totals at the planned tokens with their range.
 export function ahead(run) {
   const { plan } = run;
-  const range = (values, format) => (values[1] === null ? "" : `${format(values[0])} to ${format(values[2])}`);
-  const cost = (value) => money(value, plan.currency);
+  const item = (name, values, write) => ({
+    name,
+    value: write(values[1]),
+    note: values[1] === null ? "" : `${write(values[0])} to ${write(values[2])}`,
+  });
   return [
-    ["time left", duration(plan.eta_s)],
-    ["energy at the end", energy(plan.energy_kwh[1]), range(plan.energy_kwh, energy)],
-    ["CO₂e at the end", carbon(plan.tco2e[1]), range(plan.tco2e, carbon)],
-    ["money at the end", cost(plan.cost[1]), range(plan.cost, cost)],
+    { name: "time left", value: duration(plan.eta_s) },
+    item("facility energy at the end", plan.facility_kwh, energy),
+    item("CO₂e at the end", plan.tco2e, carbon),
+    item("cost at the end", plan.cost, (value) => cost(value, plan.currency)),
   ];
 }
 
 export const way = (run) =>
-  meter(`${si(run.tokens, "")} of ${si(run.plan.tokens, "")} tokens`, (run.tokens ?? 0) / run.plan.tokens, "way");
+  meter(`${count(run.tokens)} of ${count(run.plan.tokens)} tokens`, (run.tokens ?? 0) / run.plan.tokens, "way");
 
 export const budget = ({ unit, limit, spent, share: part, state }) =>
   meter(
-    `Budget: ${plain(spent, 3)} of ${plain(limit)} ${unit}${unit === "kWh" ? " incl. PUE" : ""}`,
+    `Budget: ${plain(spent, 3)} of ${plain(limit)} ${unit}${unit === "kWh" ? " of facility energy" : ""}`,
     part,
     `budget ${state}`,
     { [BudgetState.NEAR]: "nearly spent", [BudgetState.SPENT]: "spent" }[state],

@@ -136,13 +136,32 @@ def browser(chromium: Chrome) -> Chrome:
     return chromium
 
 
+_WIDE = {"width": 1280, "height": 1700, "deviceScaleFactor": 1, "mobile": False}
+_PHONE = {"width": 390, "height": 1900, "deviceScaleFactor": 1, "mobile": True}
+_PAINTED = "requestAnimationFrame(() => requestAnimationFrame(arguments[0]))"
+
+
 @pytest.fixture
-def shot(browser: Chrome, request: pytest.FixtureRequest) -> Callable[[str], None]:
-    """Keep a picture of the page in out/screenshots, or where $CARBONTRACK_SCREENSHOTS says."""
+def shot(browser: Chrome) -> Callable[..., None]:
+    """Keep pictures of the page in out/screenshots, or where $CARBONTRACK_SCREENSHOTS says: light
+    on a desk and dark on a phone, and with `every` the other two as well.
+    """
     folder = Path(os.environ.get("CARBONTRACK_SCREENSHOTS", _SCREENSHOTS))
 
-    def take(name: str) -> None:
+    def take(name: str, *, every: bool = False) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        browser.save_screenshot(str(folder / f"{name}.png"))
+        for theme, where, size in (
+            ("light", "desk", _WIDE),
+            ("dark", "phone", _PHONE),
+            ("light", "phone", _PHONE),
+            ("dark", "desk", _WIDE),
+        )[: 4 if every else 2]:
+            scheme = {"name": "prefers-color-scheme", "value": theme}
+            browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
+            browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+            browser.execute_async_script(_PAINTED)
+            browser.save_screenshot(str(folder / f"{name}-{where}-{theme}.png"))
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
     return take

@@ -38,11 +38,11 @@ def text(browser: Chrome, selector: str) -> str:
 
 
 def tile(browser: Chrome, name: str) -> str:
-    return text(browser, f'[data-tile="{name}"] dd')
+    return text(browser, f'[data-tile="{name}"] dd:not(.note)')
 
 
 def small(browser: Chrome, name: str) -> str:
-    return text(browser, f'[data-tile="{name}"] small')
+    return text(browser, f'[data-tile="{name}"] .note')
 
 
 def click(browser: Chrome, name: str) -> None:
@@ -97,3 +97,28 @@ def number(shown: str) -> float:
         return float(digits)
     except ValueError:
         return 0.0
+
+
+def accessibility_faults(browser: Chrome) -> list[str]:
+    """What axe-core finds serious or critical on the page as it is."""
+    from axe_core_python.selenium import Axe
+
+    answer = Axe().run(browser)
+    assert len(answer["passes"]) > 10, "it looked"
+    return [
+        f"{fault['id']}: {[node['html'][:200] for node in fault['nodes'][:3]]}"
+        for fault in answer["violations"]
+        if fault["impact"] in ("serious", "critical")
+    ]
+
+
+def small_targets(browser: Chrome) -> list[Any]:
+    """Buttons, lists and boxes that a finger misses: less than 44 pixels high."""
+    return list(
+        browser.execute_script(
+            "return [...document.querySelectorAll('button, select, .cards input, .cards th a')]"
+            ".map(e => [e, (e.type === 'checkbox' ? e.parentElement : e).getBoundingClientRect()])"
+            ".filter(([e, box]) => box.height > 0 && box.height < 43.5)"
+            ".map(([e, box]) => [e.outerHTML.slice(0, 80), box.height])"
+        )
+    )

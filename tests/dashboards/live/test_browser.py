@@ -26,7 +26,7 @@ def test_a_run_is_watched_from_start_to_end(
     serve: Callable[..., Server],
     browser: Chrome,
     until: Until,
-    shot: Callable[[str], None],
+    shot: Callable[..., None],
 ) -> None:
     wrapper.meter = "sim:a100x8"
     limits = ("--budget-kwh", "0.5", "--budget-kg", "0.001")
@@ -34,7 +34,6 @@ def test_a_run_is_watched_from_start_to_end(
     server = serve()
     browser.get(server.address)
     until(lambda: all_of(browser, "svg.spark"))
-    shot("runs")
     all_of(browser, "tbody a")[0].click()
 
     until(lambda: len(all_of(browser, "canvas")) == 6)
@@ -42,20 +41,25 @@ def test_a_run_is_watched_from_start_to_end(
     until(lambda: tile(browser, "time left"))
     assert "to" in small(browser, "CO₂e at the end"), "a range"
     until(lambda: "spent" in text(browser, ".budget.spent"))
-    assert "of 0.5 kWh incl. PUE" in text(browser, ".budget.within")
+    assert "of 0.5 kWh of facility energy" in text(browser, ".budget.within")
     until(lambda: "ago" in text(browser, ".status.live") or "now" in text(browser, ".status.live"))
     devices_are_told_apart(browser, until)
     what_is_shown_follows_buttons_and_keys(browser, until)
     switches(browser, until)
 
-    dark_and_light(browser, until, shot)
+    losses_are_smoothed_and_logarithmic(browser, until)
+    what_is_selected_stays_selected(browser, until)
+    what_is_assumed_is_explained(browser, until, shot)
+    shot("run", every=True)
+    assert page.accessibility_faults(browser) == []
+    dark_and_light(browser, until)
 
     server.kill()
     until(lambda: "lost the server" in text(browser, "#link"))
-    before = page.number(small(browser, "last loss"))
+    before = page.number(small(browser, "tokens"))
     server.start()
     until(lambda: text(browser, "#link") == "live")
-    until(lambda: page.number(small(browser, "last loss")) > before)
+    until(lambda: page.number(small(browser, "tokens")) > before)
 
     os.kill(running.pid, signal.SIGTERM)
     running.communicate(timeout=PATIENCE_S)
@@ -78,11 +82,11 @@ def test_what_is_implausible_of_a_run_is_said_below_its_totals(
 
 def sees_it_move(browser: Chrome, until: Until) -> None:
     """Power rises and moves, the loss falls, energy grows: in tiles, legends and spoken words."""
-    early = until(lambda: page.number(tile(browser, "last loss")))
+    early = until(lambda: page.number(tile(browser, "final loss")))
     losses, powers, spoken = [], set(), set()
 
     def moved() -> bool:
-        losses.append(page.number(tile(browser, "last loss")))
+        losses.append(page.number(tile(browser, "final loss")))
         powers.add(tile(browser, "power now"))
         drawn = all_of(browser, "canvas")[0].get_attribute("aria-label") or ""
         spoken.add(drawn)
@@ -95,7 +99,7 @@ def sees_it_move(browser: Chrome, until: Until) -> None:
     assert all(label.startswith("Power of all devices: total ") for label in spoken)
     until(lambda: "kW" in tile(browser, "power now"))
     assert "simulated" in text(browser, ".badge")
-    assert "factor assumed" in small(browser, "CO₂e")
+    assert "assumed intensity" in small(browser, "CO₂e")
 
 
 def devices_are_told_apart(browser: Chrome, until: Until) -> None:
@@ -105,6 +109,9 @@ def devices_are_told_apart(browser: Chrome, until: Until) -> None:
             (one.get_attribute("stroke"), one.get_attribute("stroke-dasharray")) for one in lines
         ]
 
+    assert "lowest gpu" in spoken(browser, "Power by device"), "a map, and which differ most"
+    click(browser, "a line each")
+    of_charts = until(lambda: looks('[aria-label="Power by device"]'))
     of_charts = looks('[aria-label="Power by device"]')
     assert len(set(of_charts)) == 8
     assert looks('[aria-label="Devices"] tbody') == of_charts
@@ -117,6 +124,54 @@ def devices_are_told_apart(browser: Chrome, until: Until) -> None:
         ]
         assert pressed == ["true"] * 3 + ["false"] + ["true"] * 4
     all_of(browser, chip)[3].click()
+    click(browser, "summary")
+    until(lambda: "lowest gpu" in spoken(browser, "Power by device"))
+    for name in ("Utilisation", "Temperature"):
+        assert "furthest from the mean" in text(browser, f'[aria-label="{name}"] .legend')
+
+
+def spoken(browser: Chrome, chart: str) -> str:
+    """What a screen reader says of a chart."""
+    (canvas,) = all_of(browser, f'[aria-label="{chart}"] canvas')
+    return canvas.get_attribute("aria-label") or ""
+
+
+def losses_are_smoothed_and_logarithmic(browser: Chrome, until: Until) -> None:
+    def axis() -> str:
+        """The picture of the loss, by its hash."""
+        (canvas,) = all_of(browser, '[aria-label="Loss"] canvas')
+        return str(browser.execute_script("return arguments[0].toDataURL()", canvas))
+
+    plain = axis()
+    click(browser, "log")
+    until(lambda: axis() != plain)
+    assert all_of(browser, '[aria-label="Loss"] [aria-pressed="true"]')[0].text == "log"
+    slide = "const [s] = document.querySelectorAll('[aria-label=\"Smoothing\"]');"
+    browser.execute_script(f"{slide} s.value = 0.9; s.oninput()")
+    until(lambda: "before smoothing" in all_of(browser, '[aria-label="Loss"] .legend')[0].text)
+    browser.execute_script(f"{slide} s.value = 0; s.oninput()")
+    click(browser, "log")
+
+
+def what_is_selected_stays_selected(browser: Chrome, until: Until) -> None:
+    select = """
+    const cell = document.querySelector('[aria-label="Devices"] tbody td:nth-child(2) span');
+    getSelection().selectAllChildren(cell);
+    return document.querySelector('[aria-label="Devices"] tbody').textContent;
+    """
+    before = browser.execute_script(select)
+    until(lambda: text(browser, '[aria-label="Devices"] tbody') != before)
+    assert browser.execute_script("return getSelection().toString()").startswith("SIM-")
+
+
+def what_is_assumed_is_explained(browser: Chrome, until: Until, shot: Callable[..., None]) -> None:
+    all_of(browser, '[data-tile="CO₂e"] button')[0].click()
+    until(lambda: "Our World in Data" in text(browser, "dialog tbody"))
+    assert "assumed" in text(browser, "dialog .badge")
+    shot("explained")
+    assert page.accessibility_faults(browser) == []
+    click(browser, "Close")
+    assert not all_of(browser, "dialog")
 
 
 def what_is_shown_follows_buttons_and_keys(browser: Chrome, until: Until) -> None:
@@ -169,7 +224,7 @@ def switches(browser: Chrome, until: Until) -> None:
     assert chosen.value_of_css_property("background-color") != other.value_of_css_property(
         "background-color"
     )
-    assert "USD" in text(browser, '[aria-label="Emissions"] tbody')
+    assert "$" in text(browser, '[aria-label="Emissions"] tbody')
     click(browser, "report")
     until(lambda: text(browser, '[aria-label="Emissions"] tbody td').startswith("report"))
     click(browser, "Copy LaTeX")
@@ -195,7 +250,7 @@ return [...Array(8).keys()].map((index) => light(look(index).stroke))
 """
 
 
-def dark_and_light(browser: Chrome, until: Until, shot: Callable[[str], None]) -> None:
+def dark_and_light(browser: Chrome, until: Until) -> None:
     """By what is painted, not by what is set; lines stand out from the card in both."""
     seen = set()
     for _ in range(2):
@@ -203,7 +258,6 @@ def dark_and_light(browser: Chrome, until: Until, shot: Callable[[str], None]) -
         contrasts = browser.execute_script(f"return (async () => {{{CONTRAST}}})()")
         assert min(contrasts) >= 3, (back, contrasts)
         seen.add((back, page.colour(browser, "h1", "color")))
-        shot(f"run-{len(seen)}")
         all_of(browser, "#theme")[0].click()
         until(lambda: page.colour(browser, "body") != back)  # noqa: B023
     (one, ink), (other, other_ink) = seen

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 import sys
 from collections.abc import Callable, Iterator
@@ -43,7 +44,7 @@ def test_runs_are_listed_and_compared_on_a_desk_and_a_phone(
     serve: Callable[..., Server],
     browser: Chrome,
     until: Until,
-    shot: Callable[[str], None],
+    shot: Callable[..., None],
 ) -> None:
     for name in ("first", "<script>alert(1)</script>"):
         wrapper.record(*job(8), options=("-q", "--name", name, "--project", "llama"))
@@ -56,8 +57,8 @@ def test_runs_are_listed_and_compared_on_a_desk_and_a_phone(
     assert "<script>alert(1)</script>" in text(browser, "tbody a"), "just a name"
     assert text(browser, "tbody .badge").count("simulated") == 3
     assert page.overflow(browser, ".scroll, .card, td, th") == []
-    click(browser, "energy")
-    until(lambda: text(browser, '[aria-sort="descending"]').startswith("energy"))
+    click(browser, "device energy")
+    until(lambda: text(browser, '[aria-sort="descending"]').startswith("device energy"))
     until(lambda: text(browser, "tbody a").endswith("no-steps"))
     for _ in range(2):
         boxes = [box for box in all_of(browser, "tbody input") if not box.is_selected()]
@@ -65,8 +66,10 @@ def test_runs_are_listed_and_compared_on_a_desk_and_a_phone(
     with phone(browser):
         until(lambda: not all_of(browser, "thead")[0].is_displayed())
         assert page.overflow(browser, ".scroll, .card, td, th") == []
-        assert "last loss" in [cell.get_attribute("data-label") for cell in all_of(browser, "td")]
-        shot("phone-runs")
+        assert "final loss" in [cell.get_attribute("data-label") for cell in all_of(browser, "td")]
+        assert page.small_targets(browser) == []
+    assert page.accessibility_faults(browser) == []
+    shot("runs", every=True)
     click(browser, "Compare 2")
     until(lambda: len(all_of(browser, "canvas")) == 1)
     assert text(browser, "h1") == "Comparison"
@@ -75,15 +78,16 @@ def test_runs_are_listed_and_compared_on_a_desk_and_a_phone(
     assert text(browser, "tbody tr:nth-child(2) .more").count("%") >= 3, "against the first"
     heights = {one.size["height"] for one in all_of(browser, ".plot canvas")}
     assert min(heights) >= 400
-    for axis in ("steps", "tokens", "time", "energy", "CO₂e", "money"):
+    for axis in ("steps", "tokens", "time", "energy", "CO₂e", "cost"):
         click(browser, axis)
         until(
             lambda: all_of(browser, "canvas")[0].get_attribute("aria-label").count("between") == 2
         )
-    shot("compare")
     with phone(browser):
         until(lambda: page.overflow(browser, ".card, .group, td, th") == [])
-        shot("phone-compare")
+        assert page.small_targets(browser) == []
+    assert page.accessibility_faults(browser) == []
+    shot("compare", every=True)
     assert errors(browser) == []
 
     browser.get("about:blank")
@@ -98,8 +102,11 @@ def test_it_can_be_used_by_keys_and_by_ear(
     from selenium.webdriver import ActionChains, Keys
 
     write_ledger(wrapper.ledger, Recorded(name="long", count=8, seconds=86_400.0, project="llama"))
+    write_ledger(wrapper.ledger, Recorded(name="none", number=0, count=0, project="llama", steps=0))
     browser.get(serve().address)
     until(lambda: all_of(browser, "tbody a"))
+    assert "nothing measured" in text(browser, '[data-row$="0000"] .badge')
+    the_first_page_adds_up(browser, until)
     ActionChains(browser).send_keys(Keys.TAB).perform()
     assert text(browser, ":focus") == "Skip to the content"
     assert page.colour(browser, ":focus", "outline-style") == "solid"
@@ -109,6 +116,14 @@ def test_it_can_be_used_by_keys_and_by_ear(
     all_of(browser, "tbody a")[0].send_keys(Keys.ENTER)
     until(lambda: len(all_of(browser, "canvas")) == 6)
     assert browser.execute_script("return document.activeElement.tagName") == "H1"
+    assert page.colour(browser, "h1", "outline-style") == "none", "read from here; not to be used"
+    begin, end = re.findall(r"\d{4}-\d\d-\d\d", text(browser, ".tools .range"))
+    assert begin < end, "both dates"
+    assert page.colour(browser, ".tools").endswith(", 1)"), "no chart shines through"
+    hover = ActionChains(browser).move_to_element(all_of(browser, ".u-over")[0])
+    hover.perform()
+    heights = [one.is_displayed() for one in all_of(browser, ".u-cursor-y")]
+    assert not any(heights[1:]), "a height of one chart is none of another"
     for canvas in all_of(browser, "canvas"):
         assert canvas.get_attribute("role") == "img"
         assert ": " in (canvas.get_attribute("aria-label") or "")
@@ -119,19 +134,45 @@ def test_it_can_be_used_by_keys_and_by_ear(
     assert errors(browser) == []
 
 
+def the_first_page_adds_up(browser: Chrome, until: Until) -> None:
+    until(lambda: tile(browser, "runs") == "2")
+    assert tile(browser, "device energy") == "69.1 kWh"
+    choose(browser, "Group by", "project")
+    until(lambda: "llama" in text(browser, '[aria-label="Totals by group"] tbody th'))
+    choose(browser, "Started", "between")
+    days = all_of(browser, 'input[type="date"]')
+    browser.execute_script(
+        "const [first, last] = arguments; first.value = '2026-05-01'; last.value = '2026-05-28';"
+        "last.onchange()",
+        *days,
+    )
+    until(lambda: tile(browser, "runs") == "1")
+    assert [link.text for link in all_of(browser, ".cards tbody a")] == ["none"]
+    choose(browser, "Started", "")
+    until(lambda: len(all_of(browser, ".cards tbody a")) == 2)
+
+
+def choose(browser: Chrome, name: str, value: str) -> None:
+    """An entry of a list by its value."""
+    (found,) = all_of(browser, f'select[aria-label="{name}"]')
+    browser.execute_script(
+        "const [list, value] = arguments; list.value = value; list.onchange()", found, value
+    )
+
+
 def test_a_loss_that_is_no_number_is_said(
     wrapper: Wrapper,
     serve: Callable[..., Server],
     browser: Chrome,
     until: Until,
-    shot: Callable[[str], None],
+    shot: Callable[..., None],
 ) -> None:
     wrapper.record(sys.executable, "-c", EXPLODES, options=("-q", "--name", "exploded"))
     browser.get(f"{serve().address}#/run/last")
     until(lambda: len(all_of(browser, "canvas")) == 6)
-    assert tile(browser, "last loss") == "not a number"
-    assert "since step 6" in small(browser, "last loss")
-    warned = page.colour(browser, '[data-tile="last loss"] dd', "color")
+    assert tile(browser, "final loss") == "not a number"
+    assert "since step 6" in small(browser, "final loss")
+    warned = page.colour(browser, '[data-tile="final loss"] dd', "color")
     assert warned != page.colour(browser, '[data-tile="duration"] dd', "color")
     until(lambda: "beyond the scale: up to 1e30" in text(browser, '[aria-label="Loss"] header'))
     shot("not-a-number")
@@ -139,17 +180,48 @@ def test_a_loss_that_is_no_number_is_said(
 
 
 def test_a_run_that_measured_nothing_still_has_its_page(
-    wrapper: Wrapper, serve: Callable[..., Server], browser: Chrome, until: Until
+    wrapper: Wrapper,
+    serve: Callable[..., Server],
+    browser: Chrome,
+    until: Until,
+    shot: Callable[..., None],
 ) -> None:
     write_ledger(wrapper.ledger, Recorded(count=0, seconds=10, steps=0))
     server = serve()
     browser.get(f"{server.address}#/run/last")
     until(lambda: len(all_of(browser, "canvas")) == 5)
-    assert tile(browser, "energy of the devices") == "–", "not known is not zero"
+    assert tile(browser, "facility energy") == "–", "not known is not zero"
     assert text(browser, ".none").count("recorded") == 4
+    assert "nothing measured" in text(browser, ".title .badge")
+    assert not any(one.is_displayed() for one in all_of(browser, ".uplot")), "no axes of nothing"
+    shot("nothing-measured")
     browser.get(f"{server.address}#/run/nobody")
     until(lambda: "no run 'nobody'" in text(browser, "main"))
-    assert "lost the server" not in text(browser, "#link"), "it answered"
+    assert text(browser, "h1") == "No such run"
+    assert text(browser, "#link") == "", "the server and its ledger did answer"
+    assert page.accessibility_faults(browser) == []
+    shot("no-such-run")
+
+
+def test_many_devices_are_a_map_on_a_page_of_their_own(
+    wrapper: Wrapper,
+    serve: Callable[..., Server],
+    browser: Chrome,
+    until: Until,
+    shot: Callable[..., None],
+) -> None:
+    write_ledger(wrapper.ledger, Recorded(count=64, seconds=86_400.0))
+    browser.get(f"{serve().address}#/run/last")
+    until(lambda: "mean of 64" in text(browser, '[aria-label="Power by device"] .legend'))
+    assert "mean of 64" in text(browser, '[aria-label="Temperature"] .legend')
+    assert len(all_of(browser, ".chip")) < 20, "not a line each"
+    assert len(all_of(browser, '[aria-label="Devices"] tbody tr')) == 64
+    with phone(browser):
+        until(lambda: page.overflow(browser, ".card") == [])
+        assert page.small_targets(browser) == []
+    assert page.accessibility_faults(browser) == []
+    shot("many-devices")
+    assert errors(browser) == []
 
 
 def test_an_empty_ledger_says_how_to_start_and_fills_by_itself(
@@ -157,7 +229,7 @@ def test_an_empty_ledger_says_how_to_start_and_fills_by_itself(
     serve: Callable[..., Server],
     browser: Chrome,
     until: Until,
-    shot: Callable[[str], None],
+    shot: Callable[..., None],
 ) -> None:
     browser.get(serve().address)
     until(lambda: "carbontrack run -- python train.py" in text(browser, "main"))

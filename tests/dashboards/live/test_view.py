@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from carbontrack import config
+from carbontrack.errors import CarbontrackError
 from carbontrack.ledger.url import ledger_url
+from dashboards.live.columns import MANY_DEVICES
 from dashboards.live.view import View
 from tests.fixtures.runs import Recorded, write_ledger
 
@@ -28,3 +31,85 @@ def test_methods_side_by_side_have_the_same_factors(tmp_path: Path) -> None:
             assert [float(line["tco2e"]) for line in pasted] == [row["tco2e"]]
     finally:
         view.close()
+
+
+@pytest.fixture
+def team(tmp_path: Path) -> Iterator[View]:
+    """Three runs of two people in two projects; the last began in the month before it ended."""
+    ledger = tmp_path / "ledger.db"
+    for number, (user, project, seed) in enumerate(
+        [("ada", "llama", "1"), ("bob", "llama", "2"), ("bob", "big", "1")], start=1
+    ):
+        run = Recorded(
+            name=f"run {number}",
+            number=number,
+            count=2,
+            user=user,
+            project=project,
+            seconds=3600,
+            tags={"seed": seed},
+            power_w=100.0 * number,
+        )
+        write_ledger(ledger, run)
+    view = View(ledger_url(str(ledger)), config.flags(pue=1.5, intensity=0.4, tariff=0.1))
+    yield view
+    view.close()
+
+
+@pytest.mark.parametrize(
+    ("by", "expected"),
+    [
+        ("project", {"llama": 0.6, "big": 0.6}),
+        ("user", {"ada": 0.2, "bob": 1.0}),
+        ("tag:seed", {"1": 0.8, "2": 0.4}),
+        ("month", {"2026-05": 1.2}),
+        ("", {}),
+    ],
+)
+def test_the_first_page_sums_what_the_table_does(
+    team: View, by: str, expected: dict[str, float]
+) -> None:
+    found = team.totals(by=by)
+    assert {row["label"]: row["energy_kwh"] for row in found["groups"]} == pytest.approx(expected)
+    total = found["total"]
+    assert total["energy_kwh"] == pytest.approx(1.2)
+    assert total["facility_kwh"] == pytest.approx(1.8)
+    assert total["tco2e"] == pytest.approx(1.8 * 0.4 / 1000)
+    assert (total["runs"], found["summed"], found["matching"]) == (3, 3, 3)
+    assert found["tags"] == ["seed"]
+
+
+def test_a_range_of_time_begins_with_its_first_moment_and_ends_before_its_last(team: View) -> None:
+    second = team.find("run 2")
+    before = {"since_ms": second.started_ms, "until_ms": second.started_ms}
+    assert team.totals(**before)["total"] is None
+    before["until_ms"] += 1
+    assert team.totals(**before)["total"]["energy_kwh"] == pytest.approx(0.4)
+    assert [run["name"] for run in team.runs(**before)["runs"]] == ["run 2"]
+    assert [run["name"] for run in team.runs(user="bob")["runs"]] == ["run 3", "run 2"]
+
+
+def test_an_unknown_key_of_the_sums_is_an_error(team: View) -> None:
+    with pytest.raises(CarbontrackError, match="--by colour: unknown"):
+        team.totals(by="colour")
+
+
+def test_an_explanation_names_each_factor_with_its_source(team: View) -> None:
+    found = team.explain(team.find("run 1"), method="measured")
+    how = {step["name"]: (step["value"], step["how"]) for step in found["steps"]}
+    assert how["PUE"][0] == 1.5
+    assert how["facility"] == (pytest.approx(0.3), "energy × PUE")
+    with pytest.raises(CarbontrackError, match="method=guess: unknown"):
+        team.explain(team.find("run 1"), method="guess")
+
+
+def test_of_many_devices_only_what_a_map_shows_is_sent(tmp_path: Path) -> None:
+    write_ledger(tmp_path / "ledger.db", Recorded(count=MANY_DEVICES + 1))
+    view = View(ledger_url(str(tmp_path / "ledger.db")), config.flags())
+    try:
+        devices = view.series(view.find("last"), points=2000)["devices"]
+    finally:
+        view.close()
+    assert [device["label"] for device in devices] == [f"gpu {n}" for n in range(17)]
+    shown = {"uuid", "kind", "label", "power_w", "util_pct", "temperature_max_c"}
+    assert {key for device in devices for key in device} == shown

@@ -1,0 +1,70 @@
+// A range of dates to choose, in the reader's time zone.
+
+import { make } from "./dom.js";
+import { date } from "./format.js";
+
+const DAY_MS = 86_400_000;
+const BETWEEN = "between";
+
+// value, label, and [first day, day after the last] from the first moment of today
+const RANGES = [
+  ["", "any time", () => [null, null]],
+  ["7d", "the last 7 days", (today) => [new Date(today - 6 * DAY_MS), null]],
+  ["30d", "the last 30 days", (today) => [new Date(today - 29 * DAY_MS), null]],
+  ["month", "this month", (today) => [new Date(today.getFullYear(), today.getMonth(), 1), null]],
+  [
+    "last-month",
+    "last month",
+    (today) => [
+      new Date(today.getFullYear(), today.getMonth() - 1, 1),
+      new Date(today.getFullYear(), today.getMonth(), 1),
+    ],
+  ],
+  ["year", "this year", (today) => [new Date(today.getFullYear(), 0, 1), null]],
+  [BETWEEN, "between two dates", null],
+];
+
+export class Span {
+  constructor(onChange) {
+    this.choice = make(
+      "select",
+      { "aria-label": "Started", onchange: () => this.choose(onChange) },
+      ...RANGES.map(([value, label]) => make("option", { value }, label)),
+    );
+    const day = (label) => make("input", { type: "date", "aria-label": label, onchange: onChange });
+    this.first = day("First day");
+    this.last = day("Last day");
+    this.days = make("span", { class: "together", hidden: "" }, this.first, "to", this.last);
+    this.element = make("span", { class: "together" }, this.choice, this.days);
+  }
+
+  choose(onChange) {
+    const [since, until] = this.range;
+    this.days.hidden = this.choice.value !== BETWEEN;
+    if (!this.days.hidden && !this.first.value) {
+      const today = Date.now();
+      this.first.value = date(since ?? today - 29 * DAY_MS);
+      this.last.value = date(until ?? today);
+    }
+    onChange();
+  }
+
+  get range() {
+    if (this.choice.value === BETWEEN) return [dayOf(this.first.value, 0), dayOf(this.last.value, 1)];
+    const now = new Date();
+    const [, , of] = RANGES.find(([value]) => value === this.choice.value);
+    return of(new Date(now.getFullYear(), now.getMonth(), now.getDate())).map((at) => (at ? at.getTime() : null));
+  }
+
+  get query() {
+    const [since, until] = this.range;
+    return { ...(since === null ? {} : { since }), ...(until === null ? {} : { until }) };
+  }
+}
+
+// The first moment of a day, or of so many after it; null if none was given.
+function dayOf(text, after) {
+  if (!text) return null;
+  const [year, month, day] = text.split("-").map(Number);
+  return new Date(year, month - 1, day + after).getTime();
+}

@@ -1,0 +1,121 @@
+// What the runs that match came to, in all and by project, user, month or tag.
+
+import { ask } from "./api.js";
+import { badge, card, drawing, make, refill, table } from "./dom.js";
+import { carbon, cost, energy, hours, share, unmeasured, whole } from "./format.js";
+import { Tiles } from "./tiles.js";
+
+const REFRESH_MS = 10_000;
+const KEYS = [
+  ["", "nothing"],
+  ["project", "project"],
+  ["user", "user"],
+  ["month", "month"],
+  ["host", "host"],
+  ["model", "model"],
+];
+
+export class Sums {
+  constructor(filters) {
+    this.filters = filters;
+    this.stopped = false;
+    this.by = make("select", { "aria-label": "Group by", onchange: () => this.refresh(true) });
+    this.offer([]);
+    this.tiles = new Tiles(make("dl", { class: "minor" }));
+    this.place = make("div");
+    this.said = make("p", { class: "quiet small" });
+    this.element = card(
+      "Totals",
+      "",
+      make("label", { class: "bar" }, make("span", { class: "label" }, "Group by"), this.by),
+      this.tiles.place,
+      this.place,
+      this.said,
+    );
+    this.element.classList.add("sums");
+  }
+
+  stop() {
+    this.stopped = true;
+  }
+
+  offer(tags) {
+    const chosen = this.by.value;
+    const keys = [...KEYS, ...tags.map((key) => [`tag:${key}`, `tag ${key}`])];
+    refill(this.by, ...keys.map(([value, label]) => make("option", { value }, label)));
+    this.by.value = keys.some(([value]) => value === chosen) ? chosen : "";
+  }
+
+  // For other filters at once, for the same ones now and then.
+  async refresh(now = false) {
+    const asked = new URLSearchParams({ ...this.filters(), by: this.by.value }).toString();
+    if (!now && asked === this.asked && Date.now() - this.askedAt < REFRESH_MS) return;
+    this.asked = asked;
+    this.askedAt = Date.now();
+    try {
+      const found = await ask(`totals?${asked}`);
+      if (this.stopped || asked !== this.asked) return;
+      this.offer(found.tags);
+      this.show(found);
+    } catch (error) {
+      this.said.textContent = this.stopped ? "" : error.message; // the list says why
+    }
+  }
+
+  show({ total, groups, summed, matching }) {
+    const assumed = total?.assumed.length ? "with assumed factors" : "";
+    const rest = matching > summed ? `the newest of ${whole(matching)}` : "";
+    this.tiles.fill([
+      { name: "runs", value: whole(summed), note: rest },
+      { name: "GPU hours", value: hours(total?.gpu_hours) },
+      { name: "device energy", value: energy(total?.energy_kwh), note: unmeasured(total?.quality).join(", ") },
+      { name: "facility energy", value: energy(total?.facility_kwh), note: assumed },
+      { name: "CO₂e", value: carbon(total?.tco2e), note: assumed },
+      { name: "cost", value: cost(total?.cost, total?.currency), note: assumed },
+    ]);
+    this.place.hidden = !groups.length;
+    this.said.textContent = total?.notes.find((note) => note.startsWith("no ")) ?? "";
+    if (groups.length) refill(this.place, this.grouped(groups));
+  }
+
+  grouped(groups) {
+    const most = Math.max(...groups.map((row) => row.facility_kwh ?? 0));
+    const number = (label) => ({ label, number: true });
+    return table(
+      "Totals by group",
+      [
+        { label: this.by.options[this.by.selectedIndex].text },
+        number("runs"),
+        number("GPU hours"),
+        number("device energy"),
+        number("facility energy"),
+        { label: "" },
+        number("CO₂e"),
+        number("cost"),
+        number("coverage"),
+      ],
+      groups.map((row) => ({
+        key: row.label,
+        cells: [
+          make("th", { scope: "row" }, row.label, " ", ...unmeasured(row.quality).map(badge)),
+          whole(row.runs),
+          hours(row.gpu_hours),
+          energy(row.energy_kwh),
+          energy(row.facility_kwh),
+          make("td", { "aria-hidden": "true" }, bar(most ? (row.facility_kwh ?? 0) / most : 0)),
+          carbon(row.tco2e),
+          cost(row.cost, row.currency),
+          share(row.coverage),
+        ],
+      })),
+    );
+  }
+}
+
+// How much of the largest group; the number stands beside it.
+const bar = (part) =>
+  drawing(
+    "svg",
+    { class: "part", viewBox: "0 0 100 8", preserveAspectRatio: "none" },
+    drawing("rect", { width: (100 * part).toFixed(1), height: 8 }),
+  );

@@ -104,7 +104,7 @@ function picture(rows, low, high) {
   rows.forEach((row, y) =>
     row.forEach((value, x) => {
       if (value === null) return; // transparent: not known
-      const at = (value - low) / (high - low || 1);
+      const at = high > low ? (value - low) / (high - low) : 0.5;
       image.data.set([...colour(at), 255], 4 * (y * width + x));
     }),
   );

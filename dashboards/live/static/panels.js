@@ -81,7 +81,7 @@ export class Panels {
   // Mean and range of the devices, and the one that is furthest from the mean.
   range(chart, options) {
     const series = [
-      { label: `mean of ${this.labels.length}, lowest to highest`, ...look(0), width: 2, band: true },
+      { label: `mean of ${this.labels.length}, and range`, ...look(0), width: 2, band: true },
       { label: "furthest", ...look(1), dash: [6, 4] },
     ];
     return chart({ series, ...options });
@@ -134,7 +134,7 @@ export class Panels {
     const away = rows.map((row) => mean(row.map((value, at) => (value === null || middle[at] === null ? null : Math.abs(value - middle[at])))));
     const furthest = away.reduce((best, value, row) => (value !== null && value > (away[best] ?? -1) ? row : best), 0);
     const columns = [middle, extreme(Math.min), extreme(Math.max), rows[furthest] ?? []];
-    chart.rename(1, `${this.labels[furthest]}, furthest from the mean`);
+    chart.rename(1, `${this.labels[furthest]}, differs most`);
     chart.show([times, ...columns], range, "Not recorded.");
   }
 

@@ -127,7 +127,7 @@ def devices_are_told_apart(browser: Chrome, until: Until) -> None:
     click(browser, "summary")
     until(lambda: "lowest gpu" in spoken(browser, "Power by device"))
     for name in ("Utilisation", "Temperature"):
-        assert "furthest from the mean" in text(browser, f'[aria-label="{name}"] .legend')
+        assert "differs most" in text(browser, f'[aria-label="{name}"] .legend')
 
 
 def spoken(browser: Chrome, chart: str) -> str:
@@ -165,6 +165,7 @@ def what_is_selected_stays_selected(browser: Chrome, until: Until) -> None:
 
 
 def what_is_assumed_is_explained(browser: Chrome, until: Until, shot: Callable[..., None]) -> None:
+    browser.execute_script("scrollTo(0, 0)")  # from under the bars
     all_of(browser, '[data-tile="CO₂e"] button')[0].click()
     until(lambda: "Our World in Data" in text(browser, "dialog tbody"))
     assert "assumed" in text(browser, "dialog .badge")

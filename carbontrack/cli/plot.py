@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -23,6 +23,7 @@ _OPTIONS: Mapping[str, Sequence[FigureKind]] = {
     "smooth": (FigureKind.OVERVIEW, FigureKind.LOSS, FigureKind.COMPARE),
     "log": (FigureKind.LOSS, FigureKind.COMPARE),
     "against": (FigureKind.COMPARE,),
+    "group": (FigureKind.COMPARE,),
 }
 
 
@@ -79,6 +80,13 @@ def plot(
         Against | None,
         typer.Option(help="What compare draws the loss against. Default: energy and CO2e."),
     ] = None,
+    group: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KEY",
+            help="Compare groups of runs, mean and sd over their seeds: tag:KEY, model, project, …",
+        ),
+    ] = None,
     db: DbOption = None,
 ) -> None:
     """Draw a run: power, loss, energy and CO2e over time, or one of the other kinds.
@@ -87,6 +95,7 @@ def plot(
     """
     from carbontrack.ledger import engine, read
     from carbontrack.ledger.url import ledger_url
+    from carbontrack.query import by
 
     references = runs or ["last"]
     if out is not None:
@@ -96,20 +105,29 @@ def plot(
             f"--kind {kind} shows one run, not {len(references)}.",
             hint=f"Several go with {', '.join(_OF_SEVERAL)}.",
         )
-    given = {"each": each or None, "smooth": smooth, "log": log, "against": against}
-    own = {name: value for name, value in given.items() if value is not None}
+    given = {
+        "each": each or None,
+        "smooth": smooth,
+        "log": log,
+        "against": against,
+        "group": group,
+    }
+    own: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     for name in own:
         if kind not in _OPTIONS[name]:
             fitting = " or ".join(_OPTIONS[name])
             raise CarbontrackError(f"--{name} goes with --kind {fitting}, not {kind}.")
     with engine.open_reader(ledger_url(db)).connect() as connection:
         found = [read.resolve_run(connection, reference) for reference in references]
+        groups = by.groups_of(connection, found, group) if group else None
 
         from dashboards import data, figures
         from dashboards import style as look
 
         loaded = [data.load(connection, run, flags) for run in found]
     path = out or Path(f"{'-'.join(run.name for run in found).replace('/', '_')}.png")
+    if groups is not None:
+        own["group"] = groups
     figure = figures.draw(kind, loaded, style=style, width=width, title=title, **own)
     try:
         look.save(figure, path)

@@ -75,6 +75,14 @@ def parts_of_run(connection: Connection, run: Run, keys: Sequence[Key]) -> list[
     return [Part({key.name: part.group[key.name] for key in keys}, part.record) for part in parts]
 
 
+def groups_of(connection: Connection, runs: Sequence[Run], name: str) -> list[str]:
+    """The group of each run as a whole by one key, `NO_GROUP` of one without. Raises
+    CarbontrackError for an unknown key.
+    """
+    (key,) = keys_of([name])
+    return ["+".join(key.groups(connection, run)) or NO_GROUP for run in runs]
+
+
 def _by(connection: Connection, run: Run, part: Part, key: Key) -> list[Part]:
     groups = list(key.groups(connection, run if part.record is None else part.record.run))
     split: Mapping[str, RunRecord] = {}

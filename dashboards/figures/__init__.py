@@ -45,7 +45,7 @@ OPTIONS: Mapping[str, Sequence[str]] = {
     FigureKind.OVERVIEW: ("each", "smooth"),
     FigureKind.POWER: ("each",),
     FigureKind.LOSS: ("smooth", "log"),
-    FigureKind.COMPARE: ("smooth", "log", "against"),
+    FigureKind.COMPARE: ("smooth", "log", "against", "group"),
 }
 """What a kind takes besides the options of all."""
 

@@ -28,6 +28,7 @@ from dashboards.data import (
 )
 from dashboards.figures import words
 from dashboards.figures.panels import draw_losses, note_not_finite
+from dashboards.figures.seeds import draw_groups, mark_groups
 from dashboards.figures.training import finish, looks, need, scale_losses
 from dashboards.style import GREY, Look, line, literal, page, scaled, scaled_mass
 
@@ -57,14 +58,17 @@ def compare(
     against: str | None = None,
     smooth: int | None = None,
     log: str | None = None,
+    group: Sequence[str] | None = None,
 ) -> Figure:
     """Loss against facility energy, CO2e or money, one of `AGAINST`: what a better recipe saves.
 
     By default against energy and CO2e: on two scales of one panel where a kWh emits the same for
     all runs, else in two panels. Marked is the lowest loss that all runs reached, and by how much
     the best of them took less to get there than the worst, by means over so many steps that no
-    single one decides; within the noise of the losses no run is called better. Raises
-    CarbontrackError for a run without losses, or without what it is to be drawn against.
+    single one decides; within the noise of the losses no run is called better. With `group`, the
+    name of each run's group (its recipe, say), a curve is the mean of a group within ± 1 sd over
+    its runs (its seeds), and within that spread no group is called better. Raises CarbontrackError
+    for a run without losses, or without what it is to be drawn against.
     """
     need(runs, "loss")
     curves = [data.losses for data in runs]
@@ -79,19 +83,34 @@ def compare(
         panels = figure.subplots(len(axes), 1, squeeze=False)[:, 0]
         for ax, axis in zip(panels, axes, strict=True):
             scaled_amounts = [x * axis.factor for x in axis.amounts]
-            for data, x, losses, how in zip(runs, scaled_amounts, curves, looks(), strict=False):
-                name = literal(data.run.name)
-                draw_losses(ax, x, losses, smooth=smooth, label=name, **how)
+            if group is not None:
+                draw_groups(ax, scaled_amounts, curves, group)
+            else:
+                _draw_each(ax, scaled_amounts, curves, runs, smooth)
             scale_losses(ax, scaled_amounts, curves, log)
             ax.set_xlabel(f"{axis.name} ({axis.unit})")
             ax.set_ylabel("loss (nats per token)")
-            _mark_saving(ax, axis, curves, runs)
+            if group is not None:
+                mark_groups(ax, scaled_amounts, axis.unit, curves, group)
+            else:
+                _mark_saving(ax, axis, curves, runs)
         note_not_finite(panels[0], curves)
         if two_scales:
             _emissions_below(panels[0], axes[0], runs[0].estimate.intensity_kg_per_kwh)
         said = words.footnote([data.estimate for data in runs])
         finish(figure, room, look, runs, "What the loss took", said)
     return figure
+
+
+def _draw_each(
+    ax: Axes,
+    amounts: Sequence[Floats],
+    curves: Sequence[pd.DataFrame],
+    runs: Sequence[RunData],
+    smooth: int | None,
+) -> None:
+    for data, x, losses, how in zip(runs, amounts, curves, looks(), strict=False):
+        draw_losses(ax, x, losses, smooth=smooth, label=literal(data.run.name), **how)
 
 
 def _mark_saving(

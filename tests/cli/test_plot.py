@@ -84,6 +84,27 @@ def test_several_runs_go_into_one_picture(wrapper: Wrapper, tmp_path: Path) -> N
     assert 'width="576pt"' in picture
 
 
+def test_runs_are_compared_by_groups(wrapper: Wrapper, tmp_path: Path) -> None:
+    url = ledger_url(str(wrapper.ledger))
+    for number, recipe in enumerate(("base", "base", "muon", "muon")):
+        one = Recorded(
+            name=f"run{number}",
+            number=number,
+            count=2,
+            seconds=30 + number,
+            tags={"recipe": recipe},
+        )
+        pictures.write_seconds(url, one)
+    path = tmp_path / "a.svg"
+    runs = [f"run{number}" for number in range(4)]
+    options = ("--kind", "compare", "--group", "tag:recipe", "--out", str(path))
+    done = wrapper.carbontrack("plot", *runs, *options)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert {"base (2 runs)", "muon (2 runs)"} <= set(
+        re.findall(r"<text[^>]*>([^<]*)</text>", path.read_text())
+    )
+
+
 def test_the_options_are_those_of_the_figures() -> None:
     assert set(FigureKind) == set(figures.KINDS)
     assert set(_OF_SEVERAL) == set(figures.SEVERAL)

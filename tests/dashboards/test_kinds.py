@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -159,6 +160,57 @@ def test_compare_calls_no_seed_of_one_recipe_better(tmp_path: Path) -> None:
         runs.append(pictures.load(url, name))
     (said,) = (text.get_text() for text in figures.compare(runs).axes[0].texts)
     assert "no difference beyond the noise of the losses" in said
+
+
+def seeds(url: str, falls: Sequence[tuple[str, float]]) -> list[RunData]:
+    """Three runs of each recipe, whose losses fall as fast as it says, give or take a tenth."""
+    runs = []
+    for recipe, speed in falls:
+        for seed in range(3):
+            number = len(runs) + 1
+            noise = random.Random(number)
+            one = Recorded(
+                name=f"{recipe}-{seed}",
+                number=number,
+                count=2,
+                seconds=120,
+                tags={"recipe": recipe},
+            )
+            windows = [
+                pictures.window_at(one.start_ms + 1000 * second, 1, 300.0) for second in range(120)
+            ]
+            rows = [row for s in one.sensors for row in pictures.all_levels(s.uuid, windows)]
+            steps = [
+                Step(
+                    n,
+                    one.start_ms + 1000 * n,
+                    loss=3 + 6 / (1 + n * speed * (0.9 + 0.1 * seed)) + noise.gauss(0, 0.01),
+                )
+                for n in range(1, 120)
+            ]
+            pictures.write(url, one, rows, [], steps)
+            runs.append(pictures.load(url, one.name))
+    return runs
+
+
+def test_groups_of_seeds_are_their_mean_and_spread(tmp_path: Path) -> None:
+    runs = seeds(ledger_url(str(tmp_path / "ledger.db")), [("slow", 0.1), ("fast", 0.3)])
+    groups = [data.run.tags["recipe"] for data in runs]
+    panel = figures.compare(runs, group=groups).axes[0]
+    labels = panel.get_legend_handles_labels()[1]
+    assert labels == ["slow (3 runs)", "fast (3 runs)"]
+    assert len(panel.collections) >= 2, "a band each"
+    (said,) = (text.get_text() for text in panel.texts if "mean ± sd" in text.get_text())
+    taken = {
+        name: (float(mean), float(sd))
+        for name, mean, sd in re.findall(r"^(slow|fast) ([\d.]+) ± ([\d.]+)$", said, re.MULTILINE)
+    }
+    assert taken["fast"][0] < taken["slow"][0]
+    saving = 100 * (1 - taken["fast"][0] / taken["slow"][0])
+    assert float(said.split("fast takes ")[1].split(" %")[0]) == pytest.approx(saving, abs=0.6)
+    alike = figures.compare(runs, group=["a", "b"] * 3).axes[0]
+    (said,) = (text.get_text() for text in alike.texts if "mean ± sd" in text.get_text())
+    assert said.endswith("no difference beyond the spread")
 
 
 def test_compare_has_a_panel_of_its_own_for_emissions_of_another_grid(

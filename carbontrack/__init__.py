@@ -3,8 +3,8 @@
 What a training script may call: `track()` records a block of it; `log_step()`, `log_event()` and
 `describe_model()` log how it goes, `phase()` what its time goes to. For notebooks: `Ledger` reads
 what was recorded as data frames. For any program: `hardware()` gives the data sheet of an
-accelerator, `estimate()` the energy, carbon and money of GPU-hours. Importing this imports nothing
-heavy.
+accelerator, `estimate()` the energy, carbon and money of GPU-hours, `published()` the rows of a
+report. Importing this imports nothing heavy.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from carbontrack.version import __version__
 
 if TYPE_CHECKING:
     from carbontrack.account.hours import estimate
+    from carbontrack.account.published import rows_of as published
     from carbontrack.factors.catalog import known_hardware as hardware
     from carbontrack.query.ledger import Ledger as Ledger
     from carbontrack.record.attach import Track
@@ -35,6 +36,7 @@ __all__ = [
     "log_event",
     "log_step",
     "phase",
+    "published",
     "track",
 ]
 
@@ -42,6 +44,7 @@ _LAZY = {
     "Ledger": ("carbontrack.query.ledger", "Ledger"),
     "estimate": ("carbontrack.account.hours", "estimate"),
     "hardware": ("carbontrack.factors.catalog", "known_hardware"),
+    "published": ("carbontrack.account.published", "rows_of"),
 }
 """Public names by module and name there: imported when they are first used, for they are heavy."""
 

@@ -50,6 +50,9 @@ class Quality(StrEnum):
     SIMULATED = "simulated"  # replayed; no real device was read
 
 
+MEASURED = "measured"
+"""The kind of a sub-total of devices that were measured, by counter or by power."""
+
 UNMEASURED = (Quality.SIMULATED, Quality.ESTIMATE)
 """Printed beside every number that they are in, as no device was measured for it."""
 
@@ -86,6 +89,22 @@ class EventKind(StrEnum):
     PREEMPTED = "preempted"
 
 
+class Doubt(StrEnum):
+    """Why a sensor is not believed: what docs/meters.md calls rules; in the data of an event."""
+
+    POWER_IMPOSSIBLE = "power-impossible"
+    COUNTER_IMPOSSIBLE = "counter-impossible"
+    COUNTER_RESET = EventKind.COUNTER_RESET.value  # which has an event of its own
+    COUNTER_JUMP = "counter-jump"
+    COUNTER_FAST = "counter-fast"
+    COUNTER_FROZEN = "counter-frozen"
+    COUNTER_SLOW = "counter-slow"
+    COUNTER_SILENT = "counter-silent"
+    POWER_FROZEN = "power-frozen"
+    SENSORS_DISAGREE = "sensors-disagree"
+    ABOVE_LIMIT = "above-limit"
+
+
 class ImportKind(StrEnum):
     """The kinds of files that `carbontrack import` reads."""
 
@@ -108,6 +127,25 @@ class Method(StrEnum):
 
     MEASURED = "measured"
     REPORT = "report"  # GPU-hours × rated power, as the Llama 2 report
+
+
+class Reproduction(StrEnum):
+    """How a published figure compares with the one that follows from its inputs; best first."""
+
+    REPRODUCES = "reproduces"  # to one unit in the last printed place: rounded or cut
+    INPUT_ROUNDING = "input rounding"  # within the rounding of its inputs
+    CLOSE = "within 0.5 %"
+    ENERGY_ONLY = "energy only"  # the energy follows, and of the printed CO2e nothing can
+    DIFFERS = "does not follow"
+    NO_INPUTS = "no inputs"
+
+
+class Verdict(StrEnum):
+    """What `doctor` says of a finding."""
+
+    OK = "ok"
+    NOTE = "note"  # worth knowing, and nothing to fix
+    PROBLEM = "problem"  # makes `doctor` fail
 
 
 class BudgetState(StrEnum):

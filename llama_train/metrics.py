@@ -22,6 +22,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from carbontrack import describe_model, log_event, log_step
+from llama_train.vocabulary import EventKind, Phase
 
 # Without a terminal, a line of progress after so many seconds.
 _PLAIN_EVERY_S = 5.0
@@ -50,7 +51,7 @@ class RunLog:
             disable=not (writes and self._console.is_terminal),
         )
         self._task = self._bar.add_task("train", total=steps, completed=first_step, figures="")
-        self._phase_name = ""
+        self._phase_name: Phase | None = None
 
     def __enter__(self) -> Self:
         self._bar.start()
@@ -86,7 +87,7 @@ class RunLog:
             self._printed_s = now_s
             self.print(f"step {step:,}/{self._steps:,}  {figures}")
 
-    def event(self, kind: str, message: str, **data: Any) -> None:
+    def event(self, kind: EventKind, message: str, **data: Any) -> None:
         if self._writes:
             log_event(kind, message, **data)
             self._write({"event": kind, "message": message, **data})
@@ -97,7 +98,7 @@ class RunLog:
             self._bar.console.print(message, highlight=False, markup=False, soft_wrap=True)
 
     @contextmanager
-    def phase(self, name: str) -> Iterator[None]:
+    def phase(self, name: Phase) -> Iterator[None]:
         """What happens inside belongs to this phase; what follows, to the one around it."""
         around = self._phase_name
         self._phase(name, time.time_ns())
@@ -115,15 +116,16 @@ class RunLog:
         ended_ns = time.time_ns()
         if ended_ns - began_ns > _DATA_WAIT_S * 1e9:
             around = self._phase_name
-            self._phase("data wait", began_ns)
-            self._phase(around, ended_ns)
+            self._phase(Phase.DATA_WAIT, began_ns)
+            if around:
+                self._phase(around, ended_ns)
 
-    def _phase(self, name: str, began_ns: int) -> None:
+    def _phase(self, name: Phase, began_ns: int) -> None:
         self._phase_name = name
         if self._writes:
             time_ms = began_ns // 1_000_000
-            log_event("phase", name=name, time_ms=time_ms)
-            self._write({"event": "phase", "name": name, "time_ms": time_ms})
+            log_event(EventKind.PHASE, name=name, time_ms=time_ms)
+            self._write({"event": EventKind.PHASE, "name": name, "time_ms": time_ms})
 
     def _write(self, line: dict[str, Any]) -> None:
         if self._file:

@@ -17,7 +17,7 @@ from carbontrack import CarbontrackError
 from llama_train.config import Checkpointing, Config, layout
 from llama_train.errors import TrainError
 from llama_train.flops import GIB, MFU_FORMULA, flops_per_token, peak_flops
-from llama_train.presets import PUBLISHED
+from llama_train.presets import published
 
 # The factors of the Llama 2 report (section 2.2.1, with PUE and intensity of Wu et al. 2022).
 REPORT_DEVICE = "NVIDIA A100-SXM4-80GB"
@@ -135,7 +135,7 @@ def plan(
     """
     if gpus < 1:
         raise TrainError(f"--gpus is {gpus}; it must be at least 1.")
-    published, implied = PUBLISHED.get(config.name), implied_mfu(config)
+    report, implied = published(config.name), implied_mfu(config)
     assumed = {}
     if mfu is None:
         mfu = implied or ASSUMED_MFU
@@ -144,8 +144,8 @@ def plan(
         raise TrainError(f"--mfu is {mfu}; it must be above 0 and at most 1.")
     if power_w is None:
         power_w, assumed["power"] = device.power_w, "rated power"
-        if published is not None and device.name == REPORT_DEVICE:
-            power_w, assumed["power"] = published.power_w, "the report's"
+        if report is not None and device.name == REPORT_DEVICE:
+            power_w, assumed["power"] = report.power_w, "the report's"
     if power_w is None:
         raise TrainError(f"No rated power of {device.name} is known.", hint="Give --power.")
     for name, given in (("pue", pue), ("intensity", intensity)):
@@ -186,8 +186,8 @@ def plan(
         power_w=power_w,
         pue=estimate.pue,
         intensity_kg_per_kwh=estimate.intensity_kg_per_kwh,
-        published_gpu_hours=published.gpu_hours if published else None,
-        published_tco2e=published.tco2e if published else None,
+        published_gpu_hours=round(report.gpu_hours) if report else None,
+        published_tco2e=report.tco2e if report else None,
         implied_mfu=implied,
         assumed=assumed,
         layout_fault=_layout_fault(config, gpus),
@@ -204,10 +204,10 @@ def _layout_fault(config: Config, gpus: int) -> str | None:
 
 def implied_mfu(config: Config) -> float | None:
     """The MFU of the report's own training: its tokens, GPU-hours, and the A100's peak."""
-    published, peak = PUBLISHED.get(config.name), peak_flops(REPORT_DEVICE)
-    if published is None or peak is None:
+    report, peak = published(config.name), peak_flops(REPORT_DEVICE)
+    if report is None or peak is None:
         return None
-    rate = published.tokens / published.gpu_hours / 3600
+    rate = report.tokens / report.gpu_hours / 3600
     return rate * flops_per_token(config.model) / peak
 
 

@@ -6,20 +6,9 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import carbontrack
 from llama_train.config import Checkpoints, Config, ModelShape, Train
 from llama_train.errors import TrainError, nearest
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Published:
-    """A row of the reports: what was trained, on how many tokens, and at what cost."""
-
-    tokens: float
-    gpu_hours: int
-    """On A100-80GB. Table 15 of the LLaMA report, table 2 of the Llama 2 report."""
-    power_w: float
-    tco2e: float
-
 
 LLAMA2_7B = ModelShape(dim=4096, n_layers=32, n_heads=32, n_kv_heads=32)
 LLAMA2_13B = ModelShape(dim=5120, n_layers=40, n_heads=40, n_kv_heads=40)
@@ -100,16 +89,42 @@ PRESETS: Mapping[str, Config] = {
     )
 }
 
-PUBLISHED: Mapping[str, Published] = {
-    "llama1-7b": Published(tokens=1.0e12, gpu_hours=82_432, power_w=400, tco2e=14),
-    "llama1-13b": Published(tokens=1.0e12, gpu_hours=135_168, power_w=400, tco2e=23),
-    "llama1-33b": Published(tokens=1.4e12, gpu_hours=530_432, power_w=400, tco2e=90),
-    "llama1-65b": Published(tokens=1.4e12, gpu_hours=1_022_362, power_w=400, tco2e=173),
-    "llama2-7b": Published(tokens=2.0e12, gpu_hours=184_320, power_w=400, tco2e=31.22),
-    "llama2-13b": Published(tokens=2.0e12, gpu_hours=368_640, power_w=400, tco2e=62.44),
-    "llama2-34b": Published(tokens=2.0e12, gpu_hours=1_038_336, power_w=350, tco2e=153.9),
-    "llama2-70b": Published(tokens=2.0e12, gpu_hours=1_720_320, power_w=400, tco2e=291.42),
+_PUBLISHED = {
+    "llama1-7b": ("LLaMA 1", "LLaMA-7B"),
+    "llama1-13b": ("LLaMA 1", "LLaMA-13B"),
+    "llama1-33b": ("LLaMA 1", "LLaMA-33B"),
+    "llama1-65b": ("LLaMA 1", "LLaMA-65B"),
+    "llama2-7b": ("Llama 2", "Llama 2 7B"),
+    "llama2-13b": ("Llama 2", "Llama 2 13B"),
+    "llama2-34b": ("Llama 2", "Llama 2 34B"),
+    "llama2-70b": ("Llama 2", "Llama 2 70B"),
 }
+"""The report of a preset, and the name of its row there."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Published:
+    """What a report says of a training on A100-80GB."""
+
+    tokens: float
+    gpu_hours: float
+    power_w: float
+    tco2e: float
+
+
+def published(name: str) -> Published | None:
+    """What the report of a preset says of it; None of one without a report."""
+    if name not in _PUBLISHED:
+        return None
+    report, model = _PUBLISHED[name]
+    (row,) = (row for row in carbontrack.published(report) if row.model == model)
+    assert row.tokens and row.gpu_hours and row.power_w and row.tco2e
+    return Published(
+        tokens=row.tokens,
+        gpu_hours=row.gpu_hours,
+        power_w=row.power_w,
+        tco2e=row.tco2e.printed,
+    )
 
 
 def preset(name: str) -> Config:

@@ -28,6 +28,7 @@ from llama_train.metrics import RunLog, device_name, peak_memory_bytes
 from llama_train.model import IGNORE, Transformer
 from llama_train.optim import adamw, clip_gradients, learning_rate, squared_norm
 from llama_train.parallelize import compiles
+from llama_train.vocabulary import EventKind, Phase
 from llama_train.world import World, build, initialise, load_weights, world
 
 Objective = Callable[[Transformer, Batch], tuple[Tensor, Tensor]]
@@ -95,7 +96,7 @@ def train(
             _save_settings(config, data, out)
         with RunLog(out, steps=config.train.steps, first_step=progress.step, writes=leads) as log:
             for line in torn:
-                log.event("checkpoint", line)
+                log.event(EventKind.CHECKPOINT, line)
             loop = Loop(
                 config=config,
                 data=data,
@@ -133,7 +134,7 @@ class Loop:
             log.print(
                 f"the run is at step {progress.step:,} of {train.steps:,}: it is done already"
             )
-        with log.phase("train"), closing(Prefetch(self.batches, train.steps)) as batches:
+        with log.phase(Phase.TRAIN), closing(Prefetch(self.batches, train.steps)) as batches:
             if progress.step < train.steps and compiles(self.config, self.here.device.type):
                 self.warm_up()
             if progress.step == 0:
@@ -148,7 +149,9 @@ class Loop:
                     self.save()
                 if stop and not last:
                     self.finish_saving()
-                    log.event("preempted", f"stopped by a signal after step {progress.step:,}")
+                    log.event(
+                        EventKind.PREEMPTED, f"stopped by a signal after step {progress.step:,}"
+                    )
                     raise Preempted
                 self.store.poll()
             self.finish_saving()
@@ -156,7 +159,7 @@ class Loop:
 
     def warm_up(self) -> None:
         """Compile what trains and what evaluates, on a batch from which nothing is learnt."""
-        with self.log.phase("compile"):
+        with self.log.phase(Phase.COMPILE):
             batch = self.on_device(self.batches(self.progress.step + 1)[0])
             self.forward_backward([batch], 1)
             self.optimizer.zero_grad()
@@ -249,7 +252,7 @@ class Loop:
         count = min(train.eval_sequences, self.data.held_out_sequences)
         stride = train.micro_batch * here.data_ranks
         sums: dict[str, Tensor] = {}
-        with self.log.phase("eval"):
+        with self.log.phase(Phase.EVAL):
             for first in range(0, count, stride):
                 at = first + here.data_rank * train.micro_batch
                 pairs = [
@@ -267,7 +270,7 @@ class Loop:
         means = {name: total / n if n else math.nan for name, (total, n) in rows.items()}
         others = "".join(f", {name} {mean:.3f}" for name, mean in means.items() if name != "loss")
         self.log.event(
-            "eval",
+            EventKind.EVAL,
             f"held-out loss {means['loss']:.4f}{others} at step {progress.step:,}",
             step=progress.step,
             **means,
@@ -280,7 +283,9 @@ class Loop:
         progress, limit = self.progress, self.config.train.max_bad_steps
         progress.skipped += 1
         progress.skipped_in_a_row += 1
-        self.log.event("skipped", f"step {step:,} skipped: loss {loss}, gradient norm {norm}")
+        self.log.event(
+            EventKind.SKIPPED, f"step {step:,} skipped: loss {loss}, gradient norm {norm}"
+        )
         if progress.skipped_in_a_row >= limit:
             self.finish_saving()
             raise TrainError(
@@ -291,14 +296,14 @@ class Loop:
             )
 
     def save(self) -> None:
-        with self.log.phase("checkpoint"):
+        with self.log.phase(Phase.CHECKPOINT):
             self.store.save(self.model, self.optimizer, self.progress)
         step = self.progress.step
-        self.log.event("checkpoint", f"checkpoint at step {step:,}", step=step)
+        self.log.event(EventKind.CHECKPOINT, f"checkpoint at step {step:,}", step=step)
 
     def finish_saving(self) -> None:
         if self.store.pending:
-            with self.log.phase("checkpoint"):
+            with self.log.phase(Phase.CHECKPOINT):
                 self.store.finish()
 
     def report(self, loss: float, lr: float, norm: float, tokens: int, seconds: float) -> None:

@@ -22,6 +22,7 @@ NAMES = {
     "log_event",
     "log_step",
     "phase",
+    "published",
     "track",
 }
 

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
+import llama_train.vocabulary
 from carbontrack import vocabulary
 from carbontrack.ledger.rows import HEARTBEAT_STALE_MS
-from carbontrack.vocabulary import EventKind
+from carbontrack.vocabulary import Doubt, EventKind
 from dashboards.live.columns import SORT_FIELDS
 
 ROOT = Path(__file__).parents[1]
@@ -50,6 +51,20 @@ def test_the_page_knows_the_same_words() -> None:
     assert {"Status", "Quality", "Method", "EventKind", "TableFormat"} <= copies.keys()
     for name, words in copies.items():
         assert words == {word.name: word.value for word in VOCABULARIES[name]}, name
+
+
+def test_a_training_logs_events_that_carbontrack_knows() -> None:
+    words = llama_train.vocabulary.EventKind
+    assert {word.name: word.value for word in words}.items() <= {
+        word.name: word.value for word in EventKind
+    }.items()
+    assert set(llama_train.vocabulary.Format) == set(vocabulary.Format)
+
+
+def test_every_reason_for_a_doubt_is_documented() -> None:
+    page = (ROOT / "docs/meters.md").read_text(encoding="utf-8")
+    rules = page.partition("| rule | when | believed |")[2].partition("\n\n")[0]
+    assert set(re.findall(r"^\| `([\w-]+)`", rules, re.MULTILINE)) == set(Doubt)
 
 
 def test_the_page_sorts_by_what_its_server_sorts_by() -> None:
@@ -118,6 +133,6 @@ def test_every_kind_of_event_is_emitted_and_known() -> None:
     recorder = "\n".join(path.read_text() for f in folders for path in f.rglob("*.py"))
     training = "\n".join(path.read_text() for path in (ROOT / "llama_train").rglob("*.py"))
     emitted = {EventKind[name] for name in re.findall(r"EventKind\.([A-Z_]+)", recorder)}
-    logged = set(re.findall(r'(?:log_event|\.event)\(\s*"([a-z-]+)"', training))
-    assert logged <= set(EventKind)
+    logged = {EventKind[name] for name in re.findall(r"EventKind\.([A-Z_]+)", training)}
+    assert logged == set(llama_train.vocabulary.EventKind)
     assert emitted | logged == set(EventKind)

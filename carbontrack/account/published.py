@@ -10,28 +10,17 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from functools import lru_cache
 
 from carbontrack.account import formulas
 from carbontrack.errors import CarbontrackError
 from carbontrack.factors import data
 from carbontrack.units import KG_PER_T
+from carbontrack.vocabulary import Reproduction
 
 _KG_PER_LB = 0.45359237
 _CLOSE = 0.005
 _KWH_PER_MWH = 1000.0
-
-
-class Status(StrEnum):
-    """How a printed figure compares with the one that follows from the row's inputs; best first."""
-
-    reproduces = "reproduces"  # to one unit in the last printed place: rounded or cut
-    input_rounding = "input rounding"  # within the rounding of its inputs
-    close = "within 0.5 %"
-    energy_only = "energy only"  # the energy follows, and of the printed CO2e nothing can
-    differs = "does not follow"
-    no_inputs = "no inputs"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,17 +34,17 @@ class Figure:
     high: float | None
 
     @property
-    def status(self) -> Status:
+    def status(self) -> Reproduction:
         if self.recomputed is None or self.low is None or self.high is None:
-            return Status.no_inputs
+            return Reproduction.NO_INPUTS
         # A hair wider than one unit: 31.3 - 31.2 is 0.1000000000000014 in binary.
         if abs(self.recomputed - self.printed) < self.unit * (1 + 1e-9):
-            return Status.reproduces
+            return Reproduction.REPRODUCES
         if self.low - self.unit / 2 <= self.printed <= self.high + self.unit / 2:
-            return Status.input_rounding
+            return Reproduction.INPUT_ROUNDING
         if abs(self.recomputed - self.printed) <= _CLOSE * abs(self.printed):
-            return Status.close
-        return Status.differs
+            return Reproduction.CLOSE
+        return Reproduction.DIFFERS
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,15 +74,15 @@ class PublishedRow:
     note: str
 
     @property
-    def status(self) -> Status:
+    def status(self) -> Reproduction:
         """The worse of the figures that can be recomputed; no word on carbon if it cannot be."""
-        order = list(Status)
+        order = list(Reproduction)
         found = [figure.status for figure in (self.energy, self.tco2e) if figure is not None]
-        known = [status for status in found if status is not Status.no_inputs]
-        worst = max(known, key=order.index, default=Status.no_inputs)
-        blind = self.tco2e is not None and self.tco2e.status is Status.no_inputs
-        if known and blind and worst is not Status.differs:
-            return Status.energy_only
+        known = [status for status in found if status is not Reproduction.NO_INPUTS]
+        worst = max(known, key=order.index, default=Reproduction.NO_INPUTS)
+        blind = self.tco2e is not None and self.tco2e.status is Reproduction.NO_INPUTS
+        if known and blind and worst is not Reproduction.DIFFERS:
+            return Reproduction.ENERGY_ONLY
         return worst
 
 

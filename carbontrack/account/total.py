@@ -10,7 +10,7 @@ from carbontrack.account.pricing import priced, unpriced
 from carbontrack.account.result import Estimate, Used, bases_of, currencies_of, unique
 from carbontrack.ledger.rows import Overlap
 from carbontrack.units import J_PER_KWH
-from carbontrack.vocabulary import Method, Quality
+from carbontrack.vocabulary import MEASURED, Method, Quality
 
 _SHOWN_ID = 8
 _MEASURED = (Quality.COUNTER, Quality.POWER)
@@ -73,7 +73,7 @@ class _Kind(NamedTuple):
 def _kind(estimate: Estimate) -> _Kind:
     """Empty where a row has none: it goes with any kind."""
     quality = estimate.quality.split(" + ")
-    named = unique("measured" if one in _MEASURED else one for one in quality)
+    named = unique(MEASURED if one in _MEASURED else one for one in quality)
     currency = "" if estimate.cost is None else estimate.currency or ""
     return _Kind(" + ".join(named), estimate.scope, currency)
 

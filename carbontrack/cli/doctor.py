@@ -21,10 +21,11 @@ def doctor(db: DbOption = None, format: FormatOption = Format.TEXT) -> None:
     Example: carbontrack doctor --db postgresql://team@ledger/carbontrack
     """
     from carbontrack.ledger.url import ledger_url
-    from carbontrack.report.doctor import Verdict, findings
+    from carbontrack.report.doctor import findings
+    from carbontrack.vocabulary import Verdict
 
     found = list(findings(ledger_url(db), os.environ))
-    problems = sum(finding.verdict is Verdict.problem for finding in found)
+    problems = sum(finding.verdict is Verdict.PROBLEM for finding in found)
     if format is Format.JSON:
         print_json({"findings": [asdict(finding) for finding in found], "problems": problems})
         raise typer.Exit(int(problems > 0))

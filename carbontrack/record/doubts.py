@@ -15,7 +15,6 @@ from carbontrack.record.plausible import (
     FAST,
     JUMP,
     RESET,
-    SILENT,
     SPAN_NS,
     Limits,
     Rule,
@@ -30,6 +29,7 @@ from carbontrack.record.plausible import (
     power_fault,
 )
 from carbontrack.units import NS_PER_S
+from carbontrack.vocabulary import Doubt
 
 # A rule that has not applied for so long has ended.
 _QUIET_NS = 15 * NS_PER_S
@@ -39,7 +39,7 @@ _QUIET_NS = 15 * NS_PER_S
 class Finding:
     """A rule began to apply to a sensor, or no longer does."""
 
-    rule: str
+    rule: Doubt
     message: str
     at_ns: int
     ended: bool = False
@@ -58,10 +58,10 @@ class _Doubts:
     """The rules that apply now, so that each is said once and not at every poll."""
 
     def __init__(self) -> None:
-        self.active: dict[str, _Doubt] = {}
+        self.active: dict[Doubt, _Doubt] = {}
         self.findings: list[Finding] = []
 
-    def see(self, rule: str, message: str, at_ns: int, *, confirm_ns: int = 0) -> None:
+    def see(self, rule: Doubt, message: str, at_ns: int, *, confirm_ns: int = 0) -> None:
         """A rule applies at `at_ns`; it is said when it has applied for `confirm_ns`."""
         doubt = self.active.setdefault(rule, _Doubt(message, at_ns, at_ns, confirm_ns))
         doubt.seen_ns = at_ns
@@ -147,11 +147,11 @@ class SensorCheck:
                 self._span.note(reading.power_w)
             else:
                 faults += 1
-                doubts.see("power-impossible", fault, reading.time_ns)
+                doubts.see(Doubt.POWER_IMPOSSIBLE, fault, reading.time_ns)
                 reading = replace(reading, power_w=None)
         if reading.energy_j is not None and (fault := energy_fault(reading.energy_j)):
             faults += 1
-            doubts.see("counter-impossible", fault, reading.time_ns)
+            doubts.see(Doubt.COUNTER_IMPOSSIBLE, fault, reading.time_ns)
             reading = replace(reading, energy_j=None, energy_time_ns=None)
         return reading, faults > 0
 
@@ -216,7 +216,7 @@ class SensorCheck:
     def silent(self, at_ns: int) -> None:
         """The counter has not answered for longer than energy waits for it."""
         message = "energy counter does not answer; power is believed"
-        self._doubts.see(SILENT, message, at_ns)
+        self._doubts.see(Doubt.COUNTER_SILENT, message, at_ns)
 
     def findings(self) -> Sequence[Finding]:
         """What was found since the last call."""

@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from carbontrack.meters.base import Device, Vitals
 from carbontrack.units import NS_PER_S
-from carbontrack.vocabulary import DeviceKind, Quality
+from carbontrack.vocabulary import DeviceKind, Doubt, Quality
 
 T = TypeVar("T", int, float)
 
@@ -71,7 +71,7 @@ def limits_of(device: Device) -> Limits | None:
 
 
 class Belief(StrEnum):
-    """What to take as the energy of a stretch."""
+    """What to take as the energy of a stretch. Nothing that is stored, printed or given."""
 
     COUNTER = "counter"
     POWER = "power"
@@ -97,7 +97,7 @@ class Stretch:
 class Rule:
     """When both sensors cannot be right, and which one is believed then."""
 
-    name: str
+    name: Doubt
     applies: Callable[[Limits, Stretch], bool]
     belief: Belief
     message: str
@@ -128,26 +128,26 @@ def _slow(limits: Limits, stretch: Stretch) -> bool:
 # The first that applies decides; if none does, the counter is believed.
 STRETCH_RULES = (
     Rule(
-        "counter-reset",
+        Doubt.COUNTER_RESET,
         _reset,
         Belief.POWER,
         "energy counter went backwards; power filled in",
     ),
     Rule(
-        "counter-jump",
+        Doubt.COUNTER_JUMP,
         _jump,
         Belief.POWER,
         "energy counter rose faster than the device can draw; power is believed",
     ),
     Rule(
-        "counter-frozen",
+        Doubt.COUNTER_FROZEN,
         _frozen,
         Belief.WAIT,
         "energy counter stands still while power is drawn; power is believed",
         _CONFIRM_NS,
     ),
     Rule(
-        "counter-slow",
+        Doubt.COUNTER_SLOW,
         _slow,
         Belief.WAIT,
         "energy counter rises by less than a fifth of what power says; power is believed",
@@ -157,15 +157,16 @@ STRETCH_RULES = (
 RESET, JUMP = STRETCH_RULES[:2]
 # A counter that jumps once is believed afterwards; one that always does counts in other units.
 FAST = Rule(
-    "counter-fast",
+    Doubt.COUNTER_FAST,
     _jump,
     Belief.POWER,
     "energy counter always rises faster than the device can draw; power is believed",
     _CONFIRM_NS,
 )
-SILENT = "counter-silent"
 # What makes the energy of a device that of its power sensor for long, and so its quality.
-BY_POWER = frozenset({"counter-frozen", "counter-slow", FAST.name, SILENT})
+BY_POWER = frozenset(
+    {Doubt.COUNTER_FROZEN, Doubt.COUNTER_SLOW, Doubt.COUNTER_FAST, Doubt.COUNTER_SILENT}
+)
 
 
 def agree(limits: Limits, length_ns: int, counted_j: float, held_j: float | None) -> bool:
@@ -198,7 +199,7 @@ class Span:
 class SpanRule:
     """What is odd over a longer time, though each reading was possible."""
 
-    name: str
+    name: Doubt
     applies: Callable[[Limits, Span], bool]
     message: str
 
@@ -225,10 +226,14 @@ def _above_limit(limits: Limits, span: Span) -> bool:
 
 
 SPAN_RULES = (
-    SpanRule("power-frozen", _power_frozen, "power stands still; the energy counter is believed"),
-    SpanRule("sensors-disagree", _disagree, "energy counter and power differ by half; "
+    SpanRule(
+        Doubt.POWER_FROZEN,
+        _power_frozen,
+        "power stands still; the energy counter is believed",
+    ),
+    SpanRule(Doubt.SENSORS_DISAGREE, _disagree, "energy counter and power differ by half; "
              "the counter is believed"),
-    SpanRule("above-limit", _above_limit, "draws more than its power limit for long; believed"),
+    SpanRule(Doubt.ABOVE_LIMIT, _above_limit, "draws more than its power limit for long; believed"),
 )  # fmt: skip
 
 

@@ -5,19 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from enum import StrEnum
 
 from carbontrack.errors import CarbontrackError
+from carbontrack.vocabulary import Verdict
 
 _LOOK_S = 0.7  # 30 refreshes of an NVML counter
-
-
-class Verdict(StrEnum):
-    """`note` is worth knowing and nothing to fix; `problem` makes `doctor` fail."""
-
-    ok = "ok"
-    note = "note"
-    problem = "problem"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +37,12 @@ def _meters(environ: Mapping[str, str]) -> Iterator[Finding]:
     try:
         found = find_meters("auto", MeterContext(environ=environ))
     except CarbontrackError as error:
-        yield Finding("meters", Verdict.problem, error.what, error.hint)
+        yield Finding("meters", Verdict.PROBLEM, error.what, error.hint)
         return
     for meter in found.meters:
-        yield Finding("meters", Verdict.ok, f"{meter.name}: {meter.note}")
+        yield Finding("meters", Verdict.OK, f"{meter.name}: {meter.note}")
     for over in found.rejected:
-        yield Finding("meters", Verdict.note, f"not {over.name}: {over.reason}")
+        yield Finding("meters", Verdict.NOTE, f"not {over.name}: {over.reason}")
     sources = [source for meter in found.meters for source in meter.sources]
     for source, look in zip(sources, observe(sources, _LOOK_S), strict=True):
         device = source.device
@@ -58,7 +50,7 @@ def _meters(environ: Mapping[str, str]) -> Iterator[Finding]:
         if not look.answers:
             yield Finding(
                 "devices",
-                Verdict.problem,
+                Verdict.PROBLEM,
                 f"{name} does not answer",
                 "See dmesg for its errors; a reset or a reboot may bring it back.",
             )
@@ -68,7 +60,7 @@ def _meters(environ: Mapping[str, str]) -> Iterator[Finding]:
             parts.append(f"{look.power_w:.1f} W now")
         if look.update_period_ms is not None:
             parts.append(f"refreshed every {look.update_period_ms:.0f} ms")
-        yield Finding("devices", Verdict.ok, f"{name}: {', '.join(parts)}")
+        yield Finding("devices", Verdict.OK, f"{name}: {', '.join(parts)}")
 
 
 def _ledger(url: str) -> Iterator[Finding]:
@@ -78,26 +70,26 @@ def _ledger(url: str) -> Iterator[Finding]:
     try:
         found = status_of(url)
     except CarbontrackError as error:
-        yield Finding("ledger", Verdict.problem, error.what, error.hint)
+        yield Finding("ledger", Verdict.PROBLEM, error.what, error.hint)
         return
     if found.revision is None:
         yield Finding(
-            "ledger", Verdict.note, f"{redacted_url(url)}: none yet; a first run creates it"
+            "ledger", Verdict.NOTE, f"{redacted_url(url)}: none yet; a first run creates it"
         )
     elif found.revision != found.head:
         yield Finding(
             "ledger",
-            Verdict.problem,
+            Verdict.PROBLEM,
             f"{found.ledger} has schema {found.revision}, this program needs {found.head}",
             "carbontrack db upgrade",
         )
     else:
         what = f"{found.ledger} ({found.dialect}) answers: {found.runs:,} runs"
-        yield Finding("ledger", Verdict.ok, f"{what}, schema {found.revision}")
+        yield Finding("ledger", Verdict.OK, f"{what}, schema {found.revision}")
     if found.journals:
         yield Finding(
             "ledger",
-            Verdict.problem,
+            Verdict.PROBLEM,
             f"{found.journals} journals are not in the ledger yet",
             "carbontrack db recover",
         )
@@ -106,10 +98,10 @@ def _ledger(url: str) -> Iterator[Finding]:
 def _steps_folder(environ: Mapping[str, str]) -> Finding:
     folder = environ.get("XDG_RUNTIME_DIR") or environ.get("TMPDIR") or "/tmp"
     if os.access(folder, os.W_OK | os.X_OK):
-        return Finding("steps", Verdict.ok, f"{folder} takes the training steps of running jobs")
+        return Finding("steps", Verdict.OK, f"{folder} takes the training steps of running jobs")
     return Finding(
         "steps",
-        Verdict.problem,
+        Verdict.PROBLEM,
         f"{folder} cannot be written, so training steps will be missing",
         "Set TMPDIR to a folder that you can write.",
     )

@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from carbontrack.account import published
-from carbontrack.account.published import Figure, PublishedRow, Status
+from carbontrack.account.published import Figure, PublishedRow
 from carbontrack.report.numbers import hours_text
 from carbontrack.report.table import Column, Table
+from carbontrack.vocabulary import Reproduction
 
 _EMPTY = "–"
 _WHOLE = {"PUE yes in MWh": "MWh after PUE", "PUE no in MWh": "MWh before PUE"}
@@ -37,10 +38,12 @@ def summary() -> tuple[Table, dict[str, Any]]:
     heads = ("stated", "from memory", "assumed", "fitted", "no factors")
     counted = {
         status: [sum(r.status is status and r.factors == o for r in rows) for o in origins]
-        for status in Status
+        for status in Reproduction
     }
     columns = [
-        Column("figures follow", "", tuple(status.value for status in Status), "rows", left=True)
+        Column(
+            "figures follow", "", tuple(status.value for status in Reproduction), "rows", left=True
+        )
     ]
     for i, head in enumerate(heads):
         cells = tuple(str(counts[i]) for counts in counted.values())
@@ -56,7 +59,7 @@ def summary() -> tuple[Table, dict[str, Any]]:
         "rows": len(rows),
         "by_status": {status.value: sum(counts) for status, counts in counted.items()},
         "by_factors": {
-            head: {s.value: counted[s][i] for s in Status} for i, head in enumerate(heads)
+            head: {s.value: counted[s][i] for s in Reproduction} for i, head in enumerate(heads)
         },
         "reports": [_count(name, published.rows_of(name)) for name in published.names()],
     }
@@ -169,13 +172,13 @@ def _count(name: str, rows: Sequence[PublishedRow]) -> dict[str, Any]:
     return {
         "name": name,
         "rows": len(rows),
-        "reproduce": sum(row.status is Status.reproduces for row in rows),
+        "reproduce": sum(row.status is Reproduction.REPRODUCES for row in rows),
         "source": rows[0].source,
     }
 
 
 def _differing(rows: Iterable[PublishedRow]) -> list[PublishedRow]:
-    return [row for row in rows if row.status is Status.differs]
+    return [row for row in rows if row.status is Reproduction.DIFFERS]
 
 
 def _column(

@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import sys
-from enum import StrEnum
 from typing import Annotated
 
 import typer
 
 from llama_train.cli.options import ModelArgument, OutOption
-
-
-class Dtype(StrEnum):
-    float32 = "float32"
-    bfloat16 = "bfloat16"
+from llama_train.vocabulary import Dtype
 
 
 def export(
@@ -21,7 +16,7 @@ def export(
     out: OutOption,
     dtype: Annotated[
         Dtype, typer.Option(metavar="float32|bfloat16", help="Of the weights: bfloat16 is half.")
-    ] = Dtype.float32,
+    ] = Dtype.FLOAT32,
 ) -> None:
     """Write weights, tokenizer and chat template as Hugging Face's libraries read them."""
     import torch

@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from llama_train.cli.options import PresetOption
-
-
-class Format(StrEnum):
-    """Output for people or for programs."""
-
-    text = "text"
-    json = "json"
+from llama_train.vocabulary import Format
 
 
 def plan(
@@ -49,7 +42,7 @@ def plan(
     price: Annotated[float | None, typer.Option(help="Money per GPU-hour.")] = None,
     form: Annotated[
         Format, typer.Option("--format", metavar="text|json", help="For people, or for programs.")
-    ] = Format.text,
+    ] = Format.TEXT,
 ) -> None:
     """Estimate memory per GPU, time, energy, carbon and money of a training, without any GPU."""
     from llama_train import config as configs
@@ -66,4 +59,4 @@ def plan(
         intensity=intensity,
         price=price,
     )
-    print(planning.as_json(result) if form is Format.json else planning.as_text(result))
+    print(planning.as_json(result) if form is Format.JSON else planning.as_text(result))

@@ -7,10 +7,11 @@ import re
 import pytest
 
 from carbontrack.account import published
-from carbontrack.account.published import PublishedRow, Status
+from carbontrack.account.published import PublishedRow
 from carbontrack.errors import CarbontrackError
 from carbontrack.factors import data
 from carbontrack.report.published import as_printed
+from carbontrack.vocabulary import Reproduction
 
 ROWS = published.all_rows()
 
@@ -24,13 +25,13 @@ def test_every_published_row_has_the_status_that_was_reviewed(row: PublishedRow)
     assert row.status.value == row.expected
     for figure in (row.energy, row.tco2e):
         assert figure is None or figure.printed >= 0
-    if row.status is not Status.no_inputs:
+    if row.status is not Reproduction.NO_INPUTS:
         assert (
             row.factors in ("stated", "stated from memory", "assumed", "fitted")
             or row.tco2e is None
             or not row.kg_per_kwh
         )
-    if row.status is Status.differs:
+    if row.status is Reproduction.DIFFERS:
         assert row.note, "a row that does not follow says why"
 
 
@@ -52,13 +53,13 @@ def test_the_suite_is_whole() -> None:
 def test_llama2_table_2(model: str, gpu_hours: int, power_w: float, printed: str) -> None:
     row = find("Llama 2", model)
     assert (row.gpu_hours, row.power_w, row.factors) == (gpu_hours, power_w, "assumed")
-    assert row.status is Status.reproduces
+    assert row.status is Reproduction.REPRODUCES
     assert row.tco2e is not None
     assert as_printed(row.tco2e)[0] == printed
 
 
 def test_rows_that_do_not_follow_are_known_and_no_factor_is_bent() -> None:
-    wrong = [(row.report, row.model) for row in ROWS if row.status is Status.differs]
+    wrong = [(row.report, row.model) for row in ROWS if row.status is Reproduction.DIFFERS]
     assert wrong == [
         ("Llama 3.3", "Llama 3.3 70B (card of 2025-02-12)"),
         ("BLOOM paper, Table 4", "GPT-3 (before PUE)"),
@@ -68,7 +69,7 @@ def test_rows_that_do_not_follow_are_known_and_no_factor_is_bent() -> None:
 
 
 def test_a_row_of_whose_carbon_nothing_follows_does_not_reproduce() -> None:
-    rows = [row for row in ROWS if row.status is Status.energy_only]
+    rows = [row for row in ROWS if row.status is Reproduction.ENERGY_ONLY]
     assert [row.model for row in rows] == [
         "FLM-101B",
         "GLM-130B (as estimated there)",
@@ -77,7 +78,7 @@ def test_a_row_of_whose_carbon_nothing_follows_does_not_reproduce() -> None:
     ]
     for row in ROWS:
         carbon = row.tco2e
-        if row.status is Status.reproduces and carbon is not None:
+        if row.status is Reproduction.REPRODUCES and carbon is not None:
             assert carbon.recomputed is not None, row.model
 
 
@@ -139,7 +140,7 @@ def test_morrisons_rows_add_up_to_its_total_in_energy_and_in_carbon() -> None:
     everything = find("Morrison 2025", "all of the report")
     assert everything.tco2e is not None
     assert (everything.tco2e.printed, everything.water_kl) == (493, 2769)
-    assert everything.status is Status.reproduces
+    assert everything.status is Reproduction.REPRODUCES
     places = {
         row.model.split(",")[0]: row.source.split(", arXiv")[0].rpartition("(ICLR) ")[2]
         for row in rows
@@ -216,7 +217,7 @@ class TestTypicalMistakes:
         assert paper.energy is not None
         assert later.energy is not None
         assert paper.energy.printed == pytest.approx(later.energy.printed * 1.12, rel=0.01)
-        assert (paper.status, later.status) == (Status.reproduces, Status.differs)
+        assert (paper.status, later.status) == (Reproduction.REPRODUCES, Reproduction.DIFFERS)
 
     def test_3_a_neighbours_row_is_marked(self) -> None:
         assert "ERROR" in find("Luccioni 2025 survey table", "Llama 7B").note
@@ -224,7 +225,7 @@ class TestTypicalMistakes:
     def test_4_pounds_are_not_kilograms(self) -> None:
         row = find("Strubell 2019", "NAS")
         assert row.kg_per_kwh == pytest.approx(0.954 * 0.45359237, rel=1e-5)
-        assert row.status is Status.reproduces
+        assert row.status is Reproduction.REPRODUCES
 
     def test_5_rounded_and_cut_agree_within_one_unit_of_the_last_place(self) -> None:
         cut, rounded = find("LLaMA 1", "LLaMA-65B"), find("LLaMA 1", "LLaMA-7B")
@@ -247,20 +248,20 @@ class TestTypicalMistakes:
         assert total.tco2e is not None
         assert total.tco2e.unit == 1.0
         assert total.tco2e.recomputed == pytest.approx(2282.67, abs=0.01)
-        assert total.status is Status.input_rounding
+        assert total.status is Reproduction.INPUT_ROUNDING
         assert "sum of the two rounded rows" in total.note
 
     def test_7_an_edited_figure_with_unedited_inputs_is_found(self) -> None:
         before, after = published.rows_of("Llama 3.3")
         assert before.gpu_hours == after.gpu_hours
-        assert before.status is Status.input_rounding
-        assert after.status is Status.differs
+        assert before.status is Reproduction.INPUT_ROUNDING
+        assert after.status is Reproduction.DIFFERS
 
     def test_8_machine_watts_go_with_wall_clock_hours(self) -> None:
         """Strubell's 1415.78 W is the machine with 8 GPUs, its 12 h are not GPU-hours."""
         row = find("Strubell 2019", "Transformer base")
         assert "wall-clock hours" in row.note
-        assert row.status in (Status.reproduces, Status.input_rounding)
+        assert row.status in (Reproduction.REPRODUCES, Reproduction.INPUT_ROUNDING)
 
     def test_13_market_based_figures_are_told_apart(self) -> None:
         lumi = find("OLMo 1", "OLMo-7B on LUMI")
@@ -270,4 +271,4 @@ class TestTypicalMistakes:
 
     def test_14_a_life_cycle_total_has_no_recomputation(self) -> None:
         mistral = find("Mistral", "Mistral Large 2")
-        assert (mistral.accounting, mistral.status) == ("lca", Status.no_inputs)
+        assert (mistral.accounting, mistral.status) == ("lca", Reproduction.NO_INPUTS)

@@ -23,7 +23,7 @@ from llama_train.plan import (
     memory,
     plan,
 )
-from llama_train.presets import PUBLISHED, preset
+from llama_train.presets import preset
 
 from .test_model import initialised, random_tokens
 
@@ -44,7 +44,7 @@ def report(name: str) -> Plan:
 def test_the_reports_rows_come_out(name: str) -> None:
     hours, implied, tonnes = REPORT[name]
     result = report(name)
-    assert result.published_gpu_hours == hours == PUBLISHED[name].gpu_hours
+    assert result.published_gpu_hours == hours
     assert result.implied_mfu == pytest.approx(implied / 100, abs=5e-4)
     assert result.gpu_hours == pytest.approx(hours, rel=1e-5)
     assert result.tco2e == pytest.approx(tonnes, abs=0.011)

@@ -105,6 +105,19 @@ class Doubt(StrEnum):
     ABOVE_LIMIT = "above-limit"
 
 
+class Scheduler(StrEnum):
+    """What started a job, and so says which processes belong to it."""
+
+    SLURM = "slurm"
+    PBS = "pbs"
+    LSF = "lsf"
+    FLUX = "flux"
+    KUBERNETES = "kubernetes"
+    RAY = "ray"
+    TORCHRUN = "torchrun"
+    MPI = "mpi"
+
+
 class ImportKind(StrEnum):
     """The kinds of files that `carbontrack import` reads."""
 

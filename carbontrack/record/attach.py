@@ -15,12 +15,13 @@ from typing import Any, Self
 
 from carbontrack.errors import CarbontrackError
 from carbontrack.record.process_end import ProcessEnd
-from carbontrack.record.recorder_process import GRACE_S, RecorderProcess, uuid7
+from carbontrack.record.recorder_process import GRACE_S, RecorderProcess
 from carbontrack.record.steps_file import (
     is_recorded_already,
     make_steps_file,
     working_folder,
 )
+from carbontrack.record.uuids import uuid7
 from carbontrack.record.warning import harmless
 from carbontrack.units import monotonic_ns, now_ms
 

@@ -19,7 +19,7 @@ from contextlib import suppress
 from typing import Any, NoReturn
 
 from carbontrack.record import prestart
-from carbontrack.record.recorder_process import RecorderProcess, start_live_page, uuid7
+from carbontrack.record.recorder_process import RecorderProcess, start_live_page
 from carbontrack.record.signal_witness import SignalWitness
 from carbontrack.record.steps_file import (
     LockedSteps,
@@ -28,6 +28,7 @@ from carbontrack.record.steps_file import (
     remove_steps_file,
     working_folder,
 )
+from carbontrack.record.uuids import uuid7
 from carbontrack.record.warning import harmless, warn
 from carbontrack.units import monotonic_ns, now_ms
 

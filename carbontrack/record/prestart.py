@@ -11,13 +11,14 @@ import os
 import signal
 from dataclasses import dataclass
 
-from carbontrack.record.recorder_process import RecorderProcess, uuid7
+from carbontrack.record.recorder_process import RecorderProcess
 from carbontrack.record.steps_file import (
     LockedSteps,
     is_recorded_already,
     make_steps_file,
     remove_steps_file,
 )
+from carbontrack.record.uuids import uuid7
 from carbontrack.record.warning import harmless
 
 

@@ -18,7 +18,6 @@ from carbontrack.record.own_process import spawn
 from carbontrack.record.process_end import ProcessEnd
 from carbontrack.record.steps_file import LockedSteps, remove_steps_file
 from carbontrack.record.warning import harmless, warn
-from carbontrack.units import now_ms
 
 # What the job's end may wait for the recorder, not counting what that one waits for a CPU.
 GRACE_S = 1.0
@@ -178,12 +177,3 @@ def start_live_page(run_id: str, db: str) -> None:
         _pipes.add(pipe)
         os.set_blocking(pipe, False)
         os.write(pipe, json.dumps({"run_id": run_id, "db": db}).encode() + b"\n")
-
-
-def uuid7() -> str:
-    """A UUID version 7 (RFC 9562): sorts by time, unique without a server."""
-    value = now_ms() << 80 | int.from_bytes(os.urandom(10), "big")
-    value = value & ~(0xF << 76) | 0x7 << 76
-    value = value & ~(0x3 << 62) | 0x2 << 62
-    digits = f"{value:032x}"
-    return "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.fixtures.command import command  # noqa: F401
+from tests.fixtures.nodes import nodes  # noqa: F401
 from tests.fixtures.nvml import *  # noqa: F403
 from tests.fixtures.postgres import *  # noqa: F403
 from tests.fixtures.tools import OF_THE_MACHINE

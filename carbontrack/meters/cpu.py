@@ -83,7 +83,9 @@ def open_meter(argument: str, context: MeterContext) -> Meter:
         started_ns = tree.root_started_ns()
         if started_ns is None:
             raise MeterUnavailable(f"process {context.job_pid} is gone.")
-        source = CpuSource(device, tree.cpu_s, power.watts, tree.root_has_ended, started_ns)
+        source = CpuSource(
+            *(device, tree.cpu_s, power.watts, tree.root_has_ended, started_ns, tree.add_root)
+        )
     note = (
         f"CPU: TDP × utilisation of {whose}: an estimate, {power.watts:.3g} W per hardware thread "
         f"({power.source}), without idle power and memory."
@@ -166,11 +168,13 @@ class CpuSource:
         watts_per_thread: float,
         has_ended: Callable[[], bool],
         started_ns: int,
+        add_job: Callable[[int], None] = lambda pid: None,
     ) -> None:
         self.device = device
         self._cpu_s = cpu_s
         self._watts_per_thread = watts_per_thread
         self._has_ended = has_ended
+        self._add_job = add_job
         self._ended = False
         self._last = Reading(started_ns, 0.0, None)
         self._lock = threading.Lock()
@@ -184,6 +188,11 @@ class CpuSource:
             if due or self._last.power_w is None:
                 self._last = self._measure()
             return self._last
+
+    def add_job(self, pid: int) -> None:
+        """This process and what descends from it counts, too."""
+        with self._lock:
+            self._add_job(pid)
 
     def vitals(self) -> None:
         """None: the model knows only CPU time."""

@@ -39,16 +39,36 @@ class ProcessTree:
 
     def __init__(self, root: int, procfs: Path = Path("/proc")) -> None:
         self._root = root
+        self._more: dict[int, int] = {}  # other roots, and when each started
+        self._seeds = [root]
         self._procfs = str(procfs)
         self._known: dict[int, _Process] = {}
         self._retired = 0  # ticks of processes that ended and that no live one answers for
         self._scans = 0
         self._has_children_files = (procfs / f"{root}/task/{root}/children").exists()
 
+    def add_root(self, root: int) -> None:
+        """This process and what descends from it belongs to the job, too."""
+        process = self._read(root)
+        if process is not None:
+            self._more[root] = process.started
+            self._seeds.append(root)
+
     def root_has_ended(self) -> bool:
-        """Whether the job's own process has ended (its last CPU time may still be readable)."""
+        """Whether the job's own process has ended (its last CPU time may still be readable), and
+        those that belong to it as well.
+        """
         root = self._read(self._root)
-        return root is None or root.state in _ENDED_STATES
+        if root is not None and root.state not in _ENDED_STATES:
+            return False
+        return not any(map(self._goes_on, self._more.items()))
+
+    def _goes_on(self, other: tuple[int, int]) -> bool:
+        pid, started = other
+        process = self._read(pid)
+        if process is None or process.started != started:
+            return False
+        return process.state not in _ENDED_STATES
 
     def root_started_ns(self) -> int | None:
         """When the job's process started, as `units.monotonic_ns()`; None if it is gone."""
@@ -66,7 +86,8 @@ class ProcessTree:
     def _scan(self) -> dict[int, _Process]:
         children = self._children_files if self._has_children_files else self._children_table()
         now: dict[int, _Process] = {}
-        pending = [self._root, *self._known]
+        pending = [*self._seeds, *self._known]
+        self._seeds = []  # from now on they are known
         while pending:
             pid = pending.pop()
             process = None if pid in now else self._read(pid)

@@ -16,18 +16,18 @@ from typing import Any, Self
 from carbontrack.errors import CarbontrackError
 from carbontrack.record.process_end import ProcessEnd
 from carbontrack.record.recorder_process import GRACE_S, RecorderProcess
+from carbontrack.record.rendezvous import Joined, open_rendezvous
 from carbontrack.record.steps_file import (
+    LockedSteps,
     is_recorded_already,
     make_steps_file,
     working_folder,
 )
+from carbontrack.record.this_node import is_first_of_node, visibility
+from carbontrack.record.this_run import MARK, ThisRun, mark_of, this_run
 from carbontrack.record.uuids import uuid7
 from carbontrack.record.warning import harmless
 from carbontrack.units import monotonic_ns, now_ms
-
-_VISIBILITY = ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER")
-# The number of a process on its node, as torchrun, Slurm, Open MPI and Intel MPI or MPICH give it.
-_LOCAL_RANKS = ("LOCAL_RANK", "SLURM_LOCALID", "OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID")
 
 
 def settings_of(
@@ -69,7 +69,7 @@ class Track:
     def __init__(self, settings: Mapping[str, Any] | None) -> None:
         """None: nothing is recorded."""
         self._settings = settings
-        self._recorder: RecorderProcess | None = None
+        self._recorder: RecorderProcess | Joined | None = None
         self._pid = 0
         self.id: str | None = None
 
@@ -89,23 +89,29 @@ class Track:
             self._end(error)
 
     def _begin(self, settings: Mapping[str, Any]) -> None:
-        if is_recorded_already() or not _is_first_of_node(os.environ):
+        if is_recorded_already():
             return
-        run_id = uuid7()
+        command = [sys.executable, *sys.argv]
+        run = this_run(os.environ, command, settings)
+        if not (run.is_shared or is_first_of_node(os.environ)):
+            return
+        recording_id = uuid7()
         self._pid = os.getpid()
-        steps = make_steps_file(run_id)
-        plan = _plan(run_id, os.getpid(), settings, os.environ) | {
-            "command": [sys.executable, *sys.argv],
+        steps = make_steps_file(recording_id)
+        plan = _plan(run, os.getpid(), settings, os.environ) | {
+            "recording_id": recording_id,
+            "command": command,
             "cwd": working_folder(),
             "steps_path": steps and steps.path,
         }
-        self._recorder = RecorderProcess(steps)
-        if self._recorder.pid is None:
+        self._recorder = _recorder_of(run, steps)
+        if self._recorder is None:
             return
         self._recorder.begin(plan)
         self._recorder.flush(GRACE_S)
-        self.id = run_id
-        os.environ["CARBONTRACK_RUN_ID"] = run_id  # so that what we start counts as part of us
+        self.id = run.id
+        # So that what we start counts as part of us.
+        os.environ[MARK] = str(mark_of(run.id, os.environ))
         if steps:
             os.environ["CARBONTRACK_STEPS"] = steps.path
 
@@ -113,7 +119,7 @@ class Track:
         recorder, self._recorder = self._recorder, None
         if recorder is None or self._pid != os.getpid():
             return  # a forked child leaves the block, too, and ends nothing
-        for name in ("CARBONTRACK_RUN_ID", "CARBONTRACK_STEPS"):
+        for name in (MARK, "CARBONTRACK_STEPS"):
             os.environ.pop(name, None)
         recorder.end({"ended_ns": monotonic_ns(), "exit_code": _exit_code(error)})
 
@@ -132,7 +138,12 @@ def attach(pid: int, settings: Mapping[str, Any]) -> None:
         raise CarbontrackError(
             f"Process {pid} cannot be watched: {error.strerror}.", hint="It may be another user's."
         ) from error
-    plan = _plan(uuid7(), pid, settings, environ) | {"command": command, "cwd": cwd}
+    run = this_run(environ, command, settings)
+    plan = _plan(run, pid, settings, environ) | {
+        "recording_id": uuid7(),
+        "command": command,
+        "cwd": cwd,
+    }
     recorder = RecorderProcess(None)
     recorder.begin(plan)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -145,22 +156,35 @@ def attach(pid: int, settings: Mapping[str, Any]) -> None:
         recorder.end({"ended_ns": monotonic_ns(), "exit_code": None})
 
 
-def _is_first_of_node(environ: Mapping[str, str]) -> bool:
-    """Whether no launcher says that another process of this node comes before us."""
-    ranks = [environ[name] for name in _LOCAL_RANKS if name in environ]
-    return not ranks or ranks[0] == "0"
+def _recorder_of(run: ThisRun, steps: LockedSteps | None) -> RecorderProcess | Joined | None:
+    """The recorder of a run on this node: a new one, or where another process of the run has one,
+    that one. None if it cannot start.
+    """
+    rendezvous = open_rendezvous() if run.is_shared else None
+    joined = rendezvous.joined(run.id) if rendezvous else None
+    if joined is not None:
+        joined.bring(steps)
+        return joined
+    recorder = RecorderProcess(steps, rendezvous)
+    if rendezvous is not None:
+        rendezvous.close()
+    return None if recorder.pid is None else recorder
 
 
 def _plan(
-    run_id: str, pid: int, settings: Mapping[str, Any], environ: Mapping[str, str]
+    run: ThisRun,
+    pid: int,
+    settings: Mapping[str, Any],
+    environ: Mapping[str, str],
 ) -> dict[str, Any]:
     return {
         **settings,
-        "run_id": run_id,
+        **run.job,
+        "run_id": run.id,
         "job_pid": pid,
         "started_ms": now_ms(),
         "started_ns": monotonic_ns(),
-        "visibility": {name: environ[name] for name in _VISIBILITY if name in environ},
+        "visibility": visibility(environ),
     }
 
 

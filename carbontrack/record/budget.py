@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Sequence
 from contextlib import suppress
 
 from carbontrack.account.budget import Budget, judge, unwatchable
@@ -23,13 +24,19 @@ class BudgetWatch:
     """
 
     def __init__(
-        self, budget: Budget, *, stop: bool, grace_s: float, job_pid: int, trouble: str = ""
+        self,
+        budget: Budget,
+        *,
+        stop: bool,
+        grace_s: float,
+        job_pids: Sequence[int],
+        trouble: str = "",
     ) -> None:
         self._budget = budget
         self._trouble = trouble
         self._stop = stop
         self._grace_s = grace_s
-        self._job_pid = job_pid
+        self._job_pids = job_pids  # more may join
         self._told: dict[str, BudgetState] = {}
         self._blind: list[str] = []
         self._stopped_ns: int | None = None
@@ -47,8 +54,9 @@ class BudgetWatch:
             notices.append(f"budget {verdict.standing}: {verdict}")
             if verdict.state is BudgetState.SPENT and self._stop and self._stopped_ns is None:
                 self._stopped_ns = now_ns
-                with suppress(ProcessLookupError):
-                    os.kill(self._job_pid, signal.SIGTERM)
+                for pid in self._job_pids:
+                    with suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGTERM)
                 notices.append("the job was sent SIGTERM, so that it can checkpoint")
         return notices + self._remind(now_ns)
 

@@ -1,18 +1,22 @@
-"""The recorder's end of the wrapper's pipe: the plan, the outcome, and the deadline after it.
+"""The recorder's end of what the wrappers say: the plan, who joins, how each job ended.
 
-A thread reads it, so that the end of the job is noticed whatever the rest is stuck in: a file
-system that does not answer, a server, a driver.
+One wrapper started the recorder and speaks through a pipe; others of its run may join by a socket
+(`rendezvous.py`). A thread hears them, so that the end of the last job is noticed whatever the rest
+is stuck in: a file system that does not answer, a server, a driver.
 """
 
 from __future__ import annotations
 
 import os
+import select
 import signal
+import socket
 import threading
 from contextlib import suppress
-from typing import BinaryIO
+from dataclasses import dataclass
 
-from carbontrack.record.messages import Outcome, Plan
+from carbontrack.record.messages import Hello, Outcome, Plan, joint
+from carbontrack.record.rendezvous import peer_uid
 
 # After the job's end, when the kernel ends us: 300 recorders on two cores need half of that for
 # their last write.
@@ -20,32 +24,44 @@ DEADLINE_S = 60.0
 # The job's stderr is left when the wrapper waits no longer, since its readers wait for its end; and
 # so long after the wrapper was killed.
 LEAVE_STDERR_S = 1.0
+_PIECE = 1 << 16
+_MAX_MESSAGE = 1 << 18
+_MAX_DESCRIPTORS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Guest:
+    """A job whose wrapper joined, and its steps file, open here."""
+
+    hello: Hello
+    steps_fd: int | None
 
 
 class Control(threading.Thread):
-    """What the wrapper says: the plan, then nothing while the job runs, then its outcome."""
+    """What the wrappers say: the plan, then nothing while the jobs run, then their outcomes."""
 
     def __init__(self, descriptor: int) -> None:
         super().__init__(name="control", daemon=True)
-        self._pipe: BinaryIO = os.fdopen(descriptor, "rb", closefd=False)
+        self._host = _Host(descriptor)
+        self._guests: dict[int, _Guest] = {}  # those that have not ended
+        self._listener: socket.socket | None = None
         self._planned = threading.Event()
         self._ended = threading.Event()
-        self._plan = b""
-        self._outcome = b""
+        self._outcomes: list[Outcome | None] = []  # of those that have
+        self._joined: list[Guest] = []  # since the last `joined`
+        self._last: _Host | _Guest = self._host
         # A parent that ignores alarms hands that on.
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
 
     def run(self) -> None:
         try:
-            self._plan = self._pipe.readline()
-            self._planned.set()
-            self._outcome = self._pipe.readline()
+            self._hear()
         finally:
             signal.setitimer(signal.ITIMER_REAL, DEADLINE_S)
             self._planned.set()
             self._ended.set()
-        if self._outcome:
-            self._pipe.read()
+        if self._last.outcome is not None:
+            self._last.wait_until_gone()
         else:
             threading.Event().wait(LEAVE_STDERR_S)
         _leave_stderr()
@@ -53,24 +69,179 @@ class Control(threading.Thread):
     def plan(self) -> Plan | None:
         """What to record. None if it turned out to be nothing."""
         self._planned.wait()
-        return Plan.from_json(self._plan) if self._plan.endswith(b"\n") else None
+        return self._host.plan
 
     def wait(self, timeout_s: float) -> bool:
-        """Whether the job has ended, or the wrapper was killed, after waiting so long."""
+        """Whether all jobs have ended, or their wrappers were killed, after waiting so long."""
         return self._ended.wait(timeout_s)
 
     def has_ended(self) -> bool:
-        """Whether the job has ended, or the wrapper was killed."""
+        """Whether all jobs have ended, or their wrappers were killed."""
         return self._ended.is_set()
+
+    def joined(self) -> list[Guest]:
+        """Those that have joined since the last call."""
+        guests, self._joined = self._joined, []
+        return guests
 
     @property
     def outcome(self) -> Outcome | None:
-        """How the job ended; None if the wrapper was killed, or before that."""
-        return Outcome.from_json(self._outcome) if self._outcome.endswith(b"\n") else None
+        """How the jobs ended; None if that is not known, or before that."""
+        return joint(self._outcomes) if self.has_ended() else None
+
+    def _hear(self) -> None:
+        """Until the last job has ended."""
+        ready = select.poll()
+        ready.register(self._host.descriptor, select.POLLIN)
+        while True:
+            for descriptor, _ in ready.poll():
+                if descriptor == self._host.descriptor:
+                    self._hear_host(ready)
+                elif self._listener is not None and descriptor == self._listener.fileno():
+                    self._accept(ready)
+                else:
+                    self._hear_guest(descriptor, ready)
+            if self._host.has_ended and not self._guests:
+                self._accept(ready)  # who has just come
+                if not self._guests:
+                    break
+            if self._host.has_ended and self._last is self._host:
+                self._release_host()
+        if self._listener is not None:
+            self._listener.close()
+
+    def _hear_host(self, ready: select.poll) -> None:
+        self._host.read()
+        if self._host.plan is not None and not self._planned.is_set():
+            self._planned.set()
+            if self._host.plan.rendezvous_fd is not None:
+                self._listener = socket.socket(fileno=self._host.plan.rendezvous_fd)
+                self._listener.setblocking(False)
+                ready.register(self._listener.fileno(), select.POLLIN)
+        if self._host.has_ended:
+            ready.unregister(self._host.descriptor)
+            self._outcomes.append(self._host.outcome)
+
+    def _release_host(self) -> None:
+        """Its wrapper waits no longer: we go on for the others."""
+        self._last = next(iter(self._guests.values()))
+        _leave_stderr()
+        _replace(self._host.descriptor, os.O_RDONLY)
+
+    def _accept(self, ready: select.poll) -> None:
+        while self._listener is not None:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:  # no more, or it was never named
+                return
+            if peer_uid(connection) != os.getuid():
+                connection.close()
+                continue
+            guest = _Guest(connection)
+            self._guests[guest.descriptor] = guest
+            ready.register(guest.descriptor, select.POLLIN)
+
+    def _hear_guest(self, descriptor: int, ready: select.poll) -> None:
+        guest = self._guests[descriptor]
+        if (joins := guest.read()) is not None:
+            self._joined.append(joins)
+        if not guest.has_ended:
+            return
+        ready.unregister(descriptor)
+        del self._guests[descriptor]
+        if guest.has_joined:
+            self._outcomes.append(guest.outcome)
+        if guest.has_joined and self._host.has_ended and not self._guests:
+            self._last = guest
+            guest.take_stderr()
+        else:
+            guest.close()
+
+
+class _Host:
+    """The wrapper that started us, at the other end of our stdin."""
+
+    def __init__(self, descriptor: int) -> None:
+        self.descriptor = descriptor
+        self.plan: Plan | None = None
+        self.outcome: Outcome | None = None
+        self.has_ended = False
+        self._unread = b""
+
+    def read(self) -> None:
+        data = os.read(self.descriptor, _PIECE)
+        self.has_ended = not data
+        *lines, self._unread = (self._unread + data).split(b"\n")
+        for line in lines:
+            if self.plan is None:
+                self.plan = Plan.from_json(line)
+            else:
+                self.outcome = Outcome.from_json(line)
+                self.has_ended = True
+
+    def wait_until_gone(self) -> None:
+        while os.read(self.descriptor, _PIECE):
+            pass
+
+
+class _Guest:
+    """A wrapper that joined, at the other end of a socket."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self.descriptor = connection.fileno()
+        self.outcome: Outcome | None = None
+        self.has_joined = self.has_ended = False
+        self._connection = connection
+        self._stderr = -1
+
+    def read(self) -> Guest | None:
+        """Hear one message: it joins, its job ended, or it is gone."""
+        joins = None
+        try:
+            data, descriptors, _, _ = socket.recv_fds(
+                self._connection, _MAX_MESSAGE, _MAX_DESCRIPTORS
+            )
+            if not self.has_joined and data:
+                self._stderr, *steps = descriptors
+                joins = Guest(Hello.from_json(data), steps[0] if steps else None)
+                self.has_joined = True
+            elif data:
+                self.outcome = Outcome.from_json(data)
+        except (OSError, ValueError, LookupError, TypeError):  # it died, or it is not one of ours
+            data = b""
+        self.has_ended = not data or self.outcome is not None
+        return joins
+
+    def take_stderr(self) -> None:
+        """It is the last: the summary is for its stderr."""
+        if self.outcome is not None:
+            with suppress(OSError):
+                os.dup2(self._stderr, 2)
+        self._close_stderr()
+
+    def wait_until_gone(self) -> None:
+        with suppress(OSError):
+            while self._connection.recv(_PIECE):
+                pass
+
+    def close(self) -> None:
+        self._close_stderr()
+        self._connection.close()
+
+    def _close_stderr(self) -> None:
+        if self._stderr >= 0:
+            with suppress(OSError):
+                os.close(self._stderr)
+            self._stderr = -1
 
 
 def _leave_stderr() -> None:
+    _replace(2, os.O_WRONLY)
+
+
+def _replace(descriptor: int, access: int) -> None:
+    """Let go of what it is open on."""
     with suppress(OSError):
-        null = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
-        os.dup2(null, 2)
+        null = os.open(os.devnull, access | os.O_CLOEXEC)
+        os.dup2(null, descriptor)
         os.close(null)

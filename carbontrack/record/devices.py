@@ -93,22 +93,28 @@ class RefreshTimer(threading.Thread):
         self._sources = sources
         self.sensors = list(sensors)
         self._measured_ms: dict[str, float] = {}
+        self._added: list[Sensor] = []
 
     def run(self) -> None:
         self._measured_ms = measured_periods(self._sources)
+
+    def add(self, sensors: Sequence[Sensor]) -> None:
+        """These belong to the recording, too; how often they refresh is not measured."""
+        self._added += sensors
 
     def changed(self, by_power: Collection[str]) -> list[Sensor] | None:
         """The sensors if more is known of them than at the last call, else None. `by_power` are the
         UUIDs of devices whose counter is not believed: their energy is power's integral.
         """
         measured_ms, before = self._measured_ms, self.sensors
+        added, self._added = self._added, []
         self.sensors = [
             replace(
                 sensor,
                 update_period_ms=measured_ms.get(sensor.uuid, sensor.update_period_ms),
                 quality=str(Quality.POWER) if sensor.uuid in by_power else sensor.quality,
             )
-            for sensor in before
+            for sensor in [*before, *added]
         ]
         return None if self.sensors == before else self.sensors
 

@@ -1,9 +1,8 @@
-"""Who and where: the user, the machine and its boot."""
+"""Who runs the job."""
 
 from __future__ import annotations
 
 import getpass
-from pathlib import Path
 
 _MAX_CHARS = 256
 
@@ -14,11 +13,3 @@ def user() -> str:
         return getpass.getuser()[:_MAX_CHARS]
     except (KeyError, OSError, ImportError):
         return "unknown"
-
-
-def boot_id() -> str | None:
-    """This boot of this machine: monotonic times compare only within it."""
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    except (OSError, ValueError):
-        return None

@@ -43,6 +43,12 @@ class Allocation:
     hosts: tuple[str, ...] = ()
     outer: str | None = None
 
+    @property
+    def key(self) -> list[str | int | None]:
+        """What tells it from every other job."""
+        at = str(self.scheduler), self.cluster, self.outer
+        return [*at, self.job_id, self.array_index]
+
 
 @dataclass(frozen=True, slots=True)
 class Identity:
@@ -73,14 +79,7 @@ def identify(
         return Identity(None, None)
     hosts = [hostname, environ.get("MASTER_ADDR", ""), *allocation.hosts]
     what = ["name", name] if name is not None else ["command", *shared_words(command, hosts)]
-    job = [
-        str(allocation.scheduler),
-        allocation.cluster,
-        allocation.outer,
-        allocation.job_id,
-        allocation.array_index,
-    ]
-    return Identity(uuid5([project, job, what]), allocation)
+    return Identity(uuid5([project, allocation.key, what]), allocation)
 
 
 def allocation_of(environ: Environ, read: Read, *, starts_steps: bool = False) -> Allocation | None:
@@ -95,6 +94,18 @@ def allocation_of(environ: Environ, read: Read, *, starts_steps: bool = False) -
     if nodes is None and _is_batch_script(environ) and not starts_steps:
         nodes = 1  # it runs on the first node alone
     return replace(found, nodes_expected=nodes or found.nodes_expected or None)
+
+
+def batch_job(environ: Environ) -> str | None:
+    """A UUID of the job that a batch system started; None without one. Launchers inside a job have
+    no say: what they start has the same.
+    """
+    found = next(filter(None, (ask(environ, _nothing) for ask in _BATCH_SYSTEMS)), None)
+    return None if found is None else uuid5(found.key)
+
+
+def _nothing(path: str) -> str:
+    return ""
 
 
 # ---- Schedulers ----------------------------------------------------------------------------------
@@ -279,11 +290,10 @@ def _mpi(environ: Environ, read: Read) -> Allocation | None:
     return Allocation(Scheduler.MPI, job_id, nodes_expected=nodes)
 
 
-# What is nearest to the processes comes first, but that a launcher inside a batch job is no job.
-_SCHEDULERS: tuple[Callable[[Environ, Read], Allocation | None], ...] = (
-    *(_kubernetes, _flux, _slurm, _pbs, _lsf),
-    *(_ray, _torchrun, _mpi),
-)
+_Ask = Callable[[Environ, Read], Allocation | None]
+_BATCH_SYSTEMS: tuple[_Ask, ...] = (_kubernetes, _slurm, _pbs, _lsf)
+# A launcher inside a batch job is no job of its own.
+_SCHEDULERS: tuple[_Ask, ...] = (_flux, *_BATCH_SYSTEMS, _ray, _torchrun, _mpi)
 
 
 # ---- The command ---------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ from typing import Any, NoReturn
 
 from carbontrack.record import prestart
 from carbontrack.record.recorder_process import RecorderProcess, start_live_page
+from carbontrack.record.rendezvous import Joined, open_rendezvous
 from carbontrack.record.signal_witness import SignalWitness
 from carbontrack.record.steps_file import (
     LockedSteps,
@@ -28,6 +29,7 @@ from carbontrack.record.steps_file import (
     remove_steps_file,
     working_folder,
 )
+from carbontrack.record.this_run import MARK, mark_of, this_run
 from carbontrack.record.uuids import uuid7
 from carbontrack.record.warning import harmless, warn
 from carbontrack.units import monotonic_ns, now_ms
@@ -63,7 +65,7 @@ def run(command: list[str], settings: dict[str, Any], *, live: bool = False) -> 
     with harmless("this run is not recorded"):
         if is_recorded_already():
             _exec(command)
-        recording = _Recording()
+        recording = _Recording(command, settings)
     old_mask: Collection[int] | None = None
     with harmless("signals may not be passed on"):
         old_mask = signal.pthread_sigmask(signal.SIG_BLOCK, _WATCHED)
@@ -117,16 +119,32 @@ def _accompany(
 
 
 class _Recording:
-    """The run that is recorded: its id, its steps file, and the recorder once there is one."""
+    """The run that is recorded: its id, its steps file, and the recorder once there is one: ours,
+    or that of another wrapper of the run on this node.
+    """
 
-    def __init__(self) -> None:
+    def __init__(self, command: list[str], settings: dict[str, Any]) -> None:
         ready = prestart.take()
-        self.run_id = ready.run_id if ready else uuid7()
-        self._steps: LockedSteps | None = ready.steps if ready else make_steps_file(self.run_id)
-        self._recorder: RecorderProcess | None = ready.recorder if ready else None
-        self.environ = {**os.environ, "CARBONTRACK_RUN_ID": self.run_id}
+        self._id = ready.id if ready else uuid7()
+        self._steps: LockedSteps | None = ready.steps if ready else make_steps_file(self._id)
+        self._rendezvous = ready.rendezvous if ready else open_rendezvous()
+        self._recorder: RecorderProcess | Joined | None = ready.recorder if ready else None
+        run = this_run(os.environ, command, settings)
+        self.run_id, self._job = run.id, run.job
+        self.environ = {**os.environ, MARK: str(mark_of(self.run_id, os.environ))}
         if self._steps:
             self.environ["CARBONTRACK_STEPS"] = self._steps.path
+        if run.is_shared:
+            self._meet()
+
+    def _meet(self) -> None:
+        """Join the run's recorder on this node, if there is one; else ours is that from now on."""
+        joined = self._rendezvous.joined(self.run_id) if self._rendezvous else None
+        if joined is not None:
+            if isinstance(self._recorder, RecorderProcess):
+                self._recorder.discard()
+            joined.bring(self._steps)
+            self._recorder = joined
 
     @property
     def recorder_pid(self) -> int | None:
@@ -134,9 +152,14 @@ class _Recording:
 
     def begin(self, plan: dict[str, Any]) -> None:
         """Give the recorder its plan. Where there was one CPU only, it starts after the job."""
-        self._recorder = self._recorder or RecorderProcess(self._steps)
+        if self._recorder is None:
+            self._recorder = RecorderProcess(self._steps, self._rendezvous)
+        if self._rendezvous is not None:
+            self._rendezvous.close()  # from now on the recorder alone has it
         plan |= {
+            **self._job,
             "run_id": self.run_id,
+            "recording_id": self._id,
             "cwd": working_folder(),
             "steps_path": self._steps and self._steps.path,
         }
@@ -156,6 +179,8 @@ class _Recording:
         with harmless("the recorder cannot be ended"):
             if self._recorder is not None:
                 self._recorder.discard()
+            if self._rendezvous is not None:
+                self._rendezvous.close()
         remove_steps_file(self._steps.path if self._steps else None)
 
 

@@ -41,6 +41,7 @@ class Plan:
     """What to record, and how. `started_ms` is wall clock, `started_ns` `units.monotonic_ns()`."""
 
     run_id: str
+    recording_id: str
     command: tuple[str, ...]
     cwd: str
     job_pid: int
@@ -49,6 +50,15 @@ class Plan:
     db: str  # the ledger's URL
     steps_path: str | None = None
     steps_fd: int | None = None  # the same file, open in the recorder
+    rendezvous_fd: int | None = None  # where other wrappers of the run join
+    scheduler: str | None = None  # a `Scheduler`
+    cluster: str | None = None
+    job_id: str | None = None
+    array_index: int | None = None
+    account: str | None = None
+    partition: str | None = None
+    nodes_expected: int | None = None
+    restart: int = 0  # how often the scheduler has restarted the job
     name: str | None = None
     project: str | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
@@ -98,3 +108,33 @@ class Outcome:
     def from_json(cls, line: bytes) -> Outcome:
         values = json.loads(line)
         return cls(ended_ns=values["ended_ns"], exit_code=values["exit_code"])
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """What another wrapper of the run says when it joins the recorder."""
+
+    job_pid: int
+    started_ms: int
+    started_ns: int
+    visibility: Mapping[str, str]
+    steps_path: str | None
+    quiet: bool
+
+    @classmethod
+    def from_json(cls, line: bytes) -> Hello:
+        values = json.loads(line)
+        return cls(**{field.name: values[field.name] for field in fields(cls)})
+
+
+def joint(outcomes: Sequence[Outcome | None]) -> Outcome | None:
+    """How a recording ended whose wrappers ended so; None stands for one that was killed.
+
+    It ends with the last of them. The first exit code that is not zero counts; without one, the end
+    is unknown where a wrapper did not say how its job ended.
+    """
+    known = sorted((one for one in outcomes if one is not None), key=lambda one: one.ended_ns)
+    failed = next((one.exit_code for one in known if one.exit_code), None)
+    if not known or (failed is None and len(known) < len(outcomes)):
+        return None
+    return Outcome(known[-1].ended_ns, known[-1].exit_code if failed is None else failed)

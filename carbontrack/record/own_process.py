@@ -1,17 +1,19 @@
-"""Starting a Python process of ours beside the job."""
+"""Starting a Python process of ours beside the job, and what the job must not inherit of it."""
 
 from __future__ import annotations
 
 import os
 import signal
 import sys
+from collections.abc import Sequence
+from contextlib import suppress
 
 from carbontrack.search_path import own_environment
 
 
-def spawn(module: str, *, keep: int | None = None) -> tuple[int, int, int | None]:
-    """Start `python -m module`: its pid, our end of the pipe that is its stdin, and the number that
-    the descriptor `keep` has in it.
+def spawn(module: str, *, keep: Sequence[int] = ()) -> tuple[int, int, list[int]]:
+    """Start `python -m module`: its pid, our end of the pipe that is its stdin, and the numbers
+    that the descriptors `keep` have in it.
 
     Nothing else is handed over on the command line, which every user of the machine can read.
     Raises OSError, or TypeError where sys.executable is unknown.
@@ -23,9 +25,10 @@ def spawn(module: str, *, keep: int | None = None) -> tuple[int, int, int | None
         os.close(read_end)
         os.close(pipe)
         raise
-    # dup2 makes a descriptor survive the exec; onto the next free one it overwrites nothing.
-    number = None if keep is None else max(keep, read_end, null) + 1
-    passed = [] if keep is None else [(os.POSIX_SPAWN_DUP2, keep, number)]
+    # dup2 makes a descriptor survive the exec; onto the next free ones it overwrites nothing.
+    free = max(*keep, read_end, null) + 1
+    numbers = list(range(free, free + len(keep)))
+    passed = [(os.POSIX_SPAWN_DUP2, *pair) for pair in zip(keep, numbers, strict=True)]
     try:
         pid = os.posix_spawn(
             sys.executable,
@@ -47,4 +50,28 @@ def spawn(module: str, *, keep: int | None = None) -> tuple[int, int, int | None
     finally:
         os.close(read_end)
         os.close(null)
-    return pid, pipe, number
+    return pid, pipe, numbers
+
+
+# Our ends towards processes that watch this one: what it forks must not keep them from closing.
+_pipes: set[int] = set()
+
+
+def close_in_children(descriptor: int) -> None:
+    """What this process forks closes it."""
+    _pipes.add(descriptor)
+
+
+def leave_to_children(descriptor: int) -> None:
+    """It is closed, or no longer ours."""
+    _pipes.discard(descriptor)
+
+
+def _close_pipes() -> None:
+    for pipe in _pipes:
+        with suppress(OSError):
+            os.close(pipe)
+    _pipes.clear()
+
+
+os.register_at_fork(after_in_child=_close_pipes)

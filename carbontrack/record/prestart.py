@@ -12,27 +12,34 @@ import signal
 from dataclasses import dataclass
 
 from carbontrack.record.recorder_process import RecorderProcess
+from carbontrack.record.rendezvous import Rendezvous, open_rendezvous
 from carbontrack.record.steps_file import (
     LockedSteps,
     is_recorded_already,
     make_steps_file,
     remove_steps_file,
 )
+from carbontrack.record.this_node import is_first_of_node
 from carbontrack.record.uuids import uuid7
 from carbontrack.record.warning import harmless
 
 
 @dataclass(frozen=True, slots=True)
 class Prestarted:
-    """A run that may come to be: its id, the file for its steps, its recorder."""
+    """A recording that may come to be: its id, the file for its steps, its recorder, and where
+    other wrappers of its run will find that.
+    """
 
-    run_id: str
+    id: str
     steps: LockedSteps | None
+    rendezvous: Rendezvous | None
     recorder: RecorderProcess
 
     def discard(self) -> None:
         """End the recorder: there is nothing to record."""
         self.recorder.discard()
+        if self.rendezvous is not None:
+            self.rendezvous.close()
         remove_steps_file(self.steps.path if self.steps else None)
 
 
@@ -40,10 +47,13 @@ _ready: Prestarted | None = None
 
 
 def prepare() -> None:
-    """Start one, unless a recorder is there already or it would take the only CPU from the job."""
+    """Start one, unless a recorder is there already, another process of this node is to have it,
+    or it would take the only CPU from the job.
+    """
     global _ready
     with harmless("the recorder does not start before the job"):
-        if len(os.sched_getaffinity(0)) > 1 and not is_recorded_already():
+        alone = len(os.sched_getaffinity(0)) < 2
+        if not (alone or is_recorded_already()) and is_first_of_node(os.environ):
             # Until it ignores the signals that are for the job, it must not get them.
             mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
             try:
@@ -67,7 +77,8 @@ def discard() -> None:
 
 
 def start() -> Prestarted:
-    """A new run with its recorder."""
-    run_id = uuid7()
-    steps = make_steps_file(run_id)
-    return Prestarted(run_id, steps, RecorderProcess(steps))
+    """A new recording with its recorder."""
+    recording_id = uuid7()
+    steps = make_steps_file(recording_id)
+    rendezvous = open_rendezvous()
+    return Prestarted(recording_id, steps, rendezvous, RecorderProcess(steps, rendezvous))

@@ -20,10 +20,11 @@ from carbontrack.errors import CarbontrackError
 from carbontrack.ledger.rows import Event, Node, Run, Sensor
 from carbontrack.ledger.url import db_option, journal_folders
 from carbontrack.meters.base import MeterContext
-from carbontrack.record import host
-from carbontrack.record.control import Control
+from carbontrack.record.arrivals import Arrivals
+from carbontrack.record.control import Control, Guest
 from carbontrack.record.devices import MeterOpener, RefreshTimer, sensor_of
 from carbontrack.record.git import ask_git
+from carbontrack.record.host import user
 from carbontrack.record.logged import LoggedLines
 from carbontrack.record.messages import Outcome, Plan
 from carbontrack.record.outbox import Outbox
@@ -33,6 +34,7 @@ from carbontrack.record.run_name import default_name
 from carbontrack.record.sampler import Batch, Sampler
 from carbontrack.record.steps import StepsFile, StepsLog
 from carbontrack.record.steps_file import remove_steps_file
+from carbontrack.record.this_node import boot_id, hostname, visibility
 from carbontrack.record.totals import Totals
 from carbontrack.redact import redact, redact_text
 from carbontrack.report.escape import visible
@@ -82,9 +84,11 @@ class Recorder:
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
         self._environ = os.environ if plan.visibility is None else plan.visibility
-        self._host = os.uname().nodename
+        self._host = hostname()
         self._clock = Clock(anchor_ms=plan.started_ms, anchor_ns=plan.started_ns)
-        self._steps = StepsFile(plan.steps_path, plan.steps_fd, started_ms=plan.started_ms)
+        self._steps = [StepsFile(plan.steps_path, plan.steps_fd, started_ms=plan.started_ms)]
+        self._steps_paths = [plan.steps_path]
+        self._job_pids = [plan.job_pid]  # of all wrappers of the run here
         self._log = StepsLog(
             plan.log_path,
             plan.steps_pattern,
@@ -118,6 +122,7 @@ class Recorder:
             host=self._host,
         )
         sampler.start()
+        arrivals = Arrivals(plan, visibility(self._environ), opening.sources)
         sensors = [
             sensor_of(source.device, self._host, number)
             for number, source in enumerate(opening.sources)
@@ -126,7 +131,7 @@ class Recorder:
         timer.start()
         outbox = self._outbox(run, sensors, opening.found.note)
         budget = self._budget(run, sensors)
-        outcome = self._watch(control, sampler, outbox, timer, budget)
+        outcome = self._watch(control, sampler, outbox, timer, budget, arrivals)
         self._finish(outcome, sampler, outbox, run, timer, budget)
 
     def _watch(
@@ -136,12 +141,25 @@ class Recorder:
         outbox: Outbox,
         timer: RefreshTimer,
         budget: Callable[[], list[Event]],
+        arrivals: Arrivals,
     ) -> Outcome | None:
         commit_ns = 0
         while True:
-            if control.wait(_TICK_S):
+            ended = control.wait(_TICK_S)
+            self._welcome(control.joined(), arrivals)
+            if ended:
                 return control.outcome
             sampler.rescue()
+            for hello, sources in arrivals.found():
+                start_ns = max(hello.started_ns, self._plan.started_ns)
+                sampler.add(sources, start_ns=start_ns)
+                first = len(timer.sensors)
+                timer.add(
+                    [
+                        sensor_of(source.device, self._host, number)
+                        for number, source in enumerate(sources, first)
+                    ]
+                )
             now_ns = monotonic_ns()
             if now_ns >= commit_ns:
                 commit_ns = now_ns + _COMMIT_EVERY_NS
@@ -152,6 +170,16 @@ class Recorder:
                     outbox.describe(changed)
                 outbox.send(batch.as_of_ms)
                 _collect_from_now_on()
+
+    def _welcome(self, guests: Sequence[Guest], arrivals: Arrivals) -> None:
+        """Jobs of the run whose wrappers have joined."""
+        for guest in guests:
+            hello = guest.hello
+            self._job_pids.append(hello.job_pid)
+            self._steps_paths.append(hello.steps_path)
+            started_ms = hello.started_ms
+            self._steps.append(StepsFile(hello.steps_path, guest.steps_fd, started_ms=started_ms))
+            arrivals.add(hello)
 
     def _finish(
         self,
@@ -173,8 +201,9 @@ class Recorder:
         written = outbox.finish(
             status=status, exit_code=exit_code, ended_ms=ended_ms, heartbeat_ms=now_ms()
         )
-        if outcome is not None or not is_running(self._plan.job_pid):
-            remove_steps_file(self._plan.steps_path)  # a job that goes on may still write it
+        for pid, path in zip(self._job_pids, self._steps_paths, strict=True):
+            if outcome is not None or not is_running(pid):
+                remove_steps_file(path)  # a job that goes on may still write it
         if outcome is not None and not self._plan.quiet:
             ended = replace(
                 run,
@@ -195,8 +224,11 @@ class Recorder:
         )
 
     def _read_steps(self, *, ended: bool = False) -> LoggedLines:
-        logged = self._steps.read(ended=ended) + self._log.read(ended=ended)
-        for problem in {self._steps.problem, self._log.problem} - {None, *self._said}:
+        logged = self._log.read(ended=ended)
+        for steps in self._steps:
+            logged = steps.read(ended=ended) + logged
+        problems = {self._log.problem, *(steps.problem for steps in self._steps)}
+        for problem in problems - {None, *self._said}:
             self._said.add(problem)
             self._warn(f"steps are no longer read: {problem}.")
         return logged
@@ -211,7 +243,7 @@ class Recorder:
             tags=plan.tags,
             command=command,
             cwd=plan.cwd,
-            user=host.user(),
+            user=user(),
             git_commit=commit,
             git_dirty=dirty,
             started_ms=plan.started_ms,
@@ -237,7 +269,7 @@ class Recorder:
     def _outbox(self, run: Run, sensors: Sequence[Sensor], note: str) -> Outbox:
         node = Node(
             host=self._host,
-            boot_id=host.boot_id(),
+            boot_id=boot_id(),
             recorder_version=__version__,
             settings={
                 "meter": self._plan.meter,
@@ -266,7 +298,7 @@ class Recorder:
             Budget(**plan.budget),
             stop=plan.on_budget == OnBudget.STOP,
             grace_s=plan.budget_grace_s,
-            job_pid=plan.job_pid,
+            job_pids=self._job_pids,
             trouble=trouble,
         )
 

@@ -10,47 +10,57 @@ import os
 import select
 import signal
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
 from carbontrack.record.messages import cut_command
-from carbontrack.record.own_process import spawn
-from carbontrack.record.process_end import ProcessEnd
+from carbontrack.record.own_process import close_in_children, leave_to_children, spawn
+from carbontrack.record.process_end import ProcessEnd, is_running
+from carbontrack.record.rendezvous import Rendezvous
 from carbontrack.record.steps_file import LockedSteps, remove_steps_file
 from carbontrack.record.warning import harmless, warn
 
 # What the job's end may wait for the recorder, not counting what that one waits for a CPU.
 GRACE_S = 1.0
 _LONGEST_GRACE_S = 5.0
+_LOOK_S = 0.05
 _SLOW = "the recorder is slow to finish and goes on in the background for a minute at most"
 
 
 class RecorderProcess:
     """Our end of the recorder: one pipe, which takes the plan and then the outcome.
 
-    It starts at once, and records when it knows what.
+    It starts at once, and records when it knows what. The `rendezvous` is open in it, too: whoever
+    names it, names it for both.
     """
 
-    def __init__(self, steps: LockedSteps | None) -> None:
+    def __init__(self, steps: LockedSteps | None, rendezvous: Rendezvous | None = None) -> None:
         self.pid: int | None = None  # None if it could not be started
         self._pipe = -1
         self._unsent = b""
         self._steps = steps
-        self._steps_fd: int | None = None
-        keep = None if steps is None else steps.descriptor
+        self._handed: dict[str, int] = {}  # what is open in it, by the names of the plan
+        keep: dict[str, int] = {}
+        if steps is not None:
+            keep["steps_fd"] = steps.descriptor
+        if rendezvous is not None:
+            keep["rendezvous_fd"] = rendezvous.descriptor
         with harmless("this run is not recorded: the recorder cannot start"):
-            self.pid, self._pipe, self._steps_fd = spawn("carbontrack.record", keep=keep)
-            _pipes.add(self._pipe)
+            module = "carbontrack.record"
+            self.pid, self._pipe, numbers = spawn(module, keep=list(keep.values()))
+            self._handed = dict(zip(keep, numbers, strict=True))
+            close_in_children(self._pipe)
             os.set_blocking(self._pipe, False)
-        if keep is not None:
+        if steps is not None:
             with suppress(OSError):
-                os.close(keep)  # from now on the recorder alone holds the lock
+                os.close(steps.descriptor)  # from now on the recorder alone holds the lock
 
     def begin(self, plan: dict[str, Any]) -> None:
         """Give it its plan; what the pipe does not take yet, `flush` sends."""
         with harmless("this run is not recorded"):
             command = cut_command(plan["command"])
-            self._send({**plan, "command": command, "steps_fd": self._steps_fd})
+            self._send({**plan, "command": command, **self._handed})
 
     def flush(self, timeout_s: float = 0.0) -> bool:
         """Send what the pipe has not taken so far; whether that is all."""
@@ -77,17 +87,22 @@ class RecorderProcess:
                 os.waitpid(self.pid, 0)
 
     def end(self, outcome: dict[str, Any]) -> None:
-        """Send how the job ended, and wait a moment until it has written that."""
+        """Send how the job ended, and wait a moment until it has written that; or, where it goes on
+        for other wrappers of the run, until it lets us go.
+        """
         if self.pid is None:
             return
-        in_time = False
+        in_time = released = False
         with harmless("the end of this run may not be recorded"):
             cpu = _CpuWait(self.pid)
             self._send(outcome)
             self.flush(GRACE_S)
-            in_time = _ends_in_time(self.pid, cpu)
+            in_time = _ends_in_time(self.pid, cpu, self._is_released)
+            released = self._is_released()
         self._close()  # it leaves the job's stderr
         with harmless("the recorder cannot be waited for"):
+            if in_time and released and is_running(self.pid):
+                return
             if not in_time:
                 # If it was stopped (SIGSTOP), it would stay so, with the job's stderr open.
                 os.kill(self.pid, signal.SIGCONT)
@@ -104,6 +119,12 @@ class RecorderProcess:
             self._unsent += json.dumps(message, default=str).encode() + b"\n"
             self.flush()
 
+    def _is_released(self) -> bool:
+        """Whether it has closed its end of the pipe: it needs us no longer, or it has ended."""
+        closed = select.poll()
+        closed.register(self._pipe, 0)
+        return bool(closed.poll(0))
+
     def _is_writable(self, timeout_s: float) -> bool:
         writable = select.poll()
         writable.register(self._pipe, select.POLLOUT)
@@ -111,24 +132,10 @@ class RecorderProcess:
 
     def _close(self) -> None:
         if self._pipe >= 0:
-            _pipes.discard(self._pipe)
+            leave_to_children(self._pipe)
             with suppress(OSError):
                 os.close(self._pipe)
             self._pipe = -1
-
-
-# Pipes of processes that watch this one: what it forks must not keep them from closing.
-_pipes: set[int] = set()
-
-
-def _close_pipes() -> None:
-    for pipe in _pipes:
-        with suppress(OSError):
-            os.close(pipe)
-    _pipes.clear()
-
-
-os.register_at_fork(after_in_child=_close_pipes)
 
 
 class _CpuWait:
@@ -151,8 +158,8 @@ class _CpuWait:
         return total_ns / 1e9
 
 
-def _ends_in_time(pid: int, cpu: _CpuWait) -> bool:
-    """Whether it ends within the grace, which a busy machine prolongs."""
+def _ends_in_time(pid: int, cpu: _CpuWait, is_released: Callable[[], bool]) -> bool:
+    """Whether it ends or lets us go within the grace, which a busy machine prolongs."""
     try:
         end = ProcessEnd(pid)
     except ProcessLookupError:
@@ -161,7 +168,7 @@ def _ends_in_time(pid: int, cpu: _CpuWait) -> bool:
     left_s = GRACE_S
     try:
         while left_s > 0:
-            if end.wait(left_s):
+            if end.wait(min(left_s, _LOOK_S)) or is_released():
                 return True
             waited_s = time.monotonic() - began_s
             left_s = min(GRACE_S + cpu.since_s(), _LONGEST_GRACE_S) - waited_s
@@ -174,6 +181,6 @@ def start_live_page(run_id: str, db: str) -> None:
     """Serve the run's page until this process ends and with it our end of the pipe."""
     with harmless("no live page"):
         _, pipe, _ = spawn("dashboards.live")
-        _pipes.add(pipe)
+        close_in_children(pipe)
         os.set_blocking(pipe, False)
         os.write(pipe, json.dumps({"run_id": run_id, "db": db}).encode() + b"\n")

@@ -94,6 +94,14 @@ class Sampler:
     def start(self) -> None:
         self._workers[0].start()
 
+    def add(self, sources: Sequence[Source], *, start_ns: int) -> None:
+        """Poll these, too, from now on."""
+        channels = [Channel(source, self._clock, start_ns, self.period_ns) for source in sources]
+        self._channels += channels
+        worker = _Worker(self, channels)
+        self._workers.append(worker)
+        worker.start()
+
     def wait(self, seconds: float) -> bool:
         """So long, or until the end: true then. Called by workers."""
         ended = self._sampling.acquire(timeout=seconds)

@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from carbontrack.files import open_regular
+from carbontrack.record.this_run import mark_in
 from carbontrack.record.warning import warn
 
 
@@ -22,11 +23,11 @@ class LockedSteps:
     descriptor: int
 
 
-def make_steps_file(run_id: str) -> LockedSteps | None:
+def make_steps_file(recording_id: str) -> LockedSteps | None:
     """The file, locked, in the first folder that works; None, with a warning, if none does."""
     problem = ""
     for base in _runtime_folders():
-        folder = f"{base}/carbontrack-{run_id}"
+        folder = f"{base}/carbontrack-{recording_id}"
         path = f"{folder}/steps.jsonl"
         try:
             os.mkdir(folder, 0o700)  # noqa: PTH102 - pathlib costs 8 ms here
@@ -55,10 +56,12 @@ def remove_steps_file(path: str | None) -> None:
 def is_recorded_already() -> bool:
     """Whether a recorder above us counts this node's devices now: one run, not two.
 
-    The file alone does not say so: after `kill -9` of the recorder it stays, the lock does not.
+    The file alone does not say so: after `kill -9` of the recorder it stays, the lock does not. Nor
+    does the lock: another node may see the file, too, where they share its folder.
     """
     path = os.environ.get("CARBONTRACK_STEPS")
-    if path is None or "CARBONTRACK_RUN_ID" not in os.environ:
+    mark = mark_in(os.environ)
+    if path is None or mark is None or not mark.is_here:
         return False
     try:
         descriptor = open_regular(path)

@@ -32,24 +32,25 @@ _HOURS = 35 * 24
 _SECONDS = """
 with recursive
     at(n) as (select 0 union all select n + 1 from at where n + 1 < :seconds)
-insert into windows (run_key, device_key, level, start_ms, energy_j, energy_s, sampled_s, samples,
-    power_min_w, power_max_w, vitals, util_pct, memory_max_bytes, temperature_max_c, sm_clock_mhz,
-    throttle, flags)
-select run_key, :device, 1, :start_ms + n * 1000, power_w, 1, 1, 10, power_w - 15, power_w + 15,
-    1, 97, 60 << 30, 64, 1410, 0, flags
-from (select n, case when n % 60 > 54 then 120 else 300 + 10 * :device + n % 20 end as power_w
-      from at),
-    (select run_key, flags from windows where level = 3600 limit 1)
-"""
-_COARSER = """
-insert or replace into windows (run_key, device_key, level, start_ms, energy_j, energy_s, sampled_s,
+insert into windows (recording_key, sensor_key, level, start_ms, energy_j, energy_s, sampled_s,
     samples, power_min_w, power_max_w, vitals, util_pct, memory_max_bytes, temperature_max_c,
     sm_clock_mhz, throttle, flags)
-select run_key, device_key, :coarse, start_ms / (1000 * :coarse) * 1000 * :coarse, sum(energy_j),
-    sum(energy_s), sum(sampled_s), sum(samples), min(power_min_w), max(power_max_w), sum(vitals),
-    avg(util_pct), max(memory_max_bytes), max(temperature_max_c), avg(sm_clock_mhz), 0, min(flags)
-from windows where level = :fine and device_key = :device
-group by run_key, device_key, start_ms / (1000 * :coarse)
+select recording_key, :device, 1, :start_ms + n * 1000, power_w, 1, 1, 10, power_w - 15,
+    power_w + 15, 1, 97, 60 << 30, 64, 1410, 0, flags
+from (select n, case when n % 60 > 54 then 120 else 300 + 10 * :device + n % 20 end as power_w
+      from at),
+    (select recording_key, flags from windows where level = 3600 limit 1)
+"""
+_COARSER = """
+insert or replace into windows (recording_key, sensor_key, level, start_ms, energy_j, energy_s,
+    sampled_s, samples, power_min_w, power_max_w, vitals, util_pct, memory_max_bytes,
+    temperature_max_c, sm_clock_mhz, throttle, flags)
+select recording_key, sensor_key, :coarse, start_ms / (1000 * :coarse) * 1000 * :coarse,
+    sum(energy_j), sum(energy_s), sum(sampled_s), sum(samples), min(power_min_w), max(power_max_w),
+    sum(vitals), avg(util_pct), max(memory_max_bytes), max(temperature_max_c),
+    avg(sm_clock_mhz), 0, min(flags)
+from windows where level = :fine and sensor_key = :device
+group by recording_key, sensor_key, start_ms / (1000 * :coarse)
 """
 _FIRST_CHART = """
 new MutationObserver((_, watch) => {
@@ -115,7 +116,7 @@ def _fill(path: Path, recorded: Recorded) -> int:
     pictures.write_hours(ledger_url(str(path)), recorded)
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("pragma synchronous = off")
-        found = connection.execute("select distinct device_key from windows order by device_key")
+        found = connection.execute("select distinct sensor_key from windows order by 1")
         devices = [key for (key,) in found.fetchall()]
         with connection:
             for device in devices:

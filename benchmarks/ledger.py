@@ -18,7 +18,6 @@ import psycopg
 from benchmarks.answer import Bench
 from benchmarks.table import Table, spread
 from carbontrack import config
-from carbontrack.ledger.rows import Node
 from carbontrack.ledger.transaction import open_ledger
 from carbontrack.ledger.url import ledger_url
 from carbontrack.ledger.window import Pyramid, Window
@@ -28,7 +27,7 @@ from carbontrack.vocabulary import Status
 from dashboards.live.view import View
 from tests.fixtures.pictures import power_w, window_at
 from tests.fixtures.postgres import private_server
-from tests.fixtures.runs import Recorded
+from tests.fixtures.runs import Recorded, recording_of
 
 _BATCH = 1000
 _SIZES = (1, 10, 100)
@@ -103,8 +102,7 @@ def _coarse(pyramids: Mapping[str, Pyramid]) -> list[_Row]:
 
 def _open(url: str, recorded: Recorded) -> RunWriter:
     started = recorded.begun
-    node = Node(recorded.host, None, "bench", {}, recorded.start_ms)
-    return RunWriter(open_ledger(url), started, node, recorded.sensors)
+    return RunWriter(open_ledger(url), started, recording_of(started), recorded.sensors)
 
 
 def _ours(url: str, recorded: Recorded, batches: Sequence[list[_Row]]) -> Callable[[], None]:
@@ -128,9 +126,9 @@ def _statement(mark: str) -> str:
     names = [name.strip() for name in _COLUMNS.split(",")]
     changed = ", ".join(f"{name} = excluded.{name}" for name in names[2:])
     return (
-        f"insert into windows (run_key, device_key, {_COLUMNS}) "
+        f"insert into windows (recording_key, sensor_key, {_COLUMNS}) "
         f"values ({', '.join([mark] * (len(names) + 2))}) "
-        f"on conflict (run_key, level, device_key, start_ms) do update set {changed}"
+        f"on conflict (recording_key, level, start_ms, sensor_key) do update set {changed}"
     )
 
 

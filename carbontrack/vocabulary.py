@@ -18,6 +18,15 @@ class Status(StrEnum):
     INTERRUPTED = "interrupted"
 
 
+class RunKind(StrEnum):
+    """What a run is of."""
+
+    JOB = "job"
+    WATCH = "watch"  # of a node, whatever runs on it
+    IMPORTED = "imported"  # of another tool's file
+    STATED = "stated"  # entered by hand
+
+
 MIXED = "mixed"
 """The status of a row of several runs, of which not all stand alike."""
 
@@ -68,9 +77,7 @@ class Scope(StrEnum):
 
 
 class EventKind(StrEnum):
-    """What happened. The recorder and the importers emit those above the line; a job may log any
-    other kind too.
-    """
+    """What happened. The recorder emits those above the line; a job may log any other kind too."""
 
     COUNTER_RESET = "counter-reset"
     DEVICE_LOST = "device-lost"
@@ -80,7 +87,6 @@ class EventKind(StrEnum):
     SENSOR_TRUSTED = "sensor-trusted"
     LEDGER_REPLACED = "ledger-replaced"
     BUDGET = "budget"
-    IMPORTED = "imported"
     # ----
     PHASE = "phase"
     EVAL = "eval"

@@ -13,7 +13,7 @@ import pytest
 
 import llama_train.vocabulary
 from carbontrack import vocabulary
-from carbontrack.ledger.rows import HEARTBEAT_STALE_MS
+from carbontrack.ledger.outcome import HEARTBEAT_STALE_MS
 from carbontrack.vocabulary import Doubt, EventKind
 from dashboards.live.columns import SORT_FIELDS
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from carbontrack.account import formulas, sanity
@@ -10,7 +10,7 @@ from carbontrack.account.over_time import with_hours
 from carbontrack.account.pricing import priced
 from carbontrack.account.result import Estimate, sum_of, unique
 from carbontrack.factors.resolve import Factors
-from carbontrack.ledger.rows import Run, Sensor, StepTotals, Usage
+from carbontrack.ledger.rows import Run, Sensor, Span, StepTotals, Usage, span_s
 from carbontrack.units import J_PER_KWH, S_PER_HOUR
 from carbontrack.vocabulary import UNMEASURED, DeviceKind, Method, Scope
 
@@ -26,14 +26,15 @@ def estimate_run(
     *,
     method: str = Method.MEASURED,
     embodied: bool = False,
-    duration_s: float | None = None,
+    spans_ms: Sequence[Span] = (),
 ) -> Estimate:
     """One run by one method. `usages` add up to the run: its hours, device by device.
 
-    `factors` are resolved for the run's devices: `report` needs their rated power. `duration_s` is
-    of a part of the run that does not have all the time from its start to its end.
+    `factors` are resolved for the run's devices: `report` needs their rated power. `spans_ms` are
+    those of a part of the run that does not have all the time from its start to its end.
     """
-    length_s = run.duration_s if duration_s is None else duration_s
+    length_s = span_s(run, spans_ms)
+    recorded_s = {sensor.device_key: sensor.recorded_s(run, spans_ms) for sensor in sensors}
     factors, missing = with_hours(factors, usages, from_ms=run.started_ms, to_ms=run.end_ms)
     primary = _primary(sensors)
     base = Estimate(
@@ -48,17 +49,17 @@ def estimate_run(
         devices=len(primary),
         nodes=len({sensor.host for sensor in sensors}),
         device_names=tuple(dict.fromkeys(sensor.name for sensor in primary)),
-        gpu_hours_of=_hours_by_name(length_s, [s for s in primary if s.kind == DeviceKind.GPU]),
-        device_hours=_hours(length_s, primary),
+        gpu_hours_of=_hours_by_name(recorded_s, [s for s in primary if s.kind == DeviceKind.GPU]),
+        device_hours=_hours(recorded_s, primary),
         sampled_s=sum(usage.sampled_s for usage in usages),
-        expected_s=length_s * len(sensors),
+        expected_s=sum(recorded_s.values()),
         runs_watched=int(length_s > 0 and len(sensors) > 0),
         meter=_meters(sensors),
         tokens=steps.tokens,
         final_loss=steps.final_loss,
     )
     if method == Method.REPORT:
-        metered = _rated(base, primary, usages)
+        metered = _rated(recorded_s, base, primary, usages)
     else:
         metered = _measured(base, sensors, usages)
     doubts = sanity.findings(run, sensors, usages, steps)
@@ -108,7 +109,12 @@ def _measured(base: Estimate, sensors: Sequence[Sensor], usages: Sequence[Usage]
     )
 
 
-def _rated(base: Estimate, primary: Sequence[Sensor], usages: Sequence[Usage]) -> Estimate:
+def _rated(
+    recorded_s: Mapping[int, float],
+    base: Estimate,
+    primary: Sequence[Sensor],
+    usages: Sequence[Usage],
+) -> Estimate:
     """Hours × rated W, and what rated power would have used while the devices were metered."""
     base = replace(base, scope=_scope_of(primary), quality="rated power")
     ratings = base.factors.rated_w if base.factors else {}
@@ -117,8 +123,10 @@ def _rated(base: Estimate, primary: Sequence[Sensor], usages: Sequence[Usage]) -
         note = f"no rated power is known for {', '.join(unknown) or 'any device'}"
         return replace(base, notes=(note,))
     rated_w = {s.device_key: s.share * ratings[s.name].value for s in primary}
-    hours = (base.duration_s or 0.0) / S_PER_HOUR
-    energy_kwh = sum(formulas.rated_energy_kwh(hours, watts) for watts in rated_w.values())
+    energy_kwh = sum(
+        formulas.rated_energy_kwh(recorded_s[key] / S_PER_HOUR, watts)
+        for key, watts in rated_w.items()
+    )
     metered = [u for u in usages if u.energy_j is not None and u.device_key in rated_w]
     return replace(
         base,
@@ -141,14 +149,14 @@ def _primary(sensors: Sequence[Sensor]) -> list[Sensor]:
     return []
 
 
-def _hours(length_s: float, sensors: Sequence[Sensor]) -> float:
+def _hours(recorded_s: Mapping[int, float], sensors: Sequence[Sensor]) -> float:
     """Device-hours; a MIG instance counts as its share of the GPU."""
-    return length_s / S_PER_HOUR * sum(sensor.share for sensor in sensors)
+    return sum(recorded_s[sensor.device_key] / S_PER_HOUR * sensor.share for sensor in sensors)
 
 
-def _hours_by_name(length_s: float, sensors: Sequence[Sensor]) -> dict[str, float]:
+def _hours_by_name(recorded_s: Mapping[int, float], sensors: Sequence[Sensor]) -> dict[str, float]:
     return {
-        name: _hours(length_s, [sensor for sensor in sensors if sensor.name == name])
+        name: _hours(recorded_s, [sensor for sensor in sensors if sensor.name == name])
         for name in unique(sensor.name for sensor in sensors)
     }
 

@@ -12,8 +12,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import NamedTuple
 
-from carbontrack.account.split import Span
-from carbontrack.ledger.rows import Event, Usage
+from carbontrack.ledger.rows import Event, Span, Usage
 from carbontrack.ledger.window import LEVELS_S
 from carbontrack.units import MS_PER_S
 from carbontrack.vocabulary import EventKind

@@ -159,7 +159,7 @@ def _unknown_energy(run: Run, sensors: Sequence[Sensor], usages: Sequence[Usage]
     """Device-seconds whose energy is unknown: it is in no number."""
     if run.ended_ms is None or not sensors:
         return
-    expected_s = (run.ended_ms - run.started_ms) / MS_PER_S * len(sensors)
+    expected_s = sum(sensor.recorded_s(run) for sensor in sensors)
     known_s = sum(usage.energy_s for usage in usages if usage.energy_j is not None)
     if expected_s > 0 and 0 < known_s < COVERED * expected_s:
         share = 100 * (1 - known_s / expected_s)

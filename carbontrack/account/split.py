@@ -9,13 +9,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-from carbontrack.ledger.rows import Run, Sensor, StepTotals, Usage
+from carbontrack.ledger.rows import Run, Sensor, Span, StepTotals, Usage, span_s
 from carbontrack.units import MS_PER_S
 
 _ALWAYS_MS = 2**62
-
-Span = tuple[int, int]
-"""From a time in ms up to, and without, another."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +33,7 @@ class RunRecord:
     @property
     def duration_s(self) -> float:
         """Seconds of the run that are the part's."""
-        start_ms, end_ms = self.run.started_ms, self.run.end_ms
-        spans = self.spans_ms or ((start_ms, end_ms),)
-        lengths = (min(after, end_ms) - max(first, start_ms) for first, after in spans)
-        return sum(max(0, length_ms) for length_ms in lengths) / MS_PER_S
+        return span_s(self.run, self.spans_ms)
 
 
 def by_host(whole: RunRecord) -> dict[str, RunRecord]:

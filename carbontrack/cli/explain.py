@@ -9,7 +9,7 @@ import typer
 from carbontrack.cli.common import DbOption, FormatOption, print_json
 from carbontrack.cli.factor_options import EmbodiedOption, Flags, takes_factors
 from carbontrack.cli.show import RunArgument
-from carbontrack.vocabulary import EventKind, Format, Method
+from carbontrack.vocabulary import Format, Method
 
 
 @takes_factors
@@ -38,11 +38,7 @@ def explain(
         found = read.resolve_run(connection, run)
         hours = read.hours(connection, found)
         rows = price.estimates(connection, [found], flags, methods, embodied=embodied)
-        files = [
-            event.message
-            for event in read.events(connection, found)
-            if event.kind == EventKind.IMPORTED
-        ]
+        files = [source.provenance for source in read.imports(connection, found)]
     if format is Format.JSON:
         print_json({"explained": [explain_data(row, hours, files) for row in rows]})
     else:

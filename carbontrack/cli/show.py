@@ -42,9 +42,10 @@ def show(
             record.sensors,
             read.totals(connection, found),
             record.steps,
-            read.nodes(connection, found),
+            read.recordings(connection, found),
             read.events(connection, found),
             phases_of(connection, record),
+            read.imports(connection, found),
         )
     if format is Format.JSON:
         print_json(item)

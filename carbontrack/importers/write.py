@@ -14,12 +14,13 @@ from carbontrack.errors import NotFoundError
 from carbontrack.importers.clock import utc_ms
 from carbontrack.importers.model import FoundDevice, FoundRun, Tally
 from carbontrack.importers.source import Source
-from carbontrack.ledger.rows import Event, Node, Run, Sensor, Step
+from carbontrack.ledger.rows import Import, Recording, Run, Sensor, Step
 from carbontrack.ledger.transaction import Transaction, open_ledger
 from carbontrack.ledger.window import LEVELS_S, Flag, Pyramid, Window
 from carbontrack.ledger.write import RunWriter
+from carbontrack.units import now_ms
 from carbontrack.version import __version__
-from carbontrack.vocabulary import EventKind, ImportKind, Quality
+from carbontrack.vocabulary import ImportKind, Quality, RunKind
 
 METER = "imported from {}"
 _SPACE = uuid.UUID("6f7a1c3e-2f6b-5d0a-9c41-0d6f4a7b9e52")  # of the ids of imported runs
@@ -149,22 +150,24 @@ def _write_run(
         run = replace(before, ended_ms=max(run.end_ms, before.end_ms))
     ended_ms = run.end_ms
     sensors = {device: _sensor(file, found, device, run.id) for device in found.devices}
-    node = Node(
+    recording = Recording(
+        id=str(uuid.uuid5(uuid.UUID(run.id), "recording")),
         host=found.host or _UNKNOWN_HOST,
         boot_id=None,
         recorder_version=__version__,
-        settings={"meter": METER.format(file.kind), **_settings(file)},
+        settings={"meter": METER.format(file.kind)},
+        started_ms=run.started_ms,
         heartbeat_ms=ended_ms,
     )
-    writer = RunWriter(ledger, run, node, list(sensors.values()))
+    writer = RunWriter(ledger, run, recording, list(sensors.values()))
     if is_new:
         level_s = max(bins.level_s for bins in found.devices.values())
         writer.drop_finer(level_s)
         windows = _windows(found, sensors, level_s)
         while part := list(islice(windows, _WINDOWS_AT_ONCE)):
             writer.commit(windows=part, heartbeat_ms=ended_ms)
-    events = [_event(file, found, ended_ms)] if is_new else []
-    writer.commit(steps=new_steps, events=events, heartbeat_ms=ended_ms)
+        writer.imported(_import(file, found))
+    writer.commit(steps=new_steps, heartbeat_ms=ended_ms)
     writer.finish(status=found.status, exit_code=None, ended_ms=ended_ms)
     if not is_new:
         return Outcome.THERE
@@ -205,11 +208,10 @@ def _run(file: Imported, found: FoundRun, labels: Labels) -> Run:
         git_commit=None,
         git_dirty=None,
         started_ms=utc_ms(found.started_ns),
-        ended_ms=utc_ms(found.ended_ns),
-        status=found.status,
-        exit_code=None,
         facility=labels.facility,
         model={},
+        kind=RunKind.IMPORTED,
+        ended_ms=utc_ms(found.ended_ns),
     )
 
 
@@ -231,24 +233,18 @@ def _sensor(file: Imported, found: FoundRun, device: FoundDevice, run: str) -> S
     )
 
 
-def _settings(file: Imported) -> dict[str, Any]:
-    return {"file": file.source.name, "sha256": file.source.sha256, "tz": file.tz}
-
-
-def _event(file: Imported, found: FoundRun, time_ms: int) -> Event:
+def _import(file: Imported, found: FoundRun) -> Import:
     """Where the run comes from: `show` and `explain` say it."""
     first, last = found.rows
-    sha256 = file.source.sha256
-    return Event(
-        time_ms=time_ms,
-        kind=EventKind.IMPORTED,
-        message=f"{file.source.name}, rows {first} to {last}, {file.kind}, SHA-256 {sha256}",
-        data={
-            **_settings(file),
-            "kind": str(file.kind),
-            "rows": [first, last],
-            "rejected_rows": file.tally.rejected,
-            **({"notes": list(file.tally.notes)} if file.tally.notes else {}),
-            **found.facts,
-        },
+    return Import(
+        sha256=file.source.sha256,
+        time_ms=now_ms(),
+        file=file.source.name,
+        kind=str(file.kind),
+        tz=file.tz,
+        first_row=first,
+        last_row=last,
+        rejected_rows=file.tally.rejected,
+        notes=tuple(file.tally.notes),
+        facts=found.facts,
     )

@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Engine, ExceptionContext, event, inspect, tex
 from sqlalchemy.exc import SQLAlchemyError
 
 from carbontrack.errors import CarbontrackError, NotFoundError
-from carbontrack.ledger import BUSY_TIMEOUT_MS, HEAD, postgresql, sqlite
+from carbontrack.ledger import BUSY_TIMEOUT_MS, HEAD, PRE_RELEASES, postgresql, sqlite
 from carbontrack.ledger.url import db_option, journal_folders, ledger_url, redacted_url, sqlite_path
 
 __all__ = [
@@ -135,7 +135,7 @@ def upgrade(url: str, *, busy_timeout_ms: int = BUSY_TIMEOUT_MS) -> str | None:
 def revision_of(connection: Connection, url: str) -> str | None:
     """The ledger's schema revision, or None if it has no schema.
 
-    Raises CarbontrackError if the revision is not one of ours.
+    Raises CarbontrackError if the revision is not one of ours, or of a pre-release.
     """
     if not (tables := inspect(connection).get_table_names()):
         return None
@@ -144,6 +144,12 @@ def revision_of(connection: Connection, url: str) -> str | None:
     if "alembic_version" not in tables:
         return None
     revision: str | None = connection.scalar(text("select version_num from alembic_version"))
+    if revision in PRE_RELEASES:
+        raise CarbontrackError(
+            f"The ledger {redacted_url(url)} was written by a pre-release of carbontrack "
+            f"(schema {revision}).",
+            hint="Name another file with --db or CARBONTRACK_DB, or read it with that version.",
+        )
     if revision is not None and not (revision.isdigit() and revision <= HEAD):
         raise CarbontrackError(
             f"The ledger {redacted_url(url)} was written by a newer carbontrack "

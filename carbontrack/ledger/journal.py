@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from carbontrack.files import check_ours, open_ours
-from carbontrack.ledger.rows import Event, Node, Run, Sensor, Step
-from carbontrack.ledger.tables import EVENTS, NODES, RUNS, SENSORS, STEPS, WINDOWS
+from carbontrack.ledger.rows import Event, Recording, Run, Sensor, Step
+from carbontrack.ledger.tables import EVENTS, RECORDINGS, RUNS, SENSORS, STEPS, WINDOWS
 from carbontrack.ledger.window import Window
 
 
@@ -24,11 +24,11 @@ class Entry:
     """One batch with all that is needed to write it into an empty ledger."""
 
     run: Run
-    node: Node
+    recording: Recording
     sensors: tuple[Sensor, ...]
     windows: tuple[tuple[str, Window], ...]
     steps: tuple[Step, ...]
-    events: tuple[Event, ...]
+    events: tuple[tuple[int, Event], ...]
     model: Mapping[str, Any]
 
 
@@ -57,10 +57,10 @@ def read(path: Path) -> Iterator[Entry]:
                 continue
             yield Entry(
                 run=RUNS.of_fields(values["run"]),
-                node=NODES.of_fields(values["node"]),
+                recording=RECORDINGS.of_fields(values["recording"]),
                 sensors=tuple(map(SENSORS.of_fields, values["sensors"])),
                 windows=tuple((uuid, WINDOWS.of_fields(w)) for uuid, w in values["windows"]),
                 steps=tuple(map(STEPS.of_fields, values["steps"])),
-                events=tuple(map(EVENTS.of_fields, values["events"])),
+                events=tuple((n, EVENTS.of_fields(e)) for n, e in values["events"]),
                 model=values["model"],
             )

@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from sqlalchemy import Connection, func, select
 
 from carbontrack.ledger import models
+from carbontrack.ledger.pyramid import recordings_of
 from carbontrack.ledger.rows import PowerNow, Run, Sensor
+from carbontrack.ledger.run_steps import steps_of
 from carbontrack.ledger.window import LEVELS_S
 from carbontrack.units import MS_PER_S
 
@@ -20,16 +22,21 @@ def latest_power(connection: Connection, run: Run, sensors: Sequence[Sensor]) ->
     That is the newest of the last seconds in which the most devices were read: one that is lost
     does not stop the others, and is not counted. None where no power is known that late.
     """
-    window = models.Window
+    window, sensor = models.Window, models.Sensor
     since_ms = run.end_ms - _LOOK_BACK_S * MS_PER_S
     known = func.count(window.power_mean_w)
     query = (
         select(window.start_ms, func.sum(window.power_mean_w), known)
         .where(
-            window.run_key == run.key,
+            window.recording_key.in_(recordings_of(run.key)),
             window.level == LEVELS_S[0],
-            window.device_key.in_([sensor.device_key for sensor in sensors]),  # for the index
             window.start_ms >= since_ms,
+            window.sensor_key.in_(
+                select(sensor.key).where(
+                    sensor.recording_key.in_(recordings_of(run.key)),
+                    sensor.device_key.in_([one.device_key for one in sensors]),
+                )
+            ),
         )
         .group_by(window.start_ms)
         .having(known > 0)
@@ -44,16 +51,13 @@ def not_finite_since(connection: Connection, run: Run) -> int | None:
     """The step since which the loss is NaN or infinite; None where the newest step's is a number,
     or it has none.
     """
-    step = models.Step
-    of_run = step.run_key == run.key
-    newest = connection.scalar(select(step.extra).where(of_run).order_by(step.step.desc()).limit(1))
+    step = steps_of(connection, run).c
+    newest = connection.scalar(select(step.extra).order_by(step.step.desc()).limit(1))
     if not newest or "loss" not in newest:  # the writer keeps there what is not a number
         return None
     last_known = connection.scalar(
-        select(step.step).where(of_run, step.loss.is_not(None)).order_by(step.step.desc()).limit(1)
+        select(step.step).where(step.loss.is_not(None)).order_by(step.step.desc()).limit(1)
     )
     after = [step.step > last_known] if last_known is not None else []
     odd = step.extra["loss"].as_string().is_not(None)
-    return connection.scalar(
-        select(step.step).where(of_run, odd, *after).order_by(step.step).limit(1)
-    )
+    return connection.scalar(select(step.step).where(odd, *after).order_by(step.step).limit(1))

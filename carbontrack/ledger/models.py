@@ -1,7 +1,7 @@
 """The ledger's schema, as SQLAlchemy typed models. Tests hold `tables.py` and `migrations/` to it.
 
 Runs and devices are known by UUID wherever people or ledgers meet, and by a small integer key
-inside `windows`, which is by far the longest table. Times are integer ms since the epoch, UTC;
+inside the long tables. Times are integer ms since the epoch, UTC;
 energy is in J and power in W, before PUE: nothing about carbon or money is decided here.
 """
 
@@ -23,11 +23,14 @@ from sqlalchemy import (
     MetaData,
     Text,
     TypeDecorator,
+    UniqueConstraint,
 )
+from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.sql.compiler import DDLCompiler
 from sqlalchemy.types import TypeEngine
 
-from carbontrack.vocabulary import PriceUnit, Status
+from carbontrack.vocabulary import PriceUnit, RunKind, Status
 
 
 class Json(TypeDecorator[Any]):
@@ -42,6 +45,23 @@ class Json(TypeDecorator[Any]):
         from sqlalchemy.dialects.postgresql import JSONB
 
         return dialect.type_descriptor(JSONB())
+
+
+class OnReading(Computed):
+    """A column that takes no room: SQLite computes it when it is read. PostgreSQL stores it, as
+    all versions before 18 must.
+    """
+
+    inherit_cache = True
+
+    def __init__(self, sqltext: str) -> None:
+        super().__init__(sqltext, persisted=True)
+
+
+@compiles(OnReading, "sqlite")
+def _virtual(element: OnReading, compiler: DDLCompiler, **_: Any) -> str:
+    expression = compiler.sql_compiler.process(element.sqltext, literal_binds=True)
+    return f"GENERATED ALWAYS AS ({expression}) VIRTUAL"
 
 
 class Base(DeclarativeBase):
@@ -70,17 +90,18 @@ def _listed(words: type[StrEnum]) -> str:
 
 
 class Run(Base):
-    """One wrapped job."""
+    """One job, with what is said of it. How it stands and when it ended: see its recordings."""
 
     __tablename__ = "runs"
     __table_args__ = (
-        CheckConstraint(f"status in ({_listed(Status)})", name="status"),
+        CheckConstraint(f"kind in ({_listed(RunKind)})", name="kind"),
         Index("ix_runs_name_started_ms", "name", "started_ms"),
         Index("ix_runs_started_ms", "started_ms"),
     )
 
     key: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=True)
     id: Mapped[str] = mapped_column(unique=True)
+    kind: Mapped[str]
     name: Mapped[str]
     project: Mapped[str | None]
     tags: Mapped[dict[str, Any]]
@@ -89,32 +110,46 @@ class Run(Base):
     user: Mapped[str]
     git_commit: Mapped[str | None]
     git_dirty: Mapped[bool | None]
+    scheduler: Mapped[str | None]
+    cluster: Mapped[str | None]
+    job_id: Mapped[str | None]
+    array_index: Mapped[int | None] = mapped_column(Integer)
+    account: Mapped[str | None]
+    partition: Mapped[str | None]
+    nodes_expected: Mapped[int | None] = mapped_column(Integer)
     started_ms: Mapped[int]
-    ended_ms: Mapped[int | None]
-    status: Mapped[str]
-    exit_code: Mapped[int | None] = mapped_column(Integer)
     facility: Mapped[dict[str, Any]]
     model: Mapped[dict[str, Any]]
 
 
-class Node(Base):
-    """One host of a run, and the heartbeat of its recorder."""
+class Recording(Base):
+    """One recorder on one host, with its heartbeat: a run has one of each node and attempt."""
 
-    __tablename__ = "nodes"
+    __tablename__ = "recordings"
+    __table_args__ = (CheckConstraint(f"status in ({_listed(Status)})", name="status"),)
 
+    key: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=True)
+    id: Mapped[str] = mapped_column(unique=True)
     run_key: Mapped[int] = mapped_column(
-        ForeignKey("runs.key", ondelete="CASCADE"), primary_key=True
+        Integer, ForeignKey("runs.key", ondelete="CASCADE"), index=True
     )
-    host: Mapped[str] = mapped_column(primary_key=True)
+    host: Mapped[str]
     boot_id: Mapped[str | None]
+    restart: Mapped[int] = mapped_column(Integer)
     recorder_version: Mapped[str]
     settings: Mapped[dict[str, Any]]
+    started_ms: Mapped[int]
+    ended_ms: Mapped[int | None]
+    status: Mapped[str]
+    exit_code: Mapped[int | None] = mapped_column(Integer)
     heartbeat_ms: Mapped[int]
     clock_offset_ms: Mapped[int | None]
 
 
 class Device(Base):
-    """A physical device or a MIG instance, once in a ledger however many runs used it."""
+    """A physical device or a MIG instance, once in a ledger however many runs used it: what never
+    changes of it.
+    """
 
     __tablename__ = "devices"
 
@@ -122,21 +157,25 @@ class Device(Base):
     uuid: Mapped[str] = mapped_column(unique=True)
     kind: Mapped[str]
     name: Mapped[str]
-    rated_power_w: Mapped[float | None]
-    power_limit_w: Mapped[float | None]
     mig_parent: Mapped[str | None]
 
 
 class Sensor(Base):
-    """How one run read one device; a device that never answered is here too, with coverage 0."""
+    """How one recording read one device, and what the device was allowed to draw meanwhile; one
+    that never answered is here too, with coverage 0.
+    """
 
     __tablename__ = "sensors"
+    __table_args__ = (UniqueConstraint("recording_key", "device_key"),)
 
-    run_key: Mapped[int] = mapped_column(
-        ForeignKey("runs.key", ondelete="CASCADE"), primary_key=True
+    key: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=True)
+    recording_key: Mapped[int] = mapped_column(
+        Integer, ForeignKey("recordings.key", ondelete="CASCADE")
     )
-    device_key: Mapped[int] = mapped_column(ForeignKey("devices.key"), primary_key=True)
+    device_key: Mapped[int] = mapped_column(Integer, ForeignKey("devices.key"), index=True)
     host: Mapped[str]
+    rated_power_w: Mapped[float | None]
+    power_limit_w: Mapped[float | None]
     meter: Mapped[str]
     quality: Mapped[str]
     field: Mapped[str]
@@ -146,24 +185,27 @@ class Sensor(Base):
 
 
 class Window(Base):
-    """The pyramid: one row shape at 1 s, 60 s and 3600 s. See `carbontrack.ledger.window`."""
+    """The pyramid: one row shape at 1 s, 60 s and 3600 s. See `carbontrack.ledger.window`.
+
+    The sensor comes last in the key, so that what is recorded at one time lies together: the
+    recorder writes a quarter of the pages, and a stretch of time is read at one place. It is no
+    foreign key: a sensor that is removed would have to be looked for in all of the table.
+    """
 
     __tablename__ = "windows"
     __table_args__ = ({"sqlite_with_rowid": False},)
 
-    run_key: Mapped[int] = mapped_column(
-        Integer, ForeignKey("runs.key", ondelete="CASCADE"), primary_key=True
+    recording_key: Mapped[int] = mapped_column(
+        Integer, ForeignKey("recordings.key", ondelete="CASCADE"), primary_key=True
     )
     level: Mapped[int] = mapped_column(Integer, primary_key=True)  # 1, 60 or 3600 s
-    device_key: Mapped[int] = mapped_column(Integer, ForeignKey("devices.key"), primary_key=True)
     start_ms: Mapped[int] = mapped_column(primary_key=True)
+    sensor_key: Mapped[int] = mapped_column(Integer, primary_key=True)
     energy_j: Mapped[float | None]
     energy_s: Mapped[float]
     sampled_s: Mapped[float]
     samples: Mapped[int] = mapped_column(Integer)
-    power_mean_w: Mapped[float | None] = mapped_column(
-        Computed("energy_j / nullif(energy_s, 0)", persisted=True)
-    )
+    power_mean_w: Mapped[float | None] = mapped_column(OnReading("energy_j / nullif(energy_s, 0)"))
     power_min_w: Mapped[float | None]
     power_max_w: Mapped[float | None]
     vitals: Mapped[int] = mapped_column(Integer)
@@ -176,15 +218,19 @@ class Window(Base):
 
 
 class Step(Base):
-    """One training step as the job logged it; one logged again (after a resume) replaces itself."""
+    """One training step as the job logged it; one logged again by the same attempt replaces
+    itself.
+    """
 
     __tablename__ = "steps"
     __table_args__ = ({"sqlite_with_rowid": False},)
 
-    run_key: Mapped[int] = mapped_column(
-        Integer, ForeignKey("runs.key", ondelete="CASCADE"), primary_key=True
+    recording_key: Mapped[int] = mapped_column(
+        Integer, ForeignKey("recordings.key", ondelete="CASCADE"), primary_key=True
     )
+    restart: Mapped[int] = mapped_column(Integer, primary_key=True)
     step: Mapped[int] = mapped_column(primary_key=True)
+    rank: Mapped[int | None] = mapped_column(Integer)
     time_ms: Mapped[int]
     loss: Mapped[float | None]
     lr: Mapped[float | None]
@@ -199,16 +245,124 @@ class Event(Base):
 
     __tablename__ = "events"
 
-    run_key: Mapped[int] = mapped_column(
-        ForeignKey("runs.key", ondelete="CASCADE"), primary_key=True
+    recording_key: Mapped[int] = mapped_column(
+        Integer, ForeignKey("recordings.key", ondelete="CASCADE"), primary_key=True
     )
-    time_ms: Mapped[int] = mapped_column(primary_key=True)
-    seq: Mapped[int] = mapped_column(Integer, primary_key=True)
+    number: Mapped[int] = mapped_column(Integer, primary_key=True)
+    time_ms: Mapped[int]
     host: Mapped[str | None]
     device_uuid: Mapped[str | None]
     kind: Mapped[str]
     message: Mapped[str]
     data: Mapped[dict[str, Any]]
+
+
+class Stated(Base):
+    """A run that was entered by hand, device name by device name."""
+
+    __tablename__ = "stated"
+
+    run_key: Mapped[int] = mapped_column(
+        Integer, ForeignKey("runs.key", ondelete="CASCADE"), primary_key=True
+    )
+    device_name: Mapped[str] = mapped_column(primary_key=True)
+    devices: Mapped[int | None] = mapped_column(Integer)
+    device_hours: Mapped[float | None]
+    power_w: Mapped[float | None]
+    energy_kwh: Mapped[float | None]
+    source: Mapped[str]
+    started_ms: Mapped[int | None]
+    ended_ms: Mapped[int | None]
+
+
+class OverlapHour(Base):
+    """What a sensor recorded in an hour while `run_key` recorded its device too, and is to count
+    there; decided on seconds, and valid when these are gone.
+    """
+
+    __tablename__ = "overlaps"
+
+    run_key: Mapped[int] = mapped_column(
+        Integer, ForeignKey("runs.key", ondelete="CASCADE"), primary_key=True
+    )
+    sensor_key: Mapped[int] = mapped_column(
+        Integer, ForeignKey("sensors.key", ondelete="CASCADE"), primary_key=True, index=True
+    )
+    hour_ms: Mapped[int] = mapped_column(primary_key=True)
+    energy_j: Mapped[float]
+    seconds: Mapped[float]
+
+
+class Amendment(Base):
+    """A change of what is said of a run, which may come before the run does."""
+
+    __tablename__ = "amendments"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    run_id: Mapped[str] = mapped_column(index=True)
+    time_ms: Mapped[int]
+    user: Mapped[str]
+    field: Mapped[str]
+    before: Mapped[Any] = mapped_column(Json())
+    after: Mapped[Any] = mapped_column(Json())
+
+
+class Tombstone(Base):
+    """A run that was removed."""
+
+    __tablename__ = "tombstones"
+
+    run_id: Mapped[str] = mapped_column(primary_key=True)
+    time_ms: Mapped[int]
+    user: Mapped[str]
+
+
+class Import(Base):
+    """A file of another tool, of which a run was made."""
+
+    __tablename__ = "imports"
+
+    sha256: Mapped[str] = mapped_column(primary_key=True)
+    run_key: Mapped[int] = mapped_column(
+        Integer, ForeignKey("runs.key", ondelete="CASCADE"), primary_key=True, index=True
+    )
+    time_ms: Mapped[int]
+    file: Mapped[str]
+    kind: Mapped[str]
+    tz: Mapped[str | None]
+    first_row: Mapped[int]
+    last_row: Mapped[int]
+    rejected_rows: Mapped[int]
+    notes: Mapped[list[str]]
+    facts: Mapped[dict[str, Any]]
+
+
+class Watermark(Base):
+    """Up to where a recording has been shipped to a target."""
+
+    __tablename__ = "watermarks"
+
+    recording_key: Mapped[int] = mapped_column(
+        Integer, ForeignKey("recordings.key", ondelete="CASCADE"), primary_key=True
+    )
+    target: Mapped[str] = mapped_column(primary_key=True)
+    seconds_ms: Mapped[int]
+    minutes_ms: Mapped[int]
+    hours_ms: Mapped[int]
+    steps_ms: Mapped[int]
+    events: Mapped[int] = mapped_column(Integer)
+    shipped_ms: Mapped[int]
+
+
+class Token(Base):
+    """Who may write into a project of a team's ledger."""
+
+    __tablename__ = "tokens"
+
+    hash: Mapped[str] = mapped_column(primary_key=True)
+    project: Mapped[str]
+    made_ms: Mapped[int]
+    revoked_ms: Mapped[int | None]
 
 
 class Intensity(Base):

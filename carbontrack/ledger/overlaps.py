@@ -13,6 +13,7 @@ from sqlalchemy import Connection, and_, exists, func, or_, select, true
 from sqlalchemy.orm import aliased
 
 from carbontrack.ledger import models
+from carbontrack.ledger.pyramid import recordings_of
 from carbontrack.ledger.rows import Overlap, Run
 from carbontrack.ledger.window import LEVELS_S
 
@@ -42,9 +43,11 @@ def _overlapping(connection: Connection, runs: Mapping[int, Run]) -> dict[int, l
     """Keys of runs, with those of earlier ones that had a device of it while it went on."""
     if len(runs) < 2:
         return {}
-    sensor = models.Sensor
+    sensor, recording = models.Sensor, models.Recording
+    query = select(recording.run_key, sensor.device_key).distinct()
+    query = query.join(sensor, sensor.recording_key == recording.key)
     users: dict[int, list[int]] = defaultdict(list)
-    for run_key, device_key in connection.execute(select(sensor.run_key, sensor.device_key)):
+    for run_key, device_key in connection.execute(query):
         if run_key in runs:
             users[device_key].append(run_key)
     found: dict[int, dict[int, None]] = defaultdict(dict)
@@ -64,21 +67,24 @@ def _common(
     spans_ms: Sequence[tuple[int, int]],
 ) -> Sequence[tuple[str, float | None, float]]:
     """Energy and seconds of the run's windows that an earlier run has too."""
-    window, other, device = models.Window, aliased(models.Window), models.Device
+    window, sensor, device = models.Window, models.Sensor, models.Device
+    other, its_sensor, recording = aliased(window), aliased(sensor), models.Recording
     also = exists().where(
-        other.run_key.in_(earlier),
+        other.recording_key.in_(select(recording.key).where(recording.run_key.in_(earlier))),
         other.level == window.level,
-        other.device_key == window.device_key,
         other.start_ms == window.start_ms,
+        its_sensor.key == other.sensor_key,
+        its_sensor.device_key == sensor.device_key,
     )
     spans = (and_(window.start_ms >= first, window.start_ms < after) for first, after in spans_ms)
     within = or_(*spans) if spans_ms else true()
     for level_s in LEVELS_S:
-        of_run = (window.run_key == run_key) & (window.level == level_s)
+        of_run = window.recording_key.in_(recordings_of(run_key)) & (window.level == level_s)
         if connection.scalar(select(exists().where(of_run))):
             query = (
                 select(device.uuid, func.sum(window.energy_j), func.sum(window.energy_s))
-                .join(device, device.key == window.device_key)
+                .join(sensor, sensor.key == window.sensor_key)
+                .join(device, device.key == sensor.device_key)
                 .where(of_run, also, within)
                 .group_by(device.uuid)
             )

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import groupby
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, Select, select
 
 from carbontrack.ledger import models
 from carbontrack.ledger.tables import WINDOWS
-from carbontrack.ledger.window import LEVELS_S, Window
+from carbontrack.ledger.window import LEVELS_S, Window, merge
 from carbontrack.units import MS_PER_HOUR, MS_PER_S
 
 # Each from 1 s on is made of whole windows of some level.
@@ -41,8 +42,23 @@ def level_for(bucket_s: int) -> int:
 
 
 def hours_of(connection: Connection, run_key: int) -> Iterator[tuple[int, Window]]:
-    """(device key, window of one hour), ordered by device and time."""
-    window = models.Window
-    query = select(window.__table__).where(window.run_key == run_key, window.level == LEVELS_S[-1])
-    for row in connection.execute(query.order_by(window.device_key, window.start_ms)).mappings():
-        yield row["device_key"], WINDOWS.read(row)
+    """(device key, window of one hour), ordered by device and time: of all recordings together."""
+    window, sensor = models.Window, models.Sensor
+    query = (
+        select(sensor.device_key, window.__table__)
+        .join(sensor, sensor.key == window.sensor_key)
+        .where(window.recording_key.in_(recordings_of(run_key)), window.level == LEVELS_S[-1])
+        .order_by(sensor.device_key, window.start_ms)
+    )
+    rows = ((row["device_key"], WINDOWS.read(row)) for row in connection.execute(query).mappings())
+    for (device_key, start_ms), found in groupby(rows, lambda row: (row[0], row[1].start_ms)):
+        parts = [window for _, window in found]
+        yield (
+            device_key,
+            parts[0] if len(parts) == 1 else merge(parts, start_ms=start_ms, level_s=LEVELS_S[-1]),
+        )
+
+
+def recordings_of(run_key: int) -> Select[int]:
+    """The keys of a run's recordings."""
+    return select(models.Recording.key).where(models.Recording.run_key == run_key)

@@ -2,41 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any, TypeVar
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
+from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
     Connection,
-    Row,
-    ScalarSelect,
     Select,
     Text,
-    UnaryExpression,
-    and_,
-    case,
     cast,
     exists,
     func,
     or_,
     select,
 )
-from sqlalchemy.orm import InstrumentedAttribute
 
 from carbontrack.errors import CarbontrackError, NotFoundError
 from carbontrack.ledger import models, pyramid, tables
+from carbontrack.ledger.outcome import Outcome, outcome_of
 from carbontrack.ledger.rows import (
     EDGE_STEPS,
-    HEARTBEAT_STALE_MS,
     Event,
-    Node,
+    Import,
+    Recording,
     Run,
     Sensor,
     Step,
     StepTotals,
     Usage,
+    end_of,
     usage_of,
 )
+from carbontrack.ledger.run_steps import steps_of
 from carbontrack.ledger.series import mergeable_step_bucket_ms as mergeable_step_bucket_ms
 from carbontrack.ledger.series import series as series
 from carbontrack.ledger.series import step_bucket_ms as step_bucket_ms
@@ -45,9 +44,9 @@ from carbontrack.ledger.series import steps_in_buckets as steps_in_buckets
 from carbontrack.ledger.series import windows as windows
 from carbontrack.ledger.window import Window, merge
 from carbontrack.units import now_ms
-from carbontrack.vocabulary import Status
+from carbontrack.vocabulary import RunKind, Status
 
-R = TypeVar("R")
+_KEYS_IN_A_QUERY = 500  # more of them, and all recordings are read
 _SHOWN_CANDIDATES = 5
 MAX_WORDS = 10
 SORTS = ("started", "name", "status", "duration")
@@ -73,9 +72,9 @@ def list_runs(
     They have all of `tags`: (key, value); began at `since_ms` or later, and before `until_ms`; ran
     on `host`, perhaps beside others; and had a device whose energy is of this `quality`.
     """
-    run = models.Run
-    query = _all_runs()
-    of_run = {run.project: project, run.name: name, run.user: user, _status_as_read(): status}
+    run, recording, sensor = models.Run, models.Recording, models.Sensor
+    query = _NEWEST_FIRST
+    of_run = {run.project: project, run.name: name, run.user: user}
     for column, value in of_run.items():
         if value is not None:
             query = query.where(column == value)
@@ -84,19 +83,17 @@ def list_runs(
     if until_ms is not None:
         query = query.where(run.started_ms < until_ms)
     if host is not None:
-        query = query.where(
-            exists().where(models.Node.run_key == run.key, models.Node.host == host)
-        )
+        query = query.where(exists().where(recording.run_key == run.key, recording.host == host))
     if quality is not None:
-        sensor = models.Sensor
-        query = query.where(exists().where(sensor.run_key == run.key, sensor.quality == quality))
+        read_by = (recording.run_key == run.key) & (sensor.recording_key == recording.key)
+        query = query.where(exists().where(read_by, sensor.quality == quality))
     if ids is not None:
         query = query.where(run.id.in_(ids))
     for key, value in tags:
         query = query.where(models.Run.tags[key].as_string() == value)
-    if limit is not None:
-        query = query.limit(limit)
-    return [_run(row) for row in connection.execute(query)]
+    if status is not None:
+        return [one for one in _runs(connection, query) if one.status == status][:limit]
+    return _runs(connection, query.limit(limit))
 
 
 def find_runs(
@@ -123,28 +120,43 @@ def find_runs(
         what = f"A search of {len(words)} words is too long."
         raise CarbontrackError(what, hint=f"Give {MAX_WORDS} words at most.")
     run = models.Run
-    reads = _status_as_read()
-    said = [run.name, run.id, func.coalesce(run.project, ""), run.user, reads, run.command]
+    said = [run.name, run.id, func.coalesce(run.project, ""), run.user, run.command]
     text: ColumnElement[str] = func.lower(cast(said[0], Text))
     for column in said[1:]:
         text = text + " " + func.lower(cast(column, Text))
-    wanted = [text.contains(word, autoescape=True) for word in words]
-    wanted += [reads == status] if status else []
-    wanted += [run.project == project] if project else []
+    matches = [text.contains(word, autoescape=True) for word in words]
+    query = select(run.key, run.name, run.started_ms, run.nodes_expected, *matches)
+    wanted = [run.project == project] if project else []
     wanted += [run.user == user] if user else []
     wanted += [run.started_ms >= since_ms] if since_ms is not None else []
     wanted += [run.started_ms < until_ms] if until_ms is not None else []
-    count = connection.scalar(select(func.count()).select_from(run).where(*wanted)) or 0
-    by: dict[str, ColumnElement[Any]] = {
-        "started": run.started_ms.expression,
-        "name": func.lower(run.name),
-        "status": reads,
-        "duration": func.coalesce(run.ended_ms, _heartbeat(), run.started_ms) - run.started_ms,
-    }
-    order = by[sort].desc() if down else by[sort].asc()
-    newest = (run.started_ms.desc(), run.key.desc())
-    query = _all_runs().order_by(None).order_by(order, *newest).where(*wanted).limit(limit)
-    return [_run(row) for row in connection.execute(query)], count
+    rows = connection.execute(query.where(*wanted)).all()
+    outcomes = _outcomes(connection, {row.key: row.nodes_expected for row in rows})
+    found = [
+        row
+        for row in rows
+        if status in ("", outcomes[row.key].status)
+        and all(
+            matched or word in outcomes[row.key].status
+            for word, matched in zip(words, row[4:], strict=True)
+        )
+    ]
+
+    def place(row: Any) -> Any:
+        ended = outcomes[row.key]
+        by: dict[str, Any] = {
+            "started": row.started_ms,
+            "name": row.name.lower(),
+            "status": ended.status,
+            "duration": end_of(row.started_ms, ended.ended_ms, ended.heartbeat_ms) - row.started_ms,
+        }
+        return by[sort]
+
+    found.sort(key=lambda row: (row.started_ms, row.key), reverse=True)
+    found.sort(key=place, reverse=down)
+    keys = [row.key for row in found[:limit]]
+    shown = {one.key: one for one in _runs(connection, _NEWEST_FIRST.where(run.key.in_(keys)))}
+    return [shown[key] for key in keys], len(found)
 
 
 def projects(connection: Connection) -> list[str]:
@@ -167,12 +179,12 @@ def resolve_run(connection: Connection, reference: str) -> Run:
     Raises NotFoundError if there is none, and CarbontrackError if there is more than one.
     """
     if reference == "last":
-        query = _all_runs().limit(1)
+        query = _NEWEST_FIRST.limit(1)
     else:
         of_name = models.Run.name == reference
         of_id = models.Run.id.startswith(reference.lower(), autoescape=True)
-        query = _all_runs().where(or_(of_name, of_id) if reference else of_name)
-    found = [_run(row) for row in connection.execute(query)]
+        query = _NEWEST_FIRST.where(or_(of_name, of_id) if reference else of_name)
+    found = _runs(connection, query)
     named = [run for run in found if run.name == reference]
     if named:
         return named[0]
@@ -189,80 +201,110 @@ def resolve_run(connection: Connection, reference: str) -> Run:
     return found[0]
 
 
-def nodes(connection: Connection, run: Run) -> list[Node]:
-    """The hosts of a run."""
-    node = models.Node
-    return _rows(connection, tables.NODES, node.run_key == run.key, node.host)
+def recordings(connection: Connection, run: Run) -> list[Recording]:
+    """What recorded the run, on each node and in each attempt, ordered by host and time."""
+    recording = models.Recording
+    query = select(recording.__table__).where(recording.run_key == run.key)
+    query = query.order_by(recording.host, recording.started_ms, recording.key)
+    return [_recording(row) for row in connection.execute(query).mappings()]
 
 
 def sensors(connection: Connection, run: Run) -> list[Sensor]:
-    """The devices of a run and how it read them."""
+    """The devices of a run and how it read them, each once: as its newest recording did."""
     device, sensor = models.Device, models.Sensor
+    of_run = {one.key: one for one in recordings(connection, run)}
     query = (
         select(
+            sensor.recording_key,
             device.key.label("device_key"),
             *(getattr(device, name) for name in tables.DEVICES.fields),
             *(getattr(sensor, name) for name in tables.SENSORS.fields),
         )
         .join(sensor, sensor.device_key == device.key)
-        .where(sensor.run_key == run.key)
-        .order_by(sensor.host, device.key)
+        .where(sensor.recording_key.in_(pyramid.recordings_of(run.key)))
     )
-    return [Sensor(**row) for row in connection.execute(query).mappings()]
+    read_by: dict[int, list[tuple[Recording, Sensor]]] = defaultdict(list)
+    for row in connection.execute(query).mappings():
+        values = dict(row)
+        recording = of_run[values.pop("recording_key")]
+        read_by[values["device_key"]].append((recording, Sensor(**values)))
+    found = [_newest(run, readers) for readers in read_by.values()]
+    return sorted(found, key=lambda one: (one.host, one.device_key))
+
+
+def _newest(run: Run, readers: Sequence[tuple[Recording, Sensor]]) -> Sensor:
+    """A device by its newest recording, and when all of them recorded it."""
+    _, sensor = max(readers, key=lambda one: (one[0].restart, one[0].started_ms, one[0].key))
+    spans: list[tuple[int, int]] = []
+    for start_ms, end_ms in sorted((one.started_ms, one.end_ms) for one, _ in readers):
+        if spans and start_ms <= spans[-1][1]:
+            start_ms, end_ms = spans[-1][0], max(end_ms, spans.pop()[1])
+        spans.append((start_ms, end_ms))
+    all_along = [(run.started_ms, run.end_ms)]
+    return replace(sensor, spans_ms=() if spans == all_along else tuple(spans))
 
 
 def events(connection: Connection, run: Run) -> list[Event]:
     """What happened, in order."""
     event = models.Event
-    return _rows(connection, tables.EVENTS, event.run_key == run.key, event.time_ms, event.seq)
+    query = select(*(getattr(event, name) for name in tables.EVENTS.fields))
+    query = query.where(event.recording_key.in_(pyramid.recordings_of(run.key)))
+    query = query.order_by(event.time_ms, event.recording_key, event.number)
+    return [tables.EVENTS.read(row) for row in connection.execute(query).mappings()]
+
+
+def imports(connection: Connection, run: Run) -> list[Import]:
+    """The files of other tools that the run was made of, in the order of their import."""
+    table = models.Import.__table__
+    query = select(table).where(models.Import.run_key == run.key)
+    query = query.order_by(models.Import.time_ms, models.Import.sha256)
+    return [tables.IMPORTS.read(row) for row in connection.execute(query).mappings()]
 
 
 def steps(connection: Connection, run: Run) -> list[Step]:
     """The training steps, in order."""
-    step = models.Step
-    return _rows(connection, tables.STEPS, step.run_key == run.key, step.step)
+    step = steps_of(connection, run).c
+    query = select(*(step[name] for name in tables.STEPS.fields)).order_by(step.step)
+    return [tables.STEPS.read(row) for row in connection.execute(query).mappings()]
 
 
 def step_totals(
     connection: Connection, run: Run, *, from_ms: int | None = None, to_ms: int | None = None
 ) -> StepTotals:
     """Sums over the steps, or over those from a time up to, and without, another."""
-    step = models.Step
-    of_run = step.run_key == run.key
+    of_run = steps_of(connection, run)
+    step = of_run.c
+    wanted: list[ColumnElement[bool]] = []
     if from_ms is not None:
-        of_run &= step.time_ms >= from_ms
+        wanted.append(step.time_ms >= from_ms)
     if to_ms is not None:
-        of_run &= step.time_ms < to_ms
+        wanted.append(step.time_ms < to_ms)
     count, tokens = connection.execute(
-        select(func.count(), func.sum(step.tokens)).where(of_run)
+        select(func.count(), func.sum(step.tokens)).select_from(of_run).where(*wanted)
     ).one()
-    final_loss = connection.scalar(
-        select(step.loss).where(of_run, step.loss.is_not(None)).order_by(step.step.desc()).limit(1)
-    )
+    with_loss = select(step.loss).where(*wanted, step.loss.is_not(None))
+    final_loss = connection.scalar(with_loss.order_by(step.step.desc()).limit(1))
+    edge = select(step.step, step.time_ms, step.loss, step.tokens, step.tokens_per_s).where(*wanted)
+    edge = edge.limit(EDGE_STEPS)
     return StepTotals(
         steps=count,
         tokens=None if tokens is None else int(tokens),
         final_loss=final_loss,
-        first=_edge_steps(connection, of_run, step.step.asc()),
-        last=_edge_steps(connection, of_run, step.step.desc())[::-1],
+        first=_edge_steps(connection, edge.order_by(step.step)),
+        last=_edge_steps(connection, edge.order_by(step.step.desc()))[::-1],
     )
 
 
-def _edge_steps(
-    connection: Connection, of_run: ColumnElement[bool], order: UnaryExpression[int]
-) -> tuple[Step, ...]:
-    step = models.Step
-    query = select(step.step, step.time_ms, step.loss, step.tokens, step.tokens_per_s)
-    rows = connection.execute(query.where(of_run).order_by(order).limit(EDGE_STEPS))
-    return tuple(Step(**row._mapping) for row in rows)
+def _edge_steps(connection: Connection, query: Select[Any]) -> tuple[Step, ...]:
+    return tuple(Step(**row._mapping) for row in connection.execute(query))
 
 
 def tokens_of_steps(
     connection: Connection, run: Run, spans_ms: Sequence[tuple[int, int]] = ()
 ) -> Iterator[tuple[int, int | None]]:
     """(time in ms, tokens) of each step; with spans, of those inside one of them."""
-    step = models.Step
-    query = select(step.time_ms, step.tokens).where(step.run_key == run.key)
+    step = steps_of(connection, run).c
+    query = select(step.time_ms, step.tokens)
     if spans_ms:
         query = query.where(or_(*(step.time_ms.between(a, b - 1) for a, b in spans_ms)))
     for row in connection.execute(query):
@@ -271,9 +313,9 @@ def tokens_of_steps(
 
 def tokens_until(connection: Connection, run: Run, steps: Sequence[int]) -> list[int | None]:
     """The tokens of all steps up to each of these; None before any step with a token count."""
-    step = models.Step
+    step = steps_of(connection, run).c
     so_far = func.sum(step.tokens).over(order_by=step.step).label("so_far")
-    every = select(step.step, so_far).where(step.run_key == run.key).subquery()
+    every = select(step.step, so_far).subquery()
     query = select(every).where(every.c.step.in_(steps))
     found = {row.step: row.so_far for row in connection.execute(query)}
     return [None if found.get(n) is None else int(found[n]) for n in steps]
@@ -295,44 +337,38 @@ def hours(connection: Connection, run: Run) -> list[Usage]:
     return [usage_of(key, window) for key, window in pyramid.hours_of(connection, run.key)]
 
 
-def _rows(
-    connection: Connection,
-    table: tables.Table[R],
-    wanted: ColumnElement[bool],
-    *order: InstrumentedAttribute[Any],
-) -> list[R]:
-    columns = models.Base.metadata.tables[table.name].c
-    names = (table.column_of.get(name, name) for name in table.fields)
-    query = select(*(columns[name] for name in names)).where(wanted).order_by(*order)
-    return [table.read(row) for row in connection.execute(query).mappings()]
+_NEWEST_FIRST = select(models.Run.__table__).order_by(
+    models.Run.started_ms.desc(), models.Run.key.desc()
+)
 
 
-def _all_runs() -> Select[Any]:
-    table = models.Run.__table__
-    newest = (models.Run.started_ms.desc(), models.Run.key.desc())
-    return select(table, _heartbeat().label("heartbeat_ms")).order_by(*newest)
+def _runs(connection: Connection, query: Select[Any]) -> list[Run]:
+    """The runs of a query on their table, as their recordings say that they stand."""
+    rows = [dict(row) for row in connection.execute(query).mappings()]
+    outcomes = _outcomes(connection, {row["key"]: row["nodes_expected"] for row in rows})
+    return [
+        tables.RUNS.row(
+            **asdict(outcomes[row["key"]]),
+            **{**row, "kind": RunKind(row["kind"]), "command": tuple(row["command"])},
+        )
+        for row in rows
+    ]
 
 
-def _heartbeat() -> ScalarSelect[int | None]:
-    return (
-        select(func.max(models.Node.heartbeat_ms))
-        .where(models.Node.run_key == models.Run.key)
-        .correlate(models.Run)
-        .scalar_subquery()
-    )
+def _outcomes(connection: Connection, expected: Mapping[int, int | None]) -> dict[int, Outcome]:
+    """By the run's key, of the runs with these keys and numbers of expected nodes."""
+    recording = models.Recording
+    names = [name for name in tables.RECORDINGS.columns if name != "settings"]
+    query = select(*(getattr(recording, name) for name in names))
+    if len(expected) <= _KEYS_IN_A_QUERY:
+        query = query.where(recording.run_key.in_(expected))
+    of_run: dict[int, list[Recording]] = defaultdict(list)
+    for row in connection.execute(query):
+        values = dict(zip(names, row, strict=True), settings={}, status=Status(row.status))
+        of_run[values.pop("run_key")].append(Recording(**values))
+    now = now_ms()
+    return {key: outcome_of(of_run[key], nodes, now_ms=now) for key, nodes in expected.items()}
 
 
-def _status_as_read() -> ColumnElement[str]:
-    """In SQL what `_run` does to a row: a run whose heartbeat stopped reads *interrupted*."""
-    run = models.Run
-    stale = func.coalesce(_heartbeat(), run.started_ms) < now_ms() - HEARTBEAT_STALE_MS
-    return case((and_(run.status == Status.RUNNING, stale), Status.INTERRUPTED), else_=run.status)
-
-
-def _run(row: Row[Any]) -> Run:
-    values = dict(row._mapping)
-    stale = now_ms() - (values["heartbeat_ms"] or values["started_ms"]) > HEARTBEAT_STALE_MS
-    status = Status(values["status"])
-    if status is Status.RUNNING and stale:
-        status = Status.INTERRUPTED
-    return tables.RUNS.of_fields({**values, "status": status})
+def _recording(row: Mapping[Any, Any]) -> Recording:
+    return replace(tables.RECORDINGS.read(row), key=row["key"])

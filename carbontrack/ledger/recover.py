@@ -18,7 +18,7 @@ from carbontrack.units import MS_PER_S
 
 
 def waiting(url: str) -> list[Path]:
-    """The journals of this ledger, one a run, that are our own files."""
+    """The journals of this ledger, one a recording, that are our own files."""
     return [path for path, problem in _found(url) if problem is None]
 
 
@@ -81,16 +81,17 @@ def _take(path: Path, ledger: WritableLedger) -> dict[str, str]:
 def _write(entry: journal.Entry, ledger: WritableLedger) -> None:
     seconds = [(uuid, w) for uuid, w in entry.windows if w.level_s == LEVELS_S[0]]
     last_sign_ms = max((w.start_ms + MS_PER_S for _, w in seconds), default=0)
-    run = RunWriter(ledger, entry.run, entry.node, entry.sensors)
+    recording = entry.recording
+    run = RunWriter(ledger, entry.run, recording, entry.sensors)
     run.commit(
         windows=seconds,
         steps=entry.steps,
         events=entry.events,
-        heartbeat_ms=max(entry.node.heartbeat_ms, last_sign_ms, entry.run.end_ms),
+        heartbeat_ms=max(recording.heartbeat_ms, last_sign_ms, recording.end_ms),
         model=entry.model,
     )
     run.rebuild(seconds)
-    if entry.run.ended_ms is not None:
+    if recording.ended_ms is not None:
         run.finish(
-            status=entry.run.status, exit_code=entry.run.exit_code, ended_ms=entry.run.ended_ms
+            status=recording.status, exit_code=recording.exit_code, ended_ms=recording.ended_ms
         )

@@ -6,23 +6,30 @@ integer milliseconds since the epoch, UTC; a value that is not known is None.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from carbontrack.ledger.window import Window
 from carbontrack.units import MS_PER_S
-from carbontrack.vocabulary import Status
+from carbontrack.vocabulary import RunKind, Status
 
-HEARTBEAT_STALE_MS = 10_000
 EDGE_STEPS = 64  # enough to see what kind of values a job logs
+
+
+def end_of(started_ms: int, ended_ms: int | None, heartbeat_ms: int | None) -> int:
+    """Its end; the last heartbeat if that was not seen, or not yet; never before its start."""
+    last_ms = heartbeat_ms if ended_ms is None else ended_ms
+    return started_ms if last_ms is None else max(started_ms, last_ms)
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One wrapped job. `status` is as read: a run whose heartbeat stopped reads *interrupted*."""
+    """One wrapped job. How it stands and when it ended is what its recordings say: see
+    `ledger.outcome`.
+    """
 
-    id: str  # UUIDv7
+    id: str  # UUID
     name: str
     project: str | None
     tags: Mapping[str, str]
@@ -31,13 +38,21 @@ class Run:
     user: str
     git_commit: str | None
     git_dirty: bool | None
-    started_ms: int
-    ended_ms: int | None
-    status: Status
-    exit_code: int | None  # 128+n when a signal n ended the job
+    started_ms: int  # of its first recording
     facility: Mapping[str, Any]  # what was configured: name, zone, pue, intensity, tariff, ...
     model: Mapping[str, Any]  # name, parameters, planned_tokens, as the job described itself
-    heartbeat_ms: int | None = None  # newest of the run's nodes
+    kind: RunKind = RunKind.JOB
+    scheduler: str | None = None
+    cluster: str | None = None
+    job_id: str | None = None
+    array_index: int | None = None
+    account: str | None = None
+    partition: str | None = None
+    nodes_expected: int | None = None
+    ended_ms: int | None = None
+    status: Status = Status.RUNNING
+    exit_code: int | None = None  # 128+n when a signal n ended the job
+    heartbeat_ms: int | None = None  # newest of the run's recordings
     key: int = 0  # integer key inside this ledger; 0 before it is written
 
     @property
@@ -47,8 +62,7 @@ class Run:
         So a run that goes on is everywhere as long as what is recorded of it: its duration, its
         hours, its coverage and its energy are of the same time.
         """
-        end_ms = self.ended_ms if self.ended_ms is not None else self.heartbeat_ms
-        return self.started_ms if end_ms is None else max(self.started_ms, end_ms)
+        return end_of(self.started_ms, self.ended_ms, self.heartbeat_ms)
 
     @property
     def duration_s(self) -> float:
@@ -56,21 +70,47 @@ class Run:
         return (self.end_ms - self.started_ms) / MS_PER_S
 
 
-@dataclass(frozen=True, slots=True)
-class Node:
-    """One host of a run."""
+Span = tuple[int, int]
+"""From a time in ms up to, and without, another."""
 
+
+def span_s(run: Run, spans_ms: Sequence[Span]) -> float:
+    """Seconds of a run that are in some spans of time; of all of it where there are none."""
+    if not spans_ms:
+        return run.duration_s
+    inside = (min(end, run.end_ms) - max(start, run.started_ms) for start, end in spans_ms)
+    return sum(max(0, length_ms) for length_ms in inside) / MS_PER_S
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """What one recorder did on one host: all of a run on one node, or one attempt at it."""
+
+    id: str  # UUID
     host: str
     boot_id: str | None
     recorder_version: str
     settings: Mapping[str, Any]  # meter, hz, visible devices, the meter's note
+    started_ms: int
     heartbeat_ms: int
+    restart: int = 0  # how often the scheduler had restarted the job
+    ended_ms: int | None = None
+    status: Status = Status.RUNNING  # as it was written last: a recorder may have been killed since
+    exit_code: int | None = None
     clock_offset_ms: int | None = None
+    key: int = 0  # integer key inside this ledger; 0 before it is written
+
+    @property
+    def end_ms(self) -> int:
+        """When it ended; the last heartbeat if its end was not seen, or not yet."""
+        return end_of(self.started_ms, self.ended_ms, self.heartbeat_ms)
 
 
 @dataclass(frozen=True, slots=True)
 class Sensor:
-    """One device of a run, and how that run read it."""
+    """One device of a run, and how it was read: by one recording, as it is written; by the newest
+    that has it, as it is read.
+    """
 
     uuid: str
     kind: str  # a `DeviceKind`, or another package's
@@ -86,6 +126,14 @@ class Sensor:
     update_period_ms: float | None
     share: float
     device_key: int = 0
+    spans_ms: tuple[Span, ...] = ()  # when it was recorded; empty: as long as its run
+
+    def recorded_s(self, run: Run, spans_ms: Sequence[Span] = ()) -> float:
+        """For how many seconds it was to be read: of the run, or of some spans of it."""
+        if not self.spans_ms:
+            return span_s(run, spans_ms)
+        both = ((max(a, c), min(b, d)) for a, b in self.spans_ms for c, d in spans_ms)
+        return span_s(run, tuple(both) if spans_ms else self.spans_ms)
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +198,8 @@ class Step:
     tokens: int | None = None
     tokens_per_s: float | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
+    restart: int = 0  # how often the launcher had restarted the job's processes
+    rank: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,6 +254,96 @@ class Event:
     host: str | None = None
     device_uuid: str | None = None
     data: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Stated:
+    """What was entered by hand of a run's devices of one name."""
+
+    device_name: str
+    devices: int | None
+    device_hours: float | None
+    power_w: float | None  # of one device
+    energy_kwh: float | None
+    source: str
+    started_ms: int | None = None
+    ended_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OverlapHour:
+    """What a sensor recorded in an hour while another sensor recorded its device too."""
+
+    hour_ms: int
+    energy_j: float
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Amendment:
+    """A change of what is said of a run; what was recorded is never overwritten."""
+
+    id: str  # UUID
+    run_id: str
+    time_ms: int
+    user: str
+    field: str
+    before: Any
+    after: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Tombstone:
+    """A run that was removed, and stays removed wherever its rows come from again."""
+
+    run_id: str
+    time_ms: int
+    user: str
+
+
+@dataclass(frozen=True, slots=True)
+class Import:
+    """A file of another tool, of which a run was made."""
+
+    sha256: str
+    time_ms: int
+    file: str
+    kind: str  # an `ImportKind`
+    tz: str | None
+    first_row: int
+    last_row: int
+    rejected_rows: int
+    notes: tuple[str, ...] = ()
+    facts: Mapping[str, Any] = field(default_factory=dict)  # what else the file says of the run
+
+    @property
+    def provenance(self) -> str:
+        """The file and what of it the run was made of, in a line."""
+        rows = f"rows {self.first_row} to {self.last_row}"
+        return f"{self.file}, {rows}, {self.kind}, SHA-256 {self.sha256}"
+
+
+@dataclass(frozen=True, slots=True)
+class Watermark:
+    """Up to where a recording has been shipped to another ledger."""
+
+    target: str  # the collector's or the ledger's address, without secrets
+    seconds_ms: int
+    minutes_ms: int
+    hours_ms: int
+    steps_ms: int
+    events: int  # how many
+    shipped_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """What lets a node write into a project of a team's ledger; the secret itself is not kept."""
+
+    hash: str
+    project: str
+    made_ms: int
+    revoked_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

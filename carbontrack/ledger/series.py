@@ -14,7 +14,9 @@ from typing import Any
 from sqlalchemy import BigInteger, ColumnElement, Connection, case, cast, func, select
 
 from carbontrack.ledger import models, pyramid
+from carbontrack.ledger.pyramid import recordings_of
 from carbontrack.ledger.rows import Run, Series, StepMean
+from carbontrack.ledger.run_steps import steps_of
 from carbontrack.ledger.window import LEVELS_S, Window
 from carbontrack.units import MS_PER_S
 
@@ -39,12 +41,14 @@ def series(
     A bucket is what `carbontrack.ledger.window.merge` makes of its windows; one without any window
     has no row.
     """
-    window = models.Window
+    window, sensor = models.Window, models.Sensor
     begin_ms, end_ms = _range(run, from_ms, to_ms)
     length_ms = end_ms - begin_ms
     bucket_s = pyramid.bucket_ms(length_ms, points, least_ms=MS_PER_S) // MS_PER_S
     firsts = _firsts_inside(connection, run, from_ms, to_ms)
-    affordable_s = length_ms * len(firsts) / ((most_rows or _ROWS_READ) * MS_PER_S)
+    sensors = select(func.count()).where(sensor.recording_key.in_(recordings_of(run.key)))
+    count = connection.scalar(sensors) or 0
+    affordable_s = length_ms * count / ((most_rows or _ROWS_READ) * MS_PER_S)
     level_s = next(
         level_s
         for level_s in LEVELS_S
@@ -56,23 +60,22 @@ def series(
     )
     bucket_s = max(bucket_s, level_s)
     length = bucket_s * MS_PER_S
-    columns = _columns(None if bucket_s == level_s else length)
+    has_one = connection.scalar(select(func.count()).select_from(recordings_of(run.key).subquery()))
+    is_sum = bucket_s != level_s or has_one != 1
+    columns = _columns(length if is_sum else None)
     query = (
         select(*(column.label(name) for name, column in columns.items()))
+        .join(sensor, sensor.key == window.sensor_key)
         .where(
-            window.run_key == run.key,
+            window.recording_key.in_(recordings_of(run.key)),
             window.level == level_s,
-            # The key goes on with the device and then the time: without it all times are read.
-            window.device_key.in_(
-                select(models.Sensor.device_key).where(models.Sensor.run_key == run.key)
-            ),
             window.start_ms >= begin_ms // length * length,
             window.start_ms < (end_ms // length + 1) * length,
         )
-        .order_by(window.device_key, columns["start_ms"])
+        .order_by(sensor.device_key, columns["start_ms"])
     )
-    if bucket_s != level_s:
-        query = query.group_by(window.device_key, columns["start_ms"])
+    if is_sum:
+        query = query.group_by(sensor.device_key, columns["start_ms"])
     rows = connection.execute(query).all()
     values = zip(*rows, strict=True) if rows else ([] for _ in columns)
     return Series(bucket_s, {n: list(c) for n, c in zip(columns, values, strict=True)})
@@ -90,14 +93,16 @@ def windows(
     stored: columns by the names of `window.Window` with `device_key` and `power_mean_w`, ordered by
     device and time.
     """
-    window = models.Window
-    names = ["device_key", *(field.name for field in fields(Window) if field.name != "level_s")]
+    window, sensor = models.Window, models.Sensor
+    names = [field.name for field in fields(Window) if field.name != "level_s"]
     names.insert(names.index("power_min_w"), "power_mean_w")
-    wanted = [window.run_key == run.key, window.level == level_s]
+    wanted = [window.recording_key.in_(recordings_of(run.key)), window.level == level_s]
     wanted += [window.start_ms >= from_ms] if from_ms is not None else []
     wanted += [window.start_ms < to_ms] if to_ms is not None else []
-    query = select(*(getattr(window, name) for name in names)).where(*wanted)
-    rows = connection.execute(query.order_by(window.device_key, window.start_ms)).all()
+    query = select(sensor.device_key, *(getattr(window, name) for name in names)).where(*wanted)
+    query = query.join(sensor, sensor.key == window.sensor_key)
+    rows = connection.execute(query.order_by(sensor.device_key, window.start_ms)).all()
+    names.insert(0, "device_key")
     values = zip(*rows, strict=True) if rows else ([] for _ in names)
     return {name: list(column) for name, column in zip(names, values, strict=True)}
 
@@ -105,12 +110,14 @@ def windows(
 def _columns(length: int | None) -> dict[str, ColumnElement[Any]]:
     """Of windows as they are, or of all in a bucket of `length` ms: as `merge` reduces them."""
     window = models.Window
+    device_key = models.Sensor.device_key.expression
     if length is None:
-        names = ("device_key", "start_ms", "energy_j", "energy_s", "power_min_w", "power_max_w")
-        return {name: getattr(window, name) for name in (*names, "util_pct", "temperature_max_c")}
+        names = ("start_ms", "energy_j", "energy_s", "power_min_w", "power_max_w")
+        own = {name: getattr(window, name) for name in (*names, "util_pct", "temperature_max_c")}
+        return {"device_key": device_key, **own}
     vitals_known = case((window.util_pct.is_not(None), window.vitals))
     return {
-        "device_key": window.device_key.expression,
+        "device_key": device_key,
         "start_ms": (window.start_ms // length * length).label("start_ms"),
         "energy_j": func.sum(window.energy_j),
         "energy_s": func.sum(window.energy_s),
@@ -164,7 +171,7 @@ def steps_in_buckets(
     ledger finds steps by their numbers: the first and the last, where they are known, spare it to
     look at all of the run.
     """
-    step = models.Step
+    step = steps_of(connection, run).c
     bucket = (step.time_ms // length).label("bucket")
     # What is not a number is NULL, and what it was is among the extras.
     not_finite = step.loss.is_(None) & step.extra["loss"].as_string().is_not(None)
@@ -182,7 +189,7 @@ def steps_in_buckets(
         "rates": func.count(step.tokens_per_s),
         "tokens_per_s": func.avg(step.tokens_per_s),
     }
-    wanted = [step.run_key == run.key]
+    wanted: list[ColumnElement[bool]] = []
     if numbers is not None:
         wanted.append(step.step.between(*numbers))
     if from_ms is not None:
@@ -207,20 +214,17 @@ def _range(run: Run, from_ms: int | None, to_ms: int | None) -> tuple[int, int]:
 def _firsts_inside(
     connection: Connection, run: Run, from_ms: int | None, to_ms: int | None
 ) -> list[dict[int, int | None]]:
-    """Of each device the start of its first window of each level that is wholly in the range."""
-    window, sensor = models.Window, models.Sensor
+    """Of each recording the start of its first window of each level that is wholly in the range."""
+    window, recording = models.Window, models.Recording
     firsts = []
     for level_s in LEVELS_S:
         inside = [window.start_ms >= from_ms] if from_ms is not None else []
         inside += [window.start_ms <= to_ms - level_s * MS_PER_S] if to_ms is not None else []
         first = select(func.min(window.start_ms)).where(
-            window.run_key == run.key,
-            window.level == level_s,
-            window.device_key == sensor.device_key,
-            *inside,
+            window.recording_key == recording.key, window.level == level_s, *inside
         )
-        firsts.append(first.correlate(sensor).scalar_subquery())
-    query = select(*firsts).where(sensor.run_key == run.key)
+        firsts.append(first.correlate(recording).scalar_subquery())
+    query = select(*firsts).where(recording.run_key == run.key)
     return [dict(zip(LEVELS_S, row, strict=True)) for row in connection.execute(query)]
 
 

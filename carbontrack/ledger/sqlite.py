@@ -98,7 +98,9 @@ def make_schema(connection: sqlite3.Connection) -> None:
 
 
 def revision_of(connection: sqlite3.Connection) -> str | None:
-    """The revision of the schema, which must be there."""
+    """The revision of the schema; None if there is none."""
+    if "alembic_version" not in _names(connection):
+        return None
     row = connection.execute("select version_num from alembic_version").fetchone()
     return row and str(row[0])
 

@@ -14,9 +14,24 @@ from functools import cached_property
 from operator import attrgetter, itemgetter
 from typing import Any, Generic, TypeVar
 
-from carbontrack.ledger.rows import Event, Intensity, Node, Price, Run, Sensor, Step
+from carbontrack.ledger.rows import (
+    Amendment,
+    Event,
+    Import,
+    Intensity,
+    OverlapHour,
+    Price,
+    Recording,
+    Run,
+    Sensor,
+    Stated,
+    Step,
+    Token,
+    Tombstone,
+    Watermark,
+)
 from carbontrack.ledger.window import Flag, Window
-from carbontrack.vocabulary import Status
+from carbontrack.vocabulary import RunKind, Status
 
 R = TypeVar("R")
 _AS_IT_IS = frozenset({int, float, bool, type(None)})
@@ -125,34 +140,37 @@ RUNS = Table(
     "runs",
     Run,
     key=("id",),
-    fields=_names(Run, without=("heartbeat_ms", "key")),
+    fields=_names(Run, without=("ended_ms", "status", "exit_code", "heartbeat_ms", "key")),
     json=frozenset({"tags", "command", "facility", "model"}),
-    read_as={"status": Status, "command": tuple},
+    read_as={"kind": RunKind, "command": tuple},
     serial="key",
 )
-NODES = Table(
-    "nodes",
-    Node,
-    key=("run_key", "host"),
-    fields=_names(Node),
+RECORDINGS = Table(
+    "recordings",
+    Recording,
+    key=("id",),
+    fields=_names(Recording, without=("key",)),
     placed=("run_key",),
     json=frozenset({"settings"}),
+    read_as={"status": Status},
+    serial="key",
 )
-_OF_DEVICE = ("uuid", "kind", "name", "rated_power_w", "power_limit_w", "mig_parent")
+_OF_DEVICE = ("uuid", "kind", "name", "mig_parent")
 DEVICES = Table("devices", Sensor, key=("uuid",), fields=_OF_DEVICE, serial="key")
 SENSORS = Table(
     "sensors",
     Sensor,
-    key=("run_key", "device_key"),
-    fields=_names(Sensor, without=(*_OF_DEVICE, "device_key")),
-    placed=("run_key", "device_key"),
+    key=("recording_key", "device_key"),
+    fields=_names(Sensor, without=(*_OF_DEVICE, "device_key", "spans_ms")),
+    placed=("recording_key", "device_key"),
+    serial="key",
 )
 WINDOWS = Table(
     "windows",
     Window,
-    key=("run_key", "level", "device_key", "start_ms"),
+    key=("recording_key", "level", "start_ms", "sensor_key"),
     fields=_names(Window),
-    placed=("run_key", "device_key"),
+    placed=("recording_key", "sensor_key"),
     column_of={"level_s": "level"},
     read_as={"flags": Flag},
     computed=("power_mean_w",),
@@ -160,19 +178,58 @@ WINDOWS = Table(
 STEPS = Table(
     "steps",
     Step,
-    key=("run_key", "step"),
+    key=("recording_key", "restart", "step"),
     fields=_names(Step),
-    placed=("run_key",),
+    placed=("recording_key",),
     json=frozenset({"extra"}),
 )
 EVENTS = Table(
     "events",
     Event,
-    key=("run_key", "time_ms", "seq"),
+    key=("recording_key", "number"),
     fields=_names(Event),
-    placed=("run_key", "seq"),
+    placed=("recording_key", "number"),
     json=frozenset({"data"}),
 )
+STATED = Table(
+    "stated",
+    Stated,
+    key=("run_key", "device_name"),
+    fields=_names(Stated),
+    placed=("run_key",),
+)
+OVERLAPS = Table(
+    "overlaps",
+    OverlapHour,
+    key=("run_key", "sensor_key", "hour_ms"),
+    fields=_names(OverlapHour),
+    placed=("run_key", "sensor_key"),  # the run that has it too, and the sensor it is taken from
+)
+AMENDMENTS = Table(
+    "amendments",
+    Amendment,
+    key=("id",),
+    fields=_names(Amendment),
+    json=frozenset({"before", "after"}),
+)
+TOMBSTONES = Table("tombstones", Tombstone, key=("run_id",), fields=_names(Tombstone))
+IMPORTS = Table(
+    "imports",
+    Import,
+    key=("sha256", "run_key"),
+    fields=_names(Import),
+    placed=("run_key",),
+    json=frozenset({"notes", "facts"}),
+    read_as={"notes": tuple},
+)
+WATERMARKS = Table(
+    "watermarks",
+    Watermark,
+    key=("recording_key", "target"),
+    fields=_names(Watermark),
+    placed=("recording_key",),
+)
+TOKENS = Table("tokens", Token, key=("hash",), fields=_names(Token))
 INTENSITY = Table(
     "intensity", Intensity, key=("zone", "start_ms", "version"), fields=_names(Intensity)
 )
@@ -184,7 +241,8 @@ PRICES = Table(
     column_of={"item": "key"},
 )
 TABLES: tuple[Table[Any], ...] = (
-    *(RUNS, NODES, DEVICES, SENSORS, WINDOWS, STEPS, EVENTS),
+    *(RUNS, RECORDINGS, DEVICES, SENSORS, WINDOWS, STEPS, EVENTS),
+    *(STATED, OVERLAPS, AMENDMENTS, TOMBSTONES, IMPORTS, WATERMARKS, TOKENS),
     *(INTENSITY, PRICES),
 )
 """All of them, each after those that it refers to."""

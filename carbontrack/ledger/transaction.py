@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -69,6 +69,20 @@ def open_ledger(url: str, *, busy_timeout_ms: int = BUSY_TIMEOUT_MS) -> Writable
 
     open_writer(url, busy_timeout_ms=busy_timeout_ms).dispose()
     return LedgerFile(sqlite.connect(path, busy_timeout_ms=busy_timeout_ms))
+
+
+def recorders_url(url: str) -> str:
+    """Where a recorder writes that is meant to write at `url`: there, but for a file of an older
+    schema beside it, for to upgrade that may take minutes.
+    """
+    path = sqlite_path(url)
+    if path is None or not path.exists() or path.stat().st_size == 0:
+        return url
+    with closing(sqlite.connect(path, busy_timeout_ms=0, read_only=True)) as file:
+        revision = sqlite.revision_of(file)
+    if revision is None or revision >= HEAD:
+        return url
+    return f"sqlite:///{path.with_name(f'{path.stem}-{HEAD}{path.suffix}')}"
 
 
 class LedgerFile:

@@ -9,11 +9,12 @@ from dataclasses import replace
 from itertools import islice
 from typing import Any
 
-from carbontrack.ledger.rows import Event, Node, Run, Sensor, Step
+from carbontrack.ledger.rows import Event, Import, Recording, Run, Sensor, Step
 from carbontrack.ledger.tables import (
     DEVICES,
     EVENTS,
-    NODES,
+    IMPORTS,
+    RECORDINGS,
     RUNS,
     SENSORS,
     STEPS,
@@ -27,52 +28,70 @@ from carbontrack.units import MS_PER_HOUR
 from carbontrack.vocabulary import Status
 
 _COPIED_ROWS = 5_000
+# Of a step that several ranks log, the lowest rank's counts.
+_UPSERT_STEP = (
+    f"{STEPS.upsert} where excluded.rank is null or steps.rank is null "
+    "or excluded.rank <= steps.rank"
+)
 
 
 class RunWriter:
-    """Writes one run from one node. What fails raises the database's error, or SQLAlchemy's, and is
-    not written at all.
+    """Writes one recording of a run. What fails raises the database's error, or SQLAlchemy's, and
+    is not written at all.
     """
 
     def __init__(
-        self, ledger: WritableLedger, run: Run, node: Node, sensors: Sequence[Sensor]
+        self, ledger: WritableLedger, run: Run, recording: Recording, sensors: Sequence[Sensor]
     ) -> None:
         self._ledger = ledger
-        self._host = node.host
         with ledger.begin() as transaction:
             self._run_key = _put_run(transaction, run)
-            _put_node(transaction, self._run_key, node)
+            self._key = _put_recording(transaction, self._run_key, recording)
         self.describe(sensors)
 
     def describe(self, sensors: Sequence[Sensor]) -> None:
-        """Write what the run's devices are and how they are read; again when more is known."""
+        """Write what the devices are and how they are read; again when more is known."""
         with self._ledger.begin() as transaction:
-            self._device_keys = {s.uuid: _put_device(transaction, s) for s in sensors}
-            keys = self._device_keys
+            device_keys = {s.uuid: _put_device(transaction, s) for s in sensors}
             rows = [
-                SENSORS.written(s, run_key=self._run_key, device_key=keys[s.uuid]) for s in sensors
+                SENSORS.written(s, recording_key=self._key, device_key=device_keys[s.uuid])
+                for s in sensors
             ]
             _upsert(transaction, SENSORS, rows)
+            asked = "select device_key, key from sensors where recording_key = :key"
+            found = transaction.ask(asked, {"key": self._key})
+            key_of = {row["device_key"]: row["key"] for row in found}
+        self._sensor_keys = {uuid: key_of[device] for uuid, device in device_keys.items()}
 
     def commit(
         self,
         *,
         windows: Sequence[tuple[str, Window]] = (),
         steps: Sequence[Step] = (),
-        events: Sequence[Event] = (),
+        events: Sequence[tuple[int, Event]] = (),
         heartbeat_ms: int,
         model: Mapping[str, Any] | None = None,
     ) -> None:
-        """Write a batch in one transaction. `windows` are (device UUID, window) of any level."""
-        key = self._run_key
+        """Write a batch in one transaction. `windows` are (device UUID, window) of any level,
+        `events` have the numbers that they always have in this recording.
+        """
+        key = self._key
         with self._ledger.begin() as transaction:
             _upsert(transaction, WINDOWS, [self._window_row(uuid, w) for uuid, w in windows])
-            last = {step.step: STEPS.written(_numbers(step), run_key=key) for step in steps}
-            _upsert(transaction, STEPS, list(last.values()))
-            _put_events(transaction, key, events)
-            _put_heartbeat(transaction, key, self._host, heartbeat_ms)
+            if steps:
+                rows = [STEPS.written(_numbers(step), recording_key=key) for step in steps]
+                transaction.write(_UPSERT_STEP, rows)
+            numbered = [EVENTS.written(e, recording_key=key, number=n) for n, e in events]
+            _upsert(transaction, EVENTS, numbered)
+            _put_heartbeat(transaction, key, heartbeat_ms)
             if model:
-                _put_model(transaction, key, {**_model(transaction, key), **plain(model)})
+                run_key = self._run_key
+                _put_model(transaction, run_key, {**_model(transaction, run_key), **plain(model)})
+
+    def imported(self, source: Import) -> None:
+        """Write which file the run was made of."""
+        with self._ledger.begin() as transaction:
+            _upsert(transaction, IMPORTS, [IMPORTS.written(source, run_key=self._run_key)])
 
     def rebuild(self, windows: Sequence[tuple[str, Window]]) -> None:
         """Compute the minutes and hours of these windows again from the seconds in the ledger.
@@ -82,19 +101,18 @@ class RunWriter:
         hours = {(uuid, w.start_ms - w.start_ms % MS_PER_HOUR) for uuid, w in windows}
         with self._ledger.begin() as transaction:
             for uuid, hour_ms in sorted(hours):
-                run, device = self._run_key, self._device_keys[uuid]
-                coarse = _coarse_of_hour(transaction, run, device, hour_ms)
+                coarse = _coarse_of_hour(transaction, self._key, self._sensor_keys[uuid], hour_ms)
                 _upsert(transaction, WINDOWS, [self._window_row(uuid, w) for w in coarse])
 
     def _window_row(self, uuid: str, window: Window) -> dict[str, Any]:
-        return WINDOWS.written(window, run_key=self._run_key, device_key=self._device_keys[uuid])
+        return WINDOWS.written(window, recording_key=self._key, sensor_key=self._sensor_keys[uuid])
 
     def drop_finer(self, level_s: int) -> None:
-        """Remove the run's windows that are shorter than these, as `db compact` would."""
+        """Remove the recording's windows that are shorter than these, as `db compact` would."""
         with self._ledger.begin() as transaction:
             transaction.write(
-                "delete from windows where run_key = :run_key and level < :level",
-                [{"run_key": self._run_key, "level": level_s}],
+                "delete from windows where recording_key = :key and level < :level",
+                [{"key": self._key, "level": level_s}],
             )
 
     def close(self) -> None:
@@ -102,19 +120,21 @@ class RunWriter:
         self._ledger.close()
 
     def copy_from(self, older: RunWriter) -> None:
-        """Take over what `older` wrote of this run into its file, which may be unlinked by now."""
-        device_keys = {old: self._device_keys[uuid] for uuid, old in older._device_keys.items()}
-        of_run = {"run_key": older._run_key}
+        """Take over what `older` wrote of this recording into its file, which may be unlinked by
+        now.
+        """
+        sensor_keys = {old: self._sensor_keys[uuid] for uuid, old in older._sensor_keys.items()}
+        recorded = {"key": older._key}
         with older._ledger.begin() as source:
             for table in (WINDOWS, STEPS, EVENTS):
                 columns = ", ".join(table.columns)
-                asked = f"select {columns} from {table.name} where run_key = :run_key"
-                found = source.ask(asked, of_run)
+                asked = f"select {columns} from {table.name} where recording_key = :key"
+                found = source.ask(asked, recorded)
                 while part := list(islice(found, _COPIED_ROWS)):
                     for row in part:
-                        row["run_key"] = self._run_key
-                        if "device_key" in row:
-                            row["device_key"] = device_keys[row["device_key"]]
+                        row["recording_key"] = self._key
+                        if "sensor_key" in row:
+                            row["sensor_key"] = sensor_keys[row["sensor_key"]]
                     with self._ledger.begin() as transaction:
                         _upsert(transaction, table, part)
             model = _model(source, older._run_key)
@@ -122,17 +142,17 @@ class RunWriter:
             _put_model(transaction, self._run_key, model)
 
     def finish(self, *, status: Status, exit_code: int | None, ended_ms: int) -> None:
-        """Write how the run ended."""
+        """Write how the recording ended."""
         ended = {
-            "key": self._run_key,
+            "key": self._key,
             "status": str(status),
             "exit_code": exit_code,
             "ended_ms": ended_ms,
         }
         with self._ledger.begin() as transaction:
             transaction.write(
-                "update runs set status = :status, exit_code = :exit_code, ended_ms = :ended_ms "
-                "where key = :key",
+                "update recordings set status = :status, exit_code = :exit_code, "
+                "ended_ms = :ended_ms where key = :key",
                 [ended],
             )
 
@@ -143,51 +163,44 @@ def _upsert(transaction: Transaction, table: Table[Any], rows: Sequence[Mapping[
         transaction.write(table.upsert, rows)
 
 
-def _insert_once(transaction: Transaction, table: Table[Any], row: Mapping[str, Any]) -> None:
-    """Insert the row, unless there is one of the same key."""
-    transaction.write(table.insert_once, [row])
-
-
 def _put_run(transaction: Transaction, run: Run) -> int:
-    _insert_once(transaction, RUNS, RUNS.written(run))
+    """The first of a run's recordings to start says what the run is, whichever is written first."""
+    row = RUNS.written(run)
+    earlier = transaction.ask("select key, started_ms from runs where id = :id", {"id": run.id})
+    found = next(earlier, None)
+    if found is None:
+        transaction.write(RUNS.insert_once, [row])
+    elif run.started_ms < found["started_ms"]:
+        said = (name for name in row if name not in ("id", "model"))
+        changed = ", ".join(f'"{name}" = :{name}' for name in said)
+        transaction.write(f"update runs set {changed} where id = :id", [row])
     (found,) = transaction.ask("select key from runs where id = :id", {"id": run.id})
+    return int(found["key"])
+
+
+def _put_recording(transaction: Transaction, run_key: int, recording: Recording) -> int:
+    row = RECORDINGS.written(recording, run_key=run_key)
+    transaction.write(RECORDINGS.insert_once, [row])
+    (found,) = transaction.ask("select key from recordings where id = :id", {"id": recording.id})
     return int(found["key"])
 
 
 def _put_device(transaction: Transaction, sensor: Sensor) -> int:
     row = DEVICES.written(sensor)
-    _insert_once(transaction, DEVICES, row)
-    # A limit may have been changed since an earlier run, a driver may have renamed the device.
-    changed = ", ".join(f"{name} = :{name}" for name in row)
+    transaction.write(DEVICES.insert_once, [row])
+    changed = ", ".join(f"{name} = :{name}" for name in row)  # a driver may have renamed it
     transaction.write(f"update devices set {changed} where uuid = :uuid", [row])
     (found,) = transaction.ask("select key from devices where uuid = :uuid", {"uuid": row["uuid"]})
     return int(found["key"])
 
 
-def _put_node(transaction: Transaction, run_key: int, node: Node) -> None:
-    _insert_once(transaction, NODES, NODES.written(node, run_key=run_key))
-
-
-def _put_heartbeat(transaction: Transaction, run_key: int, host: str, heartbeat_ms: int) -> None:
+def _put_heartbeat(transaction: Transaction, key: int, heartbeat_ms: int) -> None:
     """A heartbeat; one that arrives late does not turn the clock back."""
     transaction.write(
-        "update nodes set heartbeat_ms = :heartbeat_ms "
-        "where run_key = :run_key and host = :host and heartbeat_ms < :heartbeat_ms",
-        [{"run_key": run_key, "host": host, "heartbeat_ms": heartbeat_ms}],
+        "update recordings set heartbeat_ms = :heartbeat_ms "
+        "where key = :key and heartbeat_ms < :heartbeat_ms",
+        [{"key": key, "heartbeat_ms": heartbeat_ms}],
     )
-
-
-def _put_events(transaction: Transaction, run_key: int, events: Sequence[Event]) -> None:
-    """Number the events of one millisecond on; an event that is there already is left alone."""
-    # The database compares: of large numbers in JSON it may give back others than it got.
-    same = " and ".join(f"{name} is :{name}" for name in EVENTS.fields if name != "time_ms")
-    of_then = "from events where run_key = :run_key and time_ms = :time_ms"
-    for event in events:
-        row = EVENTS.written(event, run_key=run_key)
-        if next(transaction.ask(f"select seq {of_then} and {same}", row), None) is None:
-            (last,) = transaction.ask(f"select max(seq) as seq {of_then}", row)
-            seq = 0 if last["seq"] is None else last["seq"] + 1
-            _upsert(transaction, EVENTS, [{**row, "seq": seq}])
 
 
 def _model(transaction: Transaction, run_key: int) -> dict[str, Any]:
@@ -203,20 +216,20 @@ def _put_model(transaction: Transaction, run_key: int, model: Mapping[str, Any])
 
 
 def _coarse_of_hour(
-    transaction: Transaction, run_key: int, device_key: int, hour_ms: int
+    transaction: Transaction, recording_key: int, sensor_key: int, hour_ms: int
 ) -> list[Window]:
     """The minutes and the hour that the seconds of this hour in the ledger add up to."""
     pyramid = Pyramid()
     of_hour = {
-        "run_key": run_key,
+        "recording_key": recording_key,
         "level": LEVELS_S[0],
-        "device_key": device_key,
+        "sensor_key": sensor_key,
         "from_ms": hour_ms,
         "to_ms": hour_ms + MS_PER_HOUR,
     }
     seconds = transaction.ask(
-        "select * from windows where run_key = :run_key and level = :level "
-        "and device_key = :device_key and start_ms >= :from_ms and start_ms < :to_ms "
+        "select * from windows where recording_key = :recording_key and level = :level "
+        "and start_ms >= :from_ms and start_ms < :to_ms and sensor_key = :sensor_key "
         "order by start_ms",
         of_hour,
     )

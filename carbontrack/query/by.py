@@ -96,7 +96,7 @@ def _by(connection: Connection, run: Run, part: Part, key: Key) -> list[Part]:
 def _hosts(connection: Connection, run: Run) -> list[str]:
     from carbontrack.ledger import read
 
-    return [node.host for node in read.nodes(connection, run)]
+    return list(dict.fromkeys(one.host for one in read.recordings(connection, run)))
 
 
 def _in_months(connection: Connection, whole: RunRecord) -> Mapping[str, RunRecord]:

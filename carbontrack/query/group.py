@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 
 from carbontrack import config
 from carbontrack.account.result import Estimate
-from carbontrack.account.split import Span
 from carbontrack.account.total import combine
-from carbontrack.ledger.rows import Overlap, Run
+from carbontrack.ledger.rows import Overlap, Run, Span
 from carbontrack.query.by import NO_GROUP, keys_of, parts_of_run
 from carbontrack.query.price import defaults, pricing
 

@@ -156,7 +156,7 @@ def pricing(
             found,
             method=method,
             embodied=embodied,
-            duration_s=part.duration_s,
+            spans_ms=part.spans_ms,
         )
         if lost:
             return unpriced(estimate, lost)

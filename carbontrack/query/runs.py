@@ -48,7 +48,7 @@ def item_of(run: Run, sensors: Sequence[Sensor], totals: Sequence[Usage]) -> Run
         meter="+".join(sorted({sensor.meter for sensor in sensors})) or None,
         quality="+".join(sorted({sensor.quality for sensor in sensors})) or None,
         energy_kwh=sum(energies_j) / J_PER_KWH if energies_j else None,
-        coverage=share_of(sampled_s, run.duration_s * len(sensors)),
+        coverage=share_of(sampled_s, sum(sensor.recorded_s(run) for sensor in sensors)),
     )
 
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from carbontrack.files import NotOurs, check_ours
-from carbontrack.ledger.rows import Event, Node, Run, Sensor, Step
-from carbontrack.ledger.transaction import open_ledger
-from carbontrack.ledger.url import sqlite_path
+from carbontrack.ledger.rows import Event, Recording, Run, Sensor, Step
+from carbontrack.ledger.transaction import open_ledger, recorders_url
+from carbontrack.ledger.url import redacted_url, sqlite_path
 from carbontrack.ledger.window import Window
 from carbontrack.ledger.write import RunWriter
 from carbontrack.redact import redact_text
@@ -29,14 +29,14 @@ class Rows:
 
     windows: dict[tuple[str, int, int], Window] = field(default_factory=dict)
     steps: list[Step] = field(default_factory=list)
-    events: list[Event] = field(default_factory=list)
+    events: list[tuple[int, Event]] = field(default_factory=list)
     model: dict[str, Any] = field(default_factory=dict)
 
     def put(
         self,
         windows: Sequence[tuple[str, Window]],
         steps: Sequence[Step],
-        events: Sequence[Event],
+        events: Sequence[tuple[int, Event]],
         model: Mapping[str, Any] | None,
     ) -> None:
         """Add rows. A coarse window that is still growing replaces its earlier state."""
@@ -66,11 +66,24 @@ class Rows:
 class LedgerWriter:
     """Writes a run into the ledger at `url`, opened when it is first needed. Not thread-safe."""
 
-    def __init__(self, url: str, run: Run, node: Node, warn: Callable[[str], None]) -> None:
-        self._url = url
+    def __init__(
+        self,
+        url: str,
+        run: Run,
+        recording: Recording,
+        numbers: Iterator[int],
+        warn: Callable[[str], None],
+        alarm: Callable[[str], None],
+    ) -> None:
+        """`numbers` are those of the recording's next events; `alarm` is for what even the quiet
+        have to know.
+        """
+        self.url = url
         self._run = run
-        self._node = node
+        self._recording = recording
+        self._numbers = numbers
         self._warn = warn
+        self._alarm = alarm
         self._writer: RunWriter | None = None
         self._sensors: Sequence[Sensor] = ()  # as the ledger has them
         self._file: _File | None = None  # which one that is, for a path can be reused
@@ -86,31 +99,41 @@ class LedgerWriter:
             model=rows.model or None,
         )
 
-    def finish(self, run: Run) -> None:
-        """Write how the run ended, and leave the ledger. Raises as `write` does."""
-        if self._writer is None or run.ended_ms is None:
+    def finish(self, ended: Recording) -> None:
+        """Write how the recording ended, and leave the ledger. Raises as `write` does."""
+        if self._writer is None or ended.ended_ms is None:
             return
-        self._writer.finish(status=run.status, exit_code=run.exit_code, ended_ms=run.ended_ms)
+        self._writer.finish(status=ended.status, exit_code=ended.exit_code, ended_ms=ended.ended_ms)
         _close(self._writer)
 
     def _open(self, rows: Rows, sensors: Sequence[Sensor]) -> RunWriter:
-        if self._writer is None or self._file != _identity(self._url):
+        if self._writer is None or self._file != _identity(self.url):
             before = self._writer
             if before is None:
+                self._look_where_to_write()
                 self._warn_of_owner()
-            ledger = open_ledger(self._url, busy_timeout_ms=BUSY_TIMEOUT_MS)
-            self._writer = RunWriter(ledger, self._run, self._node, sensors)
-            self._file = _identity(self._url)
+            ledger = open_ledger(self.url, busy_timeout_ms=BUSY_TIMEOUT_MS)
+            self._writer = RunWriter(ledger, self._run, self._recording, sensors)
+            self._file = _identity(self.url)
             if before is not None:
-                rows.events.append(self._move(before, self._writer))
+                moved = self._move(before, self._writer)
+                rows.events.append((next(self._numbers), moved))
         elif sensors is not self._sensors:
             self._writer.describe(sensors)
         self._sensors = sensors
         return self._writer
 
+    def _look_where_to_write(self) -> None:
+        asked, self.url = self.url, recorders_url(self.url)
+        if self.url != asked:
+            self._alarm(
+                f"the ledger {redacted_url(asked)} is of an older carbontrack; "
+                f"this run is recorded in {redacted_url(self.url)}."
+            )
+
     def _warn_of_owner(self) -> None:
         """A file that another user made beforehand lets that user read what is recorded."""
-        path = sqlite_path(self._url)
+        path = sqlite_path(self.url)
         if path is None or not path.exists():
             return
         try:
@@ -128,7 +151,7 @@ class LedgerWriter:
         _close(before)
         message = f"the ledger's file was removed or replaced; {outcome}"
         self._warn(f"{message}.")
-        return Event(now_ms(), EventKind.LEDGER_REPLACED, message, host=self._node.host)
+        return Event(now_ms(), EventKind.LEDGER_REPLACED, message, host=self._recording.host)
 
 
 def first_line(error: Exception) -> str:

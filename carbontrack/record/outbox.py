@@ -12,12 +12,13 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 from carbontrack.errors import CarbontrackError
 from carbontrack.ledger import journal
-from carbontrack.ledger.rows import Event, Node, Run, Sensor, Step
+from carbontrack.ledger.rows import Event, Recording, Run, Sensor, Step
 from carbontrack.ledger.url import db_option
 from carbontrack.ledger.window import Window
 from carbontrack.record.ledger_writer import LedgerWriter, Rows, first_line
@@ -38,7 +39,7 @@ class Outbox:
         url: str,
         journals: Sequence[Path],
         run: Run,
-        node: Node,
+        recording: Recording,
         sensors: Sequence[Sensor],
         warn: Callable[[str], None],
         alarm: Callable[[str], None],
@@ -47,15 +48,21 @@ class Outbox:
         self._url = url
         self._journals = journals
         self._run = run
-        self._node = node
+        self._recording = recording
         self._sensors = sensors
         self._warn = warn
         self._alarm = alarm
-        self._writer = LedgerWriter(url, run, node, warn)
+        self._numbers = count()  # of the events
+        self._writer = LedgerWriter(url, run, recording, self._numbers, warn, alarm)
         self._attempt: _Attempt | None = None
         self._failures = 0  # attempts in a row
         self._warned = False  # of these
         self._waiting = Rows()
+
+    @property
+    def ledger(self) -> str:
+        """The URL of the ledger that is written."""
+        return self._writer.url
 
     def put(
         self,
@@ -66,7 +73,8 @@ class Outbox:
         model: Mapping[str, Any] | None = None,
     ) -> None:
         """Queue rows. A coarse window that is still growing replaces its earlier state."""
-        self._waiting.put(windows, steps, events, model)
+        numbered = [(next(self._numbers), event) for event in events]
+        self._waiting.put(windows, steps, numbered, model)
 
     def describe(self, sensors: Sequence[Sensor]) -> None:
         """Replace what is known of the devices."""
@@ -87,10 +95,10 @@ class Outbox:
     def finish(
         self, *, status: Status, exit_code: int | None, ended_ms: int, heartbeat_ms: int
     ) -> bool:
-        """Write the rest and how the run ended; False if it went to the journal, for the ledger
-        refuses or does not answer.
+        """Write the rest and how the recording ended; False if it went to the journal, for the
+        ledger refuses or does not answer.
         """
-        ended = replace(self._run, status=status, exit_code=exit_code, ended_ms=ended_ms)
+        ended = replace(self._recording, status=status, exit_code=exit_code, ended_ms=ended_ms)
         give_up_s = time.monotonic() + _LAST_ATTEMPTS_S
         while self._answers():
             self._settle()
@@ -104,11 +112,11 @@ class Outbox:
             time.sleep(_LOOK_S)
         if self._attempt is not None:
             self._waiting = self._attempt.rows.before(self._waiting)  # whether it arrived or not
-        self._run = ended
+        self._recording = ended
         self._spill()
         return False
 
-    def _begin(self, heartbeat_ms: int, ended: Run | None) -> None:
+    def _begin(self, heartbeat_ms: int, ended: Recording | None) -> None:
         rows, self._waiting = self._waiting, Rows()
         sensors = self._sensors
 
@@ -168,7 +176,7 @@ class Outbox:
         rows, self._waiting = self._waiting, Rows()
         entry = journal.Entry(
             run=self._run,
-            node=self._node,
+            recording=self._recording,
             sensors=tuple(self._sensors),
             windows=tuple(rows.window_rows()),
             steps=tuple(rows.steps),

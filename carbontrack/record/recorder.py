@@ -17,7 +17,7 @@ from typing import Any
 
 from carbontrack import config
 from carbontrack.errors import CarbontrackError
-from carbontrack.ledger.rows import Event, Node, Run, Sensor
+from carbontrack.ledger.rows import Event, Recording, Run, Sensor
 from carbontrack.ledger.url import db_option, journal_folders
 from carbontrack.meters.base import MeterContext
 from carbontrack.record.arrivals import Arrivals
@@ -79,7 +79,7 @@ def main() -> None:
 
 
 class Recorder:
-    """Records one run of one node."""
+    """Records a run on one node."""
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
@@ -212,7 +212,7 @@ class Recorder:
                 ended_ms=ended_ms,
                 model=self._totals.model,
             )
-            self._print_summary(ended, timer.sensors, written=written)
+            self._print_summary(ended, timer.sensors, outbox.ledger, written=written)
 
     def _put(self, outbox: Outbox, batch: Batch, logged: LoggedLines) -> None:
         steps = self._totals.add(batch.windows, logged)
@@ -247,11 +247,15 @@ class Recorder:
             git_commit=commit,
             git_dirty=dirty,
             started_ms=plan.started_ms,
-            ended_ms=None,
-            status=Status.RUNNING,
-            exit_code=None,
             facility=self._facility(),
             model={},
+            scheduler=plan.scheduler,
+            cluster=plan.cluster,
+            job_id=plan.job_id,
+            array_index=plan.array_index,
+            account=plan.account,
+            partition=plan.partition,
+            nodes_expected=plan.nodes_expected,
         )
 
     def _facility(self) -> dict[str, Any]:
@@ -267,21 +271,25 @@ class Recorder:
             return {}
 
     def _outbox(self, run: Run, sensors: Sequence[Sensor], note: str) -> Outbox:
-        node = Node(
+        plan = self._plan
+        recording = Recording(
+            id=plan.recording_id,
             host=self._host,
             boot_id=boot_id(),
             recorder_version=__version__,
             settings={
-                "meter": self._plan.meter,
-                "devices": self._plan.devices,
-                "hz": self._plan.hz,
+                "meter": plan.meter,
+                "devices": plan.devices,
+                "hz": plan.hz,
                 "note": note,
-                **({"budget": self._plan.budget} if self._plan.budget else {}),
+                **({"budget": plan.budget} if plan.budget else {}),
             },
+            started_ms=run.started_ms,
             heartbeat_ms=now_ms(),
+            restart=plan.restart,
         )
-        journals = [folder / f"{run.id}.jsonl" for folder in journal_folders(self._plan.db)]
-        return Outbox(self._plan.db, journals, run, node, sensors, self._warn, alarm=self._alarm)
+        journals = [folder / f"{recording.id}.jsonl" for folder in journal_folders(plan.db)]
+        return Outbox(plan.db, journals, run, recording, sensors, self._warn, self._alarm)
 
     def _budget(self, run: Run, sensors: Sequence[Sensor]) -> Callable[[], list[Event]]:
         """Check the budgets: events, also printed on stderr. Nothing if none is set."""
@@ -315,7 +323,9 @@ class Recorder:
 
         return look
 
-    def _print_summary(self, run: Run, sensors: Sequence[Sensor], *, written: bool) -> None:
+    def _print_summary(
+        self, run: Run, sensors: Sequence[Sensor], ledger: str, *, written: bool
+    ) -> None:
         from carbontrack.report.summary import summary_text
 
         usage, steps = self._totals.usage(sensors), self._totals.steps()
@@ -324,7 +334,7 @@ class Recorder:
             sensors,
             usage,
             steps,
-            db_option(self._plan.db),
+            db_option(ledger),
             budget=self._plan.budget,
             written=written,
             trouble=[*self._totals.dropped(), *filter(None, [self._log.trouble()])],

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from carbontrack.account.phases import OTHER
-from carbontrack.ledger.rows import Event, Node, Run, Sensor, StepTotals, Usage
+from carbontrack.ledger.rows import Event, Import, Recording, Run, Sensor, StepTotals, Usage
 from carbontrack.query.phases import Phase, Phases
 from carbontrack.query.runs import share_of
 from carbontrack.report import terminal
@@ -39,9 +39,10 @@ def run_detail(
     sensors: Sequence[Sensor],
     totals: Sequence[Usage],
     steps: StepTotals,
-    nodes: Sequence[Node],
+    recordings: Sequence[Recording],
     events: Sequence[Event],
     phases: Phases,
+    imports: Sequence[Import],
 ) -> dict[str, Any]:
     """All of `show --format json`."""
     usage_of = {usage.device_key: usage for usage in totals}
@@ -50,7 +51,7 @@ def run_detail(
         "devices": [
             {
                 "label": label,
-                **_device(sensor, usage_of.get(sensor.device_key), run.duration_s),
+                **_device(sensor, usage_of.get(sensor.device_key), sensor.recorded_s(run)),
             }
             for label, sensor in zip(device_labels(sensors), sensors, strict=True)
         ],
@@ -66,8 +67,26 @@ def run_detail(
         "final_loss": steps.final_loss,
         "phases": [_phase(phase, phases) for phase in phases.each],
         "phases_level_s": phases.level_s,
-        "nodes": [{**asdict(node), "heartbeat": iso_time(node.heartbeat_ms)} for node in nodes],
+        "nodes": [_node(recording) for recording in recordings],
         "events": [{**asdict(event), "time": iso_time(event.time_ms)} for event in events],
+        "imports": [_import(source) for source in imports],
+    }
+
+
+def _import(source: Import) -> dict[str, Any]:
+    time = iso_time(source.time_ms)
+    return {**asdict(source), "time": time, "provenance": source.provenance}
+
+
+def _node(recording: Recording) -> dict[str, Any]:
+    return {
+        "host": recording.host,
+        "boot_id": recording.boot_id,
+        "recorder_version": recording.recorder_version,
+        "settings": dict(recording.settings),
+        "heartbeat": iso_time(recording.heartbeat_ms),
+        "heartbeat_ms": recording.heartbeat_ms,
+        "clock_offset_ms": recording.clock_offset_ms,
     }
 
 
@@ -124,6 +143,7 @@ def print_detail(item: Mapping[str, Any]) -> None:
         ("model", _model(item)),
         ("steps", _steps(item)),
         ("energy", f"{energy_and_quality(item)}, devices only, before PUE"),
+        *(("imported", source["provenance"]) for source in item["imports"]),
     ]
     for head, value in rows:
         if value:

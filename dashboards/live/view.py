@@ -23,7 +23,7 @@ from carbontrack.report.notes import notes_of
 from carbontrack.report.runs import run_item
 from carbontrack.report.show import run_detail
 from carbontrack.report.table import table_of
-from carbontrack.vocabulary import EventKind, Method, Status, TableFormat
+from carbontrack.vocabulary import Method, Status, TableFormat
 from dashboards.live import columns, targets
 from dashboards.live.cache import BUDGET_BYTES, RunCache
 from dashboards.live.curves import Curves
@@ -188,9 +188,10 @@ class View:
                 sensors,
                 read.totals(connection, run),
                 record.steps,
-                read.nodes(connection, run),
+                read.recordings(connection, run),
                 read.events(connection, run),
                 self._phases.get(run, lambda _: self._phases_of(connection, record)),
+                read.imports(connection, run),
             )
             rows = price.estimates_of(connection, record, self._flags, list(Method))
             running = run.status is Status.RUNNING
@@ -219,8 +220,8 @@ class View:
             record = self._whole(connection, run).record
             rows = price.estimates_of(connection, record, self._flags, list(Method))
             (row,) = (row for row in rows if row.method == method)
-            imported = [e for e in read.events(connection, run) if e.kind == EventKind.IMPORTED]
-            found = explain_data(row, record.hours, [event.message for event in imported])
+            files = [source.provenance for source in read.imports(connection, run)]
+            found = explain_data(row, record.hours, files)
         return {
             "method": method,
             "steps": found["steps"],

@@ -41,11 +41,11 @@ def test_an_imported_run_works_with_every_command(command: Command, power: Path)
     assert [device["uuid"] for device in shown["devices"]] == UUIDS
     assert {device["meter"] for device in shown["devices"]} == {"imported from nvidia-smi"}
     assert {device["quality"] for device in shown["devices"]} == {"power"}
-    (event,) = shown["events"]
+    (source,) = shown["imports"]
     digest = hashlib.sha256(power.read_bytes()).hexdigest()
-    assert event["kind"] == "imported"
-    assert (event["data"]["file"], event["data"]["rows"]) == ("power.csv", [2, 243])
-    assert event["data"]["sha256"] == digest
+    assert (source["file"], source["first_row"], source["last_row"]) == ("power.csv", 2, 243)
+    assert source["sha256"] == digest
+    assert source["provenance"] in " ".join(command("show", "power").out.split())
     explained = command("explain", "power").out
     assert f"power.csv, rows 2 to 243, nvidia-smi, SHA-256 {digest}" in explained
     assert "imported from nvidia-smi" in explained

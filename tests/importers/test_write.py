@@ -41,7 +41,8 @@ def test_a_run_is_written_once_and_grows(ledger_url: str, tmp_path: Path) -> Non
         assert usage.flags == Flag.INTEGRAL
         assert (run.started_ms, run.ended_ms) == (1_709_290_700_500, 1_709_291_200_500)
         assert read.step_totals(connection, run).tokens == 50
-        assert len(read.events(connection, run)) == 2
+        assert [source.last_row for source in read.imports(connection, run)] == [202, 502]
+        assert (run.kind, run.status) == ("imported", "completed")
         (hours,) = {len(read.hours(connection, run))}
         assert hours == 2  # it goes on over the full hour
         seconds = read.series(connection, run, points=2000)
@@ -55,7 +56,7 @@ def test_what_fails_is_not_written_at_all(
     def full(*_: object) -> None:
         raise OSError("disk full")
 
-    monkeypatch.setattr("carbontrack.importers.write._event", full)
+    monkeypatch.setattr("carbontrack.importers.write._import", full)
     with pytest.raises(OSError, match="disk full"):
         write(ledger_url, imported(tmp_path, 20), Labels(), {})
     with engine.open_reader(ledger_url).connect() as connection:

@@ -15,11 +15,10 @@ from sqlalchemy.exc import OperationalError
 
 from carbontrack.errors import CarbontrackError
 from carbontrack.ledger import engine, models, read
-from carbontrack.ledger.rows import Node
 from carbontrack.ledger.transaction import WritableLedger, open_ledger
 from carbontrack.ledger.write import RunWriter
 from tests.fixtures.postgres import PostgresServer
-from tests.fixtures.runs import Recorded
+from tests.fixtures.runs import Recorded, recording_of
 from tests.fixtures.wrap import PATIENCE_S
 
 ROOT = Path(__file__).parents[2]
@@ -29,7 +28,7 @@ LOCKED = (OperationalError, sqlite3.OperationalError)
 
 def record(ledger: WritableLedger, number: int = 1) -> None:
     one = Recorded(number=number, count=2)
-    run = RunWriter(ledger, one.run, Node("node1", None, "1", {}, one.start_ms), one.sensors)
+    run = RunWriter(ledger, one.run, recording_of(one.run), one.sensors)
     run.commit(windows=one.windows, heartbeat_ms=one.end_ms)
 
 
@@ -176,13 +175,6 @@ sys.exit(max(os.wait()[1] for _ in range({PROCESSES})))
 
 def test_processes_that_start_at_once_make_one_ledger(ledger_url: str) -> None:
     record_at_once(ledger_url)
-
-
-def test_processes_that_start_at_once_upgrade_a_file_once(tmp_path: Path) -> None:
-    path = tmp_path / "ledger.db"
-    path.write_bytes((ROOT / "tests/assets/ledger/0001.db").read_bytes())
-    record_at_once(engine.ledger_url(str(path)))
-    assert [file.name for file in tmp_path.glob("*backup*")] == ["ledger.db.backup-0001"]
 
 
 def test_a_ledger_that_is_up_to_date_is_opened_without_alembic(ledger_url: str) -> None:

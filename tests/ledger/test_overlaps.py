@@ -8,12 +8,11 @@ import pytest
 from sqlalchemy import Connection
 
 from carbontrack.ledger import overlaps, read
-from carbontrack.ledger.rows import Node
 from carbontrack.ledger.transaction import WritableLedger
 from carbontrack.ledger.window import Pyramid
 from carbontrack.ledger.write import RunWriter
 from tests.fixtures.pictures import window_at
-from tests.fixtures.runs import START_MS, Recorded
+from tests.fixtures.runs import START_MS, Recorded, recording_of
 
 POWER_W = 250.0
 
@@ -25,7 +24,7 @@ def put(
     recorded = Recorded(number=number, count=2)
     start_ms, end_ms = START_MS + start_s * 1000, START_MS + end_s * 1000
     run = replace(recorded.run, started_ms=start_ms, ended_ms=end_ms, heartbeat_ms=end_ms)
-    writer = RunWriter(ledger, run, Node("node1", None, "1", {}, end_ms), recorded.sensors)
+    writer = RunWriter(ledger, run, recording_of(run), recorded.sensors)
     for sensor in recorded.sensors:
         pyramid = Pyramid()
         fine = [window_at(at, 1, POWER_W) for at in range(start_ms, end_ms, 1000)]

@@ -9,11 +9,10 @@ from hypothesis import strategies as st
 from sqlalchemy import Connection, Engine, text
 
 from carbontrack.ledger import pyramid, read
-from carbontrack.ledger.rows import Node
 from carbontrack.ledger.transaction import WritableLedger
 from carbontrack.ledger.window import LEVELS_S, Flag, Pyramid, Window, merge
 from carbontrack.ledger.write import RunWriter
-from tests.fixtures.runs import START_MS, Recorded
+from tests.fixtures.runs import START_MS, Recorded, recording_of
 
 ONE = Recorded(count=2)
 # Whole millijoules, as the counters give them, add without rounding; so do these binary fractions.
@@ -50,7 +49,7 @@ def write(ledger: WritableLedger, of_device: list[list[Window]], *, at_once: int
     """As the recorder does: a few seconds at a time, with the coarse windows that they change."""
     with ledger.begin() as transaction:
         transaction.write("delete from runs where key > :key", [{"key": 0}])
-    run = RunWriter(ledger, ONE.run, Node("node1", None, "1", {}, ONE.start_ms), ONE.sensors)
+    run = RunWriter(ledger, ONE.run, recording_of(ONE.run), ONE.sensors)
     for sensor, windows in zip(ONE.sensors, of_device, strict=True):
         growing = Pyramid()
         for begin in range(0, len(windows), at_once):
@@ -65,9 +64,9 @@ def write(ledger: WritableLedger, of_device: list[list[Window]], *, at_once: int
 def levels(connection: Connection) -> dict[int, list[tuple[object, ...]]]:
     """The sums of each level, one row a device."""
     query = text(
-        "select device_key, sum(energy_j), sum(energy_s), sum(sampled_s), sum(samples), "
+        "select sensor_key, sum(energy_j), sum(energy_s), sum(sampled_s), sum(samples), "
         "min(power_min_w), max(power_max_w), sum(vitals), max(memory_max_bytes), "
-        "max(temperature_max_c) from windows where level = :level group by device_key order by 1"
+        "max(temperature_max_c) from windows where level = :level group by sensor_key order by 1"
     )
     return {
         level_s: [tuple(row) for row in connection.execute(query, {"level": level_s})]

@@ -9,11 +9,11 @@ from sqlalchemy import Connection
 
 from carbontrack.errors import CarbontrackError
 from carbontrack.ledger import read
-from carbontrack.ledger.rows import Node, Run, StepTotals
+from carbontrack.ledger.rows import Run, StepTotals
 from carbontrack.ledger.transaction import WritableLedger
 from carbontrack.ledger.write import RunWriter
 from carbontrack.units import now_ms
-from tests.fixtures.runs import Recorded
+from tests.fixtures.runs import Recorded, recording_of
 
 RUNS = [
     Recorded(name="llama_7b", number=1, count=2, project="a", tags={"team": "nlp", "a.b c": "1"}),
@@ -26,7 +26,7 @@ RUNS = [
 @pytest.fixture
 def runs(ledger: WritableLedger) -> None:
     for one in RUNS:
-        RunWriter(ledger, one.run, Node("node1", None, "1", {}, one.end_ms), one.sensors)
+        RunWriter(ledger, one.run, recording_of(one.run), one.sensors)
 
 
 def numbers(found: list[Run]) -> list[int]:
@@ -54,7 +54,8 @@ def test_a_run_whose_heartbeat_stopped_is_found_as_interrupted(
     for number, heartbeat_ms in ((1, 1), (2, now_ms())):
         one = Recorded(name=f"run-{number}", number=number, count=2, status="running")
         started = replace(one.run, ended_ms=None, started_ms=1, exit_code=None)
-        RunWriter(ledger, started, Node("node1", None, "1", {}, heartbeat_ms), one.sensors)
+        recording = recording_of(started, heartbeat_ms=heartbeat_ms)
+        RunWriter(ledger, started, recording, one.sensors)
     for status, number in (("interrupted", 1), ("running", 2)):
         runs, count = read.find_runs(reader, status=status, limit=5)
         assert ([run.name for run in runs], count) == ([f"run-{number}"], 1)
@@ -117,7 +118,7 @@ def test_a_run_of_which_nothing_is_known_has_empty_sums(
     ledger: WritableLedger, reader: Connection
 ) -> None:
     one = RUNS[0]
-    RunWriter(ledger, one.run, Node("node1", None, "1", {}, one.end_ms), [])
+    RunWriter(ledger, one.run, recording_of(one.run), [])
     run = read.resolve_run(reader, "last")
     assert read.totals(reader, run) == []
     assert read.step_totals(reader, run) == StepTotals()

@@ -13,12 +13,12 @@ from carbontrack.errors import CarbontrackError
 from carbontrack.files import NotOurs
 from carbontrack.ledger import engine, journal, read
 from carbontrack.ledger.recover import recover, refused, waiting
-from carbontrack.ledger.rows import Event, Node, Step
+from carbontrack.ledger.rows import Event, Step
 from carbontrack.ledger.transaction import WritableLedger
 from carbontrack.ledger.url import journal_folders
 from carbontrack.ledger.window import Pyramid, Window
 from carbontrack.ledger.write import RunWriter
-from tests.fixtures.runs import START_MS, Recorded
+from tests.fixtures.runs import START_MS, Recorded, recording_of
 
 ONE = replace(Recorded(name="away", count=2, seconds=100.0), number=0)
 _, HOUR = ONE.windows[0]
@@ -35,14 +35,14 @@ def data_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
 
 
-class Recording:
+class Recorder:
     """A recorder by hand: what it has goes into the ledger or the journal, as told."""
 
     def __init__(self, url: str, one: Recorded = ONE) -> None:
         self.one = one
-        self.node = Node("node1", None, "1", {}, one.start_ms)
         self.run = one.begun
-        self.path = journal_folders(url)[0] / f"{one.run.id}.jsonl"
+        self.recording = recording_of(self.run)
+        self.path = journal_folders(url)[0] / f"{self.recording.id}.jsonl"
         self._pyramids = [Pyramid() for _ in one.sensors]
 
     def windows(self, begin: int, end: int) -> list[tuple[str, Window]]:
@@ -55,15 +55,15 @@ class Recording:
         return rows
 
     def send(self, ledger: WritableLedger, begin: int, end: int) -> None:
-        run = RunWriter(ledger, self.run, self.node, self.one.sensors)
+        run = RunWriter(ledger, self.run, self.recording, self.one.sensors)
         run.commit(windows=self.windows(begin, end), heartbeat_ms=START_MS + 1000 * end)
 
     def spill(self, begin: int, end: int, *, ended: bool = False) -> None:
         steps = (Step(begin, START_MS, loss=2.0, tokens=8),)
-        events = (Event(START_MS + begin, "eval", "", data={"loss": 2.0}),)
+        events = ((begin, Event(START_MS + begin, "eval", "", data={"loss": 2.0})),)
         entry = journal.Entry(
-            run=self.one.run if ended else self.run,
-            node=self.node,
+            run=self.run,
+            recording=recording_of(self.one.run) if ended else self.recording,
             sensors=tuple(self.one.sensors),
             windows=tuple(self.windows(begin, end)),
             steps=steps,
@@ -81,7 +81,7 @@ def energies_j(url: str) -> list[float]:
 
 
 def test_a_whole_run_is_recovered_into_a_ledger_that_was_never_there(ledger_url: str) -> None:
-    recording = Recording(ledger_url)
+    recording = Recorder(ledger_url)
     recording.spill(0, 60)
     recording.spill(60, 100, ended=True)
     assert waiting(ledger_url) == [recording.path]
@@ -98,7 +98,7 @@ def test_a_whole_run_is_recovered_into_a_ledger_that_was_never_there(ledger_url:
 
 
 def test_recovering_twice_is_recovering_once(ledger_url: str) -> None:
-    recording = Recording(ledger_url)
+    recording = Recorder(ledger_url)
     recording.spill(0, 100, ended=True)
     kept = recording.path.read_bytes()
     recover(ledger_url)
@@ -111,7 +111,7 @@ def test_recovering_twice_is_recovering_once(ledger_url: str) -> None:
 def test_an_old_journal_does_not_displace_the_minutes_and_hours_of_later(
     ledger_url: str, ledger: WritableLedger
 ) -> None:
-    recording = Recording(ledger_url)
+    recording = Recorder(ledger_url)
     recording.send(ledger, 0, 10)
     recording.spill(10, 40)  # the ledger was away, then came back
     recording.send(ledger, 40, 100)
@@ -126,7 +126,7 @@ def test_an_old_journal_does_not_displace_the_minutes_and_hours_of_later(
 def test_a_recorder_that_died_with_the_ledger_away_was_alive_until_its_last_window(
     ledger_url: str,
 ) -> None:
-    Recording(ledger_url).spill(0, 100)
+    Recorder(ledger_url).spill(0, 100)
     recover(ledger_url)
     with engine.open_reader(ledger_url).connect() as connection:
         run = read.resolve_run(connection, "away")
@@ -134,13 +134,13 @@ def test_a_recorder_that_died_with_the_ledger_away_was_alive_until_its_last_wind
 
 
 def test_runs_of_one_name_are_counted_apart(ledger_url: str) -> None:
-    Recording(ledger_url).spill(0, 10)
-    Recording(ledger_url, replace(ONE, number=5)).spill(0, 10)
+    Recorder(ledger_url).spill(0, 10)
+    Recorder(ledger_url, replace(ONE, number=5)).spill(0, 10)
     assert list(recover(ledger_url).values()) == ["away", "away"]
 
 
 def test_a_torn_line_costs_only_itself(ledger_url: str) -> None:
-    recording = Recording(ledger_url)
+    recording = Recorder(ledger_url)
     recording.spill(0, 40)
     whole = recording.path.read_bytes()
     recording.path.write_bytes(whole + whole[: len(whole) // 2])  # the disk was full
@@ -151,7 +151,7 @@ def test_a_torn_line_costs_only_itself(ledger_url: str) -> None:
 
 @pytest.mark.parametrize("line", ["1", "{}", '{"run": {"colour": "red"}}'])
 def test_a_journal_of_another_version_is_kept(ledger_url: str, line: str) -> None:
-    recording = Recording(ledger_url)
+    recording = Recorder(ledger_url)
     recording.spill(0, 10)
     with recording.path.open("a") as file:
         file.write(line + "\n")
@@ -163,7 +163,7 @@ def test_a_journal_of_another_version_is_kept(ledger_url: str, line: str) -> Non
 
 def test_a_ledger_that_cannot_be_written_leaves_the_journal(tmp_path: Path) -> None:
     url = engine.ledger_url(str(tmp_path / "ledger.db"))
-    recording = Recording(url)
+    recording = Recorder(url)
     recording.spill(0, 10)
     (tmp_path / "ledger.db").write_bytes(b"no database" * 1000)
     with pytest.raises(CarbontrackError, match="not a database"):
@@ -180,7 +180,7 @@ def foreign(path: Path) -> None:
 
 def test_no_journal_is_written_through_a_link(tmp_path: Path) -> None:
     """Made by somebody who may write beside the ledger, before the recorder comes."""
-    recording = Recording(engine.ledger_url(str(tmp_path / "ledger.db")))
+    recording = Recorder(engine.ledger_url(str(tmp_path / "ledger.db")))
     private = tmp_path / "private"
     private.write_text("mine")
     recording.path.parent.mkdir()
@@ -191,7 +191,7 @@ def test_no_journal_is_written_through_a_link(tmp_path: Path) -> None:
 
 
 def test_no_journal_is_written_into_a_folder_of_another_user(tmp_path: Path) -> None:
-    recording = Recording(engine.ledger_url(str(tmp_path / "ledger.db")))
+    recording = Recorder(engine.ledger_url(str(tmp_path / "ledger.db")))
     recording.path.parent.mkdir(mode=0o777)
     foreign(recording.path.parent)
     with pytest.raises(NotOurs, match="belongs to user 12345"):
@@ -201,7 +201,7 @@ def test_no_journal_is_written_into_a_folder_of_another_user(tmp_path: Path) -> 
 @pytest.mark.parametrize("kind", ["link", "fifo", "foreign"])
 def test_a_journal_that_is_not_ours_is_named_and_not_taken(tmp_path: Path, kind: str) -> None:
     url = engine.ledger_url(str(tmp_path / "ledger.db"))
-    recording = Recording(url)
+    recording = Recorder(url)
     recording.spill(0, 10)
     path = recording.path
     if kind == "link":

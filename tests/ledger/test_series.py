@@ -10,12 +10,12 @@ import pytest
 from sqlalchemy import Connection, Engine, text
 
 from carbontrack.ledger import read
-from carbontrack.ledger.rows import Node, Run, Series, Step
+from carbontrack.ledger.rows import Run, Series, Step
 from carbontrack.ledger.transaction import WritableLedger
 from carbontrack.ledger.window import Flag, Pyramid, Window, merge
 from carbontrack.ledger.write import RunWriter
 from carbontrack.units import MS_PER_HOUR
-from tests.fixtures.runs import Recorded
+from tests.fixtures.runs import Recorded, recording_of
 
 SECONDS, EVERY = 2 * 3600 + 90, 10
 LONG = Recorded(name="long", count=2, seconds=SECONDS)
@@ -63,7 +63,7 @@ def long_run(ledger: WritableLedger, reader: Connection) -> Run:
         for window in seconds:
             pyramid.add(window)
         windows += [(sensor.uuid, w) for w in [*seconds, *pyramid.take_changed()]]
-    run = RunWriter(ledger, LONG.run, Node("node1", None, "1", {}, LONG.end_ms), LONG.sensors)
+    run = RunWriter(ledger, LONG.run, recording_of(LONG.run), LONG.sensors)
     run.commit(windows=windows, heartbeat_ms=LONG.end_ms)
     return read.resolve_run(reader, "long")
 
@@ -195,7 +195,7 @@ def steps(ledger: WritableLedger) -> list[Step]:
     for n in range(300, 303):
         logged[n] = replace(logged[n], loss=math.inf if n == 302 else math.nan)
     logged[400] = replace(logged[400], loss=None, extra={"loss_scale": 1})
-    run = RunWriter(ledger, STEPS.run, Node("node1", None, "1", {}, 1), STEPS.sensors)
+    run = RunWriter(ledger, STEPS.run, recording_of(STEPS.run), STEPS.sensors)
     run.commit(steps=logged, heartbeat_ms=STEPS.end_ms)
     return logged
 

@@ -16,9 +16,9 @@ from sqlalchemy import Table as ModelTable
 from carbontrack.ledger import tables
 from carbontrack.ledger.models import Base, Json
 from carbontrack.ledger.rows import Event, Step
-from carbontrack.ledger.tables import EVENTS, RUNS, STEPS, TABLES, WINDOWS, Table, plain
+from carbontrack.ledger.tables import EVENTS, RECORDINGS, RUNS, STEPS, TABLES, WINDOWS, Table, plain
 from carbontrack.vocabulary import Status
-from tests.fixtures.runs import Recorded
+from tests.fixtures.runs import Recorded, recording_of
 
 ONE = Recorded(count=2)
 
@@ -69,21 +69,23 @@ def test_a_row_that_is_written_is_read() -> None:
         """As SQLAlchemy gives a row: JSON is parsed."""
         return {k: json.loads(str(v)) if k in table.json else v for k, v in columns.items()}
 
-    run = dataclasses.replace(ONE.run, heartbeat_ms=None)
+    run = dataclasses.replace(ONE.begun, heartbeat_ms=None)
     assert RUNS.read(stored(RUNS, RUNS.written(run))) == run
-    assert RUNS.read(stored(RUNS, RUNS.written(run))).status is Status.COMPLETED
+    recording = recording_of(ONE.run)
+    recorded = RECORDINGS.read(stored(RECORDINGS, RECORDINGS.written(recording, run_key=1)))
+    assert (recorded, recorded.status) == (recording, Status.COMPLETED)
     _, window = ONE.windows[0]
-    assert WINDOWS.read(WINDOWS.written(window, run_key=1, device_key=2)) == window
+    assert WINDOWS.read(WINDOWS.written(window, recording_key=1, sensor_key=2)) == window
     step = Step(1, 2, loss=1.5, extra={"a": [1, None]})
-    assert STEPS.read(stored(STEPS, STEPS.written(step, run_key=1))) == step
+    assert STEPS.read(stored(STEPS, STEPS.written(step, recording_key=1))) == step
     event = Event(1, "gap", "said", data={"é": 1})
-    assert EVENTS.read(stored(EVENTS, EVENTS.written(event, run_key=1))) == event
+    assert EVENTS.read(stored(EVENTS, EVENTS.written(event, recording_key=1, number=2))) == event
 
 
 def test_statements_name_every_column_and_never_a_key_twice() -> None:
     assert tables.DEVICES.insert_once == (
-        'insert into devices ("uuid", "kind", "name", "rated_power_w", "power_limit_w", '
-        '"mig_parent") values (:uuid, :kind, :name, :rated_power_w, :power_limit_w, :mig_parent) '
+        'insert into devices ("uuid", "kind", "name", "mig_parent") '
+        "values (:uuid, :kind, :name, :mig_parent) "
         'on conflict ("uuid") do nothing'
     )
     assert tables.PRICES.upsert.endswith(

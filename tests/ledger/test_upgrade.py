@@ -1,93 +1,176 @@
-"""Ledgers that an older program left are used on; those of a newer one are let alone."""
+"""Ledgers of an older schema are used on or written beside; those of a newer one, or of a
+pre-release, are let alone.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
-from alembic.autogenerate import compare_metadata
-from alembic.migration import MigrationContext
-from sqlalchemy import text
+from sqlalchemy import inspect, text
 
 from carbontrack.errors import CarbontrackError
-from carbontrack.ledger import engine, read
-from carbontrack.ledger.models import Base
-from carbontrack.ledger.rows import Node
+from carbontrack.ledger import engine, migrations, read, transaction
 from carbontrack.ledger.transaction import open_ledger
 from carbontrack.ledger.url import sqlite_path
 from carbontrack.ledger.write import RunWriter
-from tests.fixtures.runs import Recorded
+from tests.fixtures.runs import Recorded, recording_of, write_ledger
+from tests.fixtures.wrap import Wrapper
 
-ASSETS = Path(__file__).parents[1] / "assets/ledger"
-LeaveOld = Callable[[str], str]
-OLD = ["0001"]
+OLD = engine.HEAD
+NEW = f"{int(OLD) + 1}"
+MADE_UP = f'''
+import sqlalchemy as sa
+from alembic import op
+revision, down_revision = "{NEW}", "{OLD}"
+def upgrade():
+    op.create_table("made_up", sa.Column("key", sa.Integer, primary_key=True))
+'''
+
+
+@pytest.fixture
+def url(ledger_url: str) -> str:
+    """A ledger with a run, as today's program makes it."""
+    with closing(open_ledger(ledger_url)) as ledger:
+        record(ledger, 1)
+    return ledger_url
+
+
+def record(ledger: transaction.WritableLedger, number: int) -> None:
+    one = Recorded(name=f"run-{number}", number=number, count=2)
+    run = RunWriter(ledger, one.run, recording_of(one.run), one.sensors)
+    run.commit(windows=one.windows, steps=one.step_rows, heartbeat_ms=one.end_ms)
+
+
+@pytest.fixture
+def newer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """From its first use on this program is a newer one, with a revision more."""
+    versions = tmp_path / "versions"
+    versions.mkdir()
+    (versions / "made_up.py").write_text(MADE_UP)
+    config = migrations.config
+    ours = Path(migrations.__file__).parent / "versions"
+
+    def with_made_up(connection: engine.Connection) -> migrations.Config:
+        settings = config(connection)
+        settings.set_main_option("path_separator", "newline")
+        settings.set_main_option("version_locations", f"{ours}\n{versions}")
+        return settings
+
+    monkeypatch.setattr(migrations, "config", with_made_up)
+    for module in (engine, transaction):
+        monkeypatch.setattr(module, "HEAD", NEW)
+    yield
 
 
 def use(url: str) -> None:
     """Read what was there, and record another run."""
+    with closing(open_ledger(url)) as ledger:
+        record(ledger, 2)
     with engine.open_reader(url).connect() as connection:
-        context = MigrationContext.configure(connection, opts={"compare_type": True})
-        assert compare_metadata(context, Base.metadata) == []
-        lost, good = read.list_runs(connection)
-        assert (good.name, good.status, good.tags) == ("old-good", "completed", {"team": "nlp"})
-        assert (lost.name, lost.status) == ("old-lost", "interrupted")
-        assert [total.energy_j for total in read.totals(connection, good)] == [3600, 3600]
-        assert read.step_totals(connection, good).tokens == 2048
-        assert [event.data for event in read.events(connection, good)] == [{"loss": 2.5}]
-    new = Recorded(name="new", count=2, number=9)
-    ledger = open_ledger(url)
-    run = RunWriter(ledger, new.run, Node("node1", None, "9", {}, new.start_ms), new.sensors)
-    run.commit(windows=new.windows, steps=new.step_rows, heartbeat_ms=new.end_ms)
-    ledger.close()
-    with engine.open_reader(url).connect() as connection:
-        assert [run.name for run in read.list_runs(connection)] == ["new", "old-lost", "old-good"]
+        assert inspect(connection).has_table("made_up")
+        new, old = read.list_runs(connection)
+        assert (old.name, new.name) == ("run-1", "run-2")
+        assert [total.energy_j for total in read.totals(connection, old)] == [2592000] * 2
 
 
-@pytest.mark.parametrize("revision", OLD)
 @pytest.mark.parametrize("opening", ["reader", "writer"])
 def test_an_old_file_is_upgraded_by_use_with_a_backup_beside_it(
-    tmp_path: Path, revision: str, opening: str
+    tmp_path: Path, newer: None, opening: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = tmp_path / "ledger.db"
-    path.write_bytes((ASSETS / f"{revision}.db").read_bytes())
+    path = old_file(tmp_path, monkeypatch)
     url = engine.ledger_url(str(path))
     getattr(engine, f"open_{opening}")(url).dispose()
     use(url)
 
-    backup = tmp_path / f"ledger.db.backup-{revision}"
+    backup = tmp_path / f"ledger.db.backup-{OLD}"
     assert backup.stat().st_mode & 0o777 == 0o600
     with engine.open_as_it_is(engine.ledger_url(str(backup))).connect() as connection:
-        assert engine.revision_of(connection, url) == revision
-        assert connection.scalar(text("select sum(energy_j) from windows where level = 1")) == 7200
+        assert engine.revision_of(connection, url) == OLD
+        assert connection.scalar(text("select count(*) from runs")) == 1
     assert {file.name for file in tmp_path.glob("*.new")} == set()
 
 
-@pytest.mark.parametrize("revision", OLD)
-def test_an_old_server_is_upgraded_on_request_only(leave_old: LeaveOld, revision: str) -> None:
-    url = leave_old(revision)
+def old_file(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    with monkeypatch.context() as before:
+        before.setattr(transaction, "HEAD", OLD)
+        path = folder / "ledger.db"
+        with closing(open_ledger(engine.ledger_url(str(path)))) as ledger:
+            record(ledger, 1)
+    return path
+
+
+def test_an_old_server_is_upgraded_on_request_only(
+    url: str, request: pytest.FixtureRequest
+) -> None:
+    request.getfixturevalue("newer")
     if sqlite_path(url) is None:
         for opening in (engine.open_reader, engine.open_writer):
             with pytest.raises(CarbontrackError, match="carbontrack db upgrade") as raised:
                 opening(url)
-            assert f"has schema {revision}" in str(raised.value)
-    assert engine.upgrade(url) == revision
-    assert engine.upgrade(url) == engine.HEAD
+            assert f"has schema {OLD}" in str(raised.value)
+    assert engine.upgrade(url) == OLD
+    assert engine.upgrade(url) == NEW
     use(url)
 
 
-def test_a_backup_that_fails_leaves_the_ledger_as_it_was(tmp_path: Path) -> None:
-    path = tmp_path / "ledger.db"
-    path.write_bytes((ASSETS / "0001.db").read_bytes())
-    (tmp_path / "ledger.db.backup-0001").mkdir()
+def test_a_backup_that_fails_leaves_the_ledger_as_it_was(
+    tmp_path: Path, newer: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = old_file(tmp_path, monkeypatch)
+    (tmp_path / f"ledger.db.backup-{OLD}").mkdir()
     with pytest.raises(CarbontrackError, match=r"not upgraded: its backup .* cannot be written"):
         engine.upgrade(engine.ledger_url(str(path)))
     with engine.open_as_it_is(engine.ledger_url(str(path))).connect() as connection:
-        assert engine.revision_of(connection, "") == "0001"
+        assert engine.revision_of(connection, "") == OLD
     assert list(tmp_path.glob("*.new")) == []
 
 
-@pytest.mark.parametrize("revision", ["0099", "000e1027a6ac"])
+def set_revision(path: Path, revision: str) -> None:
+    with closing(sqlite3.connect(path)) as ledger, ledger:
+        ledger.execute("update alembic_version set version_num = ?", (revision,))
+
+
+@pytest.mark.parametrize("revision", ["1000", "0002"])
+def test_a_recorder_writes_beside_an_older_file_and_says_so(
+    wrapper: Wrapper, revision: str
+) -> None:
+    write_ledger(wrapper.ledger, Recorded(count=2))
+    set_revision(wrapper.ledger, revision)
+    before = wrapper.ledger.read_bytes()
+    beside = wrapper.folder / f"ledger-{engine.HEAD}.db"
+    for name in ("one", "two"):
+        done = wrapper.run("true", options=("--quiet", "--name", name))
+        assert done.returncode == 0
+        assert done.stderr == (
+            f"carbontrack: the ledger {wrapper.ledger} is of an older carbontrack; "
+            f"this run is recorded in {beside}.\n"
+        )
+    assert wrapper.ledger.read_bytes() == before
+    runs = wrapper.json("runs", "--db", str(beside))["runs"]
+    assert [(run["name"], run["status"]) for run in runs] == [
+        ("two", "completed"),
+        ("one", "completed"),
+    ]
+
+
+@pytest.mark.parametrize("revision", ["0001", "0002"])
+def test_a_ledger_of_a_pre_release_is_refused_in_one_line(wrapper: Wrapper, revision: str) -> None:
+    write_ledger(wrapper.ledger, Recorded(count=2))
+    set_revision(wrapper.ledger, revision)
+    before = wrapper.ledger.read_bytes()
+    for command in (["runs"], ["table"], ["db", "upgrade"]):
+        done = wrapper.carbontrack(*command)
+        assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1), command
+        assert "was written by a pre-release of carbontrack" in done.stderr
+        assert "Name another file with --db" in done.stderr
+    assert wrapper.ledger.read_bytes() == before
+
+
+@pytest.mark.parametrize("revision", ["9999", "000e1027a6ac"])
 def test_a_newer_ledger_is_refused_and_left_alone(ledger_url: str, revision: str) -> None:
     writer = engine.open_writer(ledger_url)
     with writer.begin() as connection:

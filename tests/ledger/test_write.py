@@ -13,26 +13,28 @@ from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from carbontrack.ledger import engine, read
-from carbontrack.ledger.rows import Event, Node, Step
+from carbontrack.ledger.rows import Event, Step
 from carbontrack.ledger.transaction import WritableLedger
 from carbontrack.ledger.window import Flag, Window
 from carbontrack.ledger.write import RunWriter
 from carbontrack.units import now_ms
-from tests.fixtures.runs import Recorded
+from tests.fixtures.runs import Recorded, recording_of
 
 ONE = Recorded(name="x", count=2, tags={"team": "nlp"}, facility={"pue": 1.1})
-NODE = Node("node1", "boot", "0.1.0", {"meter": "nvml", "hz": 10.0}, ONE.start_ms)
+SETTINGS = {"meter": "nvml", "hz": 10.0}
+RECORDING = recording_of(ONE.begun, boot_id="boot", settings=SETTINGS)
 EVENTS = [
     Event(ONE.start_ms + 5, "device-lost", "no answer", "node1", "GPU-0", {"errno": 15}),
     Event(ONE.start_ms + 5, "device-lost", "no answer", "node1", "GPU-1", {"errno": 15}),
     Event(ONE.start_ms + 5, "eval", "", None, None, {"loss": 2.5, "topics": ["a", None]}),
 ]
-TABLES = ["runs", "nodes", "devices", "sensors", "windows", "steps", "events"]
+NUMBERED = list(enumerate(EVENTS))
+TABLES = ["runs", "recordings", "devices", "sensors", "windows", "steps", "events"]
 
 
-def begin(ledger: WritableLedger, one: Recorded = ONE, node: Node = NODE) -> RunWriter:
-    started = one.begun
-    return RunWriter(ledger, started, node, one.sensors)
+def begin(ledger: WritableLedger, one: Recorded = ONE) -> RunWriter:
+    recording = replace(RECORDING, id=recording_of(one.run).id)
+    return RunWriter(ledger, one.begun, recording, one.sensors)
 
 
 def everything(writer: Engine) -> dict[str, list[tuple[object, ...]]]:
@@ -51,7 +53,7 @@ def test_what_is_written_is_read(ledger: WritableLedger, ledger_url: str) -> Non
     run.commit(
         windows=ONE.windows,
         steps=ONE.step_rows,
-        events=EVENTS,
+        events=NUMBERED,
         heartbeat_ms=ONE.end_ms,
         model={"name": "tiny", "parameters": 1000},
     )
@@ -66,7 +68,15 @@ def test_what_is_written_is_read(ledger: WritableLedger, ledger_url: str) -> Non
             heartbeat_ms=ONE.end_ms,
             key=found.key,
         )
-        assert read.nodes(reader, found) == [replace(NODE, heartbeat_ms=ONE.end_ms)]
+        (recording,) = read.recordings(reader, found)
+        assert recording == replace(
+            RECORDING,
+            status="failed",
+            exit_code=9,
+            ended_ms=ONE.end_ms,
+            heartbeat_ms=ONE.end_ms,
+            key=recording.key,
+        )
         assert read.sensors(reader, found) == ONE.sensors
         assert read.hours(reader, found) == ONE.usages
         assert read.steps(reader, found) == ONE.step_rows
@@ -80,7 +90,7 @@ def test_a_batch_that_is_sent_twice_is_there_once(ledger: WritableLedger, writer
         run.commit(
             windows=ONE.windows,
             steps=[*ONE.step_rows, *ONE.step_rows],
-            events=[*EVENTS, *EVENTS],
+            events=[*NUMBERED, *NUMBERED],
             heartbeat_ms=ONE.end_ms,
             model={"name": "tiny"},
         )
@@ -90,7 +100,7 @@ def test_a_batch_that_is_sent_twice_is_there_once(ledger: WritableLedger, writer
     once = everything(writer)
     assert {table: len(rows) for table, rows in once.items()} == {
         "runs": 1,
-        "nodes": 1,
+        "recordings": 1,
         "devices": 2,
         "sensors": 2,
         "windows": len(ONE.windows),
@@ -117,25 +127,26 @@ def test_a_batch_that_fails_leaves_nothing_half(ledger: WritableLedger, writer: 
 def test_several_nodes_write_one_run(ledger: WritableLedger, reader: Connection) -> None:
     for number, host in enumerate(("node1", "node2")):
         own = [replace(s, uuid=f"{host}-{s.uuid}", host=host) for s in ONE.sensors]
-        run = RunWriter(ledger, ONE.run, replace(NODE, host=host), own)
+        run = RunWriter(ledger, ONE.run, recording_of(ONE.run, host), own)
         windows = [(f"{host}-{uuid}", window) for uuid, window in ONE.windows]
         run.commit(windows=windows, heartbeat_ms=ONE.end_ms + number)
     (found,) = read.list_runs(reader)
     assert found.heartbeat_ms == ONE.end_ms + 1
-    assert [node.host for node in read.nodes(reader, found)] == ["node1", "node2"]
+    assert [one.host for one in read.recordings(reader, found)] == ["node1", "node2"]
     assert [s.host for s in read.sensors(reader, found)] == ["node1"] * 2 + ["node2"] * 2
     assert len(read.totals(reader, found)) == 4
 
 
-def test_a_device_of_many_runs_is_one_device_by_its_newest_name(
+def test_a_device_of_many_runs_is_one_device_by_its_newest_name_and_each_run_has_its_ratings(
     ledger: WritableLedger, writer: Engine
 ) -> None:
     begin(ledger, ONE)
     begin(ledger, replace(ONE, number=2, device="NVIDIA A100 renamed", rated_w=300.0))
     with writer.connect() as connection:
-        rows = connection.execute(text("select distinct name, rated_power_w from devices")).all()
-        assert [tuple(row) for row in rows] == [("NVIDIA A100 renamed", 300.0)]
-        assert connection.scalar(text("select count(*) from sensors")) == 4
+        names = connection.scalars(text("select distinct name from devices")).all()
+        assert names == ["NVIDIA A100 renamed"]
+        rated = text("select rated_power_w from sensors order by recording_key, device_key")
+        assert connection.scalars(rated).all() == [400.0, 400.0, 300.0, 300.0]
 
 
 def test_a_step_logged_again_replaces_itself(ledger: WritableLedger, reader: Connection) -> None:
@@ -199,8 +210,9 @@ def test_sql_that_a_person_types_works(ledger: WritableLedger, writer: Engine) -
     with writer.connect() as connection:
         kwh = connection.scalar(
             text(
-                "select sum(energy_j)/3.6e6 from windows join runs on windows.run_key = runs.key "
-                "where runs.name='x' and level=3600"
+                "select sum(energy_j)/3.6e6 from windows "
+                "join recordings on recordings.key = recording_key "
+                "join runs on runs.key = run_key where runs.name='x' and level=3600"
             )
         )
         assert kwh == pytest.approx(2 * 360 * 7200 / 3.6e6, rel=1e-12)
@@ -225,7 +237,7 @@ def test_mean_power_is_unknown_where_energy_or_time_is(
 
 def test_a_run_takes_all_of_its_rows_with_it(ledger: WritableLedger, writer: Engine) -> None:
     begin(ledger).commit(
-        windows=ONE.windows, steps=ONE.step_rows, events=EVENTS, heartbeat_ms=ONE.end_ms
+        windows=ONE.windows, steps=ONE.step_rows, events=NUMBERED, heartbeat_ms=ONE.end_ms
     )
     with writer.begin() as connection:
         connection.execute(text("delete from runs"))
@@ -251,10 +263,10 @@ def test_whatever_a_job_says_can_be_written(
     name, kind, message = words
     one = replace(ONE, name=name, user=name, tags={kind: message})
     odd = replace(one.run, id=str(uuid4()), command=(name, message))
-    run = RunWriter(ledger, odd, replace(NODE, settings=data), ONE.sensors)
+    run = RunWriter(ledger, odd, recording_of(odd, settings=data), ONE.sensors)
     event = Event(ONE.start_ms, kind, message, data=data)
     step = Step(1, ONE.start_ms, extra=data)
-    run.commit(steps=[step], events=[event, event], heartbeat_ms=ONE.end_ms, model=data)
+    run.commit(steps=[step], events=[(0, event), (0, event)], heartbeat_ms=ONE.end_ms, model=data)
     with writer.connect() as connection:
         found = read.resolve_run(connection, odd.id)
         assert len(read.events(connection, found)) == 1

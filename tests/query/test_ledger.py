@@ -13,13 +13,13 @@ import pytest
 
 from carbontrack import Ledger
 from carbontrack.errors import CarbontrackError, NotFoundError
-from carbontrack.ledger.rows import Event, Node, Step
+from carbontrack.ledger.rows import Event, Step
 from carbontrack.ledger.transaction import open_ledger
 from carbontrack.ledger.window import Flag, Pyramid, Window
 from carbontrack.ledger.write import RunWriter
 from carbontrack.vocabulary import EventKind, Status
 from tests.fixtures.command import Command
-from tests.fixtures.runs import Recorded, write_ledger
+from tests.fixtures.runs import Recorded, recording_of, write_ledger
 
 SMALL = Recorded(name="small", number=1, count=2, seconds=120.0, project="nlp", tags={"team": "a"})
 LARGE = Recorded(name="large", number=2, count=1, seconds=7200.0, status=Status.FAILED, exit_code=9)
@@ -55,13 +55,13 @@ def windows_of(one: Recorded) -> list[tuple[str, Window]]:
 def ledger(ledger_url: str) -> Ledger:
     with closing(open_ledger(ledger_url)) as opened:
         for one in (SMALL, LARGE):
-            node = Node(one.host, None, "1", {}, one.start_ms)
-            writer = RunWriter(opened, one.begun, node, one.sensors)
+            recording = recording_of(one.begun, one.host)
+            writer = RunWriter(opened, one.begun, recording, one.sensors)
             small = one is SMALL
             writer.commit(
                 windows=windows_of(one) if small else one.windows,
                 steps=STEPS if small else [],
-                events=EVENTS if small else [],
+                events=list(enumerate(EVENTS)) if small else [],
                 heartbeat_ms=one.end_ms,
             )
             writer.finish(status=one.status, exit_code=one.exit_code, ended_ms=one.end_ms)
@@ -200,8 +200,7 @@ def test_a_run_that_goes_on_can_be_followed(ledger: Ledger, ledger_url: str) -> 
     before = len(ledger.steps("large"))
     with closing(open_ledger(ledger_url)) as opened:
         begun = replace(LARGE.begun, started_ms=LARGE.start_ms)
-        node = Node(LARGE.host, None, "1", {}, LARGE.start_ms)
-        writer = RunWriter(opened, begun, node, LARGE.sensors)
+        writer = RunWriter(opened, begun, recording_of(begun, LARGE.host), LARGE.sensors)
         writer.commit(steps=[Step(7, LARGE.start_ms)], heartbeat_ms=LARGE.end_ms)
     assert len(ledger.steps("large")) == before + 1
 

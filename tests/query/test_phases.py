@@ -9,13 +9,13 @@ import pytest
 
 from carbontrack import Ledger
 from carbontrack.ledger import engine, read
-from carbontrack.ledger.rows import Event, Node
+from carbontrack.ledger.rows import Event
 from carbontrack.ledger.transaction import open_ledger
 from carbontrack.ledger.write import RunWriter
 from carbontrack.query.phases import phases_of
 from carbontrack.query.price import record_of
 from tests.fixtures.command import Command
-from tests.fixtures.runs import Recorded, write_ledger
+from tests.fixtures.runs import Recorded, recording_of, write_ledger
 from tests.query.test_ledger import windows_of
 
 RUN = Recorded(name="phased", count=2, seconds=120.0, steps=12)
@@ -36,9 +36,12 @@ EVENTS = [
 
 def write(url: str, events: list[Event] = EVENTS) -> None:
     with closing(open_ledger(url)) as opened:
-        writer = RunWriter(opened, RUN.begun, Node("node1", None, "1", {}, 0), RUN.sensors)
+        writer = RunWriter(opened, RUN.begun, recording_of(RUN.begun), RUN.sensors)
         writer.commit(
-            windows=windows_of(RUN), steps=RUN.step_rows, events=events, heartbeat_ms=RUN.end_ms
+            windows=windows_of(RUN),
+            steps=RUN.step_rows,
+            events=list(enumerate(events)),
+            heartbeat_ms=RUN.end_ms,
         )
         writer.finish(status=RUN.status, exit_code=0, ended_ms=RUN.end_ms)
 

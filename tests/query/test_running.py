@@ -10,7 +10,7 @@ import pytest
 
 from carbontrack import config
 from carbontrack.ledger import engine, read
-from carbontrack.ledger.rows import Node, Run
+from carbontrack.ledger.rows import Run
 from carbontrack.ledger.transaction import open_ledger
 from carbontrack.ledger.write import RunWriter
 from carbontrack.query import price, project
@@ -21,7 +21,7 @@ from carbontrack.units import now_ms
 from carbontrack.vocabulary import Method, Status
 from dashboards import data
 from dashboards.live.view import View
-from tests.fixtures.runs import Recorded
+from tests.fixtures.runs import Recorded, recording_of
 
 ONE = Recorded(count=2, seconds=7200.0)
 
@@ -62,7 +62,7 @@ def test_runs_show_table_page_and_figure_agree_on_a_run_that_goes_on(tmp_path: P
     ]
     ledger = open_ledger(url)
     begun = replace(ONE.begun, started_ms=started)
-    writer = RunWriter(ledger, begun, Node("node1", None, "1", {}, started), ONE.sensors)
+    writer = RunWriter(ledger, begun, recording_of(begun), ONE.sensors)
     writer.commit(windows=moved, heartbeat_ms=started + 7_200_000)
     ledger.close()
 
@@ -72,7 +72,7 @@ def test_runs_show_table_page_and_figure_agree_on_a_run_that_goes_on(tmp_path: P
         sensors, totals = read.sensors(connection, run), read.totals(connection, run)
         item = run_item(run, sensors, totals)
         steps = read.step_totals(connection, run)
-        shown = run_detail(run, sensors, totals, steps, [], [], Phases())
+        shown = run_detail(run, sensors, totals, steps, [], [], Phases(), [])
         (row,) = price.estimates(connection, [run], flags, [Method.MEASURED])
         figure = data.load(connection, run, flags)
         curve_end_ms = project.curve(connection, run).times_ms[-1]

@@ -139,7 +139,7 @@ def runs_of(ledger: Path) -> int:
     if not ledger.exists():
         return 0
     with closing(sqlite3.connect(ledger)) as connection, suppress(sqlite3.OperationalError):
-        ((count,),) = connection.execute("select count(*) from runs where exit_code = 7")
+        ((count,),) = connection.execute("select count(*) from recordings where exit_code = 7")
         return int(count)
     return 0
 

@@ -40,7 +40,8 @@ def recovered(
         energies_j = [
             joules
             for (joules,) in connection.execute(
-                "select sum(energy_j) from windows join runs on run_key = key where id = ? "
+                "select sum(energy_j) from windows join recordings on key = recording_key "
+                "where run_key = (select key from runs where id = ?) "
                 "group by level",
                 (run["id"],),
             )

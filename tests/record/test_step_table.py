@@ -11,14 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from carbontrack.ledger import engine, read
-from carbontrack.ledger.rows import Node, Step, StepTotals
+from carbontrack.ledger.rows import Step, StepTotals
 from carbontrack.ledger.transaction import open_ledger
 from carbontrack.ledger.write import RunWriter
 from carbontrack.record.logged import LoggedStep
 from carbontrack.record.step_lines import parse
 from carbontrack.record.step_table import StepTable, TokenCounter
 from carbontrack.record.totals import Totals
-from tests.fixtures.runs import START_MS, Recorded
+from tests.fixtures.runs import START_MS, Recorded, recording_of
 
 
 def lines(*steps: dict[str, Any]) -> list[str]:
@@ -30,7 +30,7 @@ def recorded(path: Path, batches: list[list[str]]) -> tuple[StepTotals, StepTota
     one = Recorded(steps=0)
     totals = Totals()
     ledger = open_ledger(f"sqlite:///{path}")
-    run = RunWriter(ledger, one.begun, Node(one.host, None, "test", {}, START_MS), one.sensors)
+    run = RunWriter(ledger, one.begun, recording_of(one.begun), one.sensors)
     for number, batch in enumerate(batches):
         at_ms = one.start_ms + 1000 * number
         logged = parse(batch, after_ms=at_ms, until_ms=at_ms + 1000, started_ms=one.start_ms)

@@ -29,8 +29,9 @@ def steps_of(wrapper: Wrapper, run: str = "last") -> list[tuple[Any, ...]]:
     (shown,) = [wrapper.json("show", run)]
     with closing(sqlite3.connect(wrapper.ledger)) as ledger:
         return ledger.execute(
-            "select step, loss, tokens, time_ms from steps join runs on runs.key = run_key "
-            "where runs.id = ? order by step",
+            "select step, loss, tokens, time_ms from steps "
+            "join recordings on recordings.key = recording_key "
+            "join runs on runs.key = run_key where runs.id = ? order by step",
             (shown["id"],),
         ).fetchall()
 

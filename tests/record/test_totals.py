@@ -5,7 +5,7 @@ from __future__ import annotations
 import tracemalloc
 from pathlib import Path
 
-from carbontrack.ledger.rows import Node, Step
+from carbontrack.ledger.rows import Step
 from carbontrack.ledger.url import ledger_url
 from carbontrack.ledger.window import Pyramid
 from carbontrack.meters.base import Device, Reading
@@ -16,7 +16,7 @@ from carbontrack.record.totals import Totals
 from carbontrack.units import MS_PER_HOUR, NS_PER_S
 from carbontrack.vocabulary import DeviceKind, Quality, Status
 from tests.fixtures.pictures import window_at
-from tests.fixtures.runs import START_MS, Recorded
+from tests.fixtures.runs import START_MS, Recorded, recording_of
 
 HOURS = 35 * 24
 POWER_W = 400.0
@@ -59,7 +59,7 @@ def test_from_reading_to_ledger_twelve_days_stay_small(tmp_path: Path) -> None:
         ledger_url(str(tmp_path / "ledger.db")),
         [tmp_path / "journal.jsonl"],
         started,
-        Node(recorded.host, None, "test", {}, recorded.start_ms),
+        recording_of(started),
         recorded.sensors,
         said.append,
         said.append,

@@ -50,8 +50,9 @@ def recorded_and_true_j(wrapper: Wrapper, node: StubNode) -> Iterator[tuple[floa
     """Of each device the energy of its newest run's whole seconds, and what it truly used then."""
     with closing(sqlite3.connect(wrapper.ledger)) as ledger:
         rows = ledger.execute(
-            "select uuid, start_ms, energy_j from windows join devices on devices.key = device_key "
-            "where level = 1 and energy_s > 0.999 and run_key = (select max(key) from runs) "
+            "select uuid, start_ms, energy_j from windows join sensors on sensors.key = sensor_key "
+            "join devices on devices.key = device_key where level = 1 and energy_s > 0.999 "
+            "and windows.recording_key = (select max(key) from recordings) "
             "order by start_ms"
         ).fetchall()
     offset_ms = boot_ms()

@@ -29,7 +29,6 @@ export const EventKind = Object.freeze({
   SENSOR_TRUSTED: "sensor-trusted",
   LEDGER_REPLACED: "ledger-replaced",
   BUDGET: "budget",
-  IMPORTED: "imported",
   PHASE: "phase",
   EVAL: "eval",
   CHECKPOINT: "checkpoint",

@@ -12,12 +12,12 @@ import pytest
 from sqlalchemy import Connection
 
 from carbontrack.ledger import engine, read
-from carbontrack.ledger.rows import Node, StepMean
+from carbontrack.ledger.rows import StepMean
 from carbontrack.ledger.transaction import open_ledger
 from carbontrack.ledger.url import ledger_url
 from carbontrack.ledger.write import RunWriter
 from dashboards.live.curves import Curves
-from tests.fixtures.runs import Recorded
+from tests.fixtures.runs import Recorded, recording_of
 
 LONG = Recorded(name="long", count=1, seconds=40_000, steps=40_000)
 
@@ -30,9 +30,8 @@ def url(tmp_path: Path) -> str:
 @pytest.fixture
 def recorder(url: str) -> Iterator[RunWriter]:
     """Has written the first 35,000 of 40,000 steps, some without a loss, a rate or a number."""
-    node = Node(LONG.host, None, "test", {}, LONG.start_ms)
     started = LONG.begun
-    run = RunWriter(open_ledger(url), started, node, LONG.sensors)
+    run = RunWriter(open_ledger(url), started, recording_of(started), LONG.sensors)
     steps = LONG.step_rows
     for at in range(0, 35_000, 7):
         steps[at] = replace(steps[at], loss=None, tokens_per_s=None)

@@ -1,0 +1,76 @@
+"""How a run stands, when it ended and with what exit code, of what its recordings say. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from carbontrack.ledger.rows import Recording
+from carbontrack.vocabulary import Status
+
+HEARTBEAT_STALE_MS = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The end of a run; times in ms since the epoch, None while it goes on."""
+
+    status: Status
+    ended_ms: int | None
+    exit_code: int | None
+    heartbeat_ms: int | None  # the newest; None without a recording
+
+
+def outcome_of(
+    recordings: Sequence[Recording], nodes_expected: int | None, *, now_ms: int
+) -> Outcome:
+    """The state of a run at `now_ms`, by its last attempt.
+
+    It runs while one of its recorders does, and while the heartbeat of the newest is fresh and not
+    all expected nodes have come. Then it has failed if one of them has; else it is interrupted, if
+    a heartbeat stopped or a node never came; else completed. The exit code is the first one that
+    is not 0. A run without recordings is interrupted.
+    """
+    last = last_attempt(recordings)
+    if not last:
+        return Outcome(Status.INTERRUPTED, None, None, None)
+    newest_ms = max(one.heartbeat_ms for one in recordings)
+    states = {status_of(one, now_ms=now_ms) for one in last}
+    is_missing = len(last) < (nodes_expected or 1)
+    if Status.RUNNING in states:
+        return Outcome(Status.RUNNING, None, None, newest_ms)
+    failed = [one for one in last if one.exit_code]
+    codes = [one.exit_code for one in sorted(failed, key=lambda one: (one.end_ms, one.host))]
+    if Status.FAILED in states:
+        status, exit_code = Status.FAILED, next(iter(codes), None)
+    elif is_missing and newest_ms >= now_ms - HEARTBEAT_STALE_MS:
+        return Outcome(Status.RUNNING, None, None, newest_ms)
+    elif is_missing or Status.INTERRUPTED in states:
+        status, exit_code = Status.INTERRUPTED, None
+    else:
+        status, exit_code = Status.COMPLETED, next((one.exit_code for one in last), None)
+    ends = [one.ended_ms for one in recordings if one.ended_ms is not None]
+    is_seen = all(one.ended_ms is not None for one in last)
+    return Outcome(status, max(ends) if is_seen else None, exit_code, newest_ms)
+
+
+def status_of(recording: Recording, *, now_ms: int) -> Status:
+    """How a recording stands: one whose heartbeat stopped is interrupted."""
+    if recording.status is Status.RUNNING and is_stale(recording.heartbeat_ms, now_ms=now_ms):
+        return Status.INTERRUPTED
+    return recording.status
+
+
+def is_stale(heartbeat_ms: int, *, now_ms: int) -> bool:
+    """Whether a recorder that lives would have been heard of since."""
+    return now_ms - heartbeat_ms > HEARTBEAT_STALE_MS
+
+
+def last_attempt(recordings: Sequence[Recording]) -> list[Recording]:
+    """Those after the scheduler's last restart, of each host the newest."""
+    restart = max((one.restart for one in recordings), default=0)
+    of_host: dict[tuple[str, str | None], Recording] = {}
+    for one in sorted(recordings, key=lambda one: (one.started_ms, one.id)):
+        if one.restart == restart:
+            of_host[one.host, one.boot_id] = one
+    return list(of_host.values())

@@ -1,0 +1,74 @@
+"""The training steps of a run, of all its recordings: each step as its newest attempt logged it,
+and of that the lowest rank.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, Integer, and_, column, exists, false, select, values
+from sqlalchemy.orm import aliased
+from sqlalchemy.sql.selectable import Subquery
+
+from carbontrack.ledger import models
+from carbontrack.ledger.rows import Run
+
+
+@dataclass(frozen=True, slots=True)
+class _Logged:
+    """What one recording has of one start of the job's processes."""
+
+    recording_key: int
+    restart: int
+    first_step: int
+    last_step: int
+    order: tuple[int, int, int, int]
+
+
+def steps_of(connection: Connection, run: Run) -> Subquery:
+    """The run's steps, each once, as a table with the columns of `models.Step`."""
+    logged = sorted(_logged(connection, run.key), key=lambda one: one.order)
+    step = models.Step
+    if not logged:
+        return select(step.__table__).where(false()).subquery()
+    if len(logged) == 1:
+        key, restart = logged[0].recording_key, logged[0].restart
+        of_it = and_(step.recording_key == key, step.restart == restart)
+        return select(step.__table__).where(of_it).subquery()
+    names = ("recording_key", "restart", "first_step", "last_step", "place")
+    rows = [
+        (one.recording_key, one.restart, one.first_step, one.last_step, place)
+        for place, one in enumerate(logged)
+    ]
+    known = values(*(column(name, Integer) for name in names), name="logged").data(rows).cte()
+    its, newer, again = known.alias("its"), known.alias("newer"), aliased(step)
+    replaced = exists().where(
+        newer.c.place > its.c.place,
+        step.step.between(newer.c.first_step, newer.c.last_step),
+        again.recording_key == newer.c.recording_key,
+        again.restart == newer.c.restart,
+        again.step == step.step,
+    )
+    of_them = and_(
+        step.recording_key == its.c.recording_key, step.restart == its.c.restart, ~replaced
+    )
+    return select(step.__table__).join(its, of_them).subquery()
+
+
+def _logged(connection: Connection, run_key: int) -> Iterator[_Logged]:
+    """By seeks in the key alone, however many steps there are."""
+    recording, step = models.Recording, models.Step
+    query = select(recording.key, recording.restart, recording.started_ms)
+    for key, restart, started_ms in connection.execute(query.where(recording.run_key == run_key)):
+        began = -1
+        of_it = select(step.restart, step.step, step.rank).where(step.recording_key == key)
+        while first := connection.execute(
+            of_it.where(step.restart > began).order_by(step.restart, step.step).limit(1)
+        ).one_or_none():
+            began = first.restart
+            last = connection.execute(
+                of_it.where(step.restart == began).order_by(step.step.desc()).limit(1)
+            ).one()
+            order = (restart, began, -(first.rank or 0), started_ms)
+            yield _Logged(key, began, first.step, last.step, order)

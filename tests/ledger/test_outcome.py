@@ -1,0 +1,72 @@
+"""How a run stands, of what its recordings say."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from carbontrack.ledger.outcome import HEARTBEAT_STALE_MS, Outcome, last_attempt, outcome_of
+from carbontrack.ledger.rows import Recording
+from carbontrack.vocabulary import Status
+from tests.fixtures.runs import Recorded, recording_of
+
+NOW_MS = 10_000_000
+RUN = replace(Recorded().begun, started_ms=1000)
+
+
+def going(host: str, heartbeat_ms: int = NOW_MS, restart: int = 0, start_ms: int = 0) -> Recording:
+    one = recording_of(RUN, host, heartbeat_ms=heartbeat_ms, restart=restart)
+    return replace(one, id=f"{one.id}-{restart}-{start_ms}", started_ms=RUN.started_ms + start_ms)
+
+
+def ended(host: str, at_ms: int, code: int = 0, restart: int = 0, start_ms: int = 0) -> Recording:
+    status = Status.FAILED if code else Status.COMPLETED
+    one = going(host, at_ms, restart, start_ms)
+    return replace(one, ended_ms=at_ms, status=status, exit_code=code)
+
+
+STALE_MS = NOW_MS - HEARTBEAT_STALE_MS - 1
+LOST = going("lost", STALE_MS)
+
+
+@pytest.mark.parametrize(
+    ("recordings", "expected", "status", "ended_ms", "exit_code"),
+    [
+        ([], None, "interrupted", None, None),
+        ([going("a")], None, "running", None, None),
+        ([LOST], None, "interrupted", None, None),
+        ([ended("a", 2000)], None, "completed", 2000, 0),
+        ([ended("a", 2000), ended("b", 3000)], 2, "completed", 3000, 0),
+        ([ended("a", 2000), going("b")], 2, "running", None, None),
+        ([ended("a", 2000, 9), going("b")], 2, "running", None, None),
+        ([ended("b", 3000, 9), ended("a", 2000, 7)], 2, "failed", 3000, 7),
+        ([ended("a", 2000), LOST], 2, "interrupted", None, None),
+        ([ended("a", 2000, 1), LOST], 2, "failed", None, 1),
+        # Nodes of a job come one after another, and may never come.
+        ([ended("a", NOW_MS - 1)], 2, "running", None, None),
+        ([ended("a", STALE_MS)], 2, "interrupted", STALE_MS, None),
+        # A job that was requeued stands as its last attempt does.
+        ([LOST, ended("b", 9000, restart=1)], None, "completed", 9000, 0),
+        ([ended("a", 2000, 1), going("b", restart=1)], None, "running", None, None),
+        ([ended("a", 2000, 1), ended("a", 3000, start_ms=1500)], None, "completed", 3000, 0),
+    ],
+)
+def test_a_run_stands_as_its_last_recordings_do(
+    recordings: list[Recording],
+    expected: int | None,
+    status: str,
+    ended_ms: int | None,
+    exit_code: int | None,
+) -> None:
+    newest_ms = max((one.heartbeat_ms for one in recordings), default=None)
+    for order in (recordings, recordings[::-1]):
+        found = outcome_of(order, expected, now_ms=NOW_MS)
+        assert found == Outcome(Status(status), ended_ms, exit_code, newest_ms)
+
+
+def test_the_last_attempt_has_each_host_once() -> None:
+    first, again = ended("a", 2000), ended("a", 3000, start_ms=1500)
+    other = going("b")
+    assert last_attempt([again, other, first]) == [other, again]
+    assert last_attempt([again, other, going("c", restart=1)]) == [going("c", restart=1)]

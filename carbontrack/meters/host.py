@@ -8,14 +8,14 @@ from pathlib import Path
 
 
 def host_device_uuid(prefix: str, part: str) -> str:
-    """A stable identity for one part of this host, such as `CPU-…` for `package-0`.
+    """An identity, until the next boot, of one part of this host: `CPU-…` for `package-0`.
 
-    Made from machine id and host name together: containers of one image share the former, and
-    clusters are known to reuse the latter. Neither can be read back from it.
+    Made from the id of this boot: containers of one host share it, and so its CPUs, while hosts of
+    one cloned image, with one machine id and one host name, do not. It cannot be read back from it.
     """
     try:
-        machine = Path("/etc/machine-id").read_text().strip()
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:
-        machine = ""
-    name = f"carbontrack/{machine}/{socket.gethostname()}/{part}"
+        boot = socket.gethostname()
+    name = f"carbontrack/{boot}/{part}"
     return f"{prefix}-{uuid.uuid5(uuid.NAMESPACE_URL, name)}"

@@ -8,7 +8,7 @@ VENV := .venv$(if $(filter-out python3,$(PYTHON)),-$(shell $(PYTHON) -c 'import 
 BIN := $(VENV)/bin
 LEDGER := out/ledger.db
 
-.PHONY: help demo test test-pythons docs bench peers lint types check tools format schema clean
+.PHONY: help demo demo-chat test test-pythons docs bench peers lint types check tools format schema clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -23,10 +23,30 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 
 demo: $(VENV)/.installed  ## train a small Llama 2 under carbontrack; METER=sim:a100x8 simulates GPUs
 	$(BIN)/python -m llama_train prepare --corpus pydoc --out out/data
-	CARBONTRACK_DB=$(LEDGER) $(BIN)/carbontrack run --name llama2-demo --meter $(METER) -- \
+	CARBONTRACK_DB=$(LEDGER) $(BIN)/carbontrack run --name llama2-demo --tag model=llama2-demo-chat --meter $(METER) -- \
 		$(BIN)/python -m llama_train train --preset demo --data out/data --out out/llama2-demo --overwrite
 	CARBONTRACK_DB=$(LEDGER) $(BIN)/carbontrack table llama2-demo
 	CARBONTRACK_DB=$(LEDGER) $(BIN)/carbontrack plot llama2-demo --out out/llama2-demo.png
+
+# Each stage of Llama 2-Chat as a run of its own; the rule of llama_train/demo.py stands in for people.
+CHAT := out/chat
+STAGE = CARBONTRACK_DB=$(LEDGER) $(BIN)/carbontrack run --tag model=llama2-demo-chat --meter $(METER)
+LLAMA := $(BIN)/python -m llama_train
+AS_DEMO := --preset chat-demo --overwrite
+demo-chat: $(VENV)/.installed  ## make the demo's model a chat model, stage by stage, each joule counted
+	@test -e out/llama2-demo/checkpoints/latest || $(MAKE) --no-print-directory demo
+	mkdir -p $(CHAT)
+	$(BIN)/python -m llama_train.demo chats $(CHAT)/chats.jsonl
+	$(STAGE) --name chat-1-sft -- $(LLAMA) finetune --from out/llama2-demo --data $(CHAT)/chats.jsonl --out $(CHAT)/sft $(AS_DEMO)
+	$(BIN)/python -m llama_train.demo pairs --from $(CHAT)/sft --data $(CHAT)/chats.jsonl --out $(CHAT)/pairs.jsonl
+	$(STAGE) --name chat-2-reward -- $(LLAMA) reward --from $(CHAT)/sft --data $(CHAT)/pairs.jsonl --out $(CHAT)/rm $(AS_DEMO)
+	$(STAGE) --name chat-3-rejection -- $(LLAMA) align --method rejection --from $(CHAT)/sft --reward $(CHAT)/rm --out $(CHAT)/rs $(AS_DEMO)
+	$(STAGE) --name chat-4-ppo -- $(LLAMA) align --method ppo --from $(CHAT)/rs --reward $(CHAT)/rm --out $(CHAT)/chat $(AS_DEMO)
+	CARBONTRACK_DB=$(LEDGER) $(BIN)/carbontrack table --by name --tag model=llama2-demo-chat
+	CARBONTRACK_DB=$(LEDGER) $(BIN)/carbontrack table --by name --by phase --tag model=llama2-demo-chat
+	$(BIN)/python -m llama_train.demo judge $(CHAT)/sft $(CHAT)/rs $(CHAT)/chat --data $(CHAT)/chats.jsonl
+	CARBONTRACK_DB=$(LEDGER) $(BIN)/python -m llama_train.demo plot --rejection $(CHAT)/rs --ppo $(CHAT)/chat \
+		--tag model=llama2-demo-chat --out $(CHAT)/stages.png
 
 test: lint types check  ## all checks and tests
 

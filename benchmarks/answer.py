@@ -23,6 +23,7 @@ QUESTIONS = (
     "importing",
     "dashboards",
     "training",
+    "chat",
     "projection",
 )
 _ROOT = Path(__file__).parents[1]

@@ -132,6 +132,17 @@ def _memory(compiled: bool) -> Callable[[_Answers], float]:
     return of
 
 
+def _chat(of: Callable[[Mapping[str, Any]], float], worst: Callable[..., float] = min) -> Any:
+    """The worst of the seeds."""
+    return lambda answers: worst(map(of, answers["The demo's chat stages"]))
+
+
+def _gain_in_errors(seed: Mapping[str, Any]) -> float:
+    """Of the held-out reward by PPO, in standard errors of the difference."""
+    (before, after), errors = seed["reward"], seed["reward_error"]
+    return float((after - before) / math.hypot(*errors))
+
+
 _US = "carbontrack"
 _COUNTER, _NONE = "With an energy counter", "Without a counter"
 TARGETS = [
@@ -174,6 +185,17 @@ TARGETS = [
     ),
     Target("dashboards", "slowest zoom", 100, "ms", _dashboards("zoom_ms", max)),
     Target("training", "speed of llama_train in bf16 ÷ in fp32", 1.1, "×", _gain, True),
+    Target("chat", "accuracy of reward models", 0.65, "", _chat(lambda s: s["accuracy"]), True),
+    Target(
+        "chat",
+        "of pairs that are significantly better",
+        0.75,
+        "",
+        _chat(lambda s: s["by_grade"]["significantly"]),
+        True,
+    ),
+    Target("chat", "gain of reward by PPO", 2, "standard errors", _chat(_gain_in_errors), True),
+    Target("chat", "KL of PPO, nats an answer", 15, "", _chat(lambda s: s["kl"], max)),
     *(
         Target("training", f"{what}, {way}", limit, "×", of(way == "compiled"), at_least)
         for way in ("eager", "compiled")

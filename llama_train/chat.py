@@ -3,21 +3,26 @@
 A line of the file is `{"messages": [{"role": "user", "content": …}, {"role": "assistant", …}, …]}`,
 with an optional system message first. Conversations are packed whole into sequences; the loop, the
 accounting and the checkpoints are those of pretraining.
+
+Two kinds of line may end with a question, whose answer is then drawn from the model itself. With
+`"ghost_attention": true` the whole conversation follows its system message, which is put on every
+question to draw, and is on the first alone to learn, with loss on the last answer only (section
+3.3 of the Llama 2 report). With `"preprompt": …` the answer is drawn after that as a system
+message, and learnt without it: context distillation (section 4.2.4).
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import math
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import pairwise
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from itertools import chain, pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
-from llama_train.config import Checkpoints, Config, ModelShape, Train
 from llama_train.data import Sequenced, shuffled
 from llama_train.documents import is_held_out, unicode_fault
 from llama_train.errors import TrainError
@@ -26,44 +31,45 @@ from llama_train.tokenizer import Tokenizer
 
 # A token and whether it is predicted.
 Marked = list[tuple[int, bool]]
+T = TypeVar("T")
+
+KINDS = ("helpful", "safe")
+"""What a prompt, and an answer to it, is judged by."""
 
 
-def recipe(name: str, shape: ModelShape, sequences: int, epochs: float) -> Config:
-    """Section 3.1 of the Llama 2 report: two epochs, 64 sequences a step, cosine from 2e-5.
-
-    The length of the warm-up is our choice: a twentieth.
-    """
-    if not 0 < epochs < math.inf:
-        raise TrainError(f"--epochs is {epochs}; it must be above 0.")
-    steps = max(1, math.ceil(epochs * sequences / 64))
-    train = Train(
-        steps=steps,
-        batch_size=64,
-        lr=2e-5,
-        warmup_steps=max(1, steps // 20),
-        eval_every=max(1, steps // 4),
-    )
-    return Config(
-        name=name, model=shape, train=train, checkpoint=Checkpoints(every=max(1, steps // 2))
-    )
-
-
-def conversation(messages: Any, pieces: Tokenizer) -> Marked:
+def conversation(messages: Any, pieces: Tokenizer, *, last_only: bool = False) -> Marked:
     """Meta's chat format: BOS [INST] user [/INST] answer EOS, for each turn in one piece.
 
-    Only the answer, the space after it and its EOS are predicted. Raises ValueError with
-    the reason if the messages are not a conversation.
+    Only the answer (or the last one), the space after it and its EOS are predicted. Raises
+    ValueError with the reason if the messages are not a conversation.
     """
     system, turns = _turns(messages)
     marked: Marked = []
     for user, assistant in zip(turns[::2], turns[1::2], strict=True):
-        question = prompt(system + user)
-        tokens = pieces.encode(f"{question} {assistant.strip()} ")
-        given = _common(tokens, pieces.encode(question))
+        if last_only:
+            marked = [(token, False) for token, _ in marked]
+        asked = prompt(system + user)
+        tokens = pieces.encode(f"{asked} {assistant.strip()} ")
+        given = _common(tokens, pieces.encode(asked))
         marked += [(token, False) for token in (pieces.bos, *tokens[:given])]
         marked += [(token, True) for token in (*tokens[given:], pieces.eos)]
         system = ""
     return marked
+
+
+def question(messages: Any, pieces: Tokenizer, *, every: bool = False) -> list[int]:
+    """The tokens of a conversation that waits for an answer, to be continued with it.
+
+    `every` puts the system message on every question, not on the first alone. Raises ValueError
+    with the reason if the messages are not such a conversation.
+    """
+    system, turns = _turns(messages, waiting=True)
+    tokens: list[int] = []
+    for user, assistant in zip(turns[:-1:2], turns[1::2], strict=True):
+        text = f"{prompt(system + user)} {assistant.strip()} "
+        tokens += [pieces.bos, *pieces.encode(text), pieces.eos]
+        system = system if every else ""
+    return [*tokens, pieces.bos, *pieces.encode(prompt(system + turns[-1]))]
 
 
 def prompt(text: str) -> str:
@@ -71,8 +77,22 @@ def prompt(text: str) -> str:
     return f"[INST] {text.strip()} [/INST]"
 
 
-def _turns(messages: Any) -> tuple[str, list[str]]:
-    """(what the system message adds to the first question, question, answer, question, …)."""
+def kind_of(row: Mapping[str, Any]) -> str:
+    """Whether a prompt asks for help or tries to get what is unsafe. Raises ValueError if neither.
+
+    A line that does not say is of the first.
+    """
+    kind = row.get("kind", KINDS[0])
+    if kind not in KINDS:
+        raise ValueError(f"'kind' is not one of {', '.join(KINDS)}")
+    return str(kind)
+
+
+def _turns(messages: Any, *, waiting: bool = False) -> tuple[str, list[str]]:
+    """(what the system message adds to the first question, question, answer, question, …).
+
+    `waiting`: the last question has no answer yet.
+    """
     if not isinstance(messages, list) or not messages:
         raise ValueError("'messages' is not a list of messages")
     for number, message in enumerate(messages, 1):
@@ -82,9 +102,12 @@ def _turns(messages: Any) -> tuple[str, list[str]]:
             raise ValueError(f"message {number} {fault}")
     roles = [message.get("role") for message in messages]
     system = roles[0] == "system"
-    wanted = ["user", "assistant"] * (len(messages[system:]) // 2)
+    wanted = ["user", "assistant"] * (len(messages[system:]) // 2) + ["user"] * waiting
     if not wanted or roles[system:] != wanted:
-        raise ValueError("after an optional system message, user and assistant must alternate")
+        end = ", and the last message be a user's" if waiting else ""
+        raise ValueError(
+            f"after an optional system message, user and assistant must alternate{end}"
+        )
     texts = [message["content"] for message in messages]
     return (f"<<SYS>>\n{texts.pop(0)}\n<</SYS>>\n\n" if system else ""), texts
 
@@ -103,7 +126,13 @@ class ChatData:
     """
 
     def __init__(
-        self, path: Path, tokenizer: Path, context: int, *, held_out: float, seed: int = 0
+        self,
+        files: Sequence[Path],
+        tokenizer: Path,
+        context: int,
+        *,
+        held_out: float,
+        seed: int = 0,
     ) -> None:
         pieces = Tokenizer(tokenizer)
         self.tokenizer = tokenizer
@@ -112,7 +141,12 @@ class ChatData:
         self._seed = seed
         sides: tuple[list[Marked], list[Marked]] = [], []
         self.too_long = 0
-        for line, marked in _conversations(path, pieces):
+        parse = partial(_marked, pieces=pieces)
+        for line, marked in chain.from_iterable(
+            json_lines(path, "a conversation", parse) for path in files
+        ):
+            if marked is None:
+                continue
             if len(marked) > context + 1:
                 self.too_long += 1
             else:
@@ -120,14 +154,14 @@ class ChatData:
         self._train, self._held_out = (list(_pack(side, context + 1, pieces.eos)) for side in sides)
         if not self._train or not self._held_out:
             raise TrainError(
-                f"{path}: {len(sides[0])} conversations to train on and {len(sides[1])} held out; "
-                f"{self.too_long} are longer than the context of {context} tokens.",
+                f"{files[0]}: {len(sides[0])} conversations to train on and {len(sides[1])} held "
+                f"out; {self.too_long} are longer than the context of {context} tokens.",
                 hint="Give more conversations, or another --held-out.",
             )
         self.sequences = len(self._train)
         self._predicted = [sum(answer for _, answer in packed[1:]) for packed in self._train]
         self.held_out_sequences = len(self._held_out)
-        content = hashlib.sha256(path.read_bytes()).hexdigest()
+        content = "/".join(hashlib.sha256(path.read_bytes()).hexdigest() for path in files)
         recipe = f"{content}/{pieces.sha256}/{context}/{held_out}"
         self.fingerprint = hashlib.sha256(recipe.encode()).hexdigest()
 
@@ -147,7 +181,26 @@ class ChatData:
         return _targets(self._held_out[number])
 
 
-def _conversations(path: Path, pieces: Tokenizer) -> Iterator[tuple[str, Marked]]:
+def waits(row: Mapping[str, Any]) -> bool:
+    """Whether an answer is to be drawn for this line."""
+    messages = row.get("messages")
+    last = messages[-1] if isinstance(messages, list) and messages else None
+    asks = isinstance(last, dict) and last.get("role") == "user"
+    return asks and (row.get("ghost_attention") is True or "preprompt" in row)
+
+
+def _marked(row: Mapping[str, Any], pieces: Tokenizer) -> Marked | None:
+    """None for a line that waits for its answer."""
+    if waits(row):
+        return None
+    ghost = row.get("ghost_attention") is True
+    return conversation(row.get("messages"), pieces, last_only=ghost)
+
+
+def json_lines(
+    path: Path, what: str, parse: Callable[[Mapping[str, Any]], T]
+) -> Iterator[tuple[str, T]]:
+    """Each line of the file and what it means; raises TrainError for one that is not `what`."""
     try:
         # Not splitlines: a JSON text may hold what that takes for the end of a line, like U+2028.
         lines = path.read_text(encoding="utf-8").split("\n")
@@ -160,9 +213,9 @@ def _conversations(path: Path, pieces: Tokenizer) -> Iterator[tuple[str, Marked]
             continue
         try:
             row = json.loads(line)
-            yield line, conversation(row.get("messages") if isinstance(row, dict) else None, pieces)
+            yield line, parse(row if isinstance(row, dict) else {})
         except (ValueError, RecursionError) as error:
-            raise TrainError(f"{path}, line {number}: not a conversation: {error}.") from error
+            raise TrainError(f"{path}, line {number}: not {what}: {error}.") from error
 
 
 def _pack(conversations: Iterable[Marked], length: int, fill: int) -> Iterator[Marked]:

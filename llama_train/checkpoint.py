@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -32,6 +32,9 @@ from llama_train.errors import TrainError
 
 MANIFEST = "manifest.json"
 
+Parts = Mapping[str, tuple[nn.Module, torch.optim.Optimizer]]
+"""What is trained, by name; the model itself has none ("")."""
+
 
 @dataclass(slots=True)
 class Progress:
@@ -43,6 +46,7 @@ class Progress:
     """Steps whose loss or gradient was not finite, so far."""
     skipped_in_a_row: int = 0
     first_held_out_loss: float | None = None
+    first_reward: float | None = None
     seconds: float = 0.0
 
 
@@ -74,13 +78,11 @@ class Store:
                 shutil.rmtree(torn)
         dist.barrier()
 
-    def save(self, model: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress) -> None:
+    def save(self, parts: Parts, progress: Progress) -> None:
         """Copy the state and return; a thread writes it while the training goes on."""
         self.finish()
-        weights, moments = get_state_dict(model, optimizer)
         part = self._folder / f"step-{progress.step:08d}.part"
-        state = {"model": weights, "optimizer": moments}
-        future = async_save(state, checkpoint_id=part, process_group=self._group)
+        future = async_save(_state(parts), checkpoint_id=part, process_group=self._group)
         assert isinstance(future, Future)
         self._writing = future, part, Progress(**asdict(progress))
 
@@ -114,9 +116,7 @@ class Store:
                 exit_code=1,
             ) from error
 
-    def load(
-        self, model: nn.Module, optimizer: torch.optim.Optimizer
-    ) -> tuple[Progress, list[str]]:
+    def load(self, parts: Parts) -> tuple[Progress, list[str]]:
         """Read the newest whole checkpoint; returns its progress and a line for each torn one.
 
         Raises TrainError if none is whole, or it belongs to another model, other data or another
@@ -137,9 +137,15 @@ class Store:
                 hint="Resume with the folder that the run began with.",
             )
         _same_order(manifest.config, self._config, path)
-        weights, moments = get_state_dict(model, optimizer)
-        read_tensors({"model": weights, "optimizer": moments}, path)
-        set_state_dict(model, optimizer, model_state_dict=weights, optim_state_dict=moments)
+        state = _state(parts)
+        read_tensors(state, path)
+        for name, (model, optimizer) in parts.items():
+            set_state_dict(
+                model,
+                optimizer,
+                model_state_dict=state[f"{name}model"],
+                optim_state_dict=state[f"{name}optimizer"],
+            )
         return manifest.progress, torn
 
     def _commit(self, part: Path, progress: Progress) -> None:
@@ -153,6 +159,13 @@ class Store:
         _write(self._folder / "latest", final.name)
         for path in _retired(sorted(checkpoints(self._folder)), self._config.checkpoint):
             shutil.rmtree(path)
+
+
+def _state(parts: Parts) -> dict[str, Any]:
+    state: dict[str, Any] = {}
+    for name, (model, optimizer) in parts.items():
+        state[f"{name}model"], state[f"{name}optimizer"] = get_state_dict(model, optimizer)
+    return state
 
 
 def newest(run: Path) -> tuple[Path, Config]:

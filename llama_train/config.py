@@ -168,6 +168,44 @@ class Checkpoints:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Reward:
+    """Of a reward model."""
+
+    margin: Literal["none", "small", "large"] = "large"
+    """By how much an answer that is better must score more: nothing, up to 1, or up to 3."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sampling:
+    """How answers are drawn from a model."""
+
+    samples: Count = 1
+    """Answers to a prompt, of which the best is learnt (rejection sampling)."""
+    tokens: Count = 512
+    """An answer has at most so many."""
+    temperature: Positive = 1.0
+    top_p: Share = 1.0
+    threshold: Share = 0.15
+    """Below this probability of being safe, the safety score counts and not the helpfulness."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PPO:
+    """Proximal policy optimization (section 3.2.3). A step of `train` is an iteration."""
+
+    mini_batch: Count = 64
+    """Answers for one optimizer step; an iteration has train.batch_size of them."""
+    clip: Positive = 0.2
+    """The ratio of new to old probability counts up to 1 ± this."""
+    kl: NotNegative = 0.01
+    """The weight β of the divergence from the first policy."""
+    discount: Share = 1.0
+    """Our choice, like the critic: the report does not say how advantages are estimated."""
+    gae_lambda: Share = 0.95
+    """Of generalised advantage estimation (Schulman et al. 2016). Our choice."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
     """One run, resolved."""
 
@@ -176,6 +214,9 @@ class Config:
     train: Train
     parallel: Parallel = field(default_factory=Parallel)
     checkpoint: Checkpoints = field(default_factory=Checkpoints)
+    reward: Reward | None = None
+    sampling: Sampling | None = None
+    ppo: PPO | None = None
 
     @property
     def tokens_per_step(self) -> int:
@@ -188,8 +229,13 @@ class Config:
     def check(self) -> None:
         """Raise TrainError for a value of the wrong type or out of range, or a misfit of two."""
         self.model.check()
-        for section in ("train", "parallel", "checkpoint"):
-            _check(section, getattr(self, section))
+        for section in ("train", "parallel", "checkpoint", *_OPTIONAL):
+            if (part := getattr(self, section)) is not None:
+                _check(section, part)
+
+
+_OPTIONAL = {"reward": Reward, "sampling": Sampling, "ppo": PPO}
+"""Sections that only some stages have."""
 
 
 def _check(section: str, part: Any) -> None:
@@ -281,7 +327,12 @@ def keys(config: Config) -> dict[str, Any]:
     """Every setting by its dotted name."""
     sections = dataclasses.asdict(config)
     del sections["name"]
-    return {f"{s}.{name}": value for s, part in sections.items() for name, value in part.items()}
+    return {
+        f"{section}.{name}": value
+        for section, part in sections.items()
+        if part is not None
+        for name, value in part.items()
+    }
 
 
 def from_dict(data: Any, place: object) -> Config:
@@ -296,6 +347,7 @@ def from_dict(data: Any, place: object) -> Config:
             train=Train(**data["train"]),
             parallel=Parallel(**data["parallel"]),
             checkpoint=Checkpoints(**data["checkpoint"]),
+            **{key: kind(**data[key]) for key, kind in _OPTIONAL.items() if data.get(key)},
         )
     except (LookupError, TypeError) as error:
         raise TrainError(f"{place} holds no configuration of this llama_train.") from error

@@ -128,13 +128,15 @@ def _continue(
 def _choose(logits: Tensor, drawn: Tensor | None, temperature: float, top_p: float) -> Tensor:
     """The likeliest token of each row (B, V), or one drawn from the fewest that hold `top_p`.
 
-    The token is where the cumulated probability, from the likeliest on, passes the drawn number.
+    The token is where the cumulated probability passes the drawn share of it.
     """
     if drawn is None:
         return logits.argmax(-1)
-    shares, order = (logits / temperature).softmax(-1).sort(descending=True)
-    below = shares.cumsum(-1)
-    shares[below - shares > top_p] = 0
+    shares = (logits / temperature).softmax(-1)
+    if top_p < 1:
+        best, order = shares.sort(descending=True)
+        best[best.cumsum(-1) - best > top_p] = 0
+        shares = torch.zeros_like(shares).scatter(-1, order, best)
     ends = shares.cumsum(-1)
-    place = (ends <= drawn[:, None] * ends[:, -1:]).sum(-1, keepdim=True)
-    return order.gather(-1, place.clamp(max=logits.shape[-1] - 1))[:, 0]
+    place = (ends <= drawn[:, None] * ends[:, -1:]).sum(-1)
+    return place.clamp(max=logits.shape[-1] - 1)

@@ -7,18 +7,19 @@ import math
 import platform
 import shutil
 import time
-from collections.abc import Callable, Mapping
-from contextlib import closing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.fsdp import FSDPModule
 
-from llama_train.checkpoint import Progress, Store, checkpoints
+from llama_train.checkpoint import Parts, Progress, Store, checkpoints
 from llama_train.config import Config
 from llama_train.data import Batch, Data, Prefetch, stack
 from llama_train.errors import TrainError
@@ -30,6 +31,9 @@ from llama_train.optim import adamw, clip_gradients, learning_rate, squared_norm
 from llama_train.parallelize import compiles
 from llama_train.vocabulary import EventKind, Phase
 from llama_train.world import World, build, initialise, load_weights, world
+
+ANSWERS, DRAWN, PROMPTS = "answers.jsonl", "answers.json", "prompts.jsonl"
+"""Files that some stages write into their run."""
 
 Objective = Callable[[Transformer, Batch], tuple[Tensor, Tensor]]
 """(model, batch) → (the sum of the losses, how many there are), both on the model's device.
@@ -62,10 +66,18 @@ class Preempted(Exception):
     """A signal asked the run to stop; its state is in a checkpoint."""
 
 
-def train(
+def train(config: Config, data: Data, out: Path, **options: Any) -> Result:
+    """`fit` among the ranks that were started, until a signal asks to stop."""
+    with stop_signals() as stop_asked, world(config) as here:
+        return fit(config, data, out, here, stop_asked, **options)
+
+
+def fit(
     config: Config,
     data: Data,
     out: Path,
+    here: World,
+    stop_asked: Callable[[], bool],
     *,
     resume: bool = False,
     overwrite: bool = False,
@@ -80,36 +92,57 @@ def train(
     after SIGTERM or SIGUSR1, when the checkpoint is on disk.
     """
     chosen = objective or partial(next_token, chunks=config.train.loss_chunks)
-    with stop_signals() as stop_asked, world(config) as here:
-        model = build(config, here)
-        optimizer = adamw(model, config.train)
-        leads, resuming = here.rank == 0, resume and any(checkpoints(out / "checkpoints"))
-        if not resuming and initial is not None:
-            load_weights(model, initial, here)
-        elif not resuming:
-            initialise(model, config.train.seed, here.device)
-        if overwrite and leads and not resuming:  # now that nothing is left that could be refused
-            _remove_run(out)
-        store = Store(out / "checkpoints", config, data.fingerprint)
-        progress, torn = store.load(model, optimizer) if resuming else (Progress(), [])
-        if leads:
-            _save_settings(config, data, out)
-        with RunLog(out, steps=config.train.steps, first_step=progress.step, writes=leads) as log:
-            for line in torn:
-                log.event(EventKind.CHECKPOINT, line)
-            loop = Loop(
-                config=config,
-                data=data,
-                here=here,
-                model=model,
-                optimizer=optimizer,
-                store=store,
-                log=log,
-                progress=progress,
-                objective=chosen,
-                measures=measures or (lambda model, batch: {"loss": chosen(model, batch)}),
-            )
-            return Result(progress, loop.run(stop_asked), leads)
+    model = build(config, here)
+    optimizer = adamw(model, config.train)
+    resuming = resume and any(checkpoints(out / "checkpoints"))
+    if not resuming and initial is not None:
+        load_weights(model, initial, here)
+    elif not resuming:
+        initialise(model, config.train.seed, here.device)
+    parts = {"": (model, optimizer)}
+    with open_run(config, data, out, here, parts, resuming=resuming, overwrite=overwrite) as (
+        store,
+        log,
+        progress,
+    ):
+        loop = Loop(
+            config=config,
+            data=data,
+            here=here,
+            model=model,
+            optimizer=optimizer,
+            store=store,
+            log=log,
+            progress=progress,
+            objective=chosen,
+            measures=measures or (lambda model, batch: {"loss": chosen(model, batch)}),
+        )
+        return Result(progress, loop.run(stop_asked), here.rank == 0)
+
+
+@contextmanager
+def open_run(
+    config: Config,
+    data: Data,
+    out: Path,
+    here: World,
+    parts: Parts,
+    *,
+    resuming: bool,
+    overwrite: bool,
+) -> Iterator[tuple[Store, RunLog, Progress]]:
+    """What a run writes into `out`; resuming, the parts get their state of the last checkpoint."""
+    leads = here.rank == 0
+    if overwrite and leads and not resuming:  # now that nothing is left that could be refused
+        remove_run(out)
+    store = Store(out / "checkpoints", config, data.fingerprint)
+    progress, torn = store.load(parts) if resuming else (Progress(), [])
+    if leads:
+        save_settings(config, data, out)
+    with RunLog(out, steps=config.train.steps, first_step=progress.step, writes=leads) as log:
+        for line in torn:
+            log.event(EventKind.CHECKPOINT, line)
+        yield store, log, progress
 
 
 @dataclass(slots=True, kw_only=True)
@@ -125,6 +158,11 @@ class Loop:
     objective: Objective
     measures: Measures
 
+    @property
+    def parts(self) -> Parts:
+        """What a checkpoint holds."""
+        return {"": (self.model, self.optimizer)}
+
     def run(self, stop_asked: Callable[[], bool]) -> Mapping[str, float]:
         """Train to the end; returns the last means of held-out data."""
         train, log, progress = self.config.train, self.log, self.progress
@@ -139,7 +177,8 @@ class Loop:
                 self.warm_up()
             if progress.step == 0:
                 held_out = self.evaluate()
-                progress.first_held_out_loss = held_out["loss"]
+                progress.first_held_out_loss = held_out.get("loss")
+                progress.first_reward = held_out.get("reward")
             while progress.step < train.steps:
                 stop = self.step(batches, stop=stop_asked())
                 last = progress.step == train.steps
@@ -177,24 +216,30 @@ class Loop:
         numbers = range(first, first + train.batch_size)
         tokens, losses = self.data.predicted(numbers), self.data.losses(numbers)
 
-        loss, norm, stops = self.totals(self.forward_backward(micro_batches, losses), stop)
-        lr = learning_rate(step, train)
-        if math.isfinite(loss) and math.isfinite(norm):
-            clip_gradients(self.model.parameters(), norm, train.clip)
-            for group in self.optimizer.param_groups:
-                group["lr"] = lr
-            self.optimizer.step()
-            progress.skipped_in_a_row = 0
-        else:
-            self.skip(step, loss, norm)
-        self.optimizer.zero_grad()
-
+        loss, norms, stops = self.totals(self.forward_backward(micro_batches, losses), stop)
+        lr = self.apply(step, loss, norms)
         progress.step = step
         progress.tokens += tokens
         seconds = time.perf_counter() - started_s
         progress.seconds += seconds
-        self.report(loss, lr, norm, tokens, seconds)
+        self.report(loss, lr, norms[0], tokens, seconds)
         return stops
+
+    def apply(self, step: int, loss: float, norms: Sequence[float]) -> float:
+        """Let the optimizers use the gradients, if they are finite; returns the learning rate."""
+        lr = learning_rate(step, self.config.train)
+        if all(map(math.isfinite, (loss, *norms))):
+            for (model, optimizer), norm in zip(self.parts.values(), norms, strict=True):
+                clip_gradients(model.parameters(), norm, self.config.train.clip)
+                for group in optimizer.param_groups:
+                    group["lr"] = lr
+                optimizer.step()
+            self.progress.skipped_in_a_row = 0
+        else:
+            self.skip(step, loss, max(norms, key=lambda norm: (not math.isfinite(norm), norm)))
+        for _, optimizer in self.parts.values():
+            optimizer.zero_grad()
+        return lr
 
     def batches(self, step: int) -> list[Batch]:
         """This rank's micro-batches of the step, in the host's memory."""
@@ -228,22 +273,22 @@ class Loop:
             total += loss.detach()
         return total
 
-    def totals(self, loss: Tensor, stop: bool) -> tuple[float, float, bool]:
-        """The loss, the norm of the gradients, and whether any rank is to stop, of all ranks.
+    def totals(self, loss: Tensor, stop: bool) -> tuple[float, list[float], bool]:
+        """The loss, the norm of each part's gradients, and whether any rank is to stop, of all.
 
         The only place of a step where the ranks exchange numbers, and the host waits for the GPU.
         """
         # A step's loss is shared by the ranks of a tensor-parallel group, which hold the same.
         parts = (
             loss / self.here.tensor_ranks,
-            squared_norm(self.model.parameters()),
             torch.full_like(loss, stop),
+            *(squared_norm(model.parameters()) for model, _ in self.parts.values()),
         )
         sums = torch.stack(parts)
         if self.here.size > 1:
             dist.all_reduce(sums)
-        mean, square, stops = sums.tolist()
-        return mean, math.sqrt(square), stops > 0
+        mean, stops, *squares = sums.tolist()
+        return mean, [math.sqrt(square) for square in squares], stops > 0
 
     @torch.no_grad()
     def evaluate(self) -> Mapping[str, float]:
@@ -297,7 +342,7 @@ class Loop:
 
     def save(self) -> None:
         with self.log.phase(Phase.CHECKPOINT):
-            self.store.save(self.model, self.optimizer, self.progress)
+            self.store.save(self.parts, self.progress)
         step = self.progress.step
         self.log.event(EventKind.CHECKPOINT, f"checkpoint at step {step:,}", step=step)
 
@@ -306,7 +351,9 @@ class Loop:
             with self.log.phase(Phase.CHECKPOINT):
                 self.store.finish()
 
-    def report(self, loss: float, lr: float, norm: float, tokens: int, seconds: float) -> None:
+    def report(
+        self, loss: float, lr: float, norm: float, tokens: int, seconds: float, **more: float
+    ) -> None:
         rate = tokens / seconds
         figures = {
             "loss": loss,
@@ -315,12 +362,16 @@ class Loop:
             "tokens": tokens,
             "tokens_per_s": rate,
             "memory_peak_bytes": peak_memory_bytes(self.here.device),
+            **more,
         }
-        name = device_name(self.here.device)
-        utilisation = mfu(self.config.model, rate / self.here.size, name)
+        utilisation = self.mfu(rate / self.here.size)
         if utilisation is not None:
             figures["mfu"] = utilisation
         self.log.step(self.progress.step, **figures)
+
+    def mfu(self, tokens_per_s: float) -> float | None:
+        """Of one device; None if unknown."""
+        return mfu(self.config.model, tokens_per_s, device_name(self.here.device))
 
     def _introduce(self) -> None:
         config, name = self.config, device_name(self.here.device)
@@ -339,14 +390,14 @@ class Loop:
         )
 
 
-def _remove_run(out: Path) -> None:
+def remove_run(out: Path) -> None:
     """Remove what a run wrote, and nothing else that the folder may hold."""
     shutil.rmtree(out / "checkpoints", ignore_errors=True)
-    for name in ("config.json", "tokenizer.model", "metrics.jsonl"):
+    for name in ("config.json", "tokenizer.model", "metrics.jsonl", ANSWERS, DRAWN, PROMPTS):
         (out / name).unlink(missing_ok=True)
 
 
-def _save_settings(config: Config, data: Data, out: Path) -> None:
+def save_settings(config: Config, data: Data, out: Path) -> None:
     resolved = {
         "config": asdict(config),
         "parameters": config.model.parameters,

@@ -40,3 +40,13 @@ class Phase(StrEnum):
     EVAL = "eval"
     CHECKPOINT = "checkpoint"
     DATA_WAIT = "data wait"
+    GENERATE = "generate"
+    SCORE = "score"
+    UPDATE = "update"
+
+
+class Method(StrEnum):
+    """How a chat model is aligned with reward models."""
+
+    REJECTION = "rejection"
+    PPO = "ppo"

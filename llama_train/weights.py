@@ -83,14 +83,19 @@ class Pretrained:
     """All weights on the CPU under our names. Raises TrainError if they are damaged or others."""
 
 
-def open_pretrained(folder: Path) -> Pretrained:
+def open_pretrained(folder: Path, *, head: str = "tokens") -> Pretrained:
     """A run, a Hugging Face folder or a Meta folder.
 
-    Raises TrainError if it is none of them, or is not a Llama 1 or 2.
+    Raises TrainError if it is none of them, is not a Llama 1 or 2, or has another head.
     """
     if (folder / "checkpoints").is_dir():
         checkpoint, config = newest(folder)
+        if config.model.head != head:
+            found = {"tokens": "a language model", "scalar": "a reward model"}
+            raise TrainError(f"{folder} is {found[config.model.head]}, not {found[head]}.")
         return Pretrained(config.model, lambda: _read_run(checkpoint, config.model))
+    if head != "tokens":
+        raise TrainError(f"{folder} is not a run of `reward`.")
     if (folder / "params.json").is_file():
         return _open_meta(folder)
     if (folder / "config.json").is_file():
@@ -98,9 +103,11 @@ def open_pretrained(folder: Path) -> Pretrained:
     raise TrainError(f"{folder} is neither a run, nor a Hugging Face folder, nor a Meta folder.")
 
 
-def load_pretrained(folder: Path, device: torch.device | str = "cpu") -> Transformer:
+def load_pretrained(
+    folder: Path, device: torch.device | str = "cpu", *, head: str = "tokens"
+) -> Transformer:
     """The model of such a folder in float32."""
-    pretrained = open_pretrained(folder)
+    pretrained = open_pretrained(folder, head=head)
     model = Transformer(pretrained.shape)
     model.load_state_dict(pretrained.read())
     return model.to(device)

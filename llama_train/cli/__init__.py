@@ -8,12 +8,14 @@ import sys
 import typer
 
 from llama_train import host
+from llama_train.cli.align import align
 from llama_train.cli.export import export
 from llama_train.cli.finetune import finetune
 from llama_train.cli.generate import generate
 from llama_train.cli.plan import plan
 from llama_train.cli.prepare import prepare
 from llama_train.cli.presets import presets
+from llama_train.cli.reward import reward
 from llama_train.cli.train import train
 from llama_train.errors import TrainError
 
@@ -31,6 +33,8 @@ _SETTINGS = {"allow_extra_args": True, "ignore_unknown_options": True}
 app.command()(prepare)
 app.command(context_settings=_SETTINGS)(train)
 app.command(context_settings=_SETTINGS)(finetune)
+app.command(context_settings=_SETTINGS)(reward)
+app.command(context_settings=_SETTINGS)(align)
 app.command()(generate)
 app.command()(export)
 app.command()(presets)

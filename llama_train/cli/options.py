@@ -9,6 +9,10 @@ import typer
 
 WEIGHTS = "A run, a Hugging Face folder or a Meta folder."
 
+BaseOption = Annotated[Path, typer.Option("--from", metavar="DIR", help=WEIGHTS)]
+ChatPresetOption = Annotated[
+    str, typer.Option("--preset", metavar="NAME", help="chat-7b … chat-70b or chat-demo.")
+]
 OutOption = Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder to write.")]
 PresetOption = Annotated[str, typer.Option("--preset", metavar="NAME", help="See `presets`.")]
 DataOption = Annotated[

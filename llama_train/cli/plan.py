@@ -8,12 +8,16 @@ from typing import Annotated
 import typer
 
 from llama_train.cli.options import PresetOption
+from llama_train.errors import TrainError
 from llama_train.vocabulary import Format
 
 
 def plan(
     context: typer.Context,
-    preset: PresetOption,
+    preset: PresetOption = "",
+    chat: Annotated[
+        bool, typer.Option("--chat", help="The stages of Llama 2-Chat, of all four sizes.")
+    ] = False,
     gpus: Annotated[int, typer.Option(help="How many.")] = 1,
     device: Annotated[
         str, typer.Option(help="As the driver names it, or A100, B200, …")
@@ -47,8 +51,25 @@ def plan(
     """Estimate memory per GPU, time, energy, carbon and money of a training, without any GPU."""
     from llama_train import config as configs
     from llama_train import plan as planning
+    from llama_train import plan_chat
     from llama_train import presets as models
 
+    if chat:
+        if preset or run is not None or price is not None or context.args:
+            raise TrainError(
+                "--chat plans all sizes: it takes no --preset, --run, --price or setting."
+            )
+        costs = plan_chat.plan_chat(
+            planning.device(device, peak_tflops=peak, memory_gib=memory),
+            mfu=mfu,
+            power_w=power,
+            pue=pue,
+            intensity=intensity,
+        )
+        print(plan_chat.as_json(costs) if form is Format.JSON else plan_chat.as_text(costs))
+        return
+    if not preset:
+        raise TrainError("Nothing to plan.", hint="Name a --preset, or --chat.")
     result = planning.plan(
         configs.override(models.preset(preset), context.args),
         gpus=gpus,

@@ -13,7 +13,17 @@ def presets(
     """The models, as in Table 1 of the Llama 2 report; or all settings of one."""
     from llama_train import config as configs
     from llama_train import presets as models
+    from llama_train.stages import CHATS
 
+    if name is not None and name in CHATS:
+        for stage, constants in CHATS[name].stages.items():
+            base = models.preset(CHATS[name].base)
+            for key, value in configs.keys(constants.config(stage, base.model, 1)).items():
+                if key.startswith(("reward.", "sampling.", "ppo.")) or (
+                    key in _STAGE_KEYS and value != configs.keys(base)[key]
+                ):
+                    print(f"{stage:<10} --{key}={value}")
+        return
     if name:
         for key, value in configs.keys(models.preset(name)).items():
             print(f"--{key}={value}")
@@ -35,6 +45,11 @@ def presets(
             f"{config.train.lr:.1e}",
         )
     Console(soft_wrap=True).print(table)
+    print(f"\nfor finetune, reward and align: {', '.join(CHATS)}")
+
+
+_STAGE_KEYS = ("train.lr", "train.min_lr_ratio", "train.batch_size", "train.micro_batch")
+"""What of a stage does not depend on its data."""
 
 
 def _short(tokens: int) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import typer
 
 from llama_train import host
@@ -30,9 +32,11 @@ def train(
     from llama_train import config as configs
     from llama_train import presets as models
     from llama_train.data import TokenData
+    from llama_train.train import fit
 
     config = configs.override(models.preset(preset), context.args)
     verify = host.rank() == 0
     tokens = TokenData(data, config.model.context, seed=config.train.seed, verify=verify)
     check_vocabulary(tokens.tokenizer, tokens.vocab_size, config)
-    run(config, tokens, out, resume=resume, overwrite=overwrite)
+    begin = partial(fit, config, tokens, out, resume=resume, overwrite=overwrite)
+    run(config, out, begin, resume=resume, overwrite=overwrite)

@@ -13,30 +13,37 @@ from llama_train.errors import TrainError, make_folder
 
 if TYPE_CHECKING:
     from llama_train.config import Config
-    from llama_train.data import Data
-    from llama_train.weights import Weights
+    from llama_train.train import Result
+    from llama_train.world import World
 
 
 def run(
     config: Config,
-    data: Data,
     out: Path,
+    begin: Callable[[World, Callable[[], bool]], Result],
     *,
     resume: bool,
     overwrite: bool,
-    initial: Callable[[], Weights] | None = None,
+    frozen: int = 0,
 ) -> None:
-    """Pretraining and fine-tuning end alike: a line for people, or after a stop signal 143."""
+    """Every training ends alike: a line for people, or after a stop signal 143.
+
+    `begin` trains among the ranks, until it is asked to stop. `frozen` models of the same size are
+    held beside what is trained.
+    """
     import torch
 
-    from llama_train.train import Preempted, train
+    from llama_train.train import ANSWERS, Preempted
+    from llama_train.world import world
 
-    _check_layout_and_memory(config)
-    if (out / "checkpoints").exists() and not (resume or overwrite):
+    _check_layout_and_memory(config, frozen)
+    held = (out / "checkpoints").exists() or (out / ANSWERS).exists()
+    if held and not (resume or overwrite):
         raise TrainError(f"{out} already holds a run.", hint="Add --resume or --overwrite.")
     make_folder(out)
     try:
-        result = train(config, data, out, resume=resume, overwrite=overwrite, initial=initial)
+        with host.stop_signals() as stop_asked, world(config) as here:
+            result = begin(here, stop_asked)
     except Preempted:
         sys.exit(128 + signal.SIGTERM)
     except RuntimeError as error:
@@ -49,15 +56,22 @@ def run(
             exit_code=1,
         ) from error
     if result.leads:
-        progress, first = result.progress, result.progress.first_held_out_loss
+        progress, means = result.progress, result.held_out
+        firsts = {"loss": progress.first_held_out_loss, "reward": progress.first_reward}
+        found = [
+            f"{name} {first:.2f} -> {means[name]:.2f}"
+            for name, first in firsts.items()
+            if first is not None and name in means
+        ]
+        found += [f"{name} {mean:.2f}" for name, mean in means.items() if name not in firsts]
         print(
-            f"{config.name}: held-out loss {first:.2f} -> {result.held_out['loss']:.2f} in "
+            f"{config.name}: held-out {', '.join(found)} in "
             f"{progress.step:,} steps, {progress.tokens:,} tokens, {progress.seconds:.0f} s"
             + (f", {progress.skipped:,} steps skipped" if progress.skipped else "")
         )
 
 
-def _check_layout_and_memory(config: Config) -> None:
+def _check_layout_and_memory(config: Config, frozen: int) -> None:
     """Raise TrainError before anything is touched if the run cannot be, for one of the two."""
     import torch
 
@@ -71,7 +85,9 @@ def _check_layout_and_memory(config: Config) -> None:
         there = torch.cuda.get_device_properties(host.local_rank()).total_memory
     else:
         there = host.memory_bytes() // here
-    needed = memory(config, ranks, config.train.activation_checkpointing).state
+    each = memory(config, ranks, config.train.activation_checkpointing)
+    trained = 1 if config.ppo is None else 2  # the policy and its critic
+    needed = trained * each.state + frozen * each.weights
     if needed > there:
         raise TrainError(
             f"{config.name} needs {needed / GIB:,.1f} GiB on each rank for weights, gradients and "

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import random
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -14,10 +16,12 @@ pytest.importorskip("torch", reason="llama_train needs the extra 'train'")
 
 import torch
 
+from llama_train import cli
 from llama_train.config import ModelShape, override
 from llama_train.data import TokenData
 from llama_train.prepare import PYDOC, Source, prepare
 from llama_train.presets import PRESETS
+from llama_train.reward import GRADES
 from llama_train.train import Result, train
 from tests.fixtures.wrap import PATIENCE_S
 
@@ -79,10 +83,15 @@ def llama_train(
     return [*launcher, *program, *map(str, words)]
 
 
-def run(*words: str | Path, ranks: int = 0, exit_code: int = 0) -> subprocess.CompletedProcess[str]:
+def run(
+    *words: str | Path,
+    ranks: int = 0,
+    exit_code: int = 0,
+    program: Sequence[str] = ("-m", "llama_train"),
+) -> subprocess.CompletedProcess[str]:
     """Run it to its end and check how it ended."""
     done = subprocess.run(
-        llama_train(*words, ranks=ranks),
+        llama_train(*words, ranks=ranks, program=program),
         capture_output=True,
         text=True,
         timeout=PATIENCE_S,
@@ -90,3 +99,57 @@ def run(*words: str | Path, ranks: int = 0, exit_code: int = 0) -> subprocess.Co
     )
     assert done.returncode == exit_code, done.stderr[-4000:]
     return done
+
+
+def here(*words: str | Path) -> None:
+    """Run a command in this process: no start-up to wait for."""
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as end:
+        patch.setattr("sys.argv", ["llama_train", *map(str, words)])
+        cli.main()
+    assert not end.value.code
+
+
+REWARD_SETTINGS = (
+    "--preset=chat-demo",
+    "--train.batch_size=16",
+    "--train.micro_batch=8",
+    "--train.dtype=float32",
+    "--train.lr=3e-3",
+    "--held-out=0.3",
+)
+
+
+def pairs_file(path: Path, count: int, seed: int = 0, **more: str) -> Path:
+    """Of two answers the one with more stars is better, by how many more there are."""
+    draw = random.Random(seed)
+    lines = []
+    for number in range(count):
+        grade = draw.randrange(4)
+        worse = draw.randrange(3)
+        stars = (worse + grade + 1, worse)
+        texts = [" ".join(["*"] * some + ["no"] * (8 - some)) for some in stars]
+        pair = {"chosen": texts[0], "rejected": texts[1], "preference": GRADES[grade]}
+        asked = [{"role": "user", "content": f"say {number}"}]
+        lines.append(json.dumps({"messages": asked, **pair, **more}))
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+@pytest.fixture(scope="session")
+def chat_base(pydoc_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny language model that has learnt next to nothing; tests only read it."""
+    out = tmp_path_factory.mktemp("base")
+    torch.set_num_threads(1)
+    words = ["--train.steps=2", "--train.warmup_steps=1", "--model.context=64"]
+    train_here(*TINY_RUN, *words, data=pydoc_data, out=out)
+    return out
+
+
+@pytest.fixture(scope="session")
+def rewarded(chat_base: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """(the pairs, a reward model of them)."""
+    folder = tmp_path_factory.mktemp("reward")
+    pairs = pairs_file(folder / "pairs.jsonl", 160)
+    words = ["reward", "--from", chat_base, "--data", pairs, "--out", folder / "rm"]
+    here(*words, *REWARD_SETTINGS, "--epochs=4")
+    return pairs, folder / "rm"

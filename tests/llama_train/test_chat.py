@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from llama_train.chat import ChatData, conversation, recipe
+from llama_train.chat import ChatData, conversation, question
 from llama_train.config import ModelShape
 from llama_train.errors import TrainError
 from llama_train.model import IGNORE
+from llama_train.stages import CHATS
 from llama_train.tokenizer import Tokenizer
 
 from .conftest import TINY_RUN, run, train_here
@@ -27,8 +28,8 @@ def model(pydoc_data: Path) -> Path:
 
 def turns(*pairs: tuple[str, str], system: str = "") -> list[dict[str, str]]:
     messages = [{"role": "system", "content": system}] if system else []
-    for question, answer in pairs:
-        messages.append({"role": "user", "content": question})
+    for asked, answer in pairs:
+        messages.append({"role": "user", "content": asked})
         messages.append({"role": "assistant", "content": answer})
     return messages
 
@@ -55,7 +56,7 @@ def test_the_template_is_llama_2s_and_only_answers_are_predicted(model: Path) ->
 
 def test_conversations_are_packed_whole(chats: Path, model: Path) -> None:
     pieces = Tokenizer(model)
-    data = ChatData(chats, model, 128, held_out=0.1)
+    data = ChatData([chats], model, 128, held_out=0.1)
     seen = []
     for number in range(data.sequences):
         tokens, targets = data.sequence(number)
@@ -75,7 +76,7 @@ def test_conversations_are_packed_whole(chats: Path, model: Path) -> None:
 
 
 def test_predicted_tokens_are_counted_without_making_the_batch(chats: Path, model: Path) -> None:
-    data = ChatData(chats, model, 128, held_out=0.1)
+    data = ChatData([chats], model, 128, held_out=0.1)
     numbers = range(3, 2 * data.sequences)
     counted = sum(int((data.sequence(number)[1] != IGNORE).sum()) for number in numbers)
     assert data.predicted(numbers) == counted
@@ -177,7 +178,7 @@ def test_a_line_that_is_not_a_conversation_is_named(
     path = tmp_path / "chats.jsonl"
     path.write_text(f"{good}\n{line}\n")
     with pytest.raises(TrainError, match=f"line 2: not a conversation: .*{reason}"):
-        ChatData(path, model, 128, held_out=0.1)
+        ChatData([path], model, 128, held_out=0.1)
 
 
 def test_lines_end_at_line_feeds_and_blank_ones_are_passed_over(
@@ -186,29 +187,99 @@ def test_lines_end_at_line_feeds_and_blank_ones_are_passed_over(
     rows = [{"messages": turns((f"a\u2028{i}", "b\x85c"))} for i in range(20)]
     path = tmp_path / "chats.jsonl"
     path.write_text("\n\n".join(json.dumps(row, ensure_ascii=False) for row in rows))
-    assert ChatData(path, model, 128, held_out=0.3).sequences > 1
+    assert ChatData([path], model, 128, held_out=0.3).sequences > 1
 
 
 def test_a_file_that_is_no_text_is_one_line(tmp_path: Path, model: Path) -> None:
     path = tmp_path / "chats.jsonl"
     path.write_bytes(b"\xff\xfe\n")
     with pytest.raises(TrainError, match="not UTF-8"):
-        ChatData(path, model, 128, held_out=0.1)
+        ChatData([path], model, 128, held_out=0.1)
 
 
 @pytest.mark.parametrize("epochs", [0.0, -1.0, math.nan, math.inf])
 def test_epochs_out_of_range_are_refused(tiny: ModelShape, epochs: float) -> None:
     with pytest.raises(TrainError, match="--epochs is"):
-        recipe("x", tiny, 10, epochs)
+        CHATS["chat-7b"].finetune.config("x", tiny, 10, epochs)
 
 
 def test_conversations_longer_than_the_context_are_counted(chats: Path, model: Path) -> None:
     with pytest.raises(TrainError, match="100 are longer than the context of 8 tokens"):
-        ChatData(chats, model, 8, held_out=0.1)
+        ChatData([chats], model, 8, held_out=0.1)
 
 
 def test_the_fingerprint_changes_with_the_data(chats: Path, model: Path) -> None:
-    before: Any = ChatData(chats, model, 128, held_out=0.1).fingerprint
-    assert ChatData(chats, model, 128, held_out=0.1).fingerprint == before
+    before: Any = ChatData([chats], model, 128, held_out=0.1).fingerprint
+    assert ChatData([chats], model, 128, held_out=0.1).fingerprint == before
     chats.write_text(chats.read_text().replace("yes 3", "yes 4"))
-    assert ChatData(chats, model, 128, held_out=0.1).fingerprint != before
+    assert ChatData([chats], model, 128, held_out=0.1).fingerprint != before
+
+
+def test_ghost_attention_learns_the_last_answer_only(model: Path, tmp_path: Path) -> None:
+    pieces = Tokenizer(model)
+    messages = turns(("Hi", "Ho"), ("And?", "Bye"), system="Be brief.")
+    marked = conversation(messages, pieces, last_only=True)
+    assert [t for t, answer in marked if answer] == [*pieces.encode("Bye "), 2]
+    # The same tokens as without it: only the loss differs.
+    assert [t for t, _ in marked] == [t for t, _ in conversation(messages, pieces)]
+    path = tmp_path / "chats.jsonl"
+    rows = [
+        {"messages": messages[:3] + turns((f"q {i}", "yes")), "ghost_attention": True}
+        for i in range(20)
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    data = ChatData([path], model, 128, held_out=0.3)
+    _, targets = data.sequence(0)
+    assert "Ho" not in pieces.decode(targets[targets != IGNORE].tolist())
+
+
+def test_a_question_waits_behind_what_was_said_before(model: Path) -> None:
+    pieces = Tokenizer(model)
+    messages = turns(("Hi", "Ho"), ("And?", "Bye"), system="Be brief.")
+    whole = [token for token, _ in conversation(messages, pieces)]
+    waiting = question(messages[:-1], pieces)
+    assert whole[: len(waiting)] == waiting
+    text = pieces.decode([t for t in question(messages[:-1], pieces, every=True) if t > 2])
+    assert text.count("<<SYS>>") == 2
+
+
+def test_answers_that_are_waited_for_are_drawn_and_learnt_without_what_helped(
+    base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, out = tmp_path / "chats.jsonl", tmp_path / "out"
+    ask = [{"role": "user", "content": "hi"}]
+    ghost = [{"role": "system", "content": "s"}, *turns(("a", "b")), *ask]
+    rows: list[Any] = [{"messages": turns((f"say {i}", f"yes {i}"))} for i in range(20)]
+    rows += [{"messages": ghost, "ghost_attention": True}]
+    rows += [
+        {"messages": [{"role": "user", "content": f"q{i}"}], "preprompt": "Be kind."}
+        for i in range(3)
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    words = ["--train.steps=2", "--sampling.tokens=4", "--held-out=0.3", "--model.context=128"]
+    code, _, errors = call(capsys, *tuned(base, path, out, *words))
+    assert code == 0, errors
+    drawn = [json.loads(line) for line in (out / "answers.jsonl").read_text().splitlines()]
+    assert len(drawn) == 4
+    assert drawn[0]["ghost_attention"] is True
+    assert all(row["messages"][-1]["role"] == "assistant" for row in drawn)
+    assert "Be kind." not in (out / "answers.jsonl").read_text()
+    code, _, errors = call(capsys, *tuned(base, path, out, *words))
+    assert (code, "already holds a run" in errors) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ({"messages": turns(("a", "b"))[:1], "preprompt": " "}, "'preprompt' is empty"),
+        ({"messages": turns(("a", "b"))[:1], "ghost_attention": True}, "needs a system message"),
+        ({"messages": turns(("long " * 60, "b"))[:1], "preprompt": "p"}, "leave no room"),
+    ],
+)
+def test_a_line_whose_answer_cannot_be_drawn_is_named(
+    base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], line: Any, reason: str
+) -> None:
+    path = tmp_path / "chats.jsonl"
+    path.write_text(json.dumps(line) + "\n")
+    code, _, errors = call(capsys, *tuned(base, path, tmp_path / "out", "--sampling.tokens=4"))
+    assert (code, "line 1: not a conversation" in errors, reason in errors) == (2, True, True)

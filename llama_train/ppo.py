@@ -1,0 +1,380 @@
+"""Proximal policy optimization against reward models: section 3.2.3 of the Llama 2 report.
+
+An iteration draws an answer to each of train.batch_size prompts, scores it, and takes one step for
+each mini-batch. The reward of an answer is its whitened score at its last token, and at each token
+-β (log π - log π₀). The report does not say how advantages are estimated: the critic, a copy of the
+helpfulness model with a value for each token, and generalised advantage estimation are our choice.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from llama_train.checkpoint import Parts, checkpoints
+from llama_train.config import PPO, Config, Sampling
+from llama_train.data import Batch, Prefetch, Sequenced, shuffled
+from llama_train.errors import TrainError
+from llama_train.generate import sample
+from llama_train.model import Transformer
+from llama_train.optim import adamw
+from llama_train.rejection import Prompt, bench, frozen
+from llama_train.reward import Judge
+from llama_train.tokenizer import Tokenizer
+from llama_train.train import Loop, Measures, Objective, Result, open_run
+from llama_train.vocabulary import EventKind, Phase
+from llama_train.weights import Pretrained
+from llama_train.world import World, build, load_weights
+
+
+def policy_loss(new: Tensor, old: Tensor, advantages: Tensor, clip: float) -> Tensor:
+    """-min(r A, clip(r, 1 - ε, 1 + ε) A) of each token, r = exp(new - old) (Schulman et al. 2017).
+
+    `new` and `old` are log-probabilities.
+    """
+    ratio = (new - old).exp()
+    return -torch.minimum(ratio * advantages, ratio.clamp(1 - clip, 1 + clip) * advantages)
+
+
+def value_loss(values: Tensor, returns: Tensor) -> Tensor:
+    """½ (V - R)² of each token."""
+    return 0.5 * (values - returns).square()
+
+
+def estimate_advantages(
+    rewards: Tensor, values: Tensor, mask: Tensor, discount: float, gae_lambda: float
+) -> tuple[Tensor, Tensor]:
+    """Generalised advantages (Schulman et al. 2016) and returns, each (N, T); 0 out of the mask.
+
+    δ_t = r_t + γ V_{t+1} - V_t, A_t = δ_t + γ λ A_{t+1}, R_t = A_t + V_t. A sequence ends with its
+    mask: what comes after is worth nothing.
+    """
+    rewards, values = rewards * mask, values * mask
+    following, last = torch.zeros_like(values[:, 0]), torch.zeros_like(values[:, 0])
+    advantages = torch.zeros_like(values)
+    for at in reversed(range(values.shape[1])):
+        delta = rewards[:, at] + discount * following - values[:, at]
+        last = (delta + discount * gae_lambda * last) * mask[:, at]
+        advantages[:, at] = last
+        following = values[:, at]
+    return advantages, advantages + values
+
+
+def whiten(values: Tensor) -> Tensor:
+    """Mean 0 and deviation 1."""
+    return (values - values.mean()) / (values.std(correction=0) + 1e-8)
+
+
+def log_probabilities(model: Transformer, tokens: Tensor) -> Tensor:
+    """Of each token but the first: (N, T) → (N, T - 1)."""
+    logits: Tensor = model(tokens[:, :-1])
+    return logits.log_softmax(-1).gather(-1, tokens[:, 1:, None])[..., 0]
+
+
+@dataclass(frozen=True, slots=True)
+class PromptData:
+    """Prompts by number; those of an iteration are a function of the seed and its number."""
+
+    prompts: Sequence[Prompt]
+    held_out_prompts: Sequence[Prompt]
+    tokenizer: Path
+    seed: int
+    sources: str
+    """What the models and the prompts are: a run is not resumed with others."""
+
+    @property
+    def fingerprint(self) -> str:
+        asked = [prompt.tokens for prompt in (*self.prompts, *self.held_out_prompts)]
+        return hashlib.sha256(f"{asked}/{self.sources}".encode()).hexdigest()
+
+    @property
+    def held_out_sequences(self) -> int:
+        return len(self.held_out_prompts)
+
+    def prompt(self, number: int) -> Prompt:
+        epoch, position = divmod(number, len(self.prompts))
+        key = f"{self.seed}/prompts/{epoch}"
+        return self.prompts[shuffled(position, len(self.prompts), key)]
+
+    def sequence(self, number: int) -> Sequenced:
+        return (np.array(self.prompt(number).tokens),)
+
+    def held_out(self, number: int) -> Sequenced:
+        return (np.array(self.held_out_prompts[number].tokens),)
+
+    def predicted(self, numbers: range) -> int:
+        return len(numbers)
+
+    losses = predicted
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """Answers and what is known of them: N of them, padded to T tokens with their prompts."""
+
+    tokens: Tensor
+    """(N, T)"""
+    mask: Tensor
+    """(N, T - 1): which of the tokens but the first are of the answer."""
+    scores: Tensor
+    """(N), before the sigmoid."""
+    log_p: Tensor
+    """(N, T - 1), under the policy that drew them."""
+    log_p_first: Tensor
+    """(N, T - 1), under the first policy."""
+    values: Tensor
+    """(N, T - 1), the critic's."""
+
+    @property
+    def divergence(self) -> Tensor:
+        """log π - log π₀ of each token of the answers (N, T - 1); its mean is that of the KL."""
+        return (self.log_p - self.log_p_first) * self.mask
+
+
+@dataclass(slots=True, kw_only=True)
+class Alignment(Loop):
+    """The train loop whose step is an iteration of PPO."""
+
+    critic: Transformer
+    critic_optimizer: torch.optim.AdamW
+    first: Transformer
+    """The policy as it was at first, π₀."""
+    judge: Judge
+    pieces: Tokenizer
+    ppo: PPO
+    sampling: Sampling
+
+    @property
+    def parts(self) -> Parts:
+        critic = {"critic_": (self.critic, self.critic_optimizer)}
+        return {"": (self.model, self.optimizer), **critic}
+
+    @property
+    def asked(self) -> PromptData:
+        return cast(PromptData, self.data)
+
+    def batches(self, step: int) -> list[Batch]:
+        """Nothing is read ahead: an iteration makes its own."""
+        return []
+
+    def step(self, batches: Prefetch[list[Batch]], *, stop: bool) -> bool:
+        train, progress, step = self.config.train, self.progress, self.progress.step + 1
+        started_s = time.perf_counter()
+        numbers = range((step - 1) * train.batch_size, step * train.batch_size)
+        prompts = [self.asked.prompt(number) for number in numbers]
+        keys = [f"{train.seed}/ppo/{number}" for number in numbers]
+        answers = self.answer(prompts, keys)
+        losses, norms, stops = [], [], False
+        with self.log.phase(Phase.UPDATE):
+            advantages, returns = self.advantages(answers)
+            for at in range(0, train.batch_size, self.ppo.mini_batch):
+                rows = range(at, at + self.ppo.mini_batch)
+                loss = self.learn(answers, advantages, returns, rows)
+                mean, both, asked = self.totals(loss, stop)
+                lr = self.apply(step, mean, both)
+                losses.append(mean)
+                norms.append(both[0])
+                stops |= asked
+        progress.step = step
+        tokens = int(answers.mask.sum())
+        progress.tokens += tokens
+        seconds = time.perf_counter() - started_s
+        progress.seconds += seconds
+        self.report(
+            sum(losses) / len(losses),
+            lr,
+            sum(norms) / len(norms),
+            tokens,
+            seconds,
+            reward=answers.scores.mean().item(),
+            kl=answers.divergence.sum(-1).mean().item(),
+        )
+        return stops
+
+    @torch.no_grad()
+    def answer(self, prompts: Sequence[Prompt], keys: Sequence[str]) -> Answers:
+        """Draw an answer to each prompt, and ask every model about it."""
+        micro_batch, ranks = self.config.train.micro_batch, self.here.size
+        with self.log.phase(Phase.GENERATE):
+            answers = sample(
+                self.model,
+                [prompt.tokens for prompt in prompts],
+                count=self.sampling.tokens,
+                temperature=1.0,  # what the policy is: nothing is cut off or sharpened
+                keys=keys,
+                stop=self.pieces.eos,
+                ranks=ranks,
+            )
+        with self.log.phase(Phase.SCORE):
+            dialogues = [[*p.tokens, *a] for p, a in zip(prompts, answers, strict=True)]
+            width = max(map(len, dialogues))
+            tokens = torch.full((len(dialogues), width), self.pieces.eos)
+            mask = torch.zeros((len(dialogues), width - 1), dtype=torch.bool)
+            for number, (prompt, dialogue) in enumerate(zip(prompts, dialogues, strict=True)):
+                tokens[number, : len(dialogue)] = torch.tensor(dialogue)
+                mask[number, len(prompt.tokens) - 1 : len(dialogue) - 1] = True
+            scores = self.judge.scores(
+                dialogues,
+                [prompt.kind for prompt in prompts],
+                eos=self.pieces.eos,
+                micro_batch=micro_batch,
+                ranks=ranks,
+            )
+            tokens = tokens.to(self.here.device)
+            return Answers(
+                tokens,
+                mask.to(tokens.device),
+                scores.to(tokens.device),
+                self.of_all(lambda rows: log_probabilities(self.model, rows), tokens),
+                self.of_all(lambda rows: log_probabilities(self.first, rows), tokens),
+                self.of_all(lambda rows: self.critic(rows[:, :-1])[..., 0], tokens),
+            )
+
+    def of_all(self, compute: Callable[[Tensor], Tensor], tokens: Tensor) -> Tensor:
+        """What is computed of each row, by this rank of its share, from all ranks."""
+        share, micro_batch = -(-len(tokens) // self.here.size), self.config.train.micro_batch
+        places = torch.arange(share, device=tokens.device) + self.here.rank * share
+        own = tokens[places.clamp(max=len(tokens) - 1)]
+        found = torch.cat([compute(own[i : i + micro_batch]) for i in range(0, share, micro_batch)])
+        if self.here.size == 1:
+            return found
+        parts = [torch.empty_like(found) for _ in range(self.here.size)]
+        dist.all_gather(parts, found.contiguous())
+        return torch.cat(parts)[: len(tokens)]
+
+    def advantages(self, answers: Answers) -> tuple[Tensor, Tensor]:
+        """Whitened advantages, and the returns that the critic learns."""
+        rewards = -self.ppo.kl * answers.divergence
+        # The place of each answer's last token.
+        last = answers.mask.shape[1] - 1 - answers.mask.flip(1).int().argmax(1)
+        rewards[torch.arange(len(last)), last] += whiten(answers.scores)
+        advantages, returns = estimate_advantages(
+            rewards, answers.values, answers.mask, self.ppo.discount, self.ppo.gae_lambda
+        )
+        white = torch.zeros_like(advantages)
+        white[answers.mask] = whiten(advantages[answers.mask])
+        return white, returns
+
+    def learn(self, answers: Answers, advantages: Tensor, returns: Tensor, rows: range) -> Tensor:
+        """Accumulate gradients of a mini-batch; returns this rank's part of its mean loss."""
+        share, micro_batch = len(rows) // self.here.size, self.config.train.micro_batch
+        tokens = answers.mask[rows.start : rows.stop].sum()
+        total = torch.zeros((), device=self.here.device)
+        start = rows.start + self.here.rank * share
+        for at in range(start, start + share, micro_batch):
+            part = slice(at, at + micro_batch)
+            mask = answers.mask[part]
+            new = log_probabilities(self.model, answers.tokens[part])
+            values = self.critic(answers.tokens[part, :-1])[..., 0]
+            losses = policy_loss(new, answers.log_p[part], advantages[part], self.ppo.clip)
+            losses = losses + value_loss(values, returns[part])
+            loss = (losses * mask).sum() / tokens
+            torch.autograd.backward(loss)
+            total += loss.detach()
+        return total
+
+    def evaluate(self) -> Mapping[str, float]:
+        """The reward and divergence of answers to held-out prompts, always drawn alike."""
+        count = min(self.config.train.eval_sequences, self.asked.held_out_sequences)
+        keys = [f"{self.config.train.seed}/eval/{number}" for number in range(count)]
+        with self.log.phase(Phase.EVAL):
+            answers = self.answer(self.asked.held_out_prompts[:count], keys)
+        scores = answers.scores
+        error = scores.std().item() / math.sqrt(count) if count > 1 else math.nan
+        means = {"reward": scores.mean().item(), "kl": answers.divergence.sum(-1).mean().item()}
+        step = self.progress.step
+        self.log.event(
+            EventKind.EVAL,
+            f"held-out reward {means['reward']:.3f} ± {error:.3f}, KL {means['kl']:.2f} nats an "
+            f"answer at step {step:,}",
+            step=step,
+            reward_error=error,
+            tokens=int(answers.mask.sum()),
+            **means,
+        )
+        return means
+
+    def mfu(self, tokens_per_s: float) -> float | None:
+        """None: an answer's token goes through several models, several times."""
+        return None
+
+
+def align(
+    config: Config,
+    data: PromptData,
+    out: Path,
+    here: World,
+    stop_asked: Callable[[], bool],
+    *,
+    base: Pretrained,
+    judges: Sequence[Pretrained],
+    resume: bool,
+    overwrite: bool,
+) -> Result:
+    """PPO from `base`, until `train.steps` iterations; fails and stops like any training.
+
+    Of the judges the first is for helpfulness; the second, if there is one, for safety.
+    """
+    assert config.ppo is not None
+    assert config.sampling is not None
+    resuming = resume and any(checkpoints(out / "checkpoints"))
+    value_config = replace(config, model=replace(config.model, head="scalar"))
+    model, critic = build(config, here), build(value_config, here)
+    parts = {
+        "": (model, adamw(model, config.train)),
+        "critic_": (critic, adamw(critic, config.train)),
+    }
+    if not resuming:
+        load_weights(model, base.read, here)
+        load_weights(critic, judges[0].read, here)
+    first = frozen(base, config, here)
+    judge = bench(judges, config, here)
+    with open_run(config, data, out, here, parts, resuming=resuming, overwrite=overwrite) as (
+        store,
+        log,
+        progress,
+    ):
+        loop = Alignment(
+            config=config,
+            data=data,
+            here=here,
+            model=model,
+            optimizer=parts[""][1],
+            store=store,
+            log=log,
+            progress=progress,
+            # An iteration has an objective of its own: `learn`.
+            objective=cast(Objective, None),
+            measures=cast(Measures, None),
+            critic=critic,
+            critic_optimizer=parts["critic_"][1],
+            first=first,
+            judge=judge,
+            pieces=Tokenizer(data.tokenizer),
+            ppo=config.ppo,
+            sampling=config.sampling,
+        )
+        return Result(progress, loop.run(stop_asked), here.rank == 0)
+
+
+def check(config: Config, ranks: int) -> None:
+    """Raise TrainError for sizes of PPO that do not divide."""
+    assert config.ppo is not None
+    train, mini_batch = config.train, config.ppo.mini_batch
+    if train.compile == "on":
+        raise TrainError("train.compile must be off for PPO: the answers that it draws grow.")
+    if train.batch_size % mini_batch or mini_batch % (train.micro_batch * ranks):
+        raise TrainError(
+            f"train.batch_size {train.batch_size} must be a multiple of ppo.mini_batch "
+            f"{mini_batch}, and that of train.micro_batch {train.micro_batch} × {ranks} ranks."
+        )

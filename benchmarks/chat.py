@@ -30,7 +30,8 @@ def ask(bench: Bench) -> list[Table]:
     chats = folder / "chats.jsonl"
     few = ["--train.steps=2"] if quick else []
     _run("prepare", "--corpus", "pydoc", "--out", data)
-    _run("train", "--data", data, "--out", base, *few, *_warm(quick))
+    tiny = ["--model.dim=32", "--model.n_layers=1", "--train.eval_sequences=4"] if quick else []
+    _run("train", "--data", data, "--out", base, *few, *tiny, *_warm(quick))
     demo.chats(chats, count=60 if quick else 400)
     chat = ("--preset", "chat-demo")
     _run("finetune", *chat, "--from", base, "--data", chats, "--out", sft, *few, *_warm(quick))
@@ -130,7 +131,7 @@ def _table(found: list[dict[str, Any]]) -> Table:
     return Table(
         title="The demo's chat stages",
         how="One pretrained and fine-tuned model; pairs, reward model, rejection sampling (best "
-        f"of 16) and 30 iterations of PPO with each seed. {found[0]['pairs']} held-out pairs. "
+        f"of 8) and 24 iterations of PPO with each seed. {found[0]['pairs']} held-out pairs. "
         "A rule stands in for people: what rises is what the rule likes.",
         columns=["", *(f"seed {one['seed']}" for one in found), "median (range)"],
         rows=rows,

@@ -9,6 +9,7 @@ import typer
 
 from llama_train import host
 from llama_train.cli.align import align
+from llama_train.cli.evaluate import evaluate
 from llama_train.cli.export import export
 from llama_train.cli.finetune import finetune
 from llama_train.cli.generate import generate
@@ -36,6 +37,7 @@ app.command(context_settings=_SETTINGS)(finetune)
 app.command(context_settings=_SETTINGS)(reward)
 app.command(context_settings=_SETTINGS)(align)
 app.command()(generate)
+app.command()(evaluate)
 app.command()(export)
 app.command()(presets)
 app.command(context_settings=_SETTINGS)(plan)

@@ -90,6 +90,7 @@ class EventKind(StrEnum):
     # ----
     PHASE = "phase"
     EVAL = "eval"
+    SCORE = "score"  # in a benchmark
     CHECKPOINT = "checkpoint"
     SKIPPED = "skipped"
     PREEMPTED = "preempted"

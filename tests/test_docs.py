@@ -37,6 +37,7 @@ JSON_OF = (
     "project last --tokens 1B",
     "project last --model llama2-70b",
     "estimate --gpu-hours 1 --power 400",
+    "scores llama2-7b",
     "config",
     "devices",
     "doctor",
@@ -58,7 +59,8 @@ def recorded(command: Command, tmp_path: Path) -> Command:
     card = {"name": "llama2-7b", "parameters": 7e9, "planned_tokens": 2e12}
     for number, name in enumerate(names, start=1):
         one = Recorded(name=name, number=number, count=2, seconds=60, project="nlp", model=card)
-        pictures.write_seconds(ledger_url(str(tmp_path / "ledger.db")), one)
+        events = [pictures.score(one, 0.3)]
+        pictures.write_seconds(ledger_url(str(tmp_path / "ledger.db")), one, events=events)
     return command
 
 

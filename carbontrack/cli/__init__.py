@@ -34,6 +34,7 @@ _COMMANDS = (
     "explain",
     "compare",
     "project",
+    "scores",
     "config",
     "import",
 )

@@ -6,9 +6,9 @@ import html
 import io
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from carbontrack.account.result import Estimate
 from carbontrack.errors import CarbontrackError
@@ -17,6 +17,9 @@ from carbontrack.report.latex import latex_of
 from carbontrack.report.table import Table, frame, table_of
 from carbontrack.report.terminal import text_of
 from carbontrack.vocabulary import TableFormat
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def show_table(
@@ -29,6 +32,25 @@ def show_table(
         write(_for_people(table, format, out), out)
     else:
         raise CarbontrackError(f"--format {format} is for tables of runs.", hint="Take json.")
+
+
+def show_rows(
+    table: Table,
+    data: dict[str, Any],
+    rows: Sequence[Mapping[str, Any]],
+    format: TableFormat,
+    *,
+    out: Path | None = None,
+) -> None:
+    """The same in every format: CSV and Parquet have the `rows`, all of the same keys."""
+    import pandas as pd
+
+    if format is TableFormat.CSV:
+        write(_csv(pd.DataFrame(rows)), out)
+    elif format is TableFormat.PARQUET:
+        write(_parquet(pd.DataFrame(rows)), out)
+    else:
+        show_table(table, data, format, out=out)
 
 
 def json_of(
@@ -58,15 +80,23 @@ def csv_of(rows: Sequence[Estimate]) -> str:
 
     Text that a spreadsheet would take for a formula begins with an apostrophe.
     """
-    safe = frame(rows).map(lambda cell: escape.csv(cell) if isinstance(cell, str) else cell)
+    return _csv(frame(rows))
+
+
+def _csv(lines: pd.DataFrame) -> str:
+    safe = lines.map(lambda cell: escape.csv(cell) if isinstance(cell, str) else cell)
     return safe.to_csv(index=False)
 
 
 def parquet_of(rows: Sequence[Estimate]) -> bytes:
     """The same as CSV, with types. Raises CarbontrackError without a Parquet engine."""
+    return _parquet(frame(rows))
+
+
+def _parquet(lines: pd.DataFrame) -> bytes:
     out = io.BytesIO()
     try:
-        frame(rows).to_parquet(out, index=False)
+        lines.to_parquet(out, index=False)
     except ImportError:
         raise CarbontrackError(
             "Parquet needs pyarrow.", hint="Install it: pip install pyarrow", exit_code=1

@@ -31,6 +31,7 @@ export const EventKind = Object.freeze({
   BUDGET: "budget",
   PHASE: "phase",
   EVAL: "eval",
+  SCORE: "score",
   CHECKPOINT: "checkpoint",
   SKIPPED: "skipped",
   PREEMPTED: "preempted",

@@ -1,0 +1,60 @@
+"""`carbontrack scores`: the scores of runs in benchmarks, and those that reports print."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from carbontrack.cli import parse
+from carbontrack.cli.common import DbOption
+from carbontrack.cli.factor_options import Flags, OutOption, TableFormatOption, takes_factors
+from carbontrack.vocabulary import Method, TableFormat
+
+
+@takes_factors
+def scores(
+    flags: Flags,
+    runs: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="RUN...", help="Ids, prefixes or names. Default: last; with --like none."
+        ),
+    ] = None,
+    like: Annotated[
+        str,
+        typer.Option(
+            metavar="table3|table4",
+            help="In the columns of that table of the Llama 2 report, with its models.",
+        ),
+    ] = "",
+    db: DbOption = None,
+    format: TableFormatOption = TableFormat.TEXT,
+    out: OutOption = None,
+) -> None:
+    """Print scores in benchmarks with chance, standard error, and score per kWh, tCO2e and money.
+
+    Example: carbontrack scores llama2-7b --zone FRA --format markdown
+    """
+    from carbontrack.report import render
+    from carbontrack.report.scores import TABLES, Scored, data_of, listing
+    from carbontrack.report.scores import like as in_columns_of
+
+    parse.check_choice("--like", like, ("", *TABLES))
+    scored: list[Scored] = []
+    if references := runs or ([] if like else ["last"]):
+        from carbontrack.account.scores import scores_of
+        from carbontrack.ledger import engine, read
+        from carbontrack.ledger.url import ledger_url
+        from carbontrack.query import price
+
+        with engine.open_reader(ledger_url(db)).connect() as connection:
+            found = [read.resolve_run(connection, reference) for reference in references]
+            each = price.estimates(connection, found, flags, [Method.MEASURED])
+            scored = [
+                Scored(estimate, scores_of(read.events(connection, run)))
+                for run, estimate in zip(found, each, strict=True)
+            ]
+    table, rows = in_columns_of(like, scored) if like else listing(scored)
+    render.show_rows(table, data_of(rows), rows, format, out=None if out is None else Path(out))

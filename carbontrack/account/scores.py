@@ -21,6 +21,7 @@ from carbontrack.ledger.rows import Event
 from carbontrack.vocabulary import EventKind
 
 PER_CENT = 100.0
+_BY_LOCATION = "location-based"
 _NO_SHARES = ("perplexity", "bits_per_byte")
 """Parts of the names of metrics that are no share, and better the lower they are."""
 
@@ -66,6 +67,7 @@ class PublishedScore:
     expected: str  # the status that a person reviewed
     tco2e: float | None
     gpu_hours: float | None
+    accounting: str  # of the CO2e, where it is not location-based or was not read; else ""
     read: bool  # the figure was read; else it rests on memory
     source: str
     note: str
@@ -74,6 +76,11 @@ class PublishedScore:
 def is_share(metric: str) -> bool:
     """Whether a metric is a share of the questions, from 0 to 1, and better the higher it is."""
     return not any(part in metric for part in _NO_SHARES)
+
+
+def per(score: float | None, amount: float | None) -> float | None:
+    """Score ÷ amount; None of nothing."""
+    return score / amount if score is not None and amount else None
 
 
 def scores_of(events: Iterable[Event]) -> list[Score]:
@@ -157,10 +164,16 @@ def _row(
         expected=row["status"],
         tco2e=cost.tco2e.printed if cost is not None and cost.tco2e is not None else None,
         gpu_hours=None if cost is None else cost.gpu_hours,
+        accounting="" if cost is None else _accounting(cost),
         read=row["read"] == "yes",
         source=row["source"],
         note=row["note"],
     )
+
+
+def _accounting(cost: published.PublishedRow) -> str:
+    parts = [] if cost.accounting == _BY_LOCATION else [cost.accounting]
+    return ", ".join(parts if cost.read else [*parts, "from memory"])
 
 
 def _score(event: Event) -> Score | None:

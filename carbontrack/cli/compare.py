@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -10,12 +11,23 @@ from carbontrack.cli.common import DbOption, FormatOption
 from carbontrack.cli.factor_options import EmbodiedOption, Flags, takes_factors
 from carbontrack.vocabulary import Format, Method, TableFormat
 
+if TYPE_CHECKING:
+    from carbontrack.account.scores import Score
+    from carbontrack.ledger.rows import Event
+
 
 @takes_factors
 def compare(
     flags: Flags,
     a: Annotated[str, typer.Argument(metavar="A", help="A run: id, prefix, name or last.")],
     b: Annotated[str, typer.Argument(metavar="B", help="The run to compare it with.")],
+    metric: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SCORE",
+            help="Also a score in a benchmark, TASK or TASK/METRIC, and per kWh, tCO2e and money.",
+        ),
+    ] = None,
     embodied: EmbodiedOption = False,
     db: DbOption = None,
     format: FormatOption = Format.TEXT,
@@ -34,8 +46,20 @@ def compare(
         runs = [read.resolve_run(connection, reference) for reference in (a, b)]
         rows = price.estimates(connection, runs, flags, [Method.MEASURED], embodied=embodied)
         sides = [
-            Side(row, project.curve(connection, run), read.steps(connection, run))
+            Side(
+                row,
+                project.curve(connection, run),
+                read.steps(connection, run),
+                _score(read.events(connection, run), metric, run.name),
+            )
             for run, row in zip(runs, rows, strict=True)
         ]
     as_table = TableFormat.JSON if format is Format.JSON else TableFormat.TEXT
     render.show_table(*comparison(*sides), as_table)
+
+
+def _score(events: Sequence[Event], metric: str | None, run: str) -> Score | None:
+    """The last one in a benchmark, if it was asked for."""
+    from carbontrack.account import scores
+
+    return None if metric is None else scores.need(scores.scores_of(events), metric, run)[-1]

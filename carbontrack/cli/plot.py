@@ -24,6 +24,7 @@ _OPTIONS: Mapping[str, Sequence[FigureKind]] = {
     "log": (FigureKind.LOSS, FigureKind.COMPARE),
     "against": (FigureKind.COMPARE,),
     "group": (FigureKind.COMPARE,),
+    "metric": (FigureKind.COMPARE,),
 }
 
 
@@ -87,6 +88,13 @@ def plot(
             help="Compare groups of runs, mean and sd over their seeds: tag:KEY, model, project, …",
         ),
     ] = None,
+    metric: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SCORE",
+            help="Compare scores in this benchmark, TASK or TASK/METRIC, and published models.",
+        ),
+    ] = None,
     db: DbOption = None,
 ) -> None:
     """Draw a run: power, loss, energy and CO2e over time, or one of the other kinds.
@@ -111,6 +119,7 @@ def plot(
         "log": log,
         "against": against,
         "group": group,
+        "metric": metric,
     }
     own: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     for name in own:

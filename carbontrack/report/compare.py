@@ -9,6 +9,7 @@ from typing import Any
 from carbontrack.account.curve import EnergyCurve
 from carbontrack.account.loss import loss_at, width_of
 from carbontrack.account.result import Estimate
+from carbontrack.account.scores import PER_CENT, Score, is_share, per
 from carbontrack.ledger.rows import Step
 from carbontrack.report.notes import notes_of
 from carbontrack.report.table import Column, Table
@@ -22,6 +23,7 @@ class Side:
     estimate: Estimate
     curve: EnergyCurve
     steps: Sequence[Step]
+    score: Score | None = None  # in the benchmark that was asked for, the last one
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +77,30 @@ def measures(a: Side, b: Side) -> list[Measure]:
             lambda s: loss_at(s.steps, s.curve, equal_j),
         ),
     ]
+    return [*lines, *_scores(a, b)]
+
+
+def _scores(a: Side, b: Side) -> list[Measure]:
+    """A benchmark's score, and over what the whole run took."""
+    if a.score is None or b.score is None:
+        return []
+    if not is_share(a.score.metric):
+        return [_measure(a.score.name, "", a, b, lambda s: s.score.score)]
+    lines = [
+        _measure(a.score.name, "%", a, b, _points),
+        _measure("  by chance", "%", a, b, lambda s: _times(s.score.chance, PER_CENT)),
+        _measure("  standard error", "%", a, b, lambda s: _times(s.score.stderr, PER_CENT)),
+        _measure("  points per kWh", "", a, b, lambda s: per(_points(s), s.estimate.facility_kwh)),
+        _measure("  points per tCO₂e", "", a, b, lambda s: per(_points(s), s.estimate.tco2e)),
+    ]
+    if a.estimate.currency == b.estimate.currency and a.estimate.cost is not None:
+        name = f"  points per {a.estimate.currency}"
+        lines.append(_measure(name, "", a, b, lambda s: per(_points(s), s.estimate.cost)))
     return lines
+
+
+def _points(side: Side) -> float | None:
+    return None if side.score is None else side.score.score * PER_CENT
 
 
 def _width(a: Side, b: Side) -> str:

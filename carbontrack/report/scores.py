@@ -11,7 +11,7 @@ from typing import Any
 
 from carbontrack.account import scores
 from carbontrack.account.result import Estimate
-from carbontrack.account.scores import PER_CENT, Agreement, PublishedScore, Score
+from carbontrack.account.scores import PER_CENT, Agreement, PublishedScore, Score, per
 from carbontrack.errors import CarbontrackError
 from carbontrack.report.notes import notes_of
 from carbontrack.report.numbers import mass_text
@@ -140,11 +140,6 @@ def _row(**values: Any) -> dict[str, Any]:
     return {name: values.get(name) for name in names}
 
 
-def per(score: float | None, amount: float | None) -> float | None:
-    """Score ÷ amount; None of nothing."""
-    return score / amount if score is not None and amount else None
-
-
 def _table(
     rows: Sequence[Mapping[str, Any]],
     estimates: Sequence[Estimate],
@@ -211,6 +206,8 @@ def _two_lines(benchmark: str) -> tuple[str, str]:
 
 def _sources(known: Sequence[PublishedScore]) -> list[str]:
     notes = [f"published: {source}" for source in dict.fromkeys(row.source for row in known)]
+    unusual = dict.fromkeys(f"{row.model} {row.accounting}" for row in known if row.accounting)
+    notes += [f"published CO₂e: {', '.join(unusual)}"] if unusual else []
     unread = dict.fromkeys(row.model for row in known if not row.read)
     return [*notes, f"{', '.join(unread)}: the source was not read"] if unread else notes
 

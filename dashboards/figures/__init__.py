@@ -17,10 +17,11 @@ from typing import Any, Protocol
 import pandas as pd
 from matplotlib.figure import Figure
 
+from carbontrack.errors import CarbontrackError
 from carbontrack.vocabulary import FigureKind
 from dashboards import data, frames
 from dashboards.data import RunData
-from dashboards.figures import saving, shares, timeline, training
+from dashboards.figures import saving, score_cost, shares, timeline, training
 from dashboards.figures.saving import AGAINST
 from dashboards.style import Look
 
@@ -45,7 +46,7 @@ OPTIONS: Mapping[str, Sequence[str]] = {
     FigureKind.OVERVIEW: ("each", "smooth"),
     FigureKind.POWER: ("each",),
     FigureKind.LOSS: ("smooth", "log"),
-    FigureKind.COMPARE: ("smooth", "log", "against", "group"),
+    FigureKind.COMPARE: ("smooth", "log", "against", "group", "metric"),
 }
 """What a kind takes besides the options of all."""
 
@@ -100,6 +101,25 @@ def _data(run: Drawable, options: Mapping[str, Any]) -> RunData:
     return frames.of_frame(run) if isinstance(run, pd.DataFrame) else run
 
 
+def _compare(
+    runs: Sequence[RunData],
+    look: Look,
+    *,
+    metric: str | None = None,
+    against: str | None = None,
+    log: str | None = None,
+    **of_losses: Any,
+) -> Figure:
+    """What a loss took, or with `metric` (TASK or TASK/METRIC) a score in a benchmark: see
+    `saving.compare` and `score_cost.compare_scores`.
+    """
+    if metric is None:
+        return saving.compare(runs, look, against=against, log=log, **of_losses)
+    if of_losses:
+        raise CarbontrackError(f"--{next(iter(of_losses))} is for losses, not with --metric.")
+    return score_cost.compare_scores(runs, look, metric, against=against, log=log)
+
+
 overview = _of_one(FigureKind.OVERVIEW, timeline.overview)
 power = _of_one(FigureKind.POWER, timeline.power)
 energy = _of_one(FigureKind.ENERGY, timeline.energy)
@@ -108,7 +128,7 @@ phases = _of_one(FigureKind.PHASES, shares.phases)
 carbon_by_hour = _of_one(FigureKind.CARBON_BY_HOUR, shares.carbon_by_hour)
 loss = _of_several(FigureKind.LOSS, training.loss)
 efficiency = _of_several(FigureKind.EFFICIENCY, training.efficiency)
-compare = _of_several(FigureKind.COMPARE, saving.compare)
+compare = _of_several(FigureKind.COMPARE, _compare)
 
 ONE: Mapping[str, OfOne] = {
     FigureKind.OVERVIEW: overview,

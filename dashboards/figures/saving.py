@@ -210,18 +210,24 @@ def _carbon(runs: Sequence[RunData], curves: Sequence[pd.DataFrame]) -> _Axis:
     return _Axis(amounts, "emissions", *scaled_mass(_largest(amounts)))
 
 
-def _money(runs: Sequence[RunData], curves: Sequence[pd.DataFrame]) -> _Axis:
+def one_currency(runs: Sequence[RunData]) -> str:
+    """In which all costs are. Raises CarbontrackError for a run without a cost, or several."""
     currencies = unique(data.estimate.currency for data in runs)
     unpriced = [literal(data.run.name) for data in runs if data.estimate.cost is None]
-    if unpriced or len(currencies) != 1:
+    if unpriced or len(currencies) != 1 or currencies[0] is None:
         why = f"run {unpriced[0]} has no cost" if unpriced else f"costs in {currencies}"
         raise CarbontrackError(
             f"--against money: {why}.", hint="Give one --currency, and --tariff or a price."
         )
+    return currencies[0]
+
+
+def _money(runs: Sequence[RunData], curves: Sequence[pd.DataFrame]) -> _Axis:
+    currency = one_currency(runs)
     amounts = [costs(d, losses["time"]) for d, losses in zip(runs, curves, strict=True)]
     largest = _largest(amounts)
-    small = (1.0, currencies[0])  # no prefix: millidollars are not used
-    return _Axis(amounts, "cost", *(scaled(largest, currencies[0]) if largest >= 1 else small))
+    small = (1.0, currency)  # no prefix: millidollars are not used
+    return _Axis(amounts, "cost", *(scaled(largest, currency) if largest >= 1 else small))
 
 
 _AXES: Mapping[str, Any] = {

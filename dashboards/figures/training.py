@@ -16,6 +16,7 @@ from carbontrack.vocabulary import LogAxes
 from dashboards.data import RunData, elapsed_s, energies_j, held_out, known_s
 from dashboards.figures import words
 from dashboards.figures.panels import draw_held_out, draw_losses, note_not_finite
+from dashboards.figures.score_points import draw_scores
 from dashboards.style import (
     CYCLE,
     DASHES,
@@ -52,9 +53,10 @@ _AMOUNTS = {"": "", "k": " (thousands)", "M": " (millions)", "G": " (billions)"}
 def loss(
     runs: Sequence[RunData], look: Look, *, smooth: int | None = None, log: str | None = None
 ) -> Figure:
-    """Training loss over tokens, as in Figure 5 of the Llama 2 report, with the held-out losses;
-    over steps where a job has no token counts. `log` axes: by default of tokens, where the loss did
-    nearly all of its fall in the first of them. Raises CarbontrackError for a run without losses.
+    """Training loss over tokens, as in Figure 5 of the Llama 2 report, with the held-out losses and
+    on a scale of their own the scores in benchmarks; over steps where a job has no token counts.
+    `log` axes: by default of tokens, where the loss did nearly all of its fall in the first of
+    them. Raises CarbontrackError for a run without losses.
     """
     need(runs, "loss")
     has_tokens = all(data.steps["tokens"].notna().any() for data in runs)
@@ -74,13 +76,14 @@ def loss(
             draw_losses(ax, x, losses, smooth=smooth, label=name, **how)
         for data, amount, how in zip(runs, amounts, looks(), strict=False):
             _draw_held_out(ax, data, amount * factor, how, of_one=len(runs) == 1)
+        scored = draw_scores(ax, runs, [amount * factor for amount in amounts], looks())
         scale_losses(ax, at_losses, curves, log)
         note_not_finite(ax, curves)
         ax.set_xlabel(("tokens" if has_tokens else "steps") + _AMOUNTS[prefix])
         ax.set_ylabel("loss (nats per token)")
         words.put(figure, room, look, words.names_of(runs, "Training loss"), "")
         if len(ax.get_legend_handles_labels()[1]) > 1 or smooth is not None:
-            legend_above(ax)
+            legend_above(ax, **({"columns": 2} if scored else {}))
     return figure
 
 

@@ -79,9 +79,30 @@ def test_the_reports_tables_are_printed_with_runs_in_front(
     assert model in scored("scores", "--like", like, "--format", "markdown").out
 
 
+def test_compare_takes_a_score_as_well_as_the_loss(scored: Command) -> None:
+    factors = ("--pue", "1.5", "--intensity", "0.4", "--tariff", "0.2", "--format", "json")
+    answer = scored("compare", "small", "large", "--metric", "HellaSwag", *factors).json
+    measures = {one["name"].strip(): one for one in answer["measures"]}
+    assert (measures["hellaswag/acc"]["a"], measures["hellaswag/acc"]["b"]) == (30, 60)
+    assert measures["hellaswag/acc"]["unit"] == "%"
+    for name, key in (("kWh", "facility_kwh"), ("tCO₂e", "tco2e"), ("USD", "cost")):
+        points = measures[f"points per {name}"]
+        assert points["a"] == pytest.approx(30 / answer["a"][key])
+        assert points["ratio"] == pytest.approx(2 * answer["a"][key] / answer["b"][key])
+    assert "final loss" in measures
+    alone = scored("compare", "small", "large", *factors).json["measures"]
+    assert not any("hellaswag" in one["name"] for one in alone)
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
+        (("compare", "small", "bare", "--metric", "hellaswag"), "Run bare has no score in"),
+        (
+            ("plot", "small", "--kind", "compare", "--metric", "hellaswag", "--smooth", "5"),
+            "--smooth is for losses, not with --metric",
+        ),
+        (("plot", "small", "--metric", "hellaswag"), "--metric goes with --kind compare, not"),
         (("scores", "bare"), "No scores in bare. Record llama_train evaluate in the run"),
         (("scores", "--like", "table2"), "--like table2"),
         (("scores", "nobody"), "nobody"),

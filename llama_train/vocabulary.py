@@ -1,4 +1,4 @@
-"""Every vocabulary of llama_train: what is given on its command line or logged by a training.
+"""Every vocabulary of llama_train: what is given on its command line, or logged by what it does.
 
 Those of carbontrack are not public names of it; a test holds the events to what it knows.
 """
@@ -23,23 +23,25 @@ class Dtype(StrEnum):
 
 
 class EventKind(StrEnum):
-    """What a training logs beside its steps."""
+    """What a training or an evaluation logs beside steps."""
 
     PHASE = "phase"
     EVAL = "eval"
+    SCORE = "score"
     CHECKPOINT = "checkpoint"
     SKIPPED = "skipped"
     PREEMPTED = "preempted"
 
 
 class Phase(StrEnum):
-    """What a training does for a while."""
+    """What a training or an evaluation does for a while."""
 
     COMPILE = "compile"
     TRAIN = "train"
     EVAL = "eval"
     CHECKPOINT = "checkpoint"
     DATA_WAIT = "data wait"
+    EVALUATION = "evaluation"
     GENERATE = "generate"
     SCORE = "score"
     UPDATE = "update"

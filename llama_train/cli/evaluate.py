@@ -7,13 +7,14 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from llama_train.cli.options import ModelArgument
-from llama_train.cli.plan import Format
 from llama_train.errors import TrainError
+from llama_train.vocabulary import EventKind, Format, Phase
 
 if TYPE_CHECKING:
     from llama_train.evaluate import Score
@@ -40,7 +41,7 @@ def evaluate(
     ] = False,
     form: Annotated[
         Format, typer.Option("--format", metavar="text|json", help="For people, or for programs.")
-    ] = Format.text,
+    ] = Format.TEXT,
 ) -> None:
     """Ask a model benchmark questions with lm-eval; print each score with chance and error.
 
@@ -54,36 +55,44 @@ def evaluate(
     if not names:
         raise TrainError("--tasks names no task.")
 
+    from carbontrack import log_event, phase
+
+    with phase(Phase.EVALUATION):
+        step, scores = _ask(folder, names, limit=limit, shots=shots, unsafe=unsafe)
+    for score in scores:
+        log_event(EventKind.SCORE, _line(score), step=step, shots=shots, **asdict(score))
+    if form is Format.JSON:
+        print(json.dumps({"step": step, "scores": [asdict(s) for s in scores]}, indent=1))
+    else:
+        _show(scores)
+
+
+def _ask(
+    folder: Path, names: Sequence[str], *, limit: int | None, shots: int | None, unsafe: bool
+) -> tuple[int | None, list[Score]]:
+    """The step of the checkpoint, if it is a run's, and its scores."""
     os.environ.setdefault("TQDM_DISABLE", "1")  # lm-eval's bars; read when torch imports tqdm
     import torch
 
-    from carbontrack import log_event
     from llama_train import evaluate as evaluation
     from llama_train.weights import load_pretrained, open_pretrained
 
     evaluation.prepare_harness()
     pieces = evaluation.tokenizer_of(folder, open_pretrained(folder).shape.vocab_size)
     opened = evaluation.open_tasks(names, shots=shots, unsafe=unsafe)
-    step = evaluation.step_of(folder)
 
     from llama_train.harness import Llama
 
-    log_event("phase", name="evaluation")
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model = Llama(load_pretrained(folder, device), pieces)
     scores = evaluation.ask(model, opened, limit=limit)
-    for score in scores:
-        log_event("score", _line(score), step=step, shots=shots, **asdict(score))
-    if form is Format.json:
-        print(json.dumps({"step": step, "scores": [asdict(s) for s in scores]}, indent=1))
-    else:
-        _show(scores)
     if model.cut:
         print(
             f"{model.cut} texts were longer than the context of {model.max_length} tokens: their "
             "beginnings were cut",
             file=sys.stderr,
         )
+    return evaluation.step_of(folder), scores
 
 
 def _show(scores: Sequence[Score]) -> None:

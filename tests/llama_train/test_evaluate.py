@@ -286,8 +286,9 @@ def test_the_command_prints_scores_and_logs_them(
     assert out.splitlines()[1].split()[:2] == ["made", "acc"]
     assert out.splitlines()[1].split()[-2:] == ["0.250", "5"]
     assert "longer than the context of 32 tokens: their beginnings were cut" in err
-    phase, acc, _ = map(json.loads, logged.read_text().splitlines())
+    phase, end, acc, _ = map(json.loads, logged.read_text().splitlines())
     assert (phase["event"], phase["name"]) == ("phase", "evaluation")
+    assert (end["event"], end.get("name")) == ("phase", None)
     assert (acc["event"], acc["task"], acc["metric"]) == ("score", "made", "acc")
     assert (acc["step"], acc["questions"], acc["chance"]) == (2, 5, 0.25)
     words = ("evaluate", run, f"--tasks=local:{made}", "--limit=5", "--format=json")

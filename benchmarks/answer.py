@@ -24,6 +24,7 @@ QUESTIONS = (
     "dashboards",
     "training",
     "chat",
+    "evaluation",
     "projection",
 )
 _ROOT = Path(__file__).parents[1]

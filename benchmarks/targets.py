@@ -143,6 +143,10 @@ def _gain_in_errors(seed: Mapping[str, Any]) -> float:
     return float((after - before) / math.hypot(*errors))
 
 
+def _answers(which: str) -> Callable[[_Answers], float]:
+    return lambda answers: float(answers["Log-likelihoods of answers"][which])
+
+
 _US = "carbontrack"
 _COUNTER, _NONE = "With an energy counter", "Without a counter"
 TARGETS = [
@@ -184,6 +188,8 @@ TARGETS = [
         _dashboards("first_chart_ms", statistics.median),
     ),
     Target("dashboards", "slowest zoom", 100, "ms", _dashboards("zoom_ms", max)),
+    Target("evaluation", "speed of llama_train ÷ lm-eval's", 0.9, "×", _answers("median"), True),
+    Target("evaluation", "difference of log-likelihoods", 1e-4, "nats", _answers("most_nats")),
     Target("training", "speed of llama_train in bf16 ÷ in fp32", 1.1, "×", _gain, True),
     Target("chat", "accuracy of reward models", 0.65, "", _chat(lambda s: s["accuracy"]), True),
     Target(

@@ -9,14 +9,13 @@ report. Importing this imports nothing heavy.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from carbontrack.errors import CarbontrackError
-from carbontrack.job import close_steps, describe_model, log_event, log_step
-from carbontrack.job_phases import log_phase, phase
+from carbontrack.job import describe_model, log_event, log_step
+from carbontrack.job_phases import phase
 from carbontrack.version import __version__
 
 if TYPE_CHECKING:
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
     from carbontrack.account.published import rows_of as published
     from carbontrack.factors.catalog import known_hardware as hardware
     from carbontrack.query.ledger import Ledger as Ledger
-    from carbontrack.record.attach import Track
+    from carbontrack.record.track import Track
 
 __all__ = [
     "CarbontrackError",
@@ -60,44 +59,36 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *_LAZY})
 
 
-@contextmanager
 def track(
     name: str | None = None,
     *,
     project: str | None = None,
-    tags: Mapping[str, str] | None = None,
+    tags: Mapping[str, str] | Iterable[str] | None = None,
     db: str | None = None,
     meter: str = "auto",
     devices: str = "job",
     hz: float = 10.0,
     quiet: bool = False,
-) -> Iterator[Track]:
-    """Record this process while the block runs, for scripts and notebooks.
+) -> Track:
+    """Record this process while a block runs: `with track("x") as t:`, `t = track("x").start()` and
+    `t.stop()`, or `@track("x")` on a function.
 
-    The recorder is that of `carbontrack run`, a process of its own. Where another records already
-    (a wrapper around us, or the node's first worker under torchrun), the block is part of that run.
-    Never raises: where the block cannot be recorded, as with a setting that is invalid, one line on
-    stderr says why, and its `id` is None.
+    Afterwards, and meanwhile, `t.energy_kwh` (of the devices, before PUE), `t.tco2e`, `t.cost`,
+    `t.coverage` and `t.summary()` say what it used. `tags` are {"team": "nlp"} or ["team=nlp"]. The
+    recorder is that of `carbontrack run`, a process of its own. Where another records already (a
+    wrapper around us, a block around this one, or the node's first worker under torchrun), the
+    block is part of that run. Never raises: where the block cannot be recorded, as with a setting
+    that is invalid, one line on stderr says why, and its `id` is None.
     """
-    from carbontrack.record.attach import Track, settings_of
-    from carbontrack.record.warning import harmless
+    from carbontrack.record.track import Track
 
-    settings = None
-    with harmless("this block is not recorded"):
-        settings = settings_of(
-            name=name,
-            project=project,
-            tags=tags,
-            db=db,
-            meter=meter,
-            devices=devices,
-            hz=hz,
-            quiet=quiet,
-        )
-    with Track(settings) as run:
-        close_steps()  # so that log_step() finds this run's file
-        log_phase()
-        try:
-            yield run
-        finally:
-            close_steps()
+    return Track(
+        name=name,
+        project=project,
+        tags=tags,
+        db=db,
+        meter=meter,
+        devices=devices,
+        hz=hz,
+        quiet=quiet,
+    )

@@ -30,6 +30,14 @@ def phase(name: Any) -> Iterator[None]:
         _change(opened, opens=False)
 
 
+def log_past_phase(name: Any, began_ms: int, ended_ms: int) -> None:
+    """Log a phase that is over, inside the one that is open."""
+    with _lock:
+        around = _open[-1].name if _open else None
+        _log(name, time_ms=began_ms)
+        _log(around, time_ms=ended_ms)
+
+
 def log_phase() -> None:
     """Log the phase that is open, if any: to a recorder that came after it began."""
     if _open:
@@ -61,9 +69,9 @@ def _change(one: _Phase, *, opens: bool) -> None:
             _log(None if now is None else now.name)
 
 
-def _log(name: Any) -> None:
+def _log(name: Any, **at: int) -> None:
     if rank() == 0 and not _is_helper():
-        log_event("phase", name=name)
+        log_event("phase", name=name, **at)
 
 
 def _is_helper() -> bool:

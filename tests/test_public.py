@@ -6,6 +6,7 @@ import inspect
 import subprocess
 import sys
 from dataclasses import fields
+from pathlib import Path
 
 import pytest
 
@@ -36,6 +37,28 @@ def test_these_are_public() -> None:
 def test_another_name_is_missing_as_of_any_module() -> None:
     with pytest.raises(AttributeError, match="has no attribute 'Ledgers'"):
         getattr(carbontrack, "Ledgers")  # noqa: B009 - mypy knows that it is missing
+
+
+def test_importing_it_imports_these_modules_and_nothing_else() -> None:
+    code = (
+        "import json, sys, threading, contextlib, typing, importlib; before = set(sys.modules)\n"
+        "import carbontrack; print(*sorted(set(sys.modules) - before))"
+    )
+    command = [sys.executable, "-I", "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    loaded = done.stdout.split()
+    assert [name for name in loaded if name.split(".")[0] not in sys.stdlib_module_names] == [
+        "carbontrack",
+        "carbontrack.errors",
+        "carbontrack.files",
+        "carbontrack.job",
+        "carbontrack.job_phases",
+        "carbontrack.version",
+    ]
+
+
+def test_it_is_typed() -> None:
+    assert Path(carbontrack.__file__).with_name("py.typed").exists()
 
 
 def test_a_name_is_imported_when_it_is_used() -> None:

@@ -67,16 +67,17 @@ def timeline_of(connection: Connection, run: Run) -> Timeline:
 
 def phases_of(connection: Connection, record: RunRecord, *, most_rows: int = MOST_ROWS) -> Phases:
     """The phases of a run, or of a part of it, which they add up to."""
-    timeline = timeline_of(connection, record.run)
-    windows = _Windows(connection, record.run, _affordable(timeline, record.hours, most_rows))
-    usages, level_s = usages_by_phase(record.hours, timeline, windows)
-    each = (Phase(name, spans, tuple(usages[name])) for name, spans in timeline.spans().items())
-    return Phases(tuple(each), level_s)
+    return _phases(connection, record, timeline_of(connection, record.run), most_rows)
 
 
 def by_phase(connection: Connection, whole: RunRecord) -> dict[str, RunRecord]:
     """The part of each phase."""
-    steps = _steps(connection, whole)
+    return split_by(connection, whole, timeline_of(connection, whole.run))
+
+
+def split_by(connection: Connection, whole: RunRecord, timeline: Timeline) -> dict[str, RunRecord]:
+    """The part of each name on a timeline of the run."""
+    steps = _steps(connection, whole, timeline)
     return {
         phase.name: replace(
             whole,
@@ -84,11 +85,20 @@ def by_phase(connection: Connection, whole: RunRecord) -> dict[str, RunRecord]:
             steps=steps.get(phase.name, StepTotals()),
             spans_ms=phase.spans_ms,
         )
-        for phase in phases_of(connection, whole).each
+        for phase in _phases(connection, whole, timeline, MOST_ROWS).each
     }
 
 
-def _steps(connection: Connection, whole: RunRecord) -> dict[str, StepTotals]:
+def _phases(
+    connection: Connection, record: RunRecord, timeline: Timeline, most_rows: int
+) -> Phases:
+    windows = _Windows(connection, record.run, _affordable(timeline, record.hours, most_rows))
+    usages, level_s = usages_by_phase(record.hours, timeline, windows)
+    each = (Phase(name, spans, tuple(usages[name])) for name, spans in timeline.spans().items())
+    return Phases(tuple(each), level_s)
+
+
+def _steps(connection: Connection, whole: RunRecord, timeline: Timeline) -> dict[str, StepTotals]:
     """The steps of each phase: a step is of the phase in which it ended. Those of a host are not
     known, and so not of its phases.
     """
@@ -96,7 +106,6 @@ def _steps(connection: Connection, whole: RunRecord) -> dict[str, StepTotals]:
 
     if not whole.steps.steps:
         return {}
-    timeline = timeline_of(connection, whole.run)
     found: dict[str, StepTotals] = {}
     for time_ms, tokens in read.tokens_of_steps(connection, whole.run, whole.spans_ms):
         name = timeline.at(time_ms)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import Any, Self
 
@@ -34,7 +34,7 @@ def settings_of(
     *,
     name: object,
     project: object,
-    tags: Mapping[str, object] | None,
+    tags: Mapping[str, object] | Iterable[str] | None,
     db: str | None,
     meter: str,
     devices: str,
@@ -51,7 +51,7 @@ def settings_of(
     return {
         "name": None if name is None else str(name),
         "project": None if project is None else str(project),
-        "tags": {str(key): str(value) for key, value in (tags or {}).items()},
+        "tags": _tags(tags or {}),
         "db": ledger_url(db),
         "meter": meter,
         "devices": devices,
@@ -60,8 +60,18 @@ def settings_of(
     }
 
 
-class Track:
-    """Records this process from `__enter__` to `__exit__`; see `carbontrack.track`.
+def _tags(tags: Mapping[str, object] | Iterable[str]) -> dict[str, str]:
+    if isinstance(tags, Mapping):
+        return {str(key): str(value) for key, value in tags.items()}
+    pairs = [str(tag).partition("=") for tag in ([tags] if isinstance(tags, str) else tags)]
+    for key, sign, _ in pairs:
+        if not key or not sign:
+            raise CarbontrackError(f"tag {key!r} has no value.", hint='Example: tags=["team=nlp"].')
+    return {key: value for key, _, value in pairs}
+
+
+class BlockRecorder:
+    """Records this process from `__enter__` to `__exit__`; see `record.track`.
 
     `id` is the run's, or None where another recorder records already or this one cannot start.
     """

@@ -1,0 +1,205 @@
+"""Recording a part of this process: `carbontrack.track()`, and what that part used.
+
+Nothing here raises: what fails is one line on stderr.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from functools import wraps
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from carbontrack.job import close_steps
+from carbontrack.job_phases import log_phase
+from carbontrack.record.attach import BlockRecorder, settings_of
+from carbontrack.record.steps_file import is_recorded_already
+from carbontrack.record.tracked import UNKNOWN, Block, Tracked, read_block
+from carbontrack.record.warning import harmless, warn
+from carbontrack.units import now_ms
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Track:
+    """Records this process while a block runs: as a context, by `start()` and `stop()`, or as a
+    decorator, of which each call is a run of its own.
+
+    `id` is the run's. It is None where another recorder records already: the block is then part of
+    that run, and what it used is what the run used in its time. What it used can be asked at any
+    time, also while it goes on, and is read from the ledger: None where it is unknown.
+    """
+
+    def __init__(self, **settings: Any) -> None:
+        """`settings` as `settings_of` takes them."""
+        self._given = settings
+        self._recorder: BlockRecorder | None = None
+        self._pid = 0  # of the process that started it; 0 where it goes on no more
+        self._block: Block | None = None
+        self._used: Tracked | None = None  # once it is final
+        self.id: str | None = None
+
+    def start(self) -> Self:
+        """Begin to record."""
+        if self._goes_on:
+            warn("start() of a block that goes on already: ignored.")
+            return self
+        self.id = self._block = self._used = None
+        self._pid = os.getpid()
+        with harmless("this block is not recorded"):
+            self._begin()
+        with harmless("this block may end with the process only"):
+            atexit.register(self._stop_at_exit)
+        close_steps()  # so that log_step() finds this run's file
+        log_phase()
+        return self
+
+    def stop(self) -> Self:
+        """Stop recording."""
+        if self._pid == 0:
+            warn("stop() without start(): nothing was recorded.")
+        else:
+            self._stop(None)
+        return self
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._goes_on:  # it may have been stopped inside
+            self._stop(error)
+
+    def __call__(self, function: F) -> F:
+        """Record each call of a function, a coroutine or a generator."""
+        import inspect
+
+        given = {**self._given, "name": self._given.get("name") or function.__qualname__}
+        if inspect.iscoroutinefunction(function):
+
+            @wraps(function)
+            async def recorded(*args: Any, **kwargs: Any) -> Any:
+                with Track(**given):
+                    return await function(*args, **kwargs)
+
+        elif inspect.isgeneratorfunction(function):
+
+            @wraps(function)
+            def recorded(*args: Any, **kwargs: Any) -> Any:
+                with Track(**given):
+                    return (yield from function(*args, **kwargs))
+
+        else:
+
+            @wraps(function)
+            def recorded(*args: Any, **kwargs: Any) -> Any:
+                with Track(**given):
+                    return function(*args, **kwargs)
+
+        return recorded  # type: ignore[return-value]
+
+    @property
+    def energy_kwh(self) -> float | None:
+        """Energy of the devices, before PUE."""
+        return self._measure().energy_kwh
+
+    @property
+    def tco2e(self) -> float | None:
+        """Emissions in t CO2e, of the facility."""
+        return self._measure().tco2e
+
+    @property
+    def cost(self) -> float | None:
+        """Money, in `currency`."""
+        return self._measure().cost
+
+    @property
+    def currency(self) -> str | None:
+        """Of the cost."""
+        return self._measure().currency
+
+    @property
+    def coverage(self) -> float | None:
+        """Share of device-seconds that samples watched."""
+        return self._measure().coverage
+
+    @property
+    def hardware(self) -> str | None:
+        """The devices, as in `8 × NVIDIA A100-SXM4-80GB`."""
+        return self._measure().hardware
+
+    @property
+    def quality(self) -> str | None:
+        """How the energy came about: counter, power, estimate, simulated."""
+        return self._measure().quality
+
+    def summary(self) -> str:
+        """A few lines, as `carbontrack run` prints them."""
+        return self._measure().text()
+
+    def __repr__(self) -> str:
+        return f"<carbontrack.track {self._measure().line()}>"
+
+    def _repr_html_(self) -> str:
+        """A table, for notebooks."""
+        return self._measure().html()
+
+    @property
+    def _goes_on(self) -> bool:
+        return self._pid == os.getpid()
+
+    def _begin(self) -> None:
+        settings = settings_of(**self._given)
+        recorder = BlockRecorder(settings)
+        started_ms = now_ms()
+        around = os.environ.get("CARBONTRACK_RUN_ID") if is_recorded_already() else None
+        self._recorder = recorder.__enter__()
+        self.id = recorder.id
+        if self.id is not None:
+            self._block = Block(self.id, settings["db"], None, started_ms)
+            _recorded.append(self._block)
+        elif around is not None:
+            db = next((one.db for one in _recorded if one.run_id == around), settings["db"])
+            self._block = Block(around, db, settings["name"] or "block", started_ms)
+
+    def _stop(self, error: BaseException | None) -> None:
+        if not self._goes_on:
+            return  # a forked child leaves the block, too, and ends nothing
+        self._pid = 0
+        with harmless("the end of this block is not recorded"):
+            atexit.unregister(self._stop_at_exit)
+            self._end(error)
+        close_steps()
+
+    def _stop_at_exit(self) -> None:
+        self._stop(None)
+
+    def _end(self, error: BaseException | None) -> None:
+        recorder, self._recorder = self._recorder, None
+        if self._block is not None:
+            if self._block in _recorded:
+                _recorded.remove(self._block)
+            self._block = replace(self._block, ended_ms=now_ms())
+        if recorder is not None:
+            recorder.__exit__(None if error is None else type(error), error, None)
+
+    def _measure(self) -> Tracked:
+        if self._used is not None:
+            return self._used
+        used = UNKNOWN
+        if self._block is not None:
+            with harmless("what this block used is unknown"):
+                used = read_block(self._block)
+        if used.is_final:
+            self._used = used
+        return used
+
+
+_recorded: list[Block] = []  # the runs that this process records

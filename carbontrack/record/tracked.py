@@ -1,0 +1,190 @@
+"""What a tracked block used, read from the ledger of its run."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from carbontrack.errors import CarbontrackError
+
+if TYPE_CHECKING:
+    from carbontrack.account.result import Estimate
+    from carbontrack.account.split import RunRecord
+    from carbontrack.ledger.imported import Connection
+
+_PATIENCE_S = 5.0  # the recorder commits every 1.6 s
+_LOOK_S = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A stretch of time of a run; `ended_ms` is None while it goes on.
+
+    `db` is the URL of its ledger. A whole run has no `name` here.
+    """
+
+    run_id: str
+    db: str
+    name: str | None
+    started_ms: int
+    ended_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Tracked:
+    """What a block used: energy of the devices before PUE, the rest of the facility. None if
+    unknown. `is_final` if it changes no more.
+    """
+
+    label: str = "nothing was recorded"
+    estimate: Estimate | None = None
+    is_final: bool = False
+
+    @property
+    def energy_kwh(self) -> float | None:
+        return None if self.estimate is None else self.estimate.energy_kwh
+
+    @property
+    def tco2e(self) -> float | None:
+        return None if self.estimate is None else self.estimate.tco2e
+
+    @property
+    def cost(self) -> float | None:
+        return None if self.estimate is None else self.estimate.cost
+
+    @property
+    def currency(self) -> str | None:
+        return None if self.estimate is None else self.estimate.currency
+
+    @property
+    def coverage(self) -> float | None:
+        return None if self.estimate is None else self.estimate.coverage
+
+    @property
+    def hardware(self) -> str | None:
+        one = self.estimate
+        if one is None or not one.devices:
+            return None
+        return f"{one.devices} × {', '.join(one.device_names)}"
+
+    @property
+    def quality(self) -> str | None:
+        return None if self.estimate is None else self.estimate.quality or None
+
+    def line(self) -> str:
+        """On one line."""
+        values = (f"{value} {name}".strip() for name, value, _ in self._figures())
+        return ", ".join([self.label, *values])
+
+    def text(self) -> str:
+        """On a few aligned lines."""
+        from carbontrack.report.escape import visible
+
+        figures = self._figures()
+        width = max((len(value) for _, value, _ in figures), default=0)
+        lines = [f"  {name:<9}{value:>{width}}  {note}".rstrip() for name, value, note in figures]
+        return "\n".join(map(visible, [self.label, *lines]))
+
+    def html(self) -> str:
+        """As a table."""
+        from html import escape
+
+        rows = "".join(
+            f"<tr><th>{escape(name)}</th><td>{escape(value)}</td><td>{escape(note)}</td></tr>"
+            for name, value, note in self._figures()
+        )
+        return f"<table><caption>{escape(self.label)}</caption>{rows}</table>"
+
+    def _figures(self) -> list[tuple[str, str, str]]:
+        """(name, value, what it is of or made with)."""
+        from carbontrack.report.numbers import (
+            format_duration,
+            format_energy,
+            format_share,
+            mass_text,
+            money_text,
+        )
+
+        one = self.estimate
+        if one is None:
+            return []
+        meter = f"; {one.meter}, {one.scope} only" if one.meter else ""
+        assumed = f"assumed: {', '.join(one.assumed)}" if one.assumed else ""
+        found = [
+            (
+                "energy",
+                format_energy(one.energy_kwh),
+                f"{self.hardware or 'no device'}{meter}, before PUE",
+            ),
+            ("CO₂e", mass_text(one.tco2e), assumed),
+        ]
+        if one.cost is not None:
+            found.append(("cost", money_text(one.cost, one.currency), assumed))
+        return [
+            *found,
+            ("coverage", format_share(one.coverage), "of the device-seconds"),
+            ("duration", format_duration(one.duration_s or 0.0), ""),
+        ]
+
+
+UNKNOWN = Tracked()
+
+
+def read_block(block: Block) -> Tracked:
+    """What the ledger has of a block; of one that has ended its end is waited for, a few seconds at
+    most. Raises CarbontrackError where it cannot be read.
+    """
+    from carbontrack.ledger import engine
+
+    give_up_s = time.monotonic() + (0.0 if block.ended_ms is None else _PATIENCE_S)
+    while True:
+        try:
+            with engine.open_reader(block.db).connect() as connection:
+                found = _read(connection, block)
+            if found.is_final or time.monotonic() > give_up_s:
+                return found
+        except CarbontrackError:
+            if block.ended_ms is None:  # it is not there yet
+                return UNKNOWN
+            if time.monotonic() > give_up_s:
+                raise
+        time.sleep(_LOOK_S)
+
+
+def _read(connection: Connection, block: Block) -> Tracked:
+    from carbontrack import config
+    from carbontrack.ledger import read
+    from carbontrack.query import price
+    from carbontrack.vocabulary import Method
+
+    run = read.resolve_run(connection, block.run_id)
+    whole = price.record_of(connection, run)
+    record: RunRecord | None = whole
+    label, is_final = run.name, run.ended_ms is not None
+    if block.name is not None:
+        label = f"{block.name} (part of {run.name})"
+        is_final = block.ended_ms is not None and (is_final or run.end_ms >= block.ended_ms)
+        record = _part(connection, whole, block)
+    if record is None:
+        return Tracked(label, None, is_final)
+    (estimate,) = price.estimates_of(connection, record, config.flags(), [Method.MEASURED])
+    return Tracked(label, estimate, is_final)
+
+
+def _part(connection: Connection, whole: RunRecord, block: Block) -> RunRecord | None:
+    """The run during the block; None of a block without any time in it."""
+    from carbontrack.account.phases import Timeline
+    from carbontrack.ledger.rows import Event
+    from carbontrack.query.phases import split_by
+    from carbontrack.vocabulary import EventKind
+
+    run = whole.run
+    inside = [Event(block.started_ms, EventKind.PHASE, "", data={"name": _INSIDE})]
+    if block.ended_ms is not None:
+        inside.append(Event(block.ended_ms, EventKind.PHASE, ""))
+    line = Timeline.of(inside, from_ms=run.started_ms, to_ms=run.end_ms)
+    return split_by(connection, whole, line).get(_INSIDE)
+
+
+_INSIDE = "inside"

@@ -1,0 +1,179 @@
+"""`carbontrack.track()` as people use it: what a block used, start and stop, a decorator."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from carbontrack.record.track import Track
+from carbontrack.record.tracked import UNKNOWN, Block, read_block
+from tests.fixtures.runs import Recorded, write_ledger
+from tests.fixtures.wrap import PATIENCE_S, Wrapper
+
+# Waits until the run that is recorded has so many seconds in the ledger.
+PREAMBLE = """
+import asyncio, json, os, sqlite3, sys, time, carbontrack
+def recorded(seconds):
+    while True:
+        try:
+            with sqlite3.connect(f"file:{os.environ['CARBONTRACK_DB']}?mode=ro", uri=True) as db:
+                if db.execute(COUNT).fetchone()[0] >= seconds: return
+        except sqlite3.OperationalError: pass
+        time.sleep(0.05)
+COUNT = '''select count(distinct start_ms) from windows
+    where level = 1 and run_key = (select max(key) from runs)'''
+"""
+
+
+def run(wrapper: Wrapper, script: str, *, wrapped: bool = False) -> tuple[Any, str]:
+    """The JSON that a script prints, and what stands on its stderr."""
+    command = [sys.executable, "-c", PREAMBLE + script]
+    done = subprocess.run(
+        wrapper.argv(*command) if wrapped else command,
+        env=wrapper.env,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout), done.stderr
+
+
+BLOCK = """
+with carbontrack.track("outer", meter="sim:a100x2", tags=["team=nlp"], quiet=True) as outer:
+    outer.energy_kwh  # may be asked at once
+    recorded(1)
+    with carbontrack.track("inner") as inner:
+        pid = os.fork()
+        if not pid:
+            inner.stop()
+            outer.stop()
+            os._exit(0)
+        os.waitpid(pid, 0)
+        recorded(3)
+    meanwhile = repr(outer)
+print(json.dumps({
+    "meanwhile": meanwhile, "id": outer.id, "inner_id": inner.id,
+    "outer": [outer.energy_kwh, outer.tco2e, outer.cost, outer.coverage],
+    "inner": [inner.energy_kwh, inner.tco2e, inner.cost, inner.coverage],
+    "currency": outer.currency, "summary": outer.summary(), "repr": repr(inner),
+    "html": outer._repr_html_(),
+}))
+"""
+
+
+def test_a_block_says_what_it_used_and_what_one_inside_it_did(wrapper: Wrapper) -> None:
+    said, err = run(wrapper, BLOCK)
+    assert err == ""
+    (row,) = wrapper.json("table", said["id"])["rows"]
+    assert said["outer"] == [row["energy_kwh"], row["tco2e"], row["cost"], row["coverage"]]
+    assert said["inner_id"] is None
+    assert wrapper.json("show", said["id"])["tags"] == {"team": "nlp"}
+    for part, whole in zip(said["inner"][:3], said["outer"][:3], strict=True):
+        assert 0 < part < whole
+    assert said["currency"] == "USD"
+    assert said["meanwhile"].startswith("<carbontrack.track outer, ")
+    assert said["repr"].startswith("<carbontrack.track inner (part of outer), ")
+    assert said["summary"].splitlines()[0] == "outer"
+    assert "simulated" in said["summary"]
+    assert "assumed: pue, intensity" in said["summary"]
+    assert said["html"].startswith("<table><caption>outer</caption><tr><th>energy</th><td>")
+
+
+WRAPPED = """
+@carbontrack.track()
+async def train():
+    await asyncio.to_thread(recorded, 2)
+    return 7
+@carbontrack.track("steps")
+def steps():
+    yield from (1, 2)
+assert asyncio.run(train()) == 7
+assert list(steps()) == [1, 2]
+t = carbontrack.track("cell").start()
+recorded(3)
+t.stop()
+print(json.dumps([t.id, t.energy_kwh, repr(t)]))
+"""
+
+
+def test_a_block_of_a_wrapped_job_is_measured_in_its_time(wrapper: Wrapper) -> None:
+    (run_id, energy_kwh, said), err = run(wrapper, WRAPPED, wrapped=True)
+    assert (run_id, err) == (None, "")
+    (whole,) = wrapper.json("runs")["runs"]
+    assert 0 < energy_kwh < whole["energy_kwh"]
+    assert said.startswith("<carbontrack.track cell (part of")
+
+
+def test_each_call_of_a_decorated_function_is_a_run_of_its_name(wrapper: Wrapper) -> None:
+    script = """
+@carbontrack.track(meter="sim:a100x1", quiet=True, tags={"a": "b"})
+def train(x):
+    carbontrack.log_step(1, loss=float(x))
+    return x
+print(json.dumps([train(1), train(2), train.__name__]))
+"""
+    assert run(wrapper, script) == ([1, 2, "train"], "")
+    runs = wrapper.json("runs")["runs"]
+    assert [(one["name"], one["status"], one["tags"]) for one in runs] == [
+        ("train", "completed", {"a": "b"})
+    ] * 2
+
+
+def test_what_makes_no_sense_is_one_warning(wrapper: Wrapper) -> None:
+    script = """
+t = carbontrack.track("x", meter="sim:a100x1", quiet=True)
+t.stop()
+t.start().start()
+left = carbontrack.track("y", tags=["team"])
+with left: pass
+print(json.dumps([left.id, left.energy_kwh, left.summary(), repr(left)]))
+"""
+    said, err = run(wrapper, script)
+    nothing = "nothing was recorded"
+    assert said == [None, None, nothing, f"<carbontrack.track {nothing}>"]
+    assert err.splitlines() == [
+        "carbontrack: stop() without start(): nothing was recorded.",
+        "carbontrack: start() of a block that goes on already: ignored.",
+        "carbontrack: this block is not recorded: tag 'team' has no value. "
+        'Example: tags=["team=nlp"].',
+    ]
+    # One that is never stopped ends with the process.
+    (one,) = wrapper.json("runs")["runs"]
+    assert (one["name"], one["status"]) == ("x", "completed")
+
+
+def test_a_ledger_that_cannot_be_read_is_a_warning(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("carbontrack.record.tracked._PATIENCE_S", 0.0)
+    track = Track()
+    track._block = Block("01", f"sqlite:///{tmp_path / 'none.db'}", None, 0, ended_ms=1)
+    assert track.energy_kwh is None
+    assert capfd.readouterr().err.startswith("carbontrack: what this block used is unknown: ")
+    track._block = Block("01", f"sqlite:///{tmp_path / 'none.db'}", None, 0)
+    assert read_block(track._block) is UNKNOWN  # it may come yet
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_block_of_a_run_has_its_share_of_the_time(tmp_path: Path) -> None:
+    one = Recorded(count=2, seconds=7200.0, steps=20)
+    path = write_ledger(tmp_path / "ledger.db", one)
+    block = Block(one.run.id, f"sqlite:///{path}", "third", one.start_ms, one.start_ms + 2_400_000)
+    found = read_block(block)
+    assert found.is_final
+    assert found.energy_kwh == pytest.approx(2 * 360 * 2400 / 3.6e6)
+    assert found.estimate is not None
+    assert found.estimate.duration_s == 2400
+    assert (
+        "<b>"
+        not in read_block(
+            Block(one.run.id, f"sqlite:///{path}", "<b>", one.start_ms, one.end_ms)
+        ).html()
+    )

@@ -32,14 +32,14 @@ from carbontrack.units import monotonic_ns, now_ms
 
 def settings_of(
     *,
-    name: object,
-    project: object,
-    tags: Mapping[str, object] | Iterable[str] | None,
-    db: str | None,
-    meter: str,
-    devices: str,
-    hz: float,
-    quiet: bool,
+    name: object = None,
+    project: object = None,
+    tags: Mapping[str, object] | Iterable[str] | None = None,
+    db: str | None = None,
+    meter: str = "auto",
+    devices: str = "job",
+    hz: float = 10.0,
+    quiet: bool = False,
 ) -> dict[str, Any]:
     """The settings of `carbontrack.track`. Raises CarbontrackError for invalid ones."""
     from carbontrack.ledger.url import ledger_url
@@ -82,6 +82,7 @@ class BlockRecorder:
         self._recorder: RecorderProcess | Joined | None = None
         self._pid = 0
         self.id: str | None = None
+        self.is_shared = False  # whether other blocks and jobs may be of the same run
 
     def __enter__(self) -> Self:
         with harmless("this block is not recorded"):
@@ -119,7 +120,7 @@ class BlockRecorder:
             return
         self._recorder.begin(plan)
         self._recorder.flush(GRACE_S)
-        self.id = run.id
+        self.id, self.is_shared = run.id, run.is_shared
         # So that what we start counts as part of us.
         os.environ[MARK] = str(mark_of(run.id, os.environ))
         if steps:

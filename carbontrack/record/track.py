@@ -17,6 +17,7 @@ from carbontrack.job import close_steps
 from carbontrack.job_phases import log_phase
 from carbontrack.record.attach import BlockRecorder, settings_of
 from carbontrack.record.steps_file import is_recorded_already
+from carbontrack.record.this_run import mark_in
 from carbontrack.record.tracked import UNKNOWN, Block, Tracked, read_block
 from carbontrack.record.warning import harmless, warn
 from carbontrack.units import now_ms
@@ -159,15 +160,16 @@ class Track:
         settings = settings_of(**self._given)
         recorder = BlockRecorder(settings)
         started_ms = now_ms()
-        around = os.environ.get("CARBONTRACK_RUN_ID") if is_recorded_already() else None
+        mark = mark_in(os.environ) if is_recorded_already() else None
         self._recorder = recorder.__enter__()
         self.id = recorder.id
         if self.id is not None:
-            self._block = Block(self.id, settings["db"], None, started_ms)
+            name = (settings["name"] or "block") if recorder.is_shared else None
+            self._block = Block(self.id, settings["db"], name, started_ms)
             _recorded.append(self._block)
-        elif around is not None:
-            db = next((one.db for one in _recorded if one.run_id == around), settings["db"])
-            self._block = Block(around, db, settings["name"] or "block", started_ms)
+        elif mark is not None:
+            db = next((one.db for one in _recorded if one.run_id == mark.run_id), settings["db"])
+            self._block = Block(mark.run_id, db, settings["name"] or "block", started_ms)
 
     def _stop(self, error: BaseException | None) -> None:
         if not self._goes_on:

@@ -1,0 +1,117 @@
+"""What every callback has of a training: recorded once, warnings once, nothing raised."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from carbontrack import Ledger
+from carbontrack.integrations.session import Session, harmless_hook
+
+LOG = logging.getLogger("framework")
+
+
+class Training:
+    """What a framework has one of for each training."""
+
+
+@pytest.fixture(autouse=True)
+def around(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    for name in list(os.environ):
+        if name.startswith("CARBONTRACK_") or name.endswith("RANK"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("CARBONTRACK_DB", str(tmp_path / "ledger.db"))
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    yield
+
+
+def begin(session: Session, training: object, **how: Any) -> None:
+    rank = {"name": "x", "is_first": True, "is_local": False, "ranks": 1}
+    session.begin(training, **{**rank, **how})
+
+
+def test_of_two_callbacks_in_a_training_the_second_does_nothing(
+    caplog: pytest.LogCaptureFixture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps = tmp_path / "steps.jsonl"
+    steps.touch()
+    monkeypatch.setenv("CARBONTRACK_STEPS", str(steps))
+    training, first, second = Training(), Session(LOG), Session(LOG)
+    for session in (first, second, second):
+        begin(session, training)
+    for session in (first, second):
+        session.step(1, loss=2.0, lr=None)
+        session.event("eval", loss=1.0)
+        session.end()
+    assert [one.getMessage() for one in caplog.records] == [
+        "carbontrack: there is a CarbonTrackCallback in this training already: one is enough"
+    ]
+    assert steps.read_text().count('"loss": 2.0') == 1
+    begin(second, training)  # a later training of the same trainer
+    assert second.logs
+    second.end()
+    assert len(caplog.records) == 1
+
+
+def test_a_rank_without_environment_is_one_warning(caplog: pytest.LogCaptureFixture) -> None:
+    session = Session(LOG)
+    for _ in range(2):
+        begin(session, Training(), is_first=False, ranks=2)
+        session.step(1, loss=1.0)
+        session.end()
+    (said,) = caplog.records
+    assert said.getMessage().startswith("carbontrack: this rank has no RANK")
+
+
+def test_a_hook_that_the_framework_lacks_is_one_warning(caplog: pytest.LogCaptureFixture) -> None:
+    class Base:
+        def on_train_begin(self) -> None: ...
+
+    class Callback(Base):
+        def on_train_begin(self) -> None: ...
+        def on_save(self) -> None: ...
+        def on_evaluate(self) -> None: ...
+
+    Session(LOG).check_hooks(Base, Callback)
+    (said,) = caplog.records
+    assert "has no on_save, on_evaluate" in said.getMessage()
+
+
+def test_a_hook_raises_nothing_and_says_so_once(caplog: pytest.LogCaptureFixture) -> None:
+    class Callback:
+        session = Session(LOG)
+
+        @harmless_hook
+        def on_step_end(self) -> int:
+            return 1 // 0
+
+    callback = Callback()
+    assert [callback.on_step_end() for _ in range(3)] == [None] * 3
+    assert [one.getMessage() for one in caplog.records] == [
+        "carbontrack: on_step_end failed: ZeroDivisionError: integer division or modulo by zero"
+    ]
+
+
+def test_it_obeys_the_level_of_the_frameworks_logger(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.ERROR, logger="framework")
+    session = Session(LOG)
+    session.warn("quiet")
+    begin(session, Training(), is_local=True)
+    session.end()
+    assert caplog.records == []
+
+
+def test_a_training_that_fails_is_a_run_that_failed(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, logger="framework")
+    session = Session(LOG, meter="sim:a100x1", tags={"team": "nlp"})
+    begin(session, Training(), name="fit", is_local=True)
+    with_error = session.end(ValueError("out of data"))
+    assert with_error is not None
+    run = Ledger().runs().iloc[0]
+    assert (run["name"], run["status"], run["tags"]) == ("fit", "failed", {"team": "nlp"})
+    assert caplog.records[-1].getMessage().startswith("carbontrack: fit\n  energy")

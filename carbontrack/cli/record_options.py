@@ -70,6 +70,19 @@ _OPTIONS = {
             metavar="S",
             default=_default("budget_grace_s"),
         ),
+        option(
+            "metrics_port",
+            int | None,
+            "Serve Prometheus metrics of the run on this port while it lasts.",
+            metavar="PORT",
+        ),
+        option(
+            "metrics_address",
+            str,
+            "Where they are served: 0.0.0.0 for a Prometheus on another machine.",
+            metavar="ADDRESS",
+            default=_default("metrics_address"),
+        ),
         option("quiet", bool, "No summary at the end.", "-q", default=_default("quiet")),
     )
 }
@@ -109,6 +122,8 @@ def _settings(
     budget_kwh: float | None,
     on_budget: str,
     budget_grace: float,
+    metrics_port: int | None,
+    metrics_address: str,
     quiet: bool,
 ) -> Settings:
     """Raises CarbontrackError before anything is started."""
@@ -118,6 +133,7 @@ def _settings(
     messages.check(devices=devices, hz=hz)
     budget = {"--budget-kg": budget_kg, "--budget-usd": budget_usd, "--budget-kwh": budget_kwh}
     _check_budget(budget, on_budget, budget_grace)
+    _check_metrics(metrics_port)
     check_name(name)
     check_spec(meter)
     return {
@@ -136,6 +152,8 @@ def _settings(
         "budget_kwh": budget_kwh,
         "on_budget": on_budget,
         "budget_grace_s": budget_grace,
+        "metrics_port": metrics_port,
+        "metrics_address": metrics_address,
         "quiet": quiet,
     }
 
@@ -174,6 +192,18 @@ def _check_budget(limits: dict[str, float | None], on_budget: str, grace_s: floa
     if not 0 <= grace_s < math.inf:
         raise CarbontrackError(
             f"--budget-grace {grace_s:g} is not a duration.", hint="Give seconds."
+        )
+
+
+def _check_metrics(port: int | None) -> None:
+    if port is None:
+        return
+    if not 0 < port < 1 << 16:
+        raise CarbontrackError(f"--metrics-port {port} is no port.", hint="Give 1 to 65535.")
+    if find_spec("prometheus_client") is None:
+        raise CarbontrackError(
+            "--metrics-port needs the package prometheus-client.",
+            hint="pip install 'carbontrack[metrics]'",
         )
 
 

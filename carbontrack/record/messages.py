@@ -75,6 +75,8 @@ class Plan:
     budget_kwh: float | None = None  # of the facility
     on_budget: str = OnBudget.WARN
     budget_grace_s: float = 60.0
+    metrics_port: int | None = None  # of Prometheus metrics
+    metrics_address: str = "127.0.0.1"
 
     @property
     def budget(self) -> dict[str, float]:

@@ -97,6 +97,7 @@ class Recorder:
         )
         self._totals = Totals()
         self._said: set[str | None] = set()  # warnings of which one is enough
+        self._publish: Callable[[Batch, Sequence[Sensor]], None] = lambda batch, sensors: None
 
     def record(self, control: Control) -> None:
         """From now until the wrapper says that the job has ended, or is gone."""
@@ -131,6 +132,7 @@ class Recorder:
         timer.start()
         outbox = self._outbox(run, sensors, opening.found.note)
         budget = self._budget(run, sensors)
+        self._publish = self._metrics(run)
         outcome = self._watch(control, sampler, outbox, timer, budget, arrivals)
         self._finish(outcome, sampler, outbox, run, timer, budget)
 
@@ -169,6 +171,7 @@ class Recorder:
                 if (changed := timer.changed(sampler.by_power)) is not None:
                     outbox.describe(changed)
                 outbox.send(batch.as_of_ms)
+                self._publish(batch, timer.sensors)
                 _collect_from_now_on()
 
     def _welcome(self, guests: Sequence[Guest], arrivals: Arrivals) -> None:
@@ -322,6 +325,38 @@ class Recorder:
             return [Event(time_ms, EventKind.BUDGET, notice, host=self._host) for notice in notices]
 
         return look
+
+    def _metrics(self, run: Run) -> Callable[[Batch, Sequence[Sensor]], None]:
+        """Serve Prometheus metrics: what is to be done after each commit. Nothing if none are asked
+        for, or they cannot be served.
+        """
+        plan = self._plan
+        if plan.metrics_port is None:
+            return self._publish
+        from carbontrack.account.estimate import estimate_run
+        from carbontrack.record.metrics import Metrics
+        from carbontrack.report.summary import factors_of
+
+        factors, _ = factors_of(run)
+        metrics = Metrics(run, self._host)
+        try:
+            metrics.serve(plan.metrics_address, plan.metrics_port)
+        except Exception as error:  # whatever it is, recording goes on
+            where = f"{plan.metrics_address}:{plan.metrics_port}"
+            self._alarm(f"no metrics are served on {where}: {error}.")
+            return self._publish
+
+        def publish(batch: Batch, sensors: Sequence[Sensor]) -> None:
+            so_far = replace(run, heartbeat_ms=batch.as_of_ms)
+            usage, steps = self._totals.usage(sensors), self._totals.steps()
+            try:
+                estimate = estimate_run(so_far, sensors, usage, steps, factors)
+                metrics.update(batch.as_of_ms, sensors, usage, batch.windows, estimate, steps.steps)
+            except Exception as error:
+                self._alarm(f"the metrics stay as they are: {type(error).__name__}: {error}.")
+                self._publish = lambda batch, sensors: None
+
+        return publish
 
     def _print_summary(
         self, run: Run, sensors: Sequence[Sensor], ledger: str, *, written: bool

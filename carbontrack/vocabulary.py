@@ -49,6 +49,10 @@ class MeterName(StrEnum):
     SIMULATED = "sim"
 
 
+NO_METER = "none"
+"""The meter of GPU-hours that are given and not recorded."""
+
+
 class Quality(StrEnum):
     """How an energy came about, from best to worst; printed wherever the number is."""
 

@@ -12,7 +12,7 @@ from carbontrack.account.result import Estimate, sum_of, unique
 from carbontrack.factors.resolve import Factors
 from carbontrack.ledger.rows import Run, Sensor, Span, StepTotals, Usage, span_s
 from carbontrack.units import J_PER_KWH, S_PER_HOUR
-from carbontrack.vocabulary import UNMEASURED, DeviceKind, Method, Scope
+from carbontrack.vocabulary import NO_METER, UNMEASURED, DeviceKind, Method, Scope
 
 _KINDS = tuple(DeviceKind)
 
@@ -89,7 +89,7 @@ def estimate_rated(
         primary_s=gpu_hours * S_PER_HOUR,
         energy_kwh=energy_kwh,
         scope=Scope.GPU,
-        meter="none",
+        meter=NO_METER,
         quality="rated power",
     )
     return priced(base, factors, embodied=embodied)

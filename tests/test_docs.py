@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
+import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,21 +14,28 @@ from typing import Any
 import pytest
 from starlette.routing import Route
 
-from carbontrack import config
+from carbontrack import Ledger, config
+from carbontrack.account import published
 from carbontrack.ledger.tables import TABLES, Table
 from carbontrack.ledger.url import ledger_url
 from dashboards.live.app import create_app
 from dashboards.live.view import View
+from tests.dashboards.live.conftest import Server
 from tests.fixtures import pictures, reference
 from tests.fixtures.command import Command
+from tests.fixtures.nvml import NvmlStub
 from tests.fixtures.runs import Recorded
+from tests.fixtures.wrap import CARBONTRACK, Wrapper, wait_until
 
 ROOT = Path(__file__).parents[1]
 JSON_PAGE = (ROOT / "docs" / "json.md").read_text(encoding="utf-8")
 # Of these the values are the user's own: tags, settings, names of devices.
 _FREE = {"tags", "group", "facility", "model", "settings", "gpu_hours_of", "data", "extra"}
-# What these need (a server, a network, a file, a process) the test does not give: only parsed.
-_PARSED_ONLY = ("import", "run", "attach", "serve", "db", "doctor", "factors", "devices")
+_ON_A_SERVER = ("doctor", "db")
+_WITH_A_FILE = ("import", "factors import")
+_AS_A_PROCESS = ("run", "attach", "serve", "devices")
+_FROM_THE_NETWORK = ("factors fetch",)  # only parsed
+_PREPARED = (*_ON_A_SERVER, *_WITH_A_FILE, *_AS_A_PROCESS, *_FROM_THE_NETWORK)
 JSON_OF = (
     "runs",
     "show last",
@@ -90,16 +99,77 @@ def test_every_environment_variable_is_documented() -> None:
                 assert f"`{name}`" in page, f"{path.name}: {name}"
 
 
-@pytest.mark.parametrize("example", [line for line, _ in examples()])
-def test_an_example_of_the_help_runs(example: str, recorded: Command) -> None:
-    words = shlex.split(example)
-    if words[0] not in _PARSED_ONLY:
-        done = recorded(*words)
-        assert done.code == 0, done.err
-        return
-    command = next(command for line, command in examples() if line == example)
-    depth = 1 if words[0] not in ("db", "factors") else 2 + (words[1] in ("import", "fetch"))
-    command.make_context(words[0], words[depth:])
+def of(commands: tuple[str, ...]) -> list[list[str]]:
+    """The examples of these commands, in words."""
+    return [
+        shlex.split(line)
+        for line, _ in examples()
+        if any(f"{line} ".startswith(f"{name} ") for name in commands)
+    ]
+
+
+def test_the_examples_of_the_help_run(recorded: Command) -> None:
+    prepared = of(_PREPARED)
+    for words in (shlex.split(line) for line, _ in examples()):
+        if words not in prepared:
+            done = recorded(*words)
+            assert done.code == 0, (words, done.err)
+
+
+def test_the_examples_that_fetch_are_understood() -> None:
+    for words in of(_FROM_THE_NETWORK):
+        (command,) = (one for line, one in examples() if shlex.split(line) == words)
+        command.make_context(words[0], words[3:])
+
+
+def test_the_examples_of_a_server_run(command: Command, postgres_url: str) -> None:
+    for words in sorted(of(_ON_A_SERVER), key=lambda words: "upgrade" not in words):
+        at = words.index("--db") + 1
+        assert words[at].startswith("postgresql://")
+        done = command(*words[:at], postgres_url, *words[at + 1 :])
+        assert done.code == 0, (words, done.out, done.err)
+
+
+def test_the_examples_with_a_file_run(command: Command, tmp_path: Path) -> None:
+    samples = [f"2026/01/01 00:00:{n:02}.000, GPU-1, 300.00 W" for n in range(60)]
+    head = "timestamp, uuid, power.draw [W]"
+    (tmp_path / "power.csv").write_text("\n".join([head, *samples, ""]))
+    hours = [f"2026-01-01T{hour:02}:00Z,50" for hour in range(24)]
+    (tmp_path / "grid.csv").write_text("\n".join(["when,carbon", *hours, ""]))
+    for words in of(_WITH_A_FILE):
+        done = command(*words)
+        assert done.code == 0, (words, done.err)
+
+
+def test_the_examples_that_start_or_need_a_process_run(
+    wrapper: Wrapper, nvml_stub: NvmlStub, tmp_path: Path
+) -> None:
+    """On a node with two GPUs, where `torchrun` is a command that has nothing to do."""
+    torchrun = tmp_path / "bin" / "torchrun"
+    torchrun.parent.mkdir()
+    torchrun.write_text("#!/bin/sh\n")
+    torchrun.chmod(0o755)
+    node = nvml_stub.start(2, "a100")
+    wrapper.environ = {**node.env, "PATH": f"{torchrun.parent}:{os.environ['PATH']}"}
+    attached, ran, listed = (of((name,)) for name in ("attach", "run", "devices"))
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as job:
+        watching = [
+            subprocess.Popen(
+                [*CARBONTRACK, *(str(job.pid) if word.isdigit() else word for word in words)],
+                env=wrapper.env,
+            )
+            for words in attached
+        ]
+        wait_until(wrapper.seconds)  # it watches
+        for words in ran + listed:
+            done = wrapper.carbontrack(*words)
+            assert done.returncode == 0, (words, done.stderr)
+    assert [process.wait() for process in watching] == [0] * len(watching) == [0]
+    for words in of(("serve",)):
+        at = words.index("--port") + 1
+        server = Server(wrapper, (*words[1 : at - 1], *words[at + 1 :])).start()
+        assert server.address.endswith(f":{server.port}/")
+        assert "Traceback" not in server.stop()
 
 
 @pytest.mark.parametrize("asked", JSON_OF)
@@ -226,6 +296,67 @@ def test_every_column_of_runs_and_show_is_documented_with_its_key(
     assert list(columns) in heads, heads
     (item, *_) = recorded(*asked.split(), "--format", "json").json[inner]
     assert {key for keys in columns.values() for key in keys} <= item.keys()
+
+
+def heads_of(text: str) -> list[str]:
+    """The words above the first rule: heads of columns may take two lines."""
+    return " ".join(re.split(r"^ ?─+$", text, maxsplit=1, flags=re.MULTILINE)[0].split()).split()
+
+
+def test_every_column_of_factors_and_published_tables_is_documented(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    held = {
+        "`factors`": (["factors", "list", "pue"], ["factors", "show", "H200"]),
+        "`table --published list`": (["table", "--published", "list"],),
+        "`table --published`": [["table", "--published", name] for name in published.names()],
+    }
+    for table, commands in held.items():
+        documented = " ".join(documented_columns(table)).split()
+        shown = [heads_of(command(*words).out) for words in commands]
+        assert {word for heads in shown for word in heads} == set(documented), table
+
+
+def lines_of(text: str) -> list[str]:
+    """The names of the lines of a table, without the numbers in them."""
+    body = re.split(r"^ ?─+$", text, maxsplit=1, flags=re.MULTILINE)[1].partition("\n\n")[0]
+    names = [re.split(r"\s{2,}", line.strip())[0] for line in body.strip().splitlines()]
+    return [re.sub(r"(?<=at |er )[\d.,]+", "…", name) for name in names]
+
+
+def test_every_line_of_compare_and_project_is_documented(
+    recorded: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    other = Recorded(name="elsewhere", number=9, facility={"pue": 1.2, "intensity": 0.1})
+    pictures.write_seconds(ledger_url(str(tmp_path / "ledger.db")), replace(other, seconds=60))
+    every = ["--embodied", "--contract-intensity", "0.1"]
+    for name, words in (
+        ("compare", ["small", "elsewhere"]),
+        ("project", ["small", "--tokens", "1B"]),
+    ):
+        rows = JSON_PAGE.partition(f"| line of `{name}` |")[2].partition("\n\n")[0]
+        documented = [line.split(" | ")[0].strip("| ") for line in rows.splitlines()[2:]]
+        assert lines_of(recorded(name, *words, *every).out) == documented
+
+
+@pytest.mark.parametrize("call", ["runs", "table", "windows", "steps", "events"])
+def test_every_column_of_the_data_frames_is_documented(
+    recorded: Command, tmp_path: Path, call: str
+) -> None:
+    ledger = Ledger(str(tmp_path / "ledger.db"))
+    columns = set(getattr(ledger, call)().columns)
+    page = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
+    (row,) = re.findall(rf"^\| `{call}\(.*$", page, re.MULTILINE)
+    named = set(re.findall(r"`(\w+)`", row.split(" | ")[2]))
+    if call == "table":  # those of its JSON
+        missing = {name for name in columns - {"started"} if f"`{name}`" not in JSON_PAGE}
+        assert missing == set()
+        return
+    elsewhere = {"windows": (ROOT / "docs" / "ledger.md").read_text(encoding="utf-8")}
+    assert named <= columns
+    assert {name for name in columns - named if f"`{name}`" not in elsewhere.get(call, "")} == set()
 
 
 def test_every_command_that_prints_json_has_its_keys_held() -> None:

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -19,7 +21,10 @@ from carbontrack.factors import catalog
 
 _NOTHING = "Nothing was imported."
 _GB_REGIONS = range(1, 18)
-_TIMEOUT_S = 30.0
+_TIMEOUT_S = 30.0  # of each read
+# Of a whole answer, unpacked: a month of half-hours is less than half a MB.
+_MAX_BYTES = 16 * 2**20
+_MAX_S = 120.0
 
 Found = dict[datetime, float]  # gCO2e/kWh, by the start of its interval
 
@@ -58,8 +63,8 @@ def fetch(provider: Provider, zone: str, start: datetime, end: datetime) -> str:
     writer = csv.writer(text)
     columns = provider.columns(zone)
     writer.writerow(columns)
-    for time in times:  # asked for and not answered: a row without a value, which is a gap
-        writer.writerow([time.isoformat(), found.get(time, ""), *list(columns.values())[2:]])
+    for at in times:  # asked for and not answered: a row without a value, which is a gap
+        writer.writerow([at.isoformat(), found.get(at, ""), *list(columns.values())[2:]])
     return text.getvalue()
 
 
@@ -85,9 +90,11 @@ def _ask(client: Any, provider: Provider, path: str, parameters: Mapping[str, st
     import httpx2
 
     try:
-        answer = client.get(path, params=parameters)
-        answer.raise_for_status()
-        return answer.json()
+        with client.stream("GET", path, params=parameters) as answer:
+            answer.raise_for_status()
+            return json.loads(_bounded(answer.iter_bytes()))
+    except RecursionError:
+        why = "gave no answer: nested too deeply"
     except httpx2.HTTPStatusError as error:
         why = f"answered {error.response.status_code} {error.response.reason_phrase}"
     except (httpx2.HTTPError, ValueError) as error:
@@ -95,6 +102,18 @@ def _ask(client: Any, provider: Provider, path: str, parameters: Mapping[str, st
     raise CarbontrackError(
         f"{provider.name} {why}. ({provider.url}{path})", hint=_NOTHING, exit_code=1
     )
+
+
+def _bounded(chunks: Iterable[bytes]) -> bytes:
+    """All of an answer. Raises ValueError for one that is too large or takes too long."""
+    answer, until_s = bytearray(), time.monotonic() + _MAX_S
+    for chunk in chunks:
+        answer += chunk
+        if len(answer) > _MAX_BYTES:
+            raise ValueError(f"it is larger than {_MAX_BYTES // 2**20} MiB")
+        if time.monotonic() > until_s:
+            raise ValueError(f"it is not complete after {_MAX_S:g} s")
+    return bytes(answer)
 
 
 def _spans(start: datetime, end: datetime, most: timedelta) -> Iterator[tuple[datetime, datetime]]:

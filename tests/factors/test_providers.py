@@ -7,12 +7,14 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import repeat
 from threading import Thread
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from carbontrack.factors import providers
 from carbontrack.factors.providers import PROVIDERS
 from tests.fixtures.command import Command
 
@@ -54,6 +56,29 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     yield told
     http.shutdown()
     http.server_close()
+
+
+@pytest.mark.parametrize(
+    ("answer", "why"),
+    [
+        (" " * (17 * 2**20), "larger than 16 MiB"),
+        ("[" * 100_000, "nested too deeply"),
+        ("<html>", "gave no answer"),
+    ],
+)
+def test_an_answer_that_is_none_is_one_line(
+    command: Command, server: Server, answer: str, why: str
+) -> None:
+    server.answer = answer
+    done = command("factors", "fetch", "intensity", "GB", "--provider", "gb", *DAY)
+    assert (done.code, done.err.count("\n"), done.out) == (1, 1, "")
+    assert why in done.err
+
+
+def test_an_answer_that_drips_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(providers, "_MAX_S", 0.0)
+    with pytest.raises(ValueError, match="not complete after 0 s"):
+        providers._bounded(repeat(b" "))
 
 
 def half_hour(time: str, **intensity: float | None) -> dict[str, Any]:

@@ -98,7 +98,20 @@ def main() -> NoReturn:
         # The reader of our output has enough (`| head`): no message, and no second one at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
+    except Exception:  # a fault of ours, unless a ledger holds what it cannot have
+        if (damage := _damage()) is None:
+            raise
+        _fail(str(damage), damage.exit_code)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _damage() -> CarbontrackError | None:
+    """What is wrong with the ledger that was read, if one was."""
+    if "carbontrack.ledger.engine" not in sys.modules:
+        return None
+    from carbontrack.ledger import engine
+
+    return engine.damage()
 
 
 def _fail(message: str, code: int) -> NoReturn:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 
 from sqlalchemy import Connection, Engine, ExceptionContext, event, inspect, text
 from sqlalchemy.exc import SQLAlchemyError
@@ -23,6 +23,7 @@ __all__ = [
     "LedgerUnusable",
     "NoLedger",
     "connect",
+    "damage",
     "errors_in_one_line",
     "ledger_url",
     "open_as_it_is",
@@ -101,12 +102,39 @@ def open_reader(url: str) -> Engine:
     return engine
 
 
+_last_read: str | None = None
+
+
+def damage() -> LedgerUnusable | None:
+    """What is wrong with the ledger that was read last, for a command that broke; None if nothing
+    is, or none was read.
+    """
+    from carbontrack.ledger.damage import first_damage
+
+    url, path = _last_read, _last_read and sqlite_path(_last_read)
+    if not url or not path or not path.exists():
+        return None
+    try:
+        with closing(sqlite.connect(path, busy_timeout_ms=0, read_only=True)) as connection:
+            found = first_damage(connection)
+    except sqlite3.Error as error:
+        return _unusable(url, error)
+    if found is None:
+        return None
+    return LedgerUnusable(
+        f"The ledger {redacted_url(url)} has values in {found} that it cannot have.",
+        hint="It is damaged, or another program wrote it; name another one with --db.",
+    )
+
+
 def open_as_it_is(url: str) -> Engine:
     """An engine for reading a ledger of any schema. Raises NoLedger if its file is not there."""
+    global _last_read
     path = sqlite_path(url)
     if path is not None and (not path.exists() or path.stat().st_size == 0):
         raise NoLedger(url)
     engine = connect(url, read_only=True)
+    _last_read = url
 
     def explain(context: ExceptionContext) -> None:
         raise _unusable(url, context.original_exception) from context.original_exception
@@ -150,13 +178,19 @@ def revision_of(connection: Connection, url: str) -> str | None:
             f"(schema {revision}).",
             hint="Name another file with --db or CARBONTRACK_DB, or read it with that version.",
         )
-    if revision is not None and not (revision.isdigit() and revision <= HEAD):
+    if revision is not None and not _is_known(revision):
         raise CarbontrackError(
             f"The ledger {redacted_url(url)} was written by a newer carbontrack "
             f"(schema {revision}, this one knows {HEAD}), or by another program.",
             hint="Upgrade: pip install -U carbontrack.",
         )
     return revision
+
+
+def _is_known(revision: str) -> bool:
+    """Whether it is the number of a revision up to ours; another program may have put anything."""
+    is_number = isinstance(revision, str) and revision.isdigit() and len(revision) == len(HEAD)
+    return is_number and "0" * len(HEAD) < revision <= HEAD
 
 
 @contextmanager

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
 
 MOUNTS = Path("/proc/mounts")
+_MAX_VALUE_BYTES = 4 * 2**20  # of what is read: a command, a message, a line's extras are less
 _SCHEMA = Path(__file__).with_name("schema.sql")
 # The write-ahead log needs memory that all its users share; across machines there is none.
 _NETWORK = re.compile(
@@ -60,7 +61,10 @@ def connect(path: Path, *, busy_timeout_ms: int, read_only: bool = False) -> sql
     )
     try:
         connection.execute("PRAGMA foreign_keys=ON")
-        if not read_only:
+        _refuse_programs(connection, path)
+        if read_only:
+            connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _MAX_VALUE_BYTES)
+        else:
             _refuse_others(connection, path)
             _journal_in(connection, "TRUNCATE" if on_network(path) else "WAL", busy_timeout_ms)
     except BaseException:
@@ -165,6 +169,16 @@ def _filesystem(path: Path) -> str:
         if path.is_relative_to(folder) and len(folder.parts) >= nearest:
             nearest, found = len(folder.parts), kind
     return found
+
+
+def _refuse_programs(connection: sqlite3.Connection, path: Path) -> None:
+    """A ledger has no views and no triggers: what they say would run here."""
+    query = "select name from sqlite_master where type in ('view', 'trigger') limit 1"
+    if (found := connection.execute(query).fetchone()) is not None:
+        raise CarbontrackError(
+            f"The ledger {path} has a view or trigger, {found[0]}, which carbontrack did not make.",
+            hint="Ask who made it; it is not read.",
+        )
 
 
 def _refuse_others(connection: sqlite3.Connection, path: Path) -> None:

@@ -17,6 +17,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from carbontrack.errors import CarbontrackError, NotFoundError
 from carbontrack.ledger import BUSY_TIMEOUT_MS, HEAD, PRE_RELEASES, postgresql, sqlite
 from carbontrack.ledger.url import db_option, journal_folders, ledger_url, redacted_url, sqlite_path
+from carbontrack.redact import redact_text
 
 __all__ = [
     "HEAD",
@@ -239,7 +240,8 @@ def _outdated(url: str, revision: str | None) -> CarbontrackError:
 
 def _unusable(url: str, error: BaseException) -> LedgerUnusable:
     """The error of a driver, by its first line."""
-    reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+    first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    reason = redact_text(first).rstrip(".")
     if sqlite_path(url) is None:
         hint = "Check the address in --db or CARBONTRACK_DB, and that the server runs."
     elif sqlite.is_locked(error):

@@ -30,8 +30,8 @@ _PREPARES = {
 class _Launcher:
     """How a program that starts another finds it among its own words.
 
-    After `verbs`, options come, then `operands` of its own, then the command. Of the options,
-    `valued` take the next word as their value, or, where that is None, all but `flags` do.
+    After one of `verbs`, options come, then `operands` of its own, then the command. Of the
+    options, `valued` take the next word as their value, or, where that is None, all but `flags` do.
     """
 
     verbs: Sequence[str] = ()
@@ -85,7 +85,49 @@ _SRUN = _Launcher(
         "--mpi-combine -b --batch --requeue --no-requeue"
     ),
 )
+_CONTAINER = _Launcher(
+    verbs=("run", "container run"),
+    operands=1,  # the image
+    valued=None,
+    flags=_set(
+        "--rm -d -i -t -it -ti -dit -itd --detach --interactive --tty --init --privileged "
+        "--read-only -P --publish-all --no-healthcheck --oom-kill-disable --sig-proxy -q --quiet"
+    ),
+)
 _LAUNCHERS: dict[str, _Launcher] = {
+    "docker": _CONTAINER,
+    "podman": _CONTAINER,
+    "nerdctl": _CONTAINER,
+    "ray": _Launcher(
+        verbs=("job submit",),
+        valued=None,
+        flags=_set("--no-wait -v --verbose --verify --follow-client-logs"),
+    ),
+    "xargs": _Launcher(
+        valued=_set(
+            "-a -d -E -I -L -n -P -s --arg-file --delimiter --max-lines --max-args --max-procs "
+            "--max-chars --process-slot-var"
+        )
+    ),
+    "parallel": _Launcher(
+        valued=_set(
+            "-j -P --jobs --max-procs -a --arg-file --joblog --results -S --sshlogin --delay "
+            "--timeout -N -n --max-args -I --colsep -C --retries --wd --workdir --tmpdir"
+        )
+    ),
+    # What fetches secrets for a command.
+    "op": _Launcher(verbs=("run",), valued=_set("--env-file --account --config --session")),
+    "doppler": _Launcher(
+        verbs=("run",), valued=_set("-p --project -c --config -t --token --mount --scope")
+    ),
+    "infisical": _Launcher(verbs=("run",), valued=_set("--env --path --projectId --token --tags")),
+    "aws-vault": _Launcher(
+        verbs=("exec",), operands=1, valued=_set("-d --duration --region -t --mfa-token --prompt")
+    ),
+    "chamber": _Launcher(verbs=("exec",), operands=1),
+    "dotenv": _Launcher(verbs=("run",), valued=_set("-f --file")),
+    "direnv": _Launcher(verbs=("exec",), operands=1),
+    "envdir": _Launcher(operands=1),
     "env": _Launcher(valued=_set("-u --unset -C --chdir -S --split-string")),
     "nice": _Launcher(valued=_set("-n --adjustment")),
     "ionice": _Launcher(valued=_set("-c --class -n --classdata")),
@@ -210,9 +252,11 @@ def _name_of(words: list[str], depth: int) -> str | None:
 
 def _of_launcher(launcher: _Launcher, words: list[str], depth: int) -> str | None:
     if launcher.verbs:
-        if not words or words[0] not in launcher.verbs:
+        found = (verb.split() for verb in launcher.verbs)
+        verb = next((verb for verb in found if words[: len(verb)] == verb), None)
+        if verb is None:
             return None
-        words = words[1:]
+        words = words[len(verb) :]
 
     def takes_value(option: str) -> bool:
         if launcher.valued is None:
@@ -224,6 +268,7 @@ def _of_launcher(launcher: _Launcher, words: list[str], depth: int) -> str | Non
     if option:
         return _of_module(words, depth)
     words = words[launcher.operands :]
+    words = words[1:] if words[:1] == ["--"] else words
     if launcher.starts_python and words and _SCRIPT.search(words[0]):
         return _stem(words[0])
     return _name_of(words, depth + 1)

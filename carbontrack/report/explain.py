@@ -153,7 +153,7 @@ def _coverage(e: Estimate) -> str:
     if e.coverage is None:
         return "nothing to sample"
     sampled = (
-        f"{e.sampled_s:.6g} of {e.expected_s:.6g} device-seconds were sampled: "
+        f"{min(e.sampled_s, e.expected_s):.6g} of {e.expected_s:.6g} device-seconds were sampled: "
         f"{format_share(e.coverage)}"
     )
     if e.method == Method.REPORT:

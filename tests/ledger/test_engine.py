@@ -265,3 +265,14 @@ def test_a_password_of_any_signs_reaches_the_server(postgres_server: PostgresSer
     engine.open_writer(url).dispose()
     with engine.open_reader(url).connect() as connection:
         assert read.list_runs(connection) == []
+
+
+def test_what_a_driver_says_has_no_password() -> None:
+    said = 'connection to "postgresql://ada:s3cret@db.lab/x" failed'
+    with (
+        pytest.raises(CarbontrackError) as caught,
+        engine.errors_in_one_line("postgresql+psycopg://ada@db.lab/x"),
+    ):
+        raise OperationalError(said, None, sqlite3.OperationalError(said))
+    assert "s3cret" not in str(caught.value)
+    assert "db.lab" in str(caught.value)

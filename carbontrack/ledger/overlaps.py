@@ -17,6 +17,8 @@ from carbontrack.ledger.pyramid import recordings_of
 from carbontrack.ledger.rows import Overlap, Run
 from carbontrack.ledger.window import LEVELS_S
 
+_MOST_SPANS = 400
+
 
 def recorded_twice(
     connection: Connection, runs: Sequence[Run], spans_ms: Sequence[tuple[int, int]] = ()
@@ -30,13 +32,20 @@ def recorded_twice(
     by_key = {run.key: run for run in runs if run.key is not None}
     found = {}
     for run_key, earlier in _overlapping(connection, by_key).items():
-        rows = [
-            Overlap(uuid, float(energy_j or 0.0), float(energy_s))
-            for uuid, energy_j, energy_s in _common(connection, run_key, earlier, spans_ms)
-        ]
-        if rows:
-            found[by_key[run_key].id] = rows
+        sums: dict[str, tuple[float, float]] = {}
+        for some in _batches(spans_ms):
+            for uuid, energy_j, energy_s in _common(connection, run_key, earlier, some):
+                before_j, before_s = sums.get(uuid, (0.0, 0.0))
+                sums[uuid] = before_j + float(energy_j or 0.0), before_s + float(energy_s)
+        if sums:
+            found[by_key[run_key].id] = [Overlap(uuid, *both) for uuid, both in sums.items()]
     return found
+
+
+def _batches(spans_ms: Sequence[tuple[int, int]]) -> list[Sequence[tuple[int, int]]]:
+    """As many as a statement takes; SQLite's are at most 1000 deep."""
+    starts = range(0, len(spans_ms), _MOST_SPANS)
+    return [spans_ms[start : start + _MOST_SPANS] for start in starts] or [()]
 
 
 def _overlapping(connection: Connection, runs: Mapping[int, Run]) -> dict[int, list[int]]:

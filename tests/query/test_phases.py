@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -79,6 +80,24 @@ def test_show_says_where_the_energy_went(tmp_path: Path, command: Command) -> No
     assert sum(one["energy_kwh"] for one in shown["phases"]) == pytest.approx(shown["energy_kwh"])
     assert shown["phases_level_s"] == 1
     assert "train  55.0 s" in command("show", "phased").out
+
+
+def test_runs_that_overlap_may_change_phase_often(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What both recorded counts once, of however many stretches of time a phase is made."""
+    monkeypatch.setattr("carbontrack.ledger.overlaps._MOST_SPANS", 7)
+    url = f"sqlite:///{tmp_path / 'ledger.db'}"
+    often = [change(at, "ab"[at % 2]) for at in range(1, 120)]
+    with closing(open_ledger(url)) as opened:
+        for run in (RUN.begun, replace(RUN.begun, id=f"02{RUN.run.id[2:]}", name="beside")):
+            writer = RunWriter(opened, run, Node("node1", None, "1", {}, 0), RUN.sensors)
+            writer.commit(windows=windows_of(RUN), events=often, heartbeat_ms=RUN.end_ms)
+            writer.finish(status=RUN.status, exit_code=0, ended_ms=RUN.end_ms)
+    rows = Ledger(url).table(by="phase").set_index("label")
+    assert set(rows.index) == {"a", "b", "other"}
+    once = Ledger(url).table(["phased"])["energy_kwh"][0]
+    assert rows["energy_kwh"].sum() == pytest.approx(once)
 
 
 def test_phases_join_other_keys(tmp_path: Path, command: Command) -> None:

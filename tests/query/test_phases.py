@@ -91,8 +91,10 @@ def test_runs_that_overlap_may_change_phase_often(
     often = [change(at, "ab"[at % 2]) for at in range(1, 120)]
     with closing(open_ledger(url)) as opened:
         for run in (RUN.begun, replace(RUN.begun, id=f"02{RUN.run.id[2:]}", name="beside")):
-            writer = RunWriter(opened, run, Node("node1", None, "1", {}, 0), RUN.sensors)
-            writer.commit(windows=windows_of(RUN), events=often, heartbeat_ms=RUN.end_ms)
+            writer = RunWriter(opened, run, recording_of(run), RUN.sensors)
+            writer.commit(
+                windows=windows_of(RUN), events=list(enumerate(often)), heartbeat_ms=RUN.end_ms
+            )
             writer.finish(status=RUN.status, exit_code=0, ended_ms=RUN.end_ms)
     rows = Ledger(url).table(by="phase").set_index("label")
     assert set(rows.index) == {"a", "b", "other"}

@@ -133,6 +133,7 @@ export function eventText(event) {
   const rounded = (value) =>
     typeof value === "number" ? plain(value) : typeof value === "object" ? JSON.stringify(value) : String(value);
   return Object.entries(event.data)
+    .filter(([, value]) => value !== null)
     .map(([name, value]) => `${name} ${rounded(value)}`)
     .join(", ");
 }

@@ -11,6 +11,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import psycopg
@@ -37,8 +38,10 @@ _Row = tuple[str, Window]
 
 
 def ask(bench: Bench) -> list[Table]:
-    """Rows a second and bytes a row; then commands and a zoom at 1, 10 and 100 times the size."""
-    return [_writing(bench), _reading(bench)]
+    """Rows a second and bytes a row; what a recorder's rhythm costs and what other runs in the
+    ledger do; then commands and a zoom at 1, 10 and 100 times the size.
+    """
+    return [_writing(bench), _recording(bench), _reading(bench)]
 
 
 def _writing(bench: Bench) -> Table:
@@ -77,6 +80,79 @@ def _writing(bench: Bench) -> Table:
         rows=[[name, spread(values)] for name, values in rates.items()],
         raw={"rows_per_ms": rates, "bytes_per_row": bytes_per_row},
     )
+
+
+def _recording(bench: Bench) -> Table:
+    seconds, others = (60, 2) if bench.quick else (3600, 20)
+    path = bench.folder / "recording.db"
+    runs = [Recorded(number=n, count=8, seconds=seconds, steps=0) for n in range(1, others + 1)]
+    before = _written_bytes()
+    _record(path, runs[0])
+    written, size = _written_bytes() - before, path.stat().st_size
+    alone = _one_run_ms(path, runs[0])
+    for other in runs:
+        _record(path, other, every_s=60)
+    among = _one_run_ms(path, runs[0])
+    rows = [
+        ["bytes a device-second", f"{size / 8 / seconds:.1f}"],
+        ["bytes written a byte that stays", f"{written / size:.1f}"],
+        *(
+            [f"{what}, in ms: alone, among {others} runs", f"{alone[what]:.1f}, {among[what]:.1f}"]
+            for what in alone
+        ),
+    ]
+    return Table(
+        title="A recorder's rhythm",
+        how=f"{seconds:,} s of 8 GPUs with noise, committed every 2 s with the minute and the hour "
+        "that are open, in a SQLite ledger; then one run's seconds are summed and the run is "
+        "deleted, first alone in its ledger.",
+        columns=["", ""],
+        rows=rows,
+        raw={"bytes": size, "written": written, "alone_ms": alone, "among_ms": among},
+    )
+
+
+def _record(path: Path, recorded: Recorded, every_s: int = 2) -> None:
+    """Write a run as its recorder would, with readings that do not compress."""
+    writer = _open(ledger_url(str(path)), recorded)
+    dice = random.Random(recorded.number)
+    pyramids = {sensor.uuid: Pyramid() for sensor in recorded.sensors}
+    batch: list[_Row] = []
+    for second in range(int(recorded.seconds)):
+        at_ms = recorded.start_ms + second * MS_PER_S
+        for uuid, pyramid in pyramids.items():
+            energy_j = round(300 + 60 * dice.random(), 3)
+            power = replace(window_at(at_ms, 1, energy_j), power_max_w=360 + 20 * dice.random())
+            pyramid.add(power)
+            batch.append((uuid, power))
+        if (second + 1) % every_s == 0:
+            writer.commit(windows=batch + _coarse(pyramids), heartbeat_ms=at_ms)
+            batch = []
+    writer.close()
+
+
+def _written_bytes() -> int:
+    """What this process has written so far, in bytes."""
+    counters = Path("/proc/self/io").read_text().splitlines()
+    return next(int(line.split()[1]) for line in counters if line.startswith("wchar"))
+
+
+def _one_run_ms(path: Path, recorded: Recorded) -> dict[str, float]:
+    """How long the sum of a run's seconds takes, and to delete the run."""
+    statements = {
+        "the sum of one run's seconds": "select sum(energy_j) from windows join recordings on "
+        "recordings.key = recording_key join runs on runs.key = run_key "
+        "where runs.id = ? and level = 1",
+        "its deletion": "delete from runs where id = ?",
+    }
+    took = {}
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("pragma foreign_keys = on")
+        for what, statement in statements.items():
+            began_s = time.perf_counter()
+            connection.execute(statement, (recorded.run.id,)).fetchall()
+            took[what] = 1000 * (time.perf_counter() - began_s)
+    return took
 
 
 def _batches(recorded: Recorded) -> Iterator[list[_Row]]:

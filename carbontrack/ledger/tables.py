@@ -80,6 +80,12 @@ class Table(Generic[R]):
         return f"{self._insert} do update set {news}"
 
     @cached_property
+    def upsert_in_order(self) -> str:
+        """The same for `sqlite3`, of rows as `in_order` makes them."""
+        named = ", ".join(f":{name}" for name in self.columns)
+        return self.upsert.replace(named, ", ".join("?" for _ in self.columns), 1)
+
+    @cached_property
     def insert_once(self) -> str:
         """An INSERT of a row that leaves the one of the same key alone."""
         return f"{self._insert} do nothing"
@@ -100,6 +106,10 @@ class Table(Generic[R]):
             elif type(value) not in _AS_IT_IS:
                 columns[name] = plain(value)
         return columns | placed
+
+    def in_order(self, row: R, *placed: int) -> tuple[Any, ...]:
+        """The columns of a row that has numbers only: names would take as long as all the rest."""
+        return (*placed, *self._from_row(row))
 
     def read(self, columns: Mapping[Any, Any]) -> R:
         """The row of these columns; those that are not fields of it are left out."""

@@ -15,6 +15,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, Protocol
 
 from carbontrack.ledger import BUSY_TIMEOUT_MS, HEAD, sqlite
+from carbontrack.ledger.tables import Table, plain
 from carbontrack.ledger.url import sqlite_path
 
 if TYPE_CHECKING:
@@ -31,6 +32,9 @@ class Transaction(Protocol):
 
     def write(self, statement: str, rows: Sequence[Values]) -> None:
         """Run a statement for each of these."""
+
+    def put(self, table: Table[Any], rows: Sequence[tuple[Any, ...]]) -> None:
+        """Insert rows as `Table.in_order` makes them, or replace those of the same key."""
 
 
 class WritableLedger(Protocol):
@@ -104,6 +108,9 @@ class LedgerFile:
     def write(self, statement: str, rows: Sequence[Values]) -> None:
         self._connection.executemany(statement, rows)
 
+    def put(self, table: Table[Any], rows: Sequence[tuple[Any, ...]]) -> None:
+        self._connection.executemany(table.upsert_in_order, rows)
+
     def close(self) -> None:
         self._connection.close()
 
@@ -137,6 +144,11 @@ class _ServerTransaction:
 
     def write(self, statement: str, rows: Sequence[Values]) -> None:
         self._connection.execute(self._clause(statement), rows)
+
+    def put(self, table: Table[Any], rows: Sequence[tuple[Any, ...]]) -> None:
+        named = [dict(zip(table.columns, map(plain, row), strict=True)) for row in rows]
+        if named:
+            self.write(table.upsert, named)
 
 
 def _standard(statement: str) -> str:

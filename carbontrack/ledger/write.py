@@ -77,7 +77,7 @@ class RunWriter:
         """
         key = self._key
         with self._ledger.begin() as transaction:
-            _upsert(transaction, WINDOWS, [self._window_row(uuid, w) for uuid, w in windows])
+            transaction.put(WINDOWS, [self._window_row(uuid, w) for uuid, w in windows])
             if steps:
                 rows = [STEPS.written(_numbers(step), recording_key=key) for step in steps]
                 transaction.write(_UPSERT_STEP, rows)
@@ -102,10 +102,10 @@ class RunWriter:
         with self._ledger.begin() as transaction:
             for uuid, hour_ms in sorted(hours):
                 coarse = _coarse_of_hour(transaction, self._key, self._sensor_keys[uuid], hour_ms)
-                _upsert(transaction, WINDOWS, [self._window_row(uuid, w) for w in coarse])
+                transaction.put(WINDOWS, [self._window_row(uuid, w) for w in coarse])
 
-    def _window_row(self, uuid: str, window: Window) -> dict[str, Any]:
-        return WINDOWS.written(window, recording_key=self._key, sensor_key=self._sensor_keys[uuid])
+    def _window_row(self, uuid: str, window: Window) -> tuple[Any, ...]:
+        return WINDOWS.in_order(window, self._key, self._sensor_keys[uuid])
 
     def drop_finer(self, level_s: int) -> None:
         """Remove the recording's windows that are shorter than these, as `db compact` would."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import sys
 import time
 from collections.abc import Mapping
@@ -66,7 +67,7 @@ def _seed(folder: Path, sft: Path, chats: Path, seed: int, quick: bool) -> dict[
         "seed": seed,
         "accuracy": last["accuracy"],
         "pairs": last["tokens"],
-        "by_grade": {grade: last[grade] for grade in GRADES},
+        "by_grade": {g: math.nan if last[g] is None else last[g] for g in GRADES},
         "worth": {
             name: [demo.worth(a) for a in demo.answers(run, asked, tokens=32, key=f"{seed}/bench")]
             for name, run in (("sft", sft), ("rejection", rs), ("ppo", ppo))
@@ -112,7 +113,7 @@ def _table(found: list[dict[str, Any]]) -> Table:
 
     rows = [row("reward model's accuracy", "{:.3f}", [one["accuracy"] for one in found])]
     rows += [
-        row(f"of pairs that are {grade} better", "{:.2f}", [o["by_grade"][grade] for o in found])
+        row(f"of pairs graded {grade}", "{:.2f}", [o["by_grade"][grade] for o in found])
         for grade in reversed(GRADES)
     ]
     rows += [

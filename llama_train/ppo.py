@@ -304,6 +304,11 @@ class Alignment(Loop):
         )
         return means
 
+    @property
+    def tokens_per_step(self) -> int:
+        """At most: an answer may end before."""
+        return self.config.train.batch_size * self.sampling.tokens
+
     def mfu(self, tokens_per_s: float) -> float | None:
         """None: an answer's token goes through several models, several times."""
         return None

@@ -369,6 +369,10 @@ class Loop:
             figures["mfu"] = utilisation
         self.log.step(self.progress.step, **figures)
 
+    @property
+    def tokens_per_step(self) -> int:
+        return self.config.tokens_per_step
+
     def mfu(self, tokens_per_s: float) -> float | None:
         """Of one device; None if unknown."""
         return mfu(self.config.model, tokens_per_s, device_name(self.here.device))
@@ -378,7 +382,7 @@ class Loop:
         self.log.model(
             name=config.name,
             parameters=config.model.parameters,
-            planned_tokens=config.tokens,
+            planned_tokens=config.train.steps * self.tokens_per_step,
             ranks=self.here.size,
             device=name,
             mfu_formula=MFU_FORMULA,
@@ -386,7 +390,7 @@ class Loop:
         )
         self.log.print(
             f"{config.name}: {config.model.parameters:,} parameters, {config.train.steps:,} steps "
-            f"of {config.tokens_per_step:,} tokens, {self.here.size} × {name}"
+            f"of {self.tokens_per_step:,} tokens, {self.here.size} × {name}"
         )
 
 

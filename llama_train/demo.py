@@ -177,7 +177,7 @@ def plot(
         label="held-out, ± 2 s.e.",
     )
     axes[1].set(title="PPO", xlabel="iteration", ylabel="reward")
-    axes[1].legend(frameon=False)
+    axes[1].legend(frameon=False, loc="upper left")
     axes[2].plot([s["step"] for s in steps], [s["kl"] for s in steps])
     axes[2].set(title="PPO", xlabel="iteration", ylabel="KL, nats an answer", ylim=(0, None))
     names = [str(name) for name in energy.index]

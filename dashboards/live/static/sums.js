@@ -11,6 +11,7 @@ const KEYS = [
   ["project", "project"],
   ["user", "user"],
   ["month", "month"],
+  ["phase", "phase"],
   ["host", "host"],
   ["model", "model"],
 ];

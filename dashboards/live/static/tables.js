@@ -152,11 +152,11 @@ export function phases(run) {
     `energy of the devices, before PUE${coarse}`,
     table(
       "Phases",
-      [{ label: "phase" }, number("time"), number("energy"), number("share")],
+      [{ label: "phase" }, number("time"), number("device energy"), number("share")],
       run.phases.map((phase) => [
         phase.name,
         duration(phase.duration_s),
-        energy(phase.energy_kwh, 4),
+        energy(phase.energy_kwh),
         share(phase.energy_share),
       ]),
     ),

@@ -114,12 +114,18 @@ def _peak_flops(sensors: Sequence[Sensor]) -> float | None:
 
 def _beyond_limit(sensors: Sequence[Sensor], usages: Sequence[Usage]) -> Iterator[str]:
     """A mean power that the device's limit does not allow."""
+    energies_j: dict[int, float] = {}
+    seconds: dict[int, float] = {}
+    for usage in usages:
+        if usage.energy_j is not None:
+            key = usage.device_key
+            energies_j[key] = energies_j.get(key, 0.0) + usage.energy_j
+            seconds[key] = seconds.get(key, 0.0) + usage.energy_s
     over = []
     for sensor in sensors:
-        known = [u for u in usages if u.device_key == sensor.device_key and u.energy_j is not None]
-        seconds = sum(usage.energy_s for usage in known)
+        key = sensor.device_key
         limit_w = max(sensor.power_limit_w or 0.0, sensor.rated_power_w or 0.0) * sensor.share
-        power_w = sum(u.energy_j or 0.0 for u in known) / seconds if seconds > 0 else 0.0
+        power_w = energies_j[key] / seconds[key] if seconds.get(key, 0.0) > 0 else 0.0
         if 0 < limit_w * OVER_LIMIT < power_w:
             over.append((power_w / limit_w, sensor, power_w, limit_w))
     if over:
@@ -133,7 +139,8 @@ def _beyond_limit(sensors: Sequence[Sensor], usages: Sequence[Usage]) -> Iterato
 
 def _doubted_sensors(sensors: Sequence[Sensor], usages: Sequence[Usage]) -> Iterator[str]:
     """A sensor that gave what its device cannot have, or contradicted the other one."""
-    doubted = {usage.device_key for usage in usages if Flag.IMPLAUSIBLE & usage.flags}
+    implausible = int(Flag.IMPLAUSIBLE)  # a Flag's own & is slow, and there are many hours
+    doubted = {usage.device_key for usage in usages if implausible & usage.flags}
     names = [sensor.name for sensor in sensors if sensor.device_key in doubted]
     if names:
         others = f" (and {len(names) - 1} more)" if len(names) > 1 else ""

@@ -323,10 +323,16 @@ def tokens_until(connection: Connection, run: Run, steps: Sequence[int]) -> list
 
 def totals(connection: Connection, run: Run) -> list[Usage]:
     """What each device used over the whole run."""
+    return hours_and_totals(connection, run)[1]
+
+
+def hours_and_totals(connection: Connection, run: Run) -> tuple[list[Usage], list[Usage]]:
+    """As `hours` and `totals`, which one look at the hours gives."""
     by_device: dict[int, list[Window]] = {}
     for device_key, window in pyramid.hours_of(connection, run.key):
         by_device.setdefault(device_key, []).append(window)
-    return [
+    each = [usage_of(key, window) for key, parts in by_device.items() for window in parts]
+    return each, [
         usage_of(key, merge(parts, start_ms=parts[0].start_ms, level_s=parts[0].level_s))
         for key, parts in by_device.items()
     ]

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from carbontrack import config
 from carbontrack.account import over_time
 from carbontrack.account.over_time import SpentCurve
-from carbontrack.account.result import Estimate
+from carbontrack.account.result import Estimate, sum_of
 from carbontrack.account.split import RunRecord
 from carbontrack.errors import CarbontrackError
 from carbontrack.ledger import latest, overlaps, read
-from carbontrack.ledger.rows import Run, Series
+from carbontrack.ledger.rows import Run, Series, Usage
 from carbontrack.query import group, price
-from carbontrack.query.phases import Phases, phases_of
+from carbontrack.query.phases import Phase, Phases, phases_of, timeline_of
 from carbontrack.report import render
 from carbontrack.report.explain import explain_data
 from carbontrack.report.latex import latex_of
@@ -46,7 +46,7 @@ _MINUTES = 60  # of an hour
 _LINES_BYTES = _PLANS_BYTES = _PHASES_BYTES = _PRICED_BYTES = BUDGET_BYTES // 32
 _PHASE_ROWS = 50_000  # windows that are read in a fifth of a second
 _WHOLES_BYTES = BUDGET_BYTES // 4
-_HOUR_BYTES = 500  # of a device's hour in Python: a long run has some megabytes
+_ROW_BYTES = 500  # of a device or an hour in Python
 _SUMMED = (
     "label",
     "gpu_hours",
@@ -69,13 +69,23 @@ _MARKUP: Mapping[str, Callable[[list[Estimate]], str]] = {
 
 @dataclass(frozen=True, slots=True)
 class _Whole:
-    record: RunRecord
-    estimate: Estimate  # as measured
+    """What is asked of a run again and again, but for the hours of its devices: 256 of them in five
+    weeks would fill the memory of all caches.
+    """
+
+    record: RunRecord  # without its hours
+    totals: Sequence[Usage]
+    estimates: Sequence[Estimate]  # by each method, the measured one first
     energy_by_hour: Mapping[int, float]
 
     @property
+    def estimate(self) -> Estimate:
+        """As measured."""
+        return self.estimates[0]
+
+    @property
     def size_bytes(self) -> int:
-        return _HOUR_BYTES * (10 + len(self.record.hours))
+        return _ROW_BYTES * (20 + 3 * len(self.totals) + len(self.energy_by_hour))
 
 
 class View:
@@ -92,7 +102,7 @@ class View:
         self._phases: RunCache[Phases] = RunCache(
             _PLAN_S,
             max_bytes=_PHASES_BYTES,
-            size_of=lambda phases: _HOUR_BYTES * sum(10 + len(p.usages) for p in phases.each),
+            size_of=lambda phases: _ROW_BYTES * sum(10 + len(p.usages) for p in phases.each),
             until_changed=False,
         )
         self._priced: RunCache[Estimate] = RunCache(_PRICED_S, max_bytes=_PRICED_BYTES)
@@ -181,19 +191,18 @@ class View:
         does now.
         """
         with self._reader.connect() as connection:
-            record = self._whole(connection, run).record
-            sensors = record.sensors
+            whole = self._whole(connection, run)
+            sensors, rows = whole.record.sensors, whole.estimates
             detail = run_detail(
                 run,
                 sensors,
-                read.totals(connection, run),
-                record.steps,
+                whole.totals,
+                whole.record.steps,
                 read.recordings(connection, run),
                 read.events(connection, run),
-                self._phases.get(run, lambda _: self._phases_of(connection, record)),
+                self._phases.get(run, lambda _: _phases_of(connection, whole)),
                 read.imports(connection, run),
             )
-            rows = price.estimates_of(connection, record, self._flags, list(Method))
             running = run.status is Status.RUNNING
             power = latest.latest_power(connection, run, sensors) if running else None
             return {
@@ -217,11 +226,10 @@ class View:
         if method not in tuple(Method):
             raise CarbontrackError(f"method={method}: unknown, use {', '.join(Method)}.")
         with self._reader.connect() as connection:
-            record = self._whole(connection, run).record
-            rows = price.estimates_of(connection, record, self._flags, list(Method))
+            rows = self._whole(connection, run).estimates
             (row,) = (row for row in rows if row.method == method)
             files = [source.provenance for source in read.imports(connection, run)]
-            found = explain_data(row, record.hours, files)
+            found = explain_data(row, read.hours(connection, run), files)
         return {
             "method": method,
             "steps": found["steps"],
@@ -299,9 +307,15 @@ class View:
         return self._wholes.get(run, lambda _: self._read(connection, run))
 
     def _read(self, connection: Connection, run: Run) -> _Whole:
-        record = price.record_of(connection, run)
-        (estimate,) = price.estimates_of(connection, record, self._flags, [Method.MEASURED])
-        return _Whole(record, estimate, over_time.energy_by_hour(record.hours))
+        hours, totals = read.hours_and_totals(connection, run)
+        sensors, steps = read.sensors(connection, run), read.step_totals(connection, run)
+        record = RunRecord(run, sensors, hours, steps)
+        return _Whole(
+            record=replace(record, hours=()),
+            totals=totals,
+            estimates=price.estimates_of(connection, record, self._flags, list(Method)),
+            energy_by_hour=over_time.energy_by_hour(hours),
+        )
 
     def _estimate(self, connection: Connection, run: Run) -> Estimate:
         return self._priced.get(run, lambda _: self._read(connection, run).estimate)
@@ -314,7 +328,7 @@ class View:
         whole = self._read(connection, run)
         shape = read.step_means(connection, run, points=_SPARK_POINTS)
         return {
-            **run_item(run, whole.record.sensors, read.totals(connection, run)),
+            **run_item(run, whole.record.sensors, whole.totals),
             "final_loss": whole.record.steps.final_loss,
             "loss_not_finite_since": latest.not_finite_since(connection, run),
             "losses": [step.loss for step in shape],
@@ -323,13 +337,29 @@ class View:
             "currency": whole.estimate.currency,
         }
 
-    def _phases_of(self, connection: Connection, record: RunRecord) -> Phases:
-        """What is spent in each moves slowly, too, and takes the windows that phases share."""
-        return phases_of(connection, record, most_rows=_PHASE_ROWS)
-
     def _plan(self, connection: Connection, run: Run, measured: Estimate) -> Any:
         """Totals at the planned tokens; they move slowly, and reading every step costs a while."""
         return self._plans.get(run, lambda _: targets.plan(connection, run, measured))
+
+
+def _phases_of(connection: Connection, whole: _Whole) -> Phases:
+    """What is spent in each moves slowly, too, and takes the windows that phases share; in a run of
+    one phase there is nothing to share.
+    """
+    run = whole.record.run
+    spans = timeline_of(connection, run).spans()
+    if len(spans) == 1:
+        ((name, its_spans),) = spans.items()
+        return Phases((Phase(name, its_spans, tuple(whole.totals)),))
+    record = replace(whole.record, hours=read.hours(connection, run))
+    found = phases_of(connection, record, most_rows=_PHASE_ROWS)
+    return replace(found, each=tuple(replace(p, usages=_summed(p.usages)) for p in found.each))
+
+
+def _summed(usages: Sequence[Usage]) -> tuple[Usage, ...]:
+    """One with the energy of all."""
+    energy_j = sum_of(usage.energy_j for usage in usages)
+    return tuple(replace(usage, energy_j=energy_j) for usage in usages[:1])
 
 
 def _sum_item(row: Estimate) -> dict[str, Any]:

@@ -30,6 +30,7 @@ NAME = "_ck_$HOME/run_$\n\x1b[2J 名前 🦙 " + "x" * 500
 # Root mean square of 255. The pinned matplotlib gives 0; a loss that is 10 % higher gives 6 to 17,
 # a power that is 5 % higher 13 to 21. Another FreeType moves all text: draw anew.
 _TOLERANCE = 4.0
+_KEPT = Path(__file__).parents[2] / "out/figures"  # to be looked at after the tests
 
 
 @pytest.fixture(scope="module")
@@ -47,10 +48,9 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> RunData:
 
 
 @pytest.mark.parametrize("kind", figures.KINDS)
-def test_it_looks_as_it_did_when_it_was_looked_at(
-    kind: str, runs: list[RunData], tmp_path: Path
-) -> None:
-    drawn = draw.write(kind, runs, tmp_path)
+def test_it_looks_as_it_did_when_it_was_looked_at(kind: str, runs: list[RunData]) -> None:
+    _KEPT.mkdir(parents=True, exist_ok=True)
+    drawn = draw.write(kind, runs, _KEPT)
     expected = draw.FOLDER / drawn.name
     assert compare_images(str(expected), str(drawn), tol=_TOLERANCE) is None
 
@@ -196,7 +196,10 @@ def seeds(url: str, falls: Sequence[tuple[str, float]]) -> list[RunData]:
 def test_groups_of_seeds_are_their_mean_and_spread(tmp_path: Path) -> None:
     runs = seeds(ledger_url(str(tmp_path / "ledger.db")), [("slow", 0.1), ("fast", 0.3)])
     groups = [data.run.tags["recipe"] for data in runs]
-    panel = figures.compare(runs, group=groups).axes[0]
+    figure = figures.compare(runs, group=groups)
+    _KEPT.mkdir(parents=True, exist_ok=True)
+    save(figure, _KEPT / "compare-groups.png")
+    panel = figure.axes[0]
     labels = panel.get_legend_handles_labels()[1]
     assert labels == ["slow (3 runs)", "fast (3 runs)"]
     assert len(panel.collections) >= 2, "a band each"

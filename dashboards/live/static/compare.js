@@ -28,8 +28,13 @@ const AXES = [
   ],
   ["energy", "facility energy", (progress) => progress.facility_kwh, (value) => energy(value)],
   ["CO₂e", "CO₂e", (progress) => progress.tco2e, (value) => carbon(value)],
-  ["cost", "cost", (progress) => progress.cost, (value, currency) => cost(value, currency)],
+  ["cost", "cost", (progress) => progress.cost, costAt],
 ];
+
+// Parts of the smallest coin are told apart on an axis, where a table needs them not.
+function costAt(value, currency) {
+  return value && Math.abs(value) < 0.1 ? `${plain(value, 3)} ${currency ?? ""}`.trim() : cost(value, currency);
+}
 
 export function showComparison(page, ids) {
   return new Comparison(page, ids.slice(0, MAX_RUNS));

@@ -51,30 +51,38 @@ export const whole = (value) => (unknown(value) ? "–" : Math.round(value).toLo
 
 export const hours = (value) => (value >= 1000 ? whole(value) : plain(value, 3));
 
+// Tokens and other counts, as the commands write them: 512; 492 k; 5.10 B; 2.00 T.
+export const count = (value) => (Math.abs(value) < 1000 ? whole(value) : scaled(value, COUNTS, "", 3));
 const COUNTS = [
-  [1e12, 1e12, "T"],
-  [1e9, 1e9, "B"],
-  [1e7, 1e6, "M"],
+  [1e12, "T"],
+  [1e9, "B"],
+  [1e6, "M"],
+  [1e3, "k"],
+  [1, ""],
 ];
 
-// Tokens and other large counts, as the commands write them: 468,992; 42.1 M; 2.00 T.
-export function count(value) {
-  if (unknown(value)) return "–";
-  const [, size, unit] = COUNTS.find(([least]) => value >= least) ?? [0, 1, ""];
-  return unit ? `${digits(value / size, 3)} ${unit}` : whole(value);
-}
+const SYMBOLS = { USD: "$", EUR: "€", GBP: "£" };
+const WHOLE_MONEY = 1e5; // from here on without decimals
 
-// With the currency's own places; less than the smallest of them says so.
+// As the commands write it, with the currency's own places: $1,204.50, <$0.01, 12.00 CHF.
 export function cost(value, currency) {
   if (unknown(value)) return "–";
-  let written;
+  const places = placesOf(currency),
+    least = 10 ** -places;
+  const text = (amount, digits) =>
+    amount.toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits });
+  const small = value > 0 && value < least / 2;
+  const amount = small ? text(least, places) : text(value, value >= WHOLE_MONEY ? 0 : places);
+  const symbol = SYMBOLS[currency];
+  return `${small ? "<" : ""}${symbol ?? ""}${amount}${symbol || !currency ? "" : ` ${currency}`}`;
+}
+
+function placesOf(currency) {
   try {
-    written = new Intl.NumberFormat("en", { style: "currency", currency });
+    return new Intl.NumberFormat("en", { style: "currency", currency }).resolvedOptions().maximumFractionDigits;
   } catch {
-    written = new Intl.NumberFormat("en", { minimumFractionDigits: 2, maximumFractionDigits: 2 });
+    return 2; // none, or one that has no code
   }
-  const least = 10 ** -written.resolvedOptions().maximumFractionDigits;
-  return value > 0 && value < least ? `<${written.format(least)}` : written.format(value);
 }
 
 // Numbers of an axis are short: no digits that say nothing.

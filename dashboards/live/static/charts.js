@@ -58,8 +58,8 @@ export class Chart {
     const { data } = this.plot;
     this.plot.destroy();
     this.plot = this.draw(this.rest);
-    this.series.forEach((_, index) => this.toggle(index, this.isShown(index)));
-    if (data[0].length) this.show(data, this.view, this.nothing);
+    if (data[0].length) this.show(data, this.view, this.nothing, this.latest);
+    this.series.forEach((_, index) => this.isShown(index) || this.toggle(index, false));
   }
 
   get width() {
@@ -270,7 +270,7 @@ export class Chart {
     } else this.note.textContent = this.said;
     if (this.log) {
       const least = values.filter((value) => value > 0).reduce((a, b) => Math.min(a, b), high);
-      return high > 0 ? [least * 0.97, high * 1.05] : [0.1, 1];
+      return high > 0 ? [twoDigitsBelow(least), high * 1.05] : [0.1, 1];
     }
     if (fromZero) return [0, high > 0 ? high * 1.08 : 1];
     const margin = (high - low) * 0.06 || Math.abs(high) * 0.05 || 1;
@@ -301,6 +301,12 @@ export function usualHigh(values) {
   if (usual.length < 100) return high;
   const ofMost = usual[Math.floor((usual.length - 1) * 0.99)];
   return high - low > 2 * (ofMost - low) ? ofMost : high;
+}
+
+// A short number for the foot of a logarithmic axis.
+function twoDigitsBelow(value) {
+  const step = 10 ** (Math.floor(Math.log10(value)) - 1);
+  return Math.max(Math.floor(value / step - 0.3), 1) * step;
 }
 
 const line = (one) => ({

@@ -136,21 +136,40 @@ def spoken(browser: Chrome, chart: str) -> str:
     return canvas.get_attribute("aria-label") or ""
 
 
-def losses_are_smoothed_and_logarithmic(browser: Chrome, until: Until) -> None:
-    def axis() -> str:
-        """The picture of the loss, by its hash."""
-        (canvas,) = all_of(browser, '[aria-label="Loss"] canvas')
-        return str(browser.execute_script("return arguments[0].toDataURL()", canvas))
+DRAWN = """
+const { look } = await import("./static/palette.js");
+const canvas = document.querySelector('[aria-label="Loss"] canvas');
+const wanted = look(0).stroke.match(/[0-9a-f]{2}/g).map((part) => parseInt(part, 16));
+const copy = document.createElement("canvas");
+[copy.width, copy.height] = [canvas.width, canvas.height];
+const context = copy.getContext("2d", { willReadFrequently: true });
+context.drawImage(canvas, 0, 0);
+const { data } = context.getImageData(0, 0, canvas.width, canvas.height);
+let found = 0;
+for (let at = 0; at < data.length; at += 4)
+  found += wanted.every((part, index) => Math.abs(data[at + index] - part) < 8);
+return [found, canvas.toDataURL()];
+"""
 
-    plain = axis()
-    click(browser, "log")
-    until(lambda: axis() != plain)
-    assert all_of(browser, '[aria-label="Loss"] [aria-pressed="true"]')[0].text == "log"
+
+def losses_are_smoothed_and_logarithmic(browser: Chrome, until: Until) -> None:
+    def drawn() -> tuple[int, str]:
+        """Pixels of the line of the loss, and the picture."""
+        pixels, picture = browser.execute_script(f"return (async () => {{{DRAWN}}})()")
+        return int(pixels), str(picture)
+
+    pixels, plain = drawn()
+    assert pixels > 100
+    for name in ("log", "ignore outliers"):
+        click(browser, name)
+        until(lambda: drawn()[1] != plain)
+        assert drawn()[0] > 100, "the line is still within the axes"
+        click(browser, name)
     slide = "const [s] = document.querySelectorAll('[aria-label=\"Smoothing\"]');"
     browser.execute_script(f"{slide} s.value = 0.9; s.oninput()")
     until(lambda: "before smoothing" in all_of(browser, '[aria-label="Loss"] .legend')[0].text)
+    assert drawn()[0] > 100
     browser.execute_script(f"{slide} s.value = 0; s.oninput()")
-    click(browser, "log")
 
 
 def what_is_selected_stays_selected(browser: Chrome, until: Until) -> None:

@@ -226,6 +226,7 @@ class TableFormat(StrEnum):
     HTML = "html"
     CSV = "csv"
     JSON = "json"
+    YAML = "yaml"
     PARQUET = "parquet"
 
 

@@ -282,7 +282,7 @@ def test_every_column_of_the_table_is_documented_with_its_key(
 def _plain_head(head: str) -> str:
     """Without the unit of a scaled column, which its values choose."""
     name = " ".join(re.sub(r"[()]", " ", head).split())
-    return re.sub(r"^(CO₂e|market|embodied|energy|facility|cost) \S+$", r"\1", name)
+    return re.sub(r"^(CO₂e|market|embodied|energy|facility|cost|tokens) \S+$", r"\1", name)
 
 
 @pytest.mark.parametrize(("asked", "inner"), [("runs", "runs"), ("show last", "devices")])

@@ -57,6 +57,7 @@ def estimate_run(
         meter=_meters(sensors),
         tokens=steps.tokens,
         final_loss=steps.final_loss,
+        final_loss_steps=steps.final_loss_steps,
     )
     if method == Method.REPORT:
         metered = _rated(recorded_s, base, primary, usages)

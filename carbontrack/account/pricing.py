@@ -6,9 +6,13 @@ from collections.abc import Iterable
 
 from carbontrack.account import formulas
 from carbontrack.account.result import Estimate, Price, unique
+from carbontrack.factors import catalog
 from carbontrack.factors.catalog import Factor
 from carbontrack.factors.resolve import Factors
 from carbontrack.units import S_PER_HOUR
+
+# What is paid for by a price.
+_PAID_BY = {"tariff": "electricity", "price_per_gpu_hour": "rent", "gpu_price": "hardware"}
 
 
 def priced(base: Estimate, factors: Factors, *, embodied: bool = False) -> Estimate:
@@ -32,6 +36,7 @@ def priced(base: Estimate, factors: Factors, *, embodied: bool = False) -> Estim
         if wue is not None:
             water_l = formulas.water_l(whole_kwh, wue.value)
     cost, used = _cost(base, factors, facility_kwh)
+    cost_of = " + ".join(unique(_PAID_BY.get(factor.name) for factor in used))
     notes = _missing_cost(base, factors)
     made_t = None
     if embodied:
@@ -48,6 +53,7 @@ def priced(base: Estimate, factors: Factors, *, embodied: bool = False) -> Estim
         embodied_tco2e=made_t,
         water_l=water_l,
         cost=cost,
+        cost_of=cost_of,
         currency=factors.currency,
         assumed=_assumed([factors.pue, factors.intensity, *used]),
     )
@@ -80,6 +86,11 @@ def _cost(
 
 
 def _missing_cost(base: Estimate, factors: Factors) -> list[str]:
+    if factors.price_per_gpu_hour is None and factors.tariff is None:
+        assumed, currency = catalog.tariff().unit, factors.currency
+        if assumed == f"{currency}/kWh":  # a price was named, and its own note says what it lacks
+            return []
+        return [f"no cost: no price in {currency} is known; set a tariff or a price per GPU-hour"]
     if factors.price_per_gpu_hour is None or base.gpu_hours_of:
         return []
     return ["no cost: a price per GPU-hour says nothing of a run without GPUs; set a tariff"]

@@ -89,7 +89,8 @@ class Used:
     meter: str = _adds(adding.joined, "")
     quality: str = _adds(adding.joined, "")
     tokens: int | None = _adds(adding.known)
-    final_loss: float | None = None
+    final_loss: float | None = None  # mean of the last 1 % of steps, which are so many:
+    final_loss_steps: int | None = None
 
     @property
     def gpu_hours(self) -> float:
@@ -128,6 +129,7 @@ class Price:
     embodied_tco2e: float | None = _adds(adding.complete)
     water_l: float | None = _adds(_WITH_ENERGY)
     cost: float | None = _adds(adding.if_one(currencies_of, adding.known))
+    cost_of: str = _adds(adding.joined, "")  # electricity, electricity + hardware, or rent
     currency: str | None = _adds(adding.the_one(currencies_of))
     assumed: tuple[str, ...] = _adds(adding.merged, ())
     factors: Factors | None = field(default=None, metadata={"adds": adding.same})

@@ -6,14 +6,19 @@ import inspect
 import json
 import math
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from carbontrack.vocabulary import Format
 
+if TYPE_CHECKING:
+    from carbontrack.ledger.imported import Connection
+    from carbontrack.ledger.rows import Run
+
+_MOST_NAMES = 200  # that a shell offers
 DbOption = Annotated[
     str | None,
     typer.Option(
@@ -74,6 +79,43 @@ def takes(
     called.__signature__ = own.replace(parameters=parameters)  # type: ignore[attr-defined]
     called.__annotations__ = {one.name: one.annotation for one in parameters}
     return called
+
+
+def run_argument(metavar: str, help: str) -> Any:
+    """An argument that names a run, which shells complete."""
+    return typer.Argument(metavar=metavar, help=help, autocompletion=_run_names)
+
+
+def _run_names(incomplete: str) -> list[str]:
+    """The names of runs that begin so; none where there is no ledger."""
+    from carbontrack.ledger import engine, read
+
+    try:
+        with engine.open_reader(engine.ledger_url(None)).connect() as connection:
+            return read.names(connection, beginning=incomplete, limit=_MOST_NAMES)
+    except Exception:  # a shell shows nothing where a completion fails
+        return []
+
+
+def find_runs(connection: Connection, references: Sequence[str]) -> list[Run]:
+    """The runs that are meant, and a word on stderr where a name means several.
+
+    Raises CarbontrackError where a reference means no run.
+    """
+    from carbontrack.ledger import read
+
+    found = [read.resolve_run(connection, reference) for reference in references]
+    for reference, run in dict(zip(references, found, strict=True)).items():
+        if run.name == reference and (count := len(read.list_runs(connection, name=reference))) > 1:
+            shown = f"the newest is shown ({run.id[:13]}). See: carbontrack runs"
+            _say(f"{count} runs are named {reference}; {shown}")
+    return found
+
+
+def _say(message: str) -> None:
+    from carbontrack.report.escape import visible
+
+    typer.echo(f"carbontrack: {visible(message)}", err=True)
 
 
 def warn_of_journals(url: str) -> None:

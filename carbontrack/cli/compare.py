@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from carbontrack.cli.common import DbOption, FormatOption
+from carbontrack.cli.common import DbOption, FormatOption, find_runs, run_argument
 from carbontrack.cli.factor_options import EmbodiedOption, Flags, takes_factors
 from carbontrack.vocabulary import Format, Method, TableFormat
 
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 @takes_factors
 def compare(
     flags: Flags,
-    a: Annotated[str, typer.Argument(metavar="A", help="A run: id, prefix, name or last.")],
-    b: Annotated[str, typer.Argument(metavar="B", help="The run to compare it with.")],
+    a: Annotated[str, run_argument("A", "A run: id, prefix, name or last.")],
+    b: Annotated[str, run_argument("B", "The run to compare it with.")],
     metric: Annotated[
         str | None,
         typer.Option(
@@ -43,7 +43,7 @@ def compare(
     from carbontrack.report.compare import Side, comparison
 
     with engine.open_reader(ledger_url(db)).connect() as connection:
-        runs = [read.resolve_run(connection, reference) for reference in (a, b)]
+        runs = find_runs(connection, (a, b))
         rows = price.estimates(connection, runs, flags, [Method.MEASURED], embodied=embodied)
         sides = [
             Side(

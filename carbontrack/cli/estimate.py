@@ -13,9 +13,9 @@ from carbontrack.cli.factor_options import (
     Flags,
     OutOption,
     TableFormatOption,
+    UnitOption,
     takes_factors,
 )
-from carbontrack.vocabulary import TableFormat
 
 if TYPE_CHECKING:
     from carbontrack.config import Settings
@@ -34,7 +34,8 @@ def estimate(
     ] = None,
     embodied: EmbodiedOption = False,
     label: Annotated[str, typer.Option("--label", help="Name of the row.")] = "estimate",
-    format: TableFormatOption = TableFormat.TEXT,
+    unit: UnitOption = None,
+    format: TableFormatOption = None,
     out: OutOption = None,
     db: DbOption = None,
 ) -> None:
@@ -46,7 +47,10 @@ def estimate(
     from carbontrack.account.hours import estimate_hours
     from carbontrack.query import group
     from carbontrack.report import render
+    from carbontrack.report.document import document_of
+    from carbontrack.report.table import check_units
 
+    check_units(unit or [])
     settings, price = _with_price(config.resolve([flags, *config.surroundings()]), db)
     row = estimate_hours(
         settings,
@@ -57,7 +61,9 @@ def estimate(
         label=label,
         price=price,
     )
-    render.show([row], group.totals([row]), format, out=None if out is None else Path(out))
+    document = document_of([row], group.totals([row]), units=unit or [])
+    path = None if out is None else Path(out)
+    render.show(document, format, out=path, chosen_by="--unit" if unit else "")
 
 
 def _with_price(settings: Settings, db: str | None) -> tuple[Settings, Factor | None]:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from carbontrack.cli.common import DbOption, FormatOption, print_json
+from carbontrack.cli.common import DbOption, FormatOption, find_runs, print_json
 from carbontrack.cli.factor_options import EmbodiedOption, Flags, takes_factors
 from carbontrack.cli.show import RunArgument
 from carbontrack.vocabulary import Format, Method
@@ -35,7 +35,7 @@ def explain(
 
     methods = parse_methods(method)
     with engine.open_reader(ledger_url(db)).connect() as connection:
-        found = read.resolve_run(connection, run)
+        (found,) = find_runs(connection, [run])
         hours = read.hours(connection, found)
         rows = price.estimates(connection, [found], flags, methods, embodied=embodied)
         files = [source.provenance for source in read.imports(connection, found)]

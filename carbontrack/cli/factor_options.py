@@ -29,7 +29,18 @@ EmbodiedOption = Annotated[
     bool, typer.Option("--embodied", help="Add what the making of the GPUs emitted.")
 ]
 TableFormatOption = Annotated[
-    TableFormat, typer.Option("--format", metavar="FORMAT", help=f"{', '.join(TableFormat)}.")
+    TableFormat | None,
+    typer.Option(
+        "--format",
+        metavar="FORMAT",
+        help=f"{', '.join(TableFormat)}. Default: by the name of --out, else text.",
+    ),
+]
+UnitOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--unit", metavar="UNIT", help="kWh, MWh, kg, t, …: of a column; may be repeated."
+    ),
 ]
 OutOption = Annotated[
     str | None, typer.Option("--out", "-o", metavar="FILE", help="Write to FILE.")

@@ -218,9 +218,8 @@ def _store(found: IntensityFile, db: str | None, format: Format) -> None:
     from carbontrack.factors import catalog
     from carbontrack.ledger import engine, imported
     from carbontrack.ledger.url import ledger_url
-    from carbontrack.report.escape import visible
+    from carbontrack.report.escape import json_text, visible
     from carbontrack.report.factors import imported_text
-    from carbontrack.report.render import json_text
 
     with engine.writing(ledger_url(db)) as writer:
         replaced = imported.put_intensity(writer, [asdict(one) for one in found.intervals])
@@ -263,8 +262,8 @@ def import_prices(
     from carbontrack.factors import price_csv
     from carbontrack.ledger import engine, imported
     from carbontrack.ledger.url import ledger_url
+    from carbontrack.report.escape import json_text
     from carbontrack.report.numbers import counted
-    from carbontrack.report.render import json_text
 
     found = price_csv.parse(
         _text(file), file.name, book=book or file.stem, version=_version(version)

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from carbontrack.cli.common import DbOption
+from carbontrack.cli.common import DbOption, find_runs, run_argument
 from carbontrack.cli.factor_options import Flags, takes_factors
 from carbontrack.errors import CarbontrackError
 from carbontrack.vocabulary import Against, FigureKind, FigureStyle, LogAxes
@@ -33,9 +33,9 @@ def plot(
     flags: Flags,
     runs: Annotated[
         list[str] | None,
-        typer.Argument(
-            metavar="RUN…",
-            help="A run's id, a unique prefix of it, its name (the newest), or last. Several for "
+        run_argument(
+            "RUN…",
+            "A run's id, a unique prefix of it, its name (the newest), or last. Several for "
             "loss, efficiency and compare.",
         ),
     ] = None,
@@ -101,7 +101,7 @@ def plot(
 
     Example: carbontrack plot small large --kind compare --zone FRA --out compare.pdf
     """
-    from carbontrack.ledger import engine, read
+    from carbontrack.ledger import engine
     from carbontrack.ledger.url import ledger_url
     from carbontrack.query import by
 
@@ -127,7 +127,7 @@ def plot(
             fitting = " or ".join(_OPTIONS[name])
             raise CarbontrackError(f"--{name} goes with --kind {fitting}, not {kind}.")
     with engine.open_reader(ledger_url(db)).connect() as connection:
-        found = [read.resolve_run(connection, reference) for reference in references]
+        found = find_runs(connection, references)
         groups = by.groups_of(connection, found, group) if group else None
 
         from dashboards import data, figures

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from carbontrack.cli.common import DbOption, FormatOption
+from carbontrack.cli.common import DbOption, FormatOption, find_runs
 from carbontrack.cli.factor_options import EmbodiedOption, Flags, takes_factors
 from carbontrack.cli.show import RunArgument
 from carbontrack.vocabulary import Format, Method, TableFormat
@@ -35,14 +35,14 @@ def project(
 
     Example: carbontrack project last --tokens 2T
     """
-    from carbontrack.ledger import engine, read
+    from carbontrack.ledger import engine
     from carbontrack.ledger.url import ledger_url
     from carbontrack.query import price, project
     from carbontrack.report import render
     from carbontrack.report.project import projection
 
     with engine.open_reader(ledger_url(db)).connect() as connection:
-        found = read.resolve_run(connection, run)
+        (found,) = find_runs(connection, [run])
         measured = price.estimates(
             connection, [found], flags, [Method.MEASURED], embodied=embodied
         )[0]

@@ -12,7 +12,8 @@ import typer
 
 from carbontrack.cli.common import DbOption, option, parameter, takes
 from carbontrack.errors import CarbontrackError
-from carbontrack.record import messages
+from carbontrack.keys import BY_NAME
+from carbontrack.record import labels, messages
 from carbontrack.vocabulary import Devices, OnBudget
 
 
@@ -25,8 +26,17 @@ _OPTIONS = {
     one.name: one
     for one in (
         option("name", str | None, "Name of the run. Default: the script's or program's."),
-        option("project", str | None, "Project that the run belongs to."),
-        option("tag", list[str] | None, "A tag; may be repeated.", metavar="KEY=VALUE"),
+        option(
+            "project",
+            str | None,
+            "Project that the run belongs to. Default: $CARBONTRACK_PROJECT.",
+        ),
+        option(
+            "tag",
+            list[str] | None,
+            "A tag; may be repeated. It wins over the same of $CARBONTRACK_TAGS.",
+            metavar="KEY=VALUE",
+        ),
         parameter("db", DbOption),
         option(
             "meter",
@@ -86,6 +96,16 @@ _OPTIONS = {
         option("quiet", bool, "No summary at the end.", "-q", default=_default("quiet")),
     )
 }
+_FACILITY = {
+    name: option(
+        name,
+        (float if BY_NAME[name].is_number else str) | None,
+        BY_NAME[name].help,
+        metavar=BY_NAME[name].form or None,
+        panel="Facility, recorded with the run; else as configured",
+    )
+    for name in ("zone", "pue", "tariff", "price_per_gpu_hour", "price", "currency")
+}
 RequireMeterOption = Annotated[
     bool,
     typer.Option(
@@ -103,7 +123,7 @@ Settings = dict[str, Any]
 
 def takes_recording(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command all of these options. It gets those settings, checked, as `settings`."""
-    return takes(command, _OPTIONS, _settings, "settings")
+    return takes(command, {**_OPTIONS, **_FACILITY}, _settings, "settings")
 
 
 def _settings(
@@ -125,6 +145,7 @@ def _settings(
     metrics_port: int | None,
     metrics_address: str,
     quiet: bool,
+    **facility: Any,
 ) -> Settings:
     """Raises CarbontrackError before anything is started."""
     from carbontrack.ledger.url import ledger_url
@@ -138,8 +159,9 @@ def _settings(
     check_spec(meter)
     return {
         "name": name,
-        "project": project,
-        "tags": tags_of(tag or []),
+        "project": labels.project_of(project),
+        "tags": labels.tags_of(tags_of(tag or [])),
+        "facility": _facility(facility),
         "db": ledger_url(db),
         "meter": meter,
         "devices": devices,
@@ -156,6 +178,15 @@ def _settings(
         "metrics_address": metrics_address,
         "quiet": quiet,
     }
+
+
+def _facility(given: dict[str, Any]) -> dict[str, Any]:
+    """Those that were given, checked; money with its currency."""
+    if all(value is None for value in given.values()):
+        return {}
+    from carbontrack import config
+
+    return config.values(config.resolve([config.flags(**given)]))
 
 
 def need_meter(settings: Settings) -> None:

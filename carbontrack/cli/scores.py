@@ -10,7 +10,7 @@ import typer
 from carbontrack.cli import parse
 from carbontrack.cli.common import DbOption
 from carbontrack.cli.factor_options import Flags, OutOption, TableFormatOption, takes_factors
-from carbontrack.vocabulary import Method, TableFormat
+from carbontrack.vocabulary import Method
 
 
 @takes_factors
@@ -30,7 +30,7 @@ def scores(
         ),
     ] = "",
     db: DbOption = None,
-    format: TableFormatOption = TableFormat.TEXT,
+    format: TableFormatOption = None,
     out: OutOption = None,
 ) -> None:
     """Print scores in benchmarks with chance, standard error, and score per kWh, tCO2e and money.
@@ -57,4 +57,4 @@ def scores(
                 for run, estimate in zip(found, each, strict=True)
             ]
     table, rows = in_columns_of(like, scored) if like else listing(scored)
-    render.show_rows(table, data_of(rows), rows, format, out=None if out is None else Path(out))
+    render.show_lines(table, data_of(rows), rows, format, out=None if out is None else Path(out))

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import typer
-
-from carbontrack.cli.common import DbOption, FormatOption, print_json, warn_of_journals
+from carbontrack.cli.common import (
+    DbOption,
+    FormatOption,
+    find_runs,
+    print_json,
+    run_argument,
+    warn_of_journals,
+)
 from carbontrack.vocabulary import Format
 
 RunArgument = Annotated[
     str,
-    typer.Argument(
-        metavar="RUN", help="A run's id, a unique prefix of it, its name (the newest), or last."
-    ),
+    run_argument("RUN", "A run's id, a unique prefix of it, its name (the newest), or last."),
 ]
 
 
@@ -35,7 +38,7 @@ def show(
     warn_of_journals(url)
     reader = engine.open_reader(url)
     with reader.connect() as connection:
-        found = read.resolve_run(connection, run)
+        (found,) = find_runs(connection, [run])
         record = record_of(connection, found)
         item = run_detail(
             found,

@@ -8,12 +8,13 @@ from typing import Annotated
 import typer
 
 from carbontrack.cli import parse
-from carbontrack.cli.common import DbOption
+from carbontrack.cli.common import DbOption, find_runs, run_argument
 from carbontrack.cli.factor_options import (
     EmbodiedOption,
     Flags,
     OutOption,
     TableFormatOption,
+    UnitOption,
     takes_factors,
 )
 from carbontrack.cli.selection_options import takes_selection
@@ -29,9 +30,7 @@ def table(
     wanted: Selection,
     runs: Annotated[
         list[str] | None,
-        typer.Argument(
-            metavar="RUN...", help="Ids, prefixes or names. Default: all, newest first."
-        ),
+        run_argument("RUN...", "Ids, prefixes or names. Default: all, newest first."),
     ] = None,
     method: Annotated[
         str, typer.Option(metavar="NAME[,NAME]", help="measured, report (rated power), or both.")
@@ -58,7 +57,8 @@ def table(
         ),
     ] = None,
     db: DbOption = None,
-    format: TableFormatOption = TableFormat.TEXT,
+    unit: UnitOption = None,
+    format: TableFormatOption = None,
     out: OutOption = None,
 ) -> None:
     """Print GPU-hours, power, CO2e, energy and cost of runs, with the factors behind them.
@@ -68,10 +68,12 @@ def table(
     if published is not None:
         parse.check_alone(context, "--published", ("published", "format", "out"))
         from carbontrack.report import render
+        from carbontrack.report.document import Document
         from carbontrack.report.published import listing, one, summary
 
-        shown = {"list": listing, "all": summary}.get(published, lambda: one(published))()
-        render.show_table(*shown, format, out=None if out is None else Path(out))
+        shown, data = {"list": listing, "all": summary}.get(published, lambda: one(published))()
+        path = None if out is None else Path(out)
+        render.show(Document(lambda _: shown, lambda: data), format, out=path)
         return
 
     from carbontrack.factors.resolve import parse_methods
@@ -79,11 +81,14 @@ def table(
     from carbontrack.ledger.url import ledger_url
     from carbontrack.query import group, price, select
     from carbontrack.report import render
-    from carbontrack.report.table import LIKE
+    from carbontrack.report.document import document_of
+    from carbontrack.report.table import LIKE, check_units
 
     methods = parse_methods(method)
     parse.check_choice("--like", like, ("", *LIKE))
+    check_units(unit or [])
     with engine.open_reader(ledger_url(db)).connect() as connection:
+        find_runs(connection, runs or [])
         chosen = select.choose(connection, runs or [], wanted, limit=limit)
         own = {"embodied": embodied, "own_factors": bool(like)}
         each = price.estimates(connection, chosen, flags, methods, **own)
@@ -92,10 +97,17 @@ def table(
             rows = group.grouped(connection, chosen, each, by, flags, **own)
             subtotals = group.subtotals(connection, chosen, each, by, flags, **own)
         twice = overlaps.recorded_twice(connection, chosen)
-    if not rows and format is TableFormat.TEXT:
+    if not rows and out is None and format in (None, TableFormat.TEXT):
         typer.echo("No such runs. See: carbontrack runs")
         return
     path = None if out is None else Path(out)
-    totals = group.totals(each, twice)
-    grouped = each if by else None
-    render.show(rows, totals, format, like=like, runs=grouped, subtotals=subtotals, out=path)
+    document = document_of(
+        rows,
+        group.totals(each, twice),
+        like=like,
+        runs=each if by else None,
+        subtotals=subtotals,
+        units=unit or [],
+    )
+    chosen_by = "--unit" if unit else f"--like {like}" if like else ""
+    render.show(document, format, out=path, chosen_by=chosen_by)

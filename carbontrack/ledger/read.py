@@ -33,6 +33,8 @@ from carbontrack.ledger.rows import (
     StepTotals,
     Usage,
     end_of,
+    final_loss,
+    final_steps,
     usage_of,
 )
 from carbontrack.ledger.run_steps import steps_of
@@ -173,6 +175,13 @@ def users(connection: Connection) -> list[str]:
     return list(connection.scalars(query))
 
 
+def names(connection: Connection, *, beginning: str, limit: int) -> list[str]:
+    """The names of runs, in order, each once."""
+    name = models.Run.name
+    query = select(name).where(name.startswith(beginning, autoescape=True)).distinct()
+    return list(connection.scalars(query.order_by(name).limit(limit)))
+
+
 def resolve_run(connection: Connection, reference: str) -> Run:
     """The run that is meant by an id, a unique prefix of it, a name (the newest), or `last`.
 
@@ -279,17 +288,20 @@ def step_totals(
         wanted.append(step.time_ms >= from_ms)
     if to_ms is not None:
         wanted.append(step.time_ms < to_ms)
-    count, tokens = connection.execute(
-        select(func.count(), func.sum(step.tokens)).select_from(of_run).where(*wanted)
+    count, tokens, losses = connection.execute(
+        select(func.count(), func.sum(step.tokens), func.count(step.loss))
+        .select_from(of_run)
+        .where(*wanted)
     ).one()
     with_loss = select(step.loss).where(*wanted, step.loss.is_not(None))
-    final_loss = connection.scalar(with_loss.order_by(step.step.desc()).limit(1))
+    last = connection.scalars(with_loss.order_by(step.step.desc()).limit(final_steps(losses)))
     edge = select(step.step, step.time_ms, step.loss, step.tokens, step.tokens_per_s).where(*wanted)
     edge = edge.limit(EDGE_STEPS)
     return StepTotals(
         steps=count,
         tokens=None if tokens is None else int(tokens),
-        final_loss=final_loss,
+        final_loss=final_loss([loss for loss in last if loss is not None]),
+        final_loss_steps=final_steps(losses) or None,
         first=_edge_steps(connection, edge.order_by(step.step)),
         last=_edge_steps(connection, edge.order_by(step.step.desc()))[::-1],
     )

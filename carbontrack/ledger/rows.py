@@ -220,13 +220,24 @@ class StepMean:
     tokens_per_s: float | None  # mean of those
 
 
+def final_steps(losses: int) -> int:
+    """Over how many of so many losses the final one is a mean: the last 1 %, at least one."""
+    return max(1, round(losses / 100)) if losses else 0
+
+
+def final_loss(last: Sequence[float]) -> float | None:
+    """The mean of the last `final_steps` losses; None of none. A sum could be too large."""
+    return sum(loss / len(last) for loss in last) if last else None
+
+
 @dataclass(frozen=True, slots=True)
 class StepTotals:
     """Sums over the steps of a run, and the steps at its two ends, EDGE_STEPS each, by number."""
 
     steps: int = 0
     tokens: int | None = None
-    final_loss: float | None = None  # of the last step that has one
+    final_loss: float | None = None  # mean of the last `final_loss_steps` that have one
+    final_loss_steps: int | None = None
     first: tuple[Step, ...] = ()
     last: tuple[Step, ...] = ()
 

@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from carbontrack.errors import CarbontrackError
+from carbontrack.record.labels import project_of, tags_of
 from carbontrack.record.process_end import ProcessEnd
 from carbontrack.record.recorder_process import GRACE_S, RecorderProcess
 from carbontrack.record.rendezvous import Joined, open_rendezvous
@@ -50,8 +51,8 @@ def settings_of(
     check_spec(meter)
     return {
         "name": None if name is None else str(name),
-        "project": None if project is None else str(project),
-        "tags": _tags(tags or {}),
+        "project": project_of(None if project is None else str(project)),
+        "tags": tags_of(_tags(tags or {})),
         "db": ledger_url(db),
         "meter": meter,
         "devices": devices,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from typing import Any
 
 from carbontrack.errors import CarbontrackError
 from carbontrack.record.follow import FileState
@@ -62,6 +63,7 @@ class Plan:
     name: str | None = None
     project: str | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
+    facility: Mapping[str, Any] = field(default_factory=dict)  # settings given with the command
     meter: str = "auto"
     devices: str = Devices.JOB
     hz: float = 10.0

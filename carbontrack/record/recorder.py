@@ -262,13 +262,14 @@ class Recorder:
         )
 
     def _facility(self) -> dict[str, Any]:
-        """What is configured where the job runs; reports use it for this run by default."""
+        """What was given, and is configured where the job runs; reports use it by default."""
         try:
             around = config.surroundings(
                 folder=Path(self._plan.cwd),
                 skip=lambda error: self._warn(f"settings are not recorded: {error}"),
             )
-            return config.values(config.resolve(around))
+            given = config.Layer("flag", self._plan.facility)
+            return config.values(config.resolve([given, *around]))
         except CarbontrackError as error:
             self._warn(f"the facility's settings are not recorded: {error}")
             return {}

@@ -9,8 +9,9 @@ import math
 from array import array
 from collections.abc import Iterable
 from dataclasses import replace
+from itertools import islice
 
-from carbontrack.ledger.rows import EDGE_STEPS, Step, StepTotals
+from carbontrack.ledger.rows import EDGE_STEPS, Step, StepTotals, final_loss, final_steps
 from carbontrack.record.logged import LoggedStep
 
 _UNKNOWN = -1  # tokens
@@ -65,6 +66,7 @@ class StepTable:
             steps=len(self._numbers),
             tokens=self._sum_tokens if self._with_tokens else None,
             final_loss=self._final_loss(),
+            final_loss_steps=final_steps(self._with_loss) or None,
             first=self._first.steps(),
             last=self._last.steps(),
         )
@@ -85,9 +87,8 @@ class StepTable:
         self._with_loss += not math.isnan(loss)
 
     def _final_loss(self) -> float | None:
-        if not self._with_loss:
-            return None
-        return next(loss for loss in reversed(self._losses) if not math.isnan(loss))
+        known = (loss for loss in reversed(self._losses) if not math.isnan(loss))
+        return final_loss(list(islice(known, final_steps(self._with_loss))))
 
 
 class TokenCounter:

@@ -5,6 +5,7 @@ A name is only a name: it neither moves a cursor, nor ends a row, nor is markup,
 
 from __future__ import annotations
 
+import json as dump_json
 import re
 import unicodedata
 
@@ -57,6 +58,12 @@ def csv(text: str) -> str:
     """Text of a cell that a spreadsheet takes for text (OWASP, CSV injection): =cmd is '=cmd."""
     shown = visible(text, lines=True)
     return f"'{shown}" if shown.lstrip().startswith(_FORMULA) else shown
+
+
+def json_text(answer: object) -> str:
+    """Strict JSON, as every parser reads it."""
+    text = dump_json.dumps(answer, indent=2, ensure_ascii=False, allow_nan=False)
+    return json(text) + "\n"
 
 
 def json(text: str) -> str:

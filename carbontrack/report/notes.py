@@ -12,11 +12,15 @@ from carbontrack.vocabulary import DeviceKind, Method, Quality, Scope, Status
 _KINDS = (("GPUs", DeviceKind.GPU), ("CPUs", DeviceKind.CPU), ("memory", DeviceKind.DRAM))
 _TITLES = {key.name: key.title for key in keys.KEYS} | {"rated_w": "rated power"}
 _SHOWN = 4
+_PAID = {
+    "electricity": "electricity only, neither hardware nor rent",
+    "rent": "rent of GPU-hours, electricity included",
+}
 
 
 def notes_of(rows: Sequence[Estimate], totals: Sequence[Estimate] = ()) -> list[str]:
     """One sentence each, without what does not apply. `totals` are sums of the rows."""
-    notes = [*_methods(rows), *_scopes(rows), *_quality(rows), *_factors(rows)]
+    notes = [*_methods(rows), *_scopes(rows), *_quality(rows), *_factors(rows), *_costs(rows)]
     notes += [*_node_model(rows), *_unfinished(rows), *_own(rows), *_own(totals)]
     return unique(notes)
 
@@ -85,6 +89,15 @@ def _factors(rows: Sequence[Estimate]) -> list[str]:
         ]
         if used:
             notes.append(factor_text(factor) + _of_rows(used, rows))
+    return notes
+
+
+def _costs(rows: Sequence[Estimate]) -> list[str]:
+    """What the money is paid for."""
+    notes = []
+    for what in unique(row.cost_of for row in rows):
+        labels = unique(row.label for row in rows if row.cost_of == what)
+        notes.append(f"cost: {_PAID.get(what, what)}{_of(labels, rows)}")
     return notes
 
 

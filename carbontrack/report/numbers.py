@@ -4,48 +4,117 @@ from __future__ import annotations
 
 import math
 import signal
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 
 from carbontrack.units import MS_PER_S
 
-_NO_VALUE = "–"
-_LEAST_MONEY = 1e-6
+NO_VALUE = "–"
 _SYMBOLS: Mapping[str, str] = {"USD": "$", "EUR": "€", "GBP": "£"}
+# Decimals of a currency's own coins where they are not two (ISO 4217, its minor unit).
+_PLACES = {
+    **dict.fromkeys(("BIF", "CLP", "DJF", "GNF", "ISK", "JPY", "KMF", "KRW", "PYG", "RWF"), 0),
+    **dict.fromkeys(("UGX", "VND", "VUV", "XAF", "XOF", "XPF"), 0),
+    **dict.fromkeys(("BHD", "IQD", "JOD", "KWD", "LYD", "OMR", "TND"), 3),
+}
+_LEAST = 1e-6  # what is smaller is not written out
+_WHOLE_MONEY = 1e5  # from here on without decimals
+_LONG = 1e6  # what a number in a column should be below
+
+Units = Sequence[tuple[float, str]]
+"""Units of a quantity, the largest first: how many of each its base unit is."""
+MASS: Units = ((1.0, "t"), (1e3, "kg"), (1e6, "g"), (1e9, "mg"))
+ENERGY: Units = ((1e-3, "MWh"), (1.0, "kWh"), (1e3, "Wh"), (1e6, "mWh"))
+COUNT: Units = ((1e-12, "T"), (1e-9, "B"), (1e-6, "M"), (1e-3, "k"), (1.0, ""))
+
+
+def digits_text(value: float | None, digits: int = 3) -> str:
+    """A number with so many significant digits, written out: 291, 0.0374, 1,040."""
+    if value is None:
+        return NO_VALUE
+    if value and abs(value) < _LEAST:
+        return f"<{_LEAST:.6f}"
+    if not value or not math.isfinite(value):
+        return f"{value:g}"
+    rounded = float(f"{value:.{digits - 1}e}")
+    return f"{rounded:,.{max(0, digits - 1 - math.floor(math.log10(abs(rounded))))}f}"
+
+
+def decimals_text(value: float | None) -> str:
+    """The same with two decimals at least: 291.42, 1,036.80, 0.0374."""
+    if value is None or not value or abs(value) >= 1:
+        return number_text(value, 2)
+    return digits_text(value)
+
+
+def unit_of(values: Iterable[float | None], units: Units) -> tuple[float, str]:
+    """The unit for all of these: the largest in which their median is 1 or more; a larger one where
+    another of them would be long.
+    """
+    sizes = sorted(abs(value) for value in values if value)
+    if not sizes:
+        return units[-1]
+    median, largest = sizes[len(sizes) // 2], sizes[-1]
+    for factor, name in units:
+        if float(f"{median * factor:.2e}") >= 1 or 1000 * largest * factor >= _LONG:
+            return factor, name
+    return units[-1]
+
+
+def scaled_text(value: float | None, units: Units) -> str:
+    """Three digits in the unit that suits the value: 291 t, 12.3 kg, 75.1 mWh."""
+    if value is None:
+        return NO_VALUE
+    factor, unit = unit_of([value], units)
+    return f"{digits_text(value * factor)} {unit}".rstrip()
 
 
 def mass_text(tco2e: float | None) -> str:
-    """Tonnes as t, kg, g or mg: 291.4 t, 12.3 kg, 0.881 g."""
-    if tco2e is None:
-        return _NO_VALUE
-    for factor, unit in ((1.0, "t"), (1e3, "kg"), (1e6, "g")):
-        if abs(tco2e * factor) >= 1:
-            return (
-                f"{tco2e * factor:.4g} {unit}" if tco2e * factor < 1e4 else f"{tco2e:,.0f} {unit}"
-            )
-    return f"{tco2e * 1e9:.3g} mg"
+    """Tonnes as t, kg, g or mg."""
+    return scaled_text(tco2e, MASS)
 
 
-def money_text(cost: float | None, currency: str | None) -> str:
-    """Two decimals, or as many as a small sum needs to be seen: $1,204.50, $0.00015."""
-    if cost is None:
-        return _NO_VALUE
-    if cost and abs(cost) < _LEAST_MONEY:
-        return f"<{money_text(_LEAST_MONEY, currency)}"
-    digits = 2 if cost == 0 or abs(cost) >= 0.1 else 1 - math.floor(math.log10(abs(cost)))
-    amount = f"{cost:,.{0 if abs(cost) >= 1e5 else digits}f}"
-    symbol = _SYMBOLS.get(currency or "")
-    return f"{symbol}{amount}" if symbol else f"{amount} {currency or ''}".rstrip()
+def format_energy(energy_kwh: float | None) -> str:
+    """kWh as MWh, kWh, Wh or mWh."""
+    return scaled_text(energy_kwh, ENERGY)
 
 
 def count_text(number: float | None) -> str:
-    """Thousands separated: 468,992; large counts short: 2.00 T, 42.1 M."""
-    if number is None:
-        return _NO_VALUE
-    for least, factor, unit in ((1e12, 1e12, "T"), (1e9, 1e9, "B"), (1e7, 1e6, "M")):
-        if number >= least:
-            return f"{number / factor:.3g} {unit}"
-    return f"{number:,.0f}"
+    """A count of tokens: 2.00 T, 5.10 B, 492 k, 512."""
+    if number is not None and abs(number) < 1000:
+        return f"{number:,.0f}"
+    return scaled_text(number, COUNT)
+
+
+def money_places(currency: str | None) -> int:
+    """How many decimals the currency has: 2 of USD, none of JPY."""
+    return _PLACES.get(currency or "", 2)
+
+
+def amount_text(cost: float | None, currency: str | None) -> str:
+    """Money without its currency: 1,204.50; what is less than its smallest coin is <0.01."""
+    if cost is None:
+        return NO_VALUE
+    return number_text(cost, money_places(currency))
+
+
+def money_text(cost: float | None, currency: str | None) -> str:
+    """With its currency: $1,204.50, <$0.01, 12.00 CHF."""
+    amount = amount_text(cost, currency)
+    if cost is not None and abs(cost) >= _WHOLE_MONEY:
+        amount = f"{cost:,.0f}"
+    symbol = _SYMBOLS.get(currency or "")
+    if cost is None or symbol is None:
+        return amount if cost is None else f"{amount} {currency or ''}".rstrip()
+    return f"<{symbol}{amount[1:]}" if amount.startswith("<") else f"{symbol}{amount}"
+
+
+def final_loss_text(loss: float | None, steps: int | None) -> str:
+    """With what it is a mean of; empty if unknown."""
+    if loss is None:
+        return ""
+    of = f" (mean of the last {steps:,} steps)" if steps and steps > 1 else ""
+    return f"final loss {loss:.4g}{of}"
 
 
 def counted(number: int, noun: str) -> str:
@@ -56,16 +125,16 @@ def counted(number: int, noun: str) -> str:
 def hours_text(hours: float | None) -> str:
     """GPU-hours: 1,720,320; 12.5; 0.018."""
     if hours is None:
-        return _NO_VALUE
+        return NO_VALUE
     if hours >= 1000:
         return f"{hours:,.0f}"
-    return f"{hours:.3g}" if hours < 100 else f"{hours:.1f}"
+    return digits_text(hours)
 
 
 def number_text(value: float | None, digits: int) -> str:
     """A number with `digits` decimals; what would read as nothing, though it is not, says so."""
     if value is None:
-        return _NO_VALUE
+        return NO_VALUE
     text = f"{value:,.{digits}f}"
     least = 10.0**-digits
     return f"<{least:.{digits}f}" if value and abs(value) < least / 2 else text
@@ -92,19 +161,9 @@ def format_duration(length_s: float) -> str:
     return f"{hours // 24} d {hours % 24:02d} h"
 
 
-def format_energy(energy_kwh: float | None) -> str:
-    """Energy with the SI prefix that leaves a readable number."""
-    if energy_kwh is None:
-        return "–"
-    for factor, unit in ((1e-3, "MWh"), (1, "kWh"), (1e3, "Wh"), (1e6, "mWh")):
-        if abs(energy_kwh * factor) >= 1 or unit == "mWh":
-            return f"{energy_kwh * factor:.4g} {unit}"
-    raise AssertionError("unreachable")
-
-
 def format_share(share: float | None) -> str:
     """A share as per cent, cut so that 99.97 % never reads as all."""
-    return "–" if share is None else f"{int(share * 1000) / 10:.1f} %"
+    return NO_VALUE if share is None else f"{int(share * 1000) / 10:.1f} %"
 
 
 def iso_time(time_ms: int | None) -> str | None:
@@ -113,5 +172,8 @@ def iso_time(time_ms: int | None) -> str | None:
     return datetime.fromtimestamp(time_ms / MS_PER_S, UTC).isoformat(timespec="milliseconds")
 
 
-def local_time(time: str) -> str:
-    return datetime.fromisoformat(time).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+def local_time(time: str, *, seconds: bool = True) -> str:
+    """A time in ISO 8601 as the same in the zone of this machine: 2026-01-31 12:00:00+02:00."""
+    local = datetime.fromisoformat(time).astimezone()
+    text = local.isoformat(sep=" ", timespec="seconds" if seconds else "minutes")
+    return text.removesuffix("+00:00") + ("Z" if text.endswith("+00:00") else "")

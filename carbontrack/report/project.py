@@ -69,7 +69,7 @@ def _published(found: Projection, names: Sequence[str]) -> list[str]:
         cells["tokens"] = count_text(report.tokens)
         cells["GPU-hours"] = hours_text(report.gpu_hours)
         if report.tco2e is not None:
-            cells["CO₂e"] = mass_text(report.tco2e.printed)
+            cells["CO₂e"] = f"{report.tco2e.printed:,g} t"
     return list(cells.values())
 
 

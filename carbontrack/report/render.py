@@ -1,170 +1,67 @@
-"""One table in any format, for people and for programs."""
+"""One document in any format, to standard output or a file."""
 
 from __future__ import annotations
 
-import html
-import io
-import json
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from carbontrack.account.result import Estimate
 from carbontrack.errors import CarbontrackError
-from carbontrack.report import escape
-from carbontrack.report.latex import latex_of
-from carbontrack.report.table import Table, frame, table_of
-from carbontrack.report.terminal import text_of
-from carbontrack.vocabulary import TableFormat
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-
-def show_table(
-    table: Table, data: dict[str, Any], format: TableFormat, *, out: Path | None = None
-) -> None:
-    """Print a table that is not made of estimates. Raises CarbontrackError for CSV and Parquet."""
-    if format is TableFormat.JSON:
-        write(json_text(data), out)
-    elif format not in (TableFormat.CSV, TableFormat.PARQUET):
-        write(_for_people(table, format, out), out)
-    else:
-        raise CarbontrackError(f"--format {format} is for tables of runs.", hint="Take json.")
-
-
-def show_rows(
-    table: Table,
-    data: dict[str, Any],
-    rows: Sequence[Mapping[str, Any]],
-    format: TableFormat,
-    *,
-    out: Path | None = None,
-) -> None:
-    """The same in every format: CSV and Parquet have the `rows`, all of the same keys."""
-    import pandas as pd
-
-    if format is TableFormat.CSV:
-        write(_csv(pd.DataFrame(rows)), out)
-    elif format is TableFormat.PARQUET:
-        write(_parquet(pd.DataFrame(rows)), out)
-    else:
-        show_table(table, data, format, out=out)
-
-
-def json_of(
-    rows: Sequence[Estimate], totals: Sequence[Estimate], subtotals: Sequence[Estimate] = ()
-) -> dict[str, Any]:
-    """The contract: rows, sub-totals by the first of two keys, the total (by the first method), and
-    the totals by each method.
-    """
-    total = totals[0].row() if totals else None
-    answer: dict[str, Any] = {"rows": [row.row() for row in rows]}
-    if subtotals:
-        answer["subtotals"] = [row.row() for row in subtotals]
-    answer["total"] = total
-    if len(totals) > 1:
-        answer["totals"] = {total.method: total.row() for total in totals}
-    return answer
-
-
-def json_text(answer: Any) -> str:
-    """Strict JSON, as every parser reads it."""
-    text = json.dumps(answer, indent=2, ensure_ascii=False, allow_nan=False)
-    return escape.json(text) + "\n"
-
-
-def csv_of(rows: Sequence[Estimate]) -> str:
-    """Every key in full precision, one line per row; no total, so that a sum stays right.
-
-    Text that a spreadsheet would take for a formula begins with an apostrophe.
-    """
-    return _csv(frame(rows))
-
-
-def _csv(lines: pd.DataFrame) -> str:
-    safe = lines.map(lambda cell: escape.csv(cell) if isinstance(cell, str) else cell)
-    return safe.to_csv(index=False)
-
-
-def parquet_of(rows: Sequence[Estimate]) -> bytes:
-    """The same as CSV, with types. Raises CarbontrackError without a Parquet engine."""
-    return _parquet(frame(rows))
-
-
-def _parquet(lines: pd.DataFrame) -> bytes:
-    out = io.BytesIO()
-    try:
-        lines.to_parquet(out, index=False)
-    except ImportError:
-        raise CarbontrackError(
-            "Parquet needs pyarrow.", hint="Install it: pip install pyarrow", exit_code=1
-        ) from None
-    return out.getvalue()
+from carbontrack.report.document import Document
+from carbontrack.report.forms import form_of, format_of_suffix
+from carbontrack.report.table import Table
+from carbontrack.vocabulary import Format, TableFormat
 
 
 def show(
-    rows: Sequence[Estimate],
-    totals: Sequence[Estimate],
-    format: TableFormat,
+    document: Document,
+    format: TableFormat | None,
     *,
-    like: str = "",
-    runs: Sequence[Estimate] | None = None,
-    subtotals: Sequence[Estimate] = (),
+    out: Path | None = None,
+    chosen_by: str = "",
+) -> None:
+    """Print the document, or write it to `out`: as `format`, else as the file's name says, as text.
+
+    `chosen_by` is an option that chooses columns of the table for people. Raises CarbontrackError
+    for a format that the document or that option does not have, and for one that no terminal shows.
+    """
+    format = format or (TableFormat.TEXT if out is None else _by_suffix(out))
+    form = form_of(format)
+    if form.of_runs and document.rows is None and document.lines is None:
+        raise CarbontrackError(f"--format {format} is for tables of runs.", hint="Take json.")
+    if chosen_by and not form.for_people:
+        people = ", ".join(one for one in TableFormat if form_of(one).for_people)
+        raise CarbontrackError(
+            f"{chosen_by} is for tables that people read, not for {format}.",
+            hint=f"Take --format {people}; without it {format} has every column.",
+        )
+    if form.binary and out is None and _on_terminal():
+        raise CarbontrackError(
+            f"{format} is binary, and would not read well on a terminal.",
+            hint=f"Write it to a file: --out table{form.suffixes[0]}",
+        )
+    write(form.render(replace(document, to_file=out is not None)), out)
+
+
+def show_table(
+    table: Table, data: dict[str, Any], format: TableFormat | Format, *, out: Path | None = None
+) -> None:
+    """The same of a table that is not made of estimates."""
+    show(Document(lambda _: table, lambda: data), TableFormat(format), out=out)
+
+
+def show_lines(
+    table: Table,
+    data: dict[str, Any],
+    lines: Sequence[Mapping[str, Any]],
+    format: TableFormat | None,
+    *,
     out: Path | None = None,
 ) -> None:
-    """Print the table, or write it to `out`. `runs` are what grouped rows are made of, `subtotals`
-    their sums by the first of two keys.
-
-    Raises CarbontrackError for a format for programs in a report's columns (`like`).
-    """
-    if like and format in (TableFormat.CSV, TableFormat.PARQUET, TableFormat.JSON):
-        raise CarbontrackError(
-            f"--like {like} is for tables that people read, not for {format}.",
-            hint="Take --format markdown, latex or html; without --like it has every column.",
-        )
-    if format is TableFormat.CSV:
-        write(csv_of(rows), out)
-    elif format is TableFormat.PARQUET:
-        write(parquet_of(rows), out)
-    elif format is TableFormat.JSON:
-        write(json_text(json_of(rows, totals, subtotals)), out)
-    else:
-        table = table_of(rows, totals, like=like, runs=runs, subtotals=subtotals)
-        write(_for_people(table, format, out), out)
-
-
-def markdown_of(table: Table) -> str:
-    """A pipe table; the notes as a list."""
-    heads = [_one_line(c.head, c.unit) for c in table.columns]
-    lines = [heads, *table.rows()]
-    cells = [[escape.markdown(cell) for cell in line] for line in lines]
-    for at in table.subtotals:
-        cells[at + 1] = _strong(cells[at + 1])
-    cells.insert(1, [":--" if c.left else "--:" for c in table.columns])
-    if table.has_total:
-        cells.append(_strong([escape.markdown(cell) for cell in table.total()]))
-    text = "\n".join(f"| {' | '.join(line)} |" for line in cells)
-    return text + "\n" + "".join(f"\n- {escape.markdown_block(n)}" for n in table.notes) + "\n"
-
-
-def _strong(cells: Sequence[str]) -> list[str]:
-    return [f"**{cell}**" if cell else "" for cell in cells]
-
-
-def html_of(table: Table) -> str:
-    """A bare HTML table with a list of notes, to paste into a page."""
-    heads = "".join(f"<th>{html.escape(_one_line(c.head, c.unit))}</th>" for c in table.columns)
-    body = "".join(
-        _html_row(row, strong=at in table.subtotals) for at, row in enumerate(table.rows())
-    )
-    foot = f"<tfoot>{_html_row(table.total())}</tfoot>" if table.has_total else ""
-    notes = "".join(f"<li>{html.escape(note)}</li>" for note in table.notes)
-    return (
-        f"<table>\n<thead><tr>{heads}</tr></thead>\n<tbody>{body}</tbody>\n{foot}</table>\n"
-        f"<ul>{notes}</ul>\n"
-    )
+    """The same in every format: CSV and Parquet have the `lines`, all of the same keys."""
+    show(Document(lambda _: table, lambda: data, lines=lines), format, out=out)
 
 
 def write(text: str | bytes, out: Path | None) -> None:
@@ -181,24 +78,17 @@ def write(text: str | bytes, out: Path | None) -> None:
         raise CarbontrackError(f"--out {out}: {error.strerror}.", hint=hint) from None
 
 
-def _html_row(cells: Sequence[str], *, strong: bool = False) -> str:
-    texts = [html.escape(cell) for cell in cells]
-    texts = [f"<strong>{text}</strong>" if strong and text else text for text in texts]
-    return "<tr>" + "".join(f"<td>{text}</td>" for text in texts) + "</tr>"
+def _on_terminal() -> bool:
+    return sys.stdout.isatty()
 
 
-def _one_line(head: str, unit: str) -> str:
-    return f"{head} ({unit})" if unit else head
-
-
-_MARKUP = {
-    TableFormat.MARKDOWN: markdown_of,
-    TableFormat.LATEX: latex_of,
-    TableFormat.HTML: html_of,
-}
-
-
-def _for_people(table: Table, format: TableFormat, out: Path | None) -> str:
-    if format is TableFormat.TEXT:
-        return text_of(table, plain=out is not None)
-    return _MARKUP[format](table)
+def _by_suffix(out: Path) -> TableFormat:
+    """Raises CarbontrackError for a name that says nothing."""
+    format = format_of_suffix(out.suffix) if out.suffix else TableFormat.TEXT
+    if format is None:
+        known = " ".join(suffix for one in TableFormat for suffix in form_of(one).suffixes)
+        raise CarbontrackError(
+            f"--out {out}: no format has files that end in {out.suffix}.",
+            hint=f"Give --format, or one of {known}",
+        )
+    return format

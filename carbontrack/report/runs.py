@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
-from typing import Any, Literal
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 from carbontrack.ledger.rows import Run, Sensor, Usage
 from carbontrack.query.runs import item_of
@@ -36,24 +36,89 @@ def print_runs(items: Sequence[Mapping[str, Any]]) -> None:
     from rich.table import Table
 
     console = terminal.console()
-    wide = console.width >= 110
-    heads = ["run", "name", "status", "started", "duration", "energy"]
-    heads += ["devices", "coverage"] if wide else []
+    columns = _fitting(_columns(items), console.width)
+    console.width = max(console.width, _needed(columns))  # too wide rather than cut
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for head in heads:
-        right = head in ("duration", "energy", "devices", "coverage")
-        justify: Literal["left", "right"] = "right" if right else "left"
-        table.add_column(head, justify=justify, no_wrap=head != "name", overflow="fold")
-    for item in items:
-        status = " ".join([item["status"], *_code(item["exit_code"])])
-        started = local_time(item["started"])
-        duration, energy = format_duration(item["duration_s"]), energy_and_quality(item)
-        cells = [item["id"][:13], item["name"], status]
-        cells += [started if wide else started[5:16], duration, energy]
-        if wide:
-            cells += [str(item["devices"]), format_share(item["coverage"])]
-        table.add_row(*map(visible, cells))
+    for column in columns:
+        table.add_column(
+            column.head,
+            justify="right" if column.right else "left",
+            no_wrap=column is not columns[_NAME],
+            overflow="fold",
+            min_width=column.least,
+        )
+    for row in zip(*(column.cells for column in columns), strict=True):
+        table.add_row(*row)
     console.print(table)
+
+
+_NAME = 1  # the place of the column that may be folded
+_LEAST_NAME = 12
+_BETWEEN = 2
+
+
+@dataclass(frozen=True, slots=True)
+class _Column:
+    """A column of the list. Of those that do not fit, the one of the highest `spare` gets its
+    `shorter` cells, if there are any, and goes next; one that is `needed` only gets shorter.
+    """
+
+    head: str
+    cells: tuple[str, ...]
+    right: bool = False
+    spare: int = 0
+    shorter: tuple[str, ...] = ()
+    needed: bool = False
+
+    @property
+    def width(self) -> int:
+        from rich.cells import cell_len
+
+        return max(cell_len(text) for text in (self.head, *self.cells))
+
+    @property
+    def least(self) -> int:
+        return min(self.width, _LEAST_NAME) if self.head == "name" else self.width
+
+
+def _columns(items: Sequence[Mapping[str, Any]]) -> list[_Column]:
+    def cells(text: Callable[[Mapping[str, Any]], str]) -> tuple[str, ...]:
+        return tuple(visible(text(item)) for item in items)
+
+    days = cells(lambda item: local_time(item["started"])[:10])
+    return [
+        _Column("run", cells(lambda item: item["id"][:13])),
+        _Column("name", cells(lambda item: item["name"])),
+        _Column("status", cells(_status), spare=1, shorter=cells(_status_word), needed=True),
+        _Column(
+            "started",
+            cells(lambda item: local_time(item["started"], seconds=False)),
+            spare=3,
+            shorter=days,
+        ),
+        _Column("duration", cells(lambda i: format_duration(i["duration_s"])), right=True, spare=2),
+        _Column("energy", cells(energy_and_quality), right=True),
+        _Column("devices", cells(lambda item: str(item["devices"])), right=True, spare=5),
+        _Column("coverage", cells(lambda i: format_share(i["coverage"])), right=True, spare=4),
+    ]
+
+
+def _needed(columns: Sequence[_Column]) -> int:
+    return sum(column.least + _BETWEEN for column in columns) - _BETWEEN
+
+
+def _fitting(columns: Sequence[_Column], width: int) -> list[_Column]:
+    """As many as fit beside a name of 12 letters, or of all its letters."""
+    kept = list(columns)
+    while _needed(kept) > width:
+        last = max(kept, key=lambda one: one.spare)
+        if not last.spare:
+            break
+        at = kept.index(last)
+        spare = 0 if last.needed else last.spare
+        shorter = replace(last, cells=last.shorter, shorter=(), spare=spare)
+        kept[at : at + 1] = [shorter] if last.shorter else []
+    return kept
 
 
 def energy_and_quality(item: Mapping[str, Any]) -> str:
@@ -61,6 +126,14 @@ def energy_and_quality(item: Mapping[str, Any]) -> str:
     energy, quality = format_energy(item["energy_kwh"]), item["quality"] or ""
     unmeasured = [word for word in UNMEASURED if word in quality]
     return " ".join([energy, *unmeasured])
+
+
+def _status(item: Mapping[str, Any]) -> str:
+    return " ".join([item["status"], *_code(item["exit_code"])])
+
+
+def _status_word(item: Mapping[str, Any]) -> str:
+    return str(item["status"])
 
 
 def _code(exit_code: int | None) -> list[str]:

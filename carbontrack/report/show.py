@@ -16,6 +16,8 @@ from carbontrack.report import terminal
 from carbontrack.report.devices import device_labels
 from carbontrack.report.escape import visible
 from carbontrack.report.numbers import (
+    count_text,
+    final_loss_text,
     format_duration,
     format_energy,
     format_share,
@@ -65,6 +67,7 @@ def run_detail(
         "steps": steps.steps,
         "tokens": steps.tokens,
         "final_loss": steps.final_loss,
+        "final_loss_steps": steps.final_loss_steps,
         "phases": [_phase(phase, phases) for phase in phases.each],
         "phases_level_s": phases.level_s,
         "nodes": [_node(recording) for recording in recordings],
@@ -261,6 +264,6 @@ def _named_values(values: Mapping[str, Any]) -> str:
 def _steps(item: Mapping[str, Any]) -> str:
     if not item["steps"]:
         return ""
-    tokens = "" if item["tokens"] is None else f", {item['tokens']:,} tokens"
-    loss = "" if item["final_loss"] is None else f", final loss {item['final_loss']:.4f}"
-    return f"{item['steps']}{tokens}{loss}"
+    tokens = "" if item["tokens"] is None else f", {count_text(item['tokens'])} tokens"
+    loss = final_loss_text(item["final_loss"], item["final_loss_steps"])
+    return f"{item['steps']:,}{tokens}{loss and f', {loss}'}"

@@ -16,6 +16,7 @@ from carbontrack.ledger.rows import Run, Sensor, StepTotals, Usage
 from carbontrack.report.escape import visible
 from carbontrack.report.numbers import (
     count_text,
+    final_loss_text,
     format_duration,
     format_energy,
     format_share,
@@ -109,16 +110,15 @@ def _cost_note(estimate: Estimate) -> str:
     if factors is None:
         return ""
     price = factors.price_per_gpu_hour or factors.tariff
-    return "" if price is None else f"at {_said(price)}"
+    return "" if price is None else f"{estimate.cost_of}, at {_said(price)}"
 
 
 def _steps_note(steps: StepTotals) -> str:
     parts = []
     if steps.tokens is not None:
         parts.append(f"{count_text(steps.tokens)} tokens")
-    if steps.final_loss is not None:
-        parts.append(f"final loss {steps.final_loss:.4f}")
-    return ", ".join(parts)
+    parts.append(final_loss_text(steps.final_loss, steps.final_loss_steps))
+    return ", ".join(filter(None, parts))
 
 
 def _budget_note(verdict: Verdict) -> str:

@@ -1,22 +1,37 @@
 """The emissions table: estimates as columns of text for people, and as a data frame for programs.
 
 Computed once here, rendered in any format by `render`. The first columns are those of Table 2 of
-the Llama 2 report; ours follow. A cell is the same whatever rows stand beside it: each value is
-in the unit that suits it, which stands in the head where all cells share it.
+the Llama 2 report; ours follow. A column has one unit, which suits the largest of its rows and
+stands in its head. Text for people has three significant digits, a document (`precise`) two
+decimals or more.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from carbontrack.account.result import Estimate
 from carbontrack.account.total import parts_of
+from carbontrack.errors import CarbontrackError
 from carbontrack.report import escape
 from carbontrack.report.notes import notes_of
-from carbontrack.report.numbers import count_text, format_share, hours_text, number_text
+from carbontrack.report.numbers import (
+    COUNT,
+    ENERGY,
+    MASS,
+    Units,
+    amount_text,
+    decimals_text,
+    digits_text,
+    format_share,
+    hours_text,
+    iso_time,
+    mass_text,
+    number_text,
+    unit_of,
+)
 from carbontrack.vocabulary import MIXED, Status
 
 if TYPE_CHECKING:
@@ -41,6 +56,11 @@ class Column:
         object.__setattr__(self, "head", escape.visible(self.head))
         object.__setattr__(self, "total", escape.visible(self.total))
         object.__setattr__(self, "cells", tuple(map(escape.visible, self.cells)))
+
+    @property
+    def title(self) -> str:
+        """Head and unit on one line."""
+        return f"{self.head} ({self.unit})" if self.unit else self.head
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +107,8 @@ def table_of(
     like: str = "",
     runs: Sequence[Estimate] | None = None,
     subtotals: Sequence[Estimate] = (),
+    units: Sequence[str] = (),
+    precise: bool = False,
 ) -> Table:
     """The table of estimates with their totals (one for each method; shown where rows add up).
 
@@ -94,15 +116,18 @@ def table_of(
     `like="llama2"` gives exactly the columns of that report's Table 2; the method is then in the
     labels where there are several. `runs` are what grouped rows are made of, for the notes, and
     `subtotals` the sums by the first of two keys, shown below rows of which there are several.
+    `units` are those of columns for which others than the suiting ones are wanted.
     """
     notes = notes_of(runs or rows, totals if runs is None else [*rows, *totals])
+    if not like and any((row.final_loss_steps or 0) > 1 for row in rows):
+        notes.append("loss: the mean of the last 1 % of steps")
     rows, totals = parts_of(rows), parts_of(totals)
     show_total = len(rows) > len(totals)
     total = totals[0] if show_total and len(totals) == 1 else None
     shown, summing = _with_subtotals(rows, parts_of(subtotals))
     if show_total and total is None:
         shown += totals
-    make = _Columns(shown, total)
+    make = _Columns(shown, total, units=units, precise=precise)
     several = len({row.method for row in rows}) > 1
     columns = (_llama2 if like == "llama2" else _ours)(make, several=several)
     return Table(tuple(columns), total is not None, tuple(notes), summing)
@@ -130,7 +155,8 @@ def _first(row: Estimate) -> str:
 
 
 def frame(rows: Sequence[Estimate]) -> pd.DataFrame:
-    """One line per estimate, of unlike things one for each part; lists become text joined by `;`.
+    """One line per estimate, of unlike things one for each part; lists become text joined by `;`,
+    times ISO 8601.
 
     Grouped rows begin with a column for each key instead of their label. What has no place in a
     line, the factors and the hours by name of GPU, is in JSON only.
@@ -141,6 +167,8 @@ def frame(rows: Sequence[Estimate]) -> pd.DataFrame:
     for estimate in parts_of(rows):
         without = (*_NESTED, "label") if estimate.group else _NESTED
         line = {key: value for key, value in estimate.row().items() if key not in without}
+        line = {"started" if key == "started_ms" else key: value for key, value in line.items()}
+        line["started"] = iso_time(estimate.started_ms)
         texts = {k: ";".join(v) if isinstance(v, list) else v for k, v in line.items()}
         lines.append({**estimate.group, **texts, **estimate.group})
     return pd.DataFrame(lines)
@@ -149,9 +177,22 @@ def frame(rows: Sequence[Estimate]) -> pd.DataFrame:
 class _Columns:
     """Makes columns out of the same rows."""
 
-    def __init__(self, rows: Sequence[Estimate], total: Estimate | None) -> None:
+    def __init__(
+        self,
+        rows: Sequence[Estimate],
+        total: Estimate | None,
+        *,
+        units: Sequence[str] = (),
+        precise: bool = False,
+    ) -> None:
         self.rows = rows
         self._total = total
+        self._units = units
+        self._precise = precise
+
+    def number(self, value: float | None) -> str:
+        """Three significant digits; of a document at least two decimals as well."""
+        return decimals_text(value) if self._precise else digits_text(value)
 
     def text(self, head: str, unit: str, cell: Callable[[Estimate], str]) -> Column:
         total = "" if self._total is None else cell(self._total)
@@ -179,17 +220,26 @@ class _Columns:
         columns = [self.text(first, "", outer), self.text(second, "", inner)]
         return [replace(column, left=True) for column in columns]
 
-    def scaled(self, head: str, value: Callable[[Estimate], float | None], units: _Units) -> Column:
-        """Each value in the largest of `units` in which it is 1 or more."""
-        every = [*self.rows, *([] if self._total is None else [self._total])]
-        shared = {scaled_text(v, units)[1] for row in every if (v := value(row))}
+    def scaled(
+        self,
+        head: str,
+        value: Callable[[Estimate], float | None],
+        units: Units,
+        *,
+        beside: Callable[[Estimate], float | None] | None = None,
+    ) -> Column:
+        """The values in one unit: the one that is wanted, else the one that suits them, or those
+        of the column `beside` it where these are all 0.
+        """
+        of = value if beside is None or any(map(value, self.rows)) else beside
+        suiting = unit_of(map(of, self.rows), units)
+        factor, unit = next((one for one in units if one[1] in self._units), suiting)
 
         def cell(row: Estimate) -> str:
-            text, unit = scaled_text(value(row), units)
-            return text if len(shared) < 2 else f"{text} {unit}".rstrip()
+            number = value(row)
+            return self.number(None if number is None else number * factor)
 
-        one_unit = shared or {units[0][1]}
-        return self.text(head, "" if len(one_unit) > 1 else one_unit.pop(), cell)
+        return self.text(head, unit, cell)
 
     def differing(self, head: str, unit: str, cell: Callable[[Estimate], str]) -> list[Column]:
         """The column if the rows that have a value differ in it; else their notes say it once."""
@@ -200,23 +250,20 @@ class _Columns:
         return any(value(row) is not None for row in self.rows)
 
 
-_Units = Sequence[tuple[float, str]]
-_MASS = ((1.0, "t"), (1e3, "kg"), (1e6, "g"), (1e9, "mg"))
-_ENERGY = ((1e-3, "MWh"), (1.0, "kWh"), (1e3, "Wh"), (1e6, "mWh"))
-
-
-def scaled_text(value: float | None, units: _Units) -> tuple[str, str]:
-    """A value with two decimals and its unit: the largest in which it is 1 or more."""
-    if value is None:
-        return number_text(None, 2), ""
-    smallest = units[-1 if value else 0]
-    factor, unit = next((u for u in units if abs(value) * u[0] >= 1), smallest)
-    return number_text(value * factor, 2), unit
+def check_units(names: Sequence[str]) -> None:
+    """Raises CarbontrackError for a unit that no column has, and for two of one quantity."""
+    for units in (MASS, ENERGY):
+        if len({name for _, name in units}.intersection(names)) > 1:
+            raise CarbontrackError(f"--unit {', '.join(names)}: two units of one quantity.")
+    known = [name for units in (ENERGY, MASS) for _, name in units]
+    for name in names:
+        if name not in known:
+            raise CarbontrackError(f"--unit {name}: unknown.", hint=f"Give {', '.join(known)}.")
 
 
 def carbon_cell(estimate: Estimate) -> str:
-    """The cell of CO2e with its unit, as it stands in every table that has this row."""
-    return " ".join(scaled_text(estimate.tco2e, _MASS)).rstrip()
+    """The cell of CO2e with its unit, as the table of this row alone has it."""
+    return mass_text(estimate.tco2e)
 
 
 def _llama2(make: _Columns, *, several: bool) -> list[Column]:
@@ -232,32 +279,33 @@ def _llama2(make: _Columns, *, several: bool) -> list[Column]:
 def _ours(make: _Columns, *, several: bool) -> list[Column]:
     columns = [
         make.text("GPU", "hours", _gpu_hours),
-        make.text("power", "W", lambda row: number_text(row.power_w, 0)),
-        make.scaled("CO₂e", lambda row: row.tco2e, _MASS),
+        make.text("power", "W", lambda row: digits_text(row.power_w)),
+        make.scaled("CO₂e", _carbon, MASS),
     ]
     if make.has(lambda row: row.tco2e_market):
-        columns.append(make.scaled("market", lambda row: row.tco2e_market, _MASS))
+        columns.append(make.scaled("market", lambda row: row.tco2e_market, MASS, beside=_carbon))
     if make.has(lambda row: row.embodied_tco2e):
-        columns.append(make.scaled("embodied", lambda row: row.embodied_tco2e, _MASS))
+        columns.append(
+            make.scaled("embodied", lambda row: row.embodied_tco2e, MASS, beside=_carbon)
+        )
     if make.has(lambda row: row.sci_g_per_mtok):
-        sci = make.text("SCI", "g/Mtok", lambda row: _four_digits(row.sci_g_per_mtok))
+        sci = make.text("SCI", "g/Mtok", lambda row: make.number(row.sci_g_per_mtok))
         columns.append(_spare(sci))
-    columns.append(make.scaled("energy", lambda row: row.energy_kwh, _ENERGY))
+    columns.append(make.scaled("energy", lambda row: row.energy_kwh, ENERGY))
     columns += make.differing("PUE", "", lambda row: _four_digits(row.pue))
-    columns.append(_spare(make.scaled("facility", lambda row: row.facility_kwh, _ENERGY)))
+    columns.append(_spare(make.scaled("facility", lambda row: row.facility_kwh, ENERGY)))
     columns += make.differing(
         "intensity", "kg/kWh", lambda row: _four_digits(row.intensity_kg_per_kwh)
     )
     if make.has(lambda row: row.water_l):
-        columns.append(make.text("water", "L", lambda row: number_text(row.water_l, 2)))
+        columns.append(make.text("water", "L", lambda row: make.number(row.water_l)))
     if make.has(lambda row: row.cost):
         columns.append(_cost(make))
     if make.has(lambda row: row.tokens):
-        columns.append(_spare(make.text("tokens", "", lambda row: count_text(row.tokens))))
+        columns.append(_spare(make.scaled("tokens", lambda row: row.tokens, COUNT)))
     if make.has(lambda row: row.final_loss):
-        columns.append(
-            _spare(make.text("loss", "final", lambda row: number_text(row.final_loss, 3)))
-        )
+        loss = make.text("loss", "final", lambda row: number_text(row.final_loss, 3))
+        columns.append(_spare(loss))
     columns.append(make.text("coverage", "", _coverage))
     if several:
         ratio = make.text("rated ÷", "measured", lambda row: _four_digits(row.rated_over_measured))
@@ -265,6 +313,10 @@ def _ours(make: _Columns, *, several: bool) -> list[Column]:
         method = make.text("method", "", lambda row: row.method)
         columns.insert(0, replace(method, left=True))
     return [*make.labels(), *columns]
+
+
+def _carbon(row: Estimate) -> float | None:
+    return row.tco2e
 
 
 def _spare(column: Column) -> Column:
@@ -296,15 +348,11 @@ def _gpu_hours(row: Estimate) -> str:
 
 
 def _cost(make: _Columns) -> Column:
-    """Two decimals, or as many as the largest sum needs to show two digits; in several currencies
-    each cell has its own.
-    """
-    largest = max((abs(row.cost) for row in make.rows if row.cost), default=1.0)
-    digits = max(2, 1 - math.floor(math.log10(largest)))
+    """As many decimals as the currency has; in several currencies each cell has its own."""
     names = {row.currency or "" for row in make.rows if row.cost is not None}
 
     def cell(row: Estimate) -> str:
-        text = number_text(row.cost, digits)
+        text = amount_text(row.cost, row.currency)
         return text if len(names) < 2 or row.cost is None else f"{text} {row.currency}"
 
     return make.text("cost", names.pop() if len(names) == 1 else "", cell)

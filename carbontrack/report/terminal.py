@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -32,14 +33,15 @@ _BETWEEN, _EDGES = 3, 2  # what the box adds between columns and at the sides
 
 
 def text_of(table: Table, *, width: int | None = None, plain: bool = False) -> str:
-    """The table as text, as wide as the terminal or `width`; `plain` for a file.
+    """The table as text, as wide as the terminal, $COLUMNS or `width`; `plain` for a file.
 
     Where that is too narrow, columns that others imply are left out and named: a number is never
     cropped.
     """
     terminal = console()
     styled = terminal.is_terminal and not plain
-    wanted = width or (terminal.width if styled else WIDTH)
+    known = styled or (not plain and os.environ.get("COLUMNS", "").isdigit())
+    wanted = width or (terminal.width if known else WIDTH)
     fitting = table.fitting(wanted, _needed)
     wide = console(width=max(wanted, _needed(fitting)), force_terminal=styled)
     with wide.capture() as captured:

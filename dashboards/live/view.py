@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -16,13 +16,12 @@ from carbontrack.ledger import latest, overlaps, read
 from carbontrack.ledger.rows import Run, Series, Usage
 from carbontrack.query import group, price
 from carbontrack.query.phases import Phase, Phases, phases_of, timeline_of
-from carbontrack.report import render
+from carbontrack.report.document import document_of
 from carbontrack.report.explain import explain_data
-from carbontrack.report.latex import latex_of
+from carbontrack.report.forms import form_of
 from carbontrack.report.notes import notes_of
 from carbontrack.report.runs import run_item
 from carbontrack.report.show import run_detail
-from carbontrack.report.table import table_of
 from carbontrack.vocabulary import Method, Status, TableFormat
 from dashboards.live import columns, targets
 from dashboards.live.cache import BUDGET_BYTES, RunCache
@@ -60,11 +59,7 @@ _SUMMED = (
     "assumed",
     "notes",
 )  # of a row of the table
-_MARKUP: Mapping[str, Callable[[list[Estimate]], str]] = {
-    TableFormat.MARKDOWN: lambda rows: render.markdown_of(table_of(rows, group.totals(rows))),
-    TableFormat.LATEX: lambda rows: latex_of(table_of(rows, group.totals(rows))),
-    TableFormat.CSV: render.csv_of,
-}
+_MARKUP = (TableFormat.MARKDOWN, TableFormat.LATEX, TableFormat.CSV)
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,7 +241,8 @@ class View:
             raise CarbontrackError(f"method={method}&format={format}: unknown, use {known}.")
         with self._reader.connect() as connection:
             rows = price.estimates(connection, [run], self._flags, list(Method))
-        return _MARKUP[format]([row for row in rows if row.method == method])
+        asked = [row for row in rows if row.method == method]
+        return str(form_of(TableFormat(format)).render(document_of(asked, group.totals(asked))))
 
     def series(
         self, run: Run, *, from_ms: int | None = None, to_ms: int | None = None, points: int

@@ -78,7 +78,16 @@ def test_the_parts_are_the_whole_and_each_is_of_one_kind(rows: list[Estimate]) -
 def test_every_field_says_how_it_adds_up() -> None:
     """Or is the total's own: its name, its notes, its parts."""
     bare = {one.name for one in fields(Estimate) if "adds" not in one.metadata}
-    assert bare == {"label", "group", "method", "kind", "notes", "parts", "final_loss"}
+    assert bare == {
+        "label",
+        "group",
+        "method",
+        "kind",
+        "notes",
+        "parts",
+        "final_loss",
+        "final_loss_steps",
+    }
     assert {one.name for one in (*fields(Used), *fields(Price))} < {
         one.name for one in fields(Estimate)
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -32,12 +33,10 @@ def test_the_last_line_is_the_tables_cell(
 ) -> None:
     text = command("explain", run, "--method", method, "--zone", "DEU").out
     last = text.splitlines()[-1]
-    table = command("table", run, "--method", method, "--zone", "DEU", "--format", "markdown").out
-    head, _, cells = table.splitlines()[:3]
-    column = [name.strip() for name in head.split("|")]
-    index = next(i for i, name in enumerate(column) if name.startswith("CO₂e"))
-    unit = column[index].removeprefix("CO₂e (").rstrip(")")
-    assert last == f"CO₂e {cells.split('|')[index].strip()} {unit}"
+    table = command("table", run, "--method", method, "--zone", "DEU").out
+    heads, units, _, cells = (re.split(r"\s{2,}", line.strip()) for line in table.splitlines()[:4])
+    last_columns = len(heads) - heads.index("CO₂e") + 1  # and coverage, whose head is in line two
+    assert last == f"CO₂e {cells[-last_columns]} {units[-last_columns]}".replace("– t", "–")
 
 
 def test_each_step_follows_from_those_before(command: Command, ledger: Path) -> None:
@@ -52,17 +51,6 @@ def test_each_step_follows_from_those_before(command: Command, ledger: Path) -> 
     assert "assumed" in how["PUE"]
     assert "version 2026-04-29" in how["intensity"]
     assert "sum of 16 rows of windows of level 3600 s, 8 devices" in how["energy"]
-
-
-def test_the_cell_is_the_same_beside_a_larger_run(command: Command, tmp_path: Path) -> None:
-    write_ledger(
-        tmp_path / "ledger.db",
-        Recorded(name="tiny", number=1, seconds=30.0),
-        Recorded(name="huge", number=2, seconds=4e6),
-    )
-    last = command("explain", "tiny").out.splitlines()[-1]
-    (row,) = [r for r in command("table", "--format", "markdown").out.splitlines() if "tiny" in r]
-    assert last.removeprefix("CO₂e ") in [cell.strip() for cell in row.split("|")]
 
 
 def test_explain_of_a_mig_slice_is_true_arithmetic(command: Command, tmp_path: Path) -> None:
@@ -191,7 +179,7 @@ def test_project_to_another_model_by_flops_beside_the_published_figure(
     assert answer["published"]["tco2e"] == 291.42
     text = command("project", "first", "--model", "llama2-70b").out
     assert "extrapolated" in text
-    assert "291.4 t" in text
+    assert "291.42 t" in text, "as it was printed"
 
 
 def test_project_shows_the_published_figure_of_the_model_that_the_card_names(

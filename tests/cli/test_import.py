@@ -78,7 +78,7 @@ def test_importing_twice_adds_nothing_and_a_longer_file_what_is_new(
 
 def test_a_dry_run_writes_nothing(command: Command, power: Path, tmp_path: Path) -> None:
     done = command("import", "power.csv", "--tz", "UTC", "--dry-run")
-    assert "power: 10 Wh, 2 min 00 s, 2 devices; would be imported" in done.out
+    assert "power: 10.0 Wh, 2 min 00 s, 2 devices; would be imported" in done.out
     assert not (tmp_path / "ledger.db").exists()
 
 
@@ -237,4 +237,4 @@ def test_steps_that_cannot_be_joined_are_an_error(
 
 def test_a_file_that_is_called_as_the_newest_run(command: Command, power: Path) -> None:
     power.rename("last.csv")
-    assert "last of last.csv: 10 Wh" in command("import", "last.csv", "--tz", "UTC").out
+    assert "last of last.csv: 10.0 Wh" in command("import", "last.csv", "--tz", "UTC").out

@@ -8,9 +8,12 @@ import math
 from dataclasses import replace
 from pathlib import Path
 
+import pandas as pd
 import pytest
+import yaml
 
 from carbontrack.factors import catalog
+from carbontrack.vocabulary import Status
 from tests.fixtures.command import Command
 from tests.fixtures.runs import Recorded, write_ledger
 
@@ -21,7 +24,7 @@ _KEYS = """
 
 SMALL = Recorded(name="small", number=1, project="llm", tags={"team": "nlp"}, model={"name": "s"})
 LARGE = Recorded(name="large", number=2, project="llm", count=16, host="node2", user="bob")
-FAILED = Recorded(name="large", number=3, seconds=600.0, status="failed", exit_code=9)
+FAILED = Recorded(name="large", number=3, seconds=600.0, status=Status.FAILED, exit_code=9)
 SIMULATED = Recorded(name="sim", number=40, meter="sim", quality="simulated")
 
 
@@ -445,7 +448,11 @@ def test_csv_and_parquet_hold_full_precision(command: Command, ledger: Path) -> 
         (["table", "--method", "guess"], "measured or report"),
         (["table", "--by", "moon"], "tag:KEY"),
         (["table", "--like", "gpt"], "llama2"),
-        (["table", "--like", "llama2", "--format", "csv"], "--format markdown"),
+        (["table", "--like", "llama2", "--format", "csv"], "--format text, markdown"),
+        (["table", "--unit", "lb"], "Give MWh, kWh"),
+        (["table", "--unit", "kWh", "--unit", "MWh"], "two units of one quantity"),
+        (["table", "--unit", "kg", "--out", "x.csv"], "without it csv has every column"),
+        (["table", "--out", "x.docx"], "no format has files that end in .docx"),
         (["table", "--only", "done"], "completed"),
         (["table", "--since", "soon"], "7d"),
         (["table", "--tag", "nlp"], "KEY=VALUE"),
@@ -467,6 +474,112 @@ def test_mistakes_are_one_line(
     assert done.err.count("\n") == 1
     assert says in done.err
     assert done.out == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "begins"),
+    [
+        ("t.csv", "label,"),
+        ("t.md", "| run |"),
+        ("t.markdown", "| run |"),
+        ("t.TEX", "%"),
+        ("t.html", "<table>"),
+        ("t.json", "{"),
+        ("t.yml", "rows:\n- label:"),
+        ("t.txt", " "),
+        ("t", " "),
+    ],
+)
+def test_a_file_has_the_format_that_its_name_says(
+    command: Command, ledger: Path, name: str, begins: str
+) -> None:
+    assert command("table", "small", "--out", name).code == 0
+    assert Path(name).read_text().startswith(begins)
+    assert command("table", "small", "--out", name, "--format", "json").code == 0
+    assert Path(name).read_text().startswith("{"), "what is said goes before the name"
+
+
+def test_json_and_yaml_say_the_same(command: Command, ledger: Path) -> None:
+    both = ("table", "--by", "user", "--format")
+    assert yaml.safe_load(command(*both, "yaml").out) == command(*both, "json").json
+
+
+def test_what_is_binary_is_not_put_on_a_terminal(
+    command: Command, ledger: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("pyarrow")
+    assert command("table", "small", "--out", "t.parquet").code == 0
+    (row,) = pd.read_parquet("t.parquet").to_dict("records")
+    assert row["started"] == pd.Timestamp(SMALL.start_ms, unit="ms", tz="UTC")
+    with monkeypatch.context() as patch:
+        patch.setattr("carbontrack.report.render._on_terminal", lambda: True)
+        done = command("table", "small", "--format", "parquet")
+    assert (done.code, done.out) == (2, "")
+    assert "--out table.parquet" in done.err
+
+
+def test_the_newest_of_a_name_is_shown_and_said(command: Command, ledger: Path) -> None:
+    for asked in ("table", "show", "explain"):
+        done = command(asked, "large")
+        assert f"2 runs are named large; the newest is shown ({FAILED.run.id[:13]})" in done.err
+        assert command(asked, FAILED.run.id).err == ""
+    assert command("table", "small").err == ""
+
+
+def test_a_shell_completes_the_names_of_runs(command: Command, ledger: Path) -> None:
+    from carbontrack.cli.common import _run_names
+
+    assert _run_names("") == ["large", "sim", "small"]
+    assert _run_names("s") == ["sim", "small"]
+    assert _run_names("%") == []
+
+
+def test_a_pipe_is_as_wide_as_columns_says(
+    command: Command, ledger: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "72")
+    assert max(map(len, command("table").out.splitlines())) <= 72
+    monkeypatch.setenv("COLUMNS", "200")
+    assert "left out" not in command("table").out
+
+
+@pytest.mark.parametrize("columns", [60, 80, 200])
+def test_runs_has_a_readable_name_at_any_width(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, columns: int
+) -> None:
+    named = Recorded(name="llama2-13b-ablation-3", status=Status.FAILED, exit_code=143)
+    short = replace(named, number=2, seconds=75.0, quality="estimate", meter="cpu-model")
+    write_ledger(tmp_path / "ledger.db", named, short)
+    monkeypatch.setenv("COLUMNS", str(columns))
+    lines = [line.rstrip() for line in command("runs").out.splitlines()]
+    assert max(map(len, lines)) <= columns
+    assert "llama2-13b-a" in lines[1]
+    assert short.run.id[:13] in lines[1]
+    assert lines[1].endswith("estimate") or columns == 200
+    assert ("2026-05-30 " in lines[1] or "2026-05-31 " in lines[1]) == (columns == 200)
+
+
+def test_runs_is_too_wide_rather_than_cut(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_ledger(tmp_path / "ledger.db", Recorded(name="x" * 30, quality="simulated", meter="sim"))
+    monkeypatch.setenv("COLUMNS", "30")
+    assert "5.76 kWh simulated" in command("runs").out
+
+
+def test_cost_says_what_it_is_made_of(command: Command, ledger: Path) -> None:
+    def said(*options: str) -> tuple[str, str]:
+        (row,) = command("table", "small", *options, "--format", "json").json["rows"]
+        return row["cost_of"], " ".join(command("table", "small", *options).out.split())
+
+    of, text = said()
+    assert (of, "cost: electricity only" in text) == ("electricity", True)
+    of, text = said("--gpu-price", "20000")
+    assert (of, "cost: electricity + hardware" in text) == ("electricity + hardware", True)
+    of, text = said("--price-per-gpu-hour", "2")
+    assert (of, "cost: rent of GPU-hours" in text) == ("rent", True)
+    of, text = said("--currency", "EUR")
+    assert (of, "no cost: no price in EUR is known; set a tariff" in text) == ("", True)
 
 
 def test_no_run_matches(command: Command, ledger: Path) -> None:

@@ -79,6 +79,14 @@ def test_the_summary_has_what_the_table_has(
     assert (table.steps, table.tokens, table.final_loss) == (steps, tokens, final_loss)
 
 
+def test_the_final_loss_is_the_mean_of_the_last_one_per_cent(tmp_path: Path) -> None:
+    logged = [{"step": n, "loss": float(n)} for n in range(1, 301) if n != 298]
+    logged.append({"step": 301, "loss": "nan"})
+    summary, table = recorded(tmp_path / "ledger.db", [lines(*logged)])
+    assert summary == table
+    assert (table.final_loss, table.final_loss_steps) == ((300 + 299 + 297) / 3, 3)
+
+
 step = st.fixed_dictionaries(
     {"step": st.integers(-3, 200), "rank": st.integers(0, 3)},
     optional={

@@ -20,12 +20,17 @@ from carbontrack.account.result import Estimate
 from carbontrack.account.total import combine
 from carbontrack.ledger.rows import Event
 from carbontrack.ledger.url import ledger_url
-from carbontrack.report import escape, render
+from carbontrack.report import escape
+from carbontrack.report.document import data_of, document_of
 from carbontrack.report.explain import explain_text
-from carbontrack.report.latex import latex_of
+from carbontrack.report.forms import form_of
+from carbontrack.report.forms.html import html_of
+from carbontrack.report.forms.latex import latex_of
+from carbontrack.report.forms.markdown import markdown_of
 from carbontrack.report.summary import summary_text
 from carbontrack.report.table import Column, Table, table_of
 from carbontrack.report.terminal import text_of
+from carbontrack.vocabulary import TableFormat
 from tests.fixtures import pictures
 from tests.fixtures.command import Command
 from tests.fixtures.runs import Recorded
@@ -44,6 +49,10 @@ def nasty() -> list[Estimate]:
     return [replace(row, notes=(f"# {NASTY}",)) for row in rows]
 
 
+def csv_of(rows: list[Estimate]) -> str:
+    return str(form_of(TableFormat.CSV).render(document_of(rows, [])))
+
+
 def table() -> Table:
     rows = nasty()
     return table_of(rows, [combine(rows, label=NASTY)])
@@ -54,14 +63,15 @@ def table() -> Table:
     [
         text_of,
         lambda table: text_of(table, plain=True),
-        render.markdown_of,
-        render.html_of,
+        markdown_of,
+        html_of,
         latex_of,
-        lambda _: render.csv_of(nasty()),
-        lambda _: render.json_text(render.json_of(nasty(), [combine(nasty())])),
+        lambda _: csv_of(nasty()),
+        lambda _: str(form_of(TableFormat.YAML).render(document_of(nasty(), []))),
+        lambda _: escape.json_text(data_of(nasty(), [combine(nasty())])),
         lambda _: explain_text(nasty()[0], Recorded().usages),
     ],
-    ids=["terminal", "file", "markdown", "html", "latex", "csv", "json", "explain"],
+    ids=["terminal", "file", "markdown", "html", "latex", "csv", "yaml", "json", "explain"],
 )
 def test_no_format_lets_a_control_character_through(write: Callable[[Table], str]) -> None:
     text = write(table())
@@ -72,7 +82,7 @@ def test_no_format_lets_a_control_character_through(write: Callable[[Table], str
 
 
 def test_markdown_shows_the_name_and_nothing_else() -> None:
-    text = render.markdown_of(table())
+    text = markdown_of(table())
     found = MarkdownIt("gfm-like", {"linkify": False, "html": True}).enable("table").parse(text)
     rows = [token for token in found if token.type == "tr_open"]
     assert len(rows) == 4, "the head, two runs and the total"
@@ -87,7 +97,7 @@ def test_markdown_shows_the_name_and_nothing_else() -> None:
 
 
 def test_html_has_no_tag_of_a_name() -> None:
-    text = render.html_of(table())
+    text = html_of(table())
     tags = set(re.findall(r"<(/?\w+)", text))
     ours = {"table", "thead", "tbody", "tfoot", "tr", "th", "td", "ul", "li"}
     assert {tag.strip("/") for tag in tags} <= ours
@@ -95,7 +105,7 @@ def test_html_has_no_tag_of_a_name() -> None:
 
 
 def test_no_cell_of_a_csv_is_a_formula() -> None:
-    rows = list(csv.reader(io.StringIO(render.csv_of(nasty()))))
+    rows = list(csv.reader(io.StringIO(csv_of(nasty()))))
     assert rows[1][0].startswith("'=cmd")
     for cell in (cell for row in rows for cell in row):
         assert not cell.lstrip().startswith(("=", "+", "@", "\t", "\r")), cell
@@ -103,13 +113,13 @@ def test_no_cell_of_a_csv_is_a_formula() -> None:
 
 
 def test_json_means_the_very_name() -> None:
-    answer = json.loads(render.json_text(render.json_of(nasty(), [])))
+    answer = json.loads(escape.json_text(data_of(nasty(), [])))
     assert answer["rows"][0]["label"] == NASTY
 
 
 def test_heads_of_columns_are_names_too() -> None:
     named = Table((Column(NASTY, "", ("1",)),), has_total=False, notes=())
-    assert len(render.markdown_of(named).splitlines()) == 4
+    assert len(markdown_of(named).splitlines()) == 4
     assert "␛" in text_of(named)
 
 

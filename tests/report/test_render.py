@@ -21,9 +21,12 @@ from carbontrack.account.result import Estimate
 from carbontrack.account.total import combine
 from carbontrack.factors.catalog import Factor
 from carbontrack.factors.resolve import Factors, resolve
-from carbontrack.report import render
-from carbontrack.report.latex import latex_of
-from carbontrack.report.table import carbon_cell, frame, table_of
+from carbontrack.report.document import data_of
+from carbontrack.report.escape import json_text
+from carbontrack.report.forms.html import html_of
+from carbontrack.report.forms.latex import latex_of
+from carbontrack.report.forms.markdown import markdown_of
+from carbontrack.report.table import Column, carbon_cell, frame, table_of
 from carbontrack.report.terminal import text_of as text_of_table
 from tests.fixtures import tools
 from tests.fixtures.runs import Recorded
@@ -97,16 +100,20 @@ def _unit(head: str, recorded: Recorded) -> str:
     return next(column.unit for column in table.columns if column.head == head)
 
 
-def test_a_cell_is_the_same_whatever_stands_beside_it() -> None:
-    """A unit for all where it suits all, else each value has its own; nothing reads `<0.01 t`."""
-    large, small = Recorded(number=1, seconds=1e7, steps=0), Recorded(number=2, seconds=1.0)
+def test_a_column_has_one_unit() -> None:
+    large, small = Recorded(number=1, seconds=1e7, steps=0), Recorded(number=2, seconds=1e3)
     rows = estimates(large, small)
-    cells = next(c.cells for c in table_of(rows, []).columns if c.head == "CO₂e")
-    assert cells == tuple(carbon_cell(row) for row in rows)
-    assert cells == ("5.65 t", "564.61 mg")
-    alike = estimates(large, replace(large, number=3))
-    (column,) = [c for c in table_of(alike, [combine(alike)]).columns if c.head == "CO₂e"]
-    assert (column.unit, column.cells, column.total) == ("t", ("5.65", "5.65"), "11.29")
+
+    def carbon(*, precise: bool = False, units: Sequence[str] = ()) -> Column:
+        table = table_of(rows, [combine(rows)], precise=precise, units=units)
+        return next(column for column in table.columns if column.head == "CO₂e")
+
+    assert (carbon().unit, carbon().cells, carbon().total) == ("t", ("5.65", "0.000565"), "5.65")
+    assert carbon(precise=True).cells == ("5.65", "0.000565")
+    assert carbon(units=["g"]).cells == ("5,650,000", "565")
+    assert carbon(units=["g"], precise=True).cells == ("5,646,132.80", "564.61")
+    (alone,) = (c for c in table_of(rows[1:], []).columns if c.head == "CO₂e")
+    assert f"{alone.cells[0]} {alone.unit}" == carbon_cell(rows[1]) == "565 g"
 
 
 def test_what_is_unknown_is_a_dash() -> None:
@@ -119,7 +126,7 @@ def test_what_is_unknown_is_a_dash() -> None:
 
 def test_markdown_is_a_table_with_the_same_number_of_cells_in_each_line() -> None:
     rows = two()
-    lines = render.markdown_of(table_of(rows, [combine(rows)])).splitlines()
+    lines = markdown_of(table_of(rows, [combine(rows)])).splitlines()
     table = [line for line in lines if line.startswith("|")]
     assert len(table) == 5
     assert len({line.replace("\\|", "").count("|") for line in table}) == 1
@@ -127,13 +134,13 @@ def test_markdown_is_a_table_with_the_same_number_of_cells_in_each_line() -> Non
 
 
 def test_a_name_is_no_markup_in_markdown() -> None:
-    lines = render.markdown_of(table_of(two(), [])).splitlines()
+    lines = markdown_of(table_of(two(), [])).splitlines()
     assert r"\<i> \|x\|" in lines[2]
 
 
 def test_html_is_well_formed_and_escaped() -> None:
     rows = two()
-    text = render.html_of(table_of(rows, [combine(rows)]))
+    text = html_of(table_of(rows, [combine(rows)]))
     opened: list[str] = []
 
     class Checker(HTMLParser):
@@ -201,7 +208,7 @@ def test_latex_compiles_within_the_line(tmp_path: Path) -> None:
 
 def test_json_is_strict_and_holds_everything() -> None:
     rows = two()
-    answer = json.loads(render.json_text(render.json_of(rows, [combine(rows)])))
+    answer = json.loads(json_text(data_of(rows, [combine(rows)])))
     assert answer["rows"][0]["label"] == NASTY
     assert answer["rows"][0] == rows[0].row()
     assert [factor["name"] for factor in answer["rows"][0]["factors"]] == [
@@ -246,11 +253,11 @@ def test_json_to_table_to_json_loses_nothing(
     rows = estimates(Recorded(count=2), Recorded(number=2, count=2, coverage=0.5), method=method)
     rows[0] = replace(rows[0], label=label, tco2e=tco2e, cost=cost, tokens=tokens)
     totals = [combine(rows)]
-    text = render.json_text(render.json_of(rows, totals))
+    text = json_text(data_of(rows, totals))
     answer = json.loads(text)
     again = [read_back(row) for row in answer["rows"]]
     total = read_back(answer["total"])
-    assert render.json_text(render.json_of(again, [total])) == text
+    assert json_text(data_of(again, [total])) == text
     assert table_of(again, [total]) == table_of(rows, totals)
     assert combine(again).tco2e == totals[0].tco2e
     line = frame(again).iloc[0]

@@ -25,11 +25,11 @@ def test_a_measured_run() -> None:
         "8 × NVIDIA A100-SXM4-80GB, 360 W each",
         "coverage 100.0 %",
         "gpu only",
-        "4.065 kg",
+        "4.07 kg",
         "PUE 1.54 (assumed)",
         "0.45829 kg/kWh (assumed)",
         "$0.71",
-        "20,480 tokens",
+        "20.5 k tokens",
         "carbontrack table",
     ):
         assert words in text

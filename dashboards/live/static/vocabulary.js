@@ -44,5 +44,6 @@ export const TableFormat = Object.freeze({
   HTML: "html",
   CSV: "csv",
   JSON: "json",
+  YAML: "yaml",
   PARQUET: "parquet",
 });

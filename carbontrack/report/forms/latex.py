@@ -5,6 +5,8 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Sequence
 
+from carbontrack.report.document import Document
+from carbontrack.report.forms import Form
 from carbontrack.report.table import Table
 
 # A line of article, 345 pt; at \footnotesize a sign is at most about 4.6 pt wide in the mean, and a
@@ -93,3 +95,10 @@ def _sign(sign: str) -> str:
         return " "
     plain = unicodedata.normalize("NFKD", sign).encode("ascii", "ignore").decode()
     return "".join(_SIGNS.get(one, one) for one in plain) or f"U+{ord(sign):04X}"
+
+
+def _render(document: Document) -> str:
+    return latex_of(document.table(True))
+
+
+FORM = Form(_render, (".tex",), for_people=True)

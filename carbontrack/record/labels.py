@@ -1,0 +1,33 @@
+"""The project and the tags of a run: what is given, else what the environment says.
+
+Standard library only.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+from carbontrack.record.warning import warn
+
+_PROJECT, _TAGS = "CARBONTRACK_PROJECT", "CARBONTRACK_TAGS"
+
+
+def project_of(given: str | None) -> str | None:
+    """The project that is given, else that of the environment; None if neither names one."""
+    return given or os.environ.get(_PROJECT) or None
+
+
+def tags_of(given: Mapping[str, str]) -> dict[str, str]:
+    """The tags of the environment (team=nlp,seed=3) and those that are given, which win.
+
+    A word of the environment that is no tag is left out with a warning: no job fails by it.
+    """
+    tags = {}
+    for word in filter(None, map(str.strip, os.environ.get(_TAGS, "").split(","))):
+        key, equals, value = word.partition("=")
+        if key and equals:
+            tags[key] = value
+        else:
+            warn(f"{_TAGS}: {word!r} is not KEY=VALUE and is left out.")
+    return {**tags, **given}

@@ -1,0 +1,77 @@
+"""What a format is made from: a table for people, and the same as data for programs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from carbontrack.account.result import Estimate
+from carbontrack.report.table import Table, frame, table_of
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One table in all its forms; what a form does not need is not made.
+
+    `table` is for people, with more digits if it is called with True; `data` the JSON; `rows` the
+    estimates that the table is made of, None where it is made of something else, which has `lines`
+    of the same keys if CSV and Parquet can hold it. `to_file` is whether it is written to a file,
+    where no terminal's colours are.
+    """
+
+    table: Callable[[bool], Table]
+    data: Callable[[], dict[str, Any]]
+    rows: Sequence[Estimate] | None = None
+    to_file: bool = False
+    lines: Sequence[Mapping[str, Any]] | None = None
+
+    def frame(self) -> pd.DataFrame:
+        """A row per estimate, or per line, in full precision."""
+        import pandas as pd
+
+        return frame(self.rows or []) if self.lines is None else pd.DataFrame(self.lines)
+
+
+def document_of(
+    rows: Sequence[Estimate],
+    totals: Sequence[Estimate],
+    *,
+    like: str = "",
+    runs: Sequence[Estimate] | None = None,
+    subtotals: Sequence[Estimate] = (),
+    units: Sequence[str] = (),
+) -> Document:
+    """The document of estimates; what the arguments mean says `table_of`."""
+
+    def table(precise: bool) -> Table:
+        return table_of(
+            rows,
+            totals,
+            like=like,
+            runs=runs,
+            subtotals=subtotals,
+            units=units,
+            precise=precise,
+        )
+
+    return Document(table, lambda: data_of(rows, totals, subtotals), rows)
+
+
+def data_of(
+    rows: Sequence[Estimate], totals: Sequence[Estimate], subtotals: Sequence[Estimate] = ()
+) -> dict[str, Any]:
+    """The contract: rows, sub-totals by the first of two keys, the total (by the first method), and
+    the totals by each method.
+    """
+    total = totals[0].row() if totals else None
+    answer: dict[str, Any] = {"rows": [row.row() for row in rows]}
+    if subtotals:
+        answer["subtotals"] = [row.row() for row in subtotals]
+    answer["total"] = total
+    if len(totals) > 1:
+        answer["totals"] = {total.method: total.row() for total in totals}
+    return answer

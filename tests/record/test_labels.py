@@ -1,0 +1,37 @@
+"""What is given with `run`, or by the environment, is recorded with the run."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from carbontrack.record import labels
+from tests.fixtures.wrap import Wrapper
+
+
+def test_what_is_given_goes_before_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert (labels.project_of(None), labels.tags_of({})) == (None, {})
+    monkeypatch.setenv("CARBONTRACK_PROJECT", "nlp")
+    monkeypatch.setenv("CARBONTRACK_TAGS", " team=a, seed=1,,url=a=b ")
+    assert (labels.project_of(None), labels.project_of("vision")) == ("nlp", "vision")
+    assert labels.tags_of({"seed": "2"}) == {"team": "a", "seed": "2", "url": "a=b"}
+
+
+def test_a_tag_of_the_environment_that_is_none_is_only_said(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("CARBONTRACK_TAGS", "team=a,nlp,=x")
+    assert labels.tags_of({}) == {"team": "a"}
+    assert "'nlp' is not KEY=VALUE and is left out" in capfd.readouterr().err
+
+
+def test_the_facility_of_the_command_is_recorded(wrapper: Wrapper) -> None:
+    place = ("--zone", "FRA", "--pue", "1.2", "--tariff", "0.2", "--currency", "EUR")
+    done = wrapper.run("sleep", "1", options=(*place, "--name", "placed", "--tag", "a=b"))
+    assert "PUE 1.2 × 0.04144 kg/kWh, France 2025" in done.stderr
+    assert "0.2 EUR/kWh" in done.stderr
+    shown = json.loads(wrapper.carbontrack("show", "placed", "--format", "json").stdout)
+    assert shown["facility"] == {"zone": "FRA", "pue": 1.2, "tariff": 0.2, "currency": "EUR"}
+    refused = wrapper.run("sleep", "1", options=("--pue", "0.2"))
+    assert (refused.returncode, "--pue 0.2 is below 1" in refused.stderr) == (2, True)

@@ -223,6 +223,7 @@ class TableFormat(StrEnum):
     TEXT = "text"
     MARKDOWN = "markdown"
     LATEX = "latex"
+    BIBTEX = "bibtex"
     HTML = "html"
     CSV = "csv"
     JSON = "json"

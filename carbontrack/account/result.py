@@ -12,6 +12,7 @@ from typing import Any
 
 from carbontrack.account import adding, formulas
 from carbontrack.account.adding import Rule, sum_of, unique
+from carbontrack.account.uncertainty import sensor_band
 from carbontrack.factors.resolve import Factors
 from carbontrack.units import J_PER_KWH
 from carbontrack.vocabulary import MIXED, DeviceKind
@@ -160,6 +161,11 @@ class Estimate(Used, Price):
         return replace(self, **parts, notes=tuple(unique([*self.notes, *notes])))
 
     @property
+    def sensor_band(self) -> float | None:
+        """Share of the energy by which its sensors may be off; None if unknown."""
+        return sensor_band(method=self.method, meter=self.meter, quality=self.quality)
+
+    @property
     def pue(self) -> float | None:
         """The factor; of a total, the ratio of its energies."""
         if self.factors is not None:
@@ -208,6 +214,7 @@ _DERIVED = {  # each after the field it is made of
     "primary_s": ("power_w",),
     "metered_rated_kwh": ("rated_over_measured",),
     "expected_s": ("coverage",),
+    "quality": ("sensor_band",),
     "facility_kwh": ("pue", "intensity_kg_per_kwh"),
     "embodied_tco2e": ("sci_g_per_mtok",),
 }

@@ -97,6 +97,13 @@ def _run_names(incomplete: str) -> list[str]:
         return []
 
 
+def words_of_command() -> list[str]:
+    """What was typed, without secrets: a ledger's URL may have a password."""
+    from carbontrack.redact import redact
+
+    return ["carbontrack", *redact(tuple(sys.argv[1:]))]
+
+
 def find_runs(connection: Connection, references: Sequence[str]) -> list[Run]:
     """The runs that are meant, and a word on stderr where a name means several.
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from carbontrack.cli.common import DbOption
+from carbontrack.cli.common import DbOption, words_of_command
 from carbontrack.cli.factor_options import (
     EmbodiedOption,
     Flags,
@@ -61,7 +61,7 @@ def estimate(
         label=label,
         price=price,
     )
-    document = document_of([row], group.totals([row]), units=unit or [])
+    document = document_of([row], group.totals([row]), units=unit or [], command=words_of_command())
     path = None if out is None else Path(out)
     render.show(document, format, out=path, chosen_by="--unit" if unit else "")
 

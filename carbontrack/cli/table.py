@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from carbontrack.cli import parse
-from carbontrack.cli.common import DbOption, find_runs, run_argument
+from carbontrack.cli.common import DbOption, find_runs, run_argument, words_of_command
 from carbontrack.cli.factor_options import (
     EmbodiedOption,
     Flags,
@@ -58,6 +58,9 @@ def table(
     ] = None,
     db: DbOption = None,
     unit: UnitOption = None,
+    band: Annotated[
+        bool, typer.Option("--band", help="Show how far the sensors may be off, as ±.")
+    ] = False,
     format: TableFormatOption = None,
     out: OutOption = None,
 ) -> None:
@@ -108,6 +111,8 @@ def table(
         runs=each if by else None,
         subtotals=subtotals,
         units=unit or [],
+        command=words_of_command(),
+        band=band,
     )
-    chosen_by = "--unit" if unit else f"--like {like}" if like else ""
+    chosen_by = "--unit" if unit else "--band" if band else f"--like {like}" if like else ""
     render.show(document, format, out=path, chosen_by=chosen_by)

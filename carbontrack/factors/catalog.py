@@ -24,6 +24,7 @@ class Factor:
     basis: str = ""
     assumed: bool = False
     note: str = ""  # what to know before it is used
+    cite: str = ""  # its source in sources.csv, and the key of a citation; empty of others
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,8 @@ class Hardware:
     embodied_boundary: str
     embodied_note: str  # whether the figure is borrowed from another card, or a lower bound
     note: str
+    cite: str = ""
+    embodied_cite: str = ""
 
     @property
     def rated_power_w(self) -> float | None:
@@ -60,7 +63,8 @@ class Hardware:
 
 def _assumed(name: str, value: float, unit: str, source_id: str, basis: str = "") -> Factor:
     source = data.source(source_id)
-    return Factor(name, value, unit, source["title"], source["version"], basis=basis, assumed=True)
+    title, version = source["title"], source["version"]
+    return Factor(name, value, unit, title, version, basis=basis, assumed=True, cite=source_id)
 
 
 ASSUMED: Mapping[str, Factor] = {
@@ -152,6 +156,7 @@ def intensity_factor(row: Mapping[str, str], *, assumed: bool = False) -> Factor
         year=int(row["year"]),
         basis=row["basis"],
         assumed=assumed,
+        cite=row["source"],
     )
 
 
@@ -175,6 +180,7 @@ def pue(provider: str, *, assumed: bool = False, as_of: str | None = None) -> Fa
         version=source["version"],
         year=int(row["year"]),
         assumed=assumed,
+        cite=row["source"],
     )
 
 
@@ -191,6 +197,7 @@ def tariff(*, as_of: str | None = None) -> Factor:
         version=source["version"],
         year=int(row["as_of"][:4]),
         assumed=True,
+        cite=row["source"],
     )
 
 
@@ -231,7 +238,8 @@ def rated_w(name: str, *, as_of: str | None = None) -> Factor | None:
     if item is None or item.rated_w is None:
         return None
     source = f"{item.name}, {item.source}"
-    return Factor("rated_w", item.rated_w, "W", source, item.version, note=item.note)
+    version, note = item.version, item.note
+    return Factor("rated_w", item.rated_w, "W", source, version, note=note, cite=item.cite)
 
 
 def embodied_kg(name: str, *, as_of: str | None = None) -> Factor | None:
@@ -247,6 +255,7 @@ def embodied_kg(name: str, *, as_of: str | None = None) -> Factor | None:
         version=item.embodied_version,
         basis=item.embodied_boundary,
         note=item.embodied_note,
+        cite=item.embodied_cite,
     )
 
 
@@ -341,6 +350,8 @@ def _accelerator(row: Mapping[str, str]) -> Hardware:
         embodied_boundary=row["embodied_boundary"],
         embodied_note=row["embodied_note"],
         note=row["note"],
+        cite=row["source"],
+        embodied_cite=row["embodied_source"],
     )
 
 

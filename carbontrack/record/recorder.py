@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from carbontrack import config
 from carbontrack.errors import CarbontrackError
@@ -41,6 +41,9 @@ from carbontrack.report.escape import visible
 from carbontrack.units import NS_PER_MS, NS_PER_S, monotonic_ns, now_ms
 from carbontrack.version import __version__
 from carbontrack.vocabulary import EventKind, OnBudget, Status
+
+if TYPE_CHECKING:
+    from carbontrack.meters.registry import Rejected
 
 _TICK_S = 0.4  # each time that anything wakes costs more than what it then does
 # A scheduler may send the job's signals to every process of the node's step, and so to us.
@@ -98,6 +101,7 @@ class Recorder:
         self._totals = Totals()
         self._said: set[str | None] = set()  # warnings of which one is enough
         self._publish: Callable[[Batch, Sequence[Sensor]], None] = lambda batch, sensors: None
+        self._rejected: Sequence[Rejected] = ()  # better meters that could not be taken
 
     def record(self, control: Control) -> None:
         """From now until the wrapper says that the job has ended, or is gone."""
@@ -115,6 +119,7 @@ class Recorder:
             # If the meter was named, even --quiet says so: an empty run looks like any other.
             say = self._warn if plan.meter == "auto" else self._alarm
             say(f"no power is recorded: {opening.problem}")
+        self._rejected = opening.found.rejected
         sampler = Sampler(
             opening.sources,
             self._clock,
@@ -374,6 +379,7 @@ class Recorder:
             budget=self._plan.budget,
             written=written,
             trouble=[*self._totals.dropped(), *filter(None, [self._log.trouble()])],
+            missing={one.name: one.reason for one in self._rejected},
         )
         sys.stderr.write(text)
 

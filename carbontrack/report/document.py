@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from carbontrack.account.result import Estimate
+from carbontrack.report.origin import origin_of
 from carbontrack.report.table import Table, frame, table_of
 
 if TYPE_CHECKING:
@@ -19,13 +20,14 @@ class Document:
 
     `table` is for people, with more digits if it is called with True; `data` the JSON; `rows` the
     estimates that the table is made of, None where it is made of something else, which has `lines`
-    of the same keys if CSV and Parquet can hold it. `to_file` is whether it is written to a file,
-    where no terminal's colours are.
+    of the same keys if CSV and Parquet can hold it. `origin` says, a line each, how it was made;
+    `to_file` is whether it is written to a file, where no terminal's colours are.
     """
 
     table: Callable[[bool], Table]
     data: Callable[[], dict[str, Any]]
     rows: Sequence[Estimate] | None = None
+    origin: Sequence[str] = ()
     to_file: bool = False
     lines: Sequence[Mapping[str, Any]] | None = None
 
@@ -44,8 +46,12 @@ def document_of(
     runs: Sequence[Estimate] | None = None,
     subtotals: Sequence[Estimate] = (),
     units: Sequence[str] = (),
+    command: Sequence[str] = (),
+    band: bool = False,
 ) -> Document:
-    """The document of estimates; what the arguments mean says `table_of`."""
+    """The document of estimates; what the arguments mean says `table_of`. With the `command` that
+    made it, its words without secrets, it knows its origin.
+    """
 
     def table(precise: bool) -> Table:
         return table_of(
@@ -56,9 +62,11 @@ def document_of(
             subtotals=subtotals,
             units=units,
             precise=precise,
+            band=band,
         )
 
-    return Document(table, lambda: data_of(rows, totals, subtotals), rows)
+    origin = origin_of(runs or rows, command) if command else ()
+    return Document(table, lambda: data_of(rows, totals, subtotals), rows, origin)
 
 
 def data_of(

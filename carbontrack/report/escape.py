@@ -8,6 +8,7 @@ from __future__ import annotations
 import json as dump_json
 import re
 import unicodedata
+from collections.abc import Sequence
 
 # What reverses the order of a line's signs, so that it reads as something else (CVE-2021-42574).
 _BIDI = frozenset(
@@ -52,6 +53,12 @@ def markdown(text: str) -> str:
 def markdown_block(text: str) -> str:
     """The same where the text begins a block: no heading, list or rule."""
     return _BLOCK.sub(lambda m: f"{m[1]}\\" if m[1].isdigit() else f"\\{m[1]}", markdown(text))
+
+
+def html_comment(lines: Sequence[str]) -> str:
+    """Lines of a comment in HTML or Markdown, none of which ends it; empty of none."""
+    text = "\n".join(visible(line).replace(">", "›") for line in lines)
+    return f"\n<!--\n{text}\n-->\n" if lines else ""
 
 
 def csv(text: str) -> str:

@@ -12,7 +12,7 @@ from carbontrack.factors.catalog import Factor
 from carbontrack.factors.resolve import Factors
 from carbontrack.ledger.rows import Usage
 from carbontrack.report import escape
-from carbontrack.report.notes import notes_of, provenance, quantity
+from carbontrack.report.notes import BAND_NOTE, notes_of, provenance, quantity
 from carbontrack.report.numbers import format_duration, format_share
 from carbontrack.report.table import carbon_cell
 from carbontrack.units import MS_PER_HOUR, MS_PER_S, S_PER_HOUR
@@ -49,6 +49,7 @@ def explain(estimate: Estimate, hours: Sequence[Usage], files: Sequence[str] = (
         Line("power", e.power_w, "W", _power(e)),
         *_rated_over_measured(e),
         Line("energy", e.energy_kwh, "kWh", _energy(e, hours)),
+        *_band(e),
         Line("coverage", e.coverage, "", _coverage(e)),
     ]
     if f is not None:
@@ -147,6 +148,12 @@ def _energy(e: Estimate, hours: Sequence[Usage]) -> str:
         f"sum of {len(hours)} rows of windows of level 3600 s, {devices} devices, "
         f"{_time(first)} to {_time(last + MS_PER_HOUR)}; scope {e.scope}, before PUE"
     )
+
+
+def _band(e: Estimate) -> Iterator[Line]:
+    if e.sensor_band is not None and e.energy_kwh is not None:
+        how = f"± {e.energy_kwh * e.sensor_band:.4g} kWh: {BAND_NOTE}"
+        yield Line("sensor band", 100 * e.sensor_band, "%", how)
 
 
 def _coverage(e: Estimate) -> str:

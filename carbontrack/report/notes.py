@@ -6,11 +6,13 @@ from collections.abc import Sequence
 
 from carbontrack import keys
 from carbontrack.account.result import Estimate, unique
+from carbontrack.account.uncertainty import NVML_BAND
 from carbontrack.factors.catalog import Factor
 from carbontrack.vocabulary import DeviceKind, Method, Quality, Scope, Status
 
 _KINDS = (("GPUs", DeviceKind.GPU), ("CPUs", DeviceKind.CPU), ("memory", DeviceKind.DRAM))
 _TITLES = {key.name: key.title for key in keys.KEYS} | {"rated_w": "rated power"}
+BAND_NOTE = f"a band of {100 * NVML_BAND:g} % of the sensors, assumed: NVIDIA gives it up to Kepler"
 _SHOWN = 4
 _PAID = {
     "electricity": "electricity only, neither hardware nor rent",
@@ -85,7 +87,7 @@ def _factors(rows: Sequence[Estimate]) -> list[str]:
     factors = dict.fromkeys(f for row in rows if row.factors for f in row.factors)
     for factor in sorted(factors, key=lambda f: not f.assumed):
         used = [
-            row for row in rows if row.factors and factor in row.factors and _counts(factor, row)
+            row for row in rows if row.factors and factor in row.factors and counts(factor, row)
         ]
         if used:
             notes.append(factor_text(factor) + _of_rows(used, rows))
@@ -101,7 +103,7 @@ def _costs(rows: Sequence[Estimate]) -> list[str]:
     return notes
 
 
-def _counts(factor: Factor, row: Estimate) -> bool:
+def counts(factor: Factor, row: Estimate) -> bool:
     return not factor.assumed or factor.name in row.assumed
 
 
@@ -130,7 +132,7 @@ def _of_rows(used: Sequence[Estimate], rows: Sequence[Estimate]) -> str:
 def _of(labels: Sequence[str], rows: Sequence[Estimate]) -> str:
     """For which rows, where it is not for all."""
     all_of_them = set(labels) == {row.label for row in rows}
-    return "" if all_of_them else f" ({_some(labels)})"
+    return "" if all_of_them else f" ({some(labels)})"
 
 
 def _unfinished(rows: Sequence[Estimate]) -> list[str]:
@@ -142,7 +144,7 @@ def _unfinished(rows: Sequence[Estimate]) -> list[str]:
     ):
         labels = unique(row.label for row in rows if row.status == status)
         if labels:
-            notes.append(f"{status}: {meaning} ({_some(labels)})")
+            notes.append(f"{status}: {meaning} ({some(labels)})")
     return notes
 
 
@@ -152,10 +154,10 @@ def _own(rows: Sequence[Estimate]) -> list[str]:
     for row in rows:
         for note in row.notes:
             labels.setdefault(note, []).append(row.label)
-    return [f"{_some(of)}: {note}" for note, of in labels.items()]
+    return [f"{some(of)}: {note}" for note, of in labels.items()]
 
 
-def _some(labels: Sequence[str]) -> str:
+def some(labels: Sequence[str]) -> str:
     """The first few names of many."""
     names = unique(labels)
     if len(names) <= _SHOWN:

@@ -10,7 +10,7 @@ from typing import Any
 
 from carbontrack.errors import CarbontrackError
 from carbontrack.report.document import Document
-from carbontrack.report.forms import form_of, format_of_suffix
+from carbontrack.report.forms import Form, form_of, format_of_suffix
 from carbontrack.report.table import Table
 from carbontrack.vocabulary import Format, TableFormat
 
@@ -42,7 +42,22 @@ def show(
             f"{format} is binary, and would not read well on a terminal.",
             hint=f"Write it to a file: --out table{form.suffixes[0]}",
         )
-    write(form.render(replace(document, to_file=out is not None)), out)
+    whole = replace(document, to_file=out is not None)
+    if out is not None and form.beside is not None and document.rows is not None:
+        _write_beside(form_of(form.beside), whole, out)
+    write(form.render(whole), out)
+
+
+def _write_beside(form: Form, document: Document, out: Path) -> None:
+    """Raises CarbontrackError where a file of that name is somebody else's."""
+    text, path = form.render(document), out.with_suffix(form.suffixes[0])
+    first = str(text).partition(" ")[0].encode()
+    if path.exists() and not path.read_bytes().startswith(first):
+        raise CarbontrackError(
+            f"{path} is not by carbontrack, and would be overwritten.",
+            hint=f"Give another name than {out}.",
+        )
+    write(text, path)
 
 
 def show_table(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 
 from carbontrack import config
 from carbontrack.account import sanity
@@ -24,7 +26,7 @@ from carbontrack.report.numbers import (
     mass_text,
     money_text,
 )
-from carbontrack.vocabulary import Method
+from carbontrack.vocabulary import MeterName, Method, Quality
 
 
 def summary_text(
@@ -37,13 +39,15 @@ def summary_text(
     budget: Mapping[str, float] | None = None,
     written: bool = True,
     trouble: Sequence[str] = (),
+    missing: Mapping[str, str] = MappingProxyType({}),
 ) -> str:
     """A few aligned lines: outcome, energy, CO2e, cost, budgets, what is assumed, what next.
 
     The factors are those recorded with the run (`run.facility`), else the packaged defaults.
     `budget` are the limits it had, by the names of `account.budget.Budget`. `db_option` is what
     commands need to find the run's ledger; the run may not be `written` there yet. `trouble` is
-    what of the job's steps could not be recorded.
+    what of the job's steps could not be recorded, `missing` the better meters that could not be
+    taken, by name with why.
     """
     factors, unknown_place = factors_of(run)
     estimate = estimate_run(run, sensors, usages, steps, factors)
@@ -60,7 +64,11 @@ def summary_text(
     for verdict in judge(limits, estimate):
         lines.append(("budget", verdict.percent, _budget_note(verdict)))
     lines += [("note", "", f"{text}.") for text in unwatchable(limits, estimate)]
-    notes = (*sanity.findings(run, sensors, usages, steps), *trouble)
+    notes = (
+        *_unmeasured(sensors, missing),
+        *sanity.findings(run, sensors, usages, steps),
+        *trouble,
+    )
     lines += [("note", "", f"{text}.") for text in notes]
     if unknown_place:
         lines.append(("note", "", unknown_place))
@@ -71,6 +79,20 @@ def summary_text(
     more = f"table {run.id[:13]}" if written else "db recover"
     text.append(f"  {'more':<8}carbontrack {more}{db_option}")
     return "\n".join(map(visible, text)) + "\n"
+
+
+def _unmeasured(sensors: Sequence[Sensor], missing: Mapping[str, str]) -> Iterator[str]:
+    """That nothing was measured, what an estimate leaves out, and which meter was missing."""
+    if any(sensor.meter == MeterName.CPU_MODEL for sensor in sensors):
+        yield "idle power is not in it: the CPU model counts the job's own CPU time"
+    if missing and all(sensor.quality == Quality.ESTIMATE for sensor in sensors):
+        why = (
+            f"{name} ({_BEGINNING.split(reason)[0].rstrip()})" for name, reason in missing.items()
+        )
+        yield f"no better meter: {', '.join(why)}; see: carbontrack doctor"
+
+
+_BEGINNING = re.compile(r"[;(:]|[.]$")  # of a reason, which is enough here
 
 
 def factors_of(run: Run) -> tuple[Factors, str]:

@@ -16,7 +16,7 @@ from carbontrack.account.result import Estimate
 from carbontrack.account.total import parts_of
 from carbontrack.errors import CarbontrackError
 from carbontrack.report import escape
-from carbontrack.report.notes import notes_of
+from carbontrack.report.notes import BAND_NOTE, notes_of
 from carbontrack.report.numbers import (
     COUNT,
     ENERGY,
@@ -32,12 +32,14 @@ from carbontrack.report.numbers import (
     number_text,
     unit_of,
 )
+from carbontrack.report.paper import PaperNote, paper_notes
 from carbontrack.vocabulary import MIXED, Status
 
 if TYPE_CHECKING:
     import pandas as pd
 
 LIKE = ("llama2",)
+_CAPTION = "Energy use and carbon emissions of training."
 _NESTED = ("group", "factors", "gpu_hours_of", "subtotals")
 
 
@@ -74,6 +76,8 @@ class Table:
     has_total: bool
     notes: tuple[str, ...]
     subtotals: frozenset[int] = frozenset()
+    caption: str = ""
+    paper: tuple[PaperNote, ...] = ()  # of a document, whose notes these are
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "notes", tuple(map(escape.visible, self.notes)))
@@ -85,7 +89,9 @@ class Table:
     def total(self) -> tuple[str, ...]:
         return tuple(column.total for column in self.columns)
 
-    def fitting(self, width: float, needed: Callable[[Table], float]) -> Table:
+    def fitting(
+        self, width: float, needed: Callable[[Table], float], *, note: bool = True
+    ) -> Table:
         """Without the columns that others imply, as many as `width` asks for; a note names them."""
         columns, left_out = list(self.columns), list[str]()
         while needed(replace(self, columns=tuple(columns))) > width:
@@ -96,8 +102,9 @@ class Table:
             left_out.insert(0, spare[-1].head)
         if not left_out:
             return self
-        note = f"left out to fit the width: {', '.join(left_out)}; all columns: --format json"
-        return replace(self, columns=tuple(columns), notes=(*self.notes, note))
+        said = f"left out to fit the width: {', '.join(left_out)}; all columns: --format json"
+        notes = (*self.notes, said) if note else self.notes
+        return replace(self, columns=tuple(columns), notes=notes)
 
 
 def table_of(
@@ -109,6 +116,7 @@ def table_of(
     subtotals: Sequence[Estimate] = (),
     units: Sequence[str] = (),
     precise: bool = False,
+    band: bool = False,
 ) -> Table:
     """The table of estimates with their totals (one for each method; shown where rows add up).
 
@@ -116,21 +124,31 @@ def table_of(
     `like="llama2"` gives exactly the columns of that report's Table 2; the method is then in the
     labels where there are several. `runs` are what grouped rows are made of, for the notes, and
     `subtotals` the sums by the first of two keys, shown below rows of which there are several.
-    `units` are those of columns for which others than the suiting ones are wanted.
+    `units` are those of columns for which others than the suiting ones are wanted. With `band`
+    what follows from the energy has the band of its sensors.
     """
     notes = notes_of(runs or rows, totals if runs is None else [*rows, *totals])
     if not like and any((row.final_loss_steps or 0) > 1 for row in rows):
         notes.append("loss: the mean of the last 1 % of steps")
+    banded = band and any(row.sensor_band is not None for row in rows)
+    if banded:
+        notes.append(f"±: {BAND_NOTE}")
+    paper: list[PaperNote] = []
+    if precise:
+        paper = paper_notes(runs or rows, totals if runs is None else [*rows, *totals])
+        if banded:
+            paper.append(PaperNote(f"± is {BAND_NOTE}"))
+        notes = [note.plain for note in paper]
     rows, totals = parts_of(rows), parts_of(totals)
     show_total = len(rows) > len(totals)
     total = totals[0] if show_total and len(totals) == 1 else None
     shown, summing = _with_subtotals(rows, parts_of(subtotals))
     if show_total and total is None:
         shown += totals
-    make = _Columns(shown, total, units=units, precise=precise)
+    make = _Columns(shown, total, units=units, precise=precise, band=band)
     several = len({row.method for row in rows}) > 1
     columns = (_llama2 if like == "llama2" else _ours)(make, several=several)
-    return Table(tuple(columns), total is not None, tuple(notes), summing)
+    return Table(tuple(columns), total is not None, tuple(notes), summing, _CAPTION, tuple(paper))
 
 
 def _with_subtotals(
@@ -184,7 +202,9 @@ class _Columns:
         *,
         units: Sequence[str] = (),
         precise: bool = False,
+        band: bool = False,
     ) -> None:
+        self.band = band
         self.rows = rows
         self._total = total
         self._units = units
@@ -220,6 +240,14 @@ class _Columns:
         columns = [self.text(first, "", outer), self.text(second, "", inner)]
         return [replace(column, left=True) for column in columns]
 
+    def banded(self, text: str, value: float | None, row: Estimate) -> str:
+        """A number with the band of its sensors, as fine as the number: 5.76 ± 0.29."""
+        if not self.band or not value or row.sensor_band is None:
+            return text
+        off = abs(value) * row.sensor_band
+        fine = f"{off:,.{len(text.partition('.')[2])}f}"
+        return f"{text} ± {fine if float(fine.replace(',', '')) else digits_text(off, 1)}"
+
     def scaled(
         self,
         head: str,
@@ -227,17 +255,20 @@ class _Columns:
         units: Units,
         *,
         beside: Callable[[Estimate], float | None] | None = None,
+        measured: bool = True,
     ) -> Column:
         """The values in one unit: the one that is wanted, else the one that suits them, or those
-        of the column `beside` it where these are all 0.
+        of the column `beside` it where these are all 0; `measured` ones have the sensors' band.
         """
         of = value if beside is None or any(map(value, self.rows)) else beside
         suiting = unit_of(map(of, self.rows), units)
         factor, unit = next((one for one in units if one[1] in self._units), suiting)
 
         def cell(row: Estimate) -> str:
-            number = value(row)
-            return self.number(None if number is None else number * factor)
+            found = value(row)
+            number = None if found is None else found * factor
+            text = self.number(number)
+            return self.banded(text, number, row) if measured else text
 
         return self.text(head, unit, cell)
 
@@ -286,7 +317,9 @@ def _ours(make: _Columns, *, several: bool) -> list[Column]:
         columns.append(make.scaled("market", lambda row: row.tco2e_market, MASS, beside=_carbon))
     if make.has(lambda row: row.embodied_tco2e):
         columns.append(
-            make.scaled("embodied", lambda row: row.embodied_tco2e, MASS, beside=_carbon)
+            make.scaled(
+                "embodied", lambda row: row.embodied_tco2e, MASS, beside=_carbon, measured=False
+            )
         )
     if make.has(lambda row: row.sci_g_per_mtok):
         sci = make.text("SCI", "g/Mtok", lambda row: make.number(row.sci_g_per_mtok))
@@ -302,7 +335,7 @@ def _ours(make: _Columns, *, several: bool) -> list[Column]:
     if make.has(lambda row: row.cost):
         columns.append(_cost(make))
     if make.has(lambda row: row.tokens):
-        columns.append(_spare(make.scaled("tokens", lambda row: row.tokens, COUNT)))
+        columns.append(_spare(make.scaled("tokens", lambda row: row.tokens, COUNT, measured=False)))
     if make.has(lambda row: row.final_loss):
         loss = make.text("loss", "final", lambda row: number_text(row.final_loss, 3))
         columns.append(_spare(loss))
@@ -353,6 +386,8 @@ def _cost(make: _Columns) -> Column:
 
     def cell(row: Estimate) -> str:
         text = amount_text(row.cost, row.currency)
+        if row.cost_of == "electricity" and not text.startswith("<"):
+            text = make.banded(text, row.cost, row)
         return text if len(names) < 2 or row.cost is None else f"{text} {row.currency}"
 
     return make.text("cost", names.pop() if len(names) == 1 else "", cell)

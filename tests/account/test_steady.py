@@ -17,7 +17,7 @@ from carbontrack.errors import CarbontrackError
 from carbontrack.factors.resolve import resolve
 from carbontrack.ledger.rows import Series, Step, StepTotals
 from carbontrack.record.step_times import spread
-from carbontrack.report.compare import Side, measures
+from carbontrack.report.compare import Group, Side, measures
 from carbontrack.report.explain import explain_data
 from carbontrack.report.project import projection
 from carbontrack.units import J_PER_KWH
@@ -103,7 +103,10 @@ def test_all_reports_agree_on_a_run_that_trains_evenly(
     run, found = recorded(step_ms, 1 if has_clock else reading_ms, power_w, tokens, count)
     table = run.estimate
     assert explain_data(table, Recorded().usages)["row"] == table.row()
-    by_name = {measure.name: measure.a for measure in measures(run, run)}
+    by_name = {
+        measure.name: measure.values[0] and measure.values[0].mean
+        for measure in measures([Group("a", (run,)), Group("b", (run,))])
+    }
     assert by_name["energy"] == table.energy_kwh
     assert by_name["tokens"] == table.tokens == count * tokens
     j_per_token = by_name["energy per token"]

@@ -130,9 +130,74 @@ def test_compare(command: Command, ledger: Path) -> None:
     for name, steps in (("a", FIRST.step_rows[30:]), ("b", SECOND.step_rows[38:48])):
         mean = sum(step.loss or 0.0 for step in steps) / 10  # of 80 steps 5.76 / 9.6 kWh
         assert equal[name] == pytest.approx(mean)
+    (reached,) = (m for name, m in by_name.items() if name.startswith("energy to reach loss"))
+    assert reached["b"] < reached["a"] or reached["apart"][1] is False
     text = command("compare", "first", "second").out
     assert "energy per token" in text
     assert "assumed" in text
+
+
+def seeds(name: str, at: int, watts: list[float]) -> list[Recorded]:
+    return [
+        Recorded(
+            name=f"{name}-seed{n}",
+            number=at + n,
+            power_w=w,
+            tags={"seed": f"{n}"},
+            steps=80,
+        )
+        for n, w in enumerate(watts, start=1)
+    ]
+
+
+def test_groups_of_seeds_have_a_mean_a_spread_and_no_verdict_within_it(
+    command: Command, tmp_path: Path
+) -> None:
+    base = seeds("base", 0, [340.0, 360.0, 380.0])
+    like = seeds("like", 10, [345.0, 365.0, 385.0])
+    less = seeds("less", 20, [100.0, 110.0])
+    write_ledger(tmp_path / "ledger.db", *base, *like, *less)
+    names = [one.name for one in (*base, *like, *less)]
+    answer = command("compare", *names, "--group", "tag:seed", "--format", "json").json
+    assert [side["name"] for side in answer["sides"]] == ["base", "like", "less"]
+    assert [len(side["rows"]) for side in answer["sides"]] == [3, 3, 2]
+    energy = next(m for m in answer["measures"] if m["name"] == "energy")
+    assert energy["values"][0]["mean"] == pytest.approx(16 * 0.36)
+    assert energy["values"][0]["sd"] == pytest.approx(16 * 0.02)
+    assert energy["apart"] == [False, False, True]
+    assert energy["ratios"][2] == pytest.approx(105 / 360)
+    reached = next(m for m in answer["measures"] if m["name"].startswith("energy to reach loss"))
+    assert reached["apart"] == [False, False, True]
+    text = command("compare", *names, "--group", "tag:seed").out
+    (line,) = (line for line in text.splitlines() if line.startswith(" energy   "))
+    assert "5.76 ± 0.32" in line
+    assert "≈" in line
+    assert "× 0.292" in line
+    assert "base: mean ± standard deviation of 3 runs" in text
+
+
+def test_compare_of_several_runs(command: Command, ledger: Path) -> None:
+    text = command("compare", "first", "second", "cpu").out
+    assert "2 ÷ 1" in text
+    assert "3 ÷ 1" in text
+    measures = command("compare", "first", "second", "cpu", "--format", "json").json["measures"]
+    assert {len(measure["values"]) for measure in measures} == {3}
+    for mistake, said in (
+        (["first"], "needs two to compare, and has one run"),
+        (["first", "second", "--group", "tag:seed"], "none of these runs has the tag seed"),
+        (["first", "second", "--group", "seed"], "not tag:KEY"),
+    ):
+        done = command("compare", *mistake)
+        assert (done.code, said in done.err) == (2, True), done.err
+
+
+def test_runs_of_one_name_are_a_group_by_their_seed(command: Command, tmp_path: Path) -> None:
+    alike = [replace(one, name="same") for one in seeds("x", 0, [300.0, 310.0])]
+    other = replace(alike[0], number=9, tags={"seed": "1", "lr": "3"})
+    write_ledger(tmp_path / "ledger.db", *alike, other)
+    answer = command("compare", "same", "--group", "tag:seed", "--format", "json").json
+    sides = {side["name"]: len(side["rows"]) for side in answer["sides"]}
+    assert sides == {"same (no other tag)": 2, "same (lr=3)": 1}
 
 
 def test_compare_shows_the_factors_in_which_the_runs_differ(
@@ -200,7 +265,7 @@ def test_project_shows_the_published_figure_of_the_model_that_the_card_names(
     [
         (["explain", "nobody"], "carbontrack runs"),
         (["explain", "--method", "guess"], "measured"),
-        (["compare", "first"], "Missing argument"),
+        (["compare", "first"], "needs two"),
         (["project", "first", "--tokens", "many"], "2T"),
         (["project", "first", "--model", "gpt-9"], "Llama 2 7B"),
         (["project", "cpu"], "--tokens 2T"),

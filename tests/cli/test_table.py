@@ -567,6 +567,28 @@ def test_runs_is_too_wide_rather_than_cut(
     assert "5.76 kWh simulated" in command("runs").out
 
 
+def test_the_band_of_the_sensors_is_shown_where_it_is_asked_for(
+    command: Command, ledger: Path
+) -> None:
+    """Of NVML's readings, and of what follows from them; a simulated device has none."""
+    lines = command("table", "small", "sim", "--band", "--unit", "kWh").out.splitlines()
+    (small,) = (line for line in lines if line.startswith(" small"))
+    (sim,) = (line for line in lines if line.startswith(" sim"))
+    assert "5.76 ± 0.29" in small
+    assert "0.71 ± 0.04" in small
+    assert "±" not in sim
+    assert any("±: a band of 5 % of the sensors, assumed" in line for line in lines)
+    assert "5.76 $\\pm$ 0.29" in command("table", "small", "--band", "--format", "latex").out
+    assert "±" not in command("table", "small").out
+    rows = command("table", "small", "sim", "--format", "json").json["rows"]
+    assert [row["sensor_band"] for row in rows] == [0.05, None]
+    rented = command("table", "small", "--band", "--price-per-gpu-hour", "2").out
+    assert "32.00 ±" not in rented, "hours are not measured by a sensor"
+    assert "± 0.288 kWh: a band of 5 %" in command("explain", "small").out
+    report = command("table", "small", "--band", "--method", "report").out
+    assert "±" not in report
+
+
 def test_cost_says_what_it_is_made_of(command: Command, ledger: Path) -> None:
     def said(*options: str) -> tuple[str, str]:
         (row,) = command("table", "small", *options, "--format", "json").json["rows"]

@@ -21,13 +21,17 @@ from carbontrack.account.result import Estimate
 from carbontrack.account.total import combine
 from carbontrack.factors.catalog import Factor
 from carbontrack.factors.resolve import Factors, resolve
-from carbontrack.report.document import data_of
+from carbontrack.report.document import data_of, document_of
 from carbontrack.report.escape import json_text
+from carbontrack.report.forms import form_of
 from carbontrack.report.forms.html import html_of
 from carbontrack.report.forms.latex import latex_of
 from carbontrack.report.forms.markdown import markdown_of
+from carbontrack.report.origin import fingerprint
 from carbontrack.report.table import Column, carbon_cell, frame, table_of
 from carbontrack.report.terminal import text_of as text_of_table
+from carbontrack.version import __version__
+from carbontrack.vocabulary import Status, TableFormat
 from tests.fixtures import tools
 from tests.fixtures.runs import Recorded
 
@@ -176,16 +180,16 @@ def latex() -> str:
 def test_latex_is_whole_without_a_tex_to_try_it() -> None:
     """Balanced groups, nothing that `\\\\` takes for its argument, no sign that pdfTeX lacks."""
     text = latex()
-    body = text.partition("\n")[2]
+    comments = [line for line in text.splitlines() if line.startswith("%")]
+    body = text.partition("\\begin{table}")[2]
+    assert all(line.isprintable() for line in comments)
     bare = re.sub(r"\\[&%$#_{}]", "", body)
     depth = 0
     for sign in bare:
         depth += {"{": 1, "}": -1}.get(sign, 0)
         assert depth >= 0
     assert depth == 0
-    assert body.startswith("{") and body.endswith("}\n"), "the size of the type ends with it"
     assert not re.search(r"\\\\\s*[\[*]", body)
-    assert all(line.count("\n\n") == 0 for line in body.split("\\\\"))
     assert bare.count("$") % 2 == 0
     assert set(body) <= {chr(n) for n in range(32, 127)} | set("\nößé")
     assert "U+6A21U+578B" in body
@@ -193,17 +197,79 @@ def test_latex_is_whole_without_a_tex_to_try_it() -> None:
     assert len({len(re.findall(r"(?<!\\)&", row)) for row in rows}) == 1
 
 
+PAPER = [
+    Recorded(name="7B", number=1, count=64, seconds=1e6),
+    Recorded(name="13B", number=2, count=2, seconds=4e3, status=Status.FAILED),
+    Recorded(name="simulated", number=3, seconds=9e5, meter="sim", quality="simulated"),
+]
+
+
+def paper(rows: Sequence[Estimate]) -> dict[str, str]:
+    document = document_of(rows, [combine(rows)], command=["carbontrack", "table", "--zone", "FRA"])
+    return {
+        suffix: str(form_of(format).render(document))
+        for suffix, format in ((".tex", TableFormat.LATEX), (".bib", TableFormat.BIBTEX))
+    }
+
+
+def test_latex_has_what_a_paper_needs() -> None:
+    rows = estimates(*PAPER)
+    text = paper(rows)[".tex"]
+    comment, _, body = text.partition("\\begin{table}")
+    for one in PAPER:
+        assert f"% run {one.name}: {one.run.id}" in comment
+    assert f"% made by carbontrack {__version__} at 20" in comment
+    assert "% command: carbontrack table --zone FRA" in comment
+    assert f"% ledger: SHA-256 {fingerprint(rows)}" in comment
+    assert "\\caption{" in body
+    assert "\\label{tab:carbontrack}" in body
+    notes = body.partition("\\begin{tablenotes}")[2]
+    assert "is assumed to be 1.54 (average of operators, 2025)~\\cite{uptime2025}." in notes
+    assert "simulated: no device was measured (simulated)" in notes
+    assert "Runs that failed; what they used is included: 13B." in notes
+    assert "S[table-format=" in body
+    for advice in ("--", "set ", "given", "carbontrack"):
+        assert advice not in notes.replace("tab:carbontrack", "")
+
+
+def test_the_bibliography_is_of_exactly_the_factors_that_are_cited() -> None:
+    for zone, of_zone in ((None, "owid-ember"), ("US-CAMX", "egrid2023"), ("gcp:us-west1", "gcp")):
+        flags = config.flags(zone=zone, tariff=None if zone is None else 0.1)
+        factors = resolve(config.resolve([flags]), method="measured")
+        one = Recorded()
+        rows = [estimate_run(one.run, one.sensors, one.usages, one.step_totals, factors)]
+        made = paper(rows)
+        cited = set(re.findall(r"\\cite\{(.*?)\}", made[".tex"]))
+        assert cited == set(re.findall(r"@misc\{(.*?),", made[".bib"]))
+        assert any(key.startswith(of_zone) for key in cited)
+        assert ("eia2023" in cited) == (zone is None)
+
+
+def test_the_fingerprint_is_of_what_was_measured() -> None:
+    rows = estimates(*PAPER)
+    dearer = [replace(row, cost=1.0, factors=None, tco2e=None) for row in rows]
+    assert fingerprint(rows) == fingerprint(dearer[::-1])
+    assert fingerprint(rows) != fingerprint(estimates(replace(PAPER[0], power_w=361.0), *PAPER[1:]))
+
+
 def test_latex_compiles_within_the_line(tmp_path: Path) -> None:
     tools.need(tools.LATEX)
+    for suffix, text in paper(estimates(*PAPER)).items():
+        (tmp_path / f"paper{suffix}").write_text(text)
+    (tmp_path / "nasty.tex").write_text(latex())
     document = (
-        "\\documentclass{article}\\usepackage{booktabs}\n\\begin{document}\n\\noindent\n"
-        f"{latex()}\n\\end{{document}}\n"
+        "\\documentclass{article}\\usepackage{booktabs,siunitx,threeparttable}\n\\begin{document}\n"
+        "See Table~\\ref{tab:carbontrack}.\\input{paper}\n"
+        "\\bibliographystyle{plain}\\bibliography{paper}\\clearpage\n"
+        "{\\renewcommand{\\label}[1]{}\\input{nasty}}\\end{document}\n"
     )
     (tmp_path / "t.tex").write_text(document)
-    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "t.tex"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout[-2000:]
+    latexed = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "t.tex"]
+    for command in (latexed, ["bibtex", "t"], latexed, latexed):
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout[-2000:]
     assert "Overfull" not in done.stdout
+    assert "undefined" not in done.stdout
 
 
 def test_json_is_strict_and_holds_everything() -> None:

@@ -35,6 +35,19 @@ def test_a_measured_run() -> None:
         assert words in text
 
 
+def test_an_estimate_says_what_is_not_in_it_and_which_meter_was_missing() -> None:
+    one = Recorded(kind="cpu", meter="cpu-model", quality="estimate", device="CPU")
+    missing = {"nvml": "no NVIDIA driver is installed here (x); y.", "rapl": "no packages: a VM."}
+    given = (one.run, one.sensors, one.usages, one.step_totals)
+    text = summary_text(*given, missing=missing)
+    assert "idle power is not in it" in text
+    said = "no better meter: nvml (no NVIDIA driver is installed here), rapl (no packages); see:"
+    assert text.count(said) == 1
+    measured = Recorded()
+    given = (measured.run, measured.sensors, measured.usages, measured.step_totals)
+    assert "note" not in summary_text(*given, missing=missing)
+
+
 def test_the_columns_are_aligned() -> None:
     lines = summary(Recorded()).splitlines()[1:4]
     assert len({line.index("  ", 18) for line in lines}) == 1

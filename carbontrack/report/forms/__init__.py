@@ -16,6 +16,7 @@ class Form:
 
     `suffixes` are those of files that get it where no format is named. A form `for_people` shows
     the table, with its columns and units, any other the data; one `of_runs` only that of estimates.
+    A file of it comes with one `beside` it.
     """
 
     render: Callable[[Document], str | bytes]
@@ -23,6 +24,7 @@ class Form:
     for_people: bool = False
     of_runs: bool = False
     binary: bool = False
+    beside: TableFormat | None = None
 
 
 def form_of(format: TableFormat) -> Form:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 from collections.abc import Sequence
 
+from carbontrack.report import escape
 from carbontrack.report.document import Document
 from carbontrack.report.forms import Form
 from carbontrack.report.table import Table
@@ -29,7 +30,7 @@ def _row(cells: Sequence[str], *, strong: bool = False) -> str:
 
 
 def _render(document: Document) -> str:
-    return html_of(document.table(True))
+    return html_of(document.table(True)) + escape.html_comment(document.origin)
 
 
 FORM = Form(_render, (".html", ".htm"), for_people=True)

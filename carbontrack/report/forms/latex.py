@@ -1,17 +1,25 @@
-"""A table for a paper: booktabs, as narrow as a column of text, of signs that every TeX knows."""
+"""A table for a paper: siunitx, booktabs and threeparttable, within a line of an article, of signs
+that every TeX knows, with its notes below and citations of its factors.
+"""
 
 from __future__ import annotations
 
+import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
+from carbontrack.report import escape
 from carbontrack.report.document import Document
 from carbontrack.report.forms import Form
-from carbontrack.report.table import Table
+from carbontrack.report.numbers import number_text
+from carbontrack.report.table import Column, Table
+from carbontrack.vocabulary import TableFormat
 
 # A line of article, 345 pt; at \footnotesize a sign is at most about 4.6 pt wide in the mean, and a
 # column adds 8 pt.
 _LINE_PT, _SIGN_PT, _BETWEEN_PT = 345.0, 4.6, 8.0
+_CAPTION = "Energy use and carbon emissions."
 _SIGNS = {
     "\\": r"\textbackslash{}",
     "[": "{[}",  # after \\ a bare one begins its optional argument, and * its star
@@ -42,46 +50,137 @@ _SIGNS = {
 _LETTERS = frozenset(map(chr, range(0xC0, 0x100))) - set("ÐÞðþ×÷")  # in pdfTeX
 
 
-def latex_of(table: Table) -> str:
-    """A table that compiles as it is inside a document that loads booktabs.
+_PACKAGES = "booktabs,siunitx,threeparttable"
+_UNITS = {"t", "kg", "g", "mg", "MWh", "kWh", "Wh", "mWh", "W", "L"}
+_NUMBER = re.compile(r"-?\d[\d,]*(\.\d+)?")
+_UNKNOWN = number_text(None, 0)
 
-    What it changes, the size of the type, ends with it. Columns that others imply are left out
-    where they would run over the line, and named.
+
+def latex_of(table: Table, origin: Sequence[str] = ()) -> str:
+    """A `table` that compiles as it is inside a document that loads the packages it names.
+
+    Columns that others imply are left out where they would run over the line; a comment names them,
+    as it says how the table was made.
     """
-    table = table.fitting(_LINE_PT, _width_pt)
+    whole = len(table.columns)
+    shown = table.fitting(_LINE_PT, _width_pt, note=False)
+    size = "\\footnotesize" if _width_pt(shown) <= _LINE_PT else "\\scriptsize"
+    columns = [_typeset(column) for column in shown.columns]
+    comments = [*origin, f"needs \\usepackage{{{_PACKAGES}}}"]
+    if len(columns) < whole:
+        heads = [column.head for column in table.columns if column not in shown.columns]
+        comments.append(f"left out to fit a line: {', '.join(heads)}")
+    rows = list(zip(*(column.cells for column in columns), strict=True))
     lines = [
-        "% needs \\usepackage{booktabs}",
-        "{\\footnotesize\\setlength{\\tabcolsep}{4pt}",
-        f"\\begin{{tabular}}{{{''.join('l' if c.left else 'r' for c in table.columns)}}}",
+        *(f"% {escape.visible(line)}" for line in comments),
+        "\\begin{table}[tb]",
+        "\\centering",
+        "\\sisetup{group-digits=integer,group-separator={,},group-minimum-digits=4}",
+        "\\begin{threeparttable}",
+        f"\\caption{{{tex(table.caption or _CAPTION)}}}",
+        "\\label{tab:carbontrack}",
+        f"{size}\\setlength{{\\tabcolsep}}{{4pt}}",
+        f"\\begin{{tabular}}{{{''.join(column.kind for column in columns)}}}",
         "\\toprule",
-        _row([column.head for column in table.columns]),
-        _row([f"({column.unit})" if column.unit else "" for column in table.columns]),
+        _row([column.head for column in columns]),
+        _row([column.unit for column in columns]),
         "\\midrule",
-        *(
-            _row(row) + (" \\addlinespace" if at in table.subtotals else "")
-            for at, row in enumerate(table.rows())
-        ),
     ]
+    for at, row in enumerate(rows):
+        lines.append(_row(row) + ("\\addlinespace" if at in table.subtotals else ""))
     if table.has_total:
-        lines += ["\\midrule", _row(table.total())]
+        lines += ["\\midrule", _row([column.total for column in columns])]
     lines += ["\\bottomrule", "\\end{tabular}"]
-    lines += [f"\\par {_tex(note)}." for note in table.notes]
-    return "\n".join([*lines, "\\par}"]) + "\n"
+    if shown.notes:
+        lines += ["\\begin{tablenotes}[flushleft]", "\\footnotesize"]
+        lines += [f"\\item {note}" for note in _notes(shown)]
+        lines.append("\\end{tablenotes}")
+    return "\n".join([*lines, "\\end{threeparttable}", "\\end{table}"]) + "\n"
+
+
+@dataclass(frozen=True, slots=True)
+class _Typeset:
+    """A column as TeX: its kind in the preamble, head, unit and cells."""
+
+    kind: str
+    head: str
+    unit: str
+    cells: tuple[str, ...]
+    total: str
+
+
+def _typeset(column: Column) -> _Typeset:
+    cells, unit = (*column.cells, column.total), column.unit
+    if any(cell.endswith(" %") for cell in cells) and all(
+        cell.endswith(" %") or cell in ("", _UNKNOWN) for cell in cells
+    ):
+        cells, unit = tuple(cell.removesuffix(" %") for cell in cells), "%"
+    kind, numeric = "l" if column.left else "r", _format(cells)
+    if numeric and not column.left:
+        kind = f"S[table-format={numeric}]"
+        cells = tuple(_number(cell) for cell in cells)
+    else:
+        cells = tuple(tex(cell) for cell in cells)
+    braces = "{{{}}}" if kind.startswith("S") else "{}"
+    said = f"\\unit{{{unit}}}" if unit in _UNITS else tex(unit)
+    return _Typeset(
+        kind=kind,
+        head=braces.format(tex(column.head)),
+        unit=braces.format(f"({said})" if unit else ""),
+        cells=cells[:-1],
+        total=cells[-1],
+    )
+
+
+def _format(cells: Sequence[str]) -> str:
+    """How many digits siunitx has to leave room for, before and after the point; empty where a cell
+    is neither a number nor unknown.
+    """
+    numbers = [cell.removeprefix("<") for cell in cells if cell not in ("", _UNKNOWN)]
+    if not numbers or not all(_NUMBER.fullmatch(number) for number in numbers):
+        return ""
+    parts = [number.replace(",", "").partition(".") for number in numbers]
+    return f"{max(len(p[0]) for p in parts)}.{max(len(p[2]) for p in parts)}".removesuffix(".0")
+
+
+def _number(cell: str) -> str:
+    if cell in ("", _UNKNOWN) or cell.startswith("<"):
+        return f"{{{tex(cell)}}}" if cell else "{}"
+    return cell.replace(",", "")
+
+
+def _notes(table: Table) -> Iterator[str]:
+    """A sentence each; of a paper those of the columns that are shown, with their citations."""
+    heads = {column.head for column in table.columns}
+    for note in table.paper:
+        if note.column and note.column not in heads:
+            continue
+        cited = f"~\\cite{{{note.factor.cite}}}" if note.factor and note.factor.cite else ""
+        yield f"{tex(note.text if cited else note.plain)}{cited}."
+    if not table.paper:
+        yield from (f"{tex(note)}." for note in table.notes)
 
 
 def _row(cells: Sequence[str]) -> str:
-    return " & ".join(_tex(cell) for cell in cells) + " \\\\"
+    return " & ".join(cells) + " \\\\"
 
 
 def _width_pt(table: Table) -> float:
-    longest = (
-        max(sum(7 if _sign(s).startswith("U+") else 1 for s in text) for text in texts)
-        for texts in ((*c.cells, c.total, c.head, f"({c.unit})") for c in table.columns)
-    )
-    return sum(_SIGN_PT * signs + _BETWEEN_PT for signs in longest)
+    return sum(_SIGN_PT * _signs(column) + _BETWEEN_PT for column in table.columns)
 
 
-def _tex(text: str) -> str:
+def _signs(column: Column) -> int:
+    """How many signs the column is wide; numbers stand with their points below each other."""
+    texts = (*column.cells, column.total, column.head, f"({column.unit})")
+    longest = max(sum(7 if _sign(s).startswith("U+") else 1 for s in text) for text in texts)
+    if column.left or not (format := _format((*column.cells, column.total))):
+        return longest
+    whole, _, decimals = format.partition(".")
+    return max(longest, int(whole) + int(whole) // 4 + 1 + int(decimals or 0))
+
+
+def tex(text: str) -> str:
+    """Text as TeX sets it."""
     return "".join(_sign(sign) for sign in text)
 
 
@@ -98,7 +197,7 @@ def _sign(sign: str) -> str:
 
 
 def _render(document: Document) -> str:
-    return latex_of(document.table(True))
+    return latex_of(document.table(True), document.origin)
 
 
-FORM = Form(_render, (".tex",), for_people=True)
+FORM = Form(_render, (".tex",), for_people=True, beside=TableFormat.BIBTEX)

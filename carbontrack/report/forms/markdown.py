@@ -29,7 +29,7 @@ def _strong(cells: Sequence[str]) -> list[str]:
 
 
 def _render(document: Document) -> str:
-    return markdown_of(document.table(True))
+    return markdown_of(document.table(True)) + escape.html_comment(document.origin)
 
 
 FORM = Form(_render, (".md", ".markdown"), for_people=True)

@@ -41,6 +41,7 @@ export const TableFormat = Object.freeze({
   TEXT: "text",
   MARKDOWN: "markdown",
   LATEX: "latex",
+  BIBTEX: "bibtex",
   HTML: "html",
   CSV: "csv",
   JSON: "json",

@@ -1,0 +1,39 @@
+"""BibTeX: the sources of exactly the factors that the table is made with."""
+
+from __future__ import annotations
+
+import re
+
+from carbontrack.account.result import unique
+from carbontrack.factors import data
+from carbontrack.report.document import Document
+from carbontrack.report.forms import Form
+from carbontrack.report.forms.latex import tex
+from carbontrack.report.notes import counts
+
+_FIRST = "% Sources of the factors of a table by carbontrack.\n"
+_YEAR = re.compile(r"\d{4}")
+_ARXIV = re.compile(r"arXiv:(\d{4}\.\d{4,5})")
+
+
+def _render(document: Document) -> str:
+    rows = document.rows or []
+    used = unique(f.cite for row in rows for f in row.factors or () if counts(f, row))
+    return _FIRST + "".join(_entry(source_id) for source_id in used)
+
+
+def _entry(source_id: str) -> str:
+    source = data.source(source_id)
+    fields = {
+        "title": f"{{{tex(source['detail'])}}}",
+        "key": tex(source["title"]),
+        "year": (_YEAR.match(source["version"]) or _YEAR.match(source["date"]) or [""])[0],
+        "note": tex(f"Version {source['version']}; {source['licence']}"),
+    }
+    if (preprint := _ARXIV.search(source["detail"])) is not None:
+        fields |= {"eprint": preprint[1], "archiveprefix": "arXiv"}
+    lines = "".join(f"  {name} = {{{text}}},\n" for name, text in fields.items())
+    return f"\n@misc{{{source_id},\n{lines}}}\n"
+
+
+FORM = Form(_render, (".bib",), of_runs=True)

@@ -1,0 +1,162 @@
+"""The notes below a table in a paper: what its reader must know, and nothing that its author has
+still to do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from carbontrack import keys
+from carbontrack.account.result import Estimate, unique
+from carbontrack.factors.catalog import Factor
+from carbontrack.report.notes import counts, quantity, some
+from carbontrack.vocabulary import DeviceKind, Method, Quality, Scope, Status
+
+_INSIDE = {
+    "gpu": "GPUs",
+    "gpu-of-module": "GPUs",
+    "cpu": "CPUs",
+    "dram": "memory",
+    "node": "whole nodes",
+    "module": "modules of GPU and CPU",
+}
+_OUTSIDE = (("CPUs", DeviceKind.CPU), ("memory", DeviceKind.DRAM), ("GPUs", DeviceKind.GPU))
+_HOW = {
+    Quality.COUNTER: "measured by the devices' energy counters",
+    Quality.POWER: "measured as the integral of sampled power",
+    Quality.STATED: "as stated by other tools",
+    Quality.ESTIMATE: "estimated from thermal design power and utilisation, not measured",
+    Quality.SIMULATED: "simulated: no device was measured",
+}
+_TITLES = {key.name: key.title or key.name.replace("_", " ") for key in keys.KEYS} | {
+    "pue": "power usage effectiveness (PUE)",
+    "intensity": "carbon intensity of electricity",
+    "contract_intensity": "carbon intensity of the power contract",
+    "wue": "water usage effectiveness (WUE)",
+    "tariff": "price of electricity",
+    "price_per_gpu_hour": "rent of a GPU-hour",
+    "embodied_kg": "embodied carbon of a GPU",
+    "utilisation": "utilisation over its lifetime",
+    "node_w_per_device": "modelled power of the node per device",
+    "node_w": "modelled power of the node",
+    "rated_w": "rated power",
+}
+_ENDED = {
+    Status.FAILED: "failed; what they used is included",
+    Status.INTERRUPTED: "were interrupted; what they used until then is included",
+    Status.RUNNING: "were still running",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class PaperNote:
+    """A sentence without its full stop, the factor whose source it cites, and its column."""
+
+    text: str
+    factor: Factor | None = None
+    column: str = ""  # that it is about; empty: all of the table
+
+    @property
+    def plain(self) -> str:
+        """With the source in words."""
+        if self.factor is None or _is_given(self.factor):
+            return self.text
+        return f"{self.text} ({self.factor.source})"
+
+
+def paper_notes(rows: Sequence[Estimate], totals: Sequence[Estimate] = ()) -> list[PaperNote]:
+    """The notes of `rows`, which are of runs, and of their sums."""
+    texts = [*_energies(rows), *_scopes(rows)]
+    notes = [PaperNote(text) for text in texts]
+    notes += _factors(rows)
+    notes += [PaperNote(text, column="cost") for text in _costs(rows)]
+    notes += [PaperNote(text, column="loss") for text in _losses(rows)]
+    notes += [PaperNote(text) for text in _ends(rows)]
+    notes += [PaperNote(note) for note in unique(note for row in totals for note in row.notes)]
+    return notes
+
+
+def _energies(rows: Sequence[Estimate]) -> Iterator[str]:
+    """How energy came about, for which rows where not for all."""
+    how: dict[str, list[str]] = {}
+    for row in rows:
+        words = (
+            ["GPU-hours times rated power, not measured"]
+            if row.method == Method.REPORT
+            else [text for quality, text in _HOW.items() if quality in row.quality.split(" + ")]
+        )
+        for text in words:
+            how.setdefault(text, []).append(row.label)
+    for text, labels in how.items():
+        yield f"Energy is {text}{_of(labels, rows)}"
+
+
+def _scopes(rows: Sequence[Estimate]) -> Iterator[str]:
+    for scope in unique(part for row in rows for part in row.scope.split(", ")):
+        inside = scope.split("+")
+        names = unique(_INSIDE.get(one, one) for one in inside)
+        outside = [
+            name for name, kind in _OUTSIDE if not {kind, "module", Scope.NODE}.intersection(inside)
+        ]
+        missing = _and([*(name for name in outside if name not in names), "network", "fans"])
+        yield f"It is the energy of {_and(names)}, without {missing}"
+
+
+def _factors(rows: Sequence[Estimate]) -> Iterator[PaperNote]:
+    used = dict.fromkeys(f for row in rows for f in row.factors or ())
+    for factor in used:
+        having = [r for r in rows if r.factors and factor in r.factors and counts(factor, r)]
+        if not having:
+            continue
+        title = _TITLES.get(factor.name, factor.name.replace("_", " "))
+        detail = f" ({_detail(factor)})" if _detail(factor) else ""
+        verb = "is assumed to be" if factor.assumed else "is"
+        of = _of([row.label for row in having], rows)
+        yield PaperNote(f"The {title} {verb} {_quantity(factor)}{detail}{of}", factor)
+
+
+def _quantity(factor: Factor) -> str:
+    return quantity(factor).replace("kg/kWh", "kgCO₂e/kWh")
+
+
+def _detail(factor: Factor) -> str:
+    """The place, the year and the basis of a factor: World, 2025, life-cycle average."""
+    from carbontrack.factors import data
+
+    title = data.source(factor.cite)["title"] if factor.cite else factor.source
+    place = factor.source.removesuffix(title).rstrip(", ")
+    basis = "" if factor.basis == "as given" else factor.basis
+    return ", ".join(filter(None, (place, str(factor.year or ""), basis)))
+
+
+def _costs(rows: Sequence[Estimate]) -> Iterator[str]:
+    for what in unique(row.cost_of for row in rows):
+        of = _of([row.label for row in rows if row.cost_of == what], rows)
+        yield f"Cost is of {what.replace(' + ', ' and ')} only{of}"
+
+
+def _losses(rows: Sequence[Estimate]) -> Iterator[str]:
+    if any((row.final_loss_steps or 0) > 1 for row in rows):
+        yield "Loss is the mean of the last 1 % of steps"
+
+
+def _ends(rows: Sequence[Estimate]) -> Iterator[str]:
+    for status, what in _ENDED.items():
+        labels = unique(row.label for row in rows if row.status == status)
+        if labels:
+            yield f"Runs that {what}: {some(labels)}"
+
+
+def _is_given(factor: Factor) -> bool:
+    """Stated by who made the table: there is nothing to cite."""
+    return not factor.cite and not factor.version
+
+
+def _of(labels: Sequence[str], rows: Sequence[Estimate]) -> str:
+    everyone = {row.label for row in rows}
+    return "" if set(labels) == everyone else f" ({some(labels)})"
+
+
+def _and(words: Sequence[str]) -> str:
+    return f"{', '.join(words[:-1])} and {words[-1]}" if len(words) > 1 else "".join(words)

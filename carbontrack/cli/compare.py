@@ -24,9 +24,9 @@ def compare(
     group: Annotated[
         str | None,
         typer.Option(
-            metavar="tag:KEY",
-            help="Runs that differ in this tag only, as tag:seed, are one: mean ± standard "
-            "deviation. A name is then all runs that have it.",
+            metavar="KEY",
+            help="Compare groups, mean ± standard deviation: runs that differ in a tag only "
+            "(tag:seed), or those of one tag:KEY, model, … A name is then all runs that have it.",
         ),
     ] = None,
     metric: Annotated[
@@ -53,25 +53,30 @@ def compare(
 
     with engine.open_reader(ledger_url(db)).connect() as connection:
         if group is None:
-            alike = [(run.name, [run]) for run in find_runs(connection, runs)]
+            chosen = find_runs(connection, runs)
+            groups = [(run.name, [at]) for at, run in enumerate(chosen)]
         else:
-            alike = list(replicas.groups_of(replicas.named(connection, runs), group).items())
-        if len(alike) < 2:
-            of = "one run" if group is None else f"one group, {alike[0][0]}"
-            raise CarbontrackError(f"compare needs two to compare, and has {of}.")
-        chosen = [run for _, members in alike for run in members]
+            chosen = replicas.named(connection, runs)
+            names = replicas.groups_of(connection, chosen, group)
+            groups = [
+                (name, [at for at, own in enumerate(names) if own == name])
+                for name in dict.fromkeys(names)
+            ]
+        if len(groups) < 2:
+            what = "run" if group is None else "group"
+            raise CarbontrackError(f"There is one {what} to compare, {groups[0][0]}: give another.")
         rows = price.estimates(connection, chosen, flags, [Method.MEASURED], embodied=embodied)
-        side = {
-            run.id: Side(
+        sides = [
+            Side(
                 row,
                 project.curve(connection, run),
                 read.steps(connection, run),
                 _score(read.events(connection, run), metric, run.name),
             )
             for run, row in zip(chosen, rows, strict=True)
-        }
-    groups = [Group(name, tuple(side[run.id] for run in members)) for name, members in alike]
-    render.show_table(*comparison(groups), format)
+        ]
+    compared = [Group(name, tuple(sides[at] for at in places)) for name, places in groups]
+    render.show_table(*comparison(compared), format)
 
 
 def _score(events: Sequence[Event], metric: str | None, run: str) -> Score | None:

@@ -85,7 +85,8 @@ def plot(
         str | None,
         typer.Option(
             metavar="KEY",
-            help="Compare groups of runs, mean and sd over their seeds: tag:KEY, model, project, …",
+            help="Compare groups, mean and sd: runs that differ in a tag only (tag:seed), or those "
+            "of one tag:KEY, model, … A name is then all runs that have it.",
         ),
     ] = None,
     metric: Annotated[
@@ -103,7 +104,7 @@ def plot(
     """
     from carbontrack.ledger import engine
     from carbontrack.ledger.url import ledger_url
-    from carbontrack.query import by
+    from carbontrack.query import replicas
 
     references = runs or ["last"]
     if out is not None:
@@ -127,8 +128,12 @@ def plot(
             fitting = " or ".join(_OPTIONS[name])
             raise CarbontrackError(f"--{name} goes with --kind {fitting}, not {kind}.")
     with engine.open_reader(ledger_url(db)).connect() as connection:
-        found = find_runs(connection, references)
-        groups = by.groups_of(connection, found, group) if group else None
+        groups = None
+        if group is None:
+            found = find_runs(connection, references)
+        else:
+            found = replicas.named(connection, references)
+            groups = replicas.groups_of(connection, found, group)
 
         from dashboards import data, figures
         from dashboards import style as look

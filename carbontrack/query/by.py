@@ -75,7 +75,7 @@ def parts_of_run(connection: Connection, run: Run, keys: Sequence[Key]) -> list[
     return [Part({key.name: part.group[key.name] for key in keys}, part.record) for part in parts]
 
 
-def groups_of(connection: Connection, runs: Sequence[Run], name: str) -> list[str]:
+def values_of(connection: Connection, runs: Sequence[Run], name: str) -> list[str]:
     """The group of each run as a whole by one key, `NO_GROUP` of one without. Raises
     CarbontrackError for an unknown key.
     """

@@ -1,4 +1,4 @@
-"""Runs that differ in nothing but one tag, their seed, as groups."""
+"""Groups of runs to compare: those that differ in nothing but one tag, their seed."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from carbontrack.errors import CarbontrackError
 from carbontrack.ledger.rows import Run
+from carbontrack.query.by import values_of
 
 if TYPE_CHECKING:
     from carbontrack.ledger.imported import Connection
@@ -30,25 +31,26 @@ def named(connection: Connection, references: Sequence[str]) -> list[Run]:
     return list(found.values())
 
 
-def groups_of(runs: Sequence[Run], by: str) -> dict[str, list[Run]]:
-    """Runs of one name (but for the seed in it) whose other tags are the same, by that name.
-
-    `by` is `tag:KEY`. Raises CarbontrackError for anything else, and where no run has the tag.
+def groups_of(connection: Connection, runs: Sequence[Run], by: str) -> list[str]:
+    """The group of each run. By `tag:KEY` those are one that differ in this tag only: of one name
+    (but for the seed in it) and with the same other tags. Where no two do, and by another key of a
+    table, as model or project, they are those of one value. Raises CarbontrackError for an unknown
+    key, and where no run has the tag.
     """
+    if not by.startswith(_TAG):
+        return values_of(connection, runs, by)
     key = by.removeprefix(_TAG)
-    if not by.startswith(_TAG) or not key:
-        raise CarbontrackError(f"--group {by}: not tag:KEY.", hint="Example: --group tag:seed.")
     if not any(key in run.tags for run in runs):
         raise CarbontrackError(f"--group {by}: none of these runs has the tag {key}.")
-    alike: dict[tuple[str, tuple[tuple[str, str], ...]], list[Run]] = {}
-    for run in runs:
-        others = tuple(sorted((k, v) for k, v in run.tags.items() if k != key))
-        alike.setdefault((_base(run, key), others), []).append(run)
-    names = [name for name, _ in alike]
-    return {
-        name if names.count(name) == 1 else _with_tags(name, others): found
-        for (name, others), found in alike.items()
-    }
+    alike = [(_base(run, key), _other_tags(run, key)) for run in runs]
+    if len(set(alike)) == len(runs):
+        return values_of(connection, runs, by)
+    names = [name for name, _ in dict.fromkeys(alike)]
+    return [name if names.count(name) == 1 else _with_tags(name, others) for name, others in alike]
+
+
+def _other_tags(run: Run, key: str) -> tuple[tuple[str, str], ...]:
+    return tuple(sorted((k, v) for k, v in run.tags.items() if k != key))
 
 
 def _base(run: Run, key: str) -> str:

@@ -164,7 +164,11 @@ def test_table_has_the_keys_of_the_contract(recorded: Wrapper) -> None:
 
 
 def test_whatever_is_simulated_says_so(recorded: Wrapper) -> None:
-    formats = [["--format", name] for name in TableFormat if not form_of(name).binary]
+    formats = [
+        ["--format", name]
+        for name in TableFormat
+        if not form_of(name).binary and name is not TableFormat.BIBTEX  # it has no number
+    ]
     commands = [
         ["devices", "--meter", "sim:a100x2"],
         ["runs"],

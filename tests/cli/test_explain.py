@@ -183,9 +183,9 @@ def test_compare_of_several_runs(command: Command, ledger: Path) -> None:
     measures = command("compare", "first", "second", "cpu", "--format", "json").json["measures"]
     assert {len(measure["values"]) for measure in measures} == {3}
     for mistake, said in (
-        (["first"], "needs two to compare, and has one run"),
+        (["first"], "There is one run to compare, first"),
         (["first", "second", "--group", "tag:seed"], "none of these runs has the tag seed"),
-        (["first", "second", "--group", "seed"], "not tag:KEY"),
+        (["first", "second", "--group", "seed"], "--by seed: unknown"),
     ):
         done = command("compare", *mistake)
         assert (done.code, said in done.err) == (2, True), done.err
@@ -198,6 +198,10 @@ def test_runs_of_one_name_are_a_group_by_their_seed(command: Command, tmp_path: 
     answer = command("compare", "same", "--group", "tag:seed", "--format", "json").json
     sides = {side["name"]: len(side["rows"]) for side in answer["sides"]}
     assert sides == {"same (no other tag)": 2, "same (lr=3)": 1}
+    by_tag = command("compare", "same", "--group", "tag:lr", "--format", "json").json
+    assert len(by_tag["sides"]) == 2
+    by_user = command("compare", "same", "--group", "user")
+    assert "There is one group to compare, ada" in by_user.err
 
 
 def test_compare_shows_the_factors_in_which_the_runs_differ(
@@ -265,7 +269,7 @@ def test_project_shows_the_published_figure_of_the_model_that_the_card_names(
     [
         (["explain", "nobody"], "carbontrack runs"),
         (["explain", "--method", "guess"], "measured"),
-        (["compare", "first"], "needs two"),
+        (["compare", "first"], "give another"),
         (["project", "first", "--tokens", "many"], "2T"),
         (["project", "first", "--model", "gpt-9"], "Llama 2 7B"),
         (["project", "cpu"], "--tokens 2T"),

@@ -42,6 +42,7 @@ _TITLES = {key.name: key.title or key.name.replace("_", " ") for key in keys.KEY
     "node_w": "modelled power of the node",
     "rated_w": "rated power",
 }
+_PRICES = ("tariff", "price_per_gpu_hour", "gpu_price")
 _ENDED = {
     Status.FAILED: "failed; what they used is included",
     Status.INTERRUPTED: "were interrupted; what they used until then is included",
@@ -56,13 +57,21 @@ class PaperNote:
     text: str
     factor: Factor | None = None
     column: str = ""  # that it is about; empty: all of the table
+    of: str = ""  # which rows it is of, where not all
+
+    @property
+    def cited(self) -> str:
+        """For where the source is cited: with the place, the year and the basis of the factor."""
+        detail = "" if self.factor is None else _detail(self.factor)
+        return f"{self.text}{f' ({detail})' if detail else ''}{self.of}"
 
     @property
     def plain(self) -> str:
         """With the source in words."""
         if self.factor is None or _is_given(self.factor):
-            return self.text
-        return f"{self.text} ({self.factor.source})"
+            return f"{self.text}{self.of}"
+        details = filter(None, (_detail(self.factor), _source(self.factor)))
+        return f"{self.text} ({'; '.join(details)}){self.of}"
 
 
 def paper_notes(rows: Sequence[Estimate], totals: Sequence[Estimate] = ()) -> list[PaperNote]:
@@ -110,10 +119,10 @@ def _factors(rows: Sequence[Estimate]) -> Iterator[PaperNote]:
         if not having:
             continue
         title = _TITLES.get(factor.name, factor.name.replace("_", " "))
-        detail = f" ({_detail(factor)})" if _detail(factor) else ""
         verb = "is assumed to be" if factor.assumed else "is"
         of = _of([row.label for row in having], rows)
-        yield PaperNote(f"The {title} {verb} {_quantity(factor)}{detail}{of}", factor)
+        column = "cost" if factor.name in _PRICES else ""
+        yield PaperNote(f"The {title} {verb} {_quantity(factor)}", factor, column, of)
 
 
 def _quantity(factor: Factor) -> str:
@@ -122,12 +131,16 @@ def _quantity(factor: Factor) -> str:
 
 def _detail(factor: Factor) -> str:
     """The place, the year and the basis of a factor: World, 2025, life-cycle average."""
-    from carbontrack.factors import data
-
-    title = data.source(factor.cite)["title"] if factor.cite else factor.source
-    place = factor.source.removesuffix(title).rstrip(", ")
+    place = factor.source.removesuffix(_source(factor)).rstrip(", ")
     basis = "" if factor.basis == "as given" else factor.basis
     return ", ".join(filter(None, (place, str(factor.year or ""), basis)))
+
+
+def _source(factor: Factor) -> str:
+    """Where it is from, without the place."""
+    from carbontrack.factors import data
+
+    return data.source(factor.cite)["title"] if factor.cite else factor.source
 
 
 def _costs(rows: Sequence[Estimate]) -> Iterator[str]:

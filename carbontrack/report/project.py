@@ -8,7 +8,7 @@ from typing import Any
 from carbontrack.account.project import Projection
 from carbontrack.account.result import Estimate
 from carbontrack.report.notes import notes_of
-from carbontrack.report.numbers import count_text, hours_text, mass_text, money_text
+from carbontrack.report.numbers import count_text, digits_text, hours_text, mass_text, money_text
 from carbontrack.report.table import Column, Table
 from carbontrack.units import S_PER_HOUR
 
@@ -38,17 +38,12 @@ def _days(estimate: Estimate) -> float:
     return (estimate.duration_s or 0.0) / S_PER_HOUR / _HOURS_PER_DAY
 
 
-def _plain(value: float) -> str:
-    """Four digits of it, and none of them as a power of ten."""
-    return f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"
-
-
 _LINES: Sequence[tuple[str, Callable[[Estimate], str]]] = (
     ("tokens", lambda e: count_text(e.tokens)),
     ("GPU-hours", lambda e: hours_text(e.gpu_hours or None)),
-    ("days", lambda e: _plain(_days(e))),
-    ("device energy, kWh", lambda e: _plain(e.energy_kwh or 0.0)),
-    ("facility energy, kWh", lambda e: _plain(e.facility_kwh or 0.0)),
+    ("days", lambda e: digits_text(_days(e))),
+    ("device energy, kWh", lambda e: digits_text(e.energy_kwh or 0.0)),
+    ("facility energy, kWh", lambda e: digits_text(e.facility_kwh or 0.0)),
     ("CO₂e", lambda e: mass_text(e.tco2e)),
     (_MARKET, lambda e: mass_text(e.tco2e_market)),
     (_EMBODIED, lambda e: mass_text(e.embodied_tco2e)),

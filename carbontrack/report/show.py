@@ -17,6 +17,7 @@ from carbontrack.report.devices import device_labels
 from carbontrack.report.escape import visible
 from carbontrack.report.numbers import (
     count_text,
+    digits_text,
     final_loss_text,
     format_duration,
     format_energy,
@@ -227,7 +228,7 @@ def _how(device: Mapping[str, Any]) -> str:
 
 
 def _watts(power_w: float | None) -> str:
-    return "–" if power_w is None else f"{power_w:.1f}"
+    return digits_text(power_w)
 
 
 def _git(item: Mapping[str, Any]) -> str:
@@ -255,10 +256,16 @@ def _command(words: Sequence[str]) -> str:
 
 def _named_values(values: Mapping[str, Any]) -> str:
     known = {key: value for key, value in values.items() if value is not None}
-    return ", ".join(
-        f"{key} {value:,}" if isinstance(value, int) else f"{key} {value}"
-        for key, value in known.items()
-    )
+    return ", ".join(f"{key} {_value(key, value)}" for key, value in known.items())
+
+
+def _value(key: str, value: Any) -> str:
+    """Counts of tokens and parameters as everywhere, other numbers with four digits."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return str(value)
+    if key.endswith(("tokens", "parameters")):
+        return count_text(value)
+    return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
 
 
 def _steps(item: Mapping[str, Any]) -> str:

@@ -138,7 +138,6 @@ def table_of(
         paper = paper_notes(runs or rows, totals if runs is None else [*rows, *totals])
         if banded:
             paper.append(PaperNote(f"± is {BAND_NOTE}"))
-        notes = [note.plain for note in paper]
     rows, totals = parts_of(rows), parts_of(totals)
     show_total = len(rows) > len(totals)
     total = totals[0] if show_total and len(totals) == 1 else None
@@ -148,6 +147,9 @@ def table_of(
     make = _Columns(shown, total, units=units, precise=precise, band=band)
     several = len({row.method for row in rows}) > 1
     columns = (_llama2 if like == "llama2" else _ours)(make, several=several)
+    heads = {"", *(column.head for column in columns)}
+    paper = [note for note in paper if note.column in heads]
+    notes = [note.plain for note in paper] if precise else notes
     return Table(tuple(columns), total is not None, tuple(notes), summing, _CAPTION, tuple(paper))
 
 

@@ -156,7 +156,7 @@ def _notes(table: Table) -> Iterator[str]:
         if note.column and note.column not in heads:
             continue
         cited = f"~\\cite{{{note.factor.cite}}}" if note.factor and note.factor.cite else ""
-        yield f"{tex(note.text if cited else note.plain)}{cited}."
+        yield f"{tex(note.cited if cited else note.plain)}{cited}."
     if not table.paper:
         yield from (f"{tex(note)}." for note in table.notes)
 

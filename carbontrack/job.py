@@ -11,12 +11,14 @@ import json
 import os
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from carbontrack.files import open_regular
 
 N = TypeVar("N", int, None)
 _RANKS = ("RANK", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK", "PMI_RANK")
+_RESTARTS = "TORCHELASTIC_RESTART_COUNT"  # only torchrun's workers have it
 _MAX_TEXT = 4096  # characters
 _MAX_ITEMS = 256  # in all containers of a value together
 _MAX_DEPTH = 8
@@ -58,11 +60,14 @@ def close_steps() -> None:
 
 
 _PASSED = (SystemExit, KeyboardInterrupt)
-_DROPPED, _LOST = "_dropped", "_lost"  # in a line, for the recorder
+# In a line, for the recorder: names of dropped values, lines that could not be written; in a
+# step's, the process, and in its first one when that began.
+_DROPPED, _LOST, _PROCESS, _BEGAN = "_dropped", "_lost", "_pid", "_began_ms"
 
 _steps_fd = -1
 _steps_file: tuple[int, int] | None = None  # device and inode of what was opened
 _rank_of = -1, 0  # a process, and its rank: looked up once in each
+_introduced = -1  # the process that has said when it began
 _lost_lines = 0  # since the last line that was written
 _is_torn = False  # whether the last one was written in part
 
@@ -94,7 +99,7 @@ _NEW_LINE = "\n"
 
 def _open() -> bool:
     """Whether the file is open; False where no recorder is there. Raises OSError."""
-    global _steps_fd, _steps_file
+    global _steps_fd, _steps_file, _introduced
     if _is_ours():
         return True
     path = os.environ.get("CARBONTRACK_STEPS")
@@ -103,6 +108,7 @@ def _open() -> bool:
     _steps_fd = open_regular(path, os.O_WRONLY | os.O_APPEND)
     status = os.fstat(_steps_fd)
     _steps_file = status.st_dev, status.st_ino
+    _introduced = -1
     return True
 
 
@@ -122,7 +128,7 @@ def _is_ours() -> bool:
 def _step_line(step: Any, values: dict[str, Any]) -> dict[str, Any]:
     if step is None:
         step = values.get("step")
-    line = {"step": None, "time_ms": _now_ms(), "rank": rank()}
+    line = {"step": None, "time_ms": _now_ms(), "rank": rank(), **_process()}
     # A line with "event" would be an event.
     return _with_values(line, {**values, "step": step}, but="event")
 
@@ -221,6 +227,28 @@ def _number(variable: str, default: N) -> int | N:
     """A whole number of the environment; the default where there is none."""
     value = os.environ.get(variable, "")
     return int(value) if value.isdecimal() and len(value) < _MAX_DIGITS else default
+
+
+def _process() -> dict[str, Any]:
+    """Which process this is; in its first step's line, when it began."""
+    global _introduced
+    pid = os.getpid()
+    said: dict[str, Any] = {_PROCESS: pid}
+    if restarts := _number(_RESTARTS, 0):
+        said["restart"] = restarts
+    if _introduced != pid:
+        _introduced = pid
+        with suppress(OSError, ValueError, IndexError):
+            said[_BEGAN] = _now_ms() - _age_ms()
+    return said
+
+
+def _age_ms() -> int:
+    """How long this process has been running."""
+    with open("/proc/self/stat", "rb") as file:  # noqa: PTH123 - pathlib costs 8 ms
+        ticks = int(file.read().rpartition(b")")[2].split()[19])
+    age_s = time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
+    return round(age_s * 1000)
 
 
 def _now_ms() -> int:

@@ -91,6 +91,7 @@ class EventKind(StrEnum):
     SENSOR_TRUSTED = "sensor-trusted"
     LEDGER_REPLACED = "ledger-replaced"
     BUDGET = "budget"
+    RESTARTED = "restarted"
     # ----
     PHASE = "phase"
     EVAL = "eval"

@@ -13,11 +13,15 @@ _SHOWN = 160  # characters of a line
 
 @dataclass(frozen=True, slots=True)
 class LoggedStep:
-    """A step with the rank that logged it, and the job's cumulative tokens, None if unknown."""
+    """A step with the rank and the process that logged it, when that began, and the job's
+    cumulative tokens; None if unknown.
+    """
 
     step: Step
     rank: int = 0
     tokens_total: int | None = None
+    pid: int | None = None
+    began_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

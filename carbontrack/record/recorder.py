@@ -30,6 +30,7 @@ from carbontrack.record.messages import Outcome, Plan
 from carbontrack.record.outbox import Outbox
 from carbontrack.record.process_end import is_running
 from carbontrack.record.reduce import Clock
+from carbontrack.record.restarts import Restarts, launcher_restarts
 from carbontrack.record.run_name import default_name
 from carbontrack.record.sampler import Batch, Sampler
 from carbontrack.record.steps import StepsFile, StepsLog
@@ -98,6 +99,8 @@ class Recorder:
             started_ms=plan.started_ms,
             before=plan.log_before,
         )
+        launcher = launcher_restarts(self._environ.get("TORCHELASTIC_RESTART_COUNT", ""))
+        self._restarts = Restarts(launcher)
         self._totals = Totals()
         self._said: set[str | None] = set()  # warnings of which one is enough
         self._publish: Callable[[Batch, Sequence[Sensor]], None] = lambda batch, sensors: None
@@ -239,7 +242,7 @@ class Recorder:
         for problem in problems - {None, *self._said}:
             self._said.add(problem)
             self._warn(f"steps are no longer read: {problem}.")
-        return logged
+        return self._restarts.take(logged)
 
     def _describe(self, commit: str | None, dirty: bool | None) -> Run:
         plan = self._plan

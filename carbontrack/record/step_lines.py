@@ -21,6 +21,7 @@ _FLOATS = ("loss", "lr", "grad_norm", "tokens_per_s")
 _MAX_RANK = (1 << 31) - 1
 # What the Python helper says of a line: names of values that it dropped, lines it could not write.
 _DROPPED, _LOST = "_dropped", "_lost"
+_PROCESS, _BEGAN = "_pid", "_began_ms"  # and in a step's line, which process that is
 
 
 def parse(
@@ -70,10 +71,19 @@ def step_of(
     tokens = take("tokens", lambda v: step_values.count(v, at_most=step_values.MAX_TOKENS))
     total = take("tokens_total", step_values.count)
     rank = take("rank", lambda v: step_values.count(v, at_most=_MAX_RANK))
+    restart = take("restart", lambda v: step_values.count(v, at_most=_MAX_RANK))
+    pid, began_ms = take(_PROCESS, step_values.count), take(_BEGAN, step_values.count)
     extra = {name: take(name, step_values.anything) for name in list(rest)}
     known = {name: value for name, value in extra.items() if value is not None}
-    step = Step(step=number, time_ms=time_ms, tokens=tokens, extra=known, **floats)
-    return LoggedStep(step, rank or 0, total)
+    step = Step(
+        *(number, time_ms),
+        **floats,
+        tokens=tokens,
+        extra=known,
+        restart=restart or 0,
+        rank=rank,
+    )
+    return LoggedStep(step, rank or 0, total, pid, began_ms)
 
 
 def _object(line: str, tally: Tally) -> dict[str, Any] | None:

@@ -27,11 +27,13 @@ def estimate_run(
     method: str = Method.MEASURED,
     embodied: bool = False,
     spans_ms: Sequence[Span] = (),
+    lost_kwh: float | None = None,
 ) -> Estimate:
     """One run by one method. `usages` add up to the run: its hours, device by device.
 
     `factors` are resolved for the run's devices: `report` needs their rated power. `spans_ms` are
-    those of a part of the run that does not have all the time from its start to its end.
+    those of a part of the run that does not have all the time from its start to its end, `lost_kwh`
+    is what work that was done again had used.
     """
     length_s = span_s(run, spans_ms)
     recorded_s = {sensor.device_key: sensor.recorded_s(run, spans_ms) for sensor in sensors}
@@ -58,6 +60,7 @@ def estimate_run(
         tokens=steps.tokens,
         final_loss=steps.final_loss,
         final_loss_steps=steps.final_loss_steps,
+        lost_kwh=lost_kwh,
     )
     if method == Method.REPORT:
         metered = _rated(recorded_s, base, primary, usages)

@@ -63,6 +63,7 @@ class Used:
     """What a run used, before any factor. None if unknown.
 
     `energy_kwh` is of all metered devices before PUE (for `report`: rated power × hours).
+    `lost_kwh` is what of it was spent on work that a later attempt did again.
     `devices`, `device_hours` and `power_w` are of the primary kind: GPUs where there are any.
     `metered_kwh` and `metered_rated_kwh` are of `report` alone: what the primary devices drew while
     they were metered, and what rated power would have drawn.
@@ -83,6 +84,7 @@ class Used:
     metered_kwh: float | None = _adds(adding.known, shrinks=True)
     metered_rated_kwh: float | None = _adds(adding.known, shrinks=True)
     energy_kwh: float | None = _adds(adding.known)
+    lost_kwh: float | None = _adds(adding.known)
     sampled_s: float = _adds(adding.total, 0.0)
     expected_s: float = _adds(adding.total, 0.0)
     runs_watched: int = _adds(adding.total, 0)  # runs that had a device

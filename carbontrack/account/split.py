@@ -21,7 +21,8 @@ class RunRecord:
 
     Of a part, `run` begins and ends with it, `sensors`, `hours` and `steps` are those that belong
     to it, and `spans_ms` are the stretches of time that it is made of, each from a time up to, and
-    without, another; empty where it has all the time of its run.
+    without, another; empty where it has all the time of its run. `lost_kwh` is what its devices
+    used for work that a later attempt did again, None if unknown.
     """
 
     run: Run
@@ -29,6 +30,7 @@ class RunRecord:
     hours: Sequence[Usage]
     steps: StepTotals
     spans_ms: tuple[Span, ...] = ()
+    lost_kwh: float | None = None
 
     @property
     def duration_s(self) -> float:
@@ -49,7 +51,9 @@ def by_host(whole: RunRecord) -> dict[str, RunRecord]:
         sensors = [sensor for sensor in whole.sensors if sensor.host == host]
         keys = {sensor.device_key for sensor in sensors}
         hours = [usage for usage in whole.hours if usage.device_key in keys]
-        parts[host] = replace(whole, sensors=sensors, hours=hours, steps=StepTotals())
+        parts[host] = replace(
+            whole, sensors=sensors, hours=hours, steps=StepTotals(), lost_kwh=None
+        )
     return parts
 
 

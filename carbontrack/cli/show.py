@@ -25,11 +25,13 @@ def show(
     db: DbOption = None,
     format: FormatOption = Format.TEXT,
 ) -> None:
-    """Show one run: outcome, devices with energy and coverage, phases, nodes, events.
+    """Show one run: outcome, devices with energy and coverage, phases, attempts, nodes,
+    events.
 
     Example: carbontrack show llama2-7b
     """
     from carbontrack.ledger import engine, read
+    from carbontrack.query.attempts import tried
     from carbontrack.query.phases import phases_of
     from carbontrack.query.price import record_of
     from carbontrack.report.show import print_detail, run_detail
@@ -48,6 +50,7 @@ def show(
             read.recordings(connection, found),
             read.events(connection, found),
             phases_of(connection, record),
+            tried(connection, found),
             read.imports(connection, found),
         )
     if format is Format.JSON:

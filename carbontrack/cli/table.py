@@ -40,10 +40,14 @@ def table(
         list[str] | None,
         typer.Option(
             metavar="NAME",
-            help="A row per project, model, user, host, month, phase, name, status, tag:KEY. Given "
-            "twice, a row per pair, with sub-totals by the first.",
+            help="A row per project, model, user, host, month, attempt, phase, name, status, "
+            "tag:KEY. Given twice, a row per pair, with sub-totals by the first.",
         ),
     ] = None,
+    lost: Annotated[
+        bool,
+        typer.Option("--lost", help="A column of the energy of work that a later attempt redid."),
+    ] = False,
     like: Annotated[
         str, typer.Option(metavar="llama2", help="Exactly the columns of Llama 2's Table 2.")
     ] = "",
@@ -110,6 +114,7 @@ def table(
         like=like,
         runs=each if by else None,
         subtotals=subtotals,
+        lost=lost,
         units=unit or [],
         command=words_of_command(),
         band=band,

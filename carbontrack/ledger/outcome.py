@@ -66,11 +66,29 @@ def is_stale(heartbeat_ms: int, *, now_ms: int) -> bool:
     return now_ms - heartbeat_ms > HEARTBEAT_STALE_MS
 
 
+def attempts_of(recordings: Sequence[Recording]) -> list[list[Recording]]:
+    """The recordings of each attempt that the scheduler or the user made at a run, in order.
+
+    Those of one count of the scheduler's restarts are of one attempt, unless its schedulers do not
+    count: one that begins again on a host, or after all others of the attempt have ended, begins
+    another.
+    """
+    attempts: list[list[Recording]] = []
+    for one in sorted(recordings, key=lambda one: (one.restart, one.started_ms, one.host, one.id)):
+        if not attempts or _begins_another(one, attempts[-1]):
+            attempts.append([])
+        attempts[-1].append(one)
+    return attempts
+
+
+def _begins_another(one: Recording, attempt: Sequence[Recording]) -> bool:
+    if one.restart != attempt[-1].restart:
+        return True
+    if (one.host, one.boot_id) in {(other.host, other.boot_id) for other in attempt}:
+        return True
+    return all(other.ended_ms is not None and other.ended_ms <= one.started_ms for other in attempt)
+
+
 def last_attempt(recordings: Sequence[Recording]) -> list[Recording]:
-    """Those after the scheduler's last restart, of each host the newest."""
-    restart = max((one.restart for one in recordings), default=0)
-    of_host: dict[tuple[str, str | None], Recording] = {}
-    for one in sorted(recordings, key=lambda one: (one.started_ms, one.id)):
-        if one.restart == restart:
-            of_host[one.host, one.boot_id] = one
-    return list(of_host.values())
+    """The recordings of the newest attempt."""
+    return next(reversed(attempts_of(recordings)), [])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import groupby
 
 from sqlalchemy import Connection, Select, select
@@ -41,13 +41,18 @@ def level_for(bucket_s: int) -> int:
     return max(level_s for level_s in LEVELS_S if bucket_s % level_s == 0)
 
 
-def hours_of(connection: Connection, run_key: int) -> Iterator[tuple[int, Window]]:
-    """(device key, window of one hour), ordered by device and time: of all recordings together."""
+def hours_of(
+    connection: Connection, run_key: int, recordings: Sequence[int] | None = None
+) -> Iterator[tuple[int, Window]]:
+    """(device key, window of one hour), ordered by device and time: of all recordings together, or
+    of those with these keys.
+    """
     window, sensor = models.Window, models.Sensor
+    keys = recordings_of(run_key) if recordings is None else recordings
     query = (
         select(sensor.device_key, window.__table__)
         .join(sensor, sensor.key == window.sensor_key)
-        .where(window.recording_key.in_(recordings_of(run_key)), window.level == LEVELS_S[-1])
+        .where(window.recording_key.in_(keys), window.level == LEVELS_S[-1])
         .order_by(sensor.device_key, window.start_ms)
     )
     rows = ((row["device_key"], WINDOWS.read(row)) for row in connection.execute(query).mappings())

@@ -350,9 +350,10 @@ def hours_and_totals(connection: Connection, run: Run) -> tuple[list[Usage], lis
     ]
 
 
-def hours(connection: Connection, run: Run) -> list[Usage]:
-    """What each device used in each hour."""
-    return [usage_of(key, window) for key, window in pyramid.hours_of(connection, run.key)]
+def hours(connection: Connection, run: Run, recordings: Sequence[int] | None = None) -> list[Usage]:
+    """What each device used in each hour; by some recordings, of which these are the keys."""
+    found = pyramid.hours_of(connection, run.key, recordings)
+    return [usage_of(key, window) for key, window in found]
 
 
 _NEWEST_FIRST = select(models.Run.__table__).order_by(

@@ -4,15 +4,19 @@ and of that the lowest rank.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 from sqlalchemy import Connection, Integer, and_, column, exists, false, select, values
 from sqlalchemy.orm import aliased
 from sqlalchemy.sql.selectable import Subquery
 
 from carbontrack.ledger import models
+from carbontrack.ledger.outcome import attempts_of
+from carbontrack.ledger.pyramid import recordings_of
 from carbontrack.ledger.rows import Run
+from carbontrack.ledger.tables import RECORDINGS
+from carbontrack.vocabulary import EventKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +63,14 @@ def steps_of(connection: Connection, run: Run) -> Subquery:
 def _logged(connection: Connection, run_key: int) -> Iterator[_Logged]:
     """By seeks in the key alone, however many steps there are."""
     recording, step = models.Recording, models.Step
-    query = select(recording.key, recording.restart, recording.started_ms)
-    for key, restart, started_ms in connection.execute(query.where(recording.run_key == run_key)):
-        began = -1
+    query = select(recording.__table__).where(recording.run_key == run_key)
+    found = connection.execute(query).mappings()
+    of_run = [replace(RECORDINGS.read(row), key=row["key"]) for row in found]
+    attempt_of = {
+        one.key: number for number, group in enumerate(attempts_of(of_run)) for one in group
+    }
+    for one in of_run:
+        key, began = one.key, -1
         of_it = select(step.restart, step.step, step.rank).where(step.recording_key == key)
         while first := connection.execute(
             of_it.where(step.restart > began).order_by(step.restart, step.step).limit(1)
@@ -70,5 +79,43 @@ def _logged(connection: Connection, run_key: int) -> Iterator[_Logged]:
             last = connection.execute(
                 of_it.where(step.restart == began).order_by(step.step.desc()).limit(1)
             ).one()
-            order = (restart, began, -(first.rank or 0), started_ms)
+            order = (attempt_of[key], began, -(first.rank or 0), one.started_ms)
             yield _Logged(key, began, first.step, last.step, order)
+
+
+def first_steps(connection: Connection, run: Run) -> dict[int, dict[int, int]]:
+    """The lowest step of each start of the processes, by the recording's key and its number."""
+    found: dict[int, dict[int, int]] = {}
+    for one in _logged(connection, run.key):
+        found.setdefault(one.recording_key, {})[one.restart] = one.first_step
+    return found
+
+
+def last_step_below(
+    connection: Connection, recordings: Sequence[int], restart: int, number: int
+) -> int | None:
+    """When the last step below a number ended in this start of the processes, in ms; None if none
+    was logged. `recordings` are their keys.
+    """
+    step = models.Step
+    times = []
+    for key in recordings:
+        of_it = (step.recording_key == key, step.restart == restart, step.step < number)
+        query = select(step.time_ms).where(*of_it).order_by(step.step.desc()).limit(1)
+        times.append(connection.scalar(query))
+    return max((time_ms for time_ms in times if time_ms is not None), default=None)
+
+
+def restarts(connection: Connection, run: Run) -> dict[int, dict[int, int]]:
+    """When the job's processes were started again, in ms, by the recording's key and the number of
+    that start.
+    """
+    event = models.Event
+    query = select(event.recording_key, event.time_ms, event.data).where(
+        event.recording_key.in_(recordings_of(run.key)), event.kind == EventKind.RESTARTED
+    )
+    found: dict[int, dict[int, int]] = {}
+    for key, time_ms, data in connection.execute(query.order_by(event.number)):
+        if isinstance(number := data.get("restart"), int):
+            found.setdefault(key, {}).setdefault(number, time_ms)
+    return found

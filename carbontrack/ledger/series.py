@@ -7,7 +7,7 @@ one that is shown twice has the same value, as a view moves along a live run.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -88,15 +88,17 @@ def windows(
     *,
     from_ms: int | None = None,
     to_ms: int | None = None,
+    recordings: Sequence[int] | None = None,
 ) -> dict[str, list[Any]]:
     """The windows of one level that begin between two times (the second one excluded), as they are
     stored: columns by the names of `window.Window` with `device_key` and `power_mean_w`, ordered by
-    device and time.
+    device and time. `recordings` are the keys of those whose windows are wanted; None: all.
     """
     window, sensor = models.Window, models.Sensor
     names = [field.name for field in fields(Window) if field.name != "level_s"]
     names.insert(names.index("power_min_w"), "power_mean_w")
-    wanted = [window.recording_key.in_(recordings_of(run.key)), window.level == level_s]
+    keys = recordings_of(run.key) if recordings is None else recordings
+    wanted = [window.recording_key.in_(keys), window.level == level_s]
     wanted += [window.start_ms >= from_ms] if from_ms is not None else []
     wanted += [window.start_ms < to_ms] if to_ms is not None else []
     query = select(sensor.device_key, *(getattr(window, name) for name in names)).where(*wanted)

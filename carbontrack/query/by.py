@@ -15,6 +15,7 @@ from carbontrack.account.phases import OTHER
 from carbontrack.account.split import RunRecord, by_host, by_month, months_of
 from carbontrack.errors import CarbontrackError
 from carbontrack.ledger.rows import Run, StepTotals
+from carbontrack.query.attempts import attempts_of, by_attempt
 from carbontrack.query.phases import by_phase, timeline_of
 from carbontrack.query.price import record_of
 
@@ -108,6 +109,10 @@ def _in_months(connection: Connection, whole: RunRecord) -> Mapping[str, RunReco
     return by_month(whole, steps_between)
 
 
+def _attempts(connection: Connection, run: Run) -> list[str]:
+    return [str(attempt.number) for attempt in attempts_of(connection, run)]
+
+
 def _phases(connection: Connection, run: Run) -> list[str]:
     return list(timeline_of(connection, run).spans())
 
@@ -117,6 +122,7 @@ _SPLITTING = {
     key.name: key
     for key in (
         Key("month", lambda _, run: months_of(run), _in_months, newest_first=True),
+        Key("attempt", _attempts, by_attempt),
         Key("host", _hosts, lambda _, whole: by_host(whole)),
         Key("phase", _phases, by_phase, rest=OTHER),
     )

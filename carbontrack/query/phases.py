@@ -84,6 +84,7 @@ def split_by(connection: Connection, whole: RunRecord, timeline: Timeline) -> di
             hours=phase.usages,
             steps=steps.get(phase.name, StepTotals()),
             spans_ms=phase.spans_ms,
+            lost_kwh=None,
         )
         for phase in _phases(connection, whole, timeline, MOST_ROWS).each
     }
@@ -92,7 +93,7 @@ def split_by(connection: Connection, whole: RunRecord, timeline: Timeline) -> di
 def _phases(
     connection: Connection, record: RunRecord, timeline: Timeline, most_rows: int
 ) -> Phases:
-    windows = _Windows(connection, record.run, _affordable(timeline, record.hours, most_rows))
+    windows = Windows(connection, record.run, affordable_level(timeline, record.hours, most_rows))
     usages, level_s = usages_by_phase(record.hours, timeline, windows)
     each = (Phase(name, spans, tuple(usages[name])) for name, spans in timeline.spans().items())
     return Phases(tuple(each), level_s)
@@ -117,7 +118,7 @@ def _steps(connection: Connection, whole: RunRecord, timeline: Timeline) -> dict
     return found
 
 
-def _affordable(timeline: Timeline, hours: Sequence[Usage], most_rows: int) -> int:
+def affordable_level(timeline: Timeline, hours: Sequence[Usage], most_rows: int = MOST_ROWS) -> int:
     """The finest level of which so many windows can be read in the hours that phases share."""
     shared = sum(
         len(timeline.lengths_ms(usage.start_ms, usage.start_ms + MS_PER_HOUR)) > 1
@@ -127,13 +128,22 @@ def _affordable(timeline: Timeline, hours: Sequence[Usage], most_rows: int) -> i
     return next(fits, LEVELS_S[-1])
 
 
-class _Windows:
-    """The windows of a run, an hour of all its devices at a time; none finer than `level_s`."""
+class Windows:
+    """The windows of a run, or of some of its recordings by their keys, an hour of all its devices
+    at a time; none finer than `level_s`.
+    """
 
-    def __init__(self, connection: Connection, run: Run, level_s: int) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        run: Run,
+        level_s: int,
+        recordings: Sequence[int] | None = None,
+    ) -> None:
         self._connection = connection
         self._run = run
         self._level_s = level_s
+        self._recordings = recordings
         self._hour_of: dict[int, int] = {}  # by level
         self._by_minute: dict[int, dict[int, list[Used]]] = {}
 
@@ -152,7 +162,12 @@ class _Windows:
         from carbontrack.ledger import read
 
         columns = read.windows(
-            self._connection, self._run, level_s, from_ms=hour_ms, to_ms=hour_ms + MS_PER_HOUR
+            self._connection,
+            self._run,
+            level_s,
+            from_ms=hour_ms,
+            to_ms=hour_ms + MS_PER_HOUR,
+            recordings=self._recordings,
         )
         found: dict[int, list[Used]] = {}
         for row in map(Used, *(columns[name] for name in Used._fields)):

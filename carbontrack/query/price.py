@@ -88,12 +88,14 @@ def defaults(methods: Collection[str], own_factors: bool = False) -> str:
 def record_of(connection: Connection, run: Run) -> RunRecord:
     """What the ledger holds of a run for an estimate."""
     from carbontrack.ledger import read
+    from carbontrack.query.attempts import lost_of
 
     return RunRecord(
         run,
         read.sensors(connection, run),
         read.hours(connection, run),
         read.step_totals(connection, run),
+        lost_kwh=lost_of(connection, run),
     )
 
 
@@ -157,6 +159,7 @@ def pricing(
             method=method,
             embodied=embodied,
             spans_ms=part.spans_ms,
+            lost_kwh=part.lost_kwh,
         )
         if lost:
             return unpriced(estimate, lost)

@@ -4,7 +4,6 @@ falls back. Pure.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from carbontrack.ledger.rows import Event
@@ -71,12 +70,3 @@ def launcher_restarts(environ_value: str) -> int:
     """How often torchrun had restarted its workers, of which the wrapper is one; 0 if unknown."""
     is_number = environ_value.isdecimal() and len(environ_value) < 10
     return int(environ_value) if is_number else 0
-
-
-def restarts_of(events: Sequence[Event]) -> dict[int, int]:
-    """When each start after the first began, in ms, by its number."""
-    return {
-        event.data["restart"]: event.time_ms
-        for event in events
-        if event.kind == EventKind.RESTARTED and isinstance(event.data.get("restart"), int)
-    }

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from carbontrack.account.phases import OTHER
 from carbontrack.ledger.rows import Event, Import, Recording, Run, Sensor, StepTotals, Usage
+from carbontrack.query.attempts import Tried
 from carbontrack.query.phases import Phase, Phases
 from carbontrack.query.runs import share_of
 from carbontrack.report import terminal
@@ -45,6 +46,7 @@ def run_detail(
     recordings: Sequence[Recording],
     events: Sequence[Event],
     phases: Phases,
+    attempts: Sequence[Tried],
     imports: Sequence[Import],
 ) -> dict[str, Any]:
     """All of `show --format json`."""
@@ -71,6 +73,14 @@ def run_detail(
         "final_loss_steps": steps.final_loss_steps,
         "phases": [_phase(phase, phases) for phase in phases.each],
         "phases_level_s": phases.level_s,
+        "scheduler": run.scheduler,
+        "cluster": run.cluster,
+        "job_id": run.job_id,
+        "array_index": run.array_index,
+        "account": run.account,
+        "partition": run.partition,
+        "nodes_expected": run.nodes_expected,
+        "attempts": [_attempt(one) for one in attempts],
         "nodes": [_node(recording) for recording in recordings],
         "events": [{**asdict(event), "time": iso_time(event.time_ms)} for event in events],
         "imports": [_import(source) for source in imports],
@@ -91,6 +101,20 @@ def _node(recording: Recording) -> dict[str, Any]:
         "heartbeat": iso_time(recording.heartbeat_ms),
         "heartbeat_ms": recording.heartbeat_ms,
         "clock_offset_ms": recording.clock_offset_ms,
+    }
+
+
+def _attempt(tried: Tried) -> dict[str, Any]:
+    attempt = tried.attempt
+    return {
+        "attempt": attempt.number,
+        "started": iso_time(attempt.started_ms),
+        "ended": None if attempt.ended_ms is None else iso_time(attempt.ended_ms),
+        "status": attempt.status,
+        "duration_s": (attempt.until_ms - attempt.started_ms) / MS_PER_S,
+        "energy_kwh": tried.energy_kwh,
+        "lost_kwh": tried.lost_kwh,
+        "nodes": attempt.nodes,
     }
 
 
@@ -142,6 +166,8 @@ def print_detail(item: Mapping[str, Any]) -> None:
         ("status", f"{item['status']}{ended}{_as_of(item)}"),
         ("started", f"{local_time(item['started'])}, ran {format_duration(item['duration_s'])}"),
         ("command", _command(item["command"])),
+        ("job", _job(item)),
+        ("nodes", _nodes(item)),
         ("in", f"{item['cwd'] or 'an unknown folder'} by {item['user']}"),
         ("git", _git(item)),
         ("model", _model(item)),
@@ -181,6 +207,10 @@ def print_detail(item: Mapping[str, Any]) -> None:
             length = format_duration(item["phases_level_s"])
             console.print(f"phases: energy within {length} is split by time")
         console.print()
+    if len(item["attempts"]) > 1:
+        console.print()
+        console.print(_attempt_table(item["attempts"]))
+        console.print()
     for node in item["nodes"]:
         if note := node["settings"].get("note"):
             console.print(visible(f"{node['host']}: {note}"))
@@ -197,6 +227,49 @@ def print_detail(item: Mapping[str, Any]) -> None:
             hidden.append(f"without {phases} changes of phase")
         if hidden:
             console.print(f"  ({', '.join(hidden)}; all with --format json)")
+
+
+def _attempt_table(attempts: Sequence[Mapping[str, Any]]) -> RichTable:
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("attempt")
+    table.add_column("started", no_wrap=True)
+    table.add_column("status", no_wrap=True)
+    for head in ("time", "energy", "lost"):
+        table.add_column(head, justify="right", no_wrap=True)
+    table.add_column("nodes", overflow="fold")
+    for one in attempts:
+        table.add_row(
+            str(one["attempt"]),
+            local_time(one["started"]),
+            one["status"],
+            format_duration(one["duration_s"]),
+            format_energy(one["energy_kwh"]),
+            format_energy(one["lost_kwh"]),
+            visible(", ".join(one["nodes"])),
+        )
+    return table
+
+
+def _job(item: Mapping[str, Any]) -> str:
+    """The scheduler's job, as its users name it."""
+    if not item["job_id"]:
+        return ""
+    index = "" if item["array_index"] is None else f", array task {item['array_index']}"
+    cluster = f" on {item['cluster']}" if item["cluster"] else ""
+    where = [f"{name} {item[name]}" for name in ("account", "partition") if item[name]]
+    rest = f" ({', '.join(where)})" if where else ""
+    return f"{item['scheduler']} {item['job_id']}{index}{cluster}{rest}"
+
+
+def _nodes(item: Mapping[str, Any]) -> str:
+    """How many of the nodes that the scheduler gave are recorded; empty of a run on one."""
+    here = len(item["attempts"][-1]["nodes"]) if item["attempts"] else 0
+    expected = item["nodes_expected"]
+    if expected is None or (here == 1 and expected == 1):
+        return ""
+    return f"{here} of {expected} nodes here"
 
 
 def _phase_table(phases: Sequence[Mapping[str, Any]]) -> RichTable:

@@ -114,6 +114,7 @@ def table_of(
     like: str = "",
     runs: Sequence[Estimate] | None = None,
     subtotals: Sequence[Estimate] = (),
+    lost: bool = False,
     units: Sequence[str] = (),
     precise: bool = False,
     band: bool = False,
@@ -147,6 +148,9 @@ def table_of(
     make = _Columns(shown, total, units=units, precise=precise, band=band)
     several = len({row.method for row in rows}) > 1
     columns = (_llama2 if like == "llama2" else _ours)(make, several=several)
+    if lost:
+        place = next((at for at, c in enumerate(columns) if c.head == "energy"), len(columns))
+        columns.insert(place + 1, make.scaled("lost", lambda row: row.lost_kwh, _ENERGY))
     heads = {"", *(column.head for column in columns)}
     paper = [note for note in paper if note.column in heads]
     notes = [note.plain for note in paper] if precise else notes

@@ -15,6 +15,7 @@ from carbontrack.errors import CarbontrackError
 from carbontrack.ledger import latest, overlaps, read
 from carbontrack.ledger.rows import Run, Series, Usage
 from carbontrack.query import group, price
+from carbontrack.query.attempts import Tried, tried
 from carbontrack.query.phases import Phase, Phases, phases_of, timeline_of
 from carbontrack.report.document import document_of
 from carbontrack.report.explain import explain_data
@@ -101,6 +102,12 @@ class View:
             until_changed=False,
         )
         self._priced: RunCache[Estimate] = RunCache(_PRICED_S, max_bytes=_PRICED_BYTES)
+        self._attempts: RunCache[list[Tried]] = RunCache(
+            _PLAN_S,
+            max_bytes=_PHASES_BYTES,
+            size_of=lambda found: _HOUR_BYTES * sum(10 + len(one.usages) for one in found),
+            until_changed=False,
+        )
         self._curves = Curves()
 
     @property
@@ -196,6 +203,7 @@ class View:
                 read.recordings(connection, run),
                 read.events(connection, run),
                 self._phases.get(run, lambda _: _phases_of(connection, whole)),
+                self._attempts.get(run, lambda _: tried(connection, run)),
                 read.imports(connection, run),
             )
             running = run.status is Status.RUNNING

@@ -6,7 +6,7 @@ import { openExplanation } from "./explain.js";
 import { duration, full, moment, si, warnings, when, zoneOf } from "./format.js";
 import { hasChoice, kindsOf, Panels } from "./panels.js";
 import { set, settings } from "./settings.js";
-import { devices, Emissions, Events, nodes, phases } from "./tables.js";
+import { attempts, devices, Emissions, Events, nodes, phases } from "./tables.js";
 import { ahead, budget, major, minor, Tiles, way } from "./tiles.js";
 import { Timeline } from "./timeline.js";
 import { Method, Status } from "./vocabulary.js";
@@ -96,6 +96,7 @@ class RunPage {
     this.emissions = new Emissions(run);
     this.events = new Events();
     this.phases = make("div");
+    this.attempts = make("div");
     this.devices = make("div");
     this.nodes = make("div");
     this.page.replaceChildren(
@@ -112,6 +113,7 @@ class RunPage {
         { class: "below" },
         this.emissions.element,
         this.phases,
+        this.attempts,
         this.devices,
         make("div", { class: "pair" }, this.nodes, this.events.element),
       ),
@@ -175,6 +177,9 @@ class RunPage {
     const spent = phases(run);
     this.phases.hidden = !spent;
     if (spent) refill(this.phases, spent);
+    const tried = attempts(run);
+    this.attempts.hidden = !tried;
+    if (tried) refill(this.attempts, tried);
     refill(this.devices, devices(run));
     this.tick();
     this.tellRange();

@@ -163,6 +163,27 @@ export function phases(run) {
   );
 }
 
+// What was tried, and what of it was done again; nothing of a run of one attempt.
+export function attempts(run) {
+  if (run.attempts.length < 2) return null;
+  return card(
+    "Attempts",
+    "lost: energy of work that a later attempt did again",
+    table(
+      "Attempts",
+      [number("attempt"), { label: "status" }, number("time"), number("energy"), number("lost"), { label: "nodes" }],
+      run.attempts.map((one) => [
+        String(one.attempt),
+        one.status,
+        duration(one.duration_s),
+        energy(one.energy_kwh, 4),
+        energy(one.lost_kwh, 4),
+        one.nodes.join(", "),
+      ]),
+    ),
+  );
+}
+
 const howOf = (device) => [...new Set([device.meter, device.quality])].join(", ");
 
 export function nodes(run, now) {

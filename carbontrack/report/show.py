@@ -211,9 +211,10 @@ def print_detail(item: Mapping[str, Any]) -> None:
         console.print()
         console.print(_attempt_table(item["attempts"]))
         console.print()
-    for node in item["nodes"]:
-        if note := node["settings"].get("note"):
-            console.print(visible(f"{node['host']}: {note}"))
+    notes = ((node["host"], node["settings"].get("note")) for node in item["nodes"])
+    for host, note in dict.fromkeys(notes):
+        if note:
+            console.print(visible(f"{host}: {note}"))
     # A phase begins with each evaluation and ends with it: they would hide all the others.
     events = [event for event in item["events"] if event["kind"] != EventKind.PHASE]
     if item["events"]:

@@ -18,6 +18,7 @@ from benchmarks.table import Table
 QUESTIONS = (
     "energy_truth",
     "kill",
+    "lost",
     "watching",
     "ledger",
     "importing",

@@ -86,6 +86,13 @@ def _failed(answers: _Answers) -> float:
     return sum(bool(one["problems"]) for one in answers["carbontrack, killed at random moments"])
 
 
+def _lost(answers: _Answers) -> float:
+    found = answers["Lost work of killed attempts"]
+    told_j, true_j = (sum(one[name] for one in found) for name in ("told_j", "true_j"))
+    error: float = told_j / true_j - 1
+    return 100 * abs(error)
+
+
 def _import(answers: _Answers) -> Mapping[str, float]:
     found: Mapping[str, float] = answers["A log of nvidia-smi"]
     return found
@@ -162,6 +169,7 @@ TARGETS = [
     Target("energy_truth", "worst error, no counter, 8 A100s", 1, "%", _worst_error(_NONE, "A100")),
     Target("energy_truth", "worst error, no counter, 8 H100s", 2, "%", _worst_error(_NONE, "H100")),
     Target("kill", "kills after which a promise did not hold", 0, "", _failed),
+    Target("lost", "error of the sum of lost work", 0.5, "%", _lost),
     Target("watching", "until the job's exec", 120, "ms", _short("before_ms")),
     Target("watching", "after the end of a job of 40 s", 150, "ms", lambda a: _long(a)["after_ms"]),
     Target("watching", "after the end of a job of an instant", 150, "ms", _short("after_ms")),

@@ -264,6 +264,7 @@ def test_every_column_of_the_table_is_documented_with_its_key(
     pictures.write_seconds(ledger_url(str(tmp_path / "ledger.db")), replace(other, seconds=60))
     every = [
         "--embodied",
+        "--lost",
         "--contract-intensity",
         "0.1",
         "--wue",

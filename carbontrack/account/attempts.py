@@ -10,9 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from carbontrack.account.phases import Timeline
-from carbontrack.account.split import Span
 from carbontrack.ledger.outcome import attempts_of, outcome_of
-from carbontrack.ledger.rows import Recording
+from carbontrack.ledger.rows import Recording, Span
 from carbontrack.vocabulary import Status
 
 LastBelow = Callable[[Sequence[int], int, int], int | None]

@@ -5,6 +5,7 @@ A finding changes no number. It is a sentence for the notes of a table, a summar
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from statistics import median, quantiles
@@ -12,13 +13,14 @@ from statistics import median, quantiles
 from carbontrack.factors import catalog
 from carbontrack.ledger.rows import Run, Sensor, Step, StepTotals, Usage
 from carbontrack.ledger.window import Flag
-from carbontrack.units import MS_PER_S
+from carbontrack.units import MS_PER_HOUR, MS_PER_S
 from carbontrack.vocabulary import DeviceKind
 
 FLOPS_PER_PARAMETER = 6.0  # and token: Kaplan et al. 2020, arXiv:2001.08361
 OVER_LIMIT = 1.1  # mean power ÷ limit: sensors are good to about 5 %
 COVERED = 0.9  # share of the device-seconds whose energy is known
 AGREES = 2.0  # factor between tokens ÷ time and logged tokens/s that pauses may explain
+RECYCLED_DAYS = 90  # between recordings of one run: job ids are given again
 _MIN_STEPS = 8  # that say something: their tokens grow by chance once in 8! runs
 _FLOPS_PER_TFLOPS = 1e12
 
@@ -35,7 +37,21 @@ def findings(
         *_doubted_sensors(sensors, usages),
         *_rising_loss(steps),
         *_unknown_energy(run, sensors, usages),
+        *_long_pause(sensors),
     ]
+
+
+def _long_pause(sensors: Sequence[Sensor]) -> Iterator[str]:
+    """Schedulers begin to count their jobs again, and then another job has the same id."""
+    spans = sorted({span for sensor in sensors for span in sensor.spans_ms})
+    until_ms = itertools.accumulate((after for _, after in spans), max)
+    pauses = (first - before for (first, _), before in zip(spans[1:], until_ms, strict=False))
+    days = max(pauses, default=0) / (24 * MS_PER_HOUR)
+    if days > RECYCLED_DAYS:
+        yield (
+            f"nothing was recorded for {days:,.0f} days in between: if these are two jobs with the "
+            "same id, give them different names or CARBONTRACK_RUN_ID"
+        )
 
 
 def _growing_tokens(steps: StepTotals) -> Iterator[str]:

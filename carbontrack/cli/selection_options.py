@@ -42,6 +42,10 @@ _OPTIONS = {
         ),
         _option("user", "Only of this user."),
         _option("host", "Only on this host, perhaps beside others."),
+        _option("account", "Only of this account of the scheduler."),
+        _option("partition", "Only in this partition or queue."),
+        _option("cluster", "Only on this cluster."),
+        _option("job", "Only of the scheduler's job with this id.", metavar="ID"),
         _option("status", f"{', '.join(Status)}.", "--only"),
         _option("quality", f"Only with energy by {', '.join(Quality)}."),
     )

@@ -41,7 +41,8 @@ def table(
         typer.Option(
             metavar="NAME",
             help="A row per project, model, user, host, month, attempt, phase, name, status, "
-            "tag:KEY. Given twice, a row per pair, with sub-totals by the first.",
+            "account, partition, scheduler, cluster, job, array, tag:KEY. Given twice, a row per "
+            "pair, with sub-totals by the first.",
         ),
     ] = None,
     lost: Annotated[

@@ -67,16 +67,23 @@ def list_runs(
     status: str | None = None,
     host: str | None = None,
     quality: str | None = None,
+    cluster: str | None = None,
+    job: str | None = None,
+    account: str | None = None,
+    partition: str | None = None,
     ids: Sequence[str] | None = None,
 ) -> list[Run]:
     """Runs, newest first, that match all that is given.
 
     They have all of `tags`: (key, value); began at `since_ms` or later, and before `until_ms`; ran
-    on `host`, perhaps beside others; and had a device whose energy is of this `quality`.
+    on `host`, perhaps beside others; had a device whose energy is of this `quality`; and their
+    scheduler says this `cluster`, id of the `job`, `account` and `partition`.
     """
     run, recording, sensor = models.Run, models.Recording, models.Sensor
     query = _NEWEST_FIRST
     of_run = {run.project: project, run.name: name, run.user: user}
+    of_run |= {run.cluster: cluster, run.job_id: job}
+    of_run |= {run.account: account, run.partition: partition}
     for column, value in of_run.items():
         if value is not None:
             query = query.where(column == value)

@@ -89,11 +89,7 @@ def by_attempt(connection: Connection, whole: RunRecord) -> dict[str, RunRecord]
         parts[str(attempt.number)] = replace(
             whole,
             run=replace(whole.run, started_ms=begin_ms, ended_ms=end_ms, status=attempt.status),
-            sensors=[
-                replace(sensor, spans_ms=())
-                for sensor in whole.sensors
-                if sensor.device_key in used
-            ],
+            sensors=[sensor for sensor in whole.sensors if sensor.device_key in used],
             hours=hours,
             steps=read.step_totals(connection, whole.run, from_ms=begin_ms, to_ms=end_ms),
             spans_ms=((begin_ms, end_ms),),

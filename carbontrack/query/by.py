@@ -133,6 +133,12 @@ _OF_RUN: Mapping[str, Callable[[Run], str | None]] = {
     "user": lambda run: run.user,
     "model": lambda run: run.model.get("name"),
     "status": lambda run: run.status,
+    "account": lambda run: run.account,
+    "partition": lambda run: run.partition,
+    "scheduler": lambda run: run.scheduler,
+    "cluster": lambda run: run.cluster,
+    "job": lambda run: run.job_id,
+    "array": lambda run: None if run.array_index is None else str(run.array_index),
 }
 NAMES = (*_OF_RUN, *_SPLITTING, "tag:KEY")
 

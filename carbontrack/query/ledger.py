@@ -58,6 +58,10 @@ class Ledger:
         host: str | None = None,
         status: str | None = None,
         quality: str | None = None,
+        cluster: str | None = None,
+        job: str | None = None,
+        account: str | None = None,
+        partition: str | None = None,
         limit: int | None = None,
     ) -> pd.DataFrame:
         """A row per run, newest first, that matches all that is given: it began at `since` or
@@ -79,6 +83,10 @@ class Ledger:
                 host=host,
                 status=status,
                 quality=quality,
+                cluster=cluster,
+                job=job,
+                account=account,
+                partition=partition,
             )
             found = select.choose(connection, [], wanted, limit=limit)
             items = [
@@ -97,9 +105,9 @@ class Ledger:
         **factors: Any,
     ) -> pd.DataFrame:
         """A row per run and method, as `carbontrack table --format json` has it; with `by`, a row
-        per group, or per pair of two: project, model, user, host, month, name, status, tag:KEY. A
-        group of unlike runs has a row for each `kind`: quality, scope and currency are never mixed
-        in one.
+        per group, or per pair of two: project, model, user, host, month, attempt, phase, name,
+        status, account, partition, scheduler, cluster, job, array, tag:KEY. A group of unlike runs
+        has a row for each `kind`: quality, scope and currency are never mixed in one.
 
         `runs` are ids, unique prefixes or names; without them all, newest first. `method` is
         measured, report, or both joined by a comma. `factors` are the options of `table`: zone,

@@ -28,6 +28,13 @@ class RunItem:
     quality: str | None  # several joined by +
     energy_kwh: float | None
     coverage: float | None  # share of device-seconds that were watched by samples
+    scheduler: str | None = None
+    cluster: str | None = None
+    job_id: str | None = None
+    array_index: int | None = None
+    account: str | None = None
+    partition: str | None = None
+    nodes_expected: int | None = None
 
 
 def item_of(run: Run, sensors: Sequence[Sensor], totals: Sequence[Usage]) -> RunItem:
@@ -49,6 +56,13 @@ def item_of(run: Run, sensors: Sequence[Sensor], totals: Sequence[Usage]) -> Run
         quality="+".join(sorted({sensor.quality for sensor in sensors})) or None,
         energy_kwh=sum(energies_j) / J_PER_KWH if energies_j else None,
         coverage=share_of(sampled_s, sum(sensor.recorded_s(run) for sensor in sensors)),
+        scheduler=run.scheduler,
+        cluster=run.cluster,
+        job_id=run.job_id,
+        array_index=run.array_index,
+        account=run.account,
+        partition=run.partition,
+        nodes_expected=run.nodes_expected,
     )
 
 

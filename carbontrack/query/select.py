@@ -24,6 +24,10 @@ class Selection:
     host: str | None = None
     status: str | None = None
     quality: str | None = None
+    cluster: str | None = None
+    job: str | None = None
+    account: str | None = None
+    partition: str | None = None
 
 
 ALL = Selection()

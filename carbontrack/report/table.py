@@ -150,7 +150,7 @@ def table_of(
     columns = (_llama2 if like == "llama2" else _ours)(make, several=several)
     if lost:
         place = next((at for at, c in enumerate(columns) if c.head == "energy"), len(columns))
-        columns.insert(place + 1, make.scaled("lost", lambda row: row.lost_kwh, _ENERGY))
+        columns.insert(place + 1, _lost(make))
     heads = {"", *(column.head for column in columns)}
     paper = [note for note in paper if note.column in heads]
     notes = [note.plain for note in paper] if precise else notes
@@ -311,6 +311,12 @@ def _llama2(make: _Columns, *, several: bool) -> list[Column]:
         make.text("Power Consumption", "W", lambda row: number_text(row.power_w, 0)),
         make.text("Carbon Emitted", "tCO2eq", lambda row: number_text(row.tco2e, 2)),
     ]
+
+
+def _lost(make: _Columns) -> Column:
+    if not make.has(lambda row: row.lost_kwh):  # a column that was asked for stands all the same
+        return make.text("lost", "", lambda row: UNKNOWN)
+    return make.scaled("lost", lambda row: row.lost_kwh, ENERGY)
 
 
 def _ours(make: _Columns, *, several: bool) -> list[Column]:

@@ -105,7 +105,7 @@ class View:
         self._attempts: RunCache[list[Tried]] = RunCache(
             _PLAN_S,
             max_bytes=_PHASES_BYTES,
-            size_of=lambda found: _HOUR_BYTES * sum(10 + len(one.usages) for one in found),
+            size_of=lambda found: _ROW_BYTES * sum(10 + len(one.usages) for one in found),
             until_changed=False,
         )
         self._curves = Curves()

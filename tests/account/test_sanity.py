@@ -137,3 +137,14 @@ def test_a_finding_is_in_the_notes_of_the_table_and_in_the_summary() -> None:
     summary = summary_text(one.run, one.sensors, one.usages, logged)
     assert "note" in summary
     assert "tokens grow with every step" in summary
+
+
+@pytest.mark.parametrize(("days", "said_of_it"), [(89, 0), (91, 1)])
+def test_recordings_of_one_id_that_are_months_apart(days: int, said_of_it: int) -> None:
+    one = Recorded()
+    day_ms = 86_400_000
+    spans = ((0, 2 * day_ms), ((days + 2) * day_ms, (days + 3) * day_ms))
+    sensors = [replace(sensor, spans_ms=spans) for sensor in one.sensors]
+    found = [text for text in findings(one.run, sensors, [], totals([])) if "same id" in text]
+    assert len(found) == said_of_it
+    assert all("91 days" in text and "CARBONTRACK_RUN_ID" in text for text in found)

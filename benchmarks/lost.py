@@ -133,4 +133,5 @@ def _run(folder: Path, node: StubNode, lives: list[float], *, requeued: bool) ->
 
 
 def _output(argv: list[str], env: dict[str, str]) -> str:
-    return subprocess.run(argv, env=env, stdout=subprocess.PIPE, text=True, check=False).stdout
+    out, err = subprocess.PIPE, subprocess.DEVNULL
+    return subprocess.run(argv, env=env, stdout=out, stderr=err, text=True, check=False).stdout

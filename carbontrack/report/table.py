@@ -315,7 +315,7 @@ def _llama2(make: _Columns, *, several: bool) -> list[Column]:
 
 def _lost(make: _Columns) -> Column:
     if not make.has(lambda row: row.lost_kwh):  # a column that was asked for stands all the same
-        return make.text("lost", "", lambda row: UNKNOWN)
+        return make.text("lost", "", lambda row: number_text(row.lost_kwh, 2))
     return make.scaled("lost", lambda row: row.lost_kwh, ENERGY)
 
 

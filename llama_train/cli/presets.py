@@ -45,7 +45,7 @@ def presets(
             f"{config.train.lr:.1e}",
         )
     Console(soft_wrap=True).print(table)
-    print(f"\nfor finetune, reward and align: {', '.join(CHATS)}")
+    print(f"for finetune, reward and align: {', '.join(CHATS)}")
 
 
 _STAGE_KEYS = ("train.lr", "train.min_lr_ratio", "train.batch_size", "train.micro_batch")

@@ -23,6 +23,9 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 signal.signal(signal.SIGQUIT, signal.SIG_DFL)
 
+# A parallel run of the tests has a width of its own, to which a table would be fitted.
+os.environ.pop("COLUMNS", None)
+
 # How long an example takes, or how many can be made in a second, says something of the machine.
 settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("busy")

@@ -323,7 +323,7 @@ def lines_of(text: str) -> list[str]:
     """The names of the lines of a table, without the numbers in them."""
     body = re.split(r"^ ?─+$", text, maxsplit=1, flags=re.MULTILINE)[1].partition("\n\n")[0]
     names = [re.split(r"\s{2,}", line.strip())[0] for line in body.strip().splitlines()]
-    return [re.sub(r"(?<=at |er )[\d.,]+", "…", name) for name in names]
+    return [re.sub(r"(?<=at |er |ss )[\d.,]+", "…", name) for name in names]
 
 
 def test_every_line_of_compare_and_project_is_documented(

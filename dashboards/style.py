@@ -155,6 +155,8 @@ def save(figure: Figure, path: Path) -> None:
     with matplotlib.rc_context(_FILE), warnings.catch_warnings():
         # A letter that no font has is drawn as a box: nothing that a user can change here.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        # Beside a loss near the largest number the outermost tick is beyond it, and not drawn.
+        warnings.filterwarnings("ignore", message="overflow encountered", category=RuntimeWarning)
         figure.savefig(path, metadata=metadata)
 
 

@@ -35,10 +35,10 @@ def outcome_of(
     if not last:
         return Outcome(Status.INTERRUPTED, None, None, None)
     newest_ms = max(one.heartbeat_ms for one in recordings)
+    if any(status_of(one, now_ms=now_ms) is Status.RUNNING for one in recordings):
+        return Outcome(Status.RUNNING, None, None, newest_ms)
     states = {status_of(one, now_ms=now_ms) for one in last}
     is_missing = len(last) < (nodes_expected or 1)
-    if Status.RUNNING in states:
-        return Outcome(Status.RUNNING, None, None, newest_ms)
     failed = [one for one in last if one.exit_code]
     codes = [one.exit_code for one in sorted(failed, key=lambda one: (one.end_ms, one.host))]
     if Status.FAILED in states:

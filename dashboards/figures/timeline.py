@@ -47,8 +47,8 @@ def overview(data: RunData, look: Look, *, each: bool = False, smooth: int | Non
             clock.label(axes[name])
             axes[name].tick_params(labelbottom=True)
         figure.align_ylabels([axes[row[0]] for row in rows if row[0] in draw])
-        below = words.footnote([data.estimate]) if "energy" in draw else ""
-        words.put(figure, room, look, words.title(data), below)
+        noted = words.footnote if "energy" in draw else words.unmeasured
+        words.put(figure, room, look, words.title(data), noted([data.estimate]))
     return figure
 
 

@@ -81,7 +81,8 @@ def loss(
         note_not_finite(ax, curves)
         ax.set_xlabel(("tokens" if has_tokens else "steps") + _AMOUNTS[prefix])
         ax.set_ylabel("loss (nats per token)")
-        words.put(figure, room, look, words.names_of(runs, "Training loss"), "")
+        below = words.unmeasured([data.estimate for data in runs])
+        words.put(figure, room, look, words.names_of(runs, "Training loss"), below)
         if len(ax.get_legend_handles_labels()[1]) > 1 or smooth is not None:
             legend_above(ax, **({"columns": 2} if scored else {}))
     return figure

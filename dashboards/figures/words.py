@@ -137,6 +137,12 @@ def _wrapped(text: str, figure: Figure, points_per_character: float) -> str:
     return "\n".join(textwrap.fill(line, room) for line in text.splitlines())
 
 
+def unmeasured(estimates: Sequence[Estimate]) -> str:
+    """Below a figure without power: how that of its runs is not measured."""
+    words = [w for w in UNMEASURED if any(w in e.quality for e in estimates)]
+    return f"power of what is drawn: {', '.join(words)}" if words else ""
+
+
 def _with_meter(said: str, estimates: Sequence[Estimate]) -> str:
     """Scope and meter after what was said; *simulated* and *estimate* once, wherever."""
     scopes = ", ".join(unique(e.scope for e in estimates))

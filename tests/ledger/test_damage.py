@@ -18,7 +18,7 @@ COMMANDS = (["runs"], ["show"], ["show", "--format", "json"], ["table"], ["expla
 PROGRAMS = (
     "create view mine as with recursive n(i) as (select 1 union all select i + 1 from n) "
     "select i from n",
-    "create trigger mine after update on nodes begin delete from runs; end",
+    "create trigger mine after update on recordings begin delete from runs; end",
 )
 
 

@@ -65,8 +65,9 @@ def test_a_run_stands_as_its_last_recordings_do(
         assert found == Outcome(Status(status), ended_ms, exit_code, newest_ms)
 
 
-def test_the_last_attempt_has_each_host_once() -> None:
+def test_a_host_that_begins_again_begins_another_attempt() -> None:
     first, again = ended("a", 2000), ended("a", 3000, start_ms=1500)
     other = going("b")
-    assert last_attempt([again, other, first]) == [other, again]
+    assert last_attempt([again, other, first]) == [again]
+    assert outcome_of([again, other, first], None, now_ms=NOW_MS).status is Status.RUNNING
     assert last_attempt([again, other, going("c", restart=1)]) == [going("c", restart=1)]

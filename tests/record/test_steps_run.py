@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from carbontrack.report.numbers import count_text
 from tests.fixtures.wrap import Wrapper
 
 LOG = r"step (?P<step>\d+) loss (?P<loss>\S+)(?: tokens (?P<tokens>\d+))?"
@@ -65,11 +66,11 @@ def test_summary_show_and_table_have_the_same_steps_and_tokens(
 ) -> None:
     done = wrapper.run(*python(job), options=())
     assert done.returncode == 0, done.stderr
-    summary = re.search(r"steps\s+(\d+)\s+([\d,]+) tokens", done.stderr)
+    summary = re.search(r"steps\s+(\d+)\s+([\d.]+ ?k?) tokens", done.stderr)
     assert summary is not None, done.stderr
     shown = wrapper.json("show")
     (row,) = wrapper.json("table")["rows"]
-    assert (int(summary[1]), int(summary[2].replace(",", ""))) == (steps, tokens)
+    assert (int(summary[1]), summary[2]) == (steps, count_text(tokens))
     assert (shown["steps"], shown["tokens"], row["tokens"]) == (steps, tokens, tokens)
     assert shown["final_loss"] == row["final_loss"]
     assert ("is a fraction" in done.stderr) == (job == FRACTIONS)

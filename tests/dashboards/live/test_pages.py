@@ -10,6 +10,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from carbontrack.ledger import HEAD
 from tests.dashboards.live import page
 from tests.dashboards.live.conftest import Server
 from tests.dashboards.live.page import all_of, click, errors, job, small, text, tile
@@ -264,7 +265,7 @@ def test_a_ledger_that_is_upgraded_removed_and_comes_back(
     until(lambda: text(browser, "tbody a") == "after")
     schema(wrapper.ledger, "9999")
     until(lambda: "newer carbontrack" in text(browser, ".alarm"))
-    schema(wrapper.ledger, "0002")
+    schema(wrapper.ledger, HEAD)
     until(lambda: text(browser, "tbody a") == "after")
 
 

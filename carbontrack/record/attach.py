@@ -103,7 +103,11 @@ class BlockRecorder:
     def _begin(self, settings: Mapping[str, Any]) -> None:
         if is_recorded_already():
             return
-        command = [sys.executable, *sys.argv]
+        given: tuple[Any, ...] = (
+            sys.executable,
+            *sys.argv,
+        )  # a program may have put anything there
+        command = [os.fsdecode(one) if isinstance(one, bytes) else str(one) for one in given]
         run = this_run(os.environ, command, settings)
         if not (run.is_shared or is_first_of_node(os.environ)):
             return

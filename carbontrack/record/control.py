@@ -172,12 +172,15 @@ class _Host:
         data = os.read(self.descriptor, _PIECE)
         self.has_ended = not data
         *lines, self._unread = (self._unread + data).split(b"\n")
-        for line in lines:
-            if self.plan is None:
-                self.plan = Plan.from_json(line)
-            else:
-                self.outcome = Outcome.from_json(line)
-                self.has_ended = True
+        try:
+            for line in lines:
+                if self.plan is None:
+                    self.plan = Plan.from_json(line)
+                else:
+                    self.outcome = Outcome.from_json(line)
+                    self.has_ended = True
+        except (ValueError, LookupError, TypeError):  # it says why, and there is nothing to record
+            self.has_ended = True
 
     def wait_until_gone(self) -> None:
         while os.read(self.descriptor, _PIECE):

@@ -15,17 +15,18 @@ from carbontrack.record.tracked import UNKNOWN, Block, read_block
 from tests.fixtures.runs import Recorded, write_ledger
 from tests.fixtures.wrap import PATIENCE_S, Wrapper
 
-# Waits until the run that is recorded has so many seconds in the ledger.
+# Waits until so many seconds that begin from now on are in the ledger.
 PREAMBLE = """
 import asyncio, json, os, sqlite3, sys, time, carbontrack
 def recorded(seconds):
+    now = [time.time() * 1000]
     while True:
         try:
             with sqlite3.connect(f"file:{os.environ['CARBONTRACK_DB']}?mode=ro", uri=True) as db:
-                if db.execute(COUNT).fetchone()[0] >= seconds: return
+                if db.execute(COUNT, now).fetchone()[0] >= seconds: return
         except sqlite3.OperationalError: pass
         time.sleep(0.05)
-COUNT = "select count(distinct start_ms) from windows where level = 1"
+COUNT = "select count(distinct start_ms) from windows where level = 1 and start_ms >= ?"
 """
 
 
@@ -88,7 +89,7 @@ def test_a_block_says_what_it_used_and_what_one_inside_it_did(wrapper: Wrapper) 
 WRAPPED = """
 @carbontrack.track()
 async def train():
-    await asyncio.to_thread(recorded, 2)
+    await asyncio.to_thread(recorded, 1)
     return 7
 @carbontrack.track("steps")
 def steps():
@@ -96,7 +97,7 @@ def steps():
 assert asyncio.run(train()) == 7
 assert list(steps()) == [1, 2]
 t = carbontrack.track("cell").start()
-recorded(3)
+recorded(2)
 t.stop()
 print(json.dumps([t.id, t.energy_kwh, repr(t)]))
 """

@@ -12,6 +12,7 @@ import typer
 
 from carbontrack.cli.common import FormatOption, print_json
 from carbontrack.errors import CarbontrackError
+from carbontrack.report.numbers import NO_VALUE
 from carbontrack.vocabulary import Devices, Format, Quality
 
 # Long enough for two looks of the slowest meter (the CPU model) and for 30 refreshes of an NVML
@@ -123,4 +124,4 @@ def _limit(item: Mapping[str, Any]) -> str:
 
 
 def _watts(power_w: float | None) -> str:
-    return "–" if power_w is None else f"{power_w:.1f}" if power_w < 10 else f"{power_w:.0f}"
+    return NO_VALUE if power_w is None else f"{power_w:.1f}" if power_w < 10 else f"{power_w:.0f}"

@@ -64,7 +64,7 @@ class Session:
         """Warn of hooks that this version of the framework does not call."""
         named = (name for name in vars(callback) if name.startswith("on_"))
         if missing := [name for name in named if not hasattr(base, name)]:
-            self.warn(f"{base.__module__} has no {', '.join(missing)}: what it tells is missing")
+            self.warn(f"{base.__module__} has no {', '.join(missing)}: what it reports is missing")
 
     def begin(
         self, watched: object, *, name: str | None, is_first: bool, is_local: bool, ranks: int

@@ -45,7 +45,7 @@ class Allocation:
 
     @property
     def key(self) -> list[str | int | None]:
-        """What tells it from every other job."""
+        """What distinguishes it from every other job."""
         at = str(self.scheduler), self.cluster, self.outer
         return [*at, self.job_id, self.array_index]
 

@@ -31,7 +31,7 @@ _CREDENTIALS = 12  # bytes of pid, uid, gid
 
 
 class Rendezvous:
-    """One end of the socket: before `claim` it is nobody's."""
+    """One end of the socket: without an owner before `claim`."""
 
     def __init__(self) -> None:
         """Raises OSError."""

@@ -8,6 +8,7 @@ from carbontrack import config, keys
 from carbontrack.errors import CarbontrackError
 from carbontrack.factors.catalog import Factor
 from carbontrack.factors.resolve import resolve
+from carbontrack.report.numbers import NO_VALUE
 from carbontrack.report.table import Column, Table
 from carbontrack.vocabulary import Method
 
@@ -78,5 +79,5 @@ def _factors(settings: config.Settings) -> tuple[dict[str, Factor], list[str]]:
 
 def _text(value: Any) -> str:
     if value is None:
-        return "–"
+        return NO_VALUE
     return f"{value:g}" if isinstance(value, float) else str(value)

@@ -13,7 +13,7 @@ from carbontrack.factors.resolve import Factors
 from carbontrack.ledger.rows import Usage
 from carbontrack.report import escape
 from carbontrack.report.notes import BAND_NOTE, notes_of, provenance, quantity
-from carbontrack.report.numbers import format_duration, format_share
+from carbontrack.report.numbers import NO_VALUE, format_duration, format_share
 from carbontrack.report.table import carbon_cell
 from carbontrack.units import MS_PER_HOUR, MS_PER_S, S_PER_HOUR
 from carbontrack.vocabulary import Method, Status
@@ -30,7 +30,7 @@ class Line:
 
     @property
     def text(self) -> str:
-        value = "–" if self.value is None else f"{self.value:.10g}"
+        value = NO_VALUE if self.value is None else f"{self.value:.10g}"
         return f"{self.name:<14}{value:>16} {self.unit:<8} {self.how}".rstrip()
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from carbontrack.factors.browse import Entry, price_unit
 from carbontrack.factors.intensity_csv import IntensityFile
-from carbontrack.report.numbers import counted
+from carbontrack.report.numbers import NO_VALUE, counted
 from carbontrack.report.table import Column, Table
 from carbontrack.units import MS_PER_HOUR, MS_PER_S
 from carbontrack.vocabulary import FactorKind
@@ -23,7 +23,9 @@ def entries_table(entries: Sequence[Entry], *, versions: bool = False) -> Table:
         (
             Column("kind", "", tuple(e.kind for e in entries), left=True),
             Column("name", "", tuple(e.name for e in entries), left=True),
-            Column("value", "", tuple("–" if e.value is None else f"{e.value:g}" for e in entries)),
+            Column(
+                "value", "", tuple(NO_VALUE if e.value is None else f"{e.value:g}" for e in entries)
+            ),
             Column("unit", "", tuple(e.unit for e in entries), left=True),
             Column("year", "", tuple(e.year for e in entries)),
             *([Column("known", "from", tuple(e.known_from for e in entries))] if versions else []),

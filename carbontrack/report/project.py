@@ -8,7 +8,14 @@ from typing import Any
 from carbontrack.account.project import Projection
 from carbontrack.account.result import Estimate
 from carbontrack.report.notes import notes_of
-from carbontrack.report.numbers import count_text, digits_text, hours_text, mass_text, money_text
+from carbontrack.report.numbers import (
+    NO_VALUE,
+    count_text,
+    digits_text,
+    hours_text,
+    mass_text,
+    money_text,
+)
 from carbontrack.report.table import Column, Table
 from carbontrack.units import S_PER_HOUR
 
@@ -59,7 +66,7 @@ def _unasked(estimate: Estimate) -> set[str]:
 
 def _published(found: Projection, names: Sequence[str]) -> list[str]:
     report = found.target.report
-    cells = dict.fromkeys(names, "–")
+    cells = dict.fromkeys(names, NO_VALUE)
     if report is not None:
         cells["tokens"] = count_text(report.tokens)
         cells["GPU-hours"] = hours_text(report.gpu_hours)

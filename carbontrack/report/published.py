@@ -7,11 +7,10 @@ from typing import Any
 
 from carbontrack.account import published
 from carbontrack.account.published import Figure, PublishedRow
-from carbontrack.report.numbers import hours_text
+from carbontrack.report.numbers import NO_VALUE, hours_text
 from carbontrack.report.table import Column, Table
 from carbontrack.vocabulary import Reproduction
 
-_EMPTY = "–"
 _WHOLE = {"PUE yes in MWh": "MWh after PUE", "PUE no in MWh": "MWh before PUE"}
 
 
@@ -76,7 +75,7 @@ def one(name: str) -> tuple[Table, dict[str, Any]]:
         _column("power", "W", rows, lambda row: _plain(row.power_w)),
         _column("PUE", "", rows, lambda row: _plain(row.pue)),
         _column("grid", "kg/kWh", rows, lambda row: _plain(row.kg_per_kwh)),
-        Column("factors", "", tuple(row.factors or _EMPTY for row in rows), left=True),
+        Column("factors", "", tuple(row.factors or NO_VALUE for row in rows), left=True),
     ]
     if any(row.energy for row in rows):
         inputs.append(_column("PUE", "in MWh", rows, _has_pue))
@@ -107,7 +106,7 @@ def one(name: str) -> tuple[Table, dict[str, Any]]:
 
 
 def _notes(rows: Sequence[PublishedRow], alike: Sequence[Column]) -> list[str]:
-    same = [f"{c.head} {c.cells[0]} {c.unit}".strip() for c in alike if c.cells[0] != _EMPTY]
+    same = [f"{c.head} {c.cells[0]} {c.unit}".strip() for c in alike if c.cells[0] != NO_VALUE]
     same = [_WHOLE.get(words, words) for words in same]
     notes = [f"in every row: {', '.join(same)}"] if same else []
     notes += [f"source: {source}" for source in dict.fromkeys(row.source for row in rows)]
@@ -123,7 +122,7 @@ def as_printed(figure: Figure) -> tuple[str, str]:
     Authors do either, even within one table; what agrees with the print is taken, else rounding.
     """
     if figure.recomputed is None:
-        return _EMPTY, ""
+        return NO_VALUE, ""
     units = figure.recomputed / figure.unit
     cut = int(units + 1e-9)
     for count, how in ((round(units), "rounded"), (cut, "cut")):
@@ -189,24 +188,26 @@ def _column(
 
 def _has_pue(row: PublishedRow) -> str:
     """Whether the printed energy includes PUE."""
-    return {"before": "no", "after": "yes"}.get(row.energy_pue, _EMPTY) if row.energy else _EMPTY
+    return (
+        {"before": "no", "after": "yes"}.get(row.energy_pue, NO_VALUE) if row.energy else NO_VALUE
+    )
 
 
 def _water(row: PublishedRow) -> str:
-    return _EMPTY if row.water_kl is None else f"{row.water_kl:,.0f}"
+    return NO_VALUE if row.water_kl is None else f"{row.water_kl:,.0f}"
 
 
 def _printed(figure: Figure | None) -> str:
-    return _EMPTY if figure is None else _digits(figure.printed, figure.unit)
+    return NO_VALUE if figure is None else _digits(figure.printed, figure.unit)
 
 
 def _follows(figure: Figure | None) -> str:
-    return _EMPTY if figure is None else as_printed(figure)[0]
+    return NO_VALUE if figure is None else as_printed(figure)[0]
 
 
 def _difference(figure: Figure | None) -> str:
     relative = None if figure is None else _relative(figure)
-    return _EMPTY if relative is None else f"{relative:+.2%}"
+    return NO_VALUE if relative is None else f"{relative:+.2%}"
 
 
 def _relative(figure: Figure) -> float | None:
@@ -222,4 +223,4 @@ def _digits(value: float, unit: float) -> str:
 
 
 def _plain(value: float | None) -> str:
-    return _EMPTY if value is None else f"{value:g}"
+    return NO_VALUE if value is None else f"{value:g}"

@@ -14,13 +14,11 @@ from carbontrack.account.result import Estimate
 from carbontrack.account.scores import PER_CENT, Agreement, PublishedScore, Score, per
 from carbontrack.errors import CarbontrackError
 from carbontrack.report.notes import notes_of
-from carbontrack.report.numbers import mass_text
+from carbontrack.report.numbers import NO_VALUE, mass_text
 from carbontrack.report.table import Column, Table
 
 TABLES = ("table3", "table4")
 """The tables of the Llama 2 report that `--like` knows."""
-
-_EMPTY = "–"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +59,7 @@ def like(name: str, runs: Sequence[Scored]) -> tuple[Table, list[dict[str, Any]]
                 *_two_lines(benchmark),
                 (
                     *(_own_cell(found, benchmark) for _, found in latest),
-                    *(printed.get((model, benchmark), _EMPTY) for model in models),
+                    *(printed.get((model, benchmark), NO_VALUE) for model in models),
                 ),
             )
             for benchmark in benchmarks
@@ -157,7 +155,7 @@ def _table(
         column("±", "", lambda row: _share(row["stderr"], row["metric"])),
         column("chance", "%", lambda row: _share(row["chance"], row["metric"])),
         column(
-            "questions", "", lambda row: f"{row['questions']:,}" if row["questions"] else _EMPTY
+            "questions", "", lambda row: f"{row['questions']:,}" if row["questions"] else NO_VALUE
         ),
         column("CO₂e", "", lambda row: mass_text(row["tco2e"])),
         column("points", "per kWh", lambda row: _points(row["score_per_kwh"])),
@@ -167,7 +165,7 @@ def _table(
         unit = f"per {currencies.pop()}" if len(currencies) == 1 else "per money"
         columns.append(column("points", unit, lambda row: _points(row["score_per_cost"])))
     if known:
-        status = tuple(row["status"] or _EMPTY for row in rows)
+        status = tuple(row["status"] or NO_VALUE for row in rows)
         columns.append(Column("status", "", status, left=True))
     notes = [
         "points: per cent of the score, over the facility energy, CO₂e and money of the whole run "
@@ -182,13 +180,13 @@ def _table(
 
 def _own_cell(found: Sequence[Score], benchmark: str) -> str:
     same = scores.pick(found, benchmark)
-    return _share(same[-1].score, same[-1].metric) if same else _EMPTY
+    return _share(same[-1].score, same[-1].metric) if same else NO_VALUE
 
 
 def _share(value: float | None, metric: str | None) -> str:
     """Per cent with one decimal, two if small; what is no share as it is."""
     if value is None:
-        return _EMPTY
+        return NO_VALUE
     if metric is not None and not scores.is_share(metric):
         return f"{value:.4g}"
     per_cent = value * PER_CENT
@@ -196,7 +194,7 @@ def _share(value: float | None, metric: str | None) -> str:
 
 
 def _points(share: float | None) -> str:
-    return _EMPTY if share is None else f"{share * PER_CENT:,.4g}"
+    return NO_VALUE if share is None else f"{share * PER_CENT:,.4g}"
 
 
 def _two_lines(benchmark: str) -> tuple[str, str]:

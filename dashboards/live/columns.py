@@ -25,7 +25,7 @@ SORT_FIELDS: Mapping[str, str] = {
 _SHOWN = ("energy_j", "power_min_w", "power_max_w", "util_pct", "temperature_max_c")
 _OF_MANY = ("power_w", "util_pct", "temperature_max_c")
 MANY_DEVICES = 16
-"""Of more than these nobody can tell lines apart: they are shown as a map and as their range."""
+"""More lines than these are unreadable: devices are then shown as a map and as their range."""
 
 
 def of_windows(series: Series, sensors: Sequence[Sensor]) -> dict[str, Any]:

@@ -31,7 +31,7 @@ const AXES = [
   ["cost", "cost", (progress) => progress.cost, costAt],
 ];
 
-// Parts of the smallest coin are told apart on an axis, where a table needs them not.
+// An axis shows parts of the smallest coin, which a table does not need.
 function costAt(value, currency) {
   return value && Math.abs(value) < 0.1 ? `${plain(value, 3)} ${currency ?? ""}`.trim() : cost(value, currency);
 }

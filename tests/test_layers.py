@@ -20,6 +20,7 @@ HEAVY = {"sqlalchemy", "alembic", "pandas", "matplotlib", "torch", "numpy", "ric
 # the lowest, which are single files).
 ORDER = [
     [
+        "encoding",
         "errors",
         "files",
         "redact",

@@ -128,6 +128,7 @@ def import_intensity(
     carbon --unit g/kWh --zone FRA
     """
     from carbontrack.factors import intensity_csv, layouts
+    from carbontrack.factors.file_text import read_text
 
     named = (time_column, value_column, unit)
     layout = None
@@ -139,7 +140,7 @@ def import_intensity(
             hint="Give --time-column, --value-column and --unit.",
         )
     found = intensity_csv.parse(
-        _text(file),
+        read_text(file),
         file.name,
         version=_version(version),
         zone=zone,
@@ -260,13 +261,14 @@ def import_prices(
     from dataclasses import asdict
 
     from carbontrack.factors import price_csv
+    from carbontrack.factors.file_text import read_text
     from carbontrack.ledger import engine, imported
     from carbontrack.ledger.url import ledger_url
     from carbontrack.report.escape import json_text
     from carbontrack.report.numbers import counted
 
     found = price_csv.parse(
-        _text(file), file.name, book=book or file.stem, version=_version(version)
+        read_text(file), file.name, book=book or file.stem, version=_version(version)
     )
     with engine.writing(ledger_url(db)) as writer:
         replaced = imported.put_prices(writer, [asdict(price) for price in found])
@@ -305,15 +307,6 @@ def _code(name: str) -> str:
     from carbontrack.factors import catalog
 
     return (catalog.zone_code(name) or name).casefold()
-
-
-def _text(file: Path) -> str:
-    from carbontrack.factors.file_text import decode
-
-    try:
-        return decode(file.read_bytes(), file.name)
-    except OSError as error:
-        raise CarbontrackError(f"{file}: {error.strerror}.", hint="Nothing was imported.") from None
 
 
 def _version(given: str | None) -> str:

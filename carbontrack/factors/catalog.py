@@ -146,18 +146,8 @@ def known_from(row: Mapping[str, str]) -> str:
 
 def intensity_factor(row: Mapping[str, str], *, assumed: bool = False) -> Factor:
     """A row of intensity.csv as a factor."""
-    source = data.source(row["source"])
-    return Factor(
-        name="intensity",
-        value=float(row["kg_per_kwh"]),
-        unit="kg/kWh",
-        source=f"{row['name']}, {source['title']}",
-        version=source["version"],
-        year=int(row["year"]),
-        basis=row["basis"],
-        assumed=assumed,
-        cite=row["source"],
-    )
+    factor = _of_row(row, "intensity", row["kg_per_kwh"], "kg/kWh", assumed=assumed)
+    return replace(factor, basis=row["basis"])
 
 
 def pue(provider: str, *, assumed: bool = False, as_of: str | None = None) -> Factor:
@@ -171,32 +161,27 @@ def pue(provider: str, *, assumed: bool = False, as_of: str | None = None) -> Fa
             hint="Known: " + ", ".join(known),
         )
     row = newest(rows, as_of, f"the PUE of {name}")
-    source = data.source(row["source"])
-    return Factor(
-        name="pue",
-        value=float(row["pue"]),
-        unit="",
-        source=f"{row['name']}, {source['title']}",
-        version=source["version"],
-        year=int(row["year"]),
-        assumed=assumed,
-        cite=row["source"],
-    )
+    return _of_row(row, "pue", row["pue"], "", assumed=assumed)
 
 
 def tariff(*, as_of: str | None = None) -> Factor:
     """The price of electricity that is assumed by default."""
     rows = [row for row in data.rows("prices") if row["item"] == "us-industrial"]
     row = newest(rows, as_of, "the assumed tariff")
+    return _of_row(row, "tariff", row["price"], f"{row['currency']}/kWh", assumed=True)
+
+
+def _of_row(row: Mapping[str, str], name: str, value: str, unit: str, *, assumed: bool) -> Factor:
+    """A row of a table with the columns name, source, and year or as_of."""
     source = data.source(row["source"])
     return Factor(
-        name="tariff",
-        value=float(row["price"]),
-        unit=f"{row['currency']}/kWh",
+        name,
+        float(value),
+        unit,
         source=f"{row['name']}, {source['title']}",
         version=source["version"],
-        year=int(row["as_of"][:4]),
-        assumed=True,
+        year=int((row.get("year") or row["as_of"])[:4]),
+        assumed=assumed,
         cite=row["source"],
     )
 

@@ -1,23 +1,29 @@
-"""The text of a file of factors, whichever of the usual encodings a spreadsheet gave it. Pure."""
+"""The text of a file of factors that a user names, in any of a spreadsheet's usual encodings."""
 
 from __future__ import annotations
 
-import codecs
+import os
+from pathlib import Path
 
+from carbontrack.encoding import HEAD_BYTES, encoding_of
+from carbontrack.errors import CarbontrackError
 from carbontrack.factors.strict_csv import refused
+from carbontrack.files import read_regular
 
-_BY_MARK = (  # longest first: UTF-32's little-endian mark begins with UTF-16's
-    (codecs.BOM_UTF32_LE, "utf-32"),
-    (codecs.BOM_UTF32_BE, "utf-32"),
-    (codecs.BOM_UTF16_LE, "utf-16"),
-    (codecs.BOM_UTF16_BE, "utf-16"),
-    (codecs.BOM_UTF8, "utf-8-sig"),
-)
+_STDIN = ("/dev/stdin", "/dev/fd/0", "/proc/self/fd/0")
+_MAX_BYTES = 256 << 20  # a year of 5-minute values of 50 zones is a tenth of it
 
 
-def encoding_of(head: bytes) -> str:
-    """The encoding by the byte-order mark that a file begins with; UTF-8 without one."""
-    return next((code for mark, code in _BY_MARK if head.startswith(mark)), "utf-8")
+def read_text(file: Path) -> str:
+    """The text of a regular file, or of /dev/stdin.
+
+    Raises CarbontrackError for one that cannot be read, is too large, or is not text.
+    """
+    try:
+        return decode(_bytes(file), file.name)
+    except OSError as error:
+        what = error.strerror or str(error)
+        raise CarbontrackError(f"{file}: {what}.", hint="Nothing was imported.") from None
 
 
 def decode(content: bytes, name: str) -> str:
@@ -25,10 +31,20 @@ def decode(content: bytes, name: str) -> str:
 
     Raises CarbontrackError for bytes that are not text in that encoding.
     """
-    encoding = encoding_of(content)
+    encoding = encoding_of(content[:HEAD_BYTES])
     try:
-        return content.decode(encoding)
+        return encoding.decode(content)
     except UnicodeDecodeError as error:
-        row = content.count(b"\n", 0, error.start) + 1
-        what = f"row {row}: not valid {encoding.removesuffix('-sig').upper()} text."
+        row = content.count(b"\n", 0, error.start + len(encoding.mark)) + 1
+        what = f"row {row}: not valid {encoding.name.upper()} text."
         raise refused(name, what, "Save the file as UTF-8.") from None
+
+
+def _bytes(file: Path) -> bytes:
+    if os.fspath(file) not in _STDIN:
+        return read_regular(file, _MAX_BYTES)
+    with open(0, "rb", closefd=False) as stdin:
+        data = stdin.read(_MAX_BYTES + 1)
+    if len(data) > _MAX_BYTES:
+        raise OSError(f"larger than {_MAX_BYTES:,} bytes")
+    return data

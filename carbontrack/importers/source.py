@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from carbontrack.factors.file_text import encoding_of
+from carbontrack.encoding import encoding_of
 from carbontrack.files import NotAFile, open_regular
 from carbontrack.importers.model import Refused
 
@@ -36,9 +36,9 @@ class Source:
             raise Refused(f"{path} is not a file.", "Write it to a file first.") from None
         except OSError as error:
             raise Refused(f"{path}: {error.strerror or error}.") from None
-        self.encoding = encoding_of(head)
+        self._encoding = encoding_of(head)
         # The last line may be cut, and a character in it.
-        self.head = codecs.getincrementaldecoder(self.encoding)("replace").decode(head)
+        self.head = self._decoder().decode(head[len(self._encoding.mark) :])
 
     @property
     def sha256(self) -> str:
@@ -50,13 +50,15 @@ class Source:
 
         Lines end in LF, CR LF or (progress bars) CR.
         """
-        decoder = codecs.getincrementaldecoder(self.encoding)("replace")
+        decoder = self._decoder()
+        mark, is_utf8 = self._encoding.mark, self._encoding.name == "utf-8"
         row, rest = 1, b""
         with os.fdopen(open_regular(self.path), "rb") as file:
             while data := file.read(_BLOCK_BYTES):
                 self._hash.update(data)
                 self._read += len(data)
-                text = data if self.encoding == "utf-8" else decoder.decode(data).encode()
+                data, mark = data.removeprefix(mark), b""
+                text = data if is_utf8 else decoder.decode(data).encode()
                 at = text.rfind(b"\n") + 1
                 if at == 0 and len(rest) + len(text) <= _MAX_LINE_BYTES + _BLOCK_BYTES:
                     rest += text
@@ -67,6 +69,9 @@ class Source:
                 self._progress(self._read)
         if rest:
             yield row, _lines(rest)
+
+    def _decoder(self) -> codecs.IncrementalDecoder:
+        return codecs.getincrementaldecoder(self._encoding.name)("replace")
 
     def lines(self) -> Iterator[tuple[int, str]]:
         """Each line with its number, without its end; empty ones are left out."""

@@ -12,13 +12,14 @@ import re
 from contextlib import suppress
 from dataclasses import dataclass
 
+from carbontrack.encoding import HEAD_BYTES, encoding_of
 from carbontrack.files import NotAFile, open_regular
 from carbontrack.units import NS_PER_MS, now_ms
 
 MAX_LINE = 1 << 16  # characters; the rest of a longer line is passed over
 _MAX_BYTES_A_READ = 4 << 20  # a job that floods the file must not flood our memory
 _MAX_BYTES_AT_END = 32 << 20
-_HEAD = 2  # bytes that show the encoding
+_MIN_HEAD_BYTES = 2  # of a file with fewer the encoding is not known yet
 _TAIL = 256  # bytes before our place by which we know that they are still the same
 _LINE_END = re.compile(r"\r\n|\n|\r")
 
@@ -160,10 +161,12 @@ class _OpenFile:
             if self._is_written_again():
                 self._start(0)
             if self._decoder is None:
-                head = os.pread(self._descriptor, _HEAD, 0)
-                if len(head) < _HEAD:
+                head = os.pread(self._descriptor, HEAD_BYTES, 0)
+                if len(head) < _MIN_HEAD_BYTES:
                     return [], 0
-                self._decoder = codecs.getincrementaldecoder(_encoding(head))(errors="replace")
+                self._decoder = codecs.getincrementaldecoder(encoding_of(head).name)(
+                    errors="replace"
+                )
             block = os.pread(self._descriptor, most, self._offset)
             self._offset += len(block)
             self._tail = (self._tail + block)[-_TAIL:]
@@ -219,12 +222,3 @@ class _OpenFile:
             rest, self._skipping = "", True
         self._rest = rest
         return [line[:MAX_LINE] for line in lines]
-
-
-def _encoding(head: bytes) -> str:
-    """Of a file that begins so: Windows' shells write UTF-16."""
-    if head.startswith(codecs.BOM_UTF16_LE) or (head[1:2] == b"\0" and head[:1] != b"\0"):
-        return "utf-16-le"
-    if head.startswith(codecs.BOM_UTF16_BE) or (head[:1] == b"\0" and head[1:2] != b"\0"):
-        return "utf-16-be"
-    return "utf-8"

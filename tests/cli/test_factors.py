@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -144,6 +147,25 @@ def test_a_bad_file_leaves_nothing_behind(command: Command, tmp_path: Path) -> N
     assert (done.code, done.err.count("\n")) == (2, 1)
     assert "bad.csv, row 3, column 'kg_per_kwh': '385'" in done.err
     assert command("factors", "list", "--imported", "--format", "json").json["factors"] == []
+
+
+def test_what_is_no_file_is_one_line_and_standard_input_is_read(tmp_path: Path) -> None:
+    fifo = tmp_path / "grid.csv"
+    os.mkfifo(fifo)
+    ledger = tmp_path / "l.db"
+
+    def imported(file: str) -> subprocess.CompletedProcess[str]:
+        program = [sys.executable, "-m", "carbontrack", "factors", "import", "intensity", file]
+        table = "time,zone,kg_per_kwh\n2026-01-01T00:00Z,FR,0.1\n"
+        return subprocess.run(
+            [*program, "--db", str(ledger)], input=table, capture_output=True, text=True
+        )
+
+    refused = imported(str(fifo))
+    assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
+    assert "grid.csv: not a regular file" in refused.stderr
+    assert not ledger.exists()
+    assert imported("/dev/stdin").returncode == 0
 
 
 def test_a_price_catalogue(command: Command, tmp_path: Path) -> None:

@@ -75,7 +75,7 @@ class Memory:
 
     @property
     def state(self) -> float:
-        """What stays all the time, whatever the batch."""
+        """Memory that does not depend on the batch."""
         return self.weights + self.gradients + self.optimizer
 
     @property

@@ -221,7 +221,7 @@ def _digest(prompts: Sequence[Prompt]) -> str:
 
 
 def identity(folder: Path) -> str:
-    """What tells a run's newest checkpoint from others; the name, where it is no run."""
+    """The manifest of a run's newest checkpoint; the path of a source that is not a run."""
     if (folder / "checkpoints").is_dir():
         return (newest(folder)[0] / "manifest.json").read_text()
     return str(folder.resolve())

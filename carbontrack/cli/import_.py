@@ -14,7 +14,7 @@ from carbontrack.cli.record_options import tags_of
 from carbontrack.errors import CarbontrackError
 
 if TYPE_CHECKING:
-    from carbontrack.importers.model import Asked, FoundRun
+    from carbontrack.importers.model import FileOptions, FoundRun
     from carbontrack.importers.write import Imported, Labels, Outcome
     from carbontrack.ledger.rows import Step
 
@@ -71,14 +71,14 @@ def import_(
 
     Example: carbontrack import power.csv --tz Europe/Paris --name llama2-7b
     """
-    from carbontrack.importers.model import Asked
+    from carbontrack.importers.model import FileOptions
 
-    asked = Asked(tz, start, interval, time_column, power_column, device_column, unit)
+    options = FileOptions(tz, start, interval, time_column, power_column, device_column, unit)
     labels = _labels(name, project, tag)
     if steps is not None and len(files) > 1:
         raise CarbontrackError("--steps joins one log to one FILE.", hint="Import them in turn.")
     for file in files:
-        found = _read(file, kind, asked)
+        found = _read(file, kind, options)
         joined = {} if steps is None else _joined(found, steps)
         outcomes = None if dry_run else _write(found, labels, joined, db)
         _say(found, labels, outcomes)
@@ -95,7 +95,7 @@ def _labels(name: str | None, project: str | None, tag: list[str] | None) -> Lab
     return Labels(name, project, tags_of(tag or []), str(Path.cwd()), user(), facility)
 
 
-def _read(path: Path, kind: str | None, asked: Asked) -> Imported:
+def _read(path: Path, kind: str | None, options: FileOptions) -> Imported:
     from carbontrack.importers.identify import identify
     from carbontrack.importers.model import Tally
     from carbontrack.importers.source import Source
@@ -104,10 +104,10 @@ def _read(path: Path, kind: str | None, asked: Asked) -> Imported:
     tally = Tally()
     with _progress(path) as said:
         source = Source(path, said)
-        chosen = "csv" if kind is None and asked.power_column else kind
+        chosen = "csv" if kind is None and options.power_column else kind
         reader = identify(source, chosen)
-        runs = reader.read(source, asked, tally)
-    return Imported(source, reader.KIND, runs, tally, asked.tz)
+        runs = reader.read(source, options, tally)
+    return Imported(source, reader.KIND, runs, tally, options.tz)
 
 
 @contextmanager

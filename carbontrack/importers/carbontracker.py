@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from carbontrack.importers import plausible
 from carbontrack.importers.clock import Clock, given_start
-from carbontrack.importers.model import Asked, FoundRun, Refused, Tally
+from carbontrack.importers.model import FileOptions, FoundRun, Refused, Tally
 from carbontrack.importers.source import Source
 from carbontrack.importers.stated import even, node
 from carbontrack.units import J_PER_KWH, NS_PER_S
@@ -43,9 +43,9 @@ def matches(head: str) -> bool:
     return _BLOCK.search(head) is not None or " - CarbonTracker: " in head
 
 
-def read(source: Source, asked: Asked, tally: Tally) -> list[FoundRun]:
+def read(source: Source, options: FileOptions, tally: Tally) -> list[FoundRun]:
     """A run each block of actual consumption. Raises Refused where nothing says when it was."""
-    clock = Clock(source.name, asked.tz)
+    clock = Clock(source.name, options.tz)
     components = match[1].rstrip(". ") if (match := _FOUND.search(source.head)) else "CPU and GPU"
     next_ns: int | None = None
     runs = []
@@ -57,7 +57,7 @@ def read(source: Source, asked: Asked, tally: Tally) -> list[FoundRun]:
         if block.stamp is not None:
             started_ns = clock.read(block.stamp) - length_ns
         else:
-            started_ns = given_start(source.name, asked, clock) if next_ns is None else next_ns
+            started_ns = given_start(source.name, options, clock) if next_ns is None else next_ns
         next_ns = started_ns + length_ns
         reported_j = block.energy_kwh * J_PER_KWH
         most_w = plausible.MAX_NODE_W * PUE

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from zoneinfo import ZoneInfo
 
-from carbontrack.importers.model import Asked, Refused, Rejected
+from carbontrack.importers.model import FileOptions, Refused, Rejected
 from carbontrack.units import NS_PER_MS, NS_PER_S
 
 # The epoch in s has 10 digits from 2001 to 2286, in ms 13, in µs 16, in ns 19.
@@ -132,12 +132,12 @@ class Clock:
         return None if offset is None else -round(offset.total_seconds())
 
 
-def given_start(file: str, asked: Asked, clock: Clock) -> int:
+def given_start(file: str, options: FileOptions, clock: Clock) -> int:
     """The start that the user gives of a file that has no times. Raises Refused for none."""
-    if asked.start is None:
+    if options.start is None:
         raise Refused(f"{file} has no times.", "Give --start 2026-01-31T12:00:00.")
     try:
-        return clock.read(asked.start)
+        return clock.read(options.start)
     except Rejected as error:
         raise Refused(f"--start: {error}.", "Example: 2026-01-31T12:00:00.") from None
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from carbontrack.importers import plausible
 from carbontrack.importers.bins import Bins
 from carbontrack.importers.clock import Clock
-from carbontrack.importers.model import Asked, FoundDevice, FoundRun, Refused, Rejected, Tally
+from carbontrack.importers.model import FileOptions, FoundDevice, FoundRun, Refused, Rejected, Tally
 from carbontrack.importers.rows import Row, names_of, rows
 from carbontrack.importers.source import Source
 from carbontrack.importers.spans import Spans
@@ -50,9 +50,9 @@ def matches(head: str) -> bool:
     return {"energy_consumed", "duration", "timestamp"} <= set(names_of(head))
 
 
-def read(source: Source, asked: Asked, tally: Tally) -> list[FoundRun]:
+def read(source: Source, options: FileOptions, tally: Tally) -> list[FoundRun]:
     """Its runs, each by its longest row. Raises Refused for energies that cannot be."""
-    clock = Clock(source.name, asked.tz)
+    clock = Clock(source.name, options.tz)
     totals: list[_Total] = []
     for row in rows(source, tally, ("timestamp", "duration", "energy_consumed")):
         try:

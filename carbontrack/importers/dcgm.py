@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from carbontrack.importers.clock import Clock
 from carbontrack.importers.metrics import Metrics
-from carbontrack.importers.model import Asked, FoundRun, Rejected, Tally
+from carbontrack.importers.model import FileOptions, FoundRun, Rejected, Tally
 from carbontrack.importers.prometheus import run_of
 from carbontrack.importers.rows import names_of, rows
 from carbontrack.importers.source import Source
@@ -22,13 +22,13 @@ def matches(head: str) -> bool:
     return all(names & set(known) for known in (_TIMES, _METRICS, _VALUES))
 
 
-def read(source: Source, asked: Asked, tally: Tally) -> list[FoundRun]:
+def read(source: Source, options: FileOptions, tally: Tally) -> list[FoundRun]:
     """All its devices as one run."""
     names = names_of(source.head)
     metric, value = (next(n for n in known if n in names) for known in (_METRICS, _VALUES))
-    time = asked.time_column or next(name for name in _TIMES if name in names)
-    clock = Clock(source.name, asked.tz)
-    metrics = Metrics(source.name, asked.unit, asked.device_column)
+    time = options.time_column or next(name for name in _TIMES if name in names)
+    clock = Clock(source.name, options.tz)
+    metrics = Metrics(source.name, options.unit, options.device_column)
     last = 1
     for row in rows(source, tally, (time, metric, value)):
         last = row.number

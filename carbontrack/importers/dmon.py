@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from carbontrack.importers.clock import Clock, given_start
-from carbontrack.importers.model import Asked, FoundDevice, FoundRun, Refused, Rejected, Tally
+from carbontrack.importers.model import FileOptions, FoundDevice, FoundRun, Refused, Rejected, Tally
 from carbontrack.importers.readings import UNKNOWN, Readings
 from carbontrack.importers.source import Source
 from carbontrack.units import NS_PER_S
@@ -28,10 +28,10 @@ def matches(head: str) -> bool:
     return any(_HEADER.match(line) for line in lines)
 
 
-def read(source: Source, asked: Asked, tally: Tally) -> list[FoundRun]:
+def read(source: Source, options: FileOptions, tally: Tally) -> list[FoundRun]:
     """The log as one run. Raises Refused for one without power, or without times."""
-    clock = Clock(source.name, asked.tz)
-    found = _Log(source, asked, clock)
+    clock = Clock(source.name, options.tz)
+    found = _Log(source, options, clock)
     first, last = 0, 0
     for number, line in source.lines():
         try:
@@ -57,9 +57,9 @@ def read(source: Source, asked: Asked, tally: Tally) -> list[FoundRun]:
 class _Log:
     """What was read of one log."""
 
-    def __init__(self, source: Source, asked: Asked, clock: Clock) -> None:
+    def __init__(self, source: Source, options: FileOptions, clock: Clock) -> None:
         self._file = source.name
-        self._asked = asked
+        self._options = options
         self._clock = clock
         self._names: list[str] = []
         self._samples: list[tuple[str, int | None, float, float]] = []
@@ -101,7 +101,7 @@ class _Log:
 
     def _of_day_ns(self, time: str) -> int:
         """A time without a date: of the day of --start, or of those that follow."""
-        if self._asked.start is None:
+        if self._options.start is None:
             raise Refused(f"{self._file} has times without a date.", "Give --start 2026-01-31.")
         try:
             hour, minute, second = (int(part) for part in time.split(":"))
@@ -110,7 +110,7 @@ class _Log:
         of_day_s = hour * 3600 + minute * 60 + second
         self._days += self._before_s is not None and of_day_s < self._before_s - _DAY_S // 2
         self._before_s = of_day_s
-        midnight_ns = self._clock.read(f"{self._asked.start[:10]} 00:00:00")
+        midnight_ns = self._clock.read(f"{self._options.start[:10]} 00:00:00")
         return midnight_ns + (self._days * _DAY_S + of_day_s) * NS_PER_S
 
     def placed(self) -> tuple[int, int, Readings]:
@@ -137,15 +137,15 @@ class _Log:
         return *readings.times_ns, readings
 
     def _given(self) -> tuple[int, int]:
-        if self._asked.start is None or self._asked.interval_s is None:
+        if self._options.start is None or self._options.interval_s is None:
             raise Refused(
                 f"{self._file} has no times.",
                 "Give --start 2026-01-31T12:00:00 and --interval 1, or log with dmon -o DT.",
             )
-        if self._asked.interval_s <= 0:
+        if self._options.interval_s <= 0:
             raise Refused("--interval must be above 0.")
-        start_ns = given_start(self._file, self._asked, self._clock)
-        return start_ns, round(self._asked.interval_s * NS_PER_S)
+        start_ns = given_start(self._file, self._options, self._clock)
+        return start_ns, round(self._options.interval_s * NS_PER_S)
 
     def device(self, key: str, quality: Quality) -> FoundDevice:
         """A device by its key."""

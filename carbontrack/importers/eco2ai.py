@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from carbontrack.importers import plausible
 from carbontrack.importers.clock import Clock
-from carbontrack.importers.model import Asked, FoundRun, Refused, Rejected, Tally
+from carbontrack.importers.model import FileOptions, FoundRun, Refused, Rejected, Tally
 from carbontrack.importers.rows import Row, names_of, rows
 from carbontrack.importers.source import Source
 from carbontrack.importers.stated import even, node
@@ -21,9 +21,9 @@ def matches(head: str) -> bool:
     return {_ENERGY, _SECONDS, _START} <= set(names_of(head))
 
 
-def read(source: Source, asked: Asked, tally: Tally) -> list[FoundRun]:
+def read(source: Source, options: FileOptions, tally: Tally) -> list[FoundRun]:
     """Its runs; of rows with one id the longest. Raises Refused for energies that cannot be."""
-    clock = Clock(source.name, asked.tz)
+    clock = Clock(source.name, options.tz)
     found: dict[str, tuple[float, FoundRun]] = {}
     energy_j, total_s = 0.0, 0.0
     number = 0

@@ -19,7 +19,7 @@ from carbontrack.importers import (
     wandb,
     zeus,
 )
-from carbontrack.importers.model import Asked, FoundRun, Refused, Tally
+from carbontrack.importers.model import FileOptions, FoundRun, Refused, Tally
 from carbontrack.importers.source import Source
 from carbontrack.vocabulary import ImportKind
 
@@ -32,7 +32,7 @@ class Reader(Protocol):
     def matches(self, head: str) -> bool:
         """Whether a file that begins like this is of this kind."""
 
-    def read(self, source: Source, asked: Asked, tally: Tally) -> list[FoundRun]:
+    def read(self, source: Source, options: FileOptions, tally: Tally) -> list[FoundRun]:
         """Its runs. Raises Refused for a file that is not imported."""
 
 

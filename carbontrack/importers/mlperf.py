@@ -9,7 +9,7 @@ import json
 from typing import Any
 
 from carbontrack.importers import plausible
-from carbontrack.importers.model import Asked, FoundDevice, FoundRun, Refused, Tally
+from carbontrack.importers.model import FileOptions, FoundDevice, FoundRun, Refused, Tally
 from carbontrack.importers.readings import Readings
 from carbontrack.importers.source import Source
 from carbontrack.units import NS_PER_MS
@@ -25,7 +25,7 @@ def matches(head: str) -> bool:
     return _MARK in head and '"power_' in head
 
 
-def read(source: Source, asked: Asked, tally: Tally) -> list[FoundRun]:
+def read(source: Source, options: FileOptions, tally: Tally) -> list[FoundRun]:
     """The log as one run. Raises Refused for one without readings."""
     readings = Readings(source.name)
     first, last, first_line = 0, 0, ""

@@ -90,8 +90,8 @@ class Tally:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """What the user says of a file, where the file itself does not."""
+class FileOptions:
+    """What the command line states of a file that the file itself does not."""
 
     tz: str | None = None
     start: str | None = None  # of logs without times

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from carbontrack.importers.clock import Clock
-from carbontrack.importers.model import Asked, FoundRun, Refused, Rejected, Tally
+from carbontrack.importers.model import FileOptions, FoundRun, Refused, Rejected, Tally
 from carbontrack.importers.power_columns import columns_of, has_power, has_times, header_of
 from carbontrack.importers.power_table import PowerTable
 from carbontrack.importers.source import Source
@@ -29,7 +29,7 @@ def matches(head: str) -> bool:
     return _FOR_PEOPLE in head or _by_values(names) is not None or _looks_nameless(names)
 
 
-def read(source: Source, asked: Asked, tally: Tally) -> list[FoundRun]:
+def read(source: Source, options: FileOptions, tally: Tally) -> list[FoundRun]:
     """The log as one run. Raises Refused for one without power, or whose power cannot be."""
     if _FOR_PEOPLE in source.head:
         raise Refused(f"{source.name} is the table that nvidia-smi prints for people.", _USE)
@@ -43,7 +43,7 @@ def read(source: Source, asked: Asked, tally: Tally) -> list[FoundRun]:
     else:
         raise Refused(f"{source.name} has no header that names its columns.", _USE)
     columns = columns_of(source.name, source.head, delimiter, names)
-    return [PowerTable(source, asked, columns, tally).run(KIND, header_rows=header_rows)]
+    return [PowerTable(source, options, columns, tally).run(KIND, header_rows=header_rows)]
 
 
 def _by_values(cells: tuple[str, ...]) -> tuple[str, ...] | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from carbontrack.errors import CarbontrackError
-from carbontrack.importers.model import Asked, FoundRun, Refused, Tally
+from carbontrack.importers.model import FileOptions, FoundRun, Refused, Tally
 from carbontrack.importers.power_columns import (
     columns_of,
     factor_of,
@@ -24,32 +24,37 @@ def matches(head: str) -> bool:
     return has_times(names) and has_power(names)
 
 
-def read(source: Source, asked: Asked, tally: Tally) -> list[FoundRun]:
+def read(source: Source, options: FileOptions, tally: Tally) -> list[FoundRun]:
     """The table as one run. Raises Refused for one without power, or whose power cannot be."""
     row, delimiter, names = header_of(source.head)
-    if asked.power_column is None:
+    if options.power_column is None:
         columns = columns_of(source.name, source.head, delimiter, names)
     else:
-        columns = _named(source, asked, delimiter, names)
-    return [PowerTable(source, asked, columns, tally).run(KIND, header_rows=row)]
+        columns = _named(source, options, delimiter, names)
+    return [PowerTable(source, options, columns, tally).run(KIND, header_rows=row)]
 
 
-def _named(source: Source, asked: Asked, delimiter: str, names: tuple[str, ...]) -> Columns:
-    if asked.time_column is None or asked.power_column is None or asked.unit is None:
+def _named(source: Source, options: FileOptions, delimiter: str, names: tuple[str, ...]) -> Columns:
+    if options.time_column is None or options.power_column is None or options.unit is None:
         raise CarbontrackError(
             "the columns of a table are named by three options together.",
             hint="Give --time-column, --power-column and --unit.",
         )
-    factor = factor_of(asked.unit)
+    factor = factor_of(options.unit)
     if factor is None:
-        raise CarbontrackError(f"--unit {asked.unit!r} is not known.", hint="Known: W, mW, kW.")
+        raise CarbontrackError(f"--unit {options.unit!r} is not known.", hint="Known: W, mW, kW.")
 
     def at(name: str) -> int:
         if name not in names:
             raise Refused(f"{source.name} has no column {name!r}: it has {', '.join(names)}.")
         return names.index(name)
 
-    device = None if asked.device_column is None else at(asked.device_column)
+    device = None if options.device_column is None else at(options.device_column)
     return Columns(
-        delimiter, names, at(asked.time_column), (at(asked.power_column),), device, factor=factor
+        delimiter,
+        names,
+        at(options.time_column),
+        (at(options.power_column),),
+        device,
+        factor=factor,
     )

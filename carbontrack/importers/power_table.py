@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from carbontrack.importers.bins import Bins
 from carbontrack.importers.clock import Clock
 from carbontrack.importers.model import (
-    Asked,
+    FileOptions,
     FoundDevice,
     FoundRun,
     Refused,
@@ -90,11 +90,13 @@ def delimiter_of(line: str) -> str:
 class PowerTable:
     """Reads one table into a run."""
 
-    def __init__(self, source: Source, asked: Asked, columns: Columns, tally: Tally) -> None:
+    def __init__(
+        self, source: Source, options: FileOptions, columns: Columns, tally: Tally
+    ) -> None:
         self._source = source
         self._columns = columns
         self._tally = tally
-        self._clock = Clock(source.name, asked.tz)
+        self._clock = Clock(source.name, options.tz)
         self._series: dict[str, PowerSeries] = {}
         self._bins: dict[str, Bins] = {}
         self._model_of: dict[str, str] = {}

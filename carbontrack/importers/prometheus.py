@@ -11,7 +11,7 @@ import math
 from typing import Any
 
 from carbontrack.importers.metrics import Metrics
-from carbontrack.importers.model import Asked, FoundRun, Refused, Tally
+from carbontrack.importers.model import FileOptions, FoundRun, Refused, Tally
 from carbontrack.importers.source import Source
 from carbontrack.units import MS_PER_S, NS_PER_MS
 from carbontrack.vocabulary import ImportKind
@@ -33,7 +33,7 @@ def _is_scrape(head: str) -> bool:
     )
 
 
-def read(source: Source, asked: Asked, tally: Tally) -> list[FoundRun]:
+def read(source: Source, options: FileOptions, tally: Tally) -> list[FoundRun]:
     """All its devices as one run. Raises Refused for what is of one moment."""
     if _is_scrape(source.head):
         raise Refused(f"{source.name} is one scrape: no time lies between two samples.", _USE)
@@ -43,7 +43,7 @@ def read(source: Source, asked: Asked, tally: Tally) -> list[FoundRun]:
         raise Refused(
             f"{source.name} is a {kind}, of one moment: no time lies between two samples.", _USE
         )
-    metrics = Metrics(source.name, asked.unit, asked.device_column)
+    metrics = Metrics(source.name, options.unit, options.device_column)
     for number, series in enumerate(data.get("result", []), start=1):
         labels = series.get("metric", {})
         if not metrics.is_read(labels.get("__name__", "")):

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from carbontrack.importers import plausible
 from carbontrack.importers.bins import Bins
 from carbontrack.importers.clock import Clock
-from carbontrack.importers.model import Asked, FoundDevice, FoundRun, Refused, Rejected, Tally
+from carbontrack.importers.model import FileOptions, FoundDevice, FoundRun, Refused, Rejected, Tally
 from carbontrack.importers.rows import Row, names_of, rows
 from carbontrack.importers.source import Source
 from carbontrack.importers.stated import even, node
@@ -35,9 +35,9 @@ def matches(head: str) -> bool:
     return bool({"JobID", "JobIDRaw"} & names and {"Elapsed", "ElapsedRaw", "Start"} & names)
 
 
-def read(source: Source, asked: Asked, tally: Tally) -> list[FoundRun]:
+def read(source: Source, options: FileOptions, tally: Tally) -> list[FoundRun]:
     """Its allocations. Raises Refused for energies that cannot be."""
-    clock = Clock(source.name, asked.tz)
+    clock = Clock(source.name, options.tz)
     found: dict[tuple[str, str], FoundRun] = {}
     for row in _rows(source, tally):
         job = row.text("JobID", "JobIDRaw")

@@ -14,7 +14,7 @@ from itertools import pairwise
 from statistics import median
 from typing import Any
 
-from carbontrack.importers.model import Asked, FoundDevice, FoundRun, Refused, Rejected, Tally
+from carbontrack.importers.model import FileOptions, FoundDevice, FoundRun, Refused, Rejected, Tally
 from carbontrack.importers.power import HELD_STEPS
 from carbontrack.importers.readings import UNKNOWN, Readings
 from carbontrack.importers.source import Source
@@ -39,7 +39,7 @@ def matches(head: str) -> bool:
     return line.startswith("{") and '"_timestamp"' in line and "gpu" in head
 
 
-def read(source: Source, asked: Asked, tally: Tally) -> list[FoundRun]:
+def read(source: Source, options: FileOptions, tally: Tally) -> list[FoundRun]:
     """The file as one run. Raises Refused for one without any power."""
     events = sorted(_events(source, tally), key=lambda event: event.at_ns)
     if not any(event.powers_w for event in events):

@@ -6,7 +6,7 @@ import re
 
 from carbontrack.importers import plausible
 from carbontrack.importers.clock import Clock, given_start
-from carbontrack.importers.model import Asked, FoundDevice, FoundRun, Refused, Rejected, Tally
+from carbontrack.importers.model import FileOptions, FoundDevice, FoundRun, Refused, Rejected, Tally
 from carbontrack.importers.rows import names_of, rows
 from carbontrack.importers.source import Source
 from carbontrack.importers.stated import even
@@ -24,7 +24,7 @@ def matches(head: str) -> bool:
     return {"start_time", "elapsed_time"} <= set(names) and any(map(_DEVICE.fullmatch, names))
 
 
-def read(source: Source, asked: Asked, tally: Tally) -> list[FoundRun]:
+def read(source: Source, options: FileOptions, tally: Tally) -> list[FoundRun]:
     """The windows as one run; of windows within each other the outer one counts."""
     columns = [name for name in names_of(source.head) if _DEVICE.fullmatch(name)]
     windows = []
@@ -45,7 +45,7 @@ def read(source: Source, asked: Asked, tally: Tally) -> list[FoundRun]:
     first_s = outer[0][0]
     shift_ns = 0
     if first_s < _LEAST_EPOCH_S:  # seconds since the machine was started
-        given_ns = given_start(source.name, asked, Clock(source.name, asked.tz))
+        given_ns = given_start(source.name, options, Clock(source.name, options.tz))
         shift_ns = given_ns - round(first_s * NS_PER_S)
     spans = [
         (round(begin * NS_PER_S) + shift_ns, round(end * NS_PER_S) + shift_ns, energies)

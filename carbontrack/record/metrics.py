@@ -48,7 +48,7 @@ class Metrics:
     _grown: dict[tuple[str, str], float] = field(default_factory=dict)
 
     def serve(self, address: str, port: int) -> None:
-        """Serve them from now on. Raises OSError where the port cannot be had."""
+        """Serve them from now on. Raises OSError if the port is in use."""
         from prometheus_client import CollectorRegistry, start_http_server
 
         registry = CollectorRegistry()

@@ -31,8 +31,8 @@ _SLOW = "the recorder is slow to finish and goes on in the background for a minu
 class RecorderProcess:
     """Our end of the recorder: one pipe, which takes the plan and then the outcome.
 
-    It starts at once, and records when it knows what. The `rendezvous` is open in it, too: whoever
-    names it, names it for both.
+    It starts at once, and records as soon as it has a plan. The `rendezvous` is open in it, too: a
+    name that either gives it is the name for both.
     """
 
     def __init__(self, steps: LockedSteps | None, rendezvous: Rendezvous | None = None) -> None:

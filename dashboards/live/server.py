@@ -121,7 +121,7 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 def _holder(port: int) -> str:
-    """Who listens on the port, where Linux tells us."""
+    """Which process listens on the port; empty if unknown."""
     sockets = set()
     for table in (Path("/proc/net/tcp"), Path("/proc/net/tcp6")):
         for line in table.read_text().splitlines()[1:] if table.exists() else ():

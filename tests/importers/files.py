@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from carbontrack.importers.identify import identify
-from carbontrack.importers.model import Asked, FoundRun, Refused, Tally
+from carbontrack.importers.model import FileOptions, FoundRun, Refused, Tally
 from carbontrack.importers.source import Source
 from carbontrack.units import J_PER_KWH
 
@@ -43,18 +43,18 @@ class Read:
         return sum(run.ended_ns - run.started_ns for run in self.runs) / 1e9
 
 
-def read(folder: Path, text: str | bytes, asked: Asked | None = None) -> Read:
+def read(folder: Path, text: str | bytes, options: FileOptions | None = None) -> Read:
     """Read a file of this content, by which its kind is recognised."""
     path = folder / "file.log"
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
     source, tally = Source(path), Tally()
     reader = identify(source)
-    return Read(reader.KIND, reader.read(source, asked or Asked(tz="UTC"), tally), tally)
+    return Read(reader.KIND, reader.read(source, options or FileOptions(tz="UTC"), tally), tally)
 
 
-def refusal(folder: Path, text: str | bytes, asked: Asked | None = None) -> str:
+def refusal(folder: Path, text: str | bytes, options: FileOptions | None = None) -> str:
     """Why such a file is refused."""
     with pytest.raises(Refused) as refused:
-        read(folder, text, asked)
+        read(folder, text, options)
     assert str(refused.value).endswith("Nothing was imported.")
     return str(refused.value)

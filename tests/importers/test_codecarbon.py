@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from carbontrack.importers.model import Asked
+from carbontrack.importers.model import FileOptions
 from carbontrack.units import J_PER_KWH
 from carbontrack.vocabulary import DeviceKind, Quality
 from tests.importers.files import read, refusal
@@ -157,8 +157,8 @@ def test_runs_at_the_same_time_are_said(tmp_path: Path) -> None:
 
 
 def test_its_times_are_local(tmp_path: Path) -> None:
-    assert "Give --tz" in refusal(tmp_path, table(row()), Asked())
-    (run,) = read(tmp_path, table(row()), Asked(tz="Europe/Paris")).runs
+    assert "Give --tz" in refusal(tmp_path, table(row()), FileOptions())
+    (run,) = read(tmp_path, table(row()), FileOptions(tz="Europe/Paris")).runs
     assert run.started_ns == 1717142400 * 10**9
 
 

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from carbontrack.importers.model import Asked
+from carbontrack.importers.model import FileOptions
 from carbontrack.vocabulary import Quality
 from tests.importers.files import read, refusal
 
 DMON = "# gpu    pwr  gtemp     sm\n# Idx      W      C      %\n"
 DATED = "#Date       Time        gpu   pwr gtemp\n#YYYYMMDD   HH:MM:SS    Idx     W     C\n"
 DCGMI = "#Entity   POWER      TOTEC     GPUTL\nID         W          mJ              \n"
-GIVEN = Asked(tz="UTC", start="2026-01-31T12:00:00", interval_s=2.0)
+GIVEN = FileOptions(tz="UTC", start="2026-01-31T12:00:00", interval_s=2.0)
 
 
 def test_times_of_their_own(tmp_path: Path) -> None:
@@ -41,7 +41,7 @@ def test_a_counter_is_better_than_watts(tmp_path: Path) -> None:
     ]
     rows.insert(3, "GPU 0   N/A   N/A   N/A")
     found = read(
-        tmp_path, DCGMI + "\n".join(rows), Asked(tz="UTC", start=GIVEN.start, interval_s=1)
+        tmp_path, DCGMI + "\n".join(rows), FileOptions(tz="UTC", start=GIVEN.start, interval_s=1)
     )
     assert found.by_device == {"GPU 0": pytest.approx(90), "GPU 1": pytest.approx(180)}
     assert {device.quality for device in found.first.devices} == {Quality.COUNTER}
@@ -66,5 +66,5 @@ def test_broken_lines_are_named(tmp_path: Path) -> None:
 def test_what_is_refused(tmp_path: Path) -> None:
     assert "no power column" in refusal(tmp_path, "# gpu  sm\n# Idx  %\n 0 5\n 0 5\n")
     assert "one sample" in refusal(tmp_path, DMON + "    0    100     52      5\n", GIVEN)
-    never = Asked(tz="UTC", start=GIVEN.start, interval_s=0)
+    never = FileOptions(tz="UTC", start=GIVEN.start, interval_s=0)
     assert "must be above 0" in refusal(tmp_path, DMON + "    0    100     52      5\n" * 2, never)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from carbontrack.importers import plain_csv
-from carbontrack.importers.model import Asked, Tally
+from carbontrack.importers.model import FileOptions, Tally
 from carbontrack.importers.source import Source
 from tests.importers.files import read, refusal
 
@@ -74,7 +74,7 @@ def test_long_logs_are_read_in_blocks_with_the_same_energy(tmp_path: Path) -> No
     )
     text = HEAD + "".join(lines)
     text = text.replace("2024/03/01 08:00:00.000, 1", "broken, 1", 1)
-    found = read(tmp_path, text, Asked(tz="Europe/Paris"))
+    found = read(tmp_path, text, FileOptions(tz="Europe/Paris"))
     assert len(text) > 5e6  # several blocks
     assert found.by_device == {UUIDS[0]: 100 * 29_997, UUIDS[1]: 200 * 29_997}
     assert found.tally.rejected == 1
@@ -117,7 +117,7 @@ def test_milliwatts_under_a_header_in_watts_are_refused(tmp_path: Path) -> None:
     why = refusal(tmp_path, f"timestamp,gpu_power_w\n{lines}")
     assert "above 1,500 W in 9 rows" in why or "above 1,500 W in 10 rows" in why
     assert "mW?" in why
-    named = Asked("UTC", time_column="timestamp", power_column="gpu_power_w", unit="mW")
+    named = FileOptions("UTC", time_column="timestamp", power_column="gpu_power_w", unit="mW")
     (run,) = plain_csv.read(Source(tmp_path / "file.log"), named, Tally())
     assert run.energy_j == pytest.approx(9 * 6.0045)
 
@@ -145,9 +145,9 @@ def test_one_sample_is_no_energy(tmp_path: Path) -> None:
 
 
 def test_local_times_are_not_guessed(tmp_path: Path) -> None:
-    assert "Give --tz" in refusal(tmp_path, HEAD + rows(), Asked())
+    assert "Give --tz" in refusal(tmp_path, HEAD + rows(), FileOptions())
     with_offset = (HEAD + rows()).replace(".500", ".500+02:00")
-    assert read(tmp_path, with_offset, Asked()).first.started_ns == 1709280000_500_000_000
+    assert read(tmp_path, with_offset, FileOptions()).first.started_ns == 1709280000_500_000_000
 
 
 def test_columns_of_several_gpus(tmp_path: Path) -> None:

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from carbontrack.importers.carbontracker import PUE
-from carbontrack.importers.model import Asked
+from carbontrack.importers.model import FileOptions
 from carbontrack.units import J_PER_KWH
 from carbontrack.vocabulary import DeviceKind, Quality
 from tests.importers.files import read, refusal
 
-GIVEN = Asked(tz="UTC", start="2026-01-31T12:00:00")
+GIVEN = FileOptions(tz="UTC", start="2026-01-31T12:00:00")
 
 
 def wandb_row(at: int, runtime: int, *watts: float | None) -> str:
@@ -24,7 +24,7 @@ def wandb_row(at: int, runtime: int, *watts: float | None) -> str:
 def test_a_row_of_wandb_is_the_mean_of_the_time_before_it(tmp_path: Path) -> None:
     rows = [wandb_row(1_582_070_941 + s, 28 + s, 30 + s, 10) for s in (0, 30, 60)]
     rows.insert(1, "not json")
-    found = read(tmp_path, "\n".join(rows), Asked())
+    found = read(tmp_path, "\n".join(rows), FileOptions())
     assert found.kind == "wandb"
     assert found.by_device == {"gpu.0": 28 * 30 + 30 * 60 + 30 * 90, "gpu.1": 880}
     assert found.duration_s == 88
@@ -54,7 +54,7 @@ def test_only_what_carbontracker_measured_counts(tmp_path: Path) -> None:
     assert found.energy_kwh == pytest.approx(0.003504 / PUE)
     assert found.first.facts["reported_kwh"] == 0.003504
     assert found.first.started_ns == (1668440617 - 53) * 10**9
-    assert "Give --tz" in refusal(tmp_path, text, Asked())
+    assert "Give --tz" in refusal(tmp_path, text, FileOptions())
 
 
 def test_several_runs_in_one_output_follow_one_another(tmp_path: Path) -> None:
@@ -83,7 +83,7 @@ def test_the_windows_of_zeus_are_one_run(tmp_path: Path) -> None:
 
 def test_a_window_within_another_is_not_counted_again(tmp_path: Path) -> None:
     text = ZEUS + "1700000000,step,2,200,0\n1700000000,epoch,10,1000,0\n1700000003,step,2,200,0\n"
-    assert read(tmp_path, text, Asked()).energy_j == 1000
+    assert read(tmp_path, text, FileOptions()).energy_j == 1000
     partly = text.replace("1700000003,step,2", "1700000003,step,20")
     assert "overlaps that of row 3 in part" in refusal(tmp_path, partly)
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from carbontrack.errors import CarbontrackError
-from carbontrack.importers.model import Asked
+from carbontrack.importers.model import FileOptions
 from carbontrack.vocabulary import Quality
 from tests.importers.files import read, refusal
 
@@ -33,7 +33,7 @@ def answer(*found: Any, kind: str = "matrix") -> str:
 
 def test_power_by_device(tmp_path: Path) -> None:
     text = answer(series([100, 200, 300], Hostname="a"), series([50] * 3, gpu=1, hostname="b"))
-    found = read(tmp_path, text, Asked())
+    found = read(tmp_path, text, FileOptions())
     assert found.kind == "prometheus"
     assert found.by_device == {UUID.format(0): 6000, UUID.format(1): 1500}
     assert [device.host for device in found.first.devices] == ["a", "b"]
@@ -64,11 +64,11 @@ def test_any_other_exporter_with_its_unit(tmp_path: Path) -> None:
     why = refusal(tmp_path, text)
     assert "it has pdu_outlet_load" in why
     assert "--unit" in why
-    found = read(tmp_path, text, Asked(unit="mW", device_column="outlet"))
+    found = read(tmp_path, text, FileOptions(unit="mW", device_column="outlet"))
     assert found.by_device == {"7": 30}
     assert read(tmp_path, answer(series([2, 2], metric="node_power_watts"))).energy_j == 30
     with pytest.raises(CarbontrackError, match="Known: W"):
-        read(tmp_path, text, Asked(unit="hp"))
+        read(tmp_path, text, FileOptions(unit="hp"))
 
 
 def test_what_is_of_one_moment_is_refused(tmp_path: Path) -> None:

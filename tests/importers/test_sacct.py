@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from carbontrack.importers.model import Asked
+from carbontrack.importers.model import FileOptions
 from carbontrack.vocabulary import Quality, Status
 from tests.importers.files import read, refusal
 
@@ -101,4 +101,4 @@ def test_a_padded_table(tmp_path: Path) -> None:
 
 
 def test_its_times_are_local(tmp_path: Path) -> None:
-    assert "Give --tz" in refusal(tmp_path, table(row("1", "5")), Asked())
+    assert "Give --tz" in refusal(tmp_path, table(row("1", "5")), FileOptions())

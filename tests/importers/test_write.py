@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from carbontrack.importers.identify import identify
-from carbontrack.importers.model import Asked, Tally
+from carbontrack.importers.model import FileOptions, Tally
 from carbontrack.importers.source import Source
 from carbontrack.importers.write import Imported, Labels, Outcome, run_id, write
 from carbontrack.ledger import engine, read
@@ -23,7 +23,7 @@ def imported(folder: Path, seconds: int) -> Imported:
     path.write_text(f"timestamp,power.draw [W],uuid\n{rows}")
     source, tally = Source(path), Tally()
     reader = identify(source)
-    return Imported(source, reader.KIND, reader.read(source, Asked(), tally), tally)
+    return Imported(source, reader.KIND, reader.read(source, FileOptions(), tally), tally)
 
 
 def test_a_run_is_written_once_and_grows(ledger_url: str, tmp_path: Path) -> None:

@@ -132,7 +132,12 @@ class Control(threading.Thread):
         while self._listener is not None:
             try:
                 connection, _ = self._listener.accept()
-            except OSError:  # no more, or it was never named
+            except BlockingIOError:  # no more
+                return
+            except OSError:  # it was never named: poll would say so again at once, and for ever
+                ready.unregister(self._listener.fileno())
+                self._listener.close()
+                self._listener = None
                 return
             if peer_uid(connection) != os.getuid():
                 connection.close()

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,25 @@ def test_a_stopped_recorder_holds_up_neither_the_exit_nor_whoever_reads_its_stde
     assert "goes on in the background for a minute at most" in said
     until(lambda: not processes_of(wrapper.folder))
     assert wrapper.json("show")["exit_code"] == 7
+
+
+def holds_a_socket(pid: int) -> bool:
+    for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):  # closed meanwhile
+            if str(descriptor.readlink()).startswith("socket"):
+                return True
+    return False
+
+
+def test_a_recorder_that_nobody_can_join_has_no_socket_left_to_watch(
+    wrapper: Wrapper, until: Until
+) -> None:
+    # One that was never named hangs up at once whenever it is watched: a loop without a wait.
+    job = wrapper.start("sh", "-c", "read line", stdin=subprocess.PIPE)
+    (recorder,) = until(lambda: children_of(job.pid, "carbontrack.record"))
+    until(lambda: not holds_a_socket(recorder))
+    job.communicate("on\n", timeout=PATIENCE_S)
+    assert job.returncode == 0
 
 
 STUCK = """

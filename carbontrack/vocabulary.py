@@ -195,6 +195,17 @@ class Devices(StrEnum):
     ALL = "all"  # of the node
 
 
+class AmendedField(StrEnum):
+    """What of a run can be amended, beside its tags (tag:KEY) and its settings, by their names."""
+
+    NAME = "name"
+    PROJECT = "project"
+    TOKENS = "tokens"  # of all steps together
+    PLANNED_TOKENS = "planned_tokens"  # of its model card
+    NOTE = "note"
+    UNDO = "undo"  # another amendment, by its id
+
+
 class FactorKind(StrEnum):
     """The tables of factors."""
 

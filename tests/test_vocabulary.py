@@ -108,7 +108,8 @@ def values_of_fields(node: ast.AST) -> Iterator[ast.AST]:
     if isinstance(node, ast.Compare):
         sides = [node.left, *node.comparators]
         if any(is_field(one) for side in sides for one in alternatives(side)):
-            yield from (value for side in sides for value in ast.walk(side))
+            keys = [n.slice for n in ast.walk(node) if isinstance(n, ast.Subscript)]
+            yield from (v for side in sides for v in ast.walk(side) if v not in keys)
     elif isinstance(node, ast.keyword):
         yield from [node.value] if node.arg in FIELDS else []
     elif isinstance(node, ast.AnnAssign) and node.value:

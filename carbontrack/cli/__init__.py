@@ -25,6 +25,7 @@ _COMMANDS = (
     "attach",
     "runs",
     "show",
+    "amend",
     "table",
     "plot",
     "serve",

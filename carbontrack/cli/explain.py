@@ -31,15 +31,15 @@ def explain(
     from carbontrack.ledger import engine, read
     from carbontrack.ledger.url import ledger_url
     from carbontrack.query import price
-    from carbontrack.report.explain import explain_data, explain_text
+    from carbontrack.report.explain import explain_data, explain_text, origins_of
 
     methods = parse_methods(method)
     with engine.open_reader(ledger_url(db)).connect() as connection:
         (found,) = find_runs(connection, [run])
         hours = read.hours(connection, found)
         rows = price.estimates(connection, [found], flags, methods, embodied=embodied)
-        files = [source.provenance for source in read.imports(connection, found)]
+        origins = origins_of(found, read.imports(connection, found))
     if format is Format.JSON:
-        print_json({"explained": [explain_data(row, hours, files) for row in rows]})
+        print_json({"explained": [explain_data(row, hours, origins) for row in rows]})
     else:
-        typer.echo("\n".join(explain_text(row, hours, files) for row in rows), nl=False)
+        typer.echo("\n".join(explain_text(row, hours, origins) for row in rows), nl=False)

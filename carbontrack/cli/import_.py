@@ -86,9 +86,9 @@ def import_(
 
 def _labels(name: str | None, project: str | None, tag: list[str] | None) -> Labels:
     from carbontrack import config
-    from carbontrack.cli.record_options import check_name
     from carbontrack.importers.write import Labels
-    from carbontrack.record.host import user
+    from carbontrack.ledger.names import check_name
+    from carbontrack.ledger.user import user
 
     check_name(name)
     facility = config.values(config.resolve(config.surroundings()))

@@ -78,8 +78,10 @@ def check_choice(option: str, value: str | None, choices: Sequence[str | None]) 
         raise CarbontrackError(f"{option} {value}: unknown.", hint=f"Give {known}.")
 
 
-def check_alone(context: typer.Context, option: str, goes_with: Sequence[str]) -> None:
-    """Raises CarbontrackError if anything was given that `option` does not use."""
+def check_alone(context: typer.Context, option: str, goes_with: Sequence[str], *, why: str) -> None:
+    """Raises CarbontrackError, which says `why`, if anything was given that `option` does not
+    use.
+    """
     given = [
         parameter.opts[0] if parameter.param_type_name == "option" else parameter.name.upper()
         for parameter in context.command.params
@@ -89,6 +91,4 @@ def check_alone(context: typer.Context, option: str, goes_with: Sequence[str]) -
         and source.name == "COMMANDLINE"
     ]
     if given:
-        raise CarbontrackError(
-            f"{option} takes all from the published table: {', '.join(given)} would change nothing."
-        )
+        raise CarbontrackError(f"{option} {why}: {', '.join(given)} would change nothing.")

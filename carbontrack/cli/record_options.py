@@ -13,6 +13,7 @@ import typer
 from carbontrack.cli.common import DbOption, option, parameter, takes
 from carbontrack.errors import CarbontrackError
 from carbontrack.keys import BY_NAME
+from carbontrack.ledger.names import check_name
 from carbontrack.record import labels, messages
 from carbontrack.vocabulary import Devices, OnBudget
 
@@ -235,15 +236,6 @@ def _check_metrics(port: int | None) -> None:
         raise CarbontrackError(
             "--metrics-port needs the package prometheus-client.",
             hint="pip install 'carbontrack[metrics]'",
-        )
-
-
-def check_name(name: str | None) -> None:
-    """Raises CarbontrackError for a name that no run can have."""
-    if name is not None and (not name or name == "last"):
-        raise CarbontrackError(
-            f"--name {name!r} is reserved.",
-            hint="Give another, or none for the script's.",
         )
 
 

@@ -74,7 +74,12 @@ def table(
     Example: carbontrack table llama2-7b --zone FRA --pue 1.2 --format markdown
     """
     if published is not None:
-        parse.check_alone(context, "--published", ("published", "format", "out"))
+        parse.check_alone(
+            context,
+            "--published",
+            ("published", "format", "out"),
+            why="takes all from the published table",
+        )
         from carbontrack.report import render
         from carbontrack.report.document import Document
         from carbontrack.report.published import listing, one, summary

@@ -14,6 +14,7 @@ from carbontrack.errors import NotFoundError
 from carbontrack.importers.clock import utc_ms
 from carbontrack.importers.model import FoundDevice, FoundRun, Tally
 from carbontrack.importers.source import Source
+from carbontrack.ledger.names import LAST
 from carbontrack.ledger.rows import Import, Recording, Run, Sensor, Step
 from carbontrack.ledger.transaction import Transaction, open_ledger
 from carbontrack.ledger.window import LEVELS_S, Flag, Pyramid, Window
@@ -25,7 +26,6 @@ from carbontrack.vocabulary import ImportKind, Quality, RunKind
 METER = "imported from {}"
 _SPACE = uuid.UUID("6f7a1c3e-2f6b-5d0a-9c41-0d6f4a7b9e52")  # of the ids of imported runs
 _WINDOWS_AT_ONCE = 2_000
-_RESERVED = "last"  # means the newest run
 _UNKNOWN_HOST = "unknown"
 _FLAGS = {
     Quality.COUNTER: Flag.COUNTER,
@@ -73,7 +73,7 @@ def run_id(found: FoundRun) -> str:
 def name_of(file: Imported, found: FoundRun, labels: Labels) -> str:
     """What a run is called: as the user says, as the file says, else as the file is called."""
     name = labels.name or found.name or file.source.path.stem
-    return f"{name} of {file.source.name}" if name == _RESERVED else name
+    return f"{name} of {file.source.name}" if name == LAST else name
 
 
 def write(

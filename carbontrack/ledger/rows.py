@@ -24,6 +24,19 @@ def end_of(started_ms: int, ended_ms: int | None, heartbeat_ms: int | None) -> i
 
 
 @dataclass(frozen=True, slots=True)
+class Amendment:
+    """A change of what is said of a run; what was recorded is never overwritten."""
+
+    id: str  # UUID
+    run_id: str
+    time_ms: int
+    user: str
+    field: str  # an `AmendedField`, a setting, or tag:KEY
+    before: Any
+    after: Any
+
+
+@dataclass(frozen=True, slots=True)
 class Run:
     """One wrapped job. How it stands and when it ended is what its recordings say: see
     `ledger.outcome`.
@@ -53,6 +66,7 @@ class Run:
     status: Status = Status.RUNNING
     exit_code: int | None = None  # 128+n when a signal n ended the job
     heartbeat_ms: int | None = None  # newest of the run's recordings
+    amended: tuple[Amendment, ...] = ()  # oldest first; applied already: see `ledger.amended`
     key: int = 0  # integer key inside this ledger; 0 before it is written
 
     @property
@@ -288,19 +302,6 @@ class OverlapHour:
     hour_ms: int
     energy_j: float
     seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class Amendment:
-    """A change of what is said of a run; what was recorded is never overwritten."""
-
-    id: str  # UUID
-    run_id: str
-    time_ms: int
-    user: str
-    field: str
-    before: Any
-    after: Any
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,11 +7,26 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from sqlalchemy import Connection, Integer, and_, column, exists, false, select, values
+from sqlalchemy import (
+    BigInteger,
+    Connection,
+    Double,
+    Integer,
+    and_,
+    cast,
+    column,
+    exists,
+    false,
+    func,
+    literal,
+    select,
+    values,
+)
 from sqlalchemy.orm import aliased
 from sqlalchemy.sql.selectable import Subquery
 
 from carbontrack.ledger import models
+from carbontrack.ledger.amended import tokens_of
 from carbontrack.ledger.outcome import attempts_of
 from carbontrack.ledger.pyramid import recordings_of
 from carbontrack.ledger.rows import Run
@@ -31,7 +46,22 @@ class _Logged:
 
 
 def steps_of(connection: Connection, run: Run) -> Subquery:
-    """The run's steps, each once, as a table with the columns of `models.Step`."""
+    """The run's steps, each once, as a table with the columns of `models.Step`. Where the run's
+    tokens are amended, those of each step are in proportion to what was logged.
+    """
+    steps = _as_logged(connection, run)
+    amended = tokens_of(run)
+    if amended is None:
+        return steps
+    logged = connection.scalar(select(func.sum(steps.c.tokens)))
+    if not logged:
+        return steps
+    each = cast(func.round(steps.c.tokens * literal(amended / float(logged), Double)), BigInteger)
+    others = (column for column in steps.c if column.name != "tokens")
+    return select(*others, each.label("tokens")).subquery()
+
+
+def _as_logged(connection: Connection, run: Run) -> Subquery:
     logged = sorted(_logged(connection, run.key), key=lambda one: one.order)
     step = models.Step
     if not logged:

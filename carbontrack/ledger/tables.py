@@ -150,7 +150,9 @@ RUNS = Table(
     "runs",
     Run,
     key=("id",),
-    fields=_names(Run, without=("ended_ms", "status", "exit_code", "heartbeat_ms", "key")),
+    fields=_names(
+        Run, without=("ended_ms", "status", "exit_code", "heartbeat_ms", "amended", "key")
+    ),
     json=frozenset({"tags", "command", "facility", "model"}),
     read_as={"kind": RunKind, "command": tuple},
     serial="key",

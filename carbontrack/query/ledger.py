@@ -1,4 +1,5 @@
-"""`carbontrack.Ledger`: what a ledger holds as pandas data frames, for scripts and notebooks.
+"""`carbontrack.Ledger`: what a ledger holds as pandas data frames, and what is done with its runs,
+for scripts and notebooks.
 
 Units are in the names of the columns (`energy_j`, `power_mean_w`, `tco2e`), every time is a UTC
 timestamp, and a value that is not known is NaN, NaT or <NA>.
@@ -16,10 +17,10 @@ from carbontrack.account.total import parts_of
 from carbontrack.errors import CarbontrackError
 from carbontrack.factors.resolve import parse_methods
 from carbontrack.ledger import engine, read
-from carbontrack.ledger.rows import Event, Step
+from carbontrack.ledger.rows import Amendment, Event, Step
 from carbontrack.ledger.url import ledger_url, redacted_url
 from carbontrack.ledger.window import LEVELS_S, Window
-from carbontrack.query import group, price, select
+from carbontrack.query import amend, group, price, select
 from carbontrack.query.frames import frame_of_columns, frame_of_estimates, frame_of_rows
 from carbontrack.query.runs import RunItem, item_of
 from carbontrack.units import MS_PER_S
@@ -33,7 +34,7 @@ Time = datetime | str
 
 
 class Ledger:
-    """A ledger that is read: a SQLite file, or `postgresql://USER@HOST/DATABASE`.
+    """A ledger: a SQLite file, or `postgresql://USER@HOST/DATABASE`.
 
     Without `url` it is that of the commands: $CARBONTRACK_DB, else the file in the user's data
     directory. Raises CarbontrackError if there is none, or it cannot be read. Nothing stays open
@@ -170,6 +171,52 @@ class Ledger:
         """A row per event, in order: `time`, `kind`, `message`, `host`, `device_uuid`, `data`."""
         with self._engine.connect() as connection:
             return frame_of_rows(Event, read.events(connection, read.resolve_run(connection, run)))
+
+    def amendments(self, run: str = "last") -> pd.DataFrame:
+        """A row per amendment of a run, in order: `id`, `run_id`, `time`, `user`, `field`, `before`
+        and `after`. One of the field *undo* takes back the one whose id is its `after`.
+        """
+        with self._engine.connect() as connection:
+            return frame_of_rows(Amendment, read.resolve_run(connection, run).amended)
+
+    def amend(
+        self,
+        run: str,
+        *,
+        name: str | None = None,
+        project: str | None = None,
+        tags: Mapping[str, str] | None = None,
+        tokens: int | str | None = None,
+        planned_tokens: int | str | None = None,
+        note: str | None = None,
+        **factors: Any,
+    ) -> pd.DataFrame:
+        """Amend what is said of a run, as `carbontrack amend` does; the amendments that follow from
+        it, as `amendments` has them.
+
+        `factors` are those of the place where it ran: zone, pue, tariff, … An empty project, note
+        or value of a tag takes away what there is. Raises CarbontrackError, and writes nothing, for
+        an unknown run or field, and a value that cannot be.
+        """
+        _, changed = amend.amend(
+            self._url,
+            run,
+            config.flags(**factors),
+            name=name,
+            project=project,
+            tags=tags,
+            tokens=tokens,
+            planned_tokens=planned_tokens,
+            note=note,
+        )
+        return frame_of_rows(Amendment, changed)
+
+    def undo(self, run: str) -> pd.DataFrame:
+        """Take back what the newest call amended of a run; those amendments, as `amendments` has
+        them. Raises CarbontrackError where there are none.
+        """
+        _, undone = amend.undo(self._url, run)
+        return frame_of_rows(Amendment, undone)
 
 
 def _check(name: str, word: str | None, known: type[StrEnum]) -> None:

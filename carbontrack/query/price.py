@@ -16,6 +16,7 @@ from carbontrack.factors import catalog
 from carbontrack.factors.catalog import Factor
 from carbontrack.factors.resolve import resolve
 from carbontrack.factors.series import IntensitySeries, Interval
+from carbontrack.ledger.amended import layers, tokens_of
 from carbontrack.ledger.rows import Run
 from carbontrack.vocabulary import Method, PriceUnit
 
@@ -112,29 +113,32 @@ def pricing(
 
     A part takes the intensity of its hours only where the whole run could.
     """
-    recorded = config.snapshot(run.facility)
-    settings: config.Settings = config.resolve([flags, recorded, *around])
+    own = layers(run)
+    origins = {layer.origin for layer in own}
+    settings: config.Settings = config.resolve([flags, *own, *around])
 
     def of_run(names: Sequence[str]) -> set[str]:
-        return {n for n in names if n in settings and settings[n].origin == recorded.origin}
+        return {n for n in names if n in settings and settings[n].origin in origins}
 
-    notes, lost = [], ""
+    notes = [] if tokens_of(run) is None else ["its tokens are amended"]
+    lost = ""
     rent_or_tariff = None
     try:
         settings, rent_or_tariff = with_price(connection, settings)
     except CarbontrackError as error:
         if not of_run(["price"]):
             raise
-        notes.append(f"no cost: {error.what} It was recorded with the run.")
+        notes.append(f"no cost: {error.what} It was {settings['price'].origin}.")
     series = _series(connection, run, settings)
     try:
         resolve(settings, method=Method.MEASURED, series=series)
     except CarbontrackError as error:
         unknown = of_run(["zone", "provider"])
-        settings = {name: value for name, value in settings.items() if name not in unknown}
         if not unknown:
             raise
-        lost = f"neither CO₂e nor cost: {error.what} It was recorded with the run; give another."
+        said = " and ".join(sorted({settings[name].origin for name in unknown}))
+        settings = {name: value for name, value in settings.items() if name not in unknown}
+        lost = f"neither CO₂e nor cost: {error.what} It was {said}; give another."
 
     def price(part: RunRecord, method: str, whole: Estimate | None = None) -> Estimate:
         rated_w = {sensor.name: sensor.rated_power_w for sensor in part.sensors}

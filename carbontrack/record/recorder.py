@@ -19,12 +19,12 @@ from carbontrack import config
 from carbontrack.errors import CarbontrackError
 from carbontrack.ledger.rows import Event, Recording, Run, Sensor
 from carbontrack.ledger.url import db_option, journal_folders
+from carbontrack.ledger.user import user
 from carbontrack.meters.base import MeterContext
 from carbontrack.record.arrivals import Arrivals
 from carbontrack.record.control import Control, Guest
 from carbontrack.record.devices import MeterOpener, RefreshTimer, sensor_of
 from carbontrack.record.git import ask_git
-from carbontrack.record.host import user
 from carbontrack.record.logged import LoggedLines
 from carbontrack.record.messages import Outcome, Plan
 from carbontrack.record.outbox import Outbox

@@ -10,8 +10,9 @@ from typing import Any
 from carbontrack.account.result import Estimate
 from carbontrack.factors.catalog import Factor
 from carbontrack.factors.resolve import Factors
-from carbontrack.ledger.rows import Usage
+from carbontrack.ledger.rows import Import, Run, Usage
 from carbontrack.report import escape
+from carbontrack.report.amendments import amendment_texts
 from carbontrack.report.notes import BAND_NOTE, notes_of, provenance, quantity
 from carbontrack.report.numbers import NO_VALUE, format_duration, format_share
 from carbontrack.report.table import carbon_cell
@@ -34,13 +35,23 @@ class Line:
         return f"{self.name:<14}{value:>16} {self.unit:<8} {self.how}".rstrip()
 
 
-def explain(estimate: Estimate, hours: Sequence[Usage], files: Sequence[str] = ()) -> list[Line]:
-    """The steps of an estimate of a run. `hours` are the rows of the ledger that it is made of,
-    `files` those that it was imported from.
-    """
+Origin = tuple[str, str]
+"""*imported* or *amended*, and the file or the change."""
+
+
+def origins_of(run: Run, imports: Sequence[Import]) -> list[Origin]:
+    """What a run was made of beside what was recorded."""
+    files = [("imported", source.provenance) for source in imports]
+    return [*files, *(("amended", text) for text in amendment_texts(run.amended))]
+
+
+def explain(
+    estimate: Estimate, hours: Sequence[Usage], origins: Sequence[Origin] = ()
+) -> list[Line]:
+    """The steps of an estimate of a run. `hours` are the rows of the ledger that it is made of."""
     e, f = estimate, estimate.factors
     lines = [
-        *(Line("imported", None, "", file) for file in files),
+        *(Line(how, None, "", what) for how, what in origins),
         Line("duration", e.duration_s, "s", _duration(e)),
         Line("devices", e.devices, "", _devices(e)),
         Line("device-hours", e.device_hours, "h", _device_hours(e)),
@@ -57,22 +68,22 @@ def explain(estimate: Estimate, hours: Sequence[Usage], files: Sequence[str] = (
     return lines
 
 
-def explain_text(estimate: Estimate, hours: Sequence[Usage], files: Sequence[str] = ()) -> str:
+def explain_text(estimate: Estimate, hours: Sequence[Usage], origins: Sequence[Origin] = ()) -> str:
     """For people; the last line is the table's cell, to the digit."""
     head = f"{estimate.label}  {', '.join(estimate.run_ids)}  method {estimate.method}"
-    lines = [head, *(line.text for line in explain(estimate, hours, files))]
+    lines = [head, *(line.text for line in explain(estimate, hours, origins))]
     lines += ["", *(f"• {note}" for note in notes_of([estimate]))]
     lines += ["", f"CO₂e {carbon_cell(estimate)}"]
     return "\n".join(map(escape.visible, lines)) + "\n"
 
 
 def explain_data(
-    estimate: Estimate, hours: Sequence[Usage], files: Sequence[str] = ()
+    estimate: Estimate, hours: Sequence[Usage], origins: Sequence[Origin] = ()
 ) -> dict[str, Any]:
     """For programs: the steps and the row they lead to."""
     steps = [
         {"name": line.name, "value": line.value, "unit": line.unit, "how": line.how}
-        for line in explain(estimate, hours, files)
+        for line in explain(estimate, hours, origins)
     ]
     return {
         "method": estimate.method,

@@ -9,11 +9,13 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from carbontrack.account.phases import OTHER
+from carbontrack.ledger.amended import facility_of, note_of
 from carbontrack.ledger.rows import Event, Import, Recording, Run, Sensor, StepTotals, Usage
 from carbontrack.query.attempts import Tried
 from carbontrack.query.phases import Phase, Phases
 from carbontrack.query.runs import share_of
 from carbontrack.report import terminal
+from carbontrack.report.amendments import amendments_data
 from carbontrack.report.devices import device_labels
 from carbontrack.report.escape import visible
 from carbontrack.report.numbers import (
@@ -65,7 +67,7 @@ def run_detail(
         "user": run.user,
         "git_commit": run.git_commit,
         "git_dirty": run.git_dirty,
-        "facility": dict(run.facility),
+        "facility": facility_of(run),
         "model": dict(run.model),
         "steps": steps.steps,
         "tokens": steps.tokens,
@@ -77,6 +79,8 @@ def run_detail(
         "nodes": [_node(recording) for recording in recordings],
         "events": [{**asdict(event), "time": iso_time(event.time_ms)} for event in events],
         "imports": [_import(source) for source in imports],
+        "amendments": amendments_data(run.amended),
+        "note": note_of(run),
     }
 
 
@@ -167,6 +171,8 @@ def print_detail(item: Mapping[str, Any]) -> None:
         ("steps", _steps(item)),
         ("energy", f"{energy_and_quality(item)}, devices only, before PUE"),
         *(("imported", source["provenance"]) for source in item["imports"]),
+        *(("amended", one["text"]) for one in item["amendments"]),
+        ("note", item["note"]),
     ]
     for head, value in rows:
         if value:

@@ -18,7 +18,7 @@ from carbontrack.query import group, price
 from carbontrack.query.attempts import Tried, tried
 from carbontrack.query.phases import Phase, Phases, phases_of, timeline_of
 from carbontrack.report.document import document_of
-from carbontrack.report.explain import explain_data
+from carbontrack.report.explain import explain_data, origins_of
 from carbontrack.report.forms import form_of
 from carbontrack.report.notes import notes_of
 from carbontrack.report.runs import run_item
@@ -231,8 +231,8 @@ class View:
         with self._reader.connect() as connection:
             rows = self._whole(connection, run).estimates
             (row,) = (row for row in rows if row.method == method)
-            files = [source.provenance for source in read.imports(connection, run)]
-            found = explain_data(row, read.hours(connection, run), files)
+            origins = origins_of(run, read.imports(connection, run))
+            found = explain_data(row, read.hours(connection, run), origins)
         return {
             "method": method,
             "steps": found["steps"],

@@ -1,4 +1,4 @@
-"""Who runs the job."""
+"""Who runs this program: whose a run is, and who changes what is said of one."""
 
 from __future__ import annotations
 

@@ -1,0 +1,53 @@
+"""Amending a run: rows beside what was recorded, of which nothing is overwritten."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from contextlib import closing
+from typing import Any
+
+from carbontrack.errors import CarbontrackError
+from carbontrack.ledger.amended import calls
+from carbontrack.ledger.engine import errors_in_one_line
+from carbontrack.ledger.rows import Amendment, Run
+from carbontrack.ledger.tables import AMENDMENTS
+from carbontrack.ledger.transaction import open_ledger
+from carbontrack.ledger.user import user
+from carbontrack.units import now_ms
+from carbontrack.vocabulary import AmendedField
+
+
+def amend(url: str, run: Run, changes: Mapping[str, tuple[Any, Any]]) -> list[Amendment]:
+    """Write amendments of a run: by the name of the field, its values before and after.
+
+    Raises CarbontrackError if the ledger cannot be written.
+    """
+    return _append(url, run, [(field, *values) for field, values in changes.items()])
+
+
+def undo(url: str, run: Run) -> list[Amendment]:
+    """Undo what the newest call that stands amended of a run.
+
+    Raises CarbontrackError where there is none, and if the ledger cannot be written.
+    """
+    if not (left := calls(run.amended)):
+        raise CarbontrackError(f"Run {run.name} ({run.id}) has no amendment to undo.")
+    return _append(url, run, [(AmendedField.UNDO, None, one.id) for one in left[-1]])
+
+
+def _append(url: str, run: Run, changes: list[tuple[str, Any, Any]]) -> list[Amendment]:
+    # A clock that was set back must not make them older than those that they follow.
+    time_ms = max([now_ms(), *(one.time_ms + 1 for one in run.amended)])
+    ids = sorted(str(uuid.uuid4()) for _ in changes)  # so that they stay in their order
+    rows = [
+        Amendment(one, run.id, time_ms, user(), str(field), before, after)
+        for one, (field, before, after) in zip(ids, changes, strict=True)
+    ]
+    with (
+        errors_in_one_line(url),
+        closing(open_ledger(url)) as ledger,
+        ledger.begin() as transaction,
+    ):
+        transaction.write(AMENDMENTS.insert_once, [AMENDMENTS.written(row) for row in rows])
+    return rows

@@ -1,0 +1,103 @@
+"""Amendments that were read: which of them stand, and a run as they say. Pure.
+
+They are ordered by (time, id), so that ledgers that are merged in any order agree. One that was
+undone stays, and an undoing is an amendment too: its `after` is the id of the one that it undoes.
+What one call amends has one time, stands together and is undone together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+from carbontrack import config
+from carbontrack.keys import BY_NAME
+from carbontrack.ledger.rows import Amendment, Run
+from carbontrack.units import MS_PER_S
+from carbontrack.vocabulary import AmendedField
+
+TAG = "tag:"
+"""Begins the field of a tag: tag:team."""
+
+
+def ordered(amendments: Iterable[Amendment]) -> tuple[Amendment, ...]:
+    """Oldest first."""
+    return tuple(sorted(amendments, key=lambda one: (one.time_ms, one.id)))
+
+
+def undoings(amendments: Iterable[Amendment]) -> dict[str, Amendment]:
+    """What undid an amendment, by the id of that."""
+    return {str(one.after): one for one in amendments if one.field == AmendedField.UNDO}
+
+
+def standing(amendments: Sequence[Amendment]) -> list[Amendment]:
+    """Those that were not undone, oldest first."""
+    undone = undoings(amendments)
+    return [
+        one
+        for one in ordered(amendments)
+        if one.field != AmendedField.UNDO and one.id not in undone
+    ]
+
+
+def calls(amendments: Sequence[Amendment]) -> list[list[Amendment]]:
+    """Those that stand, oldest first, what one call amended together."""
+    found: dict[tuple[int, str], list[Amendment]] = {}
+    for one in standing(amendments):
+        found.setdefault((one.time_ms, one.user), []).append(one)
+    return list(found.values())
+
+
+def values_of(amendments: Sequence[Amendment]) -> dict[str, Any]:
+    """The newest value of each field that is amended; None where what it had is taken away."""
+    return {one.field: one.after for one in standing(amendments)}
+
+
+def applied(run: Run, amendments: Sequence[Amendment]) -> Run:
+    """The run as these say; its settings stay those it was recorded with, see `layers`."""
+    if not amendments:
+        return run
+    said = values_of(amendments)
+    tags = {key.removeprefix(TAG): value for key, value in said.items() if key.startswith(TAG)}
+    planned = {key: value for key, value in said.items() if key == AmendedField.PLANNED_TOKENS}
+    return replace(
+        run,
+        name=said.get(AmendedField.NAME, run.name),
+        project=said.get(AmendedField.PROJECT, run.project),
+        tags={key: value for key, value in {**run.tags, **tags}.items() if value is not None},
+        model={**run.model, **planned},
+        amended=ordered(amendments),
+    )
+
+
+def layers(run: Run) -> list[config.Layer]:
+    """The settings of a run: those of each call that amended some, the newest first, and those
+    that were recorded with it.
+    """
+    found = [config.snapshot(run.facility)]
+    for of_call in calls(run.amended):
+        known = {one.field: one.after for one in of_call if one.field in BY_NAME}
+        if known:
+            user, day = of_call[0].user, datetime.fromtimestamp(of_call[0].time_ms / MS_PER_S, UTC)
+            found.insert(0, config.Layer(f"amended by {user}, {day:%Y-%m-%d}", known))
+    return found
+
+
+def facility_of(run: Run) -> dict[str, Any]:
+    """The settings of the run's own: recorded with it, or amended."""
+    of_run = layers(run)
+    return dict(run.facility) if len(of_run) == 1 else config.values(config.resolve(of_run))
+
+
+def tokens_of(run: Run) -> int | None:
+    """The tokens of all its steps as amended; None if they are not."""
+    tokens: int | None = values_of(run.amended).get(AmendedField.TOKENS)
+    return tokens
+
+
+def note_of(run: Run) -> str | None:
+    """What was noted of the run."""
+    note: str | None = values_of(run.amended).get(AmendedField.NOTE)
+    return note

@@ -1,0 +1,282 @@
+"""Finding runs by what is said of them, as amended; a run that was removed is in none of it."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Select,
+    Text,
+    case,
+    cast,
+    exists,
+    func,
+    or_,
+    select,
+)
+from sqlalchemy.orm import aliased
+
+from carbontrack.errors import CarbontrackError, NotFoundError
+from carbontrack.ledger import models, tables
+from carbontrack.ledger.amended import TAG, applied
+from carbontrack.ledger.names import LAST
+from carbontrack.ledger.outcome import Outcome, outcome_of
+from carbontrack.ledger.rows import Amendment, Recording, Run, end_of
+from carbontrack.units import now_ms
+from carbontrack.vocabulary import AmendedField, RunKind, Status
+
+_KEYS_IN_A_QUERY = 500  # more of them, and all recordings are read
+_SHOWN_CANDIDATES = 5
+MAX_WORDS = 10
+SORTS = ("started", "name", "status", "duration")
+
+
+def list_runs(
+    connection: Connection,
+    *,
+    limit: int | None = None,
+    project: str | None = None,
+    tags: Sequence[tuple[str, str]] = (),
+    since_ms: int | None = None,
+    until_ms: int | None = None,
+    name: str | None = None,
+    user: str | None = None,
+    status: str | None = None,
+    host: str | None = None,
+    quality: str | None = None,
+    cluster: str | None = None,
+    job: str | None = None,
+    account: str | None = None,
+    partition: str | None = None,
+    ids: Sequence[str] | None = None,
+) -> list[Run]:
+    """Runs, newest first, that match all that is given.
+
+    They have all of `tags`: (key, value); began at `since_ms` or later, and before `until_ms`; ran
+    on `host`, perhaps beside others; had a device whose energy is of this `quality`; and their
+    scheduler says this `cluster`, id of the `job`, `account` and `partition`.
+    """
+    run, recording, sensor = models.Run, models.Recording, models.Sensor
+    query = _NEWEST_FIRST
+    of_run = {run.user: user, run.cluster: cluster, run.job_id: job}
+    of_run |= {run.account: account, run.partition: partition}
+    for column, value in of_run.items():
+        if value is not None:
+            query = query.where(column == value)
+    if project is not None:
+        query = query.where(_project(connection) == project)
+    if name is not None:
+        query = query.where(_name(connection) == name)
+    if since_ms is not None:
+        query = query.where(run.started_ms >= since_ms)
+    if until_ms is not None:
+        query = query.where(run.started_ms < until_ms)
+    if host is not None:
+        query = query.where(exists().where(recording.run_key == run.key, recording.host == host))
+    if quality is not None:
+        read_by = (recording.run_key == run.key) & (sensor.recording_key == recording.key)
+        query = query.where(exists().where(read_by, sensor.quality == quality))
+    if ids is not None:
+        query = query.where(run.id.in_(ids))
+    for key, value in tags:
+        said = _amended(connection, f"{TAG}{key}", run.tags[key].as_string())
+        query = query.where(said == value)
+    if status is not None:
+        return [one for one in _runs(connection, query) if one.status == status][:limit]
+    return _runs(connection, query.limit(limit))
+
+
+def find_runs(
+    connection: Connection,
+    *,
+    search: str = "",
+    status: str = "",
+    project: str = "",
+    user: str = "",
+    since_ms: int | None = None,
+    until_ms: int | None = None,
+    sort: str = "started",
+    down: bool = True,
+    limit: int,
+) -> tuple[list[Run], int]:
+    """The first runs in the order of `sort` (one of `SORTS`) that have every word of `search` in
+    what they say of themselves and began at `since_ms` or later, and before `until_ms`; and how
+    many there are in all.
+
+    Raises CarbontrackError for a search of too many words: each is looked for in every run.
+    """
+    words = search.lower().split()
+    if len(words) > MAX_WORDS:
+        what = f"A search of {len(words)} words is too long."
+        raise CarbontrackError(what, hint=f"Give {MAX_WORDS} words at most.")
+    run = models.Run
+    name, its_project = _name(connection), _project(connection)
+    said = [name, run.id, func.coalesce(its_project, ""), run.user, run.command]
+    text: ColumnElement[str] = func.lower(cast(said[0], Text))
+    for column in said[1:]:
+        text = text + " " + func.lower(cast(column, Text))
+    matches = [text.contains(word, autoescape=True) for word in words]
+    columns = (run.key, name.label("name"), run.started_ms, run.nodes_expected)
+    query = select(*columns, *matches)
+    wanted: list[ColumnElement[bool]] = [_PRESENT]
+    wanted += [its_project == project] if project else []
+    wanted += [run.user == user] if user else []
+    wanted += [run.started_ms >= since_ms] if since_ms is not None else []
+    wanted += [run.started_ms < until_ms] if until_ms is not None else []
+    rows = connection.execute(query.where(*wanted)).all()
+    outcomes = _outcomes(connection, {row.key: row.nodes_expected for row in rows})
+    found = [
+        row
+        for row in rows
+        if status in ("", outcomes[row.key].status)
+        and all(
+            matched or word in outcomes[row.key].status
+            for word, matched in zip(words, row[4:], strict=True)
+        )
+    ]
+
+    def place(row: Any) -> Any:
+        ended = outcomes[row.key]
+        by: dict[str, Any] = {
+            "started": row.started_ms,
+            "name": row.name.lower(),
+            "status": ended.status,
+            "duration": end_of(row.started_ms, ended.ended_ms, ended.heartbeat_ms) - row.started_ms,
+        }
+        return by[sort]
+
+    found.sort(key=lambda row: (row.started_ms, row.key), reverse=True)
+    found.sort(key=place, reverse=down)
+    keys = [row.key for row in found[:limit]]
+    shown = {one.key: one for one in _runs(connection, _NEWEST_FIRST.where(run.key.in_(keys)))}
+    return [shown[key] for key in keys], len(found)
+
+
+def projects(connection: Connection) -> list[str]:
+    """The names of all projects, in order."""
+    name = _project(connection).label("project")
+    query = select(name).where(_PRESENT, name.is_not(None)).distinct().order_by(name)
+    return [project for project in connection.scalars(query) if project is not None]
+
+
+def users(connection: Connection) -> list[str]:
+    """The names of all who ran something, in order."""
+    name = models.Run.user
+    query = select(name).where(_PRESENT, name != "").distinct().order_by(name)
+    return list(connection.scalars(query))
+
+
+def names(connection: Connection, *, beginning: str, limit: int) -> list[str]:
+    """The names of runs, in order, each once."""
+    name = _name(connection).label("name")
+    query = select(name).where(_PRESENT, name.startswith(beginning, autoescape=True)).distinct()
+    return list(connection.scalars(query.order_by(name).limit(limit)))
+
+
+def resolve_run(connection: Connection, reference: str) -> Run:
+    """The run that is meant by an id, a unique prefix of it, a name (the newest), or `last`.
+
+    Raises NotFoundError if there is none, and CarbontrackError if there is more than one.
+    """
+    if reference == LAST:
+        query = _NEWEST_FIRST.limit(1)
+    else:
+        of_name = _name(connection) == reference
+        of_id = models.Run.id.startswith(reference.lower(), autoescape=True)
+        query = _NEWEST_FIRST.where(or_(of_name, of_id) if reference else of_name)
+    found = _runs(connection, query)
+    named = [run for run in found if run.name == reference]
+    if named:
+        return named[0]
+    if len(found) > 1:
+        names = ", ".join(f"{run.id} ({run.name})" for run in found[:_SHOWN_CANDIDATES])
+        more = ", …" if len(found) > _SHOWN_CANDIDATES else ""
+        raise CarbontrackError(
+            f"{reference!r} is ambiguous: {names}{more}.", hint="Give more of the id."
+        )
+    if not found:
+        raise NotFoundError(
+            f"There is no run {reference!r} in this ledger.", hint="'carbontrack runs' lists them."
+        )
+    return found[0]
+
+
+_PRESENT = models.Run.id.not_in(select(models.Tombstone.run_id))
+_NEWEST_FIRST = (
+    select(models.Run.__table__)
+    .where(_PRESENT)
+    .order_by(models.Run.started_ms.desc(), models.Run.key.desc())
+)
+
+
+def _name(connection: Connection) -> ColumnElement[str]:
+    return _amended(connection, AmendedField.NAME, models.Run.name.expression)
+
+
+def _project(connection: Connection) -> ColumnElement[str]:
+    return _amended(connection, AmendedField.PROJECT, models.Run.project.expression)
+
+
+def _amended(connection: Connection, field: str, column: ColumnElement[Any]) -> ColumnElement[Any]:
+    """A column of `runs` with what of it was amended, as `amended.values_of` has it."""
+    amendment, undoing = models.Amendment, aliased(models.Amendment)
+    of_field = amendment.field == field
+    if not connection.scalar(select(exists().where(of_field))):
+        return column
+    undone = exists().where(
+        undoing.field == AmendedField.UNDO, undoing.after[()].as_string() == amendment.id
+    )
+    stands = (amendment.run_id == models.Run.id, of_field, ~undone)
+    newest = (
+        select(amendment.after[()].as_string())
+        .where(*stands)
+        .order_by(amendment.time_ms.desc(), amendment.id.desc())
+        .limit(1)
+        .correlate(models.Run)
+        .scalar_subquery()
+    )
+    return case((exists().where(*stands).correlate(models.Run), newest), else_=column)
+
+
+def _runs(connection: Connection, query: Select[Any]) -> list[Run]:
+    """The runs of a query on their table, as amended and as their recordings say they stand."""
+    rows = [dict(row) for row in connection.execute(query).mappings()]
+    outcomes = _outcomes(connection, {row["key"]: row["nodes_expected"] for row in rows})
+    amendments = _amendments(connection, [row["id"] for row in rows])
+    found = []
+    for row in rows:
+        own = {**row, "kind": RunKind(row["kind"]), "command": tuple(row["command"])}
+        run = tables.RUNS.row(**asdict(outcomes[row["key"]]), **own)
+        found.append(applied(run, amendments.get(run.id, ())))
+    return found
+
+
+def _amendments(connection: Connection, ids: Sequence[str]) -> Mapping[str, Sequence[Amendment]]:
+    """Of the runs with these ids, and perhaps of others."""
+    query = select(models.Amendment.__table__)
+    if len(ids) <= _KEYS_IN_A_QUERY:
+        query = query.where(models.Amendment.run_id.in_(ids))
+    of_run: dict[str, list[Amendment]] = defaultdict(list)
+    for row in connection.execute(query).mappings():
+        of_run[row["run_id"]].append(tables.AMENDMENTS.read(row))
+    return of_run
+
+
+def _outcomes(connection: Connection, expected: Mapping[int, int | None]) -> dict[int, Outcome]:
+    """By the run's key, of the runs with these keys and numbers of expected nodes."""
+    recording = models.Recording
+    names = [name for name in tables.RECORDINGS.columns if name != "settings"]
+    query = select(*(getattr(recording, name) for name in names))
+    if len(expected) <= _KEYS_IN_A_QUERY:
+        query = query.where(recording.run_key.in_(expected))
+    of_run: dict[int, list[Recording]] = defaultdict(list)
+    for row in connection.execute(query):
+        values = dict(zip(names, row, strict=True), settings={}, status=Status(row.status))
+        of_run[values.pop("run_key")].append(Recording(**values))
+    now = now_ms()
+    return {key: outcome_of(of_run[key], nodes, now_ms=now) for key, nodes in expected.items()}

@@ -1,0 +1,16 @@
+"""What a run can be called. Standard library only."""
+
+from __future__ import annotations
+
+from carbontrack.errors import CarbontrackError
+
+LAST = "last"
+"""Means the newest run, wherever a run is named."""
+
+
+def check_name(name: str | None, where: str = "--name") -> None:
+    """Raises CarbontrackError, which says `where` it was given, for a name that no run can have."""
+    if name is not None and (not name or name == LAST):
+        raise CarbontrackError(
+            f"{where} {name!r} is reserved.", hint="Give another, or none for the script's."
+        )

@@ -27,4 +27,21 @@ def monotonic_ns() -> int:
     return time.clock_gettime_ns(_CLOCK)
 
 
+def wall_ahead_ns() -> int:
+    """How far the wall clock is ahead of `monotonic_ns()`, in ns.
+
+    Both are read again if something came between, or the nearest of some such pairs is taken.
+    """
+    nearest_ns = ahead_ns = 0
+    for attempt in range(_PAIRS):
+        before_ns, wall_ns, after_ns = monotonic_ns(), time.time_ns(), monotonic_ns()
+        if attempt == 0 or after_ns - before_ns < nearest_ns:
+            nearest_ns, ahead_ns = after_ns - before_ns, wall_ns - before_ns
+        if nearest_ns < _TOGETHER_NS:
+            break
+    return ahead_ns
+
+
+_PAIRS = 10
+_TOGETHER_NS = 20_000
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)

@@ -28,7 +28,7 @@ from carbontrack.record.this_node import is_first_of_node, visibility
 from carbontrack.record.this_run import MARK, ThisRun, mark_of, this_run
 from carbontrack.record.uuids import uuid7
 from carbontrack.record.warning import harmless
-from carbontrack.units import monotonic_ns, now_ms
+from carbontrack.units import NS_PER_MS, monotonic_ns, wall_ahead_ns
 
 
 def settings_of(
@@ -193,13 +193,14 @@ def _plan(
     settings: Mapping[str, Any],
     environ: Mapping[str, str],
 ) -> dict[str, Any]:
+    started_ns = monotonic_ns()
     return {
         **settings,
         **run.job,
         "run_id": run.id,
         "job_pid": pid,
-        "started_ms": now_ms(),
-        "started_ns": monotonic_ns(),
+        "started_ms": (started_ns + wall_ahead_ns()) // NS_PER_MS,
+        "started_ns": started_ns,
         "visibility": visibility(environ),
     }
 

@@ -32,7 +32,7 @@ from carbontrack.record.steps_file import (
 from carbontrack.record.this_run import MARK, mark_of, this_run
 from carbontrack.record.uuids import uuid7
 from carbontrack.record.warning import harmless, warn
-from carbontrack.units import monotonic_ns, now_ms
+from carbontrack.units import NS_PER_MS, monotonic_ns, wall_ahead_ns
 
 NOT_EXECUTABLE = 126
 NOT_FOUND = 127
@@ -69,7 +69,8 @@ def run(command: list[str], settings: dict[str, Any], *, live: bool = False) -> 
     old_mask: Collection[int] | None = None
     with harmless("signals may not be passed on"):
         old_mask = signal.pthread_sigmask(signal.SIG_BLOCK, _WATCHED)
-    started_ms, started_ns = now_ms(), monotonic_ns()
+    started_ns = monotonic_ns()
+    started_ms = (started_ns + wall_ahead_ns()) // NS_PER_MS
     try:
         environ = os.environ if recording is None else recording.environ
         job = _Job(_spawn_job(command, environ, old_mask or ()))

@@ -7,13 +7,12 @@ none on others; so the device is asked.
 from __future__ import annotations
 
 import statistics
-import time
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from carbontrack.meters.base import Reading
 from carbontrack.meters.nvml.fields import number
-from carbontrack.units import NS_PER_MS, NS_PER_S, monotonic_ns
+from carbontrack.units import NS_PER_MS, NS_PER_S, monotonic_ns, wall_ahead_ns
 
 if TYPE_CHECKING:
     from carbontrack.meters.nvml.library import Library
@@ -51,7 +50,7 @@ class PowerSamples:
         Raises NVMLError.
         """
         found = self._library.retry(lambda: _samples(self._library, handle, self._seen_us))
-        ahead_ns = time.time_ns() - monotonic_ns()  # of our clock, by which the driver dates
+        ahead_ns = wall_ahead_ns()  # of our clock, by which the driver dates
         now_ns = monotonic_ns()
         readings = []
         for stamp_us, watts in found:

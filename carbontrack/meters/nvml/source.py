@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -14,14 +13,14 @@ from carbontrack.meters.nvml.capabilities import Capabilities, capabilities
 from carbontrack.meters.nvml.cuda_visible import Gpu, Instance
 from carbontrack.meters.nvml.fields import number
 from carbontrack.meters.nvml.samples import PowerSamples
-from carbontrack.units import NS_PER_S, monotonic_ns
+from carbontrack.units import NS_PER_S, monotonic_ns, wall_ahead_ns
 from carbontrack.vocabulary import DeviceKind, MeterName, Quality
 
 if TYPE_CHECKING:
     from carbontrack.meters.nvml.library import Library
 
+_NS_PER_US = 1000
 _MAX_STAMP_AGE_NS = 1 * NS_PER_S  # an older timestamp is a stepped wall clock, not a slow sensor
-_MAX_CLOCKS_APART_NS = 100_000
 _LIMIT_EVERY = 10  # vitals
 _DRY_CALLS = 3  # by then the driver has overwritten what it held
 
@@ -136,15 +135,16 @@ class NvmlSource:
         energy_mj: float | None = None
         power_mw: float | None = None
         energy_time_ns: int | None = None
+        asked_ns = monotonic_ns()
         if self._fields is not None:
             answer = self._fields(gpu)
             if can.energy == "field":
                 energy_mj = self._value(*answer[1:4])
-                energy_time_ns = _on_our_clock(answer[0])
+                energy_time_ns = _on_our_clock(answer[0], asked_ns)
             if can.power == "field":
                 power_mw = self._value(*answer[-3:])
                 if can.power_span_ns and power_mw is not None:
-                    energy_time_ns = _on_our_clock(answer[-4])
+                    energy_time_ns = _on_our_clock(answer[-4], asked_ns)
         if can.energy == "call":
             energy_mj = self._library.nvml.nvmlDeviceGetTotalEnergyConsumption(gpu)
         now_ns = monotonic_ns()
@@ -178,12 +178,12 @@ class NvmlSource:
             raise DeviceLost(str(error)) from error
 
 
-def _on_our_clock(stamp_us: int) -> int | None:
-    """The driver's wall-clock timestamp as `monotonic_ns()`; None if unknown."""
-    now_ns, wall_ns, then_ns = monotonic_ns(), time.time_ns(), monotonic_ns()
-    age_ns = wall_ns - stamp_us * 1000
-    read_together = then_ns - now_ns < _MAX_CLOCKS_APART_NS
-    return now_ns - age_ns if read_together and 0 <= age_ns < _MAX_STAMP_AGE_NS else None
+def _on_our_clock(stamp_us: int, asked_ns: int) -> int | None:
+    """The driver's wall-clock timestamp as `monotonic_ns()`; None if it cannot be of an answer to
+    what was asked then, however long it took.
+    """
+    at_ns = stamp_us * _NS_PER_US - wall_ahead_ns()
+    return at_ns if asked_ns - _MAX_STAMP_AGE_NS < at_ns <= monotonic_ns() else None
 
 
 def _used_bytes(memory: Any) -> int | None:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import re
 import select
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 _LIMIT_S = 2.0  # what a large repository on a slow disk may take
+_LIMIT_AFTER_END_S = 0.7  # once the job has ended, and its prompt waits
+_LOOK_S = 0.05
 _MOMENT_S = 0.1
 _MAX_BYTES = 65_536
 # What a repository's own configuration could make git run; nothing is fetched, asked or written.
@@ -22,28 +25,57 @@ _OWN_SCOPES = (b"local", b"worktree")
 _STATUS = ("status", "--porcelain", "--untracked-files=no", "--ignore-submodules=all")
 
 
-def ask_git(folder: str) -> Callable[[], tuple[str | None, bool | None]]:
+def ask_git(
+    folder: str, has_ended: Callable[[], bool] = lambda: False
+) -> Callable[[], tuple[str | None, bool | None]]:
     """Ask git beside us. The answer: (commit, whether tracked files differ from it), each None if
-    unknown, as outside a repository.
+    unknown, as outside a repository, or where git is slower than we wait: less once the job
+    `has_ended`.
 
     Whether files differ is not asked where the repository brings filters of its own: they are
     programs, and to compare a file runs them.
     """
-    give_up_s = time.monotonic() + _LIMIT_S
+    patience = _Patience(has_ended)
     commit = _Git(folder, "rev-parse", "HEAD")
     filters = _Git(folder, *_FILTERS)
 
     def answer() -> tuple[str | None, bool | None]:
-        found = (commit.output(give_up_s) or b"").decode("ascii", "replace").strip()
-        scopes = filters.output(give_up_s, ok=(0, 1))  # 1: there are none
+        found = (commit.output(patience) or b"").decode("ascii", "replace").strip()
+        scopes = filters.output(patience, ok=(0, 1))  # 1: there are none
         if not _COMMIT.fullmatch(found):
             return None, None
         if scopes is None or any(line.startswith(_OWN_SCOPES) for line in scopes.splitlines()):
             return found, None
-        changed = _Git(folder, *_STATUS).output(give_up_s)
+        changed = _Git(folder, *_STATUS).output(patience)
         return found, None if changed is None else bool(changed)
 
     return answer
+
+
+class _Patience:
+    """How long git may yet take."""
+
+    def __init__(self, has_ended: Callable[[], bool]) -> None:
+        self._has_ended = has_ended
+        self._give_up_s = time.monotonic() + _LIMIT_S
+        self._after_end = False
+
+    def left_s(self) -> float:
+        """0 when it is over; ask again after `_LOOK_S`."""
+        now_s = time.monotonic()
+        if not self._after_end and self._has_ended():
+            self._after_end = True
+            self._give_up_s = min(self._give_up_s, now_s + _LIMIT_AFTER_END_S)
+        return max(0.0, self._give_up_s - now_s)
+
+    def until_readable(self, descriptor: int) -> bool:
+        """Whether it is, before patience is over."""
+        poll = select.poll()
+        poll.register(descriptor, select.POLLIN)
+        while (left_s := self.left_s()) > 0:
+            if poll.poll(min(left_s, _LOOK_S) * 1000):
+                return True
+        return False
 
 
 class _Git:
@@ -59,30 +91,26 @@ class _Git:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
+                process_group=0,  # to be killed with whatever it starts
             )
 
-    def output(self, give_up_s: float, ok: Sequence[int] = (0,)) -> bytes | None:
+    def output(self, patience: _Patience, ok: Sequence[int] = (0,)) -> bytes | None:
         """What it printed, up to a bound; None if it failed or takes too long."""
         process = self._process
         if process is None or process.stdout is None:
             return None
         text = b""
         with process.stdout as pipe:
-            while len(text) < _MAX_BYTES and _readable(pipe.fileno(), give_up_s):
+            while len(text) < _MAX_BYTES and patience.until_readable(pipe.fileno()):
                 block = os.read(pipe.fileno(), _MAX_BYTES)
                 if not block:
                     with suppress(subprocess.TimeoutExpired):
-                        code = process.wait(max(0.0, give_up_s - time.monotonic()))
+                        code = process.wait(patience.left_s())
                         return text if code in ok else None
                     break
                 text += block
-        process.kill()
+        with suppress(OSError):
+            os.killpg(process.pid, signal.SIGKILL)
         with suppress(subprocess.TimeoutExpired):
             process.wait(_MOMENT_S)  # no longer: a file system that does not answer holds it
         return text if len(text) >= _MAX_BYTES else None
-
-
-def _readable(descriptor: int, give_up_s: float) -> bool:
-    poll = select.poll()
-    poll.register(descriptor, select.POLLIN)
-    return bool(poll.poll(max(0.0, give_up_s - time.monotonic()) * 1000))

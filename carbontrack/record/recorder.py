@@ -112,11 +112,10 @@ class Recorder:
         context = MeterContext(job_pid=plan.job_pid, environ=self._environ, visible=plan.devices)
         opening = MeterOpener(plan.meter, context)
         opening.start()
-        git = ask_git(self._plan.cwd)
+        git = ask_git(plan.cwd, control.has_ended)
         if not self._plan.quiet:
             # While git and the meters work: nothing waits for this when the job has ended.
             import carbontrack.report.summary  # noqa: F401
-        run = self._describe(*git())
         opening.wait(control.has_ended)
         if opening.problem is not None:
             # If the meter was named, even --quiet says so: an empty run looks like any other.
@@ -138,6 +137,7 @@ class Recorder:
         ]
         timer = RefreshTimer(opening.sources, sensors)
         timer.start()
+        run = self._describe(*git())
         outbox = self._outbox(run, sensors, opening.found.note)
         budget = self._budget(run, sensors)
         self._publish = self._metrics(run)

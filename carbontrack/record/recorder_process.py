@@ -19,13 +19,12 @@ from carbontrack.record.own_process import close_in_children, leave_to_children,
 from carbontrack.record.process_end import ProcessEnd, is_running
 from carbontrack.record.rendezvous import Rendezvous
 from carbontrack.record.steps_file import LockedSteps, remove_steps_file
-from carbontrack.record.warning import harmless, warn
+from carbontrack.record.warning import harmless, warn, warn_of_slow_recorder
 
 # What the job's end may wait for the recorder, not counting what that one waits for a CPU.
 GRACE_S = 1.0
 _LONGEST_GRACE_S = 5.0
 _LOOK_S = 0.05
-_SLOW = "the recorder is slow to finish and goes on in the background for a minute at most"
 
 
 class RecorderProcess:
@@ -41,6 +40,7 @@ class RecorderProcess:
         self._unsent = b""
         self._steps = steps
         self._handed: dict[str, int] = {}  # what is open in it, by the names of the plan
+        self._plan: dict[str, Any] = {}
         keep: dict[str, int] = {}
         if steps is not None:
             keep["steps_fd"] = steps.descriptor
@@ -59,6 +59,7 @@ class RecorderProcess:
     def begin(self, plan: dict[str, Any]) -> None:
         """Give it its plan; what the pipe does not take yet, `flush` sends."""
         with harmless("this run is not recorded"):
+            self._plan = plan
             command = cut_command(plan["command"])
             self._send({**plan, "command": command, **self._handed})
 
@@ -106,7 +107,7 @@ class RecorderProcess:
             if not in_time:
                 # If it was stopped (SIGSTOP), it would stay so, with the job's stderr open.
                 os.kill(self.pid, signal.SIGCONT)
-                warn(f"{_SLOW}.")
+                warn_of_slow_recorder(self._plan)
                 return
         with suppress(OSError):
             _, status = os.waitpid(self.pid, os.WNOHANG)

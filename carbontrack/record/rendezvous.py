@@ -20,7 +20,7 @@ from carbontrack.record.own_process import close_in_children, leave_to_children
 from carbontrack.record.steps_file import LockedSteps
 from carbontrack.record.this_node import boot_id, hostname, visibility
 from carbontrack.record.uuids import uuid5
-from carbontrack.record.warning import harmless, warn
+from carbontrack.record.warning import harmless, warn, warn_of_slow_recorder
 
 # `socket` itself costs 8 ms to import.
 _TRIES = 3  # a recorder may end between our two looks
@@ -91,6 +91,7 @@ class Joined:
         self._socket = socket(AF_UNIX, SOCK_SEQPACKET)
         self._socket.setblocking(False)
         self._steps: LockedSteps | None = None
+        self._plan: dict[str, Any] = {}
         try:
             self._socket.connect(address)
             if peer_uid(self._socket) != os.getuid():
@@ -107,6 +108,7 @@ class Joined:
     def begin(self, plan: dict[str, Any]) -> None:
         """Say which job joins; the recorder gets its steps file and its stderr."""
         with harmless("this process is not recorded"):
+            self._plan = plan
             said = {name: plan.get(name) for name in ("job_pid", "started_ms", "started_ns")}
             seen = plan.get("visibility")
             said["visibility"] = visibility(os.environ) if seen is None else seen
@@ -134,7 +136,7 @@ class Joined:
             released = select.poll()
             released.register(self._socket.fileno(), select.POLLIN)
             if not released.poll(_RELEASE_S * 1000):
-                warn("the recorder is slow to finish and goes on in the background.")
+                warn_of_slow_recorder(self._plan)
         self.discard()
 
     def discard(self) -> None:

@@ -3,16 +3,33 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from typing import Any
 
 from carbontrack.errors import CarbontrackError
+
+_ID_SHOWN = 13  # characters of a run's id, as in every list of runs
 
 
 def warn(message: str) -> None:
     """One line on stderr; does nothing where stderr is closed."""
     with suppress(OSError):
         os.write(2, f"carbontrack: {message}\n".encode(errors="backslashreplace"))
+
+
+def warn_of_slow_recorder(plan: Mapping[str, Any]) -> None:
+    """The job's end waits no longer; where there was to be a summary, say what prints it."""
+    later = ""
+    if not plan.get("quiet") and "run_id" in plan:
+        with suppress(Exception):
+            from carbontrack.ledger.url import db_option
+
+            later = f"; its summary, then: carbontrack show {plan['run_id'][:_ID_SHOWN]}"
+            later += db_option(plan["db"])
+    warn(
+        f"the recorder is slow to finish and goes on in the background for a minute at most{later}."
+    )
 
 
 @contextmanager

@@ -10,6 +10,8 @@ import pytest
 
 from carbontrack.record import git as module
 from carbontrack.record.git import ask_git
+from carbontrack.record.process_end import is_running
+from tests.fixtures.wrap import PATIENCE_S, wait_until
 
 
 def test_a_git_that_hangs_is_not_waited_for(
@@ -21,6 +23,26 @@ def test_a_git_that_hangs_is_not_waited_for(
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
     monkeypatch.setattr(module, "_LIMIT_S", 0.2)
     assert ask_git(str(tmp_path))() == (None, None)
+
+
+def test_a_git_that_hangs_holds_up_no_end_and_is_killed_with_what_it_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hangs = tmp_path / "git"
+    hangs.write_text('#!/bin/sh\nsleep 600 & echo $! >> "$PIDS"\nwait\n')
+    hangs.chmod(0o755)
+    pids = tmp_path / "pids"
+    monkeypatch.setenv("PIDS", str(pids))
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    monkeypatch.setattr(module, "_LIMIT_S", PATIENCE_S)
+    started = [False]
+
+    def has_ended() -> bool:
+        started[0] = started[0] or (pids.exists() and len(pids.read_text().split()) == 2)
+        return started[0]
+
+    assert ask_git(str(tmp_path), has_ended)() == (None, None)
+    wait_until(lambda: not any(is_running(int(pid)) for pid in pids.read_text().split()))
 
 
 def test_without_git_or_a_folder_nothing_is_known(

@@ -65,7 +65,7 @@ def test_what_the_pipe_does_not_take_at_once_is_sent_as_it_is_read(tmp_path: Pat
 def test_a_stopped_recorder_holds_up_neither_the_exit_nor_whoever_reads_its_stderr(
     wrapper: Wrapper, until: Until
 ) -> None:
-    job = wrapper.start("sh", "-c", "read line; exit 7", stdin=subprocess.PIPE)
+    job = wrapper.start("sh", "-c", "read line; exit 7", options=(), stdin=subprocess.PIPE)
     (recorder,) = until(lambda: children_of(job.pid, "carbontrack.record"))
     until(lambda: wrapper.ledger.exists() and wrapper.json("runs")["runs"])
     os.kill(recorder, signal.SIGSTOP)
@@ -73,7 +73,11 @@ def test_a_stopped_recorder_holds_up_neither_the_exit_nor_whoever_reads_its_stde
     assert job.returncode == 7
     assert "goes on in the background for a minute at most" in said
     until(lambda: not processes_of(wrapper.folder))
-    assert wrapper.json("show")["exit_code"] == 7
+    run = wrapper.json("show")
+    assert run["exit_code"] == 7
+    # There is no summary; one line says where it is.
+    assert said.count("\n") == 1
+    assert said.endswith(f"carbontrack show {run['id'][:13]}.\n")
 
 
 def holds_a_socket(pid: int) -> bool:

@@ -10,8 +10,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterable, Mapping
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from carbontrack.errors import CarbontrackError
 from carbontrack.record.labels import project_of, tags_of
@@ -72,7 +71,7 @@ def _tags(tags: Mapping[str, object] | Iterable[str]) -> dict[str, str]:
 
 
 class BlockRecorder:
-    """Records this process from `__enter__` to `__exit__`; see `record.track`.
+    """Records this process from `start` to `stop`; see `record.track`.
 
     `id` is the run's, or None where another recorder records already or this one cannot start.
     """
@@ -85,20 +84,16 @@ class BlockRecorder:
         self.id: str | None = None
         self.is_shared = False  # whether other blocks and jobs may be of the same run
 
-    def __enter__(self) -> Self:
+    def start(self) -> None:
+        """Begin to record."""
         with harmless("this block is not recorded"):
             if self._settings is not None:
                 self._begin(self._settings)
-        return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def stop(self, exit_code: int) -> None:
+        """The block has ended, as a process with this exit code."""
         with harmless("the end of this block is not recorded"):
-            self._end(error)
+            self._end(exit_code)
 
     def _begin(self, settings: Mapping[str, Any]) -> None:
         if is_recorded_already():
@@ -131,13 +126,13 @@ class BlockRecorder:
         if steps:
             os.environ["CARBONTRACK_STEPS"] = steps.path
 
-    def _end(self, error: BaseException | None) -> None:
+    def _end(self, exit_code: int) -> None:
         recorder, self._recorder = self._recorder, None
         if recorder is None or self._pid != os.getpid():
             return  # a forked child leaves the block, too, and ends nothing
         for name in (MARK, "CARBONTRACK_STEPS"):
             os.environ.pop(name, None)
-        recorder.end({"ended_ns": monotonic_ns(), "exit_code": _exit_code(error)})
+        recorder.end({"ended_ns": monotonic_ns(), "exit_code": exit_code})
 
 
 def attach(pid: int, settings: Mapping[str, Any]) -> None:
@@ -213,12 +208,3 @@ def _about(pid: int) -> tuple[dict[str, str], list[str], str]:
         command = os.fsdecode(file.read()).rstrip("\0").split("\0")
     cwd = os.readlink(f"/proc/{pid}/cwd")  # noqa: PTH115 - "… (deleted)" where it was removed
     return {name: value for name, _, value in pairs}, command, cwd
-
-
-def _exit_code(error: BaseException | None) -> int:
-    """The exit code that this exception would give the process."""
-    if error is None:
-        return 0
-    if isinstance(error, SystemExit):
-        return error.code if isinstance(error.code, int) else int(error.code is not None)
-    return 130 if isinstance(error, KeyboardInterrupt) else 1

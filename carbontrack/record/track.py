@@ -16,6 +16,7 @@ from typing import Any, Self, TypeVar
 from carbontrack.job import close_steps
 from carbontrack.job_phases import log_phase
 from carbontrack.record.attach import BlockRecorder, settings_of
+from carbontrack.record.exit_code import ExitWatch, code_of
 from carbontrack.record.steps_file import is_recorded_already
 from carbontrack.record.this_run import mark_in
 from carbontrack.record.tracked import UNKNOWN, Block, Tracked, read_block
@@ -54,6 +55,7 @@ class Track:
             self._begin()
         with harmless("this block may end with the process only"):
             atexit.register(self._stop_at_exit)
+            _exit.begin()
         close_steps()  # so that log_step() finds this run's file
         log_phase()
         return self
@@ -63,7 +65,7 @@ class Track:
         if self._pid == 0:
             warn("stop() without start(): nothing was recorded.")
         else:
-            self._stop(None)
+            self._stop(0)
         return self
 
     def __enter__(self) -> Self:
@@ -76,7 +78,7 @@ class Track:
         traceback: TracebackType | None,
     ) -> None:
         if self._goes_on:  # it may have been stopped inside
-            self._stop(error)
+            self._stop(code_of(error))
 
     def __call__(self, function: F) -> F:
         """Record each call of a function, a coroutine or a generator."""
@@ -161,7 +163,8 @@ class Track:
         recorder = BlockRecorder(settings)
         started_ms = now_ms()
         mark = mark_in(os.environ) if is_recorded_already() else None
-        self._recorder = recorder.__enter__()
+        self._recorder = recorder
+        recorder.start()
         self.id = recorder.id
         if self.id is not None:
             name = (settings["name"] or "block") if recorder.is_shared else None
@@ -171,26 +174,30 @@ class Track:
             db = next((one.db for one in _recorded if one.run_id == mark.run_id), settings["db"])
             self._block = Block(mark.run_id, db, settings["name"] or "block", started_ms)
 
-    def _stop(self, error: BaseException | None) -> None:
+    def _stop(self, exit_code: int) -> None:
         if not self._goes_on:
             return  # a forked child leaves the block, too, and ends nothing
         self._pid = 0
         with harmless("the end of this block is not recorded"):
             atexit.unregister(self._stop_at_exit)
-            self._end(error)
+            _exit.end()
+            self._end(exit_code)
         close_steps()
 
     def _stop_at_exit(self) -> None:
-        self._stop(None)
+        with harmless("the end of this block is not recorded"):
+            exit_code = _exit.code()
+            if exit_code is not None:  # or the recorder sees that we are gone, and not how
+                self._stop(exit_code)
 
-    def _end(self, error: BaseException | None) -> None:
+    def _end(self, exit_code: int) -> None:
         recorder, self._recorder = self._recorder, None
         if self._block is not None:
             if self._block in _recorded:
                 _recorded.remove(self._block)
             self._block = replace(self._block, ended_ms=now_ms())
         if recorder is not None:
-            recorder.__exit__(None if error is None else type(error), error, None)
+            recorder.stop(exit_code)
 
     def _measure(self) -> Tracked:
         if self._used is not None:
@@ -205,3 +212,4 @@ class Track:
 
 
 _recorded: list[Block] = []  # the runs that this process records
+_exit = ExitWatch()

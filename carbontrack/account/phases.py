@@ -1,7 +1,8 @@
 """A run by the phases that its job logged: spans of time, and what its devices used in each. Pure.
 
-A phase lasts until the next one begins; where there is none it is *other*. What is in a window that
-several phases share is split by their time in it, so that all phases add up to the run.
+A phase lasts until the next one begins, or its recording ends; where there is none it is *other*.
+What is in a window that several phases share is split by their time in it, so that all phases add
+up to the run.
 """
 
 from __future__ import annotations
@@ -10,12 +11,14 @@ import bisect
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
+from operator import itemgetter
 from typing import NamedTuple
 
-from carbontrack.ledger.rows import Event, Span, Usage
+from carbontrack.ledger.outcome import status_of
+from carbontrack.ledger.rows import Event, Recording, Span, Usage
 from carbontrack.ledger.window import LEVELS_S
 from carbontrack.units import MS_PER_S
-from carbontrack.vocabulary import EventKind
+from carbontrack.vocabulary import EventKind, Status
 
 OTHER = "other"
 _HOUR_S = LEVELS_S[-1]
@@ -71,6 +74,29 @@ class Timeline:
         A step belongs to the phase in which it ended, and so that moment to the phase before it.
         """
         return self.names[max(0, bisect.bisect_left(self.starts_ms, time_ms) - 1)]
+
+
+def close_open(
+    logged: Iterable[tuple[int, Event]], recordings: Iterable[Recording], *, now_ms: int
+) -> list[Event]:
+    """Phase events in order, each with the key of its recording, and one more where a recording
+    ended in a phase that it had logged: a job that dies closes none.
+    """
+    ends = (
+        (one.end_ms, one.key, None)
+        for one in recordings
+        if status_of(one, now_ms=now_ms) is not Status.RUNNING
+    )
+    found: list[Event] = []
+    whose = 0  # the recording that logged the phase that is open
+    changes = ((event.time_ms, key, event) for key, event in logged)
+    for time_ms, key, event in sorted((*changes, *ends), key=itemgetter(0)):
+        if event is not None:
+            found.append(event)
+            whose = key
+        elif key == whose:
+            found.append(Event(time_ms, EventKind.PHASE, ""))
+    return found
 
 
 def _name(event: Event) -> str:

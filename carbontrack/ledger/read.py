@@ -41,6 +41,7 @@ from carbontrack.ledger.series import step_means as step_means
 from carbontrack.ledger.series import steps_in_buckets as steps_in_buckets
 from carbontrack.ledger.series import windows as windows
 from carbontrack.ledger.window import Window, merge
+from carbontrack.vocabulary import EventKind
 
 
 def recordings(connection: Connection, run: Run) -> list[Recording]:
@@ -88,11 +89,23 @@ def _newest(run: Run, readers: Sequence[tuple[Recording, Sensor]]) -> Sensor:
 
 def events(connection: Connection, run: Run) -> list[Event]:
     """What happened, in order."""
+    rows = connection.execute(_events_of(run)).mappings()
+    return [tables.EVENTS.read(row) for row in rows]
+
+
+def phases(connection: Connection, run: Run) -> list[tuple[int, Event]]:
+    """The events that are phases, in order, each with the key of its recording."""
+    query = _events_of(run).where(models.Event.kind == EventKind.PHASE)
+    query = query.add_columns(models.Event.recording_key)
+    rows = connection.execute(query).mappings()
+    return [(row["recording_key"], tables.EVENTS.read(row)) for row in rows]
+
+
+def _events_of(run: Run) -> Select[Any]:
     event = models.Event
     query = select(*(getattr(event, name) for name in tables.EVENTS.fields))
     query = query.where(event.recording_key.in_(pyramid.recordings_of(run.key)))
-    query = query.order_by(event.time_ms, event.recording_key, event.number)
-    return [tables.EVENTS.read(row) for row in connection.execute(query).mappings()]
+    return query.order_by(event.time_ms, event.recording_key, event.number)
 
 
 def imports(connection: Connection, run: Run) -> list[Import]:

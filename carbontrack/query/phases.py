@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from carbontrack.account.phases import Timeline, Used, usages_by_phase
+from carbontrack.account.phases import Timeline, Used, close_open, usages_by_phase
 from carbontrack.account.result import sum_of
 from carbontrack.account.split import RunRecord
 from carbontrack.ledger.rows import Run, Span, StepTotals, Usage
 from carbontrack.ledger.window import LEVELS_S
-from carbontrack.units import J_PER_KWH, MS_PER_HOUR, MS_PER_S, S_PER_HOUR
+from carbontrack.units import J_PER_KWH, MS_PER_HOUR, MS_PER_S, S_PER_HOUR, now_ms
 
 if TYPE_CHECKING:
     from carbontrack.ledger.imported import Connection
@@ -62,7 +62,9 @@ def timeline_of(connection: Connection, run: Run) -> Timeline:
     """The phases of a run over its time; all of it *other* where the job logged none."""
     from carbontrack.ledger import read
 
-    return Timeline.of(read.events(connection, run), from_ms=run.started_ms, to_ms=run.end_ms)
+    logged, recordings = read.phases(connection, run), read.recordings(connection, run)
+    events = close_open(logged, recordings, now_ms=now_ms())
+    return Timeline.of(events, from_ms=run.started_ms, to_ms=run.end_ms)
 
 
 def phases_of(connection: Connection, record: RunRecord, *, most_rows: int = MOST_ROWS) -> Phases:

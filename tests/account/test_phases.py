@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from carbontrack.account.phases import OTHER, Timeline, Used, usages_by_phase
-from carbontrack.ledger.rows import Event, Usage, usage_of
+from carbontrack.account.phases import OTHER, Timeline, Used, close_open, usages_by_phase
+from carbontrack.ledger.rows import Event, Recording, Usage, usage_of
 from carbontrack.ledger.window import Flag, Pyramid, Window
+from carbontrack.vocabulary import Status
 
 HOUR_MS = 3_600_000
 START_MS = 495_000 * HOUR_MS + 1_234_567  # in the middle of an hour
@@ -47,6 +48,44 @@ def test_events_outside_of_the_run_change_no_more_than_how_it_begins() -> None:
 def test_of_several_changes_at_a_moment_the_last_counts() -> None:
     line = timeline(100, (40, "data"), (40, None), (40, "train"))
     assert line.names == (OTHER, "train")
+
+
+def recording(key: int, end: int, status: Status = Status.FAILED) -> Recording:
+    ended_ms = None if status is Status.RUNNING else START_MS + end
+    return Recording(
+        f"{key}", "node1", None, "0", {}, START_MS, START_MS + end,
+        ended_ms=ended_ms, status=status, key=key,
+    )  # fmt: skip
+
+
+def test_a_phase_that_is_open_when_its_recording_ends_ends_with_it() -> None:
+    first, second = changes((10, "train"), (50, "train")), changes((70, "load"), (90, None))
+    logged = [*((1, event) for event in first), *((2, event) for event in second)]
+    dead, alive = recording(1, 60), recording(2, 200, Status.RUNNING)
+
+    def spans(*recordings: Recording, now: int = 200) -> dict[str, list[tuple[int, int]]]:
+        events = close_open(logged, recordings, now_ms=START_MS + now)
+        line = Timeline.of(events, from_ms=START_MS, to_ms=START_MS + 200)
+        return {
+            name: [(a - START_MS, b - START_MS) for a, b in each]
+            for name, each in line.spans().items()
+        }
+
+    gone = spans(dead, alive)
+    assert gone == {
+        "train": [(10, 60)],
+        "load": [(70, 90)],
+        "other": [(0, 10), (60, 70), (90, 200)],
+    }
+    # Another node's, which logs no phases, changes nothing, nor one that ends when others go on.
+    assert spans(dead, alive, recording(3, 30)) == gone
+    assert spans(recording(1, 75), alive)["load"] == [(70, 90)]
+    # At the moment at which the next one begins.
+    assert spans(recording(1, 70), alive)["train"] == [(10, 70)]
+    # One whose heartbeat stopped is dead, too; one that goes on keeps its phase.
+    killed = recording(1, 60, Status.RUNNING)
+    assert spans(killed, alive, now=100_000)["train"] == [(10, 60)]
+    assert spans(killed, alive)["train"] == [(10, 70)]
 
 
 def test_the_older_form_with_the_name_as_message_is_read_too() -> None:

@@ -15,6 +15,7 @@ from carbontrack.ledger.transaction import open_ledger
 from carbontrack.ledger.write import RunWriter
 from carbontrack.query.phases import phases_of
 from carbontrack.query.price import record_of
+from carbontrack.vocabulary import Status
 from tests.fixtures.command import Command
 from tests.fixtures.runs import Recorded, recording_of, write_ledger
 from tests.query.test_ledger import windows_of
@@ -61,6 +62,24 @@ def test_rows_by_phase_sum_to_the_run(ledger_url: str) -> None:
         assert rows[name].sum() == pytest.approx(whole[name]), name
     # A step that ends where a phase does is that phase's: those at 60 s and 100 s.
     assert rows["tokens"].tolist() == [2 * 1024, 6 * 1024, 1024, 3 * 1024]
+
+
+def test_a_phase_of_an_attempt_that_died_does_not_reach_into_the_next(ledger_url: str) -> None:
+    with closing(open_ledger(ledger_url)) as opened:
+        for restart, begin_s, event in ((0, 0, change(10, "train")), (1, 90, change(110, "train"))):
+            start_ms = RUN.start_ms + 1000 * begin_s
+            recording = recording_of(
+                RUN.begun,
+                id=f"00000000-0000-0000-0000-00000000000{restart}",
+                started_ms=start_ms,
+                restart=restart,
+            )
+            writer = RunWriter(opened, RUN.begun, recording, RUN.sensors)
+            end_ms = start_ms + 30_000
+            writer.commit(windows=[], steps=[], events=[(0, event)], heartbeat_ms=end_ms)
+            writer.finish(status=Status.FAILED, exit_code=1, ended_ms=end_ms)
+    rows = Ledger(ledger_url).table("phased", by="phase").set_index("label")
+    assert rows["duration_s"].to_dict() == {"train": 20.0 + 10.0, "other": 10.0 + 60.0 + 20.0}
 
 
 def test_a_run_without_phases_is_other(tmp_path: Path, command: Command) -> None:

@@ -8,8 +8,8 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from functools import wraps
 from typing import Any, TypeVar
 
@@ -108,6 +108,21 @@ class Session:
         """A phase ends, if it has begun."""
         if (opened := self._open.pop(name, None)) is not None:
             opened.__exit__(None, None, None)
+
+    @contextmanager
+    def during(self, name: str) -> Iterator[None]:
+        """What happens inside is of a phase; what fails of that is a warning."""
+        self._try(self.enter, name)
+        try:
+            yield
+        finally:
+            self._try(self.leave, name)
+
+    def _try(self, change: Callable[[str], None], name: str) -> None:
+        try:
+            change(name)
+        except Exception as error:
+            self.warn(f"the phase {name} is not recorded: {type(error).__name__}: {error}")
 
     def waits_for_data(self) -> None:
         """From now on."""

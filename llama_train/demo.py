@@ -77,10 +77,10 @@ def answers(folder: Path, questions: Sequence[str], *, tokens: int, key: str) ->
     """An answer of the run to each question."""
     from llama_train.chat import prompt
     from llama_train.generate import sample
-    from llama_train.tokenizer import Tokenizer
+    from llama_train.tokenizer import tokenizer_beside
     from llama_train.weights import load_pretrained
 
-    pieces = Tokenizer(folder / "tokenizer.model")
+    pieces = tokenizer_beside(folder)
     drawn = sample(
         load_pretrained(folder),
         [[pieces.bos, *pieces.encode(prompt(question))] for question in questions],

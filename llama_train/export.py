@@ -12,7 +12,7 @@ import torch
 from llama_train.config import ModelShape
 from llama_train.errors import TrainError, make_folder
 from llama_train.model import Transformer
-from llama_train.tokenizer import Piece, Tokenizer
+from llama_train.tokenizer import SHA256_KEY, Piece, Tokenizer
 from llama_train.weights import HF_INDEX, Weights, to_hf
 
 SHARD_BYTES = 5 * 10**9
@@ -50,15 +50,17 @@ def export(
     named = to_hf({name: w.to(dtype) for name, w in model.state_dict().items()}, model.shape)
     _write_weights(named, folder)
     ends: dict[str, int] = {}
+    of_tokenizer: dict[str, str] = {}
     if tokenizer is not None:
         ends = {"bos_token_id": tokenizer.bos, "eos_token_id": tokenizer.eos}
+        of_tokenizer = {SHA256_KEY: tokenizer.sha256}
         (folder / "tokenizer.model").write_bytes(tokenizer.blob)
         if tokenizer.is_llamas_kind:
             _write_json(folder / "tokenizer.json", _hf_tokenizer(tokenizer))
             config = _hf_tokenizer_config(tokenizer, model.shape)
             _write_json(folder / "tokenizer_config.json", config)
         _write_json(folder / "generation_config.json", ends)
-    _write_json(folder / "config.json", _hf_config(model.shape, dtype) | ends)
+    _write_json(folder / "config.json", _hf_config(model.shape, dtype) | ends | of_tokenizer)
 
 
 def _write_weights(named: Weights, folder: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,6 +13,8 @@ import sentencepiece
 
 from llama_train.errors import TrainError
 
+# In the config.json of a run and of an export: the tokenizer that the weights are of.
+SHA256_KEY = "tokenizer_sha256"
 # SentencePiece leaves out sentences that are longer than this many bytes.
 _LONGEST_LINE = 4192
 
@@ -75,6 +78,26 @@ class Tokenizer:
         """
         ranked = all(piece.score == round(piece.score) for piece in self.pieces())
         return ranked and self._pieces.normalize("a  ﬁ② ") == "▁a▁▁ﬁ②▁"
+
+
+def tokenizer_beside(folder: Path) -> Tokenizer:
+    """The tokenizer of the weights in a folder. Raises TrainError if it is missing, or is another
+    than config.json names by its hash; those of older runs and other programs name none.
+    """
+    pieces, config = Tokenizer(folder / "tokenizer.model"), folder / "config.json"
+    if config.is_file():
+        try:
+            content = json.loads(config.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise TrainError(f"{config} is not readable JSON.") from error
+        named = content.get(SHA256_KEY) if isinstance(content, dict) else None
+        if named not in (None, pieces.sha256):
+            raise TrainError(
+                f"{folder}: a checkpoint of another tokenizer: tokenizer.model is not the one that "
+                "it was trained with.",
+                hint="Put that one beside it: config.json has its SHA-256.",
+            )
+    return pieces
 
 
 def train_tokenizer(texts: Iterable[str], path: Path, vocab_size: int) -> Tokenizer:

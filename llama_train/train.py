@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import platform
@@ -29,6 +30,7 @@ from llama_train.metrics import RunLog, device_name, peak_memory_bytes
 from llama_train.model import IGNORE, Transformer
 from llama_train.optim import adamw, clip_gradients, learning_rate, squared_norm
 from llama_train.parallelize import compiles
+from llama_train.tokenizer import SHA256_KEY
 from llama_train.vocabulary import EventKind, Phase
 from llama_train.world import World, build, initialise, load_weights, world
 
@@ -406,6 +408,7 @@ def save_settings(config: Config, data: Data, out: Path) -> None:
         "config": asdict(config),
         "parameters": config.model.parameters,
         "data_fingerprint": data.fingerprint,
+        SHA256_KEY: hashlib.sha256(data.tokenizer.read_bytes()).hexdigest(),
         "versions": {"python": platform.python_version(), "torch": torch.__version__},
     }
     (out / "config.json").write_text(json.dumps(resolved, indent=1) + "\n")

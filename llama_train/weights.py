@@ -64,6 +64,7 @@ _HF_IGNORED = {
     "max_length", "output_attentions", "output_hidden_states", "pad_token_id", "pretraining_tp",
     "problem_type", "return_dict", "temperature", "top_p", "torch_dtype", "transformers_version",
     "transformers.js_config", "unsloth_version", "use_cache", "is_llama_config",
+    "tokenizer_sha256",
 }  # fmt: skip
 _ROPE_FIXED = {"rope_type": "default", "type": "default", "partial_rotary_factor": 1.0}
 _META_SHAPE = {

@@ -69,11 +69,12 @@ def align(
     from llama_train import ppo, rejection
     from llama_train.config import override
     from llama_train.stages import chat
-    from llama_train.tokenizer import Tokenizer
+    from llama_train.tokenizer import tokenizer_beside
     from llama_train.train import PROMPTS
     from llama_train.weights import open_pretrained
 
     recipe, pretrained = chat(preset), open_pretrained(base)
+    pieces = tokenizer_beside(base)
     stage = recipe.rejection if method is Method.REJECTION else recipe.ppo
     judges = [
         rejection.open_judge(folder, base, pretrained)
@@ -89,7 +90,6 @@ def align(
 
     config = settings(1)
     assert config.sampling is not None
-    pieces = Tokenizer(base / "tokenizer.model")
     files = [data] if data else [folder / PROMPTS for folder in (reward, safety) if folder]
     # Behind the answer there is an EOS, where the reward is read.
     longest = config.model.context - config.sampling.tokens - 1

@@ -22,11 +22,10 @@ def export(
     import torch
 
     from llama_train.export import export as write
-    from llama_train.tokenizer import Tokenizer
+    from llama_train.tokenizer import tokenizer_beside
     from llama_train.weights import load_pretrained
 
-    model = folder / "tokenizer.model"
-    pieces = Tokenizer(model) if model.is_file() else None
+    pieces = tokenizer_beside(folder) if (folder / "tokenizer.model").is_file() else None
     write(load_pretrained(folder), out, pieces, dtype=getattr(torch, dtype))
     if pieces is not None and not pieces.is_llamas_kind:
         print("the tokenizer is not of Llama's kind: only its .model is exported", file=sys.stderr)

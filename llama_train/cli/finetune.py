@@ -47,7 +47,7 @@ def finetune(
     from llama_train import rejection
     from llama_train.chat import ChatData
     from llama_train.stages import chat
-    from llama_train.tokenizer import Tokenizer
+    from llama_train.tokenizer import tokenizer_beside
     from llama_train.train import fit
     from llama_train.weights import open_pretrained
 
@@ -60,7 +60,7 @@ def finetune(
 
     first = settings(1)
     assert first.sampling is not None
-    context_tokens, pieces = first.model.context, Tokenizer(tokenizer)
+    context_tokens, pieces = first.model.context, tokenizer_beside(base)
     check_vocabulary(tokenizer, pieces.vocab_size, first)
     waiting = rejection.read_waiting(data, pieces, context_tokens - first.sampling.tokens)
     if waiting:

@@ -27,10 +27,10 @@ def generate(
 
     from llama_train.chat import prompt as asked
     from llama_train.generate import sample
-    from llama_train.tokenizer import Tokenizer
+    from llama_train.tokenizer import tokenizer_beside
     from llama_train.weights import load_pretrained
 
-    pieces = Tokenizer(folder / "tokenizer.model")
+    pieces = tokenizer_beside(folder)
     model = load_pretrained(folder, "cuda" if torch.cuda.is_available() else "cpu")
     texts = [asked(text) if chat else text for text in prompt or [""]]
     starts = [[pieces.bos, *pieces.encode(text)] for text in texts]

@@ -48,11 +48,13 @@ def reward(
     from llama_train import config as configs
     from llama_train.reward import PairData, ranking, with_scalar_head, write_prompts
     from llama_train.stages import chat
+    from llama_train.tokenizer import tokenizer_beside
     from llama_train.train import fit
     from llama_train.weights import open_pretrained
 
     stage, tokenizer = chat(preset).reward, base / "tokenizer.model"
     pretrained = open_pretrained(base)
+    tokenizer_beside(base)  # or it is refused
 
     def settings(sequences: int) -> Config:
         shape = with_scalar_head(pretrained, 0).shape

@@ -15,7 +15,8 @@ from typing import Any
 
 from llama_train.checkpoint import newest
 from llama_train.errors import TrainError, nearest
-from llama_train.tokenizer import Tokenizer
+from llama_train.questions import GRADE
+from llama_train.tokenizer import Tokenizer, tokenizer_beside
 
 _SHOTS_SEED = 1234  # lm-eval's own
 _LEAST_KNOWN = 0.9  # of the model's pieces; less is no padding
@@ -128,7 +129,7 @@ def ask(model: Any, tasks: Mapping[str, Any], *, limit: int | None) -> list[Scor
 
 def tokenizer_of(folder: Path, vocab_size: int) -> Tokenizer:
     """The tokenizer beside the weights. Raises TrainError if it is missing or another model's."""
-    pieces = Tokenizer(folder / "tokenizer.model")
+    pieces = tokenizer_beside(folder)
     known, ids = pieces.vocab_size, {"bos_token_id": pieces.bos, "eos_token_id": pieces.eos}
     wrong = [] if _LEAST_KNOWN * vocab_size <= known <= vocab_size else [f"{known} pieces"]
     wanted = {"vocab_size": vocab_size, **_declared(folder / "config.json", ids)}
@@ -173,21 +174,20 @@ def _scores(
             metric=metric if which == "none" else f"{metric}:{which}",
             score=float(value),
             stderr=stderr if isinstance(stderr, float) and math.isfinite(stderr) else None,
-            chance=chance if metric.startswith("acc") else None,
+            chance=chance if metric.startswith(("acc", GRADE)) else None,
             questions=len({sample["doc_id"] for sample in samples}),
         )
 
 
 def _chance(task: Any, docs: Iterable[Any]) -> float | None:
-    """The mean share of right answers among the choices."""
+    """The mean share of right answers among the choices, or what they are worth."""
     if task.OUTPUT_TYPE != "multiple_choice":
         return None
     shares = []
     for doc in docs:
-        gold = task.doc_to_target(doc)
-        shares.append(
-            len(gold if isinstance(gold, list) else [gold]) / len(task.doc_to_choice(doc))
-        )
+        gold, choices = task.doc_to_target(doc), len(task.doc_to_choice(doc))
+        right = len(gold if isinstance(gold, list) else [gold])
+        shares.append(sum(doc.get("scores", [right])) / choices)
     return sum(shares) / len(shares)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import random
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -19,10 +20,15 @@ from llama_train.errors import TrainError, nearest
 from llama_train.programs import passes
 
 Fields = dict[str, Any]
+GRADE = "multiple_choice_grade"
+"""BIG-bench's metric of choices that are partly right; where they are right or not it is `acc`."""
 
 # Where HumanEval's functions end (Chen et al. 2021, section 2.2).
 _FUNCTION_ENDS = ["\nclass", "\ndef", "\n#", "\nif", "\nprint"]
 _FUNCTION_TOKENS = 512
+
+# BIG-bench's answer where the task says neither how it looks nor where it ends.
+_ANSWER = r"[^\.\?\!\;\n]+"
 
 # Of a task whose other questions can be shown solved before one; lm-eval leaves out the one itself.
 _SHOWN = {"fewshot_split": "test"}
@@ -46,7 +52,9 @@ def local(path: Path) -> Fields:
                 f"{place}: 'answer' is neither one of the {len(choices)} choices nor its number "
                 "from 0 on."
             )
-        docs.append({"prompt": f"Question: {text}\nAnswer:", "choices": choices, "gold": [answer]})
+        worth = [float(number == answer) for number in range(len(choices))]
+        prompt = f"Question: {text}\nAnswer:"
+        docs.append({"prompt": prompt, "choices": choices, "gold": [answer], "scores": worth})
     if docs and generated:
         raise TrainError(f"{path}: some questions have choices and some none: make two files.")
     if docs:
@@ -57,8 +65,8 @@ def local(path: Path) -> Fields:
 def bigbench(folder: Path) -> Fields:
     """A task out of BIG-bench's JSON: DIR/NAME, or DIR/NAME/SUBTASK, with a task.json in it.
 
-    Of multiple choice the likeliest answer counts if no other has a higher target score. Raises
-    TrainError for a folder without the file, or another content.
+    Of multiple choice the target score of the likeliest answer counts, as in BIG-bench's
+    multiple_choice_grade. Raises TrainError for a folder without the file, or another content.
     """
     path = folder / "task.json"
     if not path.is_file():
@@ -68,12 +76,16 @@ def bigbench(folder: Path) -> Fields:
     if not isinstance(examples, list) or not examples:
         raise TrainError(f"{path} has no list of 'examples'.")
     ask = _BigBenchPrompt(task, path)
+    # Some have choices as well, for models that do not write.
+    is_free = task.get("preferred_score") == "exact_str_match" and all(
+        isinstance(one, dict) and one.get("target") is not None for one in examples
+    )
     docs, generated = [], []
     for number, example in enumerate(examples, 1):
         place = f"{path}, example {number}"
         if not isinstance(example, dict):
             raise TrainError(f"{place} is not a JSON object.")
-        scores = example.get("target_scores")
+        scores = None if is_free else example.get("target_scores")
         if scores is None:
             targets = example.get("target")
             targets = targets if isinstance(targets, list) else [targets]
@@ -84,19 +96,19 @@ def bigbench(folder: Path) -> Fields:
             isinstance(score, int | float) for score in scores.values()
         ):
             raise TrainError(f"{place}: 'target_scores' is not an object of numbers.")
-        choices = _choices(list(scores), place)
-        best = max(scores.values())
-        gold = [i for i, score in enumerate(scores.values()) if score == best]
+        choices, worth = _choices(list(scores), place), list(map(float, scores.values()))
+        gold = [i for i, score in enumerate(worth) if score == max(worth)]
         prompt = ask(example, choices, place)
-        docs.append({"prompt": prompt, "choices": choices, "gold": gold})
+        docs.append({"prompt": prompt, "choices": choices, "gold": gold, "scores": worth})
     if docs and generated:
         raise TrainError(f"{path}: some examples have target_scores and some none.")
     name = folder.resolve().name
     if docs:
-        return _multiple_choice(name, docs, delimiter="")
-    stop = task.get("stop_string")
-    until = [stop] if isinstance(stop, str) and stop else ["\n"]
-    return _generated(name, generated, until=until, pattern=ask.answer_pattern)
+        fields = _multiple_choice(name, docs, delimiter="")
+    else:
+        until = [ask.stop] if ask.stop else ["\n"]
+        fields = _generated(name, generated, until=until, pattern=ask.answer_pattern)
+    return {**fields, "description": ask.before, "fewshot_delimiter": ask.between}
 
 
 def humaneval(path: Path) -> Fields:
@@ -135,12 +147,14 @@ class _BigBenchPrompt:
         def setting(name: str, default: str) -> str:
             return _text(task.get(name, default), f"'{name}'", str(path), empty=True)
 
-        self._before = setting("task_prefix", "")
+        self.before = setting("task_prefix", "")  # of all, once
+        self.between = setting("few_shot_example_separator", "\n")
+        self.stop = setting("stop_string", "")
         self._input = setting("example_input_prefix", "\nQ: ")
         self._output = setting("example_output_prefix", "\nA: ")
         self._choice = setting("choice_prefix", "\n  choice: ")
         self._lists_choices = task.get("append_choices_to_input", True) is not False
-        pattern = setting("output_regex", "")
+        pattern = setting("output_regex", "" if self.stop else _ANSWER)
         try:
             self.answer_pattern = re.compile(pattern) if pattern else None
         except re.error as error:
@@ -148,8 +162,11 @@ class _BigBenchPrompt:
 
     def __call__(self, example: Fields, choices: Sequence[str], place: str) -> str:
         asked = _text(example.get("input"), "'input'", place)
-        listed = "".join(self._choice + c for c in choices) if self._lists_choices else ""
-        return f"{self._before}{self._input}{asked}{listed}{self._output}"
+        shown = sorted(choices) if self._lists_choices else []
+        # In the file's order the right one often comes first.
+        random.Random(asked).shuffle(shown)
+        listed = "".join(self._choice + choice for choice in shown)
+        return f"{self._input}{asked}{listed}{self._output}"
 
 
 def _task(name: str, docs: Sequence[Fields]) -> Fields:
@@ -171,6 +188,9 @@ def _task(name: str, docs: Sequence[Fields]) -> Fields:
 
 def _multiple_choice(name: str, docs: Sequence[Fields], *, delimiter: str) -> Fields:
     one_is_right = all(len(doc["gold"]) == 1 for doc in docs)
+    graded: Fields = {}
+    if not all(score in (0.0, 1.0) for doc in docs for score in doc["scores"]):
+        graded = {"process_results": _grade, "metric_list": [_mean(GRADE)]}
     return {
         **_task(name, docs),
         **(_SHOWN if one_is_right else {}),
@@ -179,7 +199,14 @@ def _multiple_choice(name: str, docs: Sequence[Fields], *, delimiter: str) -> Fi
         "doc_to_target": lambda doc: doc["gold"][0] if one_is_right else doc["gold"],
         "metric_list": [_mean("acc"), _mean("acc_norm")],
         "target_delimiter": delimiter,
+        **graded,
     }
+
+
+def _grade(doc: Mapping[str, Any], answers: Sequence[tuple[float, bool]]) -> dict[str, float]:
+    """What the likeliest choice is worth; of two alike the first."""
+    nats = [likelihood for likelihood, _ in answers]
+    return {GRADE: doc["scores"][nats.index(max(nats))]}
 
 
 def _generated(
@@ -191,8 +218,9 @@ def _generated(
 ) -> Fields:
     def match(doc: Mapping[str, Any], answers: Sequence[str]) -> dict[str, float]:
         answer = answers[0]
-        if pattern is not None and (found := pattern.search(answer)) is not None:
-            answer = found.group(found.re.groups and 1)
+        if pattern is not None:
+            found = pattern.search(answer)
+            answer = "" if found is None else found.group(found.re.groups and 1) or ""
         targets = {target.strip() for target in doc["targets"]}
         return {"exact_match": float(answer.strip() in targets)}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import random
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from llama_train.errors import TrainError
 from llama_train.export import export
 from llama_train.model import Transformer
 from llama_train.programs import passes
-from llama_train.tokenizer import Tokenizer
+from llama_train.tokenizer import Tokenizer, tokenizer_beside, train_tokenizer
 from tests.fixtures.wrap import wait_until
 
 from .conftest import TINY_RUN, train_here
@@ -188,19 +189,77 @@ def big_bench(folder: Path, **task: Any) -> str:
 def test_big_benchs_choices_are_asked_as_it_asks_them(tmp_path: Path) -> None:
     examples = [
         {"input": "Sky?", "target_scores": {"blue": 1, "red": 0}},
-        {"input": "Sea?", "target_scores": {"green": 0.5, "blue": 0.5, "red": 0}},
+        {"input": "Sea?", "target_scores": {"green": 1, "blue": 1, "red": 0}},
         {"input": "Blood?", "target_scores": {"blue": 0, "red": 1}},
     ]
     task = big_bench(tmp_path / "colours", task_prefix="Colours.\n", examples=examples)
     model = Knowing(likes="blue")
     assert scores(model, task)["colours", "acc"] == pytest.approx(2 / 3)
-    assert model.prompts[0] == "Colours.\n\nQ: Sky?\n  choice: blue\n  choice: red\nA: "
+    listed = ["\n  choice: blue\n  choice: red", "\n  choice: red\n  choice: blue"]
+    assert model.prompts[0] in [f"Colours.\n\nQ: Sky?{shown}\nA: " for shown in listed]
+    again = Knowing()
+    scores(again, task)
+    assert again.prompts == model.prompts  # drawn, and always the same
+
+
+def test_big_benchs_choices_are_not_listed_in_the_order_of_the_file(tmp_path: Path) -> None:
+    """There the right one often comes first."""
+    scored = {"right": 1, "wrong": 0, "worse": 0, "worst": 0}
+    examples = [{"input": f"{number}?", "target_scores": scored} for number in range(40)]
+    model = Knowing()
+    scores(model, big_bench(tmp_path / "first", examples=examples, choice_prefix="\n* "))
+    places = [
+        prompt.split("\n* ").index("right") for prompt in model.prompts if "right\n*" in prompt
+    ]
+    assert set(places) >= {1, 2, 3}
+
+
+def test_big_benchs_choices_count_what_they_are_worth(tmp_path: Path) -> None:
+    from llama_train.evaluate import ask, open_tasks
+
+    examples = [
+        {"input": "Sky?", "target_scores": {"blue": 1, "red": 0}},
+        {"input": "Sea?", "target_scores": {"green": 0.7, "blue": 0.25, "red": 0.05}},
+        {"input": "Blood?", "target_scores": {"blue": 0, "red": 1}},
+    ]
+    task = big_bench(tmp_path / "worth", examples=examples)
+    (found,) = ask(Knowing(likes="blue"), open_tasks([task], shots=None, unsafe=False), limit=None)
+    assert (found.metric, found.score) == ("multiple_choice_grade", pytest.approx(1.25 / 3))
+    assert found.chance == pytest.approx((1 / 2 + 1 / 3 + 1 / 2) / 3)
+    assert found.stderr is not None
+
+
+def test_big_benchs_prefix_stands_once_and_its_separator_between(tmp_path: Path) -> None:
+    examples = [{"input": f"{n}+1", "target": str(n + 1)} for n in range(3)]
+    settings = {"task_prefix": "Sums.", "few_shot_example_separator": "\n--"}
+    model = Knowing()
+    scores(model, big_bench(tmp_path / "sums", examples=examples, **settings), shots=2)
+    for prompt in model.prompts:
+        assert prompt.startswith("Sums.\nQ: ")
+        assert (prompt.count("Sums."), prompt.count("\n--\nQ: ")) == (1, 2)
+
+
+def test_a_task_that_prefers_free_answers_to_its_choices_gets_them(tmp_path: Path) -> None:
+    example = {"input": "e4", "target": "Qe7#.", "target_scores": {"Qe7#.": 1, "Kd2": 0}}
+    task = big_bench(
+        tmp_path / "mate",
+        examples=[example],
+        metrics=["multiple_choice_grade", "exact_str_match"],
+        preferred_score="exact_str_match",
+        stop_string=".",
+    )
+    found = scores(Knowing(writes="Qe7#."), task)
+    assert found == {("mate", "exact_match"): 1.0}
 
 
 def test_big_benchs_free_answers_must_match(tmp_path: Path) -> None:
     examples = [{"input": "1+1", "target": ["2", "two"]}, {"input": "1+2", "target": "3"}]
     task = big_bench(tmp_path / "sums", examples=examples, output_regex=r"= (\w+)")
     assert scores(Knowing(writes="it = two."), task) == {("sums", "exact_match"): 0.5}
+    # No match is no answer; without a pattern an answer is a sentence.
+    assert scores(Knowing(writes="two"), task) == {("sums", "exact_match"): 0.0}
+    task = big_bench(tmp_path / "sentence", examples=examples)
+    assert scores(Knowing(writes="two. Or"), task) == {("sentence", "exact_match"): 0.5}
 
 
 def test_questions_without_choices_are_answered_freely_and_shown_solved(tmp_path: Path) -> None:
@@ -349,6 +408,47 @@ def test_a_checkpoint_of_another_tokenizer_is_refused(
     with pytest.raises(TrainError, match="does not exist"):
         tokenizer_of(tmp_path, 512)
     assert (step_of(run), step_of(tmp_path / "out")) == (2, None)
+
+
+def test_a_tokenizer_of_the_same_size_but_another_is_refused(
+    run: Path, model: Transformer, pieces: Tokenizer, tmp_path: Path, capsys: Any
+) -> None:
+    """Swapped under a run and under an export; one without the hash has nothing to compare."""
+    draw = random.Random(0)
+    text = ["".join(draw.choices("abcdefghijklmnop", k=5)) for _ in range(2000)]
+    other = train_tokenizer(text, tmp_path / "other.model", pieces.vocab_size)
+    assert (other.vocab_size, other.bos, other.eos) == (512, pieces.bos, pieces.eos)
+    exported, copied = tmp_path / "out", tmp_path / "run"
+    export(model, exported, pieces)
+    shutil.copytree(run, copied)
+    made, out = write_jsonl(tmp_path / "made.jsonl", list(questions(2))), tmp_path / "new"
+    for folder in (copied, exported):
+        assert tokenizer_beside(folder).sha256 == pieces.sha256
+        shutil.copy(tmp_path / "other.model", folder / "tokenizer.model")
+        with pytest.raises(TrainError, match=f"{folder}: a checkpoint of another tokenizer"):
+            tokenizer_beside(folder)
+    begins = ("--from", copied, "--data", made, "--out", out)
+    for words in (
+        ("evaluate", copied, f"--tasks=local:{made}"),
+        ("generate", copied),
+        ("export", copied, "--out", out),
+        ("finetune", *begins),
+        ("reward", *begins),
+        ("align", "--method", "ppo", "--reward", copied, *begins),
+    ):
+        code, _, err = call(capsys, *words)
+        assert (code, len(err.splitlines())) == (2, 1), (words, err)
+        assert f"{copied}: a checkpoint of another tokenizer" in err
+        assert not out.exists()
+    for folder in (copied, exported):
+        config = folder / "config.json"
+        content = json.loads(config.read_text())
+        del content["tokenizer_sha256"]
+        config.write_text(json.dumps(content))
+        assert tokenizer_beside(folder).sha256 == other.sha256
+    (copied / "config.json").write_text("{")
+    with pytest.raises(TrainError, match=r"config\.json is not readable JSON"):
+        tokenizer_beside(copied)
 
 
 @pytest.mark.parametrize(

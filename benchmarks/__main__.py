@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import compileall
 import importlib
+import os
 import sys
 import tempfile
 import time
@@ -44,7 +45,7 @@ def main() -> None:
     failed = []
     for name in options.questions or QUESTIONS:
         print(f"{name} ...", flush=True)
-        began_s = time.monotonic()
+        began_s, load = time.monotonic(), os.getloadavg()[0]
         try:
             with tempfile.TemporaryDirectory(prefix=f"bench-{name}-") as folder:
                 question = importlib.import_module(f"benchmarks.{name}")
@@ -55,7 +56,7 @@ def main() -> None:
             continue
         for table in tables:
             print(f"\n{table.markdown}\n", flush=True)
-        write(name, tables, time.monotonic() - began_s, versions, options.out)
+        write(name, tables, time.monotonic() - began_s, versions, options.out, load=load)
     print(f"Written: {options.out / 'RESULTS.md'}")
     if failed:
         sys.exit(f"Not answered, and as it was in RESULTS.md: {', '.join(failed)}")

@@ -47,8 +47,12 @@ def write(
     took_s: float,
     versions: Mapping[str, str],
     folder: Path,
+    *,
+    load: float,
 ) -> None:
-    """Put an answer into RESULTS.md and results.json; the other questions keep theirs."""
+    """Put an answer into RESULTS.md and results.json; the other questions keep theirs. `load` is
+    the machine's mean of a minute before: what else ran makes times longer.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "results.json"
     kept = json.loads(path.read_text()) if path.exists() else {"questions": {}}
@@ -58,6 +62,7 @@ def write(
         "machine": machine(),
         "versions": dict(versions),
         "took_s": round(took_s, 1),
+        "load": round(load, 1),
         "tables": [vars(table) for table in tables],
     }
     path.write_text(json.dumps(kept, indent=1, ensure_ascii=False) + "\n")
@@ -102,11 +107,16 @@ def _document(questions: Mapping[str, Any]) -> str:
         versions = ", ".join(f"{tool} {version}" for tool, version in answer["versions"].items())
         parts.append(f"## {name.replace('_', ' ').capitalize()}")
         parts.append(
-            f"`{name}`: {answer['took_s']:.0f} s on {answer['machine']}; {answer['measured']}, "
-            f"commit {answer['commit']}. {versions}."
+            f"`{name}`: {answer['took_s']:.0f} s on {answer['machine']}{_load(answer)}; "
+            f"{answer['measured']}, commit {answer['commit']}. {versions}."
         )
         parts += [Table(**table).markdown for table in answer["tables"]]
     return "\n\n".join(parts) + "\n"
+
+
+def _load(answer: Mapping[str, Any]) -> str:
+    load = answer.get("load")  # older answers have none
+    return "" if load is None else f", load {load:g} before"
 
 
 def _place(question: str) -> int:

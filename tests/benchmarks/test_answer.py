@@ -18,7 +18,7 @@ def answer(value: str) -> list[Table]:
 
 def test_a_question_asked_again_replaces_its_answer_and_keeps_the_others(tmp_path: Path) -> None:
     for question, value in (("one", "1"), ("two", "1"), ("two", "7")):
-        write(question, answer(value), 1.0, {"tool": "2.0"}, tmp_path)
+        write(question, answer(value), 1.0, {"tool": "2.0"}, tmp_path, load=2.25)
     text = (tmp_path / "RESULTS.md").read_text()
     assert text.index("| x | 1 | 2 |") < text.index("| x | 7 | 2 |")
     assert "tool 2.0" in text
@@ -28,7 +28,7 @@ def test_a_question_asked_again_replaces_its_answer_and_keeps_the_others(tmp_pat
 def test_the_questions_stand_in_their_order(tmp_path: Path) -> None:
     for question in ("training", "watching", "energy_truth"):
         tables = [Table(title, "", [""], [["x"]], raw) for title, raw in RAW[question].items()]
-        write(question, tables, 1.0, {}, tmp_path)
+        write(question, tables, 1.0, {}, tmp_path, load=0.0)
     text = (tmp_path / "RESULTS.md").read_text()
     places = [text.index(f"## {name}") for name in ("Targets", "Energy truth", "Watching")]
     assert places == sorted(places)

@@ -24,7 +24,7 @@ from tests.dashboards.live.conftest import Server
 from tests.fixtures import pictures, reference
 from tests.fixtures.command import Command
 from tests.fixtures.nvml import NvmlStub
-from tests.fixtures.runs import Recorded
+from tests.fixtures.runs import Recorded, write_ledger
 from tests.fixtures.wrap import CARBONTRACK, Wrapper, wait_until
 
 ROOT = Path(__file__).parents[1]
@@ -122,7 +122,9 @@ def test_the_examples_that_fetch_are_understood() -> None:
         command.make_context(words[0], words[3:])
 
 
-def test_the_examples_of_a_server_run(command: Command, postgres_url: str) -> None:
+def test_the_examples_of_a_server_run(command: Command, postgres_url: str, tmp_path: Path) -> None:
+    for number, name in enumerate(("node1", "laptop"), start=1):
+        write_ledger(tmp_path / f"{name}.db", Recorded(name=name, number=number, count=2))
     for words in sorted(of(_ON_A_SERVER), key=lambda words: "upgrade" not in words):
         at = words.index("--db") + 1
         assert words[at].startswith("postgresql://")

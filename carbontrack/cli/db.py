@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
 from carbontrack.cli.common import DbOption, FormatOption, counted, print_json
@@ -11,6 +13,9 @@ app = typer.Typer(
     help="Look after the ledger: where it is, its schema, what is to be recovered.",
     no_args_is_help=True,
 )
+
+
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")]
 
 
 @app.command()
@@ -83,3 +88,34 @@ def recover(db: DbOption = None) -> None:
         typer.echo("Nothing to recover.")
     else:
         typer.echo(f"Recovered {counted(len(names), 'run')}: {', '.join(map(visible, names))}.")
+
+
+@app.command()
+def merge(
+    sources: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="FILE-OR-FOLDER...",
+            help="Ledgers (files or URLs), journals, or folders of these.",
+        ),
+    ],
+    dry_run: DryRunOption = False,
+    db: DbOption = None,
+) -> None:
+    """Take other ledgers into this one, in any order and as often as you like: runs, nodes and
+    attempts meet by their ids, and nothing counts twice. All of it is taken, or nothing.
+
+    A run that was removed stays removed. Imported factors of one name have to have one value.
+
+    Example: carbontrack db merge node1.db laptop.db --db postgresql://ada@db.lab/carbontrack
+    """
+    from carbontrack.cli.progress import row_bar
+    from carbontrack.ledger.merge import merge
+    from carbontrack.ledger.url import ledger_url
+
+    with row_bar() as progress:
+        taken = merge(ledger_url(db), sources, dry_run=dry_run, progress=progress)
+    counts = {"added": taken.added, "grew": taken.grew, "already there": taken.known}
+    counts |= {"removed before, and left out": taken.removed}
+    said = [f"{counted(len(ids), 'run')} {what}" for what, ids in counts.items() if ids]
+    typer.echo(f"{', '.join(said) or 'No runs'}.{' Nothing was written.' if dry_run else ''}")

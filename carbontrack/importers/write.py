@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from itertools import islice
@@ -16,7 +15,7 @@ from carbontrack.importers.model import FoundDevice, FoundRun, Tally
 from carbontrack.importers.source import Source
 from carbontrack.ledger.names import LAST
 from carbontrack.ledger.rows import Import, Recording, Run, Sensor, Step
-from carbontrack.ledger.transaction import Transaction, open_ledger
+from carbontrack.ledger.transaction import Within, open_ledger
 from carbontrack.ledger.window import LEVELS_S, Flag, Pyramid, Window
 from carbontrack.ledger.write import RunWriter
 from carbontrack.units import now_ms
@@ -91,7 +90,7 @@ def write(
         before = _before(url, file.runs)
         with ledger.begin() as transaction:
             return [
-                _write_run(_Within(transaction), file, found, labels, known, steps)
+                _write_run(Within(transaction), file, found, labels, known, steps)
                 for found, known in zip(file.runs, before, strict=True)
             ]
     finally:
@@ -116,22 +115,8 @@ def _before(url: str, runs: Sequence[FoundRun]) -> list[Run | None]:
         reader.dispose()
 
 
-class _Within:
-    """A ledger all of whose transactions are parts of one."""
-
-    def __init__(self, transaction: Transaction) -> None:
-        self._transaction = transaction
-
-    @contextmanager
-    def begin(self) -> Iterator[Transaction]:
-        yield self._transaction
-
-    def close(self) -> None:
-        """Nothing: the one transaction ends by itself."""
-
-
 def _write_run(
-    ledger: _Within,
+    ledger: Within,
     file: Imported,
     found: FoundRun,
     labels: Labels,

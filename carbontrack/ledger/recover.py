@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -10,9 +11,10 @@ from carbontrack.errors import CarbontrackError
 from carbontrack.files import open_ours
 from carbontrack.ledger import journal
 from carbontrack.ledger.engine import errors_in_one_line
+from carbontrack.ledger.rows import Run
 from carbontrack.ledger.transaction import WritableLedger, open_ledger
 from carbontrack.ledger.url import journal_folders
-from carbontrack.ledger.window import LEVELS_S
+from carbontrack.ledger.window import LEVELS_S, Window
 from carbontrack.ledger.write import RunWriter
 from carbontrack.units import MS_PER_S
 
@@ -45,53 +47,87 @@ def _found(url: str) -> list[tuple[Path, str | None]]:
 def recover(url: str) -> dict[str, str]:
     """Write the journals into their ledger and delete each one that is in; the runs' names by id.
 
-    Each batch is a transaction of upserts: a recovery that breaks off can be repeated. Raises
-    CarbontrackError if the ledger cannot be written, or a journal is not this program's.
+    Everything is an upsert: a recovery that breaks off can be repeated. Raises CarbontrackError if
+    the ledger cannot be written, or a journal is not this program's.
     """
     names: dict[str, str] = {}
     journals = waiting(url)
     if not journals:
         return names
     with errors_in_one_line(url), closing(open_ledger(url)) as ledger:
-        for path in journals:
-            names |= _take(path, ledger)
+        for of_recording in by_recording(journals):
+            names |= _take(of_recording, ledger)
     return names
 
 
-def _take(path: Path, ledger: WritableLedger) -> dict[str, str]:
-    """Write one journal; once more if its run, still recorded, has added to it meanwhile."""
+def by_recording(journals: Iterable[Path]) -> list[list[Path]]:
+    """Those of one recording together: a disk that filled up made it go on elsewhere."""
+    found: dict[str, list[Path]] = {}
+    for path in journals:
+        found.setdefault(path.name, []).append(path)
+    return list(found.values())
+
+
+def _take(journals: Sequence[Path], ledger: WritableLedger) -> dict[str, str]:
+    """Write the journals of a recording and delete them; once more if it, still going on, has added
+    to them meanwhile.
+    """
     names: dict[str, str] = {}
-    size = None
-    while size != path.stat().st_size:
-        size = path.stat().st_size
+    sizes: list[int] = []
+    while sizes != (sizes := [path.stat().st_size for path in journals]):
+        entries = read_entries(journals)
+        if entries and write_entries(entries, ledger):
+            names[entries[-1].run.id] = entries[-1].run.name
+    for path in journals:
+        path.unlink()
+    return names
+
+
+def write_entries(entries: Sequence[journal.Entry], ledger: WritableLedger) -> bool:
+    """Write what journals have of one recording; False if its run was removed, and stays so."""
+    newest = entries[-1]
+    if _is_removed(newest.run, ledger):
+        return False
+    seconds = {(u, w.start_ms): w for entry in entries for u, w in entry.windows if _is_second(w)}
+    last_sign_ms = max((start_ms + MS_PER_S for _, start_ms in seconds), default=0)
+    recording = newest.recording
+    run = RunWriter(ledger, newest.run, recording, newest.sensors)
+    run.add_late([(uuid, window) for (uuid, _), window in seconds.items()])
+    run.commit(
+        steps=[step for entry in entries for step in entry.steps],
+        events=[event for entry in entries for event in entry.events],
+        heartbeat_ms=max(recording.heartbeat_ms, last_sign_ms, recording.end_ms),
+        model={name: value for entry in entries for name, value in entry.model.items()},
+    )
+    if recording.ended_ms is not None:
+        run.finish(
+            status=recording.status, exit_code=recording.exit_code, ended_ms=recording.ended_ms
+        )
+    return True
+
+
+def _is_removed(run: Run, ledger: WritableLedger) -> bool:
+    with ledger.begin() as transaction:
+        found = transaction.ask(
+            "select 1 as one from tombstones where run_id = :id", {"id": run.id}
+        )
+        return next(iter(found), None) is not None
+
+
+def _is_second(window: Window) -> bool:
+    """The coarse windows of a journal may be older than those of the ledger."""
+    return window.level_s == LEVELS_S[0]
+
+
+def read_entries(journals: Sequence[Path]) -> list[journal.Entry]:
+    """What journals have. Raises CarbontrackError if one is not this program's."""
+    entries = []
+    for path in journals:
         try:
-            entries = list(journal.read(path))
+            entries += list(journal.read(path))
         except (KeyError, TypeError, ValueError) as error:
             raise CarbontrackError(
                 f"The journal {path} was not written by this version of carbontrack.",
                 hint="Recover it with the version that wrote it.",
             ) from error
-        for entry in entries:
-            _write(entry, ledger)
-            names[entry.run.id] = entry.run.name
-    path.unlink()
-    return names
-
-
-def _write(entry: journal.Entry, ledger: WritableLedger) -> None:
-    seconds = [(uuid, w) for uuid, w in entry.windows if w.level_s == LEVELS_S[0]]
-    last_sign_ms = max((w.start_ms + MS_PER_S for _, w in seconds), default=0)
-    recording = entry.recording
-    run = RunWriter(ledger, entry.run, recording, entry.sensors)
-    run.commit(
-        windows=seconds,
-        steps=entry.steps,
-        events=entry.events,
-        heartbeat_ms=max(recording.heartbeat_ms, last_sign_ms, recording.end_ms),
-        model=entry.model,
-    )
-    run.rebuild(seconds)
-    if recording.ended_ms is not None:
-        run.finish(
-            status=recording.status, exit_code=recording.exit_code, ended_ms=recording.ended_ms
-        )
+    return entries

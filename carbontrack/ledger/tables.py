@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from operator import attrgetter, itemgetter
@@ -53,11 +53,24 @@ class Table(Generic[R]):
     read_as: Mapping[str, Callable[[Any], Any]] = field(default_factory=dict)
     serial: str | None = None  # an integer that the database gives, for use inside this ledger
     computed: tuple[str, ...] = ()  # by the database
+    booleans: frozenset[str] = frozenset()  # SQLite has numbers for them
 
     @cached_property
     def columns(self) -> tuple[str, ...]:
         """The columns that are written."""
         return (*self.placed, *self._own)
+
+    @cached_property
+    def carried(self) -> tuple[str, ...]:
+        """The columns that go from ledger to ledger, with the integer that others refer to."""
+        return self.columns if self.serial is None else (self.serial, *self.columns)
+
+    @cached_property
+    def query(self) -> str:
+        """A SELECT of `carried`, with JSON as text."""
+        names = {name: _quoted(name) for name in self.carried}
+        names |= {name: f"cast({names[name]} as text) as {names[name]}" for name in self.json}
+        return f"select {', '.join(names.values())} from {_quoted(self.name)}"
 
     @cached_property
     def _own(self) -> tuple[str, ...]:
@@ -95,7 +108,7 @@ class Table(Generic[R]):
         names = ", ".join(map(_quoted, self.columns))
         values = ", ".join(f":{name}" for name in self.columns)
         keys = ", ".join(map(_quoted, self.key))
-        return f"insert into {self.name} ({names}) values ({values}) on conflict ({keys})"
+        return f"insert into {_quoted(self.name)} ({names}) values ({values}) on conflict ({keys})"
 
     def written(self, row: Any, **placed: Any) -> dict[str, Any]:
         """The columns of a row, as both databases take them."""
@@ -110,6 +123,22 @@ class Table(Generic[R]):
     def in_order(self, row: R, *placed: int) -> tuple[Any, ...]:
         """The columns of a row that has numbers only: names would take as long as all the rest."""
         return (*placed, *self._from_row(row))
+
+    def parsed(self, row: Sequence[Any]) -> dict[str, Any]:
+        """The columns of a row of `query`, alike from both databases: JSON as what it says."""
+        columns = dict(zip(self.carried, row, strict=True))
+        for name in self.json:
+            columns[name] = json.loads(columns[name])
+        for name in self.booleans:
+            columns[name] = None if columns[name] is None else bool(columns[name])
+        return columns
+
+    def stored(self, columns: Mapping[str, Any]) -> dict[str, Any]:
+        """The written columns of a parsed row, as both databases take them."""
+        return {
+            name: json.dumps(columns[name]) if name in self.json else columns[name]
+            for name in self.columns
+        }
 
     def read(self, columns: Mapping[Any, Any]) -> R:
         """The row of these columns; those that are not fields of it are left out."""
@@ -139,7 +168,7 @@ def plain(value: Any) -> Any:
 
 
 def _quoted(name: str) -> str:
-    return f'"{name}"'  # for one that PostgreSQL knows as a word of its own: user
+    return f'"{name}"'  # for those that PostgreSQL knows as words of its own: user, overlaps
 
 
 def _names(row: type, *, without: tuple[str, ...] = ()) -> tuple[str, ...]:
@@ -156,6 +185,7 @@ RUNS = Table(
     json=frozenset({"tags", "command", "facility", "model"}),
     read_as={"kind": RunKind, "command": tuple},
     serial="key",
+    booleans=frozenset({"git_dirty"}),
 )
 RECORDINGS = Table(
     "recordings",
@@ -258,3 +288,14 @@ TABLES: tuple[Table[Any], ...] = (
     *(INTENSITY, PRICES),
 )
 """All of them, each after those that it refers to."""
+
+REFERS: Mapping[str, Table[Any]] = {
+    "run_key": RUNS,
+    "recording_key": RECORDINGS,
+    "device_key": DEVICES,
+    "sensor_key": SENSORS,
+}
+"""The columns that hold the `serial` of another table's row: each ledger has its own."""
+
+CARRIED = tuple(table for table in TABLES if table not in (WATERMARKS, TOKENS))
+"""Those that go from ledger to ledger; the others are about one ledger."""

@@ -151,6 +151,20 @@ class _ServerTransaction:
             self.write(table.upsert, named)
 
 
+class Within:
+    """A ledger all of whose transactions are parts of one."""
+
+    def __init__(self, transaction: Transaction) -> None:
+        self._transaction = transaction
+
+    @contextmanager
+    def begin(self) -> Iterator[Transaction]:
+        yield self._transaction
+
+    def close(self) -> None:
+        """Nothing: the one transaction ends by itself."""
+
+
 def _standard(statement: str) -> str:
     """Translate IS to IS NOT DISTINCT FROM."""
     return statement.replace(" is :", " is not distinct from :")

@@ -10,6 +10,7 @@ from itertools import islice
 from typing import Any
 
 from carbontrack.ledger.rows import Event, Import, Recording, Run, Sensor, Step
+from carbontrack.ledger.settle import has_windows, settle
 from carbontrack.ledger.tables import (
     DEVICES,
     EVENTS,
@@ -23,13 +24,13 @@ from carbontrack.ledger.tables import (
     plain,
 )
 from carbontrack.ledger.transaction import Transaction, WritableLedger
-from carbontrack.ledger.window import LEVELS_S, Pyramid, Window
+from carbontrack.ledger.window import LEVELS_S, Window
 from carbontrack.units import MS_PER_HOUR
 from carbontrack.vocabulary import Status
 
 _COPIED_ROWS = 5_000
 # Of a step that several ranks log, the lowest rank's counts.
-_UPSERT_STEP = (
+UPSERT_STEP = (
     f"{STEPS.upsert} where excluded.rank is null or steps.rank is null "
     "or excluded.rank <= steps.rank"
 )
@@ -80,7 +81,7 @@ class RunWriter:
             transaction.put(WINDOWS, [self._window_row(uuid, w) for uuid, w in windows])
             if steps:
                 rows = [STEPS.written(_numbers(step), recording_key=key) for step in steps]
-                transaction.write(_UPSERT_STEP, rows)
+                transaction.write(UPSERT_STEP, rows)
             numbered = [EVENTS.written(e, recording_key=key, number=n) for n, e in events]
             _upsert(transaction, EVENTS, numbered)
             _put_heartbeat(transaction, key, heartbeat_ms)
@@ -93,16 +94,19 @@ class RunWriter:
         with self._ledger.begin() as transaction:
             _upsert(transaction, IMPORTS, [IMPORTS.written(source, run_key=self._run_key)])
 
-    def rebuild(self, windows: Sequence[tuple[str, Window]]) -> None:
-        """Compute the minutes and hours of these windows again from the seconds in the ledger.
-
-        For a batch that comes late: its own coarse rows may be older than those that are there.
+    def add_late(self, seconds: Sequence[tuple[str, Window]]) -> None:
+        """Write seconds that come after newer ones, perhaps again, and compute their minutes and
+        hours. Of an hour whose seconds were dropped, all of them or none are taken.
         """
-        hours = {(uuid, w.start_ms - w.start_ms % MS_PER_HOUR) for uuid, w in windows}
+        hours: dict[tuple[str, int], None] = {
+            (uuid, w.start_ms - w.start_ms % MS_PER_HOUR): None for uuid, w in seconds
+        }
+        keys = [(self._key, self._sensor_keys[uuid], hour_ms) for uuid, hour_ms in hours]
         with self._ledger.begin() as transaction:
-            for uuid, hour_ms in sorted(hours):
-                coarse = _coarse_of_hour(transaction, self._key, self._sensor_keys[uuid], hour_ms)
-                transaction.put(WINDOWS, [self._window_row(uuid, w) for w in coarse])
+            partly = [has_windows(transaction, *hour, LEVELS_S[0]) for hour in keys]
+            transaction.put(WINDOWS, [self._window_row(uuid, w) for uuid, w in seconds])
+            for hour, more_may_come in zip(keys, partly, strict=True):
+                settle(transaction, *hour, more_may_come=more_may_come)
 
     def _window_row(self, uuid: str, window: Window) -> tuple[Any, ...]:
         return WINDOWS.in_order(window, self._key, self._sensor_keys[uuid])
@@ -213,29 +217,6 @@ def _model(transaction: Transaction, run_key: int) -> dict[str, Any]:
 def _put_model(transaction: Transaction, run_key: int, model: Mapping[str, Any]) -> None:
     row = {"key": run_key, "model": json.dumps(plain(model))}
     transaction.write("update runs set model = :model where key = :key", [row])
-
-
-def _coarse_of_hour(
-    transaction: Transaction, recording_key: int, sensor_key: int, hour_ms: int
-) -> list[Window]:
-    """The minutes and the hour that the seconds of this hour in the ledger add up to."""
-    pyramid = Pyramid()
-    of_hour = {
-        "recording_key": recording_key,
-        "level": LEVELS_S[0],
-        "sensor_key": sensor_key,
-        "from_ms": hour_ms,
-        "to_ms": hour_ms + MS_PER_HOUR,
-    }
-    seconds = transaction.ask(
-        "select * from windows where recording_key = :recording_key and level = :level "
-        "and start_ms >= :from_ms and start_ms < :to_ms and sensor_key = :sensor_key "
-        "order by start_ms",
-        of_hour,
-    )
-    for row in seconds:
-        pyramid.add(WINDOWS.read(row))
-    return pyramid.take_changed()
 
 
 def _numbers(step: Step) -> Step:

@@ -107,12 +107,12 @@ def test_coarse_windows_are_made_anew_from_the_seconds(
     with writer.begin() as connection:
         rows = connection.execute(text("select * from windows order by 1, 2, 3, 4")).all()
         connection.execute(text("update windows set energy_j = 0 where level > 1"))
-    run.rebuild([(ONE.sensors[0].uuid, window) for window in of_device[0]])
+    run.add_late([(ONE.sensors[0].uuid, window) for window in of_device[0]])
     with writer.connect() as connection:
         found = levels(connection)
         assert found[1][0] == found[60][0] == found[3600][0]
         assert found[3600][1][1] == 0, "the other device was not asked for"
-    run.rebuild([(ONE.sensors[1].uuid, of_device[1][0]), (ONE.sensors[1].uuid, of_device[1][-1])])
+    run.add_late([(ONE.sensors[1].uuid, of_device[1][0]), (ONE.sensors[1].uuid, of_device[1][-1])])
     with writer.connect() as connection:
         assert connection.execute(text("select * from windows order by 1, 2, 3, 4")).all() == rows
 

@@ -10,7 +10,7 @@ from enum import IntFlag, StrEnum
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sqlalchemy import JSON, UniqueConstraint
+from sqlalchemy import JSON, Boolean, UniqueConstraint
 from sqlalchemy import Table as ModelTable
 
 from carbontrack.ledger import tables
@@ -41,6 +41,7 @@ def test_each_has_the_columns_of_its_model(table: Table[object]) -> None:
     serial = () if table.serial is None else (table.serial,)
     assert sorted((*table.columns, *table.computed, *serial)) == sorted(columns.keys())
     assert {column.name for column in columns if column.computed is not None} == set(table.computed)
+    assert {c.name for c in columns if isinstance(c.type, Boolean)} == table.booleans
     is_json = {column.name for column in columns if isinstance(column.type, (JSON, Json))}
     assert is_json == {table.column_of.get(name, name) for name in table.json}
 
@@ -84,7 +85,7 @@ def test_a_row_that_is_written_is_read() -> None:
 
 def test_statements_name_every_column_and_never_a_key_twice() -> None:
     assert tables.DEVICES.insert_once == (
-        'insert into devices ("uuid", "kind", "name", "mig_parent") '
+        'insert into "devices" ("uuid", "kind", "name", "mig_parent") '
         "values (:uuid, :kind, :name, :mig_parent) "
         'on conflict ("uuid") do nothing'
     )

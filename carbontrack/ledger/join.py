@@ -1,0 +1,70 @@
+"""What two ledgers say of the same thing, joined: alike in any order and however often. Pure."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from carbontrack.ledger.tables import RECORDINGS, REFERS, RUNS, WINDOWS, Table
+from carbontrack.ledger.window import Flag
+
+Row = Mapping[str, Any]
+"""The columns of a row, JSON as what it says."""
+
+_UNITED = ("tags", "model")
+_NODES = "nodes_expected"
+_SAMPLES, _ENERGY_S, _SAMPLED_S, _FLAGS = (
+    WINDOWS.columns.index(name) for name in ("samples", "energy_s", "sampled_s", "flags")
+)
+_FIRST_VALUE = len(WINDOWS.placed)
+
+
+def as_text(table: Table[Any], row: Row) -> str:
+    """What a row says, without the integers of its ledger: an order in which any two differ."""
+    said = {name: row[name] for name in table.columns if name not in REFERS}
+    return json.dumps(said, sort_keys=True)
+
+
+def joined_run(one: Row, other: Row) -> dict[str, Any]:
+    """A run that both have: what its first start says, with the tags and model cards of both."""
+    alike: dict[str, Any] = dict.fromkeys((*_UNITED, _NODES))
+    first, second = sorted(
+        (one, other), key=lambda row: (row["started_ms"], as_text(RUNS, {**row, **alike}))
+    )
+    united = {name: _united(first[name], second[name]) for name in _UNITED}
+    nodes = [row[_NODES] for row in (one, other) if row[_NODES] is not None]
+    return {**first, **united, _NODES: max(nodes, default=None)}
+
+
+def _united(one: Row, other: Row) -> dict[str, Any]:
+    """Of a name that both have, the value whose text comes later."""
+    return {
+        name: max((row[name] for row in (one, other) if name in row), key=json.dumps)
+        for name in sorted({*one, *other})
+    }
+
+
+def is_newer(recording: Row, other: Row) -> bool:
+    """Whether a recording was written later than another state of it."""
+
+    def age(row: Row) -> tuple[int, bool, int, str]:
+        ended_ms = row["ended_ms"]
+        text = as_text(RECORDINGS, row)
+        return row["heartbeat_ms"], ended_ms is not None, ended_ms or 0, text
+
+    return age(recording) > age(other)
+
+
+def is_better(window: Sequence[Any], other: Sequence[Any]) -> bool:
+    """Whether a window, its columns in order, was made of more than another one of the same time;
+    with as much, the one whose counter has answered.
+    """
+
+    def worth(row: Sequence[Any]) -> tuple[Any, ...]:
+        values = (-math.inf if value is None else value for value in row[_FIRST_VALUE:])
+        counted = row[_FLAGS] & Flag.COUNTER
+        return row[_SAMPLES], row[_ENERGY_S], row[_SAMPLED_S], counted, *values
+
+    return worth(window) > worth(other)

@@ -188,7 +188,7 @@ def _chance(task: Any, docs: Iterable[Any]) -> float | None:
         gold, choices = task.doc_to_target(doc), len(task.doc_to_choice(doc))
         right = len(gold if isinstance(gold, list) else [gold])
         shares.append(sum(doc.get("scores", [right])) / choices)
-    return sum(shares) / len(shares)
+    return float(sum(shares) / len(shares))
 
 
 def _of_the_harness(name: str) -> dict[str, Any]:

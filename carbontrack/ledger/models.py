@@ -275,20 +275,18 @@ class Stated(Base):
     ended_ms: Mapped[int | None]
 
 
-class OverlapHour(Base):
-    """What a sensor recorded in an hour while `run_key` recorded its device too, and is to count
-    there; decided on seconds, and valid when these are gone.
+class OverlapPart(Base):
+    """What a sensor recorded in a stretch of time in which others recorded its device, too: a row
+    of each of them, with the same start. Decided on seconds, and valid when these are gone.
     """
 
     __tablename__ = "overlaps"
+    __table_args__ = ({"sqlite_with_rowid": False},)
 
-    run_key: Mapped[int] = mapped_column(
-        Integer, ForeignKey("runs.key", ondelete="CASCADE"), primary_key=True
-    )
     sensor_key: Mapped[int] = mapped_column(
-        Integer, ForeignKey("sensors.key", ondelete="CASCADE"), primary_key=True, index=True
+        Integer, ForeignKey("sensors.key", ondelete="CASCADE"), primary_key=True
     )
-    hour_ms: Mapped[int] = mapped_column(primary_key=True)
+    start_ms: Mapped[int] = mapped_column(primary_key=True)
     energy_j: Mapped[float]
     seconds: Mapped[float]
 

@@ -296,10 +296,12 @@ class Stated:
 
 
 @dataclass(frozen=True, slots=True)
-class OverlapHour:
-    """What a sensor recorded in an hour while another sensor recorded its device too."""
+class OverlapPart:
+    """What a sensor recorded in a stretch of time that it shares with other sensors of its device:
+    seconds in a row of one hour, and how much of them its energy accounts for.
+    """
 
-    hour_ms: int
+    start_ms: int
     energy_j: float
     seconds: float
 

@@ -148,16 +148,16 @@ CREATE TABLE stated (
 	CONSTRAINT fk_stated_run_key_runs FOREIGN KEY(run_key) REFERENCES runs ("key") ON DELETE CASCADE
 );
 CREATE TABLE overlaps (
-	run_key INTEGER NOT NULL, 
 	sensor_key INTEGER NOT NULL, 
-	hour_ms BIGINT NOT NULL, 
+	start_ms BIGINT NOT NULL, 
 	energy_j DOUBLE NOT NULL, 
 	seconds DOUBLE NOT NULL, 
-	CONSTRAINT pk_overlaps PRIMARY KEY (run_key, sensor_key, hour_ms), 
-	CONSTRAINT fk_overlaps_run_key_runs FOREIGN KEY(run_key) REFERENCES runs ("key") ON DELETE CASCADE, 
+	CONSTRAINT pk_overlaps PRIMARY KEY (sensor_key, start_ms), 
 	CONSTRAINT fk_overlaps_sensor_key_sensors FOREIGN KEY(sensor_key) REFERENCES sensors ("key") ON DELETE CASCADE
-);
-CREATE INDEX ix_overlaps_sensor_key ON overlaps (sensor_key);
+)
+ WITHOUT ROWID
+
+;
 CREATE TABLE amendments (
 	id TEXT NOT NULL, 
 	run_id TEXT NOT NULL, 

@@ -19,7 +19,7 @@ from carbontrack.ledger.rows import (
     Event,
     Import,
     Intensity,
-    OverlapHour,
+    OverlapPart,
     Price,
     Recording,
     Run,
@@ -242,10 +242,10 @@ STATED = Table(
 )
 OVERLAPS = Table(
     "overlaps",
-    OverlapHour,
-    key=("run_key", "sensor_key", "hour_ms"),
-    fields=_names(OverlapHour),
-    placed=("run_key", "sensor_key"),  # the run that has it too, and the sensor it is taken from
+    OverlapPart,
+    key=("sensor_key", "start_ms"),
+    fields=_names(OverlapPart),
+    placed=("sensor_key",),
 )
 AMENDMENTS = Table(
     "amendments",

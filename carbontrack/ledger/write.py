@@ -9,6 +9,7 @@ from dataclasses import replace
 from itertools import islice
 from typing import Any
 
+from carbontrack.ledger import overlaps
 from carbontrack.ledger.rows import Event, Import, Recording, Run, Sensor, Step
 from carbontrack.ledger.settle import has_windows, settle
 from carbontrack.ledger.tables import (
@@ -107,6 +108,11 @@ class RunWriter:
             transaction.put(WINDOWS, [self._window_row(uuid, w) for uuid, w in seconds])
             for hour, more_may_come in zip(keys, partly, strict=True):
                 settle(transaction, *hour, more_may_come=more_may_come)
+                overlaps.forget(transaction, *hour[1:])  # it was decided without them
+
+    def keep_overlaps(self) -> None:
+        """Write which of the recording's time others recorded, too, as far as it is over."""
+        overlaps.keep(self._ledger, [self._key])
 
     def _window_row(self, uuid: str, window: Window) -> tuple[Any, ...]:
         return WINDOWS.in_order(window, self._key, self._sensor_keys[uuid])

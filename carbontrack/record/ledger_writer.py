@@ -16,7 +16,7 @@ from carbontrack.ledger.url import redacted_url, sqlite_path
 from carbontrack.ledger.window import Window
 from carbontrack.ledger.write import RunWriter
 from carbontrack.redact import redact_text
-from carbontrack.units import now_ms
+from carbontrack.units import MS_PER_HOUR, now_ms
 from carbontrack.vocabulary import EventKind
 
 BUSY_TIMEOUT_MS = 250  # what one attempt may wait for another writer
@@ -87,6 +87,7 @@ class LedgerWriter:
         self._writer: RunWriter | None = None
         self._sensors: Sequence[Sensor] = ()  # as the ledger has them
         self._file: _File | None = None  # which one that is, for a path can be reused
+        self._hour = recording.started_ms // MS_PER_HOUR  # up to which overlaps were looked at
 
     def write(self, rows: Rows, sensors: Sequence[Sensor], heartbeat_ms: int) -> None:
         """Write in one transaction. Raises CarbontrackError, the database's error or OSError."""
@@ -98,12 +99,16 @@ class LedgerWriter:
             heartbeat_ms=heartbeat_ms,
             model=rows.model or None,
         )
+        if heartbeat_ms // MS_PER_HOUR > self._hour:
+            self._hour = heartbeat_ms // MS_PER_HOUR
+            _keep_overlaps(writer)
 
     def finish(self, ended: Recording) -> None:
         """Write how the recording ended, and leave the ledger. Raises as `write` does."""
         if self._writer is None or ended.ended_ms is None:
             return
         self._writer.finish(status=ended.status, exit_code=ended.exit_code, ended_ms=ended.ended_ms)
+        _keep_overlaps(self._writer)
         _close(self._writer)
 
     def _open(self, rows: Rows, sensors: Sequence[Sensor]) -> RunWriter:
@@ -164,6 +169,14 @@ def _close(writer: RunWriter) -> None:
     """A reader may stand in the way of the last tidying; nothing depends on it."""
     with suppress(Exception):
         writer.close()
+
+
+def _keep_overlaps(writer: RunWriter) -> None:
+    """Each hour, so that little is left for the job's end. Where it fails, reports decide from the
+    seconds.
+    """
+    with suppress(Exception):
+        writer.keep_overlaps()
 
 
 _File = tuple[tuple[int, int], tuple[int, int] | None]

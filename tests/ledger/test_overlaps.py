@@ -1,77 +1,344 @@
-"""Which part of a run other runs recorded too, in both databases."""
+"""What was recorded twice counts once, in both databases, with and without the seconds."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+import random
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
 
 import pytest
 from sqlalchemy import Connection
 
 from carbontrack.ledger import overlaps, read
+from carbontrack.ledger.rows import Recording, Run
 from carbontrack.ledger.transaction import WritableLedger
-from carbontrack.ledger.window import Pyramid
+from carbontrack.ledger.window import Pyramid, Window
 from carbontrack.ledger.write import RunWriter
+from carbontrack.units import now_ms
+from carbontrack.vocabulary import RunKind, Status
 from tests.fixtures.pictures import window_at
 from tests.fixtures.runs import START_MS, Recorded, recording_of
 
 POWER_W = 250.0
 
 
+@dataclass(frozen=True)
+class Span:
+    """One recording of a run: when, and the energy of its seconds in mJ, by device and start."""
+
+    recording: Recording
+    energies_mj: Mapping[tuple[str, int], tuple[int, int]]  # and how many ms are covered
+
+
+def covered(start_ms: int, end_ms: int) -> Iterable[tuple[int, int]]:
+    """(start of the second, ms of it) between two times."""
+    for second_ms in range(start_ms // 1000 * 1000, end_ms, 1000):
+        yield second_ms, min(end_ms, second_ms + 1000) - max(start_ms, second_ms)
+
+
 def put(
-    ledger: WritableLedger, number: int, start_s: int, end_s: int, *, seconds: bool = True
-) -> None:
-    """A run of two devices between two times, in windows of all levels or without the seconds."""
-    recorded = Recorded(number=number, count=2)
-    start_ms, end_ms = START_MS + start_s * 1000, START_MS + end_s * 1000
-    run = replace(recorded.run, started_ms=start_ms, ended_ms=end_ms, heartbeat_ms=end_ms)
-    writer = RunWriter(ledger, run, recording_of(run), recorded.sensors)
-    for sensor in recorded.sensors:
+    ledger: WritableLedger,
+    run: Run,
+    recording: Recording,
+    uuids: Sequence[str] = ("GPU-0", "GPU-1"),
+    *,
+    dice: random.Random | None = None,
+    meter: str = "nvml",
+) -> Span:
+    """One recording of a run, whole or partial seconds at its two ends, with minutes and hours."""
+    (like,) = Recorded(count=1, meter=meter).sensors
+    writer = RunWriter(ledger, run, recording, [replace(like, uuid=uuid) for uuid in uuids])
+    energies: dict[tuple[str, int], tuple[int, int]] = {}
+    for uuid in uuids:
         pyramid = Pyramid()
-        fine = [window_at(at, 1, POWER_W) for at in range(start_ms, end_ms, 1000)]
-        for window in fine:
-            pyramid.add(window)
-        kept = [*pyramid.take_changed(), *(fine if seconds else [])]
-        writer.commit(windows=[(sensor.uuid, w) for w in kept], heartbeat_ms=end_ms)
+        fine: list[Window] = []
+        for second_ms, length_ms in covered(recording.started_ms, recording.end_ms):
+            watts = dice.randint(50_000, 400_000) if dice else round(POWER_W * 1000)
+            energy_mj = watts * length_ms // 1000
+            energies[uuid, second_ms] = energy_mj, length_ms
+            window = window_at(second_ms, 1, watts / 1000)
+            seconds = length_ms / 1000
+            fine.append(
+                replace(window, energy_j=energy_mj / 1000, energy_s=seconds, sampled_s=seconds)
+            )
+            pyramid.add(fine[-1])
+        rows = [(uuid, window) for window in (*fine, *pyramid.take_changed())]
+        writer.commit(windows=rows, heartbeat_ms=recording.heartbeat_ms)
+    return Span(recording, energies)
 
 
-def found(reader: Connection) -> dict[int, list[tuple[str, float, float]]]:
-    runs = read.list_runs(reader)
-    repeated = overlaps.recorded_twice(reader, runs)
-    numbers = {run.id: int(run.id[4:8], 16) for run in runs}
+def run_at(number: int, start_s: float, **others: object) -> Run:
+    start_ms = START_MS + round(start_s * 1000)
+    values: dict[str, object] = {"started_ms": start_ms, "ended_ms": None, **others}
+    return replace(Recorded(number=number).run, **values)  # type: ignore[arg-type]
+
+
+def recorded(run: Run, start_s: float, end_s: float, name: str = "", **others: object) -> Recording:
+    end_ms = START_MS + round(end_s * 1000)
+    values: dict[str, object] = {"started_ms": START_MS + round(start_s * 1000), "ended_ms": end_ms}
+    values |= {"heartbeat_ms": end_ms, "status": Status.COMPLETED}
+    return recording_of(run, f"node1{name}", **values | others)
+
+
+def one(ledger: WritableLedger, number: int, start_s: float, end_s: float, **others: object) -> Run:
+    """A run of one recording, between two times."""
+    run = run_at(number, start_s, **others)
+    put(ledger, run, recorded(run, start_s, end_s))
+    return run
+
+
+def found(reader: Connection, *numbers: int) -> dict[int, list[tuple[str, float, float]]]:
+    reader.rollback()  # what is in the ledger now
+    runs = [run for run in read.list_runs(reader) if not numbers or number_of(run.id) in numbers]
     return {
-        numbers[run_id]: sorted((one.uuid, one.energy_j, one.seconds) for one in rows)
-        for run_id, rows in repeated.items()
+        number_of(run_id): sorted((one.uuid, one.energy_j, one.seconds) for one in rows)
+        for run_id, rows in overlaps.recorded_twice(reader, runs).items()
     }
 
 
+def number_of(run_id: str) -> int:
+    return int(run_id[4:8], 16)
+
+
 def both(seconds: float) -> list[tuple[str, float, float]]:
-    return [(f"GPU-nvml-{i}", pytest.approx(seconds * POWER_W), seconds) for i in range(2)]
+    return [(f"GPU-{i}", pytest.approx(seconds * POWER_W), pytest.approx(seconds)) for i in (0, 1)]
+
+
+def keys(reader: Connection) -> list[int]:
+    reader.rollback()
+    return [one.key for run in read.list_runs(reader) for one in read.recordings(reader, run)]
+
+
+def drop_seconds(ledger: WritableLedger) -> None:
+    with ledger.begin() as transaction:
+        transaction.write("delete from windows where level = :level", [{"level": 1}])
+
+
+def kept(ledger: WritableLedger) -> int:
+    with ledger.begin() as transaction:
+        (row,) = transaction.ask('select count(*) as number from "overlaps"', {})
+    return int(row["number"])
 
 
 def test_runs_after_each_other_share_nothing(ledger: WritableLedger, reader: Connection) -> None:
-    put(ledger, 1, 0, 30)
-    put(ledger, 2, 30, 60)
+    one(ledger, 1, 0, 30.4)
+    one(ledger, 2, 30.4, 60)
     assert found(reader) == {}
+    overlaps.keep(ledger, keys(reader))
+    assert kept(ledger) == 0
 
 
 def test_the_run_that_began_first_keeps_what_both_recorded(
     ledger: WritableLedger, reader: Connection
 ) -> None:
-    put(ledger, 1, 0, 100)
-    put(ledger, 2, 80, 130)
+    one(ledger, 1, 0, 100)
+    one(ledger, 2, 80, 130)
     assert found(reader) == {2: both(20)}
 
 
 def test_three_at_once_count_each_second_once(ledger: WritableLedger, reader: Connection) -> None:
-    put(ledger, 1, 0, 100)
-    put(ledger, 2, 40, 160)
-    put(ledger, 3, 50, 200)
+    one(ledger, 1, 0, 100)
+    one(ledger, 2, 40, 160)
+    one(ledger, 3, 50, 200)
+    overlaps.keep(ledger, keys(reader)[:1])
+    drop_seconds(ledger)
     assert found(reader) == {2: both(60), 3: both(110)}
+    assert found(reader, 2, 3) == {3: both(110)}
+    assert found(reader, 1, 3) == {3: both(50)}
 
 
-def test_without_the_seconds_it_is_known_to_the_minute(
+def test_a_job_counts_before_a_watch_over_it(ledger: WritableLedger, reader: Connection) -> None:
+    one(ledger, 1, 0, 100, kind=RunKind.WATCH)
+    one(ledger, 2, 20.5, 40.25)
+    one(ledger, 3, 40.25, 60)
+    assert found(reader) == {1: both(39.5)}
+    overlaps.keep(ledger, keys(reader))
+    drop_seconds(ledger)
+    assert found(reader) == {1: both(39.5)}
+
+
+def test_jobs_whose_processes_are_read_share_no_cpu(
     ledger: WritableLedger, reader: Connection
 ) -> None:
-    put(ledger, 1, 0, 120)
-    put(ledger, 2, 60, 180, seconds=False)
+    for number in (1, 2):
+        run = run_at(number, 0)
+        put(ledger, run, recorded(run, 0, 60), ["CPU-0"], meter="cpu-model")
+    assert found(reader) == {}
+
+
+def test_without_any_seconds_it_is_known_to_the_minute(
+    ledger: WritableLedger, reader: Connection
+) -> None:
+    one(ledger, 1, 0, 120)
+    one(ledger, 2, 60, 180)
+    drop_seconds(ledger)
     assert found(reader) == {2: both(60)}
+
+
+def test_an_hour_is_kept_when_no_recorder_adds_to_it_any_more(
+    ledger: WritableLedger, reader: Connection
+) -> None:
+    at_ms = now_ms()
+    this_hour_s = (at_ms - START_MS) // 3_600_000 * 3600
+    start_s, end_s = this_hour_s - 3660, (at_ms - START_MS) / 1000
+    goes_on = {"ended_ms": None, "status": Status.RUNNING}
+    for number, others in ((1, goes_on), (2, {})):
+        run = run_at(number, start_s)
+        put(ledger, run, recorded(run, start_s, end_s, **others), ["GPU-0"])
+    before = found(reader)
+    overlaps.keep(ledger, keys(reader))
+    with ledger.begin() as transaction:
+        starts = [row["start_ms"] for row in transaction.ask('select start_ms from "overlaps"', {})]
+    assert START_MS + start_s * 1000 in starts
+    assert max(starts) < START_MS + this_hour_s * 1000
+    assert found(reader) == before
+
+
+def test_a_recording_that_comes_later_is_decided_with_the_others(
+    ledger: WritableLedger, reader: Connection
+) -> None:
+    one(ledger, 1, 0, 100)
+    one(ledger, 2, 50, 100)
+    overlaps.keep(ledger, keys(reader))
+    one(ledger, 3, 90, 120)
+    assert found(reader) == {2: both(50), 3: both(10)}
+    overlaps.keep(ledger, keys(reader))
+    drop_seconds(ledger)
+    assert found(reader) == {2: both(50), 3: both(10)}
+    # When the seconds are gone, what was decided stays.
+    one(ledger, 4, 50, 100)
+    assert found(reader, 1, 2, 3) == {2: both(50), 3: both(10)}
+    assert found(reader, 1, 2, 3, 4)[2] == both(50)
+
+
+def test_seconds_that_come_later_are_looked_at(ledger: WritableLedger, reader: Connection) -> None:
+    one(ledger, 1, 0, 100)
+    run = run_at(2, 50)
+    recording = recorded(run, 50, 100)
+    put(ledger, run, replace(recording, ended_ms=recording.started_ms + 10_000))
+    overlaps.keep(ledger, keys(reader))
+    sensors = [replace(Recorded(count=1).sensors[0], uuid=f"GPU-{i}") for i in (0, 1)]
+    writer = RunWriter(ledger, run, recording, sensors)
+    late = [
+        (sensor.uuid, window_at(START_MS + at_s * 1000, 1, POWER_W))
+        for sensor in sensors
+        for at_s in range(60, 100)
+    ]
+    writer.commit(windows=late, heartbeat_ms=recording.heartbeat_ms)
+    writer.rebuild(late)
+    writer.finish(status=Status.COMPLETED, exit_code=0, ended_ms=recording.end_ms)
+    assert found(reader) == {2: both(50)}
+
+
+def test_a_run_that_was_removed_takes_what_is_kept_of_it_along(
+    ledger: WritableLedger, reader: Connection
+) -> None:
+    for number in (1, 2, 3):
+        one(ledger, number, number, 100)
+    overlaps.keep(ledger, keys(reader))
+    drop_seconds(ledger)
+    first = read.list_runs(reader)[-1]
+    with ledger.begin() as transaction:
+        transaction.write("delete from runs where key = :key", [{"key": first.key}])
+    assert found(reader) == {3: both(97)}
+
+
+def test_spans_take_their_share(ledger: WritableLedger, reader: Connection) -> None:
+    one(ledger, 1, 0, 100)
+    one(ledger, 2, 50, 130)
+    runs = read.list_runs(reader)
+    spans = [(START_MS + 60_500, START_MS + 70_000), (START_MS + 95_000, START_MS + 500_000)]
+
+    def inside() -> list[tuple[str, float, float]]:
+        (rows,) = overlaps.recorded_twice(reader, runs, spans).values()
+        return sorted((one.uuid, one.energy_j, one.seconds) for one in rows)
+
+    assert inside() == both(14.5)
+    overlaps.keep(ledger, keys(reader))
+    assert inside() == both(14.5)
+    drop_seconds(ledger)
+    assert inside() == both(14.5)
+
+
+# ---- Any recordings of shared devices, against a count of every ms -------------------------------
+
+_WORLDS = 3  # on one ledger, each with its own devices
+_RUNS = 4
+_AROUND_S = 3600.0  # an hour ends here
+
+
+def world(ledger: WritableLedger, number: int) -> dict[str, tuple[Run, list[Span]]]:
+    """Runs of up to three recordings each, of one or both of two devices; some were killed."""
+    dice = random.Random(number)
+    runs: dict[str, tuple[Run, list[Span]]] = {}
+    for place in range(_RUNS):
+        kind = RunKind.WATCH if place == 0 else RunKind.JOB
+        spans = []
+        start_s = _AROUND_S + dice.uniform(-40, 30)
+        run = run_at(number * 16 + place, start_s, kind=kind)
+        for name in "abc"[: dice.randint(1, 3)]:
+            end_s = start_s + dice.choice([dice.uniform(0.1, 2), dice.uniform(5, 50)])
+            ended = {} if dice.random() < 0.7 else {"ended_ms": None, "status": Status.RUNNING}
+            recording = recorded(run, start_s, end_s, name, **ended)
+            devices = [f"GPU-{number}-{i}" for i in dice.choice([[0], [1], [0, 1], [0, 1]])]
+            spans.append(put(ledger, run, recording, devices, dice=dice))
+            # The next one begins where this one ended, later, or beside it.
+            start_s = dice.choice([end_s, end_s + dice.uniform(0, 5), start_s + 1])
+        runs[run.id] = run, spans
+    return runs
+
+
+def counted_mj(runs: Sequence[tuple[Run, list[Span]]]) -> dict[str, float]:
+    """What counts of each run: second by second the first ones have it, as long as there are ms."""
+    total: dict[str, float] = defaultdict(float)
+    order = sorted(runs, key=lambda one: (one[0].kind == "watch", one[0].started_ms, one[0].id))
+    seconds = {place for _, spans in runs for span in spans for place in span.energies_mj}
+    for place in seconds:
+        left_ms = 1000
+        for run, spans in order:
+            of_run_ms = 1000  # what it records twice itself is not its
+            taken_ms, taken_mj = 0, 0.0
+            for span in sorted(spans, key=lambda s: (s.recording.started_ms, s.recording.id)):
+                energy_mj, length_ms = span.energies_mj.get(place, (0, 0))
+                counts_ms = min(length_ms, of_run_ms)
+                of_run_ms -= counts_ms
+                taken_ms += counts_ms
+                taken_mj += energy_mj * counts_ms / length_ms if length_ms else 0.0
+            counts_ms = min(taken_ms, left_ms)
+            left_ms -= counts_ms
+            total[run.id] += taken_mj * counts_ms / taken_ms if taken_ms else 0.0
+    return total
+
+
+def test_any_choice_of_runs_adds_up_to_what_the_devices_used(
+    ledger: WritableLedger, reader: Connection
+) -> None:
+    worlds = [world(ledger, number) for number in range(1, _WORLDS + 1)]
+
+    def look() -> list[float]:
+        """What counts of each run among any others of its world, in mJ."""
+        reader.rollback()
+        counts = []
+        by_id = {run.id: run for run in read.list_runs(reader)}
+        alone_mj = {
+            run.id: 1000 * sum(used.energy_j or 0.0 for used in read.totals(reader, run))
+            for run in by_id.values()
+        }
+        for runs in worlds:
+            for size in range(1, _RUNS + 1):
+                for chosen in combinations(runs, size):
+                    twice = overlaps.recorded_twice(reader, [by_id[one] for one in chosen])
+                    true_mj = counted_mj([runs[one] for one in chosen])
+                    for run_id in chosen:
+                        lost_j = sum(one.energy_j for one in twice.get(run_id, ()))
+                        counts.append(alone_mj[run_id] - 1000 * lost_j)
+                        assert counts[-1] == pytest.approx(true_mj[run_id], abs=1e-3)
+        return counts
+
+    decided_on_seconds = look()
+    overlaps.keep(ledger, keys(reader))
+    assert look() == pytest.approx(decided_on_seconds, abs=1e-3)
+    drop_seconds(ledger)
+    assert look() == pytest.approx(decided_on_seconds, abs=1e-3)

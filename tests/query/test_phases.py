@@ -105,7 +105,6 @@ def test_runs_that_overlap_may_change_phase_often(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What both recorded counts once, of however many stretches of time a phase is made."""
-    monkeypatch.setattr("carbontrack.ledger.overlaps._MOST_SPANS", 7)
     url = f"sqlite:///{tmp_path / 'ledger.db'}"
     often = [change(at, "ab"[at % 2]) for at in range(1, 120)]
     with closing(open_ledger(url)) as opened:

@@ -144,6 +144,35 @@ def test_nodes_that_share_their_folders_record_each_for_itself(
     assert hosts == {"nid001", "nid002"}
 
 
+def test_what_runs_record_at_one_time_is_decided_when_they_end(
+    wrapper: Wrapper, nvml_stub: NvmlStub
+) -> None:
+    wrapper.meter = "nvml"
+    wrapper.environ.update(nvml_stub.start(waves=fast_waves(2)).env)
+    first, second = wrapper.hold(), wrapper.hold()
+    wait_until(lambda: len(wrapper.json("runs")["runs"]) == 2 if wrapper.seconds() else False)
+
+    def both() -> bool:
+        with closing(sqlite3.connect(f"file:{wrapper.ledger}?mode=ro", uri=True)) as ledger:
+            counts = ledger.execute(
+                "select count(*) from windows where level = 1 group by recording_key"
+            ).fetchall()
+        return len(counts) == 2 and min(counts)[0] >= 6
+
+    wait_until(both)
+    for held in (first, second):
+        held.end()
+    wait_until(lambda: processes_of(wrapper.folder) == [])
+    before = wrapper.json("table")
+    total = before["total"]
+    assert total["energy_kwh"] < sum(row["energy_kwh"] for row in before["rows"])
+    with closing(sqlite3.connect(wrapper.ledger)) as ledger, ledger:
+        assert ledger.execute("select sum(seconds) from overlaps").fetchone()[0] > 0
+        ledger.execute("delete from windows where level = 1")
+    after = wrapper.json("table")["total"]
+    assert after["energy_kwh"] == pytest.approx(total["energy_kwh"], rel=1e-9)
+
+
 TRACKED = """
 import sys, carbontrack
 with carbontrack.track(meter="sim:a100x2", quiet=True) as run:

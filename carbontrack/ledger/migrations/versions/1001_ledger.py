@@ -175,13 +175,12 @@ def upgrade() -> None:
     )
     op.create_table(
         "overlaps",
-        of("run_key", "runs.key", primary_key=True),
         of("sensor_key", "sensors.key", primary_key=True),
-        sa.Column("hour_ms", sa.BigInteger, primary_key=True, nullable=False),
+        sa.Column("start_ms", sa.BigInteger, primary_key=True, nullable=False),
         sa.Column("energy_j", sa.Double, nullable=False),
         sa.Column("seconds", sa.Double, nullable=False),
+        sqlite_with_rowid=False,
     )
-    op.create_index("ix_overlaps_sensor_key", "overlaps", ["sensor_key"])
     op.create_table(
         "amendments",
         sa.Column("id", sa.Text, primary_key=True, nullable=False),

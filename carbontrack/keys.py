@@ -116,6 +116,7 @@ KEYS = (
         1e5,
         title="node model, modelled:",
     ),
+    Key("ship", "Collector that every run is shipped to.", form="URL", read_by="run"),
     Key(
         "live_provider",
         "Live provider of grid intensity: gb, electricitymaps.",

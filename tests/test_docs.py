@@ -31,9 +31,9 @@ ROOT = Path(__file__).parents[1]
 JSON_PAGE = (ROOT / "docs" / "json.md").read_text(encoding="utf-8")
 # Of these the values are the user's own: tags, settings, names of devices.
 _FREE = {"tags", "group", "facility", "model", "settings", "gpu_hours_of", "data", "extra"}
-_ON_A_SERVER = ("doctor", "db")
+_ON_A_SERVER = ("doctor", "db status", "db upgrade")
 _WITH_A_FILE = ("import", "factors import")
-_AS_A_PROCESS = ("run", "attach", "serve", "devices")
+_AS_A_PROCESS = ("run", "attach", "serve", "devices", "collect --listen", "db ship")
 _FROM_THE_NETWORK = ("factors fetch",)  # only parsed
 _PREPARED = (*_ON_A_SERVER, *_WITH_A_FILE, *_AS_A_PROCESS, *_FROM_THE_NETWORK)
 JSON_OF = (
@@ -55,6 +55,7 @@ JSON_OF = (
     "factors search france",
     "factors show H200",
     "db status",
+    "collect token list",
 )
 """Commands whose JSON keys are held to docs/json.md."""
 ELSEWHERE = {"factors import intensity", "factors import prices", "factors fetch intensity"}
@@ -172,6 +173,37 @@ def test_the_examples_that_start_or_need_a_process_run(
         server = Server(wrapper, (*words[1 : at - 1], *words[at + 1 :])).start()
         assert server.address.endswith(f":{server.port}/")
         assert "Traceback" not in server.stop()
+
+
+def test_the_examples_of_a_collector_run(wrapper: Wrapper, tmp_path: Path) -> None:
+    """With a certificate of its own, which the node trusts; on a port that is free."""
+    certificate = ("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2")
+    subject = ("-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1")
+    files = ("-keyout", str(tmp_path / "key.pem"), "-out", str(tmp_path / "chain.pem"))
+    subprocess.run([*certificate, *subject, *files], check=True, capture_output=True)
+    team = ("--db", str(tmp_path / "team.db"))
+    (starts,), (ships,) = of(("collect --listen",)), of(("db ship",))
+    starts = [word if ":" not in word else "127.0.0.1:0" for word in starts]
+    token = wrapper.ask("collect", "token", "add", "nlp", *team).stdout.split()[-1]
+    with subprocess.Popen(
+        [*CARBONTRACK, *starts, *team],
+        env=wrapper.env,
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as collector:
+        assert collector.stdout is not None
+        address = collector.stdout.readline().strip()
+        assert address.startswith("https://")
+        wrapper.record()
+        trusted = {"SSL_CERT_FILE": str(tmp_path / "chain.pem"), "CARBONTRACK_SHIP_TOKEN": token}
+        ships = [word if "://" not in word else address for word in ships]
+        shipped = subprocess.run(
+            [*CARBONTRACK, *ships], env=wrapper.env | trusted, capture_output=True, text=True
+        )
+        collector.terminate()
+    assert shipped.returncode == 0 and "Shipped" in shipped.stdout, shipped.stderr
+    assert wrapper.json("show", "last", *team)["project"] == "nlp"
 
 
 @pytest.mark.parametrize("asked", JSON_OF)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -23,6 +24,7 @@ ORDER = [
         "encoding",
         "errors",
         "files",
+        "listening",
         "redact",
         "search_path",
         "units",
@@ -49,7 +51,8 @@ def modules(folder: str) -> Iterator[Path]:
     yield from (ROOT / folder).rglob("*.py")
 
 
-def imported(path: Path, *, top_level_only: bool = False) -> set[str]:
+@cache
+def imported(path: Path, *, top_level_only: bool = False) -> frozenset[str]:
     """Absolute names that a module imports; at its top level, or anywhere."""
     tree = ast.parse(path.read_text())
     nodes = tree.body if top_level_only else list(ast.walk(tree))
@@ -61,10 +64,10 @@ def imported(path: Path, *, top_level_only: bool = False) -> set[str]:
             names |= {f"{node.module}.{alias.name}" for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             raise AssertionError(f"{path}: import by the full name, so that the layers can be read")
-    return names
+    return frozenset(names)
 
 
-def uses(names: set[str], package: str) -> bool:
+def uses(names: Collection[str], package: str) -> bool:
     return any(name == package or name.startswith(f"{package}.") for name in names)
 
 

@@ -39,7 +39,7 @@ _COMMANDS = (
     "config",
     "import",
 )
-_GROUPS = ("factors", "db")
+_GROUPS = ("factors", "db", "collect")
 
 
 def _print_version(wanted: bool) -> None:

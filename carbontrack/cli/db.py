@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from carbontrack.cli.common import DbOption, FormatOption, counted, print_json
 from carbontrack.vocabulary import Format
+
+if TYPE_CHECKING:
+    from carbontrack.ledger.rows import Run
 
 app = typer.Typer(
     help="Look after the ledger: where it is, its schema, what is to be recovered.",
@@ -119,3 +123,71 @@ def merge(
     counts |= {"removed before, and left out": taken.removed}
     said = [f"{counted(len(ids), 'run')} {what}" for what, ids in counts.items() if ids]
     typer.echo(f"{', '.join(said) or 'No runs'}.{' Nothing was written.' if dry_run else ''}")
+
+
+@app.command()
+def ship(
+    to: Annotated[
+        str | None, typer.Option("--to", metavar="URL", help="Default: $CARBONTRACK_SHIP.")
+    ] = None,
+    seconds: Annotated[
+        list[str] | None,
+        typer.Option("--seconds", metavar="RUN", help="Ship this run's seconds, too. Repeatable."),
+    ] = None,
+    retry: Annotated[
+        bool, typer.Option("--retry", help="Send again what the collector had refused.")
+    ] = False,
+    insecure: Annotated[
+        bool, typer.Option("--insecure", help="Ship by http to another host, too.")
+    ] = False,
+    db: DbOption = None,
+) -> None:
+    """Ship what a collector lacks of this ledger, now: of a node without a network, or by hand.
+
+    Example: carbontrack db ship --to https://collector.example.org:8477
+    """
+    import os
+    from contextlib import closing
+
+    from carbontrack.errors import CarbontrackError
+    from carbontrack.ledger.engine import errors_in_one_line
+    from carbontrack.ledger.url import ledger_url, sqlite_path
+    from carbontrack.record import ship_to
+    from carbontrack.record.ship import NotShipped, Shipping
+    from carbontrack.report.escape import visible
+
+    url, target = ledger_url(db), to or os.environ.get(ship_to.URL)
+    if not target:
+        raise CarbontrackError(
+            "no collector is named.", hint=f"Give --to URL, or set {ship_to.URL}."
+        )
+    if (path := sqlite_path(url)) is None or not path.exists():
+        raise CarbontrackError("only a ledger's file is shipped.", hint="Name one with --db.")
+    at = ship_to.address(target, insecure=insecure)
+    ship_to.token_of(os.environ)
+    with_seconds = {run.id for run in _runs(url, seconds or [])}
+    shipping = Shipping(url, at, lambda: ship_to.token_of(os.environ), with_seconds)
+    with errors_in_one_line(url), closing(shipping):
+        try:
+            taken = shipping.retry() if retry else 0
+            for recording_id in shipping.waiting():
+                shipping.ship(recording_id)
+        except NotShipped as error:
+            raise CarbontrackError(f"{error}.", hint="What is left stays queued.") from None
+    done = shipping.shipped
+    typer.echo(f"Shipped {counted(done.rows, 'row')} in {counted(done.batches, 'request')}.")
+    if retry:
+        typer.echo(f"Of what had been refused, {counted(taken, 'request')} went through now.")
+    for reason in shipping.shipped.set_aside:
+        typer.echo(f"carbontrack: a batch was refused and set aside: {visible(reason)}.", err=True)
+    if shipping.shipped.set_aside:
+        raise typer.Exit(1)
+
+
+def _runs(url: str, names: Sequence[str]) -> list[Run]:
+    from carbontrack.ledger import engine, read
+
+    if not names:
+        return []
+    with engine.open_reader(url).connect() as connection:
+        return [read.resolve_run(connection, name) for name in names]

@@ -14,7 +14,7 @@ from carbontrack.cli.common import DbOption, option, parameter, takes
 from carbontrack.errors import CarbontrackError
 from carbontrack.keys import BY_NAME
 from carbontrack.ledger.names import check_name
-from carbontrack.record import labels, messages
+from carbontrack.record import labels, messages, ship_to
 from carbontrack.vocabulary import Devices, OnBudget
 
 
@@ -94,6 +94,14 @@ _OPTIONS = {
             metavar="ADDRESS",
             default=_default("metrics_address"),
         ),
+        option(
+            "ship",
+            str | None,
+            "Ship the run to this collector while it lasts. Default: $CARBONTRACK_SHIP. The token "
+            "comes from $CARBONTRACK_SHIP_TOKEN or the file named by $CARBONTRACK_SHIP_TOKEN_FILE.",
+            metavar="URL",
+        ),
+        option("insecure", bool, "Ship by http to another host, too.", default=False),
         option("quiet", bool, "No summary at the end.", "-q", default=_default("quiet")),
     )
 }
@@ -145,6 +153,8 @@ def _settings(
     budget_grace: float,
     metrics_port: int | None,
     metrics_address: str,
+    ship: str | None,
+    insecure: bool,
     quiet: bool,
     **facility: Any,
 ) -> Settings:
@@ -178,6 +188,7 @@ def _settings(
         "metrics_port": metrics_port,
         "metrics_address": metrics_address,
         "quiet": quiet,
+        **ship_to.settings_of(ship, insecure=insecure),
     }
 
 

@@ -8,6 +8,7 @@ from contextlib import closing
 from typing import Any
 
 from carbontrack.errors import CarbontrackError
+from carbontrack.ledger import backlog
 from carbontrack.ledger.amended import calls
 from carbontrack.ledger.engine import errors_in_one_line
 from carbontrack.ledger.rows import Amendment, Run
@@ -50,4 +51,5 @@ def _append(url: str, run: Run, changes: list[tuple[str, Any, Any]]) -> list[Ame
         ledger.begin() as transaction,
     ):
         transaction.write(AMENDMENTS.insert_once, [AMENDMENTS.written(row) for row in rows])
+        backlog.amended(transaction, run.id)
     return rows

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 
 from sqlalchemy import Connection, Engine, ExceptionContext, event, inspect, text
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError
 
 from carbontrack.errors import CarbontrackError, NotFoundError
 from carbontrack.ledger import BUSY_TIMEOUT_MS, HEAD, PRE_RELEASES, postgresql, sqlite
@@ -201,6 +201,14 @@ def errors_in_one_line(url: str) -> Iterator[None]:
         yield
     except (SQLAlchemyError, sqlite3.Error) as error:
         raise _unusable(url, getattr(error, "orig", None) or error) from error
+
+
+def refuses_rows(error: Exception) -> bool:
+    """Whether what is written is the reason of an error, and not the database's state."""
+    if isinstance(error, (SQLAlchemyError, sqlite3.Error)):
+        kinds = (DataError, IntegrityError, sqlite3.DataError, sqlite3.IntegrityError)
+        return isinstance(error, kinds)
+    return not isinstance(error, OSError)
 
 
 def connect(url: str, *, busy_timeout_ms: int = BUSY_TIMEOUT_MS, read_only: bool = False) -> Engine:

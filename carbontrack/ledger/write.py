@@ -47,8 +47,8 @@ class RunWriter:
     ) -> None:
         self._ledger = ledger
         with ledger.begin() as transaction:
-            self._run_key = _put_run(transaction, run)
-            self._key = _put_recording(transaction, self._run_key, recording)
+            self._run_key = put_run(transaction, run)
+            self._key = put_recording(transaction, self._run_key, recording)
         self.describe(sensors)
 
     def describe(self, sensors: Sequence[Sensor]) -> None:
@@ -81,11 +81,11 @@ class RunWriter:
         with self._ledger.begin() as transaction:
             transaction.put(WINDOWS, [self._window_row(uuid, w) for uuid, w in windows])
             if steps:
-                rows = [STEPS.written(_numbers(step), recording_key=key) for step in steps]
+                rows = [STEPS.written(finite(step), recording_key=key) for step in steps]
                 transaction.write(UPSERT_STEP, rows)
             numbered = [EVENTS.written(e, recording_key=key, number=n) for n, e in events]
             _upsert(transaction, EVENTS, numbered)
-            _put_heartbeat(transaction, key, heartbeat_ms)
+            put_heartbeat(transaction, key, heartbeat_ms)
             if model:
                 run_key = self._run_key
                 _put_model(transaction, run_key, {**_model(transaction, run_key), **plain(model)})
@@ -173,7 +173,7 @@ def _upsert(transaction: Transaction, table: Table[Any], rows: Sequence[Mapping[
         transaction.write(table.upsert, rows)
 
 
-def _put_run(transaction: Transaction, run: Run) -> int:
+def put_run(transaction: Transaction, run: Run) -> int:
     """The first of a run's recordings to start says what the run is, whichever is written first."""
     row = RUNS.written(run)
     earlier = transaction.ask("select key, started_ms from runs where id = :id", {"id": run.id})
@@ -188,7 +188,7 @@ def _put_run(transaction: Transaction, run: Run) -> int:
     return int(found["key"])
 
 
-def _put_recording(transaction: Transaction, run_key: int, recording: Recording) -> int:
+def put_recording(transaction: Transaction, run_key: int, recording: Recording) -> int:
     row = RECORDINGS.written(recording, run_key=run_key)
     transaction.write(RECORDINGS.insert_once, [row])
     (found,) = transaction.ask("select key from recordings where id = :id", {"id": recording.id})
@@ -204,7 +204,7 @@ def _put_device(transaction: Transaction, sensor: Sensor) -> int:
     return int(found["key"])
 
 
-def _put_heartbeat(transaction: Transaction, key: int, heartbeat_ms: int) -> None:
+def put_heartbeat(transaction: Transaction, key: int, heartbeat_ms: int) -> None:
     """A heartbeat; one that arrives late does not turn the clock back."""
     transaction.write(
         "update recordings set heartbeat_ms = :heartbeat_ms "
@@ -225,7 +225,7 @@ def _put_model(transaction: Transaction, run_key: int, model: Mapping[str, Any])
     transaction.write("update runs set model = :model where key = :key", [row])
 
 
-def _numbers(step: Step) -> Step:
+def finite(step: Step) -> Step:
     """A loss of NaN is NULL, so that sums stay sums; what it was is among the extras."""
     values = {name: getattr(step, name) for name in ("loss", "lr", "grad_norm", "tokens_per_s")}
     odd = {name for name, v in values.items() if v is not None and not math.isfinite(v)}

@@ -44,7 +44,7 @@ def settings_of(
     """The settings of `carbontrack.track`. Raises CarbontrackError for invalid ones."""
     from carbontrack.ledger.url import ledger_url
     from carbontrack.meters.registry import check_spec
-    from carbontrack.record import messages
+    from carbontrack.record import messages, ship_to
 
     messages.check(devices=devices, hz=hz)
     check_spec(meter)
@@ -57,6 +57,7 @@ def settings_of(
         "devices": devices,
         "hz": hz,
         "quiet": bool(quiet),
+        **ship_to.settings_of(None),
     }
 
 

@@ -50,6 +50,7 @@ class Control(threading.Thread):
         self._outcomes: list[Outcome | None] = []  # of those that have
         self._joined: list[Guest] = []  # since the last `joined`
         self._last: _Host | _Guest = self._host
+        self._release = os.eventfd(0, os.EFD_CLOEXEC)
         # A parent that ignores alarms hands that on.
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
 
@@ -61,10 +62,11 @@ class Control(threading.Thread):
             self._planned.set()
             self._ended.set()
         if self._last.outcome is not None:
-            self._last.wait_until_gone()
+            self._wait_for_last()
         else:
             threading.Event().wait(LEAVE_STDERR_S)
         _leave_stderr()
+        self._last.leave()
 
     def plan(self) -> Plan | None:
         """What to record. None if it turned out to be nothing."""
@@ -79,6 +81,10 @@ class Control(threading.Thread):
         """Whether all jobs have ended, or their wrappers were killed."""
         return self._ended.is_set()
 
+    def release(self) -> None:
+        """Let the last wrapper go, and its stderr: what is left to do is not its concern."""
+        os.eventfd_write(self._release, 1)
+
     def joined(self) -> list[Guest]:
         """Those that have joined since the last call."""
         guests, self._joined = self._joined, []
@@ -88,6 +94,14 @@ class Control(threading.Thread):
     def outcome(self) -> Outcome | None:
         """How the jobs ended; None if that is not known, or before that."""
         return joint(self._outcomes) if self.has_ended() else None
+
+    def _wait_for_last(self) -> None:
+        """Until the last wrapper is gone, or is let go."""
+        ready = select.poll()
+        ready.register(self._release, select.POLLIN)
+        ready.register(self._last.descriptor, select.POLLIN)
+        while not any(fd == self._release for fd, _ in ready.poll()) and self._last.listens():
+            pass
 
     def _hear(self) -> None:
         """Until the last job has ended."""
@@ -126,7 +140,7 @@ class Control(threading.Thread):
         """Its wrapper waits no longer: we go on for the others."""
         self._last = next(iter(self._guests.values()))
         _leave_stderr()
-        _replace(self._host.descriptor, os.O_RDONLY)
+        self._host.leave()
 
     def _accept(self, ready: select.poll) -> None:
         while self._listener is not None:
@@ -187,9 +201,13 @@ class _Host:
         except (ValueError, LookupError, TypeError):  # it says why, and there is nothing to record
             self.has_ended = True
 
-    def wait_until_gone(self) -> None:
-        while os.read(self.descriptor, _PIECE):
-            pass
+    def listens(self) -> bool:
+        """Whether it still waits for us, of something that can be read."""
+        return bool(os.read(self.descriptor, _PIECE))
+
+    def leave(self) -> None:
+        """Close our end, so that it sees that it need not wait."""
+        _replace(self.descriptor, os.O_RDONLY)
 
 
 class _Guest:
@@ -227,10 +245,15 @@ class _Guest:
                 os.dup2(self._stderr, 2)
         self._close_stderr()
 
-    def wait_until_gone(self) -> None:
+    def listens(self) -> bool:
+        """Whether it still waits for us, of something that can be read."""
         with suppress(OSError):
-            while self._connection.recv(_PIECE):
-                pass
+            return bool(self._connection.recv(_PIECE))
+        return False
+
+    def leave(self) -> None:
+        """Close our end, so that it sees that it need not wait."""
+        self.close()
 
     def close(self) -> None:
         self._close_stderr()

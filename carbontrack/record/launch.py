@@ -21,6 +21,7 @@ from typing import Any, NoReturn
 from carbontrack.record import prestart
 from carbontrack.record.recorder_process import RecorderProcess, start_live_page
 from carbontrack.record.rendezvous import Joined, open_rendezvous
+from carbontrack.record.ship_to import TOKEN, TOKEN_FILE
 from carbontrack.record.signal_witness import SignalWitness
 from carbontrack.record.steps_file import (
     LockedSteps,
@@ -61,6 +62,8 @@ def run(command: list[str], settings: dict[str, Any], *, live: bool = False) -> 
         prestart.discard()
         warn("the command is empty: is a variable unset? Nothing was recorded.")
         os._exit(NOT_FOUND)
+    for name in (TOKEN, TOKEN_FILE):
+        os.environ.pop(name, None)  # it is ours, and `settings` has it
     recording = None
     with harmless("this run is not recorded"):
         if is_recorded_already():

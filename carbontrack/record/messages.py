@@ -79,6 +79,10 @@ class Plan:
     budget_grace_s: float = 60.0
     metrics_port: int | None = None  # of Prometheus metrics
     metrics_address: str = "127.0.0.1"
+    ship: str | None = None  # the collector's URL
+    ship_insecure: bool = False  # http to another host, too
+    ship_token: str | None = None
+    ship_token_file: str | None = None
 
     @property
     def budget(self) -> dict[str, float]:

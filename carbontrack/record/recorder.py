@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from carbontrack import config
 from carbontrack.errors import CarbontrackError
 from carbontrack.ledger.rows import Event, Recording, Run, Sensor
-from carbontrack.ledger.url import db_option, journal_folders
+from carbontrack.ledger.url import db_option, journal_folders, sqlite_path
 from carbontrack.ledger.user import user
 from carbontrack.meters.base import MeterContext
 from carbontrack.record.arrivals import Arrivals
@@ -45,6 +45,7 @@ from carbontrack.vocabulary import EventKind, OnBudget, Status
 
 if TYPE_CHECKING:
     from carbontrack.meters.registry import Rejected
+    from carbontrack.record.ship import Shipper
 
 _TICK_S = 0.4  # each time that anything wakes costs more than what it then does
 # A scheduler may send the job's signals to every process of the node's step, and so to us.
@@ -56,6 +57,9 @@ _IGNORED = (
     signal.SIGUSR1,
     signal.SIGUSR2,
 )
+# For so long the rest is shipped after the job and its wrapper have ended; what is left comes with
+# the next run, or by `db ship`.
+_LAST_SHIPPING_S = 30.0
 _COMMIT_EVERY_NS = 3 * NS_PER_S // 2  # and so every 1.6 s: rows are committed within 2 s
 
 
@@ -141,8 +145,12 @@ class Recorder:
         outbox = self._outbox(run, sensors, opening.found.note)
         budget = self._budget(run, sensors)
         self._publish = self._metrics(run)
+        shipper = self._shipper(run)
         outcome = self._watch(control, sampler, outbox, timer, budget, arrivals)
         self._finish(outcome, sampler, outbox, run, timer, budget)
+        if shipper is not None:
+            control.release()
+            shipper.finish(_LAST_SHIPPING_S)
 
     def _watch(
         self,
@@ -302,6 +310,31 @@ class Recorder:
         )
         journals = [folder / f"{recording.id}.jsonl" for folder in journal_folders(plan.db)]
         return Outbox(plan.db, journals, run, recording, sensors, self._warn, self._alarm)
+
+    def _shipper(self, run: Run) -> Shipper | None:
+        """What ships the ledger beside us; None if that is not asked for, or cannot be."""
+        plan = self._plan
+        url = plan.ship or run.facility.get("ship")
+        if url is None:
+            return None
+        if sqlite_path(plan.db) is None:
+            self._alarm("nothing is shipped: the ledger is on a server already.")
+            return None
+        from carbontrack.record import ship_to
+        from carbontrack.record.ship import Shipper, Shipping
+
+        given = {ship_to.TOKEN: plan.ship_token, ship_to.TOKEN_FILE: plan.ship_token_file}
+        secrets = {name: value for name, value in given.items() if value}
+        try:
+            at = ship_to.address(url, insecure=plan.ship_insecure)
+            ship_to.token_of(secrets)
+        except CarbontrackError as error:
+            self._alarm(f"nothing is shipped: {error}")
+            return None
+        shipping = Shipping(plan.db, at, lambda: ship_to.token_of(secrets))
+        shipper = Shipper(shipping, self._host, self._warn)
+        shipper.start()
+        return shipper
 
     def _budget(self, run: Run, sensors: Sequence[Sensor]) -> Callable[[], list[Event]]:
         """Check the budgets: events, also printed on stderr. Nothing if none is set."""

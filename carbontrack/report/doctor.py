@@ -64,6 +64,7 @@ def _meters(environ: Mapping[str, str]) -> Iterator[Finding]:
 
 
 def _ledger(url: str) -> Iterator[Finding]:
+    from carbontrack.ledger import set_aside
     from carbontrack.ledger.status import status_of
     from carbontrack.ledger.url import redacted_url
 
@@ -92,6 +93,13 @@ def _ledger(url: str) -> Iterator[Finding]:
             Verdict.PROBLEM,
             f"{found.journals} journals are not in the ledger yet",
             "carbontrack db recover",
+        )
+    for reason in dict.fromkeys(one.reason for one in set_aside.found(url)):
+        yield Finding(
+            "ledger",
+            Verdict.PROBLEM,
+            f"a collector refused rows: {reason}",
+            "When that is set right: carbontrack db ship --retry",
         )
 
 

@@ -10,20 +10,18 @@ import socket
 import sys
 import threading
 from collections.abc import Collection
-from pathlib import Path
 from types import FrameType
 
 import uvicorn
 
 from carbontrack import config
 from carbontrack.errors import CarbontrackError
+from carbontrack.listening import address, listen
 from dashboards.live.app import create_app
 from dashboards.live.guard import LOOPBACK
 from dashboards.live.view import View
 
 PORT = 8720
-_LISTEN = "0A"  # TCP_LISTEN in /proc/net/tcp
-_HIGHEST_PORT = 65535
 _END_S = 10
 _GRACE_S = 3  # many ticks, after one of which open event streams end
 
@@ -41,11 +39,11 @@ def serve(url: str, flags: config.Layer, *, host: str, port: int) -> None:
 
     Raises CarbontrackError where the port is taken or the host is not an address of this machine.
     """
-    listening = _listen(host, port)
+    listening = listen(host, port)
     loopback = host in LOOPBACK
     # From afar the name of this machine is unknown here, so the token alone decides.
     token = None if loopback else secrets.token_urlsafe(24)
-    print(f"{_address(listening, host)}{'' if token is None else f'?token={token}'}", flush=True)
+    print(f"{address(listening, host)}{'' if token is None else f'?token={token}'}", flush=True)
     view = View(url, flags)
     _run(_server(view, hosts=LOOPBACK if loopback else (), token=token), view, listening)
 
@@ -53,10 +51,10 @@ def serve(url: str, flags: config.Layer, *, host: str, port: int) -> None:
 def serve_beside(url: str, flags: config.Layer, run_id: str) -> None:
     """Serve on loopback while a run lasts: until our stdin ends. Prints the address on stderr."""
     try:
-        listening = _listen(LOOPBACK[0], PORT)
+        listening = listen(LOOPBACK[0], PORT)
     except CarbontrackError:
-        listening = _listen(LOOPBACK[0], 0)
-    page = f"{_address(listening, LOOPBACK[0])}#/run/{run_id}"
+        listening = listen(LOOPBACK[0], 0)
+    page = f"{address(listening, LOOPBACK[0])}#/run/{run_id}"
     print(f"carbontrack: watch this run at {page}", file=sys.stderr, flush=True)
     view = View(url, flags)
     beside = _server(view, hosts=LOOPBACK, token=None)
@@ -91,48 +89,3 @@ def _run(server: _Server, view: View, listening: socket.socket) -> None:
     finally:
         view.close()
         listening.close()
-
-
-def _address(listening: socket.socket, host: str) -> str:
-    shown = f"[{host}]" if ":" in host else host
-    return f"http://{shown}:{listening.getsockname()[1]}/"
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    if not 0 <= port <= _HIGHEST_PORT:
-        raise CarbontrackError(f"--port {port}: a port is a number up to {_HIGHEST_PORT}.")
-    try:
-        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-    except OSError as error:
-        raise CarbontrackError(f"--host {host}: {error.strerror}.") from error
-    listening = socket.socket(family, socket.SOCK_STREAM)
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listening.bind(address)
-        listening.listen(128)
-    except OSError as error:
-        listening.close()
-        holder = _holder(port)
-        raise CarbontrackError(
-            f"Port {port} of {host} cannot be used: {error.strerror}{holder}.",
-            hint="Give another with --port, or --port 0 for any that is free.",
-        ) from error
-    return listening
-
-
-def _holder(port: int) -> str:
-    """Which process listens on the port; empty if unknown."""
-    sockets = set()
-    for table in (Path("/proc/net/tcp"), Path("/proc/net/tcp6")):
-        for line in table.read_text().splitlines()[1:] if table.exists() else ():
-            _, local, _, state, *_, inode = line.split()[:10]
-            if state == _LISTEN and int(local.rpartition(":")[2], 16) == port:
-                sockets.add(f"socket:[{inode}]")
-    for link in Path("/proc").glob("[0-9]*/fd/*") if sockets else ():
-        try:
-            if str(link.readlink()) in sockets:
-                process = link.parents[1]
-                return f" (by {(process / 'comm').read_text().strip()}, process {process.name})"
-        except OSError:  # it ended, or is another user's
-            continue
-    return ""

@@ -1,0 +1,163 @@
+"""`carbontrack collect`: take what nodes ship into a team's ledger."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from carbontrack.cli.common import DbOption, FormatOption, print_json
+from carbontrack.errors import CarbontrackError
+from carbontrack.vocabulary import Format
+
+app = typer.Typer(invoke_without_command=True)
+token_app = typer.Typer(help="The tokens by which nodes may write.", no_args_is_help=True)
+app.add_typer(token_app, name="token")
+_PORT = 8477
+
+
+@app.callback()
+def collect(
+    context: typer.Context,
+    listen: Annotated[
+        str, typer.Option(metavar="HOST:PORT", help="Where to listen; 0.0.0.0 for other machines.")
+    ] = f"127.0.0.1:{_PORT}",
+    tls_cert: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Certificate chain; without it, put a proxy before it."),
+    ] = None,
+    tls_key: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Private key of the certificate.")
+    ] = None,
+    oldest_days: Annotated[
+        float, typer.Option(metavar="DAYS", help="Refuse rows that are older than this.")
+    ] = 400.0,
+    db: DbOption = None,
+) -> None:
+    """Collect what nodes ship, into a team's ledger.
+
+    Batches of many nodes are written together; a node gets its answer after the commit.
+
+    Example: carbontrack collect --listen 0.0.0.0:8477 --tls-cert chain.pem --tls-key key.pem
+    """
+    if context.invoked_subcommand is not None:
+        return
+    for name in ("starlette", "uvicorn", "msgspec"):
+        if find_spec(name) is None:
+            raise CarbontrackError(
+                f"collect needs the package {name}.", hint="pip install 'carbontrack[collect]'"
+            )
+    host, port = _host_and_port(listen)
+    _check_tls(tls_cert, tls_key)
+    if not oldest_days > 0:
+        raise CarbontrackError(f"--oldest-days {oldest_days:g} must be above 0.")
+    from carbontrack.collect.server import collect as run
+    from carbontrack.ledger.url import ledger_url
+
+    run(
+        ledger_url(db),
+        host,
+        port,
+        tls_cert=tls_cert,
+        tls_key=tls_key,
+        oldest_days=oldest_days,
+    )
+
+
+@token_app.command("add")
+def add(
+    project: Annotated[str, typer.Argument(metavar="PROJECT", help="What it lets write into.")],
+    db: DbOption = None,
+) -> None:
+    """Make a token of a project, and print it: it is shown only once.
+
+    Example: carbontrack collect token add nlp
+    """
+    from contextlib import closing
+
+    from carbontrack.ledger import tokens
+    from carbontrack.ledger.engine import errors_in_one_line
+    from carbontrack.ledger.transaction import open_ledger
+    from carbontrack.ledger.url import ledger_url
+    from carbontrack.report.escape import visible
+    from carbontrack.units import now_ms
+
+    url = ledger_url(db)
+    with errors_in_one_line(url), closing(open_ledger(url)) as ledger, ledger.begin() as changes:
+        secret = tokens.add(changes, project, now_ms())
+    typer.echo(f"Token of project {visible(project)}, shown only now: {secret}")
+
+
+@token_app.command("list")
+def list_tokens(db: DbOption = None, format: FormatOption = Format.TEXT) -> None:
+    """List the tokens by the beginning of their hashes, which is how to revoke one."""
+    from contextlib import closing
+    from dataclasses import asdict
+
+    from carbontrack.ledger import tokens
+    from carbontrack.ledger.engine import errors_in_one_line
+    from carbontrack.ledger.transaction import open_ledger
+    from carbontrack.ledger.url import ledger_url
+    from carbontrack.report.escape import visible
+    from carbontrack.report.numbers import iso_time
+
+    url = ledger_url(db)
+    with errors_in_one_line(url), closing(open_ledger(url)) as ledger, ledger.begin() as found:
+        known = tokens.listing(found)
+    if format is Format.JSON:
+        print_json({"tokens": [asdict(token) for token in known]})
+        return
+    for token in known:
+        state = "" if token.revoked_ms is None else f"  revoked {iso_time(token.revoked_ms)}"
+        made = f"made {iso_time(token.made_ms)}"
+        typer.echo(f"{tokens.name_of(token)}  {made}  {visible(token.project)}{state}")
+    if not known:
+        typer.echo("No tokens. Make one: carbontrack collect token add PROJECT")
+
+
+@token_app.command("revoke")
+def revoke(
+    name: Annotated[str, typer.Argument(metavar="HASH", help="The beginning of its hash.")],
+    db: DbOption = None,
+) -> None:
+    """Let a token write no longer; a collector that runs knows it within seconds."""
+    from contextlib import closing
+
+    from carbontrack.ledger import tokens
+    from carbontrack.ledger.engine import errors_in_one_line
+    from carbontrack.ledger.transaction import open_ledger
+    from carbontrack.ledger.url import ledger_url
+    from carbontrack.report.escape import visible
+    from carbontrack.units import now_ms
+
+    url = ledger_url(db)
+    with errors_in_one_line(url), closing(open_ledger(url)) as ledger, ledger.begin() as changes:
+        token = tokens.revoke(changes, name, now_ms())
+    typer.echo(f"Token {tokens.name_of(token)} of project {visible(token.project)} is revoked.")
+
+
+def _host_and_port(listen: str) -> tuple[str, int]:
+    host, colon, port = listen.rpartition(":")
+    if not colon or not host or not port.isdecimal():
+        raise CarbontrackError(
+            f"--listen {listen}: not HOST:PORT.", hint=f"Example: --listen 0.0.0.0:{_PORT}"
+        )
+    return host.removeprefix("[").removesuffix("]"), int(port)
+
+
+def _check_tls(cert: Path | None, key: Path | None) -> None:
+    if (cert is None) != (key is None):
+        raise CarbontrackError("--tls-cert and --tls-key go together.")
+    if cert is None or key is None:
+        return
+    import ssl
+
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(cert, key)
+    except (OSError, ssl.SSLError) as error:
+        raise CarbontrackError(
+            f"--tls-cert {cert}, --tls-key {key}: {error.strerror or error}.",
+            hint="Both are PEM files, and the key is not encrypted.",
+        ) from None

@@ -1,0 +1,1 @@
+"""Collects what nodes ship into a team's ledger, over HTTP."""

@@ -1,0 +1,180 @@
+"""The collector's HTTP interface: batches in, and how it is doing."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+
+from carbontrack.collect import wire
+from carbontrack.collect.access import Access
+from carbontrack.collect.intake import Away, Intake, NoRoom, Unfit
+from carbontrack.ledger.batch import PATH, VERSION
+from carbontrack.ledger.shipped import OtherProject
+from carbontrack.report.escape import visible
+from carbontrack.units import MS_PER_S, now_ms
+
+_RETRY_S = {429: 10, 503: 5}
+_LONGEST_S = 30  # that a body may take to arrive, or to be written
+_DAY_MS = 86_400 * MS_PER_S
+
+
+class Answer(Exception):
+    """A refusal: its status, and one line that says why."""
+
+    def __init__(self, status: int, why: str) -> None:
+        super().__init__(why)
+        self.status = status
+
+
+class Collector:
+    """Takes batches for a ledger. `oldest_days` is how far back the time of a row may lie."""
+
+    def __init__(
+        self,
+        intake: Intake,
+        access: Access,
+        *,
+        oldest_days: float,
+        log: Callable[[str], None],
+    ) -> None:
+        self._intake = intake
+        self._access = access
+        self._oldest_ms = round(oldest_days * _DAY_MS)
+        self._log = log
+        self._answers: Counter[int] = Counter()
+        self._rows = 0
+        self._bytes = 0
+        self._slowest_s = 0.0
+        # Decoding is work: beside the loop, which has to answer the others, and one at a time.
+        self._decoder = ThreadPoolExecutor(1, thread_name_prefix="decode")
+
+    def app(self) -> Starlette:
+        """As ASGI."""
+        return Starlette(
+            routes=[
+                Route(PATH, self.batch, methods=["POST"]),
+                Route("/healthz", self.health),
+                Route("/metrics", self.metrics),
+            ]
+        )
+
+    async def batch(self, request: Request) -> Response:
+        """204 once it is committed; 200 with what the ledger holds where the node asks for it."""
+        began_s = time.monotonic()
+        try:
+            async with asyncio.timeout(_LONGEST_S):
+                answer = await self._take(request)
+        except TimeoutError:
+            answer = _refusal(Answer(503, "the batch was not written in time"))
+        except ClientDisconnect:
+            answer = _refusal(Answer(400, "the node hung up"))
+        except Answer as refused:
+            answer = _refusal(refused)
+            if refused.status not in (429, 503):
+                self._log(f"a batch was refused ({refused.status}): {visible(str(refused))}")
+        self._answers[answer.status_code] += 1
+        self._slowest_s = max(self._slowest_s, time.monotonic() - began_s)
+        answer.headers["Carbontrack-Time-Ms"] = str(now_ms())
+        return answer
+
+    async def _take(self, request: Request) -> Response:
+        project = await self._project(request)
+        body = await _body(request)
+        loop = asyncio.get_running_loop()
+        now = now_ms()
+        oldest_ms = now - self._oldest_ms
+        try:
+            batch = await loop.run_in_executor(
+                self._decoder, lambda: wire.decode(body, now_ms=now, oldest_ms=oldest_ms)
+            )
+        except wire.OtherVersion as error:
+            raise Answer(409, f"{error}: use the same version of carbontrack") from None
+        except wire.Refused as error:
+            raise Answer(422, str(error)) from None
+        if batch.run.project not in (None, project):
+            raise Answer(403, "the token is of another project than the run")
+        try:
+            held = await asyncio.wrap_future(self._intake.put(batch, project))
+        except NoRoom:
+            raise Answer(429, "too many batches wait") from None
+        except Away as error:
+            raise Answer(503, "the database cannot be written now") from error
+        except OtherProject:
+            raise Answer(403, "the run belongs to another project") from None
+        except Unfit as error:
+            raise Answer(422, str(error)) from None
+        self._rows += batch.rows
+        self._bytes += len(body)
+        return Response(status_code=204) if held is None else JSONResponse(asdict(held))
+
+    async def _project(self, request: Request) -> str:
+        scheme, _, secret = request.headers.get("authorization", "").partition(" ")
+        if scheme.lower() != "bearer" or not secret:
+            raise Answer(401, "no token: Authorization: Bearer TOKEN")
+        try:
+            project = await run_in_threadpool(self._access.project_of, secret.strip())
+        except Exception as error:
+            raise Answer(503, "the tokens cannot be read now") from error
+        if project is None:
+            raise Answer(401, "the token is unknown or revoked")
+        return project
+
+    async def health(self, _: Request) -> Response:
+        """200 while the database answers."""
+        try:
+            await run_in_threadpool(self._access.look)
+        except Exception:
+            return PlainTextResponse("the database does not answer\n", 503)
+        return PlainTextResponse("ok\n")
+
+    async def metrics(self, _: Request) -> Response:
+        """For Prometheus; no project, run or host is named."""
+        lines = [
+            "# HELP carbontrack_collector_batches_total Batches by the status of their answer.",
+            "# TYPE carbontrack_collector_batches_total counter",
+            *(
+                f'carbontrack_collector_batches_total{{status="{status}"}} {count}'
+                for status, count in sorted(self._answers.items())
+            ),
+            *_single("rows_total", "counter", "Rows written.", self._rows),
+            *_single("received_bytes_total", "counter", "Compressed bytes.", self._bytes),
+            *_single("waiting_batches", "gauge", "Batches that wait.", self._intake.waiting),
+            *_single(
+                "slowest_answer_seconds",
+                "gauge",
+                "Longest time from a request to its answer.",
+                round(self._slowest_s, 3),
+            ),
+        ]
+        return PlainTextResponse("\n".join(lines) + "\n", media_type="text/plain; version=0.0.4")
+
+
+async def _body(request: Request) -> bytes:
+    parts, size = [], 0
+    async for part in request.stream():
+        size += len(part)
+        if size > wire.MAX_BODY_BYTES:
+            raise Answer(413, f"the body is larger than {wire.MAX_BODY_BYTES >> 20} MiB")
+        parts.append(part)
+    return b"".join(parts)
+
+
+def _refusal(refused: Answer) -> Response:
+    headers = {"Retry-After": str(_RETRY_S[refused.status])} if refused.status in _RETRY_S else {}
+    answer = {"error": str(refused), "version": VERSION}
+    return JSONResponse(answer, refused.status, headers)
+
+
+def _single(name: str, kind: str, help: str, value: float) -> list[str]:
+    full = f"carbontrack_collector_{name}"
+    return [f"# HELP {full} {help}", f"# TYPE {full} {kind}", f"{full} {value}"]

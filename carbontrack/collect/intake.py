@@ -1,0 +1,127 @@
+"""Batches of many nodes written together: one transaction for all that wait, one thread for all.
+
+A commit costs the same for one batch and for hundreds. Where the transaction fails for what one of
+them holds, it is halved until that one is alone: nobody pays for another's mistake.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+
+from carbontrack.ledger.batch import Batch, Held
+from carbontrack.ledger.engine import refuses_rows
+from carbontrack.ledger.shipped import OtherProject
+from carbontrack.ledger.transaction import Transaction, WritableLedger
+
+MAX_WAITING = 2_048  # batches; a node whose batch finds no room comes again
+_TOGETHER = 512
+_COALESCE_S = 0.05  # what the first may wait for others
+
+
+class NoRoom(Exception):
+    """Too many batches wait already."""
+
+
+class Away(Exception):
+    """The database cannot be written now: not the batch's fault."""
+
+
+class Unfit(Exception):
+    """The database refuses what this batch holds."""
+
+
+Write = Callable[[Transaction, Batch, str], Held | None]
+"""Writes a batch of a project. Raises `ledger.shipped.OtherProject`."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    batch: Batch
+    project: str
+    written: Future[Held | None] = field(default_factory=Future)
+
+
+class Intake:
+    """A bounded queue before a ledger, and the thread that empties it."""
+
+    def __init__(self, ledger: WritableLedger, write: Write) -> None:
+        self._ledger = ledger
+        self._write = write
+        self._queue: queue.Queue[_Waiting | None] = queue.Queue(MAX_WAITING)
+        self._thread = threading.Thread(target=self._run, name="intake", daemon=True)
+        self._thread.start()
+
+    @property
+    def waiting(self) -> int:
+        """How many batches wait."""
+        return self._queue.qsize()
+
+    def put(self, batch: Batch, project: str) -> Future[Held | None]:
+        """Queue a batch. The result, once it is committed, is what the ledger then holds if the
+        batch asks for that; or Away, Unfit, OtherProject. Raises NoRoom.
+        """
+        waiting = _Waiting(batch, project)
+        try:
+            self._queue.put_nowait(waiting)
+        except queue.Full:
+            raise NoRoom from None
+        return waiting.written
+
+    def close(self) -> None:
+        """Write what waits, and end."""
+        self._queue.put(None)
+        self._thread.join()
+
+    def _run(self) -> None:
+        open_ = True
+        while open_:
+            first = self._queue.get()
+            together, open_ = self._gather(first)
+            if together:
+                self._write_all(together)
+
+    def _gather(self, first: _Waiting | None) -> tuple[list[_Waiting], bool]:
+        """Those that wait now or come in a moment; and whether more may come after them."""
+        together: list[_Waiting] = []
+        until_s = time.monotonic() + _COALESCE_S
+        one = first
+        while one is not None:
+            if one.written.set_running_or_notify_cancel():  # else its node has gone
+                together.append(one)
+            if len(together) == _TOGETHER:
+                return together, True
+            try:
+                one = self._queue.get(timeout=max(0.0, until_s - time.monotonic()))
+            except queue.Empty:
+                return together, True
+        return together, False
+
+    def _write_all(self, together: Sequence[_Waiting]) -> None:
+        """In one transaction; where what they hold is refused, in halves."""
+        try:
+            with self._ledger.begin() as transaction:
+                held = [self._write(transaction, one.batch, one.project) for one in together]
+        except Exception as error:
+            if not refuses_rows(error):
+                for one in together:
+                    one.written.set_exception(Away(str(error)))
+            elif len(together) == 1:
+                of_project = isinstance(error, OtherProject)
+                together[0].written.set_exception(error if of_project else Unfit(_reason(error)))
+            else:
+                middle = len(together) // 2
+                self._write_all(together[:middle])
+                self._write_all(together[middle:])
+            return
+        for one, found in zip(together, held, strict=True):
+            one.written.set_result(found)
+
+
+def _reason(error: Exception) -> str:
+    cause = getattr(error, "orig", None) or error
+    return f"{type(cause).__name__}: {(str(cause).splitlines() or [''])[0][:200]}"

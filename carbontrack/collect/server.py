@@ -1,0 +1,76 @@
+"""Starting a collector: its database, its socket, and its end."""
+
+from __future__ import annotations
+
+import gc
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from socket import socket
+
+import uvicorn
+
+from carbontrack.collect.access import Access
+from carbontrack.collect.app import Collector
+from carbontrack.collect.intake import Intake
+from carbontrack.ledger.engine import errors_in_one_line
+from carbontrack.ledger.shipped import take
+from carbontrack.ledger.tokens import listing
+from carbontrack.ledger.transaction import open_ledger
+from carbontrack.listening import address, listen
+from carbontrack.report.escape import visible
+
+_CONNECTIONS = 4_096  # that may wait to be accepted: all nodes come back at once
+_GRACE_S = 10
+_BUSY_TIMEOUT_MS = 5_000
+
+
+def collect(
+    url: str,
+    host: str,
+    port: int,
+    *,
+    tls_cert: Path | None,
+    tls_key: Path | None,
+    oldest_days: float,
+) -> None:
+    """Take batches into the ledger at `url` until interrupted; the address is printed.
+
+    Raises CarbontrackError if the port is in use, or the database cannot be written.
+    """
+    options = ("--listen", "--listen")
+    with ExitStack() as stack:
+        with errors_in_one_line(url):
+            ledger = open_ledger(url, busy_timeout_ms=_BUSY_TIMEOUT_MS)
+            stack.callback(ledger.close)
+            with ledger.begin() as transaction:
+                tokens = sum(token.revoked_ms is None for token in listing(transaction))
+        listening = listen(host, port, options=options, backlog=_CONNECTIONS)
+        stack.callback(listening.close)
+        print(address(listening, host, scheme="https" if tls_cert else "http"), flush=True)
+        if not tokens:
+            _say("no token lets anybody write; make one: carbontrack collect token add PROJECT")
+        intake = Intake(ledger, take)
+        stack.callback(intake.close)
+        collector = Collector(intake, Access(ledger), oldest_days=oldest_days, log=_say)
+        _serve(collector, listening, tls_cert, tls_key)
+
+
+def _serve(
+    collector: Collector, listening: socket, tls_cert: Path | None, tls_key: Path | None
+) -> None:
+    settings = uvicorn.Config(
+        collector.app(),
+        log_level="warning",
+        access_log=False,
+        lifespan="off",
+        timeout_graceful_shutdown=_GRACE_S,
+        ssl_certfile=tls_cert,
+        ssl_keyfile=tls_key,
+    )
+    gc.freeze()  # what was imported stays
+    uvicorn.Server(settings).run(sockets=[listening])
+
+
+def _say(message: str) -> None:
+    print(f"carbontrack: {visible(message)}", file=sys.stderr, flush=True)

@@ -1,0 +1,207 @@
+"""What a node sent, checked: a batch that a ledger can hold, or the reason why it is refused. Pure.
+
+Nothing of it is trusted: not its size, its depth, its numbers nor its texts.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields
+from typing import Any, get_type_hints
+
+import msgspec
+
+from carbontrack.ledger.batch import VERSION, Batch
+from carbontrack.ledger.limits import INT32, INT64, LARGEST
+from carbontrack.ledger.rows import Amendment, Event, Recording, Run, Sensor, Step
+from carbontrack.ledger.tables import (
+    AMENDMENTS,
+    EVENTS,
+    RECORDINGS,
+    RUNS,
+    SENSORS,
+    STEPS,
+    WINDOWS,
+    Table,
+)
+from carbontrack.ledger.window import LEVELS_S, Flag, Window
+from carbontrack.units import MS_PER_HOUR, MS_PER_S
+
+MAX_BODY_BYTES = 4 << 20  # as it comes
+MAX_DOCUMENT_BYTES = 32 << 20  # decompressed
+_MAX_TEXT = 4_096
+_MAX_JSON_BYTES = 256 << 10  # of one value that is JSON itself
+_MAX_DEPTH = 16
+_MAX_SENSORS = 1_024
+_MAX_POWER_W = 1e6  # of one device: beyond it a unit is wrong
+_AHEAD_MS = MS_PER_HOUR
+_FLAGS = sum(Flag)
+_MAX_COUNTS = (INT32, INT32, INT64, INT64)
+
+
+class Refused(Exception):
+    """The batch is not taken, and never will be; why."""
+
+
+class OtherVersion(Refused):
+    """Its document is of another version than ours."""
+
+
+class _Head(msgspec.Struct):
+    version: int
+
+
+def _window_type() -> Any:
+    """A window as it is sent: the number of its sensor, then its fields in their order."""
+    hints = get_type_hints(Window) | {"flags": int}
+    return tuple.__class_getitem__((int, *(hints[name] for name in WINDOWS.fields)))
+
+
+class _Document(msgspec.Struct):
+    version: int
+    run: Run
+    recording: Recording
+    sensors: list[Sensor]
+    windows: list[_window_type()]  # type: ignore[valid-type]
+    steps: list[Step]
+    events: list[tuple[int, Event]]
+    amendments: list[Amendment]
+    final: bool
+
+
+def decode(body: bytes, *, now_ms: int, oldest_ms: int) -> Batch:
+    """The batch of a body. Times before `oldest_ms`, or an hour and more after now, are refused.
+
+    Raises OtherVersion, or Refused for whatever else cannot be taken.
+    """
+    document = _parsed(_decompressed(body))
+    batch = Batch(
+        run=document.run,
+        recording=document.recording,
+        sensors=tuple(document.sensors),
+        windows=tuple(_windows(document)),
+        steps=tuple(document.steps),
+        events=tuple(document.events),
+        amendments=tuple(document.amendments),
+        final=document.final,
+    )
+    _check(batch, now_ms=now_ms, oldest_ms=oldest_ms)
+    return batch
+
+
+def _decompressed(body: bytes) -> bytes:
+    inflater = zlib.decompressobj()
+    try:
+        document = inflater.decompress(body, MAX_DOCUMENT_BYTES)
+    except zlib.error:
+        raise Refused("the body is not zlib data") from None
+    if inflater.unconsumed_tail:
+        raise Refused(f"the body is larger than {MAX_DOCUMENT_BYTES >> 20} MiB")
+    if not inflater.eof:
+        raise Refused("the body is cut off")
+    return document
+
+
+def _parsed(document: bytes) -> _Document:
+    try:
+        version = msgspec.json.decode(document, type=_Head).version
+        if version != VERSION:
+            raise OtherVersion(f"version {version} of the document; this collector has {VERSION}")
+        return msgspec.json.decode(document, type=_Document)
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
+        raise Refused(f"the document is invalid: {_shown(str(error))}") from None
+
+
+def _windows(document: _Document) -> Iterator[tuple[str, Window]]:
+    flags_at = WINDOWS.fields.index("flags") + 1
+    for number, *values in document.windows:
+        if not 0 <= number < len(document.sensors):
+            raise Refused(f"a window is of sensor {number}, which is not in the batch")
+        row = dict(zip(WINDOWS.fields, values, strict=True))
+        row["flags"] = Flag(values[flags_at - 1] & _FLAGS)
+        yield document.sensors[number].uuid, Window(**row)
+
+
+def _check(batch: Batch, *, now_ms: int, oldest_ms: int) -> None:
+    if len(batch.sensors) > _MAX_SENSORS:
+        raise Refused(f"{len(batch.sensors)} sensors are more than {_MAX_SENSORS}")
+    if len({sensor.uuid for sensor in batch.sensors}) < len(batch.sensors):
+        raise Refused("a device is there twice")
+    for name, rows in (
+        ("run", [(RUNS, batch.run)]),
+        ("recording", [(RECORDINGS, batch.recording)]),
+        ("sensor", [(SENSORS, sensor) for sensor in batch.sensors]),
+        ("step", [(STEPS, step) for step in batch.steps]),
+        ("event", [(EVENTS, event) for _, event in batch.events]),
+        ("amendment", [(AMENDMENTS, one) for one in batch.amendments]),
+    ):
+        for table, row in rows:
+            _check_row(name, table, row, oldest_ms, now_ms + _AHEAD_MS)
+    if any(not 0 <= number < 1 << 31 for number, _ in batch.events):
+        raise Refused("the number of an event is out of range")
+    if any(one.run_id != batch.run.id for one in batch.amendments):
+        raise Refused("an amendment is of another run")
+    for _, window in batch.windows:
+        _check_window(window, oldest_ms, now_ms + _AHEAD_MS)
+
+
+def _check_window(window: Window, oldest_ms: int, newest_ms: int) -> None:
+    """By hand, for there are many of them; their types are known."""
+    level_s, start_ms, energy_j = window.level_s, window.start_ms, window.energy_j
+    if level_s not in LEVELS_S or start_ms % (level_s * MS_PER_S):
+        raise Refused(f"a window of {level_s} s from {start_ms} ms on is of no level")
+    if not oldest_ms - MS_PER_HOUR <= start_ms <= newest_ms:
+        raise Refused(f"a window from {start_ms} ms on is too old or in the future")
+    if not 0 <= window.energy_s <= level_s * 1.001 or not 0 <= window.sampled_s <= level_s * 1.001:
+        raise Refused(f"a window of {level_s} s covers {window.energy_s:g} s")
+    if energy_j is not None and not 0 <= energy_j <= _MAX_POWER_W * level_s:
+        raise Refused(f"a window of {level_s} s has {energy_j:g} J")
+    counts = (window.samples, window.vitals, window.memory_max_bytes or 0, window.throttle)
+    if not all(0 <= count <= most for count, most in zip(counts, _MAX_COUNTS, strict=True)):
+        raise Refused(f"a window has a count that is out of range: {counts}")
+
+
+def _check_row(what: str, table: Table[Any], row: Any, oldest_ms: int, newest_ms: int) -> None:
+    largest = LARGEST[table.name]
+    for name in (field.name for field in fields(row)):
+        value = getattr(row, name)
+        if isinstance(value, str):
+            if len(value) > _MAX_TEXT:
+                raise Refused(f"the {name} of a {what} is longer than {_MAX_TEXT:,} characters")
+        elif isinstance(value, bool) or value is None:
+            continue
+        elif isinstance(value, int):
+            if name in _TIMES and not oldest_ms <= value <= newest_ms:
+                raise Refused(f"the {name} of a {what}, {value}, is too old or in the future")
+            if abs(value) > largest.get(name, INT64):
+                raise Refused(f"the {name} of a {what} is out of range: {value}")
+        elif isinstance(value, (Mapping, Sequence)):
+            _check_json(f"the {name} of a {what}", value)
+
+
+_TIMES = frozenset({"started_ms", "ended_ms", "heartbeat_ms", "time_ms", "start_ms"})
+
+
+def _check_json(what: str, value: Any) -> None:
+    if _depth(value) > _MAX_DEPTH:
+        raise Refused(f"{what} is nested more than {_MAX_DEPTH} deep")
+    if len(msgspec.json.encode(value)) > _MAX_JSON_BYTES:
+        raise Refused(f"{what} is larger than {_MAX_JSON_BYTES >> 10} KiB")
+
+
+def _depth(value: Any) -> int:
+    """How deep it is nested, as far as it matters."""
+    depth, level = 0, [value]
+    while level and depth <= _MAX_DEPTH:
+        depth += 1
+        inner = [one for one in level if isinstance(one, (Mapping, list, tuple))]
+        level = [
+            item for one in inner for item in (one.values() if isinstance(one, Mapping) else one)
+        ]
+    return depth
+
+
+def _shown(message: str) -> str:
+    """A reason as it may stand in an answer: one line, and not what was sent."""
+    return message.splitlines()[0][:200]

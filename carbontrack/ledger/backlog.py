@@ -1,0 +1,296 @@
+"""What a ledger has and another one lacks: the local ledger is the queue of what is shipped.
+
+A watermark per recording and target says how far that has come. It moves only when a batch has been
+acknowledged, so what is lost on the way is sent again; what comes twice is there once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from carbontrack.ledger.batch import Batch, Held
+from carbontrack.ledger.rows import Amendment, Recording, Run, Sensor, Watermark
+from carbontrack.ledger.tables import (
+    AMENDMENTS,
+    EVENTS,
+    RECORDINGS,
+    RUNS,
+    STEPS,
+    WATERMARKS,
+    WINDOWS,
+    Table,
+)
+from carbontrack.ledger.transaction import Transaction
+from carbontrack.ledger.window import LEVELS_S, Window
+from carbontrack.units import MS_PER_HOUR, MS_PER_S
+
+_SECOND, _MINUTE, _HOUR = LEVELS_S
+CLOSED_MS = 65_000
+"""A window may change so long after its end: a counter that did not answer settles what waits."""
+_STEPS_AGAIN_MS = 30_000  # a step of another rank may come later with an earlier time
+_MOST_ROWS = 5_000  # in a batch, of each kind
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What comes next of a recording, and its watermark once that is acknowledged."""
+
+    batch: Batch
+    mark: Watermark
+    complete: bool  # nothing else waits now
+    ended: bool  # nor will anything: the recording has ended
+
+
+def recordings(
+    transaction: Transaction, target: str, with_seconds: Collection[str] = ()
+) -> list[str]:
+    """The ids of those with something that the target lacks, the newest first; and of those of the
+    runs whose seconds are shipped, too.
+    """
+    found = transaction.ask(
+        "select recordings.id from recordings left join watermarks "
+        "on watermarks.recording_key = recordings.key and watermarks.target = :target "
+        "where watermarks.shipped_ms is null or watermarks.shipped_ms < "
+        f"{_state('recordings.heartbeat_ms', 'recordings.ended_ms')} "
+        "order by recordings.started_ms desc, recordings.key desc",
+        {"target": target},
+    )
+    ids = {row["id"]: None for row in found}
+    for run_id in with_seconds:
+        of_run = transaction.ask(
+            "select recordings.id from recordings join runs on runs.key = recordings.run_key "
+            "where runs.id = :run",
+            {"run": run_id},
+        )
+        ids |= {row["id"]: None for row in of_run}
+    return list(ids)
+
+
+def next_part(
+    transaction: Transaction,
+    recording_id: str,
+    target: str,
+    *,
+    with_seconds: Collection[str],
+    now_ms: int,
+) -> Part | None:
+    """The next rows of a recording, the coarse ones first; None if it is not in the ledger."""
+    found = _recording(transaction, recording_id)
+    if found is None:
+        return None
+    key, run, recording = found
+    mark = _mark(transaction, key, target)
+    ended = recording.ended_ms is not None
+    # What may still change is left for later.
+    until_ms = recording.end_ms + MS_PER_HOUR if ended else now_ms - CLOSED_MS
+    rows = _Rows(transaction, key)
+    hours = rows.windows(_HOUR, mark.hours_ms, recording.end_ms + MS_PER_HOUR)
+    minutes = rows.windows(_MINUTE, mark.minutes_ms, until_ms - _MINUTE * MS_PER_S)
+    fine = (
+        rows.windows(_SECOND, mark.seconds_ms, until_ms - MS_PER_S)
+        if run.id in with_seconds
+        else None
+    )
+    steps = rows.steps(mark.steps_ms)
+    events = rows.events(mark.events)
+    kinds = [part for part in (hours, minutes, fine, steps, events) if part is not None]
+    complete = not any(part.more for part in kinds)
+    closed = ended or until_ms - _MINUTE * MS_PER_S > recording.heartbeat_ms
+    last_hour_ms = (until_ms if not ended else recording.end_ms) // MS_PER_HOUR * MS_PER_HOUR
+    return Part(
+        batch=Batch(
+            run=run,
+            recording=recording,
+            sensors=tuple(rows.sensors.values()),
+            windows=(*hours.rows, *minutes.rows, *(fine.rows if fine else ())),
+            steps=tuple(steps.rows),
+            events=tuple(events.rows),
+            amendments=tuple(_amendments(transaction, run.id)),
+            final=complete and ended,
+        ),
+        mark=replace(
+            mark,
+            hours_ms=hours.next if hours.more else max(mark.hours_ms, last_hour_ms),
+            minutes_ms=minutes.next,
+            seconds_ms=fine.next if fine else mark.seconds_ms,
+            steps_ms=steps.next,
+            events=events.next,
+            shipped_ms=_shipped_ms(recording) if complete and closed else mark.shipped_ms,
+        ),
+        complete=complete,
+        ended=ended,
+    )
+
+
+def set_mark(transaction: Transaction, recording_id: str, mark: Watermark) -> None:
+    """Write down how far a recording has been shipped; nothing if it has gone meanwhile."""
+    for row in transaction.ask("select key from recordings where id = :id", {"id": recording_id}):
+        transaction.write(WATERMARKS.upsert, [WATERMARKS.written(mark, recording_key=row["key"])])
+        return
+
+
+def ship_again(transaction: Transaction, recording_ids: Iterable[str]) -> None:
+    """Forget what was shipped of these: rows that the target lacks have come into the ledger."""
+    transaction.write(
+        "delete from watermarks where recording_key in (select key from recordings where id = :id)",
+        [{"id": id} for id in recording_ids],
+    )
+
+
+def amended(transaction: Transaction, run_id: str) -> None:
+    """Let the recordings of a run be shipped once more, for it was amended."""
+    transaction.write(
+        "update watermarks set shipped_ms = 0 where recording_key in (select recordings.key "
+        "from recordings join runs on runs.key = recordings.run_key where runs.id = :id)",
+        [{"id": run_id}],
+    )
+
+
+def held(transaction: Transaction, recording_id: str) -> Held:
+    """How many rows of a recording this ledger holds: what two ledgers compare at its end."""
+    counts = (
+        "(select count(*) from steps where recording_key = recordings.key) as steps, "
+        "(select count(*) from events where recording_key = recordings.key) as events, "
+        "(select count(*) from windows where recording_key = recordings.key and level = 60) "
+        "as minutes, "
+        "(select coalesce(sum(energy_j), 0) from windows where recording_key = recordings.key "
+        "and level = 3600) as hours_j"
+    )
+    found = transaction.ask(f"select {counts} from recordings where id = :id", {"id": recording_id})
+    row = next(found, None) or {"steps": 0, "events": 0, "minutes": 0, "hours_j": 0.0}
+    return Held(row["steps"], row["events"], row["minutes"], round(row["hours_j"] * 1000))
+
+
+def _state(heartbeat: str, ended: str) -> str:
+    """In SQL, what `_shipped_ms` makes of a recording."""
+    return (
+        f"case when {ended} is null then {heartbeat} "
+        f"when {ended} > {heartbeat} then {ended} + 1 else {heartbeat} + 1 end"
+    )
+
+
+def _shipped_ms(recording: Recording) -> int:
+    """A number that grows with the recording, also by its end alone."""
+    if recording.ended_ms is None:
+        return recording.heartbeat_ms
+    return max(recording.ended_ms, recording.heartbeat_ms) + 1
+
+
+def _recording(transaction: Transaction, id: str) -> tuple[int, Run, Recording] | None:
+    found = next(transaction.ask(f"{RECORDINGS.query} where id = :id", {"id": id}), None)
+    if found is None:
+        return None
+    of_run = {"key": found["run_key"]}
+    (run,) = transaction.ask(f"{RUNS.query} where key = :key", of_run)
+    return found["key"], _read(RUNS, run), _read(RECORDINGS, found)
+
+
+def _mark(transaction: Transaction, recording_key: int, target: str) -> Watermark:
+    found = transaction.ask(
+        "select * from watermarks where recording_key = :key and target = :target",
+        {"key": recording_key, "target": target},
+    )
+    return next(map(WATERMARKS.read, found), Watermark(target, 0, 0, 0, 0, 0, 0))
+
+
+def _amendments(transaction: Transaction, run_id: str) -> Iterator[Amendment]:
+    found = transaction.ask(
+        f"{AMENDMENTS.query} where run_id = :run order by time_ms, id", {"run": run_id}
+    )
+    for row in found:
+        yield _read(AMENDMENTS, row)
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """Some rows, where the next begin, and whether there are more."""
+
+    rows: list[Any]
+    next: int
+    more: bool
+
+
+class _Rows:
+    """Rows of one recording in their order."""
+
+    def __init__(self, transaction: Transaction, key: int) -> None:
+        self._transaction = transaction
+        self._key = key
+        self.sensors = _sensors(transaction, key)
+
+    def windows(self, level_s: int, from_ms: int, until_ms: int) -> _Found:
+        """Of one level, that begin from one time on, and at the other at the latest."""
+        found = list(
+            self._transaction.ask(
+                f"{WINDOWS.query} where recording_key = :key and level = :level "
+                "and start_ms >= :from_ms and start_ms <= :until_ms "
+                f"order by start_ms, sensor_key limit {_limit(len(self.sensors))}",
+                {"key": self._key, "level": level_s, "from_ms": from_ms, "until_ms": until_ms},
+            )
+        )
+        rows: list[tuple[str, Window]] = [
+            (self.sensors[row["sensor_key"]].uuid, WINDOWS.read(row)) for row in found
+        ]
+        more = len(found) == _limit(len(self.sensors))
+        if not rows:
+            return _Found(rows, from_ms, more)
+        last_ms = rows[-1][1].start_ms  # of which not all may be there
+        return _Found(rows, last_ms if more else last_ms + level_s * MS_PER_S, more)
+
+    def steps(self, from_ms: int) -> _Found:
+        """Those of a time on; the last of them come again."""
+        found = list(
+            self._transaction.ask(
+                f"{STEPS.query} where recording_key = :key and time_ms >= :from_ms "
+                f"order by time_ms limit {_MOST_ROWS}",
+                {"key": self._key, "from_ms": from_ms},
+            )
+        )
+        more = len(found) == _MOST_ROWS
+        if more and found[-1]["time_ms"] == from_ms:  # so many have the same time
+            found = list(
+                self._transaction.ask(
+                    f"{STEPS.query} where recording_key = :key and time_ms >= :from_ms",
+                    {"key": self._key, "from_ms": from_ms},
+                )
+            )
+            more = False
+        rows = [_read(STEPS, row) for row in found]
+        last_ms = max((row.time_ms for row in rows), default=from_ms)
+        return _Found(rows, last_ms if more else max(from_ms, last_ms - _STEPS_AGAIN_MS), more)
+
+    def events(self, number: int) -> _Found:
+        """Those of a number on."""
+        found = list(
+            self._transaction.ask(
+                f"{EVENTS.query} where recording_key = :key and number >= :number "
+                f"order by number limit {_MOST_ROWS}",
+                {"key": self._key, "number": number},
+            )
+        )
+        rows = [(row["number"], _read(EVENTS, row)) for row in found]
+        following = rows[-1][0] + 1 if rows else number
+        return _Found(rows, following, len(found) == _MOST_ROWS)
+
+
+def _limit(sensors: int) -> int:
+    """More than have the same time, so that there is always a next."""
+    return max(_MOST_ROWS, 2 * sensors)
+
+
+def _sensors(transaction: Transaction, recording_key: int) -> dict[int, Sensor]:
+    found = transaction.ask(
+        "select sensors.*, devices.uuid, devices.kind, devices.name, devices.mig_parent "
+        "from sensors join devices on devices.key = sensors.device_key "
+        "where sensors.recording_key = :key order by sensors.key",
+        {"key": recording_key},
+    )
+    names = [name for name in Sensor.__dataclass_fields__ if name not in ("device_key", "spans_ms")]
+    return {row["key"]: Sensor(**{name: row[name] for name in names}) for row in found}
+
+
+def _read(table: Table[Any], columns: Mapping[str, Any]) -> Any:
+    """The row of a `Table.query`."""
+    return table.read(table.parsed(tuple(columns.values())))

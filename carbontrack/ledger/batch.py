@@ -1,0 +1,81 @@
+"""A batch: rows of one recording on their way to a team's ledger, as one compressed document.
+
+Standard library only, for the recorder. What a collector makes of it is in `collect.wire`.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from carbontrack.ledger.rows import Amendment, Event, Recording, Run, Sensor, Step
+from carbontrack.ledger.tables import RECORDINGS, RUNS, WINDOWS, Table, plain
+from carbontrack.ledger.window import Window
+
+VERSION = 1
+"""Of the document; a collector refuses another one."""
+
+PATH = "/v1/batches"
+"""Where a collector takes batches."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Rows of one recording, with all that is needed to write them into an empty ledger."""
+
+    run: Run
+    recording: Recording
+    sensors: tuple[Sensor, ...]
+    windows: tuple[tuple[str, Window], ...] = ()  # with the UUID of the device
+    steps: tuple[Step, ...] = ()
+    events: tuple[tuple[int, Event], ...] = ()  # with their numbers in the recording
+    amendments: tuple[Amendment, ...] = ()  # all of the run
+    final: bool = False  # the last of its recording: the answer is what the ledger then holds
+
+    @property
+    def rows(self) -> int:
+        """How many rows there are beside the run, its recording and its sensors."""
+        return len(self.windows) + len(self.steps) + len(self.events)
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """How many rows of a recording a ledger holds, and what its hours add up to."""
+
+    steps: int
+    events: int
+    minutes: int
+    hours_mj: int
+
+
+def encode(batch: Batch) -> bytes:
+    """The document: compressed JSON."""
+    number_of = {sensor.uuid: number for number, sensor in enumerate(batch.sensors)}
+    document = {
+        "version": VERSION,
+        "run": _columns(RUNS, batch.run),
+        "recording": _columns(RECORDINGS, batch.recording),
+        "sensors": [plain(_fields(sensor)) for sensor in batch.sensors],
+        "windows": [
+            [number_of[uuid], *WINDOWS.in_order(window)[:-1], int(window.flags)]
+            for uuid, window in batch.windows
+        ],
+        "steps": [plain(_fields(step)) for step in batch.steps],
+        "amendments": [plain(_fields(one)) for one in batch.amendments],
+        "final": batch.final,
+        "events": [[number, plain(_fields(event))] for number, event in batch.events],
+    }
+    text = json.dumps(document, separators=(",", ":"), allow_nan=False)
+    return zlib.compress(text.encode())
+
+
+def _columns(table: Table[Any], row: Any) -> Any:
+    return plain({name: getattr(row, name) for name in table.fields})
+
+
+def _fields(row: Any) -> dict[str, Any]:
+    names: Sequence[str] = type(row).__dataclass_fields__
+    return {name: getattr(row, name) for name in names}

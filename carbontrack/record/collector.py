@@ -1,0 +1,110 @@
+"""A collector as its nodes see it: one request a batch.
+
+Standard library only. Each request has a deadline as a whole: a server, or what lies before it, may
+take the connection and then say nothing, or a byte a second.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+import threading
+from contextlib import suppress
+from dataclasses import dataclass
+
+from carbontrack.ledger.batch import PATH, Held
+from carbontrack.record.ship_to import Address
+
+DEADLINE_S = 5.0
+_MAX_ANSWER_BYTES = 64 << 10
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a collector says of a batch."""
+
+    status: int
+    reason: str = ""  # why it was refused
+    retry_after_s: float | None = None
+    held: Held | None = None
+
+
+class Collector:
+    """Posts batches. A connection is used again while it lasts."""
+
+    def __init__(self, at: Address) -> None:
+        self._at = at
+        self._connection: http.client.HTTPConnection | None = None
+
+    def post(self, body: bytes, token: str) -> Answer:
+        """Send a batch. Raises OSError or HTTPException if no answer came in time."""
+        kept = self._connection is not None
+        try:
+            return self._post(body, token)
+        except (http.client.RemoteDisconnected, BrokenPipeError, ConnectionResetError):
+            if not kept:
+                raise
+            return self._post(body, token)  # it had closed the connection that was kept
+
+    def close(self) -> None:
+        """Leave the connection."""
+        if self._connection is not None:
+            with suppress(OSError):
+                self._connection.close()
+            self._connection = None
+
+    def _post(self, body: bytes, token: str) -> Answer:
+        connection = self._connection or self._connect()
+        self._connection = connection
+        deadline = threading.Timer(DEADLINE_S, _hang_up, [connection])
+        deadline.daemon = True
+        deadline.start()
+        try:
+            headers = {
+                "Authorization": f"Bearer {token}",
+                "Content-Type": "application/json",
+                "Content-Encoding": "deflate",
+            }
+            connection.request("POST", f"{self._at.path}{PATH}", body, headers)
+            answer = connection.getresponse()
+            content = answer.read(_MAX_ANSWER_BYTES + 1)
+            if len(content) > _MAX_ANSWER_BYTES:
+                raise http.client.HTTPException("the answer is too long")
+        except BaseException:
+            self.close()
+            raise
+        finally:
+            deadline.cancel()
+        return _answer(answer, content)
+
+    def _connect(self) -> http.client.HTTPConnection:
+        at = self._at
+        if not at.https:
+            return http.client.HTTPConnection(at.host, at.port, timeout=DEADLINE_S)
+        import ssl  # which trusts what SSL_CERT_FILE names
+
+        context = ssl.create_default_context()
+        return http.client.HTTPSConnection(at.host, at.port, timeout=DEADLINE_S, context=context)
+
+
+def _hang_up(connection: http.client.HTTPConnection) -> None:
+    """End what waits on a connection, from another thread."""
+    if connection.sock is not None:
+        with suppress(OSError):
+            connection.sock.shutdown(socket.SHUT_RDWR)
+
+
+def _answer(answer: http.client.HTTPResponse, content: bytes) -> Answer:
+    said: object = None
+    with suppress(ValueError):
+        said = json.loads(content) if content else None
+    reason, held = "", None
+    if isinstance(said, dict):
+        reason = str(said.get("error", ""))[:500]
+        with suppress(KeyError, TypeError, ValueError):
+            held = Held(**{name: int(said[name]) for name in Held.__dataclass_fields__})
+    wait_s: float | None = None
+    with suppress(ValueError):
+        wait_s = float(answer.getheader("Retry-After", ""))
+    return Answer(answer.status, reason, wait_s, held)

@@ -1,0 +1,110 @@
+"""Where a run is shipped to, as options and variables say it: the address and the token.
+
+Standard library only, and little of it: it is checked before the job starts.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from carbontrack.errors import CarbontrackError
+
+URL = "CARBONTRACK_SHIP"
+TOKEN = "CARBONTRACK_SHIP_TOKEN"
+TOKEN_FILE = "CARBONTRACK_SHIP_TOKEN_FILE"
+_MAX_TOKEN_BYTES = 4 << 10
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
+_EXAMPLE = "Example: --ship https://collector.example.org:8477"
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a collector listens."""
+
+    https: bool
+    host: str
+    port: int
+    path: str
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"http{'s' if self.https else ''}://{host}:{self.port}{self.path}"
+
+
+def address(url: str, *, insecure: bool = False) -> Address:
+    """The address of a URL.
+
+    Raises CarbontrackError for what is not one, has a secret in it, or would send the token to
+    another host in clear text.
+    """
+    from urllib.parse import urlsplit
+
+    from carbontrack.redact import redact_text
+
+    shown = redact_text(url)
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError as error:
+        raise CarbontrackError(f"--ship {shown}: {error}.", hint=_EXAMPLE) from None
+    if parts.username or parts.password or parts.query or parts.fragment:
+        raise CarbontrackError(
+            f"--ship {parts.scheme}://…: an address has no user, token or query.",
+            hint=f"Put the token into {TOKEN} or a file named by {TOKEN_FILE}.",
+        )
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise CarbontrackError(f"--ship {shown}: not an http or https address.", hint=_EXAMPLE)
+    https = parts.scheme == "https"
+    if not https and parts.hostname not in _LOOPBACK and not insecure:
+        raise CarbontrackError(
+            f"--ship {shown}: http would send the token in clear text.",
+            hint="Use https, or give --insecure if the network between is trusted.",
+        )
+    standard = 443 if https else 80
+    return Address(https, parts.hostname, port or standard, parts.path.rstrip("/"))
+
+
+def token_of(environ: Mapping[str, str]) -> str:
+    """The token: the variable's, or the content of the file that the other variable names.
+
+    Raises CarbontrackError if there is none, or the file cannot be read.
+    """
+    secret = environ.get(TOKEN, "").strip()
+    if secret:
+        return _checked(secret, TOKEN)
+    if not (file := environ.get(TOKEN_FILE, "")):
+        raise CarbontrackError(
+            "there is no token to ship with.",
+            hint=f"Set {TOKEN}, or {TOKEN_FILE} to a file with it. "
+            "Make one: carbontrack collect token add PROJECT",
+        )
+    from carbontrack.files import read_regular
+
+    try:
+        content = read_regular(os.path.expanduser(file), _MAX_TOKEN_BYTES)  # noqa: PTH111
+    except OSError as error:
+        raise CarbontrackError(f"{TOKEN_FILE} {file}: {error.strerror or error}.") from None
+    return _checked(content.decode("ascii", "replace").strip(), TOKEN_FILE)
+
+
+def _checked(secret: str, origin: str) -> str:
+    if not secret or not secret.isascii() or not secret.isprintable() or " " in secret:
+        raise CarbontrackError(f"{origin} holds no token.", hint="It is one word of ASCII.")
+    return secret
+
+
+def settings_of(url: str | None, *, insecure: bool = False) -> dict[str, Any]:
+    """The settings of a plan that ships to this URL, else to $CARBONTRACK_SHIP, if to any.
+
+    Raises CarbontrackError, before anything is started, for what cannot be shipped to.
+    """
+    url = url or os.environ.get(URL) or None
+    secrets = {"ship_token": os.environ.get(TOKEN), "ship_token_file": os.environ.get(TOKEN_FILE)}
+    if url is None:
+        return {name: value for name, value in secrets.items() if value}
+    address(url, insecure=insecure)
+    token_of(os.environ)
+    return {"ship": url, "ship_insecure": insecure, **secrets}

@@ -1,0 +1,256 @@
+"""A collector as a process, and nodes that ship to it: no job notices, and nothing is lost."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from carbontrack.ledger.batch import encode
+from tests.collect.batches import altered, batch
+from tests.fixtures.wrap import CARBONTRACK, Wrapper, wait_until
+
+Answer = tuple[int, dict[str, Any]]
+
+
+class Collector:
+    """`carbontrack collect` on a ledger, which can be killed and started again on its port."""
+
+    def __init__(self, wrapper: Wrapper, ledger: str) -> None:
+        self.wrapper = wrapper
+        self.ledger = ledger
+        self.port = 0
+        self.process: subprocess.Popen[str] | None = None
+
+    def start(self) -> None:
+        where = f"127.0.0.1:{self.port}"
+        self.process = subprocess.Popen(
+            [*CARBONTRACK, "collect", "--listen", where, "--db", self.ledger],
+            env=self.wrapper.env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert self.process.stdout is not None
+        self.port = int(self.process.stdout.readline().strip().rstrip("/").rpartition(":")[2])
+
+    def stop(self, signo: int = signal.SIGTERM) -> str:
+        """End it; what it had said on stderr."""
+        assert self.process is not None
+        self.process.send_signal(signo)
+        return self.process.communicate()[1]
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def token(self, project: str) -> str:
+        done = self.wrapper.ask("collect", "token", "add", project, "--db", self.ledger)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.split()[-1]
+
+    def post(self, body: bytes, token: str | None, path: str = "/v1/batches") -> Answer:
+        headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+        return self.get(path, urllib.request.Request(self.url + path, body, headers))
+
+    def get(self, path: str, request: urllib.request.Request | None = None) -> Answer:
+        try:
+            with urllib.request.urlopen(request or self.url + path) as answer:
+                text = answer.read().decode()
+                return answer.status, json.loads(text) if text[:1] == "{" else {"text": text}
+        except urllib.error.HTTPError as error:
+            text = error.read().decode()
+            return error.code, json.loads(text) if text[:1] == "{" else {"text": text}
+
+
+@pytest.fixture
+def collector(wrapper: Wrapper, ledger_url: str) -> Iterator[Collector]:
+    address = ledger_url.removeprefix("sqlite:///")
+    if address != ledger_url:
+        address = str(Path(address).with_name("team.db"))
+    collector = Collector(wrapper, address)
+    collector.start()
+    yield collector
+    if collector.process is not None and collector.process.poll() is None:
+        collector.stop()
+
+
+def shown(wrapper: Wrapper, *options: str) -> dict[str, Any]:
+    """The newest run without what only its own ledger says."""
+    done = wrapper.ask("show", "last", "--format", "json", *options)
+    found: dict[str, Any] = json.loads(done.stdout) if done.returncode == 0 else {}
+    return {name: value for name, value in found.items() if name not in ("ledger", "project")}
+
+
+def test_a_run_that_is_shipped_is_the_same_in_the_teams_ledger(
+    wrapper: Wrapper, collector: Collector
+) -> None:
+    token = collector.token("nlp")
+    options = ("--quiet", "--ship", collector.url, "--name", "shipped")
+    env = {**wrapper.env, "CARBONTRACK_SHIP_TOKEN": token}
+    job = wrapper.hold(
+        "sh", "-c", 'test -z "$CARBONTRACK_SHIP_TOKEN" && exit 3', options=options, env=env
+    )
+    job.until_recorded(2)
+    assert job.end().returncode == 3, "the job has the token, or it was disturbed"
+    of_team = ("--db", collector.ledger)
+    wait_until(lambda: shown(wrapper, *of_team).get("status") == "failed")
+    here, there = shown(wrapper), shown(wrapper, *of_team)
+    assert there == here
+    assert here["energy_kwh"] > 0
+    assert wrapper.json("show", "last", "--db", collector.ledger)["project"] == "nlp"
+    for file in wrapper.folder.rglob("*"):
+        assert not file.is_file() or token.encode() not in file.read_bytes(), file
+    assert collector.get("/healthz") == (200, {"text": "ok\n"})
+    metrics = collector.get("/metrics")[1]["text"]
+    assert 'batches_total{status="20' in metrics
+    assert "nlp" not in metrics and "shipped" not in metrics
+    assert "no token lets anybody write" in collector.stop()  # when it started, there was none
+
+
+def test_what_a_collector_that_is_away_misses_comes_later(
+    wrapper: Wrapper, collector: Collector
+) -> None:
+    token = collector.token("nlp")
+    collector.stop(signal.SIGKILL)
+    env = {**wrapper.env, "CARBONTRACK_SHIP_TOKEN": token}
+    options = ("--quiet", "--ship", collector.url)
+    job = wrapper.hold(options=options, env=env)
+    job.until_recorded(1)
+    done = job.end()
+    assert (done.returncode, done.stderr) == (0, "")
+    collector.start()
+    shipped = subprocess.run(
+        [*CARBONTRACK, "db", "ship", "--to", collector.url],
+        env=env,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert shipped.returncode == 0, shipped.stderr
+    # The recorder may have tried once more, a moment ago.
+    assert shown(wrapper, "--db", collector.ledger) == shown(wrapper)
+
+
+def test_a_black_hole_holds_up_neither_the_job_nor_its_prompt(wrapper: Wrapper) -> None:
+    with socket.create_server(("127.0.0.1", 0), backlog=16) as hole:
+        port = hole.getsockname()[1]
+        env = {**wrapper.env, "CARBONTRACK_SHIP_TOKEN": "secret"}
+        options = ("--quiet", "--ship", f"http://127.0.0.1:{port}")
+        job = wrapper.hold("sh", "-c", "exit 4", options=options, env=env)
+        job.until_recorded(1)
+        done = job.end()  # and its stderr is closed
+        assert (done.returncode, done.stderr) == (4, "")
+        assert wrapper.json("show", "last")["status"] == "failed"
+
+
+def test_each_refusal_has_its_status_and_says_why(collector: Collector) -> None:
+    token = collector.token("vision")
+    good = encode(batch())
+    assert collector.post(good, None)[0] == 401
+    assert collector.post(good, "carbontrack_unknown")[0] == 401
+    assert collector.post(good, token) == (
+        403,
+        {"error": "the token is of another project than the run", "version": 1},
+    )
+    nlp = collector.token("nlp")
+    assert collector.post(good, nlp)[0] == 204
+    assert collector.post(good, nlp)[0] == 204
+    of_nobody = altered(lambda document: document["run"].update(project=None))
+    status, answer = collector.post(of_nobody, token)
+    assert (status, answer["error"]) == (403, "the run belongs to another project")
+    status, answer = collector.post(altered(lambda document: document.update(version=2)), nlp)
+    assert status == 409 and "version 2" in answer["error"]
+    status, answer = collector.post(b"nonsense", nlp)
+    assert (status, answer["error"]) == (422, "the body is not zlib data")
+    assert collector.post(b"x" * (5 << 20), nlp)[0] in (413, 400)
+    assert collector.post(good, nlp, "/v2/batches")[0] == 404
+    assert "a batch was refused (403)" in collector.stop()
+
+
+def test_a_batch_that_is_refused_is_set_aside_shown_and_sent_again(
+    wrapper: Wrapper, collector: Collector
+) -> None:
+    """The token is of another project than the run."""
+    tokens = {project: collector.token(project) for project in ("nlp", "vision")}
+    assert wrapper.record(options=("--quiet", "--project", "nlp")).returncode == 0
+
+    def ship(project: str, *options: str) -> subprocess.CompletedProcess[str]:
+        env = {**wrapper.env, "CARBONTRACK_SHIP_TOKEN": tokens[project]}
+        argv = [*CARBONTRACK, "db", "ship", "--to", collector.url, *options]
+        return subprocess.run(argv, env=env, capture_output=True, text=True, check=False)
+
+    refused = ship("vision")
+    assert refused.returncode == 1
+    assert "was refused and set aside: the token is of another project" in refused.stderr
+    doctor = wrapper.ask("doctor")
+    assert "a collector refused rows: the token is of another project" in doctor.stdout
+    assert ship("nlp").stdout == "Shipped 0 rows in 0 requests.\n", "it is not sent by itself"
+    again = ship("nlp", "--retry")
+    assert "Of what had been refused, 1 request went through now." in again.stdout
+    assert shown(wrapper, "--db", collector.ledger) == shown(wrapper)
+    assert "a collector refused" not in wrapper.ask("doctor").stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (("--ship", "collector:8477"), "not an http or https address"),
+        (("--ship", "ftp://collector"), "not an http or https address"),
+        (("--ship", "http://collector:8477"), "http would send the token in clear text"),
+        (("--ship", "https://me:secret@collector"), "an address has no user, token or query"),
+        (("--ship", "https://collector/?token=secret"), "an address has no user, token or query"),
+        (("--ship", "https://collector:99999"), "Port out of range"),
+        (("--ship", "https://collector"), "there is no token to ship with"),
+    ],
+)
+def test_a_bad_address_is_one_line_before_the_job_starts(
+    wrapper: Wrapper, options: tuple[str, ...], says: str
+) -> None:
+    done = wrapper.run("touch", str(wrapper.folder / "started"), options=("--quiet", *options))
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert says in done.stderr and "secret" not in done.stderr
+    assert not (wrapper.folder / "started").exists()
+
+
+def test_a_token_is_read_from_a_file_and_an_empty_one_is_refused(wrapper: Wrapper) -> None:
+    from carbontrack.errors import CarbontrackError
+    from carbontrack.record import ship_to
+
+    file = wrapper.folder / "token"
+    file.write_text("carbontrack_abc\n")
+    assert ship_to.token_of({ship_to.TOKEN_FILE: str(file)}) == "carbontrack_abc"
+    for content in ("", "two words", "ключ"):
+        file.write_text(content)
+        with pytest.raises(CarbontrackError, match="holds no token"):
+            ship_to.token_of({ship_to.TOKEN_FILE: str(file)})
+    with pytest.raises(CarbontrackError, match="not a regular file"):
+        ship_to.token_of({ship_to.TOKEN_FILE: os.fspath(wrapper.folder)})
+
+
+def test_mistakes_of_a_collector_are_one_line(wrapper: Wrapper, ledger_url: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        for options, says in (
+            (("--listen", "8477"), "not HOST:PORT"),
+            (("--listen", f"127.0.0.1:{port}"), "cannot be used"),
+            (("--tls-cert", "a.pem"), "go together"),
+            (("--tls-cert", "a.pem", "--tls-key", "b.pem"), "No such file"),
+            (("--oldest-days", "0"), "must be above 0"),
+        ):
+            done = wrapper.ask("collect", *options, "--db", ledger_url)
+            assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+            assert says in done.stderr
+    empty = wrapper.ask("collect", "token", "add", " ", "--db", ledger_url)
+    assert "the project is empty" in empty.stderr
+    unknown = wrapper.ask("collect", "token", "revoke", "ffff", "--db", ledger_url)
+    assert "No token of this ledger begins with 'ffff'" in unknown.stderr

@@ -1,0 +1,160 @@
+"""Batches taken in: the same ledger in any order, and nobody writes another's run."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from carbontrack.collect.intake import Intake, Unfit
+from carbontrack.ledger import tokens
+from carbontrack.ledger.batch import Batch, Held
+from carbontrack.ledger.shipped import OtherProject, take
+from carbontrack.ledger.transaction import Transaction, WritableLedger, open_ledger
+from tests.collect.batches import RECORDED, batch
+
+PARTS = [batch(0, 60), batch(60, 100), batch(60, 120), batch(120, 150, ended=True)]
+_TABLES = ("runs", "recordings", "devices", "sensors", "windows", "steps", "events", "amendments")
+
+
+@pytest.fixture
+def ledger(ledger_url: str) -> Iterator[WritableLedger]:
+    with closing(open_ledger(ledger_url)) as opened:
+        yield opened
+
+
+def content(transaction: Transaction) -> list[list[str]]:
+    """All rows, without the numbers that a ledger gives by itself."""
+    found = []
+    for table in _TABLES:
+        rows = transaction.ask(f"select * from {table}", {})
+        found.append(
+            sorted(str({k: v for k, v in row.items() if not k.endswith("key")}) for row in rows)
+        )
+    return found
+
+
+@settings(
+    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(order=st.lists(st.sampled_from(range(4)), max_size=4), seed=st.integers(0, 10**6))
+def test_twice_late_or_in_any_order_the_ledger_is_the_same(
+    ledger: WritableLedger, order: list[int], seed: int
+) -> None:
+    expected = taken(ledger, [0, 1, 2, 3])
+    every = [0, 1, 2, 3, *order]
+    random.Random(seed).shuffle(every)
+    assert taken(ledger, every) == expected
+
+
+def taken(ledger: WritableLedger, order: list[int]) -> list[list[str]]:
+    with ledger.begin() as transaction:
+        transaction.write("delete from runs where key > :key", [{"key": 0}])
+    for number in order:
+        with ledger.begin() as transaction:
+            take(transaction, PARTS[number], "nlp")
+    with ledger.begin() as transaction:
+        return content(transaction)
+
+
+def test_the_last_batch_is_answered_with_what_the_ledger_holds(ledger: WritableLedger) -> None:
+    with ledger.begin() as transaction:
+        answers = [take(transaction, part, "nlp") for part in PARTS]
+    *before, held = answers
+    assert before == [None, None, None]
+    energy_mj = sum(150 * (300_000 + 1000 * number) for number in range(2))
+    assert held == Held(steps=4, events=4, minutes=6, hours_mj=energy_mj)
+
+
+@pytest.mark.parametrize("of", ["run", "recording"])
+def test_a_run_of_another_project_is_neither_changed_nor_taken_over(
+    ledger: WritableLedger, of: str
+) -> None:
+    with ledger.begin() as transaction:
+        take(transaction, batch(), "nlp")
+        before = content(transaction)
+    foreign = batch(0, 120)
+    if of == "recording":
+        foreign = replace(
+            foreign, run=replace(foreign.run, id="0199aaaa-0000-7000-8000-000000000001")
+        )
+    with pytest.raises(OtherProject), ledger.begin() as transaction:
+        take(transaction, replace(foreign, run=replace(foreign.run, name="mine")), "vision")
+    with ledger.begin() as transaction:
+        assert content(transaction) == before
+
+
+def test_a_device_keeps_its_name_whoever_sends_another(ledger: WritableLedger) -> None:
+    other = batch(run="0199aaaa-0000-7000-8000-000000000002")
+    renamed = tuple(replace(sensor, name="toaster") for sensor in other.sensors)
+    with ledger.begin() as transaction:
+        take(transaction, batch(), "nlp")
+        take(transaction, replace(other, sensors=renamed), "vision")
+        names = {row["name"] for row in transaction.ask("select name from devices", {})}
+    assert names == {RECORDED.device}
+
+
+def test_an_amendment_arrives_but_moves_no_run_into_another_project(
+    ledger: WritableLedger,
+) -> None:
+    sent = batch()
+    (amendment,) = sent.amendments
+    moved = replace(amendment, id=f"{amendment.id[:-1]}2", field="project", after="vision")
+    with ledger.begin() as transaction:
+        take(transaction, replace(sent, amendments=(amendment, moved)), "nlp")
+        rows = transaction.ask("select id, field from amendments", {})
+        assert [(row["id"], row["field"]) for row in rows] == [(amendment.id, "name")]
+
+
+def test_a_removed_run_stays_removed(ledger: WritableLedger) -> None:
+    with ledger.begin() as transaction:
+        removed = {"run": RECORDED.run.id, "now": 1}
+        transaction.write(
+            "insert into tombstones (run_id, time_ms, \"user\") values (:run, :now, 'ada')",
+            [removed],
+        )
+        assert take(transaction, batch(ended=True), "nlp") is None
+        assert not list(transaction.ask("select id from runs", {}))
+
+
+def test_one_bad_batch_costs_nobody_else_anything(ledger: WritableLedger) -> None:
+    """Ten that wait together, of which the database refuses one."""
+    bad = 6
+
+    def write(transaction: Transaction, one: Batch, project: str) -> Held | None:
+        held = take(transaction, one, project)
+        if one.run.id.endswith(str(bad)):
+            transaction.write("insert into runs (id) values (:id)", [{"id": "no more than that"}])
+        return held
+
+    intake = Intake(ledger, write)
+    sent = [
+        intake.put(batch(run=f"0199aaaa-0000-7000-8000-00000000000{number}"), "nlp")
+        for number in range(10)
+    ]
+    intake.close()
+    failed = [number for number, one in enumerate(sent) if one.exception() is not None]
+    assert failed == [bad]
+    assert isinstance(sent[bad].exception(), Unfit)
+    with ledger.begin() as transaction:
+        assert len(list(transaction.ask("select id from runs", {}))) == 9
+
+
+def test_only_the_hash_of_a_token_is_kept_and_a_revoked_one_is_none(
+    ledger: WritableLedger,
+) -> None:
+    with ledger.begin() as transaction:
+        secret, other = tokens.add(transaction, "nlp", 1), tokens.add(transaction, "vision", 2)
+        assert secret not in str(list(transaction.ask("select * from tokens", {})))
+        assert tokens.project_of(transaction, secret) == "nlp"
+        first, second = tokens.listing(transaction)
+        assert (first.project, second.project) == ("nlp", "vision")
+        tokens.revoke(transaction, tokens.name_of(first), 3)
+        assert tokens.project_of(transaction, secret) is None
+        assert tokens.project_of(transaction, other) == "vision"
+        assert tokens.project_of(transaction, first.hash) is None

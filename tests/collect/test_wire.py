@@ -1,0 +1,119 @@
+"""What a node sends: the same batch arrives, and nothing that a ledger could not hold."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from carbontrack.collect.wire import MAX_DOCUMENT_BYTES, OtherVersion, Refused, decode
+from carbontrack.ledger.batch import Batch, encode
+from carbontrack.ledger.tables import RUNS
+from carbontrack.units import MS_PER_HOUR, now_ms
+from tests.collect.batches import BEGIN_MS, altered, batch
+
+
+def received(body: bytes) -> Batch:
+    return decode(body, now_ms=now_ms(), oldest_ms=BEGIN_MS - 24 * MS_PER_HOUR)
+
+
+def test_the_same_batch_arrives() -> None:
+    sent = batch(ended=True)
+    found = received(encode(sent))
+    assert replace(found, run=sent.run) == sent
+    assert RUNS.written(found.run) == RUNS.written(sent.run)
+
+
+def put(path: str, value: Any) -> Callable[[dict[str, Any]], None]:
+    def change(document: dict[str, Any]) -> None:
+        *names, last = [int(name) if name.isdigit() else name for name in path.split(".")]
+        inner: Any = document
+        for name in names:
+            inner = inner[name]
+        inner[last] = value
+
+    return change
+
+
+def nested(depth: int) -> Any:
+    value: Any = 1
+    for _ in range(depth):
+        value = {"a": value}
+    return value
+
+
+# A window: its sensor, start_ms, level, energy_j, energy_s, sampled_s, samples, …
+@pytest.mark.parametrize(
+    "change",
+    [
+        put("run.name", 7),
+        put("run.name", "x" * 5000),
+        put("run.id", None),
+        put("run.kind", "party"),
+        put("run.started_ms", 0),
+        put("run.started_ms", 1 << 70),
+        put("run.array_index", 1 << 40),
+        put("run.facility", nested(40)),
+        put("run.tags", {"a": "x" * 300_000}),
+        put("recording.status", "dead"),
+        put("recording.heartbeat_ms", now_ms() + 2 * MS_PER_HOUR),
+        put("recording.settings", []),
+        put("sensors.1.uuid", batch().sensors[0].uuid),
+        put("sensors.0.share", "all"),
+        put("sensors", {}),
+        put("windows.0.0", 2),
+        put("windows.0.0", -1),
+        put("windows.0.1", BEGIN_MS + 1),
+        put("windows.0.1", 0),
+        put("windows.0.2", 30),
+        put("windows.0.3", -1.0),
+        put("windows.0.3", 1e300),
+        put("windows.0.3", "many"),
+        put("windows.0.4", 61.0),
+        put("windows.0.5", -1.0),
+        put("windows.0.6", -1),
+        put("windows.0.6", 1 << 40),
+        put("windows.0", [0]),
+        put("steps.0.step", 1 << 64),
+        put("steps.0.rank", 1 << 33),
+        put("steps.0.time_ms", BEGIN_MS + 10**12),
+        put("events.0.0", -1),
+        put("events.0.1.message", "x" * 5000),
+        put("events.0", []),
+        put("amendments.0.run_id", "another"),
+        put("amendments.0.after", nested(40)),
+        lambda document: document.pop("run"),
+    ],
+)
+def test_what_a_ledger_cannot_hold_is_refused_with_the_reason(
+    change: Callable[[dict[str, Any]], None],
+) -> None:
+    with pytest.raises(Refused) as refused:
+        received(altered(change))
+    assert 0 < len(str(refused.value)) < 300 and "\n" not in str(refused.value)
+
+
+def test_another_version_is_named() -> None:
+    with pytest.raises(OtherVersion, match="version 99 of the document"):
+        received(altered(put("version", 99)))
+
+
+@pytest.mark.parametrize(
+    ("body", "why"),
+    [
+        (b"", "cut off"),
+        (b"abc", "not zlib"),
+        (encode(batch())[:-9], "cut off"),
+        (zlib.compress(b"[]"), "invalid"),
+        (zlib.compress(b"\xff\xfe"), "invalid"),
+        (zlib.compress(b"[" * 100_000), "invalid"),
+        (zlib.compress(b'{"version":1,"run":' + b'{"a":' * 100_000), "invalid"),
+        (zlib.compress(b"0" * (MAX_DOCUMENT_BYTES + 1)), "larger than"),
+    ],
+)
+def test_a_body_that_is_no_document_is_refused(body: bytes, why: str) -> None:
+    with pytest.raises(Refused, match=why):
+        received(body)

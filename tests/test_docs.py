@@ -56,6 +56,7 @@ JSON_OF = (
     "factors show H200",
     "db status",
     "collect token list",
+    "db verify",
 )
 """Commands whose JSON keys are held to docs/json.md."""
 ELSEWHERE = {"factors import intensity", "factors import prices", "factors fetch intensity"}

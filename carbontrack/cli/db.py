@@ -191,3 +191,67 @@ def _runs(url: str, names: Sequence[str]) -> list[Run]:
         return []
     with engine.open_reader(url).connect() as connection:
         return [read.resolve_run(connection, name) for name in names]
+
+
+@app.command()
+def compact(
+    keep: Annotated[
+        str,
+        typer.Option(
+            "--keep",
+            metavar="LEVEL:AGE,...",
+            help="How long windows of 1s and of 60s are kept: ages in h, d or w.",
+        ),
+    ],
+    dry_run: DryRunOption = False,
+    db: DbOption = None,
+) -> None:
+    """Drop old seconds and minutes. Every total stays as it is; plots of old runs get coarser.
+
+    Only whole hours go that are over and whose own sum has all of it. Meanwhile runs may be
+    recorded.
+
+    Example: carbontrack db compact --keep 1s:7d,60s:90d --db postgresql://ada@db.lab/carbontrack
+    """
+    from carbontrack.cli.progress import row_bar
+    from carbontrack.ledger.compact import compact, parse_keep
+    from carbontrack.ledger.url import ledger_url
+
+    with row_bar() as progress:
+        done = compact(ledger_url(db), parse_keep(keep), dry_run=dry_run, progress=progress)
+    said = [f"{counted(n, 'window')} of {level_s} s" for level_s, n in done.windows.items()]
+    freed = f"; the file is {done.freed_bytes:,} bytes smaller" if done.freed_bytes else ""
+    nothing = " Nothing was written." if dry_run else ""
+    typer.echo(f"Dropped: {', '.join(said)}{freed}.{nothing}")
+    if done.left_hours:
+        left = counted(done.left_hours, "hour")
+        hint = "their seconds or minutes do not add up: carbontrack db verify"
+        typer.echo(f"carbontrack: {left} left as they are; {hint}", err=True)
+
+
+@app.command()
+def verify(db: DbOption = None, format: FormatOption = Format.TEXT) -> None:
+    """Check that a ledger is sound: seconds, minutes and hours agree to the mJ, every row belongs
+    to one that is there, and every value can be. Exit code 1 if something is wrong.
+
+    Example: carbontrack db verify --db postgresql://ada@db.lab/carbontrack
+    """
+    from dataclasses import asdict
+
+    from carbontrack.cli.progress import row_bar
+    from carbontrack.ledger.url import ledger_url, redacted_url
+    from carbontrack.ledger.verify import verify
+    from carbontrack.report.escape import visible
+
+    url = ledger_url(db)
+    with row_bar() as progress:
+        problems = verify(url, progress=progress)
+    if format is Format.JSON:
+        print_json({"ledger": redacted_url(url), "problems": [asdict(one) for one in problems]})
+    else:
+        for problem in problems:
+            typer.echo(visible(str(problem)))
+        found = counted(len(problems), "problem") if problems else "no problem"
+        typer.echo(f"{redacted_url(url)}: {found}.")
+    if problems:
+        raise typer.Exit(1)

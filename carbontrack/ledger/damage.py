@@ -18,7 +18,13 @@ _YEARS_MS = (-62_135_596_800_000, 253_402_300_799_999)  # 0001 to 9999
 _LARGEST = 1e100
 _TEXTS = {("runs", "command"), ("runs", "tags")}  # whose items are texts
 _NAMED = {("runs", "model"): "name", ("runs", "facility"): "zone"}  # a member that is a text
-_LISTS = {name for name, read in tables.RUNS.read_as.items() if read is tuple}
+_LISTS = {
+    (table.name, name)
+    for table in tables.TABLES
+    for name, read in table.read_as.items()
+    if read is tuple
+}
+_ANYTHING = {("amendments", "before"), ("amendments", "after")}
 
 
 def first_damage(connection: sqlite3.Connection) -> str | None:
@@ -41,8 +47,14 @@ def _sound(table: str, column: Column[object]) -> Iterator[str]:
     """The conditions on a value of this column."""
     name = f'"{column.name}"'
     if isinstance(column.type, Json):
-        kind = "array" if column.name in _LISTS else "object"
+        if (
+            table,
+            column.name,
+        ) in _ANYTHING:  # SQLite stores a number that is a column's text as one
+            yield f"json_valid(cast({name} as text))"
+            return
         yield f"typeof({name}) = 'text' and json_valid({name})"
+        kind = "array" if (table, column.name) in _LISTS else "object"
         yield f"iif(json_valid({name}), json_type({name}), '') = '{kind}'"
         if (table, column.name) in _TEXTS:
             yield f"not exists (select 1 from json_each({name}) where type != 'text')"

@@ -16,7 +16,9 @@ _OF_HOUR = (
     "recording_key = :recording_key and level = :level and start_ms >= :from_ms "
     "and start_ms < :to_ms and sensor_key = :sensor_key"
 )
-_TOLERANCE_S = 1e-3
+TOLERANCE_J = 1e-3
+TOLERANCE_S = 1e-3
+"""By which sums of the same windows may differ: they were added in another order."""
 
 
 def settle(
@@ -57,7 +59,7 @@ def is_less(window: Window, other: Window) -> bool:
     """Whether a window was made of less than another one of the same time."""
     if window.samples != other.samples:
         return window.samples < other.samples
-    return window.energy_s < other.energy_s - _TOLERANCE_S
+    return window.energy_s < other.energy_s - TOLERANCE_S
 
 
 def _coarser(seconds: list[Window]) -> list[Window]:

@@ -36,27 +36,27 @@ class LedgerSource:
 
     def __init__(self, name: str, connection: Connection) -> None:
         self.name = name
-        self._connection = connection.execution_options(stream_results=True)
+        self.connection = connection.execution_options(stream_results=True)
 
     def count(self, table: Table[Any]) -> int:
-        return int(self._connection.scalar(text(f'select count(*) from "{table.name}"')) or 0)
+        return int(self.connection.scalar(text(f'select count(*) from "{table.name}"')) or 0)
 
     def rows(self, table: Table[Any]) -> Iterator[tuple[Any, ...]]:
         if table is WINDOWS:
             yield from self._windows()
             return
-        yield from map(tuple, self._connection.execute(text(table.query)))
+        yield from map(tuple, self.connection.execute(text(table.query)))
 
     def _windows(self) -> Iterator[tuple[Any, ...]]:
         """As the table's key has them: to sort them would take room for all."""
-        keys = self._connection.execute(text(f"select key from {RECORDINGS.name}")).scalars().all()
+        keys = self.connection.execute(text(f"select key from {RECORDINGS.name}")).scalars().all()
         query = text(
             f"{WINDOWS.query} where recording_key = :key and level = :level "
             "order by start_ms, sensor_key"
         )
         for key in keys:
             for level in reversed(LEVELS_S):
-                found = self._connection.execute(query, {"key": key, "level": level})
+                found = self.connection.execute(query, {"key": key, "level": level})
                 yield from map(tuple, found)
 
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import sqlite3
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import pytest
 from sqlalchemy import text
@@ -19,17 +17,16 @@ from carbontrack.ledger import engine, read
 from carbontrack.ledger.ingest import Taken
 from carbontrack.ledger.merge import merge
 from carbontrack.ledger.url import ledger_url as url_of
-from carbontrack.query.ledger import Ledger
 from carbontrack.units import MS_PER_HOUR
 from tests.fixtures.attempts import ONE, PARTS
 from tests.fixtures.content import content_of
 from tests.fixtures.runs import START_MS, Recorded, write_ledger
+from tests.fixtures.tables import tables_of
 from tests.ledger.test_recover import ENERGY_J as AWAY_J
 from tests.ledger.test_recover import ONE as AWAY
 from tests.ledger.test_recover import Recorder
 
 RUN = ONE.run.id
-MJ_IN_KWH = 9  # digits
 
 
 @pytest.fixture(scope="module")
@@ -49,14 +46,6 @@ def once(parts: Sequence[Path], tmp_path_factory: pytest.TempPathFactory) -> str
     url = url_of(str(tmp_path_factory.mktemp("once") / "ledger.db"))
     merge(url, [str(path) for path in parts[: len(PARTS)]])
     return url
-
-
-def tables_of(url: str) -> Any:
-    """What people see, to the mJ."""
-    ledger = Ledger(url)
-    tables = [ledger.table(by=by, pue=1.2, intensity=0.4) for by in (None, "attempt", "host")]
-    written = json.dumps([table.to_dict("records") for table in tables], default=str)
-    return json.loads(written, parse_float=lambda number: round(float(number), MJ_IN_KWH))
 
 
 def test_six_ledgers_of_one_run_are_one_run(once: str) -> None:

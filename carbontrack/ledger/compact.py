@@ -1,0 +1,189 @@
+"""Fine windows dropped when they are old, with every total unchanged.
+
+An hour of a recording goes in one transaction, so that a recorder never waits for long, and only
+where the hour's own row has all that its seconds or minutes add up to.
+"""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from carbontrack.errors import CarbontrackError
+from carbontrack.ledger.engine import NoLedger, errors_in_one_line
+from carbontrack.ledger.outcome import is_stale
+from carbontrack.ledger.recover import waiting
+from carbontrack.ledger.settle import TOLERANCE_J, TOLERANCE_S
+from carbontrack.ledger.transaction import WritableLedger, open_ledger
+from carbontrack.ledger.url import db_option, redacted_url, sqlite_path
+from carbontrack.ledger.window import LEVELS_S
+from carbontrack.units import MS_PER_HOUR, now_ms
+
+_KEPT = re.compile(r"(\d+)s:(\d+)([hdw])")
+_AGES_MS = {"h": MS_PER_HOUR, "d": 24 * MS_PER_HOUR, "w": 7 * 24 * MS_PER_HOUR}
+_EXAMPLE = "Example: --keep 1s:7d,60s:90d keeps seconds for 7 days, minutes for 90, hours for ever."
+_FINE_S = LEVELS_S[:-1]
+_SETTLED_MS = 600_000  # before its heartbeat nothing of a recording changes after so long
+_GONE_MS = 24 * MS_PER_HOUR  # a recorder without a heartbeat for so long does not come back
+_WORTH_IT = 0.1  # of a file
+
+
+@dataclass
+class Compacted:
+    """What was dropped."""
+
+    windows: dict[int, int] = field(default_factory=dict)  # by level in s, how many
+    left_hours: int = 0  # whose seconds or minutes do not add up to them: see verify
+    freed_bytes: int = 0  # of a file; what else is free in it is used again
+
+
+def parse_keep(text: str) -> dict[int, int]:
+    """How long windows are kept in ms, by level in s: of "1s:7d,60s:90d".
+
+    Raises CarbontrackError for anything else, and where minutes would go before seconds.
+    """
+    keep = {}
+    for part in text.split(","):
+        match = _KEPT.fullmatch(part.strip())
+        if match is None or int(match[1]) not in _FINE_S or int(match[1]) in keep:
+            raise CarbontrackError(f"--keep {text}: invalid.", hint=_EXAMPLE)
+        keep[int(match[1])] = int(match[2]) * _AGES_MS[match[3]]
+    ages = [keep[level_s] for level_s in _FINE_S if level_s in keep]
+    if ages != sorted(ages):
+        what = f"--keep {text}: minutes have to be kept at least as long as seconds."
+        raise CarbontrackError(what, hint=_EXAMPLE)
+    return keep
+
+
+def compact(
+    url: str,
+    keep_ms: Mapping[int, int],
+    *,
+    dry_run: bool = False,
+    now: int | None = None,
+    progress: Callable[[str, int, int], None] = lambda name, done, total: None,
+) -> Compacted:
+    """Drop the windows of each level in s that are older than so many ms at `now` (ms), in whole
+    hours that are over; with `dry_run` only count them. Then give the room in a file back, if it is
+    worth it and nobody writes.
+
+    Raises CarbontrackError if there is no ledger, it cannot be written, or journals wait, whose
+    seconds would come too late.
+    """
+    path = sqlite_path(url)
+    if path is not None and not path.exists():
+        raise NoLedger(url)
+    if count := len(waiting(url)):
+        wait = "journal waits" if count == 1 else "journals wait"
+        what = f"{count} {wait} for the ledger {redacted_url(url)}; their seconds would be lost."
+        raise CarbontrackError(what, hint=f"Run first: carbontrack db recover{db_option(url)}")
+    done = Compacted(windows=dict.fromkeys(sorted(keep_ms), 0))
+    now = now_ms() if now is None else now
+    with errors_in_one_line(url), closing(open_ledger(url)) as ledger:
+        with ledger.begin() as transaction:
+            recordings = list(transaction.ask(_RECORDINGS, {}))
+        for number, recording in enumerate(recordings):
+            for level_s, age_ms in keep_ms.items():
+                until_ms = min(now - age_ms, _final_ms(recording, now))
+                for hour in _drop(ledger, recording["key"], level_s, until_ms, dry_run):
+                    done.windows[level_s] += hour.windows
+                    done.left_hours += hour.is_left
+            progress(redacted_url(url), number + 1, len(recordings))
+    if path is not None and not dry_run and any(done.windows.values()):
+        done.freed_bytes = _shrink(path)
+    return done
+
+
+_RECORDINGS = "select key, ended_ms, heartbeat_ms from recordings order by key"
+
+
+def _final_ms(recording: Mapping[str, Any], now: int) -> int:
+    """Up to when nothing is added to a recording any more."""
+    heartbeat_ms = int(recording["heartbeat_ms"])
+    if recording["ended_ms"] is not None or heartbeat_ms < now - _GONE_MS:
+        return now
+    return heartbeat_ms - _SETTLED_MS
+
+
+@dataclass(frozen=True, slots=True)
+class _Hour:
+    windows: int
+    is_left: bool
+
+
+def _drop(
+    ledger: WritableLedger, recording_key: int, level_s: int, until_ms: int, dry_run: bool
+) -> Iterator[_Hour]:
+    """Drop the windows of a recording's hours that ended by then, hour by hour."""
+    of_level = {"key": recording_key, "level": level_s}
+    from_ms = 0
+    while True:
+        with ledger.begin() as transaction:
+            (first,) = transaction.ask(_FIRST, {**of_level, "from_ms": from_ms})
+            if first["start_ms"] is None:
+                return
+            hour_ms = first["start_ms"] // MS_PER_HOUR * MS_PER_HOUR
+            from_ms = hour_ms + MS_PER_HOUR
+            if from_ms > until_ms:
+                return
+            of_hour = {**of_level, "from_ms": hour_ms, "to_ms": from_ms}
+            sums = list(transaction.ask(_SUMS, {**of_hour, "hour": LEVELS_S[-1]}))
+            whole = [row for row in sums if _is_in_hour(row)]
+            if whole and not dry_run:
+                sensors = ", ".join(str(int(row["sensor_key"])) for row in whole)
+                delete = f"delete from windows where {_OF_HOUR} and sensor_key in ({sensors})"
+                transaction.write(delete, [of_hour])
+        yield _Hour(sum(row["windows"] for row in whole), len(whole) < len(sums))
+
+
+_OF_HOUR = "recording_key = :key and level = :level and start_ms >= :from_ms and start_ms < :to_ms"
+_FIRST = (
+    "select min(start_ms) as start_ms from windows "
+    "where recording_key = :key and level = :level and start_ms >= :from_ms"
+)
+_SUMS = (
+    "select fine.*, hour.energy_j as hour_j, hour.energy_s as hour_s, hour.samples as hour_samples "
+    "from (select sensor_key, count(*) as windows, sum(energy_j) as energy_j, "
+    "sum(energy_s) as energy_s, sum(samples) as samples "
+    f"from windows where {_OF_HOUR} group by sensor_key) fine "
+    "left join windows hour on hour.recording_key = :key and hour.level = :hour "
+    "and hour.start_ms = :from_ms and hour.sensor_key = fine.sensor_key"
+)
+
+
+def _is_in_hour(row: Mapping[str, Any]) -> bool:
+    """Whether an hour has all that its windows add up to."""
+    if row["hour_s"] is None:
+        return False
+    difference_j = abs((row["energy_j"] or 0.0) - (row["hour_j"] or 0.0))
+    difference_s = abs(row["energy_s"] - row["hour_s"])
+    is_same = difference_j <= TOLERANCE_J and difference_s <= TOLERANCE_S
+    return is_same and int(row["samples"]) == row["hour_samples"]
+
+
+def _shrink(path: Path) -> int:
+    """Rewrite a file without the room that is free in it, if that is much; gives the bytes saved.
+
+    0 while another process writes, or where the disk has no room for it: what is free is used
+    again.
+    """
+    before = path.stat().st_size
+    with suppress(sqlite3.Error), closing(sqlite3.connect(path, timeout=0)) as connection:
+        (free,) = connection.execute("pragma freelist_count").fetchone()
+        (pages,) = connection.execute("pragma page_count").fetchone()
+        if free > _WORTH_IT * pages and not _is_recorded(connection):
+            connection.execute("vacuum")
+            connection.execute("pragma wal_checkpoint(truncate)")
+    return max(0, before - path.stat().st_size)
+
+
+def _is_recorded(connection: sqlite3.Connection) -> bool:
+    """Whether a recorder lives that would wait while the file is rewritten."""
+    newest = "select max(heartbeat_ms) from recordings where ended_ms is null"
+    (heartbeat_ms,) = connection.execute(newest).fetchone()
+    return heartbeat_ms is not None and not is_stale(heartbeat_ms, now_ms=now_ms())

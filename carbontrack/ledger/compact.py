@@ -15,8 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from carbontrack.errors import CarbontrackError
+from carbontrack.ledger import overlaps
 from carbontrack.ledger.engine import NoLedger, errors_in_one_line
 from carbontrack.ledger.outcome import is_stale
+from carbontrack.ledger.overlaps import SETTLED_MS
 from carbontrack.ledger.recover import waiting
 from carbontrack.ledger.settle import TOLERANCE_J, TOLERANCE_S
 from carbontrack.ledger.transaction import WritableLedger, open_ledger
@@ -28,7 +30,6 @@ _KEPT = re.compile(r"(\d+)s:(\d+)([hdw])")
 _AGES_MS = {"h": MS_PER_HOUR, "d": 24 * MS_PER_HOUR, "w": 7 * 24 * MS_PER_HOUR}
 _EXAMPLE = "Example: --keep 1s:7d,60s:90d keeps seconds for 7 days, minutes for 90, hours for ever."
 _FINE_S = LEVELS_S[:-1]
-_SETTLED_MS = 600_000  # before its heartbeat nothing of a recording changes after so long
 _GONE_MS = 24 * MS_PER_HOUR  # a recorder without a heartbeat for so long does not come back
 _WORTH_IT = 0.1  # of a file
 
@@ -87,9 +88,13 @@ def compact(
     with errors_in_one_line(url), closing(open_ledger(url)) as ledger:
         with ledger.begin() as transaction:
             recordings = list(transaction.ask(_RECORDINGS, {}))
+        if not dry_run:
+            overlaps.keep(ledger, [recording["key"] for recording in recordings])
+        # What runs share is decided of all their seconds, or not at all.
+        all_final_ms = min((_decided_ms(recording, now) for recording in recordings), default=now)
         for number, recording in enumerate(recordings):
             for level_s, age_ms in keep_ms.items():
-                until_ms = min(now - age_ms, _final_ms(recording, now))
+                until_ms = min(now - age_ms, _final_ms(recording, now), all_final_ms)
                 for hour in _drop(ledger, recording["key"], level_s, until_ms, dry_run):
                     done.windows[level_s] += hour.windows
                     done.left_hours += hour.is_left
@@ -107,7 +112,14 @@ def _final_ms(recording: Mapping[str, Any], now: int) -> int:
     heartbeat_ms = int(recording["heartbeat_ms"])
     if recording["ended_ms"] is not None or heartbeat_ms < now - _GONE_MS:
         return now
-    return heartbeat_ms - _SETTLED_MS
+    return heartbeat_ms - SETTLED_MS
+
+
+def _decided_ms(recording: Mapping[str, Any], now: int) -> int:
+    """Up to when `overlaps.keep` decides what a recording shares with others."""
+    heartbeat_ms = int(recording["heartbeat_ms"])
+    goes_on = recording["ended_ms"] is None and heartbeat_ms > now - SETTLED_MS
+    return heartbeat_ms - SETTLED_MS if goes_on else now
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +175,7 @@ def _is_in_hour(row: Mapping[str, Any]) -> bool:
     difference_j = abs((row["energy_j"] or 0.0) - (row["hour_j"] or 0.0))
     difference_s = abs(row["energy_s"] - row["hour_s"])
     is_same = difference_j <= TOLERANCE_J and difference_s <= TOLERANCE_S
-    return is_same and int(row["samples"]) == row["hour_samples"]
+    return is_same and bool(int(row["samples"]) == row["hour_samples"])
 
 
 def _shrink(path: Path) -> int:

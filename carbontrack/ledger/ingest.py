@@ -15,12 +15,14 @@ from typing import Any
 from carbontrack.errors import CarbontrackError
 from carbontrack.ledger.factor_versions import put_factors
 from carbontrack.ledger.join import as_text, is_newer, joined_run
+from carbontrack.ledger.late_overlaps import LateOverlaps
 from carbontrack.ledger.late_windows import LateWindows
 from carbontrack.ledger.tables import (
     AMENDMENTS,
     CARRIED,
     EVENTS,
     INTENSITY,
+    OVERLAPS,
     PRICES,
     RECORDINGS,
     REFERS,
@@ -72,6 +74,7 @@ class Ingest:
         self._runs: dict[int, int] = {}  # of recordings, by their keys
         self._newer: set[int] = set()  # recordings that were older here, or not here
         self._late = LateWindows(transaction)
+        self._late_overlaps = LateOverlaps(transaction)
         self.taken = Taken()
         self._takers: Mapping[str, Callable[[Table[Any], _Rows], None]] = {
             TOMBSTONES.name: self._take_tombstones,
@@ -81,6 +84,7 @@ class Ingest:
             WINDOWS.name: self._take_windows,
             STEPS.name: self._take_of_recordings,
             EVENTS.name: self._take_of_recordings,
+            OVERLAPS.name: self._take_overlaps,
             INTENSITY.name: self._take_factors,
             PRICES.name: self._take_factors,
         }
@@ -100,8 +104,10 @@ class Ingest:
 
     def finish(self) -> None:
         """Bring all levels into line where windows came to some that were here."""
-        for recording_key in self._late.settle():
+        changed = self._late.settle()
+        for recording_key in changed:
             self._grew(self._runs[recording_key])
+        self._late_overlaps.settle(self._newer | changed)
         self.taken.known = set(self._ids.values()) - self.taken.added - self.taken.grew
 
     def _take_tombstones(self, table: Table[Any], rows: _Rows) -> None:
@@ -168,6 +174,9 @@ class Ingest:
 
     def _take_of_recordings(self, table: Table[Any], rows: _Rows) -> None:
         self._put_of_recordings(table, list(self._translated(table, rows)))
+
+    def _take_overlaps(self, table: Table[Any], rows: _Rows) -> None:
+        self._late_overlaps.put(self._translated(table, rows))
 
     def _take_factors(self, table: Table[Any], rows: _Rows) -> None:
         put_factors(self._transaction, table, [table.parsed(row) for row in rows])

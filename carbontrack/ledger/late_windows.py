@@ -7,6 +7,7 @@ from itertools import groupby
 from operator import itemgetter
 from typing import Any
 
+from carbontrack.ledger import overlaps
 from carbontrack.ledger.join import is_better
 from carbontrack.ledger.settle import has_windows, settle
 from carbontrack.ledger.tables import WINDOWS
@@ -55,6 +56,8 @@ class LateWindows:
         """Compute the coarse windows of what changed; gives the recordings of these."""
         for recording, sensor, hour_ms in self._changed:
             settle(self._transaction, recording, sensor, hour_ms)
+            if has_windows(self._transaction, recording, sensor, hour_ms, LEVELS_S[0]):
+                overlaps.forget(self._transaction, sensor, hour_ms)  # they decide it again
         return {recording for recording, _, _ in self._changed}
 
     def _put_late(self, recording: int, level: int, rows: Sequence[_Row]) -> None:

@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 
 _KEYS_IN_A_QUERY = 500  # more of them, and all sensors are read
 _COMPLETE_S = 1e-4  # sums of seconds in another order
-_SETTLED_MS = 600_000  # what a recorder writes is final after so long
+SETTLED_MS = 600_000
+"""After so long, what a recorder writes is final."""
 _DAY_MS = 24 * MS_PER_HOUR
 
 Ask = Callable[[str, Mapping[str, Any]], Iterable[Any]]
@@ -187,7 +188,7 @@ def _sensors(ask: Ask, wanted: str) -> dict[int, _Sensor]:
 
 def _sensor(row: Any, now: int) -> _Sensor:
     started_ms, heartbeat_ms = row["started_ms"], row["heartbeat_ms"]
-    goes_on = row["ended_ms"] is None and heartbeat_ms > now - _SETTLED_MS
+    goes_on = row["ended_ms"] is None and heartbeat_ms > now - SETTLED_MS
     is_watch = row["kind"] == RunKind.WATCH
     return _Sensor(
         key=row["key"],
@@ -197,7 +198,7 @@ def _sensor(row: Any, now: int) -> _Sensor:
         run_key=row["run_key"],
         from_ms=started_ms,
         to_ms=end_of(started_ms, row["ended_ms"], heartbeat_ms),
-        final_ms=heartbeat_ms - _SETTLED_MS if goes_on else now + _DAY_MS,
+        final_ms=heartbeat_ms - SETTLED_MS if goes_on else now + _DAY_MS,
         place=(is_watch, row["run_started_ms"], row["run_id"], started_ms, row["id"]),
     )
 

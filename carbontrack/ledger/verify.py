@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -139,7 +139,7 @@ def _odd(row: Mapping[Any, Any]) -> str:
     return f"a window of {level} s covers less than 0 s or more than {level} s: {covered}"
 
 
-def _differences(hour_ms: int, rows: list[Mapping[Any, Any]]) -> Iterator[tuple[int, str]]:
+def _differences(hour_ms: int, rows: Sequence[Mapping[Any, Any]]) -> Iterator[tuple[int, str]]:
     """The levels of an hour that do not add up to the next longer one, by the start of that.
 
     `rows` are sums: of seconds and of minutes by minute, of the hour. A level may be missing: it

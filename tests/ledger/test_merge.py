@@ -221,7 +221,7 @@ def test_what_is_said_of_runs_and_by_hand_is_united(parts: Sequence[Path], tmp_p
         "insert into stated select key, 'H100', {n}, 2, 3, 4, 'a note', null, null from runs",
         "insert into imports select 'hash{n}', key, {n}, 'f.csv', 'csv', null, 1, 2, 0, "
         "'[]', '{{}}' from runs",
-        "insert into overlaps select r.key, s.key, 3600000, {n}, 9 from runs r, sensors s",
+        "insert into overlaps select key, 3600000, {n}, 9 from sensors",
     )
     one, two = (
         changed(copied(parts[0], tmp_path, f"{n}"), *(line.format(n=n) for line in said))
@@ -234,7 +234,7 @@ def test_what_is_said_of_runs_and_by_hand_is_united(parts: Sequence[Path], tmp_p
     assert [row["after"] for row in found["amendments"]] == [1.1, 1.2]
     assert [row["devices"] for row in found["stated"]] == [2], "of one device name, one row"
     assert {row["sha256"] for row in found["imports"]} == {"hash1", "hash2"}
-    assert [row["energy_j"] for row in found["overlaps"]] == [2, 2], "one of each sensor"
+    assert [row["energy_j"] for row in found["overlaps"]] == [2, 2], "an hour of one ledger"
 
 
 FACTORS = {

@@ -1,0 +1,62 @@
+"""What two ledgers keep of the time that sensors of one device share: each hour whole, from one.
+
+The stretches of an hour were decided with the sensors that a ledger had: those of two ledgers
+cannot be put together, unless there are seconds of which they can be decided again.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
+
+from carbontrack.ledger import overlaps
+from carbontrack.ledger.tables import OVERLAPS
+from carbontrack.ledger.transaction import Transaction, Within
+from carbontrack.units import MS_PER_HOUR
+
+_Row = Mapping[str, Any]
+_HERE = (
+    f"{OVERLAPS.query} where start_ms >= :from_ms and start_ms < :to_ms "
+    "and sensor_key in (select key from sensors where device_key = :device_key)"
+)
+
+
+class LateOverlaps:
+    """Takes what another ledger keeps, hour by hour and device by device."""
+
+    def __init__(self, transaction: Transaction) -> None:
+        self._transaction = transaction
+        self._arrived: dict[tuple[int, int], list[_Row]] = defaultdict(list)
+
+    def put(self, rows: Iterable[_Row]) -> None:
+        """Rows of `overlaps` with this ledger's keys, until `settle`."""
+        devices: dict[int, int] = {}
+        for row in rows:
+            sensor_key = row["sensor_key"]
+            if sensor_key not in devices:
+                asked = "select device_key from sensors where key = :key"
+                (found,) = self._transaction.ask(asked, {"key": sensor_key})
+                devices[sensor_key] = found["device_key"]
+            hour_ms = row["start_ms"] // MS_PER_HOUR * MS_PER_HOUR
+            self._arrived[devices[sensor_key], hour_ms].append(row)
+
+    def settle(self, recordings: Collection[int]) -> None:
+        """Write what arrived where it was decided with more sensors than here; then decide again
+        what the seconds of these recordings, which are new or have grown, allow.
+        """
+        for (device_key, hour_ms), arrived in self._arrived.items():
+            of_hour = {"device_key": device_key, "from_ms": hour_ms}
+            found = self._transaction.ask(_HERE, {**of_hour, "to_ms": hour_ms + MS_PER_HOUR})
+            here = list(found)
+            if _rank(arrived) > _rank(here):
+                for sensor_key in {row["sensor_key"] for row in here}:
+                    overlaps.forget(self._transaction, sensor_key, hour_ms)
+                self._transaction.write(OVERLAPS.upsert, arrived)
+        overlaps.keep(Within(self._transaction), sorted(recordings))
+
+
+def _rank(rows: Collection[_Row]) -> tuple[int, str]:
+    parts = sorted((row["start_ms"], row["energy_j"], row["seconds"]) for row in rows)
+    return len({row["sensor_key"] for row in rows}), json.dumps(parts)

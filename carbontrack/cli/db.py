@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -255,3 +256,28 @@ def verify(db: DbOption = None, format: FormatOption = Format.TEXT) -> None:
         typer.echo(f"{redacted_url(url)}: {found}.")
     if problems:
         raise typer.Exit(1)
+
+
+@app.command()
+def export(
+    parquet: Annotated[
+        Path,
+        typer.Option("--parquet", metavar="FOLDER", help="The folder to make, of Parquet files."),
+    ],
+    db: DbOption = None,
+) -> None:
+    """Write the whole ledger as Parquet files, by project and month, for DuckDB, Spark or an
+    archive. 'db merge FOLDER' takes it back, to the mJ.
+
+    Example: carbontrack db export --parquet archive --db postgresql://ada@db.lab/carbontrack
+    """
+    from carbontrack.cli.progress import row_bar
+    from carbontrack.ledger.export import export
+    from carbontrack.ledger.url import ledger_url
+
+    with row_bar() as progress:
+        done = export(ledger_url(db), parquet.expanduser().absolute(), progress=progress)
+    typer.echo(
+        f"{parquet}: {counted(done.rows, 'row')} in {counted(done.files, 'file')}, "
+        f"{done.size_bytes:,} bytes."
+    )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,10 +14,10 @@ Row = Mapping[str, Any]
 
 _UNITED = ("tags", "model")
 _NODES = "nodes_expected"
-_SAMPLES, _ENERGY_S, _SAMPLED_S, _FLAGS = (
-    WINDOWS.columns.index(name) for name in ("samples", "energy_s", "sampled_s", "flags")
+_SAMPLES, _ENERGY_J, _ENERGY_S, _SAMPLED_S, _FLAGS = map(
+    WINDOWS.columns.index, ("samples", "energy_j", "energy_s", "sampled_s", "flags")
 )
-_FIRST_VALUE = len(WINDOWS.placed)
+_ROUNDED = 1.5e-3  # a sum that is rounded to thousandths, less another one
 
 
 def as_text(table: Table[Any], row: Row) -> str:
@@ -59,12 +58,15 @@ def is_newer(recording: Row, other: Row) -> bool:
 
 def is_better(window: Sequence[Any], other: Sequence[Any]) -> bool:
     """Whether a window, its columns in order, was made of more than another one of the same time;
-    with as much, the one whose counter has answered.
+    with as much, whether its counter has answered. What an export rounds makes no difference.
     """
-
-    def worth(row: Sequence[Any]) -> tuple[Any, ...]:
-        values = (-math.inf if value is None else value for value in row[_FIRST_VALUE:])
-        counted = row[_FLAGS] & Flag.COUNTER
-        return row[_SAMPLES], row[_ENERGY_S], row[_SAMPLED_S], counted, *values
-
-    return worth(window) > worth(other)
+    if window[_SAMPLES] != other[_SAMPLES]:
+        return bool(window[_SAMPLES] > other[_SAMPLES])
+    for at in (_ENERGY_S, _SAMPLED_S):
+        if abs(window[at] - other[at]) > _ROUNDED:
+            return bool(window[at] > other[at])
+    counted, other_counted = (row[_FLAGS] & Flag.COUNTER for row in (window, other))
+    if counted != other_counted:
+        return bool(counted)
+    here, there = (-1.0 if row[_ENERGY_J] is None else row[_ENERGY_J] for row in (window, other))
+    return bool(here > there + _ROUNDED)

@@ -63,7 +63,9 @@ class LateWindows:
     def _put_late(self, recording: int, level: int, rows: Sequence[_Row]) -> None:
         times = [_start_ms(row) for row in rows]
         range_ = {"first": min(times), "last": max(times)}
-        found = self._transaction.ask(_HERE, {"recording": recording, "level": level, **range_})
+        sensors = ", ".join(str(int(key)) for key in sorted({_sensor(row) for row in rows}))
+        asked = f"{_HERE} and sensor_key in ({sensors})"
+        found = self._transaction.ask(asked, {"recording": recording, "level": level, **range_})
         here = {_place(row): row for row in (tuple(one.values()) for one in found)}
         better = []
         for row in rows:

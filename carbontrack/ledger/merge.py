@@ -15,6 +15,8 @@ from carbontrack.errors import CarbontrackError
 from carbontrack.files import open_ours, open_regular
 from carbontrack.ledger.engine import errors_in_one_line
 from carbontrack.ledger.ingest import ORDER, Ingest, Taken
+from carbontrack.ledger.parquet import is_export
+from carbontrack.ledger.parquet_source import open_export
 from carbontrack.ledger.recover import by_recording, read_entries, waiting, write_entries
 from carbontrack.ledger.rows import Recording
 from carbontrack.ledger.source import Source, open_source
@@ -156,6 +158,9 @@ def _named(name: str) -> Iterator[None]:
         raise CarbontrackError(
             f"{name} is not merged: {error.what}", hint=error.hint, exit_code=error.exit_code
         ) from error
+    except (ValueError, TypeError, OverflowError) as error:
+        what = f"{name} is not merged: it has values that it cannot have."
+        raise CarbontrackError(what, hint="It is damaged, or another program wrote it.") from error
 
 
 def _parts_of(url: str, source: str) -> list[_Rows | _Journals]:
@@ -165,6 +170,8 @@ def _parts_of(url: str, source: str) -> list[_Rows | _Journals]:
         if path.suffix == ".jsonl":
             return _journals([path])
         return _ledger(url, source)
+    if is_export(path):
+        return [_Rows(partial(open_export, path))]
     files = sorted(path.iterdir())
     ledgers = [file for file in files if file.suffix in (".db", ".sqlite")]
     journals = _journals([file for file in files if file.suffix == ".jsonl"])

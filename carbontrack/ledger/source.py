@@ -42,22 +42,26 @@ class LedgerSource:
         return int(self.connection.scalar(text(f'select count(*) from "{table.name}"')) or 0)
 
     def rows(self, table: Table[Any]) -> Iterator[tuple[Any, ...]]:
-        if table is WINDOWS:
-            yield from self._windows()
+        if table is not WINDOWS:
+            yield from map(tuple, self.connection.execute(text(table.query)))
             return
-        yield from map(tuple, self.connection.execute(text(table.query)))
+        keys = self.connection.execute(text(f"select key from {RECORDINGS.name} order by key"))
+        for key in keys.scalars().all():
+            yield from self.of_recording(table, key)
 
-    def _windows(self) -> Iterator[tuple[Any, ...]]:
-        """As the table's key has them: to sort them would take room for all."""
-        keys = self.connection.execute(text(f"select key from {RECORDINGS.name}")).scalars().all()
-        query = text(
-            f"{WINDOWS.query} where recording_key = :key and level = :level "
-            "order by start_ms, sensor_key"
-        )
-        for key in keys:
-            for level in reversed(LEVELS_S):
-                found = self.connection.execute(query, {"key": key, "level": level})
-                yield from map(tuple, found)
+    def of_recording(self, table: Table[Any], key: int) -> Iterator[tuple[Any, ...]]:
+        """The rows of a recording, in the order of time; windows level by level, longer ones first,
+        which is how their key has them: to sort them would take room for all.
+        """
+        query = f"{table.query} where recording_key = :key"
+        if table is not WINDOWS:
+            ordered = text(f"{query} order by time_ms")
+            yield from map(tuple, self.connection.execute(ordered, {"key": key}))
+            return
+        of_level = text(f"{query} and level = :level order by start_ms, sensor_key")
+        for level in reversed(LEVELS_S):
+            found = self.connection.execute(of_level, {"key": key, "level": level})
+            yield from map(tuple, found)
 
 
 @contextmanager

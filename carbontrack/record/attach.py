@@ -24,9 +24,9 @@ from carbontrack.record.steps_file import (
     working_folder,
 )
 from carbontrack.record.this_node import is_first_of_node, visibility
-from carbontrack.record.this_run import MARK, ThisRun, mark_of, this_run
+from carbontrack.record.this_run import MARK, ThisRun, mark_in, mark_of, this_run
 from carbontrack.record.uuids import uuid7
-from carbontrack.record.warning import harmless
+from carbontrack.record.warning import harmless, warn
 from carbontrack.units import NS_PER_MS, monotonic_ns, wall_ahead_ns
 
 
@@ -97,7 +97,7 @@ class BlockRecorder:
             self._end(exit_code)
 
     def _begin(self, settings: Mapping[str, Any]) -> None:
-        if is_recorded_already():
+        if is_recorded_already(os.environ):
             return
         given: tuple[Any, ...] = (
             sys.executable,
@@ -137,9 +137,11 @@ class BlockRecorder:
 
 
 def attach(pid: int, settings: Mapping[str, Any]) -> None:
-    """Record the running process `pid` until it ends or we are interrupted (it then goes on).
+    """Record the running process `pid` until it ends or we are interrupted (it then goes on): as
+    part of the scheduler's job whose environment it has, beside the wrappers of that job here.
 
-    Its exit code stays unknown. Raises CarbontrackError if there is no such process.
+    Its exit code stays unknown. One that is recorded already is left to its recorder. Raises
+    CarbontrackError if there is no such process.
     """
     try:
         end = ProcessEnd(pid)
@@ -150,13 +152,20 @@ def attach(pid: int, settings: Mapping[str, Any]) -> None:
         raise CarbontrackError(
             f"Process {pid} cannot be watched: {error.strerror}.", hint="It may be another user's."
         ) from error
-    run = this_run(environ, command, settings)
+    if is_recorded_already(environ):
+        mark = mark_in(environ)
+        if not settings.get("quiet"):
+            warn(f"process {pid} is recorded already, in the run {mark and mark.run_id}.")
+        return
+    run = this_run(environ, command, settings, pid)
     plan = _plan(run, pid, settings, environ) | {
         "recording_id": uuid7(),
         "command": command,
         "cwd": cwd,
     }
-    recorder = RecorderProcess(None)
+    recorder = _recorder_of(run, None)
+    if recorder is None:
+        return
     recorder.begin(plan)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:

@@ -66,7 +66,7 @@ def run(command: list[str], settings: dict[str, Any], *, live: bool = False) -> 
         os.environ.pop(name, None)  # it is ours, and `settings` has it
     recording = None
     with harmless("this run is not recorded"):
-        if is_recorded_already():
+        if is_recorded_already(os.environ):
             _exec(command)
         recording = _Recording(command, settings)
     old_mask: Collection[int] | None = None

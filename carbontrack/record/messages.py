@@ -138,11 +138,12 @@ class Hello:
 def joint(outcomes: Sequence[Outcome | None]) -> Outcome | None:
     """How a recording ended whose wrappers ended so; None stands for one that was killed.
 
-    It ends with the last of them. The first exit code that is not zero counts; without one, the end
-    is unknown where a wrapper did not say how its job ended.
+    It ends with the last of them. The first exit code that is not zero counts; without one, the
+    code is unknown where one of them is, and the end where a wrapper did not say how its job ended.
     """
     known = sorted((one for one in outcomes if one is not None), key=lambda one: one.ended_ns)
-    failed = next((one.exit_code for one in known if one.exit_code), None)
+    codes = [one.exit_code for one in known]
+    failed = next(filter(None, codes), None)
     if not known or (failed is None and len(known) < len(outcomes)):
         return None
-    return Outcome(known[-1].ended_ns, known[-1].exit_code if failed is None else failed)
+    return Outcome(known[-1].ended_ns, None if failed is None and None in codes else failed or 0)

@@ -53,7 +53,7 @@ def prepare() -> None:
     global _ready
     with harmless("the recorder does not start before the job"):
         alone = len(os.sched_getaffinity(0)) < 2
-        if not (alone or is_recorded_already()) and is_first_of_node(os.environ):
+        if not (alone or is_recorded_already(os.environ)) and is_first_of_node(os.environ):
             # Until it ignores the signals that are for the job, it must not get them.
             mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
             try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -53,14 +54,15 @@ def remove_steps_file(path: str | None) -> None:
             os.rmdir(os.path.dirname(path))  # noqa: PTH106, PTH120
 
 
-def is_recorded_already() -> bool:
-    """Whether a recorder above us counts this node's devices now: one run, not two.
+def is_recorded_already(environ: Mapping[str, str]) -> bool:
+    """Whether a recorder above a process with this environment counts this node's devices now: one
+    run, not two.
 
     The file alone does not say so: after `kill -9` of the recorder it stays, the lock does not. Nor
     does the lock: another node may see the file, too, where they share its folder.
     """
-    path = os.environ.get("CARBONTRACK_STEPS")
-    mark = mark_in(os.environ)
+    path = environ.get("CARBONTRACK_STEPS")
+    mark = mark_in(environ)
     if path is None or mark is None or not mark.is_here:
         return False
     try:

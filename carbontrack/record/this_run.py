@@ -62,11 +62,18 @@ class ThisRun:
 
 
 def this_run(
-    environ: Mapping[str, str], command: Sequence[str], settings: Mapping[str, Any]
+    environ: Mapping[str, str],
+    command: Sequence[str],
+    settings: Mapping[str, Any],
+    pid: int | None = None,
 ) -> ThisRun:
-    """The run that a process with this environment and command is of: the one of a recorder above
-    it on another node, else of its scheduler's job, else one of its own.
+    """The run that a process with this environment and command is of, `pid` or this one: the one of
+    a recorder above it on another node, else of its scheduler's job, else one of its own.
     """
+
+    def read(path: str) -> str:
+        return _text_of(path if pid is None else path.replace("/proc/self/", f"/proc/{pid}/", 1))
+
     from carbontrack.record.identity import identify
 
     found = identify(
@@ -75,7 +82,7 @@ def this_run(
         name=settings.get("name"),
         project=settings.get("project"),
         hostname=hostname(),
-        read=_text_of,
+        read=read,
     )
     mark = mark_in(environ)
     above = mark.run_id if mark is not None and not mark.is_here else None

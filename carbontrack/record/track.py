@@ -162,7 +162,7 @@ class Track:
         settings = settings_of(**self._given)
         recorder = BlockRecorder(settings)
         started_ms = now_ms()
-        mark = mark_in(os.environ) if is_recorded_already() else None
+        mark = mark_in(os.environ) if is_recorded_already(os.environ) else None
         self._recorder = recorder
         recorder.start()
         self.id = recorder.id

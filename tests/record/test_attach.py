@@ -13,7 +13,11 @@ from typing import Any
 import pytest
 
 import carbontrack
+from carbontrack.record.this_node import boot_id, hostname
+from carbontrack.record.uuids import uuid5
+from tests.fixtures.nodes import slurm
 from tests.fixtures.wrap import CARBONTRACK, PATIENCE_S, Wrapper, wait_until
+from tests.record.test_manners import processes_of
 
 PYTHON = sys.executable
 # The block ends once the file `go` is there.
@@ -157,6 +161,68 @@ def test_interrupting_attach_ends_the_recording_and_not_the_job(wrapper: Wrapper
             job.kill()
     (run,) = wrapper.json("runs")["runs"]
     assert run["status"] == "completed"
+
+
+def runs_and_recorders(wrapper: Wrapper) -> tuple[int, int]:
+    runs = wrapper.json("runs")["runs"] if wrapper.ledger.exists() else []
+    recorders = [one for one in processes_of(wrapper.folder) if "carbontrack.record" in one]
+    return len(runs), len(recorders)
+
+
+def has_guest(wrapper: Wrapper) -> bool:
+    """Whether somebody has joined the recorder of the only run: the kernel lists its sockets."""
+    (run,) = wrapper.json("runs")["runs"]
+    address = f"@carbontrack-{uuid5([os.getuid(), run['id'], boot_id(), hostname()])}"
+    sockets = Path("/proc/net/unix").read_text().splitlines()
+    return sum(line.endswith(address) for line in sockets) > 1
+
+
+def test_attach_joins_the_recorder_of_its_job(wrapper: Wrapper) -> None:
+    """A rank that was not wrapped is of the run that the wrapped ones of its job are."""
+    env = {**wrapper.env, **slurm(), "CARBONTRACK_RUN_ID": "a job"}
+    code = (*CARBONTRACK, "attach", "--meter", "sim:a100x2", "--quiet")
+    wrapped = wrapper.hold("sh", "-c", "exit 3", env=env)
+    with subprocess.Popen(["sleep", "100000"], env=env) as job:
+        wrapped.until_recorded()
+        watcher = subprocess.Popen([*code, str(job.pid)], env=wrapper.env)
+        wait_until(lambda: has_guest(wrapper))
+        assert runs_and_recorders(wrapper) == (1, 1)
+        assert wrapped.end().returncode == 3
+        assert wrapper.json("show")["status"] == "running"  # the other one goes on
+        job.kill()
+    assert watcher.wait() == 0
+    wait_until(lambda: processes_of(wrapper.folder) == [])
+    (run,) = wrapper.json("runs")["runs"]
+    assert (run["status"], run["exit_code"], run["devices"]) == ("failed", 3, 2)
+    assert len(wrapper.json("show")["attempts"]) == 1
+
+
+def test_wrappers_join_what_attach_records(wrapper: Wrapper) -> None:
+    env = {**wrapper.env, **slurm(), "CARBONTRACK_RUN_ID": "a job"}
+    with subprocess.Popen(["sleep", "100000"], env=env) as job:
+        watcher = attach(wrapper, job)
+        assert wrapper.run("true", env=env).returncode == 0
+        assert runs_and_recorders(wrapper) == (1, 1)
+        watcher.send_signal(signal.SIGINT)
+        watcher.communicate()
+        job.kill()
+    run = wrapper.json("show")
+    # How the attached process ended is nobody's to know.
+    assert (run["status"], run["exit_code"], len(run["attempts"])) == ("completed", None, 1)
+
+
+def test_attach_leaves_a_recorded_process_to_its_recorder(wrapper: Wrapper) -> None:
+    held = wrapper.hold("sh", "-c", "echo $$; exec sleep 100000")
+    assert held.process.stdout is not None
+    job = int(held.process.stdout.readline())
+    held.until_recorded()
+    done = wrapper.carbontrack("attach", str(job), "--meter", "sim:a100x2")
+    (run,) = wrapper.json("runs")["runs"]
+    said = f"carbontrack: process {job} is recorded already, in the run {run['id']}.\n"
+    assert (done.returncode, done.stderr) == (0, said)
+    os.kill(job, signal.SIGKILL)
+    held.end()
+    assert len(wrapper.json("show", run["id"])["attempts"]) == 1
 
 
 def test_attach_to_nothing_is_a_clear_line(wrapper: Wrapper) -> None:

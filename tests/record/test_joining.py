@@ -210,6 +210,8 @@ UNKNOWN = None
         ([Outcome(5, None)], Outcome(5, None)),
         ([Outcome(5, 0), Outcome(9, 0)], Outcome(9, 0)),
         ([Outcome(9, 0), Outcome(7, 3), Outcome(8, 4)], Outcome(9, 3)),
+        ([Outcome(5, None), Outcome(9, 0)], Outcome(9, None)),  # one was attached to
+        ([Outcome(5, 0), Outcome(9, None), Outcome(7, 2)], Outcome(9, 2)),
         ([Outcome(9, 0), UNKNOWN], None),
         ([Outcome(9, 2), UNKNOWN], Outcome(9, 2)),
         ([UNKNOWN], None),

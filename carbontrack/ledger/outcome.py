@@ -38,7 +38,7 @@ def outcome_of(
     if any(status_of(one, now_ms=now_ms) is Status.RUNNING for one in recordings):
         return Outcome(Status.RUNNING, None, None, newest_ms)
     states = {status_of(one, now_ms=now_ms) for one in last}
-    is_missing = len(last) < (nodes_expected or 1)
+    is_missing = len({_node(one) for one in last}) < (nodes_expected or 1)
     failed = [one for one in last if one.exit_code]
     codes = [one.exit_code for one in sorted(failed, key=lambda one: (one.end_ms, one.host))]
     if Status.FAILED in states:
@@ -70,8 +70,8 @@ def attempts_of(recordings: Sequence[Recording]) -> list[list[Recording]]:
     """The recordings of each attempt that the scheduler or the user made at a run, in order.
 
     Those of one count of the scheduler's restarts are of one attempt, unless its schedulers do not
-    count: one that begins again on a host, or after all others of the attempt have ended, begins
-    another.
+    count: one that begins on a host when another one there has ended, or when all others of the
+    attempt have, begins another.
     """
     attempts: list[list[Recording]] = []
     for one in sorted(recordings, key=lambda one: (one.restart, one.started_ms, one.host, one.id)):
@@ -84,9 +84,13 @@ def attempts_of(recordings: Sequence[Recording]) -> list[list[Recording]]:
 def _begins_another(one: Recording, attempt: Sequence[Recording]) -> bool:
     if one.restart != attempt[-1].restart:
         return True
-    if (one.host, one.boot_id) in {(other.host, other.boot_id) for other in attempt}:
+    if any(_node(one) == _node(other) and other.end_ms <= one.started_ms for other in attempt):
         return True
     return all(other.ended_ms is not None and other.ended_ms <= one.started_ms for other in attempt)
+
+
+def _node(recording: Recording) -> tuple[str, str | None]:
+    return recording.host, recording.boot_id
 
 
 def last_attempt(recordings: Sequence[Recording]) -> list[Recording]:

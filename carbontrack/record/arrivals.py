@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from carbontrack.meters.base import MeterContext, Source
+from carbontrack.record.claims import Claims
 from carbontrack.record.devices import MeterOpener
 from carbontrack.record.messages import Hello, Plan
 
@@ -15,11 +16,14 @@ from carbontrack.record.messages import Hello, Plan
 class Arrivals:
     """The devices of the jobs that joined, each once."""
 
-    def __init__(self, plan: Plan, seen: Mapping[str, str], sources: Sequence[Source]) -> None:
+    def __init__(
+        self, plan: Plan, seen: Mapping[str, str], sources: Sequence[Source], claims: Claims
+    ) -> None:
         """`seen` is by which variables the devices of `sources` were found."""
         self._plan = plan
         self._seen = [dict(seen)]
         self._sources = list(sources)
+        self._claims = claims
         self._opening: list[tuple[Hello, MeterOpener]] = []
 
     def add(self, hello: Hello) -> None:
@@ -45,7 +49,8 @@ class Arrivals:
                 continue
             self._opening.remove((hello, opener))
             known = {source.device.uuid for source in self._sources}
-            fresh = [source for source in opener.sources if source.device.uuid not in known]
+            news_here = (one for one in opener.sources if one.device.uuid not in known)
+            fresh = [source for source in news_here if self._claims.take(source.device.uuid)]
             self._sources += fresh
             if fresh:
                 news.append((hello, fresh))

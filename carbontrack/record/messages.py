@@ -60,6 +60,7 @@ class Plan:
     partition: str | None = None
     nodes_expected: int | None = None
     restart: int = 0  # how often the scheduler has restarted the job
+    is_beside: bool = False  # record only devices that no other recorder of the run can see
     name: str | None = None
     project: str | None = None
     tags: Mapping[str, str] = field(default_factory=dict)

@@ -20,8 +20,9 @@ from carbontrack.errors import CarbontrackError
 from carbontrack.ledger.rows import Event, Recording, Run, Sensor
 from carbontrack.ledger.url import db_option, journal_folders, sqlite_path
 from carbontrack.ledger.user import user
-from carbontrack.meters.base import MeterContext
+from carbontrack.meters.base import MeterContext, Source
 from carbontrack.record.arrivals import Arrivals
+from carbontrack.record.claims import Claims
 from carbontrack.record.control import Control, Guest
 from carbontrack.record.devices import MeterOpener, RefreshTimer, sensor_of
 from carbontrack.record.git import ask_git
@@ -108,6 +109,7 @@ class Recorder:
         self._totals = Totals()
         self._said: set[str | None] = set()  # warnings of which one is enough
         self._publish: Callable[[Batch, Sequence[Sensor]], None] = lambda batch, sensors: None
+        self._claims = Claims(plan.run_id)
         self._rejected: Sequence[Rejected] = ()  # better meters that could not be taken
 
     def record(self, control: Control) -> None:
@@ -121,25 +123,27 @@ class Recorder:
             # While git and the meters work: nothing waits for this when the job has ended.
             import carbontrack.report.summary  # noqa: F401
         opening.wait(control.has_ended)
-        if opening.problem is not None:
+        sources = self._take(opening.sources, control.has_ended)
+        if plan.is_beside and not sources:
+            return
+        if opening.problem is not None and not plan.is_beside:
             # If the meter was named, even --quiet says so: an empty run looks like any other.
             say = self._warn if plan.meter == "auto" else self._alarm
             say(f"no power is recorded: {opening.problem}")
         self._rejected = opening.found.rejected
         sampler = Sampler(
-            opening.sources,
+            sources,
             self._clock,
             start_ns=self._plan.started_ns,
             hz=self._plan.hz,
             host=self._host,
         )
         sampler.start()
-        arrivals = Arrivals(plan, visibility(self._environ), opening.sources)
+        arrivals = Arrivals(plan, visibility(self._environ), sources, self._claims)
         sensors = [
-            sensor_of(source.device, self._host, number)
-            for number, source in enumerate(opening.sources)
+            sensor_of(source.device, self._host, number) for number, source in enumerate(sources)
         ]
-        timer = RefreshTimer(opening.sources, sensors)
+        timer = RefreshTimer(sources, sensors)
         timer.start()
         run = self._describe(*git())
         outbox = self._outbox(run, sensors, opening.found.note)
@@ -151,6 +155,13 @@ class Recorder:
         if shipper is not None:
             control.release()
             shipper.finish(_LAST_SHIPPING_S)
+
+    def _take(self, sources: Sequence[Source], has_ended: Callable[[], bool]) -> Sequence[Source]:
+        """Those that are ours to read."""
+        if self._plan.is_beside:
+            return self._claims.take_hidden(sources, has_ended)
+        self._claims.take_first(sources)
+        return sources
 
     def _watch(
         self,
@@ -213,6 +224,7 @@ class Recorder:
         ended_ms = self._clock.wall_ns(end_ns) // NS_PER_MS
         status, exit_code = _status_of(outcome)
         batch = sampler.finish(end_ns)
+        self._claims.release()
         self._put(outbox, batch, self._read_steps(ended=True))
         outbox.put(events=budget())
         if (changed := timer.changed(sampler.by_power)) is not None:

@@ -14,13 +14,16 @@ import select
 import sys
 from _socket import AF_UNIX, SCM_RIGHTS, SO_PEERCRED, SOCK_SEQPACKET, SOL_SOCKET, socket
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from carbontrack.record.own_process import close_in_children, leave_to_children
 from carbontrack.record.steps_file import LockedSteps
 from carbontrack.record.this_node import boot_id, hostname, visibility
-from carbontrack.record.uuids import uuid5
+from carbontrack.record.uuids import uuid5, uuid7
 from carbontrack.record.warning import harmless, warn, warn_of_slow_recorder
+
+if TYPE_CHECKING:
+    from carbontrack.record.recorder_process import RecorderProcess
 
 # `socket` itself costs 8 ms to import.
 _TRIES = 3  # a recorder may end between our two looks
@@ -28,6 +31,8 @@ _WAITING = 1024  # wrappers that the kernel lets wait for the recorder's start
 _RELEASE_S = 1.0  # what the job's end may wait for the recorder
 _APART = "other processes of this run are recorded apart"
 _CREDENTIALS = 12  # bytes of pid, uid, gid
+_VIEWS = ("cgroup", "ns/mnt")  # by which the devices that a process can open may be others
+_BUDGETS = ("budget_kg", "budget_usd", "budget_kwh")
 
 
 class Rendezvous:
@@ -46,7 +51,7 @@ class Rendezvous:
 
         Raises OSError if neither works.
         """
-        address = b"\0carbontrack-" + uuid5([os.getuid(), run_id, boot_id(), hostname()]).encode()
+        address = address_of(run_id)
         for _ in range(_TRIES):
             with suppress(OSError):
                 self._socket.bind(address)
@@ -67,6 +72,11 @@ class Rendezvous:
     def close(self) -> None:
         """Our descriptor of it: the recorder has its own."""
         self._socket.close()
+
+
+def address_of(run_id: str, *what: str) -> bytes:
+    """The name that the recorder of a run has in the kernel of this node, or one of its own."""
+    return b"\0carbontrack-" + uuid5([os.getuid(), run_id, boot_id(), hostname(), *what]).encode()
 
 
 def open_rendezvous() -> Rendezvous | None:
@@ -92,6 +102,7 @@ class Joined:
         self._socket.setblocking(False)
         self._steps: LockedSteps | None = None
         self._plan: dict[str, Any] = {}
+        self._beside: RecorderProcess | None = None
         try:
             self._socket.connect(address)
             if peer_uid(self._socket) != os.getuid():
@@ -124,13 +135,34 @@ class Joined:
             finally:
                 for descriptor in steps:
                     os.close(descriptor)
+        with harmless("GPUs that are hidden from the run's recorder are not recorded"):
+            if not self._sees_what_we_see():
+                self._record_beside(plan)
+
+    def _sees_what_we_see(self) -> bool:
+        """Whether no control group or container hides devices from the recorder that we can see, or
+        the other way round.
+        """
+        pid = _peer(self._socket)[0]
+        return all(_of_process(pid, what) == _of_process("self", what) for what in _VIEWS)
+
+    def _record_beside(self, plan: dict[str, Any]) -> None:
+        """By a recorder of our own, which looks for them and ends where there is none."""
+        from carbontrack.record.recorder_process import RecorderProcess
+
+        self._beside = RecorderProcess(None)
+        nothing = dict.fromkeys(("steps_path", "log_path", "metrics_port", *_BUDGETS))
+        own = {"recording_id": uuid7(), "is_beside": True, "quiet": True}
+        self._beside.begin({**plan, **nothing, **own})
 
     def flush(self, timeout_s: float = 0.0) -> bool:
-        """Everything is sent at once."""
-        return True
+        """What the joined recorder has to know is sent at once."""
+        return self._beside is None or self._beside.flush(timeout_s)
 
     def end(self, outcome: dict[str, Any]) -> None:
         """Say how the job ended. The last of the run waits until the recorder has written that."""
+        if self._beside is not None:
+            self._beside.end(outcome)
         with harmless("how this process ended is not recorded"):
             self._socket.send(json.dumps(outcome).encode())
             released = select.poll()
@@ -155,5 +187,22 @@ class Joined:
 
 def peer_uid(connection: socket) -> int:
     """The user of the process at the other end."""
+    return _peer(connection)[1]
+
+
+def _peer(connection: socket) -> tuple[int, int]:
+    """(process, user) of the other end; the process that named it."""
     credentials = connection.getsockopt(SOL_SOCKET, SO_PEERCRED, _CREDENTIALS)
-    return int(memoryview(credentials).cast("I")[1])
+    pid, uid, _ = memoryview(credentials).cast("I")
+    return int(pid), int(uid)
+
+
+def _of_process(pid: int | str, what: str) -> str:
+    """One of `_VIEWS` of a process; empty if it is gone, or not in our sight."""
+    path = f"/proc/{pid}/{what}"
+    with suppress(OSError):
+        if what.startswith("ns/"):
+            return os.readlink(path)  # noqa: PTH115 - pathlib costs 8 ms
+        with open(path) as file:  # noqa: PTH123
+            return file.read()
+    return ""

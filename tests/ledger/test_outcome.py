@@ -71,3 +71,12 @@ def test_a_host_that_begins_again_begins_another_attempt() -> None:
     assert last_attempt([again, other, first]) == [again]
     assert outcome_of([again, other, first], None, now_ms=NOW_MS).status is Status.RUNNING
     assert last_attempt([again, other, going("c", restart=1)]) == [going("c", restart=1)]
+
+
+def test_recorders_beside_each_other_on_a_node_are_of_one_attempt() -> None:
+    """One may have had to take what is hidden from the other."""
+    first, beside = ended("a", 5000), ended("a", 6000, 3, start_ms=500)
+    assert last_attempt([beside, first]) == [first, beside]
+    assert outcome_of([first, beside], 1, now_ms=NOW_MS).exit_code == 3
+    # They are one node.
+    assert outcome_of([first, ended("a", 6000)], 2, now_ms=NOW_MS).status is Status.INTERRUPTED

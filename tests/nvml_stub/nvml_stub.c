@@ -326,10 +326,26 @@ static void uuid_of(int index, int instance, const Device *device, char into[96]
     else snprintf(into, 96, "GPU-%08x-5742-4ab5-8c01-%012x", 0x8f2a1b00 + 0x01010101 * index, index);
 }
 
+/* NVML_STUB_SHOWN=0,2 hides all other devices from this process, as a control group does. */
+static int is_shown(int index) {
+    const char *shown = getenv("NVML_STUB_SHOWN");
+    for (; shown && atoi(shown) != index; shown++)
+        if (!(shown = strchr(shown, ','))) return 0;
+    return index < config.devices;
+}
+
+/* The device that has this number among those that are shown; -1: none. */
+static int shown_at(unsigned number) {
+    for (int index = 0; index < config.devices; index++)
+        if (is_shown(index) && number-- == 0) return index;
+    return -1;
+}
+
 nvmlReturn_t nvmlDeviceGetCount_v2(unsigned *count) {
     double t;
     nvmlReturn_t result = enter_library(&t);
-    *count = result ? 0 : (unsigned)config.devices;
+    *count = 0;
+    if (!result) while (shown_at(*count) >= 0) ++*count;
     return result;
 }
 
@@ -346,7 +362,8 @@ nvmlReturn_t nvmlDeviceGetHandleByIndex_v2(unsigned index, nvmlDevice_t *into) {
     double t;
     nvmlReturn_t result = enter_library(&t);
     if (result) return result;
-    return index < config.devices ? find((int)index, -1, into) : INVALID_ARGUMENT;
+    int at = shown_at(index);
+    return at >= 0 ? find(at, -1, into) : INVALID_ARGUMENT;
 }
 
 nvmlReturn_t nvmlDeviceGetHandleByUUID(const char *uuid, nvmlDevice_t *into) {
@@ -357,6 +374,7 @@ nvmlReturn_t nvmlDeviceGetHandleByUUID(const char *uuid, nvmlDevice_t *into) {
     Config now = config;
     pthread_mutex_unlock(&lock);
     for (int i = 0; i < now.devices; i++) {
+        if (!is_shown(i)) continue;
         int slices[MAX_INSTANCES], count = instances_of(&now.device[i], slices);
         for (int instance = -1; instance < count; instance++) {
             char known[96];
@@ -369,7 +387,8 @@ nvmlReturn_t nvmlDeviceGetHandleByUUID(const char *uuid, nvmlDevice_t *into) {
 
 nvmlReturn_t nvmlDeviceGetIndex(nvmlDevice_t device, unsigned *index) {
     ENTER(device)
-    *index = (unsigned)device->device;
+    *index = 0;
+    while (shown_at(*index) != device->device) ++*index;
     return SUCCESS;
 }
 

@@ -15,7 +15,7 @@ from tests.fixtures.nodes import nodes  # noqa: F401
 from tests.fixtures.nvml import *  # noqa: F403
 from tests.fixtures.postgres import *  # noqa: F403
 from tests.fixtures.tools import OF_THE_MACHINE
-from tests.fixtures.wrap import until, wrapper  # noqa: F401
+from tests.fixtures.wrap import PATIENCE_S, until, wrapper  # noqa: F401
 
 # A shell starts background jobs with some of these ignored, and nohup another; what the tests start
 # would inherit that.
@@ -25,6 +25,9 @@ signal.signal(signal.SIGQUIT, signal.SIG_DFL)
 
 # A parallel run of the tests has a width of its own, to which a table would be fitted.
 os.environ.pop("COLUMNS", None)
+
+# What starts a recorder waits for its last rows, however busy the machine is.
+os.environ["CARBONTRACK_GRACE_S"] = str(PATIENCE_S)
 
 # How long an example takes, or how many can be made in a second, says something of the machine.
 settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])

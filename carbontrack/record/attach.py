@@ -13,9 +13,10 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from carbontrack.errors import CarbontrackError
+from carbontrack.record.grace import grace_s
 from carbontrack.record.labels import project_of, tags_of
 from carbontrack.record.process_end import ProcessEnd
-from carbontrack.record.recorder_process import GRACE_S, RecorderProcess
+from carbontrack.record.recorder_process import RecorderProcess
 from carbontrack.record.rendezvous import Joined, open_rendezvous
 from carbontrack.record.steps_file import (
     LockedSteps,
@@ -120,7 +121,7 @@ class BlockRecorder:
         if self._recorder is None:
             return
         self._recorder.begin(plan)
-        self._recorder.flush(GRACE_S)
+        self._recorder.flush(grace_s()[0])
         self.id, self.is_shared = run.id, run.is_shared
         # So that what we start counts as part of us.
         os.environ[MARK] = str(mark_of(run.id, os.environ))
@@ -169,7 +170,7 @@ def attach(pid: int, settings: Mapping[str, Any]) -> None:
     recorder.begin(plan)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        recorder.flush(GRACE_S)
+        recorder.flush(grace_s()[0])
         end.wait()
     except KeyboardInterrupt:
         pass

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
+from carbontrack.record.grace import grace_s
 from carbontrack.record.messages import cut_command
 from carbontrack.record.own_process import close_in_children, leave_to_children, spawn
 from carbontrack.record.process_end import ProcessEnd, is_running
@@ -21,9 +22,6 @@ from carbontrack.record.rendezvous import Rendezvous
 from carbontrack.record.steps_file import LockedSteps, remove_steps_file
 from carbontrack.record.warning import harmless, warn, warn_of_slow_recorder
 
-# What the job's end may wait for the recorder, not counting what that one waits for a CPU.
-GRACE_S = 1.0
-_LONGEST_GRACE_S = 5.0
 _LOOK_S = 0.05
 
 
@@ -97,8 +95,9 @@ class RecorderProcess:
         with harmless("the end of this run may not be recorded"):
             cpu = _CpuWait(self.pid)
             self._send(outcome)
-            self.flush(GRACE_S)
-            in_time = _ends_in_time(self.pid, cpu, self._is_released)
+            grace = grace_s()
+            self.flush(grace[0])
+            in_time = _ends_in_time(self.pid, grace, cpu, self._is_released)
             released = self._is_released()
         self._close()  # it leaves the job's stderr
         with harmless("the recorder cannot be waited for"):
@@ -159,20 +158,22 @@ class _CpuWait:
         return total_ns / 1e9
 
 
-def _ends_in_time(pid: int, cpu: _CpuWait, is_released: Callable[[], bool]) -> bool:
+def _ends_in_time(
+    pid: int, grace: tuple[float, float], cpu: _CpuWait, is_released: Callable[[], bool]
+) -> bool:
     """Whether it ends or lets us go within the grace, which a busy machine prolongs."""
     try:
         end = ProcessEnd(pid)
     except ProcessLookupError:
         return True
     began_s = time.monotonic()
-    left_s = GRACE_S
+    left_s, longest_s = grace
     try:
         while left_s > 0:
             if end.wait(min(left_s, _LOOK_S)) or is_released():
                 return True
             waited_s = time.monotonic() - began_s
-            left_s = min(GRACE_S + cpu.since_s(), _LONGEST_GRACE_S) - waited_s
+            left_s = min(grace[0] + cpu.since_s(), longest_s) - waited_s
         return False
     finally:
         end.close()

@@ -16,6 +16,7 @@ from _socket import AF_UNIX, SCM_RIGHTS, SO_PEERCRED, SOCK_SEQPACKET, SOL_SOCKET
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from carbontrack.record.grace import grace_s
 from carbontrack.record.own_process import close_in_children, leave_to_children
 from carbontrack.record.steps_file import LockedSteps
 from carbontrack.record.this_node import boot_id, hostname, visibility
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 # `socket` itself costs 8 ms to import.
 _TRIES = 3  # a recorder may end between our two looks
 _WAITING = 1024  # wrappers that the kernel lets wait for the recorder's start
-_RELEASE_S = 1.0  # what the job's end may wait for the recorder
 _APART = "other processes of this run are recorded apart"
 _CREDENTIALS = 12  # bytes of pid, uid, gid
 _VIEWS = ("cgroup", "ns/mnt")  # by which the devices that a process can open may be others
@@ -167,7 +167,7 @@ class Joined:
             self._socket.send(json.dumps(outcome).encode())
             released = select.poll()
             released.register(self._socket.fileno(), select.POLLIN)
-            if not released.poll(_RELEASE_S * 1000):
+            if not released.poll(grace_s()[0] * 1000):
                 warn_of_slow_recorder(self._plan)
         self.discard()
 

@@ -144,16 +144,27 @@ def test_without_a_recorder_and_whatever_the_name_nothing_happens(
 
 
 def test_a_wrapped_job_is_split_by_its_phases(wrapper: Wrapper) -> None:
-    job = "import carbontrack\nwith carbontrack.phase('load'):\n    input()"
+    job = """
+import time, carbontrack
+before_s = time.time()
+with carbontrack.phase("load"):
+    begun_s = time.time()
+    input()
+    ending_s = time.time()
+print(ending_s - begun_s, time.time() - before_s)
+"""
     held = wrapper.start(
         sys.executable, "-c", job, stdin=subprocess.PIPE, options=("--name", "job", "--quiet")
     )
     wait_until(lambda: min(map(len, wrapper.seconds().values()), default=0) >= 2)
-    held.communicate("\n")
+    out, _ = held.communicate("\n")
+    shortest_s, longest_s = map(float, out.split())
     found = wrapper.json("table", "--by", "phase")
     assert [row["label"] for row in found["rows"]] == ["load", "other"]
     for name in ("energy_kwh", "duration_s", "cost", "tco2e"):
         parts = sum(row[name] for row in found["rows"])
         assert parts == pytest.approx(found["total"][name]), name
     load, other = found["rows"]
-    assert load["energy_kwh"] > other["energy_kwh"] > 0
+    assert shortest_s - 0.01 <= load["duration_s"] <= longest_s + 0.01
+    assert load["energy_kwh"] > 0
+    assert other["energy_kwh"] > 0

@@ -22,6 +22,7 @@ COVERED = 0.9  # share of the device-seconds whose energy is known
 AGREES = 2.0  # factor between tokens ÷ time and logged tokens/s that pauses may explain
 RECYCLED_DAYS = 90  # between recordings of one run: job ids are given again
 _MIN_STEPS = 8  # that say something: their tokens grow by chance once in 8! runs
+_SETTLED_S = 60.0  # by then a job is on the devices that it uses
 _FLOPS_PER_TFLOPS = 1e12
 
 
@@ -38,7 +39,25 @@ def findings(
         *_rising_loss(steps),
         *_unknown_energy(run, sensors, usages),
         *_long_pause(sensors),
+        *_idle_devices(run, sensors, usages),
     ]
+
+
+def _idle_devices(run: Run, sensors: Sequence[Sensor], usages: Sequence[Usage]) -> Iterator[str]:
+    """GPUs on which the driver never named a process of the job, beside others on which it did. Of
+    a host on which it named none nothing is known.
+    """
+    flag = int(Flag.USED)
+    used = {usage.device_key for usage in usages if flag & usage.flags}
+    hosts = {sensor.host for sensor in sensors if sensor.device_key in used}
+    gpus = [s for s in sensors if s.kind == DeviceKind.GPU and s.host in hosts]
+    idle = [sensor for sensor in gpus if sensor.device_key not in used]
+    if idle and min(sensor.recorded_s(run) for sensor in idle) >= _SETTLED_S:
+        yield (
+            f"the job could see {len(gpus)} GPUs, and the driver named its processes on "
+            f"{len(gpus) - len(idle)} of them: the energy of all is in here; set "
+            "CUDA_VISIBLE_DEVICES before carbontrack to leave out what is not used"
+        )
 
 
 def _long_pause(sensors: Sequence[Sensor]) -> Iterator[str]:

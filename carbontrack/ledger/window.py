@@ -27,6 +27,7 @@ class Flag(IntFlag):
     COUNTER_RESET = 64  # the counter went backwards; the integral filled in
     APPORTIONED = 128  # a share of a parent device's energy (MIG)
     IMPLAUSIBLE = 256  # a sensor gave what cannot be; the other one is believed, or it is unknown
+    USED = 512  # the driver named a process of the job on the device
 
 
 @dataclass(frozen=True, slots=True)

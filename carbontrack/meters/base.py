@@ -79,6 +79,7 @@ class Vitals:
     temperature_c: float | None = None
     sm_clock_mhz: float | None = None
     throttle: int = 0  # NVML clocks-event reasons bit mask
+    is_used: bool = False  # the driver names a process of the job on it; False if unknown
 
 
 class DeviceLost(Exception):

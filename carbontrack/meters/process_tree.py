@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +20,18 @@ _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 # threads of a large job cost milliseconds, so they are read less often.
 _ALL_THREADS_EVERY = 4
 _ENDED_STATES = "ZX"
+
+
+def descends(pid: int, roots: Collection[int], procfs: Path = Path("/proc")) -> bool:
+    """Whether a process is one of `roots` or descends from one, now."""
+    seen: set[int] = set()
+    while pid > 0 and pid not in seen:  # a pid that is given again could make a circle
+        if pid in roots:
+            return True
+        seen.add(pid)
+        process = _read_process(str(procfs), pid)
+        pid = 0 if process is None else process.parent
+    return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,19 +129,7 @@ class ProcessTree:
         )
 
     def _read(self, pid: int) -> _Process | None:
-        text = _read_file(f"{self._procfs}/{pid}/stat")
-        if not text:
-            return None
-        # The name, in parentheses, may itself hold blanks and parentheses.
-        fields = text[text.rindex(b")") + 2 :].split()
-        return _Process(
-            state=fields[0].decode(),
-            parent=int(fields[1]),
-            own=int(fields[11]) + int(fields[12]),
-            waited=int(fields[13]) + int(fields[14]),
-            threads=int(fields[17]),
-            started=int(fields[19]),
-        )
+        return _read_process(self._procfs, pid)
 
 
 class _ChildrenTable:
@@ -159,6 +159,22 @@ def _unaccounted(before: Mapping[int, _Process], now: Mapping[int, _Process]) ->
             ticks -= now[heir].waited - before[heir].waited
         unaccounted += max(ticks, 0)
     return unaccounted
+
+
+def _read_process(procfs: str, pid: int) -> _Process | None:
+    text = _read_file(f"{procfs}/{pid}/stat")
+    if not text:
+        return None
+    # The name, in parentheses, may itself hold blanks and parentheses.
+    fields = text[text.rindex(b")") + 2 :].split()
+    return _Process(
+        state=fields[0].decode(),
+        parent=int(fields[1]),
+        own=int(fields[11]) + int(fields[12]),
+        waited=int(fields[13]) + int(fields[14]),
+        threads=int(fields[17]),
+        started=int(fields[19]),
+    )
 
 
 def _read_file(path: str) -> bytes:

@@ -206,6 +206,8 @@ class Seconds:
         """Keep vitals with the newest second."""
         if self._newest is not None:
             self._newest.vitals.append(vitals)
+            if vitals.is_used:
+                self._newest.flags |= Flag.USED
 
     def take(self) -> list[Window]:
         """The seconds that are complete and whose energy is known."""

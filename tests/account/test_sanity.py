@@ -112,6 +112,30 @@ def test_a_sensor_that_is_doubted() -> None:
     assert found.startswith(f"a sensor of {one.sensors[0].name}")
 
 
+def test_devices_that_the_job_could_see_and_did_not_use() -> None:
+    one = Recorded(count=4, seconds=7200.0)
+    flags = int(Flag.COUNTER | Flag.USED)
+
+    def found(used: set[int], recorded: Recorded = one) -> list[str]:
+        usages = [
+            replace(usage, flags=flags) if usage.device_key in used else usage
+            for usage in recorded.usages
+        ]
+        return findings(recorded.run, recorded.sensors, usages, totals([]))
+
+    (said,) = found({1, 3})
+    assert said.startswith("the job could see 4 GPUs, and the driver named its processes on 2 of")
+    assert found({1, 2, 3, 4}) == []
+    assert found(set()) == []  # as in a container: nothing is known
+    # A job that has hardly begun may not be on all of them yet.
+    assert found({1}, replace(one, seconds=59.0)) == []
+    # On another host the driver may name none.
+    away = [replace(sensor, host="node2") for sensor in one.sensors[2:]]
+    usages = [replace(usage, flags=flags) for usage in one.usages if usage.device_key < 3]
+    sensors = [*one.sensors[:2], *away]
+    assert findings(one.run, sensors, [*usages, *one.usages], totals([])) == []
+
+
 def test_a_loss_that_rises() -> None:
     one = Recorded()
     draw = random.Random(1)

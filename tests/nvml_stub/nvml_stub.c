@@ -41,7 +41,7 @@ typedef struct {
     double module_w;                                         /* > 0: drawn by a module around the GPU */
     double fields;                                           /* 0: no nvmlDeviceGetFieldValues */
     double default_limit_w, limit_w;
-    double util_pct, memory_total, memory_used, temperature_c, sm_clock_mhz, reasons;
+    double util_pct, memory_total, memory_used, temperature_c, sm_clock_mhz, reasons, pid;
     double samples_ms, samples_kept;                         /* the driver's own samples; 0: none */
     double lost_from_s, lost_to_s, reset_at_s, unknown_p, hang_from_s, hang_s; /* the faults */
     double counter_fail_p, power_fail_p, call_fail_p;        /* of polls: a field, or all of a call */
@@ -66,7 +66,7 @@ static const Entry NUMBERS[] = {
     NUMBER(counter_refresh_ms), NUMBER(power), NUMBER(power_refresh_ms), NUMBER(instant_ms),
     NUMBER(average_ms), NUMBER(module_w), NUMBER(fields), NUMBER(default_limit_w), NUMBER(limit_w),
     NUMBER(util_pct), NUMBER(memory_total), NUMBER(memory_used), NUMBER(temperature_c),
-    NUMBER(sm_clock_mhz), NUMBER(reasons), NUMBER(lost_from_s), NUMBER(lost_to_s), NUMBER(reset_at_s),
+    NUMBER(sm_clock_mhz), NUMBER(reasons), NUMBER(pid), NUMBER(lost_from_s), NUMBER(lost_to_s), NUMBER(reset_at_s),
     NUMBER(unknown_p), NUMBER(hang_from_s), NUMBER(hang_s), NUMBER(samples_ms), NUMBER(samples_kept),
     NUMBER(counter_fail_p), NUMBER(power_fail_p), NUMBER(call_fail_p), NUMBER(frozen_from_s),
     NUMBER(frozen_to_s), NUMBER(jump_at_s), NUMBER(jump_j), NUMBER(counter_scale),
@@ -627,5 +627,22 @@ CONSTANT(nvmlDeviceGetPerformanceState, 0)
 CONSTANT(nvmlDeviceGetComputeMode, 0)
 CONSTANT(nvmlDeviceGetPowerManagementMode, 1)
 CONSTANT(nvmlDeviceGetArchitecture, 7) /* Ampere */
-CONSTANT(nvmlDeviceGetComputeRunningProcesses_v3, 0)
+
+typedef struct {
+    unsigned pid;
+    unsigned long long memory;
+    unsigned gpu_instance, compute_instance;
+} nvmlProcessInfo_t;
+
+/* One process, `pid`, or none. */
+nvmlReturn_t nvmlDeviceGetComputeRunningProcesses_v3(nvmlDevice_t device, unsigned *count,
+                                                     nvmlProcessInfo_t *into) {
+    ENTER(device)
+    unsigned room = *count;
+    *count = d.pid > 0;
+    if (*count == 0) return SUCCESS;
+    if (room == 0 || into == NULL) return INSUFFICIENT_SIZE;
+    *into = (nvmlProcessInfo_t){.pid = (unsigned)d.pid, .memory = 1 << 30};
+    return SUCCESS;
+}
 CONSTANT(nvmlDeviceGetGraphicsRunningProcesses_v3, 0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -299,6 +300,36 @@ def test_a_required_meter_that_is_there_is_used(wrapper: Wrapper, nvml_stub: Nvm
     wrapper.environ = nvml_stub.start(2).env
     done = wrapper.run("sh", "-c", "exit 3", options=("-q", "--require-meter"))
     assert (done.returncode, done.stderr) == (3, "")
+
+
+def test_which_devices_the_job_uses_is_recorded(wrapper: Wrapper, nvml_stub: NvmlStub) -> None:
+    wrapper.meter = "nvml"
+    node = nvml_stub.start(3)
+    wrapper.environ = node.env
+    job = wrapper.hold("sh", "-c", "echo $PPID > pid", cwd=wrapper.folder)
+    pid = wait_until(lambda: (text := _text(wrapper.folder / "pid")) and int(text))
+    node.set(d0_pid=pid, d2_pid=pid)
+
+    def used() -> set[str]:
+        with closing(sqlite3.connect(f"file:{wrapper.ledger}?mode=ro", uri=True)) as ledger:
+            return {uuid for (uuid,) in ledger.execute(_USED, [int(Flag.USED)])}
+
+    wait_until(lambda: wrapper.ledger.exists() and len(used()) == 2)
+    assert job.end().returncode == 0
+    assert used() == {node.uuids[0], node.uuids[2]}
+
+
+_USED = """
+select devices.uuid from windows
+join sensors
+    on sensors.recording_key = windows.recording_key and sensors.key = windows.sensor_key
+join devices on devices.key = sensors.device_key
+where windows.flags & ?
+"""
+
+
+def _text(path: Path) -> str:
+    return path.read_text().strip() if path.exists() else ""
 
 
 def test_a_driver_that_hangs_when_opened_does_not_hold_up_a_job_that_ends(

@@ -48,15 +48,17 @@ def _open_visible(library: Library, context: MeterContext) -> _NvmlMeter:
             or f'CUDA_VISIBLE_DEVICES="{value}" shows the job none of the {len(gpus)} GPUs here '
             "(--devices all records them)."
         )
-    sources = _open_sources(library, selection.devices)
+    sources = _open_sources(library, selection.devices, context.job_pid)
     if not sources:
         raise MeterUnavailable("the GPUs here report neither energy nor power to NVML.")
     return _NvmlMeter(library, sources, selection)
 
 
-def _open_sources(library: Library, devices: Sequence[Gpu | Instance]) -> list[NvmlSource]:
+def _open_sources(
+    library: Library, devices: Sequence[Gpu | Instance], job_pid: int | None
+) -> list[NvmlSource]:
     """The sources of those devices that have energy or power and neither are lost nor hang."""
-    opened = all_within(PROBE_S, [partial(probe, library, device) for device in devices])
+    opened = all_within(PROBE_S, [partial(probe, library, device, job_pid) for device in devices])
     sources = [library.unless_it_fails(found) for found in opened]
     return [source for source in sources if source is not None]
 

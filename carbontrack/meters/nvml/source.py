@@ -13,6 +13,7 @@ from carbontrack.meters.nvml.capabilities import Capabilities, capabilities
 from carbontrack.meters.nvml.cuda_visible import Gpu, Instance
 from carbontrack.meters.nvml.fields import number
 from carbontrack.meters.nvml.samples import PowerSamples
+from carbontrack.meters.process_tree import descends
 from carbontrack.units import NS_PER_S, monotonic_ns, wall_ahead_ns
 from carbontrack.vocabulary import DeviceKind, MeterName, Quality
 
@@ -22,10 +23,11 @@ if TYPE_CHECKING:
 _NS_PER_US = 1000
 _MAX_STAMP_AGE_NS = 1 * NS_PER_S  # an older timestamp is a stepped wall clock, not a slow sensor
 _LIMIT_EVERY = 10  # vitals
+_USE_EVERY = 4  # vitals
 _DRY_CALLS = 3  # by then the driver has overwritten what it held
 
 
-def probe(library: Library, device: Gpu | Instance) -> NvmlSource | None:
+def probe(library: Library, device: Gpu | Instance, job_pid: int | None) -> NvmlSource | None:
     """The source for a device; None if it has neither energy nor power. NVMLError if it is lost."""
     nvml = library.nvml
     board = device.parent if isinstance(device, Instance) else device.uuid
@@ -51,14 +53,22 @@ def probe(library: Library, device: Gpu | Instance) -> NvmlSource | None:
         mig_parent=board if isinstance(device, Instance) else None,
         share=share,
     )
-    return NvmlSource(library, row, board, can)
+    return NvmlSource(library, row, board, can, job_pid)
 
 
 class NvmlSource:
     """One GPU, or a MIG instance: that reads its parent, and `Device.share` of it is its own."""
 
-    def __init__(self, library: Library, device: Device, board: str, can: Capabilities) -> None:
+    def __init__(
+        self,
+        library: Library,
+        device: Device,
+        board: str,
+        can: Capabilities,
+        job_pid: int | None = None,
+    ) -> None:
         self.device = device
+        self._jobs = set() if job_pid is None else {job_pid}
         self._library = library
         self._board = board  # UUID of the GPU that is read
         self._can = can
@@ -68,6 +78,7 @@ class NvmlSource:
         self.buffered = can.by_samples
         self._dry = 0  # calls for samples that gave none
         self._limit_due = _LIMIT_EVERY  # vitals until the limit is asked for again
+        self._use_due = 0  # vitals until it is asked again whether the job uses it
         self._found: Any = None  # its handle, until it is lost
 
     def read(self) -> Reading:
@@ -89,6 +100,11 @@ class NvmlSource:
             readings = []
         self._dry = 0 if readings else self._dry + 1
         return [self.read()] if self.buffered and self._dry >= _DRY_CALLS else readings
+
+    def add_job(self, pid: int) -> None:
+        """This process and what descends from it belongs to the job, too."""
+        self._jobs.add(pid)
+        self._use_due = min(self._use_due, _USE_EVERY)
 
     def vitals(self) -> Vitals:
         """Utilisation, memory, temperature, clock, throttle reasons; None where not supported."""
@@ -112,10 +128,26 @@ class NvmlSource:
                 ),
                 sm_clock_mhz=optional(lambda: nvml.nvmlDeviceGetClockInfo(gpu, nvml.NVML_CLOCK_SM)),
                 throttle=reasons or 0,
+                is_used=self._is_used(memory_of),
             )
         except self._library.Error as error:
             self._lose_if_lost(error)
             return Vitals()
+
+    def _is_used(self, device: Any) -> bool:
+        """Whether the driver names a process of the job on it, asked every few vitals until it has
+        done so once. In a container it names none, for it knows them by the host's pids.
+        """
+        self._use_due -= 1
+        if self._use_due > 0 or not self._jobs:
+            return False
+        self._use_due = _USE_EVERY
+        nvml = self._library.nvml
+        named = self._library.optional(lambda: nvml.nvmlDeviceGetComputeRunningProcesses(device))
+        if not any(descends(process.pid, self._jobs) for process in named or ()):
+            return False
+        self._jobs = set()
+        return True
 
     def _refresh_limit(self, gpu: Any) -> None:
         """Ask for the limit enforced now, every few vitals: it may be changed while a job runs."""

@@ -25,7 +25,8 @@ import json, os, select, sys
 from dataclasses import asdict
 from carbontrack.meters.base import (DeviceLost, MeterContext)
 from carbontrack.meters.registry import find_meters
-found = find_meters("nvml", MeterContext(environ=os.environ, visible=sys.argv[1]))
+around = MeterContext(job_pid=os.getppid(), environ=os.environ, visible=sys.argv[1])
+found = find_meters("nvml", around)
 sources = [source for meter in found.meters for source in meter.sources]
 first = {
     "note": found.note,
@@ -168,6 +169,7 @@ def test_the_counter_gives_each_device_its_true_energy(
         "temperature_c": 61,
         "sm_clock_mhz": 1410,
         "throttle": 4,
+        "is_used": False,
     }
 
 
@@ -379,6 +381,18 @@ def test_visible_devices(nvml_stub: NvmlStub) -> None:
     with _polling(node, "all", CUDA_VISIBLE_DEVICES="3") as polled:
         pass
     assert [d["uuid"] for d in polled.devices] == node.uuids
+
+
+def test_a_device_is_used_where_the_driver_names_a_process_of_the_job(nvml_stub: NvmlStub) -> None:
+    """The job is this process here: it, what it started, another one, none, and one of the past."""
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as child:
+        node = nvml_stub.start(
+            5, d0_pid=os.getpid(), d1_pid=child.pid, d2_pid=os.getppid(), d4_pid=4_000_000_000
+        )
+        with _polling(node) as polled:
+            polled.until(lambda polls: len(polls) >= 1)
+        child.communicate()
+    assert [v["is_used"] for v in polled.vitals] == [True, True, False, False, False]
 
 
 def test_mig_instances_read_their_parent_and_own_a_share(nvml_stub: NvmlStub) -> None:

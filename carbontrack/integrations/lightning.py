@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from functools import wraps
 from typing import Any
 
 try:
@@ -36,7 +35,6 @@ class CarbonTrackCallback(Callback):
         self._count = tokens or _input_ids
         self._tokens: int | None = None  # of this rank since the last step
         self._last_step = 0
-        self._unwrap: Callable[[], None] | None = None
 
     @harmless_hook
     def on_fit_start(self, trainer: Trainer, module: LightningModule) -> None:
@@ -50,7 +48,8 @@ class CarbonTrackCallback(Callback):
         self._tokens, self._last_step = None, trainer.global_step
         parameters = sum(parameter.numel() for parameter in module.parameters())
         self.session.describe(name=type(module).__name__, parameters=parameters)
-        self._watch_saving(trainer)
+        # No hook says when a checkpoint begins; ModelCheckpoint calls this method, too.
+        self.session.time_method(trainer, "save_checkpoint", "checkpoint")
 
     @harmless_hook
     def on_train_epoch_start(self, trainer: Trainer, module: LightningModule) -> None:
@@ -104,43 +103,13 @@ class CarbonTrackCallback(Callback):
     def on_exception(
         self, trainer: Trainer, module: LightningModule, exception: BaseException
     ) -> None:
-        self._end(exception)
+        self.session.end(exception)
 
     @harmless_hook
     def on_fit_end(self, trainer: Trainer, module: LightningModule) -> None:
         how = f"those of rank 0's batches × {trainer.world_size} ranks"
         self.session.event("tokens", f"tokens are {how}; of input_ids with padding, if not given")
-        self._end(None)
-
-    def _watch_saving(self, trainer: Trainer) -> None:
-        """No hook says that a checkpoint is written: the trainer's own method is made to, which
-        ModelCheckpoint calls, too.
-        """
-        save = getattr(trainer, "save_checkpoint", None)
-        if not self.session.logs or self._unwrap is not None:
-            return
-        if save is None:
-            self.session.warn("this Trainer has no save_checkpoint: checkpoints are no phase")
-            return
-
-        @wraps(save)
-        def saving(*args: Any, **kwargs: Any) -> Any:
-            with self.session.during("checkpoint"):
-                return save(*args, **kwargs)
-
-        trainer.save_checkpoint = saving  # type: ignore[method-assign]
-
-        def unwrap() -> None:
-            if vars(trainer).get("save_checkpoint") is saving:
-                del trainer.save_checkpoint
-
-        self._unwrap = unwrap
-
-    def _end(self, error: BaseException | None) -> None:
-        unwrap, self._unwrap = self._unwrap, None
-        if unwrap is not None:
-            unwrap()
-        self.session.end(error)
+        self.session.end()
 
 
 def _input_ids(batch: Any) -> int | None:

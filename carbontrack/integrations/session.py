@@ -8,8 +8,8 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from functools import wraps
 from typing import Any, TypeVar
 
@@ -51,6 +51,7 @@ class Session:
         self._open: dict[str, AbstractContextManager[None]] = {}
         self._data_since_ns = 0
         self._watched: object = None
+        self._undo: list[Callable[[], None]] = []
         self.track: Track | None = None
         self.logs = False  # whether this process logs for all
 
@@ -109,20 +110,35 @@ class Session:
         if (opened := self._open.pop(name, None)) is not None:
             opened.__exit__(None, None, None)
 
-    @contextmanager
-    def during(self, name: str) -> Iterator[None]:
-        """What happens inside is of a phase; what fails of that is a warning."""
-        self._try(self.enter, name)
-        try:
-            yield
-        finally:
-            self._try(self.leave, name)
+    def time_method(self, owner: Any, name: str, as_phase: str) -> None:
+        """Each call of this method of a framework's object is a phase, until the training ends."""
+        if not self.logs:
+            return
+        method = getattr(owner, name, None)
+        if method is None:
+            self.warn(f"{type(owner).__name__} has no {name}: the phase {as_phase} is missing")
+            return
 
-    def _try(self, change: Callable[[str], None], name: str) -> None:
+        @wraps(method)
+        def timed(*args: Any, **kwargs: Any) -> Any:
+            self._try(self.enter, as_phase)
+            try:
+                return method(*args, **kwargs)
+            finally:
+                self._try(self.leave, as_phase)
+
+        def undo() -> None:
+            if vars(owner).get(name) is timed:  # another may have replaced ours
+                delattr(owner, name)
+
+        setattr(owner, name, timed)
+        self._undo.append(undo)
+
+    def _try(self, change: Callable[[str], None], as_phase: str) -> None:
         try:
-            change(name)
+            change(as_phase)
         except Exception as error:
-            self.warn(f"the phase {name} is not recorded: {type(error).__name__}: {error}")
+            self.warn(f"the phase {as_phase} is not recorded: {type(error).__name__}: {error}")
 
     def waits_for_data(self) -> None:
         """From now on."""
@@ -137,6 +153,8 @@ class Session:
 
     def end(self, error: BaseException | None = None) -> Track | None:
         """The training is over; its block is what it used."""
+        while self._undo:
+            self._undo.pop()()
         for name in reversed(list(self._open)):
             self.leave(name)
         if self._watched is not None:

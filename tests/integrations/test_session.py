@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ import pytest
 
 from carbontrack import Ledger
 from carbontrack.integrations.session import Session, harmless_hook
+from carbontrack.job import close_steps
 
 LOG = logging.getLogger("framework")
 
@@ -27,7 +29,9 @@ def around(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
             monkeypatch.delenv(name)
     monkeypatch.setenv("CARBONTRACK_DB", str(tmp_path / "ledger.db"))
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    close_steps()
     yield
+    close_steps()
 
 
 def begin(session: Session, training: object, **how: Any) -> None:
@@ -80,6 +84,54 @@ def test_a_hook_that_the_framework_lacks_is_one_warning(caplog: pytest.LogCaptur
     Session(LOG).check_hooks(Base, Callback)
     (said,) = caplog.records
     assert "has no on_save, on_evaluate" in said.getMessage()
+
+
+class Saver(Training):
+    def __init__(self) -> None:
+        self.saved: list[str] = []
+
+    def save(self, path: str, *, fails: bool = False) -> str:
+        if fails:
+            raise OSError("disk full")
+        self.saved.append(path)
+        return path
+
+
+def test_a_method_without_hooks_is_a_phase_as_long_as_it_takes(
+    caplog: pytest.LogCaptureFixture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps = tmp_path / "steps.jsonl"
+    steps.touch()
+    monkeypatch.setenv("CARBONTRACK_STEPS", str(steps))
+    training, session, second = Saver(), Session(LOG), Session(LOG)
+    begin(session, training)
+    begin(second, training)
+    for one in (session, second):  # of two callbacks one counts
+        one.time_method(training, "save", "checkpoint")
+    assert training.save("a") == "a"
+    with pytest.raises(OSError, match="disk full"):
+        training.save("b", fails=True)
+    phases = [json.loads(line)["name"] for line in steps.read_text().splitlines()]
+    assert phases == ["train", "checkpoint", "train", "checkpoint", "train"]
+    session.end()
+    assert training.save("c") == "c"
+    assert (training.saved, vars(training)) == (["a", "c"], {"saved": ["a", "c"]})
+    assert len(steps.read_text().splitlines()) == len(phases) + 1
+    assert len(caplog.records) == 1  # of the second callback
+
+
+def test_a_method_that_the_framework_lacks_is_one_warning(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    session = Session(LOG)
+    for training in (Training(), Training()):
+        begin(session, training)
+        session.time_method(training, "save_checkpoint", "checkpoint")
+        session.end()
+    (said,) = caplog.records
+    assert said.getMessage().endswith(
+        "Training has no save_checkpoint: the phase checkpoint is missing"
+    )
 
 
 def test_a_hook_raises_nothing_and_says_so_once(caplog: pytest.LogCaptureFixture) -> None:

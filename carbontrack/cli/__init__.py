@@ -23,7 +23,6 @@ from carbontrack.version import __version__
 _COMMANDS = (
     "run",
     "attach",
-    "runs",
     "show",
     "amend",
     "table",
@@ -39,7 +38,7 @@ _COMMANDS = (
     "config",
     "import",
 )
-_GROUPS = ("factors", "db", "collect")
+_GROUPS = ("runs", "factors", "db", "collect")
 
 
 def _print_version(wanted: bool) -> None:

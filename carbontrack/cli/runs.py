@@ -1,19 +1,38 @@
-"""`carbontrack runs`: which runs the ledger holds."""
+"""`carbontrack runs`: which runs the ledger holds, and removing some of them."""
 
 from __future__ import annotations
 
-from typing import Annotated
+import sys
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from carbontrack.cli.common import DbOption, FormatOption, print_json, warn_of_journals
+from carbontrack.cli import parse
+from carbontrack.cli.common import (
+    DbOption,
+    FormatOption,
+    counted,
+    find_runs,
+    print_json,
+    run_argument,
+    warn_of_journals,
+)
 from carbontrack.cli.selection_options import takes_selection
+from carbontrack.errors import CarbontrackError
 from carbontrack.query.select import Selection
 from carbontrack.vocabulary import Format
 
+if TYPE_CHECKING:
+    from carbontrack.ledger.imported import Connection
+    from carbontrack.ledger.rows import Run
 
+app = typer.Typer()
+
+
+@app.callback(invoke_without_command=True)
 @takes_selection
 def runs(
+    context: typer.Context,
     wanted: Selection,
     limit: Annotated[
         int, typer.Option("--limit", "-n", min=1, help="How many, newest first.")
@@ -29,6 +48,10 @@ def runs(
     from carbontrack.query import select
     from carbontrack.report.runs import print_runs, run_item
 
+    if context.invoked_subcommand is not None:
+        command = f"runs {context.invoked_subcommand}"
+        parse.check_alone(context, command, (), why="has options of its own")
+        return
     url = engine.ledger_url(db)
     warn_of_journals(url)
     try:
@@ -51,3 +74,59 @@ def runs(
         typer.echo("No such runs.")
     else:
         typer.echo("No runs yet. Record one: carbontrack run -- COMMAND")
+
+
+@app.command("rm")
+def remove(
+    runs: Annotated[list[str], run_argument("RUN...", "Ids, prefixes or names.")],
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what would be removed.")
+    ] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", "-y", help="Do not ask. It cannot be undone.")
+    ] = False,
+    db: DbOption = None,
+) -> None:
+    """Remove runs with all that was recorded of them. It cannot be undone.
+
+    A tombstone stays in the ledger, so that no merge, journal or import brings the run back. A run
+    that is being recorded is not removed.
+
+    Example: carbontrack runs rm llama2-muon --dry-run
+    """
+    from carbontrack.ledger import engine, remove
+    from carbontrack.report.escape import visible
+
+    url = engine.ledger_url(db)
+    with engine.open_reader(url).connect() as connection:
+        found = list({run.id: run for run in find_runs(connection, runs)}.values())
+        lines = [visible(_said(connection, run)) for run in found]
+    typer.echo("\n".join(lines))
+    if dry_run:
+        typer.echo("Nothing was removed: --dry-run.")
+        return
+    if not yes:
+        _ask(len(found))
+    remove.remove(url, found)
+    typer.echo(f"Removed {counted(len(found), 'run')}.")
+
+
+def _said(connection: Connection, run: Run) -> str:
+    """The run, and how much the ledger has of it."""
+    from carbontrack.ledger.remove import held
+
+    has = held(connection, run)
+    counts = (("window", has.windows), ("step", has.steps), ("event", has.events))
+    each = ", ".join(counted(number, word) for word, number in counts)
+    return f"{run.id}  {run.name}, {run.status}: {each}"
+
+
+def _ask(count: int) -> None:
+    """Raises CarbontrackError where nobody can answer, and for any answer but yes."""
+    what = "this run" if count == 1 else f"these {count} runs"
+    if not sys.stdin.isatty():
+        raise CarbontrackError(
+            f"To remove {what} cannot be undone, and nobody can be asked.", hint="Give --yes."
+        )
+    if not typer.confirm(f"Remove {what}? It cannot be undone.", err=True):
+        raise CarbontrackError("Nothing was removed.", exit_code=1)

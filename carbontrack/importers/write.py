@@ -17,7 +17,7 @@ from carbontrack.ledger.names import LAST
 from carbontrack.ledger.rows import Import, Recording, Run, Sensor, Step
 from carbontrack.ledger.transaction import Within, open_ledger
 from carbontrack.ledger.window import LEVELS_S, Flag, Pyramid, Window
-from carbontrack.ledger.write import RunWriter
+from carbontrack.ledger.write import RunRemoved, RunWriter
 from carbontrack.units import now_ms
 from carbontrack.version import __version__
 from carbontrack.vocabulary import ImportKind, Quality, RunKind
@@ -39,6 +39,7 @@ class Outcome(Enum):
     ADDED = "added"
     GREW = "grew"
     THERE = "already there"
+    REMOVED = "was removed from this ledger, and stays so"
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +145,10 @@ def _write_run(
         started_ms=run.started_ms,
         heartbeat_ms=ended_ms,
     )
-    writer = RunWriter(ledger, run, recording, list(sensors.values()))
+    try:
+        writer = RunWriter(ledger, run, recording, list(sensors.values()))
+    except RunRemoved:
+        return Outcome.REMOVED
     if is_new:
         level_s = max(bins.level_s for bins in found.devices.values())
         writer.drop_finer(level_s)

@@ -123,7 +123,7 @@ def find_runs(
     matches = [text.contains(word, autoescape=True) for word in words]
     columns = (run.key, name.label("name"), run.started_ms, run.nodes_expected)
     query = select(*columns, *matches)
-    wanted: list[ColumnElement[bool]] = [_PRESENT]
+    wanted: list[ColumnElement[bool]] = [PRESENT]
     wanted += [its_project == project] if project else []
     wanted += [run.user == user] if user else []
     wanted += [run.started_ms >= since_ms] if since_ms is not None else []
@@ -160,21 +160,21 @@ def find_runs(
 def projects(connection: Connection) -> list[str]:
     """The names of all projects, in order."""
     name = _project(connection).label("project")
-    query = select(name).where(_PRESENT, name.is_not(None)).distinct().order_by(name)
+    query = select(name).where(PRESENT, name.is_not(None)).distinct().order_by(name)
     return [project for project in connection.scalars(query) if project is not None]
 
 
 def users(connection: Connection) -> list[str]:
     """The names of all who ran something, in order."""
     name = models.Run.user
-    query = select(name).where(_PRESENT, name != "").distinct().order_by(name)
+    query = select(name).where(PRESENT, name != "").distinct().order_by(name)
     return list(connection.scalars(query))
 
 
 def names(connection: Connection, *, beginning: str, limit: int) -> list[str]:
     """The names of runs, in order, each once."""
     name = _name(connection).label("name")
-    query = select(name).where(_PRESENT, name.startswith(beginning, autoescape=True)).distinct()
+    query = select(name).where(PRESENT, name.startswith(beginning, autoescape=True)).distinct()
     return list(connection.scalars(query.order_by(name).limit(limit)))
 
 
@@ -206,10 +206,10 @@ def resolve_run(connection: Connection, reference: str) -> Run:
     return found[0]
 
 
-_PRESENT = models.Run.id.not_in(select(models.Tombstone.run_id))
+PRESENT = models.Run.id.not_in(select(models.Tombstone.run_id))
 _NEWEST_FIRST = (
     select(models.Run.__table__)
-    .where(_PRESENT)
+    .where(PRESENT)
     .order_by(models.Run.started_ms.desc(), models.Run.key.desc())
 )
 

@@ -11,11 +11,11 @@ from carbontrack.errors import CarbontrackError
 from carbontrack.files import open_ours
 from carbontrack.ledger import journal
 from carbontrack.ledger.engine import errors_in_one_line
-from carbontrack.ledger.rows import Run
+from carbontrack.ledger.remove import finish, sweep
 from carbontrack.ledger.transaction import WritableLedger, open_ledger
 from carbontrack.ledger.url import journal_folders
 from carbontrack.ledger.window import LEVELS_S, Window
-from carbontrack.ledger.write import RunWriter
+from carbontrack.ledger.write import RunRemoved, RunWriter
 from carbontrack.units import MS_PER_S
 
 
@@ -47,16 +47,19 @@ def _found(url: str) -> list[tuple[Path, str | None]]:
 def recover(url: str) -> dict[str, str]:
     """Write the journals into their ledger and delete each one that is in; the runs' names by id.
 
+    What is of a run that was removed is deleted only, and so is what is left of such runs.
     Everything is an upsert: a recovery that breaks off can be repeated. Raises CarbontrackError if
     the ledger cannot be written, or a journal is not this program's.
     """
     names: dict[str, str] = {}
     journals = waiting(url)
     if not journals:
+        finish(url)
         return names
     with errors_in_one_line(url), closing(open_ledger(url)) as ledger:
         for of_recording in by_recording(journals):
             names |= _take(of_recording, ledger)
+        sweep(ledger)
     return names
 
 
@@ -86,12 +89,13 @@ def _take(journals: Sequence[Path], ledger: WritableLedger) -> dict[str, str]:
 def write_entries(entries: Sequence[journal.Entry], ledger: WritableLedger) -> bool:
     """Write what journals have of one recording; False if its run was removed, and stays so."""
     newest = entries[-1]
-    if _is_removed(newest.run, ledger):
-        return False
     seconds = {(u, w.start_ms): w for entry in entries for u, w in entry.windows if _is_second(w)}
     last_sign_ms = max((start_ms + MS_PER_S for _, start_ms in seconds), default=0)
     recording = newest.recording
-    run = RunWriter(ledger, newest.run, recording, newest.sensors)
+    try:
+        run = RunWriter(ledger, newest.run, recording, newest.sensors)
+    except RunRemoved:
+        return False
     run.add_late([(uuid, window) for (uuid, _), window in seconds.items()])
     run.commit(
         steps=[step for entry in entries for step in entry.steps],
@@ -104,14 +108,6 @@ def write_entries(entries: Sequence[journal.Entry], ledger: WritableLedger) -> b
             status=recording.status, exit_code=recording.exit_code, ended_ms=recording.ended_ms
         )
     return True
-
-
-def _is_removed(run: Run, ledger: WritableLedger) -> bool:
-    with ledger.begin() as transaction:
-        found = transaction.ask(
-            "select 1 as one from tombstones where run_id = :id", {"id": run.id}
-        )
-        return next(iter(found), None) is not None
 
 
 def _is_second(window: Window) -> bool:

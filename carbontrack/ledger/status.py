@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import ColumnElement, Connection, func, select
 
 from carbontrack.ledger import engine, models
+from carbontrack.ledger.find import PRESENT
 from carbontrack.ledger.recover import waiting
 from carbontrack.ledger.url import redacted_url, sqlite_path
 
@@ -45,15 +46,15 @@ def status_of(url: str) -> LedgerStatus:
             *known,
             revision=revision,
             head=engine.HEAD,
-            runs=_count(connection, models.Run) if revision else None,
+            runs=_count(connection, models.Run, PRESENT) if revision else None,
             windows=_count(connection, models.Window) if revision else None,
             size_bytes=_file_size(path) if path else _database_size(connection),
             journals=journals,
         )
 
 
-def _count(connection: Connection, table: type[models.Base]) -> int:
-    return connection.scalar(select(func.count()).select_from(table)) or 0
+def _count(connection: Connection, table: type[models.Base], *wanted: ColumnElement[bool]) -> int:
+    return connection.scalar(select(func.count()).select_from(table).where(*wanted)) or 0
 
 
 def _file_size(path: Path) -> int:

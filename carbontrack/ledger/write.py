@@ -9,6 +9,7 @@ from dataclasses import replace
 from itertools import islice
 from typing import Any
 
+from carbontrack.errors import CarbontrackError
 from carbontrack.ledger import overlaps
 from carbontrack.ledger.rows import Event, Import, Recording, Run, Sensor, Step
 from carbontrack.ledger.settle import has_windows, settle
@@ -37,16 +38,23 @@ UPSERT_STEP = (
 )
 
 
+class RunRemoved(CarbontrackError):
+    """The run was removed from this ledger, and nothing of it comes back."""
+
+
 class RunWriter:
     """Writes one recording of a run. What fails raises the database's error, or SQLAlchemy's, and
-    is not written at all.
+    is not written at all; RunRemoved if the run was removed, before or meanwhile.
     """
 
     def __init__(
         self, ledger: WritableLedger, run: Run, recording: Recording, sensors: Sequence[Sensor]
     ) -> None:
         self._ledger = ledger
+        self._run = run
+        self._recording = recording
         with ledger.begin() as transaction:
+            _refuse_removed(transaction, run)
             self._run_key = put_run(transaction, run)
             self._key = put_recording(transaction, self._run_key, recording)
         self.describe(sensors)
@@ -79,6 +87,7 @@ class RunWriter:
         """
         key = self._key
         with self._ledger.begin() as transaction:
+            self._refuse_another(transaction)
             transaction.put(WINDOWS, [self._window_row(uuid, w) for uuid, w in windows])
             if steps:
                 rows = [STEPS.written(finite(step), recording_key=key) for step in steps]
@@ -89,6 +98,14 @@ class RunWriter:
             if model:
                 run_key = self._run_key
                 _put_model(transaction, run_key, {**_model(transaction, run_key), **plain(model)})
+
+    def _refuse_another(self, transaction: Transaction) -> None:
+        """Our key may be another recording's by now: SQLite gives those of deleted rows again."""
+        _refuse_removed(transaction, self._run)
+        asked = "select id from recordings where key = :key"
+        found = next(transaction.ask(asked, {"key": self._key}), None)
+        if found is None or found["id"] != self._recording.id:
+            raise RunRemoved(f"Recording {self._recording.id} is not in the ledger any more.")
 
     def imported(self, source: Import) -> None:
         """Write which file the run was made of."""
@@ -171,6 +188,12 @@ def _upsert(transaction: Transaction, table: Table[Any], rows: Sequence[Mapping[
     """Insert, or replace the row of the same key."""
     if rows:
         transaction.write(table.upsert, rows)
+
+
+def _refuse_removed(transaction: Transaction, run: Run) -> None:
+    asked = "select time_ms from tombstones where run_id = :id"
+    if next(transaction.ask(asked, {"id": run.id}), None) is not None:
+        raise RunRemoved(f"Run {run.name} ({run.id}) was removed from this ledger.")
 
 
 def put_run(transaction: Transaction, run: Run) -> int:

@@ -16,7 +16,7 @@ from carbontrack import config
 from carbontrack.account.total import parts_of
 from carbontrack.errors import CarbontrackError
 from carbontrack.factors.resolve import parse_methods
-from carbontrack.ledger import engine, read
+from carbontrack.ledger import engine, read, remove
 from carbontrack.ledger.rows import Amendment, Event, Step
 from carbontrack.ledger.url import ledger_url, redacted_url
 from carbontrack.ledger.window import LEVELS_S, Window
@@ -217,6 +217,19 @@ class Ledger:
         """
         _, undone = amend.undo(self._url, run)
         return frame_of_rows(Amendment, undone)
+
+    def remove(self, runs: str | Iterable[str]) -> None:
+        """Remove runs with all that was recorded of them, as `carbontrack runs rm` does. It cannot
+        be undone: nothing brings them back into this ledger.
+
+        Raises CarbontrackError, and removes nothing, where one is not there or is being recorded.
+        """
+        references = [runs] if isinstance(runs, str) else list(runs)
+        if not references:
+            raise CarbontrackError("No run is named.", hint="Give ids, prefixes or names.")
+        with self._engine.connect() as connection:
+            found = select.choose(connection, references)
+        remove.remove(self._url, found)
 
 
 def _check(name: str, word: str | None, known: type[StrEnum]) -> None:

@@ -21,6 +21,7 @@ from carbontrack.ledger import journal
 from carbontrack.ledger.rows import Event, Recording, Run, Sensor, Step
 from carbontrack.ledger.url import db_option
 from carbontrack.ledger.window import Window
+from carbontrack.ledger.write import RunRemoved
 from carbontrack.record.ledger_writer import LedgerWriter, Rows, first_line
 from carbontrack.vocabulary import Status
 
@@ -57,6 +58,7 @@ class Outbox:
         self._attempt: _Attempt | None = None
         self._failures = 0  # attempts in a row
         self._warned = False  # of these
+        self._is_removed = False  # the run, from the ledger: nothing of it is to come back
         self._waiting = Rows()
 
     @property
@@ -85,7 +87,9 @@ class Outbox:
         one is known at the next call.
         """
         self._settle()
-        if self._attempt is None:
+        if self._is_removed:
+            self._waiting = Rows()
+        elif self._attempt is None:
             self._begin(heartbeat_ms, None)
         elif self._attempt.age_s > ANSWER_S:
             self._give_up(self._attempt)
@@ -105,7 +109,7 @@ class Outbox:
             self._begin(heartbeat_ms, ended)
             if not self._answers():
                 break
-            if self._settle():
+            if self._settle() or self._is_removed:
                 return True
             if time.monotonic() > give_up_s:
                 break
@@ -146,6 +150,7 @@ class Outbox:
             return False
         self._attempt = None
         if attempt.error is not None:
+            self._is_removed = isinstance(attempt.error, RunRemoved)
             self._waiting = attempt.rows.before(self._waiting)
             self._say_why(attempt.error)
             return False

@@ -13,7 +13,16 @@ from typing import Any
 
 import pytest
 
+from carbontrack.ledger import engine, read
+from carbontrack.ledger.remove import remove
+from carbontrack.ledger.transaction import open_ledger
+from carbontrack.ledger.url import ledger_url
+from carbontrack.ledger.write import RunWriter
+from carbontrack.record.outbox import Outbox
 from carbontrack.report.numbers import format_energy
+from carbontrack.units import now_ms
+from carbontrack.vocabulary import Status
+from tests.fixtures.runs import Recorded, recording_of
 from tests.fixtures.tools import OF_THE_MACHINE
 from tests.fixtures.wrap import Wrapper
 
@@ -71,6 +80,29 @@ def test_recorders_that_make_the_ledger_at_once_wait_for_each_other(
     assert not list(wrapper.folder.glob("ledger.db-journals/*"))
     runs = wrapper.json("runs")["runs"]
     assert [(run["status"], run["devices"]) for run in runs] == [("completed", 2)] * 4
+
+
+def test_of_a_run_that_was_removed_nothing_is_written_and_nothing_waits(tmp_path: Path) -> None:
+    url, path = ledger_url(str(tmp_path / "ledger.db")), tmp_path / "journal.jsonl"
+    said: list[str] = []
+    one = Recorded(count=2)
+    with closing(open_ledger(url)) as ledger:
+        RunWriter(ledger, one.run, recording_of(one.run), one.sensors)
+    with engine.open_reader(url).connect() as connection:
+        remove(url, [read.resolve_run(connection, one.name)])
+    again = recording_of(one.begun, "node2", started_ms=now_ms())
+    outbox = Outbox(url, [path], one.begun, again, one.sensors, said.append, said.append)
+    outbox.put(windows=one.windows)
+    outbox.send(now_ms())
+    ended_ms = now_ms()
+    assert outbox.finish(
+        status=Status.COMPLETED, exit_code=0, ended_ms=ended_ms, heartbeat_ms=ended_ms
+    )
+    assert not path.exists()
+    (line,) = said
+    assert "was removed from this ledger" in line
+    with engine.open_reader(url).connect() as connection:
+        assert read.list_runs(connection) == []
 
 
 def test_a_locked_ledger_never_delays_the_job_and_the_run_is_recovered(wrapper: Wrapper) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from importlib import import_module
+from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 from carbontrack.errors import CarbontrackError
@@ -61,14 +62,15 @@ def __dir__() -> list[str]:
 
 def track(
     name: str | None = None,
-    *,
+    *surplus: Any,
     project: str | None = None,
     tags: Mapping[str, str] | Iterable[str] | None = None,
-    db: str | None = None,
+    db: str | PathLike[str] | None = None,
     meter: str = "auto",
     devices: str = "job",
     hz: float = 10.0,
     quiet: bool = False,
+    **unknown: Any,
 ) -> Track:
     """Record this process while a block runs: `with track("x") as t:`, `t = track("x").start()` and
     `t.stop()`, or `@track("x")` on a function.
@@ -91,4 +93,6 @@ def track(
         devices=devices,
         hz=hz,
         quiet=quiet,
+        **({"arguments": surplus} if surplus else {}),
+        **unknown,
     )

@@ -88,7 +88,7 @@ def surroundings(
     readers: list[Callable[[], Layer | None]] = [
         lambda: _environment(environ),
         lambda: _project(folder),
-        lambda: _file_layer(user_file, _read_toml(user_file)) if _is_file(user_file) else None,
+        lambda: _file_layer(user_file, _read_toml(user_file)) if _is_there(user_file) else None,
     ]
     layers: list[Layer] = []
     for read in readers:
@@ -214,7 +214,7 @@ def _environment(environ: Mapping[str, str]) -> Layer:
 
 def _project(folder: Path) -> Layer | None:
     own = folder / PROJECT_FILE
-    if _is_file(own):
+    if _is_there(own):
         return _file_layer(own, _read_toml(own))
     for parent in (folder, *folder.parents):
         path = parent / "pyproject.toml"
@@ -245,6 +245,15 @@ def _read_toml(path: Path, *, only_with: str = "") -> dict[str, Any]:
     except (OSError, ValueError, RecursionError) as error:
         reason = getattr(error, "strerror", None) or error
         raise CarbontrackError(f"{path}: {reason}.", hint="Fix the file or move it away.") from None
+
+
+def _is_there(path: Path) -> bool:
+    """Whether anything has this name: a file of ours that is a folder or a broken link is said."""
+    try:
+        path.lstat()
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 def _is_file(path: Path) -> bool:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, TypeVar
 
@@ -30,25 +30,27 @@ _INT_BITS = 63
 _MAX_INT = (1 << _INT_BITS) - 1
 
 
-def log_step(step: Any = None, /, **values: Any) -> None:
+def log_step(step: Any = None, /, *surplus: Any, **values: Any) -> None:
     """Log one training step of the whole job.
 
     Known values: `loss`, `lr`, `grad_norm`; `tokens` of this step over all ranks, or instead
     `tokens_total`, the cumulative count; `tokens_per_s`. Any other is stored as an extra. Where
     several ranks log a step, the lowest counts. A tensor of one number is taken as that, which
     makes the GPU wait: pass floats.
+
+    Never raises: what cannot be logged, `surplus` arguments too, is dropped and counted.
     """
-    _append(lambda: _step_line(step, values))
+    _append(lambda: _step_line(step, values, surplus))
 
 
-def log_event(kind: Any = None, message: Any = None, /, **data: Any) -> None:
+def log_event(kind: Any = None, message: Any = None, /, *surplus: Any, **data: Any) -> None:
     """Log something that happened, e.g. `log_event("eval", loss=3.09)`: a marker on the plots."""
-    _append(lambda: _event_line(kind, message, data))
+    _append(lambda: _event_line(kind, message, data, surplus))
 
 
-def describe_model(**card: Any) -> None:
+def describe_model(*surplus: Any, **card: Any) -> None:
     """Describe the model: `name`, `parameters`, `planned_tokens`."""
-    _append(lambda: _model_line(card))
+    _append(lambda: _model_line(card, surplus))
 
 
 def close_steps() -> None:
@@ -62,6 +64,7 @@ def close_steps() -> None:
 _PASSED = (SystemExit, KeyboardInterrupt)
 # In a line, for the recorder: names of dropped values, lines that could not be written; in a
 # step's, the process, and in its first one when that began.
+_SURPLUS = "an argument without a name"
 _DROPPED, _LOST, _PROCESS, _BEGAN = "_dropped", "_lost", "_pid", "_began_ms"
 
 _steps_fd = -1
@@ -69,6 +72,7 @@ _steps_file: tuple[int, int] | None = None  # device and inode of what was opene
 _rank_of = -1, 0  # a process, and its rank: looked up once in each
 _introduced = -1  # the process that has said when it began
 _lost_lines = 0  # since the last line that was written
+_complained = -1  # the process that has said so
 _is_torn = False  # whether the last one was written in part
 
 
@@ -90,8 +94,20 @@ def _append(make: Callable[[], dict[str, Any]]) -> None:
         _lost_lines = _lost_lines + 1 if _is_torn else 0
     except _PASSED:
         raise
-    except BaseException:  # a log line is never worth a training run
+    except BaseException as error:  # a log line is never worth a training run
         _lost_lines += 1
+        _complain(error)
+
+
+def _complain(error: BaseException) -> None:
+    """Say once in this process why lines are lost: what cannot be opened, no recorder hears of."""
+    global _complained
+    if _complained != os.getpid() and isinstance(error, OSError):
+        _complained = os.getpid()
+        path = os.environ.get("CARBONTRACK_STEPS")
+        with suppress(Exception):
+            said = f"carbontrack: steps are not logged: {path}: {error.strerror or error}.\n"
+            os.write(2, said.encode(errors="backslashreplace"))
 
 
 _NEW_LINE = "\n"
@@ -125,32 +141,34 @@ def _is_ours() -> bool:
     return (status.st_dev, status.st_ino) == _steps_file
 
 
-def _step_line(step: Any, values: dict[str, Any]) -> dict[str, Any]:
+def _step_line(step: Any, values: dict[str, Any], surplus: Sequence[Any]) -> dict[str, Any]:
     if step is None:
         step = values.get("step")
     line = {"step": None, "time_ms": _now_ms(), "rank": rank(), **_process()}
     # A line with "event" would be an event.
-    return _with_values(line, {**values, "step": step}, but="event")
+    return _with_values(line, {**values, "step": step}, surplus, but="event")
 
 
-def _event_line(kind: Any, message: Any, data: dict[str, Any]) -> dict[str, Any]:
+def _event_line(
+    kind: Any, message: Any, data: dict[str, Any], surplus: Sequence[Any]
+) -> dict[str, Any]:
     line = {"event": "event", "time_ms": _now_ms()}
     kind = data.pop("kind", "") if kind is None else kind
     message = data.pop("message", "") if message is None else message
-    return _with_values(line, {**data, "event": kind, "message": message})
+    return _with_values(line, {**data, "event": kind, "message": message}, surplus)
 
 
-def _model_line(card: dict[str, Any]) -> dict[str, Any]:
-    line = _with_values({}, card)
+def _model_line(card: dict[str, Any], surplus: Sequence[Any]) -> dict[str, Any]:
+    line = _with_values({}, card, surplus)
     dropped = line.pop(_DROPPED, None)
     return {"model": line, **({_DROPPED: dropped} if dropped else {})}
 
 
 def _with_values(
-    line: dict[str, Any], values: Mapping[str, Any], *, but: str = ""
+    line: dict[str, Any], values: Mapping[str, Any], surplus: Sequence[Any], *, but: str = ""
 ) -> dict[str, Any]:
     """The line with every value that JSON can hold and that it has room for, `but` for one."""
-    dropped = []
+    dropped = [_SURPLUS] * len(surplus)
     room = _MAX_LINE
     for name, value in values.items():
         try:

@@ -49,6 +49,7 @@ _PREFIXED = re.compile(
     r"|AIza[\w-]{30,}|ya29\.[\w-]{16,}|eyJ[\w-]{8,}\.[\w-]+\.?[\w-]*|npm_[A-Za-z0-9]{20,}"
     r"|pypi-[\w-]{20,}|dop_v1_\w{20,}|SG\.[\w-]{16,}\.?[\w-]*|r8_[A-Za-z0-9]{20,}|nvapi-[\w-]{20,}"
     r"|gsk_[A-Za-z0-9]{20,}|xai-[\w-]{20,}|[rsp]k_(?:live|test)_\w{10,}|tskey-[\w-]{16,}"
+    r"|(?<=hooks\.slack\.com/)(?:services|workflows)/[\w/-]+|(?<=/api/webhooks/)\d+/[\w-]+"
     r"|dapi[0-9a-f]{32}|lin_api_\w{20,}|wandb_v1_\w{16,}"
     r")"
 )

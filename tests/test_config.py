@@ -202,6 +202,17 @@ def test_what_cannot_be_read_is_named_or_left_out(tmp_path: Path, name: str, tex
     assert str(tmp_path / name) in said[0]
 
 
+@pytest.mark.parametrize("kind", ["folder", "loop", "fifo"])
+def test_a_file_of_ours_that_is_none_is_said(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "carbontrack.toml"
+    make = {"folder": path.mkdir, "loop": lambda: path.symlink_to(path)}
+    make.get(kind, lambda: os.mkfifo(path))()
+    said: list[str] = []
+    config.surroundings({}, tmp_path, tmp_path / "none", skip=lambda error: said.append(str(error)))
+    (one,) = said
+    assert one.startswith(f"{path}: ")
+
+
 def test_a_huge_sparse_file_is_not_read(tmp_path: Path) -> None:
     path = tmp_path / "carbontrack.toml"
     path.touch()

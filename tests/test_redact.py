@@ -21,6 +21,8 @@ SECRETS = [
     "bash -c 'pip install wandb; wandb login S11 && python t.py'",
     "csh -c 'setenv HF_TOKEN S11; python t.py'",
     "fish -c 'set -gx HF_TOKEN S11; python t.py'",
+    "x --notify https://hooks.slack.com/services/T0AB1/B0CD2/S11S11S11S11S11S11S11S11",
+    "x --notify=https://discord.com/api/webhooks/123456789012345678/S11abcS11_def-S11",
     # by name, as an option
     "x --api-key=S11 --lr=1",
     "x --hf-token S11 --lr 1",

@@ -36,30 +36,45 @@ def settings_of(
     name: object = None,
     project: object = None,
     tags: Mapping[str, object] | Iterable[str] | None = None,
-    db: str | None = None,
+    db: str | os.PathLike[str] | None = None,
     meter: str = "auto",
     devices: str = "job",
     hz: float = 10.0,
     quiet: bool = False,
+    **unknown: object,
 ) -> dict[str, Any]:
-    """The settings of `carbontrack.track`. Raises CarbontrackError for invalid ones."""
+    """The settings of `carbontrack.track`. Raises CarbontrackError for one that is invalid or
+    `unknown`.
+    """
     from carbontrack.ledger.url import ledger_url
     from carbontrack.meters.registry import check_spec
     from carbontrack.record import messages, ship_to
 
+    for setting in unknown:
+        raise CarbontrackError(
+            f"{setting}: no such setting.",
+            hint="Give name, project, tags, db, meter, devices, hz or quiet by their names.",
+        )
     messages.check(devices=devices, hz=hz)
-    check_spec(meter)
+    check_spec(_text("meter", meter))
     return {
         "name": None if name is None else str(name),
         "project": project_of(None if project is None else str(project)),
         "tags": tags_of(_tags(tags or {})),
-        "db": ledger_url(db),
+        "db": ledger_url(None if db is None else _text("db", db)),
         "meter": meter,
         "devices": devices,
         "hz": hz,
         "quiet": bool(quiet),
         **ship_to.settings_of(None),
     }
+
+
+def _text(name: str, value: object) -> str:
+    text = os.fspath(value) if isinstance(value, os.PathLike) else value
+    if not isinstance(text, str):
+        raise CarbontrackError(f"{name} {text!r}: not a text.")
+    return text
 
 
 def _tags(tags: Mapping[str, object] | Iterable[str]) -> dict[str, str]:

@@ -14,6 +14,7 @@ from carbontrack.meters.base import Device, Reading, Vitals
 from carbontrack.record.plausible import (
     FAST,
     JUMP,
+    LEAST_SPAN_NS,
     RESET,
     SPAN_NS,
     Limits,
@@ -218,6 +219,11 @@ class SensorCheck:
         message = "energy counter does not answer; power is believed"
         self._doubts.see(Doubt.COUNTER_SILENT, message, at_ns)
 
+    def finish(self, at_ns: int) -> None:
+        """There are no more readings: look at what there is of a longer time."""
+        if self._span.length_ns >= LEAST_SPAN_NS:
+            self._look(at_ns)
+
     def findings(self) -> Sequence[Finding]:
         """What was found since the last call."""
         found, self._doubts.findings = self._doubts.findings, []
@@ -226,10 +232,12 @@ class SensorCheck:
     def _watch(self, at_ns: int, length_ns: int, energy_j: float, held_j: float | None) -> None:
         """Look at a longer time whenever one is full."""
         self._span.add(length_ns, energy_j, held_j)
-        if self._span.length_ns < SPAN_NS or self._limits is None:
-            return
+        if self._span.length_ns >= SPAN_NS:
+            self._look(at_ns)
+
+    def _look(self, at_ns: int) -> None:
         span, self._span = self._span.whole(), _OpenSpan()
-        rule = broken_span_rule(self._limits, span)
+        rule = None if self._limits is None else broken_span_rule(self._limits, span)
         self.odd = rule is not None
         if rule is not None:
             self._doubts.see(rule.name, rule.message, at_ns)

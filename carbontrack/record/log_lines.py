@@ -65,6 +65,8 @@ def compiled(pattern: str) -> re.Pattern[str]:
 def _meant(name: str) -> str | None:
     from difflib import SequenceMatcher
 
+    if swapped := [known for known in GROUPS if sorted(known) == sorted(name.lower())]:
+        return swapped[0]
     likeness = {known: SequenceMatcher(None, name.lower(), known).ratio() for known in GROUPS}
     best = max(likeness, key=likeness.__getitem__)
     return best if likeness[best] >= _ALIKE else None

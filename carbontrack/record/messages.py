@@ -11,6 +11,7 @@ from carbontrack.errors import CarbontrackError
 from carbontrack.record.follow import FileState
 from carbontrack.vocabulary import Devices, OnBudget
 
+MAX_LABEL_CHARS = 256
 MAX_COMMAND_CHARS = 32_768  # a glob over shards makes a command of megabytes
 
 
@@ -29,8 +30,15 @@ def cut_command(words: Sequence[str]) -> list[str]:
     return shown
 
 
+def cut_label(text: str) -> str:
+    """A name, project or tag as it is stored: a table has no room for a file of it."""
+    return text if len(text) <= MAX_LABEL_CHARS else f"{text[: MAX_LABEL_CHARS - 1]}…"
+
+
 def check(*, devices: str, hz: float) -> None:
     """Raise CarbontrackError for settings that mean nothing, before anything is started."""
+    if isinstance(hz, bool) or not isinstance(hz, (int, float)):
+        raise CarbontrackError(f"hz {hz!r}: not a number.")
     if not 0.1 <= hz <= 50:
         raise CarbontrackError(f"{hz:g} samples a second are out of range.", hint="Give 0.1 to 50.")
     if devices not in tuple(Devices):

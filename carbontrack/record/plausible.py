@@ -36,7 +36,8 @@ _BUSY_PCT = 50.0
 _ASLEEP_SHARE = 0.01  # of the power limit: less than any GPU draws that is powered
 # The rules on a longer time.
 SPAN_NS = 10 * NS_PER_S
-_DISAGREE_SHARE = 0.5
+LEAST_SPAN_NS = 3 * NS_PER_S  # of a job that is shorter
+_DISAGREE_SHARE = 0.35
 _FROZEN_SHARE = 0.25
 _DISAGREE_W = 20.0  # idle sensors differ by much of little
 _ABOVE_LIMIT_TIMES = 1.25
@@ -231,8 +232,8 @@ SPAN_RULES = (
         _power_frozen,
         "power stands still; the energy counter is believed",
     ),
-    SpanRule(Doubt.SENSORS_DISAGREE, _disagree, "energy counter and power differ by half; "
-             "the counter is believed"),
+    SpanRule(Doubt.SENSORS_DISAGREE, _disagree, "energy counter and power differ by a "
+             "third; the counter is believed"),
     SpanRule(Doubt.ABOVE_LIMIT, _above_limit, "draws more than its power limit for long; believed"),
 )  # fmt: skip
 

@@ -27,7 +27,7 @@ from carbontrack.record.control import Control, Guest
 from carbontrack.record.devices import MeterOpener, RefreshTimer, sensor_of
 from carbontrack.record.git import ask_git
 from carbontrack.record.logged import LoggedLines
-from carbontrack.record.messages import Outcome, Plan
+from carbontrack.record.messages import Outcome, Plan, cut_label
 from carbontrack.record.outbox import Outbox
 from carbontrack.record.process_end import is_running
 from carbontrack.record.reduce import Clock
@@ -235,6 +235,8 @@ class Recorder:
         for pid, path in zip(self._job_pids, self._steps_paths, strict=True):
             if outcome is not None or not is_running(pid):
                 remove_steps_file(path)  # a job that goes on may still write it
+        if self._plan.quiet and (trouble := self._log.trouble()):
+            self._alarm(f"{trouble}.")  # it was asked for
         if outcome is not None and not self._plan.quiet:
             ended = replace(
                 run,
@@ -261,7 +263,9 @@ class Recorder:
         problems = {self._log.problem, *(steps.problem for steps in self._steps)}
         for problem in problems - {None, *self._said}:
             self._said.add(problem)
-            self._warn(f"steps are no longer read: {problem}.")
+            # A log was asked for: as with a meter, even --quiet says that it is none.
+            say = self._alarm if problem == self._log.problem else self._warn
+            say(f"steps are no longer read: {problem}.")
         return self._restarts.take(logged)
 
     def _describe(self, commit: str | None, dirty: bool | None) -> Run:
@@ -269,9 +273,9 @@ class Recorder:
         command = redact(plan.command)
         return Run(
             id=plan.run_id,
-            name=plan.name or default_name(command),
-            project=plan.project,
-            tags=plan.tags,
+            name=cut_label(plan.name or default_name(command)),
+            project=plan.project and cut_label(plan.project),
+            tags={cut_label(key): cut_label(value) for key, value in plan.tags.items()},
             command=command,
             cwd=plan.cwd,
             user=user(),

@@ -109,6 +109,7 @@ class WindowBuilder:
         if (known := self._energy.finish()) is not None:
             known_ns, power_w = known
             self._bridge(known_ns, end_ns, power_w)
+        self._check.finish(end_ns)
         self._seconds.close()
         return self._seconds.take()
 

@@ -119,7 +119,10 @@ def _said_by_helper(found: dict[str, Any], tally: Tally) -> int:
         name, count = dropped
         where = f"step {found['step']}" if "step" in found else found.get("event", "the model card")
         tally.value(f"{quoted(str(name))} of {quoted(str(where))}", step_values.count(count))
-    return lost if isinstance(lost, int) else 0
+    try:
+        return step_values.count(lost)
+    except ValueError:
+        return 0
 
 
 def _step(found: dict[str, Any], time_ms: int, tally: Tally) -> LoggedStep:

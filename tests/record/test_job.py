@@ -197,10 +197,10 @@ def test_nothing_is_raised_and_nothing_silenced(
 ) -> None:
     path.write_bytes(b"")
     log_step(first, **values)
-    log_step(**values)
+    log_step(first, second, first, **values)
     log_event(first, second, **values)
-    log_event(**values)
-    describe_model(**values)
+    log_event(first, second, first, **values)
+    describe_model(first, **values)
     log_step(7, loss=1.5)
     *others, last = path.read_text().splitlines()
     assert len(others) == 5
@@ -259,19 +259,37 @@ carbontrack.log_step(4)
 carbontrack.log_step(5)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
-    assert (done.returncode, done.stderr) == (0, b"")
+    said = f"carbontrack: steps are not logged: {path}: File too large.\n"
+    assert (done.returncode, done.stderr.decode()) == (0, said)
     logged = read(path)
     assert steps(logged) == [1, 4, 5]
     assert (logged.lost_lines, logged.bad_lines.count) == (2, 1)
 
 
-def test_a_file_that_is_there_later_is_found(path: Path) -> None:
+def test_a_file_that_is_there_later_is_found(
+    path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("carbontrack.job._complained", -1)
     path.unlink()
     log_step(1)
+    log_event("once")
+    missing = f"carbontrack: steps are not logged: {path}: No such file or directory.\n"
+    assert capfd.readouterr().err == missing
     path.touch()
     log_step(2)
     logged = read(path)
-    assert (steps(logged), logged.lost_lines) == ([2], 1)
+    assert (steps(logged), logged.lost_lines) == ([2], 2)
+
+
+def test_arguments_without_a_name_are_dropped_and_counted(path: Path) -> None:
+    log_step(1, 2.5, lr=0.5)
+    log_event("eval", "done", 3)
+    describe_model({"name": "x"}, parameters=7)
+    logged = read(path)
+    assert (logged.steps[0].step.lr, logged.events[0].kind) == (0.5, "eval")
+    assert logged.model == {"parameters": 7}
+    assert logged.bad_values.count == 3
+    assert logged.bad_values.first == "an argument without a name of step 1"
 
 
 def test_a_pipe_in_its_place_is_not_waited_for(path: Path) -> None:

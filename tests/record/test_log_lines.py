@@ -173,6 +173,7 @@ def test_lines_that_do_not_match_are_remembered() -> None:
     ("pattern", "says"),
     [
         (r"(?P<step>\d+) (?P<los>\S+)", "unknown group 'los'. Write (?P<loss>…)"),
+        (r"(?P<stpe>\d+) (?P<loss>\S+)", "unknown group 'stpe'. Write (?P<step>…)"),
         (r"(?P<step>\d+) (?P<Loss>\S+)", "unknown group 'Loss'. Write (?P<loss>…)"),
         (r"(?P<stp>\d+)", "Write (?P<step>…)"),
         (r"(?P<steps>\d+)", "Write (?P<step>…)"),

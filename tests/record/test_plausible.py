@@ -199,10 +199,22 @@ def test_a_power_that_stands_still_while_the_counter_moves_is_said() -> None:
     assert Flag.IMPLAUSIBLE in windows[-1].flags
 
 
-def test_sensors_that_differ_by_more_than_half_for_long_are_said() -> None:
-    windows, findings = record(counts(100.0), lambda at_s: 290.0 + (at_s % 1), 25.0)
-    assert total_j(windows) == pytest.approx(2500.0)
+@pytest.mark.parametrize("counter", [0.5, 0.6, 1.6, 1.9])
+@pytest.mark.parametrize("seconds", [25.0, 6.0])
+def test_sensors_that_differ_by_much_for_long_are_said(counter: float, seconds: float) -> None:
+    """As a counter in other units than power's: nobody knows which is right."""
+    power = 190.0
+    windows, findings = record(
+        counts(counter * power), lambda at_s: power - 0.5 + (at_s % 1), seconds
+    )
+    assert total_j(windows) == pytest.approx(counter * power * seconds)
     assert rules(findings) == ["sensors-disagree"]
+
+
+@pytest.mark.parametrize("counter", [0.75, 1.0, 1.3])
+def test_sensors_that_differ_as_honest_ones_do_are_not_said(counter: float) -> None:
+    _, findings = record(counts(counter * 190.0), lambda at_s: 189.5 + (at_s % 1), 25.0)
+    assert findings == []
 
 
 def test_a_power_above_the_limit_for_long_is_said_and_believed() -> None:

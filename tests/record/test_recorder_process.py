@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from carbontrack.record import process_end
-from carbontrack.record.messages import MAX_COMMAND_CHARS, cut_command
+from carbontrack.record.messages import MAX_COMMAND_CHARS, MAX_LABEL_CHARS, cut_command
 from carbontrack.record.process_end import ProcessEnd
 from carbontrack.record.recorder_process import RecorderProcess
 from tests.fixtures.wrap import CARBONTRACK, PATIENCE_S, Wrapper
@@ -42,6 +42,14 @@ def test_code_on_the_command_line_is_cut_too(wrapper: Wrapper) -> None:
     (*_, stored) = wrapper.json("show")["command"]
     assert stored.startswith("x = 1 #🎉")
     assert stored.endswith(" …")
+
+
+def test_a_file_that_was_given_as_a_name_is_cut(wrapper: Wrapper) -> None:
+    options = ("-q", "--name", "n" * 100_000, "--tag", f"k={'v' * 100_000}", "--project", "p" * 999)
+    assert wrapper.run("true", options=options).returncode == 0
+    run = wrapper.json("show")
+    assert run["name"] == "n" * (MAX_LABEL_CHARS - 1) + "…"
+    assert [len(run["tags"]["k"]), len(run["project"])] == [MAX_LABEL_CHARS] * 2
 
 
 def test_an_ordinary_command_is_not_cut() -> None:

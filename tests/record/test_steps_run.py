@@ -7,7 +7,6 @@ import re
 import sqlite3
 import sys
 from contextlib import closing
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -162,9 +161,12 @@ with open({str(path)!r}, "w", buffering=1) as log:
     assert 1 / 3 < found["whole_over_steady"] < 3
 
 
-def test_a_pipe_as_log_is_said(wrapper: Wrapper) -> None:
-    path = Path(wrapper.folder / "train.log")
-    os.mkfifo(path)
-    done = wrapper.run(*python("pass"), options=from_log(wrapper))
-    assert done.returncode == 0
-    assert "is not a regular file" in done.stderr
+def test_a_log_that_was_asked_for_and_is_none_is_said_even_when_quiet(wrapper: Wrapper) -> None:
+    quiet = ("--quiet", *from_log(wrapper))
+    missing = wrapper.run(*python("pass"), options=quiet)
+    nothing = "carbontrack: no steps were read from train.log: nothing was written to it.\n"
+    assert (missing.returncode, missing.stderr) == (0, nothing)
+    os.mkfifo(wrapper.folder / "train.log")
+    pipe = wrapper.run(*python("pass"), options=quiet)
+    assert pipe.returncode == 0
+    assert "is not a regular file" in pipe.stderr

@@ -133,6 +133,9 @@ t.stop()
 t.start().start()
 left = carbontrack.track("y", tags=["team"])
 with left: pass
+for wrong in ({"zone": "DEU"}, {"meter": 5}, {"hz": "x"}):
+    with carbontrack.track("z", **wrong) as z: pass
+with carbontrack.track("z", "y") as z: pass
 print(json.dumps([left.id, left.energy_kwh, left.summary(), repr(left)]))
 """
     said, err = run(wrapper, script)
@@ -143,6 +146,12 @@ print(json.dumps([left.id, left.energy_kwh, left.summary(), repr(left)]))
         "carbontrack: start() of a block that goes on already: ignored.",
         "carbontrack: this block is not recorded: tag 'team' has no value. "
         'Example: tags=["team=nlp"].',
+        "carbontrack: this block is not recorded: zone: no such setting. Give name, project, tags, "
+        "db, meter, devices, hz or quiet by their names.",
+        "carbontrack: this block is not recorded: meter 5: not a text.",
+        "carbontrack: this block is not recorded: hz 'x': not a number.",
+        "carbontrack: this block is not recorded: arguments: no such setting. Give name, project, "
+        "tags, db, meter, devices, hz or quiet by their names.",
     ]
     # One that is never stopped ends with the process.
     (one,) = wrapper.json("runs")["runs"]

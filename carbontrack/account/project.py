@@ -172,6 +172,7 @@ def scaled(state: SteadyState, ratio: float) -> SteadyState:
         Range(s.value / ratio, s.low / ratio, s.high / ratio),
         state.steps,
         state.left_out,
+        state.times_spread,
     )
 
 

@@ -19,6 +19,10 @@ STALL = 3.0  # a step this many times as long as the median is not steady
 _SETTLED = 0.2  # relative difference to the usual step's time that ends the warm-up
 _MIN_STEPS = 5
 _BLOCKS = 10
+# Steps whose times were spread over a few readings of a log are even to the millisecond.
+_FEW_READINGS = 3
+_ROUNDING_S = 0.002
+_LEAST_STEP_S = 0.05  # shorter ones may be that even
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +42,7 @@ class SteadyState:
     tokens_per_s: Range
     steps: int  # that were counted
     left_out: int  # warm-up and stalls
+    times_spread: bool = False  # and so the range has nothing of how steps differ
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +83,7 @@ def steady_state(steps: Sequence[Step], curve: EnergyCurve, *, name: str) -> Ste
         tokens_per_s=_range(_tokens_per_s(steady), [_tokens_per_s(block) for block in blocks]),
         steps=counted,
         left_out=sum(span.steps for span in spans) - counted,
+        times_spread=_are_spread([span.seconds for span in steady]),
     )
 
 
@@ -96,6 +102,14 @@ def _spans(steps: Sequence[Step], curve: EnergyCurve) -> list[_Span]:
         if time_ms <= curve.times_ms[-1]
     ]
     return [span for span in spans if span.tokens]
+
+
+def _are_spread(seconds: Sequence[float]) -> bool:
+    """Whether these steps' times are no measured ones: hardly any differs from its neighbour."""
+    if len(seconds) < _BLOCKS or median(seconds) < _LEAST_STEP_S:
+        return False
+    changes = sum(abs(b - a) > _ROUNDING_S for a, b in pairwise(seconds))
+    return changes < _FEW_READINGS
 
 
 def _time_ms(step: Step) -> int:

@@ -62,9 +62,10 @@ def runs(
         rows = []
     else:
         with reader.connect() as connection:
+            chosen = select.choose(connection, [], wanted, limit=limit)
             rows = [
-                run_item(run, read.sensors(connection, run), read.totals(connection, run))
-                for run in select.choose(connection, [], wanted, limit=limit)
+                run_item(one.run, one.sensors, one.totals)
+                for one in read.used_by(connection, chosen)
             ]
     if format is Format.JSON:
         print_json({"runs": rows})

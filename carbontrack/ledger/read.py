@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -33,6 +32,8 @@ from carbontrack.ledger.rows import (
     final_steps,
     usage_of,
 )
+from carbontrack.ledger.run_devices import sensors_of
+from carbontrack.ledger.run_devices import used_by as used_by
 from carbontrack.ledger.run_steps import steps_of
 from carbontrack.ledger.series import mergeable_step_bucket_ms as mergeable_step_bucket_ms
 from carbontrack.ledger.series import series as series
@@ -54,37 +55,7 @@ def recordings(connection: Connection, run: Run) -> list[Recording]:
 
 def sensors(connection: Connection, run: Run) -> list[Sensor]:
     """The devices of a run and how it read them, each once: as its newest recording did."""
-    device, sensor = models.Device, models.Sensor
-    of_run = {one.key: one for one in recordings(connection, run)}
-    query = (
-        select(
-            sensor.recording_key,
-            device.key.label("device_key"),
-            *(getattr(device, name) for name in tables.DEVICES.fields),
-            *(getattr(sensor, name) for name in tables.SENSORS.fields),
-        )
-        .join(sensor, sensor.device_key == device.key)
-        .where(sensor.recording_key.in_(pyramid.recordings_of(run.key)))
-    )
-    read_by: dict[int, list[tuple[Recording, Sensor]]] = defaultdict(list)
-    for row in connection.execute(query).mappings():
-        values = dict(row)
-        recording = of_run[values.pop("recording_key")]
-        read_by[values["device_key"]].append((recording, Sensor(**values)))
-    found = [_newest(run, readers) for readers in read_by.values()]
-    return sorted(found, key=lambda one: (one.host, one.device_key))
-
-
-def _newest(run: Run, readers: Sequence[tuple[Recording, Sensor]]) -> Sensor:
-    """A device by its newest recording, and when all of them recorded it."""
-    _, sensor = max(readers, key=lambda one: (one[0].restart, one[0].started_ms, one[0].key))
-    spans: list[tuple[int, int]] = []
-    for start_ms, end_ms in sorted((one.started_ms, one.end_ms) for one, _ in readers):
-        if spans and start_ms <= spans[-1][1]:
-            start_ms, end_ms = spans[-1][0], max(end_ms, spans.pop()[1])
-        spans.append((start_ms, end_ms))
-    all_along = [(run.started_ms, run.end_ms)]
-    return replace(sensor, spans_ms=() if spans == all_along else tuple(spans))
+    return sensors_of(connection, [run])[run.key]
 
 
 def events(connection: Connection, run: Run) -> list[Event]:

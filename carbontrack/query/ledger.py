@@ -91,8 +91,7 @@ class Ledger:
             )
             found = select.choose(connection, [], wanted, limit=limit)
             items = [
-                item_of(run, read.sensors(connection, run), read.totals(connection, run))
-                for run in found
+                item_of(one.run, one.sensors, one.totals) for one in read.used_by(connection, found)
             ]
         return frame_of_rows(RunItem, items)
 

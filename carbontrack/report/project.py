@@ -86,6 +86,11 @@ def _notes(found: Projection) -> list[str]:
     ]
     if found.doubt:
         notes.insert(0, found.doubt)
+    if state.times_spread:
+        notes.append(
+            "the steps are even to the millisecond, as where a log is read long after they were "
+            "written: the range shows how power varies, not how steps do"
+        )
     if target.flops_ratio != 1.0:
         notes.append(
             f"extrapolated to {target.label} by 6 FLOPs per parameter and token: × "
@@ -111,6 +116,7 @@ def _data(found: Projection) -> dict[str, Any]:
             "tokens_per_s_high": state.tokens_per_s.high,
             "steps": state.steps,
             "left_out": state.left_out,
+            "times_spread": state.times_spread,
         },
         "whole_j_per_token": found.whole_j_per_token,
         "whole_over_steady": found.whole_over_steady,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -75,6 +76,25 @@ def test_the_range_is_that_of_the_blocks() -> None:
 def test_too_little_to_project(done: list[Step], powers: list[float], says: str) -> None:
     with pytest.raises(CarbontrackError, match=says):
         steady_state(done, curve(*powers), name="r")
+
+
+@pytest.mark.parametrize(("readings", "spread_out"), [(1, True), (2, True), (20, False)])
+def test_a_range_of_times_that_were_spread_says_so(readings: int, spread_out: bool) -> None:
+    """As where a job keeps its log in a buffer: the steps of a reading are even, by our making."""
+    ends_ms = [60_000 * at // readings + 137 * (at % 3) for at in range(readings + 1)]
+    times_ms = [
+        time_ms
+        for after_ms, until_ms in pairwise(ends_ms)
+        for time_ms in spread([None] * (100 // readings), after_ms=after_ms, until_ms=until_ms)
+    ]
+    done = [
+        replace(one, time_ms=time_ms)
+        for one, time_ms in zip(steps(*[1] * 99), times_ms, strict=True)
+    ]
+    state = steady_state(done, curve(*[50.0] * 62), name="r")
+    assert state.times_spread is spread_out
+    jitter = [replace(one, time_ms=one.time_ms + (7 * at) % 11) for at, one in enumerate(done)]
+    assert not steady_state(jitter, curve(*[50.0] * 62), name="r").times_spread
 
 
 @pytest.mark.parametrize("step_ms", [100, 250, 500, 1000, 2000])

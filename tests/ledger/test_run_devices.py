@@ -1,0 +1,71 @@
+"""What many runs used, in as few queries as of one, and the same as of each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+from sqlalchemy import Connection, event
+
+from carbontrack.ledger import read
+from carbontrack.ledger.transaction import WritableLedger
+from carbontrack.ledger.write import RunWriter
+from tests.fixtures.pictures import all_levels, window_at
+from tests.fixtures.runs import START_MS, Recorded, recording_of
+
+RUNS = 7
+ONE = Recorded(count=2, steps=0)
+
+
+def put(ledger: WritableLedger) -> None:
+    """Runs on the same two devices, some in two attempts, one without any energy."""
+    for number in range(RUNS):
+        run = replace(ONE.run, id=f"0000000{number}-run", started_ms=START_MS + number)
+        for attempt in range(1 + number % 2):
+            recording = recording_of(run, f"{number} {attempt}", restart=attempt)
+            sensors = [replace(s, rated_power_w=100.0 + attempt) for s in ONE.sensors]
+            writer = RunWriter(ledger, run, recording, sensors)
+            start_ms = START_MS + 7_200_000 * attempt
+            for sensor in sensors if number else []:
+                seconds = [window_at(start_ms + 1000 * at, 1, 100.0 + number) for at in range(3)]
+                rows = all_levels(sensor.uuid, seconds)
+                writer.commit(windows=rows, heartbeat_ms=start_ms + 3000)
+
+
+@contextmanager
+def counted(connection: Connection) -> Iterator[list[str]]:
+    statements: list[str] = []
+
+    def see(_c: object, _cursor: object, statement: str, *_: object) -> None:
+        statements.append(statement)
+
+    event.listen(connection.engine, "before_cursor_execute", see)
+    try:
+        yield statements
+    finally:
+        event.remove(connection.engine, "before_cursor_execute", see)
+
+
+def test_many_runs_are_read_as_each_and_in_a_few_queries(
+    ledger: WritableLedger, reader: Connection
+) -> None:
+    put(ledger)
+    runs = read.list_runs(reader)
+    with counted(reader) as of_one:
+        list(read.used_by(reader, runs[:1]))
+    with counted(reader) as of_all:
+        found = list(read.used_by(reader, runs))
+    assert len(runs) == RUNS
+    assert len(of_all) == len(of_one) == 3
+    assert [one.run for one in found] == runs
+    for one in found:
+        assert one.sensors == read.sensors(reader, one.run)
+        assert one.totals == read.totals(reader, one.run)
+    assert [bool(one.totals) for one in found] == [True] * (RUNS - 1) + [False]
+
+
+def test_no_runs_are_no_query(ledger: WritableLedger, reader: Connection) -> None:
+    with counted(reader) as statements:
+        assert list(read.used_by(reader, [])) == []
+    assert statements == []

@@ -20,6 +20,7 @@ QUESTIONS = (
     "kill",
     "lost",
     "watching",
+    "crowd",
     "ledger",
     "importing",
     "dashboards",

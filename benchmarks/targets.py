@@ -82,6 +82,10 @@ def _long(answers: _Answers) -> Mapping[str, float]:
     return ours
 
 
+def _crowd(which: str) -> Callable[[_Answers], float]:
+    return lambda answers: float(answers["Short jobs at once on one ledger"][which])
+
+
 def _failed(answers: _Answers) -> float:
     return sum(bool(one["problems"]) for one in answers["carbontrack, killed at random moments"])
 
@@ -158,6 +162,7 @@ def _answers(which: str) -> Callable[[_Answers], float]:
 
 
 _US = "carbontrack"
+_TWO = "Two jobs at once"
 _COUNTER, _NONE = "With an energy counter", "Without a counter"
 TARGETS = [
     Target(
@@ -183,6 +188,9 @@ TARGETS = [
         "MB",
         lambda a: _long(a)["largest_mib"] * 1.048576,
     ),
+    Target("crowd", "two jobs at once ÷ bare ones", 1.5, "×", lambda a: a[_TWO]["ratio"]),
+    Target("crowd", "wrong exit codes of 300 at once", 0, "", _crowd("wrong_codes")),
+    Target("crowd", "lost of 300 at once", 0, "", _crowd("lost")),
     Target(
         "importing", "a log of 1 GB", 20, "MB/s", lambda a: _import(a)["mb_per_s"], at_least=True
     ),

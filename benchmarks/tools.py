@@ -5,9 +5,11 @@ from __future__ import annotations
 import csv
 import json
 import re
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,6 +35,8 @@ class Tool:
             "XDG_RUNTIME_DIR": str(folder),
             "XDG_CONFIG_HOME": str(folder),
             "XDG_CACHE_HOME": str(folder),
+            "TRACKIO_DIR": str(folder / "trackio"),
+            "HF_HUB_OFFLINE": "1",
         }
 
 
@@ -48,6 +52,7 @@ def tools(peers: Path | None) -> list[Tool]:
         Tool("CodeCarbon", "codecarbon", python, _codecarbon(peers), _codecarbon_energy),
         Tool("carbontracker", "carbontracker", python, _carbontracker(peers), _mean_times_time),
         Tool("Zeus", "zeus", python, _zeus(python), _zeus_energy),
+        Tool("Trackio", "trackio", python, _trackio(python), _trackio_energy),
     ]
 
 
@@ -114,3 +119,26 @@ def _zeus(python: Path) -> Argv:
 def _zeus_energy(folder: Path) -> float | None:
     path = folder / "zeus.json"
     return sum(json.loads(path.read_text()).values()) if path.exists() else None
+
+
+def _trackio(python: Path) -> Argv:
+    script = str(Path(__file__).with_name("trackio_run.py"))
+    return lambda folder, command: [str(python), script, *command]
+
+
+def _trackio_energy(folder: Path) -> float | None:
+    """Of each GPU the last of its readings, which count from the first."""
+    path = folder / "trackio" / "bench.db"
+    if not path.exists():
+        return None
+    with closing(sqlite3.connect(path)) as database:
+        rows = [
+            json.loads(row) for (row,) in database.execute("select metrics from system_metrics")
+        ]
+    energy_j = {
+        name: joule
+        for row in rows
+        for name, joule in row.items()
+        if name.endswith("energy_consumed")
+    }
+    return sum(energy_j.values()) if energy_j else None

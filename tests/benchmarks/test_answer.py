@@ -63,6 +63,10 @@ RAW: dict[str, dict[str, Any]] = {
             "carbontrack": {"cpu_share": 0.006, "largest_mib": 60.0, "after_ms": 60.0}
         },
     },
+    "crowd": {
+        "Two jobs at once": {"ratio": 1.6},
+        "Short jobs at once on one ledger": {"wrong_codes": 0, "lost": 1},
+    },
     "training": {
         "Tokens a second and memory on the CPU": [
             {
@@ -114,6 +118,9 @@ def test_each_target_stands_beside_what_was_measured() -> None:
     assert reached["until the job's exec"] == ("100 ms", "yes")
     assert reached["after the end of a job of an instant"] == ("160 ms", "**no**")
     assert reached["after the end of a job of 40 s"] == ("60 ms", "yes")
+    assert reached["two jobs at once ÷ bare ones"] == ("1.6 ×", "**no**")
+    assert reached["wrong exit codes of 300 at once"][1] == "yes"
+    assert reached["lost of 300 at once"][1] == "**no**"
     assert reached["CPU of the watcher, 8 GPUs"] == ("0.6 %", "**no**")
     assert reached["speed of llama_train ÷ a plain loop, eager"] == ("1.1 ×", "**no**")
     assert reached["memory of llama_train ÷ a plain loop, eager"] == ("0.5 ×", "yes")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -46,6 +48,21 @@ def test_zeus_has_joules_for_each_gpu(tmp_path: Path) -> None:
     assert written(tmp_path, "Zeus", files) == 15.0
 
 
-@pytest.mark.parametrize("tool", ["carbontrack", "CodeCarbon", "carbontracker", "Zeus"])
+def test_trackios_last_reading_of_each_gpu_counts(tmp_path: Path) -> None:
+    folder = tmp_path / "trackio"
+    folder.mkdir()
+    with closing(sqlite3.connect(folder / "bench.db")) as database:
+        database.execute("create table system_metrics (metrics)")
+        for row in (
+            {"gpu/0/energy_consumed": 1.0, "gpu/1/energy_consumed": 2.0},
+            {"cpu/utilization": 9.0},
+            {"gpu/0/energy_consumed": 10.5, "gpu/1/energy_consumed": 4.5},
+        ):
+            database.execute("insert into system_metrics values (?)", [json.dumps(row).encode()])
+        database.commit()
+    assert written(tmp_path, "Trackio", {}) == 15.0
+
+
+@pytest.mark.parametrize("tool", ["carbontrack", "CodeCarbon", "carbontracker", "Zeus", "Trackio"])
 def test_what_wrote_nothing_has_no_energy(tmp_path: Path, tool: str) -> None:
     assert written(tmp_path, tool, {}) is None

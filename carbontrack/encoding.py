@@ -33,6 +33,23 @@ _BY_MARK = tuple(
 )
 
 
+_BINARY = {
+    b"\x1f\x8b": "gzip",
+    b"\x28\xb5\x2f\xfd": "zstd",
+    b"BZh": "bzip2",
+    b"\xfd7zX": "xz",
+    b"PK\x03\x04": "a ZIP archive or a spreadsheet",
+    b"%PDF": "PDF",
+    b"PAR1": "Parquet",
+    b"SQLi": "an SQLite database",
+}
+
+
+def binary_of(head: bytes) -> str:
+    """What a file is that is no text, by its first bytes; empty for what may be one."""
+    return next((name for magic, name in _BINARY.items() if head.startswith(magic)), "")
+
+
 def encoding_of(head: bytes) -> Encoding:
     """By the mark; without one UTF-16 if every other byte is zero, as Windows' shells write it,
     else UTF-8.

@@ -76,7 +76,7 @@ _HEADER = re.compile(
 _SCHEME = re.compile(r"\b(Bearer|Basic)(\s+)(?=\S*\d)[\w.~+/=-]{8,}")
 # The words of a script inside a word, and what is between them.
 _INNER = re.compile(r"""(?:[^\s"';|&()]|"[^"]*"|'[^']*')+|[\s;|&()]+|["']""")
-_OPTION = re.compile(r"^(-{1,2}[A-Za-z][\w.-]*|[+~]{0,2}[A-Za-z_][\w.-]*)(=)", re.ASCII)
+_OPTION = re.compile(r"^(-{1,2}[A-Za-z][\w.-]*|[+~#@]{0,2}[A-Za-z_][\w.-]*)(=)", re.ASCII)
 
 _CODE_FOLLOWS = re.compile(r"^-[a-z]*c$")
 

@@ -18,6 +18,7 @@ SECRETS = [
     "x --cfg '{lr: 1, token: S11}'",
     "x --header 'Api-Key: S11'",
     "wandb login S11",
+    "sh -c 'true; #AWS_SECRET_ACCESS_KEY=S11'",
     "bash -c 'pip install wandb; wandb login S11 && python t.py'",
     "csh -c 'setenv HF_TOKEN S11; python t.py'",
     "fish -c 'set -gx HF_TOKEN S11; python t.py'",

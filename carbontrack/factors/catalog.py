@@ -287,6 +287,7 @@ def _cloud_regions() -> Mapping[str, Mapping[str, str]]:
 
 
 _CODE_LETTERS = 3
+_ALIKE = 0.75  # Deutschland is like Netherlands by less
 
 
 def _nearest_zones(code: str) -> str:
@@ -294,7 +295,12 @@ def _nearest_zones(code: str) -> str:
     names |= {name: row["region"] for name, row in _cloud_regions().items() if ":" in name}
     # A code with another letter is another country, not a slip of the pen.
     names = {name: zone for name, zone in names.items() if len(name) > _CODE_LETTERS}
-    close = difflib.get_close_matches(_fold(code), list(names), n=3, cutoff=0.6)
+    wanted = _fold(code)
+    close = (
+        difflib.get_close_matches(wanted, list(names), n=3, cutoff=_ALIKE)
+        if len(wanted) > _CODE_LETTERS
+        else []
+    )
     found = ", ".join(dict.fromkeys(names[name] for name in close))
     return f"{f'Did you mean {found}? ' if found else ''}Search: carbontrack factors search {code}"
 

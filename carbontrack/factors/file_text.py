@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from carbontrack.encoding import HEAD_BYTES, encoding_of
+from carbontrack.encoding import HEAD_BYTES, binary_of, encoding_of
 from carbontrack.errors import CarbontrackError
 from carbontrack.factors.strict_csv import refused
 from carbontrack.files import read_regular
@@ -31,6 +31,8 @@ def decode(content: bytes, name: str) -> str:
 
     Raises CarbontrackError for bytes that are not text in that encoding.
     """
+    if binary := binary_of(content[:HEAD_BYTES]):
+        raise refused(name, f"it is {binary}, not text.", "Save it as CSV or JSON.")
     encoding = encoding_of(content[:HEAD_BYTES])
     try:
         return encoding.decode(content)

@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from carbontrack.encoding import encoding_of
+from carbontrack.encoding import binary_of, encoding_of
 from carbontrack.files import NotAFile, open_regular
 from carbontrack.importers.model import Refused
 
@@ -36,6 +36,8 @@ class Source:
             raise Refused(f"{path} is not a file.", "Write it to a file first.") from None
         except OSError as error:
             raise Refused(f"{path}: {error.strerror or error}.") from None
+        if binary := binary_of(head):
+            raise Refused(f"{path} is {binary}, not text.", "Unpack it, or save it as CSV, first.")
         self._encoding = encoding_of(head)
         # The last line may be cut, and a character in it.
         self.head = self._decoder().decode(head[len(self._encoding.mark) :])

@@ -292,7 +292,7 @@ def _of_module(words: list[str], depth: int) -> str | None:
 
 
 def _of_shell(program: str, words: list[str], depth: int) -> str | None:
-    option, words = _skip_options(words, _SHELL_VALUED.__contains__, stop_at=("-c",))
+    option, words = _skip_options(words, _SHELL_VALUED.__contains__, stop_at=("-c",), glued="oO")
     if not words:
         return program
     if option == "-c":
@@ -327,10 +327,11 @@ def _of_script(script: str, arguments: list[str], depth: int) -> str | None:
 
 
 def _skip_options(
-    words: list[str], takes_value: Callable[[str], bool], *, stop_at: Sequence[str]
+    words: list[str], takes_value: Callable[[str], bool], *, stop_at: Sequence[str], glued: str = ""
 ) -> tuple[str | None, list[str]]:
     """(the option of `stop_at` that was met, the words after it), else (None, the words after all
-    options). A short one may hang behind others: -lc, -um.
+    options). A short one may hang behind others: -lc, -um, and one of `glued` then takes the next
+    word, too: -euo pipefail.
     """
     words = list(words)
     while words and words[0].startswith(("-", "+")) and words[0] not in ("-", "+"):
@@ -342,8 +343,9 @@ def _skip_options(
             hangs = len(stop) == 2 and short and re.fullmatch(rf"-[A-Za-z]*{stop[1]}", option)
             if option == stop or hangs:
                 return stop, words
-        glued = short and len(option) > 2 and not _is_long(option)
-        if "=" not in option and not glued and takes_value(option):
+        bundle = short and len(option) > 2 and option[1:].isalpha() and option[-1] in glued
+        own_value = short and len(option) > 2 and not _is_long(option)
+        if bundle or ("=" not in option and not own_value and takes_value(option)):
             words = words[1:]
     return None, words
 

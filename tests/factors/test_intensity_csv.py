@@ -184,10 +184,27 @@ def test_the_command_says_what_it_decided(command: Command, tmp_path: Path) -> N
     assert "1 estimated row, by what the file says of them." in said
 
 
+@pytest.mark.parametrize(
+    ("head", "name"),
+    [(b"\x1f\x8b\x08", "gzip"), (b"PK\x03\x04", "spreadsheet"), (b"PAR1", "Parquet")],
+)
+def test_what_is_no_text_is_named_as_what_it_is(
+    command: Command, tmp_path: Path, head: bytes, name: str
+) -> None:
+    file = tmp_path / "gb.csv"
+    file.write_bytes(head + bytes(range(256)))
+    for words in (["factors", "import", "intensity", str(file)], ["import", str(file)]):
+        wrong = command(*words)
+        assert (wrong.code, wrong.err.count("\n")) == (2, 1)
+        assert name in wrong.err
+
+
 def test_uk_is_great_britain_and_a_short_code_offers_no_other_country(command: Command) -> None:
     shown = command("factors", "show", "UK", "--format", "json").json["factors"]
     assert {entry["name"].partition("@")[0] for entry in shown} == {"GBR"}
-    wrong = command("estimate", "--gpu-hours", "1", "--power", "400", "--zone", "UX")
-    assert wrong.code == 2
-    assert "Did you mean" not in wrong.err
-    assert "UKR" not in wrong.err
+    for zone in ("UX", "USS", "UKK", "Deutschland", "Nowhere"):
+        wrong = command("estimate", "--gpu-hours", "1", "--power", "400", "--zone", zone)
+        assert wrong.code == 2
+        assert "Did you mean" not in wrong.err
+    slip = command("estimate", "--gpu-hours", "1", "--power", "400", "--zone", "Germny")
+    assert "Did you mean DEU?" in slip.err

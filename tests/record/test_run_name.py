@@ -86,6 +86,9 @@ NAMES = [
     ("bash", "bash"),
     ("bash run.sh a b", "run"),
     ("bash -x -o pipefail run.sh", "run"),
+    ("bash -euo pipefail run.sh", "run"),
+    ("bash -euo pipefail -c 'export HF_TOKEN=***; python train.py'", "train"),
+    ("bash -euxo pipefail +o history run.sh", "run"),
     ("/bin/sh -c 'sleep 4; echo hi'", "sleep"),
     ("bash -lc 'export HF_TOKEN=***; cd /x && python train.py'", "train"),
     (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ from carbontrack.account import over_time
 from carbontrack.account.curve import EnergyCurve
 from carbontrack.account.over_time import SpentCurve
 from carbontrack.account.result import Estimate
-from carbontrack.ledger.rows import Event, Run, Sensor, Usage
+from carbontrack.ledger.rows import Event, Run, Sensor
 from carbontrack.query import price, project
 from carbontrack.query.phases import Phases, phases_of
 from carbontrack.units import KG_PER_T, MS_PER_S
@@ -46,7 +47,7 @@ class RunData:
     power: pd.DataFrame
     steps: pd.DataFrame
     events: tuple[Event, ...]
-    hours: tuple[Usage, ...]
+    kwh_by_hour: Mapping[int, float]  # of all devices, where known
     curve: EnergyCurve
     estimate: Estimate
     phases: Phases = field(default_factory=Phases)
@@ -67,9 +68,7 @@ class RunData:
     @cached_property
     def spent(self) -> SpentCurve:
         """What the run has spent until each moment."""
-        return SpentCurve.of(
-            self.run, self.estimate, over_time.energy_by_hour(self.hours), self.curve
-        )
+        return SpentCurve.of(self.run, self.estimate, self.kwh_by_hour, self.curve)
 
     @property
     def losses(self) -> pd.DataFrame:
@@ -94,7 +93,7 @@ def load(connection: Connection, run: Run, flags: config.Layer, *, points: int =
     """Read a run with at most `points` windows a device, and as many points of its steps."""
     from carbontrack.ledger import read
 
-    record = price.record_of(connection, run)
+    record = price.summed_record_of(connection, run)
     (estimate,) = price.estimates_of(connection, record, flags, [Method.MEASURED])
     sensors = tuple(record.sensors)
     level_s, power = _power(connection, run, sensors, points)
@@ -105,10 +104,10 @@ def load(connection: Connection, run: Run, flags: config.Layer, *, points: int =
         power=power,
         steps=_steps(connection, run, points),
         events=tuple(read.events(connection, run)),
-        hours=tuple(record.hours),
+        kwh_by_hour=dict(record.kwh_by_hour or {}),
         curve=project.curve(connection, run),
         estimate=estimate,
-        phases=phases_of(connection, record, most_rows=_PHASE_ROWS),
+        phases=phases_of(connection, run, most_rows=_PHASE_ROWS),
     )
 
 

@@ -62,7 +62,7 @@ def _of_power(frame: pd.DataFrame) -> RunData:
         power=power,
         steps=_steps(pd.DataFrame()),
         events=(),
-        hours=(),
+        kwh_by_hour={},
         curve=EnergyCurve.of(series, from_ms=begin_ms, to_ms=end_ms),
         estimate=_estimate(frame, "power", float(power["energy_j"].sum()) / J_PER_KWH),
     )
@@ -76,7 +76,7 @@ def _of_steps(frame: pd.DataFrame) -> RunData:
         power=pd.DataFrame({"device": [], "start": [], "power_w": []}),
         steps=_steps(frame),
         events=(),
-        hours=(),
+        kwh_by_hour={},
         curve=EnergyCurve((0,), (0.0,)),
         estimate=_estimate(frame, "steps", None),
     )

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from carbontrack.account import formulas, sanity
-from carbontrack.account.over_time import with_hours
+from carbontrack.account.over_time import energy_by_hour, with_hours
 from carbontrack.account.pricing import priced
 from carbontrack.account.result import Estimate, sum_of, unique
 from carbontrack.factors.resolve import Factors
@@ -27,9 +27,11 @@ def estimate_run(
     method: str = Method.MEASURED,
     embodied: bool = False,
     spans_ms: Sequence[Span] = (),
+    kwh_by_hour: Mapping[int, float] | None = None,
     lost_kwh: float | None = None,
 ) -> Estimate:
-    """One run by one method. `usages` add up to the run: its hours, device by device.
+    """One run by one method. `usages` add up to the run: of each device in each hour; or in all,
+    where `kwh_by_hour` has the energy of all devices in each hour.
 
     `factors` are resolved for the run's devices: `report` needs their rated power. `spans_ms` are
     those of a part of the run that does not have all the time from its start to its end, `lost_kwh`
@@ -37,7 +39,9 @@ def estimate_run(
     """
     length_s = span_s(run, spans_ms)
     recorded_s = {sensor.device_key: sensor.recorded_s(run, spans_ms) for sensor in sensors}
-    factors, missing = with_hours(factors, usages, from_ms=run.started_ms, to_ms=run.end_ms)
+    if kwh_by_hour is None:
+        kwh_by_hour = energy_by_hour(usages)
+    factors, missing = with_hours(factors, kwh_by_hour, from_ms=run.started_ms, to_ms=run.end_ms)
     primary = _primary(sensors)
     base = Estimate(
         label=run.name,

@@ -21,15 +21,15 @@ from carbontrack.units import J_PER_KWH, KG_PER_T, MS_PER_HOUR, MS_PER_S
 
 
 def with_hours(
-    factors: Factors, hours: Sequence[Usage], *, from_ms: int, to_ms: int
+    factors: Factors, energies_kwh: Mapping[int, float], *, from_ms: int, to_ms: int
 ) -> tuple[Factors, str]:
-    """The factors with the intensity of a run's very hours, and a note on those without one.
+    """The factors with the intensity of a run's very hours, whose energies these are, and a note on
+    those without one.
 
     A part of a run takes the hours that the whole had: then `factors` have them already.
     """
     if factors.series is None:
         return factors, ""
-    energies_kwh = energy_by_hour(hours)
     found = factors.hourly or hourly(
         factors.series, energies_kwh, factors.intensity, from_ms=from_ms, to_ms=to_ms
     )

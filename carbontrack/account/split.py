@@ -5,7 +5,7 @@ A part is a `RunRecord` as the whole is: it can be priced, and split by another 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
@@ -19,7 +19,10 @@ _ALWAYS_MS = 2**62
 class RunRecord:
     """What the ledger holds of a run, or of one part of it, for an estimate.
 
-    Of a part, `run` begins and ends with it, `sensors`, `hours` and `steps` are those that belong
+    `usages` are of each device in each hour; where only their sums are known, of each device in
+    all, and `kwh_by_hour` is the energy of all devices in each hour.
+
+    Of a part, `run` begins and ends with it, `sensors`, `usages` and `steps` are those that belong
     to it, and `spans_ms` are the stretches of time that it is made of, each from a time up to, and
     without, another; empty where it has all the time of its run. `lost_kwh` is what its devices
     used for work that a later attempt did again, None if unknown.
@@ -27,9 +30,10 @@ class RunRecord:
 
     run: Run
     sensors: Sequence[Sensor]
-    hours: Sequence[Usage]
+    usages: Sequence[Usage]
     steps: StepTotals
     spans_ms: tuple[Span, ...] = ()
+    kwh_by_hour: Mapping[int, float] | None = None
     lost_kwh: float | None = None
 
     @property
@@ -50,9 +54,9 @@ def by_host(whole: RunRecord) -> dict[str, RunRecord]:
     for host in hosts:
         sensors = [sensor for sensor in whole.sensors if sensor.host == host]
         keys = {sensor.device_key for sensor in sensors}
-        hours = [usage for usage in whole.hours if usage.device_key in keys]
+        usages = [usage for usage in whole.usages if usage.device_key in keys]
         parts[host] = replace(
-            whole, sensors=sensors, hours=hours, steps=StepTotals(), lost_kwh=None
+            whole, sensors=sensors, usages=usages, steps=StepTotals(), lost_kwh=None
         )
     return parts
 
@@ -81,7 +85,7 @@ def by_month(
                 ended_ms=min(next_ms, run.end_ms),
             ),
             whole.sensors,
-            [usage for usage in whole.hours if first_ms <= usage.start_ms < next_ms],
+            [usage for usage in whole.usages if first_ms <= usage.start_ms < next_ms],
             steps_between(first_ms, next_ms),
             (span_ms,),
         )

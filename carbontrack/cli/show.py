@@ -33,7 +33,6 @@ def show(
     from carbontrack.ledger import engine, read
     from carbontrack.query.attempts import tried
     from carbontrack.query.phases import phases_of
-    from carbontrack.query.price import record_of
     from carbontrack.report.show import print_detail, run_detail
 
     url = engine.ledger_url(db)
@@ -41,15 +40,14 @@ def show(
     reader = engine.open_reader(url)
     with reader.connect() as connection:
         (found,) = find_runs(connection, [run])
-        record = record_of(connection, found)
         item = run_detail(
             found,
-            record.sensors,
+            read.sensors(connection, found),
             read.totals(connection, found),
-            record.steps,
+            read.step_totals(connection, found),
             read.recordings(connection, found),
             read.events(connection, found),
-            phases_of(connection, record),
+            phases_of(connection, found),
             tried(connection, found),
             read.imports(connection, found),
         )

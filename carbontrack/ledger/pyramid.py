@@ -1,17 +1,11 @@
-"""The pyramid in the ledger: what to read of it, and its rows as the windows they were."""
+"""The pyramid in the ledger: what to read of it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
-from itertools import groupby
+from sqlalchemy import Select, select
 
-from sqlalchemy import Connection, Select, select
-
-from carbontrack.ledger import models, overlaps
-from carbontrack.ledger.sharing import Part
-from carbontrack.ledger.tables import WINDOWS
-from carbontrack.ledger.window import LEVELS_S, Window, merge
+from carbontrack.ledger import models
+from carbontrack.ledger.window import LEVELS_S
 from carbontrack.units import MS_PER_HOUR, MS_PER_S
 
 # Each from 1 s on is made of whole windows of some level.
@@ -41,47 +35,6 @@ def mergeable_ms(length_ms: int, points: int) -> int:
 def level_for(bucket_s: int) -> int:
     """The coarsest level, in seconds, whose windows add up to buckets of this length."""
     return max(level_s for level_s in LEVELS_S if bucket_s % level_s == 0)
-
-
-def hours_of(
-    connection: Connection, run_key: int, recordings: Sequence[int] | None = None
-) -> Iterator[tuple[int, Window]]:
-    """(device key, window of one hour), ordered by device and time: of all recordings together, or
-    of those with these keys. What an earlier recording of the run has, too, is left out.
-    """
-    window, sensor = models.Window, models.Sensor
-    keys = recordings_of(run_key) if recordings is None else recordings
-    query = (
-        select(sensor.device_key, sensor.key.label("of_sensor"), window.__table__)
-        .join(sensor, sensor.key == window.sensor_key)
-        .where(window.recording_key.in_(keys), window.level == LEVELS_S[-1])
-        .order_by(sensor.device_key, window.start_ms)
-    )
-    rows = [
-        (row["device_key"], row["of_sensor"], WINDOWS.read(row))
-        for row in connection.execute(query).mappings()
-    ]
-    places = [(device_key, window.start_ms) for device_key, _, window in rows]
-    has_several = recordings is not None or len(set(places)) < len(places)
-    twice = overlaps.within_run(connection, run_key) if has_several else {}
-    for (device_key, start_ms), found in groupby(rows, lambda row: (row[0], row[2].start_ms)):
-        parts = [_without(window, twice.get((key, start_ms))) for _, key, window in found]
-        yield (
-            device_key,
-            parts[0] if len(parts) == 1 else merge(parts, start_ms=start_ms, level_s=LEVELS_S[-1]),
-        )
-
-
-def _without(window: Window, twice: Part | None) -> Window:
-    if twice is None or window.energy_j is None:
-        return window
-    left = max(0.0, 1.0 - twice.seconds / window.energy_s)
-    return replace(
-        window,
-        energy_j=max(0.0, window.energy_j - twice.energy_j),
-        energy_s=window.energy_s * left,
-        sampled_s=window.sampled_s * left,
-    )
 
 
 def recordings_of(run_key: int) -> Select[int]:

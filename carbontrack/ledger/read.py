@@ -27,10 +27,8 @@ from carbontrack.ledger.rows import (
     Sensor,
     Step,
     StepTotals,
-    Usage,
     final_loss,
     final_steps,
-    usage_of,
 )
 from carbontrack.ledger.run_devices import sensors_of
 from carbontrack.ledger.run_devices import used_by as used_by
@@ -41,7 +39,9 @@ from carbontrack.ledger.series import step_bucket_ms as step_bucket_ms
 from carbontrack.ledger.series import step_means as step_means
 from carbontrack.ledger.series import steps_in_buckets as steps_in_buckets
 from carbontrack.ledger.series import windows as windows
-from carbontrack.ledger.window import Window, merge
+from carbontrack.ledger.usages import hours as hours
+from carbontrack.ledger.usages import hours_of_all as hours_of_all
+from carbontrack.ledger.usages import totals as totals
 from carbontrack.vocabulary import EventKind
 
 
@@ -152,29 +152,6 @@ def tokens_until(connection: Connection, run: Run, steps: Sequence[int]) -> list
     query = select(every).where(every.c.step.in_(steps))
     found = {row.step: row.so_far for row in connection.execute(query)}
     return [None if found.get(n) is None else int(found[n]) for n in steps]
-
-
-def totals(connection: Connection, run: Run) -> list[Usage]:
-    """What each device used over the whole run."""
-    return hours_and_totals(connection, run)[1]
-
-
-def hours_and_totals(connection: Connection, run: Run) -> tuple[list[Usage], list[Usage]]:
-    """As `hours` and `totals`, which one look at the hours gives."""
-    by_device: dict[int, list[Window]] = {}
-    for device_key, window in pyramid.hours_of(connection, run.key):
-        by_device.setdefault(device_key, []).append(window)
-    each = [usage_of(key, window) for key, parts in by_device.items() for window in parts]
-    return each, [
-        usage_of(key, merge(parts, start_ms=parts[0].start_ms, level_s=parts[0].level_s))
-        for key, parts in by_device.items()
-    ]
-
-
-def hours(connection: Connection, run: Run, recordings: Sequence[int] | None = None) -> list[Usage]:
-    """What each device used in each hour; by some recordings, of which these are the keys."""
-    found = pyramid.hours_of(connection, run.key, recordings)
-    return [usage_of(key, window) for key, window in found]
 
 
 def _recording(row: Mapping[Any, Any]) -> Recording:

@@ -17,12 +17,11 @@ from carbontrack.account.attempts import (
     name_of,
     timeline_of,
 )
-from carbontrack.account.phases import usages_by_phase
 from carbontrack.account.result import sum_of
 from carbontrack.account.split import RunRecord
 from carbontrack.ledger.rows import Run, Usage
-from carbontrack.query.phases import Windows, affordable_level
-from carbontrack.units import J_PER_KWH, now_ms
+from carbontrack.query.phases import energies_on, usages_on
+from carbontrack.units import now_ms
 
 if TYPE_CHECKING:
     from carbontrack.ledger.imported import Connection
@@ -33,7 +32,6 @@ class Tried:
     """An attempt with what its devices used, before PUE; None if unknown."""
 
     attempt: Attempt
-    usages: tuple[Usage, ...]  # of each device and hour
     energy_kwh: float | None
     lost_kwh: float | None
 
@@ -59,8 +57,8 @@ def tried(connection: Connection, run: Run) -> list[Tried]:
     attempts = attempts_of(connection, run)
     return [
         one
-        for _, together in groupby(attempts, lambda attempt: attempt.keys)
-        for one in _with_energy(connection, run, list(together))
+        for together in _of_same_recordings(attempts)
+        for one in _with_energy(connection, run, together)
     ]
 
 
@@ -79,45 +77,56 @@ def by_attempt(connection: Connection, whole: RunRecord) -> dict[str, RunRecord]
     """The part of each attempt, by its number. Steps are the run's, whichever did them last."""
     from carbontrack.ledger import read
 
-    keys = {sensor.device_key for sensor in whole.sensors}
+    lost_kwh = {one.attempt.number: one.lost_kwh for one in tried(connection, whole.run)}
+    attempts = attempts_of(connection, whole.run)
+    usages = {
+        number: of
+        for together in _of_same_recordings(attempts)
+        for number, of in _usages(connection, whole.run, together).items()
+    }
     parts = {}
-    for one in tried(connection, whole.run):
-        attempt = one.attempt
-        hours = [usage for usage in one.usages if usage.device_key in keys]
-        used = {usage.device_key for usage in hours}
+    for attempt in attempts:
+        used = {usage.device_key for usage in usages[attempt.number]}
         begin_ms, end_ms = attempt.started_ms, attempt.until_ms
         parts[str(attempt.number)] = replace(
             whole,
             run=replace(whole.run, started_ms=begin_ms, ended_ms=end_ms, status=attempt.status),
             sensors=[sensor for sensor in whole.sensors if sensor.device_key in used],
-            hours=hours,
+            usages=usages[attempt.number],
             steps=read.step_totals(connection, whole.run, from_ms=begin_ms, to_ms=end_ms),
             spans_ms=((begin_ms, end_ms),),
-            lost_kwh=one.lost_kwh,
+            lost_kwh=lost_kwh[attempt.number],
         )
     return parts
 
 
 def _with_energy(connection: Connection, run: Run, attempts: Sequence[Attempt]) -> list[Tried]:
     """Of attempts that the same recordings recorded one after the other."""
+    energies_kwh, _ = energies_on(connection, run, timeline_of(attempts), attempts[0].keys)
+    found = []
+    for attempt in attempts:
+        lost_kwh = energies_kwh.get(name_of(attempt, LOST), 0.0)
+        both_kwh = sum_of((energies_kwh.get(name_of(attempt, KEPT)), lost_kwh or None))
+        found.append(Tried(attempt, both_kwh, None if attempt.lost_ms is None else lost_kwh))
+    return found
+
+
+def _usages(
+    connection: Connection, run: Run, attempts: Sequence[Attempt]
+) -> dict[int, list[Usage]]:
+    """What each device used in each hour of the same, by the attempt's number."""
     from carbontrack.ledger import read
 
     keys = attempts[0].keys
     hours = read.hours(connection, run, keys)
-    timeline = timeline_of(attempts)
-    windows = Windows(connection, run, affordable_level(timeline, hours), keys)
-    usages, _ = usages_by_phase(hours, timeline, windows)
-    found = []
-    for attempt in attempts:
-        lost = usages.get(name_of(attempt, LOST), [])
-        both = [*usages.get(name_of(attempt, KEPT), []), *lost]
-        lost_kwh = None
-        if attempt.lost_ms is not None:
-            lost_kwh = _kwh(lost) if lost else 0.0
-        found.append(Tried(attempt, tuple(both), _kwh(both), lost_kwh))
-    return found
+    found = usages_on(connection, run, timeline_of(attempts), hours, keys)
+    return {
+        attempt.number: [
+            usage for part in (KEPT, LOST) for usage in found.get(name_of(attempt, part), [])
+        ]
+        for attempt in attempts
+    }
 
 
-def _kwh(usages: Sequence[Usage]) -> float | None:
-    energy_j = sum_of(usage.energy_j for usage in usages)
-    return None if energy_j is None else energy_j / J_PER_KWH
+def _of_same_recordings(attempts: Sequence[Attempt]) -> list[list[Attempt]]:
+    return [list(together) for _, together in groupby(attempts, lambda attempt: attempt.keys)]

@@ -24,21 +24,15 @@ MOST_ROWS = 2_000_000
 
 @dataclass(frozen=True, slots=True)
 class Phase:
-    """A phase of a run. `usages` are of each device and hour; their sum may be unknown."""
+    """A phase of a run. `energy_kwh` is of the devices, before PUE; None if unknown."""
 
     name: str
     spans_ms: tuple[Span, ...]
-    usages: tuple[Usage, ...]
+    energy_kwh: float | None
 
     @property
     def duration_s(self) -> float:
         return sum(after - first for first, after in self.spans_ms) / MS_PER_S
-
-    @property
-    def energy_kwh(self) -> float | None:
-        """Of the devices, before PUE; None if unknown."""
-        energy_j = sum_of(usage.energy_j for usage in self.usages)
-        return None if energy_j is None else energy_j / J_PER_KWH
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +61,53 @@ def timeline_of(connection: Connection, run: Run) -> Timeline:
     return Timeline.of(events, from_ms=run.started_ms, to_ms=run.end_ms)
 
 
-def phases_of(connection: Connection, record: RunRecord, *, most_rows: int = MOST_ROWS) -> Phases:
-    """The phases of a run, or of a part of it, which they add up to."""
-    return _phases(connection, record, timeline_of(connection, record.run), most_rows)
+def phases_of(connection: Connection, run: Run, *, most_rows: int = MOST_ROWS) -> Phases:
+    """The phases of a run, which they add up to."""
+    timeline = timeline_of(connection, run)
+    energies_kwh, level_s = energies_on(connection, run, timeline, most_rows=most_rows)
+    spans = timeline.spans().items()
+    return Phases(tuple(Phase(name, of, energies_kwh[name]) for name, of in spans), level_s)
+
+
+def energies_on(
+    connection: Connection,
+    run: Run,
+    timeline: Timeline,
+    recordings: Sequence[int] | None = None,
+    *,
+    most_rows: int = MOST_ROWS,
+) -> tuple[dict[str, float | None], int]:
+    """Energy in kWh of all devices by each name on a timeline of the run, None if unknown, and the
+    length in s of the longest window that was split by time. Each device by itself is looked at
+    only where names share an hour.
+    """
+    from carbontrack.ledger import read
+
+    of_all = read.hours_of_all(connection, run, recordings)
+    shared = [usage.start_ms for usage in of_all if _is_shared(usage, timeline)]
+    devices = len(read.sensors(connection, run)) if shared else 0
+    level_s = _affordable_level(len(shared) * devices, most_rows)
+    if level_s < LEVELS_S[-1]:
+        of_all = [usage for usage in of_all if not _is_shared(usage, timeline)]
+        for span_ms in _joined(shared):
+            of_all += read.hours(connection, run, recordings, span_ms=span_ms)
+    windows = Windows(connection, run, level_s, recordings)
+    usages, split_s = usages_by_phase(of_all, timeline, windows)
+    return {name: _kwh(of) for name, of in usages.items()}, split_s
+
+
+def _joined(hours_ms: Sequence[int]) -> list[Span]:
+    """Hours, in order, as the spans that those make which follow each other."""
+    spans: list[Span] = []
+    for hour_ms in hours_ms:
+        begins_ms = spans.pop()[0] if spans and spans[-1][1] == hour_ms else hour_ms
+        spans.append((begins_ms, hour_ms + MS_PER_HOUR))
+    return spans
+
+
+def _kwh(usages: Sequence[Usage]) -> float | None:
+    energy_j = sum_of(usage.energy_j for usage in usages)
+    return None if energy_j is None else energy_j / J_PER_KWH
 
 
 def by_phase(connection: Connection, whole: RunRecord) -> dict[str, RunRecord]:
@@ -80,25 +118,31 @@ def by_phase(connection: Connection, whole: RunRecord) -> dict[str, RunRecord]:
 def split_by(connection: Connection, whole: RunRecord, timeline: Timeline) -> dict[str, RunRecord]:
     """The part of each name on a timeline of the run."""
     steps = _steps(connection, whole, timeline)
+    usages = usages_on(connection, whole.run, timeline, whole.usages)
     return {
-        phase.name: replace(
+        name: replace(
             whole,
-            hours=phase.usages,
-            steps=steps.get(phase.name, StepTotals()),
-            spans_ms=phase.spans_ms,
+            usages=usages[name],
+            steps=steps.get(name, StepTotals()),
+            spans_ms=spans_ms,
             lost_kwh=None,
         )
-        for phase in _phases(connection, whole, timeline, MOST_ROWS).each
+        for name, spans_ms in timeline.spans().items()
     }
 
 
-def _phases(
-    connection: Connection, record: RunRecord, timeline: Timeline, most_rows: int
-) -> Phases:
-    windows = Windows(connection, record.run, affordable_level(timeline, record.hours, most_rows))
-    usages, level_s = usages_by_phase(record.hours, timeline, windows)
-    each = (Phase(name, spans, tuple(usages[name])) for name, spans in timeline.spans().items())
-    return Phases(tuple(each), level_s)
+def usages_on(
+    connection: Connection,
+    run: Run,
+    timeline: Timeline,
+    hours: Sequence[Usage],
+    recordings: Sequence[int] | None = None,
+) -> dict[str, list[Usage]]:
+    """What each device used in each hour by each name on a timeline of the run. `hours` are those
+    of the devices of all its recordings, or of those with these keys.
+    """
+    level_s = _affordable_level(sum(_is_shared(usage, timeline) for usage in hours), MOST_ROWS)
+    return usages_by_phase(hours, timeline, Windows(connection, run, level_s, recordings))[0]
 
 
 def _steps(connection: Connection, whole: RunRecord, timeline: Timeline) -> dict[str, StepTotals]:
@@ -120,12 +164,13 @@ def _steps(connection: Connection, whole: RunRecord, timeline: Timeline) -> dict
     return found
 
 
-def affordable_level(timeline: Timeline, hours: Sequence[Usage], most_rows: int = MOST_ROWS) -> int:
-    """The finest level of which so many windows can be read in the hours that phases share."""
-    shared = sum(
-        len(timeline.lengths_ms(usage.start_ms, usage.start_ms + MS_PER_HOUR)) > 1
-        for usage in hours
-    )
+def _is_shared(usage: Usage, timeline: Timeline) -> bool:
+    """Whether several names share the hour."""
+    return len(timeline.lengths_ms(usage.start_ms, usage.start_ms + MS_PER_HOUR)) > 1
+
+
+def _affordable_level(shared: int, most_rows: int) -> int:
+    """The finest level of which so many windows can be read in so many hours of a device."""
     fits = (level_s for level_s in LEVELS_S if shared * S_PER_HOUR / level_s <= most_rows)
     return next(fits, LEVELS_S[-1])
 

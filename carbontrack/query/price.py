@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from carbontrack import config
+from carbontrack.account import over_time
 from carbontrack.account.estimate import estimate_run
 from carbontrack.account.pricing import unpriced
 from carbontrack.account.result import Estimate
@@ -59,7 +60,7 @@ def estimates(
             embodied=embodied,
             defaults=defaults(methods, own_factors),
         )
-        record = record_of(connection, run)
+        record = summed_record_of(connection, run)
         rows += [price(record, method) for method in methods]
     return rows
 
@@ -87,15 +88,25 @@ def defaults(methods: Collection[str], own_factors: bool = False) -> str:
 
 
 def record_of(connection: Connection, run: Run) -> RunRecord:
-    """What the ledger holds of a run for an estimate."""
+    """What the ledger holds of a run, hour by hour, so that it can be split."""
+    from carbontrack.ledger import read
+
+    return replace(
+        summed_record_of(connection, run), usages=read.hours(connection, run), kwh_by_hour=None
+    )
+
+
+def summed_record_of(connection: Connection, run: Run) -> RunRecord:
+    """The same for an estimate of the whole run, added up by the database."""
     from carbontrack.ledger import read
     from carbontrack.query.attempts import lost_of
 
     return RunRecord(
         run,
         read.sensors(connection, run),
-        read.hours(connection, run),
+        read.totals(connection, run),
         read.step_totals(connection, run),
+        kwh_by_hour=over_time.energy_by_hour(read.hours_of_all(connection, run)),
         lost_kwh=lost_of(connection, run),
     )
 
@@ -157,12 +168,13 @@ def pricing(
         estimate = estimate_run(
             part.run,
             part.sensors,
-            part.hours,
+            part.usages,
             part.steps,
             found,
             method=method,
             embodied=embodied,
             spans_ms=part.spans_ms,
+            kwh_by_hour=part.kwh_by_hour,
             lost_kwh=part.lost_kwh,
         )
         if lost:

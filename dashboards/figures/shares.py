@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from carbontrack.account.phases import OTHER
 from carbontrack.errors import CarbontrackError
 from carbontrack.report.numbers import format_duration
-from carbontrack.units import J_PER_KWH, MS_PER_HOUR, S_PER_HOUR
+from carbontrack.units import MS_PER_HOUR, S_PER_HOUR
 from carbontrack.vocabulary import FigureKind
 from dashboards.data import (
     G_PER_KG,
@@ -135,9 +135,5 @@ def _clock_axis(ax: Axes, edges: Sequence[float]) -> None:
 
 def _facility_kwh(data: RunData) -> dict[int, float]:
     """Facility energy of each hour in which any is known."""
-    spent: dict[int, float] = {}
-    for usage in data.hours:
-        if usage.energy_j is not None:
-            kwh = usage.energy_j / J_PER_KWH * data.facility_factor
-            spent[usage.start_ms] = spent.get(usage.start_ms, 0.0) + kwh
-    return spent
+    factor = data.facility_factor
+    return {start_ms: kwh * factor for start_ms, kwh in data.kwh_by_hour.items()}

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from carbontrack import config
 from carbontrack.account import over_time
 from carbontrack.account.over_time import SpentCurve
-from carbontrack.account.result import Estimate, sum_of
+from carbontrack.account.result import Estimate
 from carbontrack.account.split import RunRecord
 from carbontrack.errors import CarbontrackError
 from carbontrack.ledger import latest, overlaps, read
-from carbontrack.ledger.rows import Run, Series, Usage
+from carbontrack.ledger.rows import Run, Series
 from carbontrack.query import group, price
 from carbontrack.query.attempts import Tried, tried
-from carbontrack.query.phases import Phase, Phases, phases_of, timeline_of
+from carbontrack.query.phases import Phases, phases_of
 from carbontrack.report.document import document_of
 from carbontrack.report.explain import explain_data, origins_of
 from carbontrack.report.forms import form_of
@@ -65,14 +65,10 @@ _MARKUP = (TableFormat.MARKDOWN, TableFormat.LATEX, TableFormat.CSV)
 
 @dataclass(frozen=True, slots=True)
 class _Whole:
-    """What is asked of a run again and again, but for the hours of its devices: 256 of them in five
-    weeks would fill the memory of all caches.
-    """
+    """What is asked of a run again and again."""
 
-    record: RunRecord  # without its hours
-    totals: Sequence[Usage]
+    record: RunRecord  # summed
     estimates: Sequence[Estimate]  # by each method, the measured one first
-    energy_by_hour: Mapping[int, float]
 
     @property
     def estimate(self) -> Estimate:
@@ -80,8 +76,13 @@ class _Whole:
         return self.estimates[0]
 
     @property
+    def kwh_by_hour(self) -> Mapping[int, float]:
+        """Energy of all devices in each hour."""
+        return self.record.kwh_by_hour or {}
+
+    @property
     def size_bytes(self) -> int:
-        return _ROW_BYTES * (20 + 3 * len(self.totals) + len(self.energy_by_hour))
+        return _ROW_BYTES * (20 + 3 * len(self.record.usages) + len(self.kwh_by_hour))
 
 
 class View:
@@ -98,14 +99,14 @@ class View:
         self._phases: RunCache[Phases] = RunCache(
             _PLAN_S,
             max_bytes=_PHASES_BYTES,
-            size_of=lambda phases: _ROW_BYTES * sum(10 + len(p.usages) for p in phases.each),
+            size_of=lambda phases: _ROW_BYTES * (1 + len(phases.each)),
             until_changed=False,
         )
         self._priced: RunCache[Estimate] = RunCache(_PRICED_S, max_bytes=_PRICED_BYTES)
         self._attempts: RunCache[list[Tried]] = RunCache(
             _PLAN_S,
             max_bytes=_PHASES_BYTES,
-            size_of=lambda found: _ROW_BYTES * sum(10 + len(one.usages) for one in found),
+            size_of=lambda found: 10 * _ROW_BYTES * (1 + len(found)),
             until_changed=False,
         )
         self._curves = Curves()
@@ -198,11 +199,11 @@ class View:
             detail = run_detail(
                 run,
                 sensors,
-                whole.totals,
+                whole.record.usages,
                 whole.record.steps,
                 read.recordings(connection, run),
                 read.events(connection, run),
-                self._phases.get(run, lambda _: _phases_of(connection, whole)),
+                self._phases.get(run, lambda _: phases_of(connection, run, most_rows=_PHASE_ROWS)),
                 self._attempts.get(run, lambda _: tried(connection, run)),
                 read.imports(connection, run),
             )
@@ -304,22 +305,16 @@ class View:
             earlier = read.series(
                 connection, run, from_ms=part[0], to_ms=part[1], points=_MINUTES, most_rows=rows
             )
-        return SpentCurve.of_part(run, whole.estimate, whole.energy_by_hour, series, earlier)
+        return SpentCurve.of_part(run, whole.estimate, whole.kwh_by_hour, series, earlier)
 
     def _whole(self, connection: Connection, run: Run) -> _Whole:
         """What all that is asked of a run needs of the whole of it."""
         return self._wholes.get(run, lambda _: self._read(connection, run))
 
     def _read(self, connection: Connection, run: Run) -> _Whole:
-        hours, totals = read.hours_and_totals(connection, run)
-        sensors, steps = read.sensors(connection, run), read.step_totals(connection, run)
-        record = RunRecord(run, sensors, hours, steps)
-        return _Whole(
-            record=replace(record, hours=()),
-            totals=totals,
-            estimates=price.estimates_of(connection, record, self._flags, list(Method)),
-            energy_by_hour=over_time.energy_by_hour(hours),
-        )
+        record = price.summed_record_of(connection, run)
+        estimates = price.estimates_of(connection, record, self._flags, list(Method))
+        return _Whole(record, estimates)
 
     def _estimate(self, connection: Connection, run: Run) -> Estimate:
         return self._priced.get(run, lambda _: self._read(connection, run).estimate)
@@ -332,7 +327,7 @@ class View:
         whole = self._read(connection, run)
         shape = read.step_means(connection, run, points=_SPARK_POINTS)
         return {
-            **run_item(run, whole.record.sensors, whole.totals),
+            **run_item(run, whole.record.sensors, whole.record.usages),
             "final_loss": whole.record.steps.final_loss,
             "loss_not_finite_since": latest.not_finite_since(connection, run),
             "losses": [step.loss for step in shape],
@@ -344,26 +339,6 @@ class View:
     def _plan(self, connection: Connection, run: Run, measured: Estimate) -> Any:
         """Totals at the planned tokens; they move slowly, and reading every step costs a while."""
         return self._plans.get(run, lambda _: targets.plan(connection, run, measured))
-
-
-def _phases_of(connection: Connection, whole: _Whole) -> Phases:
-    """What is spent in each moves slowly, too, and takes the windows that phases share; in a run of
-    one phase there is nothing to share.
-    """
-    run = whole.record.run
-    spans = timeline_of(connection, run).spans()
-    if len(spans) == 1:
-        ((name, its_spans),) = spans.items()
-        return Phases((Phase(name, its_spans, tuple(whole.totals)),))
-    record = replace(whole.record, hours=read.hours(connection, run))
-    found = phases_of(connection, record, most_rows=_PHASE_ROWS)
-    return replace(found, each=tuple(replace(p, usages=_summed(p.usages)) for p in found.each))
-
-
-def _summed(usages: Sequence[Usage]) -> tuple[Usage, ...]:
-    """One with the energy of all."""
-    energy_j = sum_of(usage.energy_j for usage in usages)
-    return tuple(replace(usage, energy_j=energy_j) for usage in usages[:1])
 
 
 def _sum_item(row: Estimate) -> dict[str, Any]:

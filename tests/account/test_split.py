@@ -39,7 +39,7 @@ def test_each_month_has_its_hours_and_its_steps() -> None:
 
     parts = by_month(record(long), steps)
     assert list(parts) == ["2026-05", "2026-06", "2026-07"]
-    assert sum(len(part.hours) for part in parts.values()) == len(long.usages)
+    assert sum(len(part.usages) for part in parts.values()) == len(long.usages)
     assert sum(part.steps.tokens or 0 for part in parts.values()) == long.step_totals.tokens
     lengths = [part.run.end_ms - part.run.started_ms for part in parts.values()]
     assert sum(lengths) == 60 * 24 * MS_PER_HOUR
@@ -59,6 +59,6 @@ def test_each_host_has_its_devices_with_their_hours() -> None:
     parts = by_host(RunRecord(one.run, sensors, one.usages, one.step_totals))
     assert sorted(parts) == ["node1", "node2"]
     for part in parts.values():
-        assert {hour.device_key for hour in part.hours} == {s.device_key for s in part.sensors}
-        assert (len(part.sensors), len(part.hours)) == (2, 4)
+        assert {hour.device_key for hour in part.usages} == {s.device_key for s in part.sensors}
+        assert (len(part.sensors), len(part.usages)) == (2, 4)
         assert part.steps.tokens is None, "the tokens are the run's, not a host's"

@@ -14,7 +14,6 @@ from carbontrack.ledger.rows import Event
 from carbontrack.ledger.transaction import open_ledger
 from carbontrack.ledger.write import RunWriter
 from carbontrack.query.phases import phases_of
-from carbontrack.query.price import record_of
 from carbontrack.vocabulary import Status
 from tests.fixtures.command import Command
 from tests.fixtures.runs import Recorded, recording_of, write_ledger
@@ -138,9 +137,9 @@ def test_a_run_of_many_rows_is_split_within_longer_windows(tmp_path: Path) -> No
     url = f"sqlite:///{tmp_path / 'ledger.db'}"
     write(url)
     with engine.open_reader(url).connect() as connection:
-        record = record_of(connection, read.resolve_run(connection, "last"))
-        exact = phases_of(connection, record)
-        coarse = phases_of(connection, record, most_rows=500)
+        run = read.resolve_run(connection, "last")
+        exact = phases_of(connection, run)
+        coarse = phases_of(connection, run, most_rows=500)
     assert (exact.level_s, coarse.level_s) == (1, 60)
     assert coarse.energy_kwh == pytest.approx(exact.energy_kwh)
     assert [p.name for p in coarse.each] == [p.name for p in exact.each]

@@ -1,4 +1,4 @@
-"""A run as the parts that it has by month or by host, for groups that add up to it. Pure.
+"""A run as the parts that it has by month, by host or in a range. Parts add up to it. Pure.
 
 A part is a `RunRecord` as the whole is: it can be priced, and split by another key again.
 """
@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from carbontrack.ledger.rows import Run, Sensor, Span, StepTotals, Usage, span_s
-from carbontrack.units import MS_PER_S
+from carbontrack.units import MS_PER_HOUR, MS_PER_S
 
 _ALWAYS_MS = 2**62
 
@@ -68,28 +68,45 @@ def by_month(
 
     `steps_between` gives the steps from a time in ms up to, and without, another.
     """
-    run, months = whole.run, months_of(whole.run)
+    months = months_of(whole.run)
     if len(months) == 1:
         return dict.fromkeys(months, whole)
-    parts = {}
-    for month in months:
-        span_ms = first_ms, next_ms = span_of_month(month)
-        if month == months[0]:
-            first_ms = 0  # an hour begins before the run does
-        if month == months[-1]:
-            next_ms = _ALWAYS_MS
-        parts[month] = RunRecord(
-            replace(
-                run,
-                started_ms=max(first_ms, run.started_ms),
-                ended_ms=min(next_ms, run.end_ms),
-            ),
-            whole.sensors,
-            [usage for usage in whole.usages if first_ms <= usage.start_ms < next_ms],
-            steps_between(first_ms, next_ms),
-            (span_ms,),
-        )
-    return parts
+    return {month: part_in(whole, span_of_month(month), steps_between) for month in months}
+
+
+def part_in(
+    whole: RunRecord, span_ms: Span, steps_between: Callable[[int, int], StepTotals]
+) -> RunRecord:
+    """What is in a span of time whose ends are ends of hours; `steps_between` as of `by_month`."""
+    run = whole.run
+    first_ms, next_ms = span_ms
+    if first_ms <= run.started_ms:
+        first_ms = 0  # an hour begins before the run does
+    if next_ms >= run.end_ms:
+        next_ms = _ALWAYS_MS
+    return RunRecord(
+        replace(run, started_ms=max(first_ms, run.started_ms), ended_ms=min(next_ms, run.end_ms)),
+        whole.sensors,
+        [usage for usage in whole.usages if first_ms <= usage.start_ms < next_ms],
+        steps_between(first_ms, next_ms),
+        (span_ms,),
+    )
+
+
+def whole_hours(since_ms: int | None, until_ms: int | None) -> Span | None:
+    """From the beginning of the hour of a time up to that of another, so that ranges that meet add
+    up; None where neither is given.
+    """
+    if since_ms is None and until_ms is None:
+        return None
+    first_ms = 0 if since_ms is None else since_ms // MS_PER_HOUR * MS_PER_HOUR
+    next_ms = _ALWAYS_MS if until_ms is None else until_ms // MS_PER_HOUR * MS_PER_HOUR
+    return first_ms, next_ms
+
+
+def reaches_beyond(run: Run, span_ms: Span | None) -> bool:
+    """Whether some of a run is not in a span."""
+    return span_ms is not None and not span_ms[0] <= run.started_ms <= run.end_ms <= span_ms[1]
 
 
 def months_of(run: Run) -> list[str]:

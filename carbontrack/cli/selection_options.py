@@ -31,13 +31,14 @@ _OPTIONS = {
         ),
         _option(
             "since",
-            "Only those that began since 2026-01-31, 2026-01, the last 12h or 7d, last-month.",
+            "Only those that ran since 2026-01-31, 2026-01, the last 12h or 7d, last-month; of one "
+            "that began earlier a table counts what it used since.",
             metavar="WHEN",
         ),
         _option(
             "until",
-            "Only those that began up to the end of 2026-01-31, 2026-01 or last-month, or before "
-            "a time or an age.",
+            "Only those that ran up to the end of 2026-01-31, 2026-01 or last-month, or before a "
+            "time or an age; of one that went on a table counts what it used until then.",
             metavar="WHEN",
         ),
         _option("user", "Only of this user."),

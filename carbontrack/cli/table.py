@@ -103,13 +103,14 @@ def table(
     with engine.open_reader(ledger_url(db)).connect() as connection:
         find_runs(connection, runs or [])
         chosen = select.choose(connection, runs or [], wanted, limit=limit)
-        own = {"embodied": embodied, "own_factors": bool(like)}
+        span_ms = wanted.span_ms
+        own = {"embodied": embodied, "own_factors": bool(like), "span_ms": span_ms}
         each = price.estimates(connection, chosen, flags, methods, **own)
         rows, subtotals = each, []
         if by:
             rows = group.grouped(connection, chosen, each, by, flags, **own)
             subtotals = group.subtotals(connection, chosen, each, by, flags, **own)
-        twice = overlaps.recorded_twice(connection, chosen)
+        twice = overlaps.recorded_twice(connection, chosen, [span_ms] if span_ms else [])
     if not rows and out is None and format in (None, TableFormat.TEXT):
         typer.echo("No such runs. See: carbontrack runs")
         return

@@ -57,8 +57,8 @@ def list_runs(
 ) -> list[Run]:
     """Runs, newest first, that match all that is given.
 
-    They have all of `tags`: (key, value); began at `since_ms` or later, and before `until_ms`; ran
-    on `host`, perhaps beside others; had a device whose energy is of this `quality`; and their
+    They have all of `tags`: (key, value); ran at `since_ms` or later, and before `until_ms`; ran on
+    `host`, perhaps beside others; had a device whose energy is of this `quality`; and their
     scheduler says this `cluster`, id of the `job`, `account` and `partition`.
     """
     run, recording, sensor = models.Run, models.Recording, models.Sensor
@@ -73,7 +73,9 @@ def list_runs(
     if name is not None:
         query = query.where(_name(connection) == name)
     if since_ms is not None:
-        query = query.where(run.started_ms >= since_ms)
+        ended_ms = func.coalesce(recording.ended_ms, recording.heartbeat_ms)
+        went_on = exists().where(recording.run_key == run.key, ended_ms > since_ms)
+        query = query.where(or_(run.started_ms >= since_ms, went_on))
     if until_ms is not None:
         query = query.where(run.started_ms < until_ms)
     if host is not None:
@@ -105,8 +107,8 @@ def find_runs(
     limit: int,
 ) -> tuple[list[Run], int]:
     """The first runs in the order of `sort` (one of `SORTS`) that have every word of `search` in
-    what they say of themselves and began at `since_ms` or later, and before `until_ms`; and how
-    many there are in all.
+    what they say of themselves and ran at `since_ms` or later, and before `until_ms`; and how many
+    there are in all.
 
     Raises CarbontrackError for a search of too many words: each is looked for in every run.
     """
@@ -126,14 +128,19 @@ def find_runs(
     wanted: list[ColumnElement[bool]] = [PRESENT]
     wanted += [its_project == project] if project else []
     wanted += [run.user == user] if user else []
-    wanted += [run.started_ms >= since_ms] if since_ms is not None else []
     wanted += [run.started_ms < until_ms] if until_ms is not None else []
     rows = connection.execute(query.where(*wanted)).all()
     outcomes = _outcomes(connection, {row.key: row.nodes_expected for row in rows})
+
+    def end_ms(row: Any) -> int:
+        ended = outcomes[row.key]
+        return end_of(row.started_ms, ended.ended_ms, ended.heartbeat_ms)
+
     found = [
         row
         for row in rows
         if status in ("", outcomes[row.key].status)
+        and (since_ms is None or row.started_ms >= since_ms or end_ms(row) > since_ms)
         and all(
             matched or word in outcomes[row.key].status
             for word, matched in zip(words, row[4:], strict=True)
@@ -141,12 +148,11 @@ def find_runs(
     ]
 
     def place(row: Any) -> Any:
-        ended = outcomes[row.key]
         by: dict[str, Any] = {
             "started": row.started_ms,
             "name": row.name.lower(),
-            "status": ended.status,
-            "duration": end_of(row.started_ms, ended.ended_ms, ended.heartbeat_ms) - row.started_ms,
+            "status": outcomes[row.key].status,
+            "duration": end_ms(row) - row.started_ms,
         }
         return by[sort]
 

@@ -77,25 +77,32 @@ def by_attempt(connection: Connection, whole: RunRecord) -> dict[str, RunRecord]
     """The part of each attempt, by its number. Steps are the run's, whichever did them last."""
     from carbontrack.ledger import read
 
-    lost_kwh = {one.attempt.number: one.lost_kwh for one in tried(connection, whole.run)}
+    lost_of_attempt = {one.attempt.number: one.lost_kwh for one in tried(connection, whole.run)}
     attempts = attempts_of(connection, whole.run)
-    usages = {
+    of_attempt = {
         number: of
         for together in _of_same_recordings(attempts)
         for number, of in _usages(connection, whole.run, together).items()
     }
     parts = {}
     for attempt in attempts:
-        used = {usage.device_key for usage in usages[attempt.number]}
         begin_ms, end_ms = attempt.started_ms, attempt.until_ms
+        usages, lost_kwh = of_attempt[attempt.number], lost_of_attempt[attempt.number]
+        for first_ms, next_ms in whole.spans_ms:  # one, of a run that reaches beyond a range
+            begin_ms, end_ms = max(begin_ms, first_ms), min(end_ms, next_ms)
+            usages = [one for one in usages if first_ms <= one.start_ms < next_ms]
+            lost_kwh = None
+        if begin_ms >= end_ms and whole.spans_ms:
+            continue
+        used = {usage.device_key for usage in usages}
         parts[str(attempt.number)] = replace(
             whole,
             run=replace(whole.run, started_ms=begin_ms, ended_ms=end_ms, status=attempt.status),
             sensors=[sensor for sensor in whole.sensors if sensor.device_key in used],
-            usages=usages[attempt.number],
+            usages=usages,
             steps=read.step_totals(connection, whole.run, from_ms=begin_ms, to_ms=end_ms),
             spans_ms=((begin_ms, end_ms),),
-            lost_kwh=lost_kwh[attempt.number],
+            lost_kwh=lost_kwh,
         )
     return parts
 

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 from carbontrack.account.phases import OTHER
 from carbontrack.account.split import RunRecord, by_host, by_month, months_of
 from carbontrack.errors import CarbontrackError
-from carbontrack.ledger.rows import Run, StepTotals
+from carbontrack.ledger.rows import Run, Span, StepTotals
 from carbontrack.query.attempts import attempts_of, by_attempt
 from carbontrack.query.phases import by_phase, timeline_of
-from carbontrack.query.price import record_of
+from carbontrack.query.price import part_of, record_of
 
 if TYPE_CHECKING:
     from carbontrack.ledger.imported import Connection
@@ -67,10 +67,12 @@ def keys_of(names: Sequence[str]) -> list[Key]:
     return keys
 
 
-def parts_of_run(connection: Connection, run: Run, keys: Sequence[Key]) -> list[Part]:
-    """The parts of a run by group; they add up to it."""
+def parts_of_run(
+    connection: Connection, run: Run, keys: Sequence[Key], span_ms: Span | None = None
+) -> list[Part]:
+    """The parts of a run by group; they add up to it, or to what of it is in the span."""
     order = list(_SPLITTING)
-    parts = [Part({}, None)]
+    parts = [Part({}, part_of(connection, run, span_ms))]
     for key in sorted(keys, key=lambda k: order.index(k.name) if k.name in order else -1):
         parts = [smaller for part in parts for smaller in _by(connection, run, part, key)]
     return [Part({key.name: part.group[key.name] for key in keys}, part.record) for part in parts]

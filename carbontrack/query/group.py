@@ -38,8 +38,10 @@ def grouped(
     *,
     embodied: bool = False,
     own_factors: bool = False,
+    span_ms: Span | None = None,
 ) -> list[Estimate]:
-    """One row for each group and method; `rows` are the `estimates` of the runs.
+    """One row for each group and method; `rows` are the `estimates` of the runs
+    in the same span.
 
     By a key that splits (month, host, phase), a run that belongs to several groups adds its part to
     each. By two keys the rows are in the order of the first, then of the second. Raises
@@ -51,7 +53,7 @@ def grouped(
         wholes[row.run_ids[0]].append(row)
     groups: dict[_Group, list[_Member]] = {}
     for run in runs:
-        for part in parts_of_run(connection, run, keys):
+        for part in parts_of_run(connection, run, keys, span_ms):
             member = _Member(run, wholes[run.id])
             if part.record is not None:
                 price = pricing(
@@ -89,6 +91,7 @@ def subtotals(
     *,
     embodied: bool = False,
     own_factors: bool = False,
+    span_ms: Span | None = None,
 ) -> list[Estimate]:
     """Of rows `grouped` by two keys one for each group of the first; else none.
 
@@ -97,9 +100,18 @@ def subtotals(
     """
     if len(by) < 2:
         return []
-    own = {"embodied": embodied, "own_factors": own_factors}
+    of_first = grouped(
+        connection,
+        runs,
+        rows,
+        by[:1],
+        flags,
+        embodied=embodied,
+        own_factors=own_factors,
+        span_ms=span_ms,
+    )
     return sorted(
-        grouped(connection, runs, rows, by[:1], flags, **own),
+        of_first,
         key=lambda row: (row.label in (NO_GROUP, keys_of(by)[0].rest), row.label),
     )
 

@@ -65,8 +65,8 @@ class Ledger:
         partition: str | None = None,
         limit: int | None = None,
     ) -> pd.DataFrame:
-        """A row per run, newest first, that matches all that is given: it began at `since` or
-        later, and before `until`.
+        """A row per run, newest first, that matches all that is given: it ran at `since` or later,
+        and before `until`.
 
         Columns: those of `runs --format json`, with `started` and `ended` as timestamps.
         `energy_kwh` is of the devices, before PUE; `coverage` is the share of device-seconds that

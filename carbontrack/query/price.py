@@ -11,19 +11,21 @@ from carbontrack.account import over_time
 from carbontrack.account.estimate import estimate_run
 from carbontrack.account.pricing import unpriced
 from carbontrack.account.result import Estimate
-from carbontrack.account.split import RunRecord
+from carbontrack.account.split import RunRecord, part_in, reaches_beyond
 from carbontrack.errors import CarbontrackError
 from carbontrack.factors import catalog
 from carbontrack.factors.catalog import Factor
 from carbontrack.factors.resolve import resolve
 from carbontrack.factors.series import IntensitySeries, Interval
 from carbontrack.ledger.amended import layers, tokens_of
-from carbontrack.ledger.rows import Run
+from carbontrack.ledger.rows import Run, Span, StepTotals
 from carbontrack.vocabulary import Method, PriceUnit
 
 if TYPE_CHECKING:
     from carbontrack.ledger.imported import Connection
 
+PART = "only what is in the range counts, in whole hours; the loss is that of its last steps there"
+"""The note on a run that reaches beyond the range of time that is asked for."""
 _PRICES = {
     PriceUnit.GPU_HOUR: ("price_per_gpu_hour", "GPU-hour"),
     PriceUnit.KWH: ("tariff", "kWh"),
@@ -42,8 +44,10 @@ def estimates(
     *,
     embodied: bool = False,
     own_factors: bool = False,
+    span_ms: Span | None = None,
 ) -> list[Estimate]:
-    """Each run by each method; flags win over what the run recorded, that over files here.
+    """Each run by each method, or what of it is in a span of whole hours; flags win over what the
+    run recorded, that over files here.
 
     Several methods take the same factors; with `own_factors` each the defaults of its own.
     A run whose recorded zone, provider or price cannot be found has neither carbon nor money, and
@@ -60,8 +64,10 @@ def estimates(
             embodied=embodied,
             defaults=defaults(methods, own_factors),
         )
-        record = summed_record_of(connection, run)
-        rows += [price(record, method) for method in methods]
+        part = part_of(connection, run, span_ms)
+        record = part or summed_record_of(connection, run)
+        found = [price(record, method) for method in methods]
+        rows += [replace(row, notes=(*row.notes, PART)) for row in found] if part else found
     return rows
 
 
@@ -94,6 +100,19 @@ def record_of(connection: Connection, run: Run) -> RunRecord:
     return replace(
         summed_record_of(connection, run), usages=read.hours(connection, run), kwh_by_hour=None
     )
+
+
+def part_of(connection: Connection, run: Run, span_ms: Span | None) -> RunRecord | None:
+    """What of a run is in a span of whole hours; None where that is all of it."""
+    from carbontrack.ledger import read
+
+    if span_ms is None or not reaches_beyond(run, span_ms):
+        return None
+
+    def steps_between(from_ms: int, to_ms: int) -> StepTotals:
+        return read.step_totals(connection, run, from_ms=from_ms, to_ms=to_ms)
+
+    return part_in(record_of(connection, run), span_ms, steps_between)
 
 
 def summed_record_of(connection: Connection, run: Run) -> RunRecord:

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
-from carbontrack.ledger.rows import Run
+from carbontrack.account.split import whole_hours
+from carbontrack.ledger.rows import Run, Span
 
 if TYPE_CHECKING:
     from carbontrack.ledger.imported import Connection
@@ -28,6 +29,11 @@ class Selection:
     job: str | None = None
     account: str | None = None
     partition: str | None = None
+
+    @property
+    def span_ms(self) -> Span | None:
+        """The whole hours from `since_ms` to `until_ms`; None of all time."""
+        return whole_hours(self.since_ms, self.until_ms)
 
 
 ALL = Selection()

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from carbontrack import keys
 from carbontrack.account.result import Estimate, unique
 from carbontrack.factors.catalog import Factor
+from carbontrack.query.price import PART
 from carbontrack.report.notes import counts, quantity, some
 from carbontrack.vocabulary import DeviceKind, Method, Quality, Scope, Status
 
@@ -81,7 +82,7 @@ def paper_notes(rows: Sequence[Estimate], totals: Sequence[Estimate] = ()) -> li
     notes += _factors(rows)
     notes += [PaperNote(text, column="cost") for text in _costs(rows)]
     notes += [PaperNote(text, column="loss") for text in _losses(rows)]
-    notes += [PaperNote(text) for text in _ends(rows)]
+    notes += [PaperNote(text) for text in (*_ends(rows), *_parts(rows))]
     notes += [PaperNote(note) for note in unique(note for row in totals for note in row.notes)]
     return notes
 
@@ -159,6 +160,13 @@ def _ends(rows: Sequence[Estimate]) -> Iterator[str]:
         labels = unique(row.label for row in rows if row.status == status)
         if labels:
             yield f"Runs that {what}: {some(labels)}"
+
+
+def _parts(rows: Sequence[Estimate]) -> Iterator[str]:
+    labels = unique(row.label for row in rows if PART in row.notes)
+    if labels:
+        beyond = "Of runs that began before the range of time or went on after it"
+        yield f"{beyond}, only what is in it counts: {some(labels)}"
 
 
 def _is_given(factor: Factor) -> bool:

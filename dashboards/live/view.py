@@ -10,10 +10,10 @@ from carbontrack import config
 from carbontrack.account import over_time
 from carbontrack.account.over_time import SpentCurve
 from carbontrack.account.result import Estimate
-from carbontrack.account.split import RunRecord
+from carbontrack.account.split import RunRecord, reaches_beyond, whole_hours
 from carbontrack.errors import CarbontrackError
 from carbontrack.ledger import latest, overlaps, read
-from carbontrack.ledger.rows import Run, Series
+from carbontrack.ledger.rows import Run, Series, Span
 from carbontrack.query import group, price
 from carbontrack.query.attempts import Tried, tried
 from carbontrack.query.phases import Phases, phases_of
@@ -171,16 +171,20 @@ class View:
         }
 
     def totals(self, *, by: str = "", **wanted: Any) -> dict[str, Any]:
-        """The sum of the newest `MOST_SUMMED` runs that match, and of each group of them; `wanted`
-        are the filters of `runs`, `by` a key of `table --by`, or empty.
+        """The sum of the newest `MOST_SUMMED` runs that match, as far as they are in the range of
+        time, and of each group of them; `wanted` are the filters of `runs`, `by` a key of
+        `table --by`, or empty.
 
         Raises CarbontrackError for an unknown `by`.
         """
+        span_ms = whole_hours(wanted.get("since_ms"), wanted.get("until_ms"))
         with self._reader.connect() as connection:
             found, matching = read.find_runs(connection, limit=MOST_SUMMED, **wanted)
-            rows = [self._estimate(connection, run) for run in found]
-            twice = overlaps.recorded_twice(connection, found)
-            groups = group.grouped(connection, found, rows, [by], self._flags) if by else []
+            rows = [self._estimate(connection, run, span_ms) for run in found]
+            twice = overlaps.recorded_twice(connection, found, [span_ms] if span_ms else [])
+            groups = []
+            if by:
+                groups = group.grouped(connection, found, rows, [by], self._flags, span_ms=span_ms)
         return {
             "groups": [_sum_item(row) for row in groups],
             "total": _sum_item(group.totals(rows, twice)[0]) if rows else None,
@@ -316,7 +320,11 @@ class View:
         estimates = price.estimates_of(connection, record, self._flags, list(Method))
         return _Whole(record, estimates)
 
-    def _estimate(self, connection: Connection, run: Run) -> Estimate:
+    def _estimate(self, connection: Connection, run: Run, span_ms: Span | None) -> Estimate:
+        if reaches_beyond(run, span_ms):
+            methods = [Method.MEASURED]
+            (part,) = price.estimates(connection, [run], self._flags, methods, span_ms=span_ms)
+            return part
         return self._priced.get(run, lambda _: self._read(connection, run).estimate)
 
     def _item(self, connection: Connection, run: Run) -> dict[str, Any]:

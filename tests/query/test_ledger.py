@@ -90,7 +90,8 @@ def test_runs(ledger: Ledger) -> None:
         ({"status": Status.FAILED}, ["large"]),
         ({"limit": 1}, ["large"]),
         ({"since": START}, ["large", "small"]),
-        ({"since": START + pd.Timedelta("1ms")}, ["large"]),
+        ({"since": START + pd.Timedelta("119s")}, ["large", "small"]),
+        ({"since": START + pd.Timedelta("120s")}, ["large"]),
     ],
 )
 def test_runs_are_chosen(ledger: Ledger, chosen: dict[str, object], names: list[str]) -> None:

@@ -38,7 +38,7 @@ export function table(name, heads, rows, className = "") {
   };
   return make(
     "div",
-    { class: `scroll ${className}`, tabindex: "0", role: "region", "aria-label": name },
+    { class: `scroll ${className}`, tabindex: "0", role: "group", "aria-label": name },
     make(
       "table",
       { "aria-label": name },

@@ -12,10 +12,11 @@ let current = null;
 function route() {
   current?.stop();
   document.title = "carbontrack";
-  const [, kind, rest] = location.hash.split("/");
+  const [path, query] = location.hash.split("?");
+  const [, kind, rest] = path.split("/");
   if (kind === "run" && rest) current = showRun(page, decodeURIComponent(rest));
   else if (kind === "compare" && rest) current = showComparison(page, rest.split(",").map(decodeURIComponent));
-  else current = showRuns(page);
+  else current = showRuns(page, new URLSearchParams(query));
 }
 
 // A page that was gone to is read from its heading on.

@@ -21,14 +21,18 @@ const COLUMNS = [
 ];
 const SPARK = { width: 90, height: 22 };
 
-export function showRuns(page) {
-  return new RunsPage(page);
+// `asked` is the query of the page's address, which follows what is chosen.
+export function showRuns(page, asked) {
+  return new RunsPage(page, asked);
 }
 
 class RunsPage {
-  constructor(page) {
+  constructor(page, asked) {
+    const of = (name) => asked.get(name) ?? "";
+    const sort = of("sort").replace("-", "");
     this.chosen = new Map();
     this.sort = { key: "started", down: true };
+    if (COLUMNS.some(([key]) => key === sort)) this.sort = { key: sort, down: of("sort").startsWith("-") };
     this.found = null;
     this.stopped = false;
     const again = () => this.refresh();
@@ -37,15 +41,17 @@ class RunsPage {
       placeholder: "Search name, project, user, status, command",
       "aria-label": "Search runs",
       oninput: again,
+      value: of("search"),
     });
     this.status = make(
       "select",
       { "aria-label": "Status", onchange: again },
       ...["", ...Object.values(Status)].map((name) => make("option", { value: name }, name || "any status")),
     );
-    this.project = names("Project", "any project", again);
-    this.user = names("User", "any user", again);
-    this.span = new Span(again);
+    this.status.value = Object.values(Status).includes(of("status")) ? of("status") : "";
+    this.project = names("Project", "any project", again, of("project"));
+    this.user = names("User", "any user", again, of("user"));
+    this.span = new Span(again, of("when"));
     this.order = make(
       "select",
       { onchange: () => this.sortBy(this.order.value) },
@@ -76,7 +82,11 @@ class RunsPage {
       make("label", { class: "sorts" }, make("span", { class: "label" }, "Sort by"), this.order),
       this.compare,
     );
-    this.sums = new Sums(() => this.filters());
+    this.sums = new Sums(
+      () => this.filters(),
+      of("by"),
+      () => this.remember(),
+    );
     page.replaceChildren(make("h1", { tabindex: "-1" }, "Runs"), this.bar, this.sums.element, this.place);
     this.refresh();
   }
@@ -95,17 +105,31 @@ class RunsPage {
   }
 
   filters() {
+    return { ...this.words(), ...this.span.query };
+  }
+
+  words() {
     return {
       search: this.search.value,
       status: this.status.value,
       project: this.project.value,
       user: this.user.value,
-      ...this.span.query,
     };
+  }
+
+  // In the address, so that a reload and a link that is sent show the same.
+  remember() {
+    const sort = (this.sort.down ? "-" : "") + this.sort.key;
+    const own = { when: this.span.value, by: this.sums.by.value, sort: sort === "-started" ? "" : sort };
+    const said = { ...this.words(), ...own };
+    const query = new URLSearchParams(Object.entries(said).filter(([, value]) => value)).toString();
+    const address = `#/${query ? `?${query}` : ""}`;
+    if (address !== (location.hash || "#/")) history.replaceState(null, "", address);
   }
 
   async refresh() {
     clearTimeout(this.timer);
+    this.remember();
     const asked = new URLSearchParams({
       ...this.filters(),
       sort: (this.sort.down ? "-" : "") + this.sort.key,
@@ -229,18 +253,20 @@ class RunsPage {
   }
 }
 
-function names(label, any, again) {
-  return make("select", { "aria-label": label, onchange: again, hidden: "" }, make("option", { value: "" }, any));
+function names(label, any, again, chosen) {
+  const list = make("select", { "aria-label": label, onchange: again }, make("option", { value: "" }, any));
+  offer(list, [], 1, chosen);
+  return list;
 }
 
 // The names that a list offers, where there are at least so many.
-function offer(list, found, least) {
-  list.hidden = found.length < least && !list.value;
+function offer(list, found, least, chosen = list.value) {
+  list.hidden = found.length < least && !chosen;
+  const offered = chosen && !found.includes(chosen) ? [...found, chosen] : found;
   const [any, ...known] = list.options;
-  if (known.map((option) => option.value).join("\n") === found.join("\n")) return;
-  const chosen = list.value;
-  list.replaceChildren(any, ...found.map((name) => make("option", { value: name }, name)));
-  list.value = found.includes(chosen) ? chosen : "";
+  if (known.map((option) => option.value).join("\n") === offered.join("\n")) return;
+  list.replaceChildren(any, ...offered.map((name) => make("option", { value: name }, name)));
+  list.value = chosen;
 }
 
 // The loss over the run as a small picture; its numbers are in the column beside it.

@@ -5,6 +5,7 @@ import { date } from "./format.js";
 
 const DAY_MS = 86_400_000;
 const BETWEEN = "between";
+const TO = "..";
 
 // value, label, and [first day, day after the last] from the first moment of today
 const RANGES = [
@@ -25,16 +26,21 @@ const RANGES = [
 ];
 
 export class Span {
-  constructor(onChange) {
+  // `chosen` is the `value` of another one: a range by its name, or two dates.
+  constructor(onChange, chosen) {
     this.choice = make(
       "select",
-      { "aria-label": "Started", onchange: () => this.choose(onChange) },
+      { "aria-label": "When", onchange: () => this.choose(onChange) },
       ...RANGES.map(([value, label]) => make("option", { value }, label)),
     );
-    const day = (label) => make("input", { type: "date", "aria-label": label, onchange: onChange });
-    this.first = day("First day");
-    this.last = day("Last day");
-    this.days = make("span", { class: "together", hidden: "" }, this.first, "to", this.last);
+    const [first, last] = chosen.includes(TO) ? chosen.split(TO) : ["", ""];
+    const day = (label, value) => make("input", { type: "date", "aria-label": label, onchange: onChange, value });
+    this.first = day("First day", first);
+    this.last = day("Last day", last);
+    this.days = make("span", { class: "together" }, this.first, "to", this.last);
+    const name = first || last ? BETWEEN : chosen;
+    this.choice.value = RANGES.some(([value]) => value === name) ? name : "";
+    this.days.hidden = this.choice.value !== BETWEEN;
     this.element = make("span", { class: "together" }, this.choice, this.days);
   }
 
@@ -47,6 +53,10 @@ export class Span {
       this.last.value = date(until ?? today);
     }
     onChange();
+  }
+
+  get value() {
+    return this.choice.value === BETWEEN ? this.first.value + TO + this.last.value : this.choice.value;
   }
 
   get range() {

@@ -17,11 +17,15 @@ const KEYS = [
 ];
 
 export class Sums {
-  constructor(filters) {
+  constructor(filters, by, onChange) {
     this.filters = filters;
     this.stopped = false;
-    this.by = make("select", { "aria-label": "Group by", onchange: () => this.refresh(true) });
-    this.offer([]);
+    const again = () => {
+      this.refresh(true);
+      onChange();
+    };
+    this.by = make("select", { "aria-label": "Group by", onchange: again });
+    this.offer([], by);
     this.tiles = new Tiles(make("dl", { class: "minor" }));
     this.place = make("div");
     this.said = make("p", { class: "quiet small" });
@@ -40,9 +44,10 @@ export class Sums {
     this.stopped = true;
   }
 
-  offer(tags) {
-    const chosen = this.by.value;
+  offer(tags, chosen = this.by.value) {
     const keys = [...KEYS, ...tags.map((key) => [`tag:${key}`, `tag ${key}`])];
+    const [, tag] = chosen.match(/^tag:(.+)/) ?? [];
+    if (tag && !tags.includes(tag)) keys.push([chosen, `tag ${tag}`]);
     refill(this.by, ...keys.map(([value, label]) => make("option", { value }, label)));
     this.by.value = keys.some(([value]) => value === chosen) ? chosen : "";
   }

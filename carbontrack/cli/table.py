@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -104,7 +104,7 @@ def table(
         find_runs(connection, runs or [])
         chosen = select.choose(connection, runs or [], wanted, limit=limit)
         span_ms = wanted.span_ms
-        own = {"embodied": embodied, "own_factors": bool(like), "span_ms": span_ms}
+        own: dict[str, Any] = {"embodied": embodied, "own_factors": bool(like), "span_ms": span_ms}
         each = price.estimates(connection, chosen, flags, methods, **own)
         rows, subtotals = each, []
         if by:

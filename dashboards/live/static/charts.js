@@ -251,13 +251,10 @@ export class Chart {
 
   // Of what is in view; with `clip` a few values beyond all sense do not flatten the others.
   limits(plot, fromZero) {
-    const [min, max] = this.view,
-      times = plot.data[0];
+    const [first, last] = inView(plot.data[0], this.view);
     const seen = (at) =>
       plot.series[at].show
-        ? plot.data[at].filter(
-            (value, index) => value !== null && value !== undefined && times[index] >= min && times[index] <= max,
-          )
+        ? plot.data[at].slice(first, last + 1).filter((value) => value !== null && value !== undefined)
         : [];
     const values = plot.series.slice(1).flatMap((_, index) => seen(index + 1));
     if (!values.length) return this.log ? [0.1, 1] : [0, 1]; // zero has no logarithm
@@ -301,6 +298,14 @@ export function usualHigh(values) {
   if (usual.length < 100) return high;
   const ofMost = usual[Math.floor((usual.length - 1) * 0.99)];
   return high - low > 2 * (ofMost - low) ? ofMost : high;
+}
+
+// The first and last place of what is drawn between two times: lines go to the points just outside.
+function inView(times, [min, max]) {
+  let [first, last] = [0, times.length - 1];
+  while (first < last && times[first + 1] <= min) first += 1;
+  while (last > first && times[last - 1] >= max) last -= 1;
+  return [first, last];
 }
 
 // A short number for the foot of a logarithmic axis.

@@ -33,7 +33,7 @@ const AXES = [
 
 // An axis shows parts of the smallest coin, which a table does not need.
 function costAt(value, currency) {
-  return value && Math.abs(value) < 0.1 ? `${plain(value, 3)} ${currency ?? ""}`.trim() : cost(value, currency);
+  return value && Math.abs(value) < 0.1 ? si(value, currency ?? "") : cost(value, currency);
 }
 
 export function showComparison(page, ids) {

@@ -12,7 +12,7 @@ export async function openExplanation(run, method) {
   const dialog = make(
     "dialog",
     { "aria-labelledby": "explained", class: "explain" },
-    make("header", {}, title, make("button", { type: "button", onclick: () => dialog.close() }, "Close")),
+    make("div", { class: "head" }, title, make("button", { type: "button", onclick: () => dialog.close() }, "Close")),
     place,
   );
   dialog.addEventListener("close", () => dialog.remove());

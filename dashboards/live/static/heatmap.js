@@ -16,7 +16,8 @@ const RAMP = [
 ];
 const ROW = 14; // CSS pixels of a device
 const [LEAST, MOST] = [210, 420];
-const NAMED = 16; // rows that have a name beside them
+const NAMED = 16; // rows that have a name beside them; of more, each second, third, …
+const [LETTER, MOST_LABEL] = [7, 160]; // CSS pixels of names
 
 export class HeatMap extends Chart {
   // `labels` are the devices', in order; `format` writes a value of the map.
@@ -32,8 +33,9 @@ export class HeatMap extends Chart {
       wide: labels.length > NAMED,
       yLimits: () => [-0.5, labels.length - 0.5],
       yTicks: {
-        splits: () => (labels.length <= NAMED ? labels.map((_, row) => row) : []),
+        splits: () => labels.map((_, row) => row).filter((row) => row % Math.ceil(labels.length / NAMED) === 0),
         values: (_, rows) => rows.map((row) => labels[row]),
+        size: Math.max(64, Math.min(MOST_LABEL, 18 + LETTER * Math.max(...labels.map((label) => label.length)))),
       },
     });
     this.labels = labels;

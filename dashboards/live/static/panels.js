@@ -146,6 +146,7 @@ export class Panels {
       nothing = times.map(() => null);
     const columns = [smoothed(steps.loss, weight), ...band.map((edge) => (edge.length ? edge : nothing)), weight ? steps.loss : nothing];
     this.loss.chips[1].button.hidden = !weight;
+    this.loss.chips[2].button.hidden = !evals.length;
     this.loss.show(
       uPlot.join([
         [times, ...columns],

@@ -77,6 +77,7 @@ class Table:
     notes: tuple[str, ...]
     subtotals: frozenset[int] = frozenset()
     caption: str = ""
+    keys: int = 1  # how many of the first columns say what a row is of
     paper: tuple[PaperNote, ...] = ()  # of a document, whose notes these are
 
     def __post_init__(self) -> None:
@@ -154,7 +155,15 @@ def table_of(
     heads = {"", *(column.head for column in columns)}
     paper = [note for note in paper if note.column in heads]
     notes = [note.plain for note in paper] if precise else notes
-    return Table(tuple(columns), total is not None, tuple(notes), summing, _CAPTION, tuple(paper))
+    return Table(
+        tuple(columns),
+        total is not None,
+        tuple(notes),
+        subtotals=summing,
+        caption=_CAPTION,
+        keys=max(1, len(shown[0].group)) if shown else 1,
+        paper=tuple(paper),
+    )
 
 
 def _with_subtotals(

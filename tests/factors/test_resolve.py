@@ -269,6 +269,13 @@ def test_every_factor_has_a_source_with_title_licence_and_version() -> None:
             source = data.source(row["source"])
             assert date.fromisoformat(source["date"]), row
             assert source["title"], row
+            assert source["author"], row
+            assert source["work"], row
+            assert (
+                source["url"].startswith("https://")
+                or "data sheet" in source["title"]
+                or ("product carbon footprint" in source["title"])
+            ), row
             assert source["licence"], row
             assert source["version"], row
 

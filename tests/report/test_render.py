@@ -243,6 +243,8 @@ def test_the_bibliography_is_of_exactly_the_factors_that_are_cited() -> None:
         assert cited == set(re.findall(r"@misc\{(.*?),", made[".bib"]))
         assert any(key.startswith(of_zone) for key in cited)
         assert ("eia2023" in cited) == (zone is None)
+        for field in ("author", "title", "year", "url"):
+            assert len(re.findall(rf"^  {field} = {{.+}},$", made[".bib"], re.M)) == len(cited)
 
 
 def test_the_fingerprint_is_of_what_was_measured() -> None:
@@ -252,16 +254,55 @@ def test_the_fingerprint_is_of_what_was_measured() -> None:
     assert fingerprint(rows) != fingerprint(estimates(replace(PAPER[0], power_w=361.0), *PAPER[1:]))
 
 
+def by_two_keys(*, names: str) -> str:
+    """Grouped by a long name and then by month, with a sub-total of each group."""
+    rows = [
+        replace(row, group={"project": f"{names}-{n // 2}", "month": f"2026-0{1 + n % 2}"})
+        for n, row in enumerate(estimates(*(replace(PAPER[0], number=n) for n in range(4))))
+    ]
+    sums = [
+        replace(combine(rows[n : n + 2]), group={"project": rows[n].group["project"]})
+        for n in (0, 2)
+    ]
+    return latex_of(table_of(rows, [combine(rows)], subtotals=sums, precise=True))
+
+
+def test_latex_has_the_first_of_two_keys_above_its_rows() -> None:
+    lines = by_two_keys(names="pretraining").splitlines()
+    at = next(n for n, line in enumerate(lines) if "\\emph{pretraining-0}" in line)
+    assert lines[at].startswith("\\multicolumn{")
+    assert [line.split(" & ")[0] for line in lines[at + 1 : at + 4]] == [
+        "~~2026-01",
+        "~~2026-02",
+        "~~total",
+    ]
+    assert lines[at + 3].endswith("\\addlinespace")
+
+
+def test_latex_that_no_line_holds_stands_on_its_side() -> None:
+    """With all that it can show, and with the band of the sensors; names then break."""
+    rows = estimates(*(replace(one, name="a-name-of-many-words-" * 6) for one in PAPER))
+    text = latex_of(table_of(rows, [combine(rows)], precise=True, band=True))
+    assert "booktabs,siunitx,threeparttable,rotating}" in text
+    assert text.count("{sidewaystable}") == 2
+    assert "\\begin{tabular}{>{\\raggedright" in text
+
+
 def test_latex_compiles_within_the_line(tmp_path: Path) -> None:
     tools.need(tools.LATEX)
+    (tmp_path / "keys.tex").write_text(by_two_keys(names="pretraining-of-language-models"))
+    wide = estimates(*(replace(one, name="a-name-of-many-words-" * 6) for one in PAPER))
+    (tmp_path / "wide.tex").write_text(
+        latex_of(table_of(wide, [combine(wide)], precise=True, band=True))
+    )
     for suffix, text in paper(estimates(*PAPER)).items():
         (tmp_path / f"paper{suffix}").write_text(text)
     (tmp_path / "nasty.tex").write_text(latex())
     document = (
-        "\\documentclass{article}\\usepackage{booktabs,siunitx,threeparttable}\n\\begin{document}\n"
+        "\\documentclass{article}\\usepackage{booktabs,siunitx,threeparttable,rotating}\n\\begin{document}\n"
         "See Table~\\ref{tab:carbontrack}.\\input{paper}\n"
         "\\bibliographystyle{plain}\\bibliography{paper}\\clearpage\n"
-        "{\\renewcommand{\\label}[1]{}\\input{nasty}}\\end{document}\n"
+        "{\\renewcommand{\\label}[1]{}\\input{nasty}\\input{keys}\\input{wide}}\\end{document}\n"
     )
     (tmp_path / "t.tex").write_text(document)
     latexed = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "t.tex"]

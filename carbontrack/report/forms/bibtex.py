@@ -13,7 +13,7 @@ from carbontrack.report.notes import counts
 
 _FIRST = "% Sources of the factors of a table by carbontrack.\n"
 _YEAR = re.compile(r"\d{4}")
-_ARXIV = re.compile(r"arXiv:(\d{4}\.\d{4,5})")
+_ARXIV = re.compile(r"arxiv\.org/abs/(\d{4}\.\d{4,5})")
 
 
 def _render(document: Document) -> str:
@@ -25,12 +25,14 @@ def _render(document: Document) -> str:
 def _entry(source_id: str) -> str:
     source = data.source(source_id)
     fields = {
-        "title": f"{{{tex(source['detail'])}}}",
-        "key": tex(source["title"]),
+        "author": source["author"],  # as BibTeX has them, organisations in braces
+        "title": f"{{{tex(source['work'])}}}",
         "year": (_YEAR.match(source["version"]) or _YEAR.match(source["date"]) or [""])[0],
-        "note": tex(f"Version {source['version']}; {source['licence']}"),
+        "note": tex(f"{source['detail']}; version {source['version']}; {source['licence']}"),
     }
-    if (preprint := _ARXIV.search(source["detail"])) is not None:
+    if source["url"]:
+        fields["url"] = source["url"]
+    if (preprint := _ARXIV.search(source["url"])) is not None:
         fields |= {"eprint": preprint[1], "archiveprefix": "arXiv"}
     lines = "".join(f"  {name} = {{{text}}},\n" for name, text in fields.items())
     return f"\n@misc{{{source_id},\n{lines}}}\n"

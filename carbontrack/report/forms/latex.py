@@ -7,7 +7,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from carbontrack.report import escape
 from carbontrack.report.document import Document
@@ -16,9 +16,11 @@ from carbontrack.report.numbers import number_text
 from carbontrack.report.table import Column, Table
 from carbontrack.vocabulary import TableFormat
 
-# A line of article, 345 pt; at \footnotesize a sign is at most about 4.6 pt wide in the mean, and a
-# column adds 8 pt.
-_LINE_PT, _SIGN_PT, _BETWEEN_PT = 345.0, 4.6, 8.0
+# A line of article is 345 pt, its page 550 pt high; a column adds 8 pt; a sign is in the mean at
+# most about 4.6 pt wide at \footnotesize, 4.1 at \scriptsize.
+_LINE_PT, _PAGE_PT, _BETWEEN_PT = 345.0, 550.0, 8.0
+_FOOTNOTE_PT, _SCRIPT_PT = 4.6, 4.1
+_LEAST_PT = 50.0  # of a column of names on several lines
 _CAPTION = "Energy use and carbon emissions."
 _SIGNS = {
     "\\": r"\textbackslash{}",
@@ -44,6 +46,7 @@ _SIGNS = {
     "€": "EUR",
     "£": "GBP",
     '"': "''",
+    "\N{NO-BREAK SPACE}": "~",
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
 } | {sign: f"\\{sign}" for sign in "&%$#_{}"}
@@ -53,6 +56,7 @@ _LETTERS = frozenset(map(chr, range(0xC0, 0x100))) - set("ÐÞðþ×÷")  # in p
 _PACKAGES = "booktabs,siunitx,threeparttable"
 _UNITS = {"t", "kg", "g", "mg", "MWh", "kWh", "Wh", "mWh", "W", "L"}
 _NUMBER = re.compile(r"-?\d[\d,]*(\.\d+)?")
+_INDENT = "\N{NO-BREAK SPACE}" * 2
 _UNKNOWN = number_text(None, 0)
 
 
@@ -62,24 +66,33 @@ def latex_of(table: Table, origin: Sequence[str] = ()) -> str:
     Columns that others imply are left out where they would run over the line; a comment names them,
     as it says how the table was made.
     """
-    whole = len(table.columns)
+    table, heads = _under_heads(table) if table.keys > 1 else (table, {})
     shown = table.fitting(_LINE_PT, _width_pt, note=False)
-    size = "\\footnotesize" if _width_pt(shown) <= _LINE_PT else "\\scriptsize"
+    is_small = _width_pt(shown) > _LINE_PT
     columns = [_typeset(column) for column in shown.columns]
-    comments = [*origin, f"needs \\usepackage{{{_PACKAGES}}}"]
-    if len(columns) < whole:
-        heads = [column.head for column in table.columns if column not in shown.columns]
-        comments.append(f"left out to fit a line: {', '.join(heads)}")
+    packages, float_ = _PACKAGES, "table"
+    if is_small:
+        numbers_pt = _width_pt(shown, _SCRIPT_PT, after=1) + _BETWEEN_PT
+        line_pt = _LINE_PT
+        if numbers_pt + _LEAST_PT > _LINE_PT:
+            packages, float_, line_pt = f"{_PACKAGES},rotating", "sidewaystable", _PAGE_PT
+        names_pt = line_pt - numbers_pt
+        if names_pt < _signs(shown.columns[0]) * _SCRIPT_PT:
+            kind = f">{{\\raggedright\\arraybackslash}}p{{{max(names_pt, _LEAST_PT):.0f}pt}}"
+            columns[0] = replace(columns[0], kind=kind)
+    comments = [*origin, f"needs \\usepackage{{{packages}}}"]
+    if left_out := [column.head for column in table.columns if column not in shown.columns]:
+        comments.append(f"left out to fit a line: {', '.join(left_out)}")
     rows = list(zip(*(column.cells for column in columns), strict=True))
     lines = [
         *(f"% {escape.visible(line)}" for line in comments),
-        "\\begin{table}[tb]",
+        f"\\begin{{{float_}}}[tb]" if float_ == "table" else f"\\begin{{{float_}}}",
         "\\centering",
         "\\sisetup{group-digits=integer,group-separator={,},group-minimum-digits=4}",
         "\\begin{threeparttable}",
         f"\\caption{{{tex(table.caption or _CAPTION)}}}",
         "\\label{tab:carbontrack}",
-        f"{size}\\setlength{{\\tabcolsep}}{{4pt}}",
+        f"\\{'scriptsize' if is_small else 'footnotesize'}\\setlength{{\\tabcolsep}}{{4pt}}",
         f"\\begin{{tabular}}{{{''.join(column.kind for column in columns)}}}",
         "\\toprule",
         _row([column.head for column in columns]),
@@ -87,6 +100,8 @@ def latex_of(table: Table, origin: Sequence[str] = ()) -> str:
         "\\midrule",
     ]
     for at, row in enumerate(rows):
+        if at in heads:
+            lines.append(f"\\multicolumn{{{len(row)}}}{{l}}{{\\emph{{{tex(heads[at])}}}}} \\\\")
         lines.append(_row(row) + ("\\addlinespace" if at in table.subtotals else ""))
     if table.has_total:
         lines += ["\\midrule", _row([column.total for column in columns])]
@@ -95,7 +110,25 @@ def latex_of(table: Table, origin: Sequence[str] = ()) -> str:
         lines += ["\\begin{tablenotes}[flushleft]", "\\footnotesize"]
         lines += [f"\\item {note}" for note in _notes(shown)]
         lines.append("\\end{tablenotes}")
-    return "\n".join([*lines, "\\end{threeparttable}", "\\end{table}"]) + "\n"
+    return "\n".join([*lines, "\\end{threeparttable}", f"\\end{{{float_}}}"]) + "\n"
+
+
+def _under_heads(table: Table) -> tuple[Table, dict[int, str]]:
+    """One column of names instead of two: the first is a line of its own above the rows that have
+    it, which begin at the places given.
+    """
+    outer, inner, *columns = table.columns
+    heads = {
+        at: name
+        for at, (name, under) in enumerate(zip(outer.cells, inner.cells, strict=True))
+        if under and (at == 0 or name != outer.cells[at - 1])
+    }
+    names = tuple(
+        f"{_INDENT}{under}" if under else name
+        for name, under in zip(outer.cells, inner.cells, strict=True)
+    )
+    both = Column(f"{outer.head}, {inner.head}", "", names, outer.total, left=True)
+    return replace(table, columns=(both, *columns), keys=1), heads
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,18 +198,24 @@ def _row(cells: Sequence[str]) -> str:
     return " & ".join(cells) + " \\\\"
 
 
-def _width_pt(table: Table) -> float:
-    return sum(_SIGN_PT * _signs(column) + _BETWEEN_PT for column in table.columns)
+def _width_pt(table: Table, sign_pt: float = _FOOTNOTE_PT, *, after: int = 0) -> float:
+    """Of the columns after the first few."""
+    return sum(sign_pt * _signs(column) + _BETWEEN_PT for column in table.columns[after:])
 
 
 def _signs(column: Column) -> int:
     """How many signs the column is wide; numbers stand with their points below each other."""
     texts = (*column.cells, column.total, column.head, f"({column.unit})")
-    longest = max(sum(7 if _sign(s).startswith("U+") else 1 for s in text) for text in texts)
+    longest = max(sum(map(_width, text)) for text in texts)
     if column.left or not (format := _format((*column.cells, column.total))):
         return longest
     whole, _, decimals = format.partition(".")
     return max(longest, int(whole) + int(whole) // 4 + 1 + int(decimals or 0))
+
+
+def _width(sign: str) -> int:
+    """In signs."""
+    return 7 if _sign(sign).startswith("U+") else 2 if sign == "±" else 1
 
 
 def tex(text: str) -> str:

@@ -251,7 +251,7 @@ class RunPage {
     this.all.disabled = !range && !last;
     this.following.press(range ? "" : last);
     const [low, high] = this.timeline.shown;
-    const fine = this.shown ? `, ${duration(this.shown.level_s)} a point` : "";
+    const fine = this.shown ? `, ${duration(this.shown.level_s)} a point`.replaceAll(" ", "\u00a0").replace("\u00a0", " ") : "";
     const text = `${moment(low)} to ${moment(high)} ${zoneOf(new Date(high * 1000))}${fine}`;
     if (this.range.textContent !== text) this.range.textContent = text;
   }

@@ -150,6 +150,7 @@ def shot(browser: Chrome) -> Callable[..., None]:
 
     def take(name: str, *, every: bool = False) -> None:
         folder.mkdir(parents=True, exist_ok=True)
+        browser.execute_script("delete document.documentElement.dataset.theme")
         for theme, where, size in (
             ("light", "desk", _WIDE),
             ("dark", "phone", _PHONE),

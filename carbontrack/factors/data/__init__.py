@@ -17,7 +17,6 @@ def rows(name: str) -> tuple[Mapping[str, str], ...]:
 
 @lru_cache
 def source(source_id: str) -> Mapping[str, str]:
-    """Title, authors, licence and version of a source. Raises KeyError for an id that the table lacks.
-    """
+    """Title, authors, licence and version of a source. Raises KeyError for an unknown id."""
     by_id = {row["source"]: row for row in rows("sources")}
     return by_id[source_id]

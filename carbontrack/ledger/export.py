@@ -92,8 +92,8 @@ class _Writer:
             with ExitStack() as files:
                 rows = [table.parsed(row) for row in self._source.rows(table)]
                 stored = [{**row, **table.stored(row)} for row in rows]
-                columns = [[row[name] for row in stored] for name in table.carried]
-                self._put(files, {}, table, f"{table.name}.parquet", columns)
+                made = [[row[name] for row in stored] for name in table.carried]
+                self._put(files, {}, table, f"{table.name}.parquet", made)
         projects = self._projects()
         for project in sorted(set(projects.values()), key=str):
             with ExitStack() as files:  # of one project only: a process may have so many open
@@ -150,12 +150,12 @@ class _Writer:
                 yield parquet.file_of(table, project, month, level), columns
 
 
-def _columns(table: Table[Any], rows: list[_Row], rounding: _Rounding) -> list[Sequence[Any]]:
+def _columns(table: Table[Any], rows: Sequence[_Row], rounding: _Rounding) -> list[Sequence[Any]]:
     if table is not WINDOWS:
         return list(zip(*rows, strict=True))
     rounded = [rounding.row(row) for row in rows]
     rounded.sort(key=itemgetter(_SENSOR, _START_MS))  # so that neighbours differ least
-    columns = list(zip(*rounded, strict=True))
+    columns: list[Sequence[Any]] = list(zip(*rounded, strict=True))
     del columns[_LEVEL]
     return columns
 

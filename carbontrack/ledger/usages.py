@@ -203,6 +203,8 @@ def _mean_util_pct(parts: Sequence[_Part]) -> float | None:
     return total / readings if readings else None
 
 
-def _known(reduce: Callable[[list[float]], float], parts: list[_Part], name: str) -> float | None:
+def _known(
+    reduce: Callable[[list[float]], float], parts: Sequence[_Part], name: str
+) -> float | None:
     found = [value for part in parts if (value := getattr(part, name)) is not None]
     return reduce(found) if found else None

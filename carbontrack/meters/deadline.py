@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 T = TypeVar("T")
+_LOOK_S = 0.02
 
 
 def within(seconds: float, call: Callable[[], T]) -> T:
@@ -20,7 +20,8 @@ def within(seconds: float, call: Callable[[], T]) -> T:
 
 def all_within(seconds: float, calls: Sequence[Callable[[], T]]) -> list[T | Exception]:
     """The results of calls made side by side, or what each raised: TimeoutError for those that
-    have not come back after so many seconds, which stay behind.
+    have not come back after so many seconds, which stay behind. Time that this process did not run
+    in, since it was stopped or had no CPU, does not count.
     """
     results: list[T | Exception] = [TimeoutError() for _ in calls]
 
@@ -34,9 +35,12 @@ def all_within(seconds: float, calls: Sequence[Callable[[], T]]) -> list[T | Exc
         threading.Thread(target=run, args=(place,), name="patience", daemon=True)
         for place in range(len(calls))
     ]
-    deadline = time.monotonic() + seconds
     for thread in threads:
         thread.start()
+    left_s = seconds
     for thread in threads:
-        thread.join(max(0.0, deadline - time.monotonic()))
+        thread.join(0)
+        while thread.is_alive() and left_s > 0:
+            thread.join(min(left_s, _LOOK_S))
+            left_s -= _LOOK_S
     return list(results)  # what comes too late changes it no more

@@ -39,15 +39,16 @@ class MeterOpener(threading.Thread):
         return [source for meter in self.found.meters for source in meter.sources]
 
     def wait(self, job_ended: Callable[[], bool]) -> None:
-        """Until they are open; for a job that has ended meanwhile, a moment more at most. A
-        `problem` says why they are not.
+        """Until they are open; for a job that has ended meanwhile, a moment more at most, each
+        without the time that this process did not run in. A `problem` says why they are not.
         """
         began_s = time.monotonic()
-        give_up_s, hurried = began_s + _OPENING_S, False
-        while self.is_alive() and time.monotonic() < give_up_s:
+        left_s, hurried = _OPENING_S, False
+        while self.is_alive() and left_s > 0:
             self.join(_LOOK_S)
+            left_s -= _LOOK_S
             if not hurried and job_ended():
-                give_up_s, hurried = min(give_up_s, time.monotonic() + _MOMENT_S), True
+                left_s, hurried = min(left_s, _MOMENT_S), True
         if self.is_alive():
             waited_s = time.monotonic() - began_s
             self.problem = f"the meter had not opened after {waited_s:.1f} s"

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 import threading
+import time
 
 import pytest
 
@@ -36,3 +40,17 @@ def test_a_single_call_gives_its_result_or_raises() -> None:
     with pytest.raises(TimeoutError):
         within(0.1, never.wait)
     never.set()
+
+
+SLOW = "import time; from carbontrack.meters.deadline import within; print('calls', flush=True); "
+
+
+def test_the_time_that_the_process_is_stopped_does_not_count() -> None:
+    code = SLOW + "print(within(1, lambda: time.sleep(0.2) or 7))"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == "calls\n"
+        child.send_signal(signal.SIGSTOP)
+        time.sleep(1.2)
+        child.send_signal(signal.SIGCONT)
+        assert child.stdout.read() == "7\n"

@@ -368,7 +368,7 @@ def test_track_never_raises_into_the_script(wrapper: Wrapper, broken: str) -> No
         text=True,
         env=wrapper.env,
         cwd=wrapper.folder,
-        timeout=60,
+        timeout=PATIENCE_S,
         check=False,
     )
     assert (done.returncode, done.stdout) == (0, "in\nout\n"), done.stderr

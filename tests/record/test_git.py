@@ -59,8 +59,9 @@ def git(folder: Path, *arguments: str) -> None:
 
 
 @pytest.fixture
-def repository(tmp_path: Path) -> Path:
-    """One commit of one file."""
+def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """One commit of one file. Git may take its time."""
+    monkeypatch.setattr(module, "_LIMIT_S", PATIENCE_S)
     folder = tmp_path / "repository"
     folder.mkdir()
     git(folder, "init")

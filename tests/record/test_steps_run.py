@@ -158,7 +158,8 @@ with open({str(path)!r}, "w", buffering=1) as log:
     found = wrapper.json("project", "last", "--tokens", "1B")
     (row,) = wrapper.json("table")["rows"]
     assert found["whole_j_per_token"] == pytest.approx(row["energy_kwh"] * 3.6e6 / row["tokens"])
-    assert 1 / 3 < found["whole_over_steady"] < 3
+    # What the job needed beyond its steps, to start or for a CPU, is not steady.
+    assert 1 / 3 < found["whole_over_steady"] < 3 * max(1, row["duration_s"] / 8)
 
 
 def test_a_log_that_was_asked_for_and_is_none_is_said_even_when_quiet(wrapper: Wrapper) -> None:

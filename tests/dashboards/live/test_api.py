@@ -305,7 +305,7 @@ def test_fifty_open_pages_cost_one_query_a_tick(wrapper: Wrapper, view: View, un
         streams = [page.getresponse() for page in pages]
         for stream in streams:
             assert stream.readline() == b"event: run\n"
-        before, began_s = view.queries, time.monotonic()
+        began_s, before = time.monotonic(), view.queries
         until(lambda: view.queries >= before + 5)
         queries = view.queries - before  # before the time, which goes on meanwhile
         ticks = (time.monotonic() - began_s) / TICK_S

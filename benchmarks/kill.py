@@ -18,6 +18,7 @@ from benchmarks.table import Table, spread
 from benchmarks.tools import tools
 from benchmarks.wrapped import Wrapped, finish, start
 from carbontrack.units import MS_PER_S, NS_PER_MS, NS_PER_S, monotonic_ns
+from tests.fixtures.half_done import COMMANDS, rounds_of
 from tests.fixtures.killed import MAY_BE_LOST_S, problems, promised_s
 from tests.fixtures.nvml import NvmlStub, build_stub
 from tests.fixtures.wrap import Wrapper
@@ -70,8 +71,11 @@ class Round:
 
 
 def ask(bench: Bench) -> list[Table]:
-    """All tools under each signal; and carbontrack alone, killed at many random moments."""
-    return [_signals(bench), _rounds(bench, 4 if bench.quick else 200)]
+    """All tools under each signal; and carbontrack alone, killed at many random moments, and while
+    its ledgers are moved.
+    """
+    moves = _moves(bench, 2 if bench.quick else 50)
+    return [_signals(bench), _rounds(bench, 4 if bench.quick else 200), moves]
 
 
 def _signals(bench: Bench) -> Table:
@@ -151,6 +155,30 @@ def _rounds(bench: Bench, count: int) -> Table:
             ]
         ],
         raw=[asdict(one) for one in found],
+    )
+
+
+def _moves(bench: Bench, count: int) -> Table:
+    """Commands on a ledger, each killed before so many statements."""
+    seed = random.randrange(10**6)
+    rows, raw = [], []
+    for name, command in COMMANDS.items():
+        folder = bench.folder / name
+        folder.mkdir()
+        deaths, wrong = rounds_of(name, folder, rounds=count, seed=seed)
+        first = f"; {len(wrong)} did not, the first: {wrong[0]}" if wrong else ""
+        statements = f"{deaths[0].statements:,}"
+        rows.append([f"`{' '.join(command)}`", statements, str(count), f"all of it{first}"])
+        raw.append({"command": name, "seed": seed, "rounds": count, "problems": wrong})
+    return Table(
+        title="Commands on a ledger, killed before any of their SQL statements",
+        how=f"Seed {seed}. Each is killed with `kill -9` before a statement chosen by the seed, in a "
+        "fresh copy of the ledger. What is left must be sound and have the contents of before or of "
+        "after (of `compact`, whose hours go one by one, the totals), and the command, run again, "
+        "must end as if it had not been killed.",
+        columns=["Command", "Statements", "Rounds", "Held"],
+        rows=rows,
+        raw=raw,
     )
 
 

@@ -58,6 +58,9 @@ def status(db: DbOption = None, format: FormatOption = Format.TEXT) -> None:
     if found.revision is not None:
         typer.echo(f"holds     {counted(found.runs, 'run')}, {counted(found.windows, 'window')}")
         typer.echo(f"size      {found.size_bytes:,} bytes")
+    if found.beside:
+        files = counted(len(found.beside), "file")
+        typer.echo(f"beside    {files} of runs; 'carbontrack db upgrade' takes them in")
     if found.journals:
         typer.echo(f"journals  {found.journals:,}; 'carbontrack db recover' brings them in")
 
@@ -66,16 +69,27 @@ def status(db: DbOption = None, format: FormatOption = Format.TEXT) -> None:
 def upgrade(db: DbOption = None) -> None:
     """Bring an older ledger to this program's schema; a SQLite file is backed up beside itself.
 
+    Runs that were recorded in NAME-REVISION.db meanwhile, beside NAME.db, are taken in.
+
     Example: carbontrack db upgrade --db postgresql://ada@db.lab/carbontrack
     """
-    from carbontrack.ledger import engine
+    from carbontrack.cli.progress import row_bar
+    from carbontrack.ledger import beside, engine
     from carbontrack.ledger.url import ledger_url
 
-    before = engine.upgrade(ledger_url(db))
+    url = ledger_url(db)
+    before = engine.upgrade(url)
     if before == engine.HEAD:
         typer.echo(f"The ledger already has schema {engine.HEAD}.")
     else:
         typer.echo(f"The ledger has schema {engine.HEAD} now; it had {before or 'none'}.")
+    with row_bar() as progress:
+        taken = beside.take_in(url, progress)
+    for one in taken:
+        kept = "a run is still recorded there: upgrade again when it has ended"
+        if one.kept_as is not None:
+            kept = f"the file is {one.kept_as.name} now"
+        typer.echo(f"{counted(one.runs, 'run')} of {one.file.name} taken in; {kept}.")
 
 
 @app.command()

@@ -23,6 +23,7 @@ from carbontrack.version import __version__
 
 _ROWS_AT_ONCE = 200_000
 _Row = tuple[Any, ...]
+_Columns = Sequence[Sequence[Any]]
 _LEVEL, _START_MS, _SENSOR = map(WINDOWS.columns.index, ("level", "start_ms", "sensor_key"))
 _THOUSANDTHS = [WINDOWS.columns.index(name) for name in parquet.THOUSANDTHS]
 _ADDED = [WINDOWS.columns.index(name) for name in parquet.ADDED]
@@ -115,7 +116,7 @@ class _Writer:
         opened: dict[str, Any],
         table: Table[Any],
         name: str,
-        columns: Sequence[Sequence[Any]],
+        columns: _Columns,
     ) -> None:
         """Add rows, column by column, to the file of this name."""
         pyarrow, writers = parquet.arrow()
@@ -133,7 +134,7 @@ class _Writer:
 
     def _parts(
         self, table: Table[Any], recording_key: int, project: str | None
-    ) -> Iterator[tuple[str, list[Sequence[Any]]]]:
+    ) -> Iterator[tuple[str, _Columns]]:
         """The rows of a recording as columns, each part with the file that it belongs to."""
         time_at = table.carried.index("start_ms" if table is WINDOWS else "time_ms")
         level_at = table.carried.index("level") if table is WINDOWS else None
@@ -146,11 +147,11 @@ class _Writer:
         for (level, month), found in groupby(rows, place):
             rounding = _Rounding()
             while part := list(islice(found, _ROWS_AT_ONCE)):
-                columns = _columns(table, part, rounding)
-                yield parquet.file_of(table, project, month, level), columns
+                name = parquet.file_of(table, project, month, level)
+                yield name, _columns(table, part, rounding)
 
 
-def _columns(table: Table[Any], rows: Sequence[_Row], rounding: _Rounding) -> list[Sequence[Any]]:
+def _columns(table: Table[Any], rows: list[_Row], rounding: _Rounding) -> _Columns:
     if table is not WINDOWS:
         return list(zip(*rows, strict=True))
     rounded = [rounding.row(row) for row in rows]

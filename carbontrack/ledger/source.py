@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from sqlalchemy import Connection, text
 
 from carbontrack.errors import CarbontrackError
-from carbontrack.ledger import HEAD, engine
+from carbontrack.ledger import engine
 from carbontrack.ledger.tables import RECORDINGS, WINDOWS, Table
 from carbontrack.ledger.url import db_option, redacted_url, sqlite_path
 from carbontrack.ledger.window import LEVELS_S
@@ -78,9 +78,9 @@ def open_source(url: str) -> Iterator[LedgerSource]:
             revision = engine.revision_of(connection, url)
             if revision is None:
                 raise engine.NoLedger(url)
-            if revision != HEAD:
+            if revision != engine.HEAD:
                 raise CarbontrackError(
-                    f"The ledger {redacted_url(url)} has schema {revision}, not {HEAD}.",
+                    f"The ledger {redacted_url(url)} has schema {revision}, not {engine.HEAD}.",
                     hint=f"Upgrade it first: carbontrack db upgrade{db_option(url)}",
                 )
             yield LedgerSource(redacted_url(url), connection)

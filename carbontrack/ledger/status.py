@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, func, select
 
 from carbontrack.ledger import engine, models
+from carbontrack.ledger.beside import files_beside
 from carbontrack.ledger.find import PRESENT
 from carbontrack.ledger.recover import waiting
 from carbontrack.ledger.url import redacted_url, sqlite_path
@@ -25,6 +27,7 @@ class LedgerStatus:
     windows: int | None = None
     size_bytes: int | None = None
     journals: int = 0  # what waits for `db recover`
+    beside: tuple[str, ...] = ()  # files that wait for `db upgrade`
 
 
 def status_of(url: str) -> LedgerStatus:
@@ -35,11 +38,14 @@ def status_of(url: str) -> LedgerStatus:
     path = sqlite_path(url)
     dialect = "sqlite" if path is not None else "postgresql"
     known = (redacted_url(url), dialect)
-    journals = len(waiting(url))
+    waits: dict[str, Any] = {
+        "journals": len(waiting(url)),
+        "beside": tuple(str(file) for file in files_beside(url)),
+    }
     try:
         reader = engine.open_as_it_is(url)
     except engine.NoLedger:
-        return LedgerStatus(*known, revision=None, head=engine.HEAD, journals=journals)
+        return LedgerStatus(*known, revision=None, head=engine.HEAD, **waits)
     with reader.connect() as connection:
         revision = engine.revision_of(connection, url)
         return LedgerStatus(
@@ -49,7 +55,7 @@ def status_of(url: str) -> LedgerStatus:
             runs=_count(connection, models.Run, PRESENT) if revision else None,
             windows=_count(connection, models.Window) if revision else None,
             size_bytes=_file_size(path) if path else _database_size(connection),
-            journals=journals,
+            **waits,
         )
 
 

@@ -10,13 +10,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_type_hints
 
 from carbontrack import config
 from carbontrack.account.total import parts_of
 from carbontrack.errors import CarbontrackError
 from carbontrack.factors.resolve import parse_methods
-from carbontrack.ledger import engine, read, remove
+from carbontrack.ledger import compact, engine, export, merge, read, remove, verify
+from carbontrack.ledger.compact import Compacted
+from carbontrack.ledger.export import Exported
+from carbontrack.ledger.ingest import Taken
 from carbontrack.ledger.rows import Amendment, Event, Step
 from carbontrack.ledger.url import ledger_url, redacted_url
 from carbontrack.ledger.window import LEVELS_S, Window
@@ -209,6 +213,40 @@ class Ledger:
             note=note,
         )
         return frame_of_rows(Amendment, changed)
+
+    def merge(self, *sources: str | Path, dry_run: bool = False) -> Taken:
+        """Take other ledgers (files or URLs), journals and folders into this one, as `carbontrack
+        db merge` does: in any order and as often as one likes. The ids of the runs that were
+        `added`, that `grew`, that were `known`, and that were `removed` before and stay so.
+
+        All of it is written, or nothing; with `dry_run` nothing. Raises CarbontrackError where
+        something is no ledger, or contradicts what is here.
+        """
+        return merge.merge(self._url, [str(source) for source in sources], dry_run=dry_run)
+
+    def export(self, folder: str | Path) -> Exported:
+        """Write all of it as Parquet files into a new folder, as `carbontrack db export` does; how
+        many `files` and `rows`, their `size_bytes`, and of these `window_bytes`.
+
+        Raises CarbontrackError if the folder is not empty or cannot be written, or pyarrow is
+        missing.
+        """
+        return export.export(self._url, Path(folder).expanduser().absolute())
+
+    def compact(self, keep: str, *, dry_run: bool = False) -> Compacted:
+        """Drop old seconds and minutes, as `carbontrack db compact` does; every total stays. `keep`
+        says how long which are kept: "1s:7d,60s:90d". How many `windows` went, by level in s, how
+        many hours were left as their windows do not add up (`left_hours`), and `freed_bytes`.
+
+        Raises CarbontrackError for another `keep`, and while journals wait.
+        """
+        return compact.compact(self._url, compact.parse_keep(keep), dry_run=dry_run)
+
+    def verify(self) -> pd.DataFrame:
+        """What is wrong with it, as `carbontrack db verify` finds it: a row per problem, `where` it
+        is and `what` it is; no row where nothing is wrong.
+        """
+        return frame_of_rows(verify.Problem, verify.verify(self._url))
 
     def undo(self, run: str) -> pd.DataFrame:
         """Take back what the newest call amended of a run; those amendments, as `amendments` has

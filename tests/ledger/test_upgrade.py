@@ -14,11 +14,13 @@ from sqlalchemy import inspect, text
 
 from carbontrack.errors import CarbontrackError
 from carbontrack.ledger import engine, migrations, read, transaction
+from carbontrack.ledger.beside import files_beside
 from carbontrack.ledger.transaction import open_ledger
 from carbontrack.ledger.url import sqlite_path
 from carbontrack.ledger.write import RunWriter
 from tests.fixtures.runs import Recorded, recording_of, write_ledger
 from tests.fixtures.wrap import Wrapper
+from tests.ledger.test_recover import Recorder
 
 OLD = engine.HEAD
 NEW = f"{int(OLD) + 1}"
@@ -155,6 +157,47 @@ def test_a_recorder_writes_beside_an_older_file_and_says_so(
         ("two", "completed"),
         ("one", "completed"),
     ]
+
+
+def test_what_was_recorded_beside_an_older_file_is_taken_in(
+    wrapper: Wrapper,
+) -> None:
+    """With a journal that waits for it, and once it is no longer written."""
+    write_ledger(wrapper.ledger, Recorded(name="before", count=2))
+    set_revision(wrapper.ledger, "1000")
+    beside = wrapper.folder / f"ledger-{engine.HEAD}.db"
+    assert wrapper.run("true", options=("--quiet", "--name", "beside")).returncode == 0
+    Recorder(engine.ledger_url(str(beside))).spill(0, 60)
+    set_revision(wrapper.ledger, engine.HEAD)  # as a migration would
+    assert wrapper.json("db", "status")["beside"] == [str(beside)]
+    assert "beside    1 file of runs" in wrapper.ask("db", "status").stdout
+    with closing(sqlite3.connect(beside)) as ledger, ledger:
+        ledger.execute(f"update recordings set ended_ms = null, heartbeat_ms = {2**50}")
+    done = wrapper.ask("db", "upgrade")
+    assert done.stdout.splitlines()[1:] == [
+        f"2 runs of {beside.name} taken in; a run is still recorded there: "
+        "upgrade again when it has ended."
+    ]
+    assert beside.exists()
+    with closing(sqlite3.connect(beside)) as ledger, ledger:
+        ledger.execute("update recordings set ended_ms = started_ms, heartbeat_ms = started_ms")
+    kept = f"{beside.name}.merged"
+    done = wrapper.ask("db", "upgrade")
+    assert done.stdout.splitlines()[1:] == [
+        f"0 runs of {beside.name} taken in; the file is {kept} now."
+    ]
+    names = {run["name"] for run in wrapper.json("runs")["runs"]}
+    assert names == {"before", "beside", "away"}
+    assert not beside.exists()
+    assert (wrapper.folder / kept).exists()
+    assert wrapper.json("db", "status")["beside"] == []
+    assert len(wrapper.ask("db", "upgrade").stdout.splitlines()) == 1
+
+
+def test_a_ledger_of_a_year_is_not_taken_for_one_of_a_revision(tmp_path: Path) -> None:
+    path = write_ledger(tmp_path / "ledger.db", Recorded(count=1))
+    write_ledger(tmp_path / "ledger-2024.db", Recorded(number=2, count=1))
+    assert files_beside(engine.ledger_url(str(path))) == []
 
 
 @pytest.mark.parametrize("revision", ["0001", "0002"])

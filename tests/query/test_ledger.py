@@ -219,3 +219,27 @@ def test_a_group_of_unlike_runs_has_a_row_of_each_kind(tmp_path: Path) -> None:
         ["ada", "USD", "USD"],
     ]
     assert table["cost"].notna().all()
+
+
+def test_ledgers_are_moved_and_kept_small_from_python(ledger: Ledger, tmp_path: Path) -> None:
+    """What the commands of `carbontrack db` do, which have tests of their own."""
+    pytest.importorskip("pyarrow")
+    other = Recorded(name="other", number=7, count=1)
+    path = write_ledger(tmp_path / "other.db", other)
+    assert ledger.merge(path, dry_run=True).added == {other.run.id}
+    assert len(ledger.runs()) == 2
+    assert ledger.merge(path).added == {other.run.id}
+    assert ledger.merge(str(path)).known == {other.run.id}
+    before = ledger.table()["energy_kwh"]
+    done = ledger.export(tmp_path / "archive")
+    assert (done.rows, done.files) > (0, 0)
+    copy = Ledger(str(path))
+    assert copy.merge(tmp_path / "archive").added == {SMALL.run.id, LARGE.run.id}
+    pd.testing.assert_series_equal(copy.table()["energy_kwh"], before)
+    assert ledger.compact("1s:0h", dry_run=True).windows == ledger.compact("1s:0h").windows
+    assert len(ledger.windows("small", level_s=1)) == 0
+    pd.testing.assert_series_equal(ledger.table()["energy_kwh"], before)
+    problems = ledger.verify()
+    assert list(problems.columns) == ["where", "what"]
+    with pytest.raises(CarbontrackError, match="--keep soon: invalid"):
+        ledger.compact("soon")

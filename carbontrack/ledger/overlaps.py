@@ -13,7 +13,7 @@ from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, pairwise
 from typing import TYPE_CHECKING, Any
 
 from carbontrack.ledger.rows import Overlap, OverlapPart, Run, Span, end_of
@@ -257,9 +257,25 @@ def _shared(ask: Ask, sensors: _Sensors, spans: Sequence[Span] = ()) -> Iterator
             yield from found
 
 
-def _covers(kept: Iterable[Stretch], keys: Collection[int]) -> bool:
-    """Whether what is kept of an hour was decided with all of these sensors."""
-    return {part.key for stretch in kept for part in stretch.parts} >= set(keys)
+def _covers(kept: Sequence[Stretch], keys: Collection[int]) -> bool:
+    """Whether what is kept of an hour was decided with all of these sensors, and at once: two
+    ledgers that were merged may each have decided with some of them.
+    """
+    had = [part for stretch in kept for part in stretch.parts]
+    if not {part.key for part in had} >= set(keys):
+        return False
+    spans = [
+        (one.start_ms, one.start_ms + one.length_s * MS_PER_S)
+        for one in kept
+        if any(part.seconds for part in one.parts)
+    ]
+    whole = (
+        part.seconds in (0.0, one.length_s)
+        for one in kept
+        if one.length_s > 1.0
+        for part in one.parts
+    )
+    return all(end <= start for (_, end), (start, _) in pairwise(spans)) and all(whole)
 
 
 def _kept(ask: Ask, sensors: _Sensors, hours: _Hours) -> dict[tuple[int, int], list[Stretch]]:

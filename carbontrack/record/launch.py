@@ -157,7 +157,9 @@ class _Recording:
     def begin(self, plan: dict[str, Any]) -> None:
         """Give the recorder its plan. Where there was one CPU only, it starts after the job."""
         if self._recorder is None:
-            self._recorder = RecorderProcess(self._steps, self._rendezvous)
+            self._recorder = RecorderProcess(
+                self._steps, self._rendezvous and self._rendezvous.descriptor
+            )
         if self._rendezvous is not None:
             self._rendezvous.close()  # from now on the recorder alone has it
         plan |= {

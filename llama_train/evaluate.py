@@ -15,7 +15,7 @@ from typing import Any
 
 from llama_train.checkpoint import newest
 from llama_train.errors import TrainError, nearest
-from llama_train.questions import GRADE
+from llama_train.questions import GRADE, WORTH
 from llama_train.tokenizer import Tokenizer, tokenizer_beside
 
 _SHOTS_SEED = 1234  # lm-eval's own
@@ -187,7 +187,7 @@ def _chance(task: Any, docs: Iterable[Any]) -> float | None:
     for doc in docs:
         gold, choices = task.doc_to_target(doc), len(task.doc_to_choice(doc))
         right = len(gold if isinstance(gold, list) else [gold])
-        shares.append(sum(doc.get("scores", [right])) / choices)
+        shares.append(sum(doc.get(WORTH, [right])) / choices)
     return float(sum(shares) / len(shares))
 
 

@@ -20,6 +20,8 @@ from llama_train.errors import TrainError, nearest
 from llama_train.programs import passes
 
 Fields = dict[str, Any]
+WORTH = "worth_of_choices"
+"""In a question: what each of its choices is worth; 1 is right, 0 is wrong."""
 GRADE = "multiple_choice_grade"
 """BIG-bench's metric of choices that are partly right; where they are right or not it is `acc`."""
 
@@ -54,7 +56,7 @@ def local(path: Path) -> Fields:
             )
         worth = [float(number == answer) for number in range(len(choices))]
         prompt = f"Question: {text}\nAnswer:"
-        docs.append({"prompt": prompt, "choices": choices, "gold": [answer], "scores": worth})
+        docs.append({"prompt": prompt, "choices": choices, "gold": [answer], WORTH: worth})
     if docs and generated:
         raise TrainError(f"{path}: some questions have choices and some none: make two files.")
     if docs:
@@ -99,7 +101,7 @@ def bigbench(folder: Path) -> Fields:
         choices, worth = _choices(list(scores), place), list(map(float, scores.values()))
         gold = [i for i, score in enumerate(worth) if score == max(worth)]
         prompt = ask(example, choices, place)
-        docs.append({"prompt": prompt, "choices": choices, "gold": gold, "scores": worth})
+        docs.append({"prompt": prompt, "choices": choices, "gold": gold, WORTH: worth})
     if docs and generated:
         raise TrainError(f"{path}: some examples have target_scores and some none.")
     name = folder.resolve().name
@@ -189,7 +191,7 @@ def _task(name: str, docs: Sequence[Fields]) -> Fields:
 def _multiple_choice(name: str, docs: Sequence[Fields], *, delimiter: str) -> Fields:
     one_is_right = all(len(doc["gold"]) == 1 for doc in docs)
     graded: Fields = {}
-    if not all(score in (0.0, 1.0) for doc in docs for score in doc["scores"]):
+    if not all(score in (0.0, 1.0) for doc in docs for score in doc[WORTH]):
         graded = {"process_results": _grade, "metric_list": [_mean(GRADE)]}
     return {
         **_task(name, docs),
@@ -206,7 +208,7 @@ def _multiple_choice(name: str, docs: Sequence[Fields], *, delimiter: str) -> Fi
 def _grade(doc: Mapping[str, Any], answers: Sequence[tuple[float, bool]]) -> dict[str, float]:
     """What the likeliest choice is worth; of two alike the first."""
     nats = [likelihood for likelihood, _ in answers]
-    return {GRADE: doc["scores"][nats.index(max(nats))]}
+    return {GRADE: doc[WORTH][nats.index(max(nats))]}
 
 
 def _generated(

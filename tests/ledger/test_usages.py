@@ -22,6 +22,8 @@ ODD: dict[str, Any] = {
     "util_pct": 40.0,
     "vitals": 3,
     "power_max_w": 900.0,
+    "energy_s": 1800.0,
+    "sampled_s": 1800.0,
 }
 LESS: dict[str, Any] = {
     "energy_j": None,
@@ -33,8 +35,8 @@ LESS: dict[str, Any] = {
 
 @pytest.fixture
 def hours(ledger: WritableLedger) -> dict[tuple[int, int], list[Window]]:
-    """The windows of each device and hour. Two recordings share the second hour of the first
-    device; the second device has an hour without energy, and the third has no other.
+    """The windows of each device and hour. Two recordings have a half each of the second hour of
+    the first device; the second device has an hour without energy, and the third has no other.
     """
     others: dict[int, dict[str, Any]] = {1: ODD, 4: LESS, 6: LESS, 7: LESS, 8: LESS}
     rows = [
@@ -42,13 +44,17 @@ def hours(ledger: WritableLedger) -> dict[tuple[int, int], list[Window]]:
         for number, (uuid, window) in enumerate(ONE.windows)
     ]
     second = replace(rows[1][1], flags=Flag.COUNTER, util_pct=90.0, vitals=1, energy_j=7.0)
-    for host, its_rows in (("node1", rows), ("node2", [(rows[1][0], second)])):
-        run = RunWriter(ledger, ONE.begun, recording_of(ONE.begun, host), ONE.sensors)
-        run.commit(windows=its_rows, steps=[], events=[], heartbeat_ms=ONE.end_ms)
+    write(ledger, "node1", rows)
+    write(ledger, "node2", [(rows[1][0], second)])
     found: dict[tuple[int, int], list[Window]] = {}
     for uuid, window in [*rows, (rows[1][0], second)]:
         found.setdefault((int(uuid[-1]), window.start_ms), []).append(window)
     return found
+
+
+def write(ledger: WritableLedger, host: str, rows: list[tuple[str, Window]]) -> None:
+    run = RunWriter(ledger, ONE.begun, recording_of(ONE.begun, host), ONE.sensors)
+    run.commit(windows=rows, steps=[], events=[], heartbeat_ms=ONE.end_ms)
 
 
 def whole(number: int, windows: list[Window]) -> Usage:
@@ -83,3 +89,16 @@ def test_sums_are_those_of_the_windows(
         beside = [one for one in of_hours if one.start_ms == usage.start_ms]
         assert usage.energy_j == sum(one.energy_j or 0.0 for one in beside)
         assert usage.sampled_s == sum(one.sampled_s for one in beside)
+
+
+def test_what_two_recordings_have_is_in_each_sum_once(
+    ledger: WritableLedger, reader: Connection
+) -> None:
+    for host in ("node1", "node2"):
+        write(ledger, host, ONE.windows)
+    run = read.resolve_run(reader, "last")
+    once_j = ONE.power_w * 3600.0
+    assert [usage.energy_j for usage in read.hours(reader, run)] == [once_j] * 9
+    assert [usage.energy_j for usage in read.totals(reader, run)] == [3 * once_j] * 3
+    assert [usage.energy_j for usage in read.hours_of_all(reader, run)] == [3 * once_j] * 3
+    assert {usage.device_key for usage in read.hours_of_all(reader, run)} == {0}

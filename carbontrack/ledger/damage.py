@@ -11,13 +11,18 @@ from collections.abc import Iterator
 
 from sqlalchemy import BigInteger, Boolean, Column, Double, Integer, Text
 
+from carbontrack.keys import KEYS
 from carbontrack.ledger import tables
 from carbontrack.ledger.models import Base, Json
 
 _YEARS_MS = (-62_135_596_800_000, 253_402_300_799_999)  # 0001 to 9999
 _LARGEST = 1e100
 _TEXTS = {("runs", "command"), ("runs", "tags")}  # whose items are texts
-_NAMED = {("runs", "model"): "name", ("runs", "facility"): "zone"}  # a member that is a text
+_TEXT, _NUMBER = "('text', 'null')", "('real', 'integer', 'null')"  # as SQLite calls JSON's kinds
+_MEMBERS = {
+    ("runs", "model"): {"name": _TEXT},
+    ("runs", "facility"): {key.name: _TEXT if key.low is None else _NUMBER for key in KEYS},
+}
 _LISTS = {
     (table.name, name)
     for table in tables.TABLES
@@ -58,8 +63,8 @@ def _sound(table: str, column: Column[object]) -> Iterator[str]:
         yield f"iif(json_valid({name}), json_type({name}), '') = '{kind}'"
         if (table, column.name) in _TEXTS:
             yield f"not exists (select 1 from json_each({name}) where type != 'text')"
-        if member := _NAMED.get((table, column.name)):
-            yield f"coalesce(json_type({name}, '$.{member}'), 'null') in ('text', 'null')"
+        for member, kinds in _MEMBERS.get((table, column.name), {}).items():
+            yield f"coalesce(json_type({name}, '$.{member}'), 'null') in {kinds}"
     elif isinstance(column.type, (BigInteger, Integer, Boolean)):
         yield f"typeof({name}) = 'integer'"
         if column.name.endswith("_ms"):

@@ -44,6 +44,8 @@ def damaged(sound: Path, path: Path, statement: str) -> None:
         ("runs.tags", "'[1]'"),
         ("runs.tags", "'{'"),
         ("runs.facility", "'{\"zone\": 5}'"),
+        ("runs.facility", '\'{"pue": "a"}\''),
+        ("runs.facility", '\'{"tariff": {}, "currency": "EUR"}\''),
         ("runs.model", "'5'"),
         ("runs.command", "'[1, 2]'"),
         ("runs.name", "x'00ff'"),

@@ -172,10 +172,10 @@ def _moves(bench: Bench, count: int) -> Table:
         raw.append({"command": name, "seed": seed, "rounds": count, "problems": wrong})
     return Table(
         title="Commands on a ledger, killed before any of their SQL statements",
-        how=f"Seed {seed}. Each is killed with `kill -9` before a statement chosen by the seed, in a "
-        "fresh copy of the ledger. What is left must be sound and have the contents of before or of "
-        "after (of `compact`, whose hours go one by one, the totals), and the command, run again, "
-        "must end as if it had not been killed.",
+        how=f"Seed {seed}. Each is killed with `kill -9` before a statement that the seed chooses, "
+        "in a fresh copy of the ledger. What is left must be sound and have the contents of before "
+        "or of after (of `compact`, whose hours go one by one, the totals), and the command, run "
+        "again, must end as if it had not been killed.",
         columns=["Command", "Statements", "Rounds", "Held"],
         rows=rows,
         raw=raw,

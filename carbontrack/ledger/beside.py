@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from carbontrack.errors import CarbontrackError
-from carbontrack.ledger import engine, recover, sqlite
+from carbontrack.ledger import BUSY_TIMEOUT_MS, engine, recover, sqlite
 from carbontrack.ledger.merge import Progress, merge, no_progress
 from carbontrack.ledger.outcome import is_stale
 from carbontrack.ledger.url import ledger_url, sqlite_path
@@ -65,7 +65,7 @@ def _take(url: str, file: Path, progress: Progress) -> TakenIn:
 def _is_recorded(file: Path) -> bool:
     """Whether a run is recorded in it now; if not, all of it is moved into the file itself."""
     newest = "select max(heartbeat_ms) from recordings where ended_ms is null"
-    with closing(sqlite.connect(file, busy_timeout_ms=engine.BUSY_TIMEOUT_MS)) as connection:
+    with closing(sqlite.connect(file, busy_timeout_ms=BUSY_TIMEOUT_MS)) as connection:
         (heartbeat_ms,) = connection.execute(newest).fetchone()
         if heartbeat_ms is not None and not is_stale(heartbeat_ms, now_ms=now_ms()):
             return True

@@ -51,7 +51,7 @@ def is_newer(recording: Row, other: Row) -> bool:
     def age(row: Row) -> tuple[int, bool, int, str]:
         ended_ms = row["ended_ms"]
         text = as_text(RECORDINGS, row)
-        return row["heartbeat_ms"], ended_ms is not None, ended_ms or 0, text
+        return row["heartbeat_ms"], ended_ms is not None, 0 if ended_ms is None else ended_ms, text
 
     return age(recording) > age(other)
 

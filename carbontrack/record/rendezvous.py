@@ -14,7 +14,7 @@ import select
 import sys
 from _socket import AF_UNIX, SCM_RIGHTS, SO_PEERCRED, SOCK_SEQPACKET, SOL_SOCKET, socket
 from contextlib import suppress
-from typing import Any
+from typing import Any, final
 
 from carbontrack.record.grace import grace_s
 from carbontrack.record.own_process import close_in_children, leave_to_children
@@ -33,6 +33,7 @@ _VIEWS = ("cgroup", "ns/mnt")  # by which the devices that a process can open ma
 _BUDGETS = ("budget_kg", "budget_usd", "budget_kwh")
 
 
+@final
 class Rendezvous:
     """One end of the socket: without an owner before `claim`."""
 

@@ -12,6 +12,7 @@ from carbontrack.factors.resolve import resolve
 from carbontrack.ledger import latest, read
 from carbontrack.ledger.rows import Recording, Run, Sensor, Step
 from carbontrack.ledger.transaction import WritableLedger
+from carbontrack.ledger.window import Window
 from carbontrack.ledger.write import RunWriter
 from carbontrack.units import J_PER_KWH
 from tests.fixtures.pictures import all_levels, window_at
@@ -24,14 +25,14 @@ POWER_W = 100.0
 def put(
     ledger: WritableLedger,
     host: str,
-    span_s: tuple[int, int],
+    span_s: tuple[float, float],
     *,
     restart: int = 0,
     devices: str = "",
     steps: list[Step] | None = None,
 ) -> Recording:
     """What a recorder on a host has of a run of two devices there."""
-    start_ms, end_ms = (START_MS + second * 1000 for second in span_s)
+    start_ms, end_ms = (START_MS + round(second * 1000) for second in span_s)
     run = replace(ONE.run, started_ms=start_ms, ended_ms=end_ms)
     number = f"{host} {restart} {start_ms}"
     recording = recording_of(run, number, restart=restart, heartbeat_ms=end_ms)
@@ -42,10 +43,19 @@ def put(
     ]
     writer = RunWriter(ledger, run, recording, sensors)
     for sensor in sensors:
-        seconds = [window_at(at, 1, POWER_W) for at in range(start_ms, end_ms, 1000)]
+        seconds = [
+            _part(at, (min(end_ms, at + 1000) - max(start_ms, at)) / 1000)
+            for at in range(start_ms // 1000 * 1000, end_ms, 1000)
+        ]
         writer.commit(windows=all_levels(sensor.uuid, seconds), heartbeat_ms=end_ms)
     writer.commit(steps=steps or [], heartbeat_ms=end_ms)
     return recording
+
+
+def _part(at_ms: int, share: float) -> Window:
+    """A second of which so much was recorded."""
+    whole = window_at(at_ms, 1, POWER_W)
+    return replace(whole, energy_j=POWER_W * share, energy_s=share, sampled_s=share)
 
 
 def of_run(reader: Connection) -> tuple[Run, list[Sensor], float]:
@@ -82,11 +92,11 @@ def test_attempts_on_one_node_add_up_and_the_time_between_them_is_no_devices(
 def test_an_attempt_that_begins_in_the_second_in_which_another_ends_loses_nothing(
     ledger: WritableLedger, reader: Connection
 ) -> None:
-    put(ledger, "node1", (0, 60))
-    put(ledger, "node1", (59, 90), restart=1, devices="node1")
+    put(ledger, "node1", (0, 59.25))
+    put(ledger, "node1", (59.25, 90), restart=1, devices="node1")
     run, sensors, energy_j = of_run(reader)
     assert len(sensors) == 2
-    assert energy_j == 2 * 91 * POWER_W
+    assert energy_j == 2 * 90 * POWER_W
     series = read.series(reader, run, points=2000)
     assert series.level_s == 1
     assert len(series.columns["start_ms"]) == 2 * 90, "a second of a device is one point"

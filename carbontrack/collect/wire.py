@@ -14,10 +14,11 @@ import msgspec
 
 from carbontrack.ledger.batch import VERSION, Batch
 from carbontrack.ledger.limits import INT32, INT64, LARGEST
-from carbontrack.ledger.rows import Amendment, Event, Recording, Run, Sensor, Step
+from carbontrack.ledger.rows import Amendment, Event, OverlapPart, Recording, Run, Sensor, Step
 from carbontrack.ledger.tables import (
     AMENDMENTS,
     EVENTS,
+    OVERLAPS,
     RECORDINGS,
     RUNS,
     SENSORS,
@@ -36,6 +37,7 @@ _MAX_DEPTH = 16
 _MAX_SENSORS = 1_024
 _MAX_POWER_W = 1e6  # of one device: beyond it a unit is wrong
 _AHEAD_MS = MS_PER_HOUR
+_HOUR_S = MS_PER_HOUR // MS_PER_S
 _FLAGS = sum(Flag)
 _MAX_COUNTS = (INT32, INT32, INT64, INT64)
 
@@ -67,6 +69,7 @@ class _Document(msgspec.Struct):
     steps: list[Step]
     events: list[tuple[int, Event]]
     amendments: list[Amendment]
+    overlaps: list[tuple[int, OverlapPart]]
     final: bool
 
 
@@ -84,6 +87,7 @@ def decode(body: bytes, *, now_ms: int, oldest_ms: int) -> Batch:
         steps=tuple(document.steps),
         events=tuple(document.events),
         amendments=tuple(document.amendments),
+        overlaps=tuple((_uuid(document, number), part) for number, part in document.overlaps),
         final=document.final,
     )
     _check(batch, now_ms=now_ms, oldest_ms=oldest_ms)
@@ -116,11 +120,16 @@ def _parsed(document: bytes) -> _Document:
 def _windows(document: _Document) -> Iterator[tuple[str, Window]]:
     flags_at = WINDOWS.fields.index("flags") + 1
     for number, *values in document.windows:
-        if not 0 <= number < len(document.sensors):
-            raise Refused(f"a window is of sensor {number}, which is not in the batch")
         row = dict(zip(WINDOWS.fields, values, strict=True))
         row["flags"] = Flag(values[flags_at - 1] & _FLAGS)
-        yield document.sensors[number].uuid, Window(**row)
+        yield _uuid(document, number), Window(**row)
+
+
+def _uuid(document: _Document, number: int) -> str:
+    """Of the device of a sensor by its number in the batch."""
+    if not 0 <= number < len(document.sensors):
+        raise Refused(f"a row is of sensor {number}, which is not in the batch")
+    return document.sensors[number].uuid
 
 
 def _check(batch: Batch, *, now_ms: int, oldest_ms: int) -> None:
@@ -135,6 +144,7 @@ def _check(batch: Batch, *, now_ms: int, oldest_ms: int) -> None:
         ("step", [(STEPS, step) for step in batch.steps]),
         ("event", [(EVENTS, event) for _, event in batch.events]),
         ("amendment", [(AMENDMENTS, one) for one in batch.amendments]),
+        ("overlap", [(OVERLAPS, part) for _, part in batch.overlaps]),
     ):
         for table, row in rows:
             _check_row(name, table, row, oldest_ms, now_ms + _AHEAD_MS)
@@ -142,6 +152,9 @@ def _check(batch: Batch, *, now_ms: int, oldest_ms: int) -> None:
         raise Refused("the number of an event is out of range")
     if any(one.run_id != batch.run.id for one in batch.amendments):
         raise Refused("an amendment is of another run")
+    for _, part in batch.overlaps:
+        if not (0 <= part.seconds <= _HOUR_S and 0 <= part.energy_j <= _MAX_POWER_W * _HOUR_S):
+            raise Refused(f"an overlap has {part.seconds:g} s and {part.energy_j:g} J")
     for _, window in batch.windows:
         _check_window(window, oldest_ms, now_ms + _AHEAD_MS)
 

@@ -11,10 +11,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from carbontrack.ledger.batch import Batch, Held
-from carbontrack.ledger.rows import Amendment, Recording, Run, Sensor, Watermark
+from carbontrack.ledger.rows import Amendment, OverlapPart, Recording, Run, Sensor, Watermark
 from carbontrack.ledger.tables import (
     AMENDMENTS,
     EVENTS,
+    OVERLAPS,
     RECORDINGS,
     RUNS,
     STEPS,
@@ -108,6 +109,7 @@ def next_part(
             steps=tuple(steps.rows),
             events=tuple(events.rows),
             amendments=tuple(_amendments(transaction, run.id)),
+            overlaps=tuple(rows.overlaps()) if complete and ended else (),
             final=complete and ended,
         ),
         mark=replace(
@@ -145,6 +147,15 @@ def amended(transaction: Transaction, run_id: str) -> None:
         "update watermarks set shipped_ms = 0 where recording_key in (select recordings.key "
         "from recordings join runs on runs.key = recordings.run_key where runs.id = :id)",
         [{"id": run_id}],
+    )
+
+
+def decided(transaction: Transaction, sensor_keys: Iterable[int]) -> None:
+    """Let the recordings of these sensors be shipped once more: what they share is decided."""
+    transaction.write(
+        "update watermarks set shipped_ms = 0 where recording_key in "
+        "(select recording_key from sensors where key = :key)",
+        [{"key": key} for key in sensor_keys],
     )
 
 
@@ -260,6 +271,16 @@ class _Rows:
         rows = [_read(STEPS, row) for row in found]
         last_ms = max((row.time_ms for row in rows), default=from_ms)
         return _Found(rows, last_ms if more else max(from_ms, last_ms - _STEPS_AGAIN_MS), more)
+
+    def overlaps(self) -> Iterator[tuple[str, OverlapPart]]:
+        """All that is kept of the time that others recorded, too, with the UUID of the device."""
+        found = self._transaction.ask(
+            f"{OVERLAPS.query} where sensor_key in (select key from sensors where "
+            "recording_key = :key) order by sensor_key, start_ms",
+            {"key": self._key},
+        )
+        for row in found:
+            yield self.sensors[row["sensor_key"]].uuid, _read(OVERLAPS, row)
 
     def events(self, number: int) -> _Found:
         """Those of a number on."""

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from itertools import groupby, pairwise
 from typing import TYPE_CHECKING, Any
 
+from carbontrack.ledger import backlog
 from carbontrack.ledger.rows import Overlap, OverlapPart, Run, Span, end_of
 from carbontrack.ledger.sharing import Part, Stretch, repeated, stretches
 from carbontrack.ledger.tables import OVERLAPS
@@ -148,6 +149,7 @@ def keep(ledger: WritableLedger, recordings: Sequence[int]) -> None:
                     OVERLAPS.upsert,
                     [OVERLAPS.written(row, sensor_key=key) for (key, _), row in rows.items()],
                 )
+                backlog.decided(transaction, keys)
 
 
 def forget(transaction: Transaction, sensor_key: int, hour_ms: int) -> None:

@@ -14,11 +14,12 @@ from typing import Any
 from carbontrack.errors import CarbontrackError
 from carbontrack.ledger import backlog
 from carbontrack.ledger.batch import Batch, Held
-from carbontrack.ledger.rows import Recording, Sensor
+from carbontrack.ledger.rows import OverlapPart, Recording, Sensor
 from carbontrack.ledger.tables import (
     AMENDMENTS,
     DEVICES,
     EVENTS,
+    OVERLAPS,
     RECORDINGS,
     SENSORS,
     STEPS,
@@ -66,6 +67,8 @@ def take(transaction: Transaction, batch: Batch, project: str) -> Held | None:
     if batch.events:
         rows = [EVENTS.written(e, recording_key=key, number=n) for n, e in batch.events]
         transaction.write(EVENTS.insert_once, rows)
+    if is_newest and batch.final:
+        _put_overlaps(transaction, sensor_keys, batch.overlaps)
     # A token is of one project: it moves no run into another.
     amendments = [one for one in batch.amendments if one.field != AmendedField.PROJECT]
     if amendments:
@@ -126,6 +129,19 @@ def _put_sensors(
     )
     key_of = {row["uuid"]: row["key"] for row in found}
     return {sensor.uuid: key_of[plain(sensor.uuid)] for sensor in sensors}
+
+
+def _put_overlaps(
+    transaction: Transaction,
+    sensor_keys: Mapping[str, int],
+    parts: Sequence[tuple[str, OverlapPart]],
+) -> None:
+    """What its node has decided of the time that others recorded, too, instead of what was."""
+    for key in sensor_keys.values():
+        transaction.write('delete from "overlaps" where sensor_key = :key', [{"key": key}])
+    if parts:
+        rows = [OVERLAPS.written(part, sensor_key=sensor_keys[uuid]) for uuid, part in parts]
+        transaction.write(OVERLAPS.upsert, rows)
 
 
 def _unite_model(transaction: Transaction, run_key: int, model: Mapping[str, Any]) -> None:

@@ -19,7 +19,17 @@ from carbontrack.ledger.transaction import Transaction, WritableLedger, open_led
 from tests.collect.batches import RECORDED, batch
 
 PARTS = [batch(0, 60), batch(60, 100), batch(60, 120), batch(120, 150, ended=True)]
-_TABLES = ("runs", "recordings", "devices", "sensors", "windows", "steps", "events", "amendments")
+_TABLES = (
+    "runs",
+    "recordings",
+    "devices",
+    "sensors",
+    "windows",
+    "steps",
+    "events",
+    "amendments",
+    "overlaps",
+)
 
 
 @pytest.fixture
@@ -32,7 +42,7 @@ def content(transaction: Transaction) -> list[list[str]]:
     """All rows, without the numbers that a ledger gives by itself."""
     found = []
     for table in _TABLES:
-        rows = transaction.ask(f"select * from {table}", {})
+        rows = transaction.ask(f'select * from "{table}"', {})
         found.append(
             sorted(str({k: v for k, v in row.items() if not k.endswith("key")}) for row in rows)
         )

@@ -85,6 +85,8 @@ def nested(depth: int) -> Any:
         put("events.0", []),
         put("amendments.0.run_id", "another"),
         put("amendments.0.after", nested(40)),
+        put("overlaps", [[5, {"start_ms": BEGIN_MS, "energy_j": 1.0, "seconds": 1.0}]]),
+        put("overlaps", [[0, {"start_ms": BEGIN_MS, "energy_j": -1.0, "seconds": 1.0}]]),
         lambda document: document.pop("run"),
     ],
 )

@@ -65,7 +65,7 @@ types: $(VENV)/.installed
 # What computes goes first, one worker a core; recording, which mostly waits, has the machine alone.
 check: $(VENV)/.installed tools
 	$(BIN)/pytest --numprocesses 2 --dist loadfile --ignore tests/record
-	$(BIN)/pytest --numprocesses 3 --dist loadfile tests/record
+	$(BIN)/pytest --numprocesses 4 --dist worksteal tests/record
 
 # A browser, LaTeX, a C compiler and PostgreSQL's server: Debian's, where we may install them.
 tools: $(VENV)/.installed

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
@@ -19,7 +19,7 @@ import pytest
 from carbontrack.ledger.window import Flag
 from carbontrack.units import MS_PER_S, NS_PER_MS, monotonic_ns, now_ms
 from tests.fixtures.nvml import NvmlStub, StubNode, Wave, default_wave
-from tests.fixtures.wrap import Wrapper
+from tests.fixtures.wrap import Wrapper, wait_until
 
 FAST_S = (0.011, 0.017, 0.023)
 
@@ -29,15 +29,6 @@ def fast_waves(devices: int) -> list[Wave]:
         replace(default_wave(index), period_s=FAST_S[index % len(FAST_S)])
         for index in range(devices)
     ]
-
-
-def record(wrapper: Wrapper, node: StubNode, seconds: int) -> dict[str, Any]:
-    wrapper.meter = "nvml"
-    wrapper.environ = node.env
-    done = wrapper.record(seconds=seconds)
-    assert (done.returncode, done.stderr) == (0, "")
-    shown: dict[str, Any] = wrapper.json("show")
-    return shown
 
 
 def boot_ms() -> float:
@@ -75,7 +66,10 @@ class Compared:
 
 def whole_seconds(wrapper: Wrapper, uuid: str) -> list[Second]:
     """Those of the newest run that one device has in the ledger, in order."""
-    with closing(sqlite3.connect(wrapper.ledger)) as ledger:
+    with (
+        suppress(sqlite3.OperationalError),  # it is just being made
+        closing(sqlite3.connect(f"file:{wrapper.ledger}?mode=ro", uri=True)) as ledger,
+    ):
         rows = ledger.execute(
             "select start_ms, energy_j, samples, flags from windows "
             "join sensors on sensors.key = sensor_key "
@@ -84,7 +78,8 @@ def whole_seconds(wrapper: Wrapper, uuid: str) -> list[Second]:
             "order by start_ms",
             (uuid,),
         ).fetchall()
-    return [Second(start_ms, energy_j, n, Flag(flags)) for start_ms, energy_j, n, flags in rows]
+        return [Second(ms, energy_j, samples, Flag(flags)) for ms, energy_j, samples, flags in rows]
+    return []
 
 
 def is_read(second: Second) -> bool:
@@ -108,14 +103,40 @@ def compared(
     return Compared(node.waves[device], energy_j, true_j, 2 + 2 * breaks)
 
 
+def is_read_often(second: Second) -> bool:
+    """Whether the driver's samples of 20 ms were all read."""
+    return is_read(second) and second.samples >= MS_PER_S // 20
+
+
+def record(
+    wrapper: Wrapper,
+    node: StubNode,
+    seconds: int = 2,
+    which: Callable[[Second], bool] = is_read,
+) -> list[dict[str, Any]]:
+    """The devices of a run that has so many such seconds of each."""
+    wrapper.meter = "nvml"
+    wrapper.environ = node.env
+    job = wrapper.hold()
+
+    def are_there(uuid: str) -> bool:
+        return sum(map(which, whole_seconds(wrapper, uuid))) >= seconds
+
+    wait_until(lambda: all(map(are_there, node.uuids)))
+    done = job.end()
+    assert (done.returncode, done.stderr) == (0, "")
+    devices: list[dict[str, Any]] = wrapper.json("show")["devices"]
+    return devices
+
+
 @pytest.mark.parametrize("gpu", ["a100", "h100"])
 def test_what_the_ledger_holds_of_eight_gpus_is_the_truth(
     wrapper: Wrapper, nvml_stub: NvmlStub, gpu: str
 ) -> None:
     node = nvml_stub.start(gpu=gpu, waves=fast_waves(8))
-    shown = record(wrapper, node, seconds=4)
-    assert [device["uuid"] for device in shown["devices"]] == node.uuids
-    for index, device in enumerate(shown["devices"]):
+    devices = record(wrapper, node)
+    assert [device["uuid"] for device in devices] == node.uuids
+    for index, device in enumerate(devices):
         found = compared(wrapper, node, index)
         assert found.is_true(), found
         assert device["energy_kwh"] * 3.6e6 >= found.energy_j
@@ -128,8 +149,8 @@ def test_without_a_counter_energy_is_the_integral_of_power_and_says_so(
     """Polls are held until the next, so the power may change only slowly here."""
     waves = [Wave("constant", 250.0, 0.0, 1.0), Wave("sine", 250.0, 100.0, 120.0)]
     node = nvml_stub.start(waves=waves, counter=0, samples_ms=0)
-    shown = record(wrapper, node, seconds=4)
-    assert [device["quality"] for device in shown["devices"]] == ["power", "power"]
+    devices = record(wrapper, node)
+    assert [device["quality"] for device in devices] == ["power", "power"]
     steady, slow = (compared(wrapper, node, index) for index in range(2))
     assert steady.energy_j == pytest.approx(steady.true_j, rel=1e-6)
     assert slow.energy_j == pytest.approx(slow.true_j, rel=0.05)
@@ -139,11 +160,11 @@ def test_without_a_counter_the_drivers_own_samples_miss_nothing(
     wrapper: Wrapper, nvml_stub: NvmlStub
 ) -> None:
     node = nvml_stub.start(waves=fast_waves(3), counter=0)
-    shown = record(wrapper, node, seconds=4)
-    assert {(d["quality"], d["field"]) for d in shown["devices"]} == {("power", "power_samples")}
-    assert [d["update_period_ms"] for d in shown["devices"]] == pytest.approx([20.0] * 3, rel=1e-3)
+    devices = record(wrapper, node, which=is_read_often)
+    assert {(d["quality"], d["field"]) for d in devices} == {("power", "power_samples")}
+    assert [d["update_period_ms"] for d in devices] == pytest.approx([20.0] * 3, rel=1e-3)
     for index in range(3):
-        found = compared(wrapper, node, index, lambda second: second.samples >= 50)
+        found = compared(wrapper, node, index, is_read_often)
         assert found.is_true(), found
 
 
@@ -152,10 +173,16 @@ def test_a_mean_over_a_second_lies_in_the_second_before(
 ) -> None:
     """Under a power that falls steadily it would be too high by half a second's fall: 13 W."""
     node = nvml_stub.start(gpu="h100", waves=[Wave("sine", 300.0, 250.0, 60.0, 24.0)], counter=0)
-    (device,) = record(wrapper, node, seconds=6)["devices"]
+    (device,) = record(wrapper, node, seconds=3)
     assert device["field"] == "power_average"
     found = compared(wrapper, node, 0)
     assert found.energy_j == pytest.approx(found.true_j, rel=0.01)
+
+
+def seconds_recorded(wrapper: Wrapper) -> int:
+    with closing(sqlite3.connect(wrapper.ledger)) as ledger:
+        ((count,),) = ledger.execute("select count(*) from windows where level = 1").fetchall()
+    return int(count)
 
 
 def test_two_runs_on_the_same_devices_count_once_in_their_total(
@@ -166,6 +193,9 @@ def test_two_runs_on_the_same_devices_count_once_in_their_total(
     first = wrapper.hold()
     first.until_recorded(2)
     assert wrapper.record(seconds=2).returncode == 0
+    # Of a second in which both end it is not known whether they overlap.
+    enough = seconds_recorded(wrapper) + 2 * node.devices
+    wait_until(lambda: seconds_recorded(wrapper) >= enough)
     first.end()
     table = wrapper.json("table")
     inner, outer = table["rows"]

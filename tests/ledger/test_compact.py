@@ -77,21 +77,23 @@ def test_old_hours_go_and_every_total_stays(url: str) -> None:
 
 
 @pytest.mark.parametrize("turned", [False, True])
-def test_a_device_of_two_runs_counts_once_before_and_after(tmp_path: Path, turned: bool) -> None:
+def test_a_device_of_two_runs_counts_once_before_and_after(
+    ledger_url: str, tmp_path: Path, turned: bool
+) -> None:
     """Two jobs on one node that began a minute apart, each with a ledger of its own."""
     later = replace(WHOLE, one=replace(ONE, name="second", number=1))
     later = replace(later, begin_ms=WHOLE.begin_ms + 60_000)
     paths = [WHOLE.write(tmp_path / "first.db"), later.write(tmp_path / "second.db")]
-    url = url_of(str(tmp_path / "both.db"))
-    merge(url, [str(path) for path in (reversed(paths) if turned else paths)])
-    before = Ledger(url).table(by="project")["energy_kwh"].sum()
-    each = Ledger(url).table()["energy_kwh"]
+    merge(ledger_url, [str(path) for path in (reversed(paths) if turned else paths)])
+    before = Ledger(ledger_url).table(by="project")["energy_kwh"].sum()
+    each = Ledger(ledger_url).table()["energy_kwh"]
     twice = [w.energy_j or 0 for n in range(2) for w in later.windows(n, 0, WHOLE.seconds - 60)]
     assert before == pytest.approx(each.sum() - sum(twice) / 3.6e6, abs=1e-9)
-    compact(url, {1: 0, 60: 0})
-    assert counts(url).keys() == {(3600, 0), (3600, 1)}
-    assert Ledger(url).table(by="project")["energy_kwh"].sum() == pytest.approx(before, abs=1e-9)
-    assert list(Ledger(url).table()["energy_kwh"]) == pytest.approx(list(each), abs=1e-9)
+    compact(ledger_url, {1: 0, 60: 0})
+    assert counts(ledger_url).keys() == {(3600, 0), (3600, 1)}
+    after = Ledger(ledger_url).table(by="project")["energy_kwh"].sum()
+    assert after == pytest.approx(before, abs=1e-9)
+    assert list(Ledger(ledger_url).table()["energy_kwh"]) == pytest.approx(list(each), abs=1e-9)
 
 
 def test_what_is_still_recorded_stays_until_it_cannot_change(

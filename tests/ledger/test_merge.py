@@ -353,6 +353,11 @@ def test_a_ledger_is_not_merged_into_itself(parts: Sequence[Path], tmp_path: Pat
     merge(url_of(str(here)), [str(parts[1])])
 
 
+def test_a_server_is_not_merged_into_itself(postgres_url: str) -> None:
+    said = refuse(url_of(postgres_url), postgres_url)
+    assert "is the ledger that is merged into" in said
+
+
 def test_rows_that_refer_to_nothing_are_refused(parts: Sequence[Path], tmp_path: Path) -> None:
     damaged = changed(copied(parts[0], tmp_path), "delete from sensors where key = 1")
     url = url_of(str(tmp_path / "new.db"))

@@ -96,7 +96,9 @@ def _keys(connection: Connection) -> Iterator[Problem]:
 def _removed(connection: Connection) -> Iterator[Problem]:
     query = "select id from runs where id in (select run_id from tombstones)"
     for run_id in connection.scalars(text(query)):
-        yield Problem(f"run {run_id}", "is there, though it was removed")
+        yield Problem(
+            f"run {run_id}", "was removed, and not to the end: see carbontrack db recover"
+        )
 
 
 def _of_recording(connection: Connection, recording: Mapping[Any, Any]) -> Iterator[Problem]:

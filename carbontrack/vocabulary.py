@@ -49,6 +49,9 @@ class MeterName(StrEnum):
     SIMULATED = "sim"
 
 
+ENTERED = "entered by hand"
+"""The meter of a run that was measured elsewhere and entered with `carbontrack add`."""
+
 NO_METER = "none"
 """The meter of GPU-hours that are given and not recorded."""
 

@@ -47,7 +47,7 @@ def _device_kinds(rows: Sequence[Used]) -> list[str]:
 def _count_devices(rows: Sequence[Used], name: str) -> int:
     """Each once, whatever its runs."""
     uuids: frozenset[str] = adding.union(rows, "uuids")
-    return len(uuids) or sum(row.devices for row in rows)
+    return len(uuids) + sum(row.devices for row in rows if not row.uuids)
 
 
 def _one_status(rows: Sequence[Estimate], name: str) -> str | None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-from carbontrack.ledger.rows import Run, Sensor, Span, StepTotals, Usage, span_s
+from carbontrack.ledger.rows import Run, Sensor, Span, Stated, StepTotals, Usage, span_s
 from carbontrack.units import MS_PER_HOUR, MS_PER_S
 
 _ALWAYS_MS = 2**62
@@ -25,7 +25,8 @@ class RunRecord:
     Of a part, `run` begins and ends with it, `sensors`, `usages` and `steps` are those that belong
     to it, and `spans_ms` are the stretches of time that it is made of, each from a time up to, and
     without, another; empty where it has all the time of its run. `lost_kwh` is what its devices
-    used for work that a later attempt did again, None if unknown.
+    used for work that a later attempt did again, None if unknown. Of a run that was entered by hand
+    `stated` is all that is known, of a part too: its share by time.
     """
 
     run: Run
@@ -35,6 +36,7 @@ class RunRecord:
     spans_ms: tuple[Span, ...] = ()
     kwh_by_hour: Mapping[int, float] | None = None
     lost_kwh: float | None = None
+    stated: Sequence[Stated] = ()
 
     @property
     def duration_s(self) -> float:
@@ -90,6 +92,7 @@ def part_in(
         [usage for usage in whole.usages if first_ms <= usage.start_ms < next_ms],
         steps_between(first_ms, next_ms),
         (span_ms,),
+        stated=whole.stated,
     )
 
 

@@ -25,6 +25,7 @@ _COMMANDS = (
     "attach",
     "show",
     "amend",
+    "add",
     "table",
     "plot",
     "serve",

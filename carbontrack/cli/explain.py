@@ -38,7 +38,8 @@ def explain(
         (found,) = find_runs(connection, [run])
         hours = read.hours(connection, found)
         rows = price.estimates(connection, [found], flags, methods, embodied=embodied)
-        origins = origins_of(found, read.imports(connection, found))
+        imports, stated = read.imports(connection, found), read.stated(connection, found)
+        origins = origins_of(found, imports, stated)
     if format is Format.JSON:
         print_json({"explained": [explain_data(row, hours, origins) for row in rows]})
     else:

@@ -13,6 +13,7 @@ from carbontrack.errors import CarbontrackError
 from carbontrack.units import MS_PER_S, now_ms
 
 _AGE = re.compile(r"(\d+)([mhdw])")
+_AMOUNT = re.compile(r"(\d[\d,]*(?:\.\d+)?)\s*([A-Za-z]+)", re.ASCII)
 _MONTH = re.compile(r"\d{4}-\d{2}")
 _AGE_S = {"m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
@@ -69,6 +70,21 @@ def tag(text: str) -> tuple[str, str]:
     if not key or not equals:
         raise CarbontrackError(f"--tag {text}: not KEY=VALUE.", hint="Example: --tag team=nlp.")
     return key, value
+
+
+def energy_kwh(text: str | None, option: str) -> float | None:
+    """An energy with its unit: 3 MWh, 1.2 kWh. Raises CarbontrackError for anything else."""
+    from carbontrack.report.numbers import ENERGY
+
+    if text is None:
+        return None
+    units = {name: factor for factor, name in ENERGY}
+    match = _AMOUNT.fullmatch(text.strip())
+    if match is None or match[2] not in units:
+        raise CarbontrackError(
+            f"{option} {text}: not an energy.", hint=f"Example: 1.2 kWh, in {', '.join(units)}."
+        )
+    return float(match[1].replace(",", "")) / units[match[2]]
 
 
 def check_choice(option: str, value: str | None, choices: Sequence[str | None]) -> None:

@@ -64,7 +64,7 @@ def runs(
         with reader.connect() as connection:
             chosen = select.choose(connection, [], wanted, limit=limit)
             rows = [
-                run_item(one.run, one.sensors, one.totals)
+                run_item(one.run, one.sensors, one.totals, one.stated)
                 for one in read.used_by(connection, chosen)
             ]
     if format is Format.JSON:

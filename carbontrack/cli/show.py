@@ -50,6 +50,7 @@ def show(
             phases_of(connection, found),
             tried(connection, found),
             read.imports(connection, found),
+            read.stated(connection, found),
         )
     if format is Format.JSON:
         print_json(item)

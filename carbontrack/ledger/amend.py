@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from typing import Any
 
@@ -13,7 +13,7 @@ from carbontrack.ledger.amended import calls
 from carbontrack.ledger.engine import errors_in_one_line
 from carbontrack.ledger.rows import Amendment, Run
 from carbontrack.ledger.tables import AMENDMENTS
-from carbontrack.ledger.transaction import open_ledger
+from carbontrack.ledger.transaction import Transaction, open_ledger
 from carbontrack.ledger.user import user
 from carbontrack.units import now_ms
 from carbontrack.vocabulary import AmendedField
@@ -24,7 +24,7 @@ def amend(url: str, run: Run, changes: Mapping[str, tuple[Any, Any]]) -> list[Am
 
     Raises CarbontrackError if the ledger cannot be written.
     """
-    return _append(url, run, [(field, *values) for field, values in changes.items()])
+    return _append(url, amendments_of(run, changes))
 
 
 def undo(url: str, run: Run) -> list[Amendment]:
@@ -34,22 +34,37 @@ def undo(url: str, run: Run) -> list[Amendment]:
     """
     if not (left := calls(run.amended)):
         raise CarbontrackError(f"Run {run.name} ({run.id}) has no amendment to undo.")
-    return _append(url, run, [(AmendedField.UNDO, None, one.id) for one in left[-1]])
+    changes = [(str(AmendedField.UNDO), None, one.id) for one in left[-1]]
+    return _append(url, _rows(run, changes))
 
 
-def _append(url: str, run: Run, changes: list[tuple[str, Any, Any]]) -> list[Amendment]:
+def amendments_of(run: Run, changes: Mapping[str, tuple[Any, Any]]) -> list[Amendment]:
+    """Amendments of a run, which come after those that it has."""
+    return _rows(run, [(str(field), *values) for field, values in changes.items()])
+
+
+def put(transaction: Transaction, rows: Sequence[Amendment]) -> None:
+    """Write amendments."""
+    transaction.write(AMENDMENTS.insert_once, [AMENDMENTS.written(row) for row in rows])
+    for run_id in {row.run_id for row in rows}:
+        backlog.amended(transaction, run_id)
+
+
+def _rows(run: Run, changes: Sequence[tuple[str, Any, Any]]) -> list[Amendment]:
     # A clock that was set back must not make them older than those that they follow.
     time_ms = max([now_ms(), *(one.time_ms + 1 for one in run.amended)])
     ids = sorted(str(uuid.uuid4()) for _ in changes)  # so that they stay in their order
-    rows = [
-        Amendment(one, run.id, time_ms, user(), str(field), before, after)
+    return [
+        Amendment(one, run.id, time_ms, user(), field, before, after)
         for one, (field, before, after) in zip(ids, changes, strict=True)
     ]
+
+
+def _append(url: str, rows: list[Amendment]) -> list[Amendment]:
     with (
         errors_in_one_line(url),
         closing(open_ledger(url)) as ledger,
         ledger.begin() as transaction,
     ):
-        transaction.write(AMENDMENTS.insert_once, [AMENDMENTS.written(row) for row in rows])
-        backlog.amended(transaction, run.id)
+        put(transaction, rows)
     return rows

@@ -15,6 +15,7 @@ from sqlalchemy import (
     case,
     cast,
     exists,
+    false,
     func,
     or_,
     select,
@@ -28,7 +29,7 @@ from carbontrack.ledger.names import LAST
 from carbontrack.ledger.outcome import Outcome, outcome_of
 from carbontrack.ledger.rows import Amendment, Recording, Run, end_of
 from carbontrack.units import now_ms
-from carbontrack.vocabulary import AmendedField, RunKind, Status
+from carbontrack.vocabulary import AmendedField, Quality, RunKind, Status
 
 _KEYS_IN_A_QUERY = 500  # more of them, and all recordings are read
 _SHOWN_CANDIDATES = 5
@@ -82,7 +83,8 @@ def list_runs(
         query = query.where(exists().where(recording.run_key == run.key, recording.host == host))
     if quality is not None:
         read_by = (recording.run_key == run.key) & (sensor.recording_key == recording.key)
-        query = query.where(exists().where(read_by, sensor.quality == quality))
+        entered = run.kind == RunKind.STATED if quality == Quality.STATED else false()
+        query = query.where(or_(exists().where(read_by, sensor.quality == quality), entered))
     if ids is not None:
         query = query.where(run.id.in_(ids))
     for key, value in tags:

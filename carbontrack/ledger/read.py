@@ -25,12 +25,13 @@ from carbontrack.ledger.rows import (
     Recording,
     Run,
     Sensor,
+    Stated,
     Step,
     StepTotals,
     final_loss,
     final_steps,
 )
-from carbontrack.ledger.run_devices import sensors_of
+from carbontrack.ledger.run_devices import sensors_of, stated_of
 from carbontrack.ledger.run_devices import used_by as used_by
 from carbontrack.ledger.run_steps import steps_of
 from carbontrack.ledger.series import mergeable_step_bucket_ms as mergeable_step_bucket_ms
@@ -77,6 +78,11 @@ def _events_of(run: Run) -> Select[Any]:
     query = select(*(getattr(event, name) for name in tables.EVENTS.fields))
     query = query.where(event.recording_key.in_(pyramid.recordings_of(run.key)))
     return query.order_by(event.time_ms, event.recording_key, event.number)
+
+
+def stated(connection: Connection, run: Run) -> list[Stated]:
+    """What was entered by hand of the run; nothing of one that was recorded or imported."""
+    return stated_of(connection, [run])[run.key]
 
 
 def imports(connection: Connection, run: Run) -> list[Import]:

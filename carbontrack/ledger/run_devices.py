@@ -10,8 +10,9 @@ from itertools import groupby
 from sqlalchemy import ColumnElement, Connection, select
 
 from carbontrack.ledger import models, tables
-from carbontrack.ledger.rows import Recording, Run, Sensor, Usage, usage_of
+from carbontrack.ledger.rows import Recording, Run, Sensor, Stated, Usage, usage_of
 from carbontrack.ledger.window import LEVELS_S, merge
+from carbontrack.vocabulary import RunKind
 
 _AT_ONCE = 500  # runs whose keys one statement holds
 _ROWS_HELD = 1000  # a run of months has 100,000 hours of devices
@@ -24,6 +25,7 @@ class Used:
     run: Run
     sensors: list[Sensor]
     totals: list[Usage]
+    stated: list[Stated]  # of one that was entered by hand
 
 
 def used_by(connection: Connection, runs: Sequence[Run]) -> Iterator[Used]:
@@ -31,8 +33,21 @@ def used_by(connection: Connection, runs: Sequence[Run]) -> Iterator[Used]:
     for at in range(0, len(runs), _AT_ONCE):
         some = runs[at : at + _AT_ONCE]
         sensors, totals = sensors_of(connection, some), _totals_of(connection, some)
+        stated = stated_of(connection, some)
         for run in some:
-            yield Used(run, sensors[run.key], totals[run.key])
+            yield Used(run, sensors[run.key], totals[run.key], stated[run.key])
+
+
+def stated_of(connection: Connection, runs: Sequence[Run]) -> dict[int, list[Stated]]:
+    """By the key of the run: what was entered by hand, by the name of the device."""
+    found: dict[int, list[Stated]] = {run.key: [] for run in runs}
+    entered = [run.key for run in runs if run.kind is RunKind.STATED]
+    if entered:
+        row = models.Stated
+        query = select(row.__table__).where(row.run_key.in_(entered)).order_by(row.device_name)
+        for values in connection.execute(query).mappings():
+            found[values["run_key"]].append(tables.STATED.read(values))
+    return found
 
 
 def sensors_of(connection: Connection, runs: Sequence[Run]) -> dict[int, list[Sensor]]:

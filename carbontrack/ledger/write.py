@@ -11,7 +11,7 @@ from typing import Any
 
 from carbontrack.errors import CarbontrackError
 from carbontrack.ledger import overlaps
-from carbontrack.ledger.rows import Event, Import, Recording, Run, Sensor, Step
+from carbontrack.ledger.rows import Event, Import, Recording, Run, Sensor, Stated, Step
 from carbontrack.ledger.settle import has_windows, settle
 from carbontrack.ledger.tables import (
     DEVICES,
@@ -20,6 +20,7 @@ from carbontrack.ledger.tables import (
     RECORDINGS,
     RUNS,
     SENSORS,
+    STATED,
     STEPS,
     WINDOWS,
     Table,
@@ -106,6 +107,12 @@ class RunWriter:
         found = next(transaction.ask(asked, {"key": self._key}), None)
         if found is None or found["id"] != self._recording.id:
             raise RunRemoved(f"Recording {self._recording.id} is not in the ledger any more.")
+
+    def state(self, rows: Sequence[Stated]) -> None:
+        """Write what was entered by hand of the run."""
+        with self._ledger.begin() as transaction:
+            written = [STATED.written(row, run_key=self._run_key) for row in rows]
+            _upsert(transaction, STATED, written)
 
     def imported(self, source: Import) -> None:
         """Write which file the run was made of."""

@@ -45,8 +45,8 @@ def amend(
         AmendedField.NAME: name,
         AmendedField.PROJECT: project,
         **{f"{TAG}{key}": value for key, value in (tags or {}).items()},
-        AmendedField.TOKENS: _count(tokens, "--tokens"),
-        AmendedField.PLANNED_TOKENS: _count(planned_tokens, "--planned-tokens"),
+        AmendedField.TOKENS: count_of(tokens, "--tokens"),
+        AmendedField.PLANNED_TOKENS: count_of(planned_tokens, "--planned-tokens"),
         AmendedField.NOTE: note,
         **config.values(config.resolve([flags])),
     }
@@ -81,7 +81,8 @@ def undo(url: str, reference: str) -> tuple[Run, list[Amendment]]:
     return run, [one for one in run.amended if one.id in undone]
 
 
-def _count(given: Count | None, where: str) -> int | None:
+def count_of(given: Count | None, where: str) -> int | None:
+    """Raises CarbontrackError, which says `where` it was given, for what is no count above 0."""
     return None if given is None else round(amount(str(given), where=where))
 
 

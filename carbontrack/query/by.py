@@ -102,6 +102,14 @@ def _hosts(connection: Connection, run: Run) -> list[str]:
     return list(dict.fromkeys(one.host for one in read.recordings(connection, run)))
 
 
+def _months(connection: Connection, run: Run) -> list[str]:
+    """None of a run that was entered by hand without a time."""
+    from carbontrack.ledger import read
+
+    stated = read.stated(connection, run)
+    return [] if any(row.started_ms is None for row in stated) else months_of(run)
+
+
 def _in_months(connection: Connection, whole: RunRecord) -> Mapping[str, RunRecord]:
     from carbontrack.ledger import read
 
@@ -123,7 +131,7 @@ def _phases(connection: Connection, run: Run) -> list[str]:
 _SPLITTING = {
     key.name: key
     for key in (
-        Key("month", lambda _, run: months_of(run), _in_months, newest_first=True),
+        Key("month", _months, _in_months, newest_first=True),
         Key("attempt", _attempts, by_attempt),
         Key("host", _hosts, lambda _, whole: by_host(whole)),
         Key("phase", _phases, by_phase, rest=OTHER),

@@ -24,7 +24,7 @@ from carbontrack.ledger.ingest import Taken
 from carbontrack.ledger.rows import Amendment, Event, Step
 from carbontrack.ledger.url import ledger_url, redacted_url
 from carbontrack.ledger.window import LEVELS_S, Window
-from carbontrack.query import amend, group, price, select
+from carbontrack.query import add, amend, group, price, select
 from carbontrack.query.frames import frame_of_columns, frame_of_estimates, frame_of_rows
 from carbontrack.query.runs import RunItem, item_of
 from carbontrack.units import MS_PER_S
@@ -95,7 +95,8 @@ class Ledger:
             )
             found = select.choose(connection, [], wanted, limit=limit)
             items = [
-                item_of(one.run, one.sensors, one.totals) for one in read.used_by(connection, found)
+                item_of(one.run, one.sensors, one.totals, one.stated)
+                for one in read.used_by(connection, found)
             ]
         return frame_of_rows(RunItem, items)
 
@@ -247,6 +248,47 @@ class Ledger:
         is and `what` it is; no row where nothing is wrong.
         """
         return frame_of_rows(verify.Problem, verify.verify(self._url))
+
+    def add(
+        self,
+        name: str,
+        *,
+        device: str,
+        devices: int | None = None,
+        gpu_hours: float | None = None,
+        energy_kwh: float | None = None,
+        power_w: float | None = None,
+        tokens: int | str | None = None,
+        start: Time | None = None,
+        end: Time | None = None,
+        source: str | None = None,
+        project: str | None = None,
+        tags: Mapping[str, str] | None = None,
+        **factors: Any,
+    ) -> str:
+        """Enter a run that was measured elsewhere, as `carbontrack add` does; its id.
+
+        `energy_kwh` is of its devices, before PUE; `power_w` the rated power of one; `factors` are
+        those of the place where it ran. Raises CarbontrackError, and writes nothing, for what is
+        missing or cannot be.
+        """
+        run = add.add(
+            self._url,
+            config.flags(**factors),
+            name=name,
+            device=device,
+            devices=devices,
+            gpu_hours=gpu_hours,
+            energy_kwh=energy_kwh,
+            power_w=power_w,
+            tokens=tokens,
+            started_ms=_ms(start),
+            ended_ms=_ms(end),
+            source=source,
+            project=project,
+            tags=tags,
+        )
+        return run.id
 
     def undo(self, run: str) -> pd.DataFrame:
         """Take back what the newest call amended of a run; those amendments, as `amendments` has

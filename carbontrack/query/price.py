@@ -12,6 +12,7 @@ from carbontrack.account.estimate import estimate_run
 from carbontrack.account.pricing import unpriced
 from carbontrack.account.result import Estimate
 from carbontrack.account.split import RunRecord, part_in, reaches_beyond
+from carbontrack.account.stated import estimate_stated, kwh_by_hour_of
 from carbontrack.errors import CarbontrackError
 from carbontrack.factors import catalog
 from carbontrack.factors.catalog import Factor
@@ -120,6 +121,9 @@ def summed_record_of(connection: Connection, run: Run) -> RunRecord:
     from carbontrack.ledger import read
     from carbontrack.query.attempts import lost_of
 
+    if stated := read.stated(connection, run):
+        steps, by_hour = read.step_totals(connection, run), kwh_by_hour_of(stated)
+        return RunRecord(run, [], [], steps, kwh_by_hour=by_hour, stated=stated)
     return RunRecord(
         run,
         read.sensors(connection, run),
@@ -150,7 +154,7 @@ def pricing(
     def of_run(names: Sequence[str]) -> set[str]:
         return {n for n in names if n in settings and settings[n].origin in origins}
 
-    notes = [] if tokens_of(run) is None else ["its tokens are amended"]
+    notes = [] if tokens_of(run) is None else ["its tokens are stated, not logged"]
     lost = ""
     rent_or_tariff = None
     try:
@@ -170,8 +174,12 @@ def pricing(
         settings = {name: value for name, value in settings.items() if name not in unknown}
         lost = f"neither CO₂e nor cost: {error.what} It was {said}; give another."
 
+    def with_notes(estimate: Estimate) -> Estimate:
+        return replace(estimate, notes=(*estimate.notes, *notes))
+
     def price(part: RunRecord, method: str, whole: Estimate | None = None) -> Estimate:
         rated_w = {sensor.name: sensor.rated_power_w for sensor in part.sensors}
+        rated_w |= {row.device_name: row.power_w for row in part.stated}
         found = resolve(
             settings,
             method=method,
@@ -184,6 +192,11 @@ def pricing(
         if whole is not None and whole.factors is not None:
             hours = whole.factors.hourly
             found = replace(found, series=whole.factors.series, hourly=hours)
+        if part.stated:
+            estimate = estimate_stated(
+                part.run, part.stated, part.steps, found, method=method, embodied=embodied
+            )
+            return unpriced(estimate, lost) if lost else with_notes(estimate)
         estimate = estimate_run(
             part.run,
             part.sensors,
@@ -196,9 +209,7 @@ def pricing(
             kwh_by_hour=part.kwh_by_hour,
             lost_kwh=part.lost_kwh,
         )
-        if lost:
-            return unpriced(estimate, lost)
-        return replace(estimate, notes=(*estimate.notes, *notes))
+        return unpriced(estimate, lost) if lost else with_notes(estimate)
 
     return price
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from carbontrack.ledger.rows import Run, Sensor, Usage
+from carbontrack.ledger.rows import Run, Sensor, Stated, Usage
 from carbontrack.units import J_PER_KWH
-from carbontrack.vocabulary import Status
+from carbontrack.vocabulary import ENTERED, Quality, Status
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +37,14 @@ class RunItem:
     nodes_expected: int | None = None
 
 
-def item_of(run: Run, sensors: Sequence[Sensor], totals: Sequence[Usage]) -> RunItem:
-    """The run in one line; `totals` are those of `ledger.read.totals`."""
+def item_of(
+    run: Run, sensors: Sequence[Sensor], totals: Sequence[Usage], stated: Sequence[Stated] = ()
+) -> RunItem:
+    """The run in one line; `totals` and `stated` are those of `ledger.read`."""
     energies_j = [usage.energy_j for usage in totals if usage.energy_j is not None]
+    energies_j += [row.energy_kwh * J_PER_KWH for row in stated if row.energy_kwh is not None]
+    meters = {sensor.meter for sensor in sensors} | ({ENTERED} if stated else set())
+    qualities = {sensor.quality for sensor in sensors} | ({Quality.STATED} if stated else set())
     sampled_s = sum(usage.sampled_s for usage in totals)
     return RunItem(
         id=run.id,
@@ -51,9 +56,9 @@ def item_of(run: Run, sensors: Sequence[Sensor], totals: Sequence[Usage]) -> Run
         started_ms=run.started_ms,
         ended_ms=run.ended_ms,
         duration_s=run.duration_s,
-        devices=len(sensors),
-        meter="+".join(sorted({sensor.meter for sensor in sensors})) or None,
-        quality="+".join(sorted({sensor.quality for sensor in sensors})) or None,
+        devices=len(sensors) + sum(row.devices or 0 for row in stated),
+        meter="+".join(sorted(meters)) or None,
+        quality="+".join(sorted(qualities)) or None,
         energy_kwh=sum(energies_j) / J_PER_KWH if energies_j else None,
         coverage=share_of(sampled_s, sum(sensor.recorded_s(run) for sensor in sensors)),
         scheduler=run.scheduler,

@@ -10,14 +10,15 @@ from typing import Any
 from carbontrack.account.result import Estimate
 from carbontrack.factors.catalog import Factor
 from carbontrack.factors.resolve import Factors
-from carbontrack.ledger.rows import Import, Run, Usage
+from carbontrack.ledger.rows import Import, Run, Stated, Usage
 from carbontrack.report import escape
 from carbontrack.report.amendments import amendment_texts
 from carbontrack.report.notes import BAND_NOTE, notes_of, provenance, quantity
 from carbontrack.report.numbers import NO_VALUE, format_duration, format_share
+from carbontrack.report.stated import stated_text
 from carbontrack.report.table import carbon_cell
 from carbontrack.units import MS_PER_HOUR, MS_PER_S, S_PER_HOUR
-from carbontrack.vocabulary import Method, Status
+from carbontrack.vocabulary import ENTERED, Method, Status
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,13 +37,16 @@ class Line:
 
 
 Origin = tuple[str, str]
-"""*imported* or *amended*, and the file or the change."""
+"""*imported*, *stated* or *amended*, and from where, what, or the change."""
 
 
-def origins_of(run: Run, imports: Sequence[Import]) -> list[Origin]:
+def origins_of(run: Run, imports: Sequence[Import], stated: Sequence[Stated] = ()) -> list[Origin]:
     """What a run was made of beside what was recorded."""
-    files = [("imported", source.provenance) for source in imports]
-    return [*files, *(("amended", text) for text in amendment_texts(run.amended))]
+    return [
+        *(("imported", source.provenance) for source in imports),
+        *(("stated", stated_text(row)) for row in stated),
+        *(("amended", text) for text in amendment_texts(run.amended)),
+    ]
 
 
 def explain(
@@ -94,6 +98,8 @@ def explain_data(
 
 
 def _duration(e: Estimate) -> str:
+    if e.duration_s is None:
+        return "when it ran is not stated"
     length_s = e.duration_s or 0.0
     if e.started_ms is None:
         return format_duration(length_s)
@@ -115,6 +121,8 @@ def _mig(e: Estimate) -> bool:
 
 
 def _device_hours(e: Estimate) -> str:
+    if e.meter == ENTERED:
+        return "as stated"
     share = " × the share of a GPU that each MIG instance is" if _mig(e) else ""
     return f"duration × devices{share} ÷ 3600: of the run, not of what was sampled"
 
@@ -153,6 +161,8 @@ def _energy(e: Estimate, hours: Sequence[Usage]) -> str:
         return "; ".join(e.notes) or "not known"
     if e.method == Method.REPORT:
         return "device-hours × rated power ÷ 1000, before PUE"
+    if e.meter == ENTERED:
+        return f"as stated; scope {e.scope}, before PUE"
     first, last = min(h.start_ms for h in hours), max(h.start_ms for h in hours)
     devices = len({hour.device_key for hour in hours})
     return (

@@ -78,6 +78,8 @@ def _quality(rows: Sequence[Estimate]) -> list[str]:
         labels = unique(row.label for row in rows if f"({word})" in row.meter)
         if labels:
             notes.append(f"{word}: {meaning}{_of(labels, rows)}")
+    if stated := unique(row.label for row in rows if Quality.STATED in row.quality.split(" + ")):
+        notes.append(f"stated: as another tool or its user says, not read here{_of(stated, rows)}")
     return notes
 
 

@@ -26,7 +26,7 @@ _OUTSIDE = (("CPUs", DeviceKind.CPU), ("memory", DeviceKind.DRAM), ("GPUs", Devi
 _HOW = {
     Quality.COUNTER: "measured by the devices' energy counters",
     Quality.POWER: "measured as the integral of sampled power",
-    Quality.STATED: "as stated by other tools",
+    Quality.STATED: "as stated by other tools or by hand",
     Quality.ESTIMATE: "estimated from thermal design power and utilisation, not measured",
     Quality.SIMULATED: "simulated: no device was measured",
 }

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from carbontrack.ledger.rows import Run, Sensor, Usage
+from carbontrack.ledger.rows import Run, Sensor, Stated, Usage
 from carbontrack.query.runs import item_of
 from carbontrack.report import terminal
 from carbontrack.report.escape import visible
@@ -18,12 +18,14 @@ from carbontrack.report.numbers import (
     iso_time,
     local_time,
 )
-from carbontrack.vocabulary import UNMEASURED
+from carbontrack.vocabulary import UNMEASURED, Quality
 
 
-def run_item(run: Run, sensors: Sequence[Sensor], totals: Sequence[Usage]) -> dict[str, Any]:
+def run_item(
+    run: Run, sensors: Sequence[Sensor], totals: Sequence[Usage], stated: Sequence[Stated] = ()
+) -> dict[str, Any]:
     """One line of `runs`, with the keys of `--format json`. Energy of the devices, before PUE."""
-    item = asdict(item_of(run, sensors, totals))
+    item = asdict(item_of(run, sensors, totals, stated))
     times = {"started_ms": "started", "ended_ms": "ended"}
     return {
         times.get(key, key): iso_time(value) if key in times else value
@@ -122,10 +124,10 @@ def _fitting(columns: Sequence[_Column], width: int) -> list[_Column]:
 
 
 def energy_and_quality(item: Mapping[str, Any]) -> str:
-    """Energy, with a word for what was not measured."""
+    """Energy, with a word for what was not measured, or not here."""
     energy, quality = format_energy(item["energy_kwh"]), item["quality"] or ""
-    unmeasured = [word for word in UNMEASURED if word in quality]
-    return " ".join([energy, *unmeasured])
+    words = [word for word in (*UNMEASURED, Quality.STATED) if word in quality]
+    return " ".join([energy, *words])
 
 
 def _status(item: Mapping[str, Any]) -> str:

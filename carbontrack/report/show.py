@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from carbontrack.account.phases import OTHER
 from carbontrack.ledger.amended import facility_of, note_of
-from carbontrack.ledger.rows import Event, Import, Recording, Run, Sensor, StepTotals, Usage
+from carbontrack.ledger.rows import Event, Import, Recording, Run, Sensor, Stated, StepTotals, Usage
 from carbontrack.query.attempts import Tried
 from carbontrack.query.phases import Phase, Phases
 from carbontrack.query.runs import share_of
@@ -30,6 +30,7 @@ from carbontrack.report.numbers import (
     local_time,
 )
 from carbontrack.report.runs import energy_and_quality, run_item
+from carbontrack.report.stated import stated_data
 from carbontrack.units import J_PER_KWH, MS_PER_S, now_ms
 from carbontrack.vocabulary import EventKind, Status
 
@@ -50,11 +51,12 @@ def run_detail(
     phases: Phases,
     attempts: Sequence[Tried],
     imports: Sequence[Import],
+    stated: Sequence[Stated] = (),
 ) -> dict[str, Any]:
     """All of `show --format json`."""
     usage_of = {usage.device_key: usage for usage in totals}
     return {
-        **run_item(run, sensors, totals),
+        **run_item(run, sensors, totals, stated),
         "devices": [
             {
                 "label": label,
@@ -79,6 +81,7 @@ def run_detail(
         "nodes": [_node(recording) for recording in recordings],
         "events": [{**asdict(event), "time": iso_time(event.time_ms)} for event in events],
         "imports": [_import(source) for source in imports],
+        "stated": stated_data(stated),
         "amendments": amendments_data(run.amended),
         "note": note_of(run),
     }
@@ -171,6 +174,7 @@ def print_detail(item: Mapping[str, Any]) -> None:
         ("steps", _steps(item)),
         ("energy", f"{energy_and_quality(item)}, devices only, before PUE"),
         *(("imported", source["provenance"]) for source in item["imports"]),
+        *(("stated", one["text"]) for one in item["stated"]),
         *(("amended", one["text"]) for one in item["amendments"]),
         ("note", item["note"]),
     ]

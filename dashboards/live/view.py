@@ -210,6 +210,7 @@ class View:
                 self._phases.get(run, lambda _: phases_of(connection, run, most_rows=_PHASE_ROWS)),
                 self._attempts.get(run, lambda _: tried(connection, run)),
                 read.imports(connection, run),
+                whole.record.stated,
             )
             running = run.status is Status.RUNNING
             power = latest.latest_power(connection, run, sensors) if running else None
@@ -236,7 +237,8 @@ class View:
         with self._reader.connect() as connection:
             rows = self._whole(connection, run).estimates
             (row,) = (row for row in rows if row.method == method)
-            origins = origins_of(run, read.imports(connection, run))
+            imports, stated = read.imports(connection, run), read.stated(connection, run)
+            origins = origins_of(run, imports, stated)
             found = explain_data(row, read.hours(connection, run), origins)
         return {
             "method": method,
@@ -335,7 +337,7 @@ class View:
         whole = self._read(connection, run)
         shape = read.step_means(connection, run, points=_SPARK_POINTS)
         return {
-            **run_item(run, whole.record.sensors, whole.record.usages),
+            **run_item(run, whole.record.sensors, whole.record.usages, whole.record.stated),
             "final_loss": whole.record.steps.final_loss,
             "loss_not_finite_since": latest.not_finite_since(connection, run),
             "losses": [step.loss for step in shape],

@@ -1,0 +1,191 @@
+"""`add` and `Ledger.add` on both databases: stated apart from measured, by month, and refusals."""
+
+from __future__ import annotations
+
+from contextlib import closing
+
+import pytest
+
+from carbontrack import Ledger, config
+from carbontrack.errors import CarbontrackError
+from carbontrack.ledger.transaction import open_ledger
+from carbontrack.ledger.write import RunWriter
+from dashboards.live.view import View
+from tests.fixtures.command import Command
+from tests.fixtures.runs import Recorded, recording_of
+
+MEASURED = Recorded(name="measured", number=1, count=2, facility={"intensity": 0.5, "pue": 1.0})
+# 64 GPUs from 20 January on for 32 days, 13 h and 15 min: 12 days in January.
+WORDS = (
+    *("add", "--name", "far", "--device", "A100", "--devices", "64", "--gpu-hours", "50000"),
+    *("--energy", "17 MWh", "--start", "2026-01-20T00:00+00:00", "--source", "report of May"),
+    *("--tokens", "2T", "--intensity", "0.5", "--pue", "1.0", "--project", "nlp"),
+)
+IN_JANUARY = 12 * 24 / (50_000 / 64)
+
+
+@pytest.fixture
+def call(ledger_url: str, command: Command) -> Command:
+    """A command on a ledger with one run that was measured."""
+    with closing(open_ledger(ledger_url)) as opened:
+        one = MEASURED
+        writer = RunWriter(opened, one.begun, recording_of(one.begun), one.sensors)
+        writer.commit(windows=one.windows, heartbeat_ms=one.end_ms)
+        writer.finish(status=one.status, exit_code=0, ended_ms=one.end_ms)
+    return lambda *words: command(*words, "--db", ledger_url)
+
+
+def test_its_figures_are_stated_and_stand_apart(call: Command, ledger_url: str) -> None:
+    done = call(*WORDS)
+    assert (done.code, done.out.startswith("added: ")) == (0, True), done.err
+    (row,) = call("table", "far", "--format", "json").json["rows"]
+    assert (row["quality"], row["meter"], row["devices"]) == ("stated", "entered by hand", 64)
+    assert (row["energy_kwh"], row["gpu_hours"], row["tokens"]) == (17_000, 50_000, 2 * 10**12)
+    assert row["tco2e"] == pytest.approx(17_000 * 0.5 / 1000)
+    assert (row["power_w"], row["coverage"]) == (pytest.approx(340), None)
+    (report,) = call("table", "far", "--method", "report", "--format", "json").json["rows"]
+    assert (report["energy_kwh"], report["quality"]) == (20_000, "rated power")
+
+    table = call("table", "--format", "json").json
+    total = table["total"]
+    assert total["devices"] == 66
+    apart = {one["kind"]: one["devices"] for one in total["subtotals"]}
+    assert apart == {"measured": 2, "stated": 64}
+    assert "stated: as another tool or its user says, not read here (far)" in call("table").out
+    assert "17.0 MWh stated" in call("runs").out
+    listed = call("runs", "--quality", "stated", "--format", "json").json["runs"]
+    assert [(one["name"], one["devices"], one["status"]) for one in listed] == [
+        ("far", 64, "completed")
+    ]
+    shown = call("show", "far", "--format", "json").json
+    (stated,) = shown["stated"]
+    assert stated["source"] == "report of May"
+    assert stated["started"] == "2026-01-20T00:00:00.000+00:00"
+    assert shown["command"][:2] == ["carbontrack", "add"]
+    text = "64 × NVIDIA A100-SXM4-80GB, 50,000 GPU-hours, 17.0 MWh: report of May"
+    assert text in " ".join(call("show", "far").out.split())
+    explained = call("explain", "far").out
+    assert text in explained
+    assert "as stated" in explained
+    view = View(ledger_url, config.flags())
+    try:
+        run = view.find("far")
+        assert view.run(run)["rows"][0]["energy_kwh"] == 17_000
+        assert {one["name"] for one in view.runs()["runs"]} == {"far", "measured"}
+        assert view.series(run, points=50)["steps"]["step"] == []
+        assert view.explain(run, method="measured")["cell"]
+        assert view.totals()["total"]["energy_kwh"] == pytest.approx(17_000 + 2 * 0.72)
+    finally:
+        view.close()
+
+
+def test_it_is_split_by_month_where_its_start_is_known(call: Command) -> None:
+    call(*WORDS)
+    call("add", "--name", "some time", "--device", "A100", "--gpu-hours", "100")
+    rows = call("table", "--by", "month", "--method", "report", "--format", "json").json["rows"]
+    hours = {row["label"]: row["gpu_hours"] for row in rows}
+    assert hours["–"] == 100, "of no month"
+    assert hours["2026-01"] == pytest.approx(50_000 * IN_JANUARY)
+    assert hours["2026-02"] == pytest.approx(50_000 * (1 - IN_JANUARY))
+    rows = call("table", "far", "--by", "month", "--format", "json").json["rows"]
+    energies = {row["label"]: row["energy_kwh"] for row in rows}
+    assert energies["2026-01"] == pytest.approx(17_000 * IN_JANUARY)
+    assert sum(energies.values()) == pytest.approx(17_000)
+
+
+def test_of_one_figure_the_other_is_unknown(call: Command) -> None:
+    call("add", "--name", "hours", "--device", "A100", "--gpu-hours", "100", "--power", "350")
+    call("add", "--name", "energy", "--device", "A100", "--energy", "1.5 kWh")
+    both = ("--method", "measured,report", "--format", "json")
+    rows = {
+        (row["label"], row["method"]): row
+        for name in ("hours", "energy")
+        for row in call("table", name, *both).json["rows"]
+    }
+    assert rows["hours", "report"]["energy_kwh"] == pytest.approx(35), "by the power that is stated"
+    assert rows["hours", "measured"]["energy_kwh"] is None
+    assert rows["hours", "measured"]["notes"] == ["no energy is stated"]
+    assert rows["energy", "measured"]["energy_kwh"] == 1.5
+    assert rows["energy", "report"]["energy_kwh"] is None
+    assert rows["energy", "report"]["notes"] == ["no hours are stated"]
+    assert rows["energy", "measured"]["started_ms"] is None
+
+
+def test_other_commands_say_what_it_lacks(call: Command) -> None:
+    call(*WORDS)
+    for words in (("project", "far"), ("plot", "far", "--out", "x.png")):
+        refused = call(*words)
+        assert (refused.code, refused.err.count("\n")) == (2, 1), (words, refused.err)
+    assert call("compare", "measured", "far").code == 0
+
+
+REFUSED = (
+    ((), "Missing option '--name'"),
+    (("--name", "x", "--device", "A100"), "neither --gpu-hours nor --energy is given"),
+    (("--name", "last", "--device", "A100", "--gpu-hours", "1"), "--name 'last' is reserved"),
+    (("--name", "x", "--device", "A1000", "--gpu-hours", "1"), "no accelerator is named 'A1000'"),
+    (("--name", "x", "--device", "A100", "--gpu-hours", "0"), "--gpu-hours 0 must be above 0"),
+    (("--name", "x", "--device", "A100", "--energy", "3"), "--energy 3: not an energy"),
+    (("--name", "x", "--device", "A100", "--energy", "3 kW"), "--energy 3 kW: not an energy"),
+    (("--name", "x", "--device", "A100", "--energy", "-3 kWh"), "--energy -3 kWh: not an energy"),
+    (
+        ("--name", "x", "--device", "A100", "--gpu-hours", "1", "--devices", "0"),
+        "--devices 0 must be above 0",
+    ),
+    (
+        ("--name", "x", "--device", "A100", "--gpu-hours", "1", "--power", "-4"),
+        "--power -4 W is negative",
+    ),
+    (
+        ("--name", "x", "--device", "A100", "--gpu-hours", "1", "--end", "2026-01-01"),
+        "--end needs a --start before it",
+    ),
+    (
+        ("--name", "x", "--device", "A100", "--gpu-hours", "1", "--zone", "ATLANTIS"),
+        "zone 'ATLANTIS' is unknown",
+    ),
+    (
+        ("--name", "x", "--device", "A100", "--gpu-hours", "1", "--tokens", "many"),
+        "--tokens many: not a count",
+    ),
+)
+
+
+def test_what_cannot_be_is_refused_in_a_line_and_nothing_is_written(call: Command) -> None:
+    for words, said in REFUSED:
+        refused = call("add", *words)
+        assert (refused.code, refused.err.count("\n")) == (2, 1), refused.err
+        assert said in refused.err
+    assert len(call("runs", "--format", "json").json["runs"]) == 1
+
+
+def test_the_first_run_of_a_ledger_makes_it(command: Command) -> None:
+    refused = command("add", "--name", "x", "--device", "A100", "--energy", "1 kWh", "--pue", "9")
+    assert (refused.code, refused.err.count("\n")) == (2, 1)
+    assert command("runs", "--format", "json").json["runs"] == []
+    assert command("add", "--name", "x", "--device", "A100", "--energy", "1 kWh").code == 0
+    assert [run["name"] for run in command("runs", "--format", "json").json["runs"]] == ["x"]
+
+
+def test_from_python_and_amended_and_removed(call: Command, ledger_url: str) -> None:
+    ledger = Ledger(ledger_url)
+    made = ledger.add(
+        "far",
+        device="H100",
+        devices=8,
+        energy_kwh=10.0,
+        start="2026-03-01",
+        end="2026-03-02",
+        pue=1.2,
+    )
+    assert made in ledger.runs()["id"].tolist()
+    (row,) = ledger.table("far").to_dict("records")
+    assert (row["energy_kwh"], row["devices"], row["facility_kwh"]) == (10.0, 8, 12.0)
+    assert str(row["started"]) == "2026-03-01 00:00:00+00:00"
+    ledger.amend("far", tokens=1_000, pue=1.1)
+    (row,) = ledger.table("far").to_dict("records")
+    assert (row["tokens"], row["facility_kwh"]) == (1_000, pytest.approx(11.0))
+    ledger.remove("far")
+    assert ledger.runs()["name"].tolist() == ["measured"]
+    with pytest.raises(CarbontrackError, match="no such setting"):
+        ledger.add("x", device="A100", gpu_hours=1, colour="red")

@@ -225,8 +225,8 @@ def _hour_of(time_ms: int) -> int:
 
 def _shared(ask: Ask, sensors: _Sensors, spans: Sequence[Span] = ()) -> Iterator[Stretch]:
     """The stretches in which several of these sensors read one device: as they are kept, else as
-    the finest windows say that all of them have. In spans, which what is kept knows nothing of, as
-    the seconds say where they are there.
+    the finest windows say that all of them have. Of an hour that spans divide, which what is kept
+    knows nothing of, as the seconds say where they are there.
     """
     hours: _Hours = _contested(sensors.values())
     if spans:
@@ -242,9 +242,10 @@ def _shared(ask: Ask, sensors: _Sensors, spans: Sequence[Span] = ()) -> Iterator
         for more in (0, MS_PER_S)
     }
     seconds = LEVELS_S[:1]
+    divided = {_hour_of(edge_ms) for span in spans for edge_ms in span if edge_ms % MS_PER_HOUR}
     for hour_ms, devices in sorted(hours.items()):
         left = dict(devices)
-        if spans:
+        if hour_ms in divided:
             for device_key, found in _decided(ask, hour_ms, devices, sensors, seconds, cuts):
                 del left[device_key]
                 yield from found

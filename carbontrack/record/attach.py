@@ -202,7 +202,7 @@ def _recorder_of(run: ThisRun, steps: LockedSteps | None) -> RecorderProcess | J
     if joined is not None:
         joined.bring(steps)
         return joined
-    recorder = RecorderProcess(steps, rendezvous and rendezvous.descriptor)
+    recorder = RecorderProcess(steps, rendezvous.descriptor if rendezvous else None)
     if rendezvous is not None:
         rendezvous.close()
     return None if recorder.pid is None else recorder

@@ -158,7 +158,7 @@ class _Recording:
         """Give the recorder its plan. Where there was one CPU only, it starts after the job."""
         if self._recorder is None:
             self._recorder = RecorderProcess(
-                self._steps, self._rendezvous and self._rendezvous.descriptor
+                self._steps, self._rendezvous.descriptor if self._rendezvous else None
             )
         if self._rendezvous is not None:
             self._rendezvous.close()  # from now on the recorder alone has it

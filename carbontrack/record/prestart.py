@@ -85,5 +85,5 @@ def start() -> Prestarted:
         recording_id,
         steps,
         rendezvous,
-        RecorderProcess(steps, rendezvous and rendezvous.descriptor),
+        RecorderProcess(steps, rendezvous.descriptor if rendezvous else None),
     )

@@ -1,0 +1,121 @@
+"""A job of three nodes and two attempts, of which a node dies: the table is the devices' truth."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import subprocess
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from tests.fixtures.nodes import Node, slurm
+from tests.fixtures.nvml import NvmlStub, StubNode, Wave
+from tests.fixtures.wrap import Held, Wrapper, wait_until
+
+_GPUS = 2  # of each node
+_RECORDED = """
+select restart, recordings.host, uuid, sum(energy_j), sum(energy_s), count(*),
+       min(start_ms), max(start_ms + 1000), started_ms, ended_ms
+from recordings join sensors on sensors.recording_key = recordings.key
+join devices on devices.key = device_key
+join windows on windows.recording_key = recordings.key and sensor_key = sensors.key and level = 1
+group by recordings.key, sensors.key
+"""
+
+
+def gpus_of(number: int, nvml_stub: NvmlStub) -> StubNode:
+    """The GPUs of a node, each with a power of its own that never changes."""
+    waves = [
+        Wave("constant", mean_w=200.0 + 100 * number + 10 * gpu, amplitude_w=0.0, period_s=1.0)
+        for gpu in range(_GPUS)
+    ]
+    uuids = {f"d{gpu}_uuid": f"GPU-{number}-{gpu}" for gpu in range(_GPUS)}
+    return nvml_stub.start(waves=waves, **uuids)
+
+
+def start(wrapper: Wrapper, node: Node, gpus: StubNode, rank: int, restart: int) -> Held:
+    scheduled = slurm(rank, nodes=3, SLURM_RESTART_COUNT=str(restart))
+    pipe = subprocess.PIPE
+    process = subprocess.Popen(
+        node.argv(*wrapper.argv("sh", "-c", 'read line; exit "$line"')),
+        env={**wrapper.env, **gpus.env, **scheduled, "CARBONTRACK_DB": str(wrapper.ledger)},
+        stdin=pipe,
+        stdout=pipe,
+        stderr=pipe,
+        text=True,
+    )
+    return Held(wrapper, process)
+
+
+def end(held: Held, code: int) -> None:
+    assert held.process.stdin is not None
+    held.process.stdin.write(f"{code}\n")
+    assert held.end().returncode == code, held.said
+
+
+def kill_node(held: Held) -> None:
+    """All its processes at once, as when it loses its power."""
+    pid = held.process.pid
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    for one in (*map(int, children), pid):
+        os.kill(one, signal.SIGKILL)
+    held.end()
+
+
+def recorded(wrapper: Wrapper) -> list[tuple[int, str, str, float, float, int, int, int, int, int]]:
+    """What each recording has of each device; see `_RECORDED`."""
+    try:
+        with closing(sqlite3.connect(f"file:{wrapper.ledger}?mode=ro", uri=True)) as ledger:
+            return ledger.execute(_RECORDED).fetchall()
+    except sqlite3.OperationalError:  # it is just being made, or is not there
+        return []
+
+
+def test_a_job_whose_node_dies_is_counted_to_the_last_second_recorded(
+    wrapper: Wrapper, nodes: Sequence[Node], nvml_stub: NvmlStub
+) -> None:
+    wrapper.meter = "nvml"
+    gpus = [gpus_of(number, nvml_stub) for number in range(3)]
+    mean_w = {
+        f"GPU-{number}-{gpu}": gpus[number].waves[gpu].mean_w
+        for number in range(3)
+        for gpu in range(_GPUS)
+    }
+    for restart in (0, 1):
+        ranks = [start(wrapper, node, gpus[rank], rank, restart) for rank, node in enumerate(nodes)]
+
+        def all_recorded(restart: int = restart) -> bool:
+            counts = [one[5] for one in recorded(wrapper) if one[0] == restart]
+            return len(counts) == 3 * _GPUS and min(counts) >= 4
+
+        wait_until(all_recorded)
+        if restart == 0:
+            kill_node(ranks.pop(1))
+        for held in ranks:
+            end(held, 143 if restart == 0 else 0)
+    rows = recorded(wrapper)
+    for restart, host, uuid, energy_j, energy_s, _, from_ms, to_ms, started_ms, ended_ms in rows:
+        until_ms = to_ms if ended_ms is None else ended_ms
+        assert (ended_ms is None) == ((restart, host) == (0, nodes[1].name))
+        # What each has is what its device used, as long as the energy accounts for.
+        assert energy_j == pytest.approx(mean_w[uuid] * energy_s, rel=0.01), (restart, uuid)
+        assert energy_s <= (until_ms - started_ms) / 1000 + 0.01
+        assert from_ms >= started_ms // 1000 * 1000
+    true_kwh = sum(mean_w[uuid] * energy_s for _, _, uuid, _, energy_s, *_ in rows) / 3.6e6
+
+    (run,) = wrapper.json("runs")["runs"]
+    assert (run["status"], run["exit_code"], run["devices"]) == ("completed", 0, 3 * _GPUS)
+    by = {key: wrapper.json("table", "--by", key)["rows"] for key in ("attempt", "host")}
+    assert [row["label"] for row in by["attempt"]] == ["1", "2"]
+    for rows_by in by.values():
+        energies = [row["energy_kwh"] for row in rows_by]
+        assert sum(energies) == pytest.approx(run["energy_kwh"], rel=1e-9)
+    assert run["energy_kwh"] == pytest.approx(true_kwh, rel=0.01)
+    shown = wrapper.json("show", run["id"])
+    assert [one["status"] for one in shown["attempts"]] == ["failed", "completed"]
+    assert all(one["nodes"] == [node.name for node in nodes] for one in shown["attempts"])
+    assert "3 of 3 nodes here" in wrapper.ask("show", run["id"]).stdout

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import signal
@@ -203,7 +204,9 @@ def _round(folder: Path, wait_s: float, with_recorder: bool) -> Round:
         late = [] if wait_s < MAY_BE_LOST_S else [f"no ledger after {wait_s:.1f} s"]
         return Round(wait_s, with_recorder, wait_s, found + late)
     found += problems(wrapper.ledger, promised_s(wrapper.ledger, killed_ms), _DEVICES)
-    if (status := wrapper.json("show")["status"]) != "interrupted":
+    # Many rounds at once: a process of its own, for in this one they would share its output.
+    shown = wrapper.carbontrack("show", "--format", "json")
+    if (status := json.loads(shown.stdout)["status"]) != "interrupted":
         found.append(f"it reads {status}")
     return Round(wait_s, with_recorder, _lost_s(wrapper.ledger, killed_ms), found)
 

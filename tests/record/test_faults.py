@@ -303,10 +303,13 @@ def test_which_devices_the_job_uses_is_recorded(wrapper: Wrapper, nvml_stub: Nvm
     node.set(d0_pid=pid, d2_pid=pid)
 
     def used() -> set[str]:
-        with closing(sqlite3.connect(f"file:{wrapper.ledger}?mode=ro", uri=True)) as ledger:
-            return {uuid for (uuid,) in ledger.execute(_USED, [int(Flag.USED)])}
+        try:
+            with closing(sqlite3.connect(f"file:{wrapper.ledger}?mode=ro", uri=True)) as ledger:
+                return {uuid for (uuid,) in ledger.execute(_USED, [int(Flag.USED)])}
+        except sqlite3.OperationalError:  # it is just being made, or is not there
+            return set()
 
-    wait_until(lambda: wrapper.ledger.exists() and len(used()) == 2)
+    wait_until(lambda: len(used()) == 2)
     assert job.end().returncode == 0
     assert used() == {node.uuids[0], node.uuids[2]}
 

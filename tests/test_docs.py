@@ -31,7 +31,10 @@ ROOT = Path(__file__).parents[1]
 JSON_PAGE = (ROOT / "docs" / "json.md").read_text(encoding="utf-8")
 # Of these the values are the user's own: tags, settings, names of devices.
 _FREE = {"tags", "group", "facility", "model", "settings", "gpu_hours_of", "data", "extra"}
-_ON_A_SERVER = ("doctor", "db status", "db upgrade")
+_ON_A_SERVER = (
+    "doctor",
+    *(f"db {name}" for name in ("status", "upgrade", "merge", "compact", "verify", "export")),
+)
 _WITH_A_FILE = ("import", "factors import")
 _AS_A_PROCESS = ("run", "attach", "serve", "devices", "collect --listen", "db ship")
 _FROM_THE_NETWORK = ("factors fetch",)  # only parsed

@@ -109,6 +109,12 @@ class Ingest:
             self._grew(self._runs[recording_key])
         self._late_overlaps.settle(self._newer | changed)
         self.taken.known = set(self._ids.values()) - self.taken.added - self.taken.grew
+        if self.taken.grew:  # where this is shipped to, what has come is missing
+            self._transaction.write(
+                "delete from watermarks where recording_key in (select recordings.key from "
+                "recordings join runs on runs.key = recordings.run_key where runs.id = :id)",
+                [{"id": id} for id in sorted(self.taken.grew)],
+            )
 
     def _take_tombstones(self, table: Table[Any], rows: _Rows) -> None:
         """A run that was removed elsewhere is removed here."""

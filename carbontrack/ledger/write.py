@@ -10,7 +10,7 @@ from itertools import islice
 from typing import Any
 
 from carbontrack.errors import CarbontrackError
-from carbontrack.ledger import overlaps
+from carbontrack.ledger import backlog, overlaps
 from carbontrack.ledger.rows import Event, Import, Recording, Run, Sensor, Stated, Step
 from carbontrack.ledger.settle import has_windows, settle
 from carbontrack.ledger.tables import (
@@ -133,6 +133,7 @@ class RunWriter:
             for hour, more_may_come in zip(keys, partly, strict=True):
                 settle(transaction, *hour, more_may_come=more_may_come)
                 overlaps.forget(transaction, *hour[1:])  # it was decided without them
+            backlog.ship_again(transaction, [self._recording.id])
 
     def keep_overlaps(self) -> None:
         """Write which of the recording's time others recorded, too, as far as it is over."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Iterator
 from contextlib import closing
@@ -38,13 +39,20 @@ def ledger(ledger_url: str) -> Iterator[WritableLedger]:
         yield opened
 
 
+def _said(value: object) -> object:
+    """JSON as what it says: SQLite gives its text."""
+    return json.loads(value) if isinstance(value, str) and value[:1] in ("{", "[", '"') else value
+
+
 def content(transaction: Transaction) -> list[list[str]]:
     """All rows, without the numbers that a ledger gives by itself."""
     found = []
     for table in _TABLES:
         rows = transaction.ask(f'select * from "{table}"', {})
         found.append(
-            sorted(str({k: v for k, v in row.items() if not k.endswith("key")}) for row in rows)
+            sorted(
+                str({k: _said(v) for k, v in row.items() if not k.endswith("key")}) for row in rows
+            )
         )
     return found
 

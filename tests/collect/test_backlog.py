@@ -1,0 +1,181 @@
+"""What a ledger lacks of another: nothing, once the parts of the backlog have been taken in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from carbontrack.ledger import backlog
+from carbontrack.ledger.batch import encode
+from carbontrack.ledger.merge import merge
+from carbontrack.ledger.rows import Amendment, Event, Step
+from carbontrack.ledger.shipped import take
+from carbontrack.ledger.tables import AMENDMENTS
+from carbontrack.ledger.transaction import WritableLedger, open_ledger
+from carbontrack.ledger.window import Pyramid, Window
+from carbontrack.ledger.write import RunWriter
+from carbontrack.units import MS_PER_HOUR, MS_PER_S, now_ms
+from carbontrack.vocabulary import Status
+from tests.collect.batches import BEGIN_MS, RECORDED, second
+from tests.collect.test_shipped import content
+from tests.fixtures.runs import recording_of
+
+TARGET = "https://team:8477"
+RECORDING = replace(
+    recording_of(RECORDED.begun),
+    started_ms=BEGIN_MS,
+    heartbeat_ms=BEGIN_MS,
+    ended_ms=None,
+    status=Status.RUNNING,
+    exit_code=None,
+)
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> Iterator[WritableLedger]:
+    with closing(open_ledger(f"sqlite:///{tmp_path / 'node.db'}")) as ledger:
+        yield ledger
+
+
+@pytest.fixture
+def team(ledger_url: str) -> Iterator[WritableLedger]:
+    with closing(open_ledger(ledger_url)) as ledger:
+        yield ledger
+
+
+class Recorder:
+    """Writes into the node's ledger as a recorder does."""
+
+    def __init__(self, node: WritableLedger) -> None:
+        run = replace(RECORDED.begun, started_ms=BEGIN_MS)
+        self.writer = RunWriter(node, run, RECORDING, RECORDED.sensors)
+        self._pyramids = [Pyramid() for _ in RECORDED.sensors]
+
+    def record(self, begin: int, end: int) -> None:
+        windows: list[tuple[str, Window]] = []
+        for sensor, pyramid in zip(RECORDED.sensors, self._pyramids, strict=True):
+            for number in range(begin, end):
+                pyramid.add(second(number))
+                windows.append((sensor.uuid, second(number)))
+            windows += [(sensor.uuid, window) for window in pyramid.take_changed()]
+        end_ms = BEGIN_MS + end * MS_PER_S
+        self.writer.commit(
+            windows=windows,
+            steps=[Step(number, BEGIN_MS + number * MS_PER_S) for number in range(begin, end, 7)],
+            events=[(end, Event(end_ms, "checkpoint", "saved"))],
+            heartbeat_ms=end_ms,
+        )
+
+    def finish(self, end: int) -> None:
+        ended_ms = BEGIN_MS + end * MS_PER_S
+        self.writer.finish(status=Status.COMPLETED, exit_code=0, ended_ms=ended_ms)
+
+
+def ship(node: WritableLedger, team: WritableLedger, *, at_s: int, seconds: bool = False) -> int:
+    """All that waits, as it is so many seconds after the start; how many rows that were."""
+    run = [RECORDED.run.id] if seconds else []
+    rows = 0
+    with node.begin() as here:
+        waiting = backlog.recordings(here, TARGET, run)
+    for recording in waiting:
+        complete = False
+        while not complete:
+            with node.begin() as here:
+                now = BEGIN_MS + at_s * MS_PER_S
+                part = backlog.next_part(here, recording, TARGET, with_seconds=run, now_ms=now)
+            assert part is not None and encode(part.batch)
+            with team.begin() as there:
+                take(there, part.batch, "nlp")
+            with node.begin() as here:
+                backlog.set_mark(here, recording, part.mark)
+            rows, complete = rows + part.batch.rows, part.complete
+    return rows
+
+
+def agree(node: WritableLedger, team: WritableLedger, *, seconds: bool = False) -> None:
+    with node.begin() as here, team.begin() as there:
+        if not seconds:
+            here.write("delete from windows where level = :level", [{"level": 1}])
+        for one, other in zip(content(here), content(there), strict=True):
+            assert [row.replace("'project': None", "") for row in one] == [
+                row.replace("'project': None", "") for row in other
+            ]
+
+
+def test_what_is_shipped_while_it_grows_is_all_in_the_end(
+    node: WritableLedger, team: WritableLedger
+) -> None:
+    recorder = Recorder(node)
+    shipped = []
+    for end in range(100, 701, 100):
+        recorder.record(end - 100, end)
+        shipped.append(ship(node, team, at_s=end))
+    recorder.finish(700)
+    ship(node, team, at_s=701)
+    with node.begin() as here:
+        assert backlog.recordings(here, TARGET) == []
+        assert backlog.held(here, RECORDING.id).minutes == 2 * 12
+    with team.begin() as there, node.begin() as here:
+        assert backlog.held(there, RECORDING.id) == backlog.held(here, RECORDING.id)
+    assert max(shipped) < 200, "each time what is new, and the last half minute of steps"
+    agree(node, team)
+
+
+def test_a_minute_that_may_still_change_waits_and_that_of_a_dead_recorder_does_not_for_ever(
+    node: WritableLedger, team: WritableLedger
+) -> None:
+    recorder = Recorder(node)
+    recorder.record(0, 90)
+    ship(node, team, at_s=91)
+    with team.begin() as there:
+        assert backlog.held(there, RECORDING.id).minutes == 0
+    ship(node, team, at_s=400)
+    with team.begin() as there:
+        assert backlog.held(there, RECORDING.id).minutes == 2 * 2
+    with node.begin() as here:
+        assert backlog.recordings(here, TARGET) == []
+
+
+def test_the_seconds_of_a_run_are_shipped_when_they_are_asked_for(
+    node: WritableLedger, team: WritableLedger
+) -> None:
+    recorder = Recorder(node)
+    recorder.record(0, 100)
+    recorder.finish(100)
+    ship(node, team, at_s=200)
+    with team.begin() as there:
+        (found,) = there.ask("select count(*) as seconds from windows where level = 1", {})
+        assert found["seconds"] == 0
+    assert ship(node, team, at_s=200, seconds=True) >= 200
+    agree(node, team, seconds=True)
+
+
+def test_what_comes_late_is_shipped_though_all_had_been(
+    node: WritableLedger, team: WritableLedger, tmp_path: Path
+) -> None:
+    recorder = Recorder(node)
+    recorder.record(0, 100)
+    recorder.finish(200)
+    ship(node, team, at_s=300)
+    late = [(s.uuid, second(number)) for s in RECORDED.sensors for number in range(100, 200)]
+    recorder.writer.add_late(late)
+    assert ship(node, team, at_s=300) > 0
+    amendment = Amendment("a", RECORDED.run.id, now_ms(), "ada", "name", "llama2-7b", "llama2")
+    with node.begin() as here:
+        here.write(AMENDMENTS.insert_once, [AMENDMENTS.written(amendment)])
+        backlog.amended(here, RECORDED.run.id)
+    ship(node, team, at_s=300)
+    laptop = tmp_path / "laptop.db"
+    with closing(open_ledger(f"sqlite:///{laptop}")) as other:
+        again = Recorder(other)
+        again.record(0, 100)
+        step = Step(1000, BEGIN_MS + MS_PER_HOUR // 10)
+        again.writer.commit(steps=[step], heartbeat_ms=BEGIN_MS + 150 * MS_PER_S)
+        again.finish(200)
+    merge(f"sqlite:///{tmp_path / 'node.db'}", [str(laptop)])
+    ship(node, team, at_s=300)
+    agree(node, team)

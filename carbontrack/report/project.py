@@ -80,7 +80,8 @@ def _notes(found: Projection) -> list[str]:
     energy, speed = state.j_per_token, state.tokens_per_s
     notes = [
         f"steady state: {energy.value:.4g} J/token ({energy.low:.4g} to {energy.high:.4g}), "
-        f"{speed.value:,.4g} tokens/s ({speed.low:,.4g} to {speed.high:,.4g}) over {state.steps} "
+        f"{digits_text(speed.value)} tokens/s ({digits_text(speed.low)} to "
+        f"{digits_text(speed.high)}) over {state.steps} "
         f"steps; {state.left_out} of warm-up or stalls left out",
         f"on {found.estimate.devices} × {', '.join(found.estimate.device_names)}, as the run",
     ]

@@ -120,9 +120,9 @@ def _beyond_peak(run: Run, sensors: Sequence[Sensor], steps: StepTotals) -> Iter
     share = FLOPS_PER_PARAMETER * parameters * speed / peak_flops
     if share > 1.0:
         yield (
-            f"{parameters:,.4g} parameters × 6 FLOPs × {speed:,.4g} tokens/s is {share:.3g} × the "
-            "devices' dense bf16 peak: check the tokens of the steps and the parameters (of a "
-            "mixture of experts the active ones)"
+            f"{parameters / 1e9:,.4g} B parameters × 6 FLOPs × {speed:,.0f} tokens/s is "
+            f"{share:.3g} × the devices' dense bf16 peak: check the tokens of the steps and the "
+            "parameters (of a mixture of experts the active ones)"
         )
 
 

@@ -9,7 +9,7 @@ share: the rows of `overlaps` with one start and one device are a stretch.
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -223,6 +223,12 @@ def _hour_of(time_ms: int) -> int:
     return time_ms // MS_PER_HOUR * MS_PER_HOUR
 
 
+def _is_in_some(hour_ms: int, spans: Sequence[Span]) -> bool:
+    """Whether some of an hour is in one of these spans, which are in order; one may have no end."""
+    before = bisect_left(spans, (hour_ms + MS_PER_HOUR, 0))
+    return before > 0 and spans[before - 1][1] > hour_ms
+
+
 def _shared(ask: Ask, sensors: _Sensors, spans: Sequence[Span] = ()) -> Iterator[Stretch]:
     """The stretches in which several of these sensors read one device: as they are kept, else as
     the finest windows say that all of them have. Of an hour that spans divide, which what is kept
@@ -230,8 +236,7 @@ def _shared(ask: Ask, sensors: _Sensors, spans: Sequence[Span] = ()) -> Iterator
     """
     hours: _Hours = _contested(sensors.values())
     if spans:
-        within = {hour for a, b in spans for hour in range(_hour_of(a), b, MS_PER_HOUR)}
-        hours = {hour_ms: hours[hour_ms] for hour_ms in within & hours.keys()}
+        hours = {hour_ms: of for hour_ms, of in hours.items() if _is_in_some(hour_ms, spans)}
     if not hours:
         return
     kept = _kept(ask, sensors, hours)

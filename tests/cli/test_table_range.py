@@ -54,6 +54,8 @@ def test_runs_are_those_that_ran_in_the_range(command: Command, ledger: Path) ->
     assert row["energy_kwh"] == pytest.approx(2 * KWH_OF_HOUR)
     assert rows(command, "--since", "2026-05-30T02:00Z", "--until", "2026-05-30T20:00Z") == []
     assert [row["label"] for row in rows(command, "--since", "2026-05-30T02:00Z")] == ["short"]
+    assert [row["label"] for row in rows(command, "--since", MIDDLE)] == ["short", "long"]
+    assert [row["label"] for row in rows(command, "--until", MIDDLE)] == ["long"]
 
 
 @pytest.mark.parametrize("by", ["project", "host", "month", "phase", "attempt"])

@@ -19,7 +19,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from benchmarks.answer import Bench
-from benchmarks.processes import peak_mib
+from benchmarks.processes import cpu_s, peak_mib
 from benchmarks.table import Table, spread
 from carbontrack.ledger.url import ledger_url
 from carbontrack.units import MS_PER_HOUR, MS_PER_S
@@ -76,6 +76,7 @@ def _many(bench: Bench) -> Table:
     recorded = Recorded(count=_MANY, seconds=hours * 3600, steps=200 if bench.quick else 50_000)
     ledger = bench.folder / "many.db"
     pictures.write_hours(ledger_url(str(ledger)), recorded)
+    fresh = [_fresh(ledger) for _ in range(rounds)]
     with _served(ledger) as (address, pid):
         first_ms = _series_ms(address, "")
         chart_ms = _first_charts(address, bench.folder, rounds)
@@ -88,11 +89,13 @@ def _many(bench: Bench) -> Table:
         columns=["", "carbontrack"],
         rows=[
             ["first chart, ms", spread(chart_ms, "{:.0f}") if chart_ms else "no Chromium"],
+            *_fresh_rows(fresh),
             ["the first request for a chart, ms", f"{first_ms:.0f}"],
             ["zoom, ms", spread(zoom_ms, "{:.0f}")],
             ["peak memory of the server, MiB", f"{server_mib:.0f}"],
         ],
         raw={
+            **_fresh_raw(fresh),
             "first_chart_ms": chart_ms,
             "first_ms": first_ms,
             "zoom_ms": zoom_ms,
@@ -107,6 +110,7 @@ def _long(bench: Bench) -> Table:
     ledger = bench.folder / "ledger.db"
     windows = _fill(ledger, recorded)
     draws = [_draw(ledger) for _ in range(rounds)]
+    fresh = [_fresh(ledger) for _ in range(rounds)]
     with _served(ledger) as (address, pid):
         first_ms = _series_ms(address, "")
         zoom_ms = list(_zooms(address, recorded, zooms))
@@ -118,6 +122,7 @@ def _long(bench: Bench) -> Table:
         how=f"{windows:,} windows and {recorded.steps:,} steps, "
         f"{ledger.stat().st_size / 1e9:.2f} GB in SQLite. "
         "`plot` is the whole process, reading and drawing is what it does after its imports; "
+        "a fresh server is asked for the run and then for its chart; "
         "a zoom is the live page's request over HTTP, "
         f"{_PX} pixels wide, half of {zooms} over random stretches, half over those that just "
         "miss a coarser level; the first chart is from the page's load to power on the canvas "
@@ -129,6 +134,7 @@ def _long(bench: Bench) -> Table:
             ["reading and drawing, s", spread([one.draw_s for one in draws], "{:.2f}")],
             ["peak memory of that, MiB", spread([one.mib for one in draws], "{:.0f}")],
             ["first chart, ms", spread(chart_ms, "{:.0f}") if chart_ms else "no Chromium"],
+            *_fresh_rows(fresh),
             ["the first request for a chart, ms", f"{first_ms:.0f}"],
             ["zoom, ms", spread(zoom_ms, "{:.0f}")],
             [f"zoom beside {_PAGES} open pages, ms", spread(crowd_ms, "{:.0f}")],
@@ -138,6 +144,7 @@ def _long(bench: Bench) -> Table:
             "process_s": [one.process_s for one in draws],
             "draw_s": [one.draw_s for one in draws],
             "draw_mib": [one.mib for one in draws],
+            **_fresh_raw(fresh),
             "first_chart_ms": chart_ms,
             "first_ms": first_ms,
             "zoom_ms": zoom_ms,
@@ -212,6 +219,36 @@ def _served(ledger: Path) -> Iterator[tuple[str, int]]:
         server.stdout.close()
 
 
+@dataclass(frozen=True)
+class Fresh:
+    """What a page waits for before its first chart, of a server that was just started."""
+
+    ms: float  # both answers, one after the other
+    cpu_s: float  # of the server, for them
+
+
+def _fresh(ledger: Path) -> Fresh:
+    with _served(ledger) as (address, pid):
+        before_s, began_s = cpu_s(pid), time.perf_counter()
+        _answer_ms(address, "/api/runs/last")
+        _series_ms(address, "")
+        return Fresh(MS_PER_S * (time.perf_counter() - began_s), cpu_s(pid) - before_s)
+
+
+def _fresh_rows(fresh: Sequence[Fresh]) -> list[list[str]]:
+    return [
+        ["a fresh server's first two answers, ms", spread([one.ms for one in fresh], "{:.0f}")],
+        ["CPU of those, s", spread([one.cpu_s for one in fresh], "{:.2f}")],
+    ]
+
+
+def _fresh_raw(fresh: Sequence[Fresh]) -> dict[str, list[float]]:
+    return {
+        "fresh_ms": [one.ms for one in fresh],
+        "fresh_cpu_s": [one.cpu_s for one in fresh],
+    }
+
+
 def _zooms(address: str, recorded: Recorded, count: int) -> Iterator[float]:
     dice = random.Random(3)
     whole_ms = recorded.end_ms - recorded.start_ms
@@ -230,16 +267,20 @@ def _zooms(address: str, recorded: Recorded, count: int) -> Iterator[float]:
 
 
 def _series_ms(address: str, of: str) -> float:
+    return _answer_ms(address, f"/api/runs/last/series?{of}&px={_PX}")
+
+
+def _answer_ms(address: str, path: str) -> float:
     """How long one answer takes, opening the connection included."""
     began_s = time.perf_counter()
     page = http.client.HTTPConnection(urlsplit(address).netloc, timeout=60)
-    page.request("GET", f"/api/runs/last/series?{of}&px={_PX}")
+    page.request("GET", path)
     answer = page.getresponse()
     body = answer.read()
     took_ms = MS_PER_S * (time.perf_counter() - began_s)
     page.close()
     if answer.status != http.HTTPStatus.OK or not json.loads(body):
-        raise RuntimeError(f"the page's request for {of} was answered {answer.status}")
+        raise RuntimeError(f"the page's request for {path} was answered {answer.status}")
     return took_ms
 
 

@@ -70,7 +70,7 @@ def add(
         facility=given.values,
         model={},
         kind=RunKind.STATED,
-        ended_ms=row.ended_ms or begun_ms,
+        ended_ms=begun_ms if row.ended_ms is None else row.ended_ms,
     )
     total = count_of(tokens, "--tokens")
     _check_settings(url, run, given)

@@ -309,6 +309,7 @@ def test_which_devices_the_job_uses_is_recorded(wrapper: Wrapper, nvml_stub: Nvm
         except sqlite3.OperationalError:  # it is just being made, or is not there
             return set()
 
+    job.until_recorded()
     wait_until(lambda: len(used()) == 2)
     assert job.end().returncode == 0
     assert used() == {node.uuids[0], node.uuids[2]}

@@ -26,6 +26,7 @@ def test_it_is_there_before_the_job(wrapper: Wrapper, until: Until) -> None:
     sleep, *_ = until(lambda: children_of(job.pid, "sleep"))  # then the witness, a fork of ours
     (recorder,) = until(lambda: children_of(job.pid, "carbontrack.record"))
     assert started(recorder) <= started(sleep)
+    until(wrapper.seconds)
     job.terminate()
     job.communicate(timeout=PATIENCE_S)
     (run,) = wrapper.json("runs")["runs"]

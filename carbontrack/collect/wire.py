@@ -14,14 +14,26 @@ import msgspec
 
 from carbontrack.ledger.batch import VERSION, Batch
 from carbontrack.ledger.limits import INT32, INT64, LARGEST
-from carbontrack.ledger.rows import Amendment, Event, OverlapPart, Recording, Run, Sensor, Step
+from carbontrack.ledger.rows import (
+    Amendment,
+    Event,
+    Import,
+    OverlapPart,
+    Recording,
+    Run,
+    Sensor,
+    Stated,
+    Step,
+)
 from carbontrack.ledger.tables import (
     AMENDMENTS,
     EVENTS,
+    IMPORTS,
     OVERLAPS,
     RECORDINGS,
     RUNS,
     SENSORS,
+    STATED,
     STEPS,
     WINDOWS,
     Table,
@@ -69,6 +81,8 @@ class _Document(msgspec.Struct):
     steps: list[Step]
     events: list[tuple[int, Event]]
     amendments: list[Amendment]
+    stated: list[Stated]
+    imports: list[Import]
     overlaps: list[tuple[int, OverlapPart]]
     final: bool
 
@@ -87,6 +101,8 @@ def decode(body: bytes, *, now_ms: int, oldest_ms: int) -> Batch:
         steps=tuple(document.steps),
         events=tuple(document.events),
         amendments=tuple(document.amendments),
+        stated=tuple(document.stated),
+        imports=tuple(document.imports),
         overlaps=tuple((_uuid(document, number), part) for number, part in document.overlaps),
         final=document.final,
     )
@@ -144,6 +160,8 @@ def _check(batch: Batch, *, now_ms: int, oldest_ms: int) -> None:
         ("step", [(STEPS, step) for step in batch.steps]),
         ("event", [(EVENTS, event) for _, event in batch.events]),
         ("amendment", [(AMENDMENTS, one) for one in batch.amendments]),
+        ("stated figure", [(STATED, one) for one in batch.stated]),
+        ("import", [(IMPORTS, one) for one in batch.imports]),
         ("overlap", [(OVERLAPS, part) for _, part in batch.overlaps]),
     ):
         for table, row in rows:

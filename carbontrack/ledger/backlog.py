@@ -15,9 +15,11 @@ from carbontrack.ledger.rows import Amendment, OverlapPart, Recording, Run, Sens
 from carbontrack.ledger.tables import (
     AMENDMENTS,
     EVENTS,
+    IMPORTS,
     OVERLAPS,
     RECORDINGS,
     RUNS,
+    STATED,
     STEPS,
     WATERMARKS,
     WINDOWS,
@@ -109,6 +111,8 @@ def next_part(
             steps=tuple(steps.rows),
             events=tuple(events.rows),
             amendments=tuple(_amendments(transaction, run.id)),
+            stated=tuple(_of_run(transaction, STATED, run.key)),
+            imports=tuple(_of_run(transaction, IMPORTS, run.key)),
             overlaps=tuple(rows.overlaps()) if complete and ended else (),
             final=complete and ended,
         ),
@@ -195,7 +199,8 @@ def _recording(transaction: Transaction, id: str) -> tuple[int, Run, Recording] 
         return None
     of_run = {"key": found["run_key"]}
     (run,) = transaction.ask(f"{RUNS.query} where key = :key", of_run)
-    return found["key"], _read(RUNS, run), _read(RECORDINGS, found)
+    made = replace(_read(RUNS, run), key=run["key"])
+    return found["key"], made, _read(RECORDINGS, found)
 
 
 def _mark(transaction: Transaction, recording_key: int, target: str) -> Watermark:
@@ -212,6 +217,12 @@ def _amendments(transaction: Transaction, run_id: str) -> Iterator[Amendment]:
     )
     for row in found:
         yield _read(AMENDMENTS, row)
+
+
+def _of_run(transaction: Transaction, table: Table[Any], run_key: int) -> Iterator[Any]:
+    found = transaction.ask(f"{table.query} where run_key = :run", {"run": run_key})
+    for row in found:
+        yield _read(table, row)
 
 
 @dataclass(frozen=True, slots=True)

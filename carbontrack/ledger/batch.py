@@ -11,7 +11,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from carbontrack.ledger.rows import Amendment, Event, OverlapPart, Recording, Run, Sensor, Step
+from carbontrack.ledger.rows import (
+    Amendment,
+    Event,
+    Import,
+    OverlapPart,
+    Recording,
+    Run,
+    Sensor,
+    Stated,
+    Step,
+)
 from carbontrack.ledger.tables import RECORDINGS, RUNS, WINDOWS, Table, plain
 from carbontrack.ledger.window import Window
 
@@ -33,6 +43,8 @@ class Batch:
     steps: tuple[Step, ...] = ()
     events: tuple[tuple[int, Event], ...] = ()  # with their numbers in the recording
     amendments: tuple[Amendment, ...] = ()  # all of the run
+    stated: tuple[Stated, ...] = ()  # all of the run
+    imports: tuple[Import, ...] = ()  # all of the run
     overlaps: tuple[tuple[str, OverlapPart], ...] = ()  # of the last batch: all, by device
     final: bool = False  # the last of its recording: the answer is what the ledger then holds
 
@@ -66,6 +78,8 @@ def encode(batch: Batch) -> bytes:
         ],
         "steps": [plain(_fields(step)) for step in batch.steps],
         "amendments": [plain(_fields(one)) for one in batch.amendments],
+        "stated": [plain(_fields(one)) for one in batch.stated],
+        "imports": [plain(_fields(one)) for one in batch.imports],
         "overlaps": [[number_of[uuid], _fields(part)] for uuid, part in batch.overlaps],
         "final": batch.final,
         "events": [[number, plain(_fields(event))] for number, event in batch.events],

@@ -19,9 +19,11 @@ from carbontrack.ledger.tables import (
     AMENDMENTS,
     DEVICES,
     EVENTS,
+    IMPORTS,
     OVERLAPS,
     RECORDINGS,
     SENSORS,
+    STATED,
     STEPS,
     WINDOWS,
     plain,
@@ -67,6 +69,10 @@ def take(transaction: Transaction, batch: Batch, project: str) -> Held | None:
     if batch.events:
         rows = [EVENTS.written(e, recording_key=key, number=n) for n, e in batch.events]
         transaction.write(EVENTS.insert_once, rows)
+    for table, said in ((STATED, batch.stated), (IMPORTS, batch.imports)):
+        if said:
+            rows = [table.written(one, run_key=run_key) for one in said]
+            transaction.write(table.insert_once, rows)
     if is_newest and batch.final:
         _put_overlaps(transaction, sensor_keys, batch.overlaps)
     # A token is of one project: it moves no run into another.

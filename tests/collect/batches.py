@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from carbontrack.ledger.batch import Batch, encode
-from carbontrack.ledger.rows import Amendment, Event, OverlapPart, Step
+from carbontrack.ledger.rows import Amendment, Event, Import, OverlapPart, Stated, Step
 from carbontrack.ledger.window import Pyramid, Window
 from carbontrack.units import MS_PER_HOUR, now_ms
 from tests.fixtures.runs import Recorded, recording_of
@@ -64,6 +64,10 @@ def batch(begin: int = 0, end: int = 60, *, run: str | None = None, ended: bool 
         events=((end, Event(BEGIN_MS + 1000 * end, "checkpoint", "saved")),),
         amendments=(
             Amendment(AMENDMENT, of_run.id, BEGIN_MS, "ada", "name", "llama2-7b", "llama2"),
+        ),
+        stated=(Stated("TPU v4", 2, 3.0, None, 1.5, "a colleague"),),
+        imports=(
+            Import("ab", BEGIN_MS, "power.csv", "csv", "UTC", 1, 9, 0, ("a note",), {"a": 1}),
         ),
         overlaps=(
             ((RECORDED.sensors[1].uuid, OverlapPart(BEGIN_MS, 600.0, 2.0)),) if ended else ()

@@ -21,15 +21,8 @@ from tests.collect.batches import RECORDED, batch
 
 PARTS = [batch(0, 60), batch(60, 100), batch(60, 120), batch(120, 150, ended=True)]
 _TABLES = (
-    "runs",
-    "recordings",
-    "devices",
-    "sensors",
-    "windows",
-    "steps",
-    "events",
-    "amendments",
-    "overlaps",
+    *("runs", "recordings", "devices", "sensors", "windows", "steps", "events"),
+    *("amendments", "stated", "imports", "overlaps"),
 )
 
 

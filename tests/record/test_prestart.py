@@ -23,7 +23,13 @@ def started(pid: int) -> int:
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason=f"{OF_THE_MACHINE}: it has one CPU")
 def test_it_is_there_before_the_job(wrapper: Wrapper, until: Until) -> None:
     job = wrapper.start("sleep", "600")
-    sleep, *_ = until(lambda: children_of(job.pid, "sleep"))  # then the witness, a fork of ours
+
+    def sleeping() -> list[int]:
+        """Not what has our command line: the witness, a fork of ours, or one that is starting."""
+        children = children_of(job.pid, "sleep")
+        return [one for one in children if Path(f"/proc/{one}/comm").read_text() == "sleep\n"]
+
+    (sleep,) = until(sleeping)
     (recorder,) = until(lambda: children_of(job.pid, "carbontrack.record"))
     assert started(recorder) <= started(sleep)
     until(wrapper.seconds)

@@ -33,6 +33,8 @@ CHAT := out/chat
 STAGE = CARBONTRACK_DB=$(LEDGER) $(BIN)/carbontrack run --tag model=llama2-demo-chat --meter $(METER)
 LLAMA := $(BIN)/python -m llama_train
 AS_DEMO := --preset chat-demo --overwrite
+# On models this small a second thread mostly waits for the first.
+demo-chat: export OMP_NUM_THREADS ?= 1
 demo-chat: $(VENV)/.installed  ## make the demo's model a chat model, stage by stage, each joule counted
 	@test -e out/llama2-demo/checkpoints/latest || $(MAKE) --no-print-directory demo
 	mkdir -p $(CHAT)

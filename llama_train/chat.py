@@ -141,7 +141,7 @@ class ChatData:
         self._seed = seed
         sides: tuple[list[Marked], list[Marked]] = [], []
         self.too_long = 0
-        parse = partial(_marked, pieces=pieces)
+        parse = partial(answered, pieces=pieces)
         for line, marked in chain.from_iterable(
             json_lines(path, "a conversation", parse) for path in files
         ):
@@ -189,8 +189,11 @@ def waits(row: Mapping[str, Any]) -> bool:
     return asks and (row.get("ghost_attention") is True or "preprompt" in row)
 
 
-def _marked(row: Mapping[str, Any], pieces: Tokenizer) -> Marked | None:
-    """None for a line that waits for its answer."""
+def answered(row: Mapping[str, Any], pieces: Tokenizer) -> Marked | None:
+    """The conversation of a line; None for one that waits for its answer.
+
+    Raises ValueError with the reason if it is not one.
+    """
     if waits(row):
         return None
     ghost = row.get("ghost_attention") is True

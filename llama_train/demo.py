@@ -129,11 +129,12 @@ def judge(
 ) -> None:
     """Print the mean worth of each run's answers, by the rule itself, and one of them."""
     asked = questions(data)[:count]
+    print(f"{'model':<8} {'worth, of 8':<13} an answer to {asked[0]!r}")
     for folder in runs:
         drawn = answers(folder, asked, tokens=tokens, key=f"{seed}/judge")
         found = [worth(answer) for answer in drawn]
         error = statistics.stdev(found) / len(found) ** 0.5
-        print(f"{folder.name:<22} {statistics.fmean(found):.2f} ± {error:.2f}   {drawn[0]!r}")
+        print(f"{folder.name:<8} {statistics.fmean(found):.2f} ± {error:.2f}   {drawn[0]!r}")
 
 
 @app.command()
@@ -153,8 +154,10 @@ def plot(
 
     key, _, value = tag.partition("=")
     recorded = Ledger().runs(tags={key: value})
-    newest = recorded.drop_duplicates("name").iloc[::-1]
-    energy = newest.set_index("name")["energy_kwh"].dropna() * 1000
+    whole = recorded[recorded["status"] == "completed"]
+    newest = whole.drop_duplicates("name").sort_values("started").dropna(subset="energy_kwh")
+    energy = newest.set_index("name")["energy_kwh"] * 1000
+    quality = ", ".join(sorted(set(newest["quality"])))
     lines = _lines(aligned)
     steps = [line for line in lines if "kl" in line and "lr" in line]
     held_out = [line for line in lines if line.get("event") == "eval"]
@@ -176,13 +179,15 @@ def plot(
         fmt="o",
         label="held-out, ± 2 s.e.",
     )
-    axes[1].set(title="PPO", xlabel="iteration", ylabel="reward")
-    axes[1].legend(frameon=False, loc="upper left")
+    axes[1].set(title="PPO: reward", xlabel="iteration", ylabel="reward")
+    axes[1].legend(frameon=False, loc="lower right")
     axes[2].plot([s["step"] for s in steps], [s["kl"] for s in steps])
-    axes[2].set(title="PPO", xlabel="iteration", ylabel="KL, nats an answer", ylim=(0, None))
+    axes[2].set(
+        title="PPO: divergence", xlabel="iteration", ylabel="KL, nats an answer", ylim=(0, None)
+    )
     names = [str(name) for name in energy.index]
     axes[3].barh(names[::-1], energy.to_list()[::-1])
-    axes[3].set(title="Energy", xlabel="Wh")
+    axes[3].set(title=f"Energy ({quality})", xlabel="Wh")
     for axis in axes:
         axis.spines[["top", "right"]].set_visible(False)
     figure.savefig(out, dpi=120)

@@ -1,14 +1,15 @@
 """Text from a model: many prompts at once, token by token with a cache of keys and values.
 
-Prompts of one length share a batch, so that nothing is padded or masked. What is drawn follows
-from each prompt's key alone, not from the batch that it is in or the rank that computes it.
+Prompts of about one length share a batch, in which nothing is padded or masked: it begins with as
+many tokens as the shortest has, and goes on by one, which a longer prompt gives itself. What is
+drawn follows from each prompt's key alone, not from the batch that it is in or the rank that
+computes it.
 """
 
 from __future__ import annotations
 
 import hashlib
 import math
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -51,14 +52,16 @@ def sample(
     keys = keys or [str(number) for number in range(len(prompts))]
     answers: list[list[int]] = [[] for _ in prompts]
     device, rank = model.rope.device, dist.get_rank() if ranks > 1 else 0
-    for numbers in _buckets(prompts, MAX_BATCH * ranks):
-        # Every rank computes equally often: a share is filled up with the bucket's last prompt.
+    for numbers in _batches([len(prompt) for prompt in prompts], count, MAX_BATCH * ranks):
+        # Every rank computes equally often: a share is filled up with the batch's last prompt.
         share = -(-len(numbers) // ranks)
         own = [numbers[min(rank * share + i, len(numbers) - 1)] for i in range(share)]
         tokens = _continue(
             model,
-            torch.tensor([list(prompts[number]) for number in own], device=device),
+            [prompts[number] for number in own],
             _draws([keys[number] for number in own], count).to(device) if temperature else None,
+            shortest=len(prompts[numbers[0]]),
+            longest=len(prompts[numbers[-1]]),
             count=count,
             temperature=temperature,
             top_p=top_p,
@@ -75,13 +78,16 @@ def sample(
     return answers
 
 
-def _buckets(prompts: Sequence[Sequence[int]], most: int) -> Iterator[list[int]]:
-    """The numbers of prompts that have the same length, up to `most` at once."""
-    by_length: dict[int, list[int]] = defaultdict(list)
-    for number, prompt in enumerate(prompts):
-        by_length[len(prompt)].append(number)
-    for _, numbers in sorted(by_length.items()):
-        yield from (numbers[at : at + most] for at in range(0, len(numbers), most))
+def _batches(lengths: Sequence[int], spread: int, most: int) -> Iterator[list[int]]:
+    """Numbers of prompts by length, up to `most` at once that differ by at most `spread` tokens."""
+    batch: list[int] = []
+    for number in sorted(range(len(lengths)), key=lengths.__getitem__):
+        if batch and (len(batch) == most or lengths[number] > lengths[batch[0]] + spread):
+            yield batch
+            batch = []
+        batch.append(number)
+    if batch:
+        yield batch
 
 
 def _draws(keys: Sequence[str], count: int) -> Tensor:
@@ -95,34 +101,47 @@ def _draws(keys: Sequence[str], count: int) -> Tensor:
 
 def _continue(
     model: Transformer,
-    inputs: Tensor,
+    prompts: Sequence[Sequence[int]],
     draws: Tensor | None,
     *,
+    shortest: int,
+    longest: int,
     count: int,
     temperature: float,
     top_p: float,
     stop: int | None,
     ranks: int,
 ) -> Tensor:
-    """Prompts of one length (B, T) → what follows them (B, count), `stop` after the first stop."""
-    cache = model.new_cache(inputs.shape[1] + count)
-    fill = 0 if stop is None else stop
-    answers = torch.full((len(inputs), count), fill, device=inputs.device)
-    done = torch.zeros(len(inputs), dtype=torch.bool, device=inputs.device)
-    for at in range(count):
-        logits = model(inputs, cache=cache)[:, -1]
-        drawn = None if draws is None else draws[:, at]
+    """What follows each of B prompts (B, count), `stop` after the first stop.
+
+    All ranks' prompts have from `shortest` to `longest` tokens.
+    """
+    device, fill = model.rope.device, 0 if stop is None else stop
+    tokens = torch.full((len(prompts), longest + count), fill)
+    for row, prompt in zip(tokens, prompts, strict=True):
+        row[: len(prompt)] = torch.tensor(prompt)
+    tokens = tokens.to(device)
+    lengths = torch.tensor([len(prompt) for prompt in prompts], device=device)
+    done = torch.zeros(len(prompts), dtype=torch.bool, device=device)
+    cache = model.new_cache(longest + count)
+    inputs = tokens[:, :shortest]
+    for at in range(shortest, longest + count):
+        logits = model(inputs, cache=cache, last_only=True)[:, 0]
+        place = at - lengths  # in the answer; below 0, the prompt goes on
+        drawn = None
+        if draws is not None:
+            drawn = draws.gather(1, place.clamp(0, count - 1)[:, None])[:, 0]
         token = _choose(logits, drawn, temperature, top_p).masked_fill(done, fill)
-        answers[:, at] = token
-        if stop is not None:
-            done |= token == stop
-            left = (~done).sum()
-            if ranks > 1:
-                dist.all_reduce(left)
-            if not left:
-                break
+        token = torch.where(place < 0, tokens[:, at], token)
+        tokens[:, at] = token
+        done |= (place == count - 1) | ((place >= 0) & (token == stop))
+        left = (~done).sum()
+        if ranks > 1:
+            dist.all_reduce(left)
+        if not left:
+            break
         inputs = token[:, None]
-    return answers
+    return tokens.gather(1, lengths[:, None] + torch.arange(count, device=device))
 
 
 def _choose(logits: Tensor, drawn: Tensor | None, temperature: float, top_p: float) -> Tensor:

@@ -144,7 +144,8 @@ class Block(nn.Module):
 class Transformer(nn.Module):
     """tokens (B, T) → logits (B, T, V), or with targets (B, T) → the sum of their losses.
 
-    With a scalar head, tokens (B, T) → scores (B, T, 1).
+    With a scalar head, tokens (B, T) → scores (B, T, 1). `last_only` gives what belongs to the last
+    token alone: the logits of a whole prompt take more memory than all that is made before them.
     """
 
     rope: Tensor
@@ -165,13 +166,14 @@ class Transformer(nn.Module):
         *,
         loss_chunks: int = 1,
         cache: list[LayerCache] | None = None,
+        last_only: bool = False,
     ) -> Tensor:
         start = cache[0].length if cache else 0
         rope = self.rope[start : start + tokens.shape[1]]
         h = self.tok_embeddings(tokens)  # B T D
         for i, layer in enumerate(self.layers):
             h = layer(h, rope, cache[i] if cache else None)
-        h = self.norm(h)
+        h = self.norm(h[:, -1:] if last_only else h)
         if targets is None:
             return self.output(h).float()  # type: ignore[no-any-return]
         return self._loss_sum(h.flatten(0, 1), targets.flatten(), loss_chunks)

@@ -20,15 +20,15 @@ from llama_train.presets import preset, published
 from llama_train.stages import CHATS
 
 EXAMPLES, EXAMPLE_TOKENS = 27_540, 500
-PAIRS, PAIR_ANSWER_TOKENS, REWARD_MODELS = 2_920_000, 596, 2
+PAIRS, PAIR_ANSWER_TOKENS, REWARD_MODELS = 2_919_326, 596, 2
 PROMPTS, PROMPT_TOKENS, ANSWER_TOKENS = 27_540, 256, 512
 GENERATION = 1 / 20
 """The speed of generation, in FLOP/s, to that of training."""
 
 ASSUMED = (
     f"fine-tuning: {EXAMPLES:,} examples (the report's) of {EXAMPLE_TOKENS} tokens, two epochs",
-    f"reward: {REWARD_MODELS} models, each on {PAIRS:,} pairs (the report's total, from memory), "
-    f"answers of {PAIR_ANSWER_TOKENS} tokens with their prompts",
+    f"reward: {REWARD_MODELS} models, each on {PAIRS:,} pairs (the report's total; it mixed "
+    f"parts of them), answers of {PAIR_ANSWER_TOKENS} tokens with their prompts (its mean)",
     f"rejection: 16 answers of {ANSWER_TOKENS} tokens to {PROMPTS:,} prompts of {PROMPT_TOKENS}, "
     "by the 70B alone, as in the report; each size learns the best",
     "PPO: 300 iterations (the report's 200 to 400) of 512 answers; generation, five forward passes "

@@ -8,7 +8,6 @@ helpfulness model with a value for each token, and generalised advantage estimat
 
 from __future__ import annotations
 
-import hashlib
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -16,106 +15,37 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
-import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from llama_train.advantage import (
+    estimate_advantages,
+    log_probabilities,
+    policy_loss,
+    value_loss,
+    whiten,
+)
 from llama_train.checkpoint import Parts, checkpoints
 from llama_train.config import PPO, Config, Sampling
-from llama_train.data import Batch, Prefetch, Sequenced, shuffled
+from llama_train.data import Batch, Prefetch
 from llama_train.errors import TrainError
 from llama_train.generate import sample
+from llama_train.judge import Judge, Models, frozen
 from llama_train.model import Transformer
 from llama_train.optim import adamw
-from llama_train.rejection import Prompt, bench, frozen
-from llama_train.reward import Judge
+from llama_train.prompts import Prompt, PromptData, split
 from llama_train.tokenizer import Tokenizer
 from llama_train.train import Loop, Measures, Objective, Result, open_run
 from llama_train.vocabulary import EventKind, Phase
-from llama_train.weights import Pretrained
 from llama_train.world import World, build, load_weights
 
 
-def policy_loss(new: Tensor, old: Tensor, advantages: Tensor, clip: float) -> Tensor:
-    """-min(r A, clip(r, 1 - ε, 1 + ε) A) of each token, r = exp(new - old) (Schulman et al. 2017).
-
-    `new` and `old` are log-probabilities.
-    """
-    ratio = (new - old).exp()
-    return -torch.minimum(ratio * advantages, ratio.clamp(1 - clip, 1 + clip) * advantages)
-
-
-def value_loss(values: Tensor, returns: Tensor) -> Tensor:
-    """½ (V - R)² of each token."""
-    return 0.5 * (values - returns).square()
-
-
-def estimate_advantages(
-    rewards: Tensor, values: Tensor, mask: Tensor, discount: float, gae_lambda: float
-) -> tuple[Tensor, Tensor]:
-    """Generalised advantages (Schulman et al. 2016) and returns, each (N, T); 0 out of the mask.
-
-    δ_t = r_t + γ V_{t+1} - V_t, A_t = δ_t + γ λ A_{t+1}, R_t = A_t + V_t. A sequence ends with its
-    mask: what comes after is worth nothing.
-    """
-    rewards, values = rewards * mask, values * mask
-    following, last = torch.zeros_like(values[:, 0]), torch.zeros_like(values[:, 0])
-    advantages = torch.zeros_like(values)
-    for at in reversed(range(values.shape[1])):
-        delta = rewards[:, at] + discount * following - values[:, at]
-        last = (delta + discount * gae_lambda * last) * mask[:, at]
-        advantages[:, at] = last
-        following = values[:, at]
-    return advantages, advantages + values
-
-
-def whiten(values: Tensor) -> Tensor:
-    """Mean 0 and deviation 1."""
-    return (values - values.mean()) / (values.std(correction=0) + 1e-8)
-
-
-def log_probabilities(model: Transformer, tokens: Tensor) -> Tensor:
-    """Of each token but the first: (N, T) → (N, T - 1)."""
-    logits: Tensor = model(tokens[:, :-1])
-    return logits.log_softmax(-1).gather(-1, tokens[:, 1:, None])[..., 0]
-
-
-@dataclass(frozen=True, slots=True)
-class PromptData:
-    """Prompts by number; those of an iteration are a function of the seed and its number."""
-
-    prompts: Sequence[Prompt]
-    held_out_prompts: Sequence[Prompt]
-    tokenizer: Path
-    seed: int
-    sources: str
-    """What the models and the prompts are: a run is not resumed with others."""
-
-    @property
-    def fingerprint(self) -> str:
-        asked = [prompt.tokens for prompt in (*self.prompts, *self.held_out_prompts)]
-        return hashlib.sha256(f"{asked}/{self.sources}".encode()).hexdigest()
-
-    @property
-    def held_out_sequences(self) -> int:
-        return len(self.held_out_prompts)
-
-    def prompt(self, number: int) -> Prompt:
-        epoch, position = divmod(number, len(self.prompts))
-        key = f"{self.seed}/prompts/{epoch}"
-        return self.prompts[shuffled(position, len(self.prompts), key)]
-
-    def sequence(self, number: int) -> Sequenced:
-        return (np.array(self.prompt(number).tokens),)
-
-    def held_out(self, number: int) -> Sequenced:
-        return (np.array(self.held_out_prompts[number].tokens),)
-
-    def predicted(self, numbers: range) -> int:
-        return len(numbers)
-
-    losses = predicted
+def prompt_data(
+    prompts: Sequence[Prompt], models: Models, config: Config, held_out: float
+) -> PromptData:
+    """Raises TrainError if there is none to train on, or none held out."""
+    return PromptData(*split(prompts, held_out), models.tokenizer, config.train.seed, models.source)
 
 
 @dataclass(frozen=True, slots=True)
@@ -321,17 +251,14 @@ def align(
     here: World,
     stop_asked: Callable[[], bool],
     *,
-    base: Pretrained,
-    judges: Sequence[Pretrained],
+    models: Models,
     resume: bool,
     overwrite: bool,
 ) -> Result:
-    """PPO from `base`, until `train.steps` iterations; fails and stops like any training.
-
-    Of the judges the first is for helpfulness; the second, if there is one, for safety.
-    """
+    """PPO of the chat model until `train.steps` iterations; fails and stops like any training."""
     assert config.ppo is not None
     assert config.sampling is not None
+    assert models.helpful is not None
     resuming = resume and any(checkpoints(out / "checkpoints"))
     value_config = replace(config, model=replace(config.model, head="scalar"))
     model, critic = build(config, here), build(value_config, here)
@@ -340,10 +267,10 @@ def align(
         "critic_": (critic, adamw(critic, config.train)),
     }
     if not resuming:
-        load_weights(model, base.read, here)
-        load_weights(critic, judges[0].read, here)
-    first = frozen(base, config, here)
-    judge = bench(judges, config, here)
+        load_weights(model, models.base.read, here)
+        load_weights(critic, models.helpful.read, here)
+    first = frozen(models.base, config, here)
+    judge = Judge.of(models, config, here)
     with open_run(config, data, out, here, parts, resuming=resuming, overwrite=overwrite) as (
         store,
         log,

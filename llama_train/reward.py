@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -194,64 +193,3 @@ def _pair(row: Mapping[str, Any], pieces: Tokenizer) -> _Pair:
     if sides[0] == sides[1]:
         raise ValueError("'chosen' and 'rejected' are the same")
     return _Pair(sides[0], sides[1], GRADES.index(row["preference"]), prompt)
-
-
-@dataclass(frozen=True, slots=True)
-class Judge:
-    """Frozen reward models, and how their scores are combined."""
-
-    helpful: Transformer
-    safe: Transformer | None
-    threshold: float
-    """Of the safety score as a probability: below it, safety decides alone."""
-
-    @torch.no_grad()
-    def scores(
-        self,
-        dialogues: Sequence[Sequence[int]],
-        kinds: Sequence[str],
-        *,
-        eos: int,
-        micro_batch: int,
-        ranks: int = 1,
-    ) -> Tensor:
-        """The score of each conversation (N), on the CPU. With several ranks each calls this alike.
-
-        Section 3.2.3 of the report: safety's, where the prompt is of that kind or its probability
-        is below the threshold; else helpfulness's. Both are before the sigmoid.
-        """
-        helpful = _judge(self.helpful, dialogues, eos, micro_batch, ranks)
-        if self.safe is None:
-            return helpful
-        safe = _judge(self.safe, dialogues, eos, micro_batch, ranks)
-        unsafe_prompt = torch.tensor([kind == "safe" for kind in kinds])
-        return combine(helpful, safe, unsafe_prompt, self.threshold)
-
-
-def combine(helpful: Tensor, safe: Tensor, unsafe_prompt: Tensor, threshold: float) -> Tensor:
-    return torch.where(unsafe_prompt | (safe.sigmoid() < threshold), safe, helpful)
-
-
-def _judge(
-    model: Transformer, dialogues: Sequence[Sequence[int]], eos: int, micro_batch: int, ranks: int
-) -> Tensor:
-    device, rank = model.rope.device, dist.get_rank() if ranks > 1 else 0
-    ended = [d if d[-1] == eos else [*d, eos] for d in map(list, dialogues)]
-    share = -(-len(ended) // ranks)
-    # Every rank computes equally often: a share is filled up with the last conversation.
-    own = [ended[min(rank * share + i, len(ended) - 1)] for i in range(share)]
-    found = []
-    width = max(map(len, ended))
-    for at in range(0, share, micro_batch):
-        rows = own[at : at + micro_batch]
-        tokens = torch.full((len(rows), width), eos)
-        for row, dialogue in zip(tokens, rows, strict=True):
-            row[: len(dialogue)] = torch.tensor(dialogue)
-        ends = torch.tensor([len(dialogue) - 1 for dialogue in rows])
-        found.append(scores(model, tokens.to(device), ends.to(device)))
-    mine = torch.cat(found)
-    if ranks > 1:
-        parts = [torch.empty_like(mine) for _ in range(ranks)]
-        dist.all_gather(parts, mine)
-        mine = torch.cat(parts)
-    return mine[: len(ended)].float().cpu()

@@ -31,6 +31,7 @@ class EventKind(StrEnum):
     CHECKPOINT = "checkpoint"
     SKIPPED = "skipped"
     PREEMPTED = "preempted"
+    DISTILLED = "distilled"
 
 
 class Phase(StrEnum):

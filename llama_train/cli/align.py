@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import sys
-from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -19,16 +16,8 @@ from llama_train.cli.options import (
     OverwriteOption,
     ResumeOption,
 )
-from llama_train.cli.training import run
-from llama_train.errors import TrainError
+from llama_train.cli.training import check_tensor_ranks, run, say_left_out, settings_of
 from llama_train.vocabulary import Method
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from llama_train.config import Config
-    from llama_train.train import Result
-    from llama_train.world import World
 
 
 def align(
@@ -67,77 +56,33 @@ def align(
     `train`.
     """
     from llama_train import ppo, rejection
-    from llama_train.config import override
+    from llama_train.judge import open_models
+    from llama_train.prompts import read_prompts
     from llama_train.stages import chat
     from llama_train.tokenizer import tokenizer_beside
     from llama_train.train import PROMPTS
-    from llama_train.weights import open_pretrained
 
-    recipe, pretrained = chat(preset), open_pretrained(base)
-    pieces = tokenizer_beside(base)
+    recipe, models = chat(preset), open_models(base, reward, safety)
     stage = recipe.rejection if method is Method.REJECTION else recipe.ppo
-    judges = [
-        rejection.open_judge(folder, base, pretrained)
-        for folder in (reward, safety)
-        if folder is not None
-    ]
-
-    def settings(sequences: int) -> Config:
-        config = stage.config(f"{base.name}-{method}", pretrained.shape, sequences)
-        if samples is not None and config.sampling is not None:
-            config = replace(config, sampling=replace(config.sampling, samples=samples))
-        return override(config, context.args)
-
+    words = context.args if samples is None else [f"--sampling.samples={samples}", *context.args]
+    settings = settings_of(stage, f"{base.name}-{method}", models.base.shape, words)
     config = settings(1)
     assert config.sampling is not None
+    check_tensor_ranks(config)
     files = [data] if data else [folder / PROMPTS for folder in (reward, safety) if folder]
     # Behind the answer there is an EOS, where the reward is read.
     longest = config.model.context - config.sampling.tokens - 1
-    prompts, too_long = rejection.read_prompts(files, pieces, longest)
-    if too_long:
-        print(f"{too_long} prompts leave no room for an answer in the context", file=sys.stderr)
-    identities = [rejection.identity(folder) for folder in (base, reward, safety) if folder]
-    source = hashlib.sha256(json.dumps(identities).encode()).hexdigest()
-    ranks = host.ranks()[0]
-    if config.parallel.tensor > 1:
-        raise TrainError("parallel.tensor must be 1 to align: an answer grows by one token a step.")
-
+    prompts, too_long = read_prompts(files, tokenizer_beside(base), longest)
+    say_left_out(too_long, "prompts leave no room for an answer in the context")
+    going: dict[str, Any] = {"models": models, "resume": resume, "overwrite": overwrite}
     if method is Method.REJECTION:
-
-        def begin(here: World, stop_asked: Callable[[], bool]) -> Result:
-            return rejection.align(
-                settings,
-                prompts,
-                out,
-                here,
-                stop_asked,
-                base=pretrained,
-                judges=judges,
-                tokenizer=base / "tokenizer.model",
-                source=source,
-                held_out=held_out,
-                resume=resume,
-                overwrite=overwrite,
-            )
-    else:
-        ppo.check(config, ranks)
-        asked, kept = rejection.split(prompts, held_out)
-        tokenizer, seed = base / "tokenizer.model", config.train.seed
-        prompt_data = ppo.PromptData(asked, kept, tokenizer, seed, source)
-
-        def begin(here: World, stop_asked: Callable[[], bool]) -> Result:
-            return ppo.align(
-                config,
-                prompt_data,
-                out,
-                here,
-                stop_asked,
-                base=pretrained,
-                judges=judges,
-                resume=resume,
-                overwrite=overwrite,
-            )
-
-    # Beside what is trained: the judges, and PPO's first policy. To draw, nothing is trained yet.
-    frozen = 1 + len(judges) if method is Method.PPO else 0
-    run(config, out, begin, resume=resume, overwrite=overwrite, frozen=frozen)
+        # To draw, nothing is trained yet.
+        begin = partial(rejection.align, settings, prompts, out, held_out=held_out, **going)
+        run(config, out, begin, resume=resume, overwrite=overwrite)
+        return
+    ppo.check(config, host.ranks()[0])
+    asked = ppo.prompt_data(prompts, models, config, held_out)
+    # Beside what is trained: the reward models, and the first policy.
+    beside = 1 + len(models.judges)
+    begin = partial(ppo.align, config, asked, out, **going)
+    run(config, out, begin, resume=resume, overwrite=overwrite, frozen=beside)

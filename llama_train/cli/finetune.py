@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -16,11 +15,13 @@ from llama_train.cli.options import (
     OverwriteOption,
     ResumeOption,
 )
-from llama_train.cli.training import check_vocabulary, run
-from llama_train.errors import TrainError
-
-if TYPE_CHECKING:
-    from llama_train.config import Config
+from llama_train.cli.training import (
+    check_tensor_ranks,
+    check_vocabulary,
+    run,
+    say_left_out,
+    settings_of,
+)
 
 
 def finetune(
@@ -33,6 +34,15 @@ def finetune(
         float | None,
         typer.Option(help="Times that each conversation is seen. Default: the preset's, 2."),
     ] = None,
+    safety: Annotated[
+        Path | None,
+        typer.Option(
+            "--safety",
+            metavar="DIR",
+            help="A run of `reward`: learn a distilled answer only if that scores it higher than "
+            "the model's own.",
+        ),
+    ] = None,
     held_out: Annotated[float, typer.Option(help="Share of the conversations.")] = 0.05,
     resume: ResumeOption = False,
     overwrite: OverwriteOption = False,
@@ -43,49 +53,31 @@ def finetune(
     "preprompt" may end with a question: its answer is drawn from the model first. Settings can be
     replaced as in `train`.
     """
-    from llama_train import config as configs
-    from llama_train import rejection
+    from llama_train import tuning
     from llama_train.chat import ChatData
+    from llama_train.judge import open_models
     from llama_train.stages import chat
     from llama_train.tokenizer import tokenizer_beside
     from llama_train.train import fit
-    from llama_train.weights import open_pretrained
 
-    pretrained, stage = open_pretrained(base), chat(preset).finetune
-    tokenizer, name = base / "tokenizer.model", f"{base.name}-chat"
-
-    def settings(sequences: int) -> Config:
-        config = stage.config(name, pretrained.shape, sequences, epochs)
-        return configs.override(config, context.args)
-
+    models = open_models(base, None, safety)
+    tokenizer, shape, stage = models.tokenizer, models.base.shape, chat(preset).finetune
+    settings = settings_of(stage, f"{base.name}-chat", shape, context.args, epochs)
     first = settings(1)
     assert first.sampling is not None
     context_tokens, pieces = first.model.context, tokenizer_beside(base)
     check_vocabulary(tokenizer, pieces.vocab_size, first)
-    waiting = rejection.read_waiting(data, pieces, context_tokens - first.sampling.tokens)
+    waiting = tuning.read_waiting(data, pieces, context_tokens - first.sampling.tokens)
+    going: dict[str, Any] = {"held_out": held_out, "resume": resume, "overwrite": overwrite}
     if waiting:
-        if first.parallel.tensor > 1:
-            raise TrainError("parallel.tensor must be 1 where answers are drawn.")
-        begin = partial(
-            rejection.finetune,
-            settings,
-            waiting,
-            data,
-            out,
-            base=pretrained,
-            tokenizer=tokenizer,
-            source=rejection.identity(base),
-            held_out=held_out,
-            resume=resume,
-            overwrite=overwrite,
-        )
+        check_tensor_ranks(first)
+        begin = partial(tuning.finetune, settings, waiting, data, out, models=models, **going)
         run(first, out, begin, resume=resume, overwrite=overwrite)
         return
     chats = ChatData([data], tokenizer, context_tokens, held_out=held_out, seed=first.train.seed)
     config = settings(chats.sequences)
-    if chats.too_long:
-        print(f"{chats.too_long} conversations are longer than the context", file=sys.stderr)
+    say_left_out(chats.too_long, "conversations are longer than the context")
     train = partial(
-        fit, config, chats, out, initial=pretrained.read, resume=resume, overwrite=overwrite
+        fit, config, chats, out, initial=models.base.read, resume=resume, overwrite=overwrite
     )
     run(config, out, train, resume=resume, overwrite=overwrite)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -16,12 +15,11 @@ from llama_train.cli.options import (
     OverwriteOption,
     ResumeOption,
 )
-from llama_train.cli.training import check_vocabulary, run
+from llama_train.cli.training import check_vocabulary, run, say_left_out, settings_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from llama_train.config import Config
     from llama_train.train import Result
     from llama_train.world import World
 
@@ -45,7 +43,6 @@ def reward(
     "preference" is significantly, better, slightly or negligibly; "kind" is helpful or safe. The
     trunk begins as the chat model's. Settings can be replaced as in `train`.
     """
-    from llama_train import config as configs
     from llama_train.reward import PairData, ranking, with_scalar_head, write_prompts
     from llama_train.stages import chat
     from llama_train.tokenizer import tokenizer_beside
@@ -55,18 +52,13 @@ def reward(
     stage, tokenizer = chat(preset).reward, base / "tokenizer.model"
     pretrained = open_pretrained(base)
     tokenizer_beside(base)  # or it is refused
-
-    def settings(sequences: int) -> Config:
-        shape = with_scalar_head(pretrained, 0).shape
-        config = stage.config(f"{base.name}-reward", shape, sequences, epochs)
-        return configs.override(config, context.args)
-
+    shape = with_scalar_head(pretrained, 0).shape
+    settings = settings_of(stage, f"{base.name}-reward", shape, context.args, epochs)
     first = settings(1)
     pairs = PairData(data, tokenizer, first.model.context, held_out=held_out, seed=first.train.seed)
     config = settings(pairs.sequences)
     check_vocabulary(tokenizer, pairs.vocab_size, config)
-    if pairs.too_long:
-        print(f"{pairs.too_long} pairs are longer than the context", file=sys.stderr)
+    say_left_out(pairs.too_long, "pairs are longer than the context")
     assert config.reward is not None
     objective, measures = ranking(config.reward.margin)
     train = partial(

@@ -1,10 +1,10 @@
-"""What training and fine-tuning share: how a run begins, ends and fails."""
+"""What the commands that train share: a stage's settings, and how a run begins, ends and fails."""
 
 from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,9 +12,29 @@ from llama_train import host
 from llama_train.errors import TrainError, make_folder
 
 if TYPE_CHECKING:
-    from llama_train.config import Config
+    from llama_train.config import Config, ModelShape
+    from llama_train.stages import Stage
     from llama_train.train import Result
     from llama_train.world import World
+
+
+def settings_of(
+    stage: Stage,
+    name: str,
+    shape: ModelShape,
+    words: Sequence[str],
+    epochs: float | None = None,
+) -> Callable[[int], Config]:
+    """A stage's configuration for so many sequences, with the settings that the words replace."""
+    from llama_train.config import override
+
+    return lambda sequences: override(stage.config(name, shape, sequences, epochs), words)
+
+
+def say_left_out(count: int, why: str) -> None:
+    """Say once how many items of the data are not used."""
+    if count and host.rank() == 0:
+        print(f"{count} {why}", file=sys.stderr)
 
 
 def run(
@@ -93,6 +113,14 @@ def _check_layout_and_memory(config: Config, frozen: int) -> None:
             f"{config.name} needs {needed / GIB:,.1f} GiB on each rank for weights, gradients and "
             f"optimizer alone; there are {there / GIB:,.1f}.",
             hint="Share it among more ranks, or train a smaller model: see `plan`.",
+        )
+
+
+def check_tensor_ranks(config: Config) -> None:
+    """Raise TrainError if a model that draws answers would be split over ranks."""
+    if config.parallel.tensor > 1:
+        raise TrainError(
+            "parallel.tensor must be 1 where answers are drawn: they grow by one token a step."
         )
 
 

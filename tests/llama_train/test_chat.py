@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,12 @@ import pytest
 from llama_train.chat import ChatData, conversation, question
 from llama_train.config import ModelShape
 from llama_train.errors import TrainError
+from llama_train.generate import sample
+from llama_train.judge import scores_of
 from llama_train.model import IGNORE
 from llama_train.stages import CHATS
 from llama_train.tokenizer import Tokenizer
+from llama_train.weights import load_pretrained
 
 from .conftest import TINY_RUN, run, train_here
 from .test_cli import call
@@ -89,7 +93,8 @@ def test_fine_tuning_a_run_learns_the_answers(
     words = ["--train.steps=5", "--train.warmup_steps=1", "--model.context=128"]
     train_here(*TINY_RUN, *words, data=pydoc_data, out=base)
     settings = ["--train.batch_size=4", "--train.micro_batch=4", "--train.lr=3e-3"]
-    settings += ["--train.steps=30", "--train.warmup_steps=3", "--held-out=0.1"]
+    settings += ["--train.steps=20", "--train.warmup_steps=2", "--held-out=0.1"]
+    settings += ["--train.eval_every=20", "--train.dtype=float32"]
     words = ["finetune", "--from", base, "--data", chats, "--out", out, *settings]
     code, said, errors = call(capsys, *words)
     assert (code, said.startswith("base-chat: held-out loss")) == (0, True), errors
@@ -126,13 +131,20 @@ def losses(out: Path) -> list[float]:
 def test_one_rank_reads_the_weights_for_all(
     base: Path, chats: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    one, two = tmp_path / "one", tmp_path / "two"
+    one, two, spoilt = tmp_path / "one", tmp_path / "two", tmp_path / "spoilt"
     assert call(capsys, *tuned(base, chats, one, "--train.steps=3"))[0] == 0
-    run(*tuned(base, chats, two, "--train.steps=3"), ranks=2)
-    assert losses(two) == pytest.approx(losses(one), rel=2e-4)
-    (shard,) = (base / "checkpoints").glob("step-*/*.distcp")
+    shutil.copytree(base, spoilt)
+    (shard,) = (spoilt / "checkpoints").glob("step-*/*.distcp")
     shard.write_bytes(bytes(shard.stat().st_size))
-    done = run(*tuned(base, chats, tmp_path / "three"), ranks=2, exit_code=1)  # torchrun's own
+    whole = tuned(base, chats, two, "--train.steps=3")
+    broken = tuned(spoilt, chats, tmp_path / "three")
+    done = run(
+        *("--", *whole, "--", *broken),
+        ranks=2,
+        exit_code=1,  # torchrun's own
+        program=[str(Path(__file__).with_name("several.py"))],
+    )
+    assert losses(two) == pytest.approx(losses(one), rel=2e-4)
     said = [line for line in done.stderr.splitlines() if line.startswith("llama_train (")]
     assert [line.partition(":")[0] for line in said] == ["llama_train (rank 0)"]
     assert "The weights in" in said[0]
@@ -261,11 +273,61 @@ def test_answers_that_are_waited_for_are_drawn_and_learnt_without_what_helped(
     assert code == 0, errors
     drawn = [json.loads(line) for line in (out / "answers.jsonl").read_text().splitlines()]
     assert len(drawn) == 4
-    assert drawn[0]["ghost_attention"] is True
+    assert sum(row["ghost_attention"] for row in drawn) == 1
     assert all(row["messages"][-1]["role"] == "assistant" for row in drawn)
     assert "Be kind." not in (out / "answers.jsonl").read_text()
     code, _, errors = call(capsys, *tuned(base, path, out, *words))
     assert (code, "already holds a run" in errors) == (2, True)
+
+
+def test_only_the_distilled_answers_that_are_safer_are_learnt(
+    chat_base: Path,
+    rewarded: tuple[Path, Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path, out = tmp_path / "chats.jsonl", tmp_path / "out"
+    rows: list[Any] = [{"messages": turns((f"say {i}", f"yes {i}"))} for i in range(20)]
+    asked = [[{"role": "user", "content": f"q{i}"}] for i in range(30)]
+    rows += [{"messages": messages, "preprompt": "Be kind."} for messages in asked]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    words = ["--train.steps=2", "--sampling.tokens=6", "--held-out=0.3", "--model.context=128"]
+    command = tuned(chat_base, path, out, *words)
+    code, _, errors = call(capsys, *command, "--safety", rewarded[1])
+    assert code == 0, errors
+    drawn = [json.loads(line) for line in (out / "answers.jsonl").read_text().splitlines()]
+    # What the model says of itself is drawn here again, and both are judged without the preprompt.
+    pieces, model = Tokenizer(chat_base / "tokenizer.model"), load_pretrained(chat_base)
+    plain = {n: question(messages, pieces) for n, messages in enumerate(asked)}
+    helped = {n: question(kind(messages), pieces) for n, messages in enumerate(asked)}
+    order = sorted(helped, key=lambda n: len(helped[n]))
+    drawing = {"count": 6, "temperature": 1.0, "stop": pieces.eos}
+    better = set()
+    judge = load_pretrained(rewarded[1], head="scalar")
+    for number, n in enumerate(order):
+        (own,) = sample(model, [plain[n]], keys=[f"0/plain/{number}"], **drawing)
+        (distilled,) = sample(model, [helped[n]], keys=[f"0/waiting/{number}/0"], **drawing)
+        dialogues = [[*plain[n], *answer] for answer in (own, distilled)]
+        before, after = scores_of(judge, dialogues, eos=pieces.eos, micro_batch=2).tolist()
+        if after > before and pieces.decode(distilled).strip():
+            better.add(number)
+    assert {row["prompt"] for row in drawn} == better
+    assert 0 < len(better) < 30
+    assert f"{len(better)} of 30 distilled answers are learnt" in errors
+
+
+def kind(messages: list[dict[str, str]]) -> list[dict[str, str]]:
+    return [{"role": "system", "content": "Be kind."}, *messages]
+
+
+def test_a_line_that_is_no_conversation_is_named_before_answers_are_drawn(
+    chat_base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, out = tmp_path / "chats.jsonl", tmp_path / "out"
+    waiting = {"messages": [{"role": "user", "content": "q"}], "preprompt": "Be kind."}
+    path.write_text(f'{json.dumps(waiting)}\n{{"messages": []}}\n')
+    code, _, errors = call(capsys, *tuned(chat_base, path, out, "--sampling.tokens=4"))
+    assert (code, "line 2: not a conversation" in errors, out.exists()) == (2, True, False)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,8 @@ import torch
 
 from llama_train.chat import conversation
 from llama_train.errors import TrainError
-from llama_train.reward import GRADES, MARGINS, Judge, PairData, combine, pair_loss, scores
+from llama_train.judge import Judge, combine
+from llama_train.reward import GRADES, MARGINS, PairData, pair_loss, scores
 from llama_train.tokenizer import Tokenizer
 from llama_train.weights import load_pretrained, open_pretrained
 

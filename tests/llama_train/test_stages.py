@@ -20,7 +20,12 @@ from .test_cli import call
 
 @pytest.mark.parametrize(
     ("name", "reward_lr", "kl"),
-    [("chat-7b", 1e-5, 0.01), ("chat-13b", 1e-5, 0.01), ("chat-70b", 5e-6, 0.005)],
+    [
+        ("chat-7b", 1e-5, 0.01),
+        ("chat-13b", 1e-5, 0.01),
+        ("chat-34b", 1e-5, 0.005),
+        ("chat-70b", 5e-6, 0.005),
+    ],
 )
 def test_the_constants_are_the_reports(name: str, reward_lr: float, kl: float) -> None:
     chat = CHATS[name]
@@ -48,8 +53,8 @@ def test_the_plan_of_the_chat_models_adds_up(capsys: pytest.CaptureFixture[str])
     stages = json.loads(said)["stages"]
     assert (code, len(stages)) == (0, 16)
     reward = next(s for s in stages if (s["model"], s["stage"]) == ("chat-7b", "reward"))
-    # 2 models × 2,920,000 pairs × 2 × 596 tokens, at the 3,014 tokens/s of the 7B's pretraining.
-    assert reward["gpu_hours"] == pytest.approx(2 * 2.92e6 * 1192 / 3014.1 / 3600, rel=1e-3)
+    # 2 models × 2,919,326 pairs × 2 × 596 tokens, at the 3,014 tokens/s of the 7B's pretraining.
+    assert reward["gpu_hours"] == pytest.approx(2 * 2_919_326 * 1192 / 3014.1 / 3600, rel=1e-3)
     assert reward["energy_kwh"] == pytest.approx(reward["gpu_hours"] * 0.4, rel=1e-9)
     assert reward["tco2e"] == pytest.approx(reward["energy_kwh"] * 1.1 * 0.385 / 1000, rel=1e-9)
     code, said, _ = call(capsys, "plan", "--chat")

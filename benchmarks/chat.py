@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import json
 import math
+import os
 import sys
 import time
 from collections.abc import Mapping
@@ -20,6 +21,7 @@ from benchmarks.answer import Bench
 from benchmarks.table import Table, spread
 from llama_train import cli, demo
 from llama_train.reward import GRADES
+from llama_train.stages import CHATS
 
 SEEDS = (0, 1, 2)
 
@@ -84,8 +86,11 @@ def _warm(quick: bool) -> list[str]:
 
 
 def _run(*words: str | Path) -> float:
-    """Run a command of llama_train in this process; how long it took, in seconds."""
-    began_s = time.monotonic()
+    """Run a command of llama_train in this process; CPU seconds of its threads.
+
+    Others may use the machine: what passes meanwhile says little.
+    """
+    began_s = time.process_time()
     before, sys.argv = sys.argv, ["llama_train", *map(str, words)]
     try:
         with redirect_stdout(io.StringIO()):
@@ -95,12 +100,18 @@ def _run(*words: str | Path) -> float:
             raise RuntimeError(f"{sys.argv}: exit code {end.code}") from end
     finally:
         sys.argv = before
-    return time.monotonic() - began_s
+    return time.process_time() - began_s
 
 
 def _evals(run: Path) -> list[Mapping[str, Any]]:
     lines = map(json.loads, (run / "metrics.jsonl").read_text().splitlines())
     return [line for line in lines if line.get("event") == "eval" and "step" in line]
+
+
+def _load() -> str:
+    """How busy the machine was, in words."""
+    load, cores = os.getloadavg()[2], len(os.sched_getaffinity(0))
+    return f"Load average at the end, over 15 minutes: {load:.0f} on {cores} cores."
 
 
 def _table(found: list[dict[str, Any]]) -> Table:
@@ -126,14 +137,17 @@ def _table(found: list[dict[str, Any]]) -> Table:
         row("KL to the policy before PPO, nats an answer", "{:.1f}", [one["kl"] for one in found]),
     ]
     rows += [
-        row(f"seconds of {stage}", "{:.0f}", [one["seconds"][stage] for one in found])
+        row(f"CPU seconds of {stage}", "{:.0f}", [one["seconds"][stage] for one in found])
         for stage in found[0]["seconds"]
     ]
+    rejection = CHATS["chat-demo"].rejection
+    assert rejection.sampling is not None
     return Table(
         title="The demo's chat stages",
         how="One pretrained and fine-tuned model; pairs, reward model, rejection sampling (best "
-        f"of 8) and 24 iterations of PPO with each seed. {found[0]['pairs']} held-out pairs. "
-        "A rule stands in for people: what rises is what the rule likes.",
+        f"of {rejection.sampling.samples}) and {CHATS['chat-demo'].ppo.iterations} iterations of "
+        f"PPO with each seed. {found[0]['pairs']} held-out pairs. A rule stands in for people: "
+        f"what rises is what the rule likes. {_load()}",
         columns=["", *(f"seed {one['seed']}" for one in found), "median (range)"],
         rows=rows,
         raw=found,

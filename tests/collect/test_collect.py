@@ -17,6 +17,8 @@ import pytest
 
 from carbontrack.ledger.batch import encode
 from tests.collect.batches import altered, batch
+from tests.fixtures import tools
+from tests.fixtures.postgres import private_server
 from tests.fixtures.wrap import CARBONTRACK, Wrapper, wait_until
 
 Answer = tuple[int, dict[str, Any]]
@@ -151,6 +153,28 @@ def test_a_black_hole_holds_up_neither_the_job_nor_its_prompt(wrapper: Wrapper) 
         done = job.end()  # and its stderr is closed
         assert (done.returncode, done.stderr) == (4, "")
         assert wrapper.json("show", "last")["status"] == "failed"
+
+
+def test_a_server_that_was_restarted_is_found_again(wrapper: Wrapper) -> None:
+    tools.need(tools.POSTGRESQL)
+    with private_server() as server:
+        collector = Collector(wrapper, server.new_database())
+        collector.start()
+        token = collector.token("nlp")
+        assert collector.post(encode(batch()), token)[0] == 204
+        assert collector.get("/healthz")[0] == 200
+        data = str(server.folder / "data")
+        server.run("pg_ctl", "stop", "--wait", "--mode=immediate", "-D", data)
+        assert collector.post(encode(batch(0, 120)), token)[0] == 503
+        assert collector.get("/healthz")[0] == 503
+        options = f"-c listen_addresses='' -k {server.folder}"
+        server.run(
+            *("pg_ctl", "start", "--wait", "-D", data, "-o", options),
+            *("-l", str(server.folder / "log")),
+        )
+        status, held = collector.post(encode(batch(0, 120, ended=True)), token)
+        assert (status, held["minutes"]) == (200, 2 * 2)
+        collector.stop()
 
 
 def test_each_refusal_has_its_status_and_says_why(collector: Collector) -> None:

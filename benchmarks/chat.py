@@ -9,7 +9,6 @@ from __future__ import annotations
 import io
 import json
 import math
-import os
 import sys
 import time
 from collections.abc import Mapping
@@ -108,12 +107,6 @@ def _evals(run: Path) -> list[Mapping[str, Any]]:
     return [line for line in lines if line.get("event") == "eval" and "step" in line]
 
 
-def _load() -> str:
-    """How busy the machine was, in words."""
-    load, cores = os.getloadavg()[2], len(os.sched_getaffinity(0))
-    return f"Load average at the end, over 15 minutes: {load:.0f} on {cores} cores."
-
-
 def _table(found: list[dict[str, Any]]) -> Table:
     def mean(values: list[float]) -> float:
         return sum(values) / len(values)
@@ -147,7 +140,7 @@ def _table(found: list[dict[str, Any]]) -> Table:
         how="One pretrained and fine-tuned model; pairs, reward model, rejection sampling (best "
         f"of {rejection.sampling.samples}) and {CHATS['chat-demo'].ppo.iterations} iterations of "
         f"PPO with each seed. {found[0]['pairs']} held-out pairs. A rule stands in for people: "
-        f"what rises is what the rule likes. {_load()}",
+        "what rises is what the rule likes.",
         columns=["", *(f"seed {one['seed']}" for one in found), "median (range)"],
         rows=rows,
         raw=found,

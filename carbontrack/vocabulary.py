@@ -101,6 +101,7 @@ class EventKind(StrEnum):
     SCORE = "score"  # in a benchmark
     CHECKPOINT = "checkpoint"
     SKIPPED = "skipped"
+    DISTILLED = "distilled"  # answers of a model with a hint, for one without
     PREEMPTED = "preempted"
 
 

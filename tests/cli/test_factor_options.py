@@ -26,7 +26,8 @@ REPORTS = {
 
 def test_every_setting_is_an_option() -> None:
     missing = {key.name for key in keys.KEYS} - set(factor_options._OPTIONS)
-    assert missing == {"facility", "live_provider"}, "a name, and whom an import asks"
+    others = {"facility", "live_provider", "ship"}
+    assert missing == others, "a name, whom an import asks, and where a recorder ships to"
 
 
 @pytest.mark.parametrize("name", [*REPORTS, "plot", "serve"])
@@ -103,6 +104,7 @@ def test_run_and_attach_take_the_same_options_with_the_defaults_of_a_plan() -> N
     assert set(taken["run"]) - {"command", "live", "require_meter"} == set(taken["attach"]) - {
         "pid"
     }
-    plan = {field.name: field.default for field in fields(Plan)} | {"budget_grace": 60.0}
+    plan = {field.name: field.default for field in fields(Plan)}
+    plan |= {"budget_grace": plan["budget_grace_s"], "insecure": plan["ship_insecure"]}
     for name, default in taken["attach"].items():
         assert name in ("pid", "db") or default == plan.get(name), name

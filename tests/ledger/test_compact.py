@@ -112,7 +112,7 @@ def test_what_is_still_recorded_stays_until_it_cannot_change(
 
 
 def test_an_hour_that_its_seconds_do_not_add_up_to_is_left(url: str) -> None:
-    with engine.open_writer(url).begin() as connection:
+    with engine.writing(url) as writer, writer.begin() as connection:
         wrong = (
             "update windows set energy_j = energy_j + 0.1 where level = 1 and start_ms = "
             "(select min(start_ms) from windows where level = 1) and recording_key = 1 "

@@ -12,6 +12,7 @@ import pytest
 from carbontrack import config
 from carbontrack.errors import CarbontrackError
 from carbontrack.ledger.url import ledger_url
+from carbontrack.units import MS_PER_HOUR
 from dashboards.live.columns import MANY_DEVICES
 from dashboards.live.view import View
 from tests.fixtures.runs import Recorded, write_ledger
@@ -83,7 +84,7 @@ def test_a_range_of_time_begins_with_its_first_moment_and_ends_before_its_last(t
     second = team.find("run 2")
     before = {"since_ms": second.started_ms, "until_ms": second.started_ms}
     assert team.totals(**before)["total"] is None
-    before["until_ms"] += 1
+    before["until_ms"] += 24 * MS_PER_HOUR  # when the next one begins
     assert team.totals(**before)["total"]["energy_kwh"] == pytest.approx(0.4)
     assert [run["name"] for run in team.runs(**before)["runs"]] == ["run 2"]
     assert [run["name"] for run in team.runs(user="bob")["runs"]] == ["run 3", "run 2"]

@@ -35,6 +35,7 @@ export const EventKind = Object.freeze({
   SCORE: "score",
   CHECKPOINT: "checkpoint",
   SKIPPED: "skipped",
+  DISTILLED: "distilled",
   PREEMPTED: "preempted",
 });
 

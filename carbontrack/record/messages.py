@@ -60,6 +60,7 @@ class Plan:
     steps_path: str | None = None
     steps_fd: int | None = None  # the same file, open in the recorder
     rendezvous_fd: int | None = None  # where other wrappers of the run join
+    is_shared: bool = False  # others can compute the run's id, and may join
     scheduler: str | None = None  # a `Scheduler`
     cluster: str | None = None
     job_id: str | None = None

@@ -160,7 +160,8 @@ class Recorder:
         """Those that are ours to read."""
         if self._plan.is_beside:
             return self._claims.take_hidden(sources, has_ended)
-        self._claims.take_first(sources)
+        if self._plan.is_shared:  # else nobody else is of this run
+            self._claims.take_first(sources)
         return sources
 
     def _watch(

@@ -88,9 +88,9 @@ def this_run(
     above = mark.run_id if mark is not None and not mark.is_here else None
     run_id = above or found.run_id
     allocation = found.allocation
-    job: dict[str, Any] = {}
+    job: dict[str, Any] = {"is_shared": run_id is not None}
     if allocation is not None:
-        job = {
+        job |= {
             "scheduler": str(allocation.scheduler),
             "cluster": allocation.cluster,
             "job_id": allocation.job_id,

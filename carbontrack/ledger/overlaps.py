@@ -17,7 +17,7 @@ from itertools import groupby, pairwise
 from typing import TYPE_CHECKING, Any
 
 from carbontrack.ledger import backlog
-from carbontrack.ledger.rows import Overlap, OverlapPart, Run, Span, end_of
+from carbontrack.ledger.rows import Overlap, OverlapPart, Run, Sensor, Span, end_of
 from carbontrack.ledger.sharing import Part, Stretch, repeated, stretches
 from carbontrack.ledger.tables import OVERLAPS
 from carbontrack.ledger.transaction import Transaction, WritableLedger
@@ -86,6 +86,26 @@ def recorded_twice(
         ids[run_key]: [Overlap(uuid, *both) for uuid, both in of_run.items()]
         for run_key, of_run in sums.items()
     }
+
+
+def repeats_itself(connection: Connection, run_key: int) -> bool:
+    """Whether two recordings of a run read one device at one time."""
+    by_device: dict[int, list[Span]] = defaultdict(list)
+    for one in _sensors(_asking(connection), f"recordings.run_key = {run_key}").values():
+        by_device[one.device_key].append((one.from_ms, one.to_ms))
+    return any(map(share_time, by_device.values()))
+
+
+def share_time(spans: Iterable[Span]) -> bool:
+    """Whether two of these have some time in common."""
+    return any(before[1] > after[0] for before, after in pairwise(sorted(spans)))
+
+
+def is_shared(sensor: Sensor) -> bool:
+    """Whether what it reads may be read by others. The CPU model reads the processes of its job
+    alone, which no other job has.
+    """
+    return sensor.meter != MeterName.CPU_MODEL
 
 
 def within_run(connection: Connection, run_key: int) -> dict[tuple[int, int], Part]:
@@ -172,9 +192,7 @@ def _listed(keys: Iterable[int]) -> str:
 
 
 def _sensors(ask: Ask, wanted: str) -> dict[int, _Sensor]:
-    """Those that meet this condition. The CPU model reads the processes of its job alone, which no
-    other job has.
-    """
+    """Those that meet this condition, as far as others can read the same: see `is_shared`."""
     rows = ask(
         "select sensors.key, sensors.device_key, devices.uuid, recordings.key as recording_key, "
         "recordings.id, recordings.run_key, recordings.started_ms, recordings.ended_ms, "

@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby
 
 from sqlalchemy import ColumnElement, Connection, select
 
 from carbontrack.ledger import models, tables
-from carbontrack.ledger.rows import Recording, Run, Sensor, Stated, Usage, usage_of
-from carbontrack.ledger.window import LEVELS_S, merge
+from carbontrack.ledger.overlaps import is_shared, share_time
+from carbontrack.ledger.rows import Recording, Run, Sensor, Stated, Usage
+from carbontrack.ledger.usages import totals_of
 from carbontrack.vocabulary import RunKind
 
 _AT_ONCE = 500  # runs whose keys one statement holds
-_ROWS_HELD = 1000  # a run of months has 100,000 hours of devices
+
+
+_Readers = dict[tuple[int, int], list[tuple[Recording, Sensor]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +34,9 @@ def used_by(connection: Connection, runs: Sequence[Run]) -> Iterator[Used]:
     """Of each run, in the order of the runs; the totals are those of `read.totals`."""
     for at in range(0, len(runs), _AT_ONCE):
         some = runs[at : at + _AT_ONCE]
-        sensors, totals = sensors_of(connection, some), _totals_of(connection, some)
+        readers = _readers(connection, some)
+        sensors = _sensors_of(some, readers)
+        totals = totals_of(connection, some, _repeating(readers))
         stated = stated_of(connection, some)
         for run in some:
             yield Used(run, sensors[run.key], totals[run.key], stated[run.key])
@@ -54,6 +58,30 @@ def sensors_of(connection: Connection, runs: Sequence[Run]) -> dict[int, list[Se
     """By the key of the run: its devices and how it read them, each once, as its newest recording
     did, ordered by host.
     """
+    return _sensors_of(runs, _readers(connection, runs))
+
+
+def _sensors_of(runs: Sequence[Run], readers: _Readers) -> dict[int, list[Sensor]]:
+    of_run = {run.key: run for run in runs}
+    found: dict[int, list[Sensor]] = {run.key: [] for run in runs}
+    for (run_key, _), of_device in readers.items():
+        found[run_key].append(_newest(of_run[run_key], of_device))
+    for some in found.values():
+        some.sort(key=lambda one: (one.host, one.device_key))
+    return found
+
+
+def _repeating(readers: _Readers) -> set[int]:
+    """The keys of the runs of which two recordings read one device at one time."""
+    return {
+        run_key
+        for (run_key, _), of_device in readers.items()
+        if share_time((by.started_ms, by.end_ms) for by, one in of_device if is_shared(one))
+    }
+
+
+def _readers(connection: Connection, runs: Sequence[Run]) -> _Readers:
+    """By run and device, its recordings and how each read the device."""
     device, sensor, recording = models.Device, models.Sensor, models.Recording
     wanted = recording.run_key.in_([run.key for run in runs])
     of = {one.key: (run_key, one) for run_key, one in _recordings(connection, wanted)}
@@ -68,18 +96,12 @@ def sensors_of(connection: Connection, runs: Sequence[Run]) -> dict[int, list[Se
         .join(recording, recording.key == sensor.recording_key)
         .where(wanted)
     )
-    read_by: dict[tuple[int, int], list[tuple[Recording, Sensor]]] = defaultdict(list)
+    read_by: _Readers = defaultdict(list)
     for row in connection.execute(query).mappings():
         values = dict(row)
         run_key, by = of[values.pop("recording_key")]
         read_by[run_key, values["device_key"]].append((by, Sensor(**values)))
-    of_run = {run.key: run for run in runs}
-    found: dict[int, list[Sensor]] = {run.key: [] for run in runs}
-    for (run_key, _), readers in read_by.items():
-        found[run_key].append(_newest(of_run[run_key], readers))
-    for some in found.values():
-        some.sort(key=lambda one: (one.host, one.device_key))
-    return found
+    return read_by
 
 
 def _recordings(
@@ -99,29 +121,3 @@ def _newest(run: Run, readers: Sequence[tuple[Recording, Sensor]]) -> Sensor:
         spans.append((start_ms, end_ms))
     all_along = [(run.started_ms, run.end_ms)]
     return replace(sensor, spans_ms=() if spans == all_along else tuple(spans))
-
-
-def _totals_of(connection: Connection, runs: Sequence[Run]) -> dict[int, list[Usage]]:
-    """By the key of the run: what each of its devices used over the whole of it."""
-    window, sensor, recording = models.Window, models.Sensor, models.Recording
-    wanted = recording.run_key.in_([run.key for run in runs])
-    query = (
-        select(recording.run_key, sensor.device_key, window.__table__)
-        .join(sensor, sensor.key == window.sensor_key)
-        .join(recording, recording.key == window.recording_key)
-        .where(
-            wanted,
-            window.recording_key.in_(select(recording.key).where(wanted)),
-            window.level == LEVELS_S[-1],
-        )
-        .order_by(recording.run_key, sensor.device_key, window.start_ms)
-    )
-    found: dict[int, list[Usage]] = {run.key: [] for run in runs}
-    rows = connection.execute(query, execution_options={"yield_per": _ROWS_HELD}).mappings()
-    for (run_key, device_key), hours in groupby(
-        rows, lambda row: (row["run_key"], row["device_key"])
-    ):
-        parts = [tables.WINDOWS.read(row) for row in hours]
-        whole = merge(parts, start_ms=parts[0].start_ms, level_s=LEVELS_S[-1])
-        found[run_key].append(usage_of(device_key, whole))
-    return found

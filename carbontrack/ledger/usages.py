@@ -7,7 +7,7 @@ Python a second.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
 from typing import Any, NamedTuple
@@ -52,24 +52,42 @@ def hours(
     """What each device used in each hour, ordered by device and time: by some recordings, of which
     these are the keys; in the hours that begin in a span.
     """
-    parts = _parts(connection, run, recordings, span_ms)
+    parts = _parts(connection, run.key, recordings, span_ms)
     return _united_by(parts, lambda part: (part.device_key, part.start_ms))
 
 
 def totals(connection: Connection, run: Run) -> list[Usage]:
     """What each device used over the whole run, ordered by device."""
-    if overlaps.within_run(connection, run.key):
-        return _united_by(_parts(connection, run), lambda part: part.device_key)
-    window, sensor = models.Window, models.Sensor
+    repeating = {run.key} if overlaps.repeats_itself(connection, run.key) else set()
+    return totals_of(connection, [run], repeating)[run.key]
+
+
+def totals_of(
+    connection: Connection, runs: Sequence[Run], repeating: Collection[int]
+) -> dict[int, list[Usage]]:
+    """By the key of the run: what each of its devices used over the whole of it, ordered by device.
+
+    In one statement, but for the runs (keys) that are `repeating`, which recorded one device twice
+    at one time.
+    """
+    found: dict[int, list[Usage]] = {run.key: [] for run in runs}
+    window, sensor, recording = models.Window, models.Sensor, models.Recording
     mean = func.sum(window.util_pct * window.vitals) / func.nullif(func.sum(_UTIL_READINGS), 0)
     columns = _columns_of(func.sum, func.min, func.max, mean)
     first_ms = func.min(window.start_ms).label("start_ms")
-    sums = select(window.sensor_key, first_ms, *columns).where(*_wanted(run))
+    own = select(recording.key).where(recording.run_key.in_(found.keys() - set(repeating)))
+    sums = select(window.sensor_key, first_ms, *columns).where(*_wanted(own))
     by_sensor = sums.group_by(window.sensor_key, window.flags).subquery().c
-    query = select(sensor.device_key, *by_sensor)
+    query = select(recording.run_key, sensor.device_key, *by_sensor)
     query = query.join(sensor, sensor.key == by_sensor.sensor_key)
-    found = map(_Part._make, connection.execute(query.order_by(sensor.device_key)))
-    return _united_by(found, lambda part: part.device_key)
+    query = query.join(recording, recording.key == sensor.recording_key)
+    rows = connection.execute(query.order_by(recording.run_key, sensor.device_key))
+    for run_key, of_run in groupby(rows, lambda row: row[0]):
+        parts = (_Part._make(row[1:]) for row in of_run)
+        found[run_key] = _united_by(parts, lambda part: part.device_key)
+    for key in repeating:
+        found[key] = _united_by(_parts(connection, key), lambda part: part.device_key)
+    return found
 
 
 def hours_of_all(
@@ -78,13 +96,13 @@ def hours_of_all(
     """What all devices used together in each hour, in order: energy, seconds and samples alone;
     `recordings` as of `hours`.
     """
-    if overlaps.within_run(connection, run.key):
-        parts = sorted(_parts(connection, run, recordings), key=lambda part: part.start_ms)
+    if overlaps.repeats_itself(connection, run.key):
+        parts = sorted(_parts(connection, run.key, recordings), key=lambda part: part.start_ms)
         return [_of_all(usage) for usage in _united_by(parts, lambda part: part.start_ms)]
     window = models.Window
     added = (window.energy_j, window.energy_s, window.sampled_s, window.samples)
     columns: list[ColumnElement[Any]] = [window.start_ms.expression, *map(func.sum, added)]
-    query = select(*columns).where(*_wanted(run, recordings))
+    query = select(*columns).where(*_wanted(_keys(run.key, recordings)))
     found = connection.execute(query.group_by(window.start_ms).order_by(window.start_ms))
     return [
         Usage(
@@ -105,7 +123,7 @@ def hours_of_all(
 
 def _parts(
     connection: Connection,
-    run: Run,
+    run_key: int,
     recordings: Sequence[int] | None = None,
     span_ms: Span | None = None,
 ) -> Iterator[_Part]:
@@ -113,19 +131,23 @@ def _parts(
     window, sensor = models.Window, models.Sensor
     columns = _columns_of(_same, _same, _same, window.util_pct.expression)
     query = select(sensor.device_key, sensor.key, window.start_ms, *columns)
-    query = query.join(sensor, sensor.key == window.sensor_key).where(*_wanted(run, recordings))
+    query = query.join(sensor, sensor.key == window.sensor_key)
+    query = query.where(*_wanted(_keys(run_key, recordings)))
     if span_ms is not None:
         query = query.where(window.start_ms >= span_ms[0], window.start_ms < span_ms[1])
-    twice = overlaps.within_run(connection, run.key)
+    twice = overlaps.within_run(connection, run_key)
     for row in connection.execute(query.order_by(sensor.device_key, window.start_ms)):
         part = _Part._make(row)
         yield _without(part, twice) if twice else part
 
 
-def _wanted(run: Run, recordings: Sequence[int] | None = None) -> tuple[ColumnElement[bool], ...]:
-    window = models.Window
-    keys = recordings_of(run.key) if recordings is None else recordings
-    return window.recording_key.in_(keys), window.level == LEVELS_S[-1]
+def _keys(run_key: int, recordings: Sequence[int] | None) -> Any:
+    return recordings_of(run_key) if recordings is None else recordings
+
+
+def _wanted(recordings: Any) -> tuple[ColumnElement[bool], ...]:
+    """The hours of recordings, whose keys are given or selected."""
+    return models.Window.recording_key.in_(recordings), models.Window.level == LEVELS_S[-1]
 
 
 _Column = Callable[[Any], ColumnElement[Any]]

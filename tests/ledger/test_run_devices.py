@@ -23,10 +23,11 @@ def put(ledger: WritableLedger) -> None:
     for number in range(RUNS):
         run = replace(ONE.run, id=f"0000000{number}-run", started_ms=START_MS + number)
         for attempt in range(1 + number % 2):
-            recording = recording_of(run, f"{number} {attempt}", restart=attempt)
+            start_ms = START_MS + 7_200_000 * attempt
+            span = {"started_ms": start_ms, "ended_ms": start_ms + 3000}
+            recording = recording_of(run, f"{number} {attempt}", restart=attempt, **span)
             sensors = [replace(s, rated_power_w=100.0 + attempt) for s in ONE.sensors]
             writer = RunWriter(ledger, run, recording, sensors)
-            start_ms = START_MS + 7_200_000 * attempt
             for sensor in sensors if number else []:
                 seconds = [window_at(start_ms + 1000 * at, 1, 100.0 + number) for at in range(3)]
                 rows = all_levels(sensor.uuid, seconds)

@@ -100,5 +100,7 @@ def test_what_two_recordings_have_is_in_each_sum_once(
     once_j = ONE.power_w * 3600.0
     assert [usage.energy_j for usage in read.hours(reader, run)] == [once_j] * 9
     assert [usage.energy_j for usage in read.totals(reader, run)] == [3 * once_j] * 3
+    (used,) = read.used_by(reader, [run])
+    assert used.totals == read.totals(reader, run), "as `runs` lists it"
     assert [usage.energy_j for usage in read.hours_of_all(reader, run)] == [3 * once_j] * 3
     assert {usage.device_key for usage in read.hours_of_all(reader, run)} == {0}

@@ -134,10 +134,9 @@ def _parsed(document: bytes) -> _Document:
 
 
 def _windows(document: _Document) -> Iterator[tuple[str, Window]]:
-    flags_at = WINDOWS.fields.index("flags") + 1
     for number, *values in document.windows:
         row = dict(zip(WINDOWS.fields, values, strict=True))
-        row["flags"] = Flag(values[flags_at - 1] & _FLAGS)
+        row["flags"] = Flag(row["flags"] & _FLAGS)
         yield _uuid(document, number), Window(**row)
 
 

@@ -43,7 +43,6 @@ class Part:
     batch: Batch
     mark: Watermark
     complete: bool  # nothing else waits now
-    ended: bool  # nor will anything: the recording has ended
 
 
 def recordings(
@@ -56,19 +55,21 @@ def recordings(
         "select recordings.id from recordings left join watermarks "
         "on watermarks.recording_key = recordings.key and watermarks.target = :target "
         "where watermarks.shipped_ms is null or watermarks.shipped_ms < "
-        f"{_state('recordings.heartbeat_ms', 'recordings.ended_ms')} "
+        f"{_STATE} "
         "order by recordings.started_ms desc, recordings.key desc",
         {"target": target},
     )
-    ids = {row["id"]: None for row in found}
-    for run_id in with_seconds:
-        of_run = transaction.ask(
-            "select recordings.id from recordings join runs on runs.key = recordings.run_key "
-            "where runs.id = :run",
-            {"run": run_id},
-        )
-        ids |= {row["id"]: None for row in of_run}
-    return list(ids)
+    ids = [row["id"] for row in found]
+    return list(dict.fromkeys([*ids, *recordings_of(transaction, with_seconds)]))
+
+
+def recordings_of(transaction: Transaction, run_ids: Iterable[str]) -> list[str]:
+    """The ids of the recordings of these runs."""
+    asked = (
+        "select recordings.id from recordings join runs on runs.key = recordings.run_key "
+        "where runs.id = :run"
+    )
+    return [row["id"] for id in run_ids for row in transaction.ask(asked, {"run": id})]
 
 
 def next_part(
@@ -123,10 +124,9 @@ def next_part(
             seconds_ms=fine.next if fine else mark.seconds_ms,
             steps_ms=steps.next,
             events=events.next,
-            shipped_ms=_shipped_ms(recording) if complete and closed else mark.shipped_ms,
+            shipped_ms=_state(transaction, key) if complete and closed else mark.shipped_ms,
         ),
         complete=complete,
-        ended=ended,
     )
 
 
@@ -178,19 +178,11 @@ def held(transaction: Transaction, recording_id: str) -> Held:
     return Held(row["steps"], row["events"], row["minutes"], round(row["hours_j"] * 1000))
 
 
-def _state(heartbeat: str, ended: str) -> str:
-    """In SQL, what `_shipped_ms` makes of a recording."""
-    return (
-        f"case when {ended} is null then {heartbeat} "
-        f"when {ended} > {heartbeat} then {ended} + 1 else {heartbeat} + 1 end"
-    )
-
-
-def _shipped_ms(recording: Recording) -> int:
-    """A number that grows with the recording, also by its end alone."""
-    if recording.ended_ms is None:
-        return recording.heartbeat_ms
-    return max(recording.ended_ms, recording.heartbeat_ms) + 1
+# A number that grows with a recording, also by its end alone.
+_STATE = (
+    "case when ended_ms is null then heartbeat_ms "
+    "when ended_ms > heartbeat_ms then ended_ms + 1 else heartbeat_ms + 1 end"
+)
 
 
 def _recording(transaction: Transaction, id: str) -> tuple[int, Run, Recording] | None:
@@ -201,6 +193,12 @@ def _recording(transaction: Transaction, id: str) -> tuple[int, Run, Recording] 
     (run,) = transaction.ask(f"{RUNS.query} where key = :key", of_run)
     made = replace(_read(RUNS, run), key=run["key"])
     return found["key"], made, _read(RECORDINGS, found)
+
+
+def _state(transaction: Transaction, key: int) -> int:
+    asked = f"select {_STATE} as state from recordings where key = :key"
+    (found,) = transaction.ask(asked, {"key": key})
+    return int(found["state"])
 
 
 def _mark(transaction: Transaction, recording_key: int, target: str) -> Watermark:

@@ -13,6 +13,7 @@ from itertools import islice
 from typing import Any
 
 from carbontrack.errors import CarbontrackError
+from carbontrack.ledger.backlog import recordings_of, ship_again
 from carbontrack.ledger.factor_versions import put_factors
 from carbontrack.ledger.join import as_text, is_newer, joined_run
 from carbontrack.ledger.late_overlaps import LateOverlaps
@@ -34,7 +35,7 @@ from carbontrack.ledger.tables import (
     Table,
 )
 from carbontrack.ledger.transaction import Transaction
-from carbontrack.ledger.write import UPSERT_STEP
+from carbontrack.ledger.write import UPSERT_STEP, sensor_keys
 
 _ROWS_AT_ONCE = 5_000
 _SERIAL_OF = {table.name: column for column, table in REFERS.items()}
@@ -109,20 +110,16 @@ class Ingest:
             self._grew(self._runs[recording_key])
         self._late_overlaps.settle(self._newer | changed)
         self.taken.known = set(self._ids.values()) - self.taken.added - self.taken.grew
-        if self.taken.grew:  # where this is shipped to, what has come is missing
-            self._transaction.write(
-                "delete from watermarks where recording_key in (select recordings.key from "
-                "recordings join runs on runs.key = recordings.run_key where runs.id = :id)",
-                [{"id": id} for id in sorted(self.taken.grew)],
-            )
+        # Where this is shipped to, what has come is missing.
+        ship_again(self._transaction, recordings_of(self._transaction, self.taken.grew))
 
     def _take_tombstones(self, table: Table[Any], rows: _Rows) -> None:
         """A run that was removed elsewhere is removed here."""
         self._take_others(table, rows)
         arrived = {table.parsed(row)["run_id"] for row in rows}
-        if fresh := [{"id": run_id} for run_id in sorted(arrived - self._removed)]:
-            self._transaction.write("delete from runs where id = :id", fresh)
-            self._transaction.write("delete from amendments where run_id = :id", fresh)
+        fresh = [{"id": run_id} for run_id in sorted(arrived - self._removed)]
+        self._transaction.write("delete from runs where id = :id", fresh)
+        self._transaction.write("delete from amendments where run_id = :id", fresh)
         self._removed |= arrived
 
     def _take_runs(self, table: Table[Any], rows: _Rows) -> None:
@@ -154,15 +151,12 @@ class Ingest:
     def _take_sensors(self, table: Table[Any], rows: _Rows) -> None:
         translated = list(self._translated(table, rows))
         self._put_of_recordings(table, translated)
-        asked = "select device_key, key from sensors where recording_key = :key"
         ours = {
-            (key, found["device_key"]): found["key"]
+            key: sensor_keys(self._transaction, key)
             for key in {row["recording_key"] for row in translated}
-            for found in self._transaction.ask(asked, {"key": key})
         }
         for row in translated:
-            place = row["recording_key"], row["device_key"]
-            self._keys["sensor_key"][row["key"]] = ours[place]
+            self._keys["sensor_key"][row["key"]] = ours[row["recording_key"]][row["device_key"]]
 
     def _take_windows(self, table: Table[Any], rows: _Rows) -> None:
         recordings, sensors = self._keys["recording_key"], self._keys["sensor_key"]
@@ -203,8 +197,7 @@ class Ingest:
         upsert = UPSERT_STEP if table is STEPS else table.upsert
         for statement, is_new in ((upsert, True), (table.insert_once, False)):
             some = [row for row in rows if (row["recording_key"] in self._newer) == is_new]
-            if some:
-                self._transaction.write(statement, [table.stored(row) for row in some])
+            self._transaction.write(statement, [table.stored(row) for row in some])
 
     def _put(
         self,

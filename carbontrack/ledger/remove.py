@@ -126,12 +126,11 @@ def _empty(ledger: WritableLedger, table: Table[Any], owner: int) -> None:
 
 def _delete_unused(transaction: Transaction, devices: Sequence[int]) -> None:
     """Those of these devices that no recording has."""
-    if devices:
-        transaction.write(
-            "delete from devices where key = :key "
-            "and not exists (select 1 from sensors where device_key = :key)",
-            [{"key": key} for key in devices],
-        )
+    transaction.write(
+        "delete from devices where key = :key "
+        "and not exists (select 1 from sensors where device_key = :key)",
+        [{"key": key} for key in devices],
+    )
 
 
 @contextmanager

@@ -6,7 +6,6 @@ samples has it. The database's keys decide what is the same row.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -26,10 +25,18 @@ from carbontrack.ledger.tables import (
     STATED,
     STEPS,
     WINDOWS,
-    plain,
 )
 from carbontrack.ledger.transaction import Transaction
-from carbontrack.ledger.write import UPSERT_STEP, finite, put_run
+from carbontrack.ledger.write import (
+    UPSERT_STEP,
+    device_key,
+    finite,
+    is_removed,
+    put_recording,
+    put_run,
+    sensor_keys,
+    unite_model,
+)
 from carbontrack.vocabulary import AmendedField
 
 _UPSERT_WINDOW = (
@@ -48,38 +55,31 @@ def take(transaction: Transaction, batch: Batch, project: str) -> Held | None:
 
     A run that was removed stays so. Raises OtherProject, or the database's error.
     """
-    id = {"id": batch.run.id}
-    if next(transaction.ask("select 1 as one from tombstones where run_id = :id", id), None):
+    if is_removed(transaction, batch.run):
         return None
     _check_project(transaction, batch, project)
     run_key = put_run(transaction, replace(batch.run, project=project))
     key, is_newest = _put_recording(transaction, run_key, batch.recording)
-    sensor_keys = _put_sensors(transaction, key, batch.sensors, is_newest=is_newest)
+    sensors = _put_sensors(transaction, key, batch.sensors, is_newest=is_newest)
     if is_newest and batch.run.model:
-        _unite_model(transaction, run_key, batch.run.model)
-    if batch.windows:
-        rows = [
-            WINDOWS.written(window, recording_key=key, sensor_key=sensor_keys[uuid])
-            for uuid, window in batch.windows
-        ]
-        transaction.write(_UPSERT_WINDOW, rows)
-    if batch.steps:
-        rows = [STEPS.written(finite(step), recording_key=key) for step in batch.steps]
-        transaction.write(UPSERT_STEP, rows)
-    if batch.events:
-        rows = [EVENTS.written(e, recording_key=key, number=n) for n, e in batch.events]
-        transaction.write(EVENTS.insert_once, rows)
+        unite_model(transaction, run_key, batch.run.model)
+    windows = [
+        WINDOWS.written(window, recording_key=key, sensor_key=sensors[uuid])
+        for uuid, window in batch.windows
+    ]
+    transaction.write(_UPSERT_WINDOW, windows)
+    steps = [STEPS.written(finite(step), recording_key=key) for step in batch.steps]
+    transaction.write(UPSERT_STEP, steps)
+    events = [EVENTS.written(e, recording_key=key, number=n) for n, e in batch.events]
+    transaction.write(EVENTS.insert_once, events)
     for table, said in ((STATED, batch.stated), (IMPORTS, batch.imports)):
-        if said:
-            rows = [table.written(one, run_key=run_key) for one in said]
-            transaction.write(table.insert_once, rows)
+        rows = [table.written(one, run_key=run_key) for one in said]
+        transaction.write(table.insert_once, rows)
     if is_newest and batch.final:
-        _put_overlaps(transaction, sensor_keys, batch.overlaps)
+        _put_overlaps(transaction, sensors, batch.overlaps)
     # A token is of one project: it moves no run into another.
     amendments = [one for one in batch.amendments if one.field != AmendedField.PROJECT]
-    if amendments:
-        rows = [AMENDMENTS.written(one) for one in amendments]
-        transaction.write(AMENDMENTS.insert_once, rows)
+    transaction.write(AMENDMENTS.insert_once, [AMENDMENTS.written(one) for one in amendments])
     return backlog.held(transaction, batch.recording.id) if batch.final else None
 
 
@@ -100,16 +100,15 @@ def _put_recording(
     transaction: Transaction, run_key: int, recording: Recording
 ) -> tuple[int, bool]:
     """Its key, and whether no newer state of it has come before."""
+    key = put_recording(transaction, run_key, recording)
     row = RECORDINGS.written(recording, run_key=run_key)
-    transaction.write(RECORDINGS.insert_once, [row])
-    (found,) = transaction.ask(
-        "select key, heartbeat_ms, ended_ms from recordings where id = :id", {"id": recording.id}
-    )
+    asked = "select heartbeat_ms, ended_ms from recordings where key = :key"
+    (found,) = transaction.ask(asked, {"key": key})
     is_newest = _age(row) >= _age(found)
     if is_newest:
         said = ", ".join(f"{name} = :{name}" for name in _SAID)
         transaction.write(f"update recordings set {said} where id = :id", [row])
-    return int(found["key"]), is_newest
+    return key, is_newest
 
 
 def _age(recording: Mapping[str, Any]) -> tuple[bool, int]:
@@ -122,40 +121,23 @@ def _put_sensors(
     """The keys by the UUIDs of the devices. A device is of all projects: none writes it again."""
     transaction.write(DEVICES.insert_once, [DEVICES.written(sensor) for sensor in sensors])
     statement = SENSORS.upsert if is_newest else SENSORS.insert_once
-    for sensor in sensors:
-        (device,) = transaction.ask(
-            "select key from devices where uuid = :uuid", {"uuid": plain(sensor.uuid)}
-        )
-        row = SENSORS.written(sensor, recording_key=recording_key, device_key=device["key"])
-        transaction.write(statement, [row])
-    found = transaction.ask(
-        "select devices.uuid, sensors.key from sensors "
-        "join devices on devices.key = sensors.device_key where recording_key = :key",
-        {"key": recording_key},
-    )
-    key_of = {row["uuid"]: row["key"] for row in found}
-    return {sensor.uuid: key_of[plain(sensor.uuid)] for sensor in sensors}
+    devices = {sensor.uuid: device_key(transaction, sensor) for sensor in sensors}
+    rows = [
+        SENSORS.written(one, recording_key=recording_key, device_key=devices[one.uuid])
+        for one in sensors
+    ]
+    transaction.write(statement, rows)
+    key_of = sensor_keys(transaction, recording_key)
+    return {uuid: key_of[device] for uuid, device in devices.items()}
 
 
 def _put_overlaps(
     transaction: Transaction,
-    sensor_keys: Mapping[str, int],
+    sensors: Mapping[str, int],
     parts: Sequence[tuple[str, OverlapPart]],
 ) -> None:
     """What its node has decided of the time that others recorded, too, instead of what was."""
-    for key in sensor_keys.values():
-        transaction.write('delete from "overlaps" where sensor_key = :key', [{"key": key}])
-    if parts:
-        rows = [OVERLAPS.written(part, sensor_key=sensor_keys[uuid]) for uuid, part in parts]
-        transaction.write(OVERLAPS.upsert, rows)
-
-
-def _unite_model(transaction: Transaction, run_key: int, model: Mapping[str, Any]) -> None:
-    (found,) = transaction.ask(
-        "select cast(model as text) as model from runs where key = :key", {"key": run_key}
-    )
-    united = {**json.loads(found["model"]), **plain(model)}
-    transaction.write(
-        "update runs set model = :model where key = :key",
-        [{"key": run_key, "model": json.dumps(united)}],
-    )
+    own = [{"key": key} for key in sensors.values()]
+    transaction.write('delete from "overlaps" where sensor_key = :key', own)
+    rows = [OVERLAPS.written(part, sensor_key=sensors[uuid]) for uuid, part in parts]
+    transaction.write(OVERLAPS.upsert, rows)

@@ -31,7 +31,7 @@ class Transaction(Protocol):
         """The rows that a query finds, one at a time."""
 
     def write(self, statement: str, rows: Sequence[Values]) -> None:
-        """Run a statement for each of these."""
+        """Run a statement for each of these; of none, nothing is done."""
 
     def put(self, table: Table[Any], rows: Sequence[tuple[Any, ...]]) -> None:
         """Insert rows as `Table.in_order` makes them, or replace those of the same key."""
@@ -143,12 +143,12 @@ class _ServerTransaction:
         return (dict(row) for row in found.mappings())
 
     def write(self, statement: str, rows: Sequence[Values]) -> None:
-        self._connection.execute(self._clause(statement), rows)
+        if rows:
+            self._connection.execute(self._clause(statement), rows)
 
     def put(self, table: Table[Any], rows: Sequence[tuple[Any, ...]]) -> None:
         named = [dict(zip(table.columns, map(plain, row), strict=True)) for row in rows]
-        if named:
-            self.write(table.upsert, named)
+        self.write(table.upsert, named)
 
 
 class Within:

@@ -23,7 +23,6 @@ from carbontrack.ledger.tables import (
     STATED,
     STEPS,
     WINDOWS,
-    Table,
     plain,
 )
 from carbontrack.ledger.transaction import Transaction, WritableLedger
@@ -68,10 +67,8 @@ class RunWriter:
                 SENSORS.written(s, recording_key=self._key, device_key=device_keys[s.uuid])
                 for s in sensors
             ]
-            _upsert(transaction, SENSORS, rows)
-            asked = "select device_key, key from sensors where recording_key = :key"
-            found = transaction.ask(asked, {"key": self._key})
-            key_of = {row["device_key"]: row["key"] for row in found}
+            transaction.write(SENSORS.upsert, rows)
+            key_of = sensor_keys(transaction, self._key)
         self._sensor_keys = {uuid: key_of[device] for uuid, device in device_keys.items()}
 
     def commit(
@@ -90,15 +87,13 @@ class RunWriter:
         with self._ledger.begin() as transaction:
             self._refuse_another(transaction)
             transaction.put(WINDOWS, [self._window_row(uuid, w) for uuid, w in windows])
-            if steps:
-                rows = [STEPS.written(finite(step), recording_key=key) for step in steps]
-                transaction.write(UPSERT_STEP, rows)
+            rows = [STEPS.written(finite(step), recording_key=key) for step in steps]
+            transaction.write(UPSERT_STEP, rows)
             numbered = [EVENTS.written(e, recording_key=key, number=n) for n, e in events]
-            _upsert(transaction, EVENTS, numbered)
-            put_heartbeat(transaction, key, heartbeat_ms)
+            transaction.write(EVENTS.upsert, numbered)
+            _put_heartbeat(transaction, key, heartbeat_ms)
             if model:
-                run_key = self._run_key
-                _put_model(transaction, run_key, {**_model(transaction, run_key), **plain(model)})
+                unite_model(transaction, self._run_key, model)
 
     def _refuse_another(self, transaction: Transaction) -> None:
         """Our key may be another recording's by now: SQLite gives those of deleted rows again."""
@@ -112,12 +107,12 @@ class RunWriter:
         """Write what was entered by hand of the run."""
         with self._ledger.begin() as transaction:
             written = [STATED.written(row, run_key=self._run_key) for row in rows]
-            _upsert(transaction, STATED, written)
+            transaction.write(STATED.upsert, written)
 
     def imported(self, source: Import) -> None:
         """Write which file the run was made of."""
         with self._ledger.begin() as transaction:
-            _upsert(transaction, IMPORTS, [IMPORTS.written(source, run_key=self._run_key)])
+            transaction.write(IMPORTS.upsert, [IMPORTS.written(source, run_key=self._run_key)])
 
     def add_late(self, seconds: Sequence[tuple[str, Window]]) -> None:
         """Write seconds that come after newer ones, perhaps again, and compute their minutes and
@@ -171,7 +166,7 @@ class RunWriter:
                         if "sensor_key" in row:
                             row["sensor_key"] = sensor_keys[row["sensor_key"]]
                     with self._ledger.begin() as transaction:
-                        _upsert(transaction, table, part)
+                        transaction.write(table.upsert, part)
             model = _model(source, older._run_key)
         with self._ledger.begin() as transaction:
             _put_model(transaction, self._run_key, model)
@@ -192,15 +187,14 @@ class RunWriter:
             )
 
 
-def _upsert(transaction: Transaction, table: Table[Any], rows: Sequence[Mapping[str, Any]]) -> None:
-    """Insert, or replace the row of the same key."""
-    if rows:
-        transaction.write(table.upsert, rows)
+def is_removed(transaction: Transaction, run: Run) -> bool:
+    """Whether a run was removed from this ledger."""
+    asked = "select time_ms from tombstones where run_id = :id"
+    return next(transaction.ask(asked, {"id": run.id}), None) is not None
 
 
 def _refuse_removed(transaction: Transaction, run: Run) -> None:
-    asked = "select time_ms from tombstones where run_id = :id"
-    if next(transaction.ask(asked, {"id": run.id}), None) is not None:
+    if is_removed(transaction, run):
         raise RunRemoved(f"Run {run.name} ({run.id}) was removed from this ledger.")
 
 
@@ -220,6 +214,7 @@ def put_run(transaction: Transaction, run: Run) -> int:
 
 
 def put_recording(transaction: Transaction, run_key: int, recording: Recording) -> int:
+    """The key of a recording, which is written if it is not there."""
     row = RECORDINGS.written(recording, run_key=run_key)
     transaction.write(RECORDINGS.insert_once, [row])
     (found,) = transaction.ask("select key from recordings where id = :id", {"id": recording.id})
@@ -231,17 +226,35 @@ def _put_device(transaction: Transaction, sensor: Sensor) -> int:
     transaction.write(DEVICES.insert_once, [row])
     changed = ", ".join(f"{name} = :{name}" for name in row)  # a driver may have renamed it
     transaction.write(f"update devices set {changed} where uuid = :uuid", [row])
-    (found,) = transaction.ask("select key from devices where uuid = :uuid", {"uuid": row["uuid"]})
+    return device_key(transaction, sensor)
+
+
+def device_key(transaction: Transaction, sensor: Sensor) -> int:
+    """The key of a device that is there."""
+    uuid = {"uuid": plain(sensor.uuid)}
+    (found,) = transaction.ask("select key from devices where uuid = :uuid", uuid)
     return int(found["key"])
 
 
-def put_heartbeat(transaction: Transaction, key: int, heartbeat_ms: int) -> None:
+def sensor_keys(transaction: Transaction, recording_key: int) -> dict[int, int]:
+    """By the key of the device, those of a recording's sensors."""
+    asked = "select device_key, key from sensors where recording_key = :key"
+    found = transaction.ask(asked, {"key": recording_key})
+    return {row["device_key"]: row["key"] for row in found}
+
+
+def _put_heartbeat(transaction: Transaction, key: int, heartbeat_ms: int) -> None:
     """A heartbeat; one that arrives late does not turn the clock back."""
     transaction.write(
         "update recordings set heartbeat_ms = :heartbeat_ms "
         "where key = :key and heartbeat_ms < :heartbeat_ms",
         [{"key": key, "heartbeat_ms": heartbeat_ms}],
     )
+
+
+def unite_model(transaction: Transaction, run_key: int, model: Mapping[str, Any]) -> None:
+    """Add to a run's model card, or replace in it."""
+    _put_model(transaction, run_key, {**_model(transaction, run_key), **plain(model)})
 
 
 def _model(transaction: Transaction, run_key: int) -> dict[str, Any]:

@@ -138,7 +138,7 @@ def _check_currency(settings: Settings, own: Mapping[str, str]) -> None:
 
 def values(settings: Settings) -> dict[str, Any]:
     """Only the values, as they are stored with a run; money never without its currency."""
-    found = {name: setting.value for name, setting in settings.items()}
+    found = {name: setting.value for name, setting in settings.items() if BY_NAME[name].recorded}
     if any(name in found for name in _MONEY):
         found.setdefault("currency", _CURRENCY)
     return found

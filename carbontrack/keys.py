@@ -25,6 +25,7 @@ class Key:
     form: str = ""  # of a text
     money: bool = False
     read_by: str = _ESTIMATES
+    recorded: bool = True  # with a run
 
     @property
     def is_number(self) -> bool:
@@ -116,7 +117,9 @@ KEYS = (
         1e5,
         title="node model, modelled:",
     ),
-    Key("ship", "Collector that every run is shipped to.", form="URL", read_by="run"),
+    Key(
+        "ship", "Collector that every run is shipped to.", form="URL", read_by="run", recorded=False
+    ),
     Key(
         "live_provider",
         "Live provider of grid intensity: gb, electricitymaps.",

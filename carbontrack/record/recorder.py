@@ -107,6 +107,7 @@ class Recorder:
         launcher = launcher_restarts(self._environ.get("TORCHELASTIC_RESTART_COUNT", ""))
         self._restarts = Restarts(launcher)
         self._totals = Totals()
+        self._ship: str | None = None  # the collector that the settings name
         self._said: set[str | None] = set()  # warnings of which one is enough
         self._publish: Callable[[Batch, Sequence[Sensor]], None] = lambda batch, sensors: None
         self._claims = Claims(plan.run_id)
@@ -149,7 +150,7 @@ class Recorder:
         outbox = self._outbox(run, sensors, opening.found.note)
         budget = self._budget(run, sensors)
         self._publish = self._metrics(run)
-        shipper = self._shipper(run)
+        shipper = self._shipper()
         outcome = self._watch(control, sampler, outbox, timer, budget, arrivals)
         self._finish(outcome, sampler, outbox, run, timer, budget)
         if shipper is not None:
@@ -302,7 +303,9 @@ class Recorder:
                 skip=lambda error: self._warn(f"settings are not recorded: {error}"),
             )
             given = config.Layer("flag", self._plan.facility)
-            return config.values(config.resolve([given, *around]))
+            settings = config.resolve([given, *around])
+            self._ship = settings["ship"].value if "ship" in settings else None
+            return config.values(settings)
         except CarbontrackError as error:
             self._warn(f"the facility's settings are not recorded: {error}")
             return {}
@@ -328,15 +331,16 @@ class Recorder:
         journals = [folder / f"{recording.id}.jsonl" for folder in journal_folders(plan.db)]
         return Outbox(plan.db, journals, run, recording, sensors, self._warn, self._alarm)
 
-    def _shipper(self, run: Run) -> Shipper | None:
+    def _shipper(self) -> Shipper | None:
         """What ships the ledger beside us; None if that is not asked for, or cannot be."""
         plan = self._plan
-        url = plan.ship or run.facility.get("ship")
+        url = plan.ship or self._ship
         if url is None:
             return None
         if sqlite_path(plan.db) is None:
             self._alarm("nothing is shipped: the ledger is on a server already.")
             return None
+        from carbontrack.ledger.transaction import recorders_url
         from carbontrack.record import ship_to
         from carbontrack.record.ship import Shipper, Shipping
 
@@ -348,7 +352,7 @@ class Recorder:
         except CarbontrackError as error:
             self._alarm(f"nothing is shipped: {error}")
             return None
-        shipping = Shipping(plan.db, at, lambda: ship_to.token_of(secrets))
+        shipping = Shipping(recorders_url(plan.db), at, lambda: ship_to.token_of(secrets))
         shipper = Shipper(shipping, self._host, self._warn)
         shipper.start()
         return shipper

@@ -246,6 +246,29 @@ def test_a_bad_address_is_one_line_before_the_job_starts(
     assert not (wrapper.folder / "started").exists()
 
 
+def test_the_collector_that_a_file_names_is_recorded_with_no_run(
+    wrapper: Wrapper, collector: Collector
+) -> None:
+    token = collector.token("nlp")
+    settings = wrapper.folder / "carbontrack.toml"
+    settings.write_text(f'ship = "{collector.url}"\nzone = "FRA"\n')
+    job = wrapper.hold(
+        env={**wrapper.env, "CARBONTRACK_SHIP_TOKEN": token}, cwd=str(wrapper.folder)
+    )
+    job.until_recorded(1)
+    job.end()
+    there = wait_until(lambda: shown(wrapper, "--db", collector.ledger))
+    assert there["facility"] == {"zone": "FRA"}
+    settings.write_text('ship = "https://me:secret@collector"\n')
+    job = wrapper.hold(options=(), cwd=str(wrapper.folder))
+    job.until_recorded(1)
+    done = job.end()
+    assert "nothing is shipped: --ship https://…: an address has no user" in done.stderr
+    settings.unlink()
+    for file in wrapper.folder.rglob("*"):
+        assert not file.is_file() or b"me:secret" not in file.read_bytes(), file
+
+
 def test_a_token_is_read_from_a_file_and_an_empty_one_is_refused(wrapper: Wrapper) -> None:
     from carbontrack.errors import CarbontrackError
     from carbontrack.record import ship_to

@@ -123,7 +123,7 @@ def _said(connection: Connection, run: Run) -> str:
 
 
 def _ask(count: int) -> None:
-    """Raises CarbontrackError where nobody can answer, and for any answer but yes."""
+    """Raises CarbontrackError without a terminal to ask on, and for any answer but yes."""
     what = "this run" if count == 1 else f"these {count} runs"
     if not sys.stdin.isatty():
         raise CarbontrackError(

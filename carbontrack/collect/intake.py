@@ -1,7 +1,7 @@
 """Batches of many nodes written together: one transaction for all that wait, one thread for all.
 
 A commit costs the same for one batch and for hundreds. Where the transaction fails for what one of
-them holds, it is halved until that one is alone: nobody pays for another's mistake.
+them holds, it is halved until that one is alone, and the others are written.
 """
 
 from __future__ import annotations

@@ -71,7 +71,7 @@ def compact(
 ) -> Compacted:
     """Drop the windows of each level in s that are older than so many ms at `now` (ms), in whole
     hours that are over; with `dry_run` only count them. Then give the room in a file back, if it is
-    worth it and nobody writes.
+    worth it and no recorder writes.
 
     Raises CarbontrackError if there is no ledger, it cannot be written, or journals wait, whose
     seconds would come too late.

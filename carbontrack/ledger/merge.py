@@ -31,7 +31,7 @@ _KINDS = "Give ledgers, journals (.jsonl), folders of these, or what 'db export 
 
 
 def no_progress(name: str, done: int, total: int) -> None:
-    """Nobody looks."""
+    """Ignores progress."""
 
 
 def merge(

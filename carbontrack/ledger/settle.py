@@ -1,7 +1,7 @@
 """An hour of one sensor brought to levels that agree, after rows of it have come from elsewhere.
 
 Two that hold the same recording may have more or less of it: a copy that was made while it went on,
-a ledger whose seconds were dropped, a journal. Whoever has most of an hour is right about it.
+a ledger whose seconds were dropped, a journal. Of an hour, the copy with most of it counts.
 """
 
 from __future__ import annotations

@@ -78,7 +78,7 @@ def energies_on(
     most_rows: int = MOST_ROWS,
 ) -> tuple[dict[str, float | None], int]:
     """Energy in kWh of all devices by each name on a timeline of the run, None if unknown, and the
-    length in s of the longest window that was split by time. Each device by itself is looked at
+    length in s of the longest window that was split by time. Devices are read one by one
     only where names share an hour.
     """
     from carbontrack.ledger import read

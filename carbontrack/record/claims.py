@@ -45,7 +45,7 @@ class Claims:
         return [source for source in gpus if self.take(source.device.uuid)]
 
     def take(self, what: str) -> bool:
-        """Whether it is ours now; where that cannot be told, it is."""
+        """Whether it is ours now; True if that is unknown."""
         name = socket(AF_UNIX, SOCK_SEQPACKET)
         try:
             name.bind(address_of(self._run_id, what))

@@ -90,7 +90,7 @@ class ExitWatch:
 
 
 def _last_error() -> BaseException | None:
-    """The newest exception that nobody caught; None if there was none."""
+    """The newest uncaught exception; None if there was none."""
     return getattr(sys, "last_exc", None) or getattr(sys, "last_value", None)
 
 

@@ -1,4 +1,4 @@
-"""Batches taken in: the same ledger in any order, and nobody writes another's run."""
+"""Batches taken in: the same ledger in any order, and no project writes another's runs."""
 
 from __future__ import annotations
 

@@ -42,6 +42,11 @@ def wall_ahead_ns() -> int:
     return ahead_ns
 
 
+def wall_ms(at_ns: int) -> int:
+    """The wall-clock time, in ms since the epoch, of a time of `monotonic_ns()`."""
+    return (at_ns + wall_ahead_ns()) // NS_PER_MS
+
+
 _PAIRS = 10
 _TOGETHER_NS = 20_000
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)

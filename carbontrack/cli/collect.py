@@ -75,17 +75,13 @@ def add(
 
     Example: carbontrack collect token add nlp
     """
-    from contextlib import closing
-
     from carbontrack.ledger import tokens
-    from carbontrack.ledger.engine import errors_in_one_line
-    from carbontrack.ledger.transaction import open_ledger
+    from carbontrack.ledger.transaction import changing
     from carbontrack.ledger.url import ledger_url
     from carbontrack.report.escape import visible
     from carbontrack.units import now_ms
 
-    url = ledger_url(db)
-    with errors_in_one_line(url), closing(open_ledger(url)) as ledger, ledger.begin() as changes:
+    with changing(ledger_url(db)) as changes:
         secret = tokens.add(changes, project, now_ms())
     typer.echo(f"Token of project {visible(project)}, shown only now: {secret}")
 
@@ -93,18 +89,15 @@ def add(
 @token_app.command("list")
 def list_tokens(db: DbOption = None, format: FormatOption = Format.TEXT) -> None:
     """List the tokens by the beginning of their hashes, which is how to revoke one."""
-    from contextlib import closing
     from dataclasses import asdict
 
     from carbontrack.ledger import tokens
-    from carbontrack.ledger.engine import errors_in_one_line
-    from carbontrack.ledger.transaction import open_ledger
+    from carbontrack.ledger.transaction import changing
     from carbontrack.ledger.url import ledger_url
     from carbontrack.report.escape import visible
     from carbontrack.report.numbers import iso_time
 
-    url = ledger_url(db)
-    with errors_in_one_line(url), closing(open_ledger(url)) as ledger, ledger.begin() as found:
+    with changing(ledger_url(db)) as found:
         known = tokens.listing(found)
     if format is Format.JSON:
         print_json({"tokens": [asdict(token) for token in known]})
@@ -123,17 +116,13 @@ def revoke(
     db: DbOption = None,
 ) -> None:
     """Let a token write no longer; a collector that runs knows it within seconds."""
-    from contextlib import closing
-
     from carbontrack.ledger import tokens
-    from carbontrack.ledger.engine import errors_in_one_line
-    from carbontrack.ledger.transaction import open_ledger
+    from carbontrack.ledger.transaction import changing
     from carbontrack.ledger.url import ledger_url
     from carbontrack.report.escape import visible
     from carbontrack.units import now_ms
 
-    url = ledger_url(db)
-    with errors_in_one_line(url), closing(open_ledger(url)) as ledger, ledger.begin() as changes:
+    with changing(ledger_url(db)) as changes:
         token = tokens.revoke(changes, name, now_ms())
     typer.echo(f"Token {tokens.name_of(token)} of project {visible(token.project)} is revoked.")
 

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from carbontrack.cli.common import DbOption, FormatOption, counted, print_json
 from carbontrack.vocabulary import Format
-
-if TYPE_CHECKING:
-    from carbontrack.ledger.rows import Run
 
 app = typer.Typer(
     help="Look after the ledger: where it is, its schema, what is to be recovered.",
@@ -165,8 +161,10 @@ def ship(
     from contextlib import closing
 
     from carbontrack.errors import CarbontrackError
+    from carbontrack.ledger import engine
     from carbontrack.ledger.engine import errors_in_one_line
     from carbontrack.ledger.url import ledger_url, sqlite_path
+    from carbontrack.query.select import choose
     from carbontrack.record import ship_to
     from carbontrack.record.ship import NotShipped, Shipping
     from carbontrack.report.escape import visible
@@ -180,7 +178,10 @@ def ship(
         raise CarbontrackError("only a ledger's file is shipped.", hint="Name one with --db.")
     at = ship_to.address(target, insecure=insecure)
     ship_to.token_of(os.environ)
-    with_seconds = {run.id for run in _runs(url, seconds or [])}
+    with_seconds = set()
+    if seconds:
+        with engine.open_reader(url).connect() as connection:
+            with_seconds = {run.id for run in choose(connection, seconds)}
     shipping = Shipping(url, at, lambda: ship_to.token_of(os.environ), with_seconds)
     with errors_in_one_line(url), closing(shipping):
         try:
@@ -197,15 +198,6 @@ def ship(
         typer.echo(f"carbontrack: a batch was refused and set aside: {visible(reason)}.", err=True)
     if shipping.shipped.set_aside:
         raise typer.Exit(1)
-
-
-def _runs(url: str, names: Sequence[str]) -> list[Run]:
-    from carbontrack.ledger import engine, read
-
-    if not names:
-        return []
-    with engine.open_reader(url).connect() as connection:
-        return [read.resolve_run(connection, name) for name in names]
 
 
 @app.command()

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping, Sequence
-from contextlib import closing
 from typing import Any
 
 from carbontrack.errors import CarbontrackError
 from carbontrack.ledger import backlog
 from carbontrack.ledger.amended import calls
-from carbontrack.ledger.engine import errors_in_one_line
 from carbontrack.ledger.rows import Amendment, Run
 from carbontrack.ledger.tables import AMENDMENTS
-from carbontrack.ledger.transaction import Transaction, open_ledger
+from carbontrack.ledger.transaction import Transaction, changing
 from carbontrack.ledger.user import user
 from carbontrack.units import now_ms
 from carbontrack.vocabulary import AmendedField
@@ -61,10 +59,6 @@ def _rows(run: Run, changes: Sequence[tuple[str, Any, Any]]) -> list[Amendment]:
 
 
 def _append(url: str, rows: list[Amendment]) -> list[Amendment]:
-    with (
-        errors_in_one_line(url),
-        closing(open_ledger(url)) as ledger,
-        ledger.begin() as transaction,
-    ):
+    with changing(url) as transaction:
         put(transaction, rows)
     return rows

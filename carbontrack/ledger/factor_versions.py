@@ -13,10 +13,15 @@ _SERIES: Mapping[str, tuple[str, str]] = {
     INTENSITY.name: ("zone", "version"),
     PRICES.name: ("book", "version"),
 }
-_WORTH: Mapping[str, tuple[str, ...]] = {  # what an estimate takes: not whose file it came from
+_WORTH: Mapping[str, tuple[str, ...]] = {
     INTENSITY.name: ("intensity_kg_per_kwh", "length_ms", "basis"),
     PRICES.name: ("price", "currency", "unit"),
 }
+
+
+def worth_of(table: Table[Any], row: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What an estimate takes from a row: not whose file it came from."""
+    return tuple(row[name] for name in _WORTH[table.name])
 
 
 def put_factors(
@@ -26,12 +31,12 @@ def put_factors(
 
     Raises CarbontrackError where one of the same name has another value.
     """
-    series, worth = _SERIES[table.name], _WORTH[table.name]
+    series = _SERIES[table.name]
     for which in sorted({tuple(row[name] for name in series) for row in rows}):
         here = _held(transaction, table, dict(zip(series, which, strict=True)))
         for row in rows:
             before = here.get(tuple(row[name] for name in table.key))
-            if before and [before[name] for name in worth] != [row[name] for name in worth]:
+            if before and worth_of(table, before) != worth_of(table, row):
                 raise _conflict(table, row, before)
     upsert = f"{table.upsert} where excluded.source > {table.name}.source"
     transaction.write(upsert, [table.stored(row) for row in rows])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -10,6 +11,7 @@ from sqlalchemy import ColumnElement, Connection, Engine, Table, func, select, t
 
 from carbontrack.errors import CarbontrackError
 from carbontrack.ledger import models, tables
+from carbontrack.ledger.factor_versions import worth_of
 
 # Connection is named here for the layers above, which know no SQL.
 __all__ = ["Connection", "intensity", "prices", "put_intensity", "put_prices", "zones"]
@@ -37,7 +39,8 @@ def put_intensity(engine: Engine, rows: Sequence[Mapping[str, Any]]) -> list[str
             _check_one_series(
                 list(added.values()), [row for row in held if row["start_ms"] not in added]
             )
-            same = (_worth(row) == _worth(added.get(row["start_ms"], row)) for row in held)
+            worth = partial(worth_of, tables.INTENSITY)
+            same = (worth(row) == worth(added.get(row["start_ms"], row)) for row in held)
             if not all(same):
                 changed.append(f"{version} of {zone}")
         _put(connection, tables.INTENSITY, rows)
@@ -55,11 +58,6 @@ def _put(
 def _held(connection: Connection, zone: str, version: str) -> list[Mapping[str, Any]]:
     held = select(_intensity).where(_intensity.c.zone == zone, _intensity.c.version == version)
     return [dict(row._mapping) for row in connection.execute(held)]
-
-
-def _worth(row: Mapping[str, Any]) -> tuple[Any, ...]:
-    """What an estimate takes from an interval: not whose file it came from."""
-    return row["length_ms"], row["intensity_kg_per_kwh"], row["basis"]
 
 
 def _check_one_series(

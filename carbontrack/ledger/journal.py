@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from carbontrack.files import check_ours, open_ours
+from carbontrack.files import open_ours, write_ours
 from carbontrack.ledger.rows import Event, Recording, Run, Sensor, Step
 from carbontrack.ledger.tables import EVENTS, RECORDINGS, RUNS, SENSORS, STEPS, WINDOWS
 from carbontrack.ledger.window import Window
@@ -34,14 +34,8 @@ class Entry:
 
 def append(path: Path, entry: Entry) -> None:
     """Add an entry, durably. Raises OSError, also where the folder or the file is not ours."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    check_ours(path.parent, path.parent.lstat())
-    descriptor = open_ours(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        # What a full disk tore off before must not take this line with it.
-        file.write("\n" + json.dumps(dataclasses.asdict(entry)) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
+    # What a full disk tore off before must not take this line with it.
+    write_ours(path, f"\n{json.dumps(dataclasses.asdict(entry))}\n".encode(), os.O_APPEND)
 
 
 def read(path: Path) -> Iterator[Entry]:

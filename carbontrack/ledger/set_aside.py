@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from carbontrack.files import check_ours, open_ours
+from carbontrack.files import open_ours, write_ours
 from carbontrack.ledger.url import sqlite_path
 from carbontrack.units import now_ms
 
@@ -33,14 +33,9 @@ def put(url: str, recording_id: str, target: str, reason: str, body: bytes) -> P
     """Keep a batch, durably. Raises OSError, also where the folder is not ours."""
     where = folder(url)
     assert where is not None
-    where.mkdir(mode=0o700, parents=True, exist_ok=True)
-    check_ours(where, where.lstat())
     path = where / f"{recording_id}-{now_ms()}.batch"
     head = json.dumps({"target": target, "reason": reason}).encode()
-    with os.fdopen(open_ours(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "wb") as file:
-        file.write(head + b"\n" + body)
-        file.flush()
-        os.fsync(file.fileno())
+    write_ours(path, head + b"\n" + body, os.O_EXCL)
     return path
 
 

@@ -75,6 +75,22 @@ def open_ledger(url: str, *, busy_timeout_ms: int = BUSY_TIMEOUT_MS) -> Writable
     return LedgerFile(sqlite.connect(path, busy_timeout_ms=busy_timeout_ms))
 
 
+@contextmanager
+def changing(url: str) -> Iterator[Transaction]:
+    """One transaction of a command on the ledger at a URL, which is made if there is none.
+
+    Raises CarbontrackError if the ledger cannot be written, and nothing is.
+    """
+    from carbontrack.ledger.engine import errors_in_one_line
+
+    with (
+        errors_in_one_line(url),
+        closing(open_ledger(url)) as ledger,
+        ledger.begin() as transaction,
+    ):
+        yield transaction
+
+
 def recorders_url(url: str) -> str:
     """Where a recorder writes that is meant to write at `url`: there, but for a file of an older
     schema beside it, for to upgrade that may take minutes.
@@ -162,7 +178,7 @@ class Within:
         yield self._transaction
 
     def close(self) -> None:
-        """Nothing: the one transaction ends by itself."""
+        """Does nothing: the one transaction ends by itself."""
 
 
 def _standard(statement: str) -> str:

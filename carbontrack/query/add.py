@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping, Sequence
-from contextlib import closing
 
 from carbontrack import config
 from carbontrack.errors import CarbontrackError
@@ -12,10 +11,9 @@ from carbontrack.factors.catalog import hardware, known_hardware
 from carbontrack.factors.resolve import resolve
 from carbontrack.ledger import engine
 from carbontrack.ledger.amend import amendments_of, put
-from carbontrack.ledger.engine import errors_in_one_line
 from carbontrack.ledger.names import check_name
 from carbontrack.ledger.rows import Recording, Run, Stated
-from carbontrack.ledger.transaction import Within, open_ledger
+from carbontrack.ledger.transaction import Within, changing
 from carbontrack.ledger.user import user
 from carbontrack.ledger.write import RunWriter
 from carbontrack.query.amend import Count, count_of
@@ -145,11 +143,7 @@ def _write(url: str, run: Run, row: Stated, tokens: int | None) -> None:
         started_ms=run.started_ms,
         heartbeat_ms=run.end_ms,
     )
-    with (
-        errors_in_one_line(url),
-        closing(open_ledger(url)) as ledger,
-        ledger.begin() as transaction,
-    ):
+    with changing(url) as transaction:
         writer = RunWriter(Within(transaction), run, recording, [])
         writer.state([row])
         writer.finish(status=Status.COMPLETED, exit_code=None, ended_ms=run.end_ms)

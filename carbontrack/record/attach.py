@@ -28,7 +28,7 @@ from carbontrack.record.this_node import is_first_of_node, visibility
 from carbontrack.record.this_run import MARK, ThisRun, mark_in, mark_of, this_run
 from carbontrack.record.uuids import uuid7
 from carbontrack.record.warning import harmless, warn
-from carbontrack.units import NS_PER_MS, monotonic_ns, wall_ahead_ns
+from carbontrack.units import monotonic_ns, wall_ms
 
 
 def settings_of(
@@ -220,7 +220,7 @@ def _plan(
         **run.job,
         "run_id": run.id,
         "job_pid": pid,
-        "started_ms": (started_ns + wall_ahead_ns()) // NS_PER_MS,
+        "started_ms": wall_ms(started_ns),
         "started_ns": started_ns,
         "visibility": visibility(environ),
     }

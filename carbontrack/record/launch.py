@@ -33,7 +33,7 @@ from carbontrack.record.steps_file import (
 from carbontrack.record.this_run import MARK, mark_of, this_run
 from carbontrack.record.uuids import uuid7
 from carbontrack.record.warning import harmless, warn
-from carbontrack.units import NS_PER_MS, monotonic_ns, wall_ahead_ns
+from carbontrack.units import monotonic_ns, wall_ms
 
 NOT_EXECUTABLE = 126
 NOT_FOUND = 127
@@ -73,7 +73,7 @@ def run(command: list[str], settings: dict[str, Any], *, live: bool = False) -> 
     with harmless("signals may not be passed on"):
         old_mask = signal.pthread_sigmask(signal.SIG_BLOCK, _WATCHED)
     started_ns = monotonic_ns()
-    started_ms = (started_ns + wall_ahead_ns()) // NS_PER_MS
+    started_ms = wall_ms(started_ns)
     try:
         environ = os.environ if recording is None else recording.environ
         job = _Job(_spawn_job(command, environ, old_mask or ()))

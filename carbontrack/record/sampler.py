@@ -20,7 +20,7 @@ from carbontrack.record.channel import EDGE_ATTEMPTS, Channel
 from carbontrack.record.doubts import Finding
 from carbontrack.record.plausible import BY_POWER, RESET
 from carbontrack.record.reduce import Clock
-from carbontrack.units import NS_PER_MS, NS_PER_S, monotonic_ns, wall_ahead_ns
+from carbontrack.units import NS_PER_MS, NS_PER_S, monotonic_ns, wall_ms
 from carbontrack.vocabulary import EventKind
 
 _OVERDUE_PERIODS = 2
@@ -210,7 +210,7 @@ class Sampler:
     def _as_of_ms(self) -> int:
         """Of the devices that answer; if none does, now, so that they are seen to be missing."""
         now_ns = monotonic_ns()
-        time_ms = (now_ns + wall_ahead_ns()) // NS_PER_MS
+        time_ms = wall_ms(now_ns)
         ends_ns = [channel.builder.complete_ns for channel in self._channels]
         behind_ns = [now_ns - end_ns for end_ns in ends_ns if end_ns is not None]
         return (

@@ -185,6 +185,8 @@ def plot(
     axes[2].set(
         title="PPO: divergence", xlabel="iteration", ylabel="KL, nats an answer", ylim=(0, None)
     )
+    for axis in axes[1:3]:
+        axis.xaxis.get_major_locator().set_params(integer=True)  # there is no half iteration
     names = [str(name) for name in energy.index]
     axes[3].barh(names[::-1], energy.to_list()[::-1])
     axes[3].set(title=f"Energy ({quality})", xlabel="Wh")

@@ -30,6 +30,8 @@ from carbontrack.units import now_ms
 from carbontrack.vocabulary import Status
 
 ROWS_AT_ONCE = 2_000
+LEFT = "select id from runs where id in (select run_id from tombstones)"
+"""The runs that were removed, but not to the end."""
 _LONG = (WINDOWS, STEPS, EVENTS)  # many rows a recording
 
 
@@ -82,8 +84,7 @@ def finish(url: str) -> int:
 def sweep(ledger: WritableLedger) -> int:
     """Delete what is left of runs that were removed; how many there were."""
     with ledger.begin() as transaction:
-        asked = "select id from runs where id in (select run_id from tombstones)"
-        left = [row["id"] for row in transaction.ask(asked, {})]
+        left = [row["id"] for row in transaction.ask(LEFT, {})]
     for run_id in left:
         _sweep_run(ledger, run_id)
     return len(left)

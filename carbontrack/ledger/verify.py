@@ -14,6 +14,7 @@ from sqlalchemy import Connection, text
 
 from carbontrack.ledger.damage import first_damage
 from carbontrack.ledger.models import Base
+from carbontrack.ledger.remove import LEFT
 from carbontrack.ledger.rows import end_of
 from carbontrack.ledger.settle import TOLERANCE_J, TOLERANCE_S
 from carbontrack.ledger.source import open_source
@@ -94,8 +95,7 @@ def _keys(connection: Connection) -> Iterator[Problem]:
 
 
 def _removed(connection: Connection) -> Iterator[Problem]:
-    query = "select id from runs where id in (select run_id from tombstones)"
-    for run_id in connection.scalars(text(query)):
+    for run_id in connection.scalars(text(LEFT)):
         yield Problem(
             f"run {run_id}", "was removed, and not to the end: see carbontrack db recover"
         )

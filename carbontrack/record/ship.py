@@ -19,6 +19,7 @@ from carbontrack.ledger import backlog, set_aside
 from carbontrack.ledger.batch import Held, encode
 from carbontrack.ledger.transaction import Transaction, open_ledger
 from carbontrack.record.collector import Answer, Collector
+from carbontrack.record.ledger_writer import first_line
 from carbontrack.record.ship_to import Address
 from carbontrack.redact import redact_text
 from carbontrack.report.escape import visible
@@ -76,9 +77,9 @@ class Shipping:
         with self._transaction() as transaction:
             return backlog.recordings(transaction, self._target, self._with_seconds)
 
-    def ship(self, recording_id: str, *, stop: Callable[[], bool] = lambda: False) -> None:
+    def ship(self, recording_id: str) -> None:
         """All that waits of one recording. Raises NotShipped, or the ledger's error."""
-        while not stop():
+        while True:
             with self._transaction() as transaction:
                 part = backlog.next_part(
                     transaction,
@@ -135,7 +136,7 @@ class Shipping:
         try:
             answer = self._collector.post(body, self._token())
         except (OSError, http.client.HTTPException) as error:
-            raise NotShipped(f"{self._target} does not answer: {_first_line(error)}") from None
+            raise NotShipped(f"{self._target} does not answer: {first_line(error)}") from None
         except CarbontrackError as error:
             raise NotShipped(str(error), Answer(NO_TOKEN)) from None
         if answer.status in _TAKEN or answer.status in _UNFIT:
@@ -189,7 +190,7 @@ class Shipper(threading.Thread):
         except NotShipped as error:
             return self._failed(error)
         except Exception as error:  # the ledger is locked, away or full: its writer says so
-            self._say(f"nothing is shipped now: {_first_line(error)}")
+            self._say(f"nothing is shipped now: {first_line(error)}")
             return self._backed_off()
         if self._failures and self._warned:
             self._warn("the collector takes batches again; nothing was lost.")
@@ -224,7 +225,3 @@ def _until_phase(phase_s: float) -> float:
     """Seconds until the next time that is this host's."""
     since_s: float = (time.time() - phase_s) % EVERY_S
     return EVERY_S - since_s
-
-
-def _first_line(error: BaseException) -> str:
-    return redact_text((str(error).splitlines() or [""])[0].rstrip(".")) or type(error).__name__

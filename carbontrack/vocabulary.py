@@ -177,6 +177,14 @@ class Verdict(StrEnum):
     PROBLEM = "problem"  # makes `doctor` fail
 
 
+class Agreement(StrEnum):
+    """Whether reports print the same for one model in one benchmark."""
+
+    ALONE = "one report"
+    AGREES = "reports agree"
+    DIFFERS = "reports differ"
+
+
 class BudgetState(StrEnum):
     """Where a budget stands."""
 

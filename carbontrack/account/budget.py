@@ -21,7 +21,7 @@ class Budget:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class LimitUse:
     """One limit against what is spent."""
 
     unit: str
@@ -67,7 +67,7 @@ def unwatchable(budget: Budget, estimate: Estimate, trouble: str = "") -> list[s
     return found
 
 
-def judge(budget: Budget, estimate: Estimate) -> list[Verdict]:
+def judge(budget: Budget, estimate: Estimate) -> list[LimitUse]:
     """Each limit that is set against the estimate; what is not known counts as nothing yet.
 
     A limit of money that cannot be watched is left out: see `unwatchable`.
@@ -78,7 +78,9 @@ def judge(budget: Budget, estimate: Estimate) -> list[Verdict]:
         ("USD", None if _no_money(estimate) else budget.money, estimate.cost),
         ("kWh", budget.kwh, estimate.facility_kwh),
     )
-    return [Verdict(unit, limit, spent or 0.0) for unit, limit, spent in pairs if limit is not None]
+    return [
+        LimitUse(unit, limit, spent or 0.0) for unit, limit, spent in pairs if limit is not None
+    ]
 
 
 def _no_money(estimate: Estimate) -> str:

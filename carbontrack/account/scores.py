@@ -10,7 +10,6 @@ import difflib
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from functools import lru_cache
 from typing import Any
 
@@ -18,20 +17,12 @@ from carbontrack.account import published
 from carbontrack.errors import CarbontrackError
 from carbontrack.factors import data
 from carbontrack.ledger.rows import Event
-from carbontrack.vocabulary import EventKind
+from carbontrack.vocabulary import Agreement, EventKind
 
 PER_CENT = 100.0
 _BY_LOCATION = "location-based"
 _NO_SHARES = ("perplexity", "bits_per_byte")
 """Parts of the names of metrics that are no share, and better the lower they are."""
-
-
-class Agreement(StrEnum):
-    """Whether reports print the same for one model in one benchmark."""
-
-    ALONE = "one report"
-    AGREES = "reports agree"
-    DIFFERS = "reports differ"
 
 
 @dataclass(frozen=True, slots=True)

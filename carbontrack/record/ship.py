@@ -215,7 +215,7 @@ class Shipper(threading.Thread):
         return pause_s * random.uniform(0.75, 1.25)
 
     def _say(self, why: str) -> None:
-        """Once, until it works again: a second failure in a row, or one that a wait cannot mend."""
+        """Once, until it works again: a second failure in a row, or one that waiting cannot fix."""
         if not self._warned and self._failures:
             self._warned = why
             self._warn(f"{redact_text(why)}; it is kept here and sent later.")

@@ -11,11 +11,12 @@ from typing import Any
 
 from carbontrack.account import scores
 from carbontrack.account.result import Estimate
-from carbontrack.account.scores import PER_CENT, Agreement, PublishedScore, Score, per
+from carbontrack.account.scores import PER_CENT, PublishedScore, Score, per
 from carbontrack.errors import CarbontrackError
 from carbontrack.report.notes import notes_of
 from carbontrack.report.numbers import NO_VALUE, mass_text
 from carbontrack.report.table import Column, Table
+from carbontrack.vocabulary import Agreement
 
 TABLES = ("table3", "table4")
 """The tables of the Llama 2 report that `--like` knows."""

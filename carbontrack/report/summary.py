@@ -8,7 +8,7 @@ from types import MappingProxyType
 
 from carbontrack import config
 from carbontrack.account import sanity
-from carbontrack.account.budget import Budget, Verdict, judge, unwatchable
+from carbontrack.account.budget import Budget, LimitUse, judge, unwatchable
 from carbontrack.account.estimate import estimate_run
 from carbontrack.account.result import Estimate
 from carbontrack.errors import CarbontrackError
@@ -143,7 +143,7 @@ def _steps_note(steps: StepTotals) -> str:
     return ", ".join(filter(None, parts))
 
 
-def _budget_note(verdict: Verdict) -> str:
+def _budget_note(verdict: LimitUse) -> str:
     return f"{verdict.spent:.4g} of {verdict.limit:g} {verdict.unit}: {verdict.standing}"
 
 

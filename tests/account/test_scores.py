@@ -7,9 +7,10 @@ import math
 import pytest
 
 from carbontrack.account import published, scores
-from carbontrack.account.scores import Agreement, Score
+from carbontrack.account.scores import Score
 from carbontrack.errors import CarbontrackError
 from carbontrack.ledger.rows import Event
+from carbontrack.vocabulary import Agreement
 
 
 def event(kind: str = "score", at_ms: int = 1, **data: object) -> Event:

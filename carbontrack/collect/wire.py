@@ -18,6 +18,7 @@ from carbontrack.ledger.rows import (
     Amendment,
     Event,
     Import,
+    Live,
     OverlapPart,
     Recording,
     Run,
@@ -48,6 +49,7 @@ _MAX_JSON_BYTES = 256 << 10  # of one value that is JSON itself
 _MAX_DEPTH = 16
 _MAX_SENSORS = 1_024
 _MAX_POWER_W = 1e6  # of one device: beyond it a unit is wrong
+_MAX_ENERGY_J = _MAX_POWER_W * 1e9  # 30 years of that
 _AHEAD_MS = MS_PER_HOUR
 _HOUR_S = MS_PER_HOUR // MS_PER_S
 _FLAGS = sum(Flag)
@@ -77,6 +79,7 @@ class _Document(msgspec.Struct):
     run: Run
     recording: Recording
     sensors: list[Sensor]
+    live: Live | None
     windows: list[_window_type()]  # type: ignore[valid-type]
     steps: list[Step]
     events: list[tuple[int, Event]]
@@ -97,6 +100,7 @@ def decode(body: bytes, *, now_ms: int, oldest_ms: int) -> Batch:
         run=document.run,
         recording=document.recording,
         sensors=tuple(document.sensors),
+        live=document.live,
         windows=tuple(_windows(document)),
         steps=tuple(document.steps),
         events=tuple(document.events),
@@ -172,8 +176,22 @@ def _check(batch: Batch, *, now_ms: int, oldest_ms: int) -> None:
     for _, part in batch.overlaps:
         if not (0 <= part.seconds <= _HOUR_S and 0 <= part.energy_j <= _MAX_POWER_W * _HOUR_S):
             raise Refused(f"an overlap has {part.seconds:g} s and {part.energy_j:g} J")
+    if batch.live is not None:
+        _check_live(batch.live, len(batch.sensors), oldest_ms, now_ms + _AHEAD_MS)
     for _, window in batch.windows:
         _check_window(window, oldest_ms, now_ms + _AHEAD_MS)
+
+
+def _check_live(live: Live, sensors: int, oldest_ms: int, newest_ms: int) -> None:
+    if not oldest_ms <= live.time_ms <= newest_ms:
+        raise Refused(f"what is now is of {live.time_ms} ms, which is too old or in the future")
+    largest = {"power_w": _MAX_POWER_W, "energy_j": _MAX_ENERGY_J, "util_pct": 100.0}
+    for name, most in largest.items():
+        values = getattr(live, name)
+        if len(values) != sensors:
+            raise Refused(f"{len(values)} {name} of {sensors} sensors")
+        if any(value is not None and not 0 <= value <= most for value in values):
+            raise Refused(f"the {name} of now is out of range")
 
 
 def _check_window(window: Window, oldest_ms: int, newest_ms: int) -> None:

@@ -10,7 +10,9 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from carbontrack.ledger import live_row
 from carbontrack.ledger.batch import Batch, Held
+from carbontrack.ledger.outcome import is_stale
 from carbontrack.ledger.rows import Amendment, OverlapPart, Recording, Run, Sensor, Watermark
 from carbontrack.ledger.tables import (
     AMENDMENTS,
@@ -91,9 +93,10 @@ def next_part(
     until_ms = recording.end_ms + MS_PER_HOUR if ended else now_ms - CLOSED_MS
     rows = _Rows(transaction, key)
     hours = rows.windows(_HOUR, mark.hours_ms, recording.end_ms + MS_PER_HOUR)
-    minutes = rows.windows(_MINUTE, mark.minutes_ms, until_ms - _MINUTE * MS_PER_S)
+    minute_ms = _MINUTE * MS_PER_S
+    minutes = rows.windows(_MINUTE, mark.minutes_ms, until_ms - minute_ms)
     fine = (
-        rows.windows(_SECOND, mark.seconds_ms, until_ms - MS_PER_S)
+        rows.windows(_SECOND, mark.seconds_ms, until_ms // minute_ms * minute_ms - MS_PER_S)
         if run.id in with_seconds
         else None
     )
@@ -101,13 +104,17 @@ def next_part(
     events = rows.events(mark.events)
     kinds = [part for part in (hours, minutes, fine, steps, events) if part is not None]
     complete = not any(part.more for part in kinds)
-    closed = ended or until_ms - _MINUTE * MS_PER_S > recording.heartbeat_ms
+    goes_on = not ended and not is_stale(recording, now_ms=now_ms)
+    closed = ended or until_ms - minute_ms > recording.heartbeat_ms
     last_hour_ms = (until_ms if not ended else recording.end_ms) // MS_PER_HOUR * MS_PER_HOUR
+    sensors = rows.sensors
+    now = live_row.of_recording(transaction, recording, list(sensors)) if goes_on else None
     return Part(
         batch=Batch(
             run=run,
             recording=recording,
-            sensors=tuple(rows.sensors.values()),
+            sensors=tuple(sensors.values()),
+            live=now,
             windows=(*hours.rows, *minutes.rows, *(fine.rows if fine else ())),
             steps=tuple(steps.rows),
             events=tuple(events.rows),
@@ -192,7 +199,7 @@ def _recording(transaction: Transaction, id: str) -> tuple[int, Run, Recording] 
     of_run = {"key": found["run_key"]}
     (run,) = transaction.ask(f"{RUNS.query} where key = :key", of_run)
     made = replace(_read(RUNS, run), key=run["key"])
-    return found["key"], made, _read(RECORDINGS, found)
+    return found["key"], made, replace(_read(RECORDINGS, found), key=found["key"])
 
 
 def _state(transaction: Transaction, key: int) -> int:

@@ -15,6 +15,7 @@ from carbontrack.ledger.rows import (
     Amendment,
     Event,
     Import,
+    Live,
     OverlapPart,
     Recording,
     Run,
@@ -28,6 +29,9 @@ from carbontrack.ledger.window import Window
 VERSION = 1
 """Of the document; a collector refuses another one."""
 
+EVERY_S = 10.0
+"""How often a node posts what is new."""
+
 PATH = "/v1/batches"
 """Where a collector takes batches."""
 
@@ -39,6 +43,7 @@ class Batch:
     run: Run
     recording: Recording
     sensors: tuple[Sensor, ...]
+    live: Live | None = None  # while it goes on
     windows: tuple[tuple[str, Window], ...] = ()  # with the UUID of the device
     steps: tuple[Step, ...] = ()
     events: tuple[tuple[int, Event], ...] = ()  # with their numbers in the recording
@@ -72,6 +77,7 @@ def encode(batch: Batch) -> bytes:
         "run": _columns(RUNS, batch.run),
         "recording": _columns(RECORDINGS, batch.recording),
         "sensors": [plain(_fields(sensor)) for sensor in batch.sensors],
+        "live": batch.live and _fields(batch.live),
         "windows": [
             [number_of[uuid], *WINDOWS.in_order(window)[:-1], int(window.flags)]
             for uuid, window in batch.windows

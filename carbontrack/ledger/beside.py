@@ -9,7 +9,7 @@ from pathlib import Path
 from carbontrack.errors import CarbontrackError
 from carbontrack.ledger import BUSY_TIMEOUT_MS, engine, recover, sqlite
 from carbontrack.ledger.merge import Progress, merge, no_progress
-from carbontrack.ledger.outcome import is_stale
+from carbontrack.ledger.outcome import has_stopped
 from carbontrack.ledger.url import ledger_url, sqlite_path
 from carbontrack.units import now_ms
 
@@ -67,7 +67,7 @@ def _is_recorded(file: Path) -> bool:
     newest = "select max(heartbeat_ms) from recordings where ended_ms is null"
     with closing(sqlite.connect(file, busy_timeout_ms=BUSY_TIMEOUT_MS)) as connection:
         (heartbeat_ms,) = connection.execute(newest).fetchone()
-        if heartbeat_ms is not None and not is_stale(heartbeat_ms, now_ms=now_ms()):
+        if heartbeat_ms is not None and not has_stopped(heartbeat_ms, now_ms=now_ms()):
             return True
         connection.execute("pragma wal_checkpoint(truncate)").fetchone()
     return False

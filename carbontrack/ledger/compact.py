@@ -17,7 +17,7 @@ from typing import Any
 from carbontrack.errors import CarbontrackError
 from carbontrack.ledger import overlaps
 from carbontrack.ledger.engine import NoLedger, errors_in_one_line
-from carbontrack.ledger.outcome import is_stale
+from carbontrack.ledger.outcome import has_stopped
 from carbontrack.ledger.overlaps import SETTLED_MS
 from carbontrack.ledger.recover import waiting
 from carbontrack.ledger.settle import TOLERANCE_J, TOLERANCE_S
@@ -198,4 +198,4 @@ def _is_recorded(connection: sqlite3.Connection) -> bool:
     """Whether a recorder lives that would wait while the file is rewritten."""
     newest = "select max(heartbeat_ms) from recordings where ended_ms is null"
     (heartbeat_ms,) = connection.execute(newest).fetchone()
-    return heartbeat_ms is not None and not is_stale(heartbeat_ms, now_ms=now_ms())
+    return heartbeat_ms is not None and not has_stopped(heartbeat_ms, now_ms=now_ms())

@@ -13,7 +13,7 @@ from sqlalchemy import BigInteger, Boolean, Column, Double, Integer, Text
 
 from carbontrack.keys import KEYS
 from carbontrack.ledger import tables
-from carbontrack.ledger.models import Base, Json
+from carbontrack.ledger.models import Array, Base, Json
 
 _YEARS_MS = (-62_135_596_800_000, 253_402_300_799_999)  # 0001 to 9999
 _LARGEST = 1e100
@@ -65,6 +65,9 @@ def _sound(table: str, column: Column[object]) -> Iterator[str]:
             yield f"not exists (select 1 from json_each({name}) where type != 'text')"
         for member, kinds in _MEMBERS.get((table, column.name), {}).items():
             yield f"coalesce(json_type({name}, '$.{member}'), 'null') in {kinds}"
+    elif isinstance(column.type, Array):
+        yield f"iif(json_valid({name}), json_type({name}), '') = 'array'"
+        yield f"not exists (select 1 from json_each({name}) where type not in {_NUMBER})"
     elif isinstance(column.type, (BigInteger, Integer, Boolean)):
         yield f"typeof({name}) = 'integer'"
         if column.name.endswith("_ms"):

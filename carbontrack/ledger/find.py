@@ -70,9 +70,9 @@ def list_runs(
         if value is not None:
             query = query.where(column == value)
     if project is not None:
-        query = query.where(_project(connection) == project)
+        query = query.where(project_of(connection) == project)
     if name is not None:
-        query = query.where(_name(connection) == name)
+        query = query.where(name_of(connection) == name)
     if since_ms is not None:
         ended_ms = func.coalesce(recording.ended_ms, recording.heartbeat_ms)
         went_on = exists().where(recording.run_key == run.key, ended_ms > since_ms)
@@ -119,7 +119,7 @@ def find_runs(
         what = f"A search of {len(words)} words is too long."
         raise CarbontrackError(what, hint=f"Give {MAX_WORDS} words at most.")
     run = models.Run
-    name, its_project = _name(connection), _project(connection)
+    name, its_project = name_of(connection), project_of(connection)
     said = [name, run.id, func.coalesce(its_project, ""), run.user, run.command]
     text: ColumnElement[str] = func.lower(cast(said[0], Text))
     for column in said[1:]:
@@ -167,7 +167,7 @@ def find_runs(
 
 def projects(connection: Connection) -> list[str]:
     """The names of all projects, in order."""
-    name = _project(connection).label("project")
+    name = project_of(connection).label("project")
     query = select(name).where(PRESENT, name.is_not(None)).distinct().order_by(name)
     return [project for project in connection.scalars(query) if project is not None]
 
@@ -181,7 +181,7 @@ def users(connection: Connection) -> list[str]:
 
 def names(connection: Connection, *, beginning: str, limit: int) -> list[str]:
     """The names of runs, in order, each once."""
-    name = _name(connection).label("name")
+    name = name_of(connection).label("name")
     query = select(name).where(PRESENT, name.startswith(beginning, autoescape=True)).distinct()
     return list(connection.scalars(query.order_by(name).limit(limit)))
 
@@ -194,7 +194,7 @@ def resolve_run(connection: Connection, reference: str) -> Run:
     if reference == LAST:
         query = _NEWEST_FIRST.limit(1)
     else:
-        of_name = _name(connection) == reference
+        of_name = name_of(connection) == reference
         of_id = models.Run.id.startswith(reference.lower(), autoescape=True)
         query = _NEWEST_FIRST.where(or_(of_name, of_id) if reference else of_name)
     found = _runs(connection, query)
@@ -222,11 +222,13 @@ _NEWEST_FIRST = (
 )
 
 
-def _name(connection: Connection) -> ColumnElement[str]:
+def name_of(connection: Connection) -> ColumnElement[str]:
+    """The name of a run, as amended."""
     return _amended(connection, AmendedField.NAME, models.Run.name.expression)
 
 
-def _project(connection: Connection) -> ColumnElement[str]:
+def project_of(connection: Connection) -> ColumnElement[str]:
+    """The project of a run, as amended."""
     return _amended(connection, AmendedField.PROJECT, models.Run.project.expression)
 
 
@@ -279,12 +281,13 @@ def _outcomes(connection: Connection, expected: Mapping[int, int | None]) -> dic
     """By the run's key, of the runs with these keys and numbers of expected nodes."""
     recording = models.Recording
     names = [name for name in tables.RECORDINGS.columns if name != "settings"]
-    query = select(*(getattr(recording, name) for name in names))
+    query = select(*(getattr(recording, name) for name in names), models.Live.heard_ms)
+    query = query.outerjoin(models.Live)
     if len(expected) <= _KEYS_IN_A_QUERY:
         query = query.where(recording.run_key.in_(expected))
     of_run: dict[int, list[Recording]] = defaultdict(list)
     for row in connection.execute(query):
-        values = dict(zip(names, row, strict=True), settings={}, status=Status(row.status))
+        values = dict(row._mapping, settings={}, status=Status(row.status))
         of_run[values.pop("run_key")].append(Recording(**values))
     now = now_ms()
     return {key: outcome_of(of_run[key], nodes, now_ms=now) for key, nodes in expected.items()}

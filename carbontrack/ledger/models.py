@@ -12,6 +12,7 @@ from typing import Any
 
 from sqlalchemy import (
     JSON,
+    REAL,
     BigInteger,
     CheckConstraint,
     Computed,
@@ -45,6 +46,24 @@ class Json(TypeDecorator[Any]):
         from sqlalchemy.dialects.postgresql import JSONB
 
         return dialect.type_descriptor(JSONB())
+
+
+class Array(TypeDecorator[Any]):
+    """Numbers in a row, some of them NULL: an array of PostgreSQL's, in SQLite JSON."""
+
+    impl = JSON
+    cache_ok = True
+
+    def __init__(self, of: TypeEngine[Any]) -> None:
+        super().__init__()
+        self.of = of
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        if dialect.name != "postgresql":
+            return dialect.type_descriptor(JSON())
+        from sqlalchemy.dialects.postgresql import ARRAY
+
+        return dialect.type_descriptor(ARRAY(self.of))
 
 
 class OnReading(Computed):
@@ -350,6 +369,28 @@ class Watermark(Base):
     steps_ms: Mapped[int]
     events: Mapped[int] = mapped_column(Integer)
     shipped_ms: Mapped[int]
+
+
+class Live(Base):
+    """What is now of a recording that is shipped here while it goes on: one row, written again with
+    each batch and removed at its end.
+
+    Half of each page is left free, so that PostgreSQL puts the next state of a row beside it and
+    touches no index.
+    """
+
+    __tablename__ = "live"
+    __table_args__ = ({"postgresql_with": {"fillfactor": 50}},)
+
+    recording_key: Mapped[int] = mapped_column(
+        Integer, ForeignKey("recordings.key", ondelete="CASCADE"), primary_key=True
+    )
+    heard_ms: Mapped[int]  # by this ledger's clock
+    time_ms: Mapped[int]
+    sensor_keys: Mapped[list[int]] = mapped_column(Array(Integer()))
+    power_w: Mapped[list[float | None]] = mapped_column(Array(REAL()))
+    energy_j: Mapped[list[float | None]] = mapped_column(Array(Double()))
+    util_pct: Mapped[list[float | None]] = mapped_column(Array(REAL()))
 
 
 class Token(Base):

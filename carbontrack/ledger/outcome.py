@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from carbontrack.ledger.batch import EVERY_S
 from carbontrack.ledger.rows import Recording
+from carbontrack.units import MS_PER_S
 from carbontrack.vocabulary import Status
 
 HEARTBEAT_STALE_MS = 10_000
+POSTS_STALE_MS = round(3 * EVERY_S * MS_PER_S)
+"""After so long a node that ships has missed three times to say that it lives."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,13 +60,20 @@ def outcome_of(
 
 def status_of(recording: Recording, *, now_ms: int) -> Status:
     """How a recording stands: one whose heartbeat stopped is interrupted."""
-    if recording.status is Status.RUNNING and is_stale(recording.heartbeat_ms, now_ms=now_ms):
+    if recording.status is Status.RUNNING and is_stale(recording, now_ms=now_ms):
         return Status.INTERRUPTED
     return recording.status
 
 
-def is_stale(heartbeat_ms: int, *, now_ms: int) -> bool:
+def is_stale(recording: Recording, *, now_ms: int) -> bool:
     """Whether a recorder that lives would have been heard of since."""
+    if recording.heard_ms is not None:
+        return now_ms - recording.heard_ms > POSTS_STALE_MS
+    return has_stopped(recording.heartbeat_ms, now_ms=now_ms)
+
+
+def has_stopped(heartbeat_ms: int, *, now_ms: int) -> bool:
+    """Whether a recorder that writes into this ledger itself would have done so since."""
     return now_ms - heartbeat_ms > HEARTBEAT_STALE_MS
 
 

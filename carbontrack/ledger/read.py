@@ -49,7 +49,8 @@ from carbontrack.vocabulary import EventKind
 def recordings(connection: Connection, run: Run) -> list[Recording]:
     """What recorded the run, on each node and in each attempt, ordered by host and time."""
     recording = models.Recording
-    query = select(recording.__table__).where(recording.run_key == run.key)
+    query = select(recording.__table__, models.Live.heard_ms).outerjoin(models.Live)
+    query = query.where(recording.run_key == run.key)
     query = query.order_by(recording.host, recording.started_ms, recording.key)
     return [_recording(row) for row in connection.execute(query).mappings()]
 
@@ -161,4 +162,4 @@ def tokens_until(connection: Connection, run: Run, steps: Sequence[int]) -> list
 
 
 def _recording(row: Mapping[Any, Any]) -> Recording:
-    return replace(tables.RECORDINGS.read(row), key=row["key"])
+    return replace(tables.RECORDINGS.read(row), key=row["key"], heard_ms=row["heard_ms"])

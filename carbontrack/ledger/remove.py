@@ -19,7 +19,7 @@ from carbontrack.errors import CarbontrackError
 from carbontrack.files import open_ours
 from carbontrack.ledger import engine, models
 from carbontrack.ledger.engine import errors_in_one_line
-from carbontrack.ledger.outcome import is_stale
+from carbontrack.ledger.outcome import has_stopped
 from carbontrack.ledger.pyramid import recordings_of
 from carbontrack.ledger.rows import Run, Tombstone
 from carbontrack.ledger.tables import EVENTS, OVERLAPS, STEPS, TOMBSTONES, WINDOWS, Table
@@ -146,7 +146,7 @@ def _short(ledger: WritableLedger) -> Iterator[Transaction]:
 def _refuse_recorded(transaction: Transaction, run: Run) -> None:
     for recording in _recordings(transaction, run.id):
         is_running = recording["status"] == Status.RUNNING
-        if is_running and not is_stale(recording["heartbeat_ms"], now_ms=now_ms()):
+        if is_running and not has_stopped(recording["heartbeat_ms"], now_ms=now_ms()):
             raise CarbontrackError(
                 f"Run {run.name} ({run.id}) is being recorded, on {recording['host']}.",
                 hint="Remove it when it has ended. Nothing was removed.",

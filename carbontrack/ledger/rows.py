@@ -113,11 +113,22 @@ class Recording:
     exit_code: int | None = None
     clock_offset_ms: int | None = None
     key: int = 0  # integer key inside this ledger; 0 before it is written
+    heard_ms: int | None = None  # when it was shipped here last, while it goes on; by our clock
 
     @property
     def end_ms(self) -> int:
         """When it ended; the last heartbeat if its end was not seen, or not yet."""
         return end_of(self.started_ms, self.ended_ms, self.heartbeat_ms)
+
+
+@dataclass(frozen=True, slots=True)
+class Live:
+    """What is now of a recording that goes on: a value of each of its sensors, in their order."""
+
+    time_ms: int  # of the newest second of them
+    power_w: tuple[float | None, ...]
+    energy_j: tuple[float | None, ...]  # since its start
+    util_pct: tuple[float | None, ...]
 
 
 @dataclass(frozen=True, slots=True)

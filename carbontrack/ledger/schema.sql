@@ -203,6 +203,17 @@ CREATE TABLE watermarks (
 	CONSTRAINT pk_watermarks PRIMARY KEY (recording_key, target), 
 	CONSTRAINT fk_watermarks_recording_key_recordings FOREIGN KEY(recording_key) REFERENCES recordings ("key") ON DELETE CASCADE
 );
+CREATE TABLE live (
+	recording_key INTEGER NOT NULL, 
+	heard_ms BIGINT NOT NULL, 
+	time_ms BIGINT NOT NULL, 
+	sensor_keys JSON NOT NULL, 
+	power_w JSON NOT NULL, 
+	energy_j JSON NOT NULL, 
+	util_pct JSON NOT NULL, 
+	CONSTRAINT pk_live PRIMARY KEY (recording_key), 
+	CONSTRAINT fk_live_recording_key_recordings FOREIGN KEY(recording_key) REFERENCES recordings ("key") ON DELETE CASCADE
+);
 CREATE TABLE tokens (
 	hash TEXT NOT NULL, 
 	project TEXT NOT NULL, 

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from carbontrack.errors import CarbontrackError
-from carbontrack.ledger import backlog
+from carbontrack.ledger import backlog, live_row
 from carbontrack.ledger.batch import Batch, Held
 from carbontrack.ledger.rows import OverlapPart, Recording, Sensor
 from carbontrack.ledger.tables import (
@@ -63,6 +63,8 @@ def take(transaction: Transaction, batch: Batch, project: str) -> Held | None:
     sensors = _put_sensors(transaction, key, batch.sensors, is_newest=is_newest)
     if is_newest and batch.run.model:
         unite_model(transaction, run_key, batch.run.model)
+    if is_newest:
+        _put_live(transaction, key, batch, sensors)
     windows = [
         WINDOWS.written(window, recording_key=key, sensor_key=sensors[uuid])
         for uuid, window in batch.windows
@@ -129,6 +131,14 @@ def _put_sensors(
     transaction.write(statement, rows)
     key_of = sensor_keys(transaction, recording_key)
     return {uuid: key_of[device] for uuid, device in devices.items()}
+
+
+def _put_live(transaction: Transaction, key: int, batch: Batch, sensors: Mapping[str, int]) -> None:
+    """What is now, until the recording has ended."""
+    if batch.live is not None and batch.recording.ended_ms is None:
+        live_row.put(transaction, key, [sensors[one.uuid] for one in batch.sensors], batch.live)
+    elif batch.recording.ended_ms is not None:
+        live_row.remove(transaction, key)
 
 
 def _put_overlaps(

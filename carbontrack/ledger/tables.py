@@ -19,6 +19,7 @@ from carbontrack.ledger.rows import (
     Event,
     Import,
     Intensity,
+    Live,
     OverlapPart,
     Price,
     Recording,
@@ -49,6 +50,7 @@ class Table(Generic[R]):
     fields: tuple[str, ...]  # the fields of the row that are columns of this table
     placed: tuple[str, ...] = ()  # columns beside the row's own: keys of other tables, numbers
     json: frozenset[str] = frozenset()
+    arrays: frozenset[str] = frozenset()  # see `Transaction.array`
     column_of: Mapping[str, str] = field(default_factory=dict)
     read_as: Mapping[str, Callable[[Any], Any]] = field(default_factory=dict)
     serial: str | None = None  # an integer that the database gives, for use inside this ledger
@@ -191,7 +193,7 @@ RECORDINGS = Table(
     "recordings",
     Recording,
     key=("id",),
-    fields=_names(Recording, without=("key",)),
+    fields=_names(Recording, without=("key", "heard_ms")),
     placed=("run_key",),
     json=frozenset({"settings"}),
     read_as={"status": Status},
@@ -271,6 +273,15 @@ WATERMARKS = Table(
     fields=_names(Watermark),
     placed=("recording_key",),
 )
+LIVE = Table(
+    "live",
+    Live,
+    key=("recording_key",),
+    fields=_names(Live),
+    placed=("recording_key", "heard_ms", "sensor_keys"),
+    arrays=frozenset({"sensor_keys", "power_w", "energy_j", "util_pct"}),
+    read_as={"power_w": tuple, "energy_j": tuple, "util_pct": tuple},
+)
 TOKENS = Table("tokens", Token, key=("hash",), fields=_names(Token))
 INTENSITY = Table(
     "intensity", Intensity, key=("zone", "start_ms", "version"), fields=_names(Intensity)
@@ -284,8 +295,8 @@ PRICES = Table(
 )
 TABLES: tuple[Table[Any], ...] = (
     *(RUNS, RECORDINGS, DEVICES, SENSORS, WINDOWS, STEPS, EVENTS),
-    *(STATED, OVERLAPS, AMENDMENTS, TOMBSTONES, IMPORTS, WATERMARKS, TOKENS),
-    *(INTENSITY, PRICES),
+    *(STATED, OVERLAPS, AMENDMENTS, TOMBSTONES, IMPORTS, WATERMARKS, LIVE),
+    *(TOKENS, INTENSITY, PRICES),
 )
 """All of them, each after those that it refers to."""
 
@@ -297,5 +308,5 @@ REFERS: Mapping[str, Table[Any]] = {
 }
 """The columns that hold the `serial` of another table's row: each ledger has its own."""
 
-CARRIED = tuple(table for table in TABLES if table not in (WATERMARKS, TOKENS))
+CARRIED = tuple(table for table in TABLES if table not in (WATERMARKS, LIVE, TOKENS))
 """Those that go from ledger to ledger; the others are about one ledger."""

@@ -8,6 +8,7 @@ in common: `:name` stands for a value, and `is :name` compares with one that may
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
@@ -35,6 +36,9 @@ class Transaction(Protocol):
 
     def put(self, table: Table[Any], rows: Sequence[tuple[Any, ...]]) -> None:
         """Insert rows as `Table.in_order` makes them, or replace those of the same key."""
+
+    def array(self, values: Sequence[float | None]) -> Any:
+        """Numbers as a column of `Table.arrays` takes them."""
 
 
 class WritableLedger(Protocol):
@@ -127,6 +131,9 @@ class LedgerFile:
     def put(self, table: Table[Any], rows: Sequence[tuple[Any, ...]]) -> None:
         self._connection.executemany(table.upsert_in_order, rows)
 
+    def array(self, values: Sequence[float | None]) -> Any:
+        return json.dumps(values)
+
     def close(self) -> None:
         self._connection.close()
 
@@ -135,10 +142,8 @@ class LedgerServer:
     """A ledger on a server, through an engine that finds it again after its restart."""
 
     def __init__(self, engine: Engine) -> None:
-        from sqlalchemy import text
-
         self._engine = engine
-        self._clause = cache(lambda statement: text(_standard(statement)))
+        self._clause = cache(_clause)
 
     @contextmanager
     def begin(self) -> Iterator[_ServerTransaction]:
@@ -166,6 +171,14 @@ class _ServerTransaction:
         named = [dict(zip(table.columns, map(plain, row), strict=True)) for row in rows]
         self.write(table.upsert, named)
 
+    def array(self, values: Sequence[float | None]) -> Any:
+        return list(values)
+
+
+def asking(connection: Connection) -> Transaction:
+    """What a connection that reads can be asked as a transaction is; it is not to be written."""
+    return _ServerTransaction(connection, _clause)
+
 
 class Within:
     """A ledger all of whose transactions are parts of one."""
@@ -181,6 +194,8 @@ class Within:
         """Does nothing: the one transaction ends by itself."""
 
 
-def _standard(statement: str) -> str:
-    """Translate IS to IS NOT DISTINCT FROM."""
-    return statement.replace(" is :", " is not distinct from :")
+def _clause(statement: str) -> TextClause:
+    """With IS translated to IS NOT DISTINCT FROM."""
+    from sqlalchemy import text
+
+    return text(statement.replace(" is :", " is not distinct from :"))

@@ -9,9 +9,10 @@ from dataclasses import replace
 from typing import Any
 
 from carbontrack.ledger.batch import Batch, encode
-from carbontrack.ledger.rows import Amendment, Event, Import, OverlapPart, Stated, Step
+from carbontrack.ledger.rows import Amendment, Event, Import, Live, OverlapPart, Stated, Step
 from carbontrack.ledger.window import Pyramid, Window
 from carbontrack.units import MS_PER_HOUR, now_ms
+from carbontrack.vocabulary import Status
 from tests.fixtures.runs import Recorded, recording_of
 
 RECORDED = Recorded(count=2, project="nlp")
@@ -33,6 +34,11 @@ def second(number: int, energy_j: float = 300.0) -> Window:
     )
 
 
+def live(end: int) -> Live:
+    """What is now at the end of these seconds; the second device has not been read."""
+    return Live(BEGIN_MS + 1000 * (end - 1), (300.0, None), (300.0 * end, None), (50.0, None))
+
+
 def batch(begin: int = 0, end: int = 60, *, run: str | None = None, ended: bool = False) -> Batch:
     """Minutes and hours of these seconds, as they are at their end, with a step and an event."""
     of_run = RECORDED.run if run is None else replace(RECORDED.run, id=run)
@@ -41,6 +47,8 @@ def batch(begin: int = 0, end: int = 60, *, run: str | None = None, ended: bool 
         started_ms=BEGIN_MS,
         heartbeat_ms=BEGIN_MS + 1000 * end,
         ended_ms=BEGIN_MS + 1000 * end if ended else None,
+        status=Status.COMPLETED if ended else Status.RUNNING,
+        exit_code=0 if ended else None,
     )
     if run is not None:
         recording = replace(recording, id=run)
@@ -59,6 +67,7 @@ def batch(begin: int = 0, end: int = 60, *, run: str | None = None, ended: bool 
         run=replace(of_run, started_ms=BEGIN_MS),
         recording=recording,
         sensors=tuple(RECORDED.sensors),
+        live=None if ended else live(end),
         windows=tuple(windows),
         steps=(Step(step=end, time_ms=BEGIN_MS + 1000 * end, loss=1.5, tokens=7),),
         events=((end, Event(BEGIN_MS + 1000 * end, "checkpoint", "saved")),),

@@ -20,8 +20,9 @@ def received(body: bytes) -> Batch:
     return decode(body, now_ms=now_ms(), oldest_ms=BEGIN_MS - 24 * MS_PER_HOUR)
 
 
-def test_the_same_batch_arrives() -> None:
-    sent = batch(ended=True)
+@pytest.mark.parametrize("ended", [False, True])
+def test_the_same_batch_arrives(ended: bool) -> None:
+    sent = batch(ended=ended)
     found = received(encode(sent))
     assert replace(found, run=sent.run) == sent
     assert RUNS.written(found.run) == RUNS.written(sent.run)
@@ -77,6 +78,11 @@ def nested(depth: int) -> Any:
         put("windows.0.6", -1),
         put("windows.0.6", 1 << 40),
         put("windows.0", [0]),
+        put("live.time_ms", 0),
+        put("live.power_w", [1.0]),
+        put("live.power_w", [1.0, 1e9]),
+        put("live.energy_j", [-1.0, None]),
+        put("live.util_pct", [101.0, None]),
         put("steps.0.step", 1 << 64),
         put("steps.0.rank", 1 << 33),
         put("steps.0.time_ms", BEGIN_MS + 10**12),

@@ -14,7 +14,7 @@ from sqlalchemy import JSON, Boolean, UniqueConstraint
 from sqlalchemy import Table as ModelTable
 
 from carbontrack.ledger import tables
-from carbontrack.ledger.models import Base, Json
+from carbontrack.ledger.models import Array, Base, Json
 from carbontrack.ledger.rows import Event, Step
 from carbontrack.ledger.tables import EVENTS, RECORDINGS, RUNS, STEPS, TABLES, WINDOWS, Table, plain
 from carbontrack.vocabulary import Status
@@ -44,6 +44,7 @@ def test_each_has_the_columns_of_its_model(table: Table[object]) -> None:
     assert {c.name for c in columns if isinstance(c.type, Boolean)} == table.booleans
     is_json = {column.name for column in columns if isinstance(column.type, (JSON, Json))}
     assert is_json == {table.column_of.get(name, name) for name in table.json}
+    assert {column.name for column in columns if isinstance(column.type, Array)} == table.arrays
 
 
 @pytest.mark.parametrize("table", TABLES, ids=lambda table: table.name)

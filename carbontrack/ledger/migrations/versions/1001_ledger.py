@@ -21,6 +21,10 @@ def json() -> sa.types.TypeEngine[Any]:
     return sa.JSON().with_variant(postgresql.JSONB(), "postgresql")
 
 
+def array(of: sa.types.TypeEngine[Any]) -> sa.types.TypeEngine[Any]:
+    return sa.JSON().with_variant(postgresql.ARRAY(of), "postgresql")
+
+
 def of(name: str, key: str, *, primary_key: bool = False) -> sa.Column[int]:
     """The key of a row that this one is part of, and goes with."""
     return sa.Column(
@@ -223,6 +227,17 @@ def upgrade() -> None:
         sa.Column("steps_ms", sa.BigInteger, nullable=False),
         sa.Column("events", sa.Integer, nullable=False),
         sa.Column("shipped_ms", sa.BigInteger, nullable=False),
+    )
+    op.create_table(
+        "live",
+        of("recording_key", "recordings.key", primary_key=True),
+        sa.Column("heard_ms", sa.BigInteger, nullable=False),
+        sa.Column("time_ms", sa.BigInteger, nullable=False),
+        sa.Column("sensor_keys", array(sa.Integer()), nullable=False),
+        sa.Column("power_w", array(sa.REAL()), nullable=False),
+        sa.Column("energy_j", array(sa.Double()), nullable=False),
+        sa.Column("util_pct", array(sa.REAL()), nullable=False),
+        postgresql_with={"fillfactor": 50},  # room for the next row beside the old one
     )
     op.create_table(
         "tokens",

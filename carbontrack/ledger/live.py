@@ -11,7 +11,7 @@ from sqlalchemy import Connection, RowMapping, Select, select
 
 from carbontrack.ledger import live_row, models
 from carbontrack.ledger.find import PRESENT, name_of, project_of
-from carbontrack.ledger.outcome import status_of
+from carbontrack.ledger.outcome import heard_of, status_of
 from carbontrack.ledger.rows import Live, Recording
 from carbontrack.ledger.tables import LIVE, RECORDINGS
 from carbontrack.ledger.transaction import asking
@@ -134,7 +134,6 @@ def _of_recording(
     values = zip(live.power_w, live.energy_j, live.util_pct, strict=True)
     value_of = dict(zip(found.sensor_keys, values, strict=True))
     status = status_of(recording, now_ms=now_ms)
-    heard_ms = recording.heartbeat_ms if recording.heard_ms is None else recording.heard_ms
     index = Counter[str]()
     for key, uuid, name, kind in devices[recording.key]:
         power_w, energy_j, util_pct = value_of.get(key, (None, None, None))
@@ -151,7 +150,7 @@ def _of_recording(
             power_w=power_w,
             energy_j=energy_j,
             util_pct=util_pct,
-            heard_ms=heard_ms,
+            heard_ms=heard_of(recording),
             status=status,
         )
         index[kind] += 1

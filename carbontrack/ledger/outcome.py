@@ -23,6 +23,7 @@ class Outcome:
     ended_ms: int | None
     exit_code: int | None
     heartbeat_ms: int | None  # the newest; None without a recording
+    heard_ms: int | None = None  # when the ledger heard of it last; None once its end was seen
 
 
 def outcome_of(
@@ -39,8 +40,9 @@ def outcome_of(
     if not last:
         return Outcome(Status.INTERRUPTED, None, None, None)
     newest_ms = max(one.heartbeat_ms for one in recordings)
+    heard_ms = max(map(heard_of, recordings))
     if any(status_of(one, now_ms=now_ms) is Status.RUNNING for one in recordings):
-        return Outcome(Status.RUNNING, None, None, newest_ms)
+        return Outcome(Status.RUNNING, None, None, newest_ms, heard_ms)
     states = {status_of(one, now_ms=now_ms) for one in last}
     is_missing = len({_node(one) for one in last}) < (nodes_expected or 1)
     failed = [one for one in last if one.exit_code]
@@ -48,14 +50,15 @@ def outcome_of(
     if Status.FAILED in states:
         status, exit_code = Status.FAILED, next(iter(codes), None)
     elif is_missing and newest_ms >= now_ms - HEARTBEAT_STALE_MS:
-        return Outcome(Status.RUNNING, None, None, newest_ms)
+        return Outcome(Status.RUNNING, None, None, newest_ms, heard_ms)
     elif is_missing or Status.INTERRUPTED in states:
         status, exit_code = Status.INTERRUPTED, None
     else:
         status, exit_code = Status.COMPLETED, next((one.exit_code for one in last), None)
     ends = [one.ended_ms for one in recordings if one.ended_ms is not None]
-    is_seen = all(one.ended_ms is not None for one in last)
-    return Outcome(status, max(ends) if is_seen else None, exit_code, newest_ms)
+    if all(one.ended_ms is not None for one in last):
+        return Outcome(status, max(ends), exit_code, newest_ms)
+    return Outcome(status, None, exit_code, newest_ms, heard_ms)
 
 
 def status_of(recording: Recording, *, now_ms: int) -> Status:
@@ -63,6 +66,11 @@ def status_of(recording: Recording, *, now_ms: int) -> Status:
     if recording.status is Status.RUNNING and is_stale(recording, now_ms=now_ms):
         return Status.INTERRUPTED
     return recording.status
+
+
+def heard_of(recording: Recording) -> int:
+    """When the ledger heard of it last, in ms: by its own clock where it was shipped."""
+    return recording.heartbeat_ms if recording.heard_ms is None else recording.heard_ms
 
 
 def is_stale(recording: Recording, *, now_ms: int) -> bool:

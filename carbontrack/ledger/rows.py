@@ -66,6 +66,7 @@ class Run:
     status: Status = Status.RUNNING
     exit_code: int | None = None  # 128+n when a signal n ended the job
     heartbeat_ms: int | None = None  # newest of the run's recordings
+    heard_ms: int | None = None  # when the ledger heard of it last; None once its end was seen
     amended: tuple[Amendment, ...] = ()  # oldest first; applied already: see `ledger.amended`
     key: int = 0  # integer key inside this ledger; 0 before it is written
 

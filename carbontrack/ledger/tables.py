@@ -182,7 +182,8 @@ RUNS = Table(
     Run,
     key=("id",),
     fields=_names(
-        Run, without=("ended_ms", "status", "exit_code", "heartbeat_ms", "amended", "key")
+        Run,
+        without=("ended_ms", "status", "exit_code", "heartbeat_ms", "heard_ms", "amended", "key"),
     ),
     json=frozenset({"tags", "command", "facility", "model"}),
     read_as={"kind": RunKind, "command": tuple},

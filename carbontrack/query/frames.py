@@ -16,7 +16,13 @@ from carbontrack.vocabulary import Method
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-_TIMES = {"time_ms": "time", "start_ms": "start", "started_ms": "started", "ended_ms": "ended"}
+_TIMES = {
+    "time_ms": "time",
+    "start_ms": "start",
+    "started_ms": "started",
+    "ended_ms": "ended",
+    "heard_ms": "heard",
+}
 _NOT_A_TIME = np.iinfo(np.int64).min  # NumPy's NaT
 
 

@@ -72,7 +72,7 @@ class Ledger:
         """A row per run, newest first, that matches all that is given: it ran at `since` or later,
         and before `until`.
 
-        Columns: those of `runs --format json`, with `started` and `ended` as timestamps.
+        Columns: those of `runs --format json`, with `started`, `ended` and `heard` as timestamps.
         `energy_kwh` is of the devices, before PUE; `coverage` is the share of device-seconds that
         were measured.
         """

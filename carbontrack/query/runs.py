@@ -22,6 +22,7 @@ class RunItem:
     exit_code: int | None
     started_ms: int
     ended_ms: int | None
+    heard_ms: int | None  # last; None once its end was seen
     duration_s: float
     devices: int
     meter: str | None  # several joined by +
@@ -55,6 +56,7 @@ def item_of(
         exit_code=run.exit_code,
         started_ms=run.started_ms,
         ended_ms=run.ended_ms,
+        heard_ms=run.heard_ms,
         duration_s=run.duration_s,
         devices=len(sensors) + sum(row.devices or 0 for row in stated),
         meter="+".join(sorted(meters)) or None,

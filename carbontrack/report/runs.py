@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from datetime import datetime
 from typing import Any
 
 from carbontrack.ledger.rows import Run, Sensor, Stated, Usage
@@ -18,7 +19,10 @@ from carbontrack.report.numbers import (
     iso_time,
     local_time,
 )
-from carbontrack.vocabulary import UNMEASURED, Quality
+from carbontrack.units import MS_PER_S, now_ms
+from carbontrack.vocabulary import UNMEASURED, Quality, Status
+
+_SHOWN_S = 12 * 3600.0  # so that the time of the day says which day
 
 
 def run_item(
@@ -26,7 +30,7 @@ def run_item(
 ) -> dict[str, Any]:
     """One line of `runs`, with the keys of `--format json`. Energy of the devices, before PUE."""
     item = asdict(item_of(run, sensors, totals, stated))
-    times = {"started_ms": "started", "ended_ms": "ended"}
+    times = {"started_ms": "started", "ended_ms": "ended", "heard_ms": "heard"}
     return {
         times.get(key, key): iso_time(value) if key in times else value
         for key, value in item.items()
@@ -131,7 +135,18 @@ def energy_and_quality(item: Mapping[str, Any]) -> str:
 
 
 def _status(item: Mapping[str, Any]) -> str:
-    return " ".join([item["status"], *_code(item["exit_code"])])
+    heard = last_heard(item)
+    return " ".join([item["status"], *_code(item["exit_code"])]) + (heard and f", {heard}")
+
+
+def last_heard(item: Mapping[str, Any]) -> str:
+    """When a run whose recorder fell silent was heard of last; empty where that is long ago."""
+    if item["status"] != Status.INTERRUPTED or item["heard"] is None:
+        return ""
+    ago_s = now_ms() / MS_PER_S - datetime.fromisoformat(item["heard"]).timestamp()
+    if ago_s > _SHOWN_S:
+        return ""
+    return f"last heard {local_time(item['heard'])[11:16]} ({format_duration(ago_s)} ago)"
 
 
 def _status_word(item: Mapping[str, Any]) -> str:

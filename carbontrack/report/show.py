@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from carbontrack.account.phases import OTHER
 from carbontrack.ledger.amended import facility_of, note_of
+from carbontrack.ledger.outcome import heard_of, status_of
 from carbontrack.ledger.rows import Event, Import, Recording, Run, Sensor, Stated, StepTotals, Usage
 from carbontrack.query.attempts import Tried
 from carbontrack.query.phases import Phase, Phases
@@ -29,7 +30,7 @@ from carbontrack.report.numbers import (
     iso_time,
     local_time,
 )
-from carbontrack.report.runs import energy_and_quality, run_item
+from carbontrack.report.runs import energy_and_quality, last_heard, run_item
 from carbontrack.report.stated import stated_data
 from carbontrack.units import J_PER_KWH, MS_PER_S, now_ms
 from carbontrack.vocabulary import EventKind, Status
@@ -100,6 +101,8 @@ def _node(recording: Recording) -> dict[str, Any]:
         "settings": dict(recording.settings),
         "heartbeat": iso_time(recording.heartbeat_ms),
         "heartbeat_ms": recording.heartbeat_ms,
+        "heard_ms": heard_of(recording),
+        "status": status_of(recording, now_ms=now_ms()),
         "clock_offset_ms": recording.clock_offset_ms,
     }
 
@@ -159,11 +162,11 @@ def print_detail(item: Mapping[str, Any]) -> None:
     from rich.table import Table
 
     console = terminal.console()
-    ended = "" if item["exit_code"] is None else f", {how_it_ended(item['exit_code'])}"
+    ended = "" if item["exit_code"] is None else how_it_ended(item["exit_code"])
     facts = Table.grid(padding=(0, 2))
     rows = [
         ("run", f"{item['name']}  {item['id']}"),
-        ("status", f"{item['status']}{ended}{_as_of(item)}"),
+        ("status", ", ".join(filter(None, [item["status"], ended, _as_of(item)]))),
         ("started", f"{local_time(item['started'])}, ran {format_duration(item['duration_s'])}"),
         ("command", _command(item["command"])),
         ("job", _job(item)),
@@ -319,11 +322,11 @@ def _model(item: Mapping[str, Any]) -> str:
 
 
 def _as_of(item: Mapping[str, Any]) -> str:
-    """How old the figures of a running run are."""
+    """How old the figures of a running run are, or when an interrupted one was heard of last."""
     if item["status"] != Status.RUNNING or not item["nodes"]:
-        return ""
-    age_s = max(0, now_ms() - max(node["heartbeat_ms"] for node in item["nodes"])) / MS_PER_S
-    return f", as of {age_s:.0f} s ago"
+        return last_heard(item)
+    age_s = max(0, now_ms() - max(node["heard_ms"] for node in item["nodes"])) / MS_PER_S
+    return f"as of {age_s:.0f} s ago"
 
 
 def _command(words: Sequence[str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -9,17 +10,18 @@ from pathlib import Path
 
 import pytest
 
-from carbontrack.ledger import engine, read, url
+from carbontrack.ledger import engine, url
 from carbontrack.ledger.live import LiveDevice, newest
 from carbontrack.ledger.outcome import POSTS_STALE_MS
 from carbontrack.ledger.shipped import take
 from carbontrack.ledger.transaction import WritableLedger, open_ledger
 from carbontrack.ledger.write import RunWriter
-from carbontrack.units import MS_PER_S, now_ms
+from carbontrack.units import MS_PER_HOUR, MS_PER_S, now_ms
 from carbontrack.vocabulary import Status
 from tests.collect.batches import RECORDED, batch
 from tests.fixtures.pictures import all_levels, window_at
 from tests.fixtures.runs import recording_of
+from tests.fixtures.wrap import Wrapper
 
 HERE = RECORDED.sensors
 
@@ -33,11 +35,6 @@ def ledger(ledger_url: str) -> Iterator[WritableLedger]:
 def now(url: str) -> list[LiveDevice]:
     with engine.open_reader(url).connect() as connection:
         return newest(connection)
-
-
-def status(url: str) -> Status:
-    with engine.open_reader(url).connect() as connection:
-        return read.resolve_run(connection, "last").status
 
 
 def values(devices: list[LiveDevice]) -> list[tuple[str, int, float | None, float | None]]:
@@ -59,7 +56,7 @@ def test_the_newest_batch_of_a_node_says_what_is_now_until_the_recording_ends(
     assert (first.run_id, first.project) == (RECORDED.run.id, "nlp")
     assert first.run_name == "llama2", "as it was amended"
     assert (first.host, first.name, first.kind) == ("node1", RECORDED.device, "gpu")
-    assert (first.util_pct, first.status) == (50.0, Status.RUNNING)
+    assert first.util_pct == 50.0
     with ledger.begin() as transaction:
         take(transaction, batch(60, 100, ended=True), "nlp")
         take(transaction, batch(0, 80), "nlp")
@@ -67,17 +64,23 @@ def test_the_newest_batch_of_a_node_says_what_is_now_until_the_recording_ends(
 
 
 def test_a_node_is_heard_of_by_the_ledgers_own_clock(
-    ledger: WritableLedger, ledger_url: str
+    ledger: WritableLedger, ledger_url: str, wrapper: Wrapper, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its heartbeat is hours old by ours: it runs all the same, until it misses three posts."""
+    monkeypatch.setenv("COLUMNS", "200")
     with ledger.begin() as transaction:
         take(transaction, batch(), "nlp")
-    assert status(ledger_url) is Status.RUNNING
-    earlier = {"heard": now_ms() - POSTS_STALE_MS - 1}
-    with ledger.begin() as transaction:
-        transaction.write("update live set heard_ms = :heard", [earlier])
-    assert status(ledger_url) is Status.INTERRUPTED
-    assert {one.status for one in now(ledger_url)} == {Status.INTERRUPTED}
+    for heard_ms, expected in (
+        (now_ms() + MS_PER_HOUR, Status.RUNNING),  # however long we take to look
+        (now_ms() - POSTS_STALE_MS - 1, Status.INTERRUPTED),
+    ):
+        with ledger.begin() as transaction:
+            transaction.write("update live set heard_ms = :heard", [{"heard": heard_ms}])
+        assert wrapper.json("show", "last", "--db", ledger_url)["status"] == expected
+        assert {one.status for one in now(ledger_url)} == {expected}
+    for command in ("runs", "show"):
+        said = " ".join(wrapper.ask(command, "--db", ledger_url).stdout.split())
+        assert re.search(r"interrupted, last heard \d\d:\d\d \([\d.]+ \w+.* ago\)", said), said
     with ledger.begin() as transaction:
         transaction.write("update live set heard_ms = :heard", [{"heard": 0}])
     assert now(ledger_url) == [], "it does not come back"

@@ -62,7 +62,8 @@ def test_a_run_stands_as_its_last_recordings_do(
     newest_ms = max((one.heartbeat_ms for one in recordings), default=None)
     for order in (recordings, recordings[::-1]):
         found = outcome_of(order, expected, now_ms=NOW_MS)
-        assert found == Outcome(Status(status), ended_ms, exit_code, newest_ms)
+        heard_ms = newest_ms if ended_ms is None else None
+        assert found == Outcome(Status(status), ended_ms, exit_code, newest_ms, heard_ms)
 
 
 def test_a_host_that_begins_again_begins_another_attempt() -> None:
@@ -80,3 +81,20 @@ def test_recorders_beside_each_other_on_a_node_are_of_one_attempt() -> None:
     assert outcome_of([first, beside], 1, now_ms=NOW_MS).exit_code == 3
     # They are one node.
     assert outcome_of([first, ended("a", 6000)], 2, now_ms=NOW_MS).status is Status.INTERRUPTED
+
+
+@pytest.mark.parametrize(
+    ("one", "status", "heard_ms"),
+    [
+        (going("node", heartbeat_ms=NOW_MS - 5000), "running", NOW_MS - 5000),
+        # One that is shipped here is heard of by this ledger's clock, every ten seconds.
+        (replace(going("node", 0), heard_ms=NOW_MS - 29_000), "running", NOW_MS - 29_000),
+        (replace(going("node"), heard_ms=NOW_MS - 31_000), "interrupted", NOW_MS - 31_000),
+        (ended("node", 2000), "completed", None),
+    ],
+)
+def test_a_node_that_ships_may_miss_two_posts(
+    one: Recording, status: str, heard_ms: int | None
+) -> None:
+    found = outcome_of([one], None, now_ms=NOW_MS)
+    assert (found.status, found.heard_ms) == (status, heard_ms)

@@ -179,7 +179,9 @@ def test_every_quantity_names_its_unit_and_every_time_is_utc(ledger: Ledger) -> 
     frames = [ledger.runs(), ledger.table(), ledger.windows("small"), ledger.steps("small")]
     columns = list(chain.from_iterable(frame.dtypes.items() for frame in frames))
     times = {
-        name: dtype for name, dtype in columns if name in ("started", "ended", "start", "time")
+        name: dtype
+        for name, dtype in columns
+        if name in ("started", "ended", "heard", "start", "time")
     }
     assert {str(dtype.tz) for dtype in times.values()} == {"UTC"}
     assert not [name for name, _ in columns if str(name).endswith("_ms")]

@@ -10,7 +10,6 @@ import { Method, Status, TableFormat } from "./vocabulary.js";
 
 const MAX_EVENTS = 200;
 const OTHER = "other"; // as `account.phases` names what is in none
-const STALE_MS = 10_000; // as the ledger reads a heartbeat
 const FORMATS = { Markdown: TableFormat.MARKDOWN, LaTeX: TableFormat.LATEX, CSV: TableFormat.CSV };
 const number = (label, title) => ({ label, number: true, title });
 
@@ -197,22 +196,23 @@ export function nodes(run, now) {
         const here = run.devices.filter((device) => device.host === node.host);
         const covered = here.map((device) => device.coverage).filter((part) => part !== null);
         const mean = covered.length ? covered.reduce((a, b) => a + b, 0) / covered.length : null;
-        return [node.host, heartbeat(node, run, now), String(here.length), share(mean), node.recorder_version];
+        return [node.host, heartbeat(node, now), String(here.length), share(mean), node.recorder_version];
       }),
     ),
   );
 }
 
-function heartbeat(node, run, now) {
-  if (run.status !== Status.RUNNING && run.status !== Status.INTERRUPTED) {
+function heartbeat(node, now) {
+  const stale = node.status === Status.INTERRUPTED;
+  if (!stale && node.status !== Status.RUNNING) {
     return make("span", { title: full(node.heartbeat) }, `ended, last ${when(node.heartbeat)}`);
   }
-  const age = Math.max(0, now - node.heartbeat_ms);
-  const stale = age > STALE_MS;
+  const heard = new Date(node.heard_ms).toISOString();
+  const age = ago(Math.max(0, now - node.heard_ms) / 1000);
   return make(
     "span",
-    { class: `status ${stale ? "stale" : "live"}`, title: full(node.heartbeat) },
-    `${ago(age / 1000)}${stale ? ", stale" : ""}`,
+    { class: `status ${stale ? "stale" : "live"}`, title: full(heard) },
+    stale ? `last heard ${when(heard)} (${age})` : age,
   );
 }
 

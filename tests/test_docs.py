@@ -36,7 +36,7 @@ _ON_A_SERVER = (
     *(f"db {name}" for name in ("status", "upgrade", "merge", "compact", "verify", "export")),
 )
 _WITH_A_FILE = ("import", "factors import")
-_AS_A_PROCESS = ("run", "attach", "serve", "devices", "collect --listen", "db ship")
+_AS_A_PROCESS = ("run", "attach", "watch", "serve", "devices", "collect --listen", "db ship")
 _FROM_THE_NETWORK = ("factors fetch",)  # only parsed
 _PREPARED = (*_ON_A_SERVER, *_WITH_A_FILE, *_AS_A_PROCESS, *_FROM_THE_NETWORK)
 JSON_OF = (

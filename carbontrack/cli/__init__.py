@@ -23,6 +23,7 @@ from carbontrack.version import __version__
 _COMMANDS = (
     "run",
     "attach",
+    "watch",
     "show",
     "amend",
     "add",

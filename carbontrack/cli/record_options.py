@@ -1,4 +1,6 @@
-"""The options of recording: one set, the same for `run` and `attach`, and what they must be."""
+"""The options of recording, and what they must be: one set for `run` and `attach`, part of it for
+`watch`.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,7 @@ from carbontrack.errors import CarbontrackError
 from carbontrack.keys import BY_NAME
 from carbontrack.ledger.names import check_name
 from carbontrack.record import labels, messages, ship_to
-from carbontrack.vocabulary import Devices, OnBudget
+from carbontrack.vocabulary import Devices, MeterName, OnBudget
 
 
 def _default(name: str) -> Any:
@@ -133,6 +135,36 @@ Settings = dict[str, Any]
 def takes_recording(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command all of these options. It gets those settings, checked, as `settings`."""
     return takes(command, {**_OPTIONS, **_FACILITY}, _settings, "settings")
+
+
+_OF_A_JOB = (
+    *("steps_from_log", "log", "budget_kg", "budget_usd", "budget_kwh"),
+    *("on_budget", "budget_grace", "metrics_port", "metrics_address"),
+)
+
+
+def takes_watching(command: Callable[..., None]) -> Callable[..., None]:
+    """The same without what a job alone has: a node has neither steps nor a budget."""
+    options = {**_OPTIONS, **_FACILITY}
+    left_out = {name: options.pop(name).default for name in _OF_A_JOB}
+    own = {
+        "devices": options["devices"].replace(default=str(Devices.ALL)),
+        "quiet": option("quiet", bool, "Only what is wrong.", "-q", default=False),
+    }
+
+    def settings(**given: Any) -> Settings:
+        _check_meter_of_node(given["meter"])
+        return _settings(**left_out, **given)
+
+    return takes(command, {**options, **own}, settings, "settings")
+
+
+def _check_meter_of_node(spec: str) -> None:
+    if MeterName.CPU_MODEL in [part.strip().partition(":")[0] for part in spec.split(",")]:
+        raise CarbontrackError(
+            f"--meter {spec}: {MeterName.CPU_MODEL} is of a job's processes, not of a node.",
+            hint="Give nvml, rapl or nvml,rapl.",
+        )
 
 
 def _settings(

@@ -64,9 +64,9 @@ class MeterOpener(threading.Thread):
             self.problem = f"the meter failed: {error}"
 
 
-def require_meter(spec: str, context: MeterContext) -> None:
-    """Raise CarbontrackError unless the meters of `spec` open now and have a device; for `auto`, a
-    device that is measured, not estimated.
+def require_meter(spec: str, context: MeterContext, what: str = "--require-meter") -> None:
+    """Raise CarbontrackError, beginning with `what`, unless the meters of `spec` open now and have
+    a device; for `auto`, a device that is measured, not estimated.
     """
     opener = MeterOpener(spec, context)
     opener.start()
@@ -76,11 +76,11 @@ def require_meter(spec: str, context: MeterContext) -> None:
     if problem is None and spec == "auto" and estimated:
         problem = opener.found.note
     if opener.is_alive():  # its meters are not ours to close
-        raise CarbontrackError(f"--require-meter: {problem}.", exit_code=1)
+        raise CarbontrackError(f"{what}: {problem}.", exit_code=1)
     for meter in opener.found.meters:
         meter.close()
     if problem is not None:
-        raise CarbontrackError(f"--require-meter: {problem.rstrip('.')}.", exit_code=1)
+        raise CarbontrackError(f"{what}: {problem.rstrip('.')}.", exit_code=1)
 
 
 class RefreshTimer(threading.Thread):

@@ -9,7 +9,7 @@ from typing import Any
 
 from carbontrack.errors import CarbontrackError
 from carbontrack.record.follow import FileState
-from carbontrack.vocabulary import Devices, OnBudget
+from carbontrack.vocabulary import Devices, OnBudget, RunKind
 
 MAX_LABEL_CHARS = 256
 MAX_COMMAND_CHARS = 32_768  # a glob over shards makes a command of megabytes
@@ -57,6 +57,7 @@ class Plan:
     started_ms: int
     started_ns: int
     db: str  # the ledger's URL
+    kind: str = RunKind.JOB
     steps_path: str | None = None
     steps_fd: int | None = None  # the same file, open in the recorder
     rendezvous_fd: int | None = None  # where other wrappers of the run join
@@ -93,6 +94,11 @@ class Plan:
     ship_insecure: bool = False  # http to another host, too
     ship_token: str | None = None
     ship_token_file: str | None = None
+
+    @property
+    def has_summary(self) -> bool:
+        """Whether what was used is printed at the end."""
+        return not self.quiet and self.kind == RunKind.JOB
 
     @property
     def budget(self) -> dict[str, float]:

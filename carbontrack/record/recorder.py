@@ -42,7 +42,7 @@ from carbontrack.redact import redact, redact_text
 from carbontrack.report.escape import visible
 from carbontrack.units import NS_PER_MS, NS_PER_S, monotonic_ns, now_ms
 from carbontrack.version import __version__
-from carbontrack.vocabulary import EventKind, OnBudget, Status
+from carbontrack.vocabulary import EventKind, OnBudget, RunKind, Status
 
 if TYPE_CHECKING:
     from carbontrack.meters.registry import Rejected
@@ -120,13 +120,15 @@ class Recorder:
         opening = MeterOpener(plan.meter, context)
         opening.start()
         git = ask_git(plan.cwd, control.has_ended)
-        if not self._plan.quiet:
+        if plan.has_summary:
             # While git and the meters work: nothing waits for this when the job has ended.
             import carbontrack.report.summary  # noqa: F401
         opening.wait(control.has_ended)
         sources = self._take(opening.sources, control.has_ended)
         if plan.is_beside and not sources:
             return
+        if plan.kind == RunKind.WATCH and not sources:
+            raise CarbontrackError(opening.problem or "no device")
         if opening.problem is not None and not plan.is_beside:
             # If the meter was named, even --quiet says so: an empty run looks like any other.
             say = self._warn if plan.meter == "auto" else self._alarm
@@ -239,7 +241,7 @@ class Recorder:
                 remove_steps_file(path)  # a job that goes on may still write it
         if self._plan.quiet and (trouble := self._log.trouble()):
             self._alarm(f"{trouble}.")  # it was asked for
-        if outcome is not None and not self._plan.quiet:
+        if outcome is not None and self._plan.has_summary:
             ended = replace(
                 run,
                 status=status,
@@ -275,6 +277,7 @@ class Recorder:
         command = redact(plan.command)
         return Run(
             id=plan.run_id,
+            kind=RunKind(plan.kind),
             name=cut_label(plan.name or default_name(command)),
             project=plan.project and cut_label(plan.project),
             tags={cut_label(key): cut_label(value) for key, value in plan.tags.items()},

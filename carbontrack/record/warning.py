@@ -21,7 +21,7 @@ def warn(message: str) -> None:
 def warn_of_slow_recorder(plan: Mapping[str, Any]) -> None:
     """The job's end waits no longer; where there was to be a summary, say what prints it."""
     later = ""
-    if not plan.get("quiet") and "run_id" in plan:
+    if not plan.get("quiet") and "kind" not in plan and "run_id" in plan:
         with suppress(Exception):
             from carbontrack.ledger.url import db_option
 

@@ -30,6 +30,9 @@ class RunKind(StrEnum):
 MIXED = "mixed"
 """The status of a row of several runs, of which not all stand alike."""
 
+UNATTRIBUTED = "unattributed"
+"""The kind of a row of watches: what their nodes used and no run beside them did."""
+
 
 class DeviceKind(StrEnum):
     """What a device is; it decides whether its hours count as GPU-hours."""

@@ -143,8 +143,9 @@ class Estimate(Used, Price):
     """One row of the table, unrounded.
 
     `parts` are the sub-totals of a total whose rows are unlike (see `account.total`), each with its
-    `kind` in words; `group` has the value of each key that rows were grouped by. The parts of a row
-    are base classes, and no members, so that it reads as flat as the table's row.
+    `kind` in words, and a row of watches has the kind *unattributed*; `group` has the value of each
+    key that rows were grouped by. The parts of a row are base classes, and no members, so that it
+    reads as flat as the table's row.
     """
 
     label: str
@@ -161,6 +162,12 @@ class Estimate(Used, Price):
         """The same use at this price, its notes followed by these."""
         parts = {one.name: getattr(price, one.name) for one in fields(Price)}
         return replace(self, **parts, notes=tuple(unique([*self.notes, *notes])))
+
+    @property
+    def title(self) -> str:
+        """The label, with the kind where that is no part of it: `node7: unattributed`."""
+        own = self.kind and self.kind not in self.group.values()
+        return f"{self.label}: {self.kind}" if own else self.label
 
     @property
     def sensor_band(self) -> float | None:

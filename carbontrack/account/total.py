@@ -10,7 +10,7 @@ from carbontrack.account.pricing import priced, unpriced
 from carbontrack.account.result import Estimate, Used, bases_of, currencies_of, unique
 from carbontrack.ledger.rows import Overlap
 from carbontrack.units import J_PER_KWH
-from carbontrack.vocabulary import MEASURED, Method, Quality
+from carbontrack.vocabulary import MEASURED, UNATTRIBUTED, Method, Quality
 
 _SHOWN_ID = 8
 _MEASURED = (Quality.COUNTER, Quality.POWER)
@@ -40,7 +40,7 @@ def combine(
         f"{was.label} ({was.run_ids[0][:_SHOWN_ID]}) recorded devices that another run recorded at "
         "the same time: that part counts once in the total"
         for was, now in zip(whole, rows, strict=True)
-        if was is not now
+        if was is not now and was.kind != UNATTRIBUTED
     ]
     values = {
         one.name: one.metadata["adds"](rows, one.name)
@@ -137,6 +137,13 @@ def _not_added(rows: Sequence[Estimate]) -> Iterator[str]:
         if 0 < missing < len(values):
             so = f"{what} is not added up:" if whole else f"{what} of the total is too low:"
             yield f"{so} it is unknown for {missing} of {len(values)} rows"
+
+
+def once(rows: Sequence[Estimate], overlaps: Mapping[str, Sequence[Overlap]]) -> list[Estimate]:
+    """The rows, those of watches without what others of the runs recorded, too: what is left is
+    unattributed.
+    """
+    return [_once(row, overlaps) if row.kind == UNATTRIBUTED else row for row in rows]
 
 
 def _once(estimate: Estimate, overlaps: Mapping[str, Sequence[Overlap]]) -> Estimate:

@@ -89,6 +89,7 @@ def table(
         render.show(Document(lambda _: shown, lambda: data), format, out=path)
         return
 
+    from carbontrack.account.total import once
     from carbontrack.factors.resolve import parse_methods
     from carbontrack.ledger import engine, overlaps
     from carbontrack.ledger.url import ledger_url
@@ -106,11 +107,11 @@ def table(
         span_ms = wanted.span_ms
         own: dict[str, Any] = {"embodied": embodied, "own_factors": bool(like), "span_ms": span_ms}
         each = price.estimates(connection, chosen, flags, methods, **own)
-        rows, subtotals = each, []
+        twice = overlaps.recorded_twice(connection, chosen, [span_ms] if span_ms else [])
+        rows, subtotals = once(each, twice), []
         if by:
             rows = group.grouped(connection, chosen, each, by, flags, **own)
             subtotals = group.subtotals(connection, chosen, each, by, flags, **own)
-        twice = overlaps.recorded_twice(connection, chosen, [span_ms] if span_ms else [])
     if not rows and out is None and format in (None, TableFormat.TEXT):
         typer.echo("No such runs. See: carbontrack runs")
         return

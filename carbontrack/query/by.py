@@ -18,6 +18,7 @@ from carbontrack.ledger.rows import Run, Span, StepTotals
 from carbontrack.query.attempts import attempts_of, by_attempt
 from carbontrack.query.phases import by_phase, timeline_of
 from carbontrack.query.price import part_of, record_of
+from carbontrack.vocabulary import UNATTRIBUTED, RunKind
 
 if TYPE_CHECKING:
     from carbontrack.ledger.imported import Connection
@@ -38,6 +39,7 @@ class Key:
     name: str
     groups: Callable[[Connection, Run], Sequence[str]]
     split: Callable[[Connection, RunRecord], Mapping[str, RunRecord]] | None = None
+    places: bool = False  # whether it says where or when, which a watch of a node has as well
     joins: bool = True  # may stand beside another key
     newest_first: bool = False  # alone; beside another one all are in order
     rest: str = NO_GROUP  # the group that stands last
@@ -73,6 +75,8 @@ def parts_of_run(
     """The parts of a run by group; they add up to it, or to what of it is in the span."""
     order = list(_SPLITTING)
     parts = [Part({}, part_of(connection, run, span_ms))]
+    if run.kind is RunKind.WATCH:
+        keys = [key if key.places else _unattributed(key) for key in keys]
     for key in sorted(keys, key=lambda k: order.index(k.name) if k.name in order else -1):
         parts = [smaller for part in parts for smaller in _by(connection, run, part, key)]
     return [Part({key.name: part.group[key.name] for key in keys}, part.record) for part in parts]
@@ -131,9 +135,9 @@ def _phases(connection: Connection, run: Run) -> list[str]:
 _SPLITTING = {
     key.name: key
     for key in (
-        Key("month", _months, _in_months, newest_first=True),
+        Key("month", _months, _in_months, places=True, newest_first=True),
         Key("attempt", _attempts, by_attempt),
-        Key("host", _hosts, lambda _, whole: by_host(whole)),
+        Key("host", _hosts, lambda _, whole: by_host(whole), places=True),
         Key("phase", _phases, by_phase, rest=OTHER),
     )
 }
@@ -163,6 +167,11 @@ def _key(name: str) -> Key:
     if value is None:
         raise CarbontrackError(f"--by {name}: unknown.", hint=f"Give {', '.join(NAMES)}.")
     return Key(name, lambda _, run: _known(value(run)))
+
+
+def _unattributed(key: Key) -> Key:
+    """What this key makes of a watch: its node's energy is nobody's."""
+    return Key(key.name, lambda _, run: [UNATTRIBUTED])
 
 
 def _known(value: object) -> list[str]:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 from carbontrack import config
 from carbontrack.account.result import Estimate
 from carbontrack.account.total import combine
 from carbontrack.ledger.rows import Overlap, Run, Span
-from carbontrack.query.by import NO_GROUP, keys_of, parts_of_run
+from carbontrack.query.by import NO_GROUP, Key, keys_of, parts_of_run
 from carbontrack.query.price import defaults, pricing
+from carbontrack.vocabulary import UNATTRIBUTED, RunKind
 
 if TYPE_CHECKING:
     from carbontrack.ledger.imported import Connection
@@ -39,20 +40,24 @@ def grouped(
     embodied: bool = False,
     own_factors: bool = False,
     span_ms: Span | None = None,
+    watches_apart: bool = True,
 ) -> list[Estimate]:
     """One row for each group and method; `rows` are the `estimates` of the runs
     in the same span.
 
     By a key that splits (month, host, phase), a run that belongs to several groups adds its part to
-    each. By two keys the rows are in the order of the first, then of the second. Raises
-    CarbontrackError for keys that are unknown or do not go together.
+    each. By two keys the rows are in the order of the first, then of the second. Watches have rows
+    of their own, *unattributed*: what no other of the runs recorded; without `watches_apart` that
+    is part of its host's or month's. Raises CarbontrackError for keys that are unknown or do not
+    go together.
     """
     keys = keys_of(by)
     wholes: dict[str, list[Estimate]] = {run.id: [] for run in runs}
     for row in rows:
         wholes[row.run_ids[0]].append(row)
-    groups: dict[_Group, list[_Member]] = {}
+    groups: dict[tuple[_Group, bool], list[_Member]] = {}
     for run in runs:
+        apart = watches_apart and run.kind is RunKind.WATCH
         for part in parts_of_run(connection, run, keys, span_ms):
             member = _Member(run, wholes[run.id])
             if part.record is not None:
@@ -67,19 +72,13 @@ def grouped(
                 estimates = [price(part.record, whole.method, whole) for whole in wholes[run.id]]
                 uuids = frozenset(sensor.uuid for sensor in part.record.sensors)
                 member = _Member(run, estimates, uuids, part.record.spans_ms)
-            groups.setdefault(tuple(part.group.values()), []).append(member)
-    ordered = list(groups)
-    if len(keys) > 1:
-        ordered.sort(
-            key=lambda group: [
-                (name in (NO_GROUP, key.rest), name) for key, name in zip(keys, group, strict=True)
-            ]
-        )
-    elif keys[0].newest_first:
-        ordered.sort(reverse=True)
-    elif keys[0].rest != NO_GROUP:
-        ordered.sort(key=lambda group: group[0] == keys[0].rest)
-    return [row for group in ordered for row in _combined(connection, by, group, groups[group])]
+            groups.setdefault((tuple(part.group.values()), apart), []).append(member)
+    shared = _Shared(connection, runs)
+    return [
+        row
+        for group, apart in _ordered(groups, keys)
+        for row in _combined(shared, by, group, groups[group, apart], apart=apart)
+    ]
 
 
 def subtotals(
@@ -109,40 +108,90 @@ def subtotals(
         embodied=embodied,
         own_factors=own_factors,
         span_ms=span_ms,
+        watches_apart=False,
     )
-    return sorted(
-        of_first,
-        key=lambda row: (row.label in (NO_GROUP, keys_of(by)[0].rest), row.label),
-    )
+    (key,) = keys_of(by[:1])
+    return sorted(of_first, key=lambda row: _place(row.label, key))
+
+
+def _ordered(
+    groups: Iterable[tuple[_Group, bool]], keys: Sequence[Key]
+) -> list[tuple[_Group, bool]]:
+    """By two keys in the order of both, by one as they come, but the newest month first; the rest
+    of each key last, and watches below the jobs of their host or month.
+    """
+    first = {group: place for place, (group, _) in reversed([*enumerate(groups)])}
+
+    def place(one: tuple[_Group, bool]) -> Any:
+        group, apart = one
+        if len(keys) > 1:
+            return [_place(name, key) for name, key in zip(group, keys, strict=True)], apart
+        last = keys[0].rest if keys[0].rest != NO_GROUP else None
+        return group[0] == UNATTRIBUTED, group[0] == last, first[group], apart
+
+    if len(keys) == 1 and keys[0].newest_first:
+        return sorted(sorted(groups, key=lambda one: one[1]), key=lambda one: one[0], reverse=True)
+    return sorted(groups, key=place)
+
+
+def _place(name: str, key: Key) -> tuple[bool, bool, str]:
+    """Those that a key names in their order, then the rest of it, then what is unattributed."""
+    return name == UNATTRIBUTED, name in (NO_GROUP, key.rest), name
 
 
 def _combined(
-    connection: Connection, by: Sequence[str], group: _Group, members: Sequence[_Member]
+    shared: _Shared, by: Sequence[str], group: _Group, members: Sequence[_Member], *, apart: bool
 ) -> Iterator[Estimate]:
     """The group's row by each method."""
-    twice = _twice(connection, members)
+    twice = _twice(shared, members)
+    named = dict(zip(by, group, strict=True))
     for estimates in zip(*(member.estimates for member in members), strict=True):
-        yield combine(
-            list(estimates),
-            label=" / ".join(group),
-            group=dict(zip(by, group, strict=True)),
-            overlaps=twice,
-        )
+        row = combine(list(estimates), label=" / ".join(group), group=named, overlaps=twice)
+        if apart:
+            said = [] if UNATTRIBUTED in group else [UNATTRIBUTED]
+            parts = (replace(one, kind=", ".join([*said, one.kind])) for one in row.parts)
+            row = replace(row, kind=UNATTRIBUTED, parts=tuple(parts))
+        yield row
 
 
-def _twice(connection: Connection, members: Sequence[_Member]) -> dict[str, list[Overlap]]:
-    """What of each member another one recorded too, of its own devices and time."""
-    from carbontrack.ledger import overlaps
+class _Shared:
+    """What of the runs others recorded, too: among all of them, which is asked once for each of
+    the stretches of time, or among some.
+    """
 
+    def __init__(self, connection: Connection, runs: Sequence[Run]) -> None:
+        self._connection = connection
+        self._runs = runs
+        self._of_all: dict[tuple[Span, ...], Mapping[str, list[Overlap]]] = {}
+
+    def among_all(self, spans_ms: tuple[Span, ...]) -> Mapping[str, list[Overlap]]:
+        if spans_ms not in self._of_all:
+            self._of_all[spans_ms] = self.among(self._runs, spans_ms)
+        return self._of_all[spans_ms]
+
+    def among(self, runs: Sequence[Run], spans_ms: tuple[Span, ...]) -> Mapping[str, list[Overlap]]:
+        from carbontrack.ledger import overlaps
+
+        return overlaps.recorded_twice(self._connection, runs, spans_ms)
+
+
+def _twice(shared: _Shared, members: Sequence[_Member]) -> dict[str, list[Overlap]]:
+    """What of each member another one recorded too, of its own devices and time; of a watch, what
+    any other of the runs did.
+    """
     runs = [member.run for member in members]
     found = {}
     for spans_ms in {member.spans_ms for member in members}:
-        twice = overlaps.recorded_twice(connection, runs, spans_ms)
-        for member in members:
-            if member.spans_ms == spans_ms and member.run.id in twice:
+        here = [member for member in members if member.spans_ms == spans_ms]
+        twice = shared.among(runs, spans_ms)
+        if any(member.run.kind is RunKind.WATCH for member in here):
+            of_watches = shared.among_all(spans_ms)
+        for member in here:
+            own = of_watches if member.run.kind is RunKind.WATCH else twice
+            if member.run.id in own:
                 found[member.run.id] = [
                     one
-                    for one in twice[member.run.id]
+                    for one in own[member.run.id]
                     if member.uuids is None or one.uuid in member.uuids
                 ]
     return found

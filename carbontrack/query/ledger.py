@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_type_hints
 
 from carbontrack import config
-from carbontrack.account.total import parts_of
+from carbontrack.account.total import once, parts_of
 from carbontrack.errors import CarbontrackError
 from carbontrack.factors.resolve import parse_methods
-from carbontrack.ledger import compact, engine, export, merge, read, remove, verify
+from carbontrack.ledger import compact, engine, export, merge, overlaps, read, remove, verify
 from carbontrack.ledger.compact import Compacted
 from carbontrack.ledger.export import Exported
 from carbontrack.ledger.ingest import Taken
@@ -28,7 +28,7 @@ from carbontrack.query import add, amend, group, price, select
 from carbontrack.query.frames import frame_of_columns, frame_of_estimates, frame_of_rows
 from carbontrack.query.runs import RunItem, item_of
 from carbontrack.units import MS_PER_S
-from carbontrack.vocabulary import Method, Quality, Status
+from carbontrack.vocabulary import UNATTRIBUTED, Method, Quality, Status
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -126,6 +126,8 @@ class Ledger:
             rows = price.estimates(connection, chosen, flags, methods, embodied=embodied)
             if keys := [by] if isinstance(by, str) else list(by or []):
                 rows = group.grouped(connection, chosen, rows, keys, flags, embodied=embodied)
+            elif any(row.kind == UNATTRIBUTED for row in rows):
+                rows = once(rows, overlaps.recorded_twice(connection, chosen))
         return frame_of_estimates(parts_of(rows))
 
     def windows(

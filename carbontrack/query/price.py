@@ -20,7 +20,7 @@ from carbontrack.factors.resolve import resolve
 from carbontrack.factors.series import IntensitySeries, Interval
 from carbontrack.ledger.amended import layers, tokens_of
 from carbontrack.ledger.rows import Run, Span, StepTotals
-from carbontrack.vocabulary import Method, PriceUnit
+from carbontrack.vocabulary import UNATTRIBUTED, Method, PriceUnit, RunKind
 
 if TYPE_CHECKING:
     from carbontrack.ledger.imported import Connection
@@ -174,8 +174,10 @@ def pricing(
         settings = {name: value for name, value in settings.items() if name not in unknown}
         lost = f"neither CO₂e nor cost: {error.what} It was {said}; give another."
 
+    kind = UNATTRIBUTED if run.kind is RunKind.WATCH else ""
+
     def with_notes(estimate: Estimate) -> Estimate:
-        return replace(estimate, notes=(*estimate.notes, *notes))
+        return replace(estimate, kind=kind, notes=(*estimate.notes, *notes))
 
     def price(part: RunRecord, method: str, whole: Estimate | None = None) -> Estimate:
         rated_w = {sensor.name: sensor.rated_power_w for sensor in part.sensors}
@@ -209,7 +211,7 @@ def pricing(
             kwh_by_hour=part.kwh_by_hour,
             lost_kwh=part.lost_kwh,
         )
-        return unpriced(estimate, lost) if lost else with_notes(estimate)
+        return replace(unpriced(estimate, lost), kind=kind) if lost else with_notes(estimate)
 
     return price
 

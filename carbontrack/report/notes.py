@@ -8,7 +8,7 @@ from carbontrack import keys
 from carbontrack.account.result import Estimate, unique
 from carbontrack.account.uncertainty import NVML_BAND
 from carbontrack.factors.catalog import Factor
-from carbontrack.vocabulary import DeviceKind, Method, Quality, Scope, Status
+from carbontrack.vocabulary import UNATTRIBUTED, DeviceKind, Method, Quality, Scope, Status
 
 _KINDS = (("GPUs", DeviceKind.GPU), ("CPUs", DeviceKind.CPU), ("memory", DeviceKind.DRAM))
 _TITLES = {key.name: key.title for key in keys.KEYS} | {"rated_w": "rated power"}
@@ -22,7 +22,14 @@ _PAID = {
 
 def notes_of(rows: Sequence[Estimate], totals: Sequence[Estimate] = ()) -> list[str]:
     """One sentence each, without what does not apply. `totals` are sums of the rows."""
-    notes = [*_methods(rows), *_scopes(rows), *_quality(rows), *_factors(rows), *_costs(rows)]
+    notes = [
+        *_methods(rows),
+        *_watched(rows),
+        *_scopes(rows),
+        *_quality(rows),
+        *_factors(rows),
+        *_costs(rows),
+    ]
     notes += [*_node_model(rows), *_unfinished(rows), *_own(rows), *_own(totals)]
     return unique(notes)
 
@@ -57,6 +64,12 @@ def _methods(rows: Sequence[Estimate]) -> list[str]:
             "seconds that were measured"
         )
     return notes
+
+
+def _watched(rows: Sequence[Estimate]) -> list[str]:
+    if not any(row.kind == UNATTRIBUTED for row in rows):
+        return []
+    return [f"{UNATTRIBUTED}: what the watched nodes used and no other run of this table did"]
 
 
 def _scopes(rows: Sequence[Estimate]) -> list[str]:

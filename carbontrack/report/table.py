@@ -379,8 +379,7 @@ def _spare(column: Column) -> Column:
 
 def _label(row: Estimate) -> str:
     plain = row.status in (None, Status.COMPLETED, MIXED, *row.group.values())
-    name = f"{row.label}: {row.kind}" if row.kind else row.label
-    return name if plain else f"{name} ({row.status})"
+    return row.title if plain else f"{row.title} ({row.status})"
 
 
 def _coverage(row: Estimate) -> str:

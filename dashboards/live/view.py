@@ -354,4 +354,5 @@ class View:
 def _sum_item(row: Estimate) -> dict[str, Any]:
     """A group or the total of the first page: keys of `table --format json`, and how many runs."""
     item = row.row()
-    return {**{name: item[name] for name in _SUMMED}, "runs": len(row.run_ids)}
+    found = {name: item[name] for name in _SUMMED}
+    return {**found, "label": row.title, "runs": len(row.run_ids)}

@@ -279,38 +279,133 @@ def test_latex_has_the_first_of_two_keys_above_its_rows() -> None:
     assert lines[at + 3].endswith("\\addlinespace")
 
 
-def test_latex_that_no_line_holds_stands_on_its_side() -> None:
-    """With all that it can show, and with the band of the sensors; names then break."""
-    rows = estimates(*(replace(one, name="a-name-of-many-words-" * 6) for one in PAPER))
-    text = latex_of(table_of(rows, [combine(rows)], precise=True, band=True))
-    assert "booktabs,siunitx,threeparttable,rotating}" in text
-    assert text.count("{sidewaystable}") == 2
-    assert "\\begin{tabular}{>{\\raggedright" in text
+def every_kind() -> dict[str, str]:
+    """LaTeX of wide and of long tables: with each option that adds columns, and with many rows."""
+    flags = config.flags(wue=1.8, contract_intensity=0.1)
+    some = [
+        Recorded(number=n, name=f"llama2-70b-muon-lr3e-4-seed{n}", seconds=1e6) for n in range(5)
+    ]
+
+    def rows_of(recorded: Sequence[Recorded], method: str = "measured") -> list[Estimate]:
+        factors = resolve(
+            config.resolve([flags]),
+            method=method,
+            devices={recorded[0].device: recorded[0].rated_w},
+            embodied=True,
+        )
+        return [
+            estimate_run(
+                *(one.run, one.sensors, one.usages, one.step_totals, factors),
+                method=method,
+                embodied=True,
+            )
+            for one in recorded
+        ]
+
+    measured, report = rows_of(some), rows_of(some, "report")
+    both = [row for pair in zip(measured, report, strict=True) for row in pair]
+    totals = [combine(measured), combine(report)]
+    plain = estimates(*some)
+    many = [replace(plain[0], label=f"RUN {n}", run_ids=(f"run-{n}",)) for n in range(90)]
+    capitals = [replace(row, label=f"MUON-WARMUP-{row.label.upper()}") for row in measured]
+    phrases = [replace(row, label="a-name-of-many-words-" * 6) for row in plain]
+    grouped = [
+        replace(row, group={"project": f"PRETRAINING-{n // 30}", "month": f"2026-{n % 12 + 1:02}"})
+        for n, row in enumerate(many)
+    ]
+    sums = [
+        replace(combine(grouped[at : at + 30]), group={"project": f"PRETRAINING-{at // 30}"})
+        for at in (0, 30, 60)
+    ]
+
+    def of(rows: Sequence[Estimate], sums: Sequence[Estimate] | None = None, **how: Any) -> str:
+        return latex_of(table_of(rows, sums or [combine(rows)], precise=True, **how))
+
+    return {
+        "plain": of(plain),
+        "band": of(plain, band=True),
+        "options": of(measured),
+        "options, band": of(measured, band=True, lost=True),
+        "both methods": of(both, totals),
+        "all": of(both, totals, band=True, lost=True),
+        "capitals": of(capitals),
+        "phrases": of(phrases, band=True),
+        "many": of(many),
+        "many, band": of(many, band=True),
+        "two keys": of(grouped, subtotals=sums, runs=many),
+        "two keys with long names": by_two_keys(names="pretraining-of-language-models"),
+        "nasty": latex(),
+    }
+
+
+def test_latex_is_laid_out_as_a_page_holds_it() -> None:
+    """Small, then on its side with broken names, then in panels; long ones in parts."""
+    made = every_kind()
+    assert "\\footnotesize" in made["plain"]
+    assert "\\scriptsize" in made["nasty"]
+    assert (
+        made["plain"].count("\\begin{table}[tb]") == made["nasty"].count("\\begin{table}[tb]") == 1
+    )
+    assert "booktabs,siunitx,threeparttable,rotating}" in made["phrases"]
+    assert made["phrases"].count("{sidewaystable}") == 2
+    assert "\\begin{tabular}{>{\\raggedright" in made["phrases"]
+    assert "left out" not in made["all"]
+    assert made["all"].count("rated $\\div$") == made["all"].count("\\begin{sidewaystable}")
+    assert made["all"].count("\\begin{tabular}") > made["all"].count("\\begin{sidewaystable}")
+    for name, text in made.items():
+        assert text.count("\\label{tab:carbontrack}") == 1, name
+        assert text.count("\\begin{tablenotes}") <= 1, name
+        assert text.count("(continued)}") == text.count("\\addtocounter{table}{-1}"), name
+    assert [line.split(" & ")[0] for line in made["many"].splitlines() if "RUN" in line][1:] == [
+        f"RUN {n}" for n in range(1, 90)
+    ]
+    for name in ("many", "many, band"):
+        pages = made[name].split("\\begin{tabular}")[1:]
+        most = 33 if "sideways" in made[name] else 60
+        assert 1 < len(pages) <= 4
+        assert all(0 < page.count("RUN ") <= most for page in pages), name
+        assert ["total &" in page for page in pages] == [False] * (len(pages) - 1) + [True]
+    for page in made["two keys"].split("\\midrule\n")[1:]:
+        assert page.startswith(("\\multicolumn{", "total"))
+
+
+def typeset(folder: Path, body: str, *commands: str) -> str:
+    """What the last of the commands printed, of a document with this body."""
+    tools.need(tools.LATEX)
+    packages = "booktabs,siunitx,threeparttable,rotating"
+    (folder / "t.tex").write_text(
+        f"\\documentclass{{article}}\\usepackage{{{packages}}}\n"
+        f"\\begin{{document}}\n{body}\n\\end{{document}}\n"
+    )
+    for command in commands:
+        options = ["-interaction=nonstopmode", "-halt-on-error"] if command == "pdflatex" else []
+        words = [command, *options, "t"]
+        done = subprocess.run(words, cwd=folder, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout[-2000:]
+    return done.stdout
 
 
 def test_latex_compiles_within_the_line(tmp_path: Path) -> None:
-    tools.need(tools.LATEX)
-    (tmp_path / "keys.tex").write_text(by_two_keys(names="pretraining-of-language-models"))
-    wide = estimates(*(replace(one, name="a-name-of-many-words-" * 6) for one in PAPER))
-    (tmp_path / "wide.tex").write_text(
-        latex_of(table_of(wide, [combine(wide)], precise=True, band=True))
-    )
+    inputs = []
+    for n, (name, text) in enumerate(every_kind().items()):
+        (tmp_path / f"kind-{n}.tex").write_text(text)
+        inputs.append(f"\\typeout{{{name}}}\\input{{kind-{n}}}\\clearpage")
+    bare = "\\renewcommand{\\label}[1]{}\\renewcommand{\\cite}[1]{[1]}\n"
+    said = typeset(tmp_path, bare + "\n".join(inputs), "pdflatex")
+    for fault in ("Overfull", "too large"):
+        assert fault not in said, said[said.index(fault) - 500 :][:1000]
+
+
+def test_latex_finds_each_source_that_it_cites(tmp_path: Path) -> None:
     for suffix, text in paper(estimates(*PAPER)).items():
         (tmp_path / f"paper{suffix}").write_text(text)
-    (tmp_path / "nasty.tex").write_text(latex())
-    document = (
-        "\\documentclass{article}\\usepackage{booktabs,siunitx,threeparttable,rotating}\n\\begin{document}\n"
+    body = (
         "See Table~\\ref{tab:carbontrack}.\\input{paper}\n"
-        "\\bibliographystyle{plain}\\bibliography{paper}\\clearpage\n"
-        "{\\renewcommand{\\label}[1]{}\\input{nasty}\\input{keys}\\input{wide}}\\end{document}\n"
+        "\\bibliographystyle{plain}\\bibliography{paper}"
     )
-    (tmp_path / "t.tex").write_text(document)
-    latexed = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "t.tex"]
-    for command in (latexed, ["bibtex", "t"], latexed, latexed):
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stdout[-2000:]
-    assert "Overfull" not in done.stdout
-    assert "undefined" not in done.stdout
+    said = typeset(tmp_path, body, "pdflatex", "bibtex", "pdflatex", "pdflatex")
+    for fault in ("Overfull", "undefined"):
+        assert fault not in said
 
 
 def test_json_is_strict_and_holds_everything() -> None:

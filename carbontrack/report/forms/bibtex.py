@@ -8,8 +8,8 @@ from carbontrack.account.result import unique
 from carbontrack.factors import data
 from carbontrack.report.document import Document
 from carbontrack.report.forms import Form
-from carbontrack.report.forms.latex import tex
 from carbontrack.report.notes import counts
+from carbontrack.report.tex import tex
 
 _FIRST = "% Sources of the factors of a table by carbontrack.\n"
 _YEAR = re.compile(r"\d{4}")

@@ -13,7 +13,6 @@ import pytest
 
 import llama_train.vocabulary
 from carbontrack import vocabulary
-from carbontrack.ledger.outcome import HEARTBEAT_STALE_MS
 from carbontrack.vocabulary import Doubt, EventKind
 from dashboards.live.columns import SORT_FIELDS
 
@@ -72,11 +71,6 @@ def test_the_page_sorts_by_what_its_server_sorts_by() -> None:
         r"const COLUMNS = \[(.*?)\];", (STATIC / "runs.js").read_text(), re.DOTALL
     )
     assert set(re.findall(r'\["(\w+)"', listed)) == set(SORT_FIELDS)
-
-
-def test_a_heartbeat_is_stale_on_the_page_when_it_is_for_the_ledger() -> None:
-    (stale_ms,) = re.findall(r"const STALE_MS = ([\d_]+);", (STATIC / "tables.js").read_text())
-    assert int(stale_ms) == HEARTBEAT_STALE_MS
 
 
 def test_the_page_compares_with_named_words_only() -> None:

@@ -13,6 +13,7 @@ import uvicorn
 from carbontrack.collect.access import Access
 from carbontrack.collect.app import Collector
 from carbontrack.collect.intake import Intake
+from carbontrack.ledger.batch import EVERY_S
 from carbontrack.ledger.engine import errors_in_one_line
 from carbontrack.ledger.shipped import take
 from carbontrack.ledger.tokens import listing
@@ -22,6 +23,7 @@ from carbontrack.report.escape import visible
 
 _CONNECTIONS = 4_096  # that may wait to be accepted: all nodes come back at once
 _GRACE_S = 10
+_KEEP_ALIVE_S = 3 * round(EVERY_S)  # a node posts again on the connection that it has
 _BUSY_TIMEOUT_MS = 5_000
 
 
@@ -65,6 +67,7 @@ def _serve(
         access_log=False,
         lifespan="off",
         timeout_graceful_shutdown=_GRACE_S,
+        timeout_keep_alive=_KEEP_ALIVE_S,
         ssl_certfile=tls_cert,
         ssl_keyfile=tls_key,
     )

@@ -250,6 +250,7 @@ def test_every_key_and_path_of_the_pages_api_is_documented(
         answers = {
             "list": view.runs(),
             "totals": view.totals(by="project"),
+            "fleet": view.fleet(),
             "run": view.run(run),
             "explain": view.explain(run, method="measured"),
             "series": view.series(run, from_ms=None, to_ms=None, points=300),

@@ -172,6 +172,11 @@ def projects(connection: Connection) -> list[str]:
     return [project for project in connection.scalars(query) if project is not None]
 
 
+def watches(connection: Connection) -> set[str]:
+    """The ids of all watches of nodes."""
+    return set(connection.scalars(select(models.Run.id).where(models.Run.kind == RunKind.WATCH)))
+
+
 def users(connection: Connection) -> list[str]:
     """The names of all who ran something, in order."""
     name = models.Run.user

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from sqlalchemy import Connection, func, select
 
@@ -13,6 +13,7 @@ from carbontrack.ledger.run_steps import steps_of
 from carbontrack.ledger.window import LEVELS_S
 from carbontrack.units import MS_PER_S
 
+_AT_ONCE = 500  # recordings whose ids one statement holds
 _LOOK_BACK_S = 30  # nodes may reach a team ledger some seconds apart
 
 
@@ -45,6 +46,20 @@ def latest_power(connection: Connection, run: Run, sensors: Sequence[Sensor]) ->
     )
     row = connection.execute(query).one_or_none()
     return None if row is None or row[1] is None else PowerNow(row[0], row[1], row[2])
+
+
+def limits_w(connection: Connection, recording_ids: Collection[str]) -> dict[str, float]:
+    """By UUID the power limit of each device of these recordings, else its rated power."""
+    device, sensor, recording = models.Device, models.Sensor, models.Recording
+    limit = func.coalesce(sensor.power_limit_w, sensor.rated_power_w)
+    query = select(device.uuid, limit).join(sensor, sensor.device_key == device.key)
+    query = query.join(recording, recording.key == sensor.recording_key)
+    found: dict[str, float] = {}
+    ids = sorted(recording_ids)
+    for at in range(0, len(ids), _AT_ONCE):
+        some = recording.id.in_(ids[at : at + _AT_ONCE])
+        found |= {uuid: watts for uuid, watts in connection.execute(query.where(some)) if watts}
+    return found
 
 
 def not_finite_since(connection: Connection, run: Run) -> int | None:

@@ -18,6 +18,7 @@ from carbontrack.ledger.find import names as names
 from carbontrack.ledger.find import projects as projects
 from carbontrack.ledger.find import resolve_run as resolve_run
 from carbontrack.ledger.find import users as users
+from carbontrack.ledger.find import watches as watches
 from carbontrack.ledger.rows import (
     EDGE_STEPS,
     Event,

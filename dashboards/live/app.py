@@ -22,6 +22,7 @@ from carbontrack.units import now_ms
 from carbontrack.vocabulary import Method, TableFormat
 from dashboards.live.api import TICK_S, Answers
 from dashboards.live.cache import Body
+from dashboards.live.fleet import fleet_of
 from dashboards.live.guard import LOOPBACK, Guard
 from dashboards.live.reader import Unavailable
 from dashboards.live.view import View
@@ -41,6 +42,7 @@ def create_app(
             Route("/", _page),
             Route("/api/runs", _runs),
             Route("/api/totals", _totals),
+            Route("/api/fleet", _fleet),
             Route("/api/runs/{id}", _run),
             Route("/api/runs/{id}/series", _series),
             Route("/api/runs/{id}/progress", _progress),
@@ -83,6 +85,13 @@ async def _totals(request: Request) -> Response:
         return _sent(request, await _answers(request).totals(by=by, **_filters(request)))
     except NoLedger:
         return JSONResponse({"groups": [], "total": None, "summed": 0, "matching": 0, "tags": []})
+
+
+async def _fleet(request: Request) -> Response:
+    try:
+        return _sent(request, await _answers(request).fleet())
+    except NoLedger as error:
+        return JSONResponse({**fleet_of([], {}, (), now_ms=now_ms()), "message": error.what})
 
 
 def _filters(request: Request) -> dict[str, Any]:

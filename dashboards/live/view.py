@@ -12,7 +12,7 @@ from carbontrack.account.over_time import SpentCurve
 from carbontrack.account.result import Estimate
 from carbontrack.account.split import RunRecord, reaches_beyond, whole_hours
 from carbontrack.errors import CarbontrackError
-from carbontrack.ledger import latest, overlaps, read
+from carbontrack.ledger import latest, live, overlaps, read
 from carbontrack.ledger.rows import Run, Series, Span
 from carbontrack.query import group, price
 from carbontrack.query.attempts import Tried, tried
@@ -23,10 +23,12 @@ from carbontrack.report.forms import form_of
 from carbontrack.report.notes import notes_of
 from carbontrack.report.runs import run_item
 from carbontrack.report.show import run_detail
+from carbontrack.units import now_ms
 from carbontrack.vocabulary import Method, Status, TableFormat
 from dashboards.live import columns, targets
 from dashboards.live.cache import BUDGET_BYTES, RunCache
 from dashboards.live.curves import Curves
+from dashboards.live.fleet import fleet_of
 from dashboards.live.reader import LedgerReader
 
 if TYPE_CHECKING:
@@ -192,6 +194,14 @@ class View:
             "matching": matching,
             "tags": sorted({key for run in found for key in run.tags}),
         }
+
+    def fleet(self) -> dict[str, Any]:
+        """Every device that is recorded now, or was until its node fell silent; see `fleet_of`."""
+        with self._reader.connect() as connection:
+            devices = live.newest(connection)
+            limits_w = latest.limits_w(connection, {one.recording_id for one in devices})
+            watches = read.watches(connection)
+        return fleet_of(devices, limits_w, watches, now_ms=now_ms())
 
     def run(self, run: Run) -> dict[str, Any]:
         """One run as `show --format json` has it, its rows of `table --format json`, and what it

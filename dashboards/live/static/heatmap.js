@@ -2,18 +2,8 @@
 
 import { Chart } from "./charts.js";
 import { make } from "./dom.js";
+import { heat } from "./palette.js";
 
-// Cividis: even in brightness, and the same to every kind of colour blindness.
-const RAMP = [
-  [0, 34, 78],
-  [33, 58, 111],
-  [76, 85, 107],
-  [108, 110, 114],
-  [142, 138, 119],
-  [181, 168, 111],
-  [222, 201, 88],
-  [254, 232, 56],
-];
 const ROW = 14; // CSS pixels of a device
 const [LEAST, MOST] = [210, 420];
 const NAMED = 16; // rows that have a name beside them; of more, each second, third, …
@@ -107,17 +97,11 @@ function picture(rows, low, high) {
     row.forEach((value, x) => {
       if (value === null) return; // transparent: not known
       const at = high > low ? (value - low) / (high - low) : 0.5;
-      image.data.set([...colour(at), 255], 4 * (y * width + x));
+      image.data.set([...heat(at), 255], 4 * (y * width + x));
     }),
   );
   context.putImageData(image, 0, 0);
   return canvas;
-}
-
-function colour(at) {
-  const place = Math.max(0, Math.min(1, at)) * (RAMP.length - 1),
-    index = Math.min(Math.floor(place), RAMP.length - 2);
-  return RAMP[index].map((one, part) => one + (RAMP[index + 1][part] - one) * (place - index));
 }
 
 // Of all devices at each time, unknown where one of them is.

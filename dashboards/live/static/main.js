@@ -1,6 +1,7 @@
 // Which page is shown, and the theme.
 
 import { showComparison } from "./compare.js";
+import { showFleet } from "./fleet.js";
 import { isDark } from "./palette.js";
 import { showRun } from "./run.js";
 import { showRuns } from "./runs.js";
@@ -11,11 +12,17 @@ let current = null;
 
 function route() {
   current?.stop();
+  for (const one of document.querySelectorAll(".top nav a")) {
+    const here = one.hash === (location.hash.startsWith("#/fleet") ? "#/fleet" : "#/");
+    if (here) one.setAttribute("aria-current", "page");
+    else one.removeAttribute("aria-current");
+  }
   document.title = "carbontrack";
   const [path, query] = location.hash.split("?");
   const [, kind, rest] = path.split("/");
   if (kind === "run" && rest) current = showRun(page, decodeURIComponent(rest));
   else if (kind === "compare" && rest) current = showComparison(page, rest.split(",").map(decodeURIComponent));
+  else if (kind === "fleet") current = showFleet(page, new URLSearchParams(query));
   else current = showRuns(page, new URLSearchParams(query));
 }
 

@@ -13,6 +13,8 @@ from carbontrack.units import J_PER_KWH
 from carbontrack.vocabulary import MEASURED, UNATTRIBUTED, Method, Quality
 
 _SHOWN_ID = 8
+_LEVELS = {60: "minute", 3600: "hour"}
+_WORTH_SAYING = 0.001  # share of a row's energy
 _MEASURED = (Quality.COUNTER, Quality.POWER)
 
 
@@ -35,13 +37,8 @@ def combine(
     if len(methods) != 1:
         raise ValueError(f"cannot add up rows by {sorted(methods) or 'no method'}")
     notes = list(_not_added(estimates))
-    whole, rows = estimates, [_once(estimate, overlaps or {}) for estimate in estimates]
-    notes += [
-        f"{was.label} ({was.run_ids[0][:_SHOWN_ID]}) recorded devices that another run recorded at "
-        "the same time: that part counts once in the total"
-        for was, now in zip(whole, rows, strict=True)
-        if was is not now and was.kind != UNATTRIBUTED
-    ]
+    whole, rows = estimates, [_once(estimate, overlaps) for estimate in estimates]
+    notes += [note for row in whole for note in _of_twice(row, _overlaps_of(row, overlaps))]
     values = {
         one.name: one.metadata["adds"](rows, one.name)
         for one in fields(Estimate)
@@ -146,9 +143,34 @@ def once(rows: Sequence[Estimate], overlaps: Mapping[str, Sequence[Overlap]]) ->
     return [_once(row, overlaps) if row.kind == UNATTRIBUTED else row for row in rows]
 
 
-def _once(estimate: Estimate, overlaps: Mapping[str, Sequence[Overlap]]) -> Estimate:
-    twice = overlaps.get(estimate.run_ids[0], ()) if len(estimate.run_ids) == 1 else ()
+def _once(estimate: Estimate, overlaps: Mapping[str, Sequence[Overlap]] | None) -> Estimate:
+    twice = _overlaps_of(estimate, overlaps)
     return minus_overlap(estimate, twice) if twice else estimate
+
+
+def _overlaps_of(
+    estimate: Estimate, overlaps: Mapping[str, Sequence[Overlap]] | None
+) -> Sequence[Overlap]:
+    return (overlaps or {}).get(estimate.run_ids[0], ()) if len(estimate.run_ids) == 1 else ()
+
+
+def _of_twice(estimate: Estimate, twice: Sequence[Overlap]) -> Iterator[str]:
+    """What of a row counts once, how well that is known, and what may count twice."""
+    if not twice:
+        return
+    who = f"{estimate.label} ({estimate.run_ids[0][:_SHOWN_ID]})"
+    level = _LEVELS.get(max(one.level_s for one in twice), "")
+    dropped = "seconds were dropped before the runs met in one ledger"
+    if estimate.kind != UNATTRIBUTED and any(one.seconds for one in twice):
+        known = f", known to the {level} only ({dropped}), " if level else " "
+        yield (
+            f"{who} recorded devices that another run recorded at the same time: that part{known}"
+            "counts once in the total"
+        )
+    unsure_kwh = sum(one.unsure_j for one in twice) / J_PER_KWH
+    share = unsure_kwh / estimate.energy_kwh if estimate.energy_kwh else 0.0
+    if share > _WORTH_SAYING:
+        yield f"up to {share:.1%} of {who} may be counted twice: {dropped}, and some were not read"
 
 
 def minus_overlap(estimate: Estimate, overlaps: Sequence[Overlap]) -> Estimate:

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from carbontrack.errors import CarbontrackError
-from carbontrack.ledger import overlaps
+from carbontrack.ledger import kept_overlaps
+from carbontrack.ledger.contested import SETTLED_MS
 from carbontrack.ledger.engine import NoLedger, errors_in_one_line
 from carbontrack.ledger.outcome import has_stopped
-from carbontrack.ledger.overlaps import SETTLED_MS
 from carbontrack.ledger.recover import waiting
 from carbontrack.ledger.settle import TOLERANCE_J, TOLERANCE_S
 from carbontrack.ledger.transaction import WritableLedger, open_ledger
@@ -89,7 +89,7 @@ def compact(
         with ledger.begin() as transaction:
             recordings = list(transaction.ask(_RECORDINGS, {}))
         if not dry_run:
-            overlaps.keep(ledger, [recording["key"] for recording in recordings])
+            kept_overlaps.keep(ledger, [recording["key"] for recording in recordings])
         # What runs share is decided of all their seconds, or not at all.
         all_final_ms = min((_decided_ms(recording, now) for recording in recordings), default=now)
         for number, recording in enumerate(recordings):
@@ -116,7 +116,7 @@ def _final_ms(recording: Mapping[str, Any], now: int) -> int:
 
 
 def _decided_ms(recording: Mapping[str, Any], now: int) -> int:
-    """Up to when `overlaps.keep` decides what a recording shares with others."""
+    """Up to when `kept_overlaps.keep` decides what a recording shares with others."""
     heartbeat_ms = int(recording["heartbeat_ms"])
     goes_on = recording["ended_ms"] is None and heartbeat_ms > now - SETTLED_MS
     return heartbeat_ms - SETTLED_MS if goes_on else now

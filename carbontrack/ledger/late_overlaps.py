@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
-from carbontrack.ledger import overlaps
+from carbontrack.ledger import kept_overlaps
 from carbontrack.ledger.tables import OVERLAPS
 from carbontrack.ledger.transaction import Transaction, Within
 from carbontrack.units import MS_PER_HOUR
@@ -52,9 +52,9 @@ class LateOverlaps:
             here = list(found)
             if _rank(arrived) > _rank(here):
                 for sensor_key in {row["sensor_key"] for row in here}:
-                    overlaps.forget(self._transaction, sensor_key, hour_ms)
+                    kept_overlaps.forget(self._transaction, sensor_key, hour_ms)
                 self._transaction.write(OVERLAPS.upsert, arrived)
-        overlaps.keep(Within(self._transaction), sorted(recordings))
+        kept_overlaps.keep(Within(self._transaction), sorted(recordings))
 
 
 def _rank(rows: Collection[_Row]) -> tuple[int, str]:

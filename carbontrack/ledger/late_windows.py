@@ -7,7 +7,7 @@ from itertools import groupby
 from operator import itemgetter
 from typing import Any
 
-from carbontrack.ledger import overlaps
+from carbontrack.ledger import kept_overlaps
 from carbontrack.ledger.join import is_better
 from carbontrack.ledger.settle import has_windows, settle
 from carbontrack.ledger.tables import WINDOWS
@@ -57,7 +57,7 @@ class LateWindows:
         for recording, sensor, hour_ms in self._changed:
             settle(self._transaction, recording, sensor, hour_ms)
             if has_windows(self._transaction, recording, sensor, hour_ms, LEVELS_S[0]):
-                overlaps.forget(self._transaction, sensor, hour_ms)  # they decide it again
+                kept_overlaps.forget(self._transaction, sensor, hour_ms)  # they decide it again
         return {recording for recording, _, _ in self._changed}
 
     def _put_late(self, recording: int, level: int, rows: Sequence[_Row]) -> None:

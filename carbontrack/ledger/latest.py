@@ -25,23 +25,25 @@ def latest_power(connection: Connection, run: Run, sensors: Sequence[Sensor]) ->
     """
     window, sensor = models.Window, models.Sensor
     since_ms = run.end_ms - _LOOK_BACK_S * MS_PER_S
-    known = func.count(window.power_mean_w)
-    query = (
-        select(window.start_ms, func.sum(window.power_mean_w), known)
+    of_device = (
+        select(window.start_ms, func.avg(window.power_mean_w).label("power_w"))
+        .join(sensor, sensor.key == window.sensor_key)
         .where(
             window.recording_key.in_(recordings_of(run.key)),
             window.level == LEVELS_S[0],
             window.start_ms >= since_ms,
-            window.sensor_key.in_(
-                select(sensor.key).where(
-                    sensor.recording_key.in_(recordings_of(run.key)),
-                    sensor.device_key.in_([one.device_key for one in sensors]),
-                )
-            ),
+            sensor.device_key.in_([one.device_key for one in sensors]),
         )
-        .group_by(window.start_ms)
+        .group_by(window.start_ms, sensor.device_key)  # two recordings may both have it
+        .subquery()
+        .c
+    )
+    known = func.count(of_device.power_w)
+    query = (
+        select(of_device.start_ms, func.sum(of_device.power_w), known)
+        .group_by(of_device.start_ms)
         .having(known > 0)
-        .order_by(known.desc(), window.start_ms.desc())
+        .order_by(known.desc(), of_device.start_ms.desc())
         .limit(1)
     )
     row = connection.execute(query).one_or_none()

@@ -169,6 +169,8 @@ class Overlap:
     uuid: str
     energy_j: float
     seconds: float
+    unsure_j: float = 0.0  # that another run may have recorded besides
+    level_s: int = 1  # the longest windows that say so
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,16 +13,18 @@ from typing import Any
 
 from sqlalchemy import BigInteger, ColumnElement, Connection, case, cast, func, select
 
-from carbontrack.ledger import models, pyramid
+from carbontrack.ledger import models, overlaps, pyramid
 from carbontrack.ledger.pyramid import recordings_of
 from carbontrack.ledger.rows import Run, Series, StepMean
 from carbontrack.ledger.run_steps import steps_of
+from carbontrack.ledger.sharing import Part, total
 from carbontrack.ledger.window import LEVELS_S, Window
 from carbontrack.units import MS_PER_S
 
 # SQLite groups and adds up 750 windows in a millisecond, and a zoom should take less than 100, with
 # all that is done besides. Three quarters of an hour of eight devices are seen second by second.
 _ROWS_READ = 22_000
+_NOTHING = 1e-6  # J or s: sums in another order
 
 
 def series(
@@ -76,9 +78,15 @@ def series(
     )
     if is_sum:
         query = query.group_by(sensor.device_key, columns["start_ms"])
-    rows = connection.execute(query).all()
-    values = zip(*rows, strict=True) if rows else ([] for _ in columns)
-    return Series(bucket_s, {n: list(c) for n, c in zip(columns, values, strict=True)})
+    found = _by_column(list(columns), connection.execute(query).all())
+    if overlaps.repeats_itself(connection, run.key):
+        span = begin_ms // length * length, (end_ms // length + 1) * length
+        twice = overlaps.within_buckets(connection, run.key, length, span)
+        of_run = sensor.recording_key.in_(recordings_of(run.key))
+        keys = connection.execute(select(sensor.key, sensor.device_key).where(of_run))
+        by_device = _by_device(twice, {row.key: row.device_key for row in keys})
+        _take_off(found, ("device_key", "start_ms"), by_device)
+    return Series(bucket_s, found)
 
 
 def windows(
@@ -90,9 +98,10 @@ def windows(
     to_ms: int | None = None,
     recordings: Sequence[int] | None = None,
 ) -> dict[str, list[Any]]:
-    """The windows of one level that begin between two times (the second one excluded), as they are
-    stored: columns by the names of `window.Window` with `device_key` and `power_mean_w`, ordered by
-    device and time. `recordings` are the keys of those whose windows are wanted; None: all.
+    """The windows of one level that begin between two times (the second one excluded): columns by
+    the names of `window.Window` with `device_key` and `power_mean_w`, ordered by device and time.
+    They are as they are stored, but without what an earlier recording of the run has, too.
+    `recordings` are the keys of those whose windows are wanted; None: all.
     """
     window, sensor = models.Window, models.Sensor
     names = [field.name for field in fields(Window) if field.name != "level_s"]
@@ -101,12 +110,60 @@ def windows(
     wanted = [window.recording_key.in_(keys), window.level == level_s]
     wanted += [window.start_ms >= from_ms] if from_ms is not None else []
     wanted += [window.start_ms < to_ms] if to_ms is not None else []
-    query = select(sensor.device_key, *(getattr(window, name) for name in names)).where(*wanted)
-    query = query.join(sensor, sensor.key == window.sensor_key)
+    columns = [sensor.key, sensor.device_key, *(getattr(window, name) for name in names)]
+    query = select(*columns).where(*wanted).join(sensor, sensor.key == window.sensor_key)
     rows = connection.execute(query.order_by(sensor.device_key, window.start_ms)).all()
-    names.insert(0, "device_key")
+    found = _by_column(["sensor_key", "device_key", *names], rows)
+    if rows and overlaps.repeats_itself(connection, run.key):
+        length_ms = level_s * MS_PER_S
+        span = min(found["start_ms"]), max(found["start_ms"]) + length_ms
+        twice = overlaps.within_buckets(connection, run.key, length_ms, span)
+        found = _left(_take_off(found, ("sensor_key", "start_ms"), twice))
+    del found["sensor_key"]
+    return found
+
+
+def _by_column(names: Sequence[str], rows: Sequence[Any]) -> dict[str, list[Any]]:
     values = zip(*rows, strict=True) if rows else ([] for _ in names)
     return {name: list(column) for name, column in zip(names, values, strict=True)}
+
+
+def _by_device(
+    twice: Mapping[tuple[int, int], Part], device_of: Mapping[int, int]
+) -> dict[tuple[int, int], Part]:
+    """What the sensors of each device have twice, by the device's key and the time."""
+    found: dict[tuple[int, int], Part] = {}
+    for (sensor_key, start_ms), part in twice.items():
+        at = device_of[sensor_key], start_ms
+        found[at] = total(at[0], [found.get(at, Part(at[0], 0.0, 0.0)), part])
+    return found
+
+
+def _take_off(
+    columns: dict[str, list[Any]], key: tuple[str, str], twice: Mapping[tuple[int, int], Part]
+) -> dict[str, list[Any]]:
+    """Make rows smaller by what is counted elsewhere: energy, and the time it accounts for."""
+    for at, where in enumerate(zip(columns[key[0]], columns[key[1]], strict=True)):
+        part, energy_s = twice.get(where), columns["energy_s"][at]
+        if part is None or columns["energy_j"][at] is None or not energy_s:
+            continue
+        left = max(0.0, 1.0 - part.seconds / energy_s)
+        columns["energy_j"][at] = max(0.0, columns["energy_j"][at] - part.energy_j)
+        for name in {"energy_s", "sampled_s"} & columns.keys():
+            columns[name][at] *= left
+    return columns
+
+
+def _left(columns: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
+    """The rows of which something is left: not those that are counted elsewhere."""
+    places = [
+        at
+        for at, (energy_j, energy_s) in enumerate(
+            zip(columns["energy_j"], columns["energy_s"], strict=True)
+        )
+        if energy_j is None or energy_s > _NOTHING or energy_j > _NOTHING
+    ]
+    return {name: [column[at] for at in places] for name, column in columns.items()}
 
 
 def _columns(length: int | None) -> dict[str, ColumnElement[Any]]:

@@ -10,7 +10,7 @@ from itertools import islice
 from typing import Any
 
 from carbontrack.errors import CarbontrackError
-from carbontrack.ledger import backlog, overlaps
+from carbontrack.ledger import backlog, kept_overlaps
 from carbontrack.ledger.rows import Event, Import, Recording, Run, Sensor, Stated, Step
 from carbontrack.ledger.settle import has_windows, settle
 from carbontrack.ledger.tables import (
@@ -127,12 +127,12 @@ class RunWriter:
             transaction.put(WINDOWS, [self._window_row(uuid, w) for uuid, w in seconds])
             for hour, more_may_come in zip(keys, partly, strict=True):
                 settle(transaction, *hour, more_may_come=more_may_come)
-                overlaps.forget(transaction, *hour[1:])  # it was decided without them
+                kept_overlaps.forget(transaction, *hour[1:])  # it was decided without them
             backlog.ship_again(transaction, [self._recording.id])
 
     def keep_overlaps(self) -> None:
         """Write which of the recording's time others recorded, too, as far as it is over."""
-        overlaps.keep(self._ledger, [self._key])
+        kept_overlaps.keep(self._ledger, [self._key])
 
     def _window_row(self, uuid: str, window: Window) -> tuple[Any, ...]:
         return WINDOWS.in_order(window, self._key, self._sensor_keys[uuid])

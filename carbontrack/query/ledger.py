@@ -146,7 +146,8 @@ class Ledger:
         `energy_s` (the time it accounts for), `sampled_s`, `samples`, `power_mean_w`,
         `power_min_w`, `power_max_w`, `vitals` (how many readings the next four are of),
         `util_pct`, `memory_max_bytes`, `temperature_max_c`, `sm_clock_mhz`, `throttle` and `flags`
-        (bits). A stretch without any reading has no row. A device-day has 86,400 rows of 1 s.
+        (bits). A stretch without any reading has no row, and what two recordings of the run both
+        have is in the earlier one's. A device-day has 86,400 rows of 1 s.
         """
         if level_s not in LEVELS_S:
             levels = ", ".join(map(str, LEVELS_S))

@@ -11,13 +11,15 @@ from itertools import combinations
 import pytest
 from sqlalchemy import Connection
 
-from carbontrack.ledger import overlaps, read
+from carbontrack import config
+from carbontrack.ledger import kept_overlaps, overlaps, read
 from carbontrack.ledger.rows import Recording, Run
 from carbontrack.ledger.transaction import WritableLedger
 from carbontrack.ledger.window import Pyramid, Window
 from carbontrack.ledger.write import RunWriter
+from carbontrack.query import group, price
 from carbontrack.units import now_ms
-from carbontrack.vocabulary import RunKind, Status
+from carbontrack.vocabulary import Method, RunKind, Status
 from tests.fixtures.pictures import window_at
 from tests.fixtures.runs import START_MS, Recorded, recording_of
 
@@ -116,6 +118,12 @@ def drop_seconds(ledger: WritableLedger) -> None:
         transaction.write("delete from windows where level = :level", [{"level": 1}])
 
 
+def drop_minutes(ledger: WritableLedger) -> None:
+    drop_seconds(ledger)
+    with ledger.begin() as transaction:
+        transaction.write("delete from windows where level = :level", [{"level": 60}])
+
+
 def kept(ledger: WritableLedger) -> int:
     with ledger.begin() as transaction:
         (row,) = transaction.ask('select count(*) as number from "overlaps"', {})
@@ -126,7 +134,7 @@ def test_runs_after_each_other_share_nothing(ledger: WritableLedger, reader: Con
     one(ledger, 1, 0, 30.4)
     one(ledger, 2, 30.4, 60)
     assert found(reader) == {}
-    overlaps.keep(ledger, keys(reader))
+    kept_overlaps.keep(ledger, keys(reader))
     assert kept(ledger) == 0
 
 
@@ -142,7 +150,7 @@ def test_three_at_once_count_each_second_once(ledger: WritableLedger, reader: Co
     one(ledger, 1, 0, 100)
     one(ledger, 2, 40, 160)
     one(ledger, 3, 50, 200)
-    overlaps.keep(ledger, keys(reader)[:1])
+    kept_overlaps.keep(ledger, keys(reader)[:1])
     drop_seconds(ledger)
     assert found(reader) == {2: both(60), 3: both(110)}
     assert found(reader, 2, 3) == {3: both(110)}
@@ -154,7 +162,7 @@ def test_a_job_counts_before_a_watch_over_it(ledger: WritableLedger, reader: Con
     one(ledger, 2, 20.5, 40.25)
     one(ledger, 3, 40.25, 60)
     assert found(reader) == {1: both(39.5)}
-    overlaps.keep(ledger, keys(reader))
+    kept_overlaps.keep(ledger, keys(reader))
     drop_seconds(ledger)
     assert found(reader) == {1: both(39.5)}
 
@@ -188,7 +196,7 @@ def test_an_hour_is_kept_when_no_recorder_adds_to_it_any_more(
         run = run_at(number, start_s)
         put(ledger, run, recorded(run, start_s, end_s, **others), ["GPU-0"])
     before = found(reader)
-    overlaps.keep(ledger, keys(reader))
+    kept_overlaps.keep(ledger, keys(reader))
     with ledger.begin() as transaction:
         starts = [row["start_ms"] for row in transaction.ask('select start_ms from "overlaps"', {})]
     assert START_MS + start_s * 1000 in starts
@@ -201,10 +209,10 @@ def test_a_recording_that_comes_later_is_decided_with_the_others(
 ) -> None:
     one(ledger, 1, 0, 100)
     one(ledger, 2, 50, 100)
-    overlaps.keep(ledger, keys(reader))
+    kept_overlaps.keep(ledger, keys(reader))
     one(ledger, 3, 90, 120)
     assert found(reader) == {2: both(50), 3: both(10)}
-    overlaps.keep(ledger, keys(reader))
+    kept_overlaps.keep(ledger, keys(reader))
     drop_seconds(ledger)
     assert found(reader) == {2: both(50), 3: both(10)}
     # When the seconds are gone, what was decided stays.
@@ -218,7 +226,7 @@ def test_seconds_that_come_later_are_looked_at(ledger: WritableLedger, reader: C
     run = run_at(2, 50)
     recording = recorded(run, 50, 100)
     put(ledger, run, replace(recording, ended_ms=recording.started_ms + 10_000))
-    overlaps.keep(ledger, keys(reader))
+    kept_overlaps.keep(ledger, keys(reader))
     sensors = [replace(Recorded(count=1).sensors[0], uuid=f"GPU-{i}") for i in (0, 1)]
     writer = RunWriter(ledger, run, recording, sensors)
     late = [
@@ -254,7 +262,7 @@ def test_what_two_ledgers_decided_apart_is_decided_again(
                 ],
             )
     assert found(reader) == {2: both(80), 3: both(50)}
-    overlaps.keep(ledger, keys(reader))
+    kept_overlaps.keep(ledger, keys(reader))
     drop_seconds(ledger)
     assert found(reader) == {2: both(80), 3: both(50)}
     assert found(reader, 2, 3) == {3: both(50)}
@@ -265,7 +273,7 @@ def test_a_run_that_was_removed_takes_what_is_kept_of_it_along(
 ) -> None:
     for number in (1, 2, 3):
         one(ledger, number, number, 100)
-    overlaps.keep(ledger, keys(reader))
+    kept_overlaps.keep(ledger, keys(reader))
     drop_seconds(ledger)
     first = read.list_runs(reader)[-1]
     with ledger.begin() as transaction:
@@ -284,10 +292,69 @@ def test_spans_take_their_share(ledger: WritableLedger, reader: Connection) -> N
         return sorted((one.uuid, one.energy_j, one.seconds) for one in rows)
 
     assert inside() == both(14.5)
-    overlaps.keep(ledger, keys(reader))
+    kept_overlaps.keep(ledger, keys(reader))
     assert inside() == both(14.5)
     drop_seconds(ledger)
     assert inside() == both(14.5)
+
+
+def test_runs_that_never_met_with_seconds_are_known_by_when_they_were_recorded(
+    ledger: WritableLedger, reader: Connection
+) -> None:
+    """As after a merge of ledgers that had both dropped seconds and minutes."""
+    one(ledger, 1, 0, 1800)
+    one(ledger, 2, 600, 2400)
+    one(ledger, 3, 2000, 2400)
+    drop_minutes(ledger)
+    assert found(reader) == {2: both(1200), 3: both(400)}
+    assert found(reader, 1, 3) == {}
+    runs = read.list_runs(reader)
+    for rows in overlaps.recorded_twice(reader, runs).values():
+        assert {one.level_s for one in rows} == {3600}
+        assert [one.unsure_j for one in rows] == pytest.approx([0.0] * 2, abs=1e-6)
+
+
+def test_one_that_comes_without_seconds_is_decided_with_those_that_met(
+    ledger: WritableLedger, reader: Connection
+) -> None:
+    one(ledger, 1, 0, 100)
+    one(ledger, 2, 50, 150)
+    kept_overlaps.keep(ledger, keys(reader))
+    one(ledger, 3, 80, 170)
+    drop_minutes(ledger)
+    assert found(reader) == {2: both(50), 3: both(70)}
+
+
+@pytest.mark.parametrize("level_s", [1, 60, 3600])
+def test_what_gaps_leave_open_without_seconds_is_said(
+    ledger: WritableLedger, reader: Connection, level_s: int
+) -> None:
+    """Two recordings of an hour, each read for half of it: at the same time, as seconds say."""
+    for number in (1, 2):
+        one(ledger, number, 0, 1800)
+    with ledger.begin() as transaction:
+        transaction.write("update recordings set ended_ms = ended_ms + :ms", [{"ms": 1_800_000}])
+        transaction.write("delete from windows where level < :level", [{"level": level_s}])
+    reader.rollback()
+    runs = read.list_runs(reader)
+    twice = overlaps.recorded_twice(reader, runs)
+    (rows,) = twice.values()
+    expected = 0.0 if level_s == 3600 else 1800.0
+    assert [one.seconds for one in rows] == pytest.approx([expected] * 2)
+    assert [one.unsure_j for one in rows] == pytest.approx([(1800 - expected) * POWER_W] * 2)
+    estimates = price.estimates(reader, runs, config.flags(), [Method.MEASURED])
+    (total,) = group.totals(estimates, twice)
+    said = " ".join(total.notes)
+    dropped = "seconds were dropped before the runs met in one ledger"
+    if level_s == 1:
+        assert said.endswith("at the same time: that part counts once in the total")
+    elif level_s == 60:
+        assert f"that part, known to the minute only ({dropped}), counts once" in said
+    else:
+        assert f"up to 100.0% of {runs[0].name} ({twice.popitem()[0][:8]}) may be counted" in said
+        assert dropped in said
+    each_kwh = 2 * 1800 * POWER_W / 3.6e6
+    assert total.energy_kwh == pytest.approx(each_kwh * (2 if level_s == 3600 else 1))
 
 
 # ---- Any recordings of shared devices, against a count of every ms -------------------------------
@@ -366,7 +433,7 @@ def test_any_choice_of_runs_adds_up_to_what_the_devices_used(
         return counts
 
     decided_on_seconds = look()
-    overlaps.keep(ledger, keys(reader))
+    kept_overlaps.keep(ledger, keys(reader))
     assert look() == pytest.approx(decided_on_seconds, abs=1e-3)
     drop_seconds(ledger)
     assert look() == pytest.approx(decided_on_seconds, abs=1e-3)

@@ -1,0 +1,273 @@
+"""Stretches of time in which several recordings read one device: as they are kept, else as the
+finest windows say that all of them have.
+
+Where they are made of minutes or hours, because seconds were dropped before the recordings met in
+one ledger, they are as exact as the recordings are without gaps.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+from carbontrack.ledger.rows import Span, end_of
+from carbontrack.ledger.sharing import Part, Piece, Stretch, pieces, stretches
+from carbontrack.ledger.window import LEVELS_S
+from carbontrack.units import MS_PER_HOUR, MS_PER_S, now_ms
+from carbontrack.vocabulary import MeterName, RunKind
+
+SETTLED_MS = 600_000
+"""After so long, what a recorder writes is final."""
+DAY_MS = 24 * MS_PER_HOUR
+_COMPLETE_S = 1e-4  # sums of seconds in another order
+
+Ask = Callable[[str, Mapping[str, Any]], Iterable[Any]]
+"""A statement and its values to rows, each a mapping from the names of its columns."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How a recording read a device, from and to when, and its place among those that count."""
+
+    key: int
+    device_key: int
+    uuid: str
+    recording_key: int
+    run_key: int
+    from_ms: int
+    to_ms: int
+    final_ms: int  # up to when nothing will be added
+    place: tuple[bool, int, str, int, str]
+
+
+Sensors = Mapping[int, Reading]  # by key
+Hours = Mapping[int, Mapping[int, Collection[int]]]  # sensors by hour and device
+
+
+def listed(keys: Iterable[int]) -> str:
+    return ", ".join(str(int(key)) for key in keys)
+
+
+def read_sensors(ask: Ask, wanted: str) -> dict[int, Reading]:
+    """Those that meet this condition, as far as others can read the same: see
+    `overlaps.is_shared`.
+    """
+    rows = ask(
+        "select sensors.key, sensors.device_key, devices.uuid, recordings.key as recording_key, "
+        "recordings.id, recordings.run_key, recordings.started_ms, recordings.ended_ms, "
+        "recordings.heartbeat_ms, runs.kind, runs.id as run_id, runs.started_ms as run_started_ms "
+        "from sensors join devices on devices.key = sensors.device_key "
+        "join recordings on recordings.key = sensors.recording_key "
+        f"join runs on runs.key = recordings.run_key where sensors.meter <> :meter and {wanted}",
+        {"meter": str(MeterName.CPU_MODEL)},
+    )
+    now = now_ms()
+    return {row["key"]: _sensor(row, now) for row in rows}
+
+
+def _sensor(row: Any, now: int) -> Reading:
+    started_ms, heartbeat_ms = row["started_ms"], row["heartbeat_ms"]
+    goes_on = row["ended_ms"] is None and heartbeat_ms > now - SETTLED_MS
+    is_watch = row["kind"] == RunKind.WATCH
+    return Reading(
+        key=row["key"],
+        device_key=row["device_key"],
+        uuid=row["uuid"],
+        recording_key=row["recording_key"],
+        run_key=row["run_key"],
+        from_ms=started_ms,
+        to_ms=end_of(started_ms, row["ended_ms"], heartbeat_ms),
+        final_ms=heartbeat_ms - SETTLED_MS if goes_on else now + DAY_MS,
+        place=(is_watch, row["run_started_ms"], row["run_id"], started_ms, row["id"]),
+    )
+
+
+def contested(sensors: Iterable[Reading]) -> dict[int, dict[int, set[int]]]:
+    """By hour and device, the sensors that read it at the same time as another one."""
+    found: dict[int, dict[int, set[int]]] = defaultdict(lambda: defaultdict(set))
+    by_device: dict[int, list[Reading]] = defaultdict(list)
+    for sensor in sorted(sensors, key=lambda one: one.from_ms):
+        going = [one for one in by_device[sensor.device_key] if one.to_ms > sensor.from_ms]
+        for other in going:
+            until_ms = min(other.to_ms, sensor.to_ms)
+            for hour_ms in range(_hour_of(sensor.from_ms), until_ms, MS_PER_HOUR):
+                found[hour_ms][sensor.device_key] |= {sensor.key, other.key}
+        by_device[sensor.device_key] = [*going, sensor]
+    return found
+
+
+def _hour_of(time_ms: int) -> int:
+    return time_ms // MS_PER_HOUR * MS_PER_HOUR
+
+
+def _is_in_some(hour_ms: int, spans: Sequence[Span]) -> bool:
+    """Whether some of an hour is in one of these spans, which are in order; one may have no end."""
+    before = bisect_left(spans, (hour_ms + MS_PER_HOUR, 0))
+    return before > 0 and spans[before - 1][1] > hour_ms
+
+
+def shared(
+    ask: Ask, sensors: Sensors, spans: Sequence[Span] = (), *, every_ms: int = 0
+) -> Iterator[Stretch]:
+    """The stretches in which several of these sensors read one device, in the hours of these spans:
+    as they are kept, else as the finest windows say that all of them have. Of an hour that spans
+    divide, which what is kept knows nothing of, as the seconds say where they are there.
+
+    What is not kept is cut where spans begin and end, and at the multiples of `every_ms`.
+    """
+    hours: Hours = contested(sensors.values())
+    if spans:
+        hours = {hour_ms: of for hour_ms, of in hours.items() if _is_in_some(hour_ms, spans)}
+    if not hours:
+        return
+    kept = kept_of(ask, sensors, hours)
+    of_spans = {
+        edge_ms // MS_PER_S * MS_PER_S + more
+        for span in spans
+        for edge_ms in span
+        for more in (0, MS_PER_S)
+    }
+    seconds = LEVELS_S[:1]
+    divided = {_hour_of(edge_ms) for span in spans for edge_ms in span if edge_ms % MS_PER_HOUR}
+    for hour_ms, devices in sorted(hours.items()):
+        every = range(hour_ms, hour_ms + MS_PER_HOUR, every_ms) if every_ms else ()
+        cuts = of_spans.union(every)
+        left = dict(devices)
+        if hour_ms in divided:
+            for device_key, found in decided(ask, hour_ms, devices, sensors, seconds, cuts):
+                del left[device_key]
+                yield from found
+        for device_key, keys in list(left.items()):
+            found_before = kept.get((hour_ms, device_key), [])
+            if covers(found_before, keys):
+                del left[device_key]
+                yield from found_before
+        for _, found in decided(ask, hour_ms, left, sensors, LEVELS_S, cuts):
+            yield from found
+
+
+def covers(kept: Sequence[Stretch], keys: Collection[int]) -> bool:
+    """Whether what is kept of an hour was decided with all of these sensors, and at once: two
+    ledgers that were merged may each have decided with some of them.
+    """
+    had = [part for stretch in kept for part in stretch.parts]
+    if not {part.key for part in had} >= set(keys):
+        return False
+    spans = [
+        (one.start_ms, one.start_ms + one.length_s * MS_PER_S)
+        for one in kept
+        if any(part.seconds for part in one.parts)
+    ]
+    whole = (
+        part.seconds in (0.0, one.length_s)
+        for one in kept
+        if one.length_s > 1.0
+        for part in one.parts
+    )
+    return all(end <= start for (_, end), (start, _) in pairwise(spans)) and all(whole)
+
+
+def kept_of(ask: Ask, sensors: Sensors, hours: Hours) -> dict[tuple[int, int], list[Stretch]]:
+    """What is kept of these hours, by hour and device."""
+    keys = {key for devices in hours.values() for keys in devices.values() for key in keys}
+    if not keys:
+        return {}
+    rows = ask(
+        'select sensor_key, start_ms, energy_j, seconds from "overlaps" '
+        f"where sensor_key in ({listed(sorted(keys))}) "
+        "and start_ms >= :from_ms and start_ms < :to_ms order by start_ms, sensor_key",
+        {"from_ms": min(hours), "to_ms": max(hours) + MS_PER_HOUR},
+    )
+    by_start: dict[tuple[int, int], list[Part]] = defaultdict(list)
+    for row in rows:
+        part = Part(row["sensor_key"], row["energy_j"], row["seconds"])
+        by_start[row["start_ms"], sensors[part.key].device_key].append(part)
+    found: dict[tuple[int, int], list[Stretch]] = defaultdict(list)
+    for (start_ms, device_key), parts in by_start.items():
+        # In a stretch of several seconds all have all of it.
+        length_s = max([1.0, *(part.seconds for part in parts)])
+        stretch = Stretch(start_ms, length_s, tuple(parts))
+        found[stretch.hour_ms, device_key].append(stretch)
+    return found
+
+
+def decided(
+    ask: Ask,
+    hour_ms: int,
+    devices: Mapping[int, Collection[int]],
+    sensors: Sensors,
+    levels: Sequence[int],
+    cuts_ms: Collection[int] = frozenset(),
+) -> Iterator[tuple[int, list[Stretch]]]:
+    """(device, stretches of the hour) as the windows say: of the first of these levels of which all
+    the device's sensors have as much as of hours. Devices without one are left out.
+    """
+    left = {key: device for device, keys in devices.items() for key in keys}
+    whole_s = _covered(_windows(ask, hour_ms, left, sensors, LEVELS_S[-1])) if left else {}
+    for level_s in levels:
+        if not left:
+            return
+        windows = _windows(ask, hour_ms, left, sensors, level_s)
+        covered_s = _covered(windows)
+        lacking = {
+            device
+            for key, device in left.items()
+            if abs(covered_s.get(key, 0.0) - whole_s.get(key, 0.0)) > _COMPLETE_S
+        }
+        by_device: dict[int, list[tuple[int, Part]]] = {
+            device: [] for device in left.values() if device not in lacking
+        }
+        for start_ms, part in windows:
+            if (device := left[part.key]) in by_device:
+                by_device[device].append((start_ms, part))
+        for device, of_device in by_device.items():
+            found = _pieces(of_device, hour_ms, level_s, sensors, cuts_ms)
+            yield device, list(stretches(found, level_s, cuts_ms))
+        left = {key: device for key, device in left.items() if device in lacking}
+
+
+def _pieces(
+    windows: Iterable[tuple[int, Part]],
+    hour_ms: int,
+    level_s: int,
+    sensors: Sensors,
+    cuts_ms: Collection[int],
+) -> Iterable[Piece]:
+    """The windows of a device in an hour: seconds as they are, longer ones cut."""
+    if level_s == LEVELS_S[0]:
+        return (Piece(start_ms, level_s, part) for start_ms, part in windows)
+    of_hour = list(windows)
+    spans = {part.key: sensors[part.key] for _, part in of_hour}
+    spans_ms = {key: (sensor.from_ms, sensor.to_ms) for key, sensor in spans.items()}
+    cuts = (cut for cut in cuts_ms if hour_ms < cut < hour_ms + MS_PER_HOUR)
+    return pieces(of_hour, level_s, spans_ms, cuts)
+
+
+def _windows(
+    ask: Ask, hour_ms: int, keys: Collection[int], sensors: Sensors, level_s: int
+) -> list[tuple[int, Part]]:
+    """The windows of these sensors in an hour: (start in ms, part), by time and sensor."""
+    recordings = {sensors[key].recording_key for key in keys}
+    rows = ask(
+        "select start_ms, sensor_key, energy_j, energy_s from windows "
+        f"where recording_key in ({listed(sorted(recordings))}) and level = :level "
+        "and start_ms >= :from_ms and start_ms < :to_ms "
+        f"and sensor_key in ({listed(sorted(keys))}) order by start_ms, sensor_key",
+        {"level": level_s, "from_ms": hour_ms, "to_ms": hour_ms + MS_PER_HOUR},
+    )
+    return [
+        (row["start_ms"], Part(row["sensor_key"], row["energy_j"] or 0.0, row["energy_s"]))
+        for row in rows
+    ]
+
+
+def _covered(windows: Iterable[tuple[int, Part]]) -> dict[int, float]:
+    """The time that the windows of each sensor account for, in s."""
+    found: dict[int, float] = defaultdict(float)
+    for _, part in windows:
+        found[part.key] += part.seconds
+    return found

@@ -1,0 +1,78 @@
+"""What several recordings have of a device at one time, written while its seconds are there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from carbontrack.ledger import backlog
+from carbontrack.ledger.contested import (
+    DAY_MS,
+    contested,
+    covers,
+    decided,
+    kept_of,
+    listed,
+    read_sensors,
+)
+from carbontrack.ledger.rows import OverlapPart
+from carbontrack.ledger.tables import OVERLAPS
+from carbontrack.ledger.transaction import Transaction, WritableLedger
+from carbontrack.ledger.window import LEVELS_S
+from carbontrack.units import MS_PER_HOUR
+
+
+def keep(ledger: WritableLedger, recordings: Sequence[int]) -> None:
+    """Write what can be decided of the seconds of these recordings, by key, and of all that had
+    their devices at the same time: before the seconds go, or when a recording has ended.
+
+    An hour is a transaction. What is kept stays, unless another sensor has come since and all have
+    their seconds. Left out is an hour to which a running recorder may still add: it is over, and a
+    few minutes more, when it is kept.
+    """
+    if not recordings:
+        return
+    with ledger.begin() as transaction:
+        of_these = f"select device_key from sensors where recording_key in ({listed(recordings)})"
+        sensors = read_sensors(transaction.ask, f"sensors.device_key in ({of_these})")
+        own = [one for one in sensors.values() if one.recording_key in set(recordings)]
+        # One that was not over when the last recording ended may be now.
+        first_ms = min((one.from_ms for one in own), default=0) - DAY_MS
+        hours = contested(sensors.values())
+        kept = kept_of(transaction.ask, sensors, hours)
+    for hour_ms, devices in sorted(hours.items()):
+        wanted = {
+            device_key: keys
+            for device_key, keys in devices.items()
+            if hour_ms + MS_PER_HOUR > first_ms
+            and all(sensors[key].final_ms >= hour_ms + MS_PER_HOUR for key in keys)
+            and not covers(kept.get((hour_ms, device_key), ()), keys)
+        }
+        if not wanted:
+            continue
+        with ledger.begin() as transaction:
+            seconds = LEVELS_S[:1]
+            for device_key, found in decided(transaction.ask, hour_ms, wanted, sensors, seconds):
+                keys = wanted[device_key]
+                for key in keys:
+                    forget(transaction, key, hour_ms)
+                # A part of nothing at the start of the hour says that its sensor was looked at.
+                rows = {(key, hour_ms): OverlapPart(hour_ms, 0.0, 0.0) for key in keys}
+                for stretch in found:
+                    start_ms = stretch.start_ms
+                    for part in stretch.parts:
+                        row = OverlapPart(start_ms, part.energy_j, part.seconds)
+                        rows[part.key, start_ms] = row
+                transaction.write(
+                    OVERLAPS.upsert,
+                    [OVERLAPS.written(row, sensor_key=key) for (key, _), row in rows.items()],
+                )
+                backlog.decided(transaction, keys)
+
+
+def forget(transaction: Transaction, sensor_key: int, hour_ms: int) -> None:
+    """Remove what is kept of an hour of a sensor: it is to be decided again."""
+    transaction.write(
+        'delete from "overlaps" where sensor_key = :sensor_key '
+        "and start_ms >= :from_ms and start_ms < :to_ms",
+        [{"sensor_key": sensor_key, "from_ms": hour_ms, "to_ms": hour_ms + MS_PER_HOUR}],
+    )

@@ -1,7 +1,8 @@
 """Following a text file that another program writes: by its identity, whatever becomes of its path.
 
 The file stays open: one that is renamed is read to its end before the one that took its place, one
-that is deleted as long as it is written. A path that is not a regular file is not read.
+that is deleted as long as it is written. Where others had the path in between, and are beside it
+under names of old logs, they are read first. A path that is not a regular file is not read.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 
 from carbontrack.encoding import HEAD_BYTES, encoding_of
 from carbontrack.files import NotAFile, open_regular
+from carbontrack.record.rotations import Rotation, rotations
 from carbontrack.units import NS_PER_MS, now_ms
 
 MAX_LINE = 1 << 16  # characters; the rest of a longer line is passed over
@@ -71,6 +73,7 @@ class Follower:
         self._descriptor = descriptor
         self._before = before
         self._file: _OpenFile | None = None
+        self._older: set[Rotation] = set()  # beside it when it was opened, or read since
         self._after_ms = started_ms or now_ms()
         self.problem: str | None = None  # why it cannot be read any more
 
@@ -83,7 +86,8 @@ class Follower:
         lines: list[str] = []
         unread = 0
         until_ms = read_ms
-        while self._path is not None and (self._file is not None or self._open()):
+        last: _OpenFile | None = None
+        while self._path is not None and (self._file is not None or self._open(after=last)):
             file = self._file
             assert file is not None
             block, got = file.read(room)
@@ -96,7 +100,7 @@ class Follower:
                 lines += file.last_line()
             if not replaced:
                 break
-            self._file = None
+            self._file, last = None, file
             file.close()
         after_ms = self._after_ms
         # Lines may wait in a buffer of the job's: they are of the time since the last ones
@@ -104,20 +108,40 @@ class Follower:
         self._after_ms = until_ms if lines else after_ms
         return Lines(lines, after_ms, until_ms, unread if ended else 0)
 
-    def _open(self) -> bool:
+    def _open(self, *, after: _OpenFile | None) -> bool:
+        """Open what was written `after` a file that is read, or what the path is."""
+        path = self._path or ""
+        between = None if after is None else self._between(after)
         try:
-            if self._descriptor is None:
-                descriptor = open_regular(self._path or "")
+            if between is not None:
+                descriptor = open_regular(between.path)
+            elif self._descriptor is None:
+                descriptor = open_regular(path)
             else:  # once, and a copy: what is locked through it stays so
                 descriptor, self._descriptor = os.dup(self._descriptor), None
         except NotAFile:
-            self.problem = f"{self._path} is not a regular file"
+            self.problem = f"{path} is not a regular file"
             return False
         except OSError:
             return False
         before, self._before = self._before, None
         self._file = _OpenFile(descriptor, _offset_after(before, _state(os.fstat(descriptor))))
+        if between is None:
+            self._older = set(rotations(path))
+        else:
+            self._older.add(between)
         return True
+
+    def _between(self, after: _OpenFile) -> Rotation | None:
+        """The first of those that had the path since, and have lost it again."""
+        now = state_of(self._path or "")
+        here = None if now is None else (now.device, now.inode)
+        for one in rotations(self._path or ""):
+            is_other = one.identity not in (here, after.identity)
+            is_new = not any(map(one.is_same, self._older))
+            if is_other and is_new and one.changed_ns >= after.changed_ns:
+                return one
+        return None
 
     def _is_replaced(self, file: _OpenFile) -> bool:
         now = state_of(self._path or "")
@@ -146,6 +170,7 @@ class _OpenFile:
         state = _state(os.fstat(descriptor))
         self.identity = state.device, state.inode
         self._at_end = state if state.size == offset else None  # when we had read all of it
+        self.changed_ns = state.changed_ns  # when we last looked
         self._start(offset)
 
     def _start(self, offset: int) -> None:
@@ -172,6 +197,7 @@ class _OpenFile:
             self._tail = (self._tail + block)[-_TAIL:]
             state = _state(os.fstat(self._descriptor))
             self._at_end = state if state.size == self._offset else None
+            self.changed_ns = state.changed_ns
             return self._lines(self._decoder.decode(block)), len(block)
         return [], 0
 

@@ -100,6 +100,41 @@ def test_a_log_that_is_renamed_is_read_to_its_end_and_then_the_new_one(
     assert found == lines(5 + after, first=6).splitlines()
 
 
+@pytest.mark.parametrize(
+    "names",
+    [["log.1", "log.2", "log.3"], ["log-20261127", "log-20261128", "log-20261129"]],
+    ids=["numbers", "dates"],
+)
+@pytest.mark.parametrize("times", [2, 3])
+def test_all_that_had_the_path_since_the_last_look_are_read_in_order(
+    tmp_path: Path, names: list[str], times: int
+) -> None:
+    path = tmp_path / "log"
+    (tmp_path / "log.9").write_text("of an earlier run\n")
+    (tmp_path / "log.err").write_text("another program's\n")
+    path.write_text(lines(5))
+    follower = Follower(str(path))
+    assert len(read(follower)) == 5
+    with path.open("a") as file:
+        file.write(lines(1, first=6))
+    rising = names[0] != "log.1"
+    for number in range(times):
+        if rising:
+            path.rename(tmp_path / names[number])
+        else:  # each older one moves on
+            for at in range(number, 0, -1):
+                (tmp_path / names[at - 1]).rename(tmp_path / names[at])
+            path.rename(tmp_path / names[0])
+        path.write_text(lines(3, first=7 + 3 * number))
+        os.utime(path, ns=(10**18, path.stat().st_mtime_ns + number))  # a coarse clock
+    (tmp_path / "log.err").write_text("more\n")
+    assert read(follower) == lines(1 + 3 * times, first=6).splitlines()
+    assert read(follower) == []
+    with path.open("a") as file:
+        file.write(lines(1, first=7 + 3 * times))
+    assert read(follower) == lines(1, first=7 + 3 * times).splitlines()
+
+
 def test_a_log_that_is_deleted_is_read_as_long_as_it_is_written(tmp_path: Path) -> None:
     path = tmp_path / "log"
     with path.open("w") as file:

@@ -39,6 +39,7 @@ from carbontrack.ledger.series import mergeable_step_bucket_ms as mergeable_step
 from carbontrack.ledger.series import series as series
 from carbontrack.ledger.series import step_bucket_ms as step_bucket_ms
 from carbontrack.ledger.series import step_means as step_means
+from carbontrack.ledger.series import step_rows as step_rows
 from carbontrack.ledger.series import steps_in_buckets as steps_in_buckets
 from carbontrack.ledger.series import windows as windows
 from carbontrack.ledger.usages import hours as hours

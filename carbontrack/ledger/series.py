@@ -230,6 +230,20 @@ def steps_in_buckets(
     ledger finds steps by their numbers: the first and the last, where they are known, spare it to
     look at all of the run.
     """
+    rows = step_rows(connection, run, length, from_ms=from_ms, to_ms=to_ms, numbers=numbers)
+    return [StepMean(*row) for row in rows]
+
+
+def step_rows(
+    connection: Connection,
+    run: Run,
+    length: int,
+    *,
+    from_ms: int | None = None,
+    to_ms: int | None = None,
+    numbers: tuple[int, int] | None = None,
+) -> Sequence[Sequence[Any]]:
+    """The same, each as the fields of a `StepMean` in their order."""
     step = steps_of(connection, run).c
     bucket = (step.time_ms // length).label("bucket")
     # What is not a number is NULL, and what it was is among the extras.
@@ -261,7 +275,7 @@ def steps_in_buckets(
         .group_by(bucket)
         .order_by(bucket)
     )
-    return [StepMean(*row) for row in connection.execute(query)]
+    return connection.execute(query).all()
 
 
 def _range(run: Run, from_ms: int | None, to_ms: int | None) -> tuple[int, int]:

@@ -52,13 +52,15 @@ def attempts_of(connection: Connection, run: Run) -> list[Attempt]:
     )
 
 
-def tried(connection: Connection, run: Run) -> list[Tried]:
-    """The attempts at a run with what each used; they add up to it."""
-    attempts = attempts_of(connection, run)
+def tried(connection: Connection, run: Run, hours: Sequence[Usage] | None = None) -> list[Tried]:
+    """The attempts at a run with what each used; they add up to it. `hours` are those of
+    `read.hours_of_all` of the whole run, where they are known.
+    """
+    by_recordings = _of_same_recordings(attempts_of(connection, run))
+    if len(by_recordings) > 1:
+        hours = None  # each has some
     return [
-        one
-        for together in _of_same_recordings(attempts)
-        for one in _with_energy(connection, run, together)
+        one for together in by_recordings for one in _with_energy(connection, run, together, hours)
     ]
 
 
@@ -107,9 +109,12 @@ def by_attempt(connection: Connection, whole: RunRecord) -> dict[str, RunRecord]
     return parts
 
 
-def _with_energy(connection: Connection, run: Run, attempts: Sequence[Attempt]) -> list[Tried]:
+def _with_energy(
+    connection: Connection, run: Run, attempts: Sequence[Attempt], hours: Sequence[Usage] | None
+) -> list[Tried]:
     """Of attempts that the same recordings recorded one after the other."""
-    energies_kwh, _ = energies_on(connection, run, timeline_of(attempts), attempts[0].keys)
+    timeline = timeline_of(attempts)
+    energies_kwh, _ = energies_on(connection, run, timeline, attempts[0].keys, hours=hours)
     found = []
     for attempt in attempts:
         lost_kwh = energies_kwh.get(name_of(attempt, LOST), 0.0)

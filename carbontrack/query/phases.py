@@ -61,10 +61,16 @@ def timeline_of(connection: Connection, run: Run) -> Timeline:
     return Timeline.of(events, from_ms=run.started_ms, to_ms=run.end_ms)
 
 
-def phases_of(connection: Connection, run: Run, *, most_rows: int = MOST_ROWS) -> Phases:
-    """The phases of a run, which they add up to."""
+def phases_of(
+    connection: Connection,
+    run: Run,
+    *,
+    most_rows: int = MOST_ROWS,
+    hours: Sequence[Usage] | None = None,
+) -> Phases:
+    """The phases of a run, which they add up to; `hours` as of `energies_on`."""
     timeline = timeline_of(connection, run)
-    energies_kwh, level_s = energies_on(connection, run, timeline, most_rows=most_rows)
+    energies_kwh, level_s = energies_on(connection, run, timeline, most_rows=most_rows, hours=hours)
     spans = timeline.spans().items()
     return Phases(tuple(Phase(name, of, energies_kwh[name]) for name, of in spans), level_s)
 
@@ -76,14 +82,15 @@ def energies_on(
     recordings: Sequence[int] | None = None,
     *,
     most_rows: int = MOST_ROWS,
+    hours: Sequence[Usage] | None = None,
 ) -> tuple[dict[str, float | None], int]:
     """Energy in kWh of all devices by each name on a timeline of the run, None if unknown, and the
     length in s of the longest window that was split by time. Devices are read one by one
-    only where names share an hour.
+    only where names share an hour. `hours` are those of `read.hours_of_all`, where they are known.
     """
     from carbontrack.ledger import read
 
-    of_all = read.hours_of_all(connection, run, recordings)
+    of_all = read.hours_of_all(connection, run, recordings) if hours is None else list(hours)
     shared = [usage.start_ms for usage in of_all if _is_shared(usage, timeline)]
     devices = len(read.sensors(connection, run)) if shared else 0
     level_s = _affordable_level(len(shared) * devices, most_rows)

@@ -19,7 +19,7 @@ from carbontrack.factors.catalog import Factor
 from carbontrack.factors.resolve import resolve
 from carbontrack.factors.series import IntensitySeries, Interval
 from carbontrack.ledger.amended import layers, tokens_of
-from carbontrack.ledger.rows import Run, Span, StepTotals
+from carbontrack.ledger.rows import Run, Span, StepTotals, Usage
 from carbontrack.vocabulary import UNATTRIBUTED, Method, PriceUnit, RunKind
 
 if TYPE_CHECKING:
@@ -116,20 +116,25 @@ def part_of(connection: Connection, run: Run, span_ms: Span | None) -> RunRecord
     return part_in(record_of(connection, run), span_ms, steps_between)
 
 
-def summed_record_of(connection: Connection, run: Run) -> RunRecord:
-    """The same for an estimate of the whole run, added up by the database."""
+def summed_record_of(
+    connection: Connection, run: Run, hours: Sequence[Usage] | None = None
+) -> RunRecord:
+    """The same for an estimate of the whole run, added up by the database; `hours` are those of
+    `read.hours_of_all`, where they are known.
+    """
     from carbontrack.ledger import read
     from carbontrack.query.attempts import lost_of
 
     if stated := read.stated(connection, run):
         steps, by_hour = read.step_totals(connection, run), kwh_by_hour_of(stated)
         return RunRecord(run, [], [], steps, kwh_by_hour=by_hour, stated=stated)
+    hours = read.hours_of_all(connection, run) if hours is None else hours
     return RunRecord(
         run,
         read.sensors(connection, run),
         read.totals(connection, run),
         read.step_totals(connection, run),
-        kwh_by_hour=over_time.energy_by_hour(read.hours_of_all(connection, run)),
+        kwh_by_hour=over_time.energy_by_hour(hours),
         lost_kwh=lost_of(connection, run),
     )
 

@@ -18,8 +18,10 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 # The ledger adds up a thousand steps in a millisecond. A run of 500,000 would make every look at
-# the whole of it wait for half a second; of more than this many as many buckets are cached.
+# the whole of it wait for half a second; of more than this many, buckets of some are cached: the
+# more, the fewer steps are read for a range that they are too long for, and the longer they take.
 _MANY = 30_000
+_FEWEST_BUCKETS, _STEPS_OF_BUCKET = 4_000, 20
 _MAX_BYTES = BUDGET_BYTES // 8  # a run has some megabytes
 _READ_AGAIN_S = 60.0  # a step that comes late, into a bucket of long ago, is seen then
 
@@ -63,7 +65,7 @@ class Curves:
         if count <= _MANY:
             return read.step_means(connection, run, from_ms=from_ms, to_ms=to_ms, points=points)
         length_ms = read.step_bucket_ms(run, from_ms=from_ms, to_ms=to_ms, points=points)
-        fine_ms = read.mergeable_step_bucket_ms(run, _MANY)
+        fine_ms = read.mergeable_step_bucket_ms(run, _buckets(count))
         fine = self._fine.get(run, lambda known: _read(connection, run, fine_ms, known))
         touched = _touched(fine, length_ms, from_ms, to_ms)
         if len(touched["step"]) == 0:
@@ -76,22 +78,26 @@ class Curves:
         )
 
 
+def _buckets(count: int) -> int:
+    """Of so many steps."""
+    return min(_MANY, max(_FEWEST_BUCKETS, count // _STEPS_OF_BUCKET))
+
+
 def _read(connection: Connection, run: Run, length_ms: int, known: _Fine | None) -> _Fine:
     """All buckets; where the earlier ones are known, from the last of them on."""
     if known is None or known.length_ms != length_ms or len(known.columns["step"]) == 0:
-        return _Fine(length_ms, _columns(read.steps_in_buckets(connection, run, length_ms)))
+        return _Fine(length_ms, _columns(read.step_rows(connection, run, length_ms)))
     last_ms = int(known.columns["time_ms"][-1])
-    newer = _columns(read.steps_in_buckets(connection, run, length_ms, from_ms=last_ms))
+    newer = _columns(read.step_rows(connection, run, length_ms, from_ms=last_ms))
     both = {n: np.concatenate([known.columns[n][:-1], newer[n]]) for n in _NAMES}
     return _Fine(length_ms, both)
 
 
-def _columns(means: Sequence[StepMean]) -> _Columns:
+def _columns(rows: Sequence[Sequence[Any]]) -> _Columns:
+    values = zip(*rows, strict=True) if rows else ([] for _ in _NAMES)
     return {
-        name: np.array(
-            [getattr(mean, name) for mean in means], dtype=float if name in _MAYBE else np.int64
-        )
-        for name in _NAMES
+        name: np.array(column, dtype=float if name in _MAYBE else np.int64)
+        for name, column in zip(_NAMES, values, strict=True)
     }
 
 

@@ -13,7 +13,7 @@ from carbontrack.account.result import Estimate
 from carbontrack.account.split import RunRecord, reaches_beyond, whole_hours
 from carbontrack.errors import CarbontrackError
 from carbontrack.ledger import latest, live, overlaps, read
-from carbontrack.ledger.rows import Run, Series, Span
+from carbontrack.ledger.rows import Run, Series, Span, Usage
 from carbontrack.query import group, price
 from carbontrack.query.attempts import Tried, tried
 from carbontrack.query.phases import Phases, phases_of
@@ -70,6 +70,7 @@ class _Whole:
     """What is asked of a run again and again."""
 
     record: RunRecord  # summed
+    hours: Sequence[Usage]  # of all devices together
     estimates: Sequence[Estimate]  # by each method, the measured one first
 
     @property
@@ -84,7 +85,7 @@ class _Whole:
 
     @property
     def size_bytes(self) -> int:
-        return _ROW_BYTES * (20 + 3 * len(self.record.usages) + len(self.kwh_by_hour))
+        return _ROW_BYTES * (20 + 3 * len(self.record.usages) + 2 * len(self.hours))
 
 
 class View:
@@ -210,6 +211,11 @@ class View:
         with self._reader.connect() as connection:
             whole = self._whole(connection, run)
             sensors, rows = whole.record.sensors, whole.estimates
+            phases = self._phases.get(
+                run,
+                lambda _: phases_of(connection, run, most_rows=_PHASE_ROWS, hours=whole.hours),
+            )
+            attempts = self._attempts.get(run, lambda _: tried(connection, run, whole.hours))
             detail = run_detail(
                 run,
                 sensors,
@@ -217,8 +223,8 @@ class View:
                 whole.record.steps,
                 read.recordings(connection, run),
                 read.events(connection, run),
-                self._phases.get(run, lambda _: phases_of(connection, run, most_rows=_PHASE_ROWS)),
-                self._attempts.get(run, lambda _: tried(connection, run)),
+                phases,
+                attempts,
                 read.imports(connection, run),
                 whole.record.stated,
             )
@@ -277,8 +283,7 @@ class View:
         """
         with self._reader.connect() as connection:
             whole = self._whole(connection, run)
-            many = len(whole.record.sensors) > columns.MANY_DEVICES
-            windows = min(points, _MAP_POINTS) if many else points
+            windows = _window_points(whole, points)
             series = read.series(connection, run, from_ms=from_ms, to_ms=to_ms, points=windows)
             spent = self._spent(connection, whole, series)
             steps = self._curves.steps(
@@ -301,7 +306,7 @@ class View:
             whole = self._whole(connection, run)
             count = whole.record.steps.steps
             steps = self._curves.steps(connection, run, count=count, points=points)
-            series = read.series(connection, run, points=points)
+            series = read.series(connection, run, points=_window_points(whole, points))
             spent = self._spent(connection, whole, series)
             times_ms = [step.time_ms for step in steps]
             return {
@@ -328,9 +333,10 @@ class View:
         return self._wholes.get(run, lambda _: self._read(connection, run))
 
     def _read(self, connection: Connection, run: Run) -> _Whole:
-        record = price.summed_record_of(connection, run)
+        hours = read.hours_of_all(connection, run)
+        record = price.summed_record_of(connection, run, hours)
         estimates = price.estimates_of(connection, record, self._flags, list(Method))
-        return _Whole(record, estimates)
+        return _Whole(record, hours, estimates)
 
     def _estimate(self, connection: Connection, run: Run, span_ms: Span | None) -> Estimate:
         if reaches_beyond(run, span_ms):
@@ -344,8 +350,9 @@ class View:
         return self._items.get(run, lambda _: self._new_item(connection, run))
 
     def _new_item(self, connection: Connection, run: Run) -> dict[str, Any]:
-        whole = self._read(connection, run)
-        shape = read.step_means(connection, run, points=_SPARK_POINTS)
+        whole = self._whole(connection, run)
+        count = whole.record.steps.steps
+        shape = self._curves.steps(connection, run, count=count, points=_SPARK_POINTS)
         return {
             **run_item(run, whole.record.sensors, whole.record.usages, whole.record.stated),
             "final_loss": whole.record.steps.final_loss,
@@ -359,6 +366,12 @@ class View:
     def _plan(self, connection: Connection, run: Run, measured: Estimate) -> Any:
         """Totals at the planned tokens; they move slowly, and reading every step costs a while."""
         return self._plans.get(run, lambda _: targets.plan(connection, run, measured))
+
+
+def _window_points(whole: _Whole, points: int) -> int:
+    """How many windows of each device are read for a picture of so many points."""
+    many = len(whole.record.sensors) > columns.MANY_DEVICES
+    return min(points, _MAP_POINTS) if many else points
 
 
 def _sum_item(row: Estimate) -> dict[str, Any]:

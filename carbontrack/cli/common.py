@@ -126,14 +126,19 @@ def _say(message: str) -> None:
 
 
 def warn_of_journals(url: str) -> None:
-    """Say on stderr if measurements wait that could not reach this ledger."""
+    """Say on stderr if measurements wait on this host that could not reach this ledger."""
     from carbontrack.ledger.recover import waiting
+    from carbontrack.ledger.unsent import unsent
     from carbontrack.ledger.url import db_option
 
     if count := len(waiting(url)):
         wait = "waits" if count == 1 else "wait"
         command = f"carbontrack db recover{db_option(url)}"
         typer.echo(f"carbontrack: {counted(count, 'journal')} {wait}: {command}", err=True)
+    if count := unsent(url):
+        command = f"carbontrack db ship{db_option(url)}"
+        what = counted(count, "recording")
+        typer.echo(f"carbontrack: {what} of this host not sent yet: {command}", err=True)
 
 
 def counted(number: int | None, word: str) -> str:

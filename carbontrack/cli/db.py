@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from carbontrack.cli.common import DbOption, FormatOption, counted, print_json
 from carbontrack.vocabulary import Format
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from carbontrack.record.ship import Shipping
 
 app = typer.Typer(
     help="Look after the ledger: where it is, its schema, what is to be recovered.",
@@ -92,7 +97,7 @@ def upgrade(db: DbOption = None) -> None:
 def recover(db: DbOption = None) -> None:
     """Take measurements into the ledger that could not be written while it was locked or full."""
     from carbontrack.ledger import recover
-    from carbontrack.ledger.url import ledger_url
+    from carbontrack.ledger.url import db_option, ledger_url, recorded_in
     from carbontrack.report.escape import visible
 
     url = ledger_url(db)
@@ -103,6 +108,8 @@ def recover(db: DbOption = None) -> None:
         typer.echo("Nothing to recover.")
     else:
         typer.echo(f"Recovered {counted(len(names), 'run')}: {', '.join(map(visible, names))}.")
+        if recorded_in(url) != url:
+            typer.echo(f"They are on this host; send them: carbontrack db ship{db_option(url)}")
 
 
 @app.command()
@@ -153,7 +160,8 @@ def ship(
     ] = False,
     db: DbOption = None,
 ) -> None:
-    """Ship what a collector lacks of this ledger, now: of a node without a network, or by hand.
+    """Ship what a collector lacks of this ledger, now; or, where the ledger is on a server, what
+    waits for it on this host.
 
     Example: carbontrack db ship --to https://collector.example.org:8477
     """
@@ -161,31 +169,17 @@ def ship(
     from contextlib import closing
 
     from carbontrack.errors import CarbontrackError
-    from carbontrack.ledger import engine
     from carbontrack.ledger.engine import errors_in_one_line
-    from carbontrack.ledger.url import ledger_url, sqlite_path
-    from carbontrack.query.select import choose
+    from carbontrack.ledger.url import ledger_url
     from carbontrack.record import ship_to
-    from carbontrack.record.ship import NotShipped, Shipping
+    from carbontrack.record.target import NotShipped
     from carbontrack.report.escape import visible
 
-    url, target = ledger_url(db), to or os.environ.get(ship_to.URL)
-    if not target:
-        raise CarbontrackError(
-            "no collector is named.", hint=f"Give --to URL, or set {ship_to.URL}."
-        )
-    if (path := sqlite_path(url)) is None or not path.exists():
-        raise CarbontrackError("only a ledger's file is shipped.", hint="Name one with --db.")
-    at = ship_to.address(target, insecure=insecure)
-    ship_to.token_of(os.environ)
-    with_seconds = set()
-    if seconds:
-        with engine.open_reader(url).connect() as connection:
-            with_seconds = {run.id for run in choose(connection, seconds)}
-    shipping = Shipping(url, at, lambda: ship_to.token_of(os.environ), with_seconds)
+    url = ledger_url(db)
+    shipping = _shipping(url, to or os.environ.get(ship_to.URL), seconds or [], insecure=insecure)
     with errors_in_one_line(url), closing(shipping):
+        again = shipping.retry() if retry else 0
         try:
-            taken = shipping.retry() if retry else 0
             for recording_id in shipping.waiting():
                 shipping.ship(recording_id)
         except NotShipped as error:
@@ -193,11 +187,44 @@ def ship(
     done = shipping.shipped
     typer.echo(f"Shipped {counted(done.rows, 'row')} in {counted(done.batches, 'request')}.")
     if retry:
-        typer.echo(f"Of what had been refused, {counted(taken, 'request')} went through now.")
+        typer.echo(f"Of {counted(again, 'recording')} something had been refused: sent again.")
     for reason in shipping.shipped.set_aside:
-        typer.echo(f"carbontrack: a batch was refused and set aside: {visible(reason)}.", err=True)
+        typer.echo(f"carbontrack: rows were refused and set aside: {visible(reason)}.", err=True)
     if shipping.shipped.set_aside:
         raise typer.Exit(1)
+
+
+def _shipping(url: str, to: str | None, seconds: Sequence[str], *, insecure: bool) -> Shipping:
+    """From a ledger's file to a collector, or from this host to the server of the ledger."""
+    import os
+
+    from carbontrack.errors import CarbontrackError
+    from carbontrack.ledger import engine
+    from carbontrack.ledger.backlog import EVERY_RUN
+    from carbontrack.ledger.url import recorded_in, redacted_url, sqlite_path
+    from carbontrack.query.select import choose
+    from carbontrack.record import ship_to
+    from carbontrack.record.collector import Collector
+    from carbontrack.record.server import Server
+    from carbontrack.record.ship import Shipping
+
+    file = recorded_in(url)
+    if (path := sqlite_path(file)) is None or not path.exists():
+        what = "here waits for " if file != url else "is in "
+        raise CarbontrackError(f"Nothing {what}{redacted_url(url)}.", hint="See --db.")
+    if to is None and file != url:
+        return Shipping(file, Server(url), EVERY_RUN)
+    if to is None:
+        raise CarbontrackError(
+            "no collector is named.", hint=f"Give --to URL, or set {ship_to.URL}."
+        )
+    at = ship_to.address(to, insecure=insecure)
+    ship_to.token_of(os.environ)
+    with_seconds = set()
+    if seconds:
+        with engine.open_reader(file).connect() as connection:
+            with_seconds = {run.id for run in choose(connection, seconds)}
+    return Shipping(file, Collector(at, lambda: ship_to.token_of(os.environ)), with_seconds)
 
 
 @app.command()

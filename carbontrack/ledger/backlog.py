@@ -12,7 +12,7 @@ from typing import Any
 
 from carbontrack.ledger import live_row
 from carbontrack.ledger.batch import Batch, Held
-from carbontrack.ledger.outcome import is_stale
+from carbontrack.ledger.outcome import HEARTBEAT_STALE_MS, is_stale
 from carbontrack.ledger.rows import Amendment, OverlapPart, Recording, Run, Sensor, Watermark
 from carbontrack.ledger.tables import (
     AMENDMENTS,
@@ -38,6 +38,23 @@ _STEPS_AGAIN_MS = 30_000  # a step of another rank may come later with an earlie
 _MOST_ROWS = 5_000  # in a batch, of each kind
 
 
+class _EveryRun(Collection[str]):
+    """All that there are: none is asked for by its id."""
+
+    def __contains__(self, run_id: object) -> bool:
+        return True
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(())
+
+    def __len__(self) -> int:
+        return 0
+
+
+EVERY_RUN: Collection[str] = _EveryRun()
+"""As those whose seconds are shipped, too: while they go on, and at their end."""
+
+
 @dataclass(frozen=True, slots=True)
 class Part:
     """What comes next of a recording, and its watermark once that is acknowledged."""
@@ -54,15 +71,22 @@ def recordings(
     runs whose seconds are shipped, too.
     """
     found = transaction.ask(
-        "select recordings.id from recordings left join watermarks "
-        "on watermarks.recording_key = recordings.key and watermarks.target = :target "
-        "where watermarks.shipped_ms is null or watermarks.shipped_ms < "
-        f"{_STATE} "
+        f"select recordings.id from {_LACKED} "
         "order by recordings.started_ms desc, recordings.key desc",
         {"target": target},
     )
     ids = [row["id"] for row in found]
     return list(dict.fromkeys([*ids, *recordings_of(transaction, with_seconds)]))
+
+
+def how_many_stopped(transaction: Transaction, target: str, *, now_ms: int) -> int:
+    """How many recordings with something that the target lacks nobody goes on to ship: they have
+    ended, or stopped.
+    """
+    stopped = "ended_ms is not null or heartbeat_ms < :stale"
+    values = {"target": target, "stale": now_ms - HEARTBEAT_STALE_MS}
+    (found,) = transaction.ask(f"select count(*) as n from {_LACKED} and ({stopped})", values)
+    return int(found["n"])
 
 
 def recordings_of(transaction: Transaction, run_ids: Iterable[str]) -> list[str]:
@@ -189,6 +213,14 @@ def held(transaction: Transaction, recording_id: str) -> Held:
 _STATE = (
     "case when ended_ms is null then heartbeat_ms "
     "when ended_ms > heartbeat_ms then ended_ms + 1 else heartbeat_ms + 1 end"
+)
+
+
+# The recordings with something that a target lacks.
+_LACKED = (
+    "recordings left join watermarks on watermarks.recording_key = recordings.key "
+    "and watermarks.target = :target "
+    f"where (watermarks.shipped_ms is null or watermarks.shipped_ms < {_STATE})"
 )
 
 

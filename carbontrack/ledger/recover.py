@@ -11,9 +11,9 @@ from carbontrack.errors import CarbontrackError
 from carbontrack.files import open_ours
 from carbontrack.ledger import journal
 from carbontrack.ledger.engine import errors_in_one_line
-from carbontrack.ledger.remove import finish, sweep
+from carbontrack.ledger.remove import finish
 from carbontrack.ledger.transaction import WritableLedger, open_ledger
-from carbontrack.ledger.url import journal_folders
+from carbontrack.ledger.url import journal_folders, recorded_in
 from carbontrack.ledger.window import LEVELS_S, Window
 from carbontrack.ledger.write import RunRemoved, RunWriter
 from carbontrack.units import MS_PER_S
@@ -45,7 +45,8 @@ def _found(url: str) -> list[tuple[Path, str | None]]:
 
 
 def recover(url: str) -> dict[str, str]:
-    """Write the journals into their ledger and delete each one that is in; the runs' names by id.
+    """Write the journals into their ledger, or the file that is shipped to it, and delete each one
+    that is in; the runs' names by id.
 
     What is of a run that was removed is deleted only, and so is what is left of such runs.
     Everything is an upsert: a recovery that breaks off can be repeated. Raises CarbontrackError if
@@ -53,13 +54,12 @@ def recover(url: str) -> dict[str, str]:
     """
     names: dict[str, str] = {}
     journals = waiting(url)
-    if not journals:
-        finish(url)
-        return names
-    with errors_in_one_line(url), closing(open_ledger(url)) as ledger:
-        for of_recording in by_recording(journals):
-            names |= _take(of_recording, ledger)
-        sweep(ledger)
+    if journals:
+        file = recorded_in(url)
+        with errors_in_one_line(file), closing(open_ledger(file)) as ledger:
+            for of_recording in by_recording(journals):
+                names |= _take(of_recording, ledger)
+    finish(url)
     return names
 
 

@@ -1,51 +1,57 @@
-"""Batches that a collector refused for what they hold: kept beside the ledger until sent again."""
+"""Recordings of which a batch was refused for what it holds: noted beside the ledger until they are
+sent again.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from carbontrack.files import open_ours, write_ours
-from carbontrack.ledger.url import sqlite_path
-from carbontrack.units import now_ms
+from carbontrack.ledger.url import recorded_in, sqlite_path
 
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """A batch that was refused, and why."""
+    """A batch that was refused, and why; its rows are in the ledger."""
 
     path: Path
+    recording_id: str
     target: str
     reason: str
-    body: bytes
 
 
-def folder(url: str) -> Path | None:
-    """Where they are; None for a ledger on a server, which ships nothing."""
-    path = sqlite_path(url)
-    return None if path is None else path.with_name(path.name + "-refused")
+def folder(url: str) -> Path:
+    """Where they are: beside the file that is shipped."""
+    path = sqlite_path(recorded_in(url))
+    assert path is not None
+    return path.with_name(path.name + "-refused")
 
 
-def put(url: str, recording_id: str, target: str, reason: str, body: bytes) -> Path:
-    """Keep a batch, durably. Raises OSError, also where the folder is not ours."""
-    where = folder(url)
-    assert where is not None
-    path = where / f"{recording_id}-{now_ms()}.batch"
-    head = json.dumps({"target": target, "reason": reason}).encode()
-    write_ours(path, head + b"\n" + body, os.O_EXCL)
-    return path
+def put(url: str, recording_id: str, target: str, reason: str) -> None:
+    """Note a refusal, durably; the first of a recording stands for all, for all of it is sent
+    again. Raises OSError, also where the folder is not ours.
+    """
+    said = {"recording": recording_id, "target": target, "reason": reason}
+    of_target = hashlib.sha256(target.encode()).hexdigest()[:8]
+    with suppress(FileExistsError):
+        path = folder(url) / f"{recording_id}-{of_target}.json"
+        write_ours(path, json.dumps(said).encode(), os.O_EXCL)
 
 
 def found(url: str) -> Iterator[Refused]:
     """Those of a ledger, in the order of their names; what is not one is passed over."""
     where = folder(url)
-    for path in sorted(where.glob("*.batch")) if where is not None and where.is_dir() else ():
+    for path in sorted(where.glob("*.json")) if where.is_dir() else ():
         try:
             with os.fdopen(open_ours(path), "rb") as file:
-                head = json.loads(file.readline())
-                yield Refused(path, str(head["target"]), str(head["reason"]), file.read())
+                said = json.load(file)
+                names = ("recording", "target", "reason")
+                yield Refused(path, *(str(said[name]) for name in names))
         except (OSError, ValueError, KeyError, TypeError):
             continue

@@ -50,15 +50,19 @@ class OtherProject(CarbontrackError):
     """The run is in the ledger, in a project that the sender may not write."""
 
 
-def take(transaction: Transaction, batch: Batch, project: str) -> Held | None:
-    """Write a batch into a project; what the ledger then holds of its recording, if it is final.
+def take(transaction: Transaction, batch: Batch, project: str | None = None) -> Held | None:
+    """Write a batch into a project, or into its own; what the ledger then holds of its recording,
+    if it is final.
 
     A run that was removed stays so. Raises OtherProject, or the database's error.
     """
     if is_removed(transaction, batch.run):
         return None
-    _check_project(transaction, batch, project)
-    run_key = put_run(transaction, replace(batch.run, project=project))
+    run = batch.run
+    if project is not None:
+        _check_project(transaction, batch, project)
+        run = replace(run, project=project)
+    run_key = put_run(transaction, run)
     key, is_newest = _put_recording(transaction, run_key, batch.recording)
     sensors = _put_sensors(transaction, key, batch.sensors, is_newest=is_newest)
     if is_newest and batch.run.model:
@@ -79,8 +83,9 @@ def take(transaction: Transaction, batch: Batch, project: str) -> Held | None:
         transaction.write(table.insert_once, rows)
     if is_newest and batch.final:
         _put_overlaps(transaction, sensors, batch.overlaps)
-    # A token is of one project: it moves no run into another.
-    amendments = [one for one in batch.amendments if one.field != AmendedField.PROJECT]
+    amendments = batch.amendments
+    if project is not None:  # the sender may write into this one only
+        amendments = tuple(one for one in amendments if one.field != AmendedField.PROJECT)
     transaction.write(AMENDMENTS.insert_once, [AMENDMENTS.written(one) for one in amendments])
     return backlog.held(transaction, batch.recording.id) if batch.final else None
 

@@ -110,10 +110,10 @@ def revision_of(connection: sqlite3.Connection) -> str | None:
 
 
 @contextmanager
-def transaction(connection: sqlite3.Connection) -> Iterator[None]:
+def transaction(connection: sqlite3.Connection, begin: str = "BEGIN IMMEDIATE") -> Iterator[None]:
     """What is written inside is written whole, or not at all where an error leaves it."""
     # A transaction that turns from reading to writing fails at once, whatever the timeout.
-    connection.execute("BEGIN IMMEDIATE")
+    connection.execute(begin)
     try:
         yield
         connection.execute("COMMIT")

@@ -49,6 +49,9 @@ class WritableLedger(Protocol):
     def begin(self) -> AbstractContextManager[Transaction]:
         """A transaction: written whole at its end, or not at all where an error leaves it."""
 
+    def reading(self) -> AbstractContextManager[Transaction]:
+        """A transaction that only asks: it sees one moment, and waits for nobody who writes."""
+
     def close(self) -> None:
         """Leave it: the last user of a file moves what was written ahead into the file itself."""
 
@@ -120,6 +123,11 @@ class LedgerFile:
         with sqlite.transaction(self._connection):
             yield self
 
+    @contextmanager
+    def reading(self) -> Iterator[LedgerFile]:
+        with sqlite.transaction(self._connection, "BEGIN"):
+            yield self
+
     def ask(self, statement: str, values: Values) -> Iterator[dict[str, Any]]:
         cursor = self._connection.execute(statement, values)
         names = [name for name, *_ in cursor.description]
@@ -149,6 +157,9 @@ class LedgerServer:
     def begin(self) -> Iterator[_ServerTransaction]:
         with self._engine.begin() as connection:
             yield _ServerTransaction(connection, self._clause)
+
+    def reading(self) -> AbstractContextManager[Transaction]:
+        return self.begin()
 
     def close(self) -> None:
         self._engine.dispose()
@@ -189,6 +200,9 @@ class Within:
     @contextmanager
     def begin(self) -> Iterator[Transaction]:
         yield self._transaction
+
+    def reading(self) -> AbstractContextManager[Transaction]:
+        return self.begin()
 
     def close(self) -> None:
         """Does nothing: the one transaction ends by itself."""

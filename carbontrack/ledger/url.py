@@ -59,18 +59,39 @@ def sqlite_path(url: str) -> Path | None:
     return Path(url.removeprefix("sqlite:///")) if url.startswith("sqlite:///") else None
 
 
-def journal_folders(url: str) -> tuple[Path, ...]:
-    """Where measurements wait that could not reach this ledger, the best place first.
+def recorded_in(url: str) -> str:
+    """Where a recorder writes what is meant for the ledger at a URL: there, or for a server into a
+    file in the data directory, from which it is shipped.
 
-    Beside its file; for a server, or where that disk is full or read-only, in the data directory,
-    in a folder of its own, so that no ledger takes what is meant for another.
+    That is of one server, so that none gets what is meant for another, and of one host: many may
+    share a home.
     """
-    path = sqlite_path(url)
-    name = re.sub(r"[^\w.-]+", "_", redacted_url(url).rpartition("://")[2])
-    in_data = default_path().with_name("journals") / name
-    if path is None:
-        return (in_data,)
+    if sqlite_path(url) is not None:
+        return url
+    host = _file_name(os.uname().nodename)
+    return f"sqlite:///{default_path().with_name('servers') / _name(url) / f'{host}.db'}"
+
+
+def journal_folders(url: str) -> tuple[Path, ...]:
+    """Where measurements wait that could not reach this ledger, or the file of `recorded_in`; the
+    best place first.
+
+    Beside the file; where that disk is full or read-only, in the data directory, in a folder of its
+    own, so that no ledger takes what is meant for another.
+    """
+    file = recorded_in(url)
+    path = sqlite_path(file)
+    assert path is not None
+    in_data = default_path().with_name("journals") / _name(file)
     return path.with_name(path.name + "-journals"), in_data
+
+
+def _name(url: str) -> str:
+    return _file_name(redacted_url(url).rpartition("://")[2])
+
+
+def _file_name(text: str) -> str:
+    return re.sub(r"[^\w.-]+", "_", text)
 
 
 def default_path() -> Path:

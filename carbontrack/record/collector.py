@@ -10,42 +10,43 @@ import http.client
 import json
 import socket
 import threading
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 
-from carbontrack.ledger.batch import PATH, Held
+from carbontrack.errors import CarbontrackError
+from carbontrack.ledger.batch import PATH, Batch, Held, encode
+from carbontrack.record.ledger_writer import first_line
 from carbontrack.record.ship_to import Address
+from carbontrack.record.target import NO_TOKEN, Answer, NotShipped
+from carbontrack.report.escape import visible
 
 DEADLINE_S = 5.0
 _MAX_ANSWER_BYTES = 64 << 10
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What a collector says of a batch."""
-
-    status: int
-    reason: str = ""  # why it was refused
-    retry_after_s: float | None = None
-    held: Held | None = None
-
-
 class Collector:
     """Posts batches. A connection is used again while it lasts."""
 
-    def __init__(self, at: Address) -> None:
+    def __init__(self, at: Address, token: Callable[[], str]) -> None:
+        """`token` is asked for each batch, for it may change."""
+        self.name = str(at)
         self._at = at
+        self._token = token
         self._connection: http.client.HTTPConnection | None = None
 
-    def post(self, body: bytes, token: str) -> Answer:
-        """Send a batch. Raises OSError or HTTPException if no answer came in time."""
-        kept = self._connection is not None
+    def send(self, batch: Batch) -> Answer:
+        """Send a batch. Raises NotShipped."""
+        body = encode(batch)
         try:
-            return self._post(body, token)
-        except (http.client.RemoteDisconnected, BrokenPipeError, ConnectionResetError):
-            if not kept:
-                raise
-            return self._post(body, token)  # it had closed the connection that was kept
+            answer = self._post(body, self._token())
+        except (OSError, http.client.HTTPException) as error:
+            raise NotShipped(f"{self.name} does not answer: {first_line(error)}") from None
+        except CarbontrackError as error:
+            raise NotShipped(str(error), Answer(NO_TOKEN)) from None
+        if answer.is_final:
+            return answer
+        said = visible(answer.reason) or f"status {answer.status}"
+        raise NotShipped(f"{self.name} takes nothing now: {said}", answer)
 
     def close(self) -> None:
         """Leave the connection."""
@@ -55,6 +56,15 @@ class Collector:
             self._connection = None
 
     def _post(self, body: bytes, token: str) -> Answer:
+        kept = self._connection is not None
+        try:
+            return self._exchange(body, token)
+        except (http.client.RemoteDisconnected, BrokenPipeError, ConnectionResetError):
+            if not kept:
+                raise
+            return self._exchange(body, token)  # it had closed the connection that was kept
+
+    def _exchange(self, body: bytes, token: str) -> Answer:
         connection = self._connection or self._connect()
         self._connection = connection
         deadline = threading.Timer(DEADLINE_S, _hang_up, [connection])

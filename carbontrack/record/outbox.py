@@ -7,7 +7,6 @@ attempt at a time: a server or a file system that does not answer holds up nothi
 
 from __future__ import annotations
 
-import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -92,7 +91,7 @@ class Outbox:
         elif self._attempt is None:
             self._begin(heartbeat_ms, None)
         elif self._attempt.age_s > ANSWER_S:
-            self._give_up(self._attempt)
+            self._say_it_is_silent(self._attempt)
         if len(self._waiting) > MAX_WAITING_ROWS:
             self._spill()
 
@@ -140,7 +139,7 @@ class Outbox:
         attempt = self._attempt
         if attempt is None or attempt.ended.wait(max(0.0, ANSWER_S - attempt.age_s)):
             return True
-        self._give_up(attempt)
+        self._say_it_is_silent(attempt)
         return False
 
     def _settle(self) -> bool:
@@ -169,13 +168,11 @@ class Outbox:
             hope = "" if lasts else "; will retry"
             self._warn(f"the ledger cannot be written now: {first_line(error)}{hope}.")
 
-    def _give_up(self, attempt: _Attempt) -> None:
-        """End the attempt where that is possible; another begins when it has ended."""
+    def _say_it_is_silent(self, attempt: _Attempt) -> None:
+        """Another attempt begins when this one has ended."""
         if not self._warned:
             self._warned = True
             self._warn(f"the ledger has not answered for {attempt.age_s:.0f} s; will retry.")
-        if (postgresql := sys.modules.get("carbontrack.ledger.postgresql")) is not None:
-            postgresql.hang_up()
 
     def _spill(self) -> None:
         rows, self._waiting = self._waiting, Rows()

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from carbontrack import config
 from carbontrack.errors import CarbontrackError
 from carbontrack.ledger.rows import Event, Recording, Run, Sensor
-from carbontrack.ledger.url import db_option, journal_folders, sqlite_path
+from carbontrack.ledger.url import db_option, journal_folders, recorded_in, redacted_url
 from carbontrack.ledger.user import user
 from carbontrack.meters.base import MeterContext, Source
 from carbontrack.record.arrivals import Arrivals
@@ -26,6 +26,7 @@ from carbontrack.record.claims import Claims
 from carbontrack.record.control import Control, Guest
 from carbontrack.record.devices import MeterOpener, RefreshTimer, sensor_of
 from carbontrack.record.git import ask_git
+from carbontrack.record.grace import grace_s
 from carbontrack.record.logged import LoggedLines
 from carbontrack.record.messages import Outcome, Plan, cut_label
 from carbontrack.record.outbox import Outbox
@@ -61,6 +62,7 @@ _IGNORED = (
 # For so long the rest is shipped after the job and its wrapper have ended; what is left comes with
 # the next run, or by `db ship`.
 _LAST_SHIPPING_S = 30.0
+_SUMMARY_S = 0.3  # of what the job's end may wait for us
 _COMMIT_EVERY_NS = 3 * NS_PER_S // 2  # and so every 1.6 s: rows are committed within 2 s
 
 
@@ -108,6 +110,7 @@ class Recorder:
         self._restarts = Restarts(launcher)
         self._totals = Totals()
         self._ship: str | None = None  # the collector that the settings name
+        self._db = recorded_in(plan.db)
         self._said: set[str | None] = set()  # warnings of which one is enough
         self._publish: Callable[[Batch, Sequence[Sensor]], None] = lambda batch, sensors: None
         self._claims = Claims(plan.run_id)
@@ -152,12 +155,13 @@ class Recorder:
         outbox = self._outbox(run, sensors, opening.found.note)
         budget = self._budget(run, sensors)
         self._publish = self._metrics(run)
-        shipper = self._shipper()
+        server, collector = self._to_server(), self._to_collector()
         outcome = self._watch(control, sampler, outbox, timer, budget, arrivals)
-        self._finish(outcome, sampler, outbox, run, timer, budget)
-        if shipper is not None:
-            control.release()
-            shipper.finish(_LAST_SHIPPING_S)
+        self._finish(outcome, sampler, outbox, run, timer, budget, server)
+        control.release()
+        for shipper in (collector, server):
+            if shipper is not None:
+                shipper.finish(_LAST_SHIPPING_S)
 
     def _take(self, sources: Sequence[Source], has_ended: Callable[[], bool]) -> Sequence[Source]:
         """Those that are ours to read."""
@@ -223,6 +227,7 @@ class Recorder:
         run: Run,
         timer: RefreshTimer,
         budget: Callable[[], list[Event]],
+        server: Shipper | None,
     ) -> None:
         end_ns = outcome.ended_ns if outcome else monotonic_ns()
         ended_ms = self._clock.wall_ns(end_ns) // NS_PER_MS
@@ -241,6 +246,7 @@ class Recorder:
                 remove_steps_file(path)  # a job that goes on may still write it
         if self._plan.quiet and (trouble := self._log.trouble()):
             self._alarm(f"{trouble}.")  # it was asked for
+        waits = self._last_to_server(server) if written else "db recover"
         if outcome is not None and self._plan.has_summary:
             ended = replace(
                 run,
@@ -249,7 +255,8 @@ class Recorder:
                 ended_ms=ended_ms,
                 model=self._totals.model,
             )
-            self._print_summary(ended, timer.sensors, outbox.ledger, written=written)
+            ledger = outbox.ledger if server is None else self._plan.db
+            self._print_summary(ended, timer.sensors, ledger, waits=waits)
 
     def _put(self, outbox: Outbox, batch: Batch, logged: LoggedLines) -> None:
         steps = self._totals.add(batch.windows, logged)
@@ -331,20 +338,46 @@ class Recorder:
             heartbeat_ms=now_ms(),
             restart=plan.restart,
         )
-        journals = [folder / f"{recording.id}.jsonl" for folder in journal_folders(plan.db)]
-        return Outbox(plan.db, journals, run, recording, sensors, self._warn, self._alarm)
+        journals = [folder / f"{recording.id}.jsonl" for folder in journal_folders(self._db)]
+        return Outbox(self._db, journals, run, recording, sensors, self._warn, self._alarm)
 
-    def _shipper(self) -> Shipper | None:
-        """What ships the ledger beside us; None if that is not asked for, or cannot be."""
+    def _to_server(self) -> Shipper | None:
+        """What ships all that we write, where the ledger is on a server; None if it is not."""
+        if self._db == self._plan.db:
+            return None
+        from carbontrack.ledger.backlog import EVERY_RUN
+        from carbontrack.ledger.transaction import recorders_url
+        from carbontrack.record.server import Server
+        from carbontrack.record.ship import Shipper, Shipping
+
+        target = Server(self._plan.db)
+        shipper = Shipper(
+            Shipping(recorders_url(self._db), target, EVERY_RUN), self._host, self._warn
+        )
+        shipper.start()
+        return shipper
+
+    def _last_to_server(self, server: Shipper | None) -> str:
+        """Let what the job's end has added arrive, as long as the job's end may wait; the command
+        that sends what has not, or nothing.
+        """
+        if server is None or server.finish(max(0.0, grace_s()[0] - _SUMMARY_S)):
+            return ""
+        self._warn(
+            f"{redacted_url(self._plan.db)} does not have all of this run yet; what is missing is "
+            "kept here, and comes with the next run."
+        )
+        return "db ship"
+
+    def _to_collector(self) -> Shipper | None:
+        """What ships to a collector; None if that is not asked for, or cannot be."""
         plan = self._plan
         url = plan.ship or self._ship
         if url is None:
             return None
-        if sqlite_path(plan.db) is None:
-            self._alarm("nothing is shipped: the ledger is on a server already.")
-            return None
         from carbontrack.ledger.transaction import recorders_url
         from carbontrack.record import ship_to
+        from carbontrack.record.collector import Collector
         from carbontrack.record.ship import Shipper, Shipping
 
         given = {ship_to.TOKEN: plan.ship_token, ship_to.TOKEN_FILE: plan.ship_token_file}
@@ -355,8 +388,8 @@ class Recorder:
         except CarbontrackError as error:
             self._alarm(f"nothing is shipped: {error}")
             return None
-        shipping = Shipping(recorders_url(plan.db), at, lambda: ship_to.token_of(secrets))
-        shipper = Shipper(shipping, self._host, self._warn)
+        target = Collector(at, lambda: ship_to.token_of(secrets))
+        shipper = Shipper(Shipping(recorders_url(self._db), target), self._host, self._warn)
         shipper.start()
         return shipper
 
@@ -425,7 +458,7 @@ class Recorder:
         return publish
 
     def _print_summary(
-        self, run: Run, sensors: Sequence[Sensor], ledger: str, *, written: bool
+        self, run: Run, sensors: Sequence[Sensor], ledger: str, *, waits: str
     ) -> None:
         from carbontrack.report.summary import summary_text
 
@@ -437,7 +470,7 @@ class Recorder:
             steps,
             db_option(ledger),
             budget=self._plan.budget,
-            written=written,
+            waits=waits,
             trouble=[*self._totals.dropped(), *filter(None, [self._log.trouble()])],
             missing={one.name: one.reason for one in self._rejected},
         )

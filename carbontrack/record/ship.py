@@ -1,4 +1,4 @@
-"""Shipping a ledger to a collector, batch by batch: once by hand, or by a thread of the recorder.
+"""Shipping a ledger to a target, batch by batch: once by hand, or by a thread of the recorder.
 
 Nothing waits for it. What cannot be delivered stays in the local ledger, which is the queue.
 """
@@ -6,7 +6,6 @@ Nothing waits for it. What cannot be delivered stays in the local ledger, which 
 from __future__ import annotations
 
 import hashlib
-import http.client
 import random
 import threading
 import time
@@ -14,32 +13,18 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 
-from carbontrack.errors import CarbontrackError
 from carbontrack.ledger import backlog, set_aside
-from carbontrack.ledger.batch import Held, encode
-from carbontrack.ledger.transaction import Transaction, open_ledger
-from carbontrack.record.collector import Answer, Collector
+from carbontrack.ledger.batch import EVERY_S, Held
+from carbontrack.ledger.transaction import Transaction, WritableLedger, open_ledger
 from carbontrack.record.ledger_writer import first_line
-from carbontrack.record.ship_to import Address
+from carbontrack.record.target import NotShipped, Target
 from carbontrack.redact import redact_text
 from carbontrack.report.escape import visible
 from carbontrack.units import now_ms
 
-EVERY_S = 10.0
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 1.0, 300.0
+_A_PERSONS_PAUSES = 6  # so many doublings at least, where no wait alone helps
 _BUSY_TIMEOUT_MS = 250
-_TAKEN = (200, 204)
-_UNFIT = (400, 403, 413, 422)  # for what the batch holds: the same answer comes again
-NO_TOKEN = 401
-OTHER_VERSION = 409
-
-
-class NotShipped(Exception):
-    """The collector takes nothing now; `answer` is what it said, None if it did not answer."""
-
-    def __init__(self, why: str, answer: Answer | None = None) -> None:
-        super().__init__(why)
-        self.answer = answer
 
 
 @dataclass(slots=True)
@@ -52,105 +37,99 @@ class Shipped:
 
 
 class Shipping:
-    """Everything that a collector lacks of one ledger."""
+    """Everything that a target lacks of one ledger's file."""
 
-    def __init__(
-        self,
-        url: str,
-        at: Address,
-        token: Callable[[], str],
-        with_seconds: Collection[str] = (),
-    ) -> None:
-        """`token` is asked for each batch, for it may change; of the runs `with_seconds` (ids) the
-        seconds are shipped, too.
-        """
+    def __init__(self, url: str, target: Target, with_seconds: Collection[str] = ()) -> None:
+        """Of the runs `with_seconds` (ids) the seconds are shipped, too."""
         self.url = url
-        self._target = str(at)
-        self._collector = Collector(at)
-        self._token = token
+        self._target = target
         self._with_seconds = with_seconds
         self._again: set[str] = set()  # recordings that were sent a second time
         self.shipped = Shipped()
 
+    @property
+    def name(self) -> str:
+        """Where it goes, as people call that."""
+        return self._target.name
+
     def waiting(self) -> list[str]:
         """The ids of the recordings with something to ship."""
-        with self._transaction() as transaction:
-            return backlog.recordings(transaction, self._target, self._with_seconds)
+        with self._reading() as transaction:
+            return backlog.recordings(transaction, self._target.name, self._with_seconds)
 
     def ship(self, recording_id: str) -> None:
         """All that waits of one recording. Raises NotShipped, or the ledger's error."""
         while True:
-            with self._transaction() as transaction:
-                part = backlog.next_part(
-                    transaction,
-                    recording_id,
-                    self._target,
-                    with_seconds=self._with_seconds,
-                    now_ms=now_ms(),
-                )
-                here = part and part.batch.final and backlog.held(transaction, recording_id)
+            part, here = self._next(recording_id)
             if part is None:
                 return
-            body = encode(part.batch)
-            answer = self._post(body)
-            if answer.status not in _TAKEN:
-                set_aside.put(self.url, recording_id, self._target, answer.reason, body)
-                self.shipped.set_aside.append(answer.reason or f"status {answer.status}")
+            answer = self._target.send(part.batch)
+            if not answer.is_taken:
+                reason = answer.reason or f"status {answer.status}"
+                set_aside.put(self.url, recording_id, self._target.name, reason)
+                self.shipped.set_aside.append(reason)
             self.shipped.batches += 1
             self.shipped.rows += part.batch.rows
-            with self._transaction() as transaction:
-                if (
-                    here
-                    and answer.held is not None
-                    and self._lacks(recording_id, answer.held, here)
-                ):
+            is_short = answer.held is not None and self._lacks(recording_id, answer.held, here)
+            with self._writing() as transaction:
+                if is_short:
                     backlog.ship_again(transaction, [recording_id])
-                    continue
-                backlog.set_mark(transaction, recording_id, part.mark)
-            if part.complete:
+                else:
+                    backlog.set_mark(transaction, recording_id, part.mark)
+            if part.complete and not is_short:
                 return
 
     def retry(self) -> int:
-        """Send again what was set aside; how many were taken. Raises NotShipped."""
-        taken = 0
-        for one in set_aside.found(self.url):
-            if one.target == self._target and self._post(one.body).status in _TAKEN:
-                one.path.unlink(missing_ok=True)
-                taken += 1
-        return taken
+        """Let all be sent again of the recordings of which something was refused; how many."""
+        found = [one for one in set_aside.found(self.url) if one.target == self._target.name]
+        if found:
+            with self._writing() as transaction:
+                backlog.ship_again(transaction, [one.recording_id for one in found])
+        for one in found:
+            one.path.unlink(missing_ok=True)
+        return len(found)
 
     def close(self) -> None:
         """Leave the connection."""
-        self._collector.close()
+        self._target.close()
 
-    def _lacks(self, recording_id: str, there: Held, here: Held) -> bool:
-        """Whether the collector has less than we: once, all is sent again."""
-        less = any(getattr(there, name) < getattr(here, name) for name in Held.__dataclass_fields__)
-        if not less or recording_id in self._again:
+    def _next(self, recording_id: str) -> tuple[backlog.Part | None, Held | None]:
+        """What comes next; with the last of a recording, what the ledger holds of it."""
+        with self._reading() as transaction:
+            part = backlog.next_part(
+                transaction,
+                recording_id,
+                self._target.name,
+                with_seconds=self._with_seconds,
+                now_ms=now_ms(),
+            )
+            if part is None or not part.batch.final:
+                return part, None
+            return part, backlog.held(transaction, recording_id)
+
+    def _lacks(self, recording_id: str, there: Held, here: Held | None) -> bool:
+        """Whether the target has less than we: once, all is sent again."""
+        names = Held.__dataclass_fields__
+        if here is None or recording_id in self._again:
+            return False
+        if not any(getattr(there, name) < getattr(here, name) for name in names):
             return False
         self._again.add(recording_id)
         return True
 
-    def _post(self, body: bytes) -> Answer:
-        """An answer that settles what becomes of the batch. Raises NotShipped."""
-        try:
-            answer = self._collector.post(body, self._token())
-        except (OSError, http.client.HTTPException) as error:
-            raise NotShipped(f"{self._target} does not answer: {first_line(error)}") from None
-        except CarbontrackError as error:
-            raise NotShipped(str(error), Answer(NO_TOKEN)) from None
-        if answer.status in _TAKEN or answer.status in _UNFIT:
-            return answer
-        said = visible(answer.reason) or f"status {answer.status}"
-        raise NotShipped(f"{self._target} takes nothing now: {said}", answer)
+    @contextmanager
+    def _reading(self) -> Iterator[Transaction]:
+        with self._open() as ledger, ledger.reading() as transaction:
+            yield transaction
 
     @contextmanager
-    def _transaction(self) -> Iterator[Transaction]:
-        with (
-            closing(open_ledger(self.url, busy_timeout_ms=_BUSY_TIMEOUT_MS)) as ledger,
-            ledger.begin() as transaction,
-        ):
+    def _writing(self) -> Iterator[Transaction]:
+        with self._open() as ledger, ledger.begin() as transaction:
             yield transaction
+
+    def _open(self) -> closing[WritableLedger]:
+        """Each time: the file may have been moved or replaced."""
+        return closing(open_ledger(self.url, busy_timeout_ms=_BUSY_TIMEOUT_MS))
 
 
 class Shipper(threading.Thread):
@@ -164,6 +143,7 @@ class Shipper(threading.Thread):
         self._woken = threading.Event()
         self._ending = threading.Event()
         self._warned = ""
+        self._refused = False
         self._failures = 0
 
     def run(self) -> None:
@@ -176,11 +156,14 @@ class Shipper(threading.Thread):
             if ending:
                 return
 
-    def finish(self, timeout_s: float) -> None:
-        """Ship what the end of the recording has added, within a time; the rest stays queued."""
+    def finish(self, timeout_s: float) -> bool:
+        """Ship what the end of the recording has added, within a time; the rest stays queued.
+        Whether all has arrived.
+        """
         self._ending.set()
         self._woken.set()
         self.join(timeout_s)
+        return not self.is_alive() and not self._failures
 
     def _once(self) -> float:
         """Ship what waits; the pause until the next time."""
@@ -193,21 +176,22 @@ class Shipper(threading.Thread):
             self._say(f"nothing is shipped now: {first_line(error)}")
             return self._backed_off()
         if self._failures and self._warned:
-            self._warn("the collector takes batches again; nothing was lost.")
+            self._warn(f"{self._shipping.name} takes rows again; nothing was lost.")
         self._failures, self._warned = 0, ""
-        for reason in self._shipping.shipped.set_aside:
-            self._warn(f"the collector refused a batch, which is set aside: {visible(reason)}.")
-        self._shipping.shipped.set_aside.clear()
+        if (refused := self._shipping.shipped.set_aside) and not self._refused:
+            self._refused = True  # what is wrong with the first may be with each
+            name = self._shipping.name
+            self._warn(f"{name} refused rows, see carbontrack doctor: {visible(refused[0])}.")
+        refused.clear()
         return _until_phase(self._phase_s)
 
     def _failed(self, error: NotShipped) -> float:
-        answer = error.answer
+        if error.is_for_a_person:
+            self._failures = max(self._failures, _A_PERSONS_PAUSES)
         self._say(str(error))
-        if answer is not None and answer.retry_after_s is not None:
-            return max(answer.retry_after_s, self._backed_off())
-        if answer is not None and answer.status in (NO_TOKEN, OTHER_VERSION):
-            self._failures = max(self._failures, 6)  # a person has to do something
-        return self._backed_off()
+        pause_s = self._backed_off()
+        asked_s = error.answer.retry_after_s if error.answer is not None else None
+        return pause_s if asked_s is None else max(asked_s, pause_s)
 
     def _backed_off(self) -> float:
         self._failures += 1

@@ -136,11 +136,12 @@ def read_block(block: Block) -> Tracked:
     most. Raises CarbontrackError where it cannot be read.
     """
     from carbontrack.ledger import engine
+    from carbontrack.ledger.url import recorded_in
 
     give_up_s = time.monotonic() + (0.0 if block.ended_ms is None else _PATIENCE_S)
     while True:
         try:
-            with engine.open_reader(block.db).connect() as connection:
+            with engine.open_reader(recorded_in(block.db)).connect() as connection:
                 found = _read(connection, block)
             if found.is_final or time.monotonic() > give_up_s:
                 return found

@@ -37,7 +37,7 @@ def summary_text(
     db_option: str = "",
     *,
     budget: Mapping[str, float] | None = None,
-    written: bool = True,
+    waits: str = "",
     trouble: Sequence[str] = (),
     missing: Mapping[str, str] = MappingProxyType({}),
 ) -> str:
@@ -45,7 +45,7 @@ def summary_text(
 
     The factors are those recorded with the run (`run.facility`), else the packaged defaults.
     `budget` are the limits it had, by the names of `account.budget.Budget`. `db_option` is what
-    commands need to find the run's ledger; the run may not be `written` there yet. `trouble` is
+    commands need to find the run's ledger; `waits` is the one that completes it there. `trouble` is
     what of the job's steps could not be recorded, `missing` the better meters that could not be
     taken, by name with why.
     """
@@ -76,7 +76,7 @@ def summary_text(
     lasted = format_duration(estimate.duration_s or 0.0)
     text = [f"carbontrack  {run.name}  {run.status}{ended} after {lasted}"]
     text += [f"  {head:<8}{value:>{width}}  {note}".rstrip() for head, value, note in lines]
-    more = f"table {run.id[:13]}" if written else "db recover"
+    more = waits or f"table {run.id[:13]}"
     text.append(f"  {'more':<8}carbontrack {more}{db_option}")
     return "\n".join(map(visible, text)) + "\n"
 

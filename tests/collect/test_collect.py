@@ -215,12 +215,12 @@ def test_a_batch_that_is_refused_is_set_aside_shown_and_sent_again(
 
     refused = ship("vision")
     assert refused.returncode == 1
-    assert "was refused and set aside: the token is of another project" in refused.stderr
+    assert "were refused and set aside: the token is of another project" in refused.stderr
     doctor = wrapper.ask("doctor")
     assert "a collector refused rows: the token is of another project" in doctor.stdout
     assert ship("nlp").stdout == "Shipped 0 rows in 0 requests.\n", "it is not sent by itself"
     again = ship("nlp", "--retry")
-    assert "Of what had been refused, 1 request went through now." in again.stdout
+    assert "Of 1 recording something had been refused: sent again." in again.stdout
     assert shown(wrapper, "--db", collector.ledger) == shown(wrapper)
     assert "a collector refused" not in wrapper.ask("doctor").stdout
 

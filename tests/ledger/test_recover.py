@@ -31,8 +31,14 @@ ENERGY_J = 2 * sum(w.energy_j or 0 for w in SECONDS)
 
 @pytest.fixture(autouse=True)
 def data_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where journals for a server wait."""
+    """Where journals wait that cannot lie beside their ledger."""
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+
+
+@pytest.fixture
+def ledger_url(tmp_path: Path) -> str:
+    """Of a file: what is meant for a server is recorded in one, too."""
+    return engine.ledger_url(str(tmp_path / "ledger.db"))
 
 
 class Recorder:

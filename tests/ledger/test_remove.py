@@ -189,7 +189,11 @@ def test_a_key_that_is_given_again_is_not_taken_for_ones_own(url: str) -> None:
         assert rows(url)["windows"] == before
 
 
-def test_its_journals_go_and_those_that_come_later_are_not_taken_in(url: str) -> None:
+def test_its_journals_go_and_those_that_come_later_are_not_taken_in(tmp_path: Path) -> None:
+    url = ledger_url_of(str(tmp_path / "ledger.db"))
+    with closing(open_ledger(url)) as ledger:
+        write(ledger, STAYS)
+        write(ledger, GOES)
     later = Recorder(url, GOES)
     own = journal_folders(url)[0] / f"{recording_of(GOES.run, 'node2').id}.jsonl"
     own.parent.mkdir(parents=True, exist_ok=True)

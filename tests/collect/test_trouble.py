@@ -1,0 +1,244 @@
+"""Servers that die, freeze and fall silent, and networks that cut: afterwards node and team agree.
+
+The recorder's thread ships as `Shipping` does here, and waits between two attempts; so it is
+`Shipping` that meets the trouble, and what a job notices of it is looked at beside.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from carbontrack.ledger.transaction import open_ledger
+from carbontrack.ledger.url import ledger_url
+from carbontrack.record.collector import Collector as HttpTarget
+from carbontrack.record.ship import Shipping
+from carbontrack.record.ship_to import address
+from carbontrack.record.target import NotShipped
+from tests.collect.test_backlog import Recorder
+from tests.collect.test_collect import Collector
+from tests.fixtures import tools
+from tests.fixtures.postgres import PostgresServer, private_server
+from tests.fixtures.proxy import Proxy
+from tests.fixtures.wrap import Held, Wrapper, wait_until
+
+BACKLOG_S = 3 * 3600
+Sums = dict[tuple[str, int, int], int]
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[PostgresServer]:
+    """One that may be killed."""
+    tools.need(tools.POSTGRESQL)
+    with private_server() as server:
+        yield server
+
+
+@contextmanager
+def proxied(target: Path | int) -> Iterator[Proxy]:
+    proxy = Proxy(target)
+    proxy.start()
+    try:
+        yield proxy
+    finally:
+        proxy.stop()
+
+
+def restart(server: PostgresServer) -> None:
+    """After a kill."""
+
+    def starts() -> bool:  # once what it had shared is left by all its processes
+        try:
+            server.start()
+        except AssertionError:
+            return False
+        return True
+
+    wait_until(starts)
+
+
+def sums_mj(url: str, *levels: int) -> Sums:
+    """The energy in mJ of each window of these levels, by device, level and time."""
+    asked = (
+        "select devices.uuid, level, start_ms, energy_j from windows "
+        "join sensors on sensors.key = sensor_key join devices on devices.key = device_key"
+    )
+    with closing(open_ledger(ledger_url(url))) as ledger, ledger.reading() as transaction:
+        return {
+            (row["uuid"], row["level"], row["start_ms"]): round(row["energy_j"] * 1000)
+            for row in transaction.ask(asked, {})
+            if row["level"] in levels
+        }
+
+
+def ships(shipping: Shipping) -> bool:
+    """Whether all that waits could be shipped."""
+    try:
+        for recording in shipping.waiting():
+            shipping.ship(recording)
+    except NotShipped:
+        return False
+    return True
+
+
+def node_of(folder: Path) -> str:
+    """A ledger's file with three hours of two devices, that nobody has shipped."""
+    url = f"sqlite:///{folder / 'node.db'}"
+    with closing(open_ledger(url)) as ledger:
+        recorder = Recorder(ledger)
+        recorder.record(0, BACKLOG_S)
+        recorder.finish(BACKLOG_S)
+    return url
+
+
+def test_a_backlog_of_hours_arrives_through_all_trouble(
+    wrapper: Wrapper, server: PostgresServer, tmp_path: Path
+) -> None:
+    """A network that cuts before the answer and swallows, a database that is killed, a collector
+    that is killed: each between two batches that are written.
+    """
+    node = node_of(tmp_path)
+    collector = Collector(wrapper, server.new_database())
+    collector.start()
+    token = collector.token("nlp")
+    with proxied(collector.port) as proxy:
+        at = address(f"http://127.0.0.1:{proxy.port}")
+        shipping = Shipping(node, HttpTarget(at, lambda: token))
+        proxy.cutting = True
+        assert not ships(shipping), "it is written, and not known to be"
+        assert proxy.cuts
+        proxy.cutting, proxy.silent = False, True
+        assert not ships(shipping)
+        assert proxy.swallowed
+        proxy.silent = False
+        server.kill()
+        assert not ships(shipping)
+        restart(server)
+        collector.stop(signal.SIGKILL)
+        assert not ships(shipping)
+        collector.start()
+        wait_until(lambda: ships(shipping))
+        assert shipping.waiting() == []
+        shipping.close()
+    collector.stop()
+    there = sums_mj(collector.ledger, 60, 3600)
+    assert there == sums_mj(node, 60, 3600)
+    assert len(there) == 2 * (180 + 3)
+
+
+def test_frozen_backends_hold_up_one_batch_and_it_is_written_once(
+    wrapper: Wrapper, server: PostgresServer, tmp_path: Path
+) -> None:
+    node = node_of(tmp_path)
+    collector = Collector(wrapper, server.new_database())
+    collector.start()
+    token = collector.token("nlp")
+    at = address(collector.url)
+    shipping = Shipping(node, HttpTarget(at, lambda: token))
+    assert collector.get("/healthz")[0] == 200
+    frozen = backends(server)
+    for pid in frozen:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        assert not ships(shipping)
+    finally:
+        for pid in frozen:
+            os.kill(pid, signal.SIGCONT)
+    wait_until(lambda: ships(shipping))
+    shipping.close()
+    collector.stop()
+    assert sums_mj(collector.ledger, 60, 3600) == sums_mj(node, 60, 3600)
+
+
+def backends(server: PostgresServer) -> list[int]:
+    """The processes that serve the collector's connections."""
+    asked = "select pid from pg_stat_activity where application_name = 'carbontrack'"
+    with psycopg.connect(server.url("postgres")) as connection:
+        return [pid for (pid,) in connection.execute(asked)]
+
+
+def test_a_recorder_whose_server_is_killed_goes_on_and_all_of_it_arrives(
+    wrapper: Wrapper, server: PostgresServer
+) -> None:
+    """With the address of a server as the ledger, what is recorded is on this host first."""
+    url = server.new_database()
+    job = wrapper.hold("sh", "-c", "exit 3", options=("--quiet", "--name", "killed", "--db", url))
+    here = recorded(wrapper, job)
+    server.kill()
+    seconds = len(here)
+    wait_until(lambda: len(recorded(wrapper, job)) > seconds)
+    done = job.end()
+    assert done.returncode == 3
+    restart(server)
+    sent = wrapper.ask("db", "ship", "--db", url)
+    assert sent.returncode == 0, sent.stderr
+    run = wrapper.json("show", "last", "--db", url)
+    assert (run["name"], run["status"], run["exit_code"]) == ("killed", "failed", 3)
+    (file,) = files(wrapper)
+    assert sums_mj(url, 1, 60, 3600) == sums_mj(str(file), 1, 60, 3600)
+
+
+def files(wrapper: Wrapper) -> list[Path]:
+    """Where recorders of this host write what is meant for a server."""
+    return list(wrapper.folder.glob("data/carbontrack/servers/*/*.db"))
+
+
+def recorded(wrapper: Wrapper, job: Held) -> list[int]:
+    """The seconds that are there of the first device; waits for some."""
+
+    def some() -> list[int]:
+        assert job.process.poll() is None, job.said
+        found = [seconds for file in files(wrapper) for seconds in wrapper.seconds(file).values()]
+        return found[0] if found else []
+
+    found: list[int] = wait_until(some)
+    return found
+
+
+def test_a_server_that_falls_silent_holds_up_nothing_and_is_found_again(
+    wrapper: Wrapper, server: PostgresServer
+) -> None:
+    name = server.new_database().rpartition("@/")[2].partition("?")[0]
+    with proxied(server.folder / ".s.PGSQL.5432") as proxy:
+        url = f"postgresql://{server.user}@127.0.0.1:{proxy.port}/{name}"
+        proxy.silent = True
+        job = wrapper.hold("sh", "-c", "exit 3", options=("--name", "silent", "--db", url))
+        job.until_said("cannot be written")
+        seconds = len(recorded(wrapper, job))
+        wait_until(lambda: len(recorded(wrapper, job)) > seconds)
+        proxy.silent = False
+        job.until_said("takes rows again; nothing was lost")
+        done = job.end()
+        assert done.returncode == 3
+        run = wrapper.json("show", "last", "--db", url)
+        assert (run["name"], run["status"]) == ("silent", "failed"), "it is there on return"
+        (file,) = files(wrapper)
+        assert sums_mj(url, 1, 60, 3600) == sums_mj(str(file), 1, 60, 3600)
+        assert "carbontrack table" in done.stderr
+
+
+def test_what_a_server_lacks_when_a_job_ends_is_said_and_comes_with_the_next_run(
+    wrapper: Wrapper, server: PostgresServer
+) -> None:
+    name = server.new_database().rpartition("@/")[2].partition("?")[0]
+    with proxied(server.folder / ".s.PGSQL.5432") as proxy:
+        url = f"postgresql://{server.user}@127.0.0.1:{proxy.port}/{name}"
+        proxy.silent = True
+        done = wrapper.run("true", options=("--name", "first", "--db", url))
+        assert done.returncode == 0
+        assert "does not have all of this run yet" in done.stderr
+        assert "more    carbontrack db ship --db postgresql" in done.stderr
+        proxy.silent = False
+        wait_until(lambda: "1 recording" in wrapper.ask("runs", "--db", url).stderr)
+        assert wrapper.run("true", options=("--quiet", "--db", url)).returncode == 0
+        runs = wrapper.json("runs", "--db", url)["runs"]
+        assert [(run["name"], run["status"]) for run in runs] == [
+            ("true", "completed"),
+            ("first", "completed"),
+        ]

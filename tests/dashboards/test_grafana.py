@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from carbontrack import Ledger
 from carbontrack.factors import catalog
 from carbontrack.units import J_PER_KWH
 from tests.fixtures import pictures
@@ -68,6 +69,17 @@ def test_every_query_answers(ledger: Any, energy_j: float) -> None:
     ((share,),) = rows["Share of device-seconds watched"]
     assert share == pytest.approx(1.0)
     assert rows["Meter, and how good it is"] == [("nvml (counter), scope gpu",)]
+
+
+def test_its_sums_are_those_of_the_table(ledger: Any, postgres_url: str) -> None:
+    (row,) = Ledger(postgres_url).table(RUN.run.id, pue=1.5, intensity=0.4).to_dict("records")
+    found = {title: ledger.execute(expanded(sql)).fetchall() for title, sql in PANELS.items()}
+    assert found["Energy of the devices"] == [(pytest.approx(row["energy_kwh"]),)]
+    kg = row["tco2e"] * 1000
+    assert found["Emissions (PUE and intensity of this board)"] == [(pytest.approx(kg),)]
+    assert found["Share of device-seconds watched"] == [(pytest.approx(row["coverage"]),)]
+    *_, (_, facility_kwh) = found["Energy of the facility in view"]
+    assert facility_kwh == pytest.approx(row["facility_kwh"])
 
 
 def test_the_series_are_those_of_the_run(ledger: Any, energy_j: float) -> None:

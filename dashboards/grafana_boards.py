@@ -1,0 +1,320 @@
+"""The Grafana boards of a fleet and of a project, written by `python -m dashboards.grafana_boards`.
+
+Their SQL is made of a few pieces, so that each panel counts a joule once, as a table does: the
+energy of `windows` by the hour, less what `overlaps` say that another recording has, too. It runs
+on PostgreSQL and on SQLite; that the numbers are the table's is tested.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+FOLDER = Path(__file__).parent / "grafana" / "boards"
+_SOURCE = {"type": "grafana-postgresql-datasource", "uid": "carbontrack"}
+_FROM_MS, _TO_MS = "$__unixEpochFrom() * 1000.0", "$__unixEpochTo() * 1000.0"
+_HOUR_MS = 3_600_000
+
+# The runs that are there, with the project that was last said of them.
+_WHOSE = """whose as (
+  select r.key, r.id, r.name, r."user", r.kind, r.started_ms, coalesce((
+    select nullif(trim(cast(a.after as text), '"'), 'null') from amendments a
+    where a.run_id = r.id and a.field = 'project' and not exists (
+      select 1 from amendments u where u.field = 'undo' and trim(cast(u.after as text), '"') = a.id)
+    order by a.time_ms desc, a.id desc limit 1), r.project, '–') as project
+  from runs r where r.id not in (select run_id from tombstones)
+)"""
+
+# What of a sensor's hour others have as well and count: among all runs, and among those of its
+# project. The one that began first counts, and a job before a watch.
+_ORDER = (
+    "order by case when r.kind = 'watch' then 1 else 0 end, r.started_ms, r.id, c.started_ms, c.id "
+    "rows between unbounded preceding and 1 preceding"
+)
+_LOST_S = (
+    "case when seconds - case when length_s > {before} then length_s - {before} else 0 end > 0 "
+    "then seconds - case when length_s > {before} then length_s - {before} else 0 end else 0 end"
+)
+_OF_ALL, _OF_PROJECT = (
+    _LOST_S.format(before="before_s"),
+    _LOST_S.format(before="before_of_project_s"),
+)
+_LOST = f"""lost as (
+  select sensor_key, hour_ms,
+    sum(energy_j * ({_OF_ALL}) / nullif(seconds, 0)) as energy_j, sum({_OF_ALL}) as seconds,
+    sum(energy_j * ({_OF_PROJECT}) / nullif(seconds, 0)) as of_project_j,
+    sum({_OF_PROJECT}) as of_project_s
+  from (
+    select o.sensor_key, o.start_ms - o.start_ms % {_HOUR_MS} as hour_ms, o.energy_j, o.seconds,
+      case when max(o.seconds) over (partition by o.start_ms, s.device_key) > 1
+        then max(o.seconds) over (partition by o.start_ms, s.device_key) else 1 end as length_s,
+      coalesce(sum(o.seconds) over (
+        partition by o.start_ms, s.device_key {_ORDER}), 0) as before_s,
+      coalesce(sum(o.seconds) over (
+        partition by o.start_ms, s.device_key, r.project {_ORDER}), 0) as before_of_project_s
+    from "overlaps" o join sensors s on s.key = o.sensor_key
+    join recordings c on c.key = s.recording_key join whose r on r.key = c.run_key
+    where o.start_ms > {_FROM_MS} - {_HOUR_MS} and o.start_ms < {_TO_MS}
+  ) as parts group by sensor_key, hour_ms
+)"""
+
+# The hours of the range: `energy_j` with each joule once; `own_j` once among its project's.
+_USED = f"""used as (
+  select r.project, r."user", r.kind, r.id, r.name, c.host, w.start_ms, w.sensor_key,
+    w.energy_j - coalesce(l.energy_j, 0) as energy_j,
+    w.energy_j - coalesce(l.of_project_j, 0) as own_j
+  from windows w join recordings c on c.key = w.recording_key join whose r on r.key = c.run_key
+  left join lost l on l.sensor_key = w.sensor_key and l.hour_ms = w.start_ms
+  where w.level = 3600 and w.energy_j is not null
+    and w.start_ms > {_FROM_MS} - {_HOUR_MS} and w.start_ms < {_TO_MS}
+)"""
+
+# GPU-hours of the range: as long as a GPU was recorded, less what others count.
+_HOURS = f"""gpus as (
+  select r.project, r."user", r.kind, r.id, c.host, s.share * (
+      case when coalesce(c.ended_ms, c.heartbeat_ms) < {_TO_MS}
+        then coalesce(c.ended_ms, c.heartbeat_ms) else {_TO_MS} end
+      - case when c.started_ms > {_FROM_MS} then c.started_ms else {_FROM_MS} end
+    ) / {_HOUR_MS}.0 as hours,
+    s.share * coalesce((select sum(l.seconds) from lost l where l.sensor_key = s.key), 0) / 3600.0
+      as lost_hours,
+    s.share * coalesce((select sum(l.of_project_s) from lost l where l.sensor_key = s.key), 0)
+      / 3600.0 as own_lost_hours
+  from sensors s join devices d on d.key = s.device_key
+  join recordings c on c.key = s.recording_key join whose r on r.key = c.run_key
+  where d.kind = 'gpu' and c.started_ms < {_TO_MS}
+    and coalesce(c.ended_ms, c.heartbeat_ms) > {_FROM_MS}
+)"""
+_WITH = f"with {_WHOSE}, {_LOST}, {_USED}"
+_WITH_HOURS = f"{_WITH}, {_HOURS}"
+_LABEL = "case when kind = 'watch' then 'unattributed' else project end"
+_ENERGY = "case when kind = 'watch' then energy_j else own_j end"
+_GPU_HOURS = "hours - case when kind = 'watch' then lost_hours else own_lost_hours end"
+_KG = "* ${pue:sqlstring} * ${intensity:sqlstring}"
+_OF_PROJECT_WHERE = "where project = ${project:sqlstring} and kind <> 'watch'"
+
+# What nodes ship: each device once, of a job before a watch.
+_NOW = """select distinct_devices.*, case when heard_ms > $__unixEpochTo() * 1000.0 - 30000
+    then 0 else 1 end as silent from (
+  select s.device_key, c.host, r.kind, l.heard_ms, v.power_w, row_number() over (
+      partition by s.device_key
+      order by case when r.kind = 'watch' then 1 else 0 end, l.heard_ms desc) as place
+  from live l join recordings c on c.key = l.recording_key join runs r on r.key = c.run_key
+  cross join lateral unnest(l.sensor_keys, l.power_w) as v(sensor_key, power_w)
+  join sensors s on s.key = v.sensor_key
+  where c.ended_ms is null and l.heard_ms > $__unixEpochTo() * 1000.0 - 86400000
+) as distinct_devices where place = 1"""
+
+
+def fleet() -> dict[str, Any]:
+    """All nodes: what they use, whose it is, and what no job used."""
+    rows = f"""{_WITH_HOURS}
+select e.project, h.hours as gpu_hours, e.kwh, e.kwh {_KG} as kg
+from (select {_LABEL} as project, sum({_ENERGY}) / 3.6e6 as kwh from used group by 1) e
+left join (select {_LABEL} as project, sum({_GPU_HOURS}) as hours from gpus group by 1) h
+  on h.project = e.project
+order by e.kwh desc"""
+    hosts = f"""{_WITH}
+select host, sum(case when kind <> 'watch' then energy_j else 0 end) / 3.6e6 as jobs_kwh,
+  sum(case when kind = 'watch' then energy_j else 0 end) / 3.6e6 as unattributed_kwh
+from used group by host order by sum(energy_j) desc limit 50"""
+    power = f"""{_WITH}
+select start_ms / 1000 as time, {_LABEL} as metric, sum({_ENERGY}) / 3600 as value
+from used group by start_ms, {_LABEL} order by start_ms"""
+    of_all = "select sum(energy_j) / 3.6e6 as value from used"
+    panels = [
+        _stat(
+            "Power now", f"select sum(power_w) as value from ({_NOW}) as n where silent = 0", "watt"
+        ),
+        _stat(
+            "Devices now", f"select count(*) as value from ({_NOW}) as n where silent = 0", "short"
+        ),
+        _stat(
+            "Silent nodes",
+            f"select count(distinct host) as value from ({_NOW}) as n where silent = 1",
+            "short",
+        ),
+        _stat("Energy of the devices", f"{_WITH}\n{of_all}", "kwatth"),
+        _stat("Energy that no job used", f"{_WITH}\n{of_all} where kind = 'watch'", "kwatth"),
+        _stat(
+            "Emissions (PUE and intensity of this board)",
+            f"{_WITH}\nselect sum(energy_j) / 3.6e6 {_KG} as value from used",
+            "masskg",
+        ),
+        _series("Power by project, mean of each hour", power, "watt"),
+        _table("By project", rows),
+        _table("By node, the 50 that use most", hosts),
+    ]
+    return _board("carbontrack-fleet", "carbontrack: the fleet", panels, [], "now-7d")
+
+
+def project() -> dict[str, Any]:
+    """One project: what it uses, by user, run and day."""
+    whole = f"from used {_OF_PROJECT_WHERE}"
+    energy = "sum(own_j) / 3.6e6"
+    runs = f"""{_WITH_HOURS}
+select e.name, e."user", e.id, h.hours as gpu_hours, e.kwh, e.kwh {_KG} as kg
+from (select name, "user", id, {energy} as kwh {whole} group by name, "user", id) e
+left join (select id, sum(hours - own_lost_hours) as hours from gpus group by id) h on h.id = e.id
+order by e.kwh desc limit 500"""
+    days = f"""{_WITH}
+select (start_ms - start_ms % 86400000) / 1000 as time, "user" as metric, {energy} as value
+{whole} group by start_ms - start_ms % 86400000, "user" order by 1"""
+    power = f"""{_WITH}
+select start_ms / 1000 as time, 'power' as metric, sum(own_j) / 3600 as value
+{whole} group by start_ms order by start_ms"""
+    users = f'{_WITH}\nselect "user", {energy} as kwh {whole} group by "user" order by kwh desc'
+    names = {
+        "name": "project",
+        "label": "Project",
+        "type": "query",
+        "datasource": _SOURCE,
+        "refresh": 2,
+        "sort": 1,
+        "query": f"with {_WHOSE}\n"
+        "select distinct project from whose where kind <> 'watch' order by project",
+    }
+    panels = [
+        _stat("Energy of the devices", f"{_WITH}\nselect {energy} as value {whole}", "kwatth"),
+        _stat(
+            "GPU-hours",
+            f"{_WITH_HOURS}\nselect sum(hours - own_lost_hours) as value "
+            f"from gpus {_OF_PROJECT_WHERE}",
+            "h",
+        ),
+        _stat(
+            "Energy of the facility (PUE of this board)",
+            f"{_WITH}\nselect {energy} * ${{pue:sqlstring}} as value {whole}",
+            "kwatth",
+        ),
+        _stat(
+            "Emissions (PUE and intensity of this board)",
+            f"{_WITH}\nselect {energy} {_KG} as value {whole}",
+            "masskg",
+        ),
+        _series("Power, mean of each hour", power, "watt"),
+        _series("Energy by user and day (UTC)", days, "kwatth", bars=True),
+        _table("By user", users),
+        _table("By run", runs),
+    ]
+    return _board("carbontrack-project", "carbontrack: a project", panels, [names], "now-30d")
+
+
+def _board(
+    uid: str,
+    title: str,
+    panels: Sequence[dict[str, Any]],
+    variables: Sequence[dict[str, Any]],
+    since: str,
+) -> dict[str, Any]:
+    """The panels row by row, each with a number."""
+    x = y = high = 0
+    for number, panel in enumerate(panels, start=1):
+        width, height = panel["gridPos"]["w"], panel["gridPos"]["h"]
+        if x + width > 24:
+            x, y, high = 0, y + high, 0
+        panel["id"] = number
+        panel["gridPos"] |= {"x": x, "y": y}
+        x, high = x + width, max(high, height)
+    return {
+        "uid": uid,
+        "title": title,
+        "tags": ["carbontrack"],
+        "schemaVersion": 39,
+        "timezone": "utc",
+        "refresh": "1m",
+        "time": {"from": f"{since}/h", "to": "now"},
+        "templating": {"list": [*variables, *_factors()]},
+        "panels": list(panels),
+    }
+
+
+def _factors() -> list[dict[str, Any]]:
+    """Those that every table assumes, to be typed over."""
+    from carbontrack.factors import catalog
+
+    pue, intensity = catalog.pue("industry").value, catalog.intensity("WORLD").value
+    return [
+        {
+            "name": name,
+            "label": label,
+            "type": "textbox",
+            "query": value,
+            "current": {"text": value, "value": value},
+        }
+        for name, label, value in (
+            ("pue", "PUE", f"{pue:g}"),
+            ("intensity", "kgCO₂e/kWh", f"{intensity:g}"),
+        )
+    ]
+
+
+def _panel(
+    kind: str, title: str, sql: str, size: tuple[int, int], format: str, **more: Any
+) -> dict[str, Any]:
+    target = {
+        "refId": "A",
+        "datasource": _SOURCE,
+        "format": format,
+        "rawQuery": True,
+        "rawSql": sql,
+    }
+    grid = {"w": size[0], "h": size[1]}
+    own = {"type": kind, "title": title, "datasource": _SOURCE, "gridPos": grid}
+    return {**own, "targets": [target], **more}
+
+
+def _stat(title: str, sql: str, unit: str) -> dict[str, Any]:
+    options = {"reduceOptions": {"calcs": ["lastNotNull"]}, "colorMode": "none"}
+    return _panel("stat", title, sql, (4, 4), "table", fieldConfig=_unit(unit), options=options)
+
+
+def _series(title: str, sql: str, unit: str, *, bars: bool = False) -> dict[str, Any]:
+    drawn = {"drawStyle": "bars", "fillOpacity": 80} if bars else {"fillOpacity": 40}
+    custom = {**drawn, "lineWidth": 1, "stacking": {"mode": "normal"}, "spanNulls": False}
+    options = {
+        "legend": {"displayMode": "list", "placement": "bottom"},
+        "tooltip": {"mode": "multi", "sort": "desc"},
+    }
+    config = _unit(unit, custom)
+    return _panel(
+        "timeseries", title, sql, (24, 9), "time_series", fieldConfig=config, options=options
+    )
+
+
+def _table(title: str, sql: str) -> dict[str, Any]:
+    overrides = [
+        {
+            "matcher": {"id": "byRegexp", "options": pattern},
+            "properties": [{"id": "unit", "value": unit}],
+        }
+        for pattern, unit in ((".*kwh", "kwatth"), ("kg", "masskg"), ("gpu_hours", "h"))
+    ]
+    config = {"defaults": {}, "overrides": overrides}
+    return _panel("table", title, sql, (12, 9), "table", fieldConfig=config)
+
+
+def _unit(unit: str, custom: Any = None) -> dict[str, Any]:
+    defaults = {"unit": unit} if custom is None else {"unit": unit, "custom": custom}
+    return {"defaults": defaults, "overrides": []}
+
+
+def texts() -> dict[str, str]:
+    """The boards as files, by name."""
+    boards = {"fleet.json": fleet(), "project.json": project()}
+    return {
+        name: json.dumps(board, indent=1, ensure_ascii=False) + "\n"
+        for name, board in boards.items()
+    }
+
+
+def main() -> None:
+    """Write the boards."""
+    for name, text in texts().items():
+        (FOLDER / name).write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -15,11 +15,13 @@ from carbontrack.ledger.compact import compact, parse_keep
 from carbontrack.ledger.merge import merge
 from carbontrack.ledger.url import ledger_url as url_of
 from carbontrack.ledger.verify import verify
+from carbontrack.ledger.window import LEVELS_S
 from carbontrack.query.ledger import Ledger
 from carbontrack.units import MS_PER_HOUR
 from tests.fixtures.attempts import ONE, PARTS
 from tests.fixtures.runs import START_MS
 from tests.fixtures.tables import tables_of
+from tests.fixtures.wrap import Wrapper, warnings_in
 from tests.ledger.test_recover import Recorder
 
 HOUR_MS = MS_PER_HOUR
@@ -142,6 +144,31 @@ def test_a_file_gets_smaller(tmp_path: Path) -> None:
     done = compact(url_of(str(path)), {1: 0, 60: 0})
     assert path.stat().st_size == before - done.freed_bytes < before / 2
     assert verify(url_of(str(path))) == []
+
+
+def test_a_job_that_is_recorded_meanwhile_goes_on(wrapper: Wrapper) -> None:
+    """Its recorder writes between the hours of an old run, and nobody is told to wait."""
+    seconds = 4 * 3600
+    replace(WHOLE, seconds=seconds, begin_ms=START_MS).write(wrapper.ledger)
+    url = url_of(str(wrapper.ledger))
+    held = wrapper.hold("sh", "-c", "exit 7")
+    held.until_recorded(1)
+    old, before = totals_of(url), held.wrapper.seconds()
+    assert len(counts(url)) > len(LEVELS_S)
+    done = wrapper.carbontrack("db", "compact", "--keep", "1s:0h,60s:0h")
+    assert (done.returncode, done.stderr) == (0, "")
+    written = held.until_recorded(min(map(len, before.values())) + 3)
+    ended = held.end()
+    assert (ended.returncode, warnings_in(ended.stderr)) == (7, [])
+    for uuid, starts_ms in wrapper.seconds().items():
+        assert starts_ms[: len(written[uuid])] == written[uuid]
+        assert written[uuid][: len(before[uuid])] == before[uuid]
+    by_level = counts(url)
+    assert [by_level.get((level_s, 0), 0) for level_s in LEVELS_S] == [0, 0, 2]
+    kwh = {row["label"]: row["energy_kwh"] for row in old[0]}
+    after = {row["label"]: row["energy_kwh"] for row in tables_of(url)[0]}
+    assert after[ONE.name] == pytest.approx(kwh[ONE.name], abs=1e-12)
+    assert verify(url) == []
 
 
 def test_late_seconds_of_an_hour_that_was_compacted_do_not_shrink_it(tmp_path: Path) -> None:

@@ -1,4 +1,6 @@
-"""A job of three nodes and two attempts, of which a node dies: the table is the devices' truth."""
+"""A job of three nodes and two attempts, of which a node dies: the table is the devices' truth,
+but for the last moments of the recorder that was killed.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +8,7 @@ import os
 import signal
 import sqlite3
 import subprocess
+import time
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
@@ -17,6 +20,7 @@ from tests.fixtures.nvml import NvmlStub, StubNode, Wave
 from tests.fixtures.wrap import Held, Wrapper, wait_until
 
 _GPUS = 2  # of each node
+_KILLED_LOSES_S = 2.0  # of the energy of its devices
 _RECORDED = """
 select restart, recordings.host, uuid, sum(energy_j), sum(energy_s), count(*),
        min(start_ms), max(start_ms + 1000), started_ms, ended_ms
@@ -57,13 +61,32 @@ def end(held: Held, code: int) -> None:
     assert held.end().returncode == code, held.said
 
 
-def kill_node(held: Held) -> None:
-    """All its processes at once, as when it loses its power."""
+def kill_node(held: Held, wrapper: Wrapper, node: Node) -> int:
+    """Stop all its processes at once, as when it loses its power; when that was, in ms.
+
+    On a busy machine its recorder may be behind; then it has lost more than it may for that reason
+    alone, and goes on until it is not.
+    """
     pid = held.process.pid
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    for one in (*map(int, children), pid):
+    processes = [*map(int, children), pid]
+
+    def stopped_ms() -> int | None:
+        for one in processes:
+            os.kill(one, signal.SIGSTOP)
+        now_ms = time.time_ns() // 10**6
+        newest_ms = [one[7] for one in recorded(wrapper) if one[1] == node.name]
+        if now_ms - min(newest_ms) < 1000 * _KILLED_LOSES_S:
+            return now_ms
+        for one in processes:
+            os.kill(one, signal.SIGCONT)
+        return None
+
+    killed_ms: int = wait_until(stopped_ms)
+    for one in processes:
         os.kill(one, signal.SIGKILL)
     held.end()
+    return killed_ms
 
 
 def recorded(wrapper: Wrapper) -> list[tuple[int, str, str, float, float, int, int, int, int, int]]:
@@ -94,18 +117,21 @@ def test_a_job_whose_node_dies_is_counted_to_the_last_second_recorded(
 
         wait_until(all_recorded)
         if restart == 0:
-            kill_node(ranks.pop(1))
+            killed_ms = kill_node(ranks.pop(1), wrapper, nodes[1])
         for held in ranks:
             end(held, 143 if restart == 0 else 0)
     rows = recorded(wrapper)
+    true_j = killed_w = 0.0
     for restart, host, uuid, energy_j, energy_s, _, from_ms, to_ms, started_ms, ended_ms in rows:
-        until_ms = to_ms if ended_ms is None else ended_ms
         assert (ended_ms is None) == ((restart, host) == (0, nodes[1].name))
+        until_ms = to_ms if ended_ms is None else ended_ms
         # What each has is what its device used, as long as the energy accounts for.
-        assert energy_j == pytest.approx(mean_w[uuid] * energy_s, rel=0.01), (restart, uuid)
+        assert energy_j == pytest.approx(mean_w[uuid] * energy_s, rel=1e-3), (restart, uuid)
         assert energy_s <= (until_ms - started_ms) / 1000 + 0.01
         assert from_ms >= started_ms // 1000 * 1000
-    true_kwh = sum(mean_w[uuid] * energy_s for _, _, uuid, _, energy_s, *_ in rows) / 3.6e6
+        lasted_ms = (killed_ms if ended_ms is None else ended_ms) - started_ms
+        true_j += mean_w[uuid] * lasted_ms / 1000
+        killed_w += mean_w[uuid] if ended_ms is None else 0.0
 
     # The recorder that was killed is taken for a running one until its heartbeat is old.
     wait_until(lambda: wrapper.json("runs")["runs"][0]["status"] != "running")
@@ -116,7 +142,9 @@ def test_a_job_whose_node_dies_is_counted_to_the_last_second_recorded(
     for rows_by in by.values():
         energies = [row["energy_kwh"] for row in rows_by]
         assert sum(energies) == pytest.approx(run["energy_kwh"], rel=1e-9)
-    assert run["energy_kwh"] == pytest.approx(true_kwh, rel=0.01)
+    lost_j = true_j - run["energy_kwh"] * 3.6e6
+    # What the devices used, but for the sensors' own 0.1 %.
+    assert -1e-3 * true_j <= lost_j <= _KILLED_LOSES_S * killed_w + 1e-3 * true_j
     shown = wrapper.json("show", run["id"])
     assert [one["status"] for one in shown["attempts"]] == ["failed", "completed"]
     assert all(one["nodes"] == [node.name for node in nodes] for one in shown["attempts"])

@@ -175,6 +175,25 @@ def test_light_modules_import_nothing_heavy(module: str) -> None:
     assert done.stdout.split() == []
 
 
+def test_the_job_waits_for_nothing_that_only_its_recorder_needs() -> None:
+    """Patterns and tables of fields take some ms each to import, before the job is started."""
+    later = {
+        "carbontrack.meters.base",
+        "carbontrack.record.follow",
+        "carbontrack.record.shared_words",
+        "carbontrack.redact",
+    }
+    code = (
+        "import sys; from carbontrack.cli import run; from carbontrack.meters import registry; "
+        "from carbontrack.record import launch, this_run; from carbontrack.ledger import url; "
+        "registry.check_spec('nvml'); url.ledger_url(None); "
+        "this_run.this_run({}, ['python', 'train.py'], {}); "
+        "print(*sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert set(done.stdout.split()) & later == set()
+
+
 @pytest.mark.parametrize("folder", ["account", "meters"])
 def test_no_file_of_a_light_folder_imports_a_database_or_pandas(folder: str) -> None:
     for path in modules(f"carbontrack/{folder}"):

@@ -308,9 +308,7 @@ def _pattern(pattern: str | None, log: str | None) -> str | None:
 
 def _state_before(log: str | None) -> list[int] | None:
     """What the log is before the job is started: what it holds is of an earlier run."""
-    from carbontrack.record.follow import state_of
+    from carbontrack.record.file_state import state_of
 
     state = state_of(log) if log else None
-    if state is None:
-        return None
-    return [state.device, state.inode, state.size, state.changed_ns]
+    return None if state is None else list(state)

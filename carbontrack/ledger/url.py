@@ -8,7 +8,6 @@ import shlex
 from pathlib import Path
 
 from carbontrack.errors import CarbontrackError
-from carbontrack.redact import redact_text
 
 ENV = "CARBONTRACK_DB"
 _FORMS = "Give a SQLite file, sqlite:///FILE or postgresql://USER@HOST/DATABASE."
@@ -114,4 +113,6 @@ def db_option(url: str) -> str:
 
 def without_password(url: str) -> str:
     """The address as it may be shown."""
+    from carbontrack.redact import redact_text  # its patterns take 10 ms
+
     return redact_text(url)

@@ -13,13 +13,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from carbontrack.errors import CarbontrackError
-from carbontrack.meters.base import Meter, MeterContext, MeterUnavailable
 from carbontrack.vocabulary import MeterName
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
-OpenMeter = Callable[[str, MeterContext], Meter]
+    from carbontrack.meters.base import Meter, MeterContext
+
+    OpenMeter = Callable[[str, MeterContext], Meter]
 
 # Each has `open_meter`, and `check`, which raises CarbontrackError for an argument that means
 # nothing and touches no device. Imported only when asked for: pynvml alone costs 60 ms. Meters of
@@ -95,6 +96,8 @@ def find_meters(spec: str, context: MeterContext) -> Found:
 
 
 def _first_that_works(context: MeterContext) -> Found:
+    from carbontrack.meters.base import MeterUnavailable
+
     rejected: list[Rejected] = []
     for name in _AUTO:
         try:
@@ -106,6 +109,8 @@ def _first_that_works(context: MeterContext) -> Found:
 
 
 def _open_named(name: str, context: MeterContext) -> Meter:
+    from carbontrack.meters.base import MeterUnavailable
+
     try:
         return _open(name, context)
     except MeterUnavailable as error:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from carbontrack.encoding import HEAD_BYTES, encoding_of
 from carbontrack.files import NotAFile, open_regular
+from carbontrack.record.file_state import FileState, state_in, state_of
 from carbontrack.record.rotations import Rotation, rotations
 from carbontrack.units import NS_PER_MS, now_ms
 
@@ -24,24 +25,6 @@ _MAX_BYTES_AT_END = 32 << 20
 _MIN_HEAD_BYTES = 2  # of a file with fewer the encoding is not known yet
 _TAIL = 256  # bytes before our place by which we know that they are still the same
 _LINE_END = re.compile(r"\r\n|\n|\r")
-
-
-@dataclass(frozen=True, slots=True)
-class FileState:
-    """What a path was at a time: device and inode, size and time of its last change."""
-
-    device: int
-    inode: int
-    size: int
-    changed_ns: int
-
-
-def state_of(path: str) -> FileState | None:
-    """None if there is no such file."""
-    try:
-        return _state(os.stat(path))  # noqa: PTH116
-    except OSError:
-        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +108,7 @@ class Follower:
         except OSError:
             return False
         before, self._before = self._before, None
-        self._file = _OpenFile(descriptor, _offset_after(before, _state(os.fstat(descriptor))))
+        self._file = _OpenFile(descriptor, _offset_after(before, state_in(os.fstat(descriptor))))
         if between is None:
             self._older = set(rotations(path))
         else:
@@ -158,16 +141,12 @@ def _offset_after(before: FileState | None, now: FileState) -> int:
     return 0 if written_again else before.size
 
 
-def _state(status: os.stat_result) -> FileState:
-    return FileState(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
-
-
 class _OpenFile:
     """A file with our place in it."""
 
     def __init__(self, descriptor: int, offset: int) -> None:
         self._descriptor = descriptor
-        state = _state(os.fstat(descriptor))
+        state = state_in(os.fstat(descriptor))
         self.identity = state.device, state.inode
         self._at_end = state if state.size == offset else None  # when we had read all of it
         self.changed_ns = state.changed_ns  # when we last looked
@@ -195,7 +174,7 @@ class _OpenFile:
             block = os.pread(self._descriptor, most, self._offset)
             self._offset += len(block)
             self._tail = (self._tail + block)[-_TAIL:]
-            state = _state(os.fstat(self._descriptor))
+            state = state_in(os.fstat(self._descriptor))
             self._at_end = state if state.size == self._offset else None
             self.changed_ns = state.changed_ns
             return self._lines(self._decoder.decode(block)), len(block)
@@ -224,7 +203,7 @@ class _OpenFile:
 
     def _is_written_again(self) -> bool:
         """Whether what lies before our place is not what we read there."""
-        state = _state(os.fstat(self._descriptor))
+        state = state_in(os.fstat(self._descriptor))
         if state.size < self._offset:
             return True
         if state.size == self._offset:

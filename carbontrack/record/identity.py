@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 
@@ -21,7 +20,7 @@ Read = Callable[[str], str]
 """The text of a file, empty if it cannot be read."""
 
 _MAX_INT = (1 << 31) - 1
-_MAX_HOSTS = 16_384
+MAX_HOSTS = 16_384
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +76,8 @@ def identify(
         return Identity(uuid5(["run-id", project, given]), allocation)
     if allocation is None:
         return Identity(None, None)
+    from carbontrack.record.shared_words import shared_words
+
     hosts = [hostname, environ.get("MASTER_ADDR", ""), *allocation.hosts]
     what = ["name", name] if name is not None else ["command", *shared_words(command, hosts)]
     return Identity(uuid5([project, allocation.key, what]), allocation)
@@ -160,6 +161,8 @@ def _slurm(environ: Environ, read: Read) -> Allocation | None:
         lists = [environ.get(f"SLURM_JOB_NODELIST_HET_GROUP_{group}", "") for group in groups]
     else:
         lists = [environ.get("SLURM_JOB_NODELIST") or environ.get("SLURM_NODELIST", "")]
+    from carbontrack.record.shared_words import expand_hosts
+
     hosts = tuple(chain.from_iterable(map(expand_hosts, lists)))
     if leader and not _is_step(environ):
         nodes = len(hosts) or None  # SLURM_NNODES is of the first component
@@ -189,9 +192,6 @@ def _is_batch_script(environ: Environ) -> bool:
     return is_batch and not _is_step(environ)
 
 
-_PBS_INDEX = re.compile(r"^\d+\[(\d+)\]")
-
-
 def _pbs(environ: Environ, read: Read) -> Allocation | None:
     """PBS Professional, OpenPBS and Torque: a job id is `1234.server` or, of an array,
     `1234[5].server`. The node file has a line for each process of a node.
@@ -199,7 +199,7 @@ def _pbs(environ: Environ, read: Read) -> Allocation | None:
     if not (job := environ.get("PBS_JOBID")):
         return None
     job_id, _, server = job.partition(".")
-    in_id = _PBS_INDEX.match(job_id)
+    in_id = re.match(r"^\d+\[(\d+)\]", job_id)
     index = _number(environ, "PBS_ARRAY_INDEX", "PBS_ARRAYID")
     hosts = tuple(dict.fromkeys(read(environ.get("PBS_NODEFILE", "")).split()))
     return Allocation(
@@ -210,7 +210,7 @@ def _pbs(environ: Environ, read: Read) -> Allocation | None:
         account=environ.get("PBS_ACCOUNT") or None,
         partition=environ.get("PBS_QUEUE") or None,
         nodes_expected=_number(environ, "PBS_NUM_NODES") or len(hosts) or None,
-        hosts=hosts[:_MAX_HOSTS],
+        hosts=hosts[:MAX_HOSTS],
     )
 
 
@@ -234,7 +234,7 @@ def _lsf(environ: Environ, read: Read) -> Allocation | None:
         partition=environ.get("LSB_QUEUE") or None,
         nodes_expected=len(hosts) or None,
         restart=int(environ.get("LSB_RESTART") == "Y"),
-        hosts=tuple(hosts[:_MAX_HOSTS]),
+        hosts=tuple(hosts[:MAX_HOSTS]),
     )
 
 
@@ -265,9 +265,6 @@ def _torchrun(environ: Environ, read: Read) -> Allocation | None:
     return Allocation(Scheduler.TORCHRUN, job_id, nodes_expected=nodes)
 
 
-_CONTROL_PORT = re.compile(r"--control-port[\0 ]([^\0 ]+:\d+)")
-
-
 def _mpi(environ: Environ, read: Read) -> Allocation | None:
     """An mpirun without a scheduler. Open MPI names the job by mpirun's host and process; Hydra
     (MPICH, Intel MPI) has the address of mpiexec on the command line of the proxy that is the
@@ -282,7 +279,8 @@ def _mpi(environ: Environ, read: Read) -> Allocation | None:
             job_id = environ.get("OMPI_MCA_orte_precondition_transports", "")
     elif "PMI_RANK" in environ:
         parent = read("/proc/self/stat").rpartition(")")[2].split()[1:2]
-        found = _CONTROL_PORT.search(read(f"/proc/{parent[0]}/cmdline")) if parent else None
+        words = read(f"/proc/{parent[0]}/cmdline") if parent else ""
+        found = re.search(r"--control-port[\0 ]([^\0 ]+:\d+)", words)
         job_id = found[1] if found else ""
     if not job_id:
         return None
@@ -298,83 +296,11 @@ _SCHEDULERS: tuple[_Ask, ...] = (_flux, *_BATCH_SYSTEMS, _ray, _torchrun, _mpi)
 
 # ---- The command ---------------------------------------------------------------------------------
 
-# Names of options, variables and keys whose value is of one process or one host.
-_RANK_OR_HOST = {
-    "rank", "node_rank", "machine_rank", "local_rank", "global_rank", "group_rank", "world_rank",
-    "procid", "proc_id", "process_id", "process_index", "slurm_procid", "slurm_nodeid",
-    "slurm_localid", "node_id", "nodeid", "node_index", "host_id", "host_rank", "worker_id",
-    "worker_rank", "worker_index", "task_index", "local_process_index",
-    "host", "hostname", "node", "nodename", "master_addr", "master_address", "master_ip",
-    "main_process_ip", "rdzv_endpoint", "coordinator", "coordinator_address",
-    "init_method", "dist_url", "head_node_ip", "local_addr", "node_ip_address",
-}  # fmt: skip
-_NAMED = re.compile(r"^-{0,2}\+{0,2}((?:[\w-]+\.)*)([A-Za-z][\w-]*)(=.*)?$", re.DOTALL)
-_NUMBERED = re.compile(r"(?<![a-z])(rank|procid|localid|nodeid)[-_.]?\d", re.IGNORECASE)
-_ADDRESS = re.compile(r"(?<![\w.])(\d{1,3}\.){3}\d{1,3}(?![\w.]*\.\d)")
-_TOKEN = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*(?:\.[A-Za-z0-9-]+)*")
 _STEP_LAUNCHERS = {"srun", "mpirun", "mpiexec", "prun", "prterun", "jsrun", "flux", "aprun", "pdsh"}
-
-
-def shared_words(command: Sequence[str], hosts: Iterable[str]) -> list[str]:
-    """The words of a command that are the same on each node: not those that carry a rank or the
-    name or address of a host.
-    """
-    short = {host.partition(".")[0].lower() for host in hosts} - {""}
-    shared: list[str] = []
-    words = deque(command)
-    while words:
-        word = words.popleft()
-        named = _NAMED.match(word)
-        if named and named[2].lower().replace("-", "_") in _RANK_OR_HOST:
-            if named[3] is not None:
-                continue
-            if word.startswith("-"):
-                if words and not words[0].startswith("-"):
-                    words.popleft()
-                continue
-        if not (_NUMBERED.search(word) or _ADDRESS.search(word) or _names_host(word, short)):
-            shared.append(word)
-    return shared
-
-
-def _names_host(word: str, short: set[str]) -> bool:
-    for token in _TOKEN.findall(word):
-        if token.lower() in short or (token.partition(".")[0].lower() in short and "." in token):
-            return True
-    return False
 
 
 def _starts_steps(command: Sequence[str]) -> bool:
     return bool(command) and command[0].rpartition("/")[2] in _STEP_LAUNCHERS
-
-
-_BRACKETS = re.compile(r"^([^\[\]]*)\[([^\[\]]*)\](.*)$", re.DOTALL)
-
-
-def expand_hosts(nodes: str) -> list[str]:
-    """The hosts of a list as Slurm writes it: node[01-03,7],login1."""
-    hosts: list[str] = []
-    for part in re.findall(r"(?:[^,\[\]]|\[[^\]]*\])+", nodes):
-        for host in _expanded(part):
-            if len(hosts) >= _MAX_HOSTS:
-                return hosts
-            hosts.append(host)
-    return hosts
-
-
-def _expanded(part: str) -> Iterable[str]:
-    brackets = _BRACKETS.match(part)
-    if brackets is None:
-        yield part
-        return
-    before, ranges, after = brackets.groups()
-    for one in ranges.split(","):
-        first, _, last = one.partition("-")
-        if not (first.isdecimal() and (last or first).isdecimal()):
-            return
-        for number in range(int(first), int(last or first) + 1):
-            for rest in _expanded(after):
-                yield f"{before}{number:0{len(first)}d}{rest}"
 
 
 # ---- Values --------------------------------------------------------------------------------------

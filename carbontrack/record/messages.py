@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from carbontrack.errors import CarbontrackError
-from carbontrack.record.follow import FileState
+from carbontrack.record.file_state import FileState
 from carbontrack.vocabulary import Devices, OnBudget, RunKind
 
 MAX_LABEL_CHARS = 256

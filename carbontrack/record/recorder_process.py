@@ -15,7 +15,6 @@ from contextlib import suppress
 from typing import Any
 
 from carbontrack.record.grace import grace_s
-from carbontrack.record.messages import cut_command
 from carbontrack.record.own_process import close_in_children, leave_to_children, spawn
 from carbontrack.record.process_end import ProcessEnd, is_running
 from carbontrack.record.steps_file import LockedSteps, remove_steps_file
@@ -55,6 +54,8 @@ class RecorderProcess:
 
     def begin(self, plan: dict[str, Any]) -> None:
         """Give it its plan; what the pipe does not take yet, `flush` sends."""
+        from carbontrack.record.messages import cut_command  # it needs none to start
+
         with harmless("this run is not recorded"):
             self._plan = plan
             command = cut_command(plan["command"])

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 from carbontrack.record import log_lines
 from carbontrack.record.cpu_limit import OutOfTime, cpu_limit
-from carbontrack.record.follow import FileState, Follower, Lines
+from carbontrack.record.file_state import FileState
+from carbontrack.record.follow import Follower, Lines
 from carbontrack.record.log_lines import LogSteps, Match
 from carbontrack.record.logged import Dropped, LoggedLines, quoted
 from carbontrack.record.step_lines import parse

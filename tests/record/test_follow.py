@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from carbontrack.record import follow
-from carbontrack.record.follow import MAX_LINE, Follower, state_of
+from carbontrack.record.file_state import state_of
+from carbontrack.record.follow import MAX_LINE, Follower
 from carbontrack.units import NS_PER_MS, now_ms
 
 

@@ -15,10 +15,9 @@ from carbontrack.record.identity import (
     Allocation,
     Identity,
     allocation_of,
-    expand_hosts,
     identify,
-    shared_words,
 )
+from carbontrack.record.shared_words import expand_hosts, shared_words
 from carbontrack.record.uuids import _NAMESPACE, uuid5, uuid7
 from carbontrack.vocabulary import Scheduler
 

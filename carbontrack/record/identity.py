@@ -20,7 +20,7 @@ Read = Callable[[str], str]
 """The text of a file, empty if it cannot be read."""
 
 _MAX_INT = (1 << 31) - 1
-MAX_HOSTS = 16_384
+_MAX_HOSTS = 16_384
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +163,7 @@ def _slurm(environ: Environ, read: Read) -> Allocation | None:
         lists = [environ.get("SLURM_JOB_NODELIST") or environ.get("SLURM_NODELIST", "")]
     from carbontrack.record.shared_words import expand_hosts
 
-    hosts = tuple(chain.from_iterable(map(expand_hosts, lists)))
+    hosts = tuple(chain.from_iterable(expand_hosts(one, _MAX_HOSTS) for one in lists))
     if leader and not _is_step(environ):
         nodes = len(hosts) or None  # SLURM_NNODES is of the first component
     else:
@@ -210,7 +210,7 @@ def _pbs(environ: Environ, read: Read) -> Allocation | None:
         account=environ.get("PBS_ACCOUNT") or None,
         partition=environ.get("PBS_QUEUE") or None,
         nodes_expected=_number(environ, "PBS_NUM_NODES") or len(hosts) or None,
-        hosts=hosts[:MAX_HOSTS],
+        hosts=hosts[:_MAX_HOSTS],
     )
 
 
@@ -234,7 +234,7 @@ def _lsf(environ: Environ, read: Read) -> Allocation | None:
         partition=environ.get("LSB_QUEUE") or None,
         nodes_expected=len(hosts) or None,
         restart=int(environ.get("LSB_RESTART") == "Y"),
-        hosts=tuple(hosts[:MAX_HOSTS]),
+        hosts=tuple(hosts[:_MAX_HOSTS]),
     )
 
 

@@ -9,8 +9,6 @@ import re
 from collections import deque
 from collections.abc import Iterable, Sequence
 
-from carbontrack.record.identity import MAX_HOSTS
-
 # Names of options, variables and keys whose value is of one process or one host.
 _RANK_OR_HOST = {
     "rank", "node_rank", "machine_rank", "local_rank", "global_rank", "group_rank", "world_rank",
@@ -57,12 +55,12 @@ def _names_host(word: str, short: set[str]) -> bool:
     return False
 
 
-def expand_hosts(nodes: str) -> list[str]:
-    """The hosts of a list as Slurm writes it: node[01-03,7],login1."""
+def expand_hosts(nodes: str, most: int) -> list[str]:
+    """The hosts of a list as Slurm writes it, `most` of them: node[01-03,7],login1."""
     hosts: list[str] = []
     for part in re.findall(r"(?:[^,\[\]]|\[[^\]]*\])+", nodes):
         for host in _expanded(part):
-            if len(hosts) >= MAX_HOSTS:
+            if len(hosts) >= most:
                 return hosts
             hosts.append(host)
     return hosts

@@ -386,11 +386,11 @@ def test_an_option_without_its_value_takes_no_other() -> None:
     ],
 )
 def test_lists_of_hosts(nodes: str, hosts: list[str]) -> None:
-    assert expand_hosts(nodes) == hosts
+    assert expand_hosts(nodes, 16) == hosts
 
 
 def test_a_list_of_hosts_has_a_limit() -> None:
-    assert len(expand_hosts("n[0-999999999]")) == 16_384
+    assert len(expand_hosts("n[0-999999999]", 16_384)) == 16_384
 
 
 @given(st.dictionaries(st.text(), st.text()), st.lists(st.text()))

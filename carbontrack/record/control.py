@@ -12,14 +12,16 @@ import select
 import signal
 import socket
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
+from carbontrack.record import deadline
 from carbontrack.record.messages import Hello, Outcome, Plan, joint
 from carbontrack.record.rendezvous import peer_uid
 
-# After the job's end, when the kernel ends us: 300 recorders on two cores need half of that for
-# their last write.
+# After the job's end, when the kernel ends us, but for the time that we waited for a CPU: 300
+# recorders on two cores need half of that for their last write.
 DEADLINE_S = 60.0
 # The job's stderr is left when the wrapper waits no longer, since its readers wait for its end; and
 # so long after the wrapper was killed.
@@ -51,6 +53,7 @@ class Control(threading.Thread):
         self._joined: list[Guest] = []  # since the last `joined`
         self._last: _Host | _Guest = self._host
         self._release = os.eventfd(0, os.EFD_CLOEXEC)
+        self.save: Callable[[], None] = lambda: None  # what is held, before we are ended
         # A parent that ignores alarms hands that on.
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
 
@@ -58,9 +61,9 @@ class Control(threading.Thread):
         try:
             self._hear()
         finally:
-            signal.setitimer(signal.ITIMER_REAL, DEADLINE_S)
             self._planned.set()
             self._ended.set()
+            deadline.start(DEADLINE_S, lambda: self.save())
         if self._last.outcome is not None:
             self._wait_for_last()
         else:

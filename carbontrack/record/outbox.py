@@ -57,6 +57,7 @@ class Outbox:
         self._attempt: _Attempt | None = None
         self._failures = 0  # attempts in a row
         self._warned = False  # of these
+        self._is_finished = False
         self._is_removed = False  # the run, from the ledger: nothing of it is to come back
         self._waiting = Rows()
 
@@ -109,6 +110,7 @@ class Outbox:
             if not self._answers():
                 break
             if self._settle() or self._is_removed:
+                self._is_finished = True
                 return True
             if time.monotonic() > give_up_s:
                 break
@@ -117,7 +119,26 @@ class Outbox:
             self._waiting = self._attempt.rows.before(self._waiting)  # whether it arrived or not
         self._recording = ended
         self._spill()
+        self._is_finished = True
         return False
+
+    def save(
+        self, *, status: Status, exit_code: int | None, ended_ms: int, heartbeat_ms: int
+    ) -> None:
+        """From another thread, before the process is ended, whatever its own one is stuck in: what
+        is not in the ledger goes to the journal.
+        """
+        if self._is_finished or self._is_removed:
+            return
+        rows = self._waiting if self._attempt is None else self._attempt.rows.before(self._waiting)
+        ended = replace(
+            self._recording,
+            status=status,
+            exit_code=exit_code,
+            ended_ms=ended_ms,
+            heartbeat_ms=heartbeat_ms,
+        )
+        self._write_journal(rows, ended)
 
     def _begin(self, heartbeat_ms: int, ended: Recording | None) -> None:
         rows, self._waiting = self._waiting, Rows()
@@ -176,9 +197,12 @@ class Outbox:
 
     def _spill(self) -> None:
         rows, self._waiting = self._waiting, Rows()
+        self._write_journal(rows, self._recording)
+
+    def _write_journal(self, rows: Rows, recording: Recording) -> None:
         entry = journal.Entry(
             run=self._run,
-            recording=self._recording,
+            recording=recording,
             sensors=tuple(self._sensors),
             windows=tuple(rows.window_rows()),
             steps=tuple(rows.steps),

@@ -153,6 +153,7 @@ class Recorder:
         timer.start()
         run = self._describe(*git())
         outbox = self._outbox(run, sensors, opening.found.note)
+        control.save = lambda: outbox.save(**self._end(control.outcome), heartbeat_ms=now_ms())
         budget = self._budget(run, sensors)
         self._publish = self._metrics(run)
         server, collector = self._to_server(), self._to_collector()
@@ -230,17 +231,14 @@ class Recorder:
         server: Shipper | None,
     ) -> None:
         end_ns = outcome.ended_ns if outcome else monotonic_ns()
-        ended_ms = self._clock.wall_ns(end_ns) // NS_PER_MS
-        status, exit_code = _status_of(outcome)
+        end = self._end(outcome)
         batch = sampler.finish(end_ns)
         self._claims.release()
         self._put(outbox, batch, self._read_steps(ended=True))
         outbox.put(events=budget())
         if (changed := timer.changed(sampler.by_power)) is not None:
             outbox.describe(changed)
-        written = outbox.finish(
-            status=status, exit_code=exit_code, ended_ms=ended_ms, heartbeat_ms=now_ms()
-        )
+        written = outbox.finish(**end, heartbeat_ms=now_ms())
         for pid, path in zip(self._job_pids, self._steps_paths, strict=True):
             if outcome is not None or not is_running(pid):
                 remove_steps_file(path)  # a job that goes on may still write it
@@ -250,13 +248,18 @@ class Recorder:
         if outcome is not None and self._plan.has_summary:
             ended = replace(
                 run,
-                status=status,
-                exit_code=exit_code,
-                ended_ms=ended_ms,
+                **end,
                 model=self._totals.model,
             )
             ledger = outbox.ledger if server is None else self._plan.db
             self._print_summary(ended, timer.sensors, ledger, waits=waits)
+
+    def _end(self, outcome: Outcome | None) -> dict[str, Any]:
+        """Status, exit code and end in ms, as a recording has them."""
+        end_ns = outcome.ended_ns if outcome else monotonic_ns()
+        status, exit_code = _status_of(outcome)
+        ended_ms = self._clock.wall_ns(end_ns) // NS_PER_MS
+        return {"status": status, "exit_code": exit_code, "ended_ms": ended_ms}
 
     def _put(self, outbox: Outbox, batch: Batch, logged: LoggedLines) -> None:
         steps = self._totals.add(batch.windows, logged)

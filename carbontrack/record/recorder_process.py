@@ -14,6 +14,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
+from carbontrack.record.cpu_wait import CpuWait
 from carbontrack.record.grace import grace_s
 from carbontrack.record.own_process import close_in_children, leave_to_children, spawn
 from carbontrack.record.process_end import ProcessEnd, is_running
@@ -93,7 +94,7 @@ class RecorderProcess:
             return
         in_time = released = False
         with harmless("the end of this run may not be recorded"):
-            cpu = _CpuWait(self.pid)
+            cpu = CpuWait(self.pid)
             self._send(outcome)
             grace = grace_s()
             self.flush(grace[0])
@@ -138,28 +139,8 @@ class RecorderProcess:
             self._pipe = -1
 
 
-class _CpuWait:
-    """How long the threads of a process have been ready to run without a CPU: a busy machine."""
-
-    def __init__(self, pid: int) -> None:
-        self._folder = f"/proc/{pid}/task"
-        self._before_s = self._total_s()
-
-    def since_s(self) -> float:
-        """Since this was made; 0 where the kernel does not count it."""
-        return max(0.0, self._total_s() - self._before_s)
-
-    def _total_s(self) -> float:
-        total_ns = 0
-        with suppress(OSError, ValueError, IndexError):
-            for task in os.listdir(self._folder):  # noqa: PTH208 - pathlib costs 8 ms
-                with open(f"{self._folder}/{task}/schedstat", "rb") as file:  # noqa: PTH123
-                    total_ns += int(file.read().split()[1])
-        return total_ns / 1e9
-
-
 def _ends_in_time(
-    pid: int, grace: tuple[float, float], cpu: _CpuWait, is_released: Callable[[], bool]
+    pid: int, grace: tuple[float, float], cpu: CpuWait, is_released: Callable[[], bool]
 ) -> bool:
     """Whether it ends or lets us go within the grace, which a busy machine prolongs."""
     try:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,8 @@ from carbontrack.record import process_end
 from carbontrack.record.messages import MAX_COMMAND_CHARS, MAX_LABEL_CHARS, cut_command
 from carbontrack.record.process_end import ProcessEnd
 from carbontrack.record.recorder_process import RecorderProcess
+from carbontrack.record.uuids import uuid7
+from carbontrack.units import monotonic_ns, now_ms
 from tests.fixtures.wrap import CARBONTRACK, PATIENCE_S, Wrapper
 from tests.record.test_manners import children_of, processes_of
 
@@ -148,6 +152,56 @@ def test_whatever_it_is_stuck_in_it_leaves_the_jobs_stderr_and_then_ends(
         process.stdin.close()  # as where the wrapper was killed
         assert process.stderr.read() == b""  # its end
         assert process.wait(timeout=PATIENCE_S) == -signal.SIGALRM
+
+
+STUCK_RECORDER = """
+import os, threading
+from carbontrack.record import control, recorder
+control.LEAVE_STDERR_S, control.DEADLINE_S = 0.2, 2.0
+def never(self, *_): threading.Event().wait()
+recorder.Sampler.finish = never  # a driver that does not come back
+recorder.main()
+"""
+
+
+def test_what_a_recorder_holds_that_never_ends_is_in_the_journal(
+    wrapper: Wrapper, until: Until
+) -> None:
+    """The ledger is locked before the job ends: what came since is in the journal."""
+    program = wrapper.folder / "stuck.py"
+    program.write_text(STUCK_RECORDER)
+    read_end, write_end = os.pipe()
+    plan = {
+        "command": ["train"], "job_pid": os.getpid(), "run_id": uuid7(), "recording_id": uuid7(),
+        "started_ms": now_ms(), "started_ns": monotonic_ns(), "db": f"sqlite:///{wrapper.ledger}",
+        "meter": wrapper.meter, "cwd": str(wrapper.folder), "steps_path": None,
+    }  # fmt: skip
+    recorder = subprocess.Popen(
+        [PYTHON, str(program)],
+        env=wrapper.env,
+        stdin=read_end,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    os.close(read_end)
+    with os.fdopen(write_end, "wb", buffering=0) as pipe, recorder:
+        pipe.write(json.dumps(plan).encode() + b"\n")
+        had = until(lambda: (s := wrapper.seconds()) and min(map(len, s.values())) >= 2 and s)
+        with closing(sqlite3.connect(wrapper.ledger)) as lock:
+            lock.execute("begin exclusive")
+            assert recorder.stderr is not None
+            said = iter(recorder.stderr.readline, "")
+            assert any("cannot be written now" in line for line in said)  # what came since waits
+            ended_ns = monotonic_ns()
+            pipe.write(json.dumps({"ended_ns": ended_ns, "exit_code": 7}).encode() + b"\n")
+            assert recorder.wait(timeout=PATIENCE_S) == -signal.SIGALRM
+        lock.close()
+    assert wrapper.ask("db", "recover").returncode == 0
+    run = wrapper.json("show")
+    assert (run["status"], run["exit_code"]) == ("failed", 7)
+    found = wrapper.seconds()
+    for uuid, starts_ms in had.items():
+        assert set(starts_ms) < set(found[uuid])
 
 
 @pytest.mark.parametrize("place", ["log", "ledger"])

@@ -1,63 +1,40 @@
-"""A chat stage that is killed goes on to the same weights, bit for bit (PPO: test_align)."""
+"""A chat stage that is killed anywhere goes on to the same weights, bit for bit."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import random
+import signal
+import sys
 from pathlib import Path
 
-import torch
+import pytest
 
-from llama_train.weights import load_pretrained
-from tests.fixtures.wrap import wait_until
+from llama_train.checkpoint import newest
 
-from .conftest import REWARD_SETTINGS, here
-from .test_resume import held, losses
+from .conftest import REWARD_SETTINGS, here, run
+from .killed import Calls
+from .test_resume import losses
 
-SETTINGS = (
+SHORT = ("--train.steps=5", "--checkpoint.every=2", "--held-out=0.3", "--train.eval_sequences=4")
+TUNING = (
     "--preset=chat-demo",
     "--train.batch_size=4",
     "--train.micro_batch=4",
-    "--sampling.tokens=8",
-    "--train.steps=8",
     "--train.warmup_steps=1",
-    "--checkpoint.every=3",
-    "--held-out=0.3",
+    "--sampling.tokens=8",
+)
+PPO = (
+    "--preset=chat-demo",
+    "--train.batch_size=8",
+    "--train.micro_batch=4",
+    "--ppo.mini_batch=4",
+    "--sampling.tokens=8",
 )
 
 
-def killed_at(point: int | str, words: Sequence[str | Path], out: Path) -> None:
-    """Run until the point, and kill it there; it is between two checkpoints."""
-    job = held(point, out.with_name("go"), *words, out=out)
-    if isinstance(point, str):
-        answers = out / "answers.jsonl"
-        wait_until(lambda: job.poll() is not None or (answers.exists() and answers.stat().st_size))
-    job.kill()
-    job.communicate()
-    assert max(losses(out), default=0) == (0 if isinstance(point, str) else point - 1)
-
-
-def same_as_straight(
-    words: Sequence[str | Path], out: Path, straight: Path, head: str = "tokens"
-) -> None:
-    here(*words, "--out", out, "--resume")
-    here(*words, "--out", straight)
-    assert losses(out) == losses(straight)
-    ours, theirs = (load_pretrained(run, head=head).state_dict() for run in (out, straight))
-    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
-
-
-def test_a_killed_reward_model(
-    chat_base: Path, rewarded: tuple[Path, Path], tmp_path: Path
-) -> None:
-    words = ["reward", "--from", chat_base, "--data", rewarded[0], *REWARD_SETTINGS]
-    words += ["--train.steps=8", "--train.warmup_steps=1", "--checkpoint.every=3"]
-    killed_at(6, words, tmp_path / "out")
-    same_as_straight(words, tmp_path / "out", tmp_path / "straight", head="scalar")
-
-
-def test_a_killed_fine_tuning_that_draws_answers(chat_base: Path, tmp_path: Path) -> None:
-    chats = tmp_path / "chats.jsonl"
+def conversations(path: Path) -> Path:
+    """Some of which wait for an answer of the model."""
     rows: list[object] = []
     for number in range(40):
         asked = {"role": "user", "content": f"say {number}"}
@@ -65,18 +42,44 @@ def test_a_killed_fine_tuning_that_draws_answers(chat_base: Path, tmp_path: Path
             {"messages": [asked, {"role": "assistant", "content": f"yes {number}"}]},
             {"messages": [asked], "preprompt": "Be kind."},
         ]
-    chats.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    words = ["finetune", "--from", chat_base, "--data", chats, *SETTINGS]
-    killed_at(6, words, tmp_path / "out")
-    same_as_straight(words, tmp_path / "out", tmp_path / "straight")
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
 
 
-def test_a_killed_rejection_sampling(
-    chat_base: Path, rewarded: tuple[Path, Path], tmp_path: Path
+def state(out: Path) -> dict[str, bytes]:
+    """The weights of every model that is trained, and its optimizer's, as they were written."""
+    return {path.name: path.read_bytes() for path in newest(out)[0].glob("*.distcp")}
+
+
+@pytest.mark.parametrize("stage", ["finetune", "reward", "rejection", "ppo"])
+def test_a_stage_killed_anywhere_comes_to_the_same(
+    stage: str, chat_base: Path, rewarded: tuple[Path, Path], tmp_path: Path
 ) -> None:
-    words = ["align", "--method=rejection", "--samples=2", "--from", chat_base]
-    words += ["--reward", rewarded[1], *SETTINGS]
-    killed_at("draw:64", words, tmp_path / "out")
-    same_as_straight(words, tmp_path / "out", tmp_path / "straight")
-    drawn = [(tmp_path / run / "answers.jsonl").read_text() for run in ("out", "straight")]
-    assert drawn[0] == drawn[1]
+    pairs, rm = rewarded
+    words: list[str | Path] = {
+        "finetune": ["finetune", "--data", conversations(tmp_path / "chats.jsonl"), *TUNING],
+        "reward": ["reward", "--data", pairs, *REWARD_SETTINGS, "--train.warmup_steps=1"],
+        "rejection": ["align", "--method=rejection", "--samples=2", "--reward", rm, *TUNING],
+        "ppo": ["align", "--method=ppo", "--reward", rm, *PPO],
+    }[stage]
+    words += ["--from", chat_base, *SHORT]
+    out, straight = tmp_path / "out", tmp_path / "straight"
+    calls = Calls()
+    sys.setprofile(calls)
+    try:
+        here(*words, "--out", straight)
+    finally:
+        sys.setprofile(None)
+    seed = random.randrange(2**32)
+    # Not among the last: how often a checkpoint's writer is looked after depends on its speed.
+    at = random.Random(seed).randrange(1, calls.count * 19 // 20)
+    print(f"seed {seed}: killed at call {at:,} of {calls.count:,}")
+    program = [str(Path(__file__).with_name("killed.py")), str(at)]
+    run(*words, "--out", out, program=program, exit_code=-signal.SIGKILL)
+    here(*words, "--out", out, "--resume")
+    assert losses(out) == losses(straight)
+    assert state(out) == state(straight) != {}
+    for name in ("answers.jsonl", "prompts.jsonl"):
+        ours, theirs = out / name, straight / name
+        assert ours.exists() == theirs.exists()
+        assert not ours.exists() or ours.read_bytes() == theirs.read_bytes()

@@ -48,12 +48,10 @@ def straight(
 
 
 def held(
-    point: int | str, go: Path, *words: str | Path, out: Path, ranks: int = 0
+    step: int, go: Path, *words: str | Path, out: Path, ranks: int = 0
 ) -> subprocess.Popen[str]:
-    """A run that waits at a point (see held.py) for the file `go`; where that is a step, one that
-    has done all steps before it.
-    """
-    program = (str(Path(__file__).with_name("held.py")), str(point), str(go))
+    """A training that has done all steps before this one, and waits for the file `go`."""
+    program = (str(Path(__file__).with_name("held.py")), str(step), str(go))
     job = subprocess.Popen(
         llama_train(*words, "--out", out, ranks=ranks, program=program),
         text=True,
@@ -61,8 +59,7 @@ def held(
         stdout=subprocess.PIPE,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
-    if isinstance(point, int):
-        wait_until(lambda: job.poll() is not None or max(losses(out), default=0) == point - 1)
+    wait_until(lambda: job.poll() is not None or max(losses(out), default=0) == step - 1)
     return job
 
 

@@ -35,8 +35,8 @@ class Unfit(Exception):
     """The database refuses what this batch holds."""
 
 
-Write = Callable[[Transaction, Batch, str], Held | None]
-"""Writes a batch of a project. Raises `ledger.shipped.OtherProject`."""
+Write = Callable[[Transaction, Sequence[tuple[Batch, str]]], Sequence[Held | None]]
+"""Writes batches, each of a project. Raises `ledger.shipped.OtherProject`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +105,7 @@ class Intake:
         """In one transaction; where what they hold is refused, in halves."""
         try:
             with self._ledger.begin() as transaction:
-                held = [self._write(transaction, one.batch, one.project) for one in together]
+                held = self._write(transaction, [(one.batch, one.project) for one in together])
         except Exception as error:
             if not refuses_rows(error):
                 for one in together:

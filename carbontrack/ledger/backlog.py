@@ -283,10 +283,11 @@ class _Rows:
         """Of one level, that begin from one time on, and at the other at the latest."""
         found = list(
             self._transaction.ask(
-                f"{WINDOWS.query} where recording_key = :key and level = :level "
-                "and start_ms >= :from_ms and start_ms <= :until_ms "
-                f"order by start_ms, sensor_key limit {_limit(len(self.sensors))}",
-                {"key": self._key, "level": level_s, "from_ms": from_ms, "until_ms": until_ms},
+                f"select {', '.join(WINDOWS.columns)} "
+                "from windows_between(:level, :from_ms, :until_ms) windows "
+                "where recording_key = :key order by start_ms, sensor_key "
+                f"limit {_limit(len(self.sensors))}",
+                {"key": self._key, "level": level_s, "from_ms": from_ms, "until_ms": until_ms + 1},
             )
         )
         rows: list[tuple[str, Window]] = [

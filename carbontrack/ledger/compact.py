@@ -136,7 +136,8 @@ def _drop(
     from_ms = 0
     while True:
         with ledger.begin() as transaction:
-            (first,) = transaction.ask(_FIRST, {**of_level, "from_ms": from_ms})
+            asked = {**of_level, "from_ms": from_ms, "to_ms": until_ms}
+            (first,) = transaction.ask(_FIRST, asked)
             if first["start_ms"] is None:
                 return
             hour_ms = first["start_ms"] // MS_PER_HOUR * MS_PER_HOUR
@@ -147,24 +148,21 @@ def _drop(
             sums = list(transaction.ask(_SUMS, {**of_hour, "hour": LEVELS_S[-1]}))
             whole = [row for row in sums if _is_in_hour(row)]
             if whole and not dry_run:
-                sensors = ", ".join(str(int(row["sensor_key"])) for row in whole)
-                delete = f"delete from windows where {_OF_HOUR} and sensor_key in ({sensors})"
-                transaction.write(delete, [of_hour])
+                sensors = [row["sensor_key"] for row in whole]
+                transaction.remove_windows(
+                    recording_key, [level_s], from_ms=hour_ms, to_ms=from_ms, sensors=sensors
+                )
         yield _Hour(sum(row["windows"] for row in whole), len(whole) < len(sums))
 
 
-_OF_HOUR = "recording_key = :key and level = :level and start_ms >= :from_ms and start_ms < :to_ms"
-_FIRST = (
-    "select min(start_ms) as start_ms from windows "
-    "where recording_key = :key and level = :level and start_ms >= :from_ms"
-)
+_FIRST = "select first_window(:key, :level, :from_ms, :to_ms) as start_ms"
 _SUMS = (
     "select fine.*, hour.energy_j as hour_j, hour.energy_s as hour_s, hour.samples as hour_samples "
     "from (select sensor_key, count(*) as windows, sum(energy_j) as energy_j, "
     "sum(energy_s) as energy_s, sum(samples) as samples "
-    f"from windows where {_OF_HOUR} group by sensor_key) fine "
-    "left join windows hour on hour.recording_key = :key and hour.level = :hour "
-    "and hour.start_ms = :from_ms and hour.sensor_key = fine.sensor_key"
+    "from windows_between(:level, :from_ms, :to_ms) windows where recording_key = :key "
+    "group by sensor_key) fine left join windows hour on hour.recording_key = :key "
+    "and hour.level = :hour and hour.start_ms = :from_ms and hour.sensor_key = fine.sensor_key"
 )
 
 

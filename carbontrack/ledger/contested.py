@@ -253,9 +253,9 @@ def _windows(
     """The windows of these sensors in an hour: (start in ms, part), by time and sensor."""
     recordings = {sensors[key].recording_key for key in keys}
     rows = ask(
-        "select start_ms, sensor_key, energy_j, energy_s from windows "
-        f"where recording_key in ({listed(sorted(recordings))}) and level = :level "
-        "and start_ms >= :from_ms and start_ms < :to_ms "
+        "select start_ms, sensor_key, energy_j, energy_s "
+        "from windows_between(:level, :from_ms, :to_ms) windows "
+        f"where recording_key in ({listed(sorted(recordings))}) "
         f"and sensor_key in ({listed(sorted(keys))}) order by start_ms, sensor_key",
         {"level": level_s, "from_ms": hour_ms, "to_ms": hour_ms + MS_PER_HOUR},
     )

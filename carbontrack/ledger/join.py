@@ -56,17 +56,27 @@ def is_newer(recording: Row, other: Row) -> bool:
     return age(recording) > age(other)
 
 
+def is_as_good(window: Sequence[Any], other: Sequence[Any]) -> bool:
+    """Whether another window of the same time is no better, for one that was written later: what
+    waited for the counter is known by then, though it may be less.
+    """
+    return not _has_more(other, window)
+
+
 def is_better(window: Sequence[Any], other: Sequence[Any]) -> bool:
     """Whether a window, its columns in order, was made of more than another one of the same time;
     with as much, whether its counter has answered. What an export rounds makes no difference.
     """
+    if _has_more(window, other) or _has_more(other, window):
+        return _has_more(window, other)
+    here, there = (-1.0 if row[_ENERGY_J] is None else row[_ENERGY_J] for row in (window, other))
+    return bool(here > there + _ROUNDED)
+
+
+def _has_more(window: Sequence[Any], other: Sequence[Any]) -> bool:
     if window[_SAMPLES] != other[_SAMPLES]:
         return bool(window[_SAMPLES] > other[_SAMPLES])
     for at in (_ENERGY_S, _SAMPLED_S):
         if abs(window[at] - other[at]) > _ROUNDED:
             return bool(window[at] > other[at])
-    counted, other_counted = (row[_FLAGS] & Flag.COUNTER for row in (window, other))
-    if counted != other_counted:
-        return bool(counted)
-    here, there = (-1.0 if row[_ENERGY_J] is None else row[_ENERGY_J] for row in (window, other))
-    return bool(here > there + _ROUNDED)
+    return bool(window[_FLAGS] & Flag.COUNTER and not other[_FLAGS] & Flag.COUNTER)

@@ -19,12 +19,6 @@ _Row = tuple[Any, ...]
 _Hour = tuple[int, int, int]  # recording, sensor, start in ms
 _COLUMNS = WINDOWS.columns
 _recording, _level, _start_ms, _sensor = (itemgetter(_COLUMNS.index(n)) for n in WINDOWS.key)
-_place = itemgetter(*map(_COLUMNS.index, WINDOWS.key))
-_of_level = itemgetter(*map(_COLUMNS.index, ("recording_key", "level")))
-_HERE = (
-    f"{WINDOWS.query} where recording_key = :recording and level = :level "
-    "and start_ms between :first and :last"
-)
 
 
 class LateWindows:
@@ -47,10 +41,8 @@ class LateWindows:
         """Write windows, with the columns of `WINDOWS` in order."""
         self._transaction.put(WINDOWS, [row for row in rows if _recording(row) not in self._shared])
         late = [row for row in rows if _recording(row) in self._shared]
-        for (recording, level), group in groupby(
-            late, key=lambda row: (_recording(row), _level(row))
-        ):
-            self._put_late(recording, level, list(group))
+        for _, of_level in groupby(late, key=lambda row: (_recording(row), _level(row))):
+            self._put_late(list(of_level))
 
     def settle(self) -> set[int]:
         """Compute the coarse windows of what changed; gives the recordings of these."""
@@ -60,24 +52,13 @@ class LateWindows:
                 kept_overlaps.forget(self._transaction, sensor, hour_ms)  # they decide it again
         return {recording for recording, _, _ in self._changed}
 
-    def _put_late(self, recording: int, level: int, rows: Sequence[_Row]) -> None:
-        times = [_start_ms(row) for row in rows]
-        range_ = {"first": min(times), "last": max(times)}
-        sensors = ", ".join(str(int(key)) for key in sorted({_sensor(row) for row in rows}))
-        asked = f"{_HERE} and sensor_key in ({sensors})"
-        found = self._transaction.ask(asked, {"recording": recording, "level": level, **range_})
-        here = {_place(row): row for row in (tuple(one.values()) for one in found)}
-        better = []
-        for row in rows:
-            before = here.get(_place(row))
-            if before is None and level < LEVELS_S[-1] and self._is_dropped(row):
-                continue
-            if before is None or is_better(row, before):
-                better.append(row)
-                self._changed[_hour_of(row)] = None
-            elif level == LEVELS_S[-1] and row != before:
-                self._whole_here.add(_hour_of(row))
-        self._transaction.put(WINDOWS, better)
+    def _put_late(self, rows: Sequence[_Row]) -> None:
+        """Hours come first: they say of which this ledger has more, if no longer its seconds."""
+        kept = [row for row in rows if _level(row) == LEVELS_S[-1] or not self._is_dropped(row)]
+        joined = self._transaction.put_better(kept, is_better)
+        self._changed |= {_hour_of(row): None for row in joined.written}
+        hours = (row for row in joined.left if _level(row) == LEVELS_S[-1])
+        self._whole_here |= {_hour_of(row) for row in hours}
 
     def _is_dropped(self, row: _Row) -> bool:
         """Whether this ledger has more of the hour, but no longer at this level."""

@@ -6,8 +6,8 @@ from collections.abc import Collection, Sequence
 
 from sqlalchemy import Connection, func, select
 
-from carbontrack.ledger import models
-from carbontrack.ledger.pyramid import recordings_of
+from carbontrack.ledger import models, stored_windows
+from carbontrack.ledger.pyramid import keys_of
 from carbontrack.ledger.rows import PowerNow, Run, Sensor
 from carbontrack.ledger.run_steps import steps_of
 from carbontrack.ledger.window import LEVELS_S
@@ -23,15 +23,14 @@ def latest_power(connection: Connection, run: Run, sensors: Sequence[Sensor]) ->
     That is the newest of the last seconds in which the most devices were read: one that is lost
     does not stop the others, and is not counted. None where no power is known that late.
     """
-    window, sensor = models.Window, models.Sensor
+    sensor = models.Sensor
     since_ms = run.end_ms - _LOOK_BACK_S * MS_PER_S
+    window = stored_windows.windows_between(LEVELS_S[0], since_ms, None)
     of_device = (
         select(window.start_ms, func.avg(window.power_mean_w).label("power_w"))
         .join(sensor, sensor.key == window.sensor_key)
         .where(
-            window.recording_key.in_(recordings_of(run.key)),
-            window.level == LEVELS_S[0],
-            window.start_ms >= since_ms,
+            window.recording_key.in_(keys_of(connection, run.key)),
             sensor.device_key.in_([one.device_key for one in sensors]),
         )
         .group_by(window.start_ms, sensor.device_key)  # two recordings may both have it

@@ -26,9 +26,7 @@ from sqlalchemy import (
     TypeDecorator,
     UniqueConstraint,
 )
-from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
-from sqlalchemy.sql.compiler import DDLCompiler
 from sqlalchemy.types import TypeEngine
 
 from carbontrack.vocabulary import PriceUnit, RunKind, Status
@@ -64,23 +62,6 @@ class Array(TypeDecorator[Any]):
         from sqlalchemy.dialects.postgresql import ARRAY
 
         return dialect.type_descriptor(ARRAY(self.of))
-
-
-class OnReading(Computed):
-    """A column that takes no room: SQLite computes it when it is read. PostgreSQL stores it, as
-    all versions before 18 must.
-    """
-
-    inherit_cache = True
-
-    def __init__(self, sqltext: str) -> None:
-        super().__init__(sqltext, persisted=True)
-
-
-@compiles(OnReading, "sqlite")
-def _virtual(element: OnReading, compiler: DDLCompiler, **_: Any) -> str:
-    expression = compiler.sql_compiler.process(element.sqltext, literal_binds=True)
-    return f"GENERATED ALWAYS AS ({expression}) VIRTUAL"
 
 
 class Base(DeclarativeBase):
@@ -204,7 +185,8 @@ class Sensor(Base):
 
 
 class Window(Base):
-    """The pyramid: one row shape at 1 s, 60 s and 3600 s. See `carbontrack.ledger.window`.
+    """The pyramid: one row shape at 1 s, 60 s and 3600 s. See `carbontrack.ledger.window`. On
+    PostgreSQL a view: see `migrations.server_1001`.
 
     The sensor comes last in the key, so that what is recorded at one time lies together: the
     recorder writes a quarter of the pages, and a stretch of time is read at one place. It is no
@@ -212,7 +194,7 @@ class Window(Base):
     """
 
     __tablename__ = "windows"
-    __table_args__ = ({"sqlite_with_rowid": False},)
+    __table_args__ = ({"sqlite_with_rowid": False, "info": {"view_on": "postgresql"}},)
 
     recording_key: Mapped[int] = mapped_column(
         Integer, ForeignKey("recordings.key", ondelete="CASCADE"), primary_key=True
@@ -224,7 +206,9 @@ class Window(Base):
     energy_s: Mapped[float]
     sampled_s: Mapped[float]
     samples: Mapped[int] = mapped_column(Integer)
-    power_mean_w: Mapped[float | None] = mapped_column(OnReading("energy_j / nullif(energy_s, 0)"))
+    power_mean_w: Mapped[float | None] = mapped_column(
+        Computed("energy_j / nullif(energy_s, 0)", persisted=False)
+    )
     power_min_w: Mapped[float | None]
     power_max_w: Mapped[float | None]
     vitals: Mapped[int] = mapped_column(Integer)

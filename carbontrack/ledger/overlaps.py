@@ -19,6 +19,7 @@ from carbontrack.ledger.contested import Ask, Sensors, listed, read_sensors, sha
 from carbontrack.ledger.pyramid import level_for
 from carbontrack.ledger.rows import Overlap, Run, Sensor, Span
 from carbontrack.ledger.sharing import Lost, Part, Stretch, divided, repeated, total, unsure
+from carbontrack.ledger.transaction import asking
 from carbontrack.ledger.window import LEVELS_S
 from carbontrack.units import MS_PER_HOUR, MS_PER_S
 from carbontrack.vocabulary import MeterName
@@ -40,7 +41,7 @@ def recorded_twice(
     ids = {run.key: run.id for run in runs}
     if len(ids) < 2:
         return {}
-    ask = _asking(connection)
+    ask = asking(connection).ask
     wanted = listed(ids) if len(ids) <= _KEYS_IN_A_QUERY else "select key from runs"
     sensors = read_sensors(ask, f"recordings.run_key in ({wanted})")
     sensors = {key: one for key, one in sensors.items() if one.run_key in ids}
@@ -65,7 +66,7 @@ def recorded_twice(
 def repeats_itself(connection: Connection, run_key: int) -> bool:
     """Whether two recordings of a run read one device at one time."""
     by_device: dict[int, list[Span]] = defaultdict(list)
-    for one in read_sensors(_asking(connection), f"recordings.run_key = {run_key}").values():
+    for one in read_sensors(asking(connection).ask, f"recordings.run_key = {run_key}").values():
         by_device[one.device_key].append((one.from_ms, one.to_ms))
     return any(map(share_time, by_device.values()))
 
@@ -87,7 +88,7 @@ def within_run(connection: Connection, run_key: int) -> dict[tuple[int, int], Pa
     sensor's key and the hour.
     """
     found: dict[tuple[int, int], Part] = {}
-    for stretch, part in _repeated_in(_asking(connection), run_key):
+    for stretch, part in _repeated_in(asking(connection).ask, run_key):
         _add(found, (part.key, stretch.hour_ms), part)
     return found
 
@@ -100,7 +101,7 @@ def within_buckets(
     """
     from_ms, to_ms = span
     hours = from_ms // MS_PER_HOUR * MS_PER_HOUR, -(-to_ms // MS_PER_HOUR) * MS_PER_HOUR
-    ask = _asking(connection)
+    ask = asking(connection).ask
     # Stretches are of whole seconds: these need no cuts.
     every_ms = length_ms if MS_PER_S < length_ms < MS_PER_HOUR else 0
     lost: dict[tuple[int, int], list[Lost]] = defaultdict(list)
@@ -140,11 +141,12 @@ def _buckets(
     start.
     """
     found: dict[int, dict[int, Part]] = {key: {} for key in keys}
+    of_run = ask(f"select key from recordings where run_key = {run_key}", {})
+    recordings = listed(row["key"] for row in of_run)  # as values: see `windows_between`
     rows = ask(
-        f"select sensor_key, start_ms / {length_ms} as bucket, "
-        "sum(energy_j) as energy_j, sum(energy_s) as energy_s from windows "
-        f"where recording_key in (select key from recordings where run_key = {run_key}) "
-        "and level = :level and start_ms >= :from_ms and start_ms < :to_ms "
+        f"select sensor_key, start_ms / {length_ms} as bucket, sum(energy_j) as energy_j, "
+        "sum(energy_s) as energy_s from windows_between(:level, :from_ms, :to_ms) windows "
+        f"where recording_key in ({recordings}) "
         f"and sensor_key in ({listed(sorted(keys))}) group by 1, 2",
         {"level": level_for(length_ms // MS_PER_S), "from_ms": span[0], "to_ms": span[1]},
     )
@@ -156,12 +158,6 @@ def _buckets(
 
 def _add(found: dict[tuple[int, int], Part], at: tuple[int, int], part: Part) -> None:
     found[at] = total(part.key, [found.get(at, Part(part.key, 0.0, 0.0)), part])
-
-
-def _asking(connection: Connection) -> Ask:
-    from sqlalchemy import text
-
-    return lambda statement, values: connection.execute(text(statement), values).mappings()
 
 
 def _in_order(stretch: Stretch, sensors: Sensors) -> list[Part]:

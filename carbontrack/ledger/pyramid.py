@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Select, select
+from collections.abc import Sequence
+
+from sqlalchemy import Connection, Select, select
 
 from carbontrack.ledger import models
 from carbontrack.ledger.window import LEVELS_S
@@ -35,6 +37,11 @@ def mergeable_ms(length_ms: int, points: int) -> int:
 def level_for(bucket_s: int) -> int:
     """The coarsest level, in seconds, whose windows add up to buckets of this length."""
     return max(level_s for level_s in LEVELS_S if bucket_s % level_s == 0)
+
+
+def keys_of(connection: Connection, run_key: int) -> Sequence[int]:
+    """The keys of a run's recordings, as values: PostgreSQL finds packed seconds by these alone."""
+    return connection.scalars(recordings_of(run_key)).all()
 
 
 def recordings_of(run_key: int) -> Select[int]:

@@ -17,22 +17,31 @@ from sqlalchemy import Connection, func, select
 
 from carbontrack.errors import CarbontrackError
 from carbontrack.files import open_ours
-from carbontrack.ledger import engine, models
+from carbontrack.ledger import engine, models, stored_windows
 from carbontrack.ledger.engine import errors_in_one_line
 from carbontrack.ledger.outcome import has_stopped
 from carbontrack.ledger.pyramid import recordings_of
 from carbontrack.ledger.rows import Run, Tombstone
-from carbontrack.ledger.tables import EVENTS, OVERLAPS, STEPS, TOMBSTONES, WINDOWS, Table
-from carbontrack.ledger.transaction import Transaction, WritableLedger, open_ledger
+from carbontrack.ledger.tables import EVENTS, OVERLAPS, STEPS, TOMBSTONES, Table
+from carbontrack.ledger.transaction import (
+    FIRST_MS,
+    LAST_MS,
+    Transaction,
+    WritableLedger,
+    open_ledger,
+)
 from carbontrack.ledger.url import journal_folders
 from carbontrack.ledger.user import user
-from carbontrack.units import now_ms
+from carbontrack.ledger.window import LEVELS_S
+from carbontrack.units import MS_PER_S, now_ms
 from carbontrack.vocabulary import Status
 
 ROWS_AT_ONCE = 2_000
+_MINUTE_S = LEVELS_S[1]
+_MINUTE_MS = _MINUTE_S * MS_PER_S
 LEFT = "select id from runs where id in (select run_id from tombstones)"
 """The runs that were removed, but not to the end."""
-_LONG = (WINDOWS, STEPS, EVENTS)  # many rows a recording
+_LONG = (STEPS, EVENTS)  # many rows a recording
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +56,12 @@ class Held:
 def held(connection: Connection, run: Run) -> Held:
     """What the ledger holds of a run."""
     own = recordings_of(run.key)
-    tables = (models.Window, models.Step, models.Event)
-    counts = (select(func.count()).where(table.recording_key.in_(own)) for table in tables)
-    return Held(*(connection.scalar(count) or 0 for count in counts))
+    counts = (
+        select(func.count()).where(table.recording_key.in_(own))
+        for table in (models.Step, models.Event)
+    )
+    windows = stored_windows.count_windows(connection, connection.scalars(own).all())
+    return Held(windows, *(connection.scalar(count) or 0 for count in counts))
 
 
 def remove(url: str, runs: Sequence[Run]) -> None:
@@ -98,6 +110,7 @@ def _sweep_run(ledger: WritableLedger, run_id: str) -> None:
         asked = "select key, device_key from sensors where recording_key = :key"
         with ledger.begin() as transaction:
             sensors = list(transaction.ask(asked, of_it))
+        _empty_windows(ledger, recording["key"], len(sensors))
         for table in _LONG:
             _empty(ledger, table, recording["key"])
         for sensor in sensors:
@@ -108,6 +121,22 @@ def _sweep_run(ledger: WritableLedger, run_id: str) -> None:
     with _short(ledger) as transaction:
         transaction.write("delete from runs where id = :id", [{"id": run_id}])
         transaction.write("delete from amendments where run_id = :id", [{"id": run_id}])
+
+
+def _empty_windows(ledger: WritableLedger, recording_key: int, sensors: int) -> None:
+    """Delete the windows of a recording, some minutes or more at once."""
+    asked = "select first_window(:key, :level, :from_ms, :to_ms) as start_ms"
+    for level_s in LEVELS_S:
+        minutes = ROWS_AT_ONCE * level_s // max(1, sensors) // _MINUTE_S
+        ever = {"key": recording_key, "level": level_s, "from_ms": FIRST_MS, "to_ms": LAST_MS}
+        while True:
+            with _short(ledger) as transaction:
+                (first,) = transaction.ask(asked, ever)
+                if first["start_ms"] is None:
+                    break
+                from_ms = first["start_ms"] // _MINUTE_MS * _MINUTE_MS
+                to_ms = from_ms + max(1, minutes) * _MINUTE_MS
+                transaction.remove_windows(recording_key, [level_s], from_ms=from_ms, to_ms=to_ms)
 
 
 def _empty(ledger: WritableLedger, table: Table[Any], owner: int) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 from sqlalchemy import BigInteger, ColumnElement, Connection, case, cast, func, select
 
-from carbontrack.ledger import models, overlaps, pyramid
+from carbontrack.ledger import models, overlaps, pyramid, stored_windows
 from carbontrack.ledger.pyramid import recordings_of
 from carbontrack.ledger.rows import Run, Series, StepMean
 from carbontrack.ledger.run_steps import steps_of
@@ -43,7 +43,8 @@ def series(
     A bucket is what `carbontrack.ledger.window.merge` makes of its windows; one without any window
     has no row.
     """
-    window, sensor = models.Window, models.Sensor
+    sensor = models.Sensor
+    keys = pyramid.keys_of(connection, run.key)
     begin_ms, end_ms = _range(run, from_ms, to_ms)
     length_ms = end_ms - begin_ms
     bucket_s = pyramid.bucket_ms(length_ms, points, least_ms=MS_PER_S) // MS_PER_S
@@ -62,18 +63,15 @@ def series(
     )
     bucket_s = max(bucket_s, level_s)
     length = bucket_s * MS_PER_S
-    has_one = connection.scalar(select(func.count()).select_from(recordings_of(run.key).subquery()))
-    is_sum = bucket_s != level_s or has_one != 1
-    columns = _columns(length if is_sum else None)
+    is_sum = bucket_s != level_s or len(keys) != 1
+    window = stored_windows.windows_between(
+        level_s, begin_ms // length * length, (end_ms // length + 1) * length
+    )
+    columns = _columns(window, length if is_sum else None)
     query = (
         select(*(column.label(name) for name, column in columns.items()))
         .join(sensor, sensor.key == window.sensor_key)
-        .where(
-            window.recording_key.in_(recordings_of(run.key)),
-            window.level == level_s,
-            window.start_ms >= begin_ms // length * length,
-            window.start_ms < (end_ms // length + 1) * length,
-        )
+        .where(window.recording_key.in_(keys))
         .order_by(sensor.device_key, columns["start_ms"])
     )
     if is_sum:
@@ -82,9 +80,9 @@ def series(
     if overlaps.repeats_itself(connection, run.key):
         span = begin_ms // length * length, (end_ms // length + 1) * length
         twice = overlaps.within_buckets(connection, run.key, length, span)
-        of_run = sensor.recording_key.in_(recordings_of(run.key))
-        keys = connection.execute(select(sensor.key, sensor.device_key).where(of_run))
-        by_device = _by_device(twice, {row.key: row.device_key for row in keys})
+        of_run = sensor.recording_key.in_(keys)
+        found_keys = connection.execute(select(sensor.key, sensor.device_key).where(of_run))
+        by_device = _by_device(twice, {row.key: row.device_key for row in found_keys})
         _take_off(found, ("device_key", "start_ms"), by_device)
     return Series(bucket_s, found)
 
@@ -103,15 +101,13 @@ def windows(
     They are as they are stored, but without what an earlier recording of the run has, too.
     `recordings` are the keys of those whose windows are wanted; None: all.
     """
-    window, sensor = models.Window, models.Sensor
+    window, sensor = stored_windows.windows_between(level_s, from_ms, to_ms), models.Sensor
     names = [field.name for field in fields(Window) if field.name != "level_s"]
     names.insert(names.index("power_min_w"), "power_mean_w")
-    keys = recordings_of(run.key) if recordings is None else recordings
-    wanted = [window.recording_key.in_(keys), window.level == level_s]
-    wanted += [window.start_ms >= from_ms] if from_ms is not None else []
-    wanted += [window.start_ms < to_ms] if to_ms is not None else []
+    keys = pyramid.keys_of(connection, run.key) if recordings is None else recordings
     columns = [sensor.key, sensor.device_key, *(getattr(window, name) for name in names)]
-    query = select(*columns).where(*wanted).join(sensor, sensor.key == window.sensor_key)
+    query = select(*columns).where(window.recording_key.in_(keys))
+    query = query.join(sensor, sensor.key == window.sensor_key)
     rows = connection.execute(query.order_by(sensor.device_key, window.start_ms)).all()
     found = _by_column(["sensor_key", "device_key", *names], rows)
     if rows and overlaps.repeats_itself(connection, run.key):
@@ -166,9 +162,8 @@ def _left(columns: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
     return {name: [column[at] for at in places] for name, column in columns.items()}
 
 
-def _columns(length: int | None) -> dict[str, ColumnElement[Any]]:
+def _columns(window: Any, length: int | None) -> dict[str, ColumnElement[Any]]:
     """Of windows as they are, or of all in a bucket of `length` ms: as `merge` reduces them."""
-    window = models.Window
     device_key = models.Sensor.device_key.expression
     if length is None:
         names = ("start_ms", "energy_j", "energy_s", "power_min_w", "power_max_w")
@@ -288,15 +283,16 @@ def _firsts_inside(
     connection: Connection, run: Run, from_ms: int | None, to_ms: int | None
 ) -> list[dict[int, int | None]]:
     """Of each recording the start of its first window of each level that is wholly in the range."""
-    window, recording = models.Window, models.Recording
-    firsts = []
-    for level_s in LEVELS_S:
-        inside = [window.start_ms >= from_ms] if from_ms is not None else []
-        inside += [window.start_ms <= to_ms - level_s * MS_PER_S] if to_ms is not None else []
-        first = select(func.min(window.start_ms)).where(
-            window.recording_key == recording.key, window.level == level_s, *inside
+    recording = models.Recording
+    firsts = [
+        stored_windows.first_window(
+            recording.key,
+            level_s,
+            from_ms,
+            None if to_ms is None else to_ms - level_s * MS_PER_S + 1,
         )
-        firsts.append(first.correlate(recording).scalar_subquery())
+        for level_s in LEVELS_S
+    ]
     query = select(*firsts).where(recording.run_key == run.key)
     return [dict(zip(LEVELS_S, row, strict=True)) for row in connection.execute(query)]
 

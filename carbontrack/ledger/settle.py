@@ -13,8 +13,8 @@ from carbontrack.units import MS_PER_HOUR
 
 _SECOND, _MINUTE, _HOUR = LEVELS_S
 _OF_HOUR = (
-    "recording_key = :recording_key and level = :level and start_ms >= :from_ms "
-    "and start_ms < :to_ms and sensor_key = :sensor_key"
+    "from windows_between(:level, :from_ms, :to_ms) windows "
+    "where recording_key = :recording_key and sensor_key = :sensor_key"
 )
 TOLERANCE_J = 1e-3
 TOLERANCE_S = 1e-3
@@ -85,12 +85,12 @@ class _Hour:
         }
 
     def read(self, level_s: int) -> list[Window]:
-        asked = f"{WINDOWS.query} where {_OF_HOUR} order by start_ms"
+        asked = f"select {', '.join(WINDOWS.columns)} {_OF_HOUR} order by start_ms"
         found = self._transaction.ask(asked, {**self._where, "level": level_s})
         return [WINDOWS.read(row) for row in found]
 
     def has(self, level_s: int) -> bool:
-        asked = f"select 1 as one from {WINDOWS.name} where {_OF_HOUR} limit 1"
+        asked = f"select 1 as one {_OF_HOUR} limit 1"
         found = self._transaction.ask(asked, {**self._where, "level": level_s})
         return next(iter(found), None) is not None
 
@@ -98,5 +98,8 @@ class _Hour:
         self._transaction.put(WINDOWS, [WINDOWS.in_order(one, *self._keys) for one in windows])
 
     def remove(self, level_s: int) -> None:
-        where = {**self._where, "level": level_s}
-        self._transaction.write(f"delete from {WINDOWS.name} where {_OF_HOUR}", [where])
+        recording_key, sensor_key = self._keys
+        from_ms, to_ms = self._where["from_ms"], self._where["to_ms"]
+        self._transaction.remove_windows(
+            recording_key, [level_s], from_ms=from_ms, to_ms=to_ms, sensors=[sensor_key]
+        )

@@ -1,7 +1,7 @@
 """Batches of other ledgers taken in: twice, late or in any order, the ledger becomes the same.
 
-What a recording says of itself counts as its newest batch has it; a window, as the one with most
-samples has it. The database's keys decide what is the same row.
+What a recording says of itself counts as its newest batch has it; of two windows the better one:
+see `join`. The database's keys decide what is the same row.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any
 from carbontrack.errors import CarbontrackError
 from carbontrack.ledger import backlog, live_row
 from carbontrack.ledger.batch import Batch, Held
+from carbontrack.ledger.join import is_as_good, is_better
 from carbontrack.ledger.rows import OverlapPart, Recording, Sensor
 from carbontrack.ledger.tables import (
     AMENDMENTS,
@@ -39,10 +40,6 @@ from carbontrack.ledger.write import (
 )
 from carbontrack.vocabulary import AmendedField
 
-_UPSERT_WINDOW = (
-    f"{WINDOWS.upsert} where windows.samples < excluded.samples or "
-    "(windows.samples = excluded.samples and windows.energy_s <= excluded.energy_s)"
-)
 _SAID = ("heartbeat_ms", "ended_ms", "status", "exit_code", "clock_offset_ms", "settings")
 
 
@@ -50,14 +47,35 @@ class OtherProject(CarbontrackError):
     """The run is in the ledger, in a project that the sender may not write."""
 
 
-def take(transaction: Transaction, batch: Batch, project: str | None = None) -> Held | None:
-    """Write a batch into a project, or into its own; what the ledger then holds of its recording,
-    if it is final.
+def take(
+    transaction: Transaction, batches: Sequence[tuple[Batch, str | None]]
+) -> list[Held | None]:
+    """Write batches, each into a project, or into its own; of each what the ledger then holds of
+    its recording, if it is the final one.
 
     A run that was removed stays so. Raises OtherProject, or the database's error.
     """
-    if is_removed(transaction, batch.run):
-        return None
+    fresh: list[tuple[Any, ...]] = []
+    late: list[tuple[Any, ...]] = []
+    final = []
+    for batch, project in batches:
+        taken = not is_removed(transaction, batch.run)
+        if taken:
+            is_newest, rows = _take_all_but_windows(transaction, batch, project)
+            (fresh if is_newest else late).extend(rows)
+        final.append(taken and batch.final)
+    transaction.put_better(fresh, is_as_good)
+    transaction.put_better(late, is_better)
+    return [
+        backlog.held(transaction, batch.recording.id) if is_final else None
+        for (batch, _), is_final in zip(batches, final, strict=True)
+    ]
+
+
+def _take_all_but_windows(
+    transaction: Transaction, batch: Batch, project: str | None
+) -> tuple[bool, list[tuple[Any, ...]]]:
+    """Whether no newer state of the recording has come before, and the rows of its windows."""
     run = batch.run
     if project is not None:
         _check_project(transaction, batch, project)
@@ -69,11 +87,6 @@ def take(transaction: Transaction, batch: Batch, project: str | None = None) -> 
         unite_model(transaction, run_key, batch.run.model)
     if is_newest:
         _put_live(transaction, key, batch, sensors)
-    windows = [
-        WINDOWS.written(window, recording_key=key, sensor_key=sensors[uuid])
-        for uuid, window in batch.windows
-    ]
-    transaction.write(_UPSERT_WINDOW, windows)
     steps = [STEPS.written(finite(step), recording_key=key) for step in batch.steps]
     transaction.write(UPSERT_STEP, steps)
     events = [EVENTS.written(e, recording_key=key, number=n) for n, e in batch.events]
@@ -87,7 +100,8 @@ def take(transaction: Transaction, batch: Batch, project: str | None = None) -> 
     if project is not None:  # the sender may write into this one only
         amendments = tuple(one for one in amendments if one.field != AmendedField.PROJECT)
     transaction.write(AMENDMENTS.insert_once, [AMENDMENTS.written(one) for one in amendments])
-    return backlog.held(transaction, batch.recording.id) if batch.final else None
+    windows = [WINDOWS.in_order(window, key, sensors[uuid]) for uuid, window in batch.windows]
+    return is_newest, windows
 
 
 def _check_project(transaction: Transaction, batch: Batch, project: str) -> None:

@@ -10,6 +10,7 @@ from sqlalchemy import Connection, text
 
 from carbontrack.errors import CarbontrackError
 from carbontrack.ledger import engine
+from carbontrack.ledger.stored_windows import count_windows
 from carbontrack.ledger.tables import RECORDINGS, WINDOWS, Table
 from carbontrack.ledger.url import db_option, redacted_url, sqlite_path
 from carbontrack.ledger.window import LEVELS_S
@@ -39,6 +40,8 @@ class LedgerSource:
         self.connection = connection.execution_options(stream_results=True)
 
     def count(self, table: Table[Any]) -> int:
+        if table is WINDOWS:
+            return count_windows(self.connection)
         return int(self.connection.scalar(text(f'select count(*) from "{table.name}"')) or 0)
 
     def rows(self, table: Table[Any]) -> Iterator[tuple[Any, ...]]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, func, select
 
-from carbontrack.ledger import engine, models
+from carbontrack.ledger import engine, models, stored_windows
 from carbontrack.ledger.beside import files_beside
 from carbontrack.ledger.find import PRESENT
 from carbontrack.ledger.recover import waiting
@@ -53,7 +53,7 @@ def status_of(url: str) -> LedgerStatus:
             revision=revision,
             head=engine.HEAD,
             runs=_count(connection, models.Run, PRESENT) if revision else None,
-            windows=_count(connection, models.Window) if revision else None,
+            windows=stored_windows.count_windows(connection) if revision else None,
             size_bytes=_file_size(path) if path else _database_size(connection),
             **waits,
         )

@@ -15,14 +15,19 @@ from contextlib import AbstractContextManager, closing, contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Any, Protocol
 
-from carbontrack.ledger import BUSY_TIMEOUT_MS, HEAD, sqlite
-from carbontrack.ledger.tables import Table, plain
+from carbontrack.ledger import BUSY_TIMEOUT_MS, HEAD, file_windows, sqlite
+from carbontrack.ledger.joined import Better, Joined
+from carbontrack.ledger.tables import WINDOWS, Table, plain
 from carbontrack.ledger.url import sqlite_path
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine, TextClause
 
+    from carbontrack.ledger.server_windows import ServerWindows
+
 Values = Mapping[str, Any]
+FIRST_MS, LAST_MS = -(1 << 53), 1 << 53
+"""Before and after any window."""
 
 
 class Transaction(Protocol):
@@ -39,6 +44,24 @@ class Transaction(Protocol):
 
     def array(self, values: Sequence[float | None]) -> Any:
         """Numbers as a column of `Table.arrays` takes them."""
+
+    def put_better(self, rows: Sequence[tuple[Any, ...]], is_better: Better) -> Joined:
+        """Insert windows, with the columns of `WINDOWS` in order; of two of one place the better
+        one stays.
+        """
+
+    def remove_windows(
+        self,
+        recording_key: int,
+        levels_s: Sequence[int],
+        *,
+        from_ms: int = FIRST_MS,
+        to_ms: int = LAST_MS,
+        sensors: Sequence[int] | None = None,
+    ) -> None:
+        """Delete a recording's windows of these lengths between two times, which are whole minutes;
+        of all sensors, or of some.
+        """
 
 
 class WritableLedger(Protocol):
@@ -129,7 +152,7 @@ class LedgerFile:
             yield self
 
     def ask(self, statement: str, values: Values) -> Iterator[dict[str, Any]]:
-        cursor = self._connection.execute(statement, values)
+        cursor = self._connection.execute(file_windows.translated(statement), values)
         names = [name for name, *_ in cursor.description]
         return (dict(zip(names, row, strict=True)) for row in cursor)
 
@@ -141,6 +164,19 @@ class LedgerFile:
 
     def array(self, values: Sequence[float | None]) -> Any:
         return json.dumps(values)
+    def put_better(self, rows: Sequence[tuple[Any, ...]], is_better: Better) -> Joined:
+        return file_windows.put_better(self._connection, rows, is_better)
+
+    def remove_windows(
+        self,
+        recording_key: int,
+        levels_s: Sequence[int],
+        *,
+        from_ms: int = FIRST_MS,
+        to_ms: int = LAST_MS,
+        sensors: Sequence[int] | None = None,
+    ) -> None:
+        file_windows.remove(self._connection, recording_key, levels_s, from_ms, to_ms, sensors)
 
     def close(self) -> None:
         self._connection.close()
@@ -171,6 +207,8 @@ class _ServerTransaction:
         self._clause = clause
 
     def ask(self, statement: str, values: Values) -> Iterator[dict[str, Any]]:
+        if self._connection.dialect.name == "sqlite":
+            statement = file_windows.translated(statement)
         found = self._connection.execute(self._clause(statement), values)
         return (dict(row) for row in found.mappings())
 
@@ -179,11 +217,33 @@ class _ServerTransaction:
             self._connection.execute(self._clause(statement), rows)
 
     def put(self, table: Table[Any], rows: Sequence[tuple[Any, ...]]) -> None:
+        if table is WINDOWS:
+            self._windows().put(rows, None)
+            return
         named = [dict(zip(table.columns, map(plain, row), strict=True)) for row in rows]
         self.write(table.upsert, named)
 
     def array(self, values: Sequence[float | None]) -> Any:
         return list(values)
+
+    def put_better(self, rows: Sequence[tuple[Any, ...]], is_better: Better) -> Joined:
+        return self._windows().put(rows, is_better)
+
+    def remove_windows(
+        self,
+        recording_key: int,
+        levels_s: Sequence[int],
+        *,
+        from_ms: int = FIRST_MS,
+        to_ms: int = LAST_MS,
+        sensors: Sequence[int] | None = None,
+    ) -> None:
+        self._windows().remove(recording_key, levels_s, from_ms, to_ms, sensors)
+
+    def _windows(self) -> ServerWindows:
+        from carbontrack.ledger.server_windows import ServerWindows
+
+        return ServerWindows(self._connection)
 
 
 def asking(connection: Connection) -> Transaction:

@@ -11,6 +11,7 @@ from typing import Any
 
 from carbontrack.errors import CarbontrackError
 from carbontrack.ledger import backlog, kept_overlaps
+from carbontrack.ledger.join import is_better
 from carbontrack.ledger.rows import Event, Import, Recording, Run, Sensor, Stated, Step
 from carbontrack.ledger.settle import has_windows, settle
 from carbontrack.ledger.tables import (
@@ -124,7 +125,8 @@ class RunWriter:
         keys = [(self._key, self._sensor_keys[uuid], hour_ms) for uuid, hour_ms in hours]
         with self._ledger.begin() as transaction:
             partly = [has_windows(transaction, *hour, LEVELS_S[0]) for hour in keys]
-            transaction.put(WINDOWS, [self._window_row(uuid, w) for uuid, w in seconds])
+            rows = [self._window_row(uuid, window) for uuid, window in seconds]
+            transaction.put_better(rows, is_better)
             for hour, more_may_come in zip(keys, partly, strict=True):
                 settle(transaction, *hour, more_may_come=more_may_come)
                 kept_overlaps.forget(transaction, *hour[1:])  # it was decided without them
@@ -140,10 +142,8 @@ class RunWriter:
     def drop_finer(self, level_s: int) -> None:
         """Remove the recording's windows that are shorter than these, as `db compact` would."""
         with self._ledger.begin() as transaction:
-            transaction.write(
-                "delete from windows where recording_key = :key and level < :level",
-                [{"key": self._key, "level": level_s}],
-            )
+            finer = [level for level in LEVELS_S if level < level_s]
+            transaction.remove_windows(self._key, finer)
 
     def close(self) -> None:
         """Leave the ledger."""
@@ -166,7 +166,10 @@ class RunWriter:
                         if "sensor_key" in row:
                             row["sensor_key"] = sensor_keys[row["sensor_key"]]
                     with self._ledger.begin() as transaction:
-                        transaction.write(table.upsert, part)
+                        if table is WINDOWS:
+                            transaction.put(table, [tuple(row.values()) for row in part])
+                        else:
+                            transaction.write(table.upsert, part)
             model = _model(source, older._run_key)
         with self._ledger.begin() as transaction:
             _put_model(transaction, self._run_key, model)

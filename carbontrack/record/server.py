@@ -59,4 +59,4 @@ class Server:
             closing(open_ledger(self._url, busy_timeout_ms=_BUSY_TIMEOUT_MS)) as ledger,
             ledger.begin() as transaction,
         ):
-            return take(transaction, batch)
+            return take(transaction, [(batch, None)])[0]

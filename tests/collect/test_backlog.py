@@ -89,7 +89,7 @@ def ship(node: WritableLedger, team: WritableLedger, *, at_s: int, seconds: bool
                 part = backlog.next_part(here, recording, TARGET, with_seconds=run, now_ms=now)
             assert part is not None and encode(part.batch)
             with team.begin() as there:
-                take(there, part.batch, "nlp")
+                take(there, [(part.batch, "nlp")])
             with node.begin() as here:
                 backlog.set_mark(here, recording, part.mark)
             rows, complete = rows + part.batch.rows, part.complete
@@ -99,7 +99,8 @@ def ship(node: WritableLedger, team: WritableLedger, *, at_s: int, seconds: bool
 def agree(node: WritableLedger, team: WritableLedger, *, seconds: bool = False) -> None:
     with node.begin() as here, team.begin() as there:
         if not seconds:
-            here.write("delete from windows where level = :level", [{"level": 1}])
+            for row in list(here.ask("select key from recordings", {})):
+                here.remove_windows(row["key"], [1])
         for one, other in zip(content(here), content(there), strict=True):
             assert [row.replace("'project': None", "") for row in one] == [
                 row.replace("'project': None", "") for row in other

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
 
@@ -68,14 +68,14 @@ def taken(ledger: WritableLedger, order: list[int]) -> list[list[str]]:
         transaction.write("delete from runs where key > :key", [{"key": 0}])
     for number in order:
         with ledger.begin() as transaction:
-            take(transaction, PARTS[number], "nlp")
+            take(transaction, [(PARTS[number], "nlp")])
     with ledger.begin() as transaction:
         return content(transaction)
 
 
 def test_the_last_batch_is_answered_with_what_the_ledger_holds(ledger: WritableLedger) -> None:
     with ledger.begin() as transaction:
-        answers = [take(transaction, part, "nlp") for part in PARTS]
+        answers = [one for part in PARTS for one in take(transaction, [(part, "nlp")])]
     *before, held = answers
     assert before == [None, None, None]
     energy_mj = sum(150 * (300_000 + 1000 * number) for number in range(2))
@@ -87,7 +87,7 @@ def test_a_run_of_another_project_is_neither_changed_nor_taken_over(
     ledger: WritableLedger, of: str
 ) -> None:
     with ledger.begin() as transaction:
-        take(transaction, batch(), "nlp")
+        take(transaction, [(batch(), "nlp")])
         before = content(transaction)
     foreign = batch(0, 120)
     if of == "recording":
@@ -95,7 +95,7 @@ def test_a_run_of_another_project_is_neither_changed_nor_taken_over(
             foreign, run=replace(foreign.run, id="0199aaaa-0000-7000-8000-000000000001")
         )
     with pytest.raises(OtherProject), ledger.begin() as transaction:
-        take(transaction, replace(foreign, run=replace(foreign.run, name="mine")), "vision")
+        take(transaction, [(replace(foreign, run=replace(foreign.run, name="mine")), "vision")])
     with ledger.begin() as transaction:
         assert content(transaction) == before
 
@@ -104,8 +104,8 @@ def test_a_device_keeps_its_name_whoever_sends_another(ledger: WritableLedger) -
     other = batch(run="0199aaaa-0000-7000-8000-000000000002")
     renamed = tuple(replace(sensor, name="toaster") for sensor in other.sensors)
     with ledger.begin() as transaction:
-        take(transaction, batch(), "nlp")
-        take(transaction, replace(other, sensors=renamed), "vision")
+        take(transaction, [(batch(), "nlp")])
+        take(transaction, [(replace(other, sensors=renamed), "vision")])
         names = {row["name"] for row in transaction.ask("select name from devices", {})}
     assert names == {RECORDED.device}
 
@@ -117,7 +117,7 @@ def test_an_amendment_arrives_but_moves_no_run_into_another_project(
     (amendment,) = sent.amendments
     moved = replace(amendment, id=f"{amendment.id[:-1]}2", field="project", after="vision")
     with ledger.begin() as transaction:
-        take(transaction, replace(sent, amendments=(amendment, moved)), "nlp")
+        take(transaction, [(replace(sent, amendments=(amendment, moved)), "nlp")])
         rows = transaction.ask("select id, field from amendments", {})
         assert [(row["id"], row["field"]) for row in rows] == [(amendment.id, "name")]
 
@@ -129,7 +129,7 @@ def test_a_removed_run_stays_removed(ledger: WritableLedger) -> None:
             "insert into tombstones (run_id, time_ms, \"user\") values (:run, :now, 'ada')",
             [removed],
         )
-        assert take(transaction, batch(ended=True), "nlp") is None
+        assert take(transaction, [(batch(ended=True), "nlp")]) == [None]
         assert not list(transaction.ask("select id from runs", {}))
 
 
@@ -137,9 +137,11 @@ def test_one_bad_batch_costs_nobody_else_anything(ledger: WritableLedger) -> Non
     """Ten that wait together, of which the database refuses one."""
     bad = 6
 
-    def write(transaction: Transaction, one: Batch, project: str) -> Held | None:
-        held = take(transaction, one, project)
-        if one.run.id.endswith(str(bad)):
+    def write(
+        transaction: Transaction, batches: Sequence[tuple[Batch, str]]
+    ) -> Sequence[Held | None]:
+        held = take(transaction, batches)
+        if any(one.run.id.endswith(str(bad)) for one, _ in batches):
             transaction.write("insert into runs (id) values (:id)", [{"id": "no more than that"}])
         return held
 

@@ -115,7 +115,8 @@ def keys(reader: Connection) -> list[int]:
 
 def drop_seconds(ledger: WritableLedger) -> None:
     with ledger.begin() as transaction:
-        transaction.write("delete from windows where level = :level", [{"level": 1}])
+        for row in list(transaction.ask("select key from recordings", {})):
+            transaction.remove_windows(row["key"], [1])
 
 
 def drop_minutes(ledger: WritableLedger) -> None:

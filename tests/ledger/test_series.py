@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, Engine, text
+from sqlalchemy import Connection, Engine
 
 from carbontrack.ledger import read
 from carbontrack.ledger.rows import Run, Series, Step
@@ -16,6 +16,7 @@ from carbontrack.ledger.window import Flag, Pyramid, Window, merge
 from carbontrack.ledger.write import RunWriter
 from carbontrack.units import MS_PER_HOUR
 from tests.fixtures.runs import Recorded, recording_of
+from tests.fixtures.stored import change_windows
 
 SECONDS, EVERY = 2 * 3600 + 90, 10
 LONG = Recorded(name="long", count=2, seconds=SECONDS)
@@ -157,8 +158,7 @@ def test_where_fine_windows_were_dropped_coarser_ones_are_shown(
     def drop(level_s: int, until_ms: int) -> None:
         query = "delete from windows where level = :level and start_ms < :until"
         reader.rollback()
-        with writer.begin() as connection:
-            connection.execute(text(query), {"level": level_s, "until": until_ms})
+        change_windows(writer, query, level=level_s, until=until_ms)
 
     drop(1, hour_ms)
     assert read.series(reader, long_run, points=10_000).level_s == 60

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from alembic import command
 from alembic.config import Config
@@ -20,6 +22,24 @@ def config(connection: Connection) -> Config:
 def migrate(connection: Connection) -> None:
     """Run the revisions that this ledger has not seen."""
     command.upgrade(config(connection), "head")
+
+
+def ours_only(connection: Connection) -> Callable[..., bool]:
+    """Which tables Alembic compares with the models. A database may hold others (a user's, an
+    extension's), and of ours what is a view there, with the tables behind it.
+    """
+    from carbontrack.ledger.models import Base
+
+    views = {
+        table.name
+        for table in Base.metadata.sorted_tables
+        if table.info.get("view_on") == connection.dialect.name
+    }
+
+    def is_ours(_: Any, name: str | None, kind: str, reflected: bool, compared: Any) -> bool:
+        return kind != "table" or (name in Base.metadata.tables and name not in views)
+
+    return is_ours
 
 
 def schema_sql() -> str:

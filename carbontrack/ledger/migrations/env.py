@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from alembic import context
 from sqlalchemy import Connection
 
+from carbontrack.ledger.migrations import ours_only
 from carbontrack.ledger.models import Base
-
-
-def ours_only(_object: Any, name: str | None, kind: str, reflected: bool, compared: Any) -> bool:
-    """A database may hold other tables (a user's, an extension's): they are not our business."""
-    return not (kind == "table" and reflected and name not in Base.metadata.tables)
 
 
 def go(connection: Connection) -> None:
@@ -21,7 +15,7 @@ def go(connection: Connection) -> None:
         target_metadata=Base.metadata,
         render_as_batch=connection.dialect.name == "sqlite",
         compare_type=True,
-        include_object=ours_only,
+        include_object=ours_only(connection),
     )
     with context.begin_transaction():
         context.run_migrations()

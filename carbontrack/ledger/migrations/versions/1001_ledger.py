@@ -11,6 +11,8 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
+from carbontrack.ledger.migrations import server_1001
+
 revision = "1001"
 down_revision = None
 branch_labels = None
@@ -110,35 +112,12 @@ def upgrade() -> None:
         sa.UniqueConstraint("recording_key", "device_key"),
     )
     op.create_index("ix_sensors_device_key", "sensors", ["device_key"])
-    op.create_table(
-        "windows",
-        of("recording_key", "recordings.key", primary_key=True),
-        sa.Column("level", sa.Integer, primary_key=True, nullable=False),
-        sa.Column("start_ms", sa.BigInteger, primary_key=True, nullable=False),
-        sa.Column("sensor_key", sa.Integer, primary_key=True, nullable=False),
-        sa.Column("energy_j", sa.Double),
-        sa.Column("energy_s", sa.Double, nullable=False),
-        sa.Column("sampled_s", sa.Double, nullable=False),
-        sa.Column("samples", sa.Integer, nullable=False),
-        sa.Column(
-            "power_mean_w",
-            sa.Double,
-            # SQLite computes it on reading; PostgreSQL can do so from version 18 on.
-            sa.Computed(
-                "energy_j / nullif(energy_s, 0)", persisted=op.get_bind().dialect.name != "sqlite"
-            ),
-        ),
-        sa.Column("power_min_w", sa.Double),
-        sa.Column("power_max_w", sa.Double),
-        sa.Column("vitals", sa.Integer, nullable=False),
-        sa.Column("util_pct", sa.Double),
-        sa.Column("memory_max_bytes", sa.BigInteger),
-        sa.Column("temperature_max_c", sa.Double),
-        sa.Column("sm_clock_mhz", sa.Double),
-        sa.Column("throttle", sa.BigInteger, nullable=False),
-        sa.Column("flags", sa.Integer, nullable=False),
-        sqlite_with_rowid=False,
-    )
+    if op.get_bind().dialect.name == "postgresql":
+        schema = op.get_bind().scalar(sa.text("select current_schema()"))
+        for statement in server_1001.statements(schema):
+            op.execute(statement)
+    else:
+        create_windows()
     op.create_table(
         "steps",
         of("recording_key", "recordings.key", primary_key=True),
@@ -267,4 +246,33 @@ def upgrade() -> None:
         sa.Column("as_of", sa.Text, nullable=False),
         sa.Column("source", sa.Text, nullable=False),
         sa.CheckConstraint("unit in ('gpu_hour','kwh')", name="unit"),
+    )
+
+
+def create_windows() -> None:
+    op.create_table(
+        "windows",
+        of("recording_key", "recordings.key", primary_key=True),
+        sa.Column("level", sa.Integer, primary_key=True, nullable=False),
+        sa.Column("start_ms", sa.BigInteger, primary_key=True, nullable=False),
+        sa.Column("sensor_key", sa.Integer, primary_key=True, nullable=False),
+        sa.Column("energy_j", sa.Double),
+        sa.Column("energy_s", sa.Double, nullable=False),
+        sa.Column("sampled_s", sa.Double, nullable=False),
+        sa.Column("samples", sa.Integer, nullable=False),
+        sa.Column(
+            "power_mean_w",
+            sa.Double,
+            sa.Computed("energy_j / nullif(energy_s, 0)", persisted=False),
+        ),
+        sa.Column("power_min_w", sa.Double),
+        sa.Column("power_max_w", sa.Double),
+        sa.Column("vitals", sa.Integer, nullable=False),
+        sa.Column("util_pct", sa.Double),
+        sa.Column("memory_max_bytes", sa.BigInteger),
+        sa.Column("temperature_max_c", sa.Double),
+        sa.Column("sm_clock_mhz", sa.Double),
+        sa.Column("throttle", sa.BigInteger, nullable=False),
+        sa.Column("flags", sa.Integer, nullable=False),
+        sqlite_with_rowid=False,
     )

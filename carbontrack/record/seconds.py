@@ -8,14 +8,14 @@ these seconds as power was. So what waits needs no more memory than the seconds 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
+from carbontrack.ledger.rounded import Rounding
 from carbontrack.ledger.window import Flag, Window
 from carbontrack.meters.base import Vitals
 from carbontrack.units import MS_PER_S, NS_PER_S
 
 _NO_FLAG = Flag(0)
-_MJ = 3  # decimals of a J
 
 
 @dataclass(slots=True)
@@ -67,10 +67,6 @@ class _Second:
             energy_ns += self.held_ns
             sampled_ns += self.held_ns
             flags |= Flag.INTEGRAL
-        # A mean is a bound of both extremes, and the counter may know of more than the samples.
-        known = [w for w in (self.power_min_w, self.power_max_w) if w is not None]
-        if energy_j is not None and energy_ns > 0:
-            known.append(energy_j * NS_PER_S / energy_ns)
         utils = [v.util_pct for v in self.vitals if v.util_pct is not None]
         memories = [v.memory_used_bytes for v in self.vitals if v.memory_used_bytes is not None]
         temperatures = [v.temperature_c for v in self.vitals if v.temperature_c is not None]
@@ -85,8 +81,8 @@ class _Second:
             energy_s=energy_ns / NS_PER_S,
             sampled_s=sampled_ns / NS_PER_S,
             samples=self.samples,
-            power_min_w=min(known, default=None),
-            power_max_w=max(known, default=None),
+            power_min_w=self.power_min_w,
+            power_max_w=self.power_max_w,
             vitals=len(self.vitals),
             util_pct=sum(utils) / len(utils) if utils else None,
             memory_max_bytes=max(memories, default=None),
@@ -111,8 +107,7 @@ class Seconds:
         self._outside_weight_j = 0.0  # of what waits: before the job's start or after its end
         self._outside_ns = 0
         self._closed: list[Window] = []
-        self._closed_j = 0.0  # of all seconds that were closed, and as their windows add up to it
-        self._rounded_j = 0.0
+        self._rounding = Rounding()
 
     @property
     def waiting(self) -> bool:
@@ -223,10 +218,7 @@ class Seconds:
         known, fresh = [], []
         for second in self._open.values():
             if second is not self._newest and (second.energy_ns or second.held_ns):
-                window = second.window(self._base)
-                if window.energy_j is not None:
-                    window = _with_energy(window, round(window.energy_j, _MJ))
-                known.append(window)
+                known.append(Rounding().next(second.window(self._base)))
                 if not second.written:
                     fresh.append(known[-1])
                 second.written = True
@@ -246,19 +238,8 @@ class Seconds:
     def _close_all_but(self, newest: _Second | None) -> None:
         for second in self._open.values():
             if second is not newest:
-                self._closed.append(self._to_the_mj(second.window(self._base)))
+                self._closed.append(self._rounding.next(second.window(self._base)))
         self._open = {} if newest is None else {newest.number: newest}
-
-    def _to_the_mj(self, window: Window) -> Window:
-        """The window with an energy in whole mJ, so that all levels add up to the same in any
-        order; what is rounded off goes into the next, and so it is the sum that is rounded.
-        """
-        if window.energy_j is None:
-            return window
-        self._closed_j += window.energy_j
-        energy_j = max(0.0, round(self._closed_j - self._rounded_j, _MJ))
-        self._rounded_j = round(self._rounded_j + energy_j, _MJ)
-        return _with_energy(window, energy_j)
 
     def _parts(self, start_ns: int, end_ns: int) -> Iterator[tuple[_Second, int]]:
         """The seconds between two times, and how much of each."""
@@ -280,12 +261,3 @@ class Seconds:
         if not self._waiting and newest is not None:
             self._close_all_but(second)
         return second
-
-
-def _with_energy(window: Window, energy_j: float) -> Window:
-    """The window with this energy; its extremes go on to hold its mean."""
-    known = replace(window, energy_j=energy_j)
-    means = [] if known.power_mean_w is None else [known.power_mean_w]
-    powers = [w for w in (window.power_min_w, window.power_max_w, *means) if w is not None]
-    low, high = min(powers, default=None), max(powers, default=None)
-    return replace(known, power_min_w=low, power_max_w=high)

@@ -237,7 +237,7 @@ def test_energy_and_time_are_conserved(lengths_s: list[float], data: st.DataObje
     windows = windows_of(readings, at_s)
     assert total_j(windows) == pytest.approx(expected_j, abs=6e-4)
     assert all(w.energy_j is None or w.energy_j == round(w.energy_j, 3) for w in windows)
-    assert sum(w.energy_s for w in windows) == pytest.approx(at_s, abs=1e-6)
+    assert sum(w.energy_s for w in windows) == pytest.approx(at_s, abs=6e-4)
     starts = [w.start_ms for w in windows]
     assert starts == sorted(set(starts)), "no window overlaps another"
     assert all(0 <= w.energy_s <= 1 + 1e-9 for w in windows)

@@ -18,6 +18,7 @@ from carbontrack.units import J_PER_KWH, S_PER_HOUR
 
 AGREES = 0.1  # relative difference of steady and whole run's J/token that needs no word
 _AMOUNT = re.compile(r"([0-9.]+(?:[eE][+]?[0-9]+)?)\s*([kKMGBT]?)", re.ASCII)
+_MOST = 1e18  # tokens, a million times those of any training
 _PREFIX = {"": 1.0, "k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9, "B": 1e9, "T": 1e12}
 
 
@@ -73,7 +74,7 @@ def amount(text: str, *, where: str) -> float:
         found = float(match[1]) * _PREFIX[match[2]] if match else 0.0
     except ValueError:
         found = 0.0
-    if found <= 0:
+    if not 0 < found <= _MOST:
         raise CarbontrackError(f"{where} {text}: not a count.", hint="Example: 2T, 300B, 5000.")
     return found
 

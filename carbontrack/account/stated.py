@@ -78,12 +78,12 @@ def estimate_stated(
     if method == Method.REPORT:
         found = _rated(base, rows, hours)
     else:
-        energies = (
-            row.energy_kwh * share
+        energies_kwh = {
+            row.device_name: row.energy_kwh * share
             for row, share in zip(rows, shares, strict=True)
             if row.energy_kwh is not None
-        )
-        found = _with_energy(base, sum_of(energies), Quality.STATED, "no energy is stated")
+        }
+        found = _with_energy(base, energies_kwh, Quality.STATED, "no energy is stated")
     noted = replace(found, notes=(*found.notes, *([missing] if missing else [])))
     return priced(noted, noted.factors or factors, embodied=embodied)
 
@@ -100,22 +100,27 @@ def _rated(base: Estimate, rows: Sequence[Stated], hours: Mapping[str, float]) -
     rated_w = {**factors.rated_w, **stated_w}
     base = replace(base, factors=replace(factors, rated_w=rated_w))
     unknown = [name for name in base.device_names if name not in rated_w]
-    energy_kwh = None
-    if hours and not unknown:
-        energy_kwh = sum(
-            formulas.rated_energy_kwh(device_hours, rated_w[name].value)
+    energies_kwh = {}
+    if not unknown:
+        energies_kwh = {
+            name: formulas.rated_energy_kwh(device_hours, rated_w[name].value)
             for name, device_hours in hours.items()
-        )
+        }
     why = f"no rated power is known for {', '.join(unknown)}" if unknown else "no hours are stated"
-    return _with_energy(base, energy_kwh, "rated power", why)
+    return _with_energy(base, energies_kwh, "rated power", why)
 
 
-def _with_energy(base: Estimate, energy_kwh: float | None, quality: str, why: str) -> Estimate:
+def _with_energy(
+    base: Estimate, energies_kwh: Mapping[str, float], quality: str, why: str
+) -> Estimate:
+    """With the energy by the device's name; power is of those whose hours are known as well."""
+    energy_kwh = sum_of(energies_kwh.values())
+    hours = base.gpu_hours_of
     return replace(
         base,
         energy_kwh=energy_kwh,
-        primary_kwh=energy_kwh,
-        primary_s=base.device_hours * S_PER_HOUR,
+        primary_kwh=sum_of(kwh for name, kwh in energies_kwh.items() if name in hours),
+        primary_s=sum(hours[name] for name in energies_kwh if name in hours) * S_PER_HOUR,
         quality=quality,
         notes=() if energy_kwh is not None else (why,),
     )

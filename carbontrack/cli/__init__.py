@@ -6,14 +6,18 @@ that `carbontrack run` starts the job at once.
 
 from __future__ import annotations
 
+import errno
 import importlib
 import keyword
 import os
 import sys
-from collections.abc import Sequence
-from typing import Annotated, NoReturn
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
 
 import typer
+from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
 from carbontrack.errors import CarbontrackError
@@ -43,6 +47,43 @@ _COMMANDS = (
 _GROUPS = ("runs", "factors", "db", "collect")
 
 
+# What writing to a pipe, a disk or a terminal can fail with. Our own files name themselves in their
+# errors; this is what was printed.
+_OUTPUT = {errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF}
+
+
+class _Unprinted(Exception):
+    """What a command printed could not be written."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+class _Commands(TyperGroup):
+    """Says itself what became of the output: the parser would end with 1 for `| head`."""
+
+    def make_context(self, *args: Any, **named: Any) -> Any:
+        with _printing():  # its help
+            return super().make_context(*args, **named)
+
+    def invoke(self, ctx: Any) -> Any:
+        with _printing():
+            done = super().invoke(ctx)
+            sys.stdout.flush()
+        return done
+
+
+@contextmanager
+def _printing() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.filename is not None or error.errno not in _OUTPUT:
+            raise
+        raise _Unprinted(error.errno) from error
+
+
 def _print_version(wanted: bool) -> None:
     if wanted:
         print(f"carbontrack {__version__}")
@@ -61,6 +102,7 @@ def _app(asked: Sequence[str]) -> typer.Typer:
     """All commands, or only the one that these arguments begin with: it starts 30 ms earlier."""
     app = typer.Typer(
         name="carbontrack",
+        cls=_Commands,
         help="time(1) for energy, money and carbon: accounting for training runs.",
         no_args_is_help=True,
         pretty_exceptions_enable=False,
@@ -84,22 +126,26 @@ def _app(asked: Sequence[str]) -> typer.Typer:
 
 def main() -> NoReturn:
     """Entry point: a user's mistake is one line on stderr and exit code 2, never a traceback."""
+    if sys.stdout is None:  # it was closed: nobody wants what is printed
+        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115
     try:
         code = _app(sys.argv[1:])(standalone_mode=False, prog_name="carbontrack")
-        sys.stdout.flush()
     except CarbontrackError as error:
         _fail(str(error), error.exit_code)
     except TyperException as error:
-        command = getattr(getattr(error, "ctx", None), "command_path", "carbontrack")
-        if not (message := error.format_message().rstrip(".")):
+        from carbontrack.cli.mistakes import said
+
+        if not (message := said(error)):
             sys.exit(2)  # called with nothing, it has shown its help
-        _fail(f"{message}. See '{command} --help'.", 2)
+        _fail(message, 2)
     except KeyboardInterrupt:
         sys.exit(130)
-    except BrokenPipeError:
-        # The reader of our output has enough (`| head`): no message, and no second one at exit.
+    except _Unprinted as error:
+        # What is left of it would be a second error at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
+        if error.number == errno.EPIPE:  # its reader has enough (`| head`)
+            sys.exit(0)
+        _fail(f"standard output: {os.strerror(error.number)}.", 1)
     except Exception:  # a fault of ours, unless a ledger holds what it cannot have
         if (damage := _damage()) is None:
             raise

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from carbontrack.ledger.imported import Connection
     from carbontrack.ledger.rows import Run
 
+MOST_RUNS = 1_000_000_000
+"""Of a list; no ledger has more."""
 _MOST_NAMES = 200  # that a shell offers
 DbOption = Annotated[
     str | None,

@@ -54,6 +54,8 @@ def compare(
     with engine.open_reader(ledger_url(db)).connect() as connection:
         if group is None:
             chosen = find_runs(connection, runs)
+            if twice := next((run for run in chosen if chosen.count(run) > 1), None):
+                raise CarbontrackError(f"{twice.name} is named twice: give another run.")
             groups = [(run.name, [at]) for at, run in enumerate(chosen)]
         else:
             chosen = replicas.named(connection, runs)

@@ -30,17 +30,17 @@ def doctor(db: DbOption = None, format: FormatOption = Format.TEXT) -> None:
         print_json({"findings": [asdict(finding) for finding in found], "problems": problems})
         raise typer.Exit(int(problems > 0))
 
-    from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
     from carbontrack.report.escape import visible
+    from carbontrack.report.terminal import console
 
     table = Table.grid(padding=(0, 1))
     for finding in found:
         fix = f"\n[bold]fix:[/] {escape(visible(finding.fix))}" if finding.fix else ""
         table.add_row(_SIGNS[finding.verdict], finding.area, escape(visible(finding.what)) + fix)
-    console = Console(highlight=False)
-    console.print(table)
-    console.print(f"\n{problems} to fix." if problems else "\nReady to record.")
+    terminal = console(markup=True)
+    terminal.print(table)
+    terminal.print(f"\n{problems} to fix." if problems else "\nReady to record.")
     raise typer.Exit(int(problems > 0))

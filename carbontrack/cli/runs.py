@@ -9,6 +9,7 @@ import typer
 
 from carbontrack.cli import parse
 from carbontrack.cli.common import (
+    MOST_RUNS,
     DbOption,
     FormatOption,
     counted,
@@ -35,7 +36,7 @@ def runs(
     context: typer.Context,
     wanted: Selection,
     limit: Annotated[
-        int, typer.Option("--limit", "-n", min=1, help="How many, newest first.")
+        int, typer.Option("--limit", "-n", min=1, max=MOST_RUNS, help="How many, newest first.")
     ] = 20,
     db: DbOption = None,
     format: FormatOption = Format.TEXT,

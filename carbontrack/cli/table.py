@@ -8,7 +8,13 @@ from typing import Annotated, Any
 import typer
 
 from carbontrack.cli import parse
-from carbontrack.cli.common import DbOption, find_runs, run_argument, words_of_command
+from carbontrack.cli.common import (
+    MOST_RUNS,
+    DbOption,
+    find_runs,
+    run_argument,
+    words_of_command,
+)
 from carbontrack.cli.factor_options import (
     EmbodiedOption,
     Flags,
@@ -53,7 +59,8 @@ def table(
         str, typer.Option(metavar="llama2", help="Exactly the columns of Llama 2's Table 2.")
     ] = "",
     limit: Annotated[
-        int | None, typer.Option("--limit", "-n", min=1, help="Only so many runs, the newest.")
+        int | None,
+        typer.Option("--limit", "-n", min=1, max=MOST_RUNS, help="Only so many runs, the newest."),
     ] = None,
     published: Annotated[
         str | None,

@@ -11,6 +11,7 @@ LAST = "last"
 def check_name(name: str | None, where: str = "--name") -> None:
     """Raises CarbontrackError, which says `where` it was given, for a name that no run can have."""
     if name is not None and (not name or name == LAST):
+        why = "is reserved" if name else "is empty"
         raise CarbontrackError(
-            f"{where} {name!r} is reserved.", hint="Give another, or none for the script's."
+            f"{where} {name!r} {why}.", hint="Give another, or none for the script's."
         )

@@ -82,11 +82,13 @@ def parts_of_run(
     return [Part({key.name: part.group[key.name] for key in keys}, part.record) for part in parts]
 
 
-def values_of(connection: Connection, runs: Sequence[Run], name: str) -> list[str]:
+def values_of(
+    connection: Connection, runs: Sequence[Run], name: str, option: str = "--by"
+) -> list[str]:
     """The group of each run as a whole by one key, `NO_GROUP` of one without. Raises
-    CarbontrackError for an unknown key.
+    CarbontrackError for an unknown key, given to `option`.
     """
-    (key,) = keys_of([name])
+    key = _key(name, option)
     return ["+".join(key.groups(connection, run)) or NO_GROUP for run in runs]
 
 
@@ -157,7 +159,7 @@ _OF_RUN: Mapping[str, Callable[[Run], str | None]] = {
 NAMES = (*_OF_RUN, *_SPLITTING, "tag:KEY")
 
 
-def _key(name: str) -> Key:
+def _key(name: str, option: str = "--by") -> Key:
     if name in _SPLITTING:
         return _SPLITTING[name]
     value = _OF_RUN.get(name)
@@ -165,7 +167,7 @@ def _key(name: str) -> Key:
         tag = name.removeprefix("tag:")
         return Key(name, lambda _, run: _known(run.tags.get(tag)))
     if value is None:
-        raise CarbontrackError(f"--by {name}: unknown.", hint=f"Give {', '.join(NAMES)}.")
+        raise CarbontrackError(f"{option} {name}: unknown.", hint=f"Give {', '.join(NAMES)}.")
     return Key(name, lambda _, run: _known(value(run)))
 
 

@@ -159,7 +159,7 @@ def pricing(
     def of_run(names: Sequence[str]) -> set[str]:
         return {n for n in names if n in settings and settings[n].origin in origins}
 
-    notes = [] if tokens_of(run) is None else ["its tokens are stated, not logged"]
+    notes = [] if tokens_of(run) is None else ["tokens are stated, not logged"]
     lost = ""
     rent_or_tariff = None
     try:

@@ -38,7 +38,7 @@ def groups_of(connection: Connection, runs: Sequence[Run], by: str) -> list[str]
     key, and where no run has the tag.
     """
     if not by.startswith(_TAG):
-        return values_of(connection, runs, by)
+        return values_of(connection, runs, by, "--group")
     key = by.removeprefix(_TAG)
     if not any(key in run.tags for run in runs):
         raise CarbontrackError(f"--group {by}: none of these runs has the tag {key}.")

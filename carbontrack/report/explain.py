@@ -116,6 +116,8 @@ def _devices(e: Estimate) -> str:
 
 
 def _mig(e: Estimate) -> bool:
+    if e.meter == ENTERED:
+        return False
     whole = (e.duration_s or 0.0) / S_PER_HOUR * e.devices
     return abs(e.device_hours - whole) > 1e-9 * whole
 
@@ -166,9 +168,13 @@ def _energy(e: Estimate, hours: Sequence[Usage]) -> str:
     first, last = min(h.start_ms for h in hours), max(h.start_ms for h in hours)
     devices = len({hour.device_key for hour in hours})
     return (
-        f"sum of {len(hours)} rows of windows of level 3600 s, {devices} devices, "
+        f"sum of {_counted(len(hours), 'hourly window')} of {_counted(devices, 'device')}, "
         f"{_time(first)} to {_time(last + MS_PER_HOUR)}; scope {e.scope}, before PUE"
     )
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
 def _band(e: Estimate) -> Iterator[Line]:

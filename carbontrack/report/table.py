@@ -304,7 +304,8 @@ def check_units(names: Sequence[str]) -> None:
     known = [name for units in (ENERGY, MASS) for _, name in units]
     for name in names:
         if name not in known:
-            raise CarbontrackError(f"--unit {name}: unknown.", hint=f"Give {', '.join(known)}.")
+            like = [one for one in known if one.lower() == name.lower()] or known
+            raise CarbontrackError(f"--unit {name}: unknown.", hint=f"Give {', '.join(like)}.")
 
 
 def carbon_cell(estimate: Estimate) -> str:

@@ -16,16 +16,21 @@ if TYPE_CHECKING:
 WIDTH = 100  # where there is no terminal
 
 
-def console(**options: Any) -> Console:
-    """A console that takes names for text: neither markup nor control characters have a meaning."""
+def console(*, markup: bool = False, **options: Any) -> Console:
+    """A console that takes names for text: no control characters have a meaning, and markup only
+    where it is wanted.
+    """
     from rich.console import Console
     from rich.text import Text
 
     class Plain(Console):
+        def on_broken_pipe(self) -> None:
+            raise BrokenPipeError  # as of any other output
+
         def render_str(self, text: str, **options: Any) -> Text:
             return super().render_str(escape.visible(text, lines=True), **options)
 
-    return Plain(highlight=False, markup=False, emoji=False, **options)
+    return Plain(highlight=False, markup=markup, emoji=False, **options)
 
 
 _LABEL_WIDTH = 18

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from carbontrack import __version__
 from carbontrack.report.forms import form_of
 from carbontrack.vocabulary import TableFormat
-from tests.fixtures.wrap import Wrapper
+from tests.fixtures.wrap import CARBONTRACK, Wrapper
 
 TABLE_KEYS = {
     *("label", "run_ids", "status", "devices", "gpu_hours", "power_w", "energy_kwh"),
@@ -79,6 +80,15 @@ def test_a_command_that_needs_more_shows_its_help_and_nothing_else(
         (["estimate", "--gpu-hours", "1", "--power", "-400"], "-400"),
         (["estimate", "--gpu-hours", "1", "--power", "400", "--intensity", "-1"], "-1"),
         (["estimate", "--gpu-hours", "1", "--power", "400", "--intensity", "385"], "0.385"),
+        (["estimate", "--gpu-hours", "1", "--power", "x"], "--power: 'x' is not a number."),
+        (["estimate", "--gpu-hours", "1", "--power", "0,4"], "is not a number: write 0.4."),
+        (["runs", "--limit", "0"], "--limit: 0 is not from 1 to "),
+        (["runs", "--limit", f"{10**30}"], f"--limit: {10**30} is not from 1 to "),
+        (["table", "--limit", "ten"], "--limit: 'ten' is not a whole number."),
+        (["show", "last", "last"], "too many arguments: last."),
+        (["tabel"], "Did you mean 'table'?"),
+        (["factors", "import", "a.csv"], "There are intensity, prices."),
+        (["table", "--unit", "kwh"], "--unit kwh: unknown. Give kWh."),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -93,6 +103,27 @@ def test_a_mistake_is_one_line_and_exit_code_2(
     assert says in done.stderr
     assert done.stdout == ""
     assert list(wrapper.folder.iterdir()) == [], "nothing is written"
+
+
+@pytest.mark.parametrize("arguments", ["--help", "config", "factors list", "config --format json"])
+def test_output_that_goes_nowhere_is_a_line_at_most(wrapper: Wrapper, arguments: str) -> None:
+    """On a full disk, closed, and into a pipe that nobody reads."""
+    command = " ".join((shlex.join(CARBONTRACK), arguments))
+
+    def said(shell: str) -> tuple[int, str]:
+        words = ["bash", "-c", shell]
+        done = subprocess.run(
+            words, env=wrapper.env, cwd=wrapper.folder, capture_output=True, text=True, check=False
+        )
+        return done.returncode, done.stderr
+
+    assert said(f"{command} > /dev/full") == (
+        1,
+        "carbontrack: standard output: No space left on device.\n",
+    )
+    assert said(f"{command} >&-") == (0, "")
+    if arguments != "--help":
+        assert said(f"{command} | true; exit ${{PIPESTATUS[0]}}") == (0, "")
 
 
 def test_an_empty_ledger_is_no_mistake(wrapper: Wrapper) -> None:

@@ -50,7 +50,7 @@ def test_each_step_follows_from_those_before(command: Command, ledger: Path) -> 
     how = {step["name"]: step["how"] for step in answer["steps"]}
     assert "assumed" in how["PUE"]
     assert "version 2026-04-29" in how["intensity"]
-    assert "sum of 16 rows of windows of level 3600 s, 8 devices" in how["energy"]
+    assert "sum of 16 hourly windows of 8 devices" in how["energy"]
 
 
 def test_explain_of_a_mig_slice_is_true_arithmetic(command: Command, tmp_path: Path) -> None:
@@ -185,7 +185,8 @@ def test_compare_of_several_runs(command: Command, ledger: Path) -> None:
     for mistake, said in (
         (["first"], "There is one run to compare, first"),
         (["first", "second", "--group", "tag:seed"], "none of these runs has the tag seed"),
-        (["first", "second", "--group", "seed"], "--by seed: unknown"),
+        (["first", "second", "--group", "seed"], "--group seed: unknown"),
+        (["first", "second", "first"], "first is named twice"),
     ):
         done = command("compare", *mistake)
         assert (done.code, said in done.err) == (2, True), done.err

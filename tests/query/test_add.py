@@ -109,6 +109,10 @@ def test_of_one_figure_the_other_is_unknown(call: Command) -> None:
     assert rows["energy", "report"]["energy_kwh"] is None
     assert rows["energy", "report"]["notes"] == ["no hours are stated"]
     assert rows["energy", "measured"]["started_ms"] is None
+    call("add", "--name", "x", "--device", "A100", "--gpu-hours", "4", "--energy", "1.2 kWh")
+    total = call("table", "hours", "x", "--format", "json").json["total"]
+    assert total["gpu_hours"] == 104
+    assert total["power_w"] == pytest.approx(300), "of the hours whose energy is known"
 
 
 def test_other_commands_say_what_it_lacks(call: Command) -> None:

@@ -61,7 +61,7 @@ def test_every_report_uses_it_and_says_so(call: Command, url: str) -> None:
     assert after["energy_kwh"] == before["energy_kwh"], "nothing that was measured is another"
     pue = next(f for f in after["factors"] if f["name"] == "pue")  # type: ignore[attr-defined]
     assert "amended by" in pue["source"]
-    assert "its tokens are stated, not logged" in call("table", "uno").out
+    assert "uno: tokens are stated, not logged" in call("table", "uno").out
 
     listed = call("runs", "--project", "nlp", "--tag", "team=y", "--format", "json").json["runs"]
     assert [one["name"] for one in listed] == ["uno"]
@@ -132,7 +132,7 @@ REFUSED = (
     (("three", "--name", "x"), "There is no run 'three'"),
     (("two", "--colour", "red"), "No such option: --colour"),
     (("two", "--name", "last"), "--name 'last' is reserved"),
-    (("two", "--name", ""), "--name '' is reserved"),
+    (("two", "--name", ""), "--name '' is empty"),
     (("two", "--pue", "0.5"), "--pue 0.5 is below 1"),
     (("two", "--zone", "ATLANTIS"), "zone 'ATLANTIS' is unknown"),
     (("two", "--provider", "nobody"), "provider 'nobody' is unknown"),

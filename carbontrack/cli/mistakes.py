@@ -1,0 +1,47 @@
+"""What the option parser says of a mistake, in the words in which all other mistakes are said."""
+
+from __future__ import annotations
+
+import re
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from typer.exceptions import TyperException
+
+_MOST_NAMED = 8  # commands of a group that are all named
+_WORDS = [
+    (re.compile(pattern), words)
+    for pattern, words in (
+        (r"Invalid value for '([^']+)'(?: / '[^']+')*: ", r"\1: "),
+        (r"'(-?\d+),(\d+)' is not a valid float", r"'\1,\2' is not a number: write \1.\2"),
+        (r"is not a valid float( range)?", "is not a number"),
+        (r"is not a valid int(eger)?( range)?", "is not a whole number"),
+        (r"is not in the range x>=(\S+)", r"is below \1"),
+        (r"is not in the range x<=(\S+)", r"is above \1"),
+        (r"is not in the range (\S+)<=x<=(\S+)", r"is not from \1 to \2"),
+        (r"Got unexpected extra arguments?(?:\(s\))? \((.+)\)", r"too many arguments: \1"),
+        (r" \(Possible options: (.+)\)", r". Did you mean \1?"),
+    )
+]
+
+
+def said(error: TyperException) -> str:
+    """One line: what is wrong, and how to fix it. Empty if help was shown instead."""
+    message = error.format_message().rstrip(".")
+    if not message:
+        return ""
+    for pattern, words in _WORDS:
+        message = pattern.sub(words, message)
+    context = getattr(error, "ctx", None)
+    if (named := re.match(r"No such command '(.*)'", message)) and context is not None:
+        message += _commands_like(named[1], context)
+    command = getattr(context, "command_path", "carbontrack")
+    return f"{message}{'' if message.endswith('?') else '.'} See '{command} --help'."
+
+
+def _commands_like(name: str, context: Any) -> str:
+    known = context.command.list_commands(context)
+    if like := get_close_matches(name, known, n=1):
+        return f". Did you mean {like[0]}?"
+    return f". There are {', '.join(known)}" if len(known) <= _MOST_NAMED else ""

@@ -33,7 +33,7 @@ const AXES = [
 
 // An axis shows parts of the smallest coin, which a table does not need.
 function costAt(value, currency) {
-  return value && Math.abs(value) < 0.1 ? si(value, currency ?? "") : cost(value, currency);
+  return cost(value, currency, { fine: true });
 }
 
 export function showComparison(page, ids) {

@@ -64,10 +64,12 @@ const COUNTS = [
 const SYMBOLS = { USD: "$", EUR: "€", GBP: "£" };
 const WHOLE_MONEY = 1e5; // from here on without decimals
 
-// As the commands write it, with the currency's own places: $1,204.50, <$0.01, 12.00 CHF.
-export function cost(value, currency) {
+// As the commands write it, with the currency's own places: $1,204.50, <$0.01, 12.00 CHF; a `fine`
+// one has as many as a small amount needs: $0.0000125.
+export function cost(value, currency, { fine = false } = {}) {
   if (unknown(value)) return "–";
-  const places = placesOf(currency),
+  const own = placesOf(currency),
+    places = fine && value ? Math.max(own, 2 - Math.floor(Math.log10(Math.abs(value)))) : own,
     least = 10 ** -places;
   const text = (amount, digits) =>
     amount.toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits });

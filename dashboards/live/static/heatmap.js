@@ -42,11 +42,8 @@ export class HeatMap extends Chart {
     this.high = known.reduce((a, b) => Math.max(a, b), -Infinity);
     this.picture = known.length ? picture(rows, this.low, this.high) : null;
     this.scaleBar.hidden = !known.length;
-    this.scaleBar.replaceChildren(
-      known.length ? this.format(this.low) : "",
-      make("i", { "aria-hidden": "true" }),
-      known.length ? this.format(this.high) : "",
-    );
+    const ends = known.length ? [this.format(this.low), this.format(this.high)] : [];
+    this.scaleBar.replaceChildren(...(ends[0] === ends[1] ? ends.slice(1) : [ends[0], make("i", { "aria-hidden": "true" }), ends[1]]));
     this.show([times, means(rows)], range, nothing);
   }
 

@@ -133,8 +133,11 @@ export class Panels {
         });
     const away = rows.map((row) => mean(row.map((value, at) => (value === null || middle[at] === null ? null : Math.abs(value - middle[at])))));
     const furthest = away.reduce((best, value, row) => (value !== null && value > (away[best] ?? -1) ? row : best), 0);
-    const columns = [middle, extreme(Math.min), extreme(Math.max), rows[furthest] ?? []];
+    const differs = away[furthest] > 0,
+      outlier = differs ? rows[furthest] : times.map(() => null);
+    const columns = [middle, extreme(Math.min), extreme(Math.max), outlier];
     chart.rename(1, `${this.labels[furthest]}, differs most`);
+    chart.chips[1].button.hidden = !differs;
     chart.show([times, ...columns], range, "Not recorded.");
   }
 

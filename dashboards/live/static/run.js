@@ -226,7 +226,7 @@ class RunPage {
         "p",
         { class: "facts" },
         `${facts} · started `,
-        make("time", { datetime: run.started, title: full(run.started) }, when(run.started)),
+        make("time", { datetime: run.started, title: full(run.started) }, `${when(run.started)} ${zoneOf(new Date(run.started))}`),
       ),
       make("code", { class: "command", title: run.command.join(" ") }, run.command.join(" ")),
     );

@@ -6,6 +6,7 @@ import { ago, carbon, cost, duration, energy, eventText, full, hours, moment, pl
 import { openExplanation } from "./explain.js";
 import { look } from "./palette.js";
 import { MOST_LINES } from "./panels.js";
+import { factorWord } from "./tiles.js";
 import { Method, Status, TableFormat } from "./vocabulary.js";
 
 const MAX_EVENTS = 200;
@@ -75,7 +76,7 @@ export class Emissions {
           plain(row.intensity_kg_per_kwh, 3),
           carbon(row.tco2e),
           cost(row.cost, row.currency),
-          row.assumed.join(", ") || "nothing",
+          row.assumed.map(factorWord).join(", ") || "nothing",
         ]),
       ),
     );

@@ -111,10 +111,9 @@ export function major(run) {
 
 const sum = (values) => values.reduce((a, b) => a + b, 0);
 const WORDS = { pue: "PUE", price_per_gpu_hour: "price", gpu_price: "GPU price" };
+export const factorWord = (name) => WORDS[name] ?? name.replaceAll("_", " ");
 const assumedOf = (row, value, ...names) =>
-  value === null || value === undefined
-    ? []
-    : names.filter((name) => row.assumed.includes(name)).map((name) => WORDS[name] ?? name);
+  value === null || value === undefined ? [] : names.filter((name) => row.assumed.includes(name)).map(factorWord);
 
 // What a cost is made of.
 export function costOf(row) {

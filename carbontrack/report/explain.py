@@ -14,7 +14,7 @@ from carbontrack.ledger.rows import Import, Run, Stated, Usage
 from carbontrack.report import escape
 from carbontrack.report.amendments import amendment_texts
 from carbontrack.report.notes import BAND_NOTE, notes_of, provenance, quantity
-from carbontrack.report.numbers import NO_VALUE, format_duration, format_share
+from carbontrack.report.numbers import NO_VALUE, counted, format_duration, format_share
 from carbontrack.report.stated import stated_text
 from carbontrack.report.table import carbon_cell
 from carbontrack.units import MS_PER_HOUR, MS_PER_S, S_PER_HOUR
@@ -168,13 +168,9 @@ def _energy(e: Estimate, hours: Sequence[Usage]) -> str:
     first, last = min(h.start_ms for h in hours), max(h.start_ms for h in hours)
     devices = len({hour.device_key for hour in hours})
     return (
-        f"sum of {_counted(len(hours), 'hourly window')} of {_counted(devices, 'device')}, "
+        f"sum of {counted(len(hours), 'hourly window')} of {counted(devices, 'device')}, "
         f"{_time(first)} to {_time(last + MS_PER_HOUR)}; scope {e.scope}, before PUE"
     )
-
-
-def _counted(count: int, what: str) -> str:
-    return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
 def _band(e: Estimate) -> Iterator[Line]:

@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from carbontrack.account.loss import Arrival, arrival, lowest_common, smooth, width_of
 from carbontrack.account.result import unique
 from carbontrack.errors import CarbontrackError
+from carbontrack.report.numbers import digits_text
 from carbontrack.vocabulary import Against
 from dashboards.data import (
     G_PER_KG,
@@ -131,7 +132,9 @@ def _mark_saving(
     for amount, how in zip(taken, looks(), strict=False):
         ax.plot(amount * axis.factor, target, "o", color=how["color"], ms=1.3 * mark, zorder=5)
     amounts = zip(runs, taken, strict=True)
-    each_took = [f"{literal(data.run.name)} {amount * axis.factor:.3g}" for data, amount in amounts]
+    each_took = [
+        f"{literal(data.run.name)} {digits_text(amount * axis.factor)}" for data, amount in amounts
+    ]
     said = (
         f"to loss {target:.3g}, means over {_widths(curves)} steps:\n"
         f"{', '.join(each_took)} {axis.unit}"

@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 
 from carbontrack.account.loss import arrival, lowest_common, smooth, width_of
 from carbontrack.account.seeds import Spread, is_less
-from carbontrack.report.numbers import counted
+from carbontrack.report.numbers import counted, digits_text
 from dashboards.figures.training import looks
 from dashboards.style import GREY, line, literal
 
@@ -114,5 +114,5 @@ def mark_groups(
 
 def _text(spread: Spread) -> str:
     if spread.runs == 1:
-        return f"{spread.mean:.3g}"
-    return f"{spread.mean:.3g} ± {spread.sd:.2g}"
+        return digits_text(spread.mean)
+    return f"{digits_text(spread.mean)} ± {digits_text(spread.sd, 2)}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import importlib
+import inspect
 import keyword
 import os
 import sys
@@ -116,12 +117,24 @@ def _app(asked: Sequence[str]) -> typer.Typer:
         own = f"{name}_" if keyword.iskeyword(name) else name  # of its file and its function
         module = importlib.import_module(f"carbontrack.cli.{own}")
         if name in _GROUPS:
+            _unwrap_help(module.app)
             app.add_typer(module.app, name=name)
         else:
             # Options after the first word of the job's command are the job's own.
             settings = {"allow_interspersed_args": False} if name == "run" else None
             app.command(name, context_settings=settings)(getattr(module, own))
+    _unwrap_help(app)
     return app
+
+
+def _unwrap_help(app: typer.Typer) -> None:
+    """Let a terminal break the lines of help, not our source."""
+    for command in app.registered_commands:
+        paragraphs = (inspect.getdoc(command.callback) or "").split("\n\n")
+        command.help = "\n\n".join(" ".join(one.split("\n")) for one in paragraphs)
+    for group in app.registered_groups:
+        if group.typer_instance is not None:
+            _unwrap_help(group.typer_instance)
 
 
 def main() -> NoReturn:

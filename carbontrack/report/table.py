@@ -135,6 +135,8 @@ def table_of(
     banded = band and any(row.sensor_band is not None for row in rows)
     if banded:
         notes.append(f"±: {BAND_NOTE}")
+    elif band:
+        notes.append("±: no band of these sensors is known; it is of NVML's readings alone")
     paper: list[PaperNote] = []
     if precise:
         paper = paper_notes(runs or rows, totals if runs is None else [*rows, *totals])

@@ -46,6 +46,12 @@ def test_help_lists_every_command(wrapper: Wrapper) -> None:
     assert [command for command in COMMANDS if f" {command} " not in listed] == []
 
 
+def test_help_breaks_its_lines_where_the_terminal_ends(wrapper: Wrapper) -> None:
+    wrapper.environ["COLUMNS"] = "200"
+    assert "phases, attempts, nodes, events." in wrapper.ask("--help").stdout
+    assert "at equal energy, and the energy to reach a loss." in wrapper.ask("compare", "-h").stdout
+
+
 @pytest.mark.parametrize("group", [[], ["db"], ["factors"]])
 def test_a_command_that_needs_more_shows_its_help_and_nothing_else(
     wrapper: Wrapper, group: list[str]

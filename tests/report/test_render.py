@@ -247,6 +247,13 @@ def test_the_bibliography_is_of_exactly_the_factors_that_are_cited() -> None:
             assert len(re.findall(rf"^  {field} = {{.+}},$", made[".bib"], re.M)) == len(cited)
 
 
+def test_a_band_that_is_not_known_is_said() -> None:
+    simulated = estimates(PAPER[2])
+    notes = table_of(simulated, [combine(simulated)], band=True).notes
+    assert "±: no band of these sensors is known; it is of NVML's readings alone" in notes
+    assert not any("±" in note for note in table_of(simulated, [combine(simulated)]).notes)
+
+
 def test_the_fingerprint_is_of_what_was_measured() -> None:
     rows = estimates(*PAPER)
     dearer = [replace(row, cost=1.0, factors=None, tco2e=None) for row in rows]

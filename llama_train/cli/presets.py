@@ -16,13 +16,15 @@ def presets(
     from llama_train.stages import CHATS
 
     if name is not None and name in CHATS:
+        base = models.preset(CHATS[name].base)
         for stage, constants in CHATS[name].stages.items():
-            base = models.preset(CHATS[name].base)
             for key, value in configs.keys(constants.config(stage, base.model, 1)).items():
-                if key.startswith(("reward.", "sampling.", "ppo.")) or (
-                    key in _STAGE_KEYS and value != configs.keys(base)[key]
-                ):
+                if key in _STAGE_KEYS or key.startswith(("reward.", "sampling.", "ppo.")):
                     print(f"{stage:<10} --{key}={value}")
+            if constants.iterations:
+                print(f"{stage:<10} --train.steps={constants.iterations}")
+            else:
+                print(f"{stage:<10} {constants.epochs:g} × the data")
         return
     if name:
         for key, value in configs.keys(models.preset(name)).items():

@@ -16,7 +16,7 @@ from llama_train.errors import TrainError
 from llama_train.prompts import read_prompts
 from llama_train.tokenizer import Tokenizer
 
-from .conftest import REWARD_SETTINGS, here, run
+from .conftest import REWARD_SETTINGS, TINY_RUN, here, run, train_here
 from .test_cli import call
 
 
@@ -202,6 +202,7 @@ def test_the_best_of_n_is_learnt_and_an_interrupted_drawing_goes_on(
 
 
 def test_a_reward_model_of_another_tokenizer_or_trunk_is_refused(
+    pydoc_data: Path,
     chat_base: Path,
     rewarded: tuple[Path, Path],
     tmp_path: Path,
@@ -219,10 +220,13 @@ def test_a_reward_model_of_another_tokenizer_or_trunk_is_refused(
         *("--preset=chat-demo", "--train.steps=1", "--train.warmup_steps=1", "--held-out=0.3"),
     )
     (other / "tokenizer.model").write_bytes(b"x")
+    small, one_step = tmp_path / "small", ["--train.steps=1", "--train.warmup_steps=1"]
+    train_here(*TINY_RUN, "--model.dim=32", *one_step, data=pydoc_data, out=small)
     capsys.readouterr()
     out, rm, nowhere = tmp_path / "out", rewarded[1], tmp_path / "nowhere.jsonl"
     for models, more, message in (
         ((chat_base, other), "", "of another tokenizer than"),
+        ((small, rm), "", "of another trunk than"),
         ((chat_base, chat_base), "", "is a language model, not a reward model"),
         ((rm, rm), "", "is a reward model, not a language model"),
         ((chat_base, rm), "--ppo.mini_batch=6", "must be a multiple of ppo.mini_batch 6"),

@@ -73,6 +73,11 @@ def test_presets_of_chat_list_what_each_stage_is(capsys: pytest.CaptureFixture[s
     lines = [line.split() for line in said.splitlines()]
     assert ["ppo", "--ppo.kl=0.005"] in lines
     assert ["reward", "--train.lr=5e-06"] in lines
+    assert ["ppo", "--train.steps=300"] in lines
+    assert ["finetune", "2", "×", "the", "data"] in lines
+    # As it is, also where it is what the base model was pretrained with.
+    _, said, _ = call(capsys, "presets", "chat-demo")
+    assert ["finetune", "--train.batch_size=8"] in [line.split() for line in said.splitlines()]
 
 
 def test_the_rule_counts_quotes_and_fresh_letters() -> None:

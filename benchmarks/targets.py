@@ -155,6 +155,11 @@ def _chat(of: Callable[[Mapping[str, Any]], float], worst: Callable[..., float] 
     return lambda answers: worst(map(of, answers["The demo's chat stages"]))
 
 
+def _worth(run: str) -> Callable[[Mapping[str, Any]], float]:
+    """The mean of the answers of a seed's run."""
+    return lambda seed: statistics.fmean(seed["worth"][run])
+
+
 def _gain_in_errors(seed: Mapping[str, Any]) -> float:
     """Of the held-out reward by PPO, in standard errors of the difference."""
     (before, after), errors = seed["reward"], seed["reward_error"]
@@ -236,6 +241,13 @@ TARGETS = [
         "",
         _chat(lambda s: s["by_grade"]["significantly"]),
         True,
+    ),
+    *(
+        Target("chat", f"worth by the rule {when}", least, "of 8", _chat(_worth(run)), True)
+        for run, when, least in (
+            ("rejection", "after rejection sampling", 5.0),
+            ("ppo", "after PPO", 7.0),
+        )
     ),
     Target("chat", "gain of reward by PPO", 2, "standard errors", _chat(_gain_in_errors), True),
     Target("chat", "KL of PPO, nats an answer", 15, "", _chat(lambda s: s["kl"], max)),

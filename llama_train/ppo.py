@@ -219,18 +219,18 @@ class Alignment(Loop):
         keys = [f"{self.config.train.seed}/eval/{number}" for number in range(count)]
         with self.log.phase(Phase.EVAL):
             answers = self.answer(self.asked.held_out_prompts[:count], keys)
-        scores = answers.scores
-        error = scores.std().item() / math.sqrt(count) if count > 1 else math.nan
-        means = {"reward": scores.mean().item(), "kl": answers.divergence.sum(-1).mean().item()}
+        found = {"reward": answers.scores, "kl": answers.divergence.sum(-1)}
+        means = {name: values.mean().item() for name, values in found.items()}
+        errors = {f"{name}_error": standard_error(values) for name, values in found.items()}
         step = self.progress.step
         self.log.event(
             EventKind.EVAL,
-            f"held-out reward {means['reward']:.3f} ± {error:.3f}, KL {means['kl']:.2f} nats an "
-            f"answer at step {step:,}",
+            f"held-out reward {means['reward']:.3f} ± {errors['reward_error']:.3f}, KL "
+            f"{means['kl']:.2f} ± {errors['kl_error']:.2f} nats an answer at step {step:,}",
             step=step,
-            reward_error=error,
             tokens=int(answers.mask.sum()),
             **means,
+            **errors,
         )
         return means
 
@@ -242,6 +242,11 @@ class Alignment(Loop):
     def mfu(self, tokens_per_s: float) -> float | None:
         """None: an answer's token goes through several models, several times."""
         return None
+
+
+def standard_error(values: Tensor) -> float:
+    """Of their mean; not a number for a single one."""
+    return values.std().item() / math.sqrt(len(values)) if len(values) > 1 else math.nan
 
 
 def align(

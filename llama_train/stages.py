@@ -142,7 +142,7 @@ CHATS: Mapping[str, Chat] = {
             lr=1e-3,
             batch_size=8,
             micro_batch=8,
-            epochs=2,
+            epochs=3,
             warmup_share=0.1,
             eval_sequences=32,
             dtype="float32",
@@ -157,7 +157,7 @@ CHATS: Mapping[str, Chat] = {
             eval_sequences=64,
             dtype="float32",
             sampling=Sampling(tokens=32),
-            ppo=PPO(mini_batch=16, kl=0.02),
+            ppo=PPO(mini_batch=16, kl=0.03),
         ),
     ),
 }

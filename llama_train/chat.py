@@ -100,6 +100,8 @@ def _turns(messages: Any, *, waiting: bool = False) -> tuple[str, list[str]]:
             raise ValueError(f"message {number} has no text under 'content'")
         if (fault := unicode_fault(message["content"])) is not None:
             raise ValueError(f"message {number} {fault}")
+        if message.get("role") == "assistant" and not message["content"].strip():
+            raise ValueError(f"message {number} is an empty answer")
     roles = [message.get("role") for message in messages]
     system = roles[0] == "system"
     wanted = ["user", "assistant"] * (len(messages[system:]) // 2) + ["user"] * waiting

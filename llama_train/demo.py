@@ -62,8 +62,10 @@ def chats(out: Path, count: int = 400, seed: int = 0) -> None:
     """Conversations: the first words of a sentence are the question, the others its answer."""
     found = sorted(set(sentences()))
     random.Random(seed).shuffle(found)
+    # An underlined title is all question.
+    answered = [sentence for sentence in found if len(sentence.split()) > 4]
     with out.open("w", encoding="utf-8") as file:
-        for sentence in found[:count]:
+        for sentence in answered[:count]:
             words = sentence.split()
             question, answer = " ".join(words[:4]), " ".join(words[4:])
             messages = [

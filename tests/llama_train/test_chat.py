@@ -180,6 +180,10 @@ def test_the_weights_are_not_read_again_to_resume(
             '{"messages": [{"role": "user", "content": "x"}, {"role": "assistant", "content": 1}]}',
             f"message 2 {NO_TEXT}",
         ),
+        (
+            '{"messages":[{"role": "user", "content": "x"}, {"role": "assistant", "content": ""}]}',
+            "message 2 is an empty answer",
+        ),
         (r'{"messages": [{"role": "user", "content": "\ud83d"}]}', "half of a surrogate pair"),
     ],
 )

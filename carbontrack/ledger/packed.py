@@ -34,7 +34,7 @@ _PACKED: tuple[tuple[str, str, float | None, int], ...] = (
     ("memory_max_bytes", "memory_max_kib", 1 / 1024, _INT32),
     ("temperature_max_c", "temperature_max_c", 1.0, _INT16),
     ("sm_clock_mhz", "sm_clock_mhz", 1.0, _INT16),
-    ("throttle", "throttle", None, _INT32),
+    ("throttle", "throttle", None, _INT16),
     ("flags", "flags", None, _INT16),
 )
 SEGMENT_COLUMNS = (

@@ -234,7 +234,7 @@ class ServerWindows:
         with self._driver_errors(statement):
             cursor = self._connection.connection.cursor()
             with cursor.copy(statement) as copy:
-                copy.write("".join(map(_line, rows)))
+                copy.write(copied(rows))
 
     @contextmanager
     def _driver_errors(self, statement: str) -> Iterator[None]:
@@ -273,8 +273,12 @@ def _with_level(row: Sequence[Any], level_s: int) -> tuple[Any, ...]:
     return (*row[:_LEVEL], level_s, *row[_LEVEL:])
 
 
+def copied(rows: Iterable[Sequence[Any]]) -> str:
+    """Rows as COPY reads them."""
+    return "".join(map(_line, rows))
+
+
 def _line(row: Sequence[Any]) -> str:
-    """A row as COPY reads it."""
     return "\t".join(map(_text, row)) + "\n"
 
 

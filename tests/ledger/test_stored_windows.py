@@ -47,7 +47,7 @@ ordinary = st.builds(
     util_pct=st.none() | st.integers(0, 10_000).map(lambda number: number / 100),
     memory_max_bytes=st.none() | st.integers(0, 1 << 28).map(lambda kib: kib * 1024),
     temperature_max_c=st.none() | st.integers(-40, 120).map(float),
-    throttle=st.integers(0, 1 << 30),
+    throttle=st.integers(0, (1 << 15) - 1),
     flags=st.integers(0, sum(Flag)).map(Flag),
 )
 odd = st.builds(

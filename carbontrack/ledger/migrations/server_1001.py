@@ -26,7 +26,7 @@ _PACKED = (
     ("memory_max_bytes", "memory_max_kib", "integer", -1024),
     ("temperature_max_c", "temperature_max_c", "smallint", 1),
     ("sm_clock_mhz", "sm_clock_mhz", "smallint", 1),
-    ("throttle", "throttle", "integer", -1),
+    ("throttle", "throttle", "smallint", -1),
     ("flags", "flags", "smallint", None),
 )
 _PLAIN = """(

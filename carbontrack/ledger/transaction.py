@@ -164,6 +164,7 @@ class LedgerFile:
 
     def array(self, values: Sequence[float | None]) -> Any:
         return json.dumps(values)
+
     def put_better(self, rows: Sequence[tuple[Any, ...]], is_better: Better) -> Joined:
         return file_windows.put_better(self._connection, rows, is_better)
 

@@ -46,7 +46,7 @@ def test_the_newest_batch_of_a_node_says_what_is_now_until_the_recording_ends(
 ) -> None:
     for end in (20, 60, 40):  # the last comes late
         with ledger.begin() as transaction:
-            take(transaction, batch(0, end), "nlp")
+            take(transaction, [(batch(0, end), "nlp")])
     found = now(ledger_url)
     assert values(found) == [
         (HERE[0].uuid, 0, 300.0, 300.0 * 60),
@@ -58,8 +58,8 @@ def test_the_newest_batch_of_a_node_says_what_is_now_until_the_recording_ends(
     assert (first.host, first.name, first.kind) == ("node1", RECORDED.device, "gpu")
     assert first.util_pct == 50.0
     with ledger.begin() as transaction:
-        take(transaction, batch(60, 100, ended=True), "nlp")
-        take(transaction, batch(0, 80), "nlp")
+        take(transaction, [(batch(60, 100, ended=True), "nlp")])
+        take(transaction, [(batch(0, 80), "nlp")])
     assert now(ledger_url) == []
 
 
@@ -69,7 +69,7 @@ def test_a_node_is_heard_of_by_the_ledgers_own_clock(
     """Its heartbeat is hours old by ours: it runs all the same, until it misses three posts."""
     monkeypatch.setenv("COLUMNS", "200")
     with ledger.begin() as transaction:
-        take(transaction, batch(), "nlp")
+        take(transaction, [(batch(), "nlp")])
     for heard_ms, expected in (
         (now_ms() + MS_PER_HOUR, Status.RUNNING),  # however long we take to look
         (now_ms() - POSTS_STALE_MS - 1, Status.INTERRUPTED),
@@ -90,10 +90,10 @@ def test_on_a_server_it_is_updated_in_place_and_sql_can_take_it_apart(postgres_u
     """No index is touched."""
     ledger = open_ledger(url.ledger_url(postgres_url))
     with ledger.begin() as transaction:
-        take(transaction, batch(0, 1), "nlp")
+        take(transaction, [(batch(0, 1), "nlp")])
     with ledger.begin() as transaction:
         for end in range(2, 10):
-            take(transaction, batch(0, end), "nlp")
+            take(transaction, [(batch(0, end), "nlp")])
         asked = "select n_tup_upd as n, n_tup_hot_upd as hot from pg_stat_xact_user_tables"
         (found,) = transaction.ask(f"{asked} where relname = :name", {"name": "live"})
         assert found == {"n": 8, "hot": 8}

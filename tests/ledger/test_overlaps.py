@@ -15,7 +15,7 @@ from carbontrack import config
 from carbontrack.ledger import kept_overlaps, overlaps, read
 from carbontrack.ledger.rows import Recording, Run
 from carbontrack.ledger.transaction import WritableLedger
-from carbontrack.ledger.window import Pyramid, Window
+from carbontrack.ledger.window import LEVELS_S, Pyramid, Window
 from carbontrack.ledger.write import RunWriter
 from carbontrack.query import group, price
 from carbontrack.units import now_ms
@@ -113,16 +113,19 @@ def keys(reader: Connection) -> list[int]:
     return [one.key for run in read.list_runs(reader) for one in read.recordings(reader, run)]
 
 
-def drop_seconds(ledger: WritableLedger) -> None:
+def drop_below(ledger: WritableLedger, level_s: int) -> None:
+    """All windows that are shorter than these."""
     with ledger.begin() as transaction:
         for row in list(transaction.ask("select key from recordings", {})):
-            transaction.remove_windows(row["key"], [1])
+            transaction.remove_windows(row["key"], [one for one in LEVELS_S if one < level_s])
+
+
+def drop_seconds(ledger: WritableLedger) -> None:
+    drop_below(ledger, 60)
 
 
 def drop_minutes(ledger: WritableLedger) -> None:
-    drop_seconds(ledger)
-    with ledger.begin() as transaction:
-        transaction.write("delete from windows where level = :level", [{"level": 60}])
+    drop_below(ledger, 3600)
 
 
 def kept(ledger: WritableLedger) -> int:
@@ -335,7 +338,7 @@ def test_what_gaps_leave_open_without_seconds_is_said(
         one(ledger, number, 0, 1800)
     with ledger.begin() as transaction:
         transaction.write("update recordings set ended_ms = ended_ms + :ms", [{"ms": 1_800_000}])
-        transaction.write("delete from windows where level < :level", [{"level": level_s}])
+    drop_below(ledger, level_s)
     reader.rollback()
     runs = read.list_runs(reader)
     twice = overlaps.recorded_twice(reader, runs)

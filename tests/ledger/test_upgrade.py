@@ -18,6 +18,7 @@ from carbontrack.ledger.beside import files_beside
 from carbontrack.ledger.transaction import open_ledger
 from carbontrack.ledger.url import sqlite_path
 from carbontrack.ledger.write import RunWriter
+from carbontrack.units import MS_PER_HOUR, now_ms
 from tests.fixtures.runs import Recorded, recording_of, write_ledger
 from tests.fixtures.wrap import Wrapper
 from tests.ledger.test_recover import Recorder
@@ -172,7 +173,9 @@ def test_what_was_recorded_beside_an_older_file_is_taken_in(
     assert wrapper.json("db", "status")["beside"] == [str(beside)]
     assert "beside    1 file of runs" in wrapper.ask("db", "status").stdout
     with closing(sqlite3.connect(beside)) as ledger, ledger:
-        ledger.execute(f"update recordings set ended_ms = null, heartbeat_ms = {2**50}")
+        ledger.execute(
+            f"update recordings set ended_ms = null, heartbeat_ms = {now_ms() + MS_PER_HOUR}"
+        )
     done = wrapper.ask("db", "upgrade")
     assert done.stdout.splitlines()[1:] == [
         f"2 runs of {beside.name} taken in; a run is still recorded there: "

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from carbontrack import Ledger
-from carbontrack.ledger import overlaps
+from carbontrack.ledger import kept_overlaps
 from carbontrack.ledger.transaction import open_ledger
 from carbontrack.units import J_PER_KWH
 from carbontrack.vocabulary import UNATTRIBUTED, RunKind
@@ -102,7 +102,7 @@ def test_any_interleaving_adds_up_to_what_the_devices_used(
     write(path, [*jobs, *watches])
     if coarse:  # as it was decided while the seconds were there
         with closing(open_ledger(f"sqlite:///{path}")) as ledger:
-            overlaps.keep(ledger, range(1, 1 + len(jobs) + len(watches)))
+            kept_overlaps.keep(ledger, range(1, 1 + len(jobs) + len(watches)))
             drop_seconds(ledger)
     used = set().union(*(one.seconds for one in [*jobs, *watches]))
     by_jobs = set().union(*(one.seconds for one in jobs))

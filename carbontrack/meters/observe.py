@@ -15,6 +15,7 @@ PERIOD_LOOK_S = 0.8  # eight refreshes of the slowest sensor known, 100 ms
 _POLL_S = 0.001
 _LEAST_CHANGES = 4  # fewer say nothing about how regular they are
 _LEAST_PERIOD_MS = 3.0  # changes as fast as we look: no period to be seen
+_ALL_CHANGED = 0.9  # of the looks at it: the same, on a machine that lets us look less often
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +93,9 @@ def _values(readings: Sequence[Reading]) -> list[float | None]:
 
 
 def _period_ms(readings: Sequence[Reading]) -> float | None:
-    """The usual time between changes of what the energy is made of; None if it hardly changes."""
+    """The usual time between changes of what the energy is made of; None if it hardly changes, or
+    as often as it was polled, which says nothing of the sensor.
+    """
     values = [
         # The driver's own timestamp is exact; without it a change is known to the next poll.
         (r.energy_time_ns or r.time_ns, value)
@@ -102,7 +105,10 @@ def _period_ms(readings: Sequence[Reading]) -> float | None:
     import statistics  # a recorder gets here when the job is under way
 
     changes_ns = [now_ns for (_, before), (now_ns, now) in pairwise(values) if before != now]
-    if len(changes_ns) < _LEAST_CHANGES:
+    is_exact = any(reading.energy_time_ns is not None for reading in readings)
+    if len(changes_ns) < _LEAST_CHANGES or (
+        not is_exact and len(changes_ns) > _ALL_CHANGED * (len(values) - 1)
+    ):
         return None
     period_ms = statistics.median(b - a for a, b in pairwise(changes_ns)) / NS_PER_MS
     return period_ms if period_ms >= _LEAST_PERIOD_MS else None

@@ -33,9 +33,11 @@ class _Lost(_Other):
 
 
 class _Slow(_Other):
-    """Refreshes its power every 50 ms and has no counter. By its own clock, 25 ms lie between two
-    looks at it.
+    """Refreshes its power every `refresh_ms` and has no counter. By its own clock, 25 ms lie between
+    two looks at it.
     """
+
+    refresh_ms = 50
 
     def __init__(self, source: Source) -> None:
         super().__init__(source)
@@ -43,7 +45,9 @@ class _Slow(_Other):
 
     def read(self) -> Reading:
         self._now_ns += 25 * NS_PER_MS
-        return Reading(self._now_ns, None, float(self._now_ns // (50 * NS_PER_MS) % 100))
+        return Reading(
+            self._now_ns, None, float(self._now_ns // (self.refresh_ms * NS_PER_MS) % 100)
+        )
 
 
 def test_a_device_that_hangs_or_is_lost_does_not_hold_up_the_others() -> None:
@@ -58,6 +62,18 @@ def test_a_device_that_hangs_or_is_lost_does_not_hold_up_the_others() -> None:
     assert healthy_look.power_w is not None and healthy_look.power_w > 50
     assert healthy_look.update_period_ms is None  # it changes as often as one observed
     assert slow.update_period_ms == 50
+
+
+def test_a_sensor_that_changes_with_every_look_has_no_period_however_seldom_it_is_looked_at() -> (
+    None
+):
+    """As on a busy machine: 25 ms lie between two looks, and each finds another value."""
+    (meter,) = find_meters("sim:a100x2", MeterContext()).meters
+    source = _Slow(meter.sources[0])
+    source.refresh_ms = 25
+    (look,) = observe([source], seconds=0.05)
+    assert look.answers
+    assert look.update_period_ms is None
 
 
 def test_what_the_meter_knows_of_its_period_is_kept_and_a_share_is_shown_as_one() -> None:

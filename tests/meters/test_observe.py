@@ -33,8 +33,8 @@ class _Lost(_Other):
 
 
 class _Slow(_Other):
-    """Refreshes its power every `refresh_ms` and has no counter. By its own clock, 25 ms lie between
-    two looks at it.
+    """Refreshes its power every `refresh_ms` and has no counter. By its own clock, 25 ms lie
+    between two looks at it.
     """
 
     refresh_ms = 50

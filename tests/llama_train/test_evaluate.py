@@ -117,15 +117,13 @@ def test_whole_texts_have_their_log_likelihoods(ours: Any, theirs: Any) -> None:
 
 def test_continuations_are_those_of_lm_evals_own_model(ours: Any, theirs: Any) -> None:
     settings = {"until": ["\n\n"], "max_gen_toks": 8, "do_sample": False}
-    prompts = [(row["question"], settings) for row in questions(6)]
+    prompts = [(row["question"], settings) for row in questions(30)]
     mine, other = (asked(one, "generate_until", prompts) for one in (ours, theirs))
-    assert [_letters(text) for text in mine] == [_letters(text) for text in other]
-    assert all(map(_letters, mine))
-
-
-def _letters(text: str) -> str:
-    """The decoders differ in bytes that are no UTF-8, which weights without training write."""
-    return "".join(sign for sign in text if sign.isascii() and sign.isprintable()).strip()
+    # Of bytes that are no UTF-8, which weights without training write, their decoder drops more.
+    whole = [pair for pair in zip(mine, other, strict=True) if "\ufffd" not in "".join(pair)]
+    assert len(whole) >= 3
+    for one, same in whole:
+        assert one.strip() == same.strip()
 
 
 def test_an_answer_that_is_longer_than_the_context_counts_with_its_last_tokens(

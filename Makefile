@@ -8,7 +8,7 @@ VENV := .venv$(if $(filter-out python3,$(PYTHON)),-$(shell $(PYTHON) -c 'import 
 BIN := $(VENV)/bin
 LEDGER := out/ledger.db
 
-.PHONY: help demo demo-chat test test-pythons docs bench peers lint types check tools format schema clean
+.PHONY: help demo demo-chat test test-pythons docs bench bench-fleet peers lint types check tools format schema clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -83,6 +83,9 @@ peers: $(VENV)/.installed
 
 bench: peers  ## measure side by side with the peers; QUESTIONS=kill for one
 	$(BIN)/python -m benchmarks $(QUESTIONS)
+
+bench-fleet: $(VENV)/.installed  ## measure a team's ledger under a fleet
+	$(BIN)/python -m benchmarks fleet fleet_load
 
 docs: $(VENV)/.installed  ## write docs/commands.md from the commands
 	$(BIN)/python -m tests.fixtures.reference

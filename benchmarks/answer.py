@@ -22,6 +22,7 @@ QUESTIONS = (
     "watching",
     "crowd",
     "ledger",
+    "fleet",
     "fleet_load",
     "importing",
     "dashboards",

@@ -92,7 +92,7 @@ def storage(server: PostgresServer, *, nodes: int, minutes: int, rounds: int) ->
     }
     return Table(
         title="A fleet's seconds",
-        how=f"{minutes} minutes of {nodes:,} nodes with {_DEVICES} GPUs each, simulated with "
+        how=f"{60 * minutes} s of {nodes:,} nodes with {_DEVICES} GPUs each, simulated with "
         "noise, a transaction a minute. Staged: packed segments by COPY into a temporary table and "
         "from there; written: all that a collector does with rows, packing in Python included. "
         f"{per_second:.1f} bytes a device-second of all levels, indexes included.",

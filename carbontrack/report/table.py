@@ -33,7 +33,7 @@ from carbontrack.report.numbers import (
     unit_of,
 )
 from carbontrack.report.paper import PaperNote, paper_notes
-from carbontrack.vocabulary import MIXED, Status
+from carbontrack.vocabulary import MIXED, Method, Status
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -135,7 +135,7 @@ def table_of(
     banded = band and any(row.sensor_band is not None for row in rows)
     if banded:
         notes.append(f"±: {BAND_NOTE}")
-    elif band:
+    elif band and any(row.method is not Method.REPORT for row in rows):
         notes.append("±: no band of these sensors is known; it is of NVML's readings alone")
     paper: list[PaperNote] = []
     if precise:

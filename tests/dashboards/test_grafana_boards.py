@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from carbontrack.ledger import engine, overlaps
+from carbontrack.ledger import engine, kept_overlaps
 from carbontrack.ledger.transaction import open_ledger
 from carbontrack.vocabulary import UNATTRIBUTED, RunKind
 from dashboards import grafana_boards
@@ -51,7 +51,7 @@ def ask(ledger_url: str, command: Command) -> Iterator[Ask]:
             run = run_at(number, start_s, kind=kind, project=project, user=user, name=f"r{number}")
             uuids = [f"GPU-{at}" for at in devices]
             put(ledger, run, recorded(run, start_s, end_s, host), uuids)
-        overlaps.keep(ledger, range(1, len(RUNS) + 1))
+        kept_overlaps.keep(ledger, range(1, len(RUNS) + 1))
     assert command("amend", "r5", "--project", "nlp", "--db", ledger_url).code == 0
     with engine.open_reader(ledger_url).connect() as connection:
 

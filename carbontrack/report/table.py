@@ -135,7 +135,7 @@ def table_of(
     banded = band and any(row.sensor_band is not None for row in rows)
     if banded:
         notes.append(f"±: {BAND_NOTE}")
-    elif band and any(row.method is not Method.REPORT for row in rows):
+    elif band and any(row.method != Method.REPORT for row in rows):
         notes.append("±: no band of these sensors is known; it is of NVML's readings alone")
     paper: list[PaperNote] = []
     if precise:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from carbontrack import config
 from carbontrack.errors import CarbontrackError
 from carbontrack.ledger.rows import Event, Recording, Run, Sensor
-from carbontrack.ledger.url import db_option, journal_folders, recorded_in, redacted_url
+from carbontrack.ledger.url import db_option, journal_folders, recorded_in
 from carbontrack.ledger.user import user
 from carbontrack.meters.base import MeterContext, Source
 from carbontrack.record.arrivals import Arrivals
@@ -26,7 +26,6 @@ from carbontrack.record.claims import Claims
 from carbontrack.record.control import Control, Guest
 from carbontrack.record.devices import MeterOpener, RefreshTimer, sensor_of
 from carbontrack.record.git import ask_git
-from carbontrack.record.grace import grace_s
 from carbontrack.record.logged import LoggedLines
 from carbontrack.record.messages import Outcome, Plan, cut_label
 from carbontrack.record.outbox import Outbox
@@ -35,6 +34,7 @@ from carbontrack.record.reduce import Clock
 from carbontrack.record.restarts import Restarts, launcher_restarts
 from carbontrack.record.run_name import default_name
 from carbontrack.record.sampler import Batch, Sampler
+from carbontrack.record.shippers import Shippers
 from carbontrack.record.steps import StepsFile, StepsLog
 from carbontrack.record.steps_file import remove_steps_file
 from carbontrack.record.this_node import boot_id, hostname, visibility
@@ -47,7 +47,6 @@ from carbontrack.vocabulary import EventKind, OnBudget, RunKind, Status
 
 if TYPE_CHECKING:
     from carbontrack.meters.registry import Rejected
-    from carbontrack.record.ship import Shipper
 
 _TICK_S = 0.4  # each time that anything wakes costs more than what it then does
 # A scheduler may send the job's signals to every process of the node's step, and so to us.
@@ -61,8 +60,6 @@ _IGNORED = (
 )
 # For so long the rest is shipped after the job and its wrapper have ended; what is left comes with
 # the next run, or by `db ship`.
-_LAST_SHIPPING_S = 30.0
-_SUMMARY_S = 0.3  # of what the job's end may wait for us
 _COMMIT_EVERY_NS = 3 * NS_PER_S // 2  # and so every 1.6 s: rows are committed within 2 s
 
 
@@ -153,16 +150,15 @@ class Recorder:
         timer.start()
         run = self._describe(*git())
         outbox = self._outbox(run, sensors, opening.found.note)
-        control.save = lambda: outbox.save(**self._end(control.outcome), heartbeat_ms=now_ms())
+        control.save = lambda: self._save(control.outcome, outbox)
         budget = self._budget(run, sensors)
         self._publish = self._metrics(run)
-        server, collector = self._to_server(), self._to_collector()
+        shippers = Shippers(plan, self._db, self._host, self._warn, self._alarm)
+        shippers.start(self._ship)
         outcome = self._watch(control, sampler, outbox, timer, budget, arrivals)
-        self._finish(outcome, sampler, outbox, run, timer, budget, server)
+        self._finish(outcome, sampler, outbox, run, timer, budget, shippers)
         control.release()
-        for shipper in (collector, server):
-            if shipper is not None:
-                shipper.finish(_LAST_SHIPPING_S)
+        shippers.finish()
 
     def _take(self, sources: Sequence[Source], has_ended: Callable[[], bool]) -> Sequence[Source]:
         """Those that are ours to read."""
@@ -228,10 +224,10 @@ class Recorder:
         run: Run,
         timer: RefreshTimer,
         budget: Callable[[], list[Event]],
-        server: Shipper | None,
+        shippers: Shippers,
     ) -> None:
-        end_ns = outcome.ended_ns if outcome else monotonic_ns()
-        end = self._end(outcome)
+        end_ns = _ended_ns(outcome)
+        end = self._end(outcome, end_ns)
         batch = sampler.finish(end_ns)
         self._claims.release()
         self._put(outbox, batch, self._read_steps(ended=True))
@@ -244,19 +240,18 @@ class Recorder:
                 remove_steps_file(path)  # a job that goes on may still write it
         if self._plan.quiet and (trouble := self._log.trouble()):
             self._alarm(f"{trouble}.")  # it was asked for
-        waits = self._last_to_server(server) if written else "db recover"
+        waits = shippers.last_to_server() if written else "db recover"
         if outcome is not None and self._plan.has_summary:
-            ended = replace(
-                run,
-                **end,
-                model=self._totals.model,
-            )
-            ledger = outbox.ledger if server is None else self._plan.db
+            ended = replace(run, **end, model=self._totals.model)
+            ledger = outbox.ledger if self._db == self._plan.db else self._plan.db
             self._print_summary(ended, timer.sensors, ledger, waits=waits)
 
-    def _end(self, outcome: Outcome | None) -> dict[str, Any]:
+    def _save(self, outcome: Outcome | None, outbox: Outbox) -> None:
+        """What is held, before we are ended."""
+        outbox.save(**self._end(outcome, _ended_ns(outcome)), heartbeat_ms=now_ms())
+
+    def _end(self, outcome: Outcome | None, end_ns: int) -> dict[str, Any]:
         """Status, exit code and end in ms, as a recording has them."""
-        end_ns = outcome.ended_ns if outcome else monotonic_ns()
         status, exit_code = _status_of(outcome)
         ended_ms = self._clock.wall_ns(end_ns) // NS_PER_MS
         return {"status": status, "exit_code": exit_code, "ended_ms": ended_ms}
@@ -343,58 +338,6 @@ class Recorder:
         )
         journals = [folder / f"{recording.id}.jsonl" for folder in journal_folders(self._db)]
         return Outbox(self._db, journals, run, recording, sensors, self._warn, self._alarm)
-
-    def _to_server(self) -> Shipper | None:
-        """What ships all that we write, where the ledger is on a server; None if it is not."""
-        if self._db == self._plan.db:
-            return None
-        from carbontrack.ledger.backlog import EVERY_RUN
-        from carbontrack.ledger.transaction import recorders_url
-        from carbontrack.record.server import Server
-        from carbontrack.record.ship import Shipper, Shipping
-
-        target = Server(self._plan.db)
-        shipper = Shipper(
-            Shipping(recorders_url(self._db), target, EVERY_RUN), self._host, self._warn
-        )
-        shipper.start()
-        return shipper
-
-    def _last_to_server(self, server: Shipper | None) -> str:
-        """Let what the job's end has added arrive, as long as the job's end may wait; the command
-        that sends what has not, or nothing.
-        """
-        if server is None or server.finish(max(0.0, grace_s()[0] - _SUMMARY_S)):
-            return ""
-        self._warn(
-            f"{redacted_url(self._plan.db)} does not have all of this run yet; what is missing is "
-            "kept here, and comes with the next run."
-        )
-        return "db ship"
-
-    def _to_collector(self) -> Shipper | None:
-        """What ships to a collector; None if that is not asked for, or cannot be."""
-        plan = self._plan
-        url = plan.ship or self._ship
-        if url is None:
-            return None
-        from carbontrack.ledger.transaction import recorders_url
-        from carbontrack.record import ship_to
-        from carbontrack.record.collector import Collector
-        from carbontrack.record.ship import Shipper, Shipping
-
-        given = {ship_to.TOKEN: plan.ship_token, ship_to.TOKEN_FILE: plan.ship_token_file}
-        secrets = {name: value for name, value in given.items() if value}
-        try:
-            at = ship_to.address(url, insecure=plan.ship_insecure)
-            ship_to.token_of(secrets)
-        except CarbontrackError as error:
-            self._alarm(f"nothing is shipped: {error}")
-            return None
-        target = Collector(at, lambda: ship_to.token_of(secrets))
-        shipper = Shipper(Shipping(recorders_url(self._db), target), self._host, self._warn)
-        shipper.start()
-        return shipper
 
     def _budget(self, run: Run, sensors: Sequence[Sensor]) -> Callable[[], list[Event]]:
         """Check the budgets: events, also printed on stderr. Nothing if none is set."""
@@ -497,6 +440,11 @@ def _collect_from_now_on() -> None:
     if not gc.isenabled():
         gc.freeze()
         gc.enable()
+
+
+def _ended_ns(outcome: Outcome | None) -> int:
+    """When the job ended; now, if that was not seen."""
+    return outcome.ended_ns if outcome else monotonic_ns()
 
 
 def _status_of(outcome: Outcome | None) -> tuple[Status, int | None]:

@@ -1,0 +1,100 @@
+"""Where a recording is shipped while it goes on: to the server of its ledger, to a collector."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from carbontrack.errors import CarbontrackError
+from carbontrack.ledger.url import redacted_url
+from carbontrack.record.grace import grace_s
+from carbontrack.record.messages import Plan
+
+if TYPE_CHECKING:
+    from carbontrack.record.ship import Shipper, Shipping
+
+_SUMMARY_S = 0.3  # of what the job's end may wait for us
+_LAST_S = 30.0  # when nothing waits for us any more
+
+
+class Shippers:
+    """The threads that ship the file `db` of a recording, where that is asked for."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        db: str,
+        host: str,
+        warn: Callable[[str], None],
+        alarm: Callable[[str], None],
+    ) -> None:
+        self._plan = plan
+        self._db = db
+        self._host = host
+        self._warn = warn
+        self._alarm = alarm
+        self._server: Shipper | None = None
+        self._collector: Shipper | None = None
+
+    def start(self, of_settings: str | None) -> None:
+        """Begin; `of_settings` is the collector that the settings name, where the plan has none."""
+        self._server = self._to_server()
+        self._collector = self._to_collector(self._plan.ship or of_settings)
+
+    def last_to_server(self) -> str:
+        """Let what the job's end has added arrive, as long as the job's end may wait; the command
+        that sends what has not, or nothing.
+        """
+        if self._server is None or self._server.finish(max(0.0, grace_s()[0] - _SUMMARY_S)):
+            return ""
+        self._warn(
+            f"{redacted_url(self._plan.db)} does not have all of this run yet; what is missing is "
+            "kept here, and comes with the next run."
+        )
+        return "db ship"
+
+    def finish(self) -> None:
+        """Let the rest arrive, when the job's end waits for nothing any more."""
+        for shipper in (self._collector, self._server):
+            if shipper is not None:
+                shipper.finish(_LAST_S)
+
+    def _to_server(self) -> Shipper | None:
+        """What ships all that is written, where the ledger is on a server; None if it is not."""
+        if self._db == self._plan.db:
+            return None
+        from carbontrack.ledger.backlog import EVERY_RUN
+        from carbontrack.ledger.transaction import recorders_url
+        from carbontrack.record.server import Server
+        from carbontrack.record.ship import Shipping
+
+        target = Server(self._plan.db)
+        return self._started(Shipping(recorders_url(self._db), target, EVERY_RUN))
+
+    def _to_collector(self, url: str | None) -> Shipper | None:
+        """What ships to a collector; None if that is not asked for, or cannot be."""
+        if url is None:
+            return None
+        from carbontrack.ledger.transaction import recorders_url
+        from carbontrack.record import ship_to
+        from carbontrack.record.collector import Collector
+        from carbontrack.record.ship import Shipping
+
+        plan = self._plan
+        given = {ship_to.TOKEN: plan.ship_token, ship_to.TOKEN_FILE: plan.ship_token_file}
+        secrets = {name: value for name, value in given.items() if value}
+        try:
+            at = ship_to.address(url, insecure=plan.ship_insecure)
+            ship_to.token_of(secrets)
+        except CarbontrackError as error:
+            self._alarm(f"nothing is shipped: {error}")
+            return None
+        target = Collector(at, lambda: ship_to.token_of(secrets))
+        return self._started(Shipping(recorders_url(self._db), target))
+
+    def _started(self, shipping: Shipping) -> Shipper:
+        from carbontrack.record.ship import Shipper
+
+        shipper = Shipper(shipping, self._host, self._warn)
+        shipper.start()
+        return shipper

@@ -9,9 +9,7 @@ from pathlib import Path
 from carbontrack.errors import CarbontrackError
 from carbontrack.ledger import BUSY_TIMEOUT_MS, engine, recover, sqlite
 from carbontrack.ledger.merge import Progress, merge, no_progress
-from carbontrack.ledger.outcome import has_stopped
 from carbontrack.ledger.url import ledger_url, sqlite_path
-from carbontrack.units import now_ms
 
 _FIRST = "1001"  # of the revisions that recorders write beside others: no year is one
 
@@ -64,10 +62,8 @@ def _take(url: str, file: Path, progress: Progress) -> TakenIn:
 
 def _is_recorded(file: Path) -> bool:
     """Whether a run is recorded in it now; if not, all of it is moved into the file itself."""
-    newest = "select max(heartbeat_ms) from recordings where ended_ms is null"
     with closing(sqlite.connect(file, busy_timeout_ms=BUSY_TIMEOUT_MS)) as connection:
-        (heartbeat_ms,) = connection.execute(newest).fetchone()
-        if heartbeat_ms is not None and not has_stopped(heartbeat_ms, now_ms=now_ms()):
+        if sqlite.is_recorded(connection):
             return True
         connection.execute("pragma wal_checkpoint(truncate)").fetchone()
     return False

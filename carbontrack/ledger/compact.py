@@ -18,9 +18,9 @@ from carbontrack.errors import CarbontrackError
 from carbontrack.ledger import kept_overlaps
 from carbontrack.ledger.contested import SETTLED_MS
 from carbontrack.ledger.engine import NoLedger, errors_in_one_line
-from carbontrack.ledger.outcome import has_stopped
 from carbontrack.ledger.recover import waiting
 from carbontrack.ledger.settle import TOLERANCE_J, TOLERANCE_S
+from carbontrack.ledger.sqlite import is_recorded
 from carbontrack.ledger.transaction import WritableLedger, open_ledger
 from carbontrack.ledger.url import db_option, redacted_url, sqlite_path
 from carbontrack.ledger.window import LEVELS_S
@@ -186,14 +186,7 @@ def _shrink(path: Path) -> int:
     with suppress(sqlite3.Error), closing(sqlite3.connect(path, timeout=0)) as connection:
         (free,) = connection.execute("pragma freelist_count").fetchone()
         (pages,) = connection.execute("pragma page_count").fetchone()
-        if free > _WORTH_IT * pages and not _is_recorded(connection):
+        if free > _WORTH_IT * pages and not is_recorded(connection):
             connection.execute("vacuum")
             connection.execute("pragma wal_checkpoint(truncate)")
     return max(0, before - path.stat().st_size)
-
-
-def _is_recorded(connection: sqlite3.Connection) -> bool:
-    """Whether a recorder lives that would wait while the file is rewritten."""
-    newest = "select max(heartbeat_ms) from recordings where ended_ms is null"
-    (heartbeat_ms,) = connection.execute(newest).fetchone()
-    return heartbeat_ms is not None and not has_stopped(heartbeat_ms, now_ms=now_ms())

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from carbontrack.errors import CarbontrackError
+from carbontrack.ledger.outcome import has_stopped
+from carbontrack.units import now_ms
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -121,6 +123,13 @@ def transaction(connection: sqlite3.Connection, begin: str = "BEGIN IMMEDIATE") 
         if connection.in_transaction:  # of a full disk SQLite has rolled back itself
             connection.execute("ROLLBACK")
         raise
+
+
+def is_recorded(connection: sqlite3.Connection) -> bool:
+    """Whether a recorder lives that writes into this file."""
+    newest = "select max(heartbeat_ms) from recordings where ended_ms is null"
+    (heartbeat_ms,) = connection.execute(newest).fetchone()
+    return heartbeat_ms is not None and not has_stopped(heartbeat_ms, now_ms=now_ms())
 
 
 def _names(connection: sqlite3.Connection) -> set[str]:

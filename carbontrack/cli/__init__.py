@@ -139,7 +139,7 @@ def _unwrap_help(app: typer.Typer) -> None:
 
 def main() -> NoReturn:
     """Entry point: a user's mistake is one line on stderr and exit code 2, never a traceback."""
-    if sys.stdout is None:  # it was closed: nobody wants what is printed
+    if sys.stdout is None:  # it was closed
         sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115
     try:
         code = _app(sys.argv[1:])(standalone_mode=False, prog_name="carbontrack")

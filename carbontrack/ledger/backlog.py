@@ -80,8 +80,8 @@ def recordings(
 
 
 def how_many_stopped(transaction: Transaction, target: str, *, now_ms: int) -> int:
-    """How many recordings with something that the target lacks nobody goes on to ship: they have
-    ended, or stopped.
+    """How many recordings that the target lacks something of have ended or stopped, so that no
+    recorder goes on to ship them.
     """
     stopped = "ended_ms is not null or heartbeat_ms < :stale"
     values = {"target": target, "stale": now_ms - HEARTBEAT_STALE_MS}

@@ -172,7 +172,7 @@ def _key(name: str, option: str = "--by") -> Key:
 
 
 def _unattributed(key: Key) -> Key:
-    """What this key makes of a watch: its node's energy is nobody's."""
+    """What this key makes of a watch: its node's energy belongs to no job."""
     return Key(key.name, lambda _, run: [UNATTRIBUTED])
 
 

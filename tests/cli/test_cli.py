@@ -113,7 +113,7 @@ def test_a_mistake_is_one_line_and_exit_code_2(
 
 @pytest.mark.parametrize("arguments", ["--help", "config", "factors list", "config --format json"])
 def test_output_that_goes_nowhere_is_a_line_at_most(wrapper: Wrapper, arguments: str) -> None:
-    """On a full disk, closed, and into a pipe that nobody reads."""
+    """On a full disk, closed, and into a pipe without a reader."""
     command = " ".join((shlex.join(CARBONTRACK), arguments))
 
     def said(shell: str) -> tuple[int, str]:

@@ -148,7 +148,7 @@ def test_a_file_gets_smaller(tmp_path: Path) -> None:
 
 
 def test_a_job_that_is_recorded_meanwhile_goes_on(wrapper: Wrapper) -> None:
-    """Its recorder writes between the hours of an old run, and nobody is told to wait."""
+    """Its recorder writes between the hours of an old run, and does not have to wait."""
     seconds = 4 * 3600
     replace(WHOLE, seconds=seconds, begin_ms=START_MS).write(wrapper.ledger)
     url = url_of(str(wrapper.ledger))

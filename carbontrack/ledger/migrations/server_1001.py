@@ -168,7 +168,7 @@ union all
 $$"""
 
 # As their owner, so that a collector needs no right to change the schema. The lock that a writer
-# needs anyway is taken first: nobody drops a partition between this and what is written.
+# needs anyway is taken first: no partition is dropped between this and what is written.
 _MAKE_PARTITIONS = """create function make_partitions(wanted text, starts_ms bigint[])
 returns void language plpgsql {of_owner} as $$
 declare

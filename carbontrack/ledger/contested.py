@@ -16,6 +16,7 @@ from typing import Any
 
 from carbontrack.ledger.rows import Span, end_of
 from carbontrack.ledger.sharing import Part, Piece, Stretch, pieces, stretches
+from carbontrack.ledger.sql import listed
 from carbontrack.ledger.window import LEVELS_S
 from carbontrack.units import MS_PER_HOUR, MS_PER_S, now_ms
 from carbontrack.vocabulary import MeterName, RunKind
@@ -46,10 +47,6 @@ class Reading:
 
 Sensors = Mapping[int, Reading]  # by key
 Hours = Mapping[int, Mapping[int, Collection[int]]]  # sensors by hour and device
-
-
-def listed(keys: Iterable[int]) -> str:
-    return ", ".join(str(int(key)) for key in keys)
 
 
 def read_sensors(ask: Ask, wanted: str) -> dict[int, Reading]:

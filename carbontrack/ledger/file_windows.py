@@ -9,6 +9,7 @@ from itertools import groupby
 from operator import itemgetter
 
 from carbontrack.ledger.joined import Better, Joined, Row, best_of, place_of
+from carbontrack.ledger.sql import listed
 from carbontrack.ledger.tables import WINDOWS
 
 BETWEEN = "(select * from windows where level = {} and start_ms >= {} and start_ms < {})"
@@ -42,7 +43,7 @@ def put_better(file: sqlite3.Connection, rows: Sequence[Row], is_better: Better)
     for (recording, level), group in groupby(ordered, key=_of_level):
         some = list(group)
         range_ = {"first": _start_ms(some[0]), "last": _start_ms(some[-1])}
-        sensors = _listed(sorted({_sensor(row) for row in some}))
+        sensors = listed(sorted({_sensor(row) for row in some}))
         asked = f"{_HERE} and sensor_key in ({sensors})"
         found = file.execute(asked, {"recording": recording, "level": level, **range_})
         here = {place_of(row): row for row in found}
@@ -61,7 +62,7 @@ def remove(
     sensors: Sequence[int] | None,
 ) -> None:
     """See `Transaction.remove_windows`."""
-    of_some = "" if sensors is None else f" and sensor_key in ({_listed(sensors)})"
+    of_some = "" if sensors is None else f" and sensor_key in ({listed(sensors)})"
     file.executemany(
         "delete from windows where recording_key = :key and level = :level "
         f"and start_ms >= :from_ms and start_ms < :to_ms{of_some}",
@@ -70,7 +71,3 @@ def remove(
             for level_s in levels_s
         ],
     )
-
-
-def _listed(keys: Sequence[int]) -> str:
-    return ", ".join(str(int(key)) for key in keys)

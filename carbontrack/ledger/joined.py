@@ -10,6 +10,8 @@ from typing import Any
 from carbontrack.ledger.tables import WINDOWS
 
 Row = tuple[Any, ...]
+"""A window: the columns of `WINDOWS` in their order."""
+
 Better = Callable[[Row, Row], bool]
 """Whether a window is better than another one of the same place."""
 

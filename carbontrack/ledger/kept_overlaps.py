@@ -11,10 +11,10 @@ from carbontrack.ledger.contested import (
     covers,
     decided,
     kept_of,
-    listed,
     read_sensors,
 )
 from carbontrack.ledger.rows import OverlapPart
+from carbontrack.ledger.sql import listed
 from carbontrack.ledger.tables import OVERLAPS
 from carbontrack.ledger.transaction import Transaction, WritableLedger
 from carbontrack.ledger.window import LEVELS_S

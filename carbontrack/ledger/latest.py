@@ -10,10 +10,10 @@ from carbontrack.ledger import models, stored_windows
 from carbontrack.ledger.pyramid import keys_of
 from carbontrack.ledger.rows import PowerNow, Run, Sensor
 from carbontrack.ledger.run_steps import steps_of
+from carbontrack.ledger.sql import in_parts
 from carbontrack.ledger.window import LEVELS_S
 from carbontrack.units import MS_PER_S
 
-_AT_ONCE = 500  # recordings whose ids one statement holds
 _LOOK_BACK_S = 30  # nodes may reach a team ledger some seconds apart
 
 
@@ -56,10 +56,9 @@ def limits_w(connection: Connection, recording_ids: Collection[str]) -> dict[str
     query = select(device.uuid, limit).join(sensor, sensor.device_key == device.key)
     query = query.join(recording, recording.key == sensor.recording_key)
     found: dict[str, float] = {}
-    ids = sorted(recording_ids)
-    for at in range(0, len(ids), _AT_ONCE):
-        some = recording.id.in_(ids[at : at + _AT_ONCE])
-        found |= {uuid: watts for uuid, watts in connection.execute(query.where(some)) if watts}
+    for ids in in_parts(sorted(recording_ids)):
+        some = query.where(recording.id.in_(ids))
+        found |= {uuid: watts for uuid, watts in connection.execute(some) if watts}
     return found
 
 

@@ -13,12 +13,12 @@ from carbontrack.ledger import live_row, models
 from carbontrack.ledger.find import PRESENT, name_of, project_of
 from carbontrack.ledger.outcome import heard_of, status_of
 from carbontrack.ledger.rows import Live, Recording
+from carbontrack.ledger.sql import in_parts
 from carbontrack.ledger.tables import LIVE, RECORDINGS
 from carbontrack.ledger.transaction import asking
 from carbontrack.units import MS_PER_S, now_ms
 from carbontrack.vocabulary import Status
 
-_AT_ONCE = 500  # recordings whose keys one statement holds
 _FORGOTTEN_MS = 24 * 3600 * MS_PER_S
 
 
@@ -120,9 +120,9 @@ def _devices(connection: Connection, recording_keys: Sequence[int]) -> dict[int,
     device, sensor = models.Device, models.Sensor
     query = select(sensor.recording_key, sensor.key, device.uuid, device.name, device.kind)
     query = query.join(device, device.key == sensor.device_key).order_by(sensor.key)
-    for at in range(0, len(recording_keys), _AT_ONCE):
-        some = sensor.recording_key.in_(recording_keys[at : at + _AT_ONCE])
-        for recording_key, key, uuid, name, kind in connection.execute(query.where(some)):
+    for keys in in_parts(recording_keys):
+        some = query.where(sensor.recording_key.in_(keys))
+        for recording_key, key, uuid, name, kind in connection.execute(some):
             found[recording_key].append((key, uuid, name, kind))
     return found
 

@@ -15,10 +15,11 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import groupby, pairwise
 from typing import TYPE_CHECKING
 
-from carbontrack.ledger.contested import Ask, Sensors, listed, read_sensors, shared
+from carbontrack.ledger.contested import Ask, Sensors, read_sensors, shared
 from carbontrack.ledger.pyramid import level_for
 from carbontrack.ledger.rows import Overlap, Run, Sensor, Span
 from carbontrack.ledger.sharing import Lost, Part, Stretch, divided, repeated, total, unsure
+from carbontrack.ledger.sql import listed
 from carbontrack.ledger.transaction import asking
 from carbontrack.ledger.window import LEVELS_S
 from carbontrack.units import MS_PER_HOUR, MS_PER_S

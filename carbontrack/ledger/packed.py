@@ -9,11 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from carbontrack.ledger.joined import Row
 from carbontrack.ledger.tables import WINDOWS
 from carbontrack.units import MS_PER_S
-
-Row = tuple[Any, ...]
-"""A window: the columns of `WINDOWS` in their order."""
 
 Segment = tuple[Any, ...]
 """A row of `seconds`: `SEGMENT_COLUMNS` in their order."""
@@ -62,8 +60,10 @@ def pack(rows: Sequence[Row]) -> tuple[Segment | None, list[Row]]:
     found = _packed(rows)
     if found is not None:
         return found, []
-    odd = [row for row in rows if _packed([row]) is None]
-    fit = [row for row in rows if _packed([row]) is not None]
+    fit: list[Row] = []
+    odd: list[Row] = []
+    for row in rows:
+        (odd if _packed([row]) is None else fit).append(row)
     return _packed(fit) if fit else None, odd
 
 

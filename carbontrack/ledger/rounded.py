@@ -24,7 +24,7 @@ class Rounding:
     def next(self, window: Window) -> Window:
         """The window that comes next."""
         energy_j = window.energy_j
-        return rounded(
+        return _rounded(
             window,
             energy_j=None if energy_j is None else self._energy_j.next(energy_j),
             energy_s=self._energy_s.next(window.energy_s, most=window.level_s),
@@ -48,7 +48,9 @@ class _Sum:
         return found
 
 
-def rounded(window: Window, *, energy_j: float | None, energy_s: float, sampled_s: float) -> Window:
+def _rounded(
+    window: Window, *, energy_j: float | None, energy_s: float, sampled_s: float
+) -> Window:
     """The window with these sums; its extremes go on to hold its mean."""
     known = replace(
         window,
@@ -69,13 +71,21 @@ def rounded(window: Window, *, energy_j: float | None, energy_s: float, sampled_
 def _at_most(power_w: float | None) -> float | None:
     """In whole mW, the nearest that is no more."""
     near = _round(power_w, _THOUSANDTHS)
-    return near if near is None or power_w is None or near <= power_w else _round(near - _MW, 3)
+    return (
+        near
+        if near is None or power_w is None or near <= power_w
+        else _round(near - _MW, _THOUSANDTHS)
+    )
 
 
 def _at_least(power_w: float | None) -> float | None:
     """In whole mW, the nearest that is no less."""
     near = _round(power_w, _THOUSANDTHS)
-    return near if near is None or power_w is None or near >= power_w else _round(near + _MW, 3)
+    return (
+        near
+        if near is None or power_w is None or near >= power_w
+        else _round(near + _MW, _THOUSANDTHS)
+    )
 
 
 def _round(value: float | None, decimals: int) -> float | None:

@@ -11,11 +11,9 @@ from sqlalchemy import ColumnElement, Connection, select
 from carbontrack.ledger import models, tables
 from carbontrack.ledger.overlaps import is_shared, share_time
 from carbontrack.ledger.rows import Recording, Run, Sensor, Stated, Usage
+from carbontrack.ledger.sql import in_parts
 from carbontrack.ledger.usages import totals_of
 from carbontrack.vocabulary import RunKind
-
-_AT_ONCE = 500  # runs whose keys one statement holds
-
 
 _Readers = dict[tuple[int, int], list[tuple[Recording, Sensor]]]
 
@@ -32,8 +30,7 @@ class Used:
 
 def used_by(connection: Connection, runs: Sequence[Run]) -> Iterator[Used]:
     """Of each run, in the order of the runs; the totals are those of `read.totals`."""
-    for at in range(0, len(runs), _AT_ONCE):
-        some = runs[at : at + _AT_ONCE]
+    for some in in_parts(runs):
         readers = _readers(connection, some)
         sensors = _sensors_of(some, readers)
         totals = totals_of(connection, some, _repeating(readers))

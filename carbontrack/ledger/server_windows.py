@@ -15,8 +15,8 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from carbontrack.errors import CarbontrackError
-from carbontrack.ledger.joined import Better, Joined, best_of
-from carbontrack.ledger.packed import SEGMENT_COLUMNS, Row, Segment, minute_of, pack, unpack
+from carbontrack.ledger.joined import Better, Joined, Row, best_of
+from carbontrack.ledger.packed import SEGMENT_COLUMNS, Segment, minute_of, pack, unpack
 from carbontrack.ledger.tables import WINDOWS
 from carbontrack.ledger.window import LEVELS_S
 from carbontrack.units import MS_PER_S

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from sqlalchemy import BigInteger, ColumnElement, Connection, Integer, column, literal, text
 from sqlalchemy.ext.compiler import compiles
@@ -11,44 +11,45 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 
 from carbontrack.ledger import file_windows, models
+from carbontrack.ledger.sql import listed
 from carbontrack.ledger.transaction import FIRST_MS, LAST_MS
 
 
-class _Between(FunctionElement[Any]):
-    """See `windows_between`: PostgreSQL has a function."""
+class _OfWindows(FunctionElement[Any]):
+    """What PostgreSQL has a function of this `name` for, and a file's SQL `in_file` stands for."""
 
-    name = "windows_between"
+    in_file: ClassVar[str]
     inherit_cache = True
 
 
-class _First(FunctionElement[int]):
-    """See `first_window`: PostgreSQL has a function."""
+class _Between(_OfWindows):
+    """See `windows_between`."""
 
+    name = "windows_between"
+    in_file = file_windows.BETWEEN
+    inherit_cache = True
+
+
+class _First(_OfWindows):
+    """See `first_window`."""
+
+    name = "first_window"
+    in_file = file_windows.FIRST
     type = BigInteger()
     inherit_cache = True
 
 
-@compiles(_Between, "sqlite")
-def _between_in_file(element: _Between, compiler: SQLCompiler, **kw: Any) -> str:
-    return file_windows.BETWEEN.format(*_arguments(element, compiler, kw))
+@compiles(_OfWindows, "sqlite")
+def _in_file(element: _OfWindows, compiler: SQLCompiler, **kw: Any) -> str:
+    return element.in_file.format(*_arguments(element, compiler, kw))
 
 
-@compiles(_Between)
-def _between_on_server(element: _Between, compiler: SQLCompiler, **kw: Any) -> str:
-    return f"windows_between({', '.join(_arguments(element, compiler, kw))})"
+@compiles(_OfWindows)
+def _on_server(element: _OfWindows, compiler: SQLCompiler, **kw: Any) -> str:
+    return f"{element.name}({', '.join(_arguments(element, compiler, kw))})"
 
 
-@compiles(_First, "sqlite")
-def _first_in_file(element: _First, compiler: SQLCompiler, **kw: Any) -> str:
-    return file_windows.FIRST.format(*_arguments(element, compiler, kw))
-
-
-@compiles(_First)
-def _first_on_server(element: _First, compiler: SQLCompiler, **kw: Any) -> str:
-    return f"first_window({', '.join(_arguments(element, compiler, kw))})"
-
-
-def _arguments(element: FunctionElement[Any], compiler: SQLCompiler, kw: Any) -> list[str]:
+def _arguments(element: _OfWindows, compiler: SQLCompiler, kw: Any) -> list[str]:
     return [compiler.process(clause, **kw) for clause in element.clauses]
 
 
@@ -75,7 +76,7 @@ def first_window(
 
 def count_windows(connection: Connection, recordings: Sequence[int] | None = None) -> int:
     """How many there are: in the ledger, or of recordings by their keys."""
-    of_some = "" if recordings is None else f" where recording_key in ({_listed(recordings)})"
+    of_some = "" if recordings is None else f" where recording_key in ({listed(recordings)})"
     if recordings is not None and not recordings:
         return 0
     counts = {"windows": "count(*)"}
@@ -92,7 +93,3 @@ def _or(value: int | None, otherwise: int) -> int:
 
 def _integer(value: int) -> ColumnElement[int]:
     return literal(value, Integer() if abs(value) < 1 << 31 else BigInteger())
-
-
-def _listed(keys: Sequence[int]) -> str:
-    return ", ".join(str(int(key)) for key in keys)

@@ -73,7 +73,7 @@ class WritableLedger(Protocol):
         """A transaction: written whole at its end, or not at all where an error leaves it."""
 
     def reading(self) -> AbstractContextManager[Transaction]:
-        """A transaction that only asks: it sees one moment, and waits for nobody who writes."""
+        """A transaction that only asks: it sees one moment, and does not wait for writers."""
 
     def close(self) -> None:
         """Leave it: the last user of a file moves what was written ahead into the file itself."""

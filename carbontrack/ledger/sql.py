@@ -1,0 +1,19 @@
+"""Pieces of statements with many keys: listed as numbers, or some at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TypeVar
+
+T = TypeVar("T")
+_AT_ONCE = 500  # values that one statement holds
+
+
+def listed(keys: Iterable[int]) -> str:
+    """Keys as they stand between the brackets of IN."""
+    return ", ".join(str(int(key)) for key in keys)
+
+
+def in_parts(values: Sequence[T]) -> Iterator[Sequence[T]]:
+    """Values, as many at a time as one statement should hold."""
+    return (values[at : at + _AT_ONCE] for at in range(0, len(values), _AT_ONCE))

@@ -50,6 +50,15 @@ def proxied(target: Path | int) -> Iterator[Proxy]:
         proxy.stop()
 
 
+@contextmanager
+def silent(server: PostgresServer) -> Iterator[tuple[Proxy, str]]:
+    """A new database behind a proxy that says nothing yet; and its address."""
+    name = server.new_database().rpartition("@/")[2].partition("?")[0]
+    with proxied(server.folder / ".s.PGSQL.5432") as proxy:
+        proxy.silent = True
+        yield proxy, f"postgresql://{server.user}@127.0.0.1:{proxy.port}/{name}"
+
+
 def restart(server: PostgresServer) -> None:
     """After a kill."""
 
@@ -88,7 +97,7 @@ def ships(shipping: Shipping) -> bool:
 
 
 def node_of(folder: Path) -> str:
-    """A ledger's file with three hours of two devices, that nobody has shipped."""
+    """A ledger's file with three hours of two devices, none of which was shipped."""
     url = f"sqlite:///{folder / 'node.db'}"
     with closing(open_ledger(url)) as ledger:
         recorder = Recorder(ledger)
@@ -204,10 +213,7 @@ def recorded(wrapper: Wrapper, job: Held) -> list[int]:
 def test_a_server_that_falls_silent_holds_up_nothing_and_is_found_again(
     wrapper: Wrapper, server: PostgresServer
 ) -> None:
-    name = server.new_database().rpartition("@/")[2].partition("?")[0]
-    with proxied(server.folder / ".s.PGSQL.5432") as proxy:
-        url = f"postgresql://{server.user}@127.0.0.1:{proxy.port}/{name}"
-        proxy.silent = True
+    with silent(server) as (proxy, url):
         job = wrapper.hold("sh", "-c", "exit 3", options=("--name", "silent", "--db", url))
         job.until_said("cannot be written")
         seconds = len(recorded(wrapper, job))
@@ -226,10 +232,7 @@ def test_a_server_that_falls_silent_holds_up_nothing_and_is_found_again(
 def test_what_a_server_lacks_when_a_job_ends_is_said_and_comes_with_the_next_run(
     wrapper: Wrapper, server: PostgresServer
 ) -> None:
-    name = server.new_database().rpartition("@/")[2].partition("?")[0]
-    with proxied(server.folder / ".s.PGSQL.5432") as proxy:
-        url = f"postgresql://{server.user}@127.0.0.1:{proxy.port}/{name}"
-        proxy.silent = True
+    with silent(server) as (proxy, url):
         done = wrapper.run("true", options=("--name", "first", "--db", url))
         assert done.returncode == 0
         assert "does not have all of this run yet" in done.stderr

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -48,6 +50,25 @@ def small(browser: Chrome, name: str) -> str:
 def click(browser: Chrome, name: str) -> None:
     """A button by its words."""
     next(button for button in all_of(browser, "button") if button.text == name).click()
+
+
+def choose(browser: Chrome, name: str, value: str) -> None:
+    """An entry of a list by its value."""
+    (found,) = all_of(browser, f'select[aria-label="{name}"]')
+    browser.execute_script(
+        "const [list, value] = arguments; list.value = value; list.onchange()", found, value
+    )
+
+
+@contextmanager
+def phone(browser: Chrome) -> Iterator[None]:
+    """While it is as small as one."""
+    size = {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": True}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    try:
+        yield
+    finally:
+        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
 def press(browser: Chrome, key: str) -> None:

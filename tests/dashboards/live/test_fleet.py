@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from tests.dashboards.live import page
 from tests.dashboards.live.conftest import Server
-from tests.dashboards.live.page import all_of, click, errors, text, tile
-from tests.dashboards.live.test_pages import phone
+from tests.dashboards.live.page import all_of, choose, click, errors, phone, text, tile
 from tests.fixtures.fleet import Node, nodes_of, write_fleet
 from tests.fixtures.wrap import Wrapper
 
@@ -52,7 +51,7 @@ def test_a_fleet_is_seen_at_once_and_each_device_named(
 
     first = all_of(browser, "tbody tr")[0].text
     assert "node0002" in first and "last heard" in first
-    choose(browser, "project")
+    choose(browser, "Group by", "project")
     until(lambda: "no job" in text(browser, "tbody"))
     assert "by=project" in browser.current_url
     click(browser, "utilisation")
@@ -79,7 +78,7 @@ def test_16384_devices_fit_a_screen_and_a_phone(
     height = browser.execute_script("return document.querySelector('.cells canvas').clientHeight")
     assert height < 1000
     shot("fleet", every=True)
-    choose(browser, "project")
+    choose(browser, "Group by", "project")
     until(lambda: "by=project" in browser.current_url)
     shot("fleet-by-project")
     with phone(browser):
@@ -121,12 +120,4 @@ def point(browser: Chrome, column: int) -> None:
         "{pointerType: 'mouse', clientX: box.left + 34 * arguments[0] + 15,"
         " clientY: box.top + 18 + 15, bubbles: true}))",
         column,
-    )
-
-
-def choose(browser: Chrome, key: str) -> None:
-    browser.execute_script(
-        "const list = document.querySelector('select[aria-label=\"Group by\"]');"
-        "list.value = arguments[0]; list.dispatchEvent(new Event('change'))",
-        key,
     )

@@ -5,15 +5,25 @@ from __future__ import annotations
 import re
 import sqlite3
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from carbontrack.ledger import HEAD
 from tests.dashboards.live import page
 from tests.dashboards.live.conftest import Server
-from tests.dashboards.live.page import all_of, click, errors, job, small, text, tile
+from tests.dashboards.live.page import (
+    all_of,
+    choose,
+    click,
+    errors,
+    job,
+    phone,
+    small,
+    text,
+    tile,
+)
 from tests.fixtures.runs import Recorded, write_ledger
 from tests.fixtures.wrap import Wrapper
 
@@ -28,16 +38,6 @@ for step in range(1, 21):
     time.sleep(0.02)
     carbontrack.log_step(step, loss=1e30 if step == 5 else float("nan") if step > 5 else 3.0 / step)
 """
-
-
-@contextmanager
-def phone(browser: Chrome) -> Iterator[None]:
-    size = {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": True}
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-    try:
-        yield
-    finally:
-        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
 def test_runs_are_listed_and_compared_on_a_desk_and_a_phone(
@@ -158,14 +158,6 @@ def the_first_page_adds_up(browser: Chrome, until: Until) -> None:
     until(lambda: len(all_of(browser, ".cards tbody a")) == 2)
     choose(browser, "Group by", "")
     until(lambda: browser.current_url.endswith("#/"))
-
-
-def choose(browser: Chrome, name: str, value: str) -> None:
-    """An entry of a list by its value."""
-    (found,) = all_of(browser, f'select[aria-label="{name}"]')
-    browser.execute_script(
-        "const [list, value] = arguments; list.value = value; list.onchange()", found, value
-    )
 
 
 def test_a_loss_that_is_no_number_is_said(

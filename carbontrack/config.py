@@ -19,6 +19,7 @@ from typing import Any
 from carbontrack.errors import CarbontrackError
 from carbontrack.files import read_regular
 from carbontrack.keys import BY_NAME, KEYS, Key
+from carbontrack.units import age_ms
 
 PROJECT_FILE = "carbontrack.toml"
 _MAX_BYTES = 1 << 20
@@ -144,6 +145,11 @@ def values(settings: Settings) -> dict[str, Any]:
     return found
 
 
+def value(settings: Settings, name: str) -> Any:
+    """The value of one, None if it is not set."""
+    return settings[name].value if name in settings else None
+
+
 def check(name: str, value: Any, *, where: str) -> Any:
     """The value as the key needs it. Raises CarbontrackError that names `where` it stands."""
     key = BY_NAME.get(name)
@@ -196,6 +202,11 @@ def _text(key: Key, value: Any, where: str) -> str:
             raise CarbontrackError(
                 f"{where} {value!r}: no day.", hint="Write 2026-01-31."
             ) from None
+    if key.name == "ship_seconds" and text != "off":
+        try:
+            age_ms(text)
+        except ValueError as error:
+            raise CarbontrackError(f"{where}: {error}.", hint="Or write off.") from None
     return text
 
 

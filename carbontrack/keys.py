@@ -121,6 +121,13 @@ KEYS = (
         "ship", "Collector that every run is shipped to.", form="URL", read_by="run", recorded=False
     ),
     Key(
+        "ship_seconds",
+        "How old the seconds are at most that are shipped to it, too, or off. Default: 7d.",
+        form="AGE",
+        read_by="run and db ship",
+        recorded=False,
+    ),
+    Key(
         "live_provider",
         "Live provider of grid intensity: gb, electricitymaps.",
         read_by="factors fetch",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 
 J_PER_KWH = 3.6e6
@@ -9,6 +10,7 @@ KG_PER_T = 1000.0
 MS_PER_S = 1000
 MS_PER_HOUR = 3_600_000
 S_PER_HOUR = 3600.0
+MS_PER_DAY = 24 * MS_PER_HOUR
 NS_PER_MS = 1_000_000
 NS_PER_S = 1_000_000_000
 
@@ -16,6 +18,18 @@ NS_PER_S = 1_000_000_000
 def now_ms() -> int:
     """Wall-clock time, integer milliseconds since the epoch, UTC."""
     return time.time_ns() // NS_PER_MS
+
+
+def age_ms(text: str) -> int:
+    """How long an age such as 36h, 7d or 12w is, in ms. Raises ValueError for anything else."""
+    match = _AGE.fullmatch(text)
+    if match is None:
+        raise ValueError(f"{text!r} is no age such as 36h, 7d or 12w")
+    return int(match[1]) * _AGES_MS[match[2]]
+
+
+_AGE = re.compile(r"([0-9]{1,5})([hdw])")
+_AGES_MS = {"h": MS_PER_HOUR, "d": MS_PER_DAY, "w": 7 * MS_PER_DAY}
 
 
 def monotonic_ns() -> int:

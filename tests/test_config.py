@@ -134,6 +134,8 @@ def test_values_that_cannot_be(given: dict[str, Any], says: str) -> None:
         ("pue = 'much'", "carbontrack.toml: pue 'much': not a number"),
         ("pue = true", "not a number"),
         ("zone = 3", "not a text"),
+        ("ship_seconds = '7 days'", "'7 days' is no age such as 36h, 7d or 12w. Or write off."),
+        ("ship_seconds = 7", "not a text"),
         ("pue = ", "carbontrack.toml"),
     ],
 )

@@ -146,11 +146,11 @@ def merge(
 @app.command()
 def ship(
     to: Annotated[
-        str | None, typer.Option("--to", metavar="URL", help="Default: $CARBONTRACK_SHIP.")
+        str | None, typer.Option("--to", metavar="URL", help="Default: the setting ship.")
     ] = None,
     seconds: Annotated[
         list[str] | None,
-        typer.Option("--seconds", metavar="RUN", help="Ship this run's seconds, too. Repeatable."),
+        typer.Option("--seconds", metavar="RUN", help="Ship all seconds of this run. Repeatable."),
     ] = None,
     retry: Annotated[
         bool, typer.Option("--retry", help="Send again what the collector had refused.")
@@ -161,23 +161,22 @@ def ship(
     db: DbOption = None,
 ) -> None:
     """Ship what a collector lacks of this ledger, now; or, where the ledger is on a server, what
-    waits for it on this host.
+    waits for it on this host. Seconds go with it as the setting ship_seconds says.
 
     Example: carbontrack db ship --to https://collector.example.org:8477
     """
-    import os
     from contextlib import closing
 
     from carbontrack.errors import CarbontrackError
     from carbontrack.ledger.engine import errors_in_one_line
     from carbontrack.ledger.url import ledger_url
-    from carbontrack.record import ship_to
     from carbontrack.record.target import NotShipped
     from carbontrack.report.escape import visible
 
     url = ledger_url(db)
-    shipping = _shipping(url, to or os.environ.get(ship_to.URL), seconds or [], insecure=insecure)
+    shipping = _shipping(url, to, seconds or [], insecure=insecure)
     with errors_in_one_line(url), closing(shipping):
+        shipping.from_the_start()
         again = shipping.retry() if retry else 0
         try:
             for recording_id in shipping.waiting():
@@ -198,9 +197,10 @@ def _shipping(url: str, to: str | None, seconds: Sequence[str], *, insecure: boo
     """From a ledger's file to a collector, or from this host to the server of the ledger."""
     import os
 
+    from carbontrack import config
     from carbontrack.errors import CarbontrackError
     from carbontrack.ledger import engine
-    from carbontrack.ledger.backlog import EVERY_RUN
+    from carbontrack.ledger.shipped_seconds import EVERY_SECOND, Seconds, younger_ms
     from carbontrack.ledger.url import recorded_in, redacted_url, sqlite_path
     from carbontrack.query.select import choose
     from carbontrack.record import ship_to
@@ -212,19 +212,22 @@ def _shipping(url: str, to: str | None, seconds: Sequence[str], *, insecure: boo
     if (path := sqlite_path(file)) is None or not path.exists():
         what = "here waits for " if file != url else "is in "
         raise CarbontrackError(f"Nothing {what}{redacted_url(url)}.", hint="See --db.")
+    settings = config.resolve(config.surroundings())
+    to = to or config.value(settings, "ship")
     if to is None and file != url:
-        return Shipping(file, Server(url), EVERY_RUN)
+        return Shipping(file, Server(url), EVERY_SECOND)
     if to is None:
         raise CarbontrackError(
             "no collector is named.", hint=f"Give --to URL, or set {ship_to.URL}."
         )
     at = ship_to.address(to, insecure=insecure)
     ship_to.token_of(os.environ)
-    with_seconds = set()
+    runs = set()
     if seconds:
         with engine.open_reader(file).connect() as connection:
-            with_seconds = {run.id for run in choose(connection, seconds)}
-    return Shipping(file, Collector(at, lambda: ship_to.token_of(os.environ)), with_seconds)
+            runs = {run.id for run in choose(connection, seconds)}
+    wanted = Seconds(frozenset(runs), younger_ms(config.value(settings, "ship_seconds")))
+    return Shipping(file, Collector(at, lambda: ship_to.token_of(os.environ)), wanted)
 
 
 @app.command()

@@ -6,7 +6,7 @@ acknowledged, so what is lost on the way is sent again; what comes twice is ther
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,6 +14,7 @@ from carbontrack.ledger import live_row
 from carbontrack.ledger.batch import Batch, Held
 from carbontrack.ledger.outcome import HEARTBEAT_STALE_MS, is_stale
 from carbontrack.ledger.rows import Amendment, OverlapPart, Recording, Run, Sensor, Watermark
+from carbontrack.ledger.shipped_seconds import NO_SECONDS, Seconds
 from carbontrack.ledger.tables import (
     AMENDMENTS,
     EVENTS,
@@ -38,23 +39,6 @@ _STEPS_AGAIN_MS = 30_000  # a step of another rank may come later with an earlie
 _MOST_ROWS = 5_000  # in a batch, of each kind
 
 
-class _EveryRun(Collection[str]):
-    """All that there are: none is asked for by its id."""
-
-    def __contains__(self, run_id: object) -> bool:
-        return True
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(())
-
-    def __len__(self) -> int:
-        return 0
-
-
-EVERY_RUN: Collection[str] = _EveryRun()
-"""As those whose seconds are shipped, too: while they go on, and at their end."""
-
-
 @dataclass(frozen=True, slots=True)
 class Part:
     """What comes next of a recording, and its watermark once that is acknowledged."""
@@ -64,11 +48,9 @@ class Part:
     complete: bool  # nothing else waits now
 
 
-def recordings(
-    transaction: Transaction, target: str, with_seconds: Collection[str] = ()
-) -> list[str]:
+def recordings(transaction: Transaction, target: str, seconds: Seconds = NO_SECONDS) -> list[str]:
     """The ids of those with something that the target lacks, the newest first; and of those of the
-    runs whose seconds are shipped, too.
+    runs all of whose seconds are shipped.
     """
     found = transaction.ask(
         f"select recordings.id from {_LACKED} "
@@ -76,7 +58,7 @@ def recordings(
         {"target": target},
     )
     ids = [row["id"] for row in found]
-    return list(dict.fromkeys([*ids, *recordings_of(transaction, with_seconds)]))
+    return list(dict.fromkeys([*ids, *recordings_of(transaction, seconds.runs)]))
 
 
 def how_many_stopped(transaction: Transaction, target: str, *, now_ms: int) -> int:
@@ -103,7 +85,7 @@ def next_part(
     recording_id: str,
     target: str,
     *,
-    with_seconds: Collection[str],
+    seconds: Seconds,
     now_ms: int,
 ) -> Part | None:
     """The next rows of a recording, the coarse ones first; None if it is not in the ledger."""
@@ -119,10 +101,15 @@ def next_part(
     hours = rows.windows(_HOUR, mark.hours_ms, recording.end_ms + MS_PER_HOUR)
     minute_ms = _MINUTE * MS_PER_S
     minutes = rows.windows(_MINUTE, mark.minutes_ms, until_ms - minute_ms)
+    first_ms = seconds.first_ms(run.id, now_ms)
     fine = (
-        rows.windows(_SECOND, mark.seconds_ms, until_ms // minute_ms * minute_ms - MS_PER_S)
-        if run.id in with_seconds
-        else None
+        None
+        if first_ms is None
+        else rows.windows(
+            _SECOND,
+            max(first_ms, mark.seconds_ms),
+            until_ms // minute_ms * minute_ms - MS_PER_S,
+        )
     )
     steps = rows.steps(mark.steps_ms)
     events = rows.events(mark.events)
@@ -166,6 +153,16 @@ def set_mark(transaction: Transaction, recording_id: str, mark: Watermark) -> No
     for row in transaction.ask("select key from recordings where id = :id", {"id": recording_id}):
         transaction.write(WATERMARKS.upsert, [WATERMARKS.written(mark, recording_key=row["key"])])
         return
+
+
+def ship_seconds_again(transaction: Transaction, target: str, run_ids: Iterable[str]) -> None:
+    """Forget which seconds of these runs were shipped: older ones may have been passed over."""
+    transaction.write(
+        "update watermarks set seconds_ms = 0 where target = :target and recording_key in "
+        "(select recordings.key from recordings join runs on runs.key = recordings.run_key "
+        "where runs.id = :run)",
+        [{"target": target, "run": id} for id in run_ids],
+    )
 
 
 def ship_again(transaction: Transaction, recording_ids: Iterable[str]) -> None:

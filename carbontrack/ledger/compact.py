@@ -6,7 +6,6 @@ where the hour's own row has all that its seconds or minutes add up to.
 
 from __future__ import annotations
 
-import re
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, suppress
@@ -24,13 +23,11 @@ from carbontrack.ledger.sqlite import is_recorded
 from carbontrack.ledger.transaction import WritableLedger, open_ledger
 from carbontrack.ledger.url import db_option, redacted_url, sqlite_path
 from carbontrack.ledger.window import LEVELS_S
-from carbontrack.units import MS_PER_HOUR, now_ms
+from carbontrack.units import MS_PER_DAY, MS_PER_HOUR, age_ms, now_ms
 
-_KEPT = re.compile(r"(\d+)s:(\d+)([hdw])")
-_AGES_MS = {"h": MS_PER_HOUR, "d": 24 * MS_PER_HOUR, "w": 7 * 24 * MS_PER_HOUR}
 _EXAMPLE = "Example: --keep 1s:7d,60s:90d keeps seconds for 7 days, minutes for 90, hours for ever."
-_FINE_S = LEVELS_S[:-1]
-_GONE_MS = 24 * MS_PER_HOUR  # a recorder without a heartbeat for so long does not come back
+_FINE_S = {f"{level_s}s": level_s for level_s in LEVELS_S[:-1]}
+_GONE_MS = MS_PER_DAY  # a recorder without a heartbeat for so long does not come back
 _WORTH_IT = 0.1  # of a file
 
 
@@ -48,13 +45,17 @@ def parse_keep(text: str) -> dict[int, int]:
 
     Raises CarbontrackError for anything else, and where minutes would go before seconds.
     """
-    keep = {}
+    keep: dict[int, int] = {}
     for part in text.split(","):
-        match = _KEPT.fullmatch(part.strip())
-        if match is None or int(match[1]) not in _FINE_S or int(match[1]) in keep:
+        level, _, age = part.strip().partition(":")
+        try:
+            level_s, kept_ms = _FINE_S[level], age_ms(age)
+        except (KeyError, ValueError):
+            raise CarbontrackError(f"--keep {text}: invalid.", hint=_EXAMPLE) from None
+        if level_s in keep:
             raise CarbontrackError(f"--keep {text}: invalid.", hint=_EXAMPLE)
-        keep[int(match[1])] = int(match[2]) * _AGES_MS[match[3]]
-    ages = [keep[level_s] for level_s in _FINE_S if level_s in keep]
+        keep[level_s] = kept_ms
+    ages = [keep[level_s] for level_s in _FINE_S.values() if level_s in keep]
     if ages != sorted(ages):
         what = f"--keep {text}: minutes have to be kept at least as long as seconds."
         raise CarbontrackError(what, hint=_EXAMPLE)

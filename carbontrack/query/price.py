@@ -267,7 +267,8 @@ def _check_currency(named: config.Setting, currency: str, stated: config.Setting
 
 
 def _as_of(settings: config.Settings) -> str | None:
-    return settings["factors_as_of"].value if "factors_as_of" in settings else None
+    as_of: str | None = config.value(settings, "factors_as_of")
+    return as_of
 
 
 def _series(connection: Connection, run: Run, settings: config.Settings) -> IntensitySeries | None:

@@ -106,7 +106,7 @@ class Recorder:
         launcher = launcher_restarts(self._environ.get("TORCHELASTIC_RESTART_COUNT", ""))
         self._restarts = Restarts(launcher)
         self._totals = Totals()
-        self._ship: str | None = None  # the collector that the settings name
+        self._settings: config.Settings = {}
         self._db = recorded_in(plan.db)
         self._said: set[str | None] = set()  # warnings of which one is enough
         self._publish: Callable[[Batch, Sequence[Sensor]], None] = lambda batch, sensors: None
@@ -154,7 +154,7 @@ class Recorder:
         budget = self._budget(run, sensors)
         self._publish = self._metrics(run)
         shippers = Shippers(plan, self._db, self._host, self._warn, self._alarm)
-        shippers.start(self._ship)
+        shippers.start(self._settings)
         outcome = self._watch(control, sampler, outbox, timer, budget, arrivals)
         self._finish(outcome, sampler, outbox, run, timer, budget, shippers)
         control.release()
@@ -311,9 +311,8 @@ class Recorder:
                 skip=lambda error: self._warn(f"settings are not recorded: {error}"),
             )
             given = config.Layer("flag", self._plan.facility)
-            settings = config.resolve([given, *around])
-            self._ship = settings["ship"].value if "ship" in settings else None
-            return config.values(settings)
+            self._settings = config.resolve([given, *around])
+            return config.values(self._settings)
         except CarbontrackError as error:
             self._warn(f"the facility's settings are not recorded: {error}")
             return {}

@@ -9,12 +9,13 @@ import hashlib
 import random
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 
 from carbontrack.ledger import backlog, set_aside
 from carbontrack.ledger.batch import EVERY_S, Held
+from carbontrack.ledger.shipped_seconds import Seconds
 from carbontrack.ledger.transaction import Transaction, WritableLedger, open_ledger
 from carbontrack.record.ledger_writer import first_line
 from carbontrack.record.target import NotShipped, Target
@@ -39,11 +40,10 @@ class Shipped:
 class Shipping:
     """Everything that a target lacks of one ledger's file."""
 
-    def __init__(self, url: str, target: Target, with_seconds: Collection[str] = ()) -> None:
-        """Of the runs `with_seconds` (ids) the seconds are shipped, too."""
+    def __init__(self, url: str, target: Target, seconds: Seconds) -> None:
         self.url = url
         self._target = target
-        self._with_seconds = with_seconds
+        self._seconds = seconds
         self._again: set[str] = set()  # recordings that were sent a second time
         self.shipped = Shipped()
 
@@ -55,7 +55,7 @@ class Shipping:
     def waiting(self) -> list[str]:
         """The ids of the recordings with something to ship."""
         with self._reading() as transaction:
-            return backlog.recordings(transaction, self._target.name, self._with_seconds)
+            return backlog.recordings(transaction, self._target.name, self._seconds)
 
     def ship(self, recording_id: str) -> None:
         """All that waits of one recording. Raises NotShipped, or the ledger's error."""
@@ -89,6 +89,12 @@ class Shipping:
             one.path.unlink(missing_ok=True)
         return len(found)
 
+    def from_the_start(self) -> None:
+        """Let all seconds be sent of the runs that are asked for by their ids."""
+        if runs := self._seconds.runs:
+            with self._writing() as transaction:
+                backlog.ship_seconds_again(transaction, self._target.name, runs)
+
     def close(self) -> None:
         """Leave the connection."""
         self._target.close()
@@ -100,7 +106,7 @@ class Shipping:
                 transaction,
                 recording_id,
                 self._target.name,
-                with_seconds=self._with_seconds,
+                seconds=self._seconds,
                 now_ms=now_ms(),
             )
             if part is None or not part.batch.final:

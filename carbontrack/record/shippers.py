@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from carbontrack.config import Settings, value
 from carbontrack.errors import CarbontrackError
 from carbontrack.ledger.url import redacted_url
 from carbontrack.record.grace import grace_s
@@ -36,10 +37,14 @@ class Shippers:
         self._server: Shipper | None = None
         self._collector: Shipper | None = None
 
-    def start(self, of_settings: str | None) -> None:
-        """Begin; `of_settings` is the collector that the settings name, where the plan has none."""
+    def start(self, settings: Settings) -> None:
+        """Begin. The settings name the collector where the plan has none, and which seconds it
+        gets.
+        """
         self._server = self._to_server()
-        self._collector = self._to_collector(self._plan.ship or of_settings)
+        self._collector = self._to_collector(
+            self._plan.ship or value(settings, "ship"), value(settings, "ship_seconds")
+        )
 
     def last_to_server(self) -> str:
         """Let what the job's end has added arrive, as long as the job's end may wait; the command
@@ -63,18 +68,19 @@ class Shippers:
         """What ships all that is written, where the ledger is on a server; None if it is not."""
         if self._db == self._plan.db:
             return None
-        from carbontrack.ledger.backlog import EVERY_RUN
+        from carbontrack.ledger.shipped_seconds import EVERY_SECOND
         from carbontrack.ledger.transaction import recorders_url
         from carbontrack.record.server import Server
         from carbontrack.record.ship import Shipping
 
         target = Server(self._plan.db)
-        return self._started(Shipping(recorders_url(self._db), target, EVERY_RUN))
+        return self._started(Shipping(recorders_url(self._db), target, EVERY_SECOND))
 
-    def _to_collector(self, url: str | None) -> Shipper | None:
+    def _to_collector(self, url: str | None, seconds: str | None) -> Shipper | None:
         """What ships to a collector; None if that is not asked for, or cannot be."""
         if url is None:
             return None
+        from carbontrack.ledger.shipped_seconds import Seconds, younger_ms
         from carbontrack.ledger.transaction import recorders_url
         from carbontrack.record import ship_to
         from carbontrack.record.collector import Collector
@@ -90,7 +96,8 @@ class Shippers:
             self._alarm(f"nothing is shipped: {error}")
             return None
         target = Collector(at, lambda: ship_to.token_of(secrets))
-        return self._started(Shipping(recorders_url(self._db), target))
+        wanted = Seconds(younger_ms=younger_ms(seconds))
+        return self._started(Shipping(recorders_url(self._db), target, wanted))
 
     def _started(self, shipping: Shipping) -> Shipper:
         from carbontrack.record.ship import Shipper

@@ -26,7 +26,7 @@ REPORTS = {
 
 def test_every_setting_is_an_option() -> None:
     missing = {key.name for key in keys.KEYS} - set(factor_options._OPTIONS)
-    others = {"facility", "live_provider", "ship"}
+    others = {"facility", "live_provider", "ship", "ship_seconds"}
     assert missing == others, "a name, whom an import asks, and where a recorder ships to"
 
 

@@ -14,6 +14,7 @@ from carbontrack.ledger.batch import encode
 from carbontrack.ledger.merge import merge
 from carbontrack.ledger.rows import Amendment, Event, Step
 from carbontrack.ledger.shipped import take
+from carbontrack.ledger.shipped_seconds import NO_SECONDS, Seconds
 from carbontrack.ledger.tables import AMENDMENTS
 from carbontrack.ledger.transaction import WritableLedger, open_ledger
 from carbontrack.ledger.window import Pyramid, Window
@@ -75,18 +76,22 @@ class Recorder:
         self.writer.finish(status=Status.COMPLETED, exit_code=0, ended_ms=ended_ms)
 
 
-def ship(node: WritableLedger, team: WritableLedger, *, at_s: int, seconds: bool = False) -> int:
+OF_RUN = Seconds(frozenset({RECORDED.run.id}))
+
+
+def ship(
+    node: WritableLedger, team: WritableLedger, *, at_s: int, seconds: Seconds = NO_SECONDS
+) -> int:
     """All that waits, as it is so many seconds after the start; how many rows that were."""
-    run = [RECORDED.run.id] if seconds else []
     rows = 0
     with node.begin() as here:
-        waiting = backlog.recordings(here, TARGET, run)
+        waiting = backlog.recordings(here, TARGET, seconds)
     for recording in waiting:
         complete = False
         while not complete:
             with node.begin() as here:
                 now = BEGIN_MS + at_s * MS_PER_S
-                part = backlog.next_part(here, recording, TARGET, with_seconds=run, now_ms=now)
+                part = backlog.next_part(here, recording, TARGET, seconds=seconds, now_ms=now)
             assert part is not None and encode(part.batch)
             with team.begin() as there:
                 take(there, [(part.batch, "nlp")])
@@ -151,7 +156,33 @@ def test_the_seconds_of_a_run_are_shipped_when_they_are_asked_for(
     with team.begin() as there:
         (found,) = there.ask("select count(*) as seconds from windows where level = 1", {})
         assert found["seconds"] == 0
-    assert ship(node, team, at_s=200, seconds=True) >= 200
+    assert ship(node, team, at_s=200, seconds=OF_RUN) >= 200
+    agree(node, team, seconds=True)
+
+
+def starts_s(team: WritableLedger) -> list[int]:
+    with team.begin() as there:
+        rows = there.ask("select distinct start_ms from windows where level = 1", {})
+        return sorted((row["start_ms"] - BEGIN_MS) // MS_PER_S for row in rows)
+
+
+def test_of_a_backlog_only_the_seconds_are_shipped_that_are_young_enough(
+    node: WritableLedger, team: WritableLedger
+) -> None:
+    """Two hours were recorded while the network was away; then it goes on."""
+    recorder = Recorder(node)
+    recorder.record(0, 7_200)
+    an_hour = Seconds(younger_ms=MS_PER_HOUR)
+    ship(node, team, at_s=7_210, seconds=an_hour)
+    assert starts_s(team) == list(range(3_600, 7_140)), "of whole minutes, and closed"
+    recorder.record(7_200, 7_300)
+    recorder.finish(7_300)
+    ship(node, team, at_s=7_310, seconds=an_hour)
+    assert starts_s(team) == list(range(3_600, 7_300)), "without a hole"
+    with team.begin() as there, node.begin() as here:
+        assert backlog.held(there, RECORDING.id) == backlog.held(here, RECORDING.id)
+        backlog.ship_seconds_again(here, TARGET, OF_RUN.runs)
+    ship(node, team, at_s=7_310, seconds=OF_RUN)
     agree(node, team, seconds=True)
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from carbontrack import Ledger
 from carbontrack.ledger.batch import encode
 from tests.collect.batches import altered, batch
 from tests.fixtures import tools
@@ -117,6 +118,31 @@ def test_a_run_that_is_shipped_is_the_same_in_the_teams_ledger(
     assert 'batches_total{status="20' in metrics
     assert "nlp" not in metrics and "shipped" not in metrics
     assert "no token lets anybody write" in collector.stop()  # when it started, there was none
+
+
+def seconds(ledger: str) -> int:
+    """How many the newest run has."""
+    return len(Ledger(ledger).windows(level_s=1))
+
+
+@pytest.mark.parametrize("setting", ["off", "7d"])
+def test_seconds_travel_by_themselves_as_the_project_has_it(
+    wrapper: Wrapper, collector: Collector, setting: str
+) -> None:
+    env = {**wrapper.env, "CARBONTRACK_SHIP_TOKEN": collector.token("nlp")}
+    settings = wrapper.folder / "carbontrack.toml"
+    settings.write_text(f'ship = "{collector.url}"\nship_seconds = "{setting}"\n')
+    job = wrapper.hold(env=env, cwd=str(wrapper.folder))
+    job.until_recorded(2)
+    job.end()
+    wait_until(lambda: shown(wrapper, "--db", collector.ledger).get("status") == "completed")
+    here = seconds(str(wrapper.ledger))
+    assert here >= 2 * 2
+    assert seconds(collector.ledger) == (0 if setting == "off" else here)
+    argv = [*CARBONTRACK, "db", "ship", "--seconds", "last"]
+    done = subprocess.run(argv, env=env, cwd=wrapper.folder, text=True, capture_output=True)
+    assert done.returncode == 0, done.stderr
+    assert seconds(collector.ledger) == here, "when they are asked for, in any case"
 
 
 def test_what_a_collector_that_is_away_misses_comes_later(

@@ -179,12 +179,15 @@ def ship(
         shipping.from_the_start()
         again = shipping.retry() if retry else 0
         try:
-            for recording_id in shipping.waiting():
-                shipping.ship(recording_id)
+            shipping.ship_all()
         except NotShipped as error:
             raise CarbontrackError(f"{error}.", hint="What is left stays queued.") from None
     done = shipping.shipped
     typer.echo(f"Shipped {counted(done.rows, 'row')} in {counted(done.batches, 'request')}.")
+    if done.removed:
+        typer.echo(f"Removed there, as here: {counted(done.removed, 'run')}.")
+    for name in dict.fromkeys(done.kept):
+        typer.echo(f"Run {visible(name)} was removed there; it stays in this ledger.")
     if retry:
         typer.echo(f"Of {counted(again, 'recording')} something had been refused: sent again.")
     for reason in shipping.shipped.set_aside:

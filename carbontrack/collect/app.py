@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
+from typing import TypeVar
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
@@ -18,12 +19,16 @@ from starlette.routing import Route
 from carbontrack.collect import wire
 from carbontrack.collect.access import Access
 from carbontrack.collect.intake import Away, Intake, NoRoom, Unfit
-from carbontrack.ledger.batch import PATH, VERSION
-from carbontrack.ledger.shipped import OtherProject
+from carbontrack.collect.sweeper import Sweeper
+from carbontrack.ledger.batch import PATH, TOMBSTONES_PATH, VERSION, Batch
+from carbontrack.ledger.rows import Tombstone
+from carbontrack.ledger.shipped import OtherProject, Reply, Sent
 from carbontrack.report.escape import visible
 from carbontrack.units import MS_PER_S, now_ms
 
+_Sent = TypeVar("_Sent", Batch, Tombstone)
 _RETRY_S = {429: 10, 503: 5}
+_QUIET = (*_RETRY_S, 410)  # nobody has to do anything
 _LONGEST_S = 30  # that a body may take to arrive, or to be written
 _DAY_MS = 86_400 * MS_PER_S
 
@@ -43,12 +48,14 @@ class Collector:
         self,
         intake: Intake,
         access: Access,
+        sweeper: Sweeper,
         *,
         oldest_days: float,
         log: Callable[[str], None],
     ) -> None:
         self._intake = intake
         self._access = access
+        self._sweeper = sweeper
         self._oldest_ms = round(oldest_days * _DAY_MS)
         self._log = log
         self._answers: Counter[int] = Counter()
@@ -63,48 +70,75 @@ class Collector:
         return Starlette(
             routes=[
                 Route(PATH, self.batch, methods=["POST"]),
+                Route(TOMBSTONES_PATH, self.tombstone, methods=["POST"]),
                 Route("/healthz", self.health),
                 Route("/metrics", self.metrics),
             ]
         )
 
     async def batch(self, request: Request) -> Response:
-        """204 once it is committed; 200 with what the ledger holds where the node asks for it."""
+        """204 once it is committed; 200 with what the ledger holds where the node asks for it; 410
+        if its run was removed.
+        """
+        return await self._answer(request, self._take_batch)
+
+    async def tombstone(self, request: Request) -> Response:
+        """204 once it is committed: the run is removed for every reader, and its rows go next."""
+        return await self._answer(request, self._take_tombstone)
+
+    async def _answer(
+        self, request: Request, take: Callable[[str, bytes], Awaitable[Response]]
+    ) -> Response:
         began_s = time.monotonic()
         try:
             async with asyncio.timeout(_LONGEST_S):
-                answer = await self._take(request)
+                project = await self._project(request)
+                answer = await take(project, await _body(request))
         except TimeoutError:
             answer = _refusal(Answer(503, "the batch was not written in time"))
         except ClientDisconnect:
             answer = _refusal(Answer(400, "the node hung up"))
         except Answer as refused:
             answer = _refusal(refused)
-            if refused.status not in (429, 503):
+            if refused.status not in _QUIET:
                 self._log(f"a batch was refused ({refused.status}): {visible(str(refused))}")
         self._answers[answer.status_code] += 1
         self._slowest_s = max(self._slowest_s, time.monotonic() - began_s)
         answer.headers["Carbontrack-Time-Ms"] = str(now_ms())
         return answer
 
-    async def _take(self, request: Request) -> Response:
-        project = await self._project(request)
-        body = await _body(request)
-        loop = asyncio.get_running_loop()
+    async def _take_batch(self, project: str, body: bytes) -> Response:
         now = now_ms()
         oldest_ms = now - self._oldest_ms
+        batch = await self._decoded(lambda: wire.decode(body, now_ms=now, oldest_ms=oldest_ms))
+        reply = await self._written(batch, batch.run.project, project)
+        if reply.is_removed:
+            raise Answer(410, "the run was removed")
+        self._rows += batch.rows
+        self._bytes += len(body)
+        return Response(status_code=204) if reply.held is None else JSONResponse(asdict(reply.held))
+
+    async def _take_tombstone(self, project: str, body: bytes) -> Response:
+        now = now_ms()
+        tombstone = await self._decoded(lambda: wire.decode_tombstone(body, now_ms=now))
+        await self._written(tombstone, tombstone.project, project)
+        self._sweeper.wake()
+        return Response(status_code=204)
+
+    async def _decoded(self, decode: Callable[[], _Sent]) -> _Sent:
+        loop = asyncio.get_running_loop()
         try:
-            batch = await loop.run_in_executor(
-                self._decoder, lambda: wire.decode(body, now_ms=now, oldest_ms=oldest_ms)
-            )
+            return await loop.run_in_executor(self._decoder, decode)
         except wire.OtherVersion as error:
             raise Answer(409, f"{error}: use the same version of carbontrack") from None
         except wire.Refused as error:
             raise Answer(422, str(error)) from None
-        if batch.run.project not in (None, project):
+
+    async def _written(self, sent: Sent, of: str | None, project: str) -> Reply:
+        if of not in (None, project):
             raise Answer(403, "the token is of another project than the run")
         try:
-            held = await asyncio.wrap_future(self._intake.put(batch, project))
+            return await asyncio.wrap_future(self._intake.put(sent, project))
         except NoRoom:
             raise Answer(429, "too many batches wait") from None
         except Away as error:
@@ -113,9 +147,6 @@ class Collector:
             raise Answer(403, "the run belongs to another project") from None
         except Unfit as error:
             raise Answer(422, str(error)) from None
-        self._rows += batch.rows
-        self._bytes += len(body)
-        return Response(status_code=204) if held is None else JSONResponse(asdict(held))
 
     async def _project(self, request: Request) -> str:
         scheme, _, secret = request.headers.get("authorization", "").partition(" ")

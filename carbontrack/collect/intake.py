@@ -13,9 +13,8 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
-from carbontrack.ledger.batch import Batch, Held
 from carbontrack.ledger.engine import refuses_rows
-from carbontrack.ledger.shipped import OtherProject
+from carbontrack.ledger.shipped import OtherProject, Reply, Sent
 from carbontrack.ledger.transaction import Transaction, WritableLedger
 
 MAX_WAITING = 2_048  # batches; a node whose batch finds no room comes again
@@ -35,15 +34,15 @@ class Unfit(Exception):
     """The database refuses what this batch holds."""
 
 
-Write = Callable[[Transaction, Sequence[tuple[Batch, str]]], Sequence[Held | None]]
-"""Writes batches, each of a project. Raises `ledger.shipped.OtherProject`."""
+Write = Callable[[Transaction, Sequence[tuple[Sent, str]]], Sequence[Reply]]
+"""Writes what was sent, each of a project. Raises `ledger.shipped.OtherProject`."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Waiting:
-    batch: Batch
+    sent: Sent
     project: str
-    written: Future[Held | None] = field(default_factory=Future)
+    written: Future[Reply] = field(default_factory=Future)
 
 
 class Intake:
@@ -61,11 +60,11 @@ class Intake:
         """How many batches wait."""
         return self._queue.qsize()
 
-    def put(self, batch: Batch, project: str) -> Future[Held | None]:
-        """Queue a batch. The result, once it is committed, is what the ledger then holds if the
-        batch asks for that; or Away, Unfit, OtherProject. Raises NoRoom.
+    def put(self, sent: Sent, project: str) -> Future[Reply]:
+        """Queue a batch or a tombstone. The result comes once it is committed; or Away, Unfit,
+        OtherProject. Raises NoRoom.
         """
-        waiting = _Waiting(batch, project)
+        waiting = _Waiting(sent, project)
         try:
             self._queue.put_nowait(waiting)
         except queue.Full:
@@ -101,25 +100,30 @@ class Intake:
                 return together, True
         return together, False
 
-    def _write_all(self, together: Sequence[_Waiting]) -> None:
-        """In one transaction; where what they hold is refused, in halves."""
+    def _write_all(self, together: Sequence[_Waiting], *, is_again: bool = False) -> None:
+        """In one transaction; where what they hold is refused, in halves; one alone once more, for
+        it may have met another writer: its run was being removed.
+        """
         try:
             with self._ledger.begin() as transaction:
-                held = self._write(transaction, [(one.batch, one.project) for one in together])
+                replies = self._write(transaction, [(one.sent, one.project) for one in together])
         except Exception as error:
             if not refuses_rows(error):
                 for one in together:
                     one.written.set_exception(Away(str(error)))
+            elif isinstance(error, OtherProject) and len(together) == 1:
+                together[0].written.set_exception(error)
+            elif is_again:
+                together[0].written.set_exception(Unfit(_reason(error)))
             elif len(together) == 1:
-                of_project = isinstance(error, OtherProject)
-                together[0].written.set_exception(error if of_project else Unfit(_reason(error)))
+                self._write_all(together, is_again=True)
             else:
                 middle = len(together) // 2
                 self._write_all(together[:middle])
                 self._write_all(together[middle:])
             return
-        for one, found in zip(together, held, strict=True):
-            one.written.set_result(found)
+        for one, reply in zip(together, replies, strict=True):
+            one.written.set_result(reply)
 
 
 def _reason(error: Exception) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import sys
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from socket import socket
 
@@ -13,6 +14,7 @@ import uvicorn
 from carbontrack.collect.access import Access
 from carbontrack.collect.app import Collector
 from carbontrack.collect.intake import Intake
+from carbontrack.collect.sweeper import Sweeper
 from carbontrack.ledger.batch import EVERY_S
 from carbontrack.ledger.engine import errors_in_one_line
 from carbontrack.ledger.shipped import take
@@ -42,8 +44,9 @@ def collect(
     """
     options = ("--listen", "--listen")
     with ExitStack() as stack:
+        opens = partial(open_ledger, url, busy_timeout_ms=_BUSY_TIMEOUT_MS)
         with errors_in_one_line(url):
-            ledger = open_ledger(url, busy_timeout_ms=_BUSY_TIMEOUT_MS)
+            ledger = opens()
             stack.callback(ledger.close)
             with ledger.begin() as transaction:
                 tokens = sum(token.revoked_ms is None for token in listing(transaction))
@@ -54,7 +57,9 @@ def collect(
             _say("no token lets anybody write; make one: carbontrack collect token add PROJECT")
         intake = Intake(ledger, take)
         stack.callback(intake.close)
-        collector = Collector(intake, Access(ledger), oldest_days=oldest_days, log=_say)
+        collector = Collector(
+            intake, Access(ledger), Sweeper(opens, _say), oldest_days=oldest_days, log=_say
+        )
         _serve(collector, listening, tls_cert, tls_key)
 
 

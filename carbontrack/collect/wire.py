@@ -8,7 +8,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
-from typing import Any, get_type_hints
+from typing import Any, TypeVar, get_type_hints
 
 import msgspec
 
@@ -25,6 +25,7 @@ from carbontrack.ledger.rows import (
     Sensor,
     Stated,
     Step,
+    Tombstone,
 )
 from carbontrack.ledger.tables import (
     AMENDMENTS,
@@ -36,6 +37,7 @@ from carbontrack.ledger.tables import (
     SENSORS,
     STATED,
     STEPS,
+    TOMBSTONES,
     WINDOWS,
     Table,
 )
@@ -53,6 +55,7 @@ _MAX_ENERGY_J = _MAX_POWER_W * 1e9  # 30 years of that
 _AHEAD_MS = MS_PER_HOUR
 _HOUR_S = MS_PER_HOUR // MS_PER_S
 _FLAGS = sum(Flag)
+_D = TypeVar("_D")
 _MAX_COUNTS = (INT32, INT32, INT64, INT64)
 
 
@@ -90,12 +93,24 @@ class _Document(msgspec.Struct):
     final: bool
 
 
+class _Removal(msgspec.Struct):
+    version: int
+    tombstone: Tombstone
+
+
+def decode_tombstone(body: bytes, *, now_ms: int) -> Tombstone:
+    """The tombstone of a body. Raises OtherVersion, or Refused, as `decode` does."""
+    tombstone = _parsed(_decompressed(body), _Removal).tombstone
+    _check_row("tombstone", TOMBSTONES, tombstone, 0, now_ms + _AHEAD_MS)
+    return tombstone
+
+
 def decode(body: bytes, *, now_ms: int, oldest_ms: int) -> Batch:
     """The batch of a body. Times before `oldest_ms`, or an hour and more after now, are refused.
 
     Raises OtherVersion, or Refused for whatever else cannot be taken.
     """
-    document = _parsed(_decompressed(body))
+    document = _parsed(_decompressed(body), _Document)
     batch = Batch(
         run=document.run,
         recording=document.recording,
@@ -127,12 +142,12 @@ def _decompressed(body: bytes) -> bytes:
     return document
 
 
-def _parsed(document: bytes) -> _Document:
+def _parsed(document: bytes, type: type[_D]) -> _D:
     try:
         version = msgspec.json.decode(document, type=_Head).version
         if version != VERSION:
             raise OtherVersion(f"version {version} of the document; this collector has {VERSION}")
-        return msgspec.json.decode(document, type=_Document)
+        return msgspec.json.decode(document, type=type)
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
         raise Refused(f"the document is invalid: {_shown(str(error))}") from None
 

@@ -13,7 +13,16 @@ from typing import Any
 from carbontrack.ledger import live_row
 from carbontrack.ledger.batch import Batch, Held
 from carbontrack.ledger.outcome import HEARTBEAT_STALE_MS, is_stale
-from carbontrack.ledger.rows import Amendment, OverlapPart, Recording, Run, Sensor, Watermark
+from carbontrack.ledger.rows import (
+    Amendment,
+    OverlapPart,
+    Recording,
+    Run,
+    Sensor,
+    ShippedTombstone,
+    Tombstone,
+    Watermark,
+)
 from carbontrack.ledger.shipped_seconds import NO_SECONDS, Seconds
 from carbontrack.ledger.tables import (
     AMENDMENTS,
@@ -22,8 +31,10 @@ from carbontrack.ledger.tables import (
     OVERLAPS,
     RECORDINGS,
     RUNS,
+    SHIPPED_TOMBSTONES,
     STATED,
     STEPS,
+    TOMBSTONES,
     WATERMARKS,
     WINDOWS,
     Table,
@@ -37,6 +48,7 @@ CLOSED_MS = 65_000
 """A window may change so long after its end: a counter that did not answer settles what waits."""
 _STEPS_AGAIN_MS = 30_000  # a step of another rank may come later with an earlier time
 _MOST_ROWS = 5_000  # in a batch, of each kind
+_NEVER_MS = 1 << 62  # as far as which all is shipped of what a target does not want
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +177,35 @@ def ship_seconds_again(transaction: Transaction, target: str, run_ids: Iterable[
     )
 
 
+def set_unwanted(transaction: Transaction, recording_id: str, mark: Watermark) -> None:
+    """Write down that a target takes nothing more of a recording: its run was removed there."""
+    set_mark(transaction, recording_id, replace(mark, shipped_ms=_NEVER_MS))
+
+
+def tombstones(transaction: Transaction, target: str) -> list[Tombstone]:
+    """Those that the target does not have, the oldest first."""
+    found = transaction.ask(
+        f"{TOMBSTONES.query} where not exists (select 1 from shipped_tombstones shipped "
+        "where shipped.run_id = tombstones.run_id and shipped.target = :target) "
+        "order by time_ms, run_id",
+        {"target": target},
+    )
+    return [_read(TOMBSTONES, row) for row in found]
+
+
+def set_tombstone_shipped(transaction: Transaction, run_id: str, target: str) -> None:
+    """Write down that the target has a tombstone."""
+    row = SHIPPED_TOMBSTONES.written(ShippedTombstone(run_id, target))
+    transaction.write(SHIPPED_TOMBSTONES.insert_once, [row])
+
+
+def ship_tombstones_again(transaction: Transaction, run_ids: Iterable[str]) -> None:
+    """Forget that the tombstones of these runs were shipped."""
+    transaction.write(
+        "delete from shipped_tombstones where run_id = :id", [{"id": id} for id in run_ids]
+    )
+
+
 def ship_again(transaction: Transaction, recording_ids: Iterable[str]) -> None:
     """Forget what was shipped of these: rows that the target lacks have come into the ledger."""
     transaction.write(
@@ -213,11 +254,13 @@ _STATE = (
 )
 
 
-# The recordings with something that a target lacks.
+# The recordings with something that a target lacks; a run that was removed only awaits its end.
 _LACKED = (
     "recordings left join watermarks on watermarks.recording_key = recordings.key "
     "and watermarks.target = :target "
-    f"where (watermarks.shipped_ms is null or watermarks.shipped_ms < {_STATE})"
+    f"where (watermarks.shipped_ms is null or watermarks.shipped_ms < {_STATE}) "
+    "and recordings.run_key not in "
+    "(select key from runs where id in (select run_id from tombstones))"
 )
 
 

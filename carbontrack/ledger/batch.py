@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +22,7 @@ from carbontrack.ledger.rows import (
     Sensor,
     Stated,
     Step,
+    Tombstone,
 )
 from carbontrack.ledger.tables import RECORDINGS, RUNS, WINDOWS, Table, plain
 from carbontrack.ledger.window import Window
@@ -34,6 +35,9 @@ EVERY_S = 10.0
 
 PATH = "/v1/batches"
 """Where a collector takes batches."""
+
+TOMBSTONES_PATH = "/v1/tombstones"
+"""Where it takes tombstones, one at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +94,15 @@ def encode(batch: Batch) -> bytes:
         "final": batch.final,
         "events": [[number, plain(_fields(event))] for number, event in batch.events],
     }
+    return _compressed(document)
+
+
+def encode_tombstone(tombstone: Tombstone) -> bytes:
+    """The document: compressed JSON."""
+    return _compressed({"version": VERSION, "tombstone": plain(_fields(tombstone))})
+
+
+def _compressed(document: Mapping[str, Any]) -> bytes:
     text = json.dumps(document, separators=(",", ":"), allow_nan=False)
     return zlib.compress(text.encode())
 

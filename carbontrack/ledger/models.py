@@ -316,6 +316,18 @@ class Tombstone(Base):
     run_id: Mapped[str] = mapped_column(primary_key=True)
     time_ms: Mapped[int]
     user: Mapped[str]
+    project: Mapped[str | None]
+
+
+class ShippedTombstone(Base):
+    """A tombstone that a target has."""
+
+    __tablename__ = "shipped_tombstones"
+
+    run_id: Mapped[str] = mapped_column(
+        ForeignKey("tombstones.run_id", ondelete="CASCADE"), primary_key=True
+    )
+    target: Mapped[str] = mapped_column(primary_key=True)
 
 
 class Import(Base):

@@ -75,13 +75,15 @@ def heard_of(recording: Recording) -> int:
 
 def is_stale(recording: Recording, *, now_ms: int) -> bool:
     """Whether a recorder that lives would have been heard of since."""
-    if recording.heard_ms is not None:
-        return now_ms - recording.heard_ms > POSTS_STALE_MS
-    return has_stopped(recording.heartbeat_ms, now_ms=now_ms)
+    return is_silent(recording.heartbeat_ms, recording.heard_ms, now_ms=now_ms)
 
 
-def has_stopped(heartbeat_ms: int, *, now_ms: int) -> bool:
-    """Whether a recorder that writes into this ledger itself would have done so since."""
+def is_silent(heartbeat_ms: int, heard_ms: int | None, *, now_ms: int) -> bool:
+    """The same of a recording whose end was not seen. `heard_ms` is when it was shipped here last;
+    None where its recorder writes into this ledger itself.
+    """
+    if heard_ms is not None:
+        return now_ms - heard_ms > POSTS_STALE_MS
     return now_ms - heartbeat_ms > HEARTBEAT_STALE_MS
 
 

@@ -19,7 +19,7 @@ from carbontrack.errors import CarbontrackError
 from carbontrack.files import open_ours
 from carbontrack.ledger import engine, models, stored_windows
 from carbontrack.ledger.engine import errors_in_one_line
-from carbontrack.ledger.outcome import has_stopped
+from carbontrack.ledger.outcome import is_silent
 from carbontrack.ledger.pyramid import recordings_of
 from carbontrack.ledger.rows import Run, Tombstone
 from carbontrack.ledger.tables import EVENTS, OVERLAPS, STEPS, TOMBSTONES, Table
@@ -67,15 +67,16 @@ def held(connection: Connection, run: Run) -> Held:
 def remove(url: str, runs: Sequence[Run]) -> None:
     """Remove these runs and all that is recorded of them, journals too. It cannot be undone.
 
-    Raises CarbontrackError, and removes nothing, if one of them is being recorded or the ledger
-    cannot be written.
+    What the ledger is shipped to removes them, too, when the tombstones arrive there. Raises
+    CarbontrackError, and removes nothing, if one of them is being recorded or the ledger cannot be
+    written.
     """
     with errors_in_one_line(url), closing(open_ledger(url)) as ledger:
         with ledger.begin() as transaction:
             for run in runs:
                 _refuse_recorded(transaction, run)
             recordings = [one for run in runs for one in _recordings(transaction, run.id)]
-            rows = [TOMBSTONES.written(Tombstone(run.id, now_ms(), user())) for run in runs]
+            rows = [TOMBSTONES.written(_tombstone(transaction, run)) for run in runs]
             transaction.write(TOMBSTONES.insert_once, rows)
         for recording in recordings:
             _remove_journals(url, recording["id"])
@@ -172,10 +173,18 @@ def _short(ledger: WritableLedger) -> Iterator[Transaction]:
     time.sleep(time.monotonic() - began_s)
 
 
+def _tombstone(transaction: Transaction, run: Run) -> Tombstone:
+    """Of the project that the run was recorded in, whatever it has been moved into since."""
+    (found,) = transaction.ask("select project from runs where id = :id", {"id": run.id})
+    return Tombstone(run.id, now_ms(), user(), found["project"])
+
+
 def _refuse_recorded(transaction: Transaction, run: Run) -> None:
     for recording in _recordings(transaction, run.id):
         is_running = recording["status"] == Status.RUNNING
-        if is_running and not has_stopped(recording["heartbeat_ms"], now_ms=now_ms()):
+        if is_running and not is_silent(
+            recording["heartbeat_ms"], recording["heard_ms"], now_ms=now_ms()
+        ):
             raise CarbontrackError(
                 f"Run {run.name} ({run.id}) is being recorded, on {recording['host']}.",
                 hint="Remove it when it has ended. Nothing was removed.",
@@ -184,8 +193,9 @@ def _refuse_recorded(transaction: Transaction, run: Run) -> None:
 
 def _recordings(transaction: Transaction, run_id: str) -> Iterator[dict[str, Any]]:
     asked = (
-        "select recordings.key, recordings.id, host, status, heartbeat_ms from recordings "
-        "join runs on runs.key = run_key where runs.id = :id"
+        "select recordings.key, recordings.id, host, status, heartbeat_ms, heard_ms "
+        "from recordings join runs on runs.key = run_key "
+        "left join live on live.recording_key = recordings.key where runs.id = :id"
     )
     return transaction.ask(asked, {"id": run_id})
 

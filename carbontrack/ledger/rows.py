@@ -327,6 +327,15 @@ class Tombstone:
     run_id: str
     time_ms: int
     user: str
+    project: str | None = None  # that the run was in; None if that is not known: of any
+
+
+@dataclass(frozen=True, slots=True)
+class ShippedTombstone:
+    """A tombstone that another ledger has."""
+
+    run_id: str
+    target: str  # the collector's or the ledger's address, without secrets
 
 
 @dataclass(frozen=True, slots=True)

@@ -173,7 +173,14 @@ CREATE TABLE tombstones (
 	run_id TEXT NOT NULL, 
 	time_ms BIGINT NOT NULL, 
 	user TEXT NOT NULL, 
+	project TEXT, 
 	CONSTRAINT pk_tombstones PRIMARY KEY (run_id)
+);
+CREATE TABLE shipped_tombstones (
+	run_id TEXT NOT NULL, 
+	target TEXT NOT NULL, 
+	CONSTRAINT pk_shipped_tombstones PRIMARY KEY (run_id, target), 
+	CONSTRAINT fk_shipped_tombstones_run_id_tombstones FOREIGN KEY(run_id) REFERENCES tombstones (run_id) ON DELETE CASCADE
 );
 CREATE TABLE imports (
 	sha256 TEXT NOT NULL, 

@@ -1,5 +1,5 @@
-"""Recordings of which a batch was refused for what it holds: noted beside the ledger until they are
-sent again.
+"""Recordings of which a batch was refused for what it holds, and refused tombstones: noted beside
+the ledger until they are sent again.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from carbontrack.ledger.url import recorded_in, sqlite_path
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """A batch that was refused, and why; its rows are in the ledger."""
+    """What was refused, and why; its rows are in the ledger."""
 
     path: Path
-    recording_id: str
+    id: str  # of the recording, or of the run that was removed
     target: str
     reason: str
 
@@ -33,14 +33,14 @@ def folder(url: str) -> Path:
     return path.with_name(path.name + "-refused")
 
 
-def put(url: str, recording_id: str, target: str, reason: str) -> None:
+def put(url: str, id: str, target: str, reason: str) -> None:
     """Note a refusal, durably; the first of a recording stands for all, for all of it is sent
     again. Raises OSError, also where the folder is not ours.
     """
-    said = {"recording": recording_id, "target": target, "reason": reason}
+    said = {"id": id, "target": target, "reason": reason}
     of_target = hashlib.sha256(target.encode()).hexdigest()[:8]
     with suppress(FileExistsError):
-        path = folder(url) / f"{recording_id}-{of_target}.json"
+        path = folder(url) / f"{id}-{of_target}.json"
         write_ours(path, json.dumps(said).encode(), os.O_EXCL)
 
 
@@ -51,7 +51,7 @@ def found(url: str) -> Iterator[Refused]:
         try:
             with os.fdopen(open_ours(path), "rb") as file:
                 said = json.load(file)
-                names = ("recording", "target", "reason")
+                names = ("id", "target", "reason")
                 yield Refused(path, *(str(said[name]) for name in names))
         except (OSError, ValueError, KeyError, TypeError):
             continue

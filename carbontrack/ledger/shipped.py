@@ -7,14 +7,14 @@ see `join`. The database's keys decide what is the same row.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from carbontrack.errors import CarbontrackError
 from carbontrack.ledger import backlog, live_row
 from carbontrack.ledger.batch import Batch, Held
 from carbontrack.ledger.join import is_as_good, is_better
-from carbontrack.ledger.rows import OverlapPart, Recording, Sensor
+from carbontrack.ledger.rows import OverlapPart, Recording, Sensor, Tombstone
 from carbontrack.ledger.tables import (
     AMENDMENTS,
     DEVICES,
@@ -25,6 +25,7 @@ from carbontrack.ledger.tables import (
     SENSORS,
     STATED,
     STEPS,
+    TOMBSTONES,
     WINDOWS,
 )
 from carbontrack.ledger.transaction import Transaction
@@ -43,33 +44,61 @@ from carbontrack.vocabulary import AmendedField
 _SAID = ("heartbeat_ms", "ended_ms", "status", "exit_code", "clock_offset_ms", "settings")
 
 
+Sent = Batch | Tombstone
+"""What a ledger is sent by another."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What became of it."""
+
+    held: Held | None = None  # what the ledger then holds, of the final batch of a recording
+    is_removed: bool = False  # the batch is of a run that was removed here: nothing was taken
+
+
 class OtherProject(CarbontrackError):
-    """The run is in the ledger, in a project that the sender may not write."""
+    """The run is, or was, in the ledger, in a project that the sender may not write."""
 
 
-def take(
-    transaction: Transaction, batches: Sequence[tuple[Batch, str | None]]
-) -> list[Held | None]:
-    """Write batches, each into a project, or into its own; of each what the ledger then holds of
-    its recording, if it is the final one.
+def take(transaction: Transaction, sent: Sequence[tuple[Sent, str | None]]) -> list[Reply]:
+    """Write batches and tombstones in this order, each into a project, or into its own.
 
-    A run that was removed stays so. Raises OtherProject, or the database's error.
+    A run that was removed stays so; its rows are for `remove.sweep`. Raises OtherProject, or the
+    database's error.
     """
     fresh: list[tuple[Any, ...]] = []
     late: list[tuple[Any, ...]] = []
-    final = []
-    for batch, project in batches:
-        taken = not is_removed(transaction, batch.run)
-        if taken:
-            is_newest, rows = _take_all_but_windows(transaction, batch, project)
-            (fresh if is_newest else late).extend(rows)
-        final.append(taken and batch.final)
+    removed = set()
+    for number, (one, project) in enumerate(sent):
+        if isinstance(one, Tombstone):
+            _take_tombstone(transaction, one, project)
+            continue
+        if project is not None:
+            _check_project(transaction, one.run.id, project, recording_id=one.recording.id)
+        if is_removed(transaction, one.run):
+            removed.add(number)
+            continue
+        is_newest, rows = _take_all_but_windows(transaction, one, project)
+        (fresh if is_newest else late).extend(rows)
     transaction.put_better(fresh, is_as_good)
     transaction.put_better(late, is_better)
     return [
-        backlog.held(transaction, batch.recording.id) if is_final else None
-        for (batch, _), is_final in zip(batches, final, strict=True)
+        Reply(
+            held=backlog.held(transaction, one.recording.id)
+            if isinstance(one, Batch) and one.final and number not in removed
+            else None,
+            is_removed=number in removed,
+        )
+        for number, (one, _) in enumerate(sent)
     ]
+
+
+def _take_tombstone(transaction: Transaction, tombstone: Tombstone, project: str | None) -> None:
+    """It stands for the project from now on, also of a run that has not come yet."""
+    if project is not None:
+        _check_project(transaction, tombstone.run_id, project)
+        tombstone = replace(tombstone, project=project)
+    transaction.write(TOMBSTONES.insert_once, [TOMBSTONES.written(tombstone)])
 
 
 def _take_all_but_windows(
@@ -78,7 +107,6 @@ def _take_all_but_windows(
     """Whether no newer state of the recording has come before, and the rows of its windows."""
     run = batch.run
     if project is not None:
-        _check_project(transaction, batch, project)
         run = replace(run, project=project)
     run_key = put_run(transaction, run)
     key, is_newest = _put_recording(transaction, run_key, batch.recording)
@@ -104,13 +132,18 @@ def _take_all_but_windows(
     return is_newest, windows
 
 
-def _check_project(transaction: Transaction, batch: Batch, project: str) -> None:
-    """Neither the run nor the recording may be another's: their ids can be guessed or copied."""
+def _check_project(
+    transaction: Transaction, run_id: str, project: str, *, recording_id: str | None = None
+) -> None:
+    """Neither the run nor the recording may be another's: their ids can be guessed or copied. Nor
+    one that another has removed.
+    """
     found = transaction.ask(
-        "select project from runs where id = :run union all "
+        "select project from runs where id = :run union "
+        "select project from tombstones where run_id = :run and project is not null union all "
         "select runs.project from runs join recordings on recordings.run_key = runs.key "
         "where recordings.id = :recording and runs.id <> :run",
-        {"run": batch.run.id, "recording": batch.recording.id},
+        {"run": run_id, "recording": recording_id or ""},
     )
     others = [row["project"] for row in found]
     if len(others) > 1 or any(other != project for other in others):

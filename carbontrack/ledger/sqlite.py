@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from carbontrack.errors import CarbontrackError
-from carbontrack.ledger.outcome import has_stopped
+from carbontrack.ledger.outcome import is_silent
 from carbontrack.units import now_ms
 
 if TYPE_CHECKING:
@@ -126,10 +126,15 @@ def transaction(connection: sqlite3.Connection, begin: str = "BEGIN IMMEDIATE") 
 
 
 def is_recorded(connection: sqlite3.Connection) -> bool:
-    """Whether a recorder lives that writes into this file."""
-    newest = "select max(heartbeat_ms) from recordings where ended_ms is null"
-    (heartbeat_ms,) = connection.execute(newest).fetchone()
-    return heartbeat_ms is not None and not has_stopped(heartbeat_ms, now_ms=now_ms())
+    """Whether a recorder lives that writes into this file, or whose rows are shipped here."""
+    newest = (
+        "select max(heartbeat_ms), live.recording_key is not null, max(heard_ms) from recordings "
+        "left join live on live.recording_key = recordings.key where ended_ms is null group by 2"
+    )
+    return any(
+        not is_silent(heartbeat_ms, heard_ms, now_ms=now_ms())
+        for heartbeat_ms, _, heard_ms in connection.execute(newest)
+    )
 
 
 def _names(connection: sqlite3.Connection) -> set[str]:

@@ -25,6 +25,7 @@ from carbontrack.ledger.rows import (
     Recording,
     Run,
     Sensor,
+    ShippedTombstone,
     Stated,
     Step,
     Token,
@@ -258,6 +259,12 @@ AMENDMENTS = Table(
     json=frozenset({"before", "after"}),
 )
 TOMBSTONES = Table("tombstones", Tombstone, key=("run_id",), fields=_names(Tombstone))
+SHIPPED_TOMBSTONES = Table(
+    "shipped_tombstones",
+    ShippedTombstone,
+    key=("run_id", "target"),
+    fields=_names(ShippedTombstone),
+)
 IMPORTS = Table(
     "imports",
     Import,
@@ -296,7 +303,8 @@ PRICES = Table(
 )
 TABLES: tuple[Table[Any], ...] = (
     *(RUNS, RECORDINGS, DEVICES, SENSORS, WINDOWS, STEPS, EVENTS),
-    *(STATED, OVERLAPS, AMENDMENTS, TOMBSTONES, IMPORTS, WATERMARKS, LIVE),
+    *(STATED, OVERLAPS, AMENDMENTS, TOMBSTONES, SHIPPED_TOMBSTONES),
+    *(IMPORTS, WATERMARKS, LIVE),
     *(TOKENS, INTENSITY, PRICES),
 )
 """All of them, each after those that it refers to."""
@@ -309,5 +317,7 @@ REFERS: Mapping[str, Table[Any]] = {
 }
 """The columns that hold the `serial` of another table's row: each ledger has its own."""
 
-CARRIED = tuple(table for table in TABLES if table not in (WATERMARKS, LIVE, TOKENS))
+CARRIED = tuple(
+    table for table in TABLES if table not in (SHIPPED_TOMBSTONES, WATERMARKS, LIVE, TOKENS)
+)
 """Those that go from ledger to ledger; the others are about one ledger."""

@@ -14,7 +14,15 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from carbontrack.errors import CarbontrackError
-from carbontrack.ledger.batch import PATH, Batch, Held, encode
+from carbontrack.ledger.batch import (
+    PATH,
+    TOMBSTONES_PATH,
+    Batch,
+    Held,
+    encode,
+    encode_tombstone,
+)
+from carbontrack.ledger.rows import Tombstone
 from carbontrack.record.ledger_writer import first_line
 from carbontrack.record.ship_to import Address
 from carbontrack.record.target import NO_TOKEN, Answer, NotShipped
@@ -36,9 +44,15 @@ class Collector:
 
     def send(self, batch: Batch) -> Answer:
         """Send a batch. Raises NotShipped."""
-        body = encode(batch)
+        return self._send(PATH, encode(batch))
+
+    def remove(self, tombstone: Tombstone) -> Answer:
+        """Send a tombstone. Raises NotShipped."""
+        return self._send(TOMBSTONES_PATH, encode_tombstone(tombstone))
+
+    def _send(self, path: str, body: bytes) -> Answer:
         try:
-            answer = self._post(body, self._token())
+            answer = self._post(path, body, self._token())
         except (OSError, http.client.HTTPException) as error:
             raise NotShipped(f"{self.name} does not answer: {first_line(error)}") from None
         except CarbontrackError as error:
@@ -55,16 +69,16 @@ class Collector:
                 self._connection.close()
             self._connection = None
 
-    def _post(self, body: bytes, token: str) -> Answer:
+    def _post(self, path: str, body: bytes, token: str) -> Answer:
         kept = self._connection is not None
         try:
-            return self._exchange(body, token)
+            return self._exchange(path, body, token)
         except (http.client.RemoteDisconnected, BrokenPipeError, ConnectionResetError):
             if not kept:
                 raise
-            return self._exchange(body, token)  # it had closed the connection that was kept
+            return self._exchange(path, body, token)  # it had closed the connection that was kept
 
-    def _exchange(self, body: bytes, token: str) -> Answer:
+    def _exchange(self, path: str, body: bytes, token: str) -> Answer:
         connection = self._connection or self._connect()
         self._connection = connection
         deadline = threading.Timer(DEADLINE_S, _hang_up, [connection])
@@ -76,7 +90,7 @@ class Collector:
                 "Content-Type": "application/json",
                 "Content-Encoding": "deflate",
             }
-            connection.request("POST", f"{self._at.path}{PATH}", body, headers)
+            connection.request("POST", f"{self._at.path}{path}", body, headers)
             answer = connection.getresponse()
             content = answer.read(_MAX_ANSWER_BYTES + 1)
             if len(content) > _MAX_ANSWER_BYTES:

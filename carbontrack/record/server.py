@@ -8,14 +8,20 @@ gets and then say nothing.
 from __future__ import annotations
 
 import threading
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, closing, contextmanager
+from typing import TYPE_CHECKING
 
 from carbontrack.errors import CarbontrackError
-from carbontrack.ledger.batch import Batch, Held
-from carbontrack.ledger.transaction import open_ledger
+from carbontrack.ledger.batch import Batch
+from carbontrack.ledger.rows import Tombstone
+from carbontrack.ledger.transaction import Transaction, WritableLedger, open_ledger
 from carbontrack.ledger.url import redacted_url
 from carbontrack.record.ledger_writer import first_line
-from carbontrack.record.target import OTHER_VERSION, Answer, NotShipped
+from carbontrack.record.target import OTHER_VERSION, REMOVED, Answer, NotShipped
+
+if TYPE_CHECKING:
+    from carbontrack.ledger.shipped import Reply, Sent
 
 DEADLINE_S = 10.0
 _BUSY_TIMEOUT_MS = 5_000
@@ -32,31 +38,84 @@ class Server:
 
     def send(self, batch: Batch) -> Answer:
         """Write a batch. Raises NotShipped."""
-        from carbontrack.ledger.engine import refuses_rows
-        from carbontrack.ledger.postgresql import hang_up
+        return self._answer(lambda: self._take(batch))
 
-        deadline = threading.Timer(DEADLINE_S, hang_up)
-        deadline.daemon = True
-        deadline.start()
+    def remove(self, tombstone: Tombstone) -> Answer:
+        """Write a tombstone, and delete what is there of the run. Raises NotShipped: the next time
+        what is left is deleted.
+        """
+        return self._answer(lambda: self._remove(tombstone))
+
+    def close(self) -> None:
+        """Nothing is kept."""
+
+    def _answer(self, write: Callable[[], Reply]) -> Answer:
+        from carbontrack.ledger.engine import refuses_rows
+
         try:
-            return Answer(200, held=self._write(batch))
+            try:
+                reply = write()
+            except Exception as error:
+                if isinstance(error, CarbontrackError) or not refuses_rows(error):
+                    raise
+                reply = write()  # another writer may have come between
         except CarbontrackError as error:  # its schema, or the address
             raise NotShipped(str(error), Answer(OTHER_VERSION)) from None
         except Exception as error:
             if refuses_rows(error):
                 return Answer(422, first_line(error))
             raise NotShipped(f"{self.name} cannot be written: {first_line(error)}") from None
-        finally:
-            deadline.cancel()
+        return Answer(REMOVED) if reply.is_removed else Answer(200, held=reply.held)
 
-    def close(self) -> None:
-        """Nothing is kept."""
-
-    def _write(self, batch: Batch) -> Held | None:
+    def _take(self, sent: Sent) -> Reply:
         from carbontrack.ledger.shipped import take
 
-        with (
-            closing(open_ledger(self._url, busy_timeout_ms=_BUSY_TIMEOUT_MS)) as ledger,
-            ledger.begin() as transaction,
-        ):
-            return take(transaction, [(batch, None)])[0]
+        with self._open() as ledger, ledger.begin() as transaction:
+            return take(transaction, [(sent, None)])[0]
+
+    def _remove(self, tombstone: Tombstone) -> Reply:
+        from carbontrack.ledger.remove import sweep
+
+        reply = self._take(tombstone)
+        with self._open() as ledger:
+            sweep(ledger)
+        return reply
+
+    @contextmanager
+    def _open(self) -> Iterator[WritableLedger]:
+        with _deadline():
+            ledger = open_ledger(self._url, busy_timeout_ms=_BUSY_TIMEOUT_MS)
+        with closing(ledger):
+            yield _Prompt(ledger)
+
+
+class _Prompt:
+    """A ledger each of whose transactions has the deadline."""
+
+    def __init__(self, ledger: WritableLedger) -> None:
+        self._ledger = ledger
+
+    @contextmanager
+    def begin(self) -> Iterator[Transaction]:
+        with _deadline(), self._ledger.begin() as transaction:
+            yield transaction
+
+    def reading(self) -> AbstractContextManager[Transaction]:
+        return self.begin()
+
+    def close(self) -> None:
+        self._ledger.close()
+
+
+@contextmanager
+def _deadline() -> Iterator[None]:
+    """What waits for a server meanwhile waits so long only."""
+    from carbontrack.ledger.postgresql import hang_up
+
+    deadline = threading.Timer(DEADLINE_S, hang_up)
+    deadline.daemon = True
+    deadline.start()
+    try:
+        yield
+    finally:
+        deadline.cancel()

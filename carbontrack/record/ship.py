@@ -18,7 +18,7 @@ from carbontrack.ledger.batch import EVERY_S, Held
 from carbontrack.ledger.shipped_seconds import Seconds
 from carbontrack.ledger.transaction import Transaction, WritableLedger, open_ledger
 from carbontrack.record.ledger_writer import first_line
-from carbontrack.record.target import NotShipped, Target
+from carbontrack.record.target import Answer, NotShipped, Target
 from carbontrack.redact import redact_text
 from carbontrack.report.escape import visible
 from carbontrack.units import now_ms
@@ -34,6 +34,8 @@ class Shipped:
 
     batches: int = 0
     rows: int = 0
+    removed: int = 0  # runs, there, for they were removed here
+    kept: list[str] = field(default_factory=list)  # names of runs that were removed there only
     set_aside: list[str] = field(default_factory=list)  # why
 
 
@@ -57,17 +59,39 @@ class Shipping:
         with self._reading() as transaction:
             return backlog.recordings(transaction, self._target.name, self._seconds)
 
+    def ship_all(self) -> None:
+        """All that waits. Raises NotShipped, or the ledger's error."""
+        self.remove()
+        for recording_id in self.waiting():
+            self.ship(recording_id)
+
+    def remove(self) -> None:
+        """The tombstones of runs that were removed here. Raises as `ship_all` does."""
+        with self._reading() as transaction:
+            waiting = backlog.tombstones(transaction, self._target.name)
+        for tombstone in waiting:
+            answer = self._target.remove(tombstone)
+            if answer.is_taken:
+                self.shipped.removed += 1
+            else:
+                self._set_aside(tombstone.run_id, answer)
+            with self._writing() as transaction:
+                backlog.set_tombstone_shipped(transaction, tombstone.run_id, self._target.name)
+
     def ship(self, recording_id: str) -> None:
-        """All that waits of one recording. Raises NotShipped, or the ledger's error."""
+        """All that waits of one recording. Raises as `ship_all` does."""
         while True:
             part, here = self._next(recording_id)
             if part is None:
                 return
             answer = self._target.send(part.batch)
+            if answer.is_removed:
+                self.shipped.kept.append(part.batch.run.name)
+                with self._writing() as transaction:
+                    backlog.set_unwanted(transaction, recording_id, part.mark)
+                return
             if not answer.is_taken:
-                reason = answer.reason or f"status {answer.status}"
-                set_aside.put(self.url, recording_id, self._target.name, reason)
-                self.shipped.set_aside.append(reason)
+                self._set_aside(recording_id, answer)
             self.shipped.batches += 1
             self.shipped.rows += part.batch.rows
             is_short = answer.held is not None and self._lacks(recording_id, answer.held, here)
@@ -80,11 +104,13 @@ class Shipping:
                 return
 
     def retry(self) -> int:
-        """Let all be sent again of the recordings of which something was refused; how many."""
+        """Let all be sent again of what was refused: recordings and tombstones; how many."""
         found = [one for one in set_aside.found(self.url) if one.target == self._target.name]
         if found:
+            ids = [one.id for one in found]
             with self._writing() as transaction:
-                backlog.ship_again(transaction, [one.recording_id for one in found])
+                backlog.ship_again(transaction, ids)
+                backlog.ship_tombstones_again(transaction, ids)
         for one in found:
             one.path.unlink(missing_ok=True)
         return len(found)
@@ -98,6 +124,12 @@ class Shipping:
     def close(self) -> None:
         """Leave the connection."""
         self._target.close()
+
+    def _set_aside(self, id: str, answer: Answer) -> None:
+        """Note what was refused of a recording, or of a run that was removed."""
+        reason = answer.reason or f"status {answer.status}"
+        set_aside.put(self.url, id, self._target.name, reason)
+        self.shipped.set_aside.append(reason)
 
     def _next(self, recording_id: str) -> tuple[backlog.Part | None, Held | None]:
         """What comes next; with the last of a recording, what the ledger holds of it."""
@@ -174,8 +206,7 @@ class Shipper(threading.Thread):
     def _once(self) -> float:
         """Ship what waits; the pause until the next time."""
         try:
-            for recording_id in self._shipping.waiting():
-                self._shipping.ship(recording_id)
+            self._shipping.ship_all()
         except NotShipped as error:
             return self._failed(error)
         except Exception as error:  # the ledger is locked, away or full: its writer says so
@@ -184,11 +215,15 @@ class Shipper(threading.Thread):
         if self._failures and self._warned:
             self._warn(f"{self._shipping.name} takes rows again; nothing was lost.")
         self._failures, self._warned = 0, ""
+        name = self._shipping.name
         if (refused := self._shipping.shipped.set_aside) and not self._refused:
             self._refused = True  # what is wrong with the first may be with each
-            name = self._shipping.name
             self._warn(f"{name} refused rows, see carbontrack doctor: {visible(refused[0])}.")
         refused.clear()
+        if kept := list(dict.fromkeys(self._shipping.shipped.kept)):
+            more = f" and {len(kept) - 1} more" if kept[1:] else ""
+            self._warn(f"{visible(kept[0])}{more} was removed from {name}; it stays here.")
+            self._shipping.shipped.kept.clear()
         return _until_phase(self._phase_s)
 
     def _failed(self, error: NotShipped) -> float:

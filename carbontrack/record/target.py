@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from carbontrack.ledger.batch import Batch, Held
+from carbontrack.ledger.rows import Tombstone
 
 TAKEN = (200, 204)
 UNFIT = (400, 403, 413, 422)  # for what the batch holds: the same answer comes again
+REMOVED = 410  # the run, there: nothing more of it is wanted
 NO_TOKEN = 401
 OTHER_VERSION = 409
 _FOR_A_PERSON = (NO_TOKEN, OTHER_VERSION)
@@ -34,7 +36,12 @@ class Answer:
     @property
     def is_final(self) -> bool:
         """Whether the same batch would be answered so again."""
-        return self.is_taken or self.status in UNFIT
+        return self.is_taken or self.is_removed or self.status in UNFIT
+
+    @property
+    def is_removed(self) -> bool:
+        """Whether the run was removed there, and stays removed."""
+        return self.status == REMOVED
 
 
 class NotShipped(Exception):
@@ -58,6 +65,9 @@ class Target(Protocol):
 
     def send(self, batch: Batch) -> Answer:
         """Send a batch; the answer is final. Raises NotShipped if there is none now."""
+
+    def remove(self, tombstone: Tombstone) -> Answer:
+        """Let a run be removed there, too. Raises NotShipped as well."""
 
     def close(self) -> None:
         """Leave the connection, if one is kept."""

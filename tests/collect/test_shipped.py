@@ -15,9 +15,11 @@ from hypothesis import strategies as st
 from carbontrack.collect.intake import Intake, Unfit
 from carbontrack.ledger import tokens
 from carbontrack.ledger.batch import Batch, Held
-from carbontrack.ledger.shipped import OtherProject, take
+from carbontrack.ledger.remove import sweep
+from carbontrack.ledger.rows import Tombstone
+from carbontrack.ledger.shipped import OtherProject, Reply, Sent, take
 from carbontrack.ledger.transaction import Transaction, WritableLedger, open_ledger
-from tests.collect.batches import RECORDED, batch
+from tests.collect.batches import BEGIN_MS, RECORDED, batch
 
 PARTS = [batch(0, 60), batch(60, 100), batch(60, 120), batch(120, 150, ended=True)]
 _TABLES = (
@@ -76,10 +78,10 @@ def taken(ledger: WritableLedger, order: list[int]) -> list[list[str]]:
 def test_the_last_batch_is_answered_with_what_the_ledger_holds(ledger: WritableLedger) -> None:
     with ledger.begin() as transaction:
         answers = [one for part in PARTS for one in take(transaction, [(part, "nlp")])]
-    *before, held = answers
-    assert before == [None, None, None]
+    *before, last = answers
+    assert before == [Reply(), Reply(), Reply()]
     energy_mj = sum(150 * (300_000 + 1000 * number) for number in range(2))
-    assert held == Held(steps=4, events=4, minutes=6, hours_mj=energy_mj)
+    assert last.held == Held(steps=4, events=4, minutes=6, hours_mj=energy_mj)
 
 
 @pytest.mark.parametrize("of", ["run", "recording"])
@@ -122,6 +124,59 @@ def test_an_amendment_arrives_but_moves_no_run_into_another_project(
         assert [(row["id"], row["field"]) for row in rows] == [(amendment.id, "name")]
 
 
+TOMBSTONE = Tombstone(RECORDED.run.id, BEGIN_MS, "ada", "nlp")
+
+
+@settings(
+    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(order=st.lists(st.sampled_from(range(6)), max_size=8), seed=st.integers(0, 10**6))
+def test_a_removed_run_goes_and_stays_away_in_any_order(
+    ledger: WritableLedger, order: list[int], seed: int
+) -> None:
+    """Batches, its tombstone (4) and sweeps (5), each also again, late and together."""
+    shuffle = random.Random(seed)
+    every = [*range(5), *order]
+    shuffle.shuffle(every)
+    with ledger.begin() as transaction:
+        transaction.write("delete from runs where key > :key", [{"key": 0}])
+        transaction.write("delete from tombstones where time_ms > :then", [{"then": 0}])
+    gone = False
+    while every:
+        sent: list[tuple[Sent, str | None]] = []
+        for number in [every.pop() for _ in range(min(len(every), shuffle.randint(1, 3)))]:
+            if number < 5:
+                sent.append(((*PARTS, TOMBSTONE)[number], "nlp"))
+            else:
+                sweep(ledger)
+        with ledger.begin() as transaction:
+            replies = take(transaction, sent)
+        for (one, _), reply in zip(sent, replies, strict=True):
+            gone = gone or one is TOMBSTONE
+            assert reply.is_removed == (gone and one is not TOMBSTONE)
+    sweep(ledger)
+    with ledger.begin() as transaction:
+        assert not any(content(transaction))
+        assert len(list(transaction.ask("select run_id from tombstones", {}))) == 1
+
+
+def test_a_tombstone_removes_only_what_is_of_its_project(ledger: WritableLedger) -> None:
+    """Neither what is there of another nor, under a guessed id, what is still to come."""
+    with ledger.begin() as transaction:
+        take(transaction, [(batch(), "nlp")])
+        before = content(transaction)
+    with pytest.raises(OtherProject), ledger.begin() as transaction:
+        take(transaction, [(replace(TOMBSTONE, project=None), "vision")])
+    with ledger.begin() as transaction:
+        assert content(transaction) == before
+        assert not list(transaction.ask("select run_id from tombstones", {}))
+        other = batch(run="0199aaaa-0000-7000-8000-000000000007")
+        guessed = replace(TOMBSTONE, run_id=other.run.id)
+        take(transaction, [(guessed, "vision")])
+    with pytest.raises(OtherProject), ledger.begin() as transaction:
+        take(transaction, [(other, "nlp")])  # it is said, and not dropped in silence
+
+
 def test_a_removed_run_stays_removed(ledger: WritableLedger) -> None:
     with ledger.begin() as transaction:
         removed = {"run": RECORDED.run.id, "now": 1}
@@ -129,7 +184,7 @@ def test_a_removed_run_stays_removed(ledger: WritableLedger) -> None:
             "insert into tombstones (run_id, time_ms, \"user\") values (:run, :now, 'ada')",
             [removed],
         )
-        assert take(transaction, [(batch(ended=True), "nlp")]) == [None]
+        assert take(transaction, [(batch(ended=True), "nlp")]) == [Reply(is_removed=True)]
         assert not list(transaction.ask("select id from runs", {}))
 
 
@@ -137,13 +192,11 @@ def test_one_bad_batch_costs_nobody_else_anything(ledger: WritableLedger) -> Non
     """Ten that wait together, of which the database refuses one."""
     bad = 6
 
-    def write(
-        transaction: Transaction, batches: Sequence[tuple[Batch, str]]
-    ) -> Sequence[Held | None]:
-        held = take(transaction, batches)
-        if any(one.run.id.endswith(str(bad)) for one, _ in batches):
+    def write(transaction: Transaction, sent: Sequence[tuple[Sent, str]]) -> Sequence[Reply]:
+        replies = take(transaction, sent)
+        if any(isinstance(one, Batch) and one.run.id.endswith(str(bad)) for one, _ in sent):
             transaction.write("insert into runs (id) values (:id)", [{"id": "no more than that"}])
-        return held
+        return replies
 
     intake = Intake(ledger, write)
     sent = [

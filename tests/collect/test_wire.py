@@ -9,11 +9,18 @@ from typing import Any
 
 import pytest
 
-from carbontrack.collect.wire import MAX_DOCUMENT_BYTES, OtherVersion, Refused, decode
-from carbontrack.ledger.batch import Batch, encode
+from carbontrack.collect.wire import (
+    MAX_DOCUMENT_BYTES,
+    OtherVersion,
+    Refused,
+    decode,
+    decode_tombstone,
+)
+from carbontrack.ledger.batch import Batch, encode, encode_tombstone
+from carbontrack.ledger.rows import Tombstone
 from carbontrack.ledger.tables import RUNS
 from carbontrack.units import MS_PER_HOUR, now_ms
-from tests.collect.batches import BEGIN_MS, altered, batch
+from tests.collect.batches import BEGIN_MS, RECORDED, altered, batch
 
 
 def received(body: bytes) -> Batch:
@@ -125,3 +132,20 @@ def test_another_version_is_named() -> None:
 def test_a_body_that_is_no_document_is_refused(body: bytes, why: str) -> None:
     with pytest.raises(Refused, match=why):
         received(body)
+
+
+def test_a_tombstone_is_checked_as_a_batch_is() -> None:
+    sent = Tombstone(RECORDED.run.id, BEGIN_MS, "ada", None)
+    assert decode_tombstone(encode_tombstone(sent), now_ms=now_ms()) == sent
+    for bad in (
+        replace(sent, user="x" * 5000),
+        replace(sent, time_ms=now_ms() + 2 * MS_PER_HOUR),
+        replace(sent, time_ms=-1),
+        replace(sent, run_id=7),  # type: ignore[arg-type]
+    ):
+        with pytest.raises(Refused):
+            decode_tombstone(encode_tombstone(bad), now_ms=now_ms())
+    with pytest.raises(Refused):
+        decode_tombstone(encode(batch()), now_ms=now_ms())
+    with pytest.raises(OtherVersion):
+        decode_tombstone(zlib.compress(b'{"version": 99}'), now_ms=now_ms())

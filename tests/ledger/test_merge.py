@@ -200,7 +200,7 @@ def test_a_run_that_was_removed_is_not_brought_back_and_is_removed_elsewhere(
     removed = changed(
         copied(parts[0], tmp_path, "removed"),
         "pragma foreign_keys=on",
-        f"insert into tombstones values ('{RUN}', 5, 'ada')",
+        f"insert into tombstones values ('{RUN}', 5, 'ada', null)",
         "delete from runs",
     )
     other = write_ledger(tmp_path / "other.db", Recorded(name="other", number=7, count=2))
@@ -291,7 +291,10 @@ def test_journals_are_merged_and_stay_where_they_are(parts: Sequence[Path], tmp_
 
 def test_a_journal_of_a_removed_run_is_left_out(tmp_path: Path) -> None:
     path = write_ledger(tmp_path / "ledger.db", Recorded(number=9, count=1))
-    changed(path, f"insert into tombstones values ('{AWAY.run.id}', 5, 'ada')")
+    changed(
+        path,
+        f"insert into tombstones values ('{AWAY.run.id}', 5, 'ada', null)",
+    )
     recorder = Recorder(url_of(str(tmp_path / "away.db")))
     recorder.spill(0, 60)
     assert merge(url_of(str(path)), [str(recorder.path)]) == Taken(removed={AWAY.run.id})

@@ -19,13 +19,16 @@ from carbontrack.errors import CarbontrackError, NotFoundError
 from carbontrack.ledger import engine, read, sqlite
 from carbontrack.ledger import remove as removing
 from carbontrack.ledger.amend import amend
+from carbontrack.ledger.batch import Batch
+from carbontrack.ledger.outcome import POSTS_STALE_MS
 from carbontrack.ledger.recover import recover
 from carbontrack.ledger.remove import finish, remove
-from carbontrack.ledger.rows import Event, OverlapPart, Run
+from carbontrack.ledger.rows import Event, Live, OverlapPart, Run
+from carbontrack.ledger.shipped import take
 from carbontrack.ledger.status import status_of
 from carbontrack.ledger.tables import OVERLAPS
 from carbontrack.ledger.transaction import LedgerFile, WritableLedger, open_ledger
-from carbontrack.ledger.url import journal_folders
+from carbontrack.ledger.url import journal_folders, sqlite_path
 from carbontrack.ledger.url import ledger_url as ledger_url_of
 from carbontrack.ledger.write import RunRemoved, RunWriter
 from carbontrack.units import now_ms
@@ -158,6 +161,33 @@ def test_a_run_that_is_being_recorded_is_refused_and_the_others_with_it(
         writer.finish(status=Status.COMPLETED, exit_code=0, ended_ms=now_ms())
     remove(url, [find(url, "goes"), find(url, "now")])
     assert names(url) == ["stays"]
+
+
+def test_one_that_is_shipped_here_is_recorded_while_its_node_is_heard_of(url: str) -> None:
+    """Its heartbeat is as old as its last post; and only three posts that fail to come say more."""
+    one = Recorded(name="shipped", number=4, count=2)
+    old_ms = now_ms() - 20_000
+    with closing(open_ledger(url)) as ledger:
+        begun = replace(one.begun, started_ms=old_ms)
+        recording = recording_of(begun, heartbeat_ms=old_ms)
+        now = Live(old_ms, (300.0, None), (1.0, None), (50.0, None))
+        RunWriter(ledger, begun, recording, one.sensors)
+        with ledger.begin() as transaction:
+            take(transaction, [(Batch(begun, recording, tuple(one.sensors), live=now), None)])
+        with pytest.raises(CarbontrackError, match=r"Run shipped .* is being recorded, on node1\."):
+            remove(url, [find(url, "shipped")])
+        path = sqlite_path(url)
+        if path is not None:
+            with closing(sqlite3.connect(path)) as file:
+                assert sqlite.is_recorded(file)
+        with ledger.begin() as transaction:
+            silent_ms = now_ms() - POSTS_STALE_MS - 1
+            transaction.write("update live set heard_ms = :then", [{"then": silent_ms}])
+        if path is not None:
+            with closing(sqlite3.connect(path)) as file:
+                assert not sqlite.is_recorded(file)
+    remove(url, [find(url, "shipped")])
+    assert names(url) == ["goes", "stays"]
 
 
 def test_nothing_brings_it_back(url: str) -> None:

@@ -148,7 +148,7 @@ def test_keys_that_resolve_to_nothing_are_counted(part: Path, tmp_path: Path) ->
 
 
 def test_a_run_that_was_removed_and_is_there_is_named(url: str) -> None:
-    change(url, f"insert into tombstones values ('{ONE.run.id}', 5, 'ada')")
+    change(url, f"insert into tombstones values ('{ONE.run.id}', 5, 'ada', null)")
     assert problems(url) == [
         f"run {ONE.run.id}: was removed, and not to the end: see carbontrack db recover"
     ]

@@ -180,6 +180,18 @@ def upgrade() -> None:
         sa.Column("run_id", sa.Text, primary_key=True, nullable=False),
         sa.Column("time_ms", sa.BigInteger, nullable=False),
         sa.Column("user", sa.Text, nullable=False),
+        sa.Column("project", sa.Text),
+    )
+    op.create_table(
+        "shipped_tombstones",
+        sa.Column(
+            "run_id",
+            sa.Text,
+            sa.ForeignKey("tombstones.run_id", ondelete="CASCADE"),
+            primary_key=True,
+            nullable=False,
+        ),
+        sa.Column("target", sa.Text, primary_key=True, nullable=False),
     )
     op.create_table(
         "imports",

@@ -184,7 +184,7 @@ class Drawn:
 
 def _draw(ledger: Path) -> Drawn:
     code = (
-        "import time; from carbontrack.cli import main\n"
+        "import time; from carbontrack.cli.app import main\n"
         "from carbontrack.ledger import engine, read; from dashboards import data, figures\n"
         "began_s = time.perf_counter()\n"
         "try: main()\n"

@@ -9,20 +9,20 @@ report. Importing this imports nothing heavy.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from importlib import import_module
-from os import PathLike
-from typing import TYPE_CHECKING, Any
-
 from carbontrack.errors import CarbontrackError
-from carbontrack.job import describe_model, log_event, log_step
-from carbontrack.job_phases import phase
 from carbontrack.version import __version__
 
+TYPE_CHECKING = False  # `typing` costs 15 ms, and a job waits for this
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from os import PathLike
+    from typing import Any
+
     from carbontrack.account.hours import estimate
     from carbontrack.account.published import rows_of as published
     from carbontrack.factors.catalog import known_hardware as hardware
+    from carbontrack.job import describe_model, log_event, log_step
+    from carbontrack.job_phases import phase
     from carbontrack.query.ledger import Ledger as Ledger
     from carbontrack.record.track import Track
 
@@ -43,17 +43,51 @@ __all__ = [
 _LAZY = {
     "Ledger": ("carbontrack.query.ledger", "Ledger"),
     "estimate": ("carbontrack.account.hours", "estimate"),
+    "describe_model": ("carbontrack.job", "describe_model"),
     "hardware": ("carbontrack.factors.catalog", "known_hardware"),
+    "log_event": ("carbontrack.job", "log_event"),
+    "log_step": ("carbontrack.job", "log_step"),
+    "phase": ("carbontrack.job_phases", "phase"),
     "published": ("carbontrack.account.published", "rows_of"),
 }
-"""Public names by module and name there: imported when they are first used, for they are heavy."""
+"""Public names by module and name there: imported when they are first used."""
 
 
 def __getattr__(name: str) -> Any:
     if name not in _LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     module, attribute = _LAZY[name]
-    return getattr(import_module(module), attribute)
+    try:
+        found = globals()[name] = getattr(__import__(module, fromlist=[attribute]), attribute)
+    except (OSError, MemoryError) as error:
+        if module not in _OF_JOBS:
+            raise
+        return _Unavailable(name, error)  # these never raise into a job, which may be out of files
+    return found
+
+
+_OF_JOBS = ("carbontrack.job", "carbontrack.job_phases")
+
+
+class _Unavailable:
+    """What a job may call where its module cannot be imported now: it says so, and does nothing."""
+
+    def __init__(self, name: str, error: BaseException) -> None:
+        from os import write
+
+        try:  # noqa: SIM105 - `contextlib` may be out of reach, too
+            write(2, f"carbontrack: {name}() is not logged: {error}.\n".encode())
+        except OSError:
+            pass
+
+    def __call__(self, *_: object, **__: object) -> _Unavailable:
+        return self
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, *_: object) -> None:
+        return None
 
 
 def __dir__() -> list[str]:

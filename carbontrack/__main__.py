@@ -6,23 +6,41 @@ import sys
 
 
 def main() -> None:
-    """Start what `run` needs beside us, then read the command line, for which much is imported."""
+    """Start the job of a plain `run` at once; else read the command line, for which much is
+    imported.
+    """
     from carbontrack.search_path import put_jobs_folders_last
 
     put_jobs_folders_last()
     if sys.argv[1:2] != ["run"]:
         _commands()
         return
-    from carbontrack.record import prestart
-
-    prestart.prepare()
     try:
+        _run()
         _commands()
     except Exception as error:  # a fault of ours, for what a user gets wrong ends in SystemExit
-        prestart.discard()
         _run_unrecorded(error)
-    finally:
-        prestart.discard()
+
+
+def _run() -> None:
+    """Returns where the parser has to read the command line."""
+    from carbontrack.cli import plain_run
+    from carbontrack.cli.recording import settings_of
+    from carbontrack.errors import CarbontrackError
+    from carbontrack.record import launch
+
+    try:
+        if (plain := plain_run.read(sys.argv[2:])) is None:
+            return
+        command, given = plain
+        settings = settings_of(**given)
+    except CarbontrackError as error:
+        from carbontrack.cli.app import fail
+
+        fail(error)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    launch.run(command, settings)
 
 
 def _run_unrecorded(error: Exception) -> None:
@@ -43,9 +61,9 @@ def _run_unrecorded(error: Exception) -> None:
 
 
 def _commands() -> None:
-    from carbontrack import cli
+    from carbontrack.cli import app
 
-    cli.main()
+    app.main()
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from typing import Any
 
 from carbontrack.errors import CarbontrackError
 from carbontrack.files import read_regular
+from carbontrack.folders import user_config
 from carbontrack.keys import BY_NAME, KEYS, Key
 from carbontrack.units import age_ms
 
@@ -275,9 +276,7 @@ def _is_file(path: Path) -> bool:
 
 
 def _user_file() -> Path:
-    from platformdirs import user_config_path
-
-    return user_config_path("carbontrack") / "config.toml"
+    return Path(user_config()) / "config.toml"
 
 
 def flag(name: str) -> str:

@@ -50,11 +50,25 @@ def test_importing_it_imports_these_modules_and_nothing_else() -> None:
     assert [name for name in loaded if name.split(".")[0] not in sys.stdlib_module_names] == [
         "carbontrack",
         "carbontrack.errors",
-        "carbontrack.files",
-        "carbontrack.job",
-        "carbontrack.job_phases",
         "carbontrack.version",
     ]
+
+
+def test_a_helper_that_cannot_be_imported_any_more_says_so_and_raises_nothing() -> None:
+    code = (
+        "import os, resource, carbontrack\n"
+        "soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))\n"
+        "carbontrack.log_step(1, loss=2.0)\n"
+        "with carbontrack.phase('data'): pass\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))\n"
+        "from carbontrack import log_step\n"
+        "assert log_step.__module__ == 'carbontrack.job'"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    said = [line.split(":")[1] for line in done.stderr.splitlines()]
+    assert said == [" log_step() is not logged", " phase() is not logged"]
 
 
 def test_it_is_typed() -> None:

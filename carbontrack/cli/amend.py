@@ -9,7 +9,7 @@ import typer
 from carbontrack.cli import parse
 from carbontrack.cli.common import DbOption
 from carbontrack.cli.factor_options import Flags, takes_factors
-from carbontrack.cli.record_options import tags_of
+from carbontrack.cli.recording import tags_of
 from carbontrack.cli.show import RunArgument
 
 

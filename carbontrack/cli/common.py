@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from carbontrack.cli.recording import DB
 from carbontrack.vocabulary import Format
 
 if TYPE_CHECKING:
@@ -21,15 +22,7 @@ if TYPE_CHECKING:
 MOST_RUNS = 1_000_000_000
 """Of a list; no ledger has more."""
 _MOST_NAMES = 200  # that a shell offers
-DbOption = Annotated[
-    str | None,
-    typer.Option(
-        "--db",
-        metavar="URL",
-        help="Ledger: a SQLAlchemy URL or a SQLite file. "
-        "Default: $CARBONTRACK_DB, else a file in the user data directory.",
-    ),
-]
+DbOption = Annotated[str | None, typer.Option(*DB.flags, metavar=DB.metavar, help=DB.help)]
 
 
 FormatOption = Annotated[

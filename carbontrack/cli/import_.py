@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from carbontrack.cli.common import DbOption, counted
-from carbontrack.cli.record_options import tags_of
+from carbontrack.cli.recording import tags_of
 from carbontrack.errors import CarbontrackError
 
 if TYPE_CHECKING:

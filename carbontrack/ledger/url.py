@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import os
-import re
-import shlex
-from pathlib import Path
+import stat
 
 from carbontrack.errors import CarbontrackError
+from carbontrack.folders import user_data
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pathlib import Path  # which costs 20 ms, as patterns do: a job waits for `ledger_url`
 
 ENV = "CARBONTRACK_DB"
+_FILE = "sqlite:///"
 _FORMS = "Give a SQLite file, sqlite:///FILE or postgresql://USER@HOST/DATABASE."
-_SCHEME = re.compile(r"^([A-Za-z][\w+.-]+:/|sqlite:)", re.ASCII)  # with one slash, a slip
-_POSTGRES = re.compile(r"^(postgres|postgresql|postgresql\+psycopg)://")
+_SERVER = "postgresql+psycopg://"
+_POSTGRES = ("postgres://", "postgresql://", _SERVER)
 
 
 def ledger_url(flag: str | None = None) -> str:
@@ -22,23 +26,51 @@ def ledger_url(flag: str | None = None) -> str:
     """
     if flag == "":
         raise CarbontrackError("--db is empty: is a variable unset?", hint=_FORMS)
-    text = flag or os.environ.get(ENV) or str(default_path())
-    if _POSTGRES.match(text):
+    text = flag or os.environ.get(ENV) or _default_path()
+    if text.startswith(_POSTGRES):
         _check_userinfo(text)
-        return _POSTGRES.sub("postgresql+psycopg://", text)
-    if text.startswith("sqlite:///"):
-        text = text.removeprefix("sqlite:///")
-    elif "://" in text or _SCHEME.match(text):
+        return _SERVER + text.partition("://")[2]
+    if text.startswith(_FILE):
+        text = text.removeprefix(_FILE)
+    elif ":" in text and _has_scheme(text):
         raise CarbontrackError(f"Not a ledger's address: {without_password(text)}.", hint=_FORMS)
     if not text or text == ":memory:":
         raise CarbontrackError("A ledger in memory would be lost.", hint=_FORMS)
     try:
-        path = Path(text).expanduser().absolute()
-        if path.is_dir():
+        path = _absolute(text)
+        if _is_folder(path):
             raise CarbontrackError(f"{path} is a folder.", hint=_FORMS)
-    except (OSError, RuntimeError) as error:  # a folder that is closed to us; ~nobody
+    except OSError as error:  # a folder that is closed to us; ~nobody
         raise CarbontrackError(f"The ledger {text} cannot be reached: {error}.") from error
-    return f"sqlite:///{path}"
+    return f"{_FILE}{path}"
+
+
+def _has_scheme(text: str) -> bool:
+    """Whether it looks like an address: with one slash it is a slip."""
+    import re
+
+    return "://" in text or bool(re.match(r"[A-Za-z][\w+.-]+:/|sqlite:", text, re.ASCII))
+
+
+def _absolute(text: str) -> str:
+    """As `Path(text).expanduser().absolute()`: `..` stays, for it may follow a link."""
+    path = os.path.expanduser(text)  # noqa: PTH111
+    if path.startswith("~"):
+        raise OSError(f"there is no home folder {path.partition('/')[0]}")
+    if not path.startswith("/"):
+        path = f"{os.getcwd()}/{path}"  # noqa: PTH109
+    return "/" + "/".join(part for part in path.split("/") if part not in ("", "."))
+
+
+def _is_folder(path: str) -> bool:
+    """Raises OSError where that cannot be looked up."""
+    try:
+        mode = os.stat(path).st_mode  # noqa: PTH116
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except ValueError as error:  # a NUL in it
+        raise OSError(str(error)) from error
+    return stat.S_ISDIR(mode)
 
 
 def _check_userinfo(url: str) -> None:
@@ -46,7 +78,7 @@ def _check_userinfo(url: str) -> None:
     in every message about it.
     """
     _, at, rest = url.partition("@")
-    if at and "@" in re.split(r"[/?]", rest, maxsplit=1)[0]:
+    if at and "@" in rest.partition("/")[0].partition("?")[0]:
         raise CarbontrackError(
             f"The ledger's address {without_password(url)} has more than one @ before its host.",
             hint="In a password, write @ as %40, : as %3A, / as %2F and % as %25.",
@@ -55,7 +87,9 @@ def _check_userinfo(url: str) -> None:
 
 def sqlite_path(url: str) -> Path | None:
     """The file behind a SQLite URL of `ledger_url`; None for a server."""
-    return Path(url.removeprefix("sqlite:///")) if url.startswith("sqlite:///") else None
+    from pathlib import Path
+
+    return Path(url.removeprefix(_FILE)) if url.startswith(_FILE) else None
 
 
 def recorded_in(url: str) -> str:
@@ -65,10 +99,9 @@ def recorded_in(url: str) -> str:
     That is of one server, so that none gets what is meant for another, and of one host: many may
     share a home.
     """
-    if sqlite_path(url) is not None:
+    if url.startswith(_FILE):
         return url
-    host = _file_name(os.uname().nodename)
-    return f"sqlite:///{default_path().with_name('servers') / _name(url) / f'{host}.db'}"
+    return f"{_FILE}{user_data()}/servers/{_name(url)}/{_file_name(os.uname().nodename)}.db"
 
 
 def journal_folders(url: str) -> tuple[Path, ...]:
@@ -81,7 +114,9 @@ def journal_folders(url: str) -> tuple[Path, ...]:
     file = recorded_in(url)
     path = sqlite_path(file)
     assert path is not None
-    in_data = default_path().with_name("journals") / _name(file)
+    from pathlib import Path
+
+    in_data = Path(user_data()) / "journals" / _name(file)
     return path.with_name(path.name + "-journals"), in_data
 
 
@@ -90,14 +125,14 @@ def _name(url: str) -> str:
 
 
 def _file_name(text: str) -> str:
+    import re
+
     return re.sub(r"[^\w.-]+", "_", text)
 
 
-def default_path() -> Path:
+def _default_path() -> str:
     """The ledger of a user who chose none."""
-    from platformdirs import user_data_path
-
-    return user_data_path("carbontrack", appauthor=False) / "ledger.db"
+    return f"{user_data()}/ledger.db"
 
 
 def redacted_url(url: str) -> str:
@@ -108,6 +143,8 @@ def redacted_url(url: str) -> str:
 
 def db_option(url: str) -> str:
     """The option that names this ledger in a command; empty for the default ledger."""
+    import shlex
+
     return "" if url == ledger_url() else f" --db {shlex.quote(redacted_url(url))}"
 
 

@@ -13,26 +13,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from carbontrack.errors import CarbontrackError
+from carbontrack.meters.spec import find
 from carbontrack.vocabulary import MeterName
 
 if TYPE_CHECKING:
-    from importlib.metadata import EntryPoint
-
     from carbontrack.meters.base import Meter, MeterContext
 
     OpenMeter = Callable[[str, MeterContext], Meter]
 
-# Each has `open_meter`, and `check`, which raises CarbontrackError for an argument that means
-# nothing and touches no device. Imported only when asked for: pynvml alone costs 60 ms. Meters of
-# other packages come through the entry-point group, whose scan costs more, so it is made only for a
-# name that is not here.
-_OWN: dict[str, str] = {
-    MeterName.NVML: "carbontrack.meters.nvml",
-    MeterName.RAPL: "carbontrack.meters.rapl",
-    MeterName.CPU_MODEL: "carbontrack.meters.cpu",
-    MeterName.SIMULATED: "carbontrack.meters.simulated",
-}
-_GROUP = "carbontrack.meters"
 _AUTO = (MeterName.NVML, MeterName.RAPL, MeterName.CPU_MODEL)
 _SAME_DEVICE = frozenset({MeterName.RAPL, MeterName.CPU_MODEL})
 
@@ -57,18 +45,6 @@ class Found:
         """What is read and how good it is, and why nothing better: sentences for people."""
         reasons = [f"Not {over.name}: {over.reason}" for over in self.rejected]
         return " ".join([*(meter.note for meter in self.meters), *reasons])
-
-
-def check_spec(spec: str) -> None:
-    """Raise CarbontrackError for an invalid spec, without touching any device."""
-    if spec == "auto":
-        return
-    for part in spec.split(","):
-        name, _, argument = part.strip().partition(":")
-        found = _find(name)
-        # The job waits for this: what needs no argument is not imported.
-        if isinstance(found, str) and (argument or name == MeterName.SIMULATED):
-            importlib.import_module(found).check(argument)
 
 
 def find_meters(spec: str, context: MeterContext) -> Found:
@@ -132,21 +108,8 @@ def _open(spec: str, context: MeterContext) -> Meter:
 
 
 def _opener(name: str) -> OpenMeter:
-    found = _find(name)
+    found = find(name)
     opener: OpenMeter = (
         importlib.import_module(found).open_meter if isinstance(found, str) else found.load()
     )
     return opener
-
-
-def _find(name: str) -> str | EntryPoint:
-    """Our module for the meter, or another package's entry point. Raises CarbontrackError."""
-    if name in _OWN:
-        return _OWN[name]
-    from importlib.metadata import entry_points
-
-    found = {entry.name: entry for entry in entry_points(group=_GROUP)}
-    if name not in found:
-        known = ", ".join(["auto", *_OWN, *sorted(found)])
-        raise CarbontrackError(f"There is no meter {name!r}.", hint=f"Known meters: {known}.")
-    return found[name]

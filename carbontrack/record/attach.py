@@ -47,16 +47,14 @@ def settings_of(
     `unknown`.
     """
     from carbontrack.ledger.url import ledger_url
-    from carbontrack.meters.registry import check_spec
-    from carbontrack.record import messages, ship_to
+    from carbontrack.record import defaults, ship_to
 
     for setting in unknown:
         raise CarbontrackError(
             f"{setting}: no such setting.",
             hint="Give name, project, tags, db, meter, devices, hz or quiet by their names.",
         )
-    messages.check(devices=devices, hz=hz)
-    check_spec(_text("meter", meter))
+    defaults.check(meter=_text("meter", meter), devices=devices, hz=hz)
     return {
         "name": None if name is None else str(name),
         "project": project_of(None if project is None else str(project)),

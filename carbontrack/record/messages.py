@@ -7,42 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from carbontrack.errors import CarbontrackError
+from carbontrack.record import defaults
 from carbontrack.record.file_state import FileState
-from carbontrack.vocabulary import Devices, OnBudget, RunKind
-
-MAX_LABEL_CHARS = 256
-MAX_COMMAND_CHARS = 32_768  # a glob over shards makes a command of megabytes
-
-
-def cut_command(words: Sequence[str]) -> list[str]:
-    """The command as it is stored: up to MAX_COMMAND_CHARS, then how many words more."""
-    shown: list[str] = []
-    left = MAX_COMMAND_CHARS
-    for number, word in enumerate(words):
-        if len(word) >= left:
-            # At a space, so that half a secret does not pass for an ordinary word.
-            part = word[:left].rpartition(" ")[0]
-            more = len(words) - number - 1
-            return [*shown, f"{part} … ({more:,} more words)" if more else f"{part} …"]
-        left -= len(word) + 1
-        shown.append(word)
-    return shown
-
-
-def cut_label(text: str) -> str:
-    """A name, project or tag as it is stored: a table has no room for a file of it."""
-    return text if len(text) <= MAX_LABEL_CHARS else f"{text[: MAX_LABEL_CHARS - 1]}…"
-
-
-def check(*, devices: str, hz: float) -> None:
-    """Raise CarbontrackError for settings that mean nothing, before anything is started."""
-    if isinstance(hz, bool) or not isinstance(hz, (int, float)):
-        raise CarbontrackError(f"hz {hz!r}: not a number.")
-    if not 0.1 <= hz <= 50:
-        raise CarbontrackError(f"{hz:g} samples a second are out of range.", hint="Give 0.1 to 50.")
-    if devices not in tuple(Devices):
-        raise CarbontrackError(f"devices {devices}: unknown.", hint="Give job or all.")
+from carbontrack.vocabulary import RunKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,10 +42,10 @@ class Plan:
     project: str | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
     facility: Mapping[str, Any] = field(default_factory=dict)  # settings given with the command
-    meter: str = "auto"
-    devices: str = Devices.JOB
-    hz: float = 10.0
-    quiet: bool = False
+    meter: str = defaults.METER
+    devices: str = defaults.DEVICES
+    hz: float = defaults.HZ
+    quiet: bool = defaults.QUIET
     visibility: Mapping[str, str] | None = None  # of another process; None: as in our environment
     log_path: str | None = None  # a log to read steps from, by `steps_pattern`
     steps_pattern: str | None = None
@@ -86,10 +53,10 @@ class Plan:
     budget_kg: float | None = None  # CO2e
     budget_usd: float | None = None
     budget_kwh: float | None = None  # of the facility
-    on_budget: str = OnBudget.WARN
-    budget_grace_s: float = 60.0
+    on_budget: str = defaults.ON_BUDGET
+    budget_grace_s: float = defaults.BUDGET_GRACE_S
     metrics_port: int | None = None  # of Prometheus metrics
-    metrics_address: str = "127.0.0.1"
+    metrics_address: str = defaults.METRICS_ADDRESS
     ship: str | None = None  # the collector's URL
     ship_insecure: bool = False  # http to another host, too
     ship_token: str | None = None

@@ -24,10 +24,11 @@ from carbontrack.meters.base import MeterContext, Source
 from carbontrack.record.arrivals import Arrivals
 from carbontrack.record.claims import Claims
 from carbontrack.record.control import Control, Guest
+from carbontrack.record.cut import cut_label
 from carbontrack.record.devices import MeterOpener, RefreshTimer, sensor_of
 from carbontrack.record.git import ask_git
 from carbontrack.record.logged import LoggedLines
-from carbontrack.record.messages import Outcome, Plan, cut_label
+from carbontrack.record.messages import Outcome, Plan
 from carbontrack.record.outbox import Outbox
 from carbontrack.record.process_end import is_running
 from carbontrack.record.reduce import Clock

@@ -55,7 +55,7 @@ class RecorderProcess:
 
     def begin(self, plan: dict[str, Any]) -> None:
         """Give it its plan; what the pipe does not take yet, `flush` sends."""
-        from carbontrack.record.messages import cut_command  # it needs none to start
+        from carbontrack.record.cut import cut_command  # it needs none to start
 
         with harmless("this run is not recorded"):
             self._plan = plan

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
 
 from carbontrack.errors import CarbontrackError
+
+TYPE_CHECKING = False  # `typing` costs 15 ms, and a job waits for this
+if TYPE_CHECKING:
+    from typing import Any
 
 URL = "CARBONTRACK_SHIP"
 TOKEN = "CARBONTRACK_SHIP_TOKEN"
@@ -20,14 +22,14 @@ _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _EXAMPLE = "Example: --ship https://collector.example.org:8477"
 
 
-@dataclass(frozen=True, slots=True)
 class Address:
     """Where a collector listens."""
 
-    https: bool
-    host: str
-    port: int
-    path: str
+    def __init__(self, https: bool, host: str, port: int, path: str) -> None:
+        self.https = https
+        self.host = host
+        self.port = port
+        self.path = path
 
     def __str__(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host

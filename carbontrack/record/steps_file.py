@@ -6,22 +6,21 @@ import fcntl
 import os
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 
 from carbontrack.files import open_regular
 from carbontrack.record.this_run import mark_in
 from carbontrack.record.warning import warn
 
 
-@dataclass(frozen=True, slots=True)
 class LockedSteps:
     """The file, open: it can be read when its folder is gone (a logout clears the runtime folder).
 
     As long as the run is recorded, the recorder holds a lock on it through `descriptor`.
     """
 
-    path: str
-    descriptor: int
+    def __init__(self, path: str, descriptor: int) -> None:
+        self.path = path
+        self.descriptor = descriptor
 
 
 def make_steps_file(recording_id: str) -> LockedSteps | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 
@@ -13,6 +12,7 @@ _NAMESPACE = bytes.fromhex("8b4a3f4ed8c55dd29b7b5e2c1f0c6d71")
 
 def uuid5(parts: Sequence[object]) -> str:
     """Version 5: the same for the same parts, which JSON can hold, wherever it is computed."""
+    import json
     from hashlib import sha1
 
     name = json.dumps(parts).encode()

@@ -19,7 +19,7 @@ def _devices(
     *options: str, env: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-c", "from carbontrack.cli import main; main()", "devices", *options],
+        [sys.executable, "-c", "from carbontrack.cli.app import main; main()", "devices", *options],
         env={**(env or os.environ), "COLUMNS": "80"},
         capture_output=True,
         text=True,

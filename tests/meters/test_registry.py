@@ -10,7 +10,9 @@ import pytest
 
 from carbontrack.errors import CarbontrackError
 from carbontrack.meters.base import MeterContext
-from carbontrack.meters.registry import check_spec, find_meters
+from carbontrack.meters.registry import find_meters
+from carbontrack.meters.spec import OWN, check_spec
+from carbontrack.vocabulary import MeterName
 from tests.fixtures.nvml import NvmlStub
 from tests.fixtures.powercap import Powercap
 
@@ -108,6 +110,10 @@ def test_an_argument_is_checked_before_anything_starts(spec: str, message: str) 
 @pytest.mark.parametrize("spec", ["auto", "nvml", "nvml,rapl", "cpu-model:280", "sim:a100x8"])
 def test_a_spec_that_means_something_is_no_mistake(spec: str) -> None:
     check_spec(spec)
+
+
+def test_the_meters_that_can_be_named_are_those_of_the_vocabulary() -> None:
+    assert tuple(OWN) == tuple(MeterName)
 
 
 def test_meters_of_other_packages_are_found(

@@ -357,7 +357,7 @@ def test_a_block_with_invalid_settings_runs_unrecorded_and_says_so(
 def test_track_never_raises_into_the_script(wrapper: Wrapper, broken: str) -> None:
     code = (
         "import os, resource, sys, carbontrack, carbontrack.record.attach, carbontrack.ledger.url\n"
-        "import carbontrack.record.messages, carbontrack.meters.simulated, platformdirs\n"
+        "import carbontrack.record.messages, carbontrack.meters.simulated\n"
         f"{broken}\n"
         "with carbontrack.track('block', meter='sim:a100x1', quiet=True) as run: print('in')\n"
         "print('out')"

@@ -18,6 +18,7 @@ from carbontrack.record.identity import (
     identify,
 )
 from carbontrack.record.shared_words import expand_hosts, shared_words
+from carbontrack.record.this_run import TELLING, this_run
 from carbontrack.record.uuids import _NAMESPACE, uuid5, uuid7
 from carbontrack.vocabulary import Scheduler
 
@@ -317,6 +318,27 @@ def test_what_would_be_everybodys_job_is_none(environ: Mapping[str, str]) -> Non
         environ, command=COMMAND, name=None, project=None, hostname="nid001", read=unknown
     )
     assert found == Identity(None, None)
+
+
+@pytest.mark.parametrize("environ", [one for one, _ in TABLE.values()], ids=TABLE)
+def test_without_the_variables_that_tell_it_there_is_no_shared_run(
+    environ: Mapping[str, str],
+) -> None:
+    """The wrapper looks at these alone before it imports what reads the others."""
+    assert set(environ) & set(TELLING)
+    silent = {name: value for name, value in environ.items() if name not in TELLING}
+    assert identity(silent) == Identity(None, None)
+    assert this_run(on_node(environ, 1), COMMAND, {}).is_shared == (
+        identify(
+            on_node(environ, 1),
+            command=COMMAND,
+            name=None,
+            project=None,
+            hostname="nid001",
+            read=lambda path: "",
+        ).run_id
+        is not None
+    )
 
 
 def test_a_run_id_that_the_user_sets_wins() -> None:

@@ -25,7 +25,9 @@ from tests.fixtures.wrap import PATIENCE_S, Wrapper
 _PACKAGE = Path(carbontrack.__file__).parent
 _FILES = (
     "launch",
-    "prestart",
+    "accompany",
+    "job_process",
+    "recorded_job",
     "recorder_process",
     "own_process",
     "process_end",
@@ -33,7 +35,7 @@ _FILES = (
     "steps_file",
     "warning",
 )
-_MODULES = ("os", "signal", "fcntl", "select", "json", "resource", "shutil", "time")
+_MODULES = ("os", "_signal", "signal", "fcntl", "select", "json", "resource", "shutil", "time")
 # Without these there is no job, or no end to tell of.
 _INDISPENSABLE = {"os._exit", "os.posix_spawnp"}
 
@@ -58,7 +60,6 @@ def wrap(call, when):
             return pid
         os.posix_spawnp = then_fail
     else:
-        launch.prestart.prepare()
         setattr(real, name, fail)
     launch.run(job, {"db": "sqlite:////nowhere"})
 
@@ -254,7 +255,7 @@ def test_an_error_of_ours_before_the_job_does_not_keep_it_from_running(tmp_path:
         "s.put_jobs_folders_last = lambda: None; from carbontrack.__main__ import main; main()"
     )
     done = subprocess.run(
-        [sys.executable, "-P", "-c", code, "run", "-q", "--", "sh", "-c", "exit 7"],
+        [sys.executable, "-P", "-c", code, "run", "--live", "--", "sh", "-c", "exit 7"],
         env=Wrapper(tmp_path).env,
         capture_output=True,
         text=True,

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from carbontrack.record import process_end
-from carbontrack.record.messages import MAX_COMMAND_CHARS, MAX_LABEL_CHARS, cut_command
+from carbontrack.record.cut import MAX_COMMAND_CHARS, MAX_LABEL_CHARS, cut_command
 from carbontrack.record.process_end import ProcessEnd
 from carbontrack.record.recorder_process import RecorderProcess
 from carbontrack.record.uuids import uuid7

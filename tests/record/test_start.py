@@ -1,4 +1,4 @@
-"""The recorder that starts while the command line is still being read."""
+"""What starts in which order, and what is left of a recorder that is not needed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.fixtures.tools import OF_THE_MACHINE
 from tests.fixtures.wrap import PATIENCE_S, Wrapper, wait_until
 from tests.record.test_manners import Until, children_of, processes_of
 
@@ -20,8 +19,7 @@ def started(pid: int) -> int:
     return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
 
 
-@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason=f"{OF_THE_MACHINE}: it has one CPU")
-def test_it_is_there_before_the_job(wrapper: Wrapper, until: Until) -> None:
+def test_the_job_is_there_before_the_recorder(wrapper: Wrapper, until: Until) -> None:
     job = wrapper.start("sleep", "600")
 
     def sleeping() -> list[int]:
@@ -31,7 +29,7 @@ def test_it_is_there_before_the_job(wrapper: Wrapper, until: Until) -> None:
 
     (sleep,) = until(sleeping)
     (recorder,) = until(lambda: children_of(job.pid, "carbontrack.record"))
-    assert started(recorder) <= started(sleep)
+    assert started(sleep) <= started(recorder)
     until(wrapper.seconds)
     job.terminate()
     job.communicate(timeout=PATIENCE_S)
@@ -39,7 +37,7 @@ def test_it_is_there_before_the_job(wrapper: Wrapper, until: Until) -> None:
     assert run["exit_code"] == 128 + signal.SIGTERM
 
 
-def test_on_one_cpu_the_job_goes_first_and_is_recorded_all_the_same(wrapper: Wrapper) -> None:
+def test_on_one_cpu_a_job_is_recorded_all_the_same(wrapper: Wrapper) -> None:
     one = min(os.sched_getaffinity(0))
     done = wrapper.run("sleep", "0.5", preexec_fn=lambda: os.sched_setaffinity(0, {one}))
     assert (done.returncode, done.stderr) == (0, "")
@@ -50,7 +48,9 @@ def test_on_one_cpu_the_job_goes_first_and_is_recorded_all_the_same(wrapper: Wra
 @pytest.mark.parametrize(
     "arguments", [["--hz", "99", "--", "true"], ["--colour"], ["--help"], ["--", ""], []]
 )
-def test_of_one_that_is_not_needed_nothing_is_left(wrapper: Wrapper, arguments: list[str]) -> None:
+def test_of_a_run_that_does_not_start_nothing_is_left(
+    wrapper: Wrapper, arguments: list[str]
+) -> None:
     done = wrapper.carbontrack("run", *arguments)
     assert "recording failed" not in done.stderr
     assert "Traceback" not in done.stderr
@@ -58,10 +58,13 @@ def test_of_one_that_is_not_needed_nothing_is_left(wrapper: Wrapper, arguments: 
     assert sorted(wrapper.folder.iterdir()) == []
 
 
-def test_one_whose_wrapper_is_killed_before_it_knows_the_job_ends_quietly(
+def test_a_recorder_whose_wrapper_is_killed_before_it_knows_the_job_ends_quietly(
     wrapper: Wrapper, until: Until
 ) -> None:
-    prepared = "from carbontrack.record import prestart; prestart.prepare(); input()"
+    prepared = (
+        "from carbontrack.record.recorder_process import RecorderProcess; "
+        "it = RecorderProcess(None); input()"
+    )
     process = subprocess.Popen(
         [sys.executable, "-P", "-c", prepared],
         env=wrapper.env,

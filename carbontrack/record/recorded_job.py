@@ -1,0 +1,90 @@
+"""What is recorded of a job: the run's id, its steps file, and its recorder. The job waits for this
+import.
+"""
+
+from __future__ import annotations
+
+import os
+
+from carbontrack.record.job_process import Job
+from carbontrack.record.steps_file import make_steps_file, remove_steps_file, working_folder
+from carbontrack.record.this_run import MARK, mark_of, this_run
+from carbontrack.record.uuids import uuid7
+from carbontrack.record.warning import harmless
+
+TYPE_CHECKING = False  # `typing` costs 15 ms
+if TYPE_CHECKING:
+    from typing import Any
+
+    from carbontrack.record.recorder_process import RecorderProcess
+    from carbontrack.record.rendezvous import Joined, Rendezvous
+
+
+class RecordedJob:
+    """The run that is recorded: its id, its steps file, and the recorder once there is one: ours,
+    or that of another wrapper of the run on this node.
+    """
+
+    def __init__(self, command: list[str], settings: dict[str, Any]) -> None:
+        self._id = uuid7()
+        self._steps = make_steps_file(self._id)
+        self._rendezvous: Rendezvous | None = None
+        self._recorder: RecorderProcess | Joined | None = None
+        run = this_run(os.environ, command, settings)
+        self.run_id, self._job = run.id, run.job
+        self.environ = {**os.environ, MARK: str(mark_of(self.run_id, os.environ))}
+        if self._steps:
+            self.environ["CARBONTRACK_STEPS"] = self._steps.path
+        if run.is_shared:
+            self._meet()
+
+    def _meet(self) -> None:
+        """Join the run's recorder on this node, if there is one; else ours is that from now on."""
+        from carbontrack.record.rendezvous import open_rendezvous
+
+        self._rendezvous = open_rendezvous()
+        joined = self._rendezvous.joined(self.run_id) if self._rendezvous else None
+        if joined is not None:
+            joined.bring(self._steps)
+            self._recorder = joined
+
+    @property
+    def recorder_pid(self) -> int | None:
+        return self._recorder.pid if self._recorder else None
+
+    def begin(self, plan: dict[str, Any]) -> None:
+        """Start the recorder, unless one was joined, and give it its plan."""
+        if self._recorder is None:
+            from carbontrack.record.recorder_process import RecorderProcess
+
+            self._recorder = RecorderProcess(
+                self._steps, self._rendezvous.descriptor if self._rendezvous else None
+            )
+        if self._rendezvous is not None:
+            self._rendezvous.close()  # from now on the recorder alone has it
+        plan |= {
+            **self._job,
+            "run_id": self.run_id,
+            "recording_id": self._id,
+            "cwd": working_folder(),
+            "steps_path": self._steps and self._steps.path,
+        }
+        self._recorder.begin(plan)
+
+    def flush(self) -> bool:
+        """Send what the recorder's pipe has not taken yet; whether that is all."""
+        return self._recorder is None or self._recorder.flush()
+
+    def end(self, job: Job) -> None:
+        """Say how the job ended."""
+        if self._recorder is not None:
+            self._recorder.end({"ended_ns": job.ended_ns, "exit_code": job.exit_code})
+
+    def discard(self) -> None:
+        """There is nothing to record."""
+        with harmless("the recorder cannot be ended"):
+            if self._recorder is not None:
+                self._recorder.discard()
+            if self._rendezvous is not None:
+                self._rendezvous.close()
+        remove_steps_file(self._steps.path if self._steps else None)

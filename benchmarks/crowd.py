@@ -33,7 +33,8 @@ class Crowd:
     jobs: int
     took_s: float  # until the last wrapper had ended
     wrong_codes: int  # of the wrappers
-    lost: int  # that are not in the ledger, with their own exit code
+    waiting: int  # that were in a journal until `db recover`
+    lost: int  # that are not in the ledger even then, with their own exit code
 
 
 def ask(bench: Bench) -> list[Table]:
@@ -89,8 +90,22 @@ def _many_at_once(bench: Bench) -> Table:
         title="Short jobs at once on one ledger",
         how="Each ends at once with an exit code of its own, under a wrapper and a recorder of its "
         "own, with a simulated GPU; all are started in the same moment.",
-        columns=["Jobs", "wrong exit codes", "lost", "until the last has ended, s"],
-        rows=[[str(count), str(found.wrong_codes), str(found.lost), f"{found.took_s:.1f}"]],
+        columns=[
+            "Jobs",
+            "wrong exit codes",
+            "in a journal until `db recover`",
+            "lost",
+            "until the last has ended, s",
+        ],
+        rows=[
+            [
+                str(count),
+                str(found.wrong_codes),
+                str(found.waiting),
+                str(found.lost),
+                f"{found.took_s:.1f}",
+            ]
+        ],
         raw=asdict(found),
     )
 
@@ -114,13 +129,20 @@ def _crowd(folder: Path, count: int) -> Crowd:
     ended = {name: process.wait(_PATIENCE_S) for name, process in started.items()}
     took_s = time.monotonic() - began_s
     give_up_s = time.monotonic() + _LATE_S
-    while True:
-        stored = {run["name"]: run["exit_code"] for run in _runs(tool.python, count, folder, env)}
-        lost = sum(stored.get(name) != code for name, code in codes.items())
-        if not lost or time.monotonic() > give_up_s:
-            break
+    while (waiting := _missing(tool.python, codes, folder, env)) and time.monotonic() < give_up_s:
         time.sleep(1.0)
-    return Crowd(count, took_s, sum(ended[name] != code for name, code in codes.items()), lost)
+    if waiting:
+        recover = [str(tool.python), "-P", "-m", "carbontrack", "db", "recover"]
+        subprocess.run(recover, cwd=folder, env=env, check=True, capture_output=True)
+    lost = _missing(tool.python, codes, folder, env)
+    wrong = sum(ended[name] != code for name, code in codes.items())
+    return Crowd(count, took_s, wrong, waiting - lost, lost)
+
+
+def _missing(python: Path, codes: dict[str, int], folder: Path, env: dict[str, str]) -> int:
+    """How many of these jobs the ledger does not hold with their exit codes."""
+    stored = {run["name"]: run["exit_code"] for run in _runs(python, len(codes), folder, env)}
+    return sum(stored.get(name) != code for name, code in codes.items())
 
 
 def _runs(python: Path, count: int, folder: Path, env: dict[str, str]) -> list[dict[str, Any]]:

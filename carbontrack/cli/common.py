@@ -122,7 +122,7 @@ def _say(message: str) -> None:
 
 def warn_of_journals(url: str) -> None:
     """Say on stderr if measurements wait on this host that could not reach this ledger."""
-    from carbontrack.ledger.recover import waiting
+    from carbontrack.ledger.journals import waiting
     from carbontrack.ledger.unsent import unsent
     from carbontrack.ledger.url import db_option
 

@@ -96,12 +96,12 @@ def upgrade(db: DbOption = None) -> None:
 @app.command()
 def recover(db: DbOption = None) -> None:
     """Take measurements into the ledger that could not be written while it was locked or full."""
-    from carbontrack.ledger import recover
+    from carbontrack.ledger import journals, recover
     from carbontrack.ledger.url import db_option, ledger_url, recorded_in
     from carbontrack.report.escape import visible
 
     url = ledger_url(db)
-    for problem in recover.refused(url):
+    for problem in journals.refused(url):
         typer.echo(f"carbontrack: not recovered: {problem}.", err=True)
     names = list(recover.recover(url).values())
     if not names:

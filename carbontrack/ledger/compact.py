@@ -17,7 +17,7 @@ from carbontrack.errors import CarbontrackError
 from carbontrack.ledger import kept_overlaps
 from carbontrack.ledger.contested import SETTLED_MS
 from carbontrack.ledger.engine import NoLedger, errors_in_one_line
-from carbontrack.ledger.recover import waiting
+from carbontrack.ledger.journals import waiting
 from carbontrack.ledger.settle import TOLERANCE_J, TOLERANCE_S
 from carbontrack.ledger.sqlite import is_recorded
 from carbontrack.ledger.transaction import WritableLedger, open_ledger

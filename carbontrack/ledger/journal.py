@@ -6,9 +6,12 @@ A ledger may lie in a folder where others can write, too: a journal is our own f
 from __future__ import annotations
 
 import dataclasses
+import errno
+import fcntl
 import json
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,9 +36,45 @@ class Entry:
 
 
 def append(path: Path, entry: Entry) -> None:
-    """Add an entry, durably. Raises OSError, also where the folder or the file is not ours."""
+    """Add an entry, durably. Raises OSError, also where the folder or the file is not ours, or
+    another process is just taking it into the ledger.
+    """
     # What a full disk tore off before must not take this line with it.
-    write_ours(path, f"\n{json.dumps(dataclasses.asdict(entry))}\n".encode(), os.O_APPEND)
+    data = f"\n{json.dumps(dataclasses.asdict(entry))}\n".encode()
+    with held(path, make=True) as is_held:
+        if not is_held:
+            raise OSError(errno.EAGAIN, "is just being taken into the ledger", str(path))
+        write_ours(path, data, os.O_APPEND)
+
+
+@contextmanager
+def held(path: Path, *, make: bool = False) -> Iterator[bool]:
+    """Whether this process alone has the journal meanwhile: what is added while another one takes
+    it into the ledger would be deleted with it.
+
+    Raises OSError as opening it does. A file system without locks has to do without.
+    """
+    if make:
+        write_ours(path, b"", os.O_APPEND)
+    try:
+        descriptor = open_ours(path)
+    except FileNotFoundError:
+        yield False
+        return
+    try:
+        yield _locks(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _locks(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+    return os.fstat(descriptor).st_nlink > 0  # or it was deleted before we had it
 
 
 def read(path: Path) -> Iterator[Entry]:

@@ -15,9 +15,9 @@ from carbontrack.errors import CarbontrackError
 from carbontrack.files import open_ours, open_regular
 from carbontrack.ledger.engine import errors_in_one_line
 from carbontrack.ledger.ingest import ORDER, Ingest, Taken
+from carbontrack.ledger.journals import by_recording, read_entries, waiting, write_entries
 from carbontrack.ledger.parquet import is_export
 from carbontrack.ledger.parquet_source import open_export
-from carbontrack.ledger.recover import by_recording, read_entries, waiting, write_entries
 from carbontrack.ledger.rows import Recording
 from carbontrack.ledger.source import Source, open_source
 from carbontrack.ledger.transaction import Transaction, Within, open_ledger

@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, Connection, func, select
 from carbontrack.ledger import engine, models, stored_windows
 from carbontrack.ledger.beside import files_beside
 from carbontrack.ledger.find import PRESENT
-from carbontrack.ledger.recover import waiting
+from carbontrack.ledger.journals import waiting
 from carbontrack.ledger.url import redacted_url, sqlite_path
 
 

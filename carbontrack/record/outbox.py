@@ -17,6 +17,7 @@ from typing import Any
 
 from carbontrack.errors import CarbontrackError
 from carbontrack.ledger import journal
+from carbontrack.ledger.journals import take_if_free
 from carbontrack.ledger.rows import Event, Recording, Run, Sensor, Step
 from carbontrack.ledger.url import db_option
 from carbontrack.ledger.window import Window
@@ -29,6 +30,8 @@ ANSWER_S = 10.0  # a ledger that takes longer does not answer
 _SILENT_FAILURES = 1  # two that start at once both make the ledger: one has to wait
 _LAST_ATTEMPTS_S = 0.6  # what the job's end may wait for a ledger that refuses
 _LOOK_S = 0.05
+# For a ledger that is busy, when nothing waits for us any more: other recorders write at once.
+_PATIENCE_S, _PATIENT_MS = 30.0, 5_000
 
 
 class Outbox:
@@ -121,6 +124,18 @@ class Outbox:
         self._spill()
         self._is_finished = True
         return False
+
+    def take_journals(self) -> None:
+        """Bring in what waits for this ledger in journals, ours and others', while it is only busy:
+        when the job's end waits for nothing any more.
+        """
+        if self._attempt is not None or self._writer.url != self._url:
+            return  # it does not answer; it is of an older schema
+        give_up_s = time.monotonic() + _PATIENCE_S
+        while not take_if_free(self._url, busy_timeout_ms=_PATIENT_MS):
+            if time.monotonic() > give_up_s:
+                break
+            time.sleep(_LOOK_S)
 
     def save(
         self, *, status: Status, exit_code: int | None, ended_ms: int, heartbeat_ms: int
@@ -217,8 +232,8 @@ class Outbox:
                 failures.append(f"{path}: {error.strerror}")
             else:
                 self._alarm(
-                    f"measurements are in {path}; "
-                    f"'carbontrack db recover{db_option(self._url)}' brings them into the ledger."
+                    f"measurements are in {path}; the next run brings them into the ledger, or "
+                    f"'carbontrack db recover{db_option(self._url)}'."
                 )
                 return
         self._alarm(f"measurements are lost: {'; '.join(failures)}.")

@@ -159,6 +159,7 @@ class Recorder:
         outcome = self._watch(control, sampler, outbox, timer, budget, arrivals)
         self._finish(outcome, sampler, outbox, run, timer, budget, shippers)
         control.release()
+        outbox.take_journals()
         shippers.finish()
 
     def _take(self, sources: Sequence[Source], has_ended: Callable[[], bool]) -> Sequence[Source]:

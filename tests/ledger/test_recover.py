@@ -12,7 +12,8 @@ from sqlalchemy import text
 from carbontrack.errors import CarbontrackError
 from carbontrack.files import NotOurs
 from carbontrack.ledger import engine, journal, read
-from carbontrack.ledger.recover import recover, refused, waiting
+from carbontrack.ledger.journals import refused, take_if_free, waiting
+from carbontrack.ledger.recover import recover
 from carbontrack.ledger.rows import Event, Step
 from carbontrack.ledger.transaction import WritableLedger
 from carbontrack.ledger.url import journal_folders
@@ -112,6 +113,41 @@ def test_recovering_twice_is_recovering_once(ledger_url: str) -> None:
     recording.path.write_bytes(kept)  # as if we had been killed before it was deleted
     assert recover(ledger_url) == {ONE.run.id: "away"}
     assert energies_j(ledger_url) == once
+
+
+def test_a_busy_ledger_is_waited_for_and_a_broken_journal_is_not(
+    ledger_url: str, ledger: WritableLedger, tmp_path: Path
+) -> None:
+    recording = Recorder(ledger_url)
+    recording.spill(0, 100, ended=True)
+    with ledger.begin():
+        assert not take_if_free(ledger_url, busy_timeout_ms=1)
+        assert waiting(ledger_url) == [recording.path]
+    broken = recording.path.with_name("0.jsonl")
+    broken.write_text('{"run": {}}\n')
+    broken.chmod(0o600)
+    assert take_if_free(ledger_url, busy_timeout_ms=60_000)
+    assert waiting(ledger_url) == [broken]
+    assert energies_j(ledger_url) == [ENERGY_J] * 3
+    assert take_if_free(f"sqlite:///{tmp_path}", busy_timeout_ms=1)  # no ledger at all
+
+
+def test_a_journal_that_is_just_being_taken_is_neither_taken_twice_nor_added_to(
+    ledger_url: str,
+) -> None:
+    """What is added meanwhile would be deleted with it: the recorder has another place for it."""
+    recording = Recorder(ledger_url)
+    recording.spill(0, 50)
+    with journal.held(recording.path) as is_held:
+        assert is_held
+        assert recover(ledger_url) == {}
+        with pytest.raises(BlockingIOError, match="is just being taken"):
+            recording.spill(50, 100, ended=True)
+    assert waiting(ledger_url) == [recording.path]
+    recording.spill(50, 100, ended=True)
+    assert recover(ledger_url) == {ONE.run.id: "away"}
+    with journal.held(recording.path) as is_held:
+        assert not is_held  # it is gone
 
 
 def test_an_old_journal_does_not_displace_the_minutes_and_hours_of_later(

@@ -316,6 +316,20 @@ def test_egrids_rates_are_pounds_and_its_ch4_and_n2o_are_too(
     assert value != pytest.approx((co2 + 0.028 * ch4 + 0.265 * n2o) * 0.00045359237, abs=1e-4)
 
 
+def test_every_zone_of_egrid_has_both_editions() -> None:
+    """The newer one in EPA's pounds: 596.326 of CO2e per MWh in Virginia, 1548.53 in Puerto Rico."""
+    editions: dict[str, set[str]] = {}
+    for entry in packaged():
+        if entry.kind == "intensity" and entry.name.startswith("US-"):
+            editions.setdefault(entry.name, set()).update(
+                version.year for version in years_of(entry.name)
+            )
+    assert set(map(frozenset, editions.values())) == {frozenset({"2022", "2023"})}
+    assert len(editions) == 28
+    for zone, pounds in (("US-SRVC", 596.326), ("US-PRMS", 1548.53), ("US-RFCM", 975.978)):
+        assert catalog.intensity(zone).value == pytest.approx(pounds * 0.00045359237, abs=5e-6)
+
+
 def test_a_gpu_of_a_superchip_and_a_module_of_two_devices() -> None:
     """GB200's 1200 W are of one of its two GPUs; MI250X's 500 W of the module with two devices."""
     rated = {

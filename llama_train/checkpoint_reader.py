@@ -10,9 +10,10 @@ from __future__ import annotations
 import pickle
 import warnings
 from collections.abc import Mapping
+from dataclasses import is_dataclass
 from io import BytesIO
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch.distributed.checkpoint import filesystem, metadata
@@ -39,6 +40,7 @@ _CLASSES = (
     torch.Size,
     _get_layout,
 )
+_BUILT = {one for one in _CLASSES if is_dataclass(one)}
 _PATHS = (("pathlib", "PosixPath"), ("pathlib._local", "PosixPath"))
 _ALLOWED: Mapping[tuple[str, str], Any] = {
     **{(known.__module__, known.__qualname__): known for known in _CLASSES},
@@ -69,7 +71,24 @@ def reason(error: BaseException) -> str:
     return str(error).strip().split("\n", 1)[0].rstrip(".") or type(error).__name__
 
 
-class _Unpickler(pickle.Unpickler):
+_InPython: Any = pickle._Unpickler
+
+
+class _Unpickler(_InPython):  # type: ignore[misc]
+    """The one that Python has in Python, for that in C lets nobody look at BUILD: on a class, it
+    sets what this whole process then takes for the class's own.
+    """
+
+    dispatch: ClassVar[dict[int, Any]] = dict(_InPython.dispatch)
+
+    def load_build(self) -> None:
+        built = type(self.stack[-2])
+        if built not in _BUILT:
+            raise pickle.UnpicklingError(f"{METADATA} changes a {built.__name__}")
+        super().load_build()
+
+    dispatch[pickle.BUILD[0]] = load_build
+
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in _ALLOWED:
             raise pickle.UnpicklingError(

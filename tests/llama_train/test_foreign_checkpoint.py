@@ -119,6 +119,26 @@ def test_a_foreign_checkpoint_runs_nothing(
         assert "step-00000001 cannot be read: " in err.splitlines()[-1]
 
 
+@pytest.mark.parametrize(
+    "named", [b"pathlib\nPosixPath", b"torch\nSize", b"torch.serialization\n_get_layout"]
+)
+def test_metadata_changes_no_class_of_this_process(
+    run: Path, capsys: pytest.CaptureFixture[str], named: bytes
+) -> None:
+    """Honest metadata, after a class that it may name has been given another attribute."""
+    path = newest(run) / ".metadata"
+    change = b"\x80\x02c" + named + b"\nN}Vname\nVevil\ns\x86b0"
+    honest = path.read_bytes()
+    path.write_bytes(change + honest)
+    manifest = path.with_name("manifest.json")
+    content = json.loads(manifest.read_text())
+    content["files"][".metadata"] = path.stat().st_size
+    manifest.write_text(json.dumps(content))
+    code, _, err = call(capsys, "generate", run, "--prompt=a", "--tokens=1")
+    assert (code, Path("/a/b").name) == (2, "b")
+    assert ".metadata changes a " in err.splitlines()[-1]
+
+
 @pytest.mark.parametrize("count", [0, 10_000])
 def test_metadata_that_is_cut_or_no_metadata_is_refused_by_name(
     run: Path, capsys: pytest.CaptureFixture[str], count: int

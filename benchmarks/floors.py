@@ -56,9 +56,9 @@ def floors(bench: Bench, polling: subprocess.Popen[str]) -> Table:
     recorder_ms = statistics.median(took_ms[_STARTS[-1]])
     return Table(
         title="What carbontrack stands on",
-        how="Whole processes that only import, in turn, median (range): `subprocess` is what a bare "
-        "wrapper needs before the job. The recorder imports its own modules beside the job: one that "
-        f"ends within {recorder_ms:.0f} ms of its start waits for it. And the CPU of a "
+        how="Whole processes that only import, in turn, median (range): `subprocess` is what a "
+        "bare wrapper needs before the job. The recorder imports its own modules beside the job: "
+        f"one that ends within {recorder_ms:.0f} ms of its start waits for it. And the CPU of a "
         "process that polls 8 stand-in GPUs ten times a second by pynvml and does nothing else, "
         "beside the watchers of the table above, in the same seconds; the stand-in library's own "
         "work is in it.",

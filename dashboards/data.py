@@ -15,7 +15,7 @@ from carbontrack.account import over_time
 from carbontrack.account.curve import EnergyCurve
 from carbontrack.account.over_time import SpentCurve
 from carbontrack.account.result import Estimate
-from carbontrack.ledger.rows import Event, Run, Sensor
+from carbontrack.ledger.rows import Coarser, Event, Run, Sensor
 from carbontrack.query import price, project
 from carbontrack.query.phases import Phases, phases_of
 from carbontrack.units import KG_PER_T, MS_PER_S
@@ -51,6 +51,7 @@ class RunData:
     curve: EnergyCurve
     estimate: Estimate
     phases: Phases = field(default_factory=Phases)
+    coarser: tuple[Coarser, ...] = ()  # when `power` is longer windows, spread over their time
 
     @property
     def facility_factor(self) -> float:
@@ -96,7 +97,7 @@ def load(connection: Connection, run: Run, flags: config.Layer, *, points: int =
     record = price.summed_record_of(connection, run)
     (estimate,) = price.estimates_of(connection, record, flags, [Method.MEASURED])
     sensors = tuple(record.sensors)
-    level_s, power = _power(connection, run, sensors, points)
+    level_s, power, coarser = _power(connection, run, sensors, points)
     return RunData(
         run=run,
         sensors=sensors,
@@ -108,12 +109,13 @@ def load(connection: Connection, run: Run, flags: config.Layer, *, points: int =
         curve=project.curve(connection, run),
         estimate=estimate,
         phases=phases_of(connection, run, most_rows=_PHASE_ROWS),
+        coarser=coarser,
     )
 
 
 def _power(
     connection: Connection, run: Run, sensors: tuple[Sensor, ...], points: int
-) -> tuple[int, pd.DataFrame]:
+) -> tuple[int, pd.DataFrame, tuple[Coarser, ...]]:
     from carbontrack.ledger import read
 
     series = read.series(connection, run, points=points)
@@ -124,7 +126,8 @@ def _power(
     numbers = ["energy_j", "energy_s", "power_min_w", "power_max_w"]
     power[numbers] = power[numbers].astype(float)  # a column of None alone has no type
     power["power_w"] = power["energy_j"] / power["energy_s"].where(power["energy_s"] > 0)
-    return series.level_s, power.sort_values(["device", "start"], ignore_index=True)
+    power = power.sort_values(["device", "start"], ignore_index=True)
+    return series.level_s, power, series.coarser
 
 
 def _steps(connection: Connection, run: Run, points: int) -> pd.DataFrame:

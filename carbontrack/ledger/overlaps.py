@@ -11,12 +11,11 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby, pairwise
 from typing import TYPE_CHECKING
 
 from carbontrack.ledger.contested import Ask, Sensors, read_sensors, shared
-from carbontrack.ledger.pyramid import level_for
 from carbontrack.ledger.rows import Overlap, Run, Sensor, Span
 from carbontrack.ledger.sharing import Lost, Part, Stretch, divided, repeated, total, unsure
 from carbontrack.ledger.sql import listed
@@ -95,10 +94,15 @@ def within_run(connection: Connection, run_key: int) -> dict[tuple[int, int], Pa
 
 
 def within_buckets(
-    connection: Connection, run_key: int, length_ms: int, span: Span
+    connection: Connection,
+    run_key: int,
+    length_ms: int,
+    span: Span,
+    own: Mapping[int, Mapping[int, Part]],
 ) -> dict[tuple[int, int], Part]:
     """As `within_run`, by the sensor's key and the start of a bucket: of buckets of a round length
-    that begin in a stretch of time.
+    that begin in a stretch of time. `own` is what each sensor has in those of the hours that this
+    touches, by its key and their starts.
     """
     from_ms, to_ms = span
     hours = from_ms // MS_PER_HOUR * MS_PER_HOUR, -(-to_ms // MS_PER_HOUR) * MS_PER_HOUR
@@ -110,15 +114,14 @@ def within_buckets(
         end_ms = stretch.start_ms + round(stretch.length_s * MS_PER_S)
         one = Lost(part.key, stretch.start_ms, end_ms, part.energy_j, part.seconds)
         lost[part.key, stretch.hour_ms].append(one)
-    buckets = _buckets(ask, run_key, {key for key, _ in lost}, length_ms, hours)
     found: dict[tuple[int, int], Part] = {}
     for (key, hour_ms), of_hour in lost.items():
-        own = {
+        of_sensor = {
             start_ms: part
-            for start_ms, part in buckets[key].items()
+            for start_ms, part in own.get(key, {}).items()
             if start_ms < hour_ms + MS_PER_HOUR and start_ms + length_ms > hour_ms
         }
-        for start_ms, part in divided(of_hour, own, length_ms).items():
+        for start_ms, part in divided(of_hour, of_sensor, length_ms).items():
             if from_ms <= start_ms < to_ms:
                 _add(found, (key, start_ms), part)
     return found
@@ -133,28 +136,6 @@ def _repeated_in(
         for part in repeated(_in_order(stretch, sensors), stretch.length_s):
             if part.seconds > 0:
                 yield stretch, part
-
-
-def _buckets(
-    ask: Ask, run_key: int, keys: Collection[int], length_ms: int, span: Span
-) -> dict[int, dict[int, Part]]:
-    """What these sensors of a run have in buckets that begin in a stretch of time, by sensor and
-    start.
-    """
-    found: dict[int, dict[int, Part]] = {key: {} for key in keys}
-    of_run = ask(f"select key from recordings where run_key = {run_key}", {})
-    recordings = listed(row["key"] for row in of_run)  # as values: see `windows_between`
-    rows = ask(
-        f"select sensor_key, start_ms / {length_ms} as bucket, sum(energy_j) as energy_j, "
-        "sum(energy_s) as energy_s from windows_between(:level, :from_ms, :to_ms) windows "
-        f"where recording_key in ({recordings}) "
-        f"and sensor_key in ({listed(sorted(keys))}) group by 1, 2",
-        {"level": level_for(length_ms // MS_PER_S), "from_ms": span[0], "to_ms": span[1]},
-    )
-    for row in rows if keys else ():
-        part = Part(row["sensor_key"], row["energy_j"] or 0.0, row["energy_s"])
-        found[part.key][row["bucket"] * length_ms] = part
-    return found
 
 
 def _add(found: dict[tuple[int, int], Part], at: tuple[int, int], part: Part) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from sqlalchemy import Connection, Select, select
 
 from carbontrack.ledger import models
+from carbontrack.ledger.rows import Run, Span
 from carbontrack.ledger.window import LEVELS_S
 from carbontrack.units import MS_PER_HOUR, MS_PER_S
 
@@ -32,6 +33,12 @@ def mergeable_ms(length_ms: int, points: int) -> int:
     """About as `bucket_ms`, or shorter: of such buckets all longer round ones can be made."""
     longest = bucket_ms(length_ms, points)
     return max(b for b in _ROUND_MS if b <= longest and all(c % b == 0 for c in _ROUND_MS if c > b))
+
+
+def range_of(run: Run, from_ms: int | None, to_ms: int | None) -> Span:
+    """All of the run where no time is given; to its last heartbeat if its end was not seen."""
+    begin_ms = run.started_ms if from_ms is None else from_ms
+    return begin_ms, run.end_ms if to_ms is None else to_ms
 
 
 def level_for(bucket_s: int) -> int:

@@ -35,13 +35,14 @@ from carbontrack.ledger.rows import (
 from carbontrack.ledger.run_devices import sensors_of, stated_of
 from carbontrack.ledger.run_devices import used_by as used_by
 from carbontrack.ledger.run_steps import steps_of
-from carbontrack.ledger.series import mergeable_step_bucket_ms as mergeable_step_bucket_ms
+from carbontrack.ledger.series import finest_windows as finest_windows
 from carbontrack.ledger.series import series as series
-from carbontrack.ledger.series import step_bucket_ms as step_bucket_ms
-from carbontrack.ledger.series import step_means as step_means
-from carbontrack.ledger.series import step_rows as step_rows
-from carbontrack.ledger.series import steps_in_buckets as steps_in_buckets
 from carbontrack.ledger.series import windows as windows
+from carbontrack.ledger.step_means import mergeable_step_bucket_ms as mergeable_step_bucket_ms
+from carbontrack.ledger.step_means import step_bucket_ms as step_bucket_ms
+from carbontrack.ledger.step_means import step_means as step_means
+from carbontrack.ledger.step_means import step_rows as step_rows
+from carbontrack.ledger.step_means import steps_in_buckets as steps_in_buckets
 from carbontrack.ledger.usages import hours as hours
 from carbontrack.ledger.usages import hours_of_all as hours_of_all
 from carbontrack.ledger.usages import totals as totals

@@ -271,16 +271,28 @@ class StepTotals:
 
 
 @dataclass(frozen=True, slots=True)
+class Coarser:
+    """A stretch of time in which windows of this length are the finest that are left of some
+    device, where finer ones were asked for.
+    """
+
+    from_ms: int
+    to_ms: int
+    level_s: int
+
+
+@dataclass(frozen=True, slots=True)
 class Series:
     """Windows of one length as columns, ordered by device and time: what a plot needs.
 
-    `level_s` is that length, of a level of the pyramid or of several of its windows together.
-    Columns: device_key, start_ms, energy_j, energy_s, power_min_w, power_max_w, util_pct,
-    temperature_max_c.
+    `level_s` is that length, of a level of the pyramid or of several of its windows together; in
+    the stretches of `coarser` longer windows are spread evenly over such ones. Columns: device_key,
+    start_ms, energy_j, energy_s, power_min_w, power_max_w, util_pct, temperature_max_c.
     """
 
     level_s: int
     columns: Mapping[str, list[Any]]
+    coarser: tuple[Coarser, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,8 @@ from carbontrack.ledger.rows import Span
 from carbontrack.units import MS_PER_HOUR, MS_PER_S
 
 _NOTHING_S = 1e-6  # that a whole window may lack: covered time is a sum of ns
-_LATE_S = 0.01  # by which windows may reach beyond their recording
+LATE_S = 0.01
+"""By which windows may reach beyond their recording, in s."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +85,7 @@ def pieces(
         end_ms = start_ms + level_s * MS_PER_S
         from_ms, to_ms = spans_ms[part.key]
         begin_ms, until_ms = max(start_ms, from_ms), min(end_ms, to_ms)
-        if (until_ms - begin_ms) / MS_PER_S < part.seconds - _LATE_S:
+        if (until_ms - begin_ms) / MS_PER_S < part.seconds - LATE_S:
             begin_ms, until_ms = start_ms, end_ms
         inside = (edge for edge in edges if begin_ms < edge < until_ms)
         for at_ms, next_ms in pairwise((begin_ms, *inside, until_ms)):

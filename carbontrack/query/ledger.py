@@ -140,9 +140,11 @@ class Ledger:
     ) -> pd.DataFrame:
         """What each device did in aligned windows of 60 s, or of 1 s or 3600 s: a row per device
         and window, ordered by device and time. Windows that begin at `since` or later, and before
-        `until`.
+        `until`. Where a device has none so short any more, as old ones were compacted, its longer
+        ones are there instead, also one that began before `since` and reaches beyond it.
 
-        Columns: `device` (UUID), `host`, `start`, and the fields of a window: `energy_j`,
+        Columns: `device` (UUID), `host`, `start`, `level_s` (how long the window is), and its
+        other fields: `energy_j`,
         `energy_s` (the time it accounts for), `sampled_s`, `samples`, `power_mean_w`,
         `power_min_w`, `power_max_w`, `vitals` (how many readings the next four are of),
         `util_pct`, `memory_max_bytes`, `temperature_max_c`, `sm_clock_mhz`, `throttle` and `flags`
@@ -155,7 +157,9 @@ class Ledger:
         with self._engine.connect() as connection:
             found = read.resolve_run(connection, run)
             sensors = {s.device_key: s for s in read.sensors(connection, found)}
-            columns = read.windows(connection, found, level_s, from_ms=_ms(since), to_ms=_ms(until))
+            columns = read.finest_windows(
+                connection, found, level_s, from_ms=_ms(since), to_ms=_ms(until)
+            )
         keys = columns.pop("device_key")
         where: dict[str, list[Any]] = {
             "device": [sensors[key].uuid for key in keys],

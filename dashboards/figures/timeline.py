@@ -48,7 +48,8 @@ def overview(data: RunData, look: Look, *, each: bool = False, smooth: int | Non
             axes[name].tick_params(labelbottom=True)
         figure.align_ylabels([axes[row[0]] for row in rows if row[0] in draw])
         noted = words.footnote if "energy" in draw else words.unmeasured
-        words.put(figure, room, look, words.title(data), noted([data.estimate]))
+        below = words.with_coarser(noted([data.estimate]), data)
+        words.put(figure, room, look, words.title(data), below)
     return figure
 
 
@@ -109,7 +110,8 @@ def devices(data: RunData, look: Look) -> Figure:
         ax.grid(False)
         _power_map(figure, ax, data, clock)
         clock.label(ax)
-        words.put(figure, room, look, words.title(data), words.coverage([data.estimate]))
+        below = words.with_coarser(words.coverage([data.estimate]), data)
+        words.put(figure, room, look, words.title(data), below)
         if count <= _NAMED_DEVICES:
             names = [words.device(data, index) for index in range(count)]
             ax.set_yticks(range(count), names, fontsize="small")
@@ -144,7 +146,7 @@ def _single(data: RunData, look: Look, draw: Draw, below: str) -> Figure:
         clock = Clock.of(data)
         draw(ax, data, clock)
         clock.label(ax)
-        words.put(figure, room, look, words.title(data), below)
+        words.put(figure, room, look, words.title(data), words.with_coarser(below, data))
     return figure
 
 

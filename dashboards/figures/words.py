@@ -26,6 +26,7 @@ from dashboards.style import (
 )
 
 _SHOWN_NAMES = 3
+_LENGTHS = {60: "1 min", 3600: "1 h"}
 _EM_PER_CHARACTER = 0.54
 _EM_PER_BOLD = 0.68
 _POINTS_PER_INCH = 72
@@ -70,6 +71,22 @@ def footnote(estimates: Sequence[Estimate]) -> str:
         if e.intensity_kg_per_kwh is not None
     )
     return " · ".join(parts)
+
+
+def with_coarser(said: str, data: RunData) -> str:
+    """What is said below a figure of power over time, and up to when its windows are longer ones,
+    each spread over its time, as no finer ones are left.
+    """
+    last_ms = {one.level_s: one.to_ms for one in sorted(data.coarser, key=lambda one: one.to_ms)}
+    parts = []
+    for level_s, to_ms in sorted(last_ms.items(), reverse=True):
+        until = pd.Timestamp(to_ms, unit="ms", tz="UTC").strftime("%Y-%m-%d %H:%M UTC")
+        is_all = to_ms >= data.run.end_ms
+        parts.append(f"{_LENGTHS[level_s]}{'' if is_all else f' until {until}'}")
+    if not parts:
+        return said
+    left = f"power as means of {', of '.join(parts)}: no finer windows are left"
+    return f"{said} · {left}" if said else left
 
 
 def totals(estimate: Estimate) -> list[str]:

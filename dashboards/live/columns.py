@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -60,7 +61,12 @@ def of_windows(series: Series, sensors: Sequence[Sensor]) -> dict[str, Any]:
         for index, (label, sensor) in enumerate(zip(device_labels(sensors), sensors, strict=True))
     ]
     times_ms = np.arange(count, dtype=np.int64) * level_ms + first_ms
-    return {"level_s": series.level_s, "time_ms": times_ms, "devices": devices}
+    return {
+        "level_s": series.level_s,
+        "coarser": [asdict(one) for one in series.coarser],
+        "time_ms": times_ms,
+        "devices": devices,
+    }
 
 
 def of_steps(steps: Sequence[StepMean]) -> dict[str, list[Any]]:

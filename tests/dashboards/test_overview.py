@@ -199,3 +199,18 @@ def test_a_run_that_recorded_nothing_is_an_error_and_no_picture(ledger_url: str)
     pictures.write(ledger_url, Recorded(count=0, seconds=10), [], [], [])
     with pytest.raises(CarbontrackError, match="recorded neither power nor losses"):
         figures.overview(load(ledger_url))
+
+
+@pytest.mark.parametrize("kind", ["overview", "power", "energy", "devices"])
+def test_it_says_what_was_compacted(ledger_url: str, kind: str) -> None:
+    """Hours are all that is left of three: they are drawn as steps, and the caption says so."""
+    recorded = Recorded(count=2, seconds=3 * 3600)
+    pictures.write_hours(ledger_url, recorded)
+    run = load(ledger_url)
+    assert run.level_s < 60
+    figure = figures.draw(kind, [run])
+    caption = " ".join(figure.get_supxlabel().split())
+    assert caption.endswith("power as means of 1 h: no finer windows are left")
+    part = replace(run, coarser=(replace(run.coarser[0], to_ms=recorded.end_ms - 3_600_000),))
+    said = " ".join(figures.draw(kind, [part]).get_supxlabel().split())
+    assert "means of 1 h until 2026-05-29 22:00 UTC: no finer" in said

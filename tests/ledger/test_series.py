@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection
 
 from carbontrack.ledger import read
-from carbontrack.ledger.rows import Run, Series, Step
+from carbontrack.ledger.rows import Run, Series
 from carbontrack.ledger.transaction import WritableLedger
 from carbontrack.ledger.window import Flag, Pyramid, Window, merge
 from carbontrack.ledger.write import RunWriter
 from carbontrack.units import MS_PER_HOUR
 from tests.fixtures.runs import Recorded, recording_of
-from tests.fixtures.stored import change_windows
 
 SECONDS, EVERY = 2 * 3600 + 90, 10
 LONG = Recorded(name="long", count=2, seconds=SECONDS)
-STEPS = Recorded(name="steps", number=2, count=2, seconds=1000)
 GAP_S = range(1200, 2400)
 
 
@@ -150,25 +147,6 @@ def test_no_more_windows_are_read_than_allowed(long_run: Run, reader: Connection
         assert series.level_s == bucket_s
 
 
-def test_where_fine_windows_were_dropped_coarser_ones_are_shown(
-    long_run: Run, writer: Engine, reader: Connection
-) -> None:
-    hour_ms = LONG.start_ms + MS_PER_HOUR
-
-    def drop(level_s: int, until_ms: int) -> None:
-        query = "delete from windows where level = :level and start_ms < :until"
-        reader.rollback()
-        change_windows(writer, query, level=level_s, until=until_ms)
-
-    drop(1, hour_ms)
-    assert read.series(reader, long_run, points=10_000).level_s == 60
-    assert read.series(reader, long_run, from_ms=hour_ms, points=10_000).level_s == 1
-    assert read.series(reader, long_run, to_ms=hour_ms - 1, points=10_000).level_s == 60
-    drop(1, LONG.end_ms)
-    drop(60, LONG.end_ms)
-    assert read.series(reader, long_run, points=10_000).level_s == 3600
-
-
 def test_a_range_within_a_gap_is_empty(long_run: Run, reader: Connection) -> None:
     begin_ms, end_ms = (LONG.start_ms + 1000 * s for s in (GAP_S[1], GAP_S[-1]))
     for points in (50, 2000):
@@ -182,53 +160,3 @@ def test_a_run_without_an_end_is_shown_to_its_last_sign_of_life(
     running = replace(long_run, ended_ms=None)
     everything = read.series(reader, long_run, points=SECONDS + 1)
     assert read.series(reader, running, points=SECONDS + 1) == everything
-
-
-@pytest.fixture
-def steps(ledger: WritableLedger) -> list[Step]:
-    """A thousand steps a second apart: one exploded, three are no numbers, one told no loss."""
-    logged = [
-        Step(n, STEPS.start_ms + 1000 * n, loss=2.0 + n % 10, tokens=2048, tokens_per_s=float(n))
-        for n in range(1000)
-    ]
-    logged[700] = replace(logged[700], loss=1e30)
-    for n in range(300, 303):
-        logged[n] = replace(logged[n], loss=math.inf if n == 302 else math.nan)
-    logged[400] = replace(logged[400], loss=None, extra={"loss_scale": 1})
-    run = RunWriter(ledger, STEPS.run, recording_of(STEPS.run), STEPS.sensors)
-    run.commit(steps=logged, heartbeat_ms=STEPS.end_ms)
-    return logged
-
-
-@pytest.mark.parametrize("points", [1, 2, 7, 40, 101, 1001])
-def test_steps_are_averaged_and_none_is_lost(
-    steps: list[Step], reader: Connection, points: int
-) -> None:
-    run = read.resolve_run(reader, "steps")
-    means = read.step_means(reader, run, points=points)
-    assert points / 3 <= len(means) <= points
-    assert (means[-1].step, means[-1].time_ms) == (999, steps[-1].time_ms)
-    assert sum(mean.steps for mean in means) == 1000
-    assert sum(mean.tokens or 0 for mean in means) == 2048 * 1000
-    assert sum(mean.not_finite for mean in means) == 3
-    assert max(mean.loss_max or 0.0 for mean in means) == 1e30
-    begin = 0
-    for mean in means:
-        parts = steps[begin : begin + mean.steps]
-        begin += mean.steps
-        losses = [s.loss for s in parts if s.loss is not None and math.isfinite(s.loss)]
-        assert mean.loss == (pytest.approx(sum(losses) / len(losses)) if losses else None)
-        assert mean.loss_min == min(losses, default=None)
-
-
-def test_a_part_of_the_steps_has_each_where_there_is_room(
-    steps: list[Step], reader: Connection
-) -> None:
-    run = read.resolve_run(reader, "steps")
-    from_ms, to_ms = (STEPS.start_ms + 1000 * s for s in (250, 350))
-    means = read.step_means(reader, run, from_ms=from_ms, to_ms=to_ms, points=1000)
-    assert [mean.step for mean in means] == list(range(250, 351))
-    assert [mean.loss for mean in means[50:53]] == [None] * 3
-    assert [mean.not_finite for mean in means if mean.not_finite] == [1] * 3
-    few = read.step_means(reader, run, from_ms=from_ms + 1, to_ms=to_ms, points=10)
-    assert [(mean.step, mean.steps) for mean in few][:2] == [(254, 15), (269, 15)], "whole buckets"

@@ -252,8 +252,20 @@ class RunPage {
     this.following.press(range ? "" : last);
     const [low, high] = this.timeline.shown;
     const fine = this.shown ? `, ${duration(this.shown.level_s)} a point`.replaceAll(" ", "\u00a0").replace("\u00a0", " ") : "";
-    const text = `${moment(low)} to ${moment(high)} ${zoneOf(new Date(high * 1000))}${fine}`;
+    const text = `${moment(low)} to ${moment(high)} ${zoneOf(new Date(high * 1000))}${fine}${this.coarser(high)}`;
     if (this.range.textContent !== text) this.range.textContent = text;
+  }
+
+  // Up to when only means of longer windows are left, which are drawn as steps.
+  coarser(high) {
+    const last = new Map();
+    for (const { level_s, to_ms } of this.shown?.coarser ?? []) last.set(level_s, Math.max(to_ms, last.get(level_s) ?? 0));
+    if (last.size === 0) return "";
+    const parts = [...last].sort((a, b) => b[0] - a[0]).map(([level_s, to_ms]) => {
+      const until = to_ms / 1000 < high - 1 ? ` until ${moment(to_ms / 1000)}` : "";
+      return `${level_s === 60 ? "1 min" : "1 h"}${until}`;
+    });
+    return `; means of ${parts.join(", of ")}: no finer windows are left`;
   }
 
   async load() {

@@ -120,6 +120,8 @@ def test_it_can_be_used_by_keys_and_by_ear(
     assert page.colour(browser, "h1", "outline-style") == "none", "read from here; not to be used"
     begin, end = re.findall(r"\d{4}-\d\d-\d\d", text(browser, ".tools .range"))
     assert begin < end, "both dates"
+    said = "means of 1 h: no finer windows are left"
+    assert said in text(browser, ".tools .range"), "what was compacted"
     assert page.colour(browser, ".tools").endswith(", 1)"), "no chart shines through"
     hover = ActionChains(browser).move_to_element(all_of(browser, ".u-over")[0])
     hover.perform()

@@ -114,3 +114,21 @@ def test_of_many_devices_only_what_a_map_shows_is_sent(tmp_path: Path) -> None:
     assert [device["label"] for device in devices] == [f"gpu {n}" for n in range(17)]
     shown = {"uuid", "kind", "label", "power_w", "util_pct", "temperature_max_c"}
     assert {key for device in devices for key in device} == shown
+
+
+def test_a_zoom_into_hours_of_which_no_more_is_left(tmp_path: Path) -> None:
+    """It is drawn as a step, with what was spent, and says what it is."""
+    one = Recorded(count=2, seconds=5400)
+    write_ledger(tmp_path / "ledger.db", one)
+    view = View(ledger_url(str(tmp_path / "ledger.db")), config.flags())
+    try:
+        from_ms, to_ms = one.start_ms + 600_000, one.start_ms + 900_000
+        shown = view.series(view.find("last"), from_ms=from_ms, to_ms=to_ms, points=300)
+    finally:
+        view.close()
+    assert shown["coarser"] == [{"from_ms": from_ms, "to_ms": to_ms, "level_s": 3600}]
+    assert [set(device["power_w"]) for device in shown["devices"]] == [{360.0}] * 2
+    assert shown["time_ms"][0] <= from_ms
+    assert shown["time_ms"][-1] >= to_ms - shown["level_s"] * 1000
+    kwh = shown["spent"]["facility_kwh"]
+    assert kwh[-1] / kwh[0] == pytest.approx(900 / 600, rel=0.02)

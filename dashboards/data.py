@@ -93,9 +93,11 @@ def open_run(reference: str = "last", *, db: str | None = None, **factors: Any) 
 def load(connection: Connection, run: Run, flags: config.Layer, *, points: int = 1500) -> RunData:
     """Read a run with at most `points` windows a device, and as many points of its steps."""
     from carbontrack.ledger import read
+    from carbontrack.ledger.held import Held
 
-    record = price.summed_record_of(connection, run)
-    (estimate,) = price.estimates_of(connection, record, flags, [Method.MEASURED])
+    held = Held(connection, [run])
+    record = price.summed_record_of(held, run)
+    (estimate,) = price.estimates_of(held, record, flags, [Method.MEASURED])
     sensors = tuple(record.sensors)
     level_s, power, coarser = _power(connection, run, sensors, points)
     return RunData(
@@ -108,7 +110,7 @@ def load(connection: Connection, run: Run, flags: config.Layer, *, points: int =
         kwh_by_hour=dict(record.kwh_by_hour or {}),
         curve=project.curve(connection, run),
         estimate=estimate,
-        phases=phases_of(connection, run, most_rows=_PHASE_ROWS),
+        phases=phases_of(held, run, most_rows=_PHASE_ROWS),
         coarser=coarser,
     )
 

@@ -63,37 +63,39 @@ def by_host(whole: RunRecord) -> dict[str, RunRecord]:
     return parts
 
 
-def by_month(
-    whole: RunRecord, steps_between: Callable[[int, int], StepTotals]
-) -> dict[str, RunRecord]:
+def by_month(whole: RunRecord, steps_in: Callable[[Span], StepTotals]) -> dict[str, RunRecord]:
     """Each calendar month in UTC, whose ends are ends of hours; a run within one is whole.
 
-    `steps_between` gives the steps from a time in ms up to, and without, another.
+    `steps_in` gives the steps of a span of time.
     """
     months = months_of(whole.run)
     if len(months) == 1:
         return dict.fromkeys(months, whole)
-    return {month: part_in(whole, span_of_month(month), steps_between) for month in months}
+    return {month: part_in(whole, span_of_month(month), steps_in) for month in months}
 
 
-def part_in(
-    whole: RunRecord, span_ms: Span, steps_between: Callable[[int, int], StepTotals]
-) -> RunRecord:
-    """What is in a span of time whose ends are ends of hours; `steps_between` as of `by_month`."""
+def part_in(whole: RunRecord, span_ms: Span, steps_in: Callable[[Span], StepTotals]) -> RunRecord:
+    """What is in a span of time whose ends are ends of hours; `steps_in` as of `by_month`."""
     run = whole.run
+    first_ms, next_ms = inner_span(run, span_ms)
+    return RunRecord(
+        replace(run, started_ms=max(first_ms, run.started_ms), ended_ms=min(next_ms, run.end_ms)),
+        whole.sensors,
+        [usage for usage in whole.usages if first_ms <= usage.start_ms < next_ms],
+        steps_in((first_ms, next_ms)),
+        (span_ms,),
+        stated=whole.stated,
+    )
+
+
+def inner_span(run: Run, span_ms: Span) -> Span:
+    """A span without its ends where these are no ends of what the run has in it."""
     first_ms, next_ms = span_ms
     if first_ms <= run.started_ms:
         first_ms = 0  # an hour begins before the run does
     if next_ms >= run.end_ms:
         next_ms = _ALWAYS_MS
-    return RunRecord(
-        replace(run, started_ms=max(first_ms, run.started_ms), ended_ms=min(next_ms, run.end_ms)),
-        whole.sensors,
-        [usage for usage in whole.usages if first_ms <= usage.start_ms < next_ms],
-        steps_between(first_ms, next_ms),
-        (span_ms,),
-        stated=whole.stated,
-    )
+    return first_ms, next_ms
 
 
 def whole_hours(since_ms: int | None, until_ms: int | None) -> Span | None:

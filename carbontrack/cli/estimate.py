@@ -71,8 +71,9 @@ def _with_price(settings: Settings, db: str | None) -> tuple[Settings, Factor | 
     if "price" not in settings:
         return settings, None
     from carbontrack.ledger import engine
+    from carbontrack.ledger.held import Held
     from carbontrack.ledger.url import ledger_url
     from carbontrack.query import price
 
     with engine.open_reader(ledger_url(db)).connect() as connection:
-        return price.with_price(connection, settings)
+        return price.with_price(Held(connection, []).prices, settings)

@@ -31,6 +31,7 @@ def show(
     Example: carbontrack show llama2-7b
     """
     from carbontrack.ledger import engine, read
+    from carbontrack.ledger.held import Held
     from carbontrack.query.attempts import tried
     from carbontrack.query.phases import phases_of
     from carbontrack.report.show import print_detail, run_detail
@@ -40,17 +41,18 @@ def show(
     reader = engine.open_reader(url)
     with reader.connect() as connection:
         (found,) = find_runs(connection, [run])
+        held = Held(connection, [found])
         item = run_detail(
             found,
-            read.sensors(connection, found),
-            read.totals(connection, found),
-            read.step_totals(connection, found),
-            read.recordings(connection, found),
+            held.sensors(found),
+            held.totals(found),
+            held.step_totals(found),
+            held.recordings(found),
             read.events(connection, found),
-            phases_of(connection, found),
-            tried(connection, found),
+            phases_of(held, found),
+            tried(held, found),
             read.imports(connection, found),
-            read.stated(connection, found),
+            held.stated(found),
         )
     if format is Format.JSON:
         print_json(item)

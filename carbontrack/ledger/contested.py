@@ -11,19 +11,22 @@ from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
+from operator import itemgetter
 from typing import Any
 
 from carbontrack.ledger.rows import Span, end_of
 from carbontrack.ledger.sharing import Part, Piece, Stretch, pieces, stretches
-from carbontrack.ledger.sql import listed
+from carbontrack.ledger.sql import in_parts, listed
 from carbontrack.ledger.window import LEVELS_S
-from carbontrack.units import MS_PER_HOUR, MS_PER_S, now_ms
+from carbontrack.units import MS_PER_HOUR, MS_PER_S, S_PER_HOUR, now_ms
 from carbontrack.vocabulary import MeterName, RunKind
 
 SETTLED_MS = 600_000
 """After so long, what a recorder writes is final."""
 DAY_MS = 24 * MS_PER_HOUR
+_ROWS_AT_ONCE = 100_000  # windows that are held in memory
 _COMPLETE_S = 1e-4  # sums of seconds in another order
 
 Ask = Callable[[str, Mapping[str, Any]], Iterable[Any]]
@@ -108,7 +111,7 @@ def _is_in_some(hour_ms: int, spans: Sequence[Span]) -> bool:
 
 
 def shared(
-    ask: Ask, sensors: Sensors, spans: Sequence[Span] = (), *, every_ms: int = 0
+    source: Source, sensors: Sensors, spans: Sequence[Span] = (), *, every_ms: int = 0
 ) -> Iterator[Stretch]:
     """The stretches in which several of these sensors read one device, in the hours of these spans:
     as they are kept, else as the finest windows say that all of them have. Of an hour that spans
@@ -121,13 +124,14 @@ def shared(
         hours = {hour_ms: of for hour_ms, of in hours.items() if _is_in_some(hour_ms, spans)}
     if not hours:
         return
-    kept = kept_of(ask, sensors, hours)
+    kept = source.kept(hours)
     of_spans = {
         edge_ms // MS_PER_S * MS_PER_S + more
         for span in spans
         for edge_ms in span
         for more in (0, MS_PER_S)
     }
+    windows_of = source.windows_of
     seconds = LEVELS_S[:1]
     divided = {_hour_of(edge_ms) for span in spans for edge_ms in span if edge_ms % MS_PER_HOUR}
     for hour_ms, devices in sorted(hours.items()):
@@ -135,7 +139,7 @@ def shared(
         cuts = of_spans.union(every)
         left = dict(devices)
         if hour_ms in divided:
-            for device_key, found in decided(ask, hour_ms, devices, sensors, seconds, cuts):
+            for device_key, found in decided(windows_of, hour_ms, devices, sensors, seconds, cuts):
                 del left[device_key]
                 yield from found
         for device_key, keys in list(left.items()):
@@ -143,7 +147,7 @@ def shared(
             if covers(found_before, keys):
                 del left[device_key]
                 yield from found_before
-        for _, found in decided(ask, hour_ms, left, sensors, LEVELS_S, cuts):
+        for _, found in decided(windows_of, hour_ms, left, sensors, LEVELS_S, cuts):
             yield from found
 
 
@@ -168,32 +172,69 @@ def covers(kept: Sequence[Stretch], keys: Collection[int]) -> bool:
     return all(end <= start for (_, end), (start, _) in pairwise(spans)) and all(whole)
 
 
-def kept_of(ask: Ask, sensors: Sensors, hours: Hours) -> dict[tuple[int, int], list[Stretch]]:
-    """What is kept of these hours, by hour and device."""
-    keys = {key for devices in hours.values() for keys in devices.values() for key in keys}
-    if not keys:
-        return {}
-    rows = ask(
-        'select sensor_key, start_ms, energy_j, seconds from "overlaps" '
-        f"where sensor_key in ({listed(sorted(keys))}) "
-        "and start_ms >= :from_ms and start_ms < :to_ms order by start_ms, sensor_key",
-        {"from_ms": min(hours), "to_ms": max(hours) + MS_PER_HOUR},
-    )
-    by_start: dict[tuple[int, int], list[Part]] = defaultdict(list)
-    for row in rows:
-        part = Part(row["sensor_key"], row["energy_j"], row["seconds"])
-        by_start[row["start_ms"], sensors[part.key].device_key].append(part)
-    found: dict[tuple[int, int], list[Stretch]] = defaultdict(list)
-    for (start_ms, device_key), parts in by_start.items():
-        # In a stretch of several seconds all have all of it.
-        length_s = max([1.0, *(part.seconds for part in parts)])
-        stretch = Stretch(start_ms, length_s, tuple(parts))
-        found[stretch.hour_ms, device_key].append(stretch)
-    return found
+class Source:
+    """What a ledger has of the time that sensors share: read of all of them once, for any choice
+    of them.
+    """
+
+    def __init__(self, ask: Ask, sensors: Sensors) -> None:
+        self._ask = ask
+        self._sensors = sensors
+
+    def kept(self, hours: Hours) -> dict[tuple[int, int], list[Stretch]]:
+        """What is kept of these hours, by hour and device."""
+        keys = {key for devices in hours.values() for keys in devices.values() for key in keys}
+        by_start: dict[tuple[int, int], list[Part]] = defaultdict(list)
+        for key in sorted(keys):
+            for start_ms, part in self._kept.get(key, ()):
+                if min(hours) <= start_ms < max(hours) + MS_PER_HOUR:
+                    by_start[start_ms, self._sensors[key].device_key].append(part)
+        found: dict[tuple[int, int], list[Stretch]] = defaultdict(list)
+        for (start_ms, device_key), parts in sorted(by_start.items(), key=itemgetter(0)):
+            # In a stretch of several seconds all have all of it.
+            length_s = max([1.0, *(part.seconds for part in parts)])
+            stretch = Stretch(start_ms, length_s, tuple(parts))
+            found[stretch.hour_ms, device_key].append(stretch)
+        return found
+
+    @cached_property
+    def _hours(self) -> Hours:
+        return contested(self._sensors.values())
+
+    @cached_property
+    def _kept(self) -> dict[int, list[tuple[int, Part]]]:
+        """By sensor: (start in ms, part)."""
+        keys = {key for of in self._hours.values() for keys in of.values() for key in keys}
+        found: dict[int, list[tuple[int, Part]]] = defaultdict(list)
+        for some in in_parts(sorted(keys)):
+            rows = self._ask(
+                'select sensor_key, start_ms, energy_j, seconds from "overlaps" '
+                f"where sensor_key in ({listed(some)}) "
+                "and start_ms >= :from_ms and start_ms < :to_ms",
+                {"from_ms": min(self._hours), "to_ms": max(self._hours) + MS_PER_HOUR},
+            )
+            for row in rows:
+                part = Part(row["sensor_key"], row["energy_j"], row["seconds"])
+                found[part.key].append((row["start_ms"], part))
+        return found
+
+    @cached_property
+    def windows_of(self) -> WindowsOf:
+        """Windows of an hour of these sensors."""
+        kept = self.kept(self._hours)
+        left = {
+            hour_ms: {
+                device_key: keys
+                for device_key, keys in devices.items()
+                if not covers(kept.get((hour_ms, device_key), ()), keys)
+            }
+            for hour_ms, devices in self._hours.items()
+        }
+        return WindowsOf(self._ask, self._sensors, {at: of for at, of in left.items() if of})
 
 
 def decided(
-    ask: Ask,
+    windows_of: WindowsOf,
     hour_ms: int,
     devices: Mapping[int, Collection[int]],
     sensors: Sensors,
@@ -204,11 +245,11 @@ def decided(
     the device's sensors have as much as of hours. Devices without one are left out.
     """
     left = {key: device for device, keys in devices.items() for key in keys}
-    whole_s = _covered(_windows(ask, hour_ms, left, sensors, LEVELS_S[-1])) if left else {}
+    whole_s = _covered(windows_of(hour_ms, left, LEVELS_S[-1])) if left else {}
     for level_s in levels:
         if not left:
             return
-        windows = _windows(ask, hour_ms, left, sensors, level_s)
+        windows = windows_of(hour_ms, left, level_s)
         covered_s = _covered(windows)
         lacking = {
             device
@@ -244,22 +285,53 @@ def _pieces(
     return pieces(of_hour, level_s, spans_ms, cuts)
 
 
-def _windows(
-    ask: Ask, hour_ms: int, keys: Collection[int], sensors: Sensors, level_s: int
-) -> list[tuple[int, Part]]:
-    """The windows of these sensors in an hour: (start in ms, part), by time and sensor."""
-    recordings = {sensors[key].recording_key for key in keys}
-    rows = ask(
-        "select start_ms, sensor_key, energy_j, energy_s "
-        "from windows_between(:level, :from_ms, :to_ms) windows "
-        f"where recording_key in ({listed(sorted(recordings))}) "
-        f"and sensor_key in ({listed(sorted(keys))}) order by start_ms, sensor_key",
-        {"level": level_s, "from_ms": hour_ms, "to_ms": hour_ms + MS_PER_HOUR},
-    )
-    return [
-        (row["start_ms"], Part(row["sensor_key"], row["energy_j"] or 0.0, row["energy_s"]))
-        for row in rows
-    ]
+class WindowsOf:
+    """The windows of sensors in an hour: (start in ms, part), by time and sensor. Of a level they
+    are asked for from hour to hour, and read of as many of these hours at once as there is room
+    for.
+    """
+
+    def __init__(self, ask: Ask, sensors: Sensors, hours: Hours) -> None:
+        self._ask = ask
+        self._sensors = sensors
+        self._hours = hours
+        self._order = sorted(hours)
+        self._held: dict[int, dict[int, list[tuple[int, Part]]]] = {}  # by level and hour
+
+    def __call__(self, hour_ms: int, keys: Collection[int], level_s: int) -> list[tuple[int, Part]]:
+        planned = set().union(*self._hours.get(hour_ms, {}).values())
+        if not planned >= set(keys):  # of an hour that a span divides
+            return self._read(hour_ms, level_s, keys)[hour_ms]
+        held = self._held.get(level_s, {})
+        if hour_ms not in held:
+            held = self._held[level_s] = self._read(hour_ms, level_s)
+        return [row for row in held[hour_ms] if row[1].key in keys]
+
+    def _read(
+        self, hour_ms: int, level_s: int, alone: Collection[int] = ()
+    ) -> dict[int, list[tuple[int, Part]]]:
+        """Of some sensors in this hour alone, or of all in this one and those after it."""
+        keys = set(alone)
+        found: dict[int, list[tuple[int, Part]]] = {hour_ms: []}
+        for at_ms in [] if alone else self._order[bisect_left(self._order, hour_ms) :]:
+            more = keys.union(*self._hours[at_ms].values())
+            hours = 1 + (at_ms - hour_ms) // MS_PER_HOUR
+            if at_ms > hour_ms and len(more) * hours * S_PER_HOUR > level_s * _ROWS_AT_ONCE:
+                break
+            keys, found[at_ms] = more, []
+        recordings = {self._sensors[key].recording_key for key in keys}
+        rows = self._ask(
+            "select start_ms, sensor_key, energy_j, energy_s "
+            "from windows_between(:level, :from_ms, :to_ms) windows "
+            f"where recording_key in ({listed(sorted(recordings))}) "
+            f"and sensor_key in ({listed(sorted(keys))}) order by start_ms, sensor_key",
+            {"level": level_s, "from_ms": hour_ms, "to_ms": max(found) + MS_PER_HOUR},
+        )
+        for row in rows:
+            part = Part(row["sensor_key"], row["energy_j"] or 0.0, row["energy_s"])
+            if (of_hour := found.get(_hour_of(row["start_ms"]))) is not None:
+                of_hour.append((row["start_ms"], part))
+        return found
 
 
 def _covered(windows: Iterable[tuple[int, Part]]) -> dict[int, float]:

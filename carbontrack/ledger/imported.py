@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 from typing import Any
@@ -14,7 +16,15 @@ from carbontrack.ledger import models, tables
 from carbontrack.ledger.factor_versions import worth_of
 
 # Connection is named here for the layers above, which know no SQL.
-__all__ = ["Connection", "intensity", "prices", "put_intensity", "put_prices", "zones"]
+__all__ = [
+    "Connection",
+    "Intensities",
+    "intensities",
+    "prices",
+    "put_intensity",
+    "put_prices",
+    "zones",
+]
 
 _intensity: Table = models.Intensity.__table__  # type: ignore[assignment]
 _prices: Table = models.Price.__table__  # type: ignore[assignment]
@@ -96,24 +106,47 @@ def put_prices(engine: Engine, rows: Sequence[Mapping[str, Any]]) -> list[str]:
     return changed
 
 
-def intensity(
+def intensities(
     connection: Connection, zone: str, *, from_ms: int, to_ms: int, as_of: str | None = None
-) -> list[Mapping[str, Any]]:
-    """The intervals of a zone that touch [from, to), in order: each time in its newest version.
-
-    Only those of the newest version's basis: averages and marginal rates are never mixed. With
-    `as_of` (YYYY-MM-DD) only versions up to that day.
+) -> Intensities:
+    """The intervals of a zone that touch [from, to) in all their versions; with `as_of`
+    (YYYY-MM-DD) only versions up to that day.
     """
     c = _intensity.c
     touching = (c.zone == zone) & (c.start_ms < to_ms) & (c.start_ms + c.length_ms > from_ms)
     query = select(_intensity).where(touching, _known_by(c.version, as_of))
-    query = query.order_by(c.version.desc(), c.start_ms)
-    rows = [dict(row._mapping) for row in connection.execute(query)]
-    newest: dict[int, Mapping[str, Any]] = {}
-    for row in rows:
-        if row["basis"] == rows[0]["basis"]:
-            newest.setdefault(row["start_ms"], row)
-    return [newest[start_ms] for start_ms in sorted(newest)]
+    rows = [dict(row._mapping) for row in connection.execute(query.order_by(c.start_ms))]
+    return Intensities(rows, max((row["length_ms"] for row in rows), default=0))
+
+
+@dataclass(frozen=True, slots=True)
+class Intensities:
+    """Intervals of a zone, ordered by their start."""
+
+    rows: Sequence[Mapping[str, Any]]
+    longest_ms: int
+
+    def between(self, from_ms: int, to_ms: int) -> list[Mapping[str, Any]]:
+        """Those that touch [from, to), in order: each time in its newest version, and only those
+        of the newest version's basis: averages and marginal rates are never mixed.
+        """
+        first = bisect_right(self.rows, from_ms - self.longest_ms, key=_start_ms)
+        after = bisect_left(self.rows, to_ms, key=_start_ms)
+        found = [r for r in self.rows[first:after] if r["start_ms"] + r["length_ms"] > from_ms]
+        if not found:
+            return []
+        basis = max(found, key=lambda row: (row["version"], -row["start_ms"]))["basis"]
+        newest: dict[int, Mapping[str, Any]] = {}
+        for row in found:
+            known = newest.get(row["start_ms"])
+            if row["basis"] == basis and (known is None or known["version"] < row["version"]):
+                newest[row["start_ms"]] = row
+        return list(newest.values())
+
+
+def _start_ms(row: Mapping[str, Any]) -> int:
+    start_ms: int = row["start_ms"]
+    return start_ms
 
 
 def zones(connection: Connection) -> list[Mapping[str, Any]]:

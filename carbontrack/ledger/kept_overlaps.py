@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from carbontrack.ledger import backlog
 from carbontrack.ledger.contested import (
     DAY_MS,
+    Source,
+    WindowsOf,
     contested,
     covers,
     decided,
-    kept_of,
     read_sensors,
 )
 from carbontrack.ledger.rows import OverlapPart
@@ -38,7 +39,7 @@ def keep(ledger: WritableLedger, recordings: Sequence[int]) -> None:
         # One that was not over when the last recording ended may be now.
         first_ms = min((one.from_ms for one in own), default=0) - DAY_MS
         hours = contested(sensors.values())
-        kept = kept_of(transaction.ask, sensors, hours)
+        kept = Source(transaction.ask, sensors).kept(hours)
     for hour_ms, devices in sorted(hours.items()):
         wanted = {
             device_key: keys
@@ -51,7 +52,8 @@ def keep(ledger: WritableLedger, recordings: Sequence[int]) -> None:
             continue
         with ledger.begin() as transaction:
             seconds = LEVELS_S[:1]
-            for device_key, found in decided(transaction.ask, hour_ms, wanted, sensors, seconds):
+            windows_of = WindowsOf(transaction.ask, sensors, {hour_ms: wanted})
+            for device_key, found in decided(windows_of, hour_ms, wanted, sensors, seconds):
                 keys = wanted[device_key]
                 for key in keys:
                     forget(transaction, key, hour_ms)

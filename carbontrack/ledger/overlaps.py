@@ -12,10 +12,11 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 from itertools import groupby, pairwise
 from typing import TYPE_CHECKING
 
-from carbontrack.ledger.contested import Ask, Sensors, read_sensors, shared
+from carbontrack.ledger.contested import Ask, Reading, Sensors, Source, read_sensors, shared
 from carbontrack.ledger.rows import Overlap, Run, Sensor, Span
 from carbontrack.ledger.sharing import Lost, Part, Stretch, divided, repeated, total, unsure
 from carbontrack.ledger.sql import listed
@@ -38,29 +39,58 @@ def recorded_twice(
     With `spans_ms`, only what was recorded in one of these stretches of time, each from a time up
     to, and without, another; of what is split within a window, its share by time.
     """
-    ids = {run.key: run.id for run in runs}
-    if len(ids) < 2:
-        return {}
-    ask = asking(connection).ask
-    wanted = listed(ids) if len(ids) <= _KEYS_IN_A_QUERY else "select key from runs"
-    sensors = read_sensors(ask, f"recordings.run_key in ({wanted})")
-    sensors = {key: one for key, one in sensors.items() if one.run_key in ids}
-    sums: dict[int, dict[str, Overlap]] = defaultdict(dict)
-    spans = sorted(spans_ms)
-    for stretch in shared(ask, sensors, spans):
-        share = _inside(stretch, spans) if spans else 1.0
-        uuid = sensors[stretch.parts[0].key].uuid
-        for twice, maybe in _between_runs(stretch, sensors):
-            if twice.seconds * share > 0 or maybe.energy_j * share > 0:
-                before = sums[twice.key].get(uuid, Overlap(uuid, 0.0, 0.0))
-                sums[twice.key][uuid] = Overlap(
-                    uuid,
-                    before.energy_j + twice.energy_j * share,
-                    before.seconds + twice.seconds * share,
-                    before.unsure_j + maybe.energy_j * share,
-                    max(before.level_s, stretch.level_s),
-                )
-    return {ids[run_key]: list(of_run.values()) for run_key, of_run in sums.items()}
+    return AmongRuns(connection, runs).recorded_twice(runs, spans_ms)
+
+
+class AmongRuns:
+    """The same of any choice among some runs, of which what is needed is read once."""
+
+    def __init__(self, connection: Connection, runs: Sequence[Run]) -> None:
+        self._ask = asking(connection).ask
+        self._runs = runs
+
+    @cached_property
+    def _sensors(self) -> Sensors:
+        keys = {run.key for run in self._runs}
+        wanted = listed(keys) if len(keys) <= _KEYS_IN_A_QUERY else "select key from runs"
+        sensors = read_sensors(self._ask, f"recordings.run_key in ({wanted})")
+        return {key: one for key, one in sensors.items() if one.run_key in keys}
+
+    @cached_property
+    def _by_run(self) -> dict[int, list[Reading]]:
+        found: dict[int, list[Reading]] = defaultdict(list)
+        for one in self._sensors.values():
+            found[one.run_key].append(one)
+        return found
+
+    @cached_property
+    def _source(self) -> Source:
+        return Source(self._ask, self._sensors)
+
+    def recorded_twice(
+        self, runs: Sequence[Run], spans_ms: Sequence[Span] = ()
+    ) -> dict[str, list[Overlap]]:
+        """See the function of this name; `runs` are some of these."""
+        ids = {run.key: run.id for run in runs}
+        if len(ids) < 2:
+            return {}
+        sensors = {one.key: one for key in ids for one in self._by_run.get(key, ())}
+        sums: dict[int, dict[str, Overlap]] = defaultdict(dict)
+        spans = sorted(spans_ms)
+        for stretch in shared(self._source, sensors, spans):
+            share = _inside(stretch, spans) if spans else 1.0
+            uuid = sensors[stretch.parts[0].key].uuid
+            for twice, maybe in _between_runs(stretch, sensors):
+                if twice.seconds * share > 0 or maybe.energy_j * share > 0:
+                    before = sums[twice.key].get(uuid, Overlap(uuid, 0.0, 0.0))
+                    sums[twice.key][uuid] = Overlap(
+                        uuid,
+                        before.energy_j + twice.energy_j * share,
+                        before.seconds + twice.seconds * share,
+                        before.unsure_j + maybe.energy_j * share,
+                        max(before.level_s, stretch.level_s),
+                    )
+        return {ids[run_key]: list(of_run.values()) for run_key, of_run in sums.items()}
 
 
 def repeats_itself(connection: Connection, run_key: int) -> bool:
@@ -132,7 +162,7 @@ def _repeated_in(
 ) -> Iterator[tuple[Stretch, Part]]:
     """What sensors of a run have of a stretch that an earlier recording of the run has, too."""
     sensors = read_sensors(ask, f"recordings.run_key = {run_key}")
-    for stretch in shared(ask, sensors, spans, every_ms=every_ms):
+    for stretch in shared(Source(ask, sensors), sensors, spans, every_ms=every_ms):
         for part in repeated(_in_order(stretch, sensors), stretch.length_s):
             if part.seconds > 0:
                 yield stretch, part

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, func, or_, select
+from sqlalchemy import Connection, Select, func, or_, select
 
 from carbontrack.ledger import models, pyramid, tables
-from carbontrack.ledger.amended import tokens_of
 from carbontrack.ledger.find import MAX_WORDS as MAX_WORDS
 from carbontrack.ledger.find import SORTS as SORTS
 from carbontrack.ledger.find import find_runs as find_runs
@@ -20,21 +18,19 @@ from carbontrack.ledger.find import resolve_run as resolve_run
 from carbontrack.ledger.find import users as users
 from carbontrack.ledger.find import watches as watches
 from carbontrack.ledger.rows import (
-    EDGE_STEPS,
     Event,
     Import,
     Recording,
     Run,
     Sensor,
+    Span,
     Stated,
     Step,
     StepTotals,
-    final_loss,
-    final_steps,
 )
-from carbontrack.ledger.run_devices import sensors_of, stated_of
+from carbontrack.ledger.run_devices import recordings_of, sensors_of, stated_of
 from carbontrack.ledger.run_devices import used_by as used_by
-from carbontrack.ledger.run_steps import steps_of
+from carbontrack.ledger.run_steps import logged_of, steps_of
 from carbontrack.ledger.series import finest_windows as finest_windows
 from carbontrack.ledger.series import series as series
 from carbontrack.ledger.series import windows as windows
@@ -43,6 +39,7 @@ from carbontrack.ledger.step_means import step_bucket_ms as step_bucket_ms
 from carbontrack.ledger.step_means import step_means as step_means
 from carbontrack.ledger.step_means import step_rows as step_rows
 from carbontrack.ledger.step_means import steps_in_buckets as steps_in_buckets
+from carbontrack.ledger.step_sums import StepsOf, step_totals_of
 from carbontrack.ledger.usages import hours as hours
 from carbontrack.ledger.usages import hours_of_all as hours_of_all
 from carbontrack.ledger.usages import totals as totals
@@ -51,11 +48,7 @@ from carbontrack.vocabulary import EventKind
 
 def recordings(connection: Connection, run: Run) -> list[Recording]:
     """What recorded the run, on each node and in each attempt, ordered by host and time."""
-    recording = models.Recording
-    query = select(recording.__table__, models.Live.heard_ms).outerjoin(models.Live)
-    query = query.where(recording.run_key == run.key)
-    query = query.order_by(recording.host, recording.started_ms, recording.key)
-    return [_recording(row) for row in connection.execute(query).mappings()]
+    return recordings_of(connection, [run])[run.key]
 
 
 def sensors(connection: Connection, run: Run) -> list[Sensor]:
@@ -65,22 +58,29 @@ def sensors(connection: Connection, run: Run) -> list[Sensor]:
 
 def events(connection: Connection, run: Run) -> list[Event]:
     """What happened, in order."""
-    rows = connection.execute(_events_of(run)).mappings()
+    of_run = models.Event.recording_key.in_(pyramid.recordings_of(run.key))
+    rows = connection.execute(_events().where(of_run)).mappings()
     return [tables.EVENTS.read(row) for row in rows]
 
 
-def phases(connection: Connection, run: Run) -> list[tuple[int, Event]]:
-    """The events that are phases, in order, each with the key of its recording."""
-    query = _events_of(run).where(models.Event.kind == EventKind.PHASE)
-    query = query.add_columns(models.Event.recording_key)
-    rows = connection.execute(query).mappings()
-    return [(row["recording_key"], tables.EVENTS.read(row)) for row in rows]
+def phases_of(connection: Connection, runs: Sequence[Run]) -> dict[int, list[tuple[int, Event]]]:
+    """By the key of the run: the events that are phases, in order, each with the key of its
+    recording.
+    """
+    recording = models.Recording
+    query = _events().where(models.Event.kind == EventKind.PHASE)
+    query = query.join(recording, recording.key == models.Event.recording_key)
+    query = query.where(recording.run_key.in_([run.key for run in runs]))
+    query = query.add_columns(models.Event.recording_key, recording.run_key)
+    found: dict[int, list[tuple[int, Event]]] = {run.key: [] for run in runs}
+    for row in connection.execute(query).mappings():
+        found[row["run_key"]].append((row["recording_key"], tables.EVENTS.read(row)))
+    return found
 
 
-def _events_of(run: Run) -> Select[Any]:
+def _events() -> Select[Any]:
     event = models.Event
     query = select(*(getattr(event, name) for name in tables.EVENTS.fields))
-    query = query.where(event.recording_key.in_(pyramid.recordings_of(run.key)))
     return query.order_by(event.time_ms, event.recording_key, event.number)
 
 
@@ -104,42 +104,11 @@ def steps(connection: Connection, run: Run) -> list[Step]:
     return [tables.STEPS.read(row) for row in connection.execute(query).mappings()]
 
 
-def step_totals(
-    connection: Connection, run: Run, *, from_ms: int | None = None, to_ms: int | None = None
-) -> StepTotals:
-    """Sums over the steps, or over those from a time up to, and without, another. Where the run's
-    tokens are amended and no step has any, a part of it has none either.
-    """
-    of_run = steps_of(connection, run)
-    step = of_run.c
-    wanted: list[ColumnElement[bool]] = []
-    if from_ms is not None:
-        wanted.append(step.time_ms >= from_ms)
-    if to_ms is not None:
-        wanted.append(step.time_ms < to_ms)
-    count, tokens, losses = connection.execute(
-        select(func.count(), func.sum(step.tokens), func.count(step.loss))
-        .select_from(of_run)
-        .where(*wanted)
-    ).one()
-    with_loss = select(step.loss).where(*wanted, step.loss.is_not(None))
-    last = connection.scalars(with_loss.order_by(step.step.desc()).limit(final_steps(losses)))
-    edge = select(step.step, step.time_ms, step.loss, step.tokens, step.tokens_per_s).where(*wanted)
-    edge = edge.limit(EDGE_STEPS)
-    if not wanted and (amended := tokens_of(run)) is not None:
-        tokens = amended  # the steps' are rounded
-    return StepTotals(
-        steps=count,
-        tokens=None if tokens is None else int(tokens),
-        final_loss=final_loss([loss for loss in last if loss is not None]),
-        final_loss_steps=final_steps(losses) or None,
-        first=_edge_steps(connection, edge.order_by(step.step)),
-        last=_edge_steps(connection, edge.order_by(step.step.desc()))[::-1],
-    )
-
-
-def _edge_steps(connection: Connection, query: Select[Any]) -> tuple[Step, ...]:
-    return tuple(Step(**row._mapping) for row in connection.execute(query))
+def step_totals(connection: Connection, run: Run, span_ms: Span | None = None) -> StepTotals:
+    """Sums over the steps, or over those from a time up to, and without, another."""
+    logged = logged_of(connection, recordings_of(connection, [run]))
+    (totals,) = step_totals_of(connection, [StepsOf(run, logged[run.key], span_ms)])
+    return totals
 
 
 def tokens_of_steps(
@@ -162,7 +131,3 @@ def tokens_until(connection: Connection, run: Run, steps: Sequence[int]) -> list
     query = select(every).where(every.c.step.in_(steps))
     found = {row.step: row.so_far for row in connection.execute(query)}
     return [None if found.get(n) is None else int(found[n]) for n in steps]
-
-
-def _recording(row: Mapping[Any, Any]) -> Recording:
-    return replace(tables.RECORDINGS.read(row), key=row["key"], heard_ms=row["heard_ms"])

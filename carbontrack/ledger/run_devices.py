@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from sqlalchemy import ColumnElement, Connection, select
+from sqlalchemy import Connection, select
 
 from carbontrack.ledger import models, tables
 from carbontrack.ledger.overlaps import is_shared, share_time
@@ -15,7 +15,8 @@ from carbontrack.ledger.sql import in_parts
 from carbontrack.ledger.usages import totals_of
 from carbontrack.vocabulary import RunKind
 
-_Readers = dict[tuple[int, int], list[tuple[Recording, Sensor]]]
+Readers = dict[tuple[int, int], list[tuple[Recording, Sensor]]]
+"""By run and device, its recordings and how each read the device."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +32,9 @@ class Used:
 def used_by(connection: Connection, runs: Sequence[Run]) -> Iterator[Used]:
     """Of each run, in the order of the runs; the totals are those of `read.totals`."""
     for some in in_parts(runs):
-        readers = _readers(connection, some)
-        sensors = _sensors_of(some, readers)
-        totals = totals_of(connection, some, _repeating(readers))
+        readers = readers_of(connection, recordings_of(connection, some))
+        sensors = by_run(some, readers)
+        totals = totals_of(connection, some, repeating(readers))
         stated = stated_of(connection, some)
         for run in some:
             yield Used(run, sensors[run.key], totals[run.key], stated[run.key])
@@ -55,10 +56,26 @@ def sensors_of(connection: Connection, runs: Sequence[Run]) -> dict[int, list[Se
     """By the key of the run: its devices and how it read them, each once, as its newest recording
     did, ordered by host.
     """
-    return _sensors_of(runs, _readers(connection, runs))
+    return by_run(runs, readers_of(connection, recordings_of(connection, runs)))
 
 
-def _sensors_of(runs: Sequence[Run], readers: _Readers) -> dict[int, list[Sensor]]:
+def recordings_of(connection: Connection, runs: Sequence[Run]) -> dict[int, list[Recording]]:
+    """By the key of the run: what recorded it, on each node and in each attempt, ordered by host
+    and time.
+    """
+    recording = models.Recording
+    query = select(recording.__table__, models.Live.heard_ms).outerjoin(models.Live)
+    query = query.where(recording.run_key.in_([run.key for run in runs]))
+    query = query.order_by(recording.host, recording.started_ms, recording.key)
+    found: dict[int, list[Recording]] = {run.key: [] for run in runs}
+    for row in connection.execute(query).mappings():
+        one = tables.RECORDINGS.read(row)
+        found[row["run_key"]].append(replace(one, key=row["key"], heard_ms=row["heard_ms"]))
+    return found
+
+
+def by_run(runs: Sequence[Run], readers: Readers) -> dict[int, list[Sensor]]:
+    """The same of what read them."""
     of_run = {run.key: run for run in runs}
     found: dict[int, list[Sensor]] = {run.key: [] for run in runs}
     for (run_key, _), of_device in readers.items():
@@ -68,7 +85,7 @@ def _sensors_of(runs: Sequence[Run], readers: _Readers) -> dict[int, list[Sensor
     return found
 
 
-def _repeating(readers: _Readers) -> set[int]:
+def repeating(readers: Readers) -> set[int]:
     """The keys of the runs of which two recordings read one device at one time."""
     return {
         run_key
@@ -77,11 +94,10 @@ def _repeating(readers: _Readers) -> set[int]:
     }
 
 
-def _readers(connection: Connection, runs: Sequence[Run]) -> _Readers:
-    """By run and device, its recordings and how each read the device."""
+def readers_of(connection: Connection, recordings: Mapping[int, Sequence[Recording]]) -> Readers:
+    """What read the devices of runs, of which these are all recordings by the key of the run."""
     device, sensor, recording = models.Device, models.Sensor, models.Recording
-    wanted = recording.run_key.in_([run.key for run in runs])
-    of = {one.key: (run_key, one) for run_key, one in _recordings(connection, wanted)}
+    of = {one.key: (run_key, one) for run_key, found in recordings.items() for one in found}
     query = (
         select(
             sensor.recording_key,
@@ -91,21 +107,14 @@ def _readers(connection: Connection, runs: Sequence[Run]) -> _Readers:
         )
         .join(sensor, sensor.device_key == device.key)
         .join(recording, recording.key == sensor.recording_key)
-        .where(wanted)
+        .where(recording.run_key.in_(recordings))
     )
-    read_by: _Readers = defaultdict(list)
+    read_by: Readers = defaultdict(list)
     for row in connection.execute(query).mappings():
         values = dict(row)
         run_key, by = of[values.pop("recording_key")]
         read_by[run_key, values["device_key"]].append((by, Sensor(**values)))
     return read_by
-
-
-def _recordings(
-    connection: Connection, wanted: ColumnElement[bool]
-) -> Iterator[tuple[int, Recording]]:
-    for row in connection.execute(select(models.Recording.__table__).where(wanted)).mappings():
-        yield row["run_key"], replace(tables.RECORDINGS.read(row), key=row["key"])
 
 
 def _newest(run: Run, readers: Sequence[tuple[Recording, Sensor]]) -> Sensor:

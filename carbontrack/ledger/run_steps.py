@@ -4,8 +4,10 @@ and of that the lowest rank.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from sqlalchemy import (
     BigInteger,
@@ -20,6 +22,7 @@ from sqlalchemy import (
     func,
     literal,
     select,
+    text,
     values,
 )
 from sqlalchemy.orm import aliased
@@ -28,14 +31,14 @@ from sqlalchemy.sql.selectable import Subquery
 from carbontrack.ledger import models
 from carbontrack.ledger.amended import tokens_of
 from carbontrack.ledger.outcome import attempts_of
-from carbontrack.ledger.pyramid import recordings_of
-from carbontrack.ledger.rows import Run
+from carbontrack.ledger.rows import Recording, Run
+from carbontrack.ledger.sql import in_parts, listed
 from carbontrack.ledger.tables import RECORDINGS
 from carbontrack.vocabulary import EventKind
 
 
 @dataclass(frozen=True, slots=True)
-class _Logged:
+class Logged:
     """What one recording has of one start of the job's processes."""
 
     recording_key: int
@@ -62,7 +65,11 @@ def steps_of(connection: Connection, run: Run) -> Subquery:
 
 
 def _as_logged(connection: Connection, run: Run) -> Subquery:
-    logged = sorted(_logged(connection, run.key), key=lambda one: one.order)
+    recording = models.Recording
+    query = select(recording.__table__).where(recording.run_key == run.key)
+    found = connection.execute(query).mappings()
+    of_run = [replace(RECORDINGS.read(row), key=row["key"]) for row in found]
+    logged = logged_of(connection, {run.key: of_run})[run.key]
     step = models.Step
     if not logged:
         return select(step.__table__).where(false()).subquery()
@@ -90,62 +97,98 @@ def _as_logged(connection: Connection, run: Run) -> Subquery:
     return select(step.__table__).join(its, of_them).subquery()
 
 
-def _logged(connection: Connection, run_key: int) -> Iterator[_Logged]:
-    """By seeks in the key alone, however many steps there are."""
-    recording, step = models.Recording, models.Step
-    query = select(recording.__table__).where(recording.run_key == run_key)
-    found = connection.execute(query).mappings()
-    of_run = [replace(RECORDINGS.read(row), key=row["key"]) for row in found]
-    attempt_of = {
-        one.key: number for number, group in enumerate(attempts_of(of_run)) for one in group
-    }
-    for one in of_run:
-        key, began = one.key, -1
-        of_it = select(step.restart, step.step, step.rank).where(step.recording_key == key)
-        while first := connection.execute(
-            of_it.where(step.restart > began).order_by(step.restart, step.step).limit(1)
-        ).one_or_none():
-            began = first.restart
-            last = connection.execute(
-                of_it.where(step.restart == began).order_by(step.step.desc()).limit(1)
-            ).one()
-            order = (attempt_of[key], began, -(first.rank or 0), one.started_ms)
-            yield _Logged(key, began, first.step, last.step, order)
+def logged_of(
+    connection: Connection, recordings: Mapping[int, Sequence[Recording]]
+) -> dict[int, list[Logged]]:
+    """By the key of the run, of which these are all recordings, what each has of each start of the
+    processes: a later one replaces the steps that it has, too.
 
-
-def first_steps(connection: Connection, run: Run) -> dict[int, dict[int, int]]:
-    """The lowest step of each start of the processes, by the recording's key and its number."""
-    found: dict[int, dict[int, int]] = {}
-    for one in _logged(connection, run.key):
-        found.setdefault(one.recording_key, {})[one.restart] = one.first_step
+    By seeks in the key alone, however many steps there are.
+    """
+    keys = [one.key for of_run in recordings.values() for one in of_run]
+    rows = (
+        row
+        for some in in_parts(keys)
+        for row in connection.execute(text(_STARTS.format(keys=listed(some))))
+    )
+    started: dict[int, list[Any]] = defaultdict(list)
+    for row in rows:
+        started[row.recording_key].append(row)
+    found: dict[int, list[Logged]] = {}
+    for run_key, of_run in recordings.items():
+        logged = [
+            Logged(
+                one.key,
+                row.restart,
+                row.first_step,
+                row.last_step,
+                (attempt, row.restart, -(row.rank or 0), one.started_ms),
+            )
+            for attempt, group in enumerate(attempts_of(of_run))
+            for one in group
+            for row in started.get(one.key, ())
+        ]
+        found[run_key] = sorted(logged, key=lambda one: one.order)
     return found
 
 
-def last_step_below(
-    connection: Connection, recordings: Sequence[int], restart: int, number: int
-) -> int | None:
-    """When the last step below a number ended in this start of the processes, in ms; None if none
-    was logged. `recordings` are their keys.
+# The numbers of the starts by one seek each: SQL has no other way to skip the steps between.
+_STARTS = """
+with recursive starts (recording_key, restart) as (
+    select key, (select min(restart) from steps where recording_key = recordings.key)
+    from recordings where key in ({keys})
+    union all
+    select recording_key, (select min(steps.restart) from steps
+        where steps.recording_key = starts.recording_key and steps.restart > starts.restart)
+    from starts where restart is not null
+)
+select recording_key, restart,
+    (select step from steps where steps.recording_key = starts.recording_key
+        and steps.restart = starts.restart order by step limit 1) as first_step,
+    (select rank from steps where steps.recording_key = starts.recording_key
+        and steps.restart = starts.restart order by step limit 1) as rank,
+    (select step from steps where steps.recording_key = starts.recording_key
+        and steps.restart = starts.restart order by step desc limit 1) as last_step
+from starts where restart is not null"""
+
+
+def last_steps_below(
+    connection: Connection, wanted: Collection[tuple[int, int, int]]
+) -> dict[tuple[int, int, int], int]:
+    """When the last step below a number ended in a start of the processes, in ms, of each (key of
+    the recording, start, number); none of one that logged no such step.
     """
-    step = models.Step
-    times = []
-    for key in recordings:
-        of_it = (step.recording_key == key, step.restart == restart, step.step < number)
-        query = select(step.time_ms).where(*of_it).order_by(step.step.desc()).limit(1)
-        times.append(connection.scalar(query))
-    return max((time_ms for time_ms in times if time_ms is not None), default=None)
+    found = {}
+    for some in in_parts(sorted(wanted)):
+        for key, restart, number, time_ms in connection.execute(
+            text(_LAST_BELOW.format(rows=", ".join(map(str, some))))
+        ):
+            if time_ms is not None:
+                found[key, restart, number] = time_ms
+    return found
 
 
-def restarts(connection: Connection, run: Run) -> dict[int, dict[int, int]]:
+_LAST_BELOW = """
+with wanted (recording_key, restart, number) as (values {rows})
+select recording_key, restart, number, (select time_ms from steps
+    where steps.recording_key = wanted.recording_key and steps.restart = wanted.restart
+    and steps.step < wanted.number order by step desc limit 1) as time_ms
+from wanted"""
+
+
+def restarts_of(
+    connection: Connection, recordings: Mapping[int, Sequence[Recording]]
+) -> dict[int, dict[int, int]]:
     """When the job's processes were started again, in ms, by the recording's key and the number of
-    that start.
+    that start; `recordings` as of `logged_of`.
     """
     event = models.Event
-    query = select(event.recording_key, event.time_ms, event.data).where(
-        event.recording_key.in_(recordings_of(run.key)), event.kind == EventKind.RESTARTED
-    )
+    keys = [one.key for of_run in recordings.values() for one in of_run]
+    query = select(event.recording_key, event.time_ms, event.data)
+    query = query.where(event.kind == EventKind.RESTARTED).order_by(event.number)
     found: dict[int, dict[int, int]] = {}
-    for key, time_ms, data in connection.execute(query.order_by(event.number)):
-        if isinstance(number := data.get("restart"), int):
-            found.setdefault(key, {}).setdefault(number, time_ms)
+    for some in in_parts(keys):
+        for key, time_ms, data in connection.execute(query.where(event.recording_key.in_(some))):
+            if isinstance(number := data.get("restart"), int):
+                found.setdefault(key, {}).setdefault(number, time_ms)
     return found

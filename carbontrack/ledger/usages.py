@@ -7,15 +7,15 @@ Python a second.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
+from operator import itemgetter
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, case, func, select
+from sqlalchemy import ColumnElement, Connection, Integer, case, column, func, select, values
 
 from carbontrack.ledger import models, overlaps
-from carbontrack.ledger.pyramid import recordings_of
 from carbontrack.ledger.rows import Run, Span, Usage
 from carbontrack.ledger.sharing import Part
 from carbontrack.ledger.window import LEVELS_S
@@ -25,9 +25,10 @@ ALL_DEVICES = 0
 _UTIL_READINGS = case((models.Window.util_pct.is_not(None), models.Window.vitals), else_=0)
 
 
-class _Part(NamedTuple):
+class Hour(NamedTuple):
     """Windows of a device, added up as far as they have the same flags: SQL cannot unite those."""
 
+    recording_key: int
     device_key: int
     sensor_key: int
     start_ms: int
@@ -52,7 +53,12 @@ def hours(
     """What each device used in each hour, ordered by device and time: by some recordings, of which
     these are the keys; in the hours that begin in a span.
     """
-    parts = _parts(connection, run.key, recordings, span_ms)
+    repeating = {run.key} if overlaps.repeats_itself(connection, run.key) else set()
+    return united(parts_of(connection, [run], repeating, recordings, span_ms)[run.key])
+
+
+def united(parts: Iterable[Hour]) -> list[Usage]:
+    """Parts of a run, in order, by device and hour."""
     return _united_by(parts, lambda part: (part.device_key, part.start_ms))
 
 
@@ -82,11 +88,10 @@ def totals_of(
     query = query.join(sensor, sensor.key == by_sensor.sensor_key)
     query = query.join(recording, recording.key == sensor.recording_key)
     rows = connection.execute(query.order_by(recording.run_key, sensor.device_key))
-    for run_key, of_run in groupby(rows, lambda row: row[0]):
-        parts = (_Part._make(row[1:]) for row in of_run)
-        found[run_key] = _united_by(parts, lambda part: part.device_key)
-    for key in repeating:
-        found[key] = _united_by(_parts(connection, key), lambda part: part.device_key)
+    summed = {key: [Hour(0, *row[1:]) for row in of] for key, of in groupby(rows, itemgetter(0))}
+    again = parts_of(connection, [run for run in runs if run.key in repeating], repeating)
+    for key, parts in (summed | again).items():
+        found[key] = _united_by(parts, lambda part: part.device_key)
     return found
 
 
@@ -97,15 +102,55 @@ def hours_of_all(
     `recordings` as of `hours`.
     """
     if overlaps.repeats_itself(connection, run.key):
-        parts = sorted(_parts(connection, run.key, recordings), key=lambda part: part.start_ms)
-        return [_of_all(usage) for usage in _united_by(parts, lambda part: part.start_ms)]
-    window = models.Window
+        return hours_together(parts_of(connection, [run], {run.key}, recordings)[run.key])
+    if recordings is None:
+        return hours_of_all_of(connection, [run])[run.key]
+    return hours_of_groups(connection, {0: recordings})[0]
+
+
+def hours_together(parts: Iterable[Hour]) -> list[Usage]:
+    """The same of the hours of a run's devices."""
+    in_order = sorted(parts, key=lambda part: part.start_ms)
+    return [_of_all(usage) for usage in _united_by(in_order, lambda part: part.start_ms)]
+
+
+def hours_of_all_of(connection: Connection, runs: Sequence[Run]) -> dict[int, list[Usage]]:
+    """The same of runs of which none recorded a device twice at one time, by the key of the run."""
+    window, recording = models.Window, models.Recording
+    keys = [run.key for run in runs]
     added = (window.energy_j, window.energy_s, window.sampled_s, window.samples)
-    columns: list[ColumnElement[Any]] = [window.start_ms.expression, *map(func.sum, added)]
-    query = select(*columns).where(*_wanted(_keys(run.key, recordings)))
-    found = connection.execute(query.group_by(window.start_ms).order_by(window.start_ms))
-    return [
-        Usage(
+    query = select(recording.run_key, window.start_ms, *map(func.sum, added))
+    query = query.join(recording, recording.key == window.recording_key)
+    query = query.where(window.level == LEVELS_S[-1], recording.run_key.in_(keys))
+    query = query.group_by(recording.run_key, window.start_ms)
+    rows = connection.execute(query.order_by(recording.run_key, window.start_ms))
+    return _by_key(keys, rows)
+
+
+def hours_of_groups(
+    connection: Connection, groups: Mapping[int, Sequence[int]]
+) -> dict[int, list[Usage]]:
+    """The same of recordings by their keys, together by any number that stands for them."""
+    window = models.Window
+    every = [(number, key) for number, keys in groups.items() for key in keys]
+    added = (window.energy_j, window.energy_s, window.sampled_s, window.samples)
+    found: dict[int, list[Usage]] = {number: [] for number in groups}
+    if not every:
+        return found
+    columns = (column("number", Integer), column("recording_key", Integer))
+    of = values(*columns, name="of").data(every).cte()
+    query = select(of.c.number, window.start_ms, *map(func.sum, added))
+    query = query.join(of, of.c.recording_key == window.recording_key)
+    query = query.where(window.level == LEVELS_S[-1])
+    query = query.group_by(of.c.number, window.start_ms).order_by(of.c.number, window.start_ms)
+    return _by_key(groups, connection.execute(query))
+
+
+def _by_key(keys: Iterable[int], rows: Iterable[Any]) -> dict[int, list[Usage]]:
+    """Rows of a key, the start of an hour, and what all devices used in it."""
+    found: dict[int, list[Usage]] = {key: [] for key in keys}
+    for key, start_ms, energy_j, energy_s, sampled_s, samples in rows:
+        usage = Usage(
             device_key=ALL_DEVICES,
             start_ms=start_ms,
             energy_j=energy_j,
@@ -117,32 +162,41 @@ def hours_of_all(
             util_pct=None,
             flags=0,
         )
-        for start_ms, energy_j, energy_s, sampled_s, samples in found
-    ]
+        found[key].append(usage)
+    return found
 
 
-def _parts(
+def parts_of(
     connection: Connection,
-    run_key: int,
+    runs: Sequence[Run],
+    repeating: Collection[int],
     recordings: Sequence[int] | None = None,
     span_ms: Span | None = None,
-) -> Iterator[_Part]:
-    """Each hour of each sensor, ordered by device and time; see `hours`."""
-    window, sensor = models.Window, models.Sensor
+) -> dict[int, list[Hour]]:
+    """By the key of the run, each hour of each sensor, ordered by device and time, without what an
+    earlier recording of a run that is `repeating` has, too; `recordings` and `span_ms` as of
+    `hours`.
+    """
+    found: dict[int, list[Hour]] = {run.key: [] for run in runs}
+    if not runs:
+        return found
+    window, sensor, recording = models.Window, models.Sensor, models.Recording
     columns = _columns_of(_same, _same, _same, window.util_pct.expression)
-    query = select(sensor.device_key, sensor.key, window.start_ms, *columns)
+    own = (sensor.recording_key, sensor.device_key, sensor.key, window.start_ms)
+    query = select(recording.run_key, *own, *columns)
     query = query.join(sensor, sensor.key == window.sensor_key)
-    query = query.where(*_wanted(_keys(run_key, recordings)))
+    query = query.join(recording, recording.key == window.recording_key)
+    keys = select(recording.key).where(recording.run_key.in_(found))
+    query = query.where(*_wanted(keys if recordings is None else recordings))
     if span_ms is not None:
         query = query.where(window.start_ms >= span_ms[0], window.start_ms < span_ms[1])
-    twice = overlaps.within_run(connection, run_key)
-    for row in connection.execute(query.order_by(sensor.device_key, window.start_ms)):
-        part = _Part._make(row)
-        yield _without(part, twice) if twice else part
-
-
-def _keys(run_key: int, recordings: Sequence[int] | None) -> Any:
-    return recordings_of(run_key) if recordings is None else recordings
+    query = query.order_by(recording.run_key, sensor.device_key, window.start_ms)
+    twice = {key: overlaps.within_run(connection, key) for key in found if key in repeating}
+    for run_key, *row in connection.execute(query):
+        part = Hour(*row)
+        less = twice.get(run_key)
+        found[run_key].append(_without(part, less) if less else part)
+    return found
 
 
 def _wanted(recordings: Any) -> tuple[ColumnElement[bool], ...]:
@@ -161,7 +215,7 @@ def _same(column: Any) -> ColumnElement[Any]:
 def _columns_of(
     add: _Column, least: _Column, most: _Column, util_pct: ColumnElement[Any]
 ) -> list[ColumnElement[Any]]:
-    """Those of a `_Part` after its start."""
+    """Those of a `Hour` after its start."""
     window = models.Window
     columns = {
         "energy_j": add(window.energy_j),
@@ -177,7 +231,7 @@ def _columns_of(
     return [column.label(name) for name, column in columns.items()]
 
 
-def _without(part: _Part, twice: Mapping[tuple[int, int], Part]) -> _Part:
+def _without(part: Hour, twice: Mapping[tuple[int, int], Part]) -> Hour:
     """Less what an earlier recording has."""
     less = twice.get((part.sensor_key, part.start_ms))
     if less is None or part.energy_j is None:
@@ -190,7 +244,7 @@ def _without(part: _Part, twice: Mapping[tuple[int, int], Part]) -> _Part:
     )
 
 
-def _united_by(parts: Iterable[_Part], key: Callable[[_Part], object]) -> list[Usage]:
+def _united_by(parts: Iterable[Hour], key: Callable[[Hour], object]) -> list[Usage]:
     return [_united(list(together)) for _, together in groupby(parts, key)]
 
 
@@ -200,7 +254,7 @@ def _of_all(usage: Usage) -> Usage:
     )
 
 
-def _united(parts: Sequence[_Part]) -> Usage:
+def _united(parts: Sequence[Hour]) -> Usage:
     """Parts of one device, added up as `window.merge` adds up windows."""
     flags = 0
     for part in parts:
@@ -219,14 +273,14 @@ def _united(parts: Sequence[_Part]) -> Usage:
     )
 
 
-def _mean_util_pct(parts: Sequence[_Part]) -> float | None:
+def _mean_util_pct(parts: Sequence[Hour]) -> float | None:
     readings = sum(int(part.util_readings) for part in parts)
     total = sum((part.util_pct or 0.0) * int(part.util_readings) for part in parts)
     return total / readings if readings else None
 
 
 def _known(
-    reduce: Callable[[list[float]], float], parts: Sequence[_Part], name: str
+    reduce: Callable[[list[float]], float], parts: Sequence[Hour], name: str
 ) -> float | None:
     found = [value for part in parts if (value := getattr(part, name)) is not None]
     return reduce(found) if found else None

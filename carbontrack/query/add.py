@@ -11,6 +11,7 @@ from carbontrack.factors.catalog import hardware, known_hardware
 from carbontrack.factors.resolve import resolve
 from carbontrack.ledger import engine
 from carbontrack.ledger.amend import amendments_of, put
+from carbontrack.ledger.held import Held
 from carbontrack.ledger.names import check_name
 from carbontrack.ledger.rows import Recording, Run, Stated
 from carbontrack.ledger.transaction import Within, changing
@@ -129,7 +130,7 @@ def _check_settings(url: str, run: Run, given: config.Layer) -> None:
         resolve(config.resolve([given]), method=Method.MEASURED)
         return
     with reader.connect() as connection:
-        pricing(connection, run, given, [], embodied=False)
+        pricing(Held(connection, [run]), run, given, [], embodied=False)
 
 
 def _write(url: str, run: Run, row: Stated, tokens: int | None) -> None:

@@ -88,9 +88,11 @@ def count_of(given: Count | None, where: str) -> int | None:
 
 def _check_settings(connection: Connection, run: Run, flags: config.Layer) -> None:
     """Raises CarbontrackError where the run could not be priced with these."""
+    from carbontrack.ledger.held import Held
+
     if flags.values:
         given = config.Layer(flags.origin, config.values(config.resolve([flags])))
-        pricing(connection, run, given, [], embodied=False)
+        pricing(Held(connection, [run]), run, given, [], embodied=False)
 
 
 def _now(connection: Connection, run: Run) -> dict[str, Any]:

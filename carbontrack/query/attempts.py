@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from itertools import groupby
 from typing import TYPE_CHECKING
 
@@ -12,6 +11,7 @@ from carbontrack.account.attempts import (
     KEPT,
     LOST,
     Attempt,
+    LastBelow,
     Starts,
     list_attempts,
     name_of,
@@ -24,7 +24,7 @@ from carbontrack.query.phases import energies_on, usages_on
 from carbontrack.units import now_ms
 
 if TYPE_CHECKING:
-    from carbontrack.ledger.imported import Connection
+    from carbontrack.ledger.held import Held
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,55 +36,78 @@ class Tried:
     lost_kwh: float | None
 
 
-def attempts_of(connection: Connection, run: Run) -> list[Attempt]:
+def attempts_of(held: Held, run: Run) -> list[Attempt]:
     """The attempts at a run, in order, without their energy."""
-    from carbontrack.ledger import read, run_steps
+    return held.once(_attempts_of_all)[run.key]
 
-    recordings = read.recordings(connection, run)
-    began, first = run_steps.restarts(connection, run), run_steps.first_steps(connection, run)
+
+def _attempts_of_all(held: Held) -> dict[int, list[Attempt]]:
+    """By the key of the run. What `list_attempts` asks does not depend on the answers: so all is
+    asked together, and then it is answered.
+    """
+    asked: set[tuple[int, int, int]] = set()
+
+    def ask(keys: Sequence[int], restart: int, number: int) -> None:
+        asked.update((key, restart, number) for key in keys)
+
+    for run in held.runs:
+        _list(held, run, ask)
+    times_ms = held.last_steps_below(asked)
+
+    def answer(keys: Sequence[int], restart: int, number: int) -> int | None:
+        found = (times_ms.get((key, restart, number)) for key in keys)
+        return max((time_ms for time_ms in found if time_ms is not None), default=None)
+
+    return {run.key: _list(held, run, answer) for run in held.runs}
+
+
+def _list(held: Held, run: Run, last_below: LastBelow) -> list[Attempt]:
+    recordings, began = held.recordings(run), held.restarts(run)
+    first: dict[int, dict[int, int]] = {}
+    for one in held.logged(run):
+        first.setdefault(one.recording_key, {})[one.restart] = one.first_step
     starts = {one.key: Starts(began.get(one.key, {}), first.get(one.key, {})) for one in recordings}
     return list_attempts(
-        recordings,
-        starts,
-        partial(run_steps.last_step_below, connection),
-        nodes_expected=run.nodes_expected,
-        now_ms=now_ms(),
+        recordings, starts, last_below, nodes_expected=run.nodes_expected, now_ms=now_ms()
     )
 
 
-def tried(connection: Connection, run: Run, hours: Sequence[Usage] | None = None) -> list[Tried]:
+def tried(held: Held, run: Run, hours: Sequence[Usage] | None = None) -> list[Tried]:
     """The attempts at a run with what each used; they add up to it. `hours` are those of
     `read.hours_of_all` of the whole run, where they are known.
     """
-    by_recordings = _of_same_recordings(attempts_of(connection, run))
+    by_recordings = _of_same_recordings(attempts_of(held, run))
     if len(by_recordings) > 1:
         hours = None  # each has some
-    return [
-        one for together in by_recordings for one in _with_energy(connection, run, together, hours)
-    ]
+    return [one for together in by_recordings for one in _with_energy(held, run, together, hours)]
 
 
-def lost_of(connection: Connection, run: Run) -> float | None:
+def lost_of(held: Held, run: Run) -> float | None:
     """What the work that a run lost had used, in kWh of its devices before PUE; None if unknown,
     and of a run of one attempt.
     """
-    from carbontrack.ledger import read, run_steps
-
-    if len(read.recordings(connection, run)) < 2 and not run_steps.restarts(connection, run):
+    if len(held.recordings(run)) < 2 and not held.restarts(run):
         return None
-    return sum_of(one.lost_kwh for one in tried(connection, run))
+    if run.key not in held.once(_that_lost):
+        return None
+    return sum_of(one.lost_kwh for one in tried(held, run))
 
 
-def by_attempt(connection: Connection, whole: RunRecord) -> dict[str, RunRecord]:
+def _that_lost(held: Held) -> set[int]:
+    """The keys of the runs that lost work, whose hours are needed."""
+    lost = [run for run in held.runs if any(one.lost_ms for one in attempts_of(held, run))]
+    held.will_split(lost)
+    return {run.key for run in lost}
+
+
+def by_attempt(held: Held, whole: RunRecord) -> dict[str, RunRecord]:
     """The part of each attempt, by its number. Steps are the run's, whichever did them last."""
-    from carbontrack.ledger import read
-
-    lost_of_attempt = {one.attempt.number: one.lost_kwh for one in tried(connection, whole.run)}
-    attempts = attempts_of(connection, whole.run)
+    lost_of_attempt = {one.attempt.number: one.lost_kwh for one in tried(held, whole.run)}
+    attempts = attempts_of(held, whole.run)
     of_attempt = {
         number: of
         for together in _of_same_recordings(attempts)
-        for number, of in _usages(connection, whole.run, together).items()
+        for number, of in _usages(held, whole.run, together).items()
     }
     parts = {}
     for attempt in attempts:
@@ -102,7 +125,7 @@ def by_attempt(connection: Connection, whole: RunRecord) -> dict[str, RunRecord]
             run=replace(whole.run, started_ms=begin_ms, ended_ms=end_ms, status=attempt.status),
             sensors=[sensor for sensor in whole.sensors if sensor.device_key in used],
             usages=usages,
-            steps=read.step_totals(connection, whole.run, from_ms=begin_ms, to_ms=end_ms),
+            steps=held.step_totals(whole.run, (begin_ms, end_ms)),
             spans_ms=((begin_ms, end_ms),),
             lost_kwh=lost_kwh,
         )
@@ -110,11 +133,11 @@ def by_attempt(connection: Connection, whole: RunRecord) -> dict[str, RunRecord]
 
 
 def _with_energy(
-    connection: Connection, run: Run, attempts: Sequence[Attempt], hours: Sequence[Usage] | None
+    held: Held, run: Run, attempts: Sequence[Attempt], hours: Sequence[Usage] | None
 ) -> list[Tried]:
     """Of attempts that the same recordings recorded one after the other."""
     timeline = timeline_of(attempts)
-    energies_kwh, _ = energies_on(connection, run, timeline, attempts[0].keys, hours=hours)
+    energies_kwh, _ = energies_on(held, run, timeline, attempts[0].keys, hours=hours)
     found = []
     for attempt in attempts:
         lost_kwh = energies_kwh.get(name_of(attempt, LOST), 0.0)
@@ -123,15 +146,11 @@ def _with_energy(
     return found
 
 
-def _usages(
-    connection: Connection, run: Run, attempts: Sequence[Attempt]
-) -> dict[int, list[Usage]]:
+def _usages(held: Held, run: Run, attempts: Sequence[Attempt]) -> dict[int, list[Usage]]:
     """What each device used in each hour of the same, by the attempt's number."""
-    from carbontrack.ledger import read
-
     keys = attempts[0].keys
-    hours = read.hours(connection, run, keys)
-    found = usages_on(connection, run, timeline_of(attempts), hours, keys)
+    hours = held.hours(run, keys)
+    found = usages_on(held, run, timeline_of(attempts), hours, keys)
     return {
         attempt.number: [
             usage for part in (KEPT, LOST) for usage in found.get(name_of(attempt, part), [])

@@ -9,18 +9,28 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from carbontrack.account.phases import OTHER
-from carbontrack.account.split import RunRecord, by_host, by_month, months_of
+from carbontrack.account.split import (
+    RunRecord,
+    by_host,
+    by_month,
+    inner_span,
+    months_of,
+    reaches_beyond,
+    span_of_month,
+)
 from carbontrack.errors import CarbontrackError
-from carbontrack.ledger.rows import Run, Span, StepTotals
+from carbontrack.ledger.rows import Run, Span
 from carbontrack.query.attempts import attempts_of, by_attempt
 from carbontrack.query.phases import by_phase, timeline_of
 from carbontrack.query.price import part_of, record_of
 from carbontrack.vocabulary import UNATTRIBUTED, RunKind
 
 if TYPE_CHECKING:
+    from carbontrack.ledger.held import Held
     from carbontrack.ledger.imported import Connection
 
 NO_GROUP = "–"
@@ -37,8 +47,8 @@ class Key:
     """
 
     name: str
-    groups: Callable[[Connection, Run], Sequence[str]]
-    split: Callable[[Connection, RunRecord], Mapping[str, RunRecord]] | None = None
+    groups: Callable[[Held, Run], Sequence[str]]
+    split: Callable[[Held, RunRecord], Mapping[str, RunRecord]] | None = None
     places: bool = False  # whether it says where or when, which a watch of a node has as well
     joins: bool = True  # may stand beside another key
     newest_first: bool = False  # alone; beside another one all are in order
@@ -69,16 +79,32 @@ def keys_of(names: Sequence[str]) -> list[Key]:
     return keys
 
 
+def will_split(held: Held, keys: Sequence[Key], span_ms: Span | None = None) -> None:
+    """Have what `parts_of_run` needs of the runs that it splits read of all of them together."""
+    split: list[Run] = []
+    spans: list[tuple[Run, Span]] = []
+    for run in held.runs:
+        is_part = reaches_beyond(run, span_ms)
+        if span_ms is not None and is_part:
+            spans.append((run, inner_span(run, span_ms)))
+        elif any(key.name == _MONTH for key in keys) and len(months := months_of(run)) > 1:
+            spans += [(run, inner_span(run, span_of_month(month))) for month in months]
+        if is_part or any(key.split and len(key.groups(held, run)) > 1 for key in keys):
+            split.append(run)
+    held.will_split(split)
+    held.sum_steps(spans)
+
+
 def parts_of_run(
-    connection: Connection, run: Run, keys: Sequence[Key], span_ms: Span | None = None
+    held: Held, run: Run, keys: Sequence[Key], span_ms: Span | None = None
 ) -> list[Part]:
     """The parts of a run by group; they add up to it, or to what of it is in the span."""
     order = list(_SPLITTING)
-    parts = [Part({}, part_of(connection, run, span_ms))]
+    parts = [Part({}, part_of(held, run, span_ms))]
     if run.kind is RunKind.WATCH:
         keys = [key if key.places else _unattributed(key) for key in keys]
     for key in sorted(keys, key=lambda k: order.index(k.name) if k.name in order else -1):
-        parts = [smaller for part in parts for smaller in _by(connection, run, part, key)]
+        parts = [smaller for part in parts for smaller in _by(held, run, part, key)]
     return [Part({key.name: part.group[key.name] for key in keys}, part.record) for part in parts]
 
 
@@ -88,56 +114,54 @@ def values_of(
     """The group of each run as a whole by one key, `NO_GROUP` of one without. Raises
     CarbontrackError for an unknown key, given to `option`.
     """
+    from carbontrack.ledger.held import each_held
+
     key = _key(name, option)
-    return ["+".join(key.groups(connection, run)) or NO_GROUP for run in runs]
+    return [
+        "+".join(key.groups(held, run)) or NO_GROUP for held, run in each_held(connection, runs)
+    ]
 
 
-def _by(connection: Connection, run: Run, part: Part, key: Key) -> list[Part]:
-    groups = list(key.groups(connection, run if part.record is None else part.record.run))
+def _by(held: Held, run: Run, part: Part, key: Key) -> list[Part]:
+    groups = list(key.groups(held, run if part.record is None else part.record.run))
     split: Mapping[str, RunRecord] = {}
     if len(groups) > 1 and key.split is not None:
-        split = key.split(connection, part.record or record_of(connection, run))
+        split = key.split(held, part.record or record_of(held, run))
     if split:
         return [Part({**part.group, key.name: name}, one) for name, one in split.items()]
     return [Part({**part.group, key.name: "+".join(groups) or NO_GROUP}, part.record)]
 
 
-def _hosts(connection: Connection, run: Run) -> list[str]:
-    from carbontrack.ledger import read
-
-    return list(dict.fromkeys(one.host for one in read.recordings(connection, run)))
+def _hosts(held: Held, run: Run) -> list[str]:
+    return list(dict.fromkeys(one.host for one in held.recordings(run)))
 
 
-def _months(connection: Connection, run: Run) -> list[str]:
+def _months(held: Held, run: Run) -> list[str]:
     """None of a run that was entered by hand without a time."""
-    from carbontrack.ledger import read
-
-    stated = read.stated(connection, run)
+    stated = held.stated(run)
     return [] if any(row.started_ms is None for row in stated) else months_of(run)
 
 
-def _in_months(connection: Connection, whole: RunRecord) -> Mapping[str, RunRecord]:
-    from carbontrack.ledger import read
-
-    def steps_between(from_ms: int, to_ms: int) -> StepTotals:
-        return read.step_totals(connection, whole.run, from_ms=from_ms, to_ms=to_ms)
-
-    return by_month(whole, steps_between)
+def _in_months(held: Held, whole: RunRecord) -> Mapping[str, RunRecord]:
+    return by_month(whole, partial(held.step_totals, whole.run))
 
 
-def _attempts(connection: Connection, run: Run) -> list[str]:
-    return [str(attempt.number) for attempt in attempts_of(connection, run)]
+def _attempts(held: Held, run: Run) -> list[str]:
+    return [str(attempt.number) for attempt in attempts_of(held, run)]
 
 
-def _phases(connection: Connection, run: Run) -> list[str]:
-    return list(timeline_of(connection, run).spans())
+def _phases(held: Held, run: Run) -> list[str]:
+    return list(timeline_of(held, run).spans())
+
+
+_MONTH = "month"
 
 
 # In the order in which they split: time before what was done in it.
 _SPLITTING = {
     key.name: key
     for key in (
-        Key("month", _months, _in_months, places=True, newest_first=True),
+        Key(_MONTH, _months, _in_months, places=True, newest_first=True),
         Key("attempt", _attempts, by_attempt),
         Key("host", _hosts, lambda _, whole: by_host(whole), places=True),
         Key("phase", _phases, by_phase, rest=OTHER),

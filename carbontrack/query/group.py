@@ -10,7 +10,7 @@ from carbontrack import config
 from carbontrack.account.result import Estimate
 from carbontrack.account.total import combine
 from carbontrack.ledger.rows import Overlap, Run, Span
-from carbontrack.query.by import NO_GROUP, Key, keys_of, parts_of_run
+from carbontrack.query.by import NO_GROUP, Key, keys_of, parts_of_run, will_split
 from carbontrack.query.price import defaults, pricing
 from carbontrack.vocabulary import UNATTRIBUTED, RunKind
 
@@ -51,21 +51,24 @@ def grouped(
     is part of its host's or month's. Raises CarbontrackError for keys that are unknown or do not
     go together.
     """
+    from carbontrack.ledger.held import each_held
+
     keys = keys_of(by)
     wholes: dict[str, list[Estimate]] = {run.id: [] for run in runs}
     for row in rows:
         wholes[row.run_ids[0]].append(row)
     groups: dict[tuple[_Group, bool], list[_Member]] = {}
-    for run in runs:
+    around = config.surroundings()
+    for held, run in each_held(connection, runs, lambda held: will_split(held, keys, span_ms)):
         apart = watches_apart and run.kind is RunKind.WATCH
-        for part in parts_of_run(connection, run, keys, span_ms):
+        for part in parts_of_run(held, run, keys, span_ms):
             member = _Member(run, wholes[run.id])
             if part.record is not None:
                 price = pricing(
-                    connection,
+                    held,
                     run,
                     flags,
-                    config.surroundings(),
+                    around,
                     embodied=embodied,
                     defaults=defaults([row.method for row in rows], own_factors),
                 )
@@ -155,12 +158,14 @@ def _combined(
 
 
 class _Shared:
-    """What of the runs others recorded, too: among all of them, which is asked once for each of
-    the stretches of time, or among some.
+    """What of the runs others recorded, too: among some, or among all of them, which is worked out
+    once for each of the stretches of time.
     """
 
     def __init__(self, connection: Connection, runs: Sequence[Run]) -> None:
-        self._connection = connection
+        from carbontrack.ledger.overlaps import AmongRuns
+
+        self.among = AmongRuns(connection, runs).recorded_twice
         self._runs = runs
         self._of_all: dict[tuple[Span, ...], Mapping[str, list[Overlap]]] = {}
 
@@ -168,11 +173,6 @@ class _Shared:
         if spans_ms not in self._of_all:
             self._of_all[spans_ms] = self.among(self._runs, spans_ms)
         return self._of_all[spans_ms]
-
-    def among(self, runs: Sequence[Run], spans_ms: tuple[Span, ...]) -> Mapping[str, list[Overlap]]:
-        from carbontrack.ledger import overlaps
-
-        return overlaps.recorded_twice(self._connection, runs, spans_ms)
 
 
 def _twice(shared: _Shared, members: Sequence[_Member]) -> dict[str, list[Overlap]]:

@@ -14,6 +14,7 @@ from carbontrack.ledger.window import LEVELS_S
 from carbontrack.units import J_PER_KWH, MS_PER_HOUR, MS_PER_S, S_PER_HOUR, now_ms
 
 if TYPE_CHECKING:
+    from carbontrack.ledger.held import Held
     from carbontrack.ledger.imported import Connection
 
 _MS_PER_MINUTE = 60 * MS_PER_S
@@ -52,31 +53,28 @@ class Phases:
         return sum_of(phase.energy_kwh for phase in self.each)
 
 
-def timeline_of(connection: Connection, run: Run) -> Timeline:
+def timeline_of(held: Held, run: Run) -> Timeline:
     """The phases of a run over its time; all of it *other* where the job logged none."""
-    from carbontrack.ledger import read
-
-    logged, recordings = read.phases(connection, run), read.recordings(connection, run)
-    events = close_open(logged, recordings, now_ms=now_ms())
+    events = close_open(held.phases(run), held.recordings(run), now_ms=now_ms())
     return Timeline.of(events, from_ms=run.started_ms, to_ms=run.end_ms)
 
 
 def phases_of(
-    connection: Connection,
+    held: Held,
     run: Run,
     *,
     most_rows: int = MOST_ROWS,
     hours: Sequence[Usage] | None = None,
 ) -> Phases:
     """The phases of a run, which they add up to; `hours` as of `energies_on`."""
-    timeline = timeline_of(connection, run)
-    energies_kwh, level_s = energies_on(connection, run, timeline, most_rows=most_rows, hours=hours)
+    timeline = timeline_of(held, run)
+    energies_kwh, level_s = energies_on(held, run, timeline, most_rows=most_rows, hours=hours)
     spans = timeline.spans().items()
     return Phases(tuple(Phase(name, of, energies_kwh[name]) for name, of in spans), level_s)
 
 
 def energies_on(
-    connection: Connection,
+    held: Held,
     run: Run,
     timeline: Timeline,
     recordings: Sequence[int] | None = None,
@@ -88,17 +86,15 @@ def energies_on(
     length in s of the longest window that was split by time. Devices are read one by one
     only where names share an hour. `hours` are those of `read.hours_of_all`, where they are known.
     """
-    from carbontrack.ledger import read
-
-    of_all = read.hours_of_all(connection, run, recordings) if hours is None else list(hours)
+    of_all = held.hours_of_all(run, recordings) if hours is None else list(hours)
     shared = [usage.start_ms for usage in of_all if _is_shared(usage, timeline)]
-    devices = len(read.sensors(connection, run)) if shared else 0
+    devices = len(held.sensors(run)) if shared else 0
     level_s = _affordable_level(len(shared) * devices, most_rows)
     if level_s < LEVELS_S[-1]:
         of_all = [usage for usage in of_all if not _is_shared(usage, timeline)]
         for span_ms in _joined(shared):
-            of_all += read.hours(connection, run, recordings, span_ms=span_ms)
-    windows = Windows(connection, run, level_s, recordings)
+            of_all += held.hours(run, recordings, span_ms)
+    windows = Windows(held.connection, run, level_s, recordings)
     usages, split_s = usages_by_phase(of_all, timeline, windows)
     return {name: _kwh(of) for name, of in usages.items()}, split_s
 
@@ -117,15 +113,15 @@ def _kwh(usages: Sequence[Usage]) -> float | None:
     return None if energy_j is None else energy_j / J_PER_KWH
 
 
-def by_phase(connection: Connection, whole: RunRecord) -> dict[str, RunRecord]:
+def by_phase(held: Held, whole: RunRecord) -> dict[str, RunRecord]:
     """The part of each phase."""
-    return split_by(connection, whole, timeline_of(connection, whole.run))
+    return split_by(held, whole, timeline_of(held, whole.run))
 
 
-def split_by(connection: Connection, whole: RunRecord, timeline: Timeline) -> dict[str, RunRecord]:
+def split_by(held: Held, whole: RunRecord, timeline: Timeline) -> dict[str, RunRecord]:
     """The part of each name on a timeline of the run."""
-    steps = _steps(connection, whole, timeline)
-    usages = usages_on(connection, whole.run, timeline, whole.usages)
+    steps = _steps(held, whole, timeline)
+    usages = usages_on(held, whole.run, timeline, whole.usages)
     return {
         name: replace(
             whole,
@@ -139,7 +135,7 @@ def split_by(connection: Connection, whole: RunRecord, timeline: Timeline) -> di
 
 
 def usages_on(
-    connection: Connection,
+    held: Held,
     run: Run,
     timeline: Timeline,
     hours: Sequence[Usage],
@@ -149,10 +145,10 @@ def usages_on(
     of the devices of all its recordings, or of those with these keys.
     """
     level_s = _affordable_level(sum(_is_shared(usage, timeline) for usage in hours), MOST_ROWS)
-    return usages_by_phase(hours, timeline, Windows(connection, run, level_s, recordings))[0]
+    return usages_by_phase(hours, timeline, Windows(held.connection, run, level_s, recordings))[0]
 
 
-def _steps(connection: Connection, whole: RunRecord, timeline: Timeline) -> dict[str, StepTotals]:
+def _steps(held: Held, whole: RunRecord, timeline: Timeline) -> dict[str, StepTotals]:
     """The steps of each phase: a step is of the phase in which it ended. Those of a host are not
     known, and so not of its phases.
     """
@@ -161,7 +157,7 @@ def _steps(connection: Connection, whole: RunRecord, timeline: Timeline) -> dict
     if not whole.steps.steps:
         return {}
     found: dict[str, StepTotals] = {}
-    for time_ms, tokens in read.tokens_of_steps(connection, whole.run, whole.spans_ms):
+    for time_ms, tokens in read.tokens_of_steps(held.connection, whole.run, whole.spans_ms):
         name = timeline.at(time_ms)
         known = found.get(name, StepTotals())
         found[name] = StepTotals(

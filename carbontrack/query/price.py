@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from carbontrack import config
@@ -11,7 +12,7 @@ from carbontrack.account import over_time
 from carbontrack.account.estimate import estimate_run
 from carbontrack.account.pricing import unpriced
 from carbontrack.account.result import Estimate
-from carbontrack.account.split import RunRecord, part_in, reaches_beyond
+from carbontrack.account.split import RunRecord, inner_span, part_in, reaches_beyond
 from carbontrack.account.stated import estimate_stated, kwh_by_hour_of
 from carbontrack.errors import CarbontrackError
 from carbontrack.factors import catalog
@@ -19,10 +20,11 @@ from carbontrack.factors.catalog import Factor
 from carbontrack.factors.resolve import resolve
 from carbontrack.factors.series import IntensitySeries, Interval
 from carbontrack.ledger.amended import layers, tokens_of
-from carbontrack.ledger.rows import Run, Span, StepTotals, Usage
+from carbontrack.ledger.rows import Run, Span
 from carbontrack.vocabulary import UNATTRIBUTED, Method, PriceUnit, RunKind
 
 if TYPE_CHECKING:
+    from carbontrack.ledger.held import Held
     from carbontrack.ledger.imported import Connection
 
 PART = "only what is in the range counts, in whole hours; the loss is that of its last steps there"
@@ -31,6 +33,9 @@ _PRICES = {
     PriceUnit.GPU_HOUR: ("price_per_gpu_hour", "GPU-hour"),
     PriceUnit.KWH: ("tariff", "kWh"),
 }
+
+
+Prices = Callable[[str, str | None], Sequence[Mapping[str, Any]]]
 
 
 class _Price(Protocol):
@@ -54,30 +59,27 @@ def estimates(
     A run whose recorded zone, provider or price cannot be found has neither carbon nor money, and
     a note; for one that was chosen here CarbontrackError is raised.
     """
+    from carbontrack.ledger.held import each_held
+
     around = config.surroundings()
     rows = []
-    for run in runs:
+    for held, run in each_held(connection, runs, lambda held: will_split(held, span_ms)):
         price = pricing(
-            connection,
-            run,
-            flags,
-            around,
-            embodied=embodied,
-            defaults=defaults(methods, own_factors),
+            held, run, flags, around, embodied=embodied, defaults=defaults(methods, own_factors)
         )
-        part = part_of(connection, run, span_ms)
-        record = part or summed_record_of(connection, run)
+        part = part_of(held, run, span_ms)
+        record = part or summed_record_of(held, run)
         found = [price(record, method) for method in methods]
         rows += [replace(row, notes=(*row.notes, PART)) for row in found] if part else found
     return rows
 
 
 def estimates_of(
-    connection: Connection, record: RunRecord, flags: config.Layer, methods: Sequence[str]
+    held: Held, record: RunRecord, flags: config.Layer, methods: Sequence[str]
 ) -> list[Estimate]:
     """As `estimates`, of one run that has been read already."""
     price = pricing(
-        connection,
+        held,
         record.run,
         flags,
         config.surroundings(),
@@ -94,53 +96,45 @@ def defaults(methods: Collection[str], own_factors: bool = False) -> str:
     return Method.MEASURED if len(set(methods)) > 1 and not own_factors else ""
 
 
-def record_of(connection: Connection, run: Run) -> RunRecord:
+def record_of(held: Held, run: Run) -> RunRecord:
     """What the ledger holds of a run, hour by hour, so that it can be split."""
-    from carbontrack.ledger import read
-
-    return replace(
-        summed_record_of(connection, run), usages=read.hours(connection, run), kwh_by_hour=None
-    )
+    return replace(summed_record_of(held, run), usages=held.hours(run), kwh_by_hour=None)
 
 
-def part_of(connection: Connection, run: Run, span_ms: Span | None) -> RunRecord | None:
+def will_split(held: Held, span_ms: Span | None) -> None:
+    """Have what `part_of` needs read of all the runs of which it is a part."""
+    if span_ms is not None:
+        beyond = [run for run in held.runs if reaches_beyond(run, span_ms)]
+        held.will_split(beyond)
+        held.sum_steps((run, inner_span(run, span_ms)) for run in beyond)
+
+
+def part_of(held: Held, run: Run, span_ms: Span | None) -> RunRecord | None:
     """What of a run is in a span of whole hours; None where that is all of it."""
-    from carbontrack.ledger import read
-
     if span_ms is None or not reaches_beyond(run, span_ms):
         return None
-
-    def steps_between(from_ms: int, to_ms: int) -> StepTotals:
-        return read.step_totals(connection, run, from_ms=from_ms, to_ms=to_ms)
-
-    return part_in(record_of(connection, run), span_ms, steps_between)
+    return part_in(record_of(held, run), span_ms, partial(held.step_totals, run))
 
 
-def summed_record_of(
-    connection: Connection, run: Run, hours: Sequence[Usage] | None = None
-) -> RunRecord:
-    """The same for an estimate of the whole run, added up by the database; `hours` are those of
-    `read.hours_of_all`, where they are known.
-    """
-    from carbontrack.ledger import read
+def summed_record_of(held: Held, run: Run) -> RunRecord:
+    """The same for an estimate of the whole run, added up by the database."""
     from carbontrack.query.attempts import lost_of
 
-    if stated := read.stated(connection, run):
-        steps, by_hour = read.step_totals(connection, run), kwh_by_hour_of(stated)
+    if stated := held.stated(run):
+        steps, by_hour = held.step_totals(run), kwh_by_hour_of(stated)
         return RunRecord(run, [], [], steps, kwh_by_hour=by_hour, stated=stated)
-    hours = read.hours_of_all(connection, run) if hours is None else hours
     return RunRecord(
         run,
-        read.sensors(connection, run),
-        read.totals(connection, run),
-        read.step_totals(connection, run),
-        kwh_by_hour=over_time.energy_by_hour(hours),
-        lost_kwh=lost_of(connection, run),
+        held.sensors(run),
+        held.totals(run),
+        held.step_totals(run),
+        kwh_by_hour=over_time.energy_by_hour(held.hours_of_all(run)),
+        lost_kwh=lost_of(held, run),
     )
 
 
 def pricing(
-    connection: Connection,
+    held: Held,
     run: Run,
     flags: config.Layer,
     around: Sequence[config.Layer],
@@ -163,12 +157,12 @@ def pricing(
     lost = ""
     rent_or_tariff = None
     try:
-        settings, rent_or_tariff = with_price(connection, settings)
+        settings, rent_or_tariff = with_price(held.prices, settings)
     except CarbontrackError as error:
         if not of_run(["price"]):
             raise
         notes.append(f"no cost: {error.what} It was {settings['price'].origin}.")
-    series = _series(connection, run, settings)
+    series = _series(held, run, settings)
     try:
         resolve(settings, method=Method.MEASURED, series=series)
     except CarbontrackError as error:
@@ -221,20 +215,17 @@ def pricing(
     return price
 
 
-def with_price(
-    connection: Connection, settings: config.Settings
-) -> tuple[config.Settings, Factor | None]:
+def with_price(prices: Prices, settings: config.Settings) -> tuple[config.Settings, Factor | None]:
     """The settings with the currency of the imported price that BOOK:ITEM names, and that price.
+    `prices` are those with a text in them, as of a day: `imported.prices`.
 
     Raises CarbontrackError where there is none, or it is in another currency than was asked for.
     """
-    from carbontrack.ledger import imported
-
     named = settings.get("price")
     if named is None:
         return settings, None
     item = named.value.partition(":")[2]
-    for row in imported.prices(connection, contains=item, as_of=_as_of(settings)):
+    for row in prices(item, _as_of(settings)):
         if f"{row['book']}:{row['item']}" == named.value:
             _check_currency(named, row["currency"], settings.get("currency"))
             currency = config.Setting(row["currency"], named.origin)
@@ -271,15 +262,11 @@ def _as_of(settings: config.Settings) -> str | None:
     return as_of
 
 
-def _series(connection: Connection, run: Run, settings: config.Settings) -> IntensitySeries | None:
+def _series(held: Held, run: Run, settings: config.Settings) -> IntensitySeries | None:
     """The imported intensity of the run's zone while it ran; None where a year was asked for."""
-    from carbontrack.ledger import imported
-
     zone = settings.get("zone")
     if zone is None or "@" in zone.value:
         return None
     code = catalog.zone_code(zone.value) or zone.value
-    found = imported.intensity(
-        connection, code, from_ms=run.started_ms, to_ms=run.end_ms, as_of=_as_of(settings)
-    )
+    found = held.intensity(code, run, _as_of(settings))
     return IntensitySeries(tuple(Interval(**row) for row in found)) if found else None

@@ -11,6 +11,7 @@ from carbontrack.errors import CarbontrackError
 if TYPE_CHECKING:
     from carbontrack.account.result import Estimate
     from carbontrack.account.split import RunRecord
+    from carbontrack.ledger.held import Held
     from carbontrack.ledger.imported import Connection
 
 _PATIENCE_S = 5.0  # the recorder commits every 1.6 s
@@ -156,24 +157,26 @@ def read_block(block: Block) -> Tracked:
 def _read(connection: Connection, block: Block) -> Tracked:
     from carbontrack import config
     from carbontrack.ledger import read
+    from carbontrack.ledger.held import Held
     from carbontrack.query import price
     from carbontrack.vocabulary import Method
 
     run = read.resolve_run(connection, block.run_id)
-    whole = price.record_of(connection, run)
+    held = Held(connection, [run])
+    whole = price.record_of(held, run)
     record: RunRecord | None = whole
     label, is_final = run.name, run.ended_ms is not None
     if block.name is not None:
         label = f"{block.name} (part of {run.name})"
         is_final = block.ended_ms is not None and (is_final or run.end_ms >= block.ended_ms)
-        record = _part(connection, whole, block)
+        record = _part(held, whole, block)
     if record is None:
         return Tracked(label, None, is_final)
-    (estimate,) = price.estimates_of(connection, record, config.flags(), [Method.MEASURED])
+    (estimate,) = price.estimates_of(held, record, config.flags(), [Method.MEASURED])
     return Tracked(label, estimate, is_final)
 
 
-def _part(connection: Connection, whole: RunRecord, block: Block) -> RunRecord | None:
+def _part(held: Held, whole: RunRecord, block: Block) -> RunRecord | None:
     """The run during the block; None of a block without any time in it."""
     from carbontrack.account.phases import Timeline
     from carbontrack.ledger.rows import Event
@@ -185,7 +188,7 @@ def _part(connection: Connection, whole: RunRecord, block: Block) -> RunRecord |
     if block.ended_ms is not None:
         inside.append(Event(block.ended_ms, EventKind.PHASE, ""))
     line = Timeline.of(inside, from_ms=run.started_ms, to_ms=run.end_ms)
-    return split_by(connection, whole, line).get(_INSIDE)
+    return split_by(held, whole, line).get(_INSIDE)
 
 
 _INSIDE = "inside"

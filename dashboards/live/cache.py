@@ -6,7 +6,7 @@ import asyncio
 import gzip
 import threading
 import time
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 from weakref import WeakValueDictionary
@@ -115,6 +115,21 @@ class RunCache(Generic[T]):
         """What the cache holds now."""
         return int(self._values.currsize)
 
+    def get_all(self, runs: Sequence[Run], work: Callable[[Sequence[Run]], Iterable[T]]) -> list[T]:
+        """The value of each; `work` makes those that are missing together, in order."""
+        known = {run.id: self._known(run) for run in runs}
+        missing = [run for run in runs if known[run.id] is None]
+        made = dict(zip((run.id for run in missing), work(missing), strict=True))
+        for run in missing:
+            self._put(run, made[run.id])
+        found = {key: of.value for key, of in known.items() if of is not None} | made
+        return [found[run.id] for run in runs]
+
+    def _known(self, run: Run) -> _OfRun[T] | None:
+        with self._lock:
+            known = self._values.get(run.id)
+        return known if known and (known.run == run or not self._until_changed) else None
+
     def get(self, run: Run, work: Callable[[T | None], T]) -> T:
         """The value, or what `work` makes of the one before; None if there is none that it may
         build on.
@@ -123,13 +138,14 @@ class RunCache(Generic[T]):
             known = self._values.get(run.id)
         if known is not None and (known.run == run or not self._until_changed):
             return known.value
-        if known is None:
-            made = _OfRun(run, time.monotonic() + self._lasts_s, work(None))
-        else:
-            made = _OfRun(run, known.until_s, work(known.value))
+        until_s = None if known is None else known.until_s
+        return self._put(run, work(None if known is None else known.value), until_s)
+
+    def _put(self, run: Run, value: T, until_s: float | None = None) -> T:
+        lasts = time.monotonic() + self._lasts_s if until_s is None else until_s
         with self._lock:
-            _put(self._values, run.id, made)
-        return made.value
+            _put(self._values, run.id, _OfRun(run, lasts, value))
+        return value
 
 
 def _answer_bytes(answer: _Answer) -> int:

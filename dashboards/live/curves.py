@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from carbontrack.ledger import read
+from carbontrack.ledger.held import Held
 from carbontrack.ledger.rows import Run, StepMean
 from dashboards.live.cache import BUDGET_BYTES, RunCache
 
@@ -76,6 +77,18 @@ class Curves:
         return read.steps_in_buckets(
             connection, run, length_ms, from_ms=from_ms, to_ms=to_ms, numbers=numbers
         )
+
+    def losses(
+        self, held: Held, runs: Sequence[Run], counts: Sequence[int], points: int
+    ) -> list[list[float | None]]:
+        """The losses of `steps` over the whole of each run, of those that are held."""
+        few = [run for run, count in zip(runs, counts, strict=True) if count <= _MANY]
+        found = dict(zip((run.id for run in few), held.loss_means(few, points), strict=True))
+        for run, count in zip(runs, counts, strict=True):
+            if count > _MANY:
+                steps = self.steps(held.connection, run, count=count, points=points)
+                found[run.id] = [step.loss for step in steps]
+        return [found[run.id] for run in runs]
 
 
 def _buckets(count: int) -> int:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from carbontrack import config
@@ -13,7 +14,9 @@ from carbontrack.account.result import Estimate
 from carbontrack.account.split import RunRecord, reaches_beyond, whole_hours
 from carbontrack.errors import CarbontrackError
 from carbontrack.ledger import latest, live, overlaps, read
+from carbontrack.ledger.held import Held
 from carbontrack.ledger.rows import Run, Series, Span, Usage
+from carbontrack.ledger.sql import in_parts
 from carbontrack.query import group, price
 from carbontrack.query.attempts import Tried, tried
 from carbontrack.query.phases import Phases, phases_of
@@ -163,7 +166,7 @@ class View:
                 down=down or not in_sql,
                 limit=limit,
             )
-            items = [self._item(connection, run) for run in found]
+            items = self._items.get_all(found, lambda runs: self._new_items(connection, runs))
             projects, users = read.projects(connection), read.users(connection)
         return {
             "runs": items if in_sql else columns.ordered(items, sort, down=down),
@@ -183,7 +186,7 @@ class View:
         span_ms = whole_hours(wanted.get("since_ms"), wanted.get("until_ms"))
         with self._reader.connect() as connection:
             found, matching = read.find_runs(connection, limit=MOST_SUMMED, **wanted)
-            rows = [self._estimate(connection, run, span_ms) for run in found]
+            rows = self._estimates(connection, found, span_ms)
             twice = overlaps.recorded_twice(connection, found, [span_ms] if span_ms else [])
             groups = []
             if by:
@@ -209,13 +212,14 @@ class View:
         does now.
         """
         with self._reader.connect() as connection:
+            held = Held(connection, [run])
             whole = self._whole(connection, run)
             sensors, rows = whole.record.sensors, whole.estimates
             phases = self._phases.get(
                 run,
-                lambda _: phases_of(connection, run, most_rows=_PHASE_ROWS, hours=whole.hours),
+                lambda _: phases_of(held, run, most_rows=_PHASE_ROWS, hours=whole.hours),
             )
-            attempts = self._attempts.get(run, lambda _: tried(connection, run, whole.hours))
+            attempts = self._attempts.get(run, lambda _: tried(held, run, whole.hours))
             detail = run_detail(
                 run,
                 sensors,
@@ -330,38 +334,53 @@ class View:
 
     def _whole(self, connection: Connection, run: Run) -> _Whole:
         """What all that is asked of a run needs of the whole of it."""
-        return self._wholes.get(run, lambda _: self._read(connection, run))
+        return self._wholes.get(run, partial(self._read, Held(connection, [run]), run))
 
-    def _read(self, connection: Connection, run: Run) -> _Whole:
-        hours = read.hours_of_all(connection, run)
-        record = price.summed_record_of(connection, run, hours)
-        estimates = price.estimates_of(connection, record, self._flags, list(Method))
-        return _Whole(record, hours, estimates)
+    def _read(self, held: Held, run: Run, _: _Whole | None) -> _Whole:
+        record = price.summed_record_of(held, run)
+        estimates = price.estimates_of(held, record, self._flags, list(Method))
+        return _Whole(record, held.hours_of_all(run), estimates)
 
-    def _estimate(self, connection: Connection, run: Run, span_ms: Span | None) -> Estimate:
-        if reaches_beyond(run, span_ms):
-            methods = [Method.MEASURED]
-            (part,) = price.estimates(connection, [run], self._flags, methods, span_ms=span_ms)
-            return part
-        return self._priced.get(run, lambda _: self._read(connection, run).estimate)
+    def _estimates(
+        self, connection: Connection, runs: Sequence[Run], span_ms: Span | None
+    ) -> list[Estimate]:
+        """Of each run, or of what of it is in the span."""
+        inside = [run for run in runs if not reaches_beyond(run, span_ms)]
+        found = dict(
+            zip(
+                (run.id for run in inside),
+                self._priced.get_all(
+                    inside,
+                    lambda some: price.estimates(connection, some, self._flags, [Method.MEASURED]),
+                ),
+                strict=True,
+            )
+        )
+        beyond = [run for run in runs if run.id not in found]
+        methods = [Method.MEASURED]
+        parts = price.estimates(connection, beyond, self._flags, methods, span_ms=span_ms)
+        found |= dict(zip((run.id for run in beyond), parts, strict=True))
+        return [found[run.id] for run in runs]
 
-    def _item(self, connection: Connection, run: Run) -> dict[str, Any]:
-        """A line of the list, worked out when its run has changed, or once a while."""
-        return self._items.get(run, lambda _: self._new_item(connection, run))
-
-    def _new_item(self, connection: Connection, run: Run) -> dict[str, Any]:
-        whole = self._whole(connection, run)
-        count = whole.record.steps.steps
-        shape = self._curves.steps(connection, run, count=count, points=_SPARK_POINTS)
-        return {
-            **run_item(run, whole.record.sensors, whole.record.usages, whole.record.stated),
-            "final_loss": whole.record.steps.final_loss,
-            "loss_not_finite_since": latest.not_finite_since(connection, run),
-            "losses": [step.loss for step in shape],
-            "tco2e": whole.estimate.tco2e,
-            "cost": whole.estimate.cost,
-            "currency": whole.estimate.currency,
-        }
+    def _new_items(self, connection: Connection, runs: Sequence[Run]) -> Iterator[dict[str, Any]]:
+        """The lines of the list, worked out when their runs have changed, or once a while."""
+        for some in in_parts(runs):
+            held = Held(connection, some)
+            wholes = [self._wholes.get(run, partial(self._read, held, run)) for run in some]
+            counts = [whole.record.steps.steps for whole in wholes]
+            losses = self._curves.losses(held, some, counts, _SPARK_POINTS)
+            odd = held.ends_odd((whole.record.run, whole.record.steps) for whole in wholes)
+            for run, whole, shape in zip(some, wholes, losses, strict=True):
+                since = latest.not_finite_since(connection, run) if run.key in odd else None
+                yield {
+                    **run_item(run, whole.record.sensors, whole.record.usages, whole.record.stated),
+                    "final_loss": whole.record.steps.final_loss,
+                    "loss_not_finite_since": since,
+                    "losses": shape,
+                    "tco2e": whole.estimate.tco2e,
+                    "cost": whole.estimate.cost,
+                    "currency": whole.estimate.currency,
+                }
 
     def _plan(self, connection: Connection, run: Run, measured: Estimate) -> Any:
         """Totals at the planned tokens; they move slowly, and reading every step costs a while."""

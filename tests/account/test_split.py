@@ -32,8 +32,9 @@ def test_each_month_has_its_hours_and_its_steps() -> None:
     long = Recorded(count=2, seconds=60 * 86_400.0)
     asked: list[tuple[int, int]] = []
 
-    def steps(from_ms: int, to_ms: int) -> StepTotals:
-        asked.append((from_ms, to_ms))
+    def steps(span_ms: tuple[int, int]) -> StepTotals:
+        from_ms, to_ms = span_ms
+        asked.append(span_ms)
         rows = [step for step in long.step_rows if from_ms <= step.time_ms < to_ms]
         return StepTotals(steps=len(rows), tokens=sum(step.tokens or 0 for step in rows))
 

@@ -14,7 +14,7 @@ from carbontrack.ledger import amended, read
 from carbontrack.ledger.amend import amend, undo
 from carbontrack.ledger.rows import Amendment, Run
 from carbontrack.ledger.tables import AMENDMENTS
-from carbontrack.ledger.transaction import WritableLedger
+from carbontrack.ledger.transaction import LAST_MS, WritableLedger
 from carbontrack.ledger.write import RunWriter
 from carbontrack.vocabulary import AmendedField
 from tests.fixtures.runs import Recorded, recording_of
@@ -207,7 +207,7 @@ def test_tokens_are_those_of_all_steps_and_of_each_in_proportion(
     assert {tokens for _, tokens in read.tokens_of_steps(reader, run)} == {800}
     assert read.tokens_until(reader, run, [3]) == [2400]
     third_ms = read.steps(reader, run)[2].time_ms
-    assert read.step_totals(reader, run, from_ms=third_ms).tokens == 5 * 800
+    assert read.step_totals(reader, run, (third_ms, LAST_MS)).tokens == 5 * 800
     written(ledger, change(2, "tokens", 1_000, run=c))  # no whole number of each step
     assert read.step_totals(reader, resolved(reader, "c")).tokens == 1_000
     logged = {step.tokens_per_s for step in RUNS[2].step_rows}
@@ -220,4 +220,4 @@ def test_tokens_of_a_run_that_logged_none(ledger: WritableLedger, reader: Connec
     written(ledger, change(1, "tokens", 5_000, run=one.run))
     run = resolved(reader, "silent")
     assert read.step_totals(reader, run).tokens == 5_000
-    assert read.step_totals(reader, run, from_ms=0).tokens is None, "of a part nothing is known"
+    assert read.step_totals(reader, run, (0, LAST_MS)).tokens is None, "of a part nothing is known"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -12,6 +13,17 @@ from carbontrack.errors import CarbontrackError
 from carbontrack.ledger import imported
 
 HOUR_MS = 3_600_000
+
+
+def intensity(
+    connection: Connection, zone: str, *, from_ms: int, to_ms: int, as_of: str | None = None
+) -> list[Mapping[str, Any]]:
+    """Of a stretch of time, also as part of all that the ledger has."""
+    span = {"from_ms": from_ms, "to_ms": to_ms}
+    own = imported.intensities(connection, zone, **span, as_of=as_of)
+    always = imported.intensities(connection, zone, from_ms=0, to_ms=10**15, as_of=as_of)
+    assert own.between(from_ms, to_ms) == always.between(from_ms, to_ms)
+    return own.between(from_ms, to_ms)
 
 
 def interval(hour: int, kg: float | None = 0.1, **changes: Any) -> dict[str, Any]:
@@ -44,9 +56,9 @@ def test_intervals_come_back_in_order_and_only_those_that_touch(
     writer: Engine, reader: Connection
 ) -> None:
     imported.put_intensity(writer, [interval(h, h / 10) for h in (3, 1, 2, 0)])
-    found = imported.intensity(reader, "FRA", from_ms=HOUR_MS + 1, to_ms=3 * HOUR_MS)
+    found = intensity(reader, "FRA", from_ms=HOUR_MS + 1, to_ms=3 * HOUR_MS)
     assert [row["intensity_kg_per_kwh"] for row in found] == [0.1, 0.2]
-    assert imported.intensity(reader, "DEU", from_ms=0, to_ms=9 * HOUR_MS) == []
+    assert intensity(reader, "DEU", from_ms=0, to_ms=9 * HOUR_MS) == []
 
 
 def test_the_same_file_twice_is_there_once_and_a_newer_version_goes_before(
@@ -60,20 +72,20 @@ def test_the_same_file_twice_is_there_once_and_a_newer_version_goes_before(
         ("2026-01-01", 2),
         ("2026-02-01", 1),
     ]
-    found = imported.intensity(reader, "FRA", from_ms=HOUR_MS, to_ms=2 * HOUR_MS)
+    found = intensity(reader, "FRA", from_ms=HOUR_MS, to_ms=2 * HOUR_MS)
     assert [row["intensity_kg_per_kwh"] for row in found] == [0.9]
     then = {"from_ms": HOUR_MS, "to_ms": 2 * HOUR_MS}
-    found = imported.intensity(reader, "FRA", as_of="2026-01-31", **then)
+    found = intensity(reader, "FRA", as_of="2026-01-31", **then)
     assert [row["intensity_kg_per_kwh"] for row in found] == [0.1], "as it was known in January"
-    assert imported.intensity(reader, "FRA", as_of="2025-12-31", **then) == []
-    earlier = imported.intensity(reader, "FRA", from_ms=0, to_ms=HOUR_MS)
+    assert intensity(reader, "FRA", as_of="2025-12-31", **then) == []
+    earlier = intensity(reader, "FRA", from_ms=0, to_ms=HOUR_MS)
     assert [row["version"] for row in earlier] == ["2026-01-01"]
 
 
 def test_files_of_two_months_are_one_series(writer: Engine, reader: Connection) -> None:
     imported.put_intensity(writer, [interval(0, 0.1), interval(1, 0.2)])
     imported.put_intensity(writer, [interval(h, h / 10, version="2026-02-01") for h in (2, 3)])
-    found = imported.intensity(reader, "FRA", from_ms=0, to_ms=4 * HOUR_MS)
+    found = intensity(reader, "FRA", from_ms=0, to_ms=4 * HOUR_MS)
     assert [row["intensity_kg_per_kwh"] for row in found] == [0.1, 0.2, 0.2, 0.3]
 
 
@@ -81,7 +93,7 @@ def test_bases_are_never_mixed(writer: Engine, reader: Connection) -> None:
     imported.put_intensity(writer, [interval(0), interval(1)])
     marginal = interval(1, 0.7, basis="direct marginal", version="2026-02-01")
     imported.put_intensity(writer, [marginal])
-    found = imported.intensity(reader, "FRA", from_ms=0, to_ms=2 * HOUR_MS)
+    found = intensity(reader, "FRA", from_ms=0, to_ms=2 * HOUR_MS)
     assert [(row["start_ms"], row["basis"]) for row in found] == [(HOUR_MS, "direct marginal")]
 
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 
-from sqlalchemy import Connection, event
+from sqlalchemy import Connection
 
 from carbontrack.ledger import read
 from carbontrack.ledger.transaction import WritableLedger
 from carbontrack.ledger.write import RunWriter
+from tests.fixtures.counted import counted
 from tests.fixtures.pictures import all_levels, window_at
 from tests.fixtures.runs import START_MS, Recorded, recording_of
 
@@ -34,28 +33,14 @@ def put(ledger: WritableLedger) -> None:
                 writer.commit(windows=rows, heartbeat_ms=start_ms + 3000)
 
 
-@contextmanager
-def counted(connection: Connection) -> Iterator[list[str]]:
-    statements: list[str] = []
-
-    def see(_c: object, _cursor: object, statement: str, *_: object) -> None:
-        statements.append(statement)
-
-    event.listen(connection.engine, "before_cursor_execute", see)
-    try:
-        yield statements
-    finally:
-        event.remove(connection.engine, "before_cursor_execute", see)
-
-
 def test_many_runs_are_read_as_each_and_in_a_few_queries(
     ledger: WritableLedger, reader: Connection
 ) -> None:
     put(ledger)
     runs = read.list_runs(reader)
-    with counted(reader) as of_one:
+    with counted(reader.engine) as of_one:
         list(read.used_by(reader, runs[:1]))
-    with counted(reader) as of_all:
+    with counted(reader.engine) as of_all:
         found = list(read.used_by(reader, runs))
     assert len(runs) == RUNS
     assert len(of_all) == len(of_one) == 3
@@ -67,6 +52,6 @@ def test_many_runs_are_read_as_each_and_in_a_few_queries(
 
 
 def test_no_runs_are_no_query(ledger: WritableLedger, reader: Connection) -> None:
-    with counted(reader) as statements:
+    with counted(reader.engine) as statements:
         assert list(read.used_by(reader, [])) == []
     assert statements == []

@@ -1,0 +1,257 @@
+"""What a ledger holds of some runs: what is asked of one is read of all of them at once.
+
+So a table of a thousand runs takes as many queries as that of one. A part of a run is asked for by
+its run, whose key it has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection
+
+from carbontrack.ledger import imported, read, run_devices, run_steps, step_means, usages
+from carbontrack.ledger.outcome import attempts_of
+from carbontrack.ledger.rows import (
+    Event,
+    Recording,
+    Run,
+    Sensor,
+    Span,
+    Stated,
+    StepTotals,
+    Usage,
+)
+from carbontrack.ledger.run_steps import Logged
+from carbontrack.ledger.sql import in_parts
+from carbontrack.ledger.step_sums import StepsOf, extras_of, loss_means_of, step_totals_of
+from carbontrack.units import MS_PER_HOUR
+
+T = TypeVar("T")
+_HOURS_AT_ONCE = 200_000
+"""Of devices that are held in memory; of one run there may be more."""
+
+
+class Held:
+    """Of these runs, some hundreds at most. `connection` answers what nothing here does."""
+
+    def __init__(self, connection: Connection, runs: Sequence[Run]) -> None:
+        self.connection = connection
+        self.runs = runs
+        self._split: set[int] = set()
+        self._hours: dict[int, list[usages.Hour]] = {}
+        self._step_totals: dict[tuple[int, Span | None], StepTotals] = {}
+        self._worked_out: dict[Any, Any] = {}
+        self._prices: dict[Any, list[Mapping[str, Any]]] = {}
+        self._intensity: dict[Any, imported.Intensities] = {}
+
+    def once(self, work: Callable[[Held], T]) -> T:
+        """What this makes of all of them, worked out when it is asked first."""
+        if work not in self._worked_out:
+            self._worked_out[work] = work(self)
+        found: T = self._worked_out[work]
+        return found
+
+    def will_split(self, runs: Iterable[Run]) -> None:
+        """Say of which of them `hours` will be wanted."""
+        self._split |= {run.key for run in runs}
+
+    def recordings(self, run: Run) -> list[Recording]:
+        """As `read.recordings`."""
+        return self._recordings[run.key]
+
+    def sensors(self, run: Run) -> list[Sensor]:
+        """As `read.sensors`."""
+        return self._sensors[run.key]
+
+    def stated(self, run: Run) -> list[Stated]:
+        """As `read.stated`."""
+        return self._stated[run.key]
+
+    def phases(self, run: Run) -> list[tuple[int, Event]]:
+        """The events that are phases, in order, each with the key of its recording."""
+        return self._phases[run.key]
+
+    def logged(self, run: Run) -> list[Logged]:
+        """Where its steps are."""
+        return self._logged[run.key]
+
+    def restarts(self, run: Run) -> dict[int, dict[int, int]]:
+        """When the job's processes were started again, in ms, by the recording's key and the number
+        of that start.
+        """
+        keys = (one.key for one in self.recordings(run))
+        return {key: self._restarts[key] for key in keys if key in self._restarts}
+
+    def last_steps_below(
+        self, wanted: Collection[tuple[int, int, int]]
+    ) -> dict[tuple[int, int, int], int]:
+        """As `run_steps.last_steps_below`."""
+        return run_steps.last_steps_below(self.connection, wanted)
+
+    def totals(self, run: Run) -> list[Usage]:
+        """As `read.totals`."""
+        return self._totals[run.key]
+
+    def hours(
+        self, run: Run, recordings: Collection[int] | None = None, span_ms: Span | None = None
+    ) -> list[Usage]:
+        """As `read.hours`."""
+        if run.key not in self._hours:
+            self._hours = self._read_hours(run)
+        found: Iterable[usages.Hour] = self._hours[run.key]
+        if recordings is not None:
+            found = [part for part in found if part.recording_key in recordings]
+        if span_ms is not None:
+            found = [part for part in found if span_ms[0] <= part.start_ms < span_ms[1]]
+        return usages.united(found)
+
+    def hours_of_all(self, run: Run, recordings: Sequence[int] | None = None) -> list[Usage]:
+        """As `read.hours_of_all`."""
+        if recordings is None or set(recordings) == {one.key for one in self.recordings(run)}:
+            return self._hours_of_all[run.key]
+        known = self._hours_of_attempts.get(tuple(sorted(recordings)))
+        if known is None:
+            known = usages.hours_of_all(self.connection, run, recordings)
+        return known
+
+    def step_totals(self, run: Run, span_ms: Span | None = None) -> StepTotals:
+        """Sums over the steps, or over those from a time up to, and without, another."""
+        if (run.key, span_ms) not in self._step_totals:
+            self.sum_steps([(one, None) for one in self.runs] if span_ms is None else [])
+            self.sum_steps([(run, span_ms)])
+        return self._step_totals[run.key, span_ms]
+
+    def loss_means(self, runs: Sequence[Run], points: int) -> list[list[float | None]]:
+        """Of each of these, the losses of `read.step_means`, in order."""
+        wanted = [
+            (
+                StepsOf(run, self._logged[run.key]),
+                step_means.step_bucket_ms(run, from_ms=None, to_ms=None, points=points),
+            )
+            for run in runs
+        ]
+        return loss_means_of(self.connection, wanted)
+
+    def ends_odd(self, runs: Iterable[tuple[Run, StepTotals]]) -> set[int]:
+        """The keys of those of whose newest step the loss is no number, and was logged."""
+        ends = [(run, totals.last[-1]) for run, totals in runs if totals.last]
+        asked = [(run, step.step) for run, step in ends if step.loss is None]
+        wanted = [(StepsOf(run, self._logged[run.key]), step) for run, step in asked]
+        extras = extras_of(self.connection, wanted)
+        return {run.key for (run, _), extra in zip(asked, extras, strict=True) if "loss" in extra}
+
+    def sum_steps(self, wanted: Iterable[tuple[Run, Span | None]]) -> None:
+        """Read these of `step_totals` together."""
+        of_key = {run.key: run for run in self.runs}
+        missing = list(
+            dict.fromkeys(
+                (run.key, span) for run, span in wanted if (run.key, span) not in self._step_totals
+            )
+        )
+        asked = [StepsOf(of_key[key], self._logged[key], span) for key, span in missing]
+        found = step_totals_of(self.connection, asked)
+        self._step_totals |= dict(zip(missing, found, strict=True))
+
+    def prices(self, item: str, as_of: str | None) -> list[Mapping[str, Any]]:
+        """As `imported.prices`."""
+        if (item, as_of) not in self._prices:
+            found = imported.prices(self.connection, contains=item, as_of=as_of)
+            self._prices[item, as_of] = found
+        return self._prices[item, as_of]
+
+    def intensity(self, zone: str, run: Run, as_of: str | None) -> list[Mapping[str, Any]]:
+        """As `imported.intensity`, of a run's time."""
+        if (zone, as_of) not in self._intensity:
+            span = min(one.started_ms for one in self.runs), max(one.end_ms for one in self.runs)
+            self._intensity[zone, as_of] = imported.intensities(
+                self.connection, zone, from_ms=span[0], to_ms=span[1], as_of=as_of
+            )
+        return self._intensity[zone, as_of].between(run.started_ms, run.end_ms)
+
+    @cached_property
+    def _recordings(self) -> dict[int, list[Recording]]:
+        return run_devices.recordings_of(self.connection, self.runs)
+
+    @cached_property
+    def _readers(self) -> run_devices.Readers:
+        return run_devices.readers_of(self.connection, self._recordings)
+
+    @cached_property
+    def _repeating(self) -> set[int]:
+        """Runs that recorded a device twice at one time."""
+        return run_devices.repeating(self._readers)
+
+    @cached_property
+    def _sensors(self) -> dict[int, list[Sensor]]:
+        return run_devices.by_run(self.runs, self._readers)
+
+    @cached_property
+    def _stated(self) -> dict[int, list[Stated]]:
+        return run_devices.stated_of(self.connection, self.runs)
+
+    @cached_property
+    def _totals(self) -> dict[int, list[Usage]]:
+        return usages.totals_of(self.connection, self.runs, self._repeating)
+
+    @cached_property
+    def _hours_of_all(self) -> dict[int, list[Usage]]:
+        repeating = [run for run in self.runs if run.key in self._repeating]
+        others = [run for run in self.runs if run.key not in self._repeating]
+        parts = usages.parts_of(self.connection, repeating, self._repeating)
+        found = {key: usages.hours_together(of_run) for key, of_run in parts.items()}
+        return found | usages.hours_of_all_of(self.connection, others)
+
+    @cached_property
+    def _hours_of_attempts(self) -> dict[tuple[int, ...], list[Usage]]:
+        """By the keys of the recordings, of runs with several attempts."""
+        keys = []
+        for run in self.runs:
+            attempts = attempts_of(self._recordings[run.key])
+            if len(attempts) > 1 and run.key not in self._repeating:
+                keys += [tuple(sorted(one.key for one in of)) for of in attempts]
+        found = usages.hours_of_groups(self.connection, dict(enumerate(keys)))
+        return {of: found[number] for number, of in enumerate(keys)}
+
+    @cached_property
+    def _logged(self) -> dict[int, list[Logged]]:
+        return run_steps.logged_of(self.connection, self._recordings)
+
+    @cached_property
+    def _restarts(self) -> dict[int, dict[int, int]]:
+        return run_steps.restarts_of(self.connection, self._recordings)
+
+    @cached_property
+    def _phases(self) -> dict[int, list[tuple[int, Event]]]:
+        return read.phases_of(self.connection, self.runs)
+
+    def _read_hours(self, run: Run) -> dict[int, list[usages.Hour]]:
+        """Of a run, and of those after it that will be split, as far as there is room."""
+        at = next(place for place, one in enumerate(self.runs) if one.key == run.key)
+        wanted, left = [self.runs[at]], _HOURS_AT_ONCE - self._count(self.runs[at])
+        for one in self.runs[at + 1 :]:
+            if one.key in self._split:
+                left -= self._count(one)
+                if left < 0:
+                    break
+                wanted.append(one)
+        return usages.parts_of(self.connection, wanted, self._repeating)
+
+    def _count(self, run: Run) -> int:
+        """About how many hours its devices have."""
+        return len(self.sensors(run)) * (2 + (run.end_ms - run.started_ms) // MS_PER_HOUR)
+
+
+def each_held(
+    connection: Connection, runs: Sequence[Run], begin: Callable[[Held], None] = lambda held: None
+) -> Iterator[tuple[Held, Run]]:
+    """Each of the runs, in order, with what holds it and many beside it; `begin` is called once for
+    each of those.
+    """
+    for some in in_parts(runs):
+        held = Held(connection, some)
+        begin(held)
+        for run in some:
+            yield held, run

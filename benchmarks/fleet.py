@@ -16,9 +16,8 @@ import psycopg
 from benchmarks.answer import Bench
 from benchmarks.table import Table, spread
 from carbontrack.ledger import join
-from carbontrack.ledger.engine import writing
 from carbontrack.ledger.packed import SEGMENT_COLUMNS, minute_of, pack
-from carbontrack.ledger.server_windows import ServerWindows, copied
+from carbontrack.ledger.server_windows import copied
 from carbontrack.ledger.tables import WINDOWS
 from carbontrack.ledger.transaction import WritableLedger, open_ledger
 from carbontrack.ledger.url import ledger_url
@@ -67,7 +66,7 @@ def storage(server: PostgresServer, *, nodes: int, minutes: int, rounds: int) ->
             for minute in range(minutes):
                 rows, coarse = _minute(begin_ms + minute * _MINUTE_MS, nodes, number)
                 segments = _timed(took["packed"], partial(_segments, rows))
-                _timed(took["staged"], partial(_stage_packed, url, segments))
+                _timed(took["staged"], partial(_stage_packed, ledger, segments))
                 _timed(took["written"], partial(_stage, ledger, rows))
                 _stage(ledger, coarse)
                 _timed(took["copied"], _copy(url, "bare_segments", SEGMENT_COLUMNS, segments))
@@ -93,8 +92,8 @@ def storage(server: PostgresServer, *, nodes: int, minutes: int, rounds: int) ->
     return Table(
         title="A fleet's seconds",
         how=f"{60 * minutes} s of {nodes:,} nodes with {_DEVICES} GPUs each, simulated with "
-        "noise, a transaction a minute. Staged: packed segments by COPY into a temporary table and "
-        "from there; written: all that a collector does with rows, packing in Python included. "
+        "noise, a transaction a minute. Staged: packed segments, as a collector takes them; "
+        "written: rows, packing in Python included. "
         f"{per_second:.1f} bytes a device-second of all levels, indexes included.",
         columns=["", "1,000 device-seconds/s"],
         rows=[
@@ -155,13 +154,12 @@ def _stage(ledger: WritableLedger, rows: Sequence[_Row]) -> None:
         transaction.put_better(rows, join.is_as_good)
 
 
-def _stage_packed(url: str, segments: Sequence[_Row]) -> None:
-    """As `ServerWindows` does it, some days earlier, where nothing is."""
-    earlier = [(segment[0] - _EARLIER_MS, *segment[1:]) for segment in segments]
-    with writing(ledger_url(url)) as engine, engine.begin() as connection:
-        windows = ServerWindows(connection)
-        windows._make_partitions("seconds", {earlier[0][0]})
-        windows._insert("seconds", SEGMENT_COLUMNS, earlier)
+def _stage_packed(ledger: WritableLedger, segments: Sequence[_Row]) -> None:
+    """Some days earlier, where nothing is."""
+    at = SEGMENT_COLUMNS.index("start_ms")
+    earlier = [(*one[:at], one[at] - _EARLIER_MS, *one[at + 1 :]) for one in segments]
+    with ledger.begin() as transaction:
+        transaction.put_segments(earlier, join.is_as_good)
 
 
 def _segments(rows: Sequence[_Row]) -> list[_Row]:

@@ -8,12 +8,13 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
-from typing import Any, TypeVar, get_type_hints
+from typing import Annotated, Any, TypeVar, get_args, get_type_hints
 
 import msgspec
 
 from carbontrack.ledger.batch import VERSION, Batch
-from carbontrack.ledger.limits import INT32, INT64, LARGEST
+from carbontrack.ledger.limits import INT16, INT32, INT64, LARGEST
+from carbontrack.ledger.packed import PACKED, SECONDS, Segment, values_of
 from carbontrack.ledger.rows import (
     Amendment,
     Event,
@@ -56,6 +57,17 @@ _AHEAD_MS = MS_PER_HOUR
 _HOUR_S = MS_PER_HOUR // MS_PER_S
 _FLAGS = sum(Flag)
 _D = TypeVar("_D")
+_MINUTE_MS = SECONDS * MS_PER_S
+_LONGEST_SECOND_MS = MS_PER_S + 1
+# Of the arrays of a segment that have no value below 0, the largest.
+_MOST = {
+    "energy_mj": round(_MAX_POWER_W * MS_PER_S),
+    "energy_ms": _LONGEST_SECOND_MS,
+    "sampled_ms": _LONGEST_SECOND_MS,
+    "memory_max_kib": INT32,
+    "flags": _FLAGS,
+    **dict.fromkeys(("samples", "vitals", "throttle"), INT16),
+}
 _MAX_COUNTS = (INT32, INT32, INT64, INT64)
 
 
@@ -77,6 +89,29 @@ def _window_type() -> Any:
     return tuple.__class_getitem__((int, *(hints[name] for name in WINDOWS.fields)))
 
 
+def _segment_type() -> Any:
+    """A segment as it is sent: the number of its sensor, then its fields in their order."""
+    at = Annotated[
+        list[Annotated[int, msgspec.Meta(ge=0, lt=SECONDS)]],
+        msgspec.Meta(min_length=1, max_length=SECONDS),
+    ]
+    hints = get_type_hints(Window)
+    arrays = (
+        _array_type(array, type(None) in get_args(hints[name]), most)
+        for name, array, _, most in PACKED
+    )
+    return tuple.__class_getitem__((int, int, at | None, *arrays))
+
+
+def _array_type(name: str, may_be_unknown: bool, most: int) -> Any:
+    """One array of it: each value within what the ledger holds and what can be."""
+    value = Annotated[int, msgspec.Meta(ge=0 if name in _MOST else -most, le=_MOST.get(name, most))]
+    some = msgspec.Meta(min_length=1, max_length=SECONDS)
+    if may_be_unknown:
+        return Annotated[list[value | None], some] | None
+    return Annotated[list[value], some]
+
+
 class _Document(msgspec.Struct):
     version: int
     run: Run
@@ -84,6 +119,7 @@ class _Document(msgspec.Struct):
     sensors: list[Sensor]
     live: Live | None
     windows: list[_window_type()]  # type: ignore[valid-type]
+    segments: list[_segment_type()]  # type: ignore[valid-type]
     steps: list[Step]
     events: list[tuple[int, Event]]
     amendments: list[Amendment]
@@ -117,6 +153,7 @@ def decode(body: bytes, *, now_ms: int, oldest_ms: int) -> Batch:
         sensors=tuple(document.sensors),
         live=document.live,
         windows=tuple(_windows(document)),
+        segments=tuple(_segments(document)),
         steps=tuple(document.steps),
         events=tuple(document.events),
         amendments=tuple(document.amendments),
@@ -159,6 +196,11 @@ def _windows(document: _Document) -> Iterator[tuple[str, Window]]:
         yield _uuid(document, number), Window(**row)
 
 
+def _segments(document: _Document) -> Iterator[tuple[str, Segment]]:
+    for number, *values in document.segments:
+        yield _uuid(document, number), Segment(*values)
+
+
 def _uuid(document: _Document, number: int) -> str:
     """Of the device of a sensor by its number in the batch."""
     if not 0 <= number < len(document.sensors):
@@ -195,6 +237,8 @@ def _check(batch: Batch, *, now_ms: int, oldest_ms: int) -> None:
         _check_live(batch.live, len(batch.sensors), oldest_ms, now_ms + _AHEAD_MS)
     for _, window in batch.windows:
         _check_window(window, oldest_ms, now_ms + _AHEAD_MS)
+    for _, segment in batch.segments:
+        _check_segment(segment, oldest_ms, now_ms + _AHEAD_MS)
 
 
 def _check_live(live: Live, sensors: int, oldest_ms: int, newest_ms: int) -> None:
@@ -223,6 +267,20 @@ def _check_window(window: Window, oldest_ms: int, newest_ms: int) -> None:
     counts = (window.samples, window.vitals, window.memory_max_bytes or 0, window.throttle)
     if not all(0 <= count <= most for count, most in zip(counts, _MAX_COUNTS, strict=True)):
         raise Refused(f"a window has a count that is out of range: {counts}")
+
+
+def _check_segment(segment: Segment, oldest_ms: int, newest_ms: int) -> None:
+    """What its type does not say: its values are known to be in range."""
+    start_ms, at, *arrays = values_of(segment)
+    if start_ms % _MINUTE_MS:
+        raise Refused(f"seconds from {start_ms} ms on begin with no minute")
+    if not oldest_ms - MS_PER_HOUR <= start_ms <= newest_ms:
+        raise Refused(f"seconds from {start_ms} ms on are too old or in the future")
+    if at is not None and sorted(set(at)) != at:
+        raise Refused(f"the seconds of a minute are not in order: {at}")
+    lengths = {1, SECONDS if at is None else len(at)}
+    if any(array is not None and len(array) not in lengths for array in arrays):
+        raise Refused(f"the arrays of a minute are not of one length: {start_ms} ms")
 
 
 def _check_row(what: str, table: Table[Any], row: Any, oldest_ms: int, newest_ms: int) -> None:

@@ -6,13 +6,17 @@ acknowledged, so what is lost on the way is sent again; what comes twice is ther
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from operator import itemgetter
 from typing import Any
 
-from carbontrack.ledger import live_row
+from carbontrack.ledger import late_minutes, live_row
 from carbontrack.ledger.batch import Batch, Held
+from carbontrack.ledger.joined import Row
 from carbontrack.ledger.outcome import HEARTBEAT_STALE_MS, is_stale
+from carbontrack.ledger.packed import Segment, minute_of, pack, segment_of
 from carbontrack.ledger.rows import (
     Amendment,
     OverlapPart,
@@ -44,11 +48,12 @@ from carbontrack.ledger.window import LEVELS_S, Window
 from carbontrack.units import MS_PER_HOUR, MS_PER_S
 
 _SECOND, _MINUTE, _HOUR = LEVELS_S
-CLOSED_MS = 65_000
-"""A window may change so long after its end: a counter that did not answer settles what waits."""
 _STEPS_AGAIN_MS = 30_000  # a step of another rank may come later with an earlier time
 _MOST_ROWS = 5_000  # in a batch, of each kind
 _NEVER_MS = 1 << 62  # as far as which all is shipped of what a target does not want
+_MOST_LATE = 200  # minutes of a sensor, each asked for by itself
+_MINUTE_MS = _MINUTE * MS_PER_S
+_start_ms, _sensor = map(itemgetter, map(WINDOWS.columns.index, ("start_ms", "sensor_key")))
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +61,7 @@ class Part:
     """What comes next of a recording, and its watermark once that is acknowledged."""
 
     batch: Batch
+    before: Watermark | None  # as it is; None before `begin`
     mark: Watermark
     complete: bool  # nothing else waits now
 
@@ -100,45 +106,46 @@ def next_part(
     seconds: Seconds,
     now_ms: int,
 ) -> Part | None:
-    """The next rows of a recording, the coarse ones first; None if it is not in the ledger."""
+    """The next rows of a recording, the coarse ones first; None if it is not in the ledger.
+
+    While it goes on, minutes before its heartbeat are shipped, with their seconds, and once more
+    when they were written into later. Once it has ended or stopped, all there is.
+    """
     found = _recording(transaction, recording_id)
     if found is None:
         return None
     key, run, recording = found
-    mark = _mark(transaction, key, target)
+    before = _mark(transaction, key, target)
+    mark = before or _begun(target)
     ended = recording.ended_ms is not None
-    # What may still change is left for later.
-    until_ms = recording.end_ms + MS_PER_HOUR if ended else now_ms - CLOSED_MS
+    goes_on = not ended and not is_stale(recording, now_ms=now_ms)
+    end_ms = recording.end_ms + MS_PER_HOUR
+    open_ms = recording.heartbeat_ms // _MINUTE_MS * _MINUTE_MS  # from here on more may come
+    until_ms = open_ms if goes_on else end_ms
     rows = _Rows(transaction, key)
-    hours = rows.windows(_HOUR, mark.hours_ms, recording.end_ms + MS_PER_HOUR)
-    minute_ms = _MINUTE * MS_PER_S
-    minutes = rows.windows(_MINUTE, mark.minutes_ms, until_ms - minute_ms)
+    hours = rows.windows(_HOUR, mark.hours_ms, end_ms)
+    minutes = rows.windows(_MINUTE, mark.minutes_ms, until_ms)
     first_ms = seconds.first_ms(run.id, now_ms)
-    fine = (
-        None
-        if first_ms is None
-        else rows.windows(
-            _SECOND,
-            max(first_ms, mark.seconds_ms),
-            until_ms // minute_ms * minute_ms - MS_PER_S,
-        )
-    )
+    fine = None
+    if first_ms is not None:
+        fine = rows.seconds(max(first_ms, mark.seconds_ms), until_ms)
+    late = rows.late(mark, first_ms)
     steps = rows.steps(mark.steps_ms)
     events = rows.events(mark.events)
-    kinds = [part for part in (hours, minutes, fine, steps, events) if part is not None]
+    kinds = [part for part in (hours, minutes, fine, late, steps, events) if part is not None]
     complete = not any(part.more for part in kinds)
-    goes_on = not ended and not is_stale(recording, now_ms=now_ms)
-    closed = ended or until_ms - minute_ms > recording.heartbeat_ms
-    last_hour_ms = (until_ms if not ended else recording.end_ms) // MS_PER_HOUR * MS_PER_HOUR
+    last_hour_ms = (recording.end_ms if ended else open_ms) // MS_PER_HOUR * MS_PER_HOUR
     sensors = rows.sensors
     now = live_row.of_recording(transaction, recording, list(sensors)) if goes_on else None
+    most_ms = end_ms if ended else open_ms
     return Part(
         batch=Batch(
             run=run,
             recording=recording,
             sensors=tuple(sensors.values()),
             live=now,
-            windows=(*hours.rows, *minutes.rows, *(fine.rows if fine else ())),
+            windows=(*hours.rows, *minutes.rows, *late.rows, *(fine.rows if fine else ())),
+            segments=(*late.segments, *(fine.segments if fine else ())),
             steps=tuple(steps.rows),
             events=tuple(events.rows),
             amendments=tuple(_amendments(transaction, run.id)),
@@ -147,24 +154,40 @@ def next_part(
             overlaps=tuple(rows.overlaps()) if complete and ended else (),
             final=complete and ended,
         ),
+        before=before,
         mark=replace(
             mark,
             hours_ms=hours.next if hours.more else max(mark.hours_ms, last_hour_ms),
-            minutes_ms=minutes.next,
-            seconds_ms=fine.next if fine else mark.seconds_ms,
+            minutes_ms=min(minutes.next, most_ms),
+            seconds_ms=min(fine.next, most_ms) if fine else mark.seconds_ms,
             steps_ms=steps.next,
             events=events.next,
-            shipped_ms=_state(transaction, key) if complete and closed else mark.shipped_ms,
+            late=late.next,
+            shipped_ms=_state(transaction, key) if complete and not goes_on else mark.shipped_ms,
         ),
         complete=complete,
     )
 
 
-def set_mark(transaction: Transaction, recording_id: str, mark: Watermark) -> None:
-    """Write down how far a recording has been shipped; nothing if it has gone meanwhile."""
-    for row in transaction.ask("select key from recordings where id = :id", {"id": recording_id}):
-        transaction.write(WATERMARKS.upsert, [WATERMARKS.written(mark, recording_key=row["key"])])
-        return
+def begin(transaction: Transaction, recording_id: str, target: str) -> None:
+    """Let there be a watermark of a recording, before anything of it is shipped: from then on what
+    is written late is noted.
+    """
+    for key in _keys_of(transaction, recording_id):
+        fresh = WATERMARKS.written(_begun(target), recording_key=key)
+        transaction.write(WATERMARKS.insert_once, [fresh])
+
+
+def set_mark(transaction: Transaction, recording_id: str, part: Part) -> bool:
+    """Write down how far a recording has been shipped. Whether that was so: not where its watermark
+    has changed or gone since, because there is more to ship, or the recording has.
+    """
+    for key in _keys_of(transaction, recording_id):
+        if part.before and part.before == _mark(transaction, key, part.before.target):
+            written = WATERMARKS.written(part.mark, recording_key=key)
+            transaction.write(WATERMARKS.upsert, [written])
+            return True
+    return False
 
 
 def ship_seconds_again(transaction: Transaction, target: str, run_ids: Iterable[str]) -> None:
@@ -177,9 +200,10 @@ def ship_seconds_again(transaction: Transaction, target: str, run_ids: Iterable[
     )
 
 
-def set_unwanted(transaction: Transaction, recording_id: str, mark: Watermark) -> None:
+def set_unwanted(transaction: Transaction, recording_id: str, part: Part) -> None:
     """Write down that a target takes nothing more of a recording: its run was removed there."""
-    set_mark(transaction, recording_id, replace(mark, shipped_ms=_NEVER_MS))
+    never = replace(part.mark, shipped_ms=_NEVER_MS)
+    set_mark(transaction, recording_id, replace(part, mark=never))
 
 
 def tombstones(transaction: Transaction, target: str) -> list[Tombstone]:
@@ -280,12 +304,22 @@ def _state(transaction: Transaction, key: int) -> int:
     return int(found["state"])
 
 
-def _mark(transaction: Transaction, recording_key: int, target: str) -> Watermark:
+def _keys_of(transaction: Transaction, recording_id: str) -> list[int]:
+    """The key of a recording, if it is there."""
+    found = transaction.ask("select key from recordings where id = :id", {"id": recording_id})
+    return [row["key"] for row in found]
+
+
+def _mark(transaction: Transaction, recording_key: int, target: str) -> Watermark | None:
     found = transaction.ask(
         "select * from watermarks where recording_key = :key and target = :target",
         {"key": recording_key, "target": target},
     )
-    return next(map(WATERMARKS.read, found), Watermark(target, 0, 0, 0, 0, 0, 0))
+    return next(map(WATERMARKS.read, found), None)
+
+
+def _begun(target: str) -> Watermark:
+    return Watermark(target, 0, 0, 0, 0, 0, 0, 0)
 
 
 def _amendments(transaction: Transaction, run_id: str) -> Iterator[Amendment]:
@@ -309,6 +343,7 @@ class _Found:
     rows: list[Any]
     next: int
     more: bool
+    segments: Sequence[tuple[str, Segment]] = ()
 
 
 class _Rows:
@@ -320,24 +355,93 @@ class _Rows:
         self.sensors = _sensors(transaction, key)
 
     def windows(self, level_s: int, from_ms: int, until_ms: int) -> _Found:
-        """Of one level, that begin from one time on, and at the other at the latest."""
-        found = list(
-            self._transaction.ask(
-                f"select {', '.join(WINDOWS.columns)} "
-                "from windows_between(:level, :from_ms, :until_ms) windows "
-                "where recording_key = :key order by start_ms, sensor_key "
-                f"limit {_limit(len(self.sensors))}",
-                {"key": self._key, "level": level_s, "from_ms": from_ms, "until_ms": until_ms + 1},
-            )
-        )
-        rows: list[tuple[str, Window]] = [
-            (self.sensors[row["sensor_key"]].uuid, WINDOWS.read(row)) for row in found
-        ]
-        more = len(found) == _limit(len(self.sensors))
+        """Of one level, that begin from one time on, and before the other."""
+        found = self._windows(level_s, from_ms, until_ms)
+        rows = [self._window(row) for row in found]
+        more = len(found) == self._most
         if not rows:
             return _Found(rows, from_ms, more)
         last_ms = rows[-1][1].start_ms  # of which not all may be there
         return _Found(rows, last_ms if more else last_ms + level_s * MS_PER_S, more)
+
+    def seconds(self, from_ms: int, until_ms: int) -> _Found:
+        """Packed by whole minutes; as rows those that do not fit."""
+        found = self._windows(_SECOND, from_ms, until_ms)
+        more = len(found) == self._most
+        if not found:
+            return _Found([], from_ms, more)
+        last_ms = _start_ms(found[-1])
+        next_ms = last_ms // _MINUTE_MS * _MINUTE_MS if more else last_ms + _SECOND * MS_PER_S
+        odd, segments = self._packed([row for row in found if _start_ms(row) < next_ms])
+        return _Found(odd, next_ms, more, segments)
+
+    def late(self, mark: Watermark, first_ms: int | None) -> _Found:
+        """What was written into minutes since they were shipped: with their hours, and with their
+        seconds from `first_ms` on, or without.
+        """
+        late = late_minutes.since(self._transaction, self._key, mark.late, most=_MOST_LATE)
+        shipped_ms = max(mark.minutes_ms, mark.seconds_ms)
+        minutes = {(key, one.start_ms) for key, one in late if one.start_ms < shipped_ms}
+        hours = {(key, start_ms // MS_PER_HOUR * MS_PER_HOUR) for key, start_ms in minutes}
+        rows: list[Any] = []
+        fine: list[Row] = []
+        for level_s, places in ((_MINUTE, minutes), (_HOUR, hours)):
+            for key, start_ms in sorted(places):
+                found = self._windows(level_s, start_ms, start_ms + 1, sensor_key=key)
+                rows += [self._window(row) for row in found]
+        for key, start_ms in sorted(minutes):
+            if first_ms is not None and start_ms >= first_ms:
+                fine += self._windows(_SECOND, start_ms, start_ms + _MINUTE_MS, sensor_key=key)
+        odd, segments = self._packed(fine)
+        last = max((one.number for _, one in late), default=mark.late)
+        return _Found(rows + odd, last, len(late) == _MOST_LATE, segments)
+
+    @property
+    def _most(self) -> int:
+        """More than two minutes have, so that there is always a next one."""
+        return max(_MOST_ROWS, 2 * _MINUTE * len(self.sensors))
+
+    def _windows(
+        self, level_s: int, from_ms: int, until_ms: int, *, sensor_key: int | None = None
+    ) -> list[Row]:
+        of_sensor = "" if sensor_key is None else "and sensor_key = :sensor "
+        found = self._transaction.ask(
+            f"select {', '.join(WINDOWS.columns)} "
+            "from windows_between(:level, :from_ms, :until_ms) windows "
+            f"where recording_key = :key {of_sensor}order by start_ms, sensor_key "
+            f"limit {self._most}",
+            {
+                "key": self._key,
+                "level": level_s,
+                "from_ms": from_ms,
+                "until_ms": until_ms,
+                **({} if sensor_key is None else {"sensor": sensor_key}),
+            },
+        )
+        return [tuple(row.values()) for row in found]
+
+    def _window(self, row: Row) -> tuple[str, Window]:
+        """With the UUID of its device."""
+        return self._uuid(_sensor(row)), WINDOWS.read(dict(zip(WINDOWS.columns, row, strict=True)))
+
+    def _packed(
+        self, rows: Sequence[Row]
+    ) -> tuple[list[tuple[str, Window]], list[tuple[str, Segment]]]:
+        """Seconds by the minute, and those that do not fit."""
+        minutes: dict[Any, list[Row]] = defaultdict(list)
+        for row in rows:
+            minutes[minute_of(row)].append(row)
+        odd: list[tuple[str, Window]] = []
+        segments: list[tuple[str, Segment]] = []
+        for (_, _, sensor), of_minute in minutes.items():
+            segment, others = pack(of_minute)
+            odd += map(self._window, others)
+            if segment is not None:
+                segments.append((self._uuid(sensor), segment_of(segment)))
+        return odd, segments
+
+    def _uuid(self, sensor_key: int) -> str:
+        return self.sensors[sensor_key].uuid
 
     def steps(self, from_ms: int) -> _Found:
         """Those of a time on; the last of them come again."""
@@ -383,11 +487,6 @@ class _Rows:
         rows = [(row["number"], _read(EVENTS, row)) for row in found]
         following = rows[-1][0] + 1 if rows else number
         return _Found(rows, following, len(found) == _MOST_ROWS)
-
-
-def _limit(sensors: int) -> int:
-    """More than have the same time, so that there is always a next."""
-    return max(_MOST_ROWS, 2 * sensors)
 
 
 def _sensors(transaction: Transaction, recording_key: int) -> dict[int, Sensor]:

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from carbontrack.ledger.packed import Segment, values_of
 from carbontrack.ledger.rows import (
     Amendment,
     Event,
@@ -27,7 +28,7 @@ from carbontrack.ledger.rows import (
 from carbontrack.ledger.tables import RECORDINGS, RUNS, WINDOWS, Table, plain
 from carbontrack.ledger.window import Window
 
-VERSION = 1
+VERSION = 2
 """Of the document; a collector refuses another one."""
 
 EVERY_S = 10.0
@@ -49,6 +50,7 @@ class Batch:
     sensors: tuple[Sensor, ...]
     live: Live | None = None  # while it goes on
     windows: tuple[tuple[str, Window], ...] = ()  # with the UUID of the device
+    segments: tuple[tuple[str, Segment], ...] = ()  # seconds by the minute, likewise
     steps: tuple[Step, ...] = ()
     events: tuple[tuple[int, Event], ...] = ()  # with their numbers in the recording
     amendments: tuple[Amendment, ...] = ()  # all of the run
@@ -60,7 +62,7 @@ class Batch:
     @property
     def rows(self) -> int:
         """How many rows there are beside the run, its recording and its sensors."""
-        return len(self.windows) + len(self.steps) + len(self.events)
+        return len(self.windows) + len(self.segments) + len(self.steps) + len(self.events)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +88,7 @@ def encode(batch: Batch) -> bytes:
             [number_of[uuid], *WINDOWS.in_order(window)[:-1], int(window.flags)]
             for uuid, window in batch.windows
         ],
+        "segments": [[number_of[uuid], *values_of(one)] for uuid, one in batch.segments],
         "steps": [plain(_fields(step)) for step in batch.steps],
         "amendments": [plain(_fields(one)) for one in batch.amendments],
         "stated": [plain(_fields(one)) for one in batch.stated],

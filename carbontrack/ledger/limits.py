@@ -10,6 +10,7 @@ from sqlalchemy import BigInteger, Integer
 from carbontrack.ledger import models
 from carbontrack.ledger.tables import TABLES, Table
 
+INT16 = (1 << 15) - 1
 INT32 = (1 << 31) - 1
 INT64 = (1 << 63) - 1
 

@@ -364,7 +364,24 @@ class Watermark(Base):
     hours_ms: Mapped[int]
     steps_ms: Mapped[int]
     events: Mapped[int] = mapped_column(Integer)
+    late: Mapped[int] = mapped_column(Integer)
     shipped_ms: Mapped[int]
+
+
+class LateMinute(Base):
+    """A minute of a sensor that was written into after all of it had been there. See
+    `carbontrack.ledger.late_minutes`.
+    """
+
+    __tablename__ = "late_minutes"
+    __table_args__ = ({"sqlite_with_rowid": False},)
+
+    recording_key: Mapped[int] = mapped_column(
+        Integer, ForeignKey("recordings.key", ondelete="CASCADE"), primary_key=True
+    )
+    sensor_key: Mapped[int] = mapped_column(Integer, primary_key=True)
+    start_ms: Mapped[int] = mapped_column(primary_key=True)
+    number: Mapped[int] = mapped_column(Integer)
 
 
 class Live(Base):

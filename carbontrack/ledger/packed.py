@@ -6,21 +6,48 @@ whose values are no such integers, or too large ones, is not packed: see `pack`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from operator import attrgetter, itemgetter
 from typing import Any
 
 from carbontrack.ledger.joined import Row
 from carbontrack.ledger.tables import WINDOWS
 from carbontrack.units import MS_PER_S
 
-Segment = tuple[Any, ...]
+Array = list[int | None] | None
+"""A value for each second, or a single one that all have; None where none is known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """The seconds of one device in one minute. `at` says which of the 60 they are, None all."""
+
+    start_ms: int
+    at: list[int] | None
+    energy_mj: Array
+    energy_ms: Array
+    sampled_ms: Array
+    samples: Array
+    power_min_mw: Array
+    power_max_mw: Array
+    vitals: Array
+    util_cpct: Array
+    memory_max_kib: Array
+    temperature_max_c: Array
+    sm_clock_mhz: Array
+    throttle: Array
+    flags: Array
+
+
+Stored = tuple[Any, ...]
 """A row of `seconds`: `SEGMENT_COLUMNS` in their order."""
 
-_MINUTE_MS = 60 * MS_PER_S
-_EVERY = list(range(60))
+SECONDS = 60
+_MINUTE_MS = SECONDS * MS_PER_S
+_EVERY = list(range(SECONDS))
 _INT16, _INT32 = (1 << 15) - 1, (1 << 31) - 1
-# Of a window: the column, the array that has it, how many of that are one, and the largest.
-_PACKED: tuple[tuple[str, str, float | None, int], ...] = (
+PACKED: tuple[tuple[str, str, float | None, int], ...] = (
     ("energy_j", "energy_mj", 1000.0, _INT32),
     ("energy_s", "energy_ms", 1000.0, _INT16),
     ("sampled_s", "sampled_ms", 1000.0, _INT16),
@@ -35,25 +62,43 @@ _PACKED: tuple[tuple[str, str, float | None, int], ...] = (
     ("throttle", "throttle", None, _INT16),
     ("flags", "flags", None, _INT16),
 )
-SEGMENT_COLUMNS = (
-    *("start_ms", "recording_key", "sensor_key", "at"),
-    *(array for _, array, _, _ in _PACKED),
+"""Of a window: the column, the array that has it, how many of that are one, and the largest."""
+
+_FIELDS = tuple(Segment.__dataclass_fields__)
+SEGMENT_COLUMNS = ("recording_key", "sensor_key", *_FIELDS)
+values_of: Callable[[Segment], tuple[Any, ...]] = attrgetter(*_FIELDS)
+"""The fields of a segment in their order."""
+
+place_of: Callable[[Stored], tuple[int, int, int]] = itemgetter(
+    *map(SEGMENT_COLUMNS.index, ("recording_key", "start_ms", "sensor_key"))
 )
+"""The device-minute of a segment: recording, start in ms, sensor."""
+
 _RECORDING, _SENSOR, _START_MS = map(
     WINDOWS.columns.index, ("recording_key", "sensor_key", "start_ms")
 )
-_VALUES = [(WINDOWS.columns.index(name), by, most) for name, _, by, most in _PACKED]
-_BY = [by for _, _, by, _ in _PACKED]
+_VALUES = [(WINDOWS.columns.index(name), by, most) for name, _, by, most in PACKED]
+_BY = [by for _, _, by, _ in PACKED]
 _LEVEL_S = 1
 
 
 def minute_of(row: Row) -> tuple[int, int, int]:
-    """The device-minute that a second is in: recording, start in ms, sensor."""
+    """The device-minute that a second is in."""
     start_ms = row[_START_MS]
     return row[_RECORDING], start_ms - start_ms % _MINUTE_MS, row[_SENSOR]
 
 
-def pack(rows: Sequence[Row]) -> tuple[Segment | None, list[Row]]:
+def stored(segment: Segment, recording_key: int, sensor_key: int) -> Stored:
+    """A segment as the row of a ledger with these keys."""
+    return (recording_key, sensor_key, *values_of(segment))
+
+
+def segment_of(row: Stored) -> Segment:
+    """A row without the keys of its ledger."""
+    return Segment(*row[2:])
+
+
+def pack(rows: Sequence[Row]) -> tuple[Stored | None, list[Row]]:
     """Seconds of one device-minute, in the order of time, as its segment; and those of them that do
     not fit into any.
     """
@@ -67,16 +112,16 @@ def pack(rows: Sequence[Row]) -> tuple[Segment | None, list[Row]]:
     return _packed(fit) if fit else None, odd
 
 
-def unpack(segment: Segment) -> Iterator[tuple[Any, ...]]:
+def unpack(segment: Stored) -> Iterator[Row]:
     """The seconds of a segment, as they were packed."""
-    start_ms, recording, sensor, at, *arrays = segment
+    recording, sensor, start_ms, at, *arrays = segment
     seconds = _EVERY if at is None else at
     columns = [_unpacked(array, by, len(seconds)) for array, by in zip(arrays, _BY, strict=True)]
     for second, *values in zip(seconds, *columns, strict=True):
         yield recording, sensor, start_ms + second * MS_PER_S, _LEVEL_S, *values
 
 
-def _packed(rows: Sequence[Row]) -> Segment | None:
+def _packed(rows: Sequence[Row]) -> Stored | None:
     recording, start_ms, sensor = minute_of(rows[0])
     at = []
     for row in rows:
@@ -93,7 +138,7 @@ def _packed(rows: Sequence[Row]) -> Segment | None:
         if found is None:
             return None
         arrays.append(None if is_constant and first is None else found)
-    return (start_ms, recording, sensor, None if at == _EVERY else at, *arrays)
+    return (recording, sensor, start_ms, None if at == _EVERY else at, *arrays)
 
 
 def _integers(values: list[Any], by: float | None, most: int) -> list[int | None] | None:

@@ -382,7 +382,16 @@ class Watermark:
     hours_ms: int
     steps_ms: int
     events: int  # how many
+    late: int  # the number of the newest minute of `late_minutes`
     shipped_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class LateMinute:
+    """A minute of a sensor that was written into after all of it had been there."""
+
+    start_ms: int
+    number: int  # grows with each time that this happens in a recording
 
 
 @dataclass(frozen=True, slots=True)

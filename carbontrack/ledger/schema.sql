@@ -206,10 +206,22 @@ CREATE TABLE watermarks (
 	hours_ms BIGINT NOT NULL, 
 	steps_ms BIGINT NOT NULL, 
 	events INTEGER NOT NULL, 
+	late INTEGER NOT NULL, 
 	shipped_ms BIGINT NOT NULL, 
 	CONSTRAINT pk_watermarks PRIMARY KEY (recording_key, target), 
 	CONSTRAINT fk_watermarks_recording_key_recordings FOREIGN KEY(recording_key) REFERENCES recordings ("key") ON DELETE CASCADE
 );
+CREATE TABLE late_minutes (
+	recording_key INTEGER NOT NULL, 
+	sensor_key INTEGER NOT NULL, 
+	start_ms BIGINT NOT NULL, 
+	number INTEGER NOT NULL, 
+	CONSTRAINT pk_late_minutes PRIMARY KEY (recording_key, sensor_key, start_ms), 
+	CONSTRAINT fk_late_minutes_recording_key_recordings FOREIGN KEY(recording_key) REFERENCES recordings ("key") ON DELETE CASCADE
+)
+ WITHOUT ROWID
+
+;
 CREATE TABLE live (
 	recording_key INTEGER NOT NULL, 
 	heard_ms BIGINT NOT NULL, 

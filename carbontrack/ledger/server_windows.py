@@ -1,14 +1,14 @@
 """Windows on PostgreSQL: rows of any level into the tables behind the view `windows`, and out.
 
-Staged by COPY, then inserted where there is nothing yet. Where there is something, as where a
-minute comes in parts, both are joined here. Who writes into a recording has locked its row, so no
-other writer of it comes between.
+Who writes into a recording locks its row first, so no other writer of it comes between what is
+asked here and what is then written: what a place has is looked up, and by COPY goes what has none
+yet. Where there is something, as where a minute comes in parts, both are joined here.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import chain
 from operator import itemgetter
@@ -16,7 +16,14 @@ from typing import TYPE_CHECKING, Any
 
 from carbontrack.errors import CarbontrackError
 from carbontrack.ledger.joined import Better, Joined, Row, best_of
-from carbontrack.ledger.packed import SEGMENT_COLUMNS, Segment, minute_of, pack, unpack
+from carbontrack.ledger.packed import (
+    SEGMENT_COLUMNS,
+    Stored,
+    minute_of,
+    pack,
+    place_of,
+    unpack,
+)
 from carbontrack.ledger.tables import WINDOWS
 from carbontrack.ledger.window import LEVELS_S
 from carbontrack.units import MS_PER_S
@@ -62,6 +69,19 @@ class ServerWindows:
                 joined.add(self._put_rows(_TABLES[level_s], level_s, of_level, is_better))
         return joined
 
+    def put_segments(self, segments: Sequence[Stored], is_better: Better) -> None:
+        """Write seconds that are packed already; of two of one time the better one stays."""
+        if not segments:
+            return
+        self._lock({recording for recording, *_ in segments})
+        waiting = list(segments)
+        while waiting:  # of a minute that comes twice, one after the other
+            first: dict[Key, Stored] = {}
+            again = [one for one in waiting if first.setdefault(place_of(one), one) is not one]
+            unlike = self._add(first)
+            self._join_minutes({key: list(unpack(first[key])) for key in unlike}, is_better)
+            waiting = again
+
     def remove(
         self,
         recording_key: int,
@@ -93,15 +113,25 @@ class ServerWindows:
         for row in sorted(rows, key=itemgetter(_START_MS)):
             minutes[minute_of(row)].append(row)
         packed = {key: pack(of_minute) for key, of_minute in minutes.items()}
-        self._make_partitions("seconds", {start_ms for _, start_ms, _ in minutes})
-        odd = self._odd_minutes(minutes)
-        odd |= {key for key, (segment, others) in packed.items() if segment is None or others}
-        whole = {key: segment for key, (segment, _) in packed.items() if segment and key not in odd}
-        fresh, known = self._insert("seconds", SEGMENT_COLUMNS, list(whole.values()))
-        again = odd | {(recording, start_ms, sensor) for start_ms, recording, sensor, *_ in known}
-        joined = Joined([row for key in fresh for row in minutes[key]])
-        joined.add(self._join_minutes({key: minutes[key] for key in again}, is_better))
+        whole = {key: one for key, (one, odd) in packed.items() if one is not None and not odd}
+        unlike = self._add(whole)
+        joined = Joined([row for key in whole.keys() - unlike for row in minutes[key]])
+        again = {key: minutes[key] for key in minutes if key in unlike or key not in whole}
+        joined.add(self._join_minutes(again, is_better))
         return joined
+
+    def _add(self, segments: Mapping[Key, Stored]) -> set[Key]:
+        """Write the segments of minutes of which there is nothing yet; gives the others, unless the
+        same is there.
+        """
+        if not segments:
+            return set()
+        self._make_partitions("seconds", {start_ms for _, start_ms, _ in segments})
+        here = {place_of(one): one for one in self._segments(segments)}
+        odd = self._odd_minutes(segments)
+        fresh = [segments[key] for key in sorted(segments.keys() - here.keys() - odd)]
+        self._insert("seconds", SEGMENT_COLUMNS, fresh)
+        return {key for key, one in here.items() if one != segments[key]} | odd
 
     def _odd_minutes(self, minutes: Collection[Key]) -> set[Key]:
         """Those of these minutes that have seconds which are not packed."""
@@ -121,13 +151,13 @@ class ServerWindows:
         joined = Joined()
         if not minutes:
             return joined
+        self._make_partitions("seconds", {start_ms for _, start_ms, _ in minutes})
         here: dict[Key, dict[int, Row]] = defaultdict(dict)
         unpacked = chain.from_iterable(map(unpack, self._segments(minutes)))
         for row in chain(unpacked, self._odd(minutes)):
             here[minute_of(row)][row[_START_MS]] = row
-        segments: list[Segment] = []
+        segments: list[Stored] = []
         odd: list[Row] = []
-        gone: list[Key] = []
         for key, rows in minutes.items():
             of_minute = here[key]
             for row in rows:
@@ -135,14 +165,12 @@ class ServerWindows:
                     of_minute[row[_START_MS]] = row
             segment, others = pack([of_minute[at] for at in sorted(of_minute)])
             odd += others
-            if segment is None:
-                gone.append(key)
-            else:
+            if segment is not None:
                 segments.append(segment)
-        self._delete("seconds", gone)
-        self._delete_odd(minutes)
-        self._insert("seconds", SEGMENT_COLUMNS, segments, replace=True)
-        self._insert("odd_seconds", _ROW_COLUMNS, [_without_level(row) for row in odd])
+        self._run(f"delete from seconds s using {_KEYS} where {_SAME}", *_split(minutes))
+        self._run(f"delete from odd_seconds s using {_KEYS} where {_IN_MINUTE}", *_split(minutes))
+        self._insert("seconds", SEGMENT_COLUMNS, segments)
+        self._insert("odd_seconds", _ROW_COLUMNS, map(_without_level, odd))
         return joined
 
     def _put_rows(
@@ -150,62 +178,36 @@ class ServerWindows:
     ) -> Joined:
         if table in _PARTITIONED:
             self._make_partitions(table, {row[_START_MS] for row in rows})
-        if is_better is None:
-            plain = [_without_level(row) for row in rows]
-            self._insert(table, _ROW_COLUMNS, plain, replace=True)
-            return Joined(written=list(rows))
-        fresh, known = self._insert(table, _ROW_COLUMNS, [_without_level(row) for row in rows])
-        here = {_place(row): row for row in (_with_level(one, level_s) for one in known)}
-        joined = Joined([row for row in rows if _place(row) in fresh])
-        unlike = [row for row in rows if _place(row) in here]
+        here = {_place(row): row for row in self._rows(table, level_s, list(map(_place, rows)))}
+        fresh = [row for row in rows if _place(row) not in here]
+        joined = Joined(list(fresh))
         better = [
-            _without_level(row) for row in unlike if joined.take(row, here[_place(row)], is_better)
+            row
+            for row in rows
+            if _place(row) in here and joined.take(row, here[_place(row)], is_better)
         ]
-        self._insert(table, _ROW_COLUMNS, better, replace=True)
+        self._insert(table, _ROW_COLUMNS, map(_without_level, sorted(fresh, key=_place)))
+        self._replace(table, [_without_level(row) for row in sorted(better, key=_place)])
         return joined
 
-    def _insert(
-        self,
-        table: str,
-        columns: Sequence[str],
-        rows: Sequence[Sequence[Any]],
-        *,
-        replace: bool = False,
-    ) -> tuple[set[Key], list[tuple[Any, ...]]]:
-        """Insert rows where there are none of their keys: the keys of these, and the rows that were
-        there and differ. Or replace these.
-        """
-        if not rows:
-            return set(), []
-        names = ", ".join(columns)
-        staged = f"staged_{'seconds' if table == 'seconds' else 'rows'}"
-        self._run(
-            f"create temp table if not exists {staged} (like "
-            f"{'seconds' if table == 'seconds' else 'hours'}) on commit delete rows"
-        )
-        self._run(f"truncate pg_temp.{staged}")
-        self._copy(f"copy pg_temp.{staged} ({names}) from stdin", rows)
-        insert = (
-            f"insert into {table} ({names}) select {names} from pg_temp.{staged} order by {_KEY} "
-            f"on conflict ({_KEY}) do "
-        )
-        if replace:
-            values = [name for name in columns if name not in _KEY.split(", ")]
-            news = ", ".join(f"{name} = excluded.{name}" for name in values)
-            self._run(f"{insert} update set {news}")
-            return set(), []
-        inserted = {tuple(row) for row in self._run(f"{insert} nothing returning {_KEY}")}
-        if len(inserted) == len(rows):
-            return inserted, []
-        ours = ", ".join(f"s.{name}" for name in columns)
-        theirs = ", ".join(f"t.{name}" for name in columns)
-        found = self._run(
-            f"select {ours} from {table} s join pg_temp.{staged} t on {_SAME} "
-            f"where ({ours}) is distinct from ({theirs})"
-        )
-        return inserted, [tuple(row) for row in found]
+    def _insert(self, table: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+        """Write rows where there are none of their keys."""
+        if lines := copied(rows):
+            self._copy(f"copy {table} ({', '.join(columns)}) from stdin", lines)
 
-    def _segments(self, keys: Collection[Key]) -> Iterator[Segment]:
+    def _replace(self, table: str, rows: Sequence[Sequence[Any]]) -> None:
+        """Write rows instead of those of their keys."""
+        if rows:
+            self._run(
+                _REPLACE.format(table=table), *(list(column) for column in zip(*rows, strict=True))
+            )
+
+    def _rows(self, table: str, level_s: int, keys: Collection[Key]) -> Iterator[Row]:
+        names = ", ".join(f"s.{name}" for name in _ROW_COLUMNS)
+        found = self._run(f"select {names} from {table} s join {_KEYS} on {_SAME}", *_split(keys))
+        return (_with_level(row, level_s) for row in found)
+
+    def _segments(self, keys: Collection[Key]) -> Iterator[Stored]:
         names = ", ".join(f"s.{name}" for name in SEGMENT_COLUMNS)
         found = self._run(f"select {names} from seconds s join {_KEYS} on {_SAME}", *_split(keys))
         return (tuple(row) for row in found)
@@ -217,24 +219,17 @@ class ServerWindows:
         )
         return (_with_level(row, _SECOND) for row in found)
 
-    def _delete(self, table: str, keys: Collection[Key]) -> None:
-        if keys:
-            self._run(f"delete from {table} s using {_KEYS} where {_SAME}", *_split(keys))
-
-    def _delete_odd(self, keys: Collection[Key]) -> None:
-        self._run(f"delete from odd_seconds s using {_KEYS} where {_IN_MINUTE}", *_split(keys))
-
     def _make_partitions(self, table: str, starts_ms: Collection[int]) -> None:
         self._run("select make_partitions(%s, %s)", table, sorted(starts_ms))
 
     def _run(self, statement: str, *values: Any) -> Any:
         return self._connection.exec_driver_sql(statement, values)
 
-    def _copy(self, statement: str, rows: Iterable[Sequence[Any]]) -> None:
+    def _copy(self, statement: str, lines: str) -> None:
         with self._driver_errors(statement):
             cursor = self._connection.connection.cursor()
             with cursor.copy(statement) as copy:
-                copy.write(copied(rows))
+                copy.write(lines)
 
     @contextmanager
     def _driver_errors(self, statement: str) -> Iterator[None]:
@@ -251,6 +246,17 @@ class ServerWindows:
 
 
 _KEYS = "unnest(%s::int[], %s::bigint[], %s::int[]) t(recording_key, start_ms, sensor_key)"
+_TYPES = {
+    **dict.fromkeys(("start_ms", "memory_max_bytes", "throttle"), "bigint"),
+    **dict.fromkeys(("recording_key", "sensor_key", "samples", "vitals", "flags"), "int"),
+}
+_REPLACE = (
+    "update {table} s set "
+    + ", ".join(f"{name} = t.{name}" for name in _ROW_COLUMNS if name not in _KEY.split(", "))
+    + " from unnest("
+    + ", ".join(f"%s::{_TYPES.get(name, 'double precision')}[]" for name in _ROW_COLUMNS)
+    + f") t({', '.join(_ROW_COLUMNS)}) where {_SAME}"
+)
 _IN_MINUTE = (
     "s.recording_key = t.recording_key and s.sensor_key = t.sensor_key "
     "and s.start_ms >= t.start_ms and s.start_ms < t.start_ms + 60000"
@@ -286,5 +292,5 @@ def _text(value: Any) -> str:
     if value is None:
         return "\\N"
     if type(value) is list:
-        return "{" + ",".join(["NULL" if one is None else str(one) for one in value]) + "}"
+        return f"{{{str(value)[1:-1].replace('None', 'NULL')}}}"  # of integers
     return repr(value) if type(value) is float else str(int(value))

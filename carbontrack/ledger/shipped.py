@@ -7,13 +7,14 @@ see `join`. The database's keys decide what is the same row.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from carbontrack.errors import CarbontrackError
 from carbontrack.ledger import backlog, live_row
 from carbontrack.ledger.batch import Batch, Held
 from carbontrack.ledger.join import is_as_good, is_better
+from carbontrack.ledger.packed import Stored, stored
 from carbontrack.ledger.rows import OverlapPart, Recording, Sensor, Tombstone
 from carbontrack.ledger.tables import (
     AMENDMENTS,
@@ -66,8 +67,7 @@ def take(transaction: Transaction, sent: Sequence[tuple[Sent, str | None]]) -> l
     A run that was removed stays so; its rows are for `remove.sweep`. Raises OtherProject, or the
     database's error.
     """
-    fresh: list[tuple[Any, ...]] = []
-    late: list[tuple[Any, ...]] = []
+    fresh, late = _Windows(), _Windows()
     removed = set()
     for number, (one, project) in enumerate(sent):
         if isinstance(one, Tombstone):
@@ -78,10 +78,11 @@ def take(transaction: Transaction, sent: Sequence[tuple[Sent, str | None]]) -> l
         if is_removed(transaction, one.run):
             removed.add(number)
             continue
-        is_newest, rows = _take_all_but_windows(transaction, one, project)
-        (fresh if is_newest else late).extend(rows)
-    transaction.put_better(fresh, is_as_good)
-    transaction.put_better(late, is_better)
+        key, is_newest, sensors = _take_all_but_windows(transaction, one, project)
+        (fresh if is_newest else late).add(one, key, sensors)
+    for windows, stays in ((fresh, is_as_good), (late, is_better)):
+        transaction.put_segments(windows.segments, stays)
+        transaction.put_better(windows.rows, stays)
     return [
         Reply(
             held=backlog.held(transaction, one.recording.id)
@@ -101,10 +102,28 @@ def _take_tombstone(transaction: Transaction, tombstone: Tombstone, project: str
     transaction.write(TOMBSTONES.insert_once, [TOMBSTONES.written(tombstone)])
 
 
+@dataclass
+class _Windows:
+    """Those of several batches, as rows of this ledger."""
+
+    rows: list[tuple[Any, ...]] = field(default_factory=list)
+    segments: list[Stored] = field(default_factory=list)
+
+    def add(self, batch: Batch, recording_key: int, sensors: Mapping[str, int]) -> None:
+        self.rows += [
+            WINDOWS.in_order(window, recording_key, sensors[uuid]) for uuid, window in batch.windows
+        ]
+        self.segments += [
+            stored(segment, recording_key, sensors[uuid]) for uuid, segment in batch.segments
+        ]
+
+
 def _take_all_but_windows(
     transaction: Transaction, batch: Batch, project: str | None
-) -> tuple[bool, list[tuple[Any, ...]]]:
-    """Whether no newer state of the recording has come before, and the rows of its windows."""
+) -> tuple[int, bool, dict[str, int]]:
+    """The key of the recording, whether no newer state of it has come before, and the keys of its
+    sensors by the UUIDs of the devices.
+    """
     run = batch.run
     if project is not None:
         run = replace(run, project=project)
@@ -128,8 +147,7 @@ def _take_all_but_windows(
     if project is not None:  # the sender may write into this one only
         amendments = tuple(one for one in amendments if one.field != AmendedField.PROJECT)
     transaction.write(AMENDMENTS.insert_once, [AMENDMENTS.written(one) for one in amendments])
-    windows = [WINDOWS.in_order(window, key, sensors[uuid]) for uuid, window in batch.windows]
-    return is_newest, windows
+    return key, is_newest, sensors
 
 
 def _check_project(

@@ -19,6 +19,7 @@ from carbontrack.ledger.rows import (
     Event,
     Import,
     Intensity,
+    LateMinute,
     Live,
     OverlapPart,
     Price,
@@ -281,6 +282,13 @@ WATERMARKS = Table(
     fields=_names(Watermark),
     placed=("recording_key",),
 )
+LATE_MINUTES = Table(
+    "late_minutes",
+    LateMinute,
+    key=("recording_key", "sensor_key", "start_ms"),
+    fields=_names(LateMinute),
+    placed=("recording_key", "sensor_key"),
+)
 LIVE = Table(
     "live",
     Live,
@@ -304,7 +312,7 @@ PRICES = Table(
 TABLES: tuple[Table[Any], ...] = (
     *(RUNS, RECORDINGS, DEVICES, SENSORS, WINDOWS, STEPS, EVENTS),
     *(STATED, OVERLAPS, AMENDMENTS, TOMBSTONES, SHIPPED_TOMBSTONES),
-    *(IMPORTS, WATERMARKS, LIVE),
+    *(IMPORTS, WATERMARKS, LATE_MINUTES, LIVE),
     *(TOKENS, INTENSITY, PRICES),
 )
 """All of them, each after those that it refers to."""
@@ -317,7 +325,6 @@ REFERS: Mapping[str, Table[Any]] = {
 }
 """The columns that hold the `serial` of another table's row: each ledger has its own."""
 
-CARRIED = tuple(
-    table for table in TABLES if table not in (SHIPPED_TOMBSTONES, WATERMARKS, LIVE, TOKENS)
-)
+_OF_ONE_LEDGER = (SHIPPED_TOMBSTONES, WATERMARKS, LATE_MINUTES, LIVE, TOKENS)
+CARRIED = tuple(table for table in TABLES if table not in _OF_ONE_LEDGER)
 """Those that go from ledger to ledger; the others are about one ledger."""

@@ -13,10 +13,12 @@ import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
 from functools import cache
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Protocol
 
 from carbontrack.ledger import BUSY_TIMEOUT_MS, HEAD, file_windows, sqlite
 from carbontrack.ledger.joined import Better, Joined
+from carbontrack.ledger.packed import Stored, unpack
 from carbontrack.ledger.tables import WINDOWS, Table, plain
 from carbontrack.ledger.url import sqlite_path
 
@@ -49,6 +51,9 @@ class Transaction(Protocol):
         """Insert windows, with the columns of `WINDOWS` in order; of two of one place the better
         one stays.
         """
+
+    def put_segments(self, segments: Sequence[Stored], is_better: Better) -> None:
+        """Insert seconds that are packed by the minute, likewise."""
 
     def remove_windows(
         self,
@@ -168,6 +173,9 @@ class LedgerFile:
     def put_better(self, rows: Sequence[tuple[Any, ...]], is_better: Better) -> Joined:
         return file_windows.put_better(self._connection, rows, is_better)
 
+    def put_segments(self, segments: Sequence[Stored], is_better: Better) -> None:
+        self.put_better(list(chain.from_iterable(map(unpack, segments))), is_better)
+
     def remove_windows(
         self,
         recording_key: int,
@@ -229,6 +237,9 @@ class _ServerTransaction:
 
     def put_better(self, rows: Sequence[tuple[Any, ...]], is_better: Better) -> Joined:
         return self._windows().put(rows, is_better)
+
+    def put_segments(self, segments: Sequence[Stored], is_better: Better) -> None:
+        self._windows().put_segments(segments, is_better)
 
     def remove_windows(
         self,

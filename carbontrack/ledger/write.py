@@ -10,7 +10,7 @@ from itertools import islice
 from typing import Any
 
 from carbontrack.errors import CarbontrackError
-from carbontrack.ledger import backlog, kept_overlaps
+from carbontrack.ledger import backlog, kept_overlaps, late_minutes
 from carbontrack.ledger.join import is_better
 from carbontrack.ledger.rows import Event, Import, Recording, Run, Sensor, Stated, Step
 from carbontrack.ledger.settle import has_windows, settle
@@ -28,10 +28,11 @@ from carbontrack.ledger.tables import (
 )
 from carbontrack.ledger.transaction import Transaction, WritableLedger
 from carbontrack.ledger.window import LEVELS_S, Window
-from carbontrack.units import MS_PER_HOUR
+from carbontrack.units import MS_PER_HOUR, MS_PER_S
 from carbontrack.vocabulary import Status
 
 _COPIED_ROWS = 5_000
+_MINUTE_MS = LEVELS_S[1] * MS_PER_S
 # Of a step that several ranks log, the lowest rank's counts.
 UPSERT_STEP = (
     f"{STEPS.upsert} where excluded.rank is null or steps.rank is null "
@@ -87,6 +88,7 @@ class RunWriter:
         key = self._key
         with self._ledger.begin() as transaction:
             self._refuse_another(transaction)
+            late_minutes.note(transaction, key, self._late(transaction, windows))
             transaction.put(WINDOWS, [self._window_row(uuid, w) for uuid, w in windows])
             rows = [STEPS.written(finite(step), recording_key=key) for step in steps]
             transaction.write(UPSERT_STEP, rows)
@@ -95,6 +97,21 @@ class RunWriter:
             _put_heartbeat(transaction, key, heartbeat_ms)
             if model:
                 unite_model(transaction, self._run_key, model)
+
+    def _late(
+        self, transaction: Transaction, windows: Sequence[tuple[str, Window]]
+    ) -> set[tuple[int, int]]:
+        """The minutes before the recording's heartbeat in which there are seconds of these, by the
+        sensor: the coarser windows have changed with them.
+        """
+        asked = "select heartbeat_ms from recordings where key = :key"
+        (found,) = transaction.ask(asked, {"key": self._key})
+        open_ms = found["heartbeat_ms"] // _MINUTE_MS * _MINUTE_MS
+        return {
+            (self._sensor_keys[uuid], window.start_ms // _MINUTE_MS * _MINUTE_MS)
+            for uuid, window in windows
+            if window.start_ms < open_ms and window.level_s == LEVELS_S[0]
+        }
 
     def _refuse_another(self, transaction: Transaction) -> None:
         """Our key may be another recording's by now: SQLite gives those of deleted rows again."""

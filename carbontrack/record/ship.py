@@ -84,11 +84,15 @@ class Shipping:
             part, here = self._next(recording_id)
             if part is None:
                 return
+            if part.before is None:
+                with self._writing() as transaction:
+                    backlog.begin(transaction, recording_id, self._target.name)
+                continue
             answer = self._target.send(part.batch)
             if answer.is_removed:
                 self.shipped.kept.append(part.batch.run.name)
                 with self._writing() as transaction:
-                    backlog.set_unwanted(transaction, recording_id, part.mark)
+                    backlog.set_unwanted(transaction, recording_id, part)
                 return
             if not answer.is_taken:
                 self._set_aside(recording_id, answer)
@@ -98,9 +102,8 @@ class Shipping:
             with self._writing() as transaction:
                 if is_short:
                     backlog.ship_again(transaction, [recording_id])
-                else:
-                    backlog.set_mark(transaction, recording_id, part.mark)
-            if part.complete and not is_short:
+                is_marked = backlog.set_mark(transaction, recording_id, part)
+            if part.complete and is_marked:
                 return
 
     def retry(self) -> int:

@@ -21,7 +21,13 @@ from carbontrack.ledger.shipped import OtherProject, Reply, Sent, take
 from carbontrack.ledger.transaction import Transaction, WritableLedger, open_ledger
 from tests.collect.batches import BEGIN_MS, RECORDED, batch
 
-PARTS = [batch(0, 60), batch(60, 100), batch(60, 120), batch(120, 150, ended=True)]
+PARTS = [
+    batch(0, 60, waits_from=30),
+    batch(60, 100),
+    batch(0, 120),
+    batch(120, 150, ended=True),
+]
+"""The counter answers in the third: its minutes come once more."""
 _TABLES = (
     *("runs", "recordings", "devices", "sensors", "windows", "steps", "events"),
     *("amendments", "stated", "imports", "overlaps"),

@@ -15,6 +15,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from carbontrack.ledger.shipped_seconds import NO_SECONDS
 from carbontrack.ledger.transaction import open_ledger
 from carbontrack.ledger.url import ledger_url
 from carbontrack.record.collector import Collector as HttpTarget
@@ -118,7 +119,7 @@ def test_a_backlog_of_hours_arrives_through_all_trouble(
     token = collector.token("nlp")
     with proxied(collector.port) as proxy:
         at = address(f"http://127.0.0.1:{proxy.port}")
-        shipping = Shipping(node, HttpTarget(at, lambda: token))
+        shipping = Shipping(node, HttpTarget(at, lambda: token), NO_SECONDS)
         proxy.cutting = True
         assert not ships(shipping), "it is written, and not known to be"
         assert proxy.cuts
@@ -149,7 +150,7 @@ def test_frozen_backends_hold_up_one_batch_and_it_is_written_once(
     collector.start()
     token = collector.token("nlp")
     at = address(collector.url)
-    shipping = Shipping(node, HttpTarget(at, lambda: token))
+    shipping = Shipping(node, HttpTarget(at, lambda: token), NO_SECONDS)
     assert collector.get("/healthz")[0] == 200
     frozen = backends(server)
     for pid in frozen:

@@ -29,7 +29,8 @@ def received(body: bytes) -> Batch:
 
 @pytest.mark.parametrize("ended", [False, True])
 def test_the_same_batch_arrives(ended: bool) -> None:
-    sent = batch(ended=ended)
+    sent = batch(0, 100, ended=ended)
+    assert any(window.level_s == 1 for _, window in sent.windows) and len(sent.segments) == 4
     found = received(encode(sent))
     assert replace(found, run=sent.run) == sent
     assert RUNS.written(found.run) == RUNS.written(sent.run)
@@ -54,6 +55,7 @@ def nested(depth: int) -> Any:
 
 
 # A window: its sensor, start_ms, level, energy_j, energy_s, sampled_s, samples, …
+# A segment: its sensor, start_ms, which seconds, energy_mj, energy_ms, sampled_ms, samples, …
 @pytest.mark.parametrize(
     "change",
     [
@@ -85,6 +87,29 @@ def nested(depth: int) -> Any:
         put("windows.0.6", -1),
         put("windows.0.6", 1 << 40),
         put("windows.0", [0]),
+        put("segments.0.0", 2),
+        put("segments.0.1", BEGIN_MS + 1000),
+        put("segments.0.1", 0),
+        put("segments.0.1", BEGIN_MS + 10**12),
+        put("segments.0.2", []),
+        put("segments.0.2", [60]),
+        put("segments.0.2", [3, 3]),
+        put("segments.0.2", list(range(59, -1, -1))),
+        put("segments.0.3", [300_000] * 61),
+        put("segments.0.3", [300_000] * 59),
+        put("segments.0.3", []),
+        put("segments.0.3", [-1]),
+        put("segments.0.3", [10**9 + 1]),
+        put("segments.0.3", [1.5]),
+        put("segments.0.4", [None]),
+        put("segments.0.4", None),
+        put("segments.0.5", [1002]),
+        put("segments.0.6", [1 << 15]),
+        put("segments.0.10", [1 << 15]),
+        put("segments.0.12", ["warm"]),
+        put("segments.0.14", [-1]),
+        put("segments.0.15", [1 << 12]),
+        put("segments.0", [0]),
         put("live.time_ms", 0),
         put("live.power_w", [1.0]),
         put("live.power_w", [1.0, 1e9]),
@@ -125,7 +150,7 @@ def test_another_version_is_named() -> None:
         (zlib.compress(b"[]"), "invalid"),
         (zlib.compress(b"\xff\xfe"), "invalid"),
         (zlib.compress(b"[" * 100_000), "invalid"),
-        (zlib.compress(b'{"version":1,"run":' + b'{"a":' * 100_000), "invalid"),
+        (zlib.compress(b'{"version":2,"run":' + b'{"a":' * 100_000), "invalid"),
         (zlib.compress(b"0" * (MAX_DOCUMENT_BYTES + 1)), "larger than"),
     ],
 )

@@ -224,4 +224,4 @@ def test_the_layout_is_known_alike_to_what_packs_and_to_the_view(tmp_path: Path)
     from carbontrack.ledger.migrations import server_1001
 
     made = {name: array for name, array, *_ in server_1001._PACKED}
-    assert made == {name: array for name, array, *_ in packed._PACKED}
+    assert made == {name: array for name, array, *_ in packed.PACKED}

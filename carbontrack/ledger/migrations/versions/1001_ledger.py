@@ -217,7 +217,16 @@ def upgrade() -> None:
         sa.Column("hours_ms", sa.BigInteger, nullable=False),
         sa.Column("steps_ms", sa.BigInteger, nullable=False),
         sa.Column("events", sa.Integer, nullable=False),
+        sa.Column("late", sa.Integer, nullable=False),
         sa.Column("shipped_ms", sa.BigInteger, nullable=False),
+    )
+    op.create_table(
+        "late_minutes",
+        of("recording_key", "recordings.key", primary_key=True),
+        sa.Column("sensor_key", sa.Integer, primary_key=True, nullable=False),
+        sa.Column("start_ms", sa.BigInteger, primary_key=True, nullable=False),
+        sa.Column("number", sa.Integer, nullable=False),
+        sqlite_with_rowid=False,
     )
     op.create_table(
         "live",

@@ -1,0 +1,50 @@
+"""Minutes that were written into after all of them had been there: they are shipped once more.
+
+A minute is shipped as soon as the heartbeat of its recording is behind it. What a recorder writes
+into it later, for a counter that had not answered or a device that was silent does again, is noted
+here with numbers that grow; how far these are shipped is a part of the watermark.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from carbontrack.ledger.rows import LateMinute
+from carbontrack.ledger.tables import LATE_MINUTES
+from carbontrack.ledger.transaction import Transaction
+
+_NOTE = (
+    "insert into late_minutes (recording_key, sensor_key, start_ms, number) "
+    "select recording_key, :sensor_key, :start_ms, "
+    "(select coalesce(max(number), 0) + 1 from late_minutes where recording_key = :key) "
+    "from (select distinct recording_key from watermarks where recording_key = :key) shipped "
+    "where true on conflict (recording_key, sensor_key, start_ms) "
+    "do update set number = excluded.number"
+)
+
+
+def note(
+    transaction: Transaction, recording_key: int, minutes: Collection[tuple[int, int]]
+) -> None:
+    """Note minutes, by the keys of sensors and their starts in ms. Of a recording that nobody
+    ships nothing is noted.
+    """
+    rows = [
+        {"key": recording_key, "sensor_key": sensor_key, "start_ms": start_ms}
+        for sensor_key, start_ms in sorted(minutes)
+    ]
+    transaction.write(_NOTE, rows)
+
+
+def since(
+    transaction: Transaction, recording_key: int, number: int, *, most: int
+) -> list[tuple[int, LateMinute]]:
+    """Those of a recording that were noted after this number, in their order, with the key of the
+    sensor.
+    """
+    found = transaction.ask(
+        f"{LATE_MINUTES.query} where recording_key = :key and number > :number "
+        f"order by number limit {most}",
+        {"key": recording_key, "number": number},
+    )
+    return [(row["sensor_key"], LATE_MINUTES.read(row)) for row in found]

@@ -97,6 +97,7 @@ class EventKind(StrEnum):
     SENSOR_TRUSTED = "sensor-trusted"
     LEDGER_REPLACED = "ledger-replaced"
     BUDGET = "budget"
+    CLOCK_OFF = "clock-off"  # by an hour or more
     RESTARTED = "restarted"
     # ----
     PHASE = "phase"

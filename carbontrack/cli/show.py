@@ -48,6 +48,7 @@ def show(
             held.totals(found),
             held.step_totals(found),
             held.recordings(found),
+            read.clocks(connection, found),
             read.events(connection, found),
             phases_of(held, found),
             tried(held, found),

@@ -20,7 +20,7 @@ from carbontrack.collect import wire
 from carbontrack.collect.access import Access
 from carbontrack.collect.intake import Away, Intake, NoRoom, Unfit
 from carbontrack.collect.sweeper import Sweeper
-from carbontrack.ledger.batch import PATH, TOMBSTONES_PATH, VERSION, Batch
+from carbontrack.ledger.batch import PATH, TIME_HEADER, TOMBSTONES_PATH, VERSION, Batch
 from carbontrack.ledger.rows import Tombstone
 from carbontrack.ledger.shipped import OtherProject, Reply, Sent
 from carbontrack.report.escape import visible
@@ -104,7 +104,7 @@ class Collector:
                 self._log(f"a batch was refused ({refused.status}): {visible(str(refused))}")
         self._answers[answer.status_code] += 1
         self._slowest_s = max(self._slowest_s, time.monotonic() - began_s)
-        answer.headers["Carbontrack-Time-Ms"] = str(now_ms())
+        answer.headers[TIME_HEADER] = str(now_ms())
         return answer
 
     async def _take_batch(self, project: str, body: bytes) -> Response:

@@ -17,6 +17,7 @@ from carbontrack.ledger.limits import INT16, INT32, INT64, LARGEST
 from carbontrack.ledger.packed import PACKED, SECONDS, Segment, values_of
 from carbontrack.ledger.rows import (
     Amendment,
+    ClockOffset,
     Event,
     Import,
     Live,
@@ -30,6 +31,7 @@ from carbontrack.ledger.rows import (
 )
 from carbontrack.ledger.tables import (
     AMENDMENTS,
+    CLOCKS,
     EVENTS,
     IMPORTS,
     OVERLAPS,
@@ -122,6 +124,7 @@ class _Document(msgspec.Struct):
     segments: list[_segment_type()]  # type: ignore[valid-type]
     steps: list[Step]
     events: list[tuple[int, Event]]
+    clocks: list[ClockOffset]
     amendments: list[Amendment]
     stated: list[Stated]
     imports: list[Import]
@@ -156,6 +159,7 @@ def decode(body: bytes, *, now_ms: int, oldest_ms: int) -> Batch:
         segments=tuple(_segments(document)),
         steps=tuple(document.steps),
         events=tuple(document.events),
+        clocks=tuple(document.clocks),
         amendments=tuple(document.amendments),
         stated=tuple(document.stated),
         imports=tuple(document.imports),
@@ -219,6 +223,7 @@ def _check(batch: Batch, *, now_ms: int, oldest_ms: int) -> None:
         ("sensor", [(SENSORS, sensor) for sensor in batch.sensors]),
         ("step", [(STEPS, step) for step in batch.steps]),
         ("event", [(EVENTS, event) for _, event in batch.events]),
+        ("clock", [(CLOCKS, clock) for clock in batch.clocks]),
         ("amendment", [(AMENDMENTS, one) for one in batch.amendments]),
         ("stated figure", [(STATED, one) for one in batch.stated]),
         ("import", [(IMPORTS, one) for one in batch.imports]),

@@ -19,6 +19,7 @@ from carbontrack.ledger.outcome import HEARTBEAT_STALE_MS, is_stale
 from carbontrack.ledger.packed import Segment, minute_of, pack, segment_of
 from carbontrack.ledger.rows import (
     Amendment,
+    ClockOffset,
     OverlapPart,
     Recording,
     Run,
@@ -30,6 +31,7 @@ from carbontrack.ledger.rows import (
 from carbontrack.ledger.shipped_seconds import NO_SECONDS, Seconds
 from carbontrack.ledger.tables import (
     AMENDMENTS,
+    CLOCKS,
     EVENTS,
     IMPORTS,
     OVERLAPS,
@@ -50,6 +52,8 @@ from carbontrack.units import MS_PER_HOUR, MS_PER_S
 _SECOND, _MINUTE, _HOUR = LEVELS_S
 _STEPS_AGAIN_MS = 30_000  # a step of another rank may come later with an earlier time
 _MOST_ROWS = 5_000  # in a batch, of each kind
+_MOST_CLOCKS = 100
+_NEWEST_FIRST = "order by time_ms + offset_ms desc"  # a clock that is set may go back
 _NEVER_MS = 1 << 62  # as far as which all is shipped of what a target does not want
 _MOST_LATE = 200  # minutes of a sensor, each asked for by itself
 _MINUTE_MS = _MINUTE * MS_PER_S
@@ -148,6 +152,7 @@ def next_part(
             segments=(*late.segments, *(fine.segments if fine else ())),
             steps=tuple(steps.rows),
             events=tuple(events.rows),
+            clocks=tuple(rows.clocks()),
             amendments=tuple(_amendments(transaction, run.id)),
             stated=tuple(_of_run(transaction, STATED, run.key)),
             imports=tuple(_of_run(transaction, IMPORTS, run.key)),
@@ -198,6 +203,19 @@ def ship_seconds_again(transaction: Transaction, target: str, run_ids: Iterable[
         "where runs.id = :run)",
         [{"target": target, "run": id} for id in run_ids],
     )
+
+
+def put_clock(transaction: Transaction, recording_id: str, clock: ClockOffset) -> None:
+    """Write down how far the clock of a recording's node is off."""
+    for row in transaction.ask("select key from recordings where id = :id", {"id": recording_id}):
+        transaction.write(CLOCKS.upsert, [CLOCKS.written(clock, recording_key=row["key"])])
+        return
+
+
+def last_clock(transaction: Transaction) -> ClockOffset | None:
+    """The newest of all."""
+    found = transaction.ask(f"{CLOCKS.query} {_NEWEST_FIRST} limit 1", {})
+    return next((_read(CLOCKS, row) for row in found), None)
 
 
 def set_unwanted(transaction: Transaction, recording_id: str, part: Part) -> None:
@@ -474,6 +492,15 @@ class _Rows:
         )
         for row in found:
             yield self.sensors[row["sensor_key"]].uuid, _read(OVERLAPS, row)
+
+    def clocks(self) -> Iterator[ClockOffset]:
+        """All that is known of the node's clock, the newest first; there are few."""
+        found = self._transaction.ask(
+            f"{CLOCKS.query} where recording_key = :key {_NEWEST_FIRST} limit {_MOST_CLOCKS}",
+            {"key": self._key},
+        )
+        for row in found:
+            yield _read(CLOCKS, row)
 
     def events(self, number: int) -> _Found:
         """Those of a number on."""

@@ -14,6 +14,7 @@ from typing import Any
 from carbontrack.ledger.packed import Segment, values_of
 from carbontrack.ledger.rows import (
     Amendment,
+    ClockOffset,
     Event,
     Import,
     Live,
@@ -41,6 +42,10 @@ TOMBSTONES_PATH = "/v1/tombstones"
 """Where it takes tombstones, one at a time."""
 
 
+TIME_HEADER = "Carbontrack-Time-Ms"
+"""Of each answer: when it was made, in ms since the epoch by the collector's clock."""
+
+
 @dataclass(frozen=True, slots=True)
 class Batch:
     """Rows of one recording, with all that is needed to write them into an empty ledger."""
@@ -53,6 +58,7 @@ class Batch:
     segments: tuple[tuple[str, Segment], ...] = ()  # seconds by the minute, likewise
     steps: tuple[Step, ...] = ()
     events: tuple[tuple[int, Event], ...] = ()  # with their numbers in the recording
+    clocks: tuple[ClockOffset, ...] = ()  # the newest of the recording
     amendments: tuple[Amendment, ...] = ()  # all of the run
     stated: tuple[Stated, ...] = ()  # all of the run
     imports: tuple[Import, ...] = ()  # all of the run
@@ -90,6 +96,7 @@ def encode(batch: Batch) -> bytes:
         ],
         "segments": [[number_of[uuid], *values_of(one)] for uuid, one in batch.segments],
         "steps": [plain(_fields(step)) for step in batch.steps],
+        "clocks": [plain(_fields(clock)) for clock in batch.clocks],
         "amendments": [plain(_fields(one)) for one in batch.amendments],
         "stated": [plain(_fields(one)) for one in batch.stated],
         "imports": [plain(_fields(one)) for one in batch.imports],

@@ -21,6 +21,7 @@ from carbontrack.ledger.late_windows import LateWindows
 from carbontrack.ledger.tables import (
     AMENDMENTS,
     CARRIED,
+    CLOCKS,
     EVENTS,
     INTENSITY,
     OVERLAPS,
@@ -81,6 +82,7 @@ class Ingest:
             TOMBSTONES.name: self._take_tombstones,
             RUNS.name: self._take_runs,
             RECORDINGS.name: self._take_recordings,
+            CLOCKS.name: self._take_of_recordings,
             SENSORS.name: self._take_sensors,
             WINDOWS.name: self._take_windows,
             STEPS.name: self._take_of_recordings,

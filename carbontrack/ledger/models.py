@@ -143,7 +143,19 @@ class Recording(Base):
     status: Mapped[str]
     exit_code: Mapped[int | None] = mapped_column(Integer)
     heartbeat_ms: Mapped[int]
-    clock_offset_ms: Mapped[int | None]
+
+
+class ClockOffset(Base):
+    """How far a node's clock was off, by the one of what it ships to: a row where that changed."""
+
+    __tablename__ = "clocks"
+
+    recording_key: Mapped[int] = mapped_column(
+        Integer, ForeignKey("recordings.key", ondelete="CASCADE"), primary_key=True
+    )
+    time_ms: Mapped[int] = mapped_column(primary_key=True)
+    offset_ms: Mapped[int]
+    error_ms: Mapped[int]
 
 
 class Device(Base):

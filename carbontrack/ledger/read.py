@@ -18,6 +18,7 @@ from carbontrack.ledger.find import resolve_run as resolve_run
 from carbontrack.ledger.find import users as users
 from carbontrack.ledger.find import watches as watches
 from carbontrack.ledger.rows import (
+    ClockOffset,
     Event,
     Import,
     Recording,
@@ -49,6 +50,15 @@ from carbontrack.vocabulary import EventKind
 def recordings(connection: Connection, run: Run) -> list[Recording]:
     """What recorded the run, on each node and in each attempt, ordered by host and time."""
     return recordings_of(connection, [run])[run.key]
+
+
+def clocks(connection: Connection, run: Run) -> dict[int, ClockOffset]:
+    """By the key of the recording: what was known last of the clock of its node."""
+    clock = models.ClockOffset
+    query = select(clock.__table__).where(clock.recording_key.in_(pyramid.recordings_of(run.key)))
+    newest_last = query.order_by(clock.time_ms + clock.offset_ms)  # a clock that is set may go back
+    rows = connection.execute(newest_last).mappings()
+    return {row["recording_key"]: tables.CLOCKS.read(row) for row in rows}
 
 
 def sensors(connection: Connection, run: Run) -> list[Sensor]:

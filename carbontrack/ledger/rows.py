@@ -112,7 +112,6 @@ class Recording:
     ended_ms: int | None = None
     status: Status = Status.RUNNING  # as it was written last: a recorder may have been killed since
     exit_code: int | None = None
-    clock_offset_ms: int | None = None
     key: int = 0  # integer key inside this ledger; 0 before it is written
     heard_ms: int | None = None  # when it was shipped here last, while it goes on; by our clock
 
@@ -120,6 +119,15 @@ class Recording:
     def end_ms(self) -> int:
         """When it ended; the last heartbeat if its end was not seen, or not yet."""
         return end_of(self.started_ms, self.ended_ms, self.heartbeat_ms)
+
+
+@dataclass(frozen=True, slots=True)
+class ClockOffset:
+    """How far the clock of a ledger that a recording is shipped to was ahead of its node's."""
+
+    time_ms: int  # by the node's clock
+    offset_ms: int
+    error_ms: int  # it may be so much more or less
 
 
 @dataclass(frozen=True, slots=True)

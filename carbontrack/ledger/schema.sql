@@ -44,13 +44,20 @@ CREATE TABLE recordings (
 	status TEXT NOT NULL, 
 	exit_code INTEGER, 
 	heartbeat_ms BIGINT NOT NULL, 
-	clock_offset_ms BIGINT, 
 	CONSTRAINT pk_recordings PRIMARY KEY ("key"), 
 	CONSTRAINT ck_recordings_status CHECK (status in ('running','completed','failed','interrupted')), 
 	CONSTRAINT uq_recordings_id UNIQUE (id), 
 	CONSTRAINT fk_recordings_run_key_runs FOREIGN KEY(run_key) REFERENCES runs ("key") ON DELETE CASCADE
 );
 CREATE INDEX ix_recordings_run_key ON recordings (run_key);
+CREATE TABLE clocks (
+	recording_key INTEGER NOT NULL, 
+	time_ms BIGINT NOT NULL, 
+	offset_ms BIGINT NOT NULL, 
+	error_ms BIGINT NOT NULL, 
+	CONSTRAINT pk_clocks PRIMARY KEY (recording_key, time_ms), 
+	CONSTRAINT fk_clocks_recording_key_recordings FOREIGN KEY(recording_key) REFERENCES recordings ("key") ON DELETE CASCADE
+);
 CREATE TABLE devices (
 	"key" INTEGER NOT NULL, 
 	uuid TEXT NOT NULL, 

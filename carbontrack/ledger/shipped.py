@@ -18,6 +18,7 @@ from carbontrack.ledger.packed import Stored, stored
 from carbontrack.ledger.rows import OverlapPart, Recording, Sensor, Tombstone
 from carbontrack.ledger.tables import (
     AMENDMENTS,
+    CLOCKS,
     DEVICES,
     EVENTS,
     IMPORTS,
@@ -42,7 +43,7 @@ from carbontrack.ledger.write import (
 )
 from carbontrack.vocabulary import AmendedField
 
-_SAID = ("heartbeat_ms", "ended_ms", "status", "exit_code", "clock_offset_ms", "settings")
+_SAID = ("heartbeat_ms", "ended_ms", "status", "exit_code", "settings")
 
 
 Sent = Batch | Tombstone
@@ -138,6 +139,8 @@ def _take_all_but_windows(
     transaction.write(UPSERT_STEP, steps)
     events = [EVENTS.written(e, recording_key=key, number=n) for n, e in batch.events]
     transaction.write(EVENTS.insert_once, events)
+    clocks = [CLOCKS.written(clock, recording_key=key) for clock in batch.clocks]
+    transaction.write(CLOCKS.insert_once, clocks)
     for table, said in ((STATED, batch.stated), (IMPORTS, batch.imports)):
         rows = [table.written(one, run_key=run_key) for one in said]
         transaction.write(table.insert_once, rows)

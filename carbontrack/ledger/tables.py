@@ -16,6 +16,7 @@ from typing import Any, Generic, TypeVar
 
 from carbontrack.ledger.rows import (
     Amendment,
+    ClockOffset,
     Event,
     Import,
     Intensity,
@@ -202,6 +203,13 @@ RECORDINGS = Table(
     read_as={"status": Status},
     serial="key",
 )
+CLOCKS = Table(
+    "clocks",
+    ClockOffset,
+    key=("recording_key", "time_ms"),
+    fields=_names(ClockOffset),
+    placed=("recording_key",),
+)
 _OF_DEVICE = ("uuid", "kind", "name", "mig_parent")
 DEVICES = Table("devices", Sensor, key=("uuid",), fields=_OF_DEVICE, serial="key")
 SENSORS = Table(
@@ -310,7 +318,7 @@ PRICES = Table(
     column_of={"item": "key"},
 )
 TABLES: tuple[Table[Any], ...] = (
-    *(RUNS, RECORDINGS, DEVICES, SENSORS, WINDOWS, STEPS, EVENTS),
+    *(RUNS, RECORDINGS, CLOCKS, DEVICES, SENSORS, WINDOWS, STEPS, EVENTS),
     *(STATED, OVERLAPS, AMENDMENTS, TOMBSTONES, SHIPPED_TOMBSTONES),
     *(IMPORTS, WATERMARKS, LATE_MINUTES, LIVE),
     *(TOKENS, INTENSITY, PRICES),

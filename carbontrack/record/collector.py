@@ -10,26 +10,32 @@ import http.client
 import json
 import socket
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 
 from carbontrack.errors import CarbontrackError
 from carbontrack.ledger.batch import (
     PATH,
+    TIME_HEADER,
     TOMBSTONES_PATH,
     Batch,
     Held,
     encode,
     encode_tombstone,
 )
-from carbontrack.ledger.rows import Tombstone
+from carbontrack.ledger.clock import measured
+from carbontrack.ledger.rows import ClockOffset, Tombstone
 from carbontrack.record.ledger_writer import first_line
 from carbontrack.record.ship_to import Address
 from carbontrack.record.target import NO_TOKEN, Answer, NotShipped
 from carbontrack.report.escape import visible
+from carbontrack.units import MS_PER_S, now_ms
 
 DEADLINE_S = 5.0
 _MAX_ANSWER_BYTES = 64 << 10
+_LAST_MS = 1 << 53  # what is later is no time
 
 
 class Collector:
@@ -90,8 +96,12 @@ class Collector:
                 "Content-Type": "application/json",
                 "Content-Encoding": "deflate",
             }
+            if connection.sock is None:
+                connection.connect()  # which takes longer than what is timed
+            sent_ms, sent_s = now_ms(), time.monotonic()
             connection.request("POST", f"{self._at.path}{path}", body, headers)
             answer = connection.getresponse()
+            took_ms = round((time.monotonic() - sent_s) * MS_PER_S)
             content = answer.read(_MAX_ANSWER_BYTES + 1)
             if len(content) > _MAX_ANSWER_BYTES:
                 raise http.client.HTTPException("the answer is too long")
@@ -100,7 +110,7 @@ class Collector:
             raise
         finally:
             deadline.cancel()
-        return _answer(answer, content)
+        return replace(_answer(answer, content), clock=_clock(answer, sent_ms, took_ms))
 
     def _connect(self) -> http.client.HTTPConnection:
         at = self._at
@@ -117,6 +127,15 @@ def _hang_up(connection: http.client.HTTPConnection) -> None:
     if connection.sock is not None:
         with suppress(OSError):
             connection.sock.shutdown(socket.SHUT_RDWR)
+
+
+def _clock(answer: http.client.HTTPResponse, sent_ms: int, took_ms: int) -> ClockOffset | None:
+    """None where what answers is no collector."""
+    with suppress(ValueError):
+        there_ms = int(answer.getheader(TIME_HEADER, ""))
+        if abs(there_ms) <= _LAST_MS:
+            return measured(sent_ms, took_ms, there_ms)
+    return None
 
 
 def _answer(answer: http.client.HTTPResponse, content: bytes) -> Answer:

@@ -156,8 +156,12 @@ class Recorder:
         self._publish = self._metrics(run)
         shippers = Shippers(plan, self._db, self._host, self._warn, self._alarm)
         shippers.start(self._settings)
-        outcome = self._watch(control, sampler, outbox, timer, budget, arrivals)
-        self._finish(outcome, sampler, outbox, run, timer, budget, shippers)
+
+        def happened() -> list[Event]:
+            return [*budget(), *shippers.events()]
+
+        outcome = self._watch(control, sampler, outbox, timer, happened, arrivals)
+        self._finish(outcome, sampler, outbox, run, timer, happened, shippers)
         control.release()
         outbox.take_journals()
         shippers.finish()
@@ -176,7 +180,7 @@ class Recorder:
         sampler: Sampler,
         outbox: Outbox,
         timer: RefreshTimer,
-        budget: Callable[[], list[Event]],
+        happened: Callable[[], list[Event]],
         arrivals: Arrivals,
     ) -> Outcome | None:
         commit_ns = 0
@@ -201,7 +205,7 @@ class Recorder:
                 commit_ns = now_ns + _COMMIT_EVERY_NS
                 batch = sampler.drain()
                 self._put(outbox, batch, self._read_steps())
-                outbox.put(events=budget())
+                outbox.put(events=happened())
                 if (changed := timer.changed(sampler.by_power)) is not None:
                     outbox.describe(changed)
                 outbox.send(batch.as_of_ms)
@@ -225,7 +229,7 @@ class Recorder:
         outbox: Outbox,
         run: Run,
         timer: RefreshTimer,
-        budget: Callable[[], list[Event]],
+        happened: Callable[[], list[Event]],
         shippers: Shippers,
     ) -> None:
         end_ns = _ended_ns(outcome)
@@ -233,7 +237,7 @@ class Recorder:
         batch = sampler.finish(end_ns)
         self._claims.release()
         self._put(outbox, batch, self._read_steps(ended=True))
-        outbox.put(events=budget())
+        outbox.put(events=happened())
         if (changed := timer.changed(sampler.by_power)) is not None:
             outbox.describe(changed)
         written = outbox.finish(**end, heartbeat_ms=now_ms())

@@ -8,17 +8,20 @@ gets and then say nothing.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
 from typing import TYPE_CHECKING
 
 from carbontrack.errors import CarbontrackError
 from carbontrack.ledger.batch import Batch
-from carbontrack.ledger.rows import Tombstone
+from carbontrack.ledger.clock import measured
+from carbontrack.ledger.rows import ClockOffset, Tombstone
 from carbontrack.ledger.transaction import Transaction, WritableLedger, open_ledger
 from carbontrack.ledger.url import redacted_url
 from carbontrack.record.ledger_writer import first_line
 from carbontrack.record.target import OTHER_VERSION, REMOVED, Answer, NotShipped
+from carbontrack.units import MS_PER_S, now_ms
 
 if TYPE_CHECKING:
     from carbontrack.ledger.shipped import Reply, Sent
@@ -35,6 +38,7 @@ class Server:
     def __init__(self, url: str) -> None:
         self.name = redacted_url(url)
         self._url = url
+        self._clock: ClockOffset | None = None
 
     def send(self, batch: Batch) -> Answer:
         """Write a batch. Raises NotShipped."""
@@ -65,12 +69,14 @@ class Server:
             if refuses_rows(error):
                 return Answer(422, first_line(error))
             raise NotShipped(f"{self.name} cannot be written: {first_line(error)}") from None
-        return Answer(REMOVED) if reply.is_removed else Answer(200, held=reply.held)
+        status = REMOVED if reply.is_removed else 200
+        return Answer(status, held=reply.held, clock=self._clock)
 
     def _take(self, sent: Sent) -> Reply:
         from carbontrack.ledger.shipped import take
 
         with self._open() as ledger, ledger.begin() as transaction:
+            self._clock = _clock(transaction)
             return take(transaction, [(sent, None)])[0]
 
     def _remove(self, tombstone: Tombstone) -> Reply:
@@ -87,6 +93,16 @@ class Server:
             ledger = open_ledger(self._url, busy_timeout_ms=_BUSY_TIMEOUT_MS)
         with closing(ledger):
             yield _Prompt(ledger)
+
+
+def _clock(transaction: Transaction) -> ClockOffset:
+    sent_ms, sent_s = now_ms(), time.monotonic()
+    (found,) = transaction.ask(_NOW, {})
+    took_ms = round((time.monotonic() - sent_s) * MS_PER_S)
+    return measured(sent_ms, took_ms, int(found["now_ms"]))
+
+
+_NOW = "select cast(extract(epoch from clock_timestamp()) * 1000 as bigint) as now_ms"
 
 
 class _Prompt:

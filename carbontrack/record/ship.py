@@ -15,13 +15,16 @@ from dataclasses import dataclass, field
 
 from carbontrack.ledger import backlog, set_aside
 from carbontrack.ledger.batch import EVERY_S, Held
+from carbontrack.ledger.clock import FAR_MS, is_news
+from carbontrack.ledger.rows import ClockOffset, Event
 from carbontrack.ledger.shipped_seconds import Seconds
 from carbontrack.ledger.transaction import Transaction, WritableLedger, open_ledger
 from carbontrack.record.ledger_writer import first_line
 from carbontrack.record.target import Answer, NotShipped, Target
 from carbontrack.redact import redact_text
 from carbontrack.report.escape import visible
-from carbontrack.units import now_ms
+from carbontrack.units import MS_PER_HOUR, now_ms
+from carbontrack.vocabulary import EventKind
 
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 1.0, 300.0
 _A_PERSONS_PAUSES = 6  # so many doublings at least, where no wait alone helps
@@ -37,6 +40,7 @@ class Shipped:
     removed: int = 0  # runs, there, for they were removed here
     kept: list[str] = field(default_factory=list)  # names of runs that were removed there only
     set_aside: list[str] = field(default_factory=list)  # why
+    clock: ClockOffset | None = None  # the newest that is another than before
 
 
 class Shipping:
@@ -46,6 +50,7 @@ class Shipping:
         self.url = url
         self._target = target
         self._seconds = seconds
+        self._clocks: dict[str, ClockOffset] = {}  # by recording, what is known
         self._again: set[str] = set()  # recordings that were sent a second time
         self.shipped = Shipped()
 
@@ -89,6 +94,8 @@ class Shipping:
                     backlog.begin(transaction, recording_id, self._target.name)
                 continue
             answer = self._target.send(part.batch)
+            if part.batch.live is not None:  # it goes on, so it is by this clock
+                self._note_clock(recording_id, answer.clock)
             if answer.is_removed:
                 self.shipped.kept.append(part.batch.run.name)
                 with self._writing() as transaction:
@@ -127,6 +134,13 @@ class Shipping:
     def close(self) -> None:
         """Leave the connection."""
         self._target.close()
+
+    def _note_clock(self, recording_id: str, now: ClockOffset | None) -> None:
+        if now is None or not is_news(now, self._clocks.get(recording_id)):
+            return
+        self._clocks[recording_id] = self.shipped.clock = now
+        with self._writing() as transaction:
+            backlog.put_clock(transaction, recording_id, now)
 
     def _set_aside(self, id: str, answer: Answer) -> None:
         """Note what was refused of a recording, or of a run that was removed."""
@@ -176,15 +190,23 @@ class Shipping:
 class Shipper(threading.Thread):
     """Ships a ledger while a run is recorded, every few seconds, at a phase of its own host."""
 
-    def __init__(self, shipping: Shipping, host: str, warn: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        shipping: Shipping,
+        host: str,
+        warn: Callable[[str], None],
+        tell: Callable[[Event], None],
+    ) -> None:
+        """`tell` hears what is to be an event of the run."""
         super().__init__(name="ship", daemon=True)
         self._shipping = shipping
         self._warn = warn
+        self._tell = tell
         self._phase_s = int(hashlib.sha256(host.encode()).hexdigest(), 16) % 1000 / 1000 * EVERY_S
         self._woken = threading.Event()
         self._ending = threading.Event()
         self._warned = ""
-        self._refused = False
+        self._refused = self._is_far = False
         self._failures = 0
 
     def run(self) -> None:
@@ -227,7 +249,21 @@ class Shipper(threading.Thread):
             more = f" and {len(kept) - 1} more" if kept[1:] else ""
             self._warn(f"{visible(kept[0])}{more} was removed from {name}; it stays here.")
             self._shipping.shipped.kept.clear()
+        if (clock := self._shipping.shipped.clock) is not None:
+            self._check(clock)
         return _until_phase(self._phase_s)
+
+    def _check(self, clock: ClockOffset) -> None:
+        """Say once if this machine's clock is hours off: reports would count it at other times."""
+        is_far = abs(clock.offset_ms) >= FAR_MS
+        if is_far and not self._is_far:
+            side = "behind" if clock.offset_ms > 0 else "ahead of"
+            hours = abs(clock.offset_ms) / MS_PER_HOUR
+            what = f"the clock here is {hours:.1f} h {side} the one of {self._shipping.name}"
+            self._warn(f"{what}; set it.")
+            data = {"offset_ms": clock.offset_ms, "error_ms": clock.error_ms}
+            self._tell(Event(clock.time_ms, EventKind.CLOCK_OFF, what, data=data))
+        self._is_far = is_far
 
     def _failed(self, error: NotShipped) -> float:
         if error.is_for_a_person:

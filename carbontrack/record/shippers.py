@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from carbontrack.config import Settings, value
 from carbontrack.errors import CarbontrackError
+from carbontrack.ledger.rows import Event
 from carbontrack.ledger.url import redacted_url
 from carbontrack.record.grace import grace_s
 from carbontrack.record.messages import Plan
@@ -34,6 +36,7 @@ class Shippers:
         self._host = host
         self._warn = warn
         self._alarm = alarm
+        self._told: deque[Event] = deque()
         self._server: Shipper | None = None
         self._collector: Shipper | None = None
 
@@ -45,6 +48,10 @@ class Shippers:
         self._collector = self._to_collector(
             self._plan.ship or value(settings, "ship"), value(settings, "ship_seconds")
         )
+
+    def events(self) -> list[Event]:
+        """What happened since the last call; the other threads add to it."""
+        return [self._told.popleft() for _ in range(len(self._told))]
 
     def last_to_server(self) -> str:
         """Let what the job's end has added arrive, as long as the job's end may wait; the command
@@ -102,6 +109,6 @@ class Shippers:
     def _started(self, shipping: Shipping) -> Shipper:
         from carbontrack.record.ship import Shipper
 
-        shipper = Shipper(shipping, self._host, self._warn)
+        shipper = Shipper(shipping, self._host, self._warn, self._told.append)
         shipper.start()
         return shipper

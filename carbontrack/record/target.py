@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from carbontrack.ledger.batch import Batch, Held
-from carbontrack.ledger.rows import Tombstone
+from carbontrack.ledger.rows import ClockOffset, Tombstone
 
 TAKEN = (200, 204)
 UNFIT = (400, 403, 413, 422)  # for what the batch holds: the same answer comes again
@@ -27,6 +27,7 @@ class Answer:
     reason: str = ""  # why it was refused
     retry_after_s: float | None = None
     held: Held | None = None
+    clock: ClockOffset | None = None  # how far the one there was ahead of ours
 
     @property
     def is_taken(self) -> bool:

@@ -94,6 +94,7 @@ def _ledger(url: str) -> Iterator[Finding]:
             f"{found.journals} journals are not in the ledger yet",
             "carbontrack db recover",
         )
+    yield from _clock(url)
     for reason in dict.fromkeys(one.reason for one in set_aside.found(url)):
         yield Finding(
             "ledger",
@@ -101,6 +102,26 @@ def _ledger(url: str) -> Iterator[Finding]:
             f"a collector refused rows: {reason}",
             "When that is set right: carbontrack db ship --retry",
         )
+
+
+def _clock(url: str) -> Iterator[Finding]:
+    """What the last recorder that shipped found out about the clock here."""
+    from carbontrack.ledger.clock import FAR_MS, NOTED_MS
+    from carbontrack.ledger.unsent import last_clock
+    from carbontrack.report.numbers import iso_time
+    from carbontrack.units import MS_PER_S
+
+    clock = last_clock(url)
+    if clock is None or abs(clock.offset_ms) <= max(NOTED_MS, clock.error_ms):
+        return
+    side = "behind" if clock.offset_ms > 0 else "ahead of"
+    what = f"{abs(clock.offset_ms) / MS_PER_S:,.1f} s {side} the clock of what it ships to"
+    yield Finding(
+        "clock",
+        Verdict.PROBLEM if abs(clock.offset_ms) >= FAR_MS else Verdict.NOTE,
+        f"{what}, at {iso_time(clock.time_ms)}",
+        "Let the clock be set, for instance by chrony or systemd-timesyncd.",
+    )
 
 
 def _steps_folder(environ: Mapping[str, str]) -> Finding:

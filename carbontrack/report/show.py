@@ -11,7 +11,17 @@ from typing import TYPE_CHECKING, Any
 from carbontrack.account.phases import OTHER
 from carbontrack.ledger.amended import facility_of, note_of
 from carbontrack.ledger.outcome import heard_of, status_of
-from carbontrack.ledger.rows import Event, Import, Recording, Run, Sensor, Stated, StepTotals, Usage
+from carbontrack.ledger.rows import (
+    ClockOffset,
+    Event,
+    Import,
+    Recording,
+    Run,
+    Sensor,
+    Stated,
+    StepTotals,
+    Usage,
+)
 from carbontrack.query.attempts import Tried
 from carbontrack.query.phases import Phase, Phases
 from carbontrack.query.runs import share_of
@@ -48,6 +58,7 @@ def run_detail(
     totals: Sequence[Usage],
     steps: StepTotals,
     recordings: Sequence[Recording],
+    clocks: Mapping[int, ClockOffset],
     events: Sequence[Event],
     phases: Phases,
     attempts: Sequence[Tried],
@@ -79,7 +90,7 @@ def run_detail(
         "phases": [_phase(phase, phases) for phase in phases.each],
         "phases_level_s": phases.level_s,
         "attempts": [_attempt(one) for one in attempts],
-        "nodes": [_node(recording) for recording in recordings],
+        "nodes": [_node(one, clocks.get(one.key)) for one in recordings],
         "events": [{**asdict(event), "time": iso_time(event.time_ms)} for event in events],
         "imports": [_import(source) for source in imports],
         "stated": stated_data(stated),
@@ -93,7 +104,7 @@ def _import(source: Import) -> dict[str, Any]:
     return {**asdict(source), "time": time, "provenance": source.provenance}
 
 
-def _node(recording: Recording) -> dict[str, Any]:
+def _node(recording: Recording, clock: ClockOffset | None) -> dict[str, Any]:
     return {
         "host": recording.host,
         "boot_id": recording.boot_id,
@@ -103,7 +114,7 @@ def _node(recording: Recording) -> dict[str, Any]:
         "heartbeat_ms": recording.heartbeat_ms,
         "heard_ms": heard_of(recording),
         "status": status_of(recording, now_ms=now_ms()),
-        "clock_offset_ms": recording.clock_offset_ms,
+        "clock_offset_ms": None if clock is None else clock.offset_ms,
     }
 
 

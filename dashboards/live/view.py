@@ -226,6 +226,7 @@ class View:
                 whole.record.usages,
                 whole.record.steps,
                 read.recordings(connection, run),
+                read.clocks(connection, run),
                 read.events(connection, run),
                 phases,
                 attempts,

@@ -10,7 +10,16 @@ from typing import Any
 
 from carbontrack.ledger.batch import Batch, encode
 from carbontrack.ledger.packed import Segment, pack, segment_of
-from carbontrack.ledger.rows import Amendment, Event, Import, Live, OverlapPart, Stated, Step
+from carbontrack.ledger.rows import (
+    Amendment,
+    ClockOffset,
+    Event,
+    Import,
+    Live,
+    OverlapPart,
+    Stated,
+    Step,
+)
 from carbontrack.ledger.tables import WINDOWS
 from carbontrack.ledger.window import Flag, Pyramid, Window
 from carbontrack.units import MS_PER_HOUR, now_ms
@@ -110,6 +119,7 @@ def batch(
         segments=tuple(segments),
         steps=(Step(step=end, time_ms=BEGIN_MS + 1000 * end, loss=1.5, tokens=7),),
         events=((end, Event(BEGIN_MS + 1000 * end, "checkpoint", "saved")),),
+        clocks=(ClockOffset(BEGIN_MS, 3_000, 5),),
         amendments=(
             Amendment(AMENDMENT, of_run.id, BEGIN_MS, "ada", "name", "llama2-7b", "llama2"),
         ),

@@ -30,6 +30,7 @@ class Collector:
 
     def __init__(self, wrapper: Wrapper, ledger: str) -> None:
         self.wrapper = wrapper
+        self.env = wrapper.env
         self.ledger = ledger
         self.port = 0
         self.process: subprocess.Popen[str] | None = None
@@ -38,7 +39,7 @@ class Collector:
         where = f"127.0.0.1:{self.port}"
         self.process = subprocess.Popen(
             [*CARBONTRACK, "collect", "--listen", where, "--db", self.ledger],
-            env=self.wrapper.env,
+            env=self.env,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

@@ -30,7 +30,7 @@ PARTS = [
 """The counter answers in the third: its minutes come once more."""
 _TABLES = (
     *("runs", "recordings", "devices", "sensors", "windows", "steps", "events"),
-    *("amendments", "stated", "imports", "overlaps"),
+    *("clocks", "amendments", "stated", "imports", "overlaps"),
 )
 
 

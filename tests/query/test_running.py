@@ -72,7 +72,7 @@ def test_runs_show_table_page_and_figure_agree_on_a_run_that_goes_on(tmp_path: P
         sensors, totals = read.sensors(connection, run), read.totals(connection, run)
         item = run_item(run, sensors, totals)
         steps = read.step_totals(connection, run)
-        shown = run_detail(run, sensors, totals, steps, [], [], Phases(), [], [])
+        shown = run_detail(run, sensors, totals, steps, [], {}, [], Phases(), [], [])
         (row,) = price.estimates(connection, [run], flags, [Method.MEASURED])
         figure = data.load(connection, run, flags)
         curve_end_ms = project.curve(connection, run).times_ms[-1]

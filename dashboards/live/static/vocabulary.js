@@ -29,6 +29,7 @@ export const EventKind = Object.freeze({
   SENSOR_TRUSTED: "sensor-trusted",
   LEDGER_REPLACED: "ledger-replaced",
   BUDGET: "budget",
+  CLOCK_OFF: "clock-off",
   RESTARTED: "restarted",
   PHASE: "phase",
   EVAL: "eval",

@@ -81,12 +81,18 @@ def upgrade() -> None:
         sa.Column("status", sa.Text, nullable=False),
         sa.Column("exit_code", sa.Integer),
         sa.Column("heartbeat_ms", sa.BigInteger, nullable=False),
-        sa.Column("clock_offset_ms", sa.BigInteger),
         sa.CheckConstraint(
             "status in ('running','completed','failed','interrupted')", name="status"
         ),
     )
     op.create_index("ix_recordings_run_key", "recordings", ["run_key"])
+    op.create_table(
+        "clocks",
+        of("recording_key", "recordings.key", primary_key=True),
+        sa.Column("time_ms", sa.BigInteger, primary_key=True, nullable=False),
+        sa.Column("offset_ms", sa.BigInteger, nullable=False),
+        sa.Column("error_ms", sa.BigInteger, nullable=False),
+    )
     op.create_table(
         "devices",
         sa.Column("key", sa.Integer, primary_key=True, autoincrement=True),

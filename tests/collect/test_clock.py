@@ -1,0 +1,68 @@
+"""A node whose clock is hours off, and then is set: known on both sides, and over time."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from carbontrack.ledger.transaction import open_ledger
+from carbontrack.ledger.url import ledger_url as url_of
+from tests.collect.test_collect import Collector
+from tests.fixtures.wrap import Wrapper, wait_until
+from tests.record.test_clock import clock_shim  # noqa: F401
+
+BEHIND_MS = 7_200_000
+ERROR_MS = 5_000  # what an answer may take, and no more
+
+
+@pytest.mark.parametrize("way", ["http", "sql"])
+def test_the_offset_of_a_nodes_clock_is_kept_over_time_and_shipped(
+    wrapper: Wrapper,
+    clock_shim: Path,  # noqa: F811
+    postgres_url: str,
+    tmp_path: Path,
+    way: str,
+) -> None:
+    shift = tmp_path / "shift"
+    shift.write_text(str(-BEHIND_MS // 1000))
+    env = dict(wrapper.env)
+    options = ["--name", "late"]
+    if way == "http":
+        collector = Collector(wrapper, postgres_url)
+        collector.start()
+        env["CARBONTRACK_SHIP_TOKEN"] = collector.token("nlp")
+        options += ["--ship", collector.url]
+    else:
+        options += ["--db", postgres_url]
+    env |= {"LD_PRELOAD": str(clock_shim), "CLOCK_SHIM_FILE": str(shift)}
+    job = wrapper.hold(options=tuple(options), env=env)
+    job.until_said("the clock here is 2.0 h behind the one of")
+    wait_until(lambda: offsets(postgres_url))
+    doctor = wrapper.ask("doctor", *(["--db", postgres_url] if way == "sql" else []))
+    assert "behind the clock of what it ships to" in doctor.stdout
+    shift.write_text("0")
+    wait_until(lambda: len(offsets(postgres_url)) > 1)
+    done = job.end()
+    assert done.returncode == 0
+    assert done.stderr.count("the clock here is") == 1, "it is said once"
+    of_team = ("show", "late", "--db", postgres_url)
+    wait_until(lambda: wrapper.json(*of_team)["status"] == "completed")
+    if way == "http":
+        collector.stop()
+    first, *_, last = offsets(postgres_url)
+    assert first == pytest.approx(BEHIND_MS, abs=ERROR_MS)
+    assert last == pytest.approx(0, abs=ERROR_MS)
+    shown = wrapper.json(*of_team)
+    assert [node["clock_offset_ms"] for node in shown["nodes"]] == [last]
+    (event,) = [one for one in shown["events"] if one["kind"] == "clock-off"]
+    assert event["data"]["offset_ms"] == first
+    assert "2.0 h behind" in event["message"]
+
+
+def offsets(url: str) -> list[int]:
+    """In the order of time."""
+    with closing(open_ledger(url_of(url))) as ledger, ledger.reading() as transaction:
+        asked = "select offset_ms from clocks order by time_ms + offset_ms"
+        return [row["offset_ms"] for row in transaction.ask(asked, {})]

@@ -295,6 +295,8 @@ def _check_row(what: str, table: Table[Any], row: Any, oldest_ms: int, newest_ms
         if isinstance(value, str):
             if len(value) > _MAX_TEXT:
                 raise Refused(f"the {name} of a {what} is longer than {_MAX_TEXT:,} characters")
+            if "\0" in value:
+                raise Refused(f"the {name} of a {what} has a character that no ledger holds")
         elif isinstance(value, bool) or value is None:
             continue
         elif isinstance(value, int):

@@ -6,7 +6,7 @@ ledger: written by what takes batches, removed when the recording ends, and neve
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from carbontrack.ledger.rows import Live, Recording
 from carbontrack.ledger.tables import LIVE
@@ -45,15 +45,18 @@ def of_recording(
     )
 
 
-def put(
-    transaction: Transaction, recording_key: int, sensor_keys: Sequence[int], live: Live
-) -> None:
-    """Write what is now of a recording, unless something newer is there."""
-    row = LIVE.written(
-        live, recording_key=recording_key, heard_ms=now_ms(), sensor_keys=list(sensor_keys)
-    )
-    row |= {name: transaction.array(row[name]) for name in LIVE.arrays}
-    transaction.write(_UPSERT, [row])
+def put(transaction: Transaction, now: Mapping[int, tuple[Sequence[int], Live]]) -> None:
+    """Write what is now of recordings by their keys, with the keys of the sensors; not where
+    something newer is there.
+    """
+    heard_ms = now_ms()
+    rows = []
+    for key, (sensor_keys, live) in now.items():
+        row = LIVE.written(
+            live, recording_key=key, heard_ms=heard_ms, sensor_keys=list(sensor_keys)
+        )
+        rows.append(row | {name: transaction.array(row[name]) for name in LIVE.arrays})
+    transaction.write(_UPSERT, rows)
 
 
 def remove(transaction: Transaction, recording_key: int) -> None:

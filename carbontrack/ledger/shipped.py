@@ -6,16 +6,20 @@ see `join`. The database's keys decide what is the same row.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from operator import itemgetter
 from typing import Any
 
 from carbontrack.errors import CarbontrackError
 from carbontrack.ledger import backlog, live_row
 from carbontrack.ledger.batch import Batch, Held
+from carbontrack.ledger.here import Here, RecordingHere, age
 from carbontrack.ledger.join import is_as_good, is_better
 from carbontrack.ledger.packed import Stored, stored
-from carbontrack.ledger.rows import OverlapPart, Recording, Sensor, Tombstone
+from carbontrack.ledger.rows import Live, Tombstone
 from carbontrack.ledger.tables import (
     AMENDMENTS,
     CLOCKS,
@@ -24,26 +28,25 @@ from carbontrack.ledger.tables import (
     IMPORTS,
     OVERLAPS,
     RECORDINGS,
+    RUNS,
     SENSORS,
     STATED,
     STEPS,
     TOMBSTONES,
     WINDOWS,
+    plain,
 )
 from carbontrack.ledger.transaction import Transaction
 from carbontrack.ledger.write import (
     UPSERT_STEP,
-    device_key,
     finite,
-    is_removed,
-    put_recording,
     put_run,
-    sensor_keys,
     unite_model,
 )
 from carbontrack.vocabulary import AmendedField
 
 _SAID = ("heartbeat_ms", "ended_ms", "status", "exit_code", "settings")
+_SAY = f"update recordings set {', '.join(f'{name} = :{name}' for name in _SAID)} where id = :id"
 
 
 Sent = Batch | Tombstone
@@ -63,44 +66,131 @@ class OtherProject(CarbontrackError):
 
 
 def take(transaction: Transaction, sent: Sequence[tuple[Sent, str | None]]) -> list[Reply]:
-    """Write batches and tombstones in this order, each into a project, or into its own.
+    """Write tombstones and batches, each into a project, or into its own.
 
     A run that was removed stays so; its rows are for `remove.sweep`. Raises OtherProject, or the
     database's error.
     """
-    fresh, late = _Windows(), _Windows()
-    removed = set()
-    for number, (one, project) in enumerate(sent):
+    for one, project in sent:
         if isinstance(one, Tombstone):
             _take_tombstone(transaction, one, project)
-            continue
-        if project is not None:
-            _check_project(transaction, one.run.id, project, recording_id=one.recording.id)
-        if is_removed(transaction, one.run):
-            removed.add(number)
-            continue
-        key, is_newest, sensors = _take_all_but_windows(transaction, one, project)
-        (fresh if is_newest else late).add(one, key, sensors)
-    for windows, stays in ((fresh, is_as_good), (late, is_better)):
-        transaction.put_segments(windows.segments, stays)
-        transaction.put_better(windows.rows, stays)
-    return [
-        Reply(
-            held=backlog.held(transaction, one.recording.id)
-            if isinstance(one, Batch) and one.final and number not in removed
-            else None,
-            is_removed=number in removed,
-        )
-        for number, (one, _) in enumerate(sent)
+    batches = [
+        (one if project is None else _in_project(one, project), project)
+        for one, project in sent
+        if isinstance(one, Batch)
     ]
+    here = Here(transaction, (batch for batch, _ in batches))
+    wanted = [(batch, project) for batch, project in batches if batch.run.id not in here.removed]
+    _begin(transaction, here, [batch for batch, _ in wanted])
+    for batch, project in batches:
+        if project is not None:
+            _check_project(here.projects(batch.run.id, batch.recording), project)
+    newest = [_is_newest(transaction, here, batch) for batch, _ in wanted]
+    _put_sensors(transaction, here, [batch for batch, _ in wanted], newest)
+    together = _Together()
+    for (batch, project), is_newest in zip(wanted, newest, strict=True):
+        run_key, recording = here.runs[batch.run.id]["key"], here.recordings[batch.recording.id]
+        together.add(batch, project, run_key, recording, is_newest)
+    together.write(transaction)
+    return [_reply(transaction, here, one) for one, _ in sent]
+
+
+def _reply(transaction: Transaction, here: Here, one: Sent) -> Reply:
+    if isinstance(one, Tombstone):
+        return Reply()
+    if one.run.id in here.removed:
+        return Reply(is_removed=True)
+    return Reply(held=backlog.held(transaction, one.recording.id) if one.final else None)
 
 
 def _take_tombstone(transaction: Transaction, tombstone: Tombstone, project: str | None) -> None:
     """It stands for the project from now on, also of a run that has not come yet."""
     if project is not None:
-        _check_project(transaction, tombstone.run_id, project)
+        found = transaction.ask(
+            "select project from runs where id = :run union "
+            "select project from tombstones where run_id = :run and project is not null",
+            {"run": tombstone.run_id},
+        )
+        _check_project((row["project"] for row in found), project)
         tombstone = replace(tombstone, project=project)
     transaction.write(TOMBSTONES.insert_once, [TOMBSTONES.written(tombstone)])
+
+
+def _in_project(batch: Batch, project: str) -> Batch:
+    return replace(batch, run=replace(batch.run, project=project))
+
+
+def _begin(transaction: Transaction, here: Here, batches: Sequence[Batch]) -> None:
+    """Write the runs and recordings that are not here yet, in an order that all writers have."""
+    runs = {batch.run.id: batch.run for batch in reversed(batches)}
+    fresh = sorted(runs.keys() - here.runs.keys())
+    transaction.write(RUNS.insert_once, [RUNS.written(runs[id]) for id in fresh])
+    here.look_at_runs(fresh)
+    recordings = {batch.recording.id: batch for batch in reversed(batches)}
+    fresh = sorted(recordings.keys() - here.recordings.keys())
+    rows = [
+        RECORDINGS.written(of.recording, run_key=here.runs[of.run.id]["key"])
+        for of in (recordings[id] for id in fresh)
+    ]
+    transaction.write(RECORDINGS.insert_once, rows)
+    here.look_at_recordings(fresh)
+
+
+def _check_project(others: Iterable[str | None], project: str) -> None:
+    """What is here may not be another's: the ids of runs and recordings can be guessed or copied,
+    also those of a run that another has removed.
+    """
+    if any(other != project for other in others):
+        raise OtherProject("The run belongs to another project.")
+
+
+def _is_newest(transaction: Transaction, here: Here, batch: Batch) -> bool:
+    """Whether no newer state of the recording has come before; then the run's model is its."""
+    run = batch.run
+    if run.started_ms < here.runs[run.id]["started_ms"]:
+        put_run(transaction, run)
+        here.look_at_runs([run.id])
+    recording = here.recordings[batch.recording.id]
+    said = age(batch.recording.ended_ms, batch.recording.heartbeat_ms)
+    if said < recording.age:
+        return False
+    recording.age = said
+    known = json.loads(here.runs[run.id]["model"])
+    if any(name not in known or known[name] != value for name, value in plain(run.model).items()):
+        unite_model(transaction, here.runs[run.id]["key"], run.model)
+        here.look_at_runs([run.id])
+    return True
+
+
+def _put_sensors(
+    transaction: Transaction, here: Here, batches: Sequence[Batch], newest: Sequence[bool]
+) -> None:
+    """Write those that are not here, or as the newest batch says them. A device is of all projects:
+    none writes it again.
+    """
+    changed = [
+        (batch.recording.id, sensor, is_newest)
+        for batch, is_newest in zip(batches, newest, strict=True)
+        for recording in [here.recordings[batch.recording.id]]
+        for sensor in batch.sensors
+        if not (recording.has(sensor) if is_newest else sensor.uuid in recording.sensors)
+    ]
+    if not changed:
+        return
+    devices = {sensor.uuid: sensor for _, sensor, _ in changed}
+    rows = [DEVICES.written(devices[uuid]) for uuid in sorted(devices)]
+    transaction.write(DEVICES.insert_once, rows)
+    key_of = here.devices(devices)
+    for statement, of_newest in ((SENSORS.upsert, True), (SENSORS.insert_once, False)):
+        rows = [
+            SENSORS.written(
+                sensor, recording_key=here.recordings[id].key, device_key=key_of[sensor.uuid]
+            )
+            for id, sensor, is_newest in changed
+            if is_newest is of_newest
+        ]
+        transaction.write(statement, rows)
+    here.look_at_sensors({id for id, _, _ in changed})
 
 
 @dataclass
@@ -110,117 +200,80 @@ class _Windows:
     rows: list[tuple[Any, ...]] = field(default_factory=list)
     segments: list[Stored] = field(default_factory=list)
 
-    def add(self, batch: Batch, recording_key: int, sensors: Mapping[str, int]) -> None:
-        self.rows += [
-            WINDOWS.in_order(window, recording_key, sensors[uuid]) for uuid, window in batch.windows
+    def add(self, batch: Batch, recording: RecordingHere) -> None:
+        key, keys = recording.key, recording.keys()
+        self.rows += [WINDOWS.in_order(window, key, keys[uuid]) for uuid, window in batch.windows]
+        self.segments += [stored(segment, key, keys[uuid]) for uuid, segment in batch.segments]
+
+
+@dataclass
+class _Together:
+    """The rows of all batches of a transaction by their statement, written in one go."""
+
+    fresh: _Windows = field(default_factory=_Windows)  # of the newest states of their recordings
+    late: _Windows = field(default_factory=_Windows)
+    states: list[dict[str, Any]] = field(default_factory=list)  # of recordings
+    rows: dict[str, list[dict[str, Any]]] = field(default_factory=lambda: defaultdict(list))
+    live: dict[int, tuple[Sequence[int], Live] | None] = field(default_factory=dict)
+    overlaps: dict[int, list[dict[str, Any]]] = field(default_factory=dict)  # by the sensor
+
+    def add(
+        self,
+        batch: Batch,
+        project: str | None,
+        run_key: int,
+        recording: RecordingHere,
+        is_newest: bool,
+    ) -> None:
+        key, keys = recording.key, recording.keys()
+        (self.fresh if is_newest else self.late).add(batch, recording)
+        if is_newest:
+            self._add_state(batch, key, keys)
+        self.rows[UPSERT_STEP] += [
+            STEPS.written(finite(step), recording_key=key) for step in batch.steps
         ]
-        self.segments += [
-            stored(segment, recording_key, sensors[uuid]) for uuid, segment in batch.segments
+        self.rows[EVENTS.insert_once] += [
+            EVENTS.written(event, recording_key=key, number=number)
+            for number, event in batch.events
+        ]
+        self.rows[CLOCKS.insert_once] += [
+            CLOCKS.written(clock, recording_key=key) for clock in batch.clocks
+        ]
+        for table, said in ((STATED, batch.stated), (IMPORTS, batch.imports)):
+            self.rows[table.insert_once] += [table.written(one, run_key=run_key) for one in said]
+        self.rows[AMENDMENTS.insert_once] += [
+            AMENDMENTS.written(one)
+            for one in batch.amendments
+            # The sender may write into its project only.
+            if project is None or one.field != AmendedField.PROJECT
         ]
 
+    def write(self, transaction: Transaction) -> None:
+        # In an order that all writers have, so that none waits for another that waits for it.
+        transaction.write(_SAY, sorted(self.states, key=itemgetter("id")))
+        for statement, rows in self.rows.items():
+            transaction.write(statement, rows)
+        for key, now in self.live.items():
+            if now is None:
+                live_row.remove(transaction, key)
+        live = {key: now for key, now in sorted(self.live.items()) if now is not None}
+        live_row.put(transaction, live)
+        sensors = [{"key": key} for key in self.overlaps]
+        transaction.write('delete from "overlaps" where sensor_key = :key', sensors)
+        transaction.write(OVERLAPS.upsert, [row for rows in self.overlaps.values() for row in rows])
+        for windows, stays in ((self.fresh, is_as_good), (self.late, is_better)):
+            transaction.put_segments(windows.segments, stays)
+            transaction.put_better(windows.rows, stays)
 
-def _take_all_but_windows(
-    transaction: Transaction, batch: Batch, project: str | None
-) -> tuple[int, bool, dict[str, int]]:
-    """The key of the recording, whether no newer state of it has come before, and the keys of its
-    sensors by the UUIDs of the devices.
-    """
-    run = batch.run
-    if project is not None:
-        run = replace(run, project=project)
-    run_key = put_run(transaction, run)
-    key, is_newest = _put_recording(transaction, run_key, batch.recording)
-    sensors = _put_sensors(transaction, key, batch.sensors, is_newest=is_newest)
-    if is_newest and batch.run.model:
-        unite_model(transaction, run_key, batch.run.model)
-    if is_newest:
-        _put_live(transaction, key, batch, sensors)
-    steps = [STEPS.written(finite(step), recording_key=key) for step in batch.steps]
-    transaction.write(UPSERT_STEP, steps)
-    events = [EVENTS.written(e, recording_key=key, number=n) for n, e in batch.events]
-    transaction.write(EVENTS.insert_once, events)
-    clocks = [CLOCKS.written(clock, recording_key=key) for clock in batch.clocks]
-    transaction.write(CLOCKS.insert_once, clocks)
-    for table, said in ((STATED, batch.stated), (IMPORTS, batch.imports)):
-        rows = [table.written(one, run_key=run_key) for one in said]
-        transaction.write(table.insert_once, rows)
-    if is_newest and batch.final:
-        _put_overlaps(transaction, sensors, batch.overlaps)
-    amendments = batch.amendments
-    if project is not None:  # the sender may write into this one only
-        amendments = tuple(one for one in amendments if one.field != AmendedField.PROJECT)
-    transaction.write(AMENDMENTS.insert_once, [AMENDMENTS.written(one) for one in amendments])
-    return key, is_newest, sensors
-
-
-def _check_project(
-    transaction: Transaction, run_id: str, project: str, *, recording_id: str | None = None
-) -> None:
-    """Neither the run nor the recording may be another's: their ids can be guessed or copied. Nor
-    one that another has removed.
-    """
-    found = transaction.ask(
-        "select project from runs where id = :run union "
-        "select project from tombstones where run_id = :run and project is not null union all "
-        "select runs.project from runs join recordings on recordings.run_key = runs.key "
-        "where recordings.id = :recording and runs.id <> :run",
-        {"run": run_id, "recording": recording_id or ""},
-    )
-    others = [row["project"] for row in found]
-    if len(others) > 1 or any(other != project for other in others):
-        raise OtherProject("The run belongs to another project.")
-
-
-def _put_recording(
-    transaction: Transaction, run_key: int, recording: Recording
-) -> tuple[int, bool]:
-    """Its key, and whether no newer state of it has come before."""
-    key = put_recording(transaction, run_key, recording)
-    row = RECORDINGS.written(recording, run_key=run_key)
-    asked = "select heartbeat_ms, ended_ms from recordings where key = :key"
-    (found,) = transaction.ask(asked, {"key": key})
-    is_newest = _age(row) >= _age(found)
-    if is_newest:
-        said = ", ".join(f"{name} = :{name}" for name in _SAID)
-        transaction.write(f"update recordings set {said} where id = :id", [row])
-    return key, is_newest
-
-
-def _age(recording: Mapping[str, Any]) -> tuple[bool, int]:
-    return recording["ended_ms"] is not None, recording["heartbeat_ms"]
-
-
-def _put_sensors(
-    transaction: Transaction, recording_key: int, sensors: Sequence[Sensor], *, is_newest: bool
-) -> dict[str, int]:
-    """The keys by the UUIDs of the devices. A device is of all projects: none writes it again."""
-    transaction.write(DEVICES.insert_once, [DEVICES.written(sensor) for sensor in sensors])
-    statement = SENSORS.upsert if is_newest else SENSORS.insert_once
-    devices = {sensor.uuid: device_key(transaction, sensor) for sensor in sensors}
-    rows = [
-        SENSORS.written(one, recording_key=recording_key, device_key=devices[one.uuid])
-        for one in sensors
-    ]
-    transaction.write(statement, rows)
-    key_of = sensor_keys(transaction, recording_key)
-    return {uuid: key_of[device] for uuid, device in devices.items()}
-
-
-def _put_live(transaction: Transaction, key: int, batch: Batch, sensors: Mapping[str, int]) -> None:
-    """What is now, until the recording has ended."""
-    if batch.live is not None and batch.recording.ended_ms is None:
-        live_row.put(transaction, key, [sensors[one.uuid] for one in batch.sensors], batch.live)
-    elif batch.recording.ended_ms is not None:
-        live_row.remove(transaction, key)
-
-
-def _put_overlaps(
-    transaction: Transaction,
-    sensors: Mapping[str, int],
-    parts: Sequence[tuple[str, OverlapPart]],
-) -> None:
-    """What its node has decided of the time that others recorded, too, instead of what was."""
-    own = [{"key": key} for key in sensors.values()]
-    transaction.write('delete from "overlaps" where sensor_key = :key', own)
-    rows = [OVERLAPS.written(part, sensor_key=sensors[uuid]) for uuid, part in parts]
-    transaction.write(OVERLAPS.upsert, rows)
+    def _add_state(self, batch: Batch, key: int, keys: Mapping[str, int]) -> None:
+        """What only the newest batch of a recording says."""
+        row = RECORDINGS.written(batch.recording)
+        self.states.append({name: row[name] for name in ("id", *_SAID)})
+        if batch.recording.ended_ms is not None:
+            self.live[key] = None
+        elif batch.live is not None:
+            self.live[key] = [keys[one.uuid] for one in batch.sensors], batch.live
+        if batch.final:  # what its node has decided of the time that others recorded, too
+            self.overlaps |= {sensor_key: [] for sensor_key in keys.values()}
+            for uuid, part in batch.overlaps:
+                self.overlaps[keys[uuid]].append(OVERLAPS.written(part, sensor_key=keys[uuid]))

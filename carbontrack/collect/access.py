@@ -20,6 +20,11 @@ class Access:
         self._lock = threading.Lock()
         self._known: dict[str, tuple[float, str | None]] = {}  # by the token's hash
 
+    def remembered(self, secret: str) -> str | None:
+        """The project of a token that was looked up a moment ago; else None."""
+        until_s, project = self._known.get(tokens.hash_of(secret), (0.0, None))
+        return project if time.monotonic() < until_s else None
+
     def project_of(self, secret: str) -> str | None:
         """None for one that is unknown or revoked. Raises the database's error."""
         hash = tokens.hash_of(secret)

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
+from functools import partial
 from typing import TypeVar
 
 from starlette.applications import Starlette
@@ -30,6 +31,7 @@ _Sent = TypeVar("_Sent", Batch, Tombstone)
 _RETRY_S = {429: 10, 503: 5}
 _QUIET = (*_RETRY_S, 410)  # nobody has to do anything
 _LONGEST_S = 30  # that a body may take to arrive, or to be written
+_SMALL_BYTES = 16 << 10  # of a body that is decoded in less time than another thread would take
 _DAY_MS = 86_400 * MS_PER_S
 
 
@@ -62,7 +64,7 @@ class Collector:
         self._rows = 0
         self._bytes = 0
         self._slowest_s = 0.0
-        # Decoding is work: beside the loop, which has to answer the others, and one at a time.
+        # For what takes long: beside the loop, which has to answer the others, and one at a time.
         self._decoder = ThreadPoolExecutor(1, thread_name_prefix="decode")
 
     def app(self) -> Starlette:
@@ -109,8 +111,8 @@ class Collector:
 
     async def _take_batch(self, project: str, body: bytes) -> Response:
         now = now_ms()
-        oldest_ms = now - self._oldest_ms
-        batch = await self._decoded(lambda: wire.decode(body, now_ms=now, oldest_ms=oldest_ms))
+        decode = partial(wire.decode, now_ms=now, oldest_ms=now - self._oldest_ms)
+        batch = await self._decoded(body, decode)
         reply = await self._written(batch, batch.run.project, project)
         if reply.is_removed:
             raise Answer(410, "the run was removed")
@@ -119,16 +121,17 @@ class Collector:
         return Response(status_code=204) if reply.held is None else JSONResponse(asdict(reply.held))
 
     async def _take_tombstone(self, project: str, body: bytes) -> Response:
-        now = now_ms()
-        tombstone = await self._decoded(lambda: wire.decode_tombstone(body, now_ms=now))
+        tombstone = await self._decoded(body, partial(wire.decode_tombstone, now_ms=now_ms()))
         await self._written(tombstone, tombstone.project, project)
         self._sweeper.wake()
         return Response(status_code=204)
 
-    async def _decoded(self, decode: Callable[[], _Sent]) -> _Sent:
-        loop = asyncio.get_running_loop()
+    async def _decoded(self, body: bytes, decode: Callable[[bytes], _Sent]) -> _Sent:
         try:
-            return await loop.run_in_executor(self._decoder, decode)
+            if len(body) <= _SMALL_BYTES:
+                return decode(body)
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(self._decoder, decode, body)
         except wire.OtherVersion as error:
             raise Answer(409, f"{error}: use the same version of carbontrack") from None
         except wire.Refused as error:
@@ -152,6 +155,8 @@ class Collector:
         scheme, _, secret = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not secret:
             raise Answer(401, "no token: Authorization: Bearer TOKEN")
+        if (project := self._access.remembered(secret.strip())) is not None:
+            return project
         try:
             project = await run_in_threadpool(self._access.project_of, secret.strip())
         except Exception as error:

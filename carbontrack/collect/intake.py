@@ -19,7 +19,9 @@ from carbontrack.ledger.transaction import Transaction, WritableLedger
 
 MAX_WAITING = 2_048  # batches; a node whose batch finds no room comes again
 _TOGETHER = 512
-_COALESCE_S = 0.05  # what the first may wait for others
+# What the first may wait for others: longer where the last one was not alone, for the more are
+# written together, the less each of them costs.
+_COALESCE_S, _COALESCE_MANY_S = 0.05, 0.25
 
 
 class NoRoom(Exception):
@@ -51,6 +53,7 @@ class Intake:
     def __init__(self, ledger: WritableLedger, write: Write) -> None:
         self._ledger = ledger
         self._write = write
+        self._coalesce_s = _COALESCE_S
         self._queue: queue.Queue[_Waiting | None] = queue.Queue(MAX_WAITING)
         self._thread = threading.Thread(target=self._run, name="intake", daemon=True)
         self._thread.start()
@@ -81,13 +84,14 @@ class Intake:
         while open_:
             first = self._queue.get()
             together, open_ = self._gather(first)
+            self._coalesce_s = _COALESCE_MANY_S if len(together) > 1 else _COALESCE_S
             if together:
                 self._write_all(together)
 
     def _gather(self, first: _Waiting | None) -> tuple[list[_Waiting], bool]:
         """Those that wait now or come in a moment; and whether more may come after them."""
         together: list[_Waiting] = []
-        until_s = time.monotonic() + _COALESCE_S
+        until_s = time.monotonic() + self._coalesce_s
         one = first
         while one is not None:
             if one.written.set_running_or_notify_cancel():  # else its node has gone

@@ -33,7 +33,7 @@ JSON_PAGE = (ROOT / "docs" / "json.md").read_text(encoding="utf-8")
 _FREE = {"tags", "group", "facility", "model", "settings", "gpu_hours_of", "data", "extra"}
 _ON_A_SERVER = (
     "doctor",
-    *(f"db {name}" for name in ("status", "upgrade", "merge", "compact", "verify", "export")),
+    *("db status", "db upgrade", "db merge", "db compact", "db retain", "db verify", "db export"),
 )
 _WITH_A_FILE = ("import", "factors import")
 _AS_A_PROCESS = ("run", "attach", "watch", "serve", "devices", "collect --listen", "db ship")

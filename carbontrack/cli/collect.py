@@ -10,6 +10,7 @@ import typer
 
 from carbontrack.cli.common import DbOption, FormatOption, print_json
 from carbontrack.errors import CarbontrackError
+from carbontrack.ledger import KEEP
 from carbontrack.vocabulary import Format
 
 app = typer.Typer(invoke_without_command=True)
@@ -34,6 +35,13 @@ def collect(
     oldest_days: Annotated[
         float, typer.Option(metavar="DAYS", help="Refuse rows that are older than this.")
     ] = 400.0,
+    keep: Annotated[
+        str,
+        typer.Option(
+            metavar="LEVEL:AGE,...",
+            help="How long PostgreSQL keeps windows of 1s and of 60s: ages in h, d or w, or all.",
+        ),
+    ] = KEEP,
     db: DbOption = None,
 ) -> None:
     """Collect what nodes ship, into a team's ledger.
@@ -54,6 +62,7 @@ def collect(
     if not oldest_days > 0:
         raise CarbontrackError(f"--oldest-days {oldest_days:g} must be above 0.")
     from carbontrack.collect.server import collect as run
+    from carbontrack.ledger.kept import parse_keep
     from carbontrack.ledger.url import ledger_url
 
     run(
@@ -63,6 +72,7 @@ def collect(
         tls_cert=tls_cert,
         tls_key=tls_key,
         oldest_days=oldest_days,
+        keep=parse_keep(keep),
     )
 
 

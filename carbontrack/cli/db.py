@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from carbontrack.cli.common import DbOption, FormatOption, counted, print_json
+from carbontrack.ledger import KEEP
 from carbontrack.vocabulary import Format
 
 if TYPE_CHECKING:
@@ -254,7 +255,8 @@ def compact(
     Example: carbontrack db compact --keep 1s:7d,60s:90d --db postgresql://ada@db.lab/carbontrack
     """
     from carbontrack.cli.progress import row_bar
-    from carbontrack.ledger.compact import compact, parse_keep
+    from carbontrack.ledger.compact import compact
+    from carbontrack.ledger.kept import parse_keep
     from carbontrack.ledger.url import ledger_url
 
     with row_bar() as progress:
@@ -267,6 +269,37 @@ def compact(
         left = counted(done.left_hours, "hour")
         hint = "their seconds or minutes do not add up: carbontrack db verify"
         typer.echo(f"carbontrack: {left} left as they are; {hint}", err=True)
+
+
+@app.command()
+def retain(
+    keep: Annotated[
+        str,
+        typer.Option(
+            "--keep",
+            metavar="LEVEL:AGE,...",
+            help="How long windows of 1s and of 60s are kept: ages in h, d or w, or all.",
+        ),
+    ] = KEEP,
+    dry_run: DryRunOption = False,
+    db: DbOption = None,
+) -> None:
+    """Drop the partitions of old seconds and minutes of a ledger on PostgreSQL: days of seconds,
+    months of minutes. Every total stays as it is. A collector does it by itself.
+
+    Example: carbontrack db retain --keep 1s:7d,60s:90d --db postgresql://ada@db.lab/carbontrack
+    """
+    from carbontrack.cli.progress import row_bar
+    from carbontrack.ledger.kept import parse_keep
+    from carbontrack.ledger.retain import retain
+    from carbontrack.ledger.url import ledger_url
+
+    with row_bar() as progress:
+        found = retain(ledger_url(db), parse_keep(keep), dry_run=dry_run, progress=progress)
+    for one in found:
+        typer.echo(f"{one.name}  {one.size_bytes:,} bytes")
+    nothing = " Nothing was written." if dry_run else ""
+    typer.echo(f"Dropped: {counted(len(found), 'partition')}.{nothing}")
 
 
 @app.command()

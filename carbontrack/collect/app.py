@@ -20,19 +20,20 @@ from starlette.routing import Route
 from carbontrack.collect import wire
 from carbontrack.collect.access import Access
 from carbontrack.collect.intake import Away, Intake, NoRoom, Unfit
+from carbontrack.collect.retention import Retention
 from carbontrack.collect.sweeper import Sweeper
 from carbontrack.ledger.batch import PATH, TIME_HEADER, TOMBSTONES_PATH, VERSION, Batch
+from carbontrack.ledger.kept import Keep, without_late
 from carbontrack.ledger.rows import Tombstone
 from carbontrack.ledger.shipped import OtherProject, Reply, Sent
 from carbontrack.report.escape import visible
-from carbontrack.units import MS_PER_S, now_ms
+from carbontrack.units import MS_PER_DAY, now_ms
 
 _Sent = TypeVar("_Sent", Batch, Tombstone)
 _RETRY_S = {429: 10, 503: 5}
 _QUIET = (*_RETRY_S, 410)  # nobody has to do anything
 _LONGEST_S = 30  # that a body may take to arrive, or to be written
 _SMALL_BYTES = 16 << 10  # of a body that is decoded in less time than another thread would take
-_DAY_MS = 86_400 * MS_PER_S
 
 
 class Answer(Exception):
@@ -44,7 +45,9 @@ class Answer(Exception):
 
 
 class Collector:
-    """Takes batches for a ledger. `oldest_days` is how far back the time of a row may lie."""
+    """Takes batches for a ledger. `oldest_days` is how far back the time of a row may lie; windows
+    that the ledger does not `keep` any more are counted, and the rest of their batch is taken.
+    """
 
     def __init__(
         self,
@@ -53,15 +56,20 @@ class Collector:
         sweeper: Sweeper,
         *,
         oldest_days: float,
+        keep: Keep,
+        retention: Retention | None,
         log: Callable[[str], None],
     ) -> None:
         self._intake = intake
         self._access = access
         self._sweeper = sweeper
-        self._oldest_ms = round(oldest_days * _DAY_MS)
+        self._oldest_ms = round(oldest_days * MS_PER_DAY)
+        self._keep = keep
+        self._retention = retention
         self._log = log
         self._answers: Counter[int] = Counter()
         self._rows = 0
+        self._late = 0
         self._bytes = 0
         self._slowest_s = 0.0
         # For what takes long: beside the loop, which has to answer the others, and one at a time.
@@ -113,10 +121,12 @@ class Collector:
         now = now_ms()
         decode = partial(wire.decode, now_ms=now, oldest_ms=now - self._oldest_ms)
         batch = await self._decoded(body, decode)
+        batch, late = without_late(batch, self._keep, now)
         reply = await self._written(batch, batch.run.project, project)
         if reply.is_removed:
             raise Answer(410, "the run was removed")
         self._rows += batch.rows
+        self._late += late
         self._bytes += len(body)
         return Response(status_code=204) if reply.held is None else JSONResponse(asdict(reply.held))
 
@@ -183,6 +193,7 @@ class Collector:
                 for status, count in sorted(self._answers.items())
             ),
             *_single("rows_total", "counter", "Rows written.", self._rows),
+            *_single("late_rows_total", "counter", "Rows too old to be kept.", self._late),
             *_single("received_bytes_total", "counter", "Compressed bytes.", self._bytes),
             *_single("waiting_batches", "gauge", "Batches that wait.", self._intake.waiting),
             *_single(
@@ -192,6 +203,12 @@ class Collector:
                 round(self._slowest_s, 3),
             ),
         ]
+        if (retention := self._retention) is not None:
+            dropped, failures = retention.dropped, retention.failures
+            lines += [
+                *_single("dropped_partitions_total", "counter", "Dropped as too old.", dropped),
+                *_single("retention_failures_total", "counter", "Could not be dropped.", failures),
+            ]
         return PlainTextResponse("\n".join(lines) + "\n", media_type="text/plain; version=0.0.4")
 
 

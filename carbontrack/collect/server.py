@@ -14,12 +14,15 @@ import uvicorn
 from carbontrack.collect.access import Access
 from carbontrack.collect.app import Collector
 from carbontrack.collect.intake import Intake
+from carbontrack.collect.retention import Retention
 from carbontrack.collect.sweeper import Sweeper
 from carbontrack.ledger.batch import EVERY_S
 from carbontrack.ledger.engine import errors_in_one_line
+from carbontrack.ledger.kept import Keep
 from carbontrack.ledger.shipped import take
 from carbontrack.ledger.tokens import listing
 from carbontrack.ledger.transaction import open_ledger
+from carbontrack.ledger.url import sqlite_path
 from carbontrack.listening import address, listen
 from carbontrack.report.escape import visible
 
@@ -37,8 +40,10 @@ def collect(
     tls_cert: Path | None,
     tls_key: Path | None,
     oldest_days: float,
+    keep: Keep,
 ) -> None:
-    """Take batches into the ledger at `url` until interrupted; the address is printed.
+    """Take batches into the ledger at `url` until interrupted; the address is printed. On a server
+    windows are kept so long as `keep` says; a file is left to `compact`.
 
     Raises CarbontrackError if the port is in use, or the database cannot be written.
     """
@@ -57,8 +62,18 @@ def collect(
             _say("no token lets anybody write; make one: carbontrack collect token add PROJECT")
         intake = Intake(ledger, take)
         stack.callback(intake.close)
+        retention = None
+        if sqlite_path(url) is None:
+            retention = Retention(ledger, keep, _say)
+            retention.start()
         collector = Collector(
-            intake, Access(ledger), Sweeper(opens, _say), oldest_days=oldest_days, log=_say
+            intake,
+            Access(ledger),
+            Sweeper(opens, _say),
+            oldest_days=oldest_days,
+            keep=keep if retention else {},
+            retention=retention,
+            log=_say,
         )
         _serve(collector, listening, tls_cert, tls_key)
 

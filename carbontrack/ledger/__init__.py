@@ -8,3 +8,6 @@ PRE_RELEASES = ("0001", "0002")
 
 BUSY_TIMEOUT_MS = 30_000
 """How long a writer waits for another one, if it does not say."""
+
+KEEP = "1s:7d,60s:90d"
+"""How long a team's ledger keeps seconds and minutes, unless one says otherwise: see `kept`."""

@@ -23,10 +23,8 @@ from carbontrack.ledger.sqlite import is_recorded
 from carbontrack.ledger.transaction import WritableLedger, open_ledger
 from carbontrack.ledger.url import db_option, redacted_url, sqlite_path
 from carbontrack.ledger.window import LEVELS_S
-from carbontrack.units import MS_PER_DAY, MS_PER_HOUR, age_ms, now_ms
+from carbontrack.units import MS_PER_DAY, MS_PER_HOUR, now_ms
 
-_EXAMPLE = "Example: --keep 1s:7d,60s:90d keeps seconds for 7 days, minutes for 90, hours for ever."
-_FINE_S = {f"{level_s}s": level_s for level_s in LEVELS_S[:-1]}
 _GONE_MS = MS_PER_DAY  # a recorder without a heartbeat for so long does not come back
 _WORTH_IT = 0.1  # of a file
 
@@ -38,28 +36,6 @@ class Compacted:
     windows: dict[int, int] = field(default_factory=dict)  # by level in s, how many
     left_hours: int = 0  # whose seconds or minutes do not add up to them: see verify
     freed_bytes: int = 0  # of a file; what else is free in it is used again
-
-
-def parse_keep(text: str) -> dict[int, int]:
-    """How long windows are kept in ms, by level in s: of "1s:7d,60s:90d".
-
-    Raises CarbontrackError for anything else, and where minutes would go before seconds.
-    """
-    keep: dict[int, int] = {}
-    for part in text.split(","):
-        level, _, age = part.strip().partition(":")
-        try:
-            level_s, kept_ms = _FINE_S[level], age_ms(age)
-        except (KeyError, ValueError):
-            raise CarbontrackError(f"--keep {text}: invalid.", hint=_EXAMPLE) from None
-        if level_s in keep:
-            raise CarbontrackError(f"--keep {text}: invalid.", hint=_EXAMPLE)
-        keep[level_s] = kept_ms
-    ages = [keep[level_s] for level_s in _FINE_S.values() if level_s in keep]
-    if ages != sorted(ages):
-        what = f"--keep {text}: minutes have to be kept at least as long as seconds."
-        raise CarbontrackError(what, hint=_EXAMPLE)
-    return keep
 
 
 def compact(

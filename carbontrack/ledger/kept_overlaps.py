@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from carbontrack.ledger import backlog
 from carbontrack.ledger.contested import (
     DAY_MS,
+    Reading,
     Source,
     WindowsOf,
     contested,
@@ -17,7 +18,7 @@ from carbontrack.ledger.contested import (
 from carbontrack.ledger.rows import OverlapPart
 from carbontrack.ledger.sql import listed
 from carbontrack.ledger.tables import OVERLAPS
-from carbontrack.ledger.transaction import Transaction, WritableLedger
+from carbontrack.ledger.transaction import LAST_MS, Transaction, WritableLedger
 from carbontrack.ledger.window import LEVELS_S
 from carbontrack.units import MS_PER_HOUR
 
@@ -35,17 +36,37 @@ def keep(ledger: WritableLedger, recordings: Sequence[int]) -> None:
     with ledger.begin() as transaction:
         of_these = f"select device_key from sensors where recording_key in ({listed(recordings)})"
         sensors = read_sensors(transaction.ask, f"sensors.device_key in ({of_these})")
-        own = [one for one in sensors.values() if one.recording_key in set(recordings)]
-        # One that was not over when the last recording ended may be now.
-        first_ms = min((one.from_ms for one in own), default=0) - DAY_MS
-        hours = contested(sensors.values())
-        kept = Source(transaction.ask, sensors).kept(hours)
+    own = [one for one in sensors.values() if one.recording_key in set(recordings)]
+    # One that was not over when the last recording ended may be now.
+    first_ms = min((one.from_ms for one in own), default=0) - DAY_MS
+    _keep(ledger, sensors, first_ms - MS_PER_HOUR, LAST_MS)
+
+
+def keep_between(ledger: WritableLedger, from_ms: int, to_ms: int) -> None:
+    """As `keep`, of all recordings, in the hours that begin between two times."""
+    of_then = (
+        f"recordings.started_ms < {to_ms} and "
+        f"(recordings.heartbeat_ms > {from_ms} or recordings.ended_ms > {from_ms})"
+    )
+    with ledger.begin() as transaction:
+        sensors = read_sensors(transaction.ask, of_then)
+    _keep(ledger, sensors, from_ms, to_ms)
+
+
+def _keep(ledger: WritableLedger, sensors: Mapping[int, Reading], from_ms: int, to_ms: int) -> None:
+    """What these sensors share in the hours that begin between two times, an hour a transaction."""
+    with ledger.begin() as transaction:
+        hours = {
+            hour_ms: devices
+            for hour_ms, devices in contested(sensors.values()).items()
+            if from_ms <= hour_ms < to_ms
+        }
+        kept = Source(transaction.ask, sensors).kept(hours) if hours else {}
     for hour_ms, devices in sorted(hours.items()):
         wanted = {
             device_key: keys
             for device_key, keys in devices.items()
-            if hour_ms + MS_PER_HOUR > first_ms
-            and all(sensors[key].final_ms >= hour_ms + MS_PER_HOUR for key in keys)
+            if all(sensors[key].final_ms >= hour_ms + MS_PER_HOUR for key in keys)
             and not covers(kept.get((hour_ms, device_key), ()), keys)
         }
         if not wanted:

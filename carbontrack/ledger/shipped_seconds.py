@@ -5,27 +5,28 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from carbontrack.units import MS_PER_S, age_ms
+from carbontrack.units import MS_PER_HOUR, age_ms
 
 OFF = "off"
 DEFAULT = "7d"
-_MINUTE_MS = 60 * MS_PER_S
 
 
 @dataclass(frozen=True, slots=True)
 class Seconds:
-    """Of some runs, by their ids, all; of every other one those that are younger than so long."""
+    """Of some runs, by their ids, all; of every other one those that are younger than so long, by
+    whole hours: an hour that a ledger has a part of adds up to something else.
+    """
 
     runs: frozenset[str] = frozenset()
     younger_ms: int = 0  # 0: none
 
     def first_ms(self, run_id: str, now_ms: int) -> int | None:
-        """From when on those of a run are shipped, a whole minute; None if none are."""
+        """From when on those of a run are shipped, a whole hour; None if none are."""
         if run_id in self.runs:
             return 0
         if not self.younger_ms:
             return None
-        return max(0, now_ms - self.younger_ms) // _MINUTE_MS * _MINUTE_MS
+        return max(0, now_ms - self.younger_ms) // MS_PER_HOUR * MS_PER_HOUR
 
 
 NO_SECONDS = Seconds()

@@ -17,7 +17,7 @@ from carbontrack import config
 from carbontrack.account.total import once, parts_of
 from carbontrack.errors import CarbontrackError
 from carbontrack.factors.resolve import parse_methods
-from carbontrack.ledger import compact, engine, export, merge, overlaps, read, remove, verify
+from carbontrack.ledger import compact, engine, export, kept, merge, overlaps, read, remove, verify
 from carbontrack.ledger.compact import Compacted
 from carbontrack.ledger.export import Exported
 from carbontrack.ledger.ingest import Taken
@@ -248,7 +248,7 @@ class Ledger:
 
         Raises CarbontrackError for another `keep`, and while journals wait.
         """
-        return compact.compact(self._url, compact.parse_keep(keep), dry_run=dry_run)
+        return compact.compact(self._url, kept.parse_keep(keep), dry_run=dry_run)
 
     def verify(self) -> pd.DataFrame:
         """What is wrong with it, as `carbontrack db verify` finds it: a row per problem, `where` it

@@ -17,10 +17,15 @@ import pytest
 
 from carbontrack import Ledger
 from carbontrack.ledger.batch import encode
+from carbontrack.ledger.merge import merge
+from carbontrack.ledger.url import ledger_url as url_of
+from carbontrack.ledger.verify import verify
 from tests.collect.batches import altered, batch
 from tests.fixtures import tools
 from tests.fixtures.postgres import private_server
+from tests.fixtures.tables import tables_of
 from tests.fixtures.wrap import CARBONTRACK, Wrapper, wait_until
+from tests.ledger.test_retain import OLD
 
 Answer = tuple[int, dict[str, Any]]
 
@@ -35,10 +40,10 @@ class Collector:
         self.port = 0
         self.process: subprocess.Popen[str] | None = None
 
-    def start(self) -> None:
+    def start(self, *options: str) -> None:
         where = f"127.0.0.1:{self.port}"
         self.process = subprocess.Popen(
-            [*CARBONTRACK, "collect", "--listen", where, "--db", self.ledger],
+            [*CARBONTRACK, "collect", "--listen", where, "--db", self.ledger, *options],
             env=self.env,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -202,6 +207,38 @@ def test_a_server_that_was_restarted_is_found_again(wrapper: Wrapper) -> None:
         status, held = collector.post(encode(batch(0, 120, ended=True)), token)
         assert (status, held["minutes"]) == (200, 2 * 2)
         collector.stop()
+
+
+def test_what_is_too_old_goes_and_does_not_come_again(
+    wrapper: Wrapper, postgres_url: str, tmp_path: Path
+) -> None:
+    """A run of ten days ago, all of which a node sends once more."""
+    old = OLD.write(tmp_path / "old.db")
+    team = url_of(postgres_url)
+    merge(team, [str(old)])
+    tables = tables_of(team)
+    collector = Collector(wrapper, postgres_url)
+    collector.start("--keep", "1s:7d,60s:8w")
+
+    def metrics() -> str:
+        text: str = collector.get("/metrics")[1]["text"]
+        return text
+
+    wait_until(lambda: "dropped_partitions_total 2\n" in metrics())
+    assert len(Ledger(team).windows(level_s=1)) == 0
+    assert tables_of(team) == tables
+    argv = [*CARBONTRACK, "db", "ship", "--to", collector.url, "--db", str(old)]
+    argv += ["--seconds", "last"]
+    env = {**wrapper.env, "CARBONTRACK_SHIP_TOKEN": collector.token("nlp")}
+    done = subprocess.run(argv, env=env, text=True, capture_output=True)
+    assert done.returncode == 0, done.stderr
+    assert "late_rows_total 520\n" in metrics(), "all seconds, and nothing else"
+    assert len(Ledger(team).windows(level_s=1)) == 0
+    assert len(Ledger(team).windows(level_s=60)) == len(Ledger(str(old)).windows(level_s=60))
+    assert tables_of(team) == tables
+    assert verify(team) == []
+    said = collector.stop().splitlines()
+    assert sum(line.startswith("carbontrack: dropped seconds_") for line in said) == 2
 
 
 def test_each_refusal_has_its_status_and_says_why(collector: Collector) -> None:

@@ -11,7 +11,7 @@ from sqlalchemy import text
 
 from carbontrack.errors import CarbontrackError
 from carbontrack.ledger import engine
-from carbontrack.ledger.compact import compact, parse_keep
+from carbontrack.ledger.compact import compact
 from carbontrack.ledger.merge import merge
 from carbontrack.ledger.url import ledger_url as url_of
 from carbontrack.ledger.verify import verify
@@ -185,28 +185,3 @@ def test_late_seconds_of_an_hour_that_was_compacted_do_not_shrink_it(tmp_path: P
     recorder.spill(20, 60)
     merge(elsewhere, [str(recorder.path)])
     assert (counts(elsewhere), energy_kwh(elsewhere)) == expected
-
-
-@pytest.mark.parametrize(
-    ("text", "keep"),
-    [
-        ("1s:7d,60s:90d", {1: 168 * HOUR_MS, 60: 2160 * HOUR_MS}),
-        ("60s:2w", {60: 336 * HOUR_MS}),
-        ("1s:0h", {1: 0}),
-    ],
-)
-def test_ages_are_of_levels(text: str, keep: dict[int, int]) -> None:
-    assert parse_keep(text) == keep
-
-
-@pytest.mark.parametrize(
-    "text", ["", "7d", "1s", "1s:7", "1s:7m", "5s:7d", "3600s:1d", "1s:1d,1s:2d"]
-)
-def test_other_texts_are_refused(text: str) -> None:
-    with pytest.raises(CarbontrackError, match=r"invalid\. Example: --keep 1s:7d,60s:90d"):
-        parse_keep(text)
-
-
-def test_minutes_are_kept_as_long_as_seconds() -> None:
-    with pytest.raises(CarbontrackError, match="at least as long as seconds"):
-        parse_keep("1s:7d,60s:1d")

@@ -69,6 +69,7 @@ def statements(schema: str) -> Iterator[str]:
     yield f"create table odd_seconds {_PLAIN}"
     yield f"create table minutes {_PLAIN} partition by range (start_ms)"
     yield f"create table hours {_PLAIN}"
+    yield "create index ix_odd_seconds_start_ms on odd_seconds using brin (start_ms)"
     yield "create index ix_minutes_start_ms on minutes using brin (start_ms)"
     yield "create index ix_hours_start_ms on hours using brin (start_ms)"
     yield _WINDOWS_BETWEEN
@@ -76,7 +77,9 @@ def statements(schema: str) -> Iterator[str]:
     yield _FIRST_WINDOW
     of_owner = f"security definer set search_path = {_quoted(schema)}, pg_temp"
     yield _MAKE_PARTITIONS.format(of_owner=of_owner)
+    yield _DROP_PARTITION.format(of_owner=of_owner)
     yield _FORGET_RECORDINGS.format(of_owner=of_owner)
+    yield _OF_WRITERS
     yield (
         "create trigger forget_windows after delete on recordings referencing old table as gone "
         "for each statement execute function forget_windows()"
@@ -201,6 +204,25 @@ begin
     end loop;
 end $$"""
 
+# As their owner, as above. A lock that does not come at once is given up, for all who write would
+# queue behind it; and none goes that is younger than a day, whoever asks.
+_DROP_PARTITION = """create function drop_partition(name text)
+returns void language plpgsql {of_owner} set lock_timeout = '200ms' as $$
+declare
+    wanted text := split_part(name, '_', 1);
+    ends timestamp := case wanted
+        when 'seconds' then to_date(split_part(name, '_', 2), 'YYYYMMDD') + interval '1 day'
+        when 'minutes' then to_date(split_part(name, '_', 2), 'YYYYMM') + interval '1 month' end;
+begin
+    if name !~ '^(seconds_[0-9]{{8}}|minutes_[0-9]{{6}})$' then
+        raise check_violation using message = name || ' is no partition';
+    end if;
+    if ends > (now() - interval '1 day') at time zone 'UTC' then
+        raise check_violation using message = name || ' is too young to be dropped';
+    end if;
+    execute format('drop table if exists %I', name);  -- another collector may have been faster
+end $$"""
+
 # A foreign key would have each row look for its recording when it is written.
 _FORGET_RECORDINGS = """create function forget_windows() returns trigger
 language plpgsql {of_owner} as $$
@@ -211,3 +233,9 @@ begin
     delete from hours where recording_key in (select key from gone);
     return null;
 end $$"""
+
+# What runs as the owner is not for everybody: roles are granted it.
+_OF_WRITERS = (
+    "revoke all on function make_partitions(text, bigint[]), drop_partition(text), "
+    "forget_windows() from public"
+)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
-from carbontrack.ledger.engine import refuses_rows
+from carbontrack.ledger.engine import met_another, refuses_rows
 from carbontrack.ledger.shipped import OtherProject, Reply, Sent
 from carbontrack.ledger.transaction import Transaction, WritableLedger
 
@@ -105,29 +105,36 @@ class Intake:
         return together, False
 
     def _write_all(self, together: Sequence[_Waiting], *, is_again: bool = False) -> None:
-        """In one transaction; where what they hold is refused, in halves; one alone once more, for
-        it may have met another writer: its run was being removed.
+        """In one transaction; where what they hold is refused, in halves. What met another writer
+        is tried once more: a deadlock, and one batch alone, whose run may have been being removed.
         """
         try:
             with self._ledger.begin() as transaction:
                 replies = self._write(transaction, [(one.sent, one.project) for one in together])
         except Exception as error:
-            if not refuses_rows(error):
-                for one in together:
-                    one.written.set_exception(Away(str(error)))
-            elif isinstance(error, OtherProject) and len(together) == 1:
-                together[0].written.set_exception(error)
-            elif is_again:
-                together[0].written.set_exception(Unfit(_reason(error)))
-            elif len(together) == 1:
-                self._write_all(together, is_again=True)
-            else:
+            refused = refuses_rows(error)
+            if refused and len(together) > 1:
                 middle = len(together) // 2
                 self._write_all(together[:middle])
                 self._write_all(together[middle:])
+            elif (
+                not is_again
+                and not isinstance(error, OtherProject)
+                and (refused or met_another(error))
+            ):
+                self._write_all(together, is_again=True)
+            else:
+                for one in together:
+                    one.written.set_exception(_said_of(error))
             return
         for one, reply in zip(together, replies, strict=True):
             one.written.set_result(reply)
+
+
+def _said_of(error: Exception) -> Exception:
+    if isinstance(error, OtherProject):
+        return error
+    return Unfit(_reason(error)) if refuses_rows(error) else Away(str(error))
 
 
 def _reason(error: Exception) -> str:

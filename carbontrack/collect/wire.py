@@ -138,9 +138,15 @@ class _Removal(msgspec.Struct):
 
 def decode_tombstone(body: bytes, *, now_ms: int) -> Tombstone:
     """The tombstone of a body. Raises OtherVersion, or Refused, as `decode` does."""
-    tombstone = _parsed(_decompressed(body), _Removal).tombstone
+    tombstone = _parsed(_decompressed(body), dict.fromkeys(DOCUMENTS, _Removal)).tombstone
     _check_row("tombstone", TOMBSTONES, tombstone, 0, now_ms + _AHEAD_MS)
     return tombstone
+
+
+DOCUMENTS: dict[int, type[_Document]] = {VERSION: _Document}
+"""What is taken, by version: ours, and with its next change the one before, as a subclass with what
+it lacked, so that a collector can be brought to a new version before its nodes.
+"""
 
 
 def decode(body: bytes, *, now_ms: int, oldest_ms: int) -> Batch:
@@ -148,7 +154,7 @@ def decode(body: bytes, *, now_ms: int, oldest_ms: int) -> Batch:
 
     Raises OtherVersion, or Refused for whatever else cannot be taken.
     """
-    document = _parsed(_decompressed(body), _Document)
+    document = _parsed(_decompressed(body), DOCUMENTS)
     batch = Batch(
         run=document.run,
         recording=document.recording,
@@ -182,12 +188,13 @@ def _decompressed(body: bytes) -> bytes:
     return document
 
 
-def _parsed(document: bytes, type: type[_D]) -> _D:
+def _parsed(document: bytes, types: Mapping[int, type[_D]]) -> _D:
     try:
         version = msgspec.json.decode(document, type=_Head).version
-        if version != VERSION:
-            raise OtherVersion(f"version {version} of the document; this collector has {VERSION}")
-        return msgspec.json.decode(document, type=type)
+        if version not in types:
+            ours = " and ".join(map(str, sorted(types)))
+            raise OtherVersion(f"version {version} of the document; this collector takes {ours}")
+        return msgspec.json.decode(document, type=types[version])
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
         raise Refused(f"the document is invalid: {_shown(str(error))}") from None
 

@@ -211,6 +211,15 @@ def refuses_rows(error: Exception) -> bool:
     return not isinstance(error, OSError)
 
 
+def met_another(error: Exception) -> bool:
+    """Whether two writers stood in each other's way, so that the same works again at once."""
+    code = getattr(getattr(error, "orig", None), "sqlstate", None)
+    return code in _MET_ANOTHER
+
+
+_MET_ANOTHER = ("40001", "40P01")  # serialization_failure, deadlock_detected
+
+
 def connect(url: str, *, busy_timeout_ms: int = BUSY_TIMEOUT_MS, read_only: bool = False) -> Engine:
     """An engine on a ledger of any schema, or of none. Raises CarbontrackError for no address."""
     if (path := sqlite_path(url)) is not None:

@@ -66,7 +66,8 @@ class OtherProject(CarbontrackError):
 
 
 def take(transaction: Transaction, sent: Sequence[tuple[Sent, str | None]]) -> list[Reply]:
-    """Write tombstones and batches, each into a project, or into its own.
+    """Write tombstones, then batches, each into a project, or into its own. Rows that others write,
+    too, at the same time are written in one order, so that nobody waits for each other.
 
     A run that was removed stays so; its rows are for `remove.sweep`. Raises OtherProject, or the
     database's error.
@@ -80,7 +81,10 @@ def take(transaction: Transaction, sent: Sequence[tuple[Sent, str | None]]) -> l
         if isinstance(one, Batch)
     ]
     here = Here(transaction, (batch for batch, _ in batches))
-    wanted = [(batch, project) for batch, project in batches if batch.run.id not in here.removed]
+    wanted = sorted(
+        ((batch, project) for batch, project in batches if batch.run.id not in here.removed),
+        key=lambda one: (one[0].run.id, one[0].recording.id),
+    )
     _begin(transaction, here, [batch for batch, _ in wanted])
     for batch, project in batches:
         if project is not None:
@@ -166,7 +170,7 @@ def _put_sensors(
     transaction: Transaction, here: Here, batches: Sequence[Batch], newest: Sequence[bool]
 ) -> None:
     """Write those that are not here, or as the newest batch says them. A device is of all projects:
-    none writes it again.
+    none writes it again; those of a node stay in the order by which people number them.
     """
     changed = [
         (batch.recording.id, sensor, is_newest)
@@ -177,9 +181,9 @@ def _put_sensors(
     ]
     if not changed:
         return
-    devices = {sensor.uuid: sensor for _, sensor, _ in changed}
-    rows = [DEVICES.written(devices[uuid]) for uuid in sorted(devices)]
-    transaction.write(DEVICES.insert_once, rows)
+    nodes = sorted(batches, key=lambda batch: min((one.uuid for one in batch.sensors), default=""))
+    devices = {sensor.uuid: sensor for batch in nodes for sensor in batch.sensors}
+    transaction.write(DEVICES.insert_once, list(map(DEVICES.written, devices.values())))
     key_of = here.devices(devices)
     for statement, of_newest in ((SENSORS.upsert, True), (SENSORS.insert_once, False)):
         rows = [

@@ -37,13 +37,17 @@ class Collector:
         self.wrapper = wrapper
         self.env = wrapper.env
         self.ledger = ledger
+        self.program: list[str] = CARBONTRACK
+        self.options: list[str] = []
+        self.host = "127.0.0.1"
         self.port = 0
         self.process: subprocess.Popen[str] | None = None
 
     def start(self, *options: str) -> None:
-        where = f"127.0.0.1:{self.port}"
+        where = f"{self.host}:{self.port}"
+        named = (*self.options, *options)
         self.process = subprocess.Popen(
-            [*CARBONTRACK, "collect", "--listen", where, "--db", self.ledger, *options],
+            [*self.program, "collect", "--listen", where, "--db", self.ledger, *named],
             env=self.env,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -60,7 +64,7 @@ class Collector:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"http://{self.host}:{self.port}"
 
     def token(self, project: str) -> str:
         done = self.wrapper.ask("collect", "token", "add", project, "--db", self.ledger)

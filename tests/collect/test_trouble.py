@@ -7,14 +7,21 @@ The recorder's thread ships as `Shipping` does here, and waits between two attem
 from __future__ import annotations
 
 import os
+import random
+import shutil
 import signal
+import subprocess
+import tempfile
+import threading
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import psycopg
 import pytest
 
+from carbontrack.ledger.batch import encode
+from carbontrack.ledger.shipped import take
 from carbontrack.ledger.shipped_seconds import NO_SECONDS
 from carbontrack.ledger.transaction import open_ledger
 from carbontrack.ledger.url import ledger_url
@@ -22,8 +29,10 @@ from carbontrack.record.collector import Collector as HttpTarget
 from carbontrack.record.ship import Shipping
 from carbontrack.record.ship_to import address
 from carbontrack.record.target import NotShipped
+from tests.collect.batches import batch
 from tests.collect.test_backlog import Recorder
 from tests.collect.test_collect import Collector
+from tests.collect.test_shipped import content
 from tests.fixtures import tools
 from tests.fixtures.postgres import PostgresServer, private_server
 from tests.fixtures.proxy import Proxy
@@ -246,3 +255,97 @@ def test_what_a_server_lacks_when_a_job_ends_is_said_and_comes_with_the_next_run
             ("true", "completed"),
             ("first", "completed"),
         ]
+
+
+@contextmanager
+def small_disk(server: PostgresServer) -> Iterator[tuple[str, Path]]:
+    """A new database on a disk of its own, and a file that takes what is left of that."""
+    folder = Path(tempfile.mkdtemp(prefix="carbontrack-disk-"))
+    shutil.chown(folder, server.user)
+    mount = ["mount", "-t", "tmpfs", "-o", f"size=48m,mode=700,uid={server.uid}", "tmpfs", folder]
+    done = subprocess.run(mount, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        folder.rmdir()
+        pytest.skip(f"{tools.OF_THE_MACHINE}: a filesystem cannot be mounted: {done.stderr}")
+    (folder / "data").mkdir()
+    shutil.chown(folder / "data", server.user)
+    try:
+        server.sql(f"create tablespace small location '{folder / 'data'}'")
+        url = server.new_database("tablespace small")
+        yield url, folder / "ballast"
+        name = url.rpartition("@/")[2].partition("?")[0]
+        server.sql(f"drop database {name} with (force)")
+        server.sql("drop tablespace small")
+    finally:
+        subprocess.run(["umount", "--lazy", folder], check=False)
+        folder.rmdir()
+
+
+def test_a_full_disk_of_the_server_is_waited_for(
+    wrapper: Wrapper, server: PostgresServer, tmp_path: Path
+) -> None:
+    node = node_of(tmp_path)
+    with small_disk(server) as (url, ballast):
+        collector = Collector(wrapper, url)
+        collector.start()
+        token = collector.token("nlp")
+        shipping = Shipping(node, HttpTarget(address(collector.url), lambda: token))
+        with suppress(OSError), ballast.open("wb") as file:  # nothing is left for anybody
+            while True:
+                file.write(b"x" * 4096)
+                file.flush()
+        with pytest.raises(NotShipped, match="cannot be written now") as refused:
+            shipping.ship_all()
+        assert refused.value.answer is not None
+        assert (refused.value.answer.status, refused.value.answer.retry_after_s) == (503, 5.0)
+        assert not refused.value.is_for_a_person, "it is tried again by itself"
+        ballast.unlink()
+        wait_until(lambda: ships(shipping))
+        shipping.close()
+        collector.stop()
+        assert sums_mj(url, 60, 3600) == sums_mj(node, 60, 3600)
+
+
+def test_two_collectors_take_the_same_and_other_batches_at_once(
+    wrapper: Wrapper, server: PostgresServer
+) -> None:
+    """Of twelve nodes that share their devices, each batch by both, in an order of each's own."""
+    url = server.new_database()
+    collectors = [Collector(wrapper, url) for _ in range(2)]
+    for collector in collectors:
+        collector.start()
+    token = collectors[0].token("nlp")
+    runs = [f"0199cccc-0000-7000-8000-{number:012}" for number in range(12)]
+    ends = (60, 120, 180)
+    bodies = [encode(batch(0, end, run=run, ended=end == ends[-1])) for run in runs for end in ends]
+    answers: list[int] = []
+
+    def post(collector: Collector, seed: int) -> None:
+        for body in random.Random(seed).sample(bodies, len(bodies)):
+            answers.append(collector.post(body, token)[0])
+
+    nodes = [
+        threading.Thread(target=post, args=(collector, 10 * place + number))
+        for place, collector in enumerate(collectors)
+        for number in range(4)
+    ]
+    for node in nodes:
+        node.start()
+    for node in nodes:
+        node.join()
+    said = [collector.stop() for collector in collectors]
+    assert set(answers) <= {200, 204}, said
+    found = rows_of(url)
+    alone = server.new_database()
+    with closing(open_ledger(ledger_url(alone))) as ledger, ledger.begin() as transaction:
+        for run in runs:
+            take(transaction, [(batch(0, ends[-1], run=run, ended=True), "nlp")])
+            others = [(batch(0, end, run=run), "nlp") for end in ends]
+            take(transaction, list(others))
+    assert found == rows_of(alone)
+    assert len(found[1]) == len(runs)
+
+
+def rows_of(url: str) -> list[list[str]]:
+    with closing(open_ledger(ledger_url(url))) as ledger, ledger.reading() as transaction:
+        return content(transaction)

@@ -14,6 +14,7 @@ from carbontrack.importers.clock import utc_ms
 from carbontrack.importers.model import FoundDevice, FoundRun, Tally
 from carbontrack.importers.source import Source
 from carbontrack.ledger.names import LAST
+from carbontrack.ledger.rounded import Rounding
 from carbontrack.ledger.rows import Import, Recording, Run, Sensor, Step
 from carbontrack.ledger.transaction import Within, open_ledger
 from carbontrack.ledger.window import LEVELS_S, Flag, Pyramid, Window
@@ -169,7 +170,7 @@ def _windows(
     """Of all devices, none finer than this."""
     for device, bins in found.devices.items():
         finest = bins.windows(level_s, _FLAGS.get(device.quality, Flag(0)))
-        for window in _pyramid(finest):
+        for window in _pyramid(map(Rounding().next, finest)):
             yield sensors[device].uuid, window
 
 

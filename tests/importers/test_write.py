@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 
 from carbontrack.importers.identify import identify
 from carbontrack.importers.model import FileOptions, Tally
@@ -48,6 +49,32 @@ def test_a_run_is_written_once_and_grows(ledger_url: str, tmp_path: Path) -> Non
         seconds = read.series(connection, run, points=2000)
         assert seconds.level_s == 1
         assert sum(seconds.columns["energy_j"]) == pytest.approx(usage.energy_j)
+
+
+def test_levels_agree_to_the_mj_and_seconds_are_packed(ledger_url: str, tmp_path: Path) -> None:
+    path = tmp_path / "power.csv"
+    rows = "".join(
+        f"{1_709_290_700 + s}.{s % 7}{number},{100 + s % 3 / 3:.4f},GPU-00000000-{number}\n"
+        for s in range(400)
+        for number in (1, 2)
+    )
+    path.write_text(f"timestamp,power.draw [W],uuid\n{rows}")
+    source, tally = Source(path), Tally()
+    reader = identify(source)
+    runs = reader.read(source, FileOptions(), tally)
+    write(ledger_url, Imported(source, reader.KIND, runs, tally), Labels(name="x"), {})
+    with engine.open_reader(ledger_url).connect() as connection:
+        found = connection.execute(text("select sensor_key, level, energy_j from windows")).all()
+        sums_mj: dict[int, set[int]] = {}
+        for sensor, level in {(sensor, level) for sensor, level, _ in found}:
+            energies = [j for key, of, j in found if (key, of) == (sensor, level)]
+            assert all(round(j * 1000) / 1000 == pytest.approx(j, abs=1e-9) for j in energies)
+            sums_mj.setdefault(sensor, set()).add(sum(round(j * 1000) for j in energies))
+        assert [len(sums) for sums in sums_mj.values()] == [1, 1]
+        expected_mj = sum(device.energy_j for run in runs for device in run.devices.values()) * 1000
+        assert sum(map(sum, sums_mj.values())) == pytest.approx(expected_mj, abs=2)
+        if connection.dialect.name == "postgresql":
+            assert connection.scalar(text("select count(*) from odd_seconds")) == 0
 
 
 def test_what_fails_is_not_written_at_all(

@@ -19,6 +19,7 @@ from carbontrack.collect.sweeper import Sweeper
 from carbontrack.ledger.batch import EVERY_S
 from carbontrack.ledger.engine import errors_in_one_line
 from carbontrack.ledger.kept import Keep
+from carbontrack.ledger.rights import check_rights
 from carbontrack.ledger.shipped import take
 from carbontrack.ledger.tokens import listing
 from carbontrack.ledger.transaction import open_ledger
@@ -45,7 +46,8 @@ def collect(
     """Take batches into the ledger at `url` until interrupted; the address is printed. On a server
     windows are kept so long as `keep` says; a file is left to `compact`.
 
-    Raises CarbontrackError if the port is in use, or the database cannot be written.
+    Raises CarbontrackError if the port is in use, or the database cannot be written, also for want
+    of rights.
     """
     options = ("--listen", "--listen")
     with ExitStack() as stack:
@@ -53,6 +55,8 @@ def collect(
         with errors_in_one_line(url):
             ledger = opens()
             stack.callback(ledger.close)
+            if sqlite_path(url) is None:
+                check_rights(ledger, url)
             with ledger.begin() as transaction:
                 tokens = sum(token.revoked_ms is None for token in listing(transaction))
         listening = listen(host, port, options=options, backlog=_CONNECTIONS)

@@ -255,11 +255,16 @@ def _outdated(url: str, revision: str | None) -> CarbontrackError:
     )
 
 
+_INSUFFICIENT_PRIVILEGE = "42501"
+
+
 def _unusable(url: str, error: BaseException) -> LedgerUnusable:
     """The error of a driver, by its first line."""
     first = (str(error).strip().splitlines() or [type(error).__name__])[0]
     reason = redact_text(first).rstrip(".")
-    if sqlite_path(url) is None:
+    if getattr(error, "sqlstate", None) == _INSUFFICIENT_PRIVILEGE:
+        hint = "Let the ledger's owner grant the role what docs/collector.md says of roles."
+    elif sqlite_path(url) is None:
         hint = "Check the address in --db or CARBONTRACK_DB, and that the server runs."
     elif sqlite.is_locked(error):
         hint = "Another process is writing into it; try again."

@@ -10,6 +10,8 @@ import subprocess
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +20,11 @@ import pytest
 from carbontrack import Ledger
 from carbontrack.ledger.batch import encode
 from carbontrack.ledger.merge import merge
+from carbontrack.ledger.transaction import open_ledger
 from carbontrack.ledger.url import ledger_url as url_of
 from carbontrack.ledger.verify import verify
 from tests.collect.batches import altered, batch
+from tests.collect.test_shipped import content
 from tests.fixtures import tools
 from tests.fixtures.postgres import private_server
 from tests.fixtures.tables import tables_of
@@ -269,6 +273,38 @@ def test_each_refusal_has_its_status_and_says_why(collector: Collector) -> None:
     assert "a batch was refused (403)" in collector.stop()
 
 
+def test_a_writer_neither_reads_nor_changes_the_rows_of_another_project(
+    collector: Collector,
+) -> None:
+    """Whatever ids it knows or guesses; nor does it learn what that project has."""
+    nlp, vision = (collector.token(project) for project in ("nlp", "vision"))
+    assert collector.post(encode(batch(0, 120)), nlp)[0] == 204
+    with closing(open_ledger(url_of(collector.ledger))) as ledger, ledger.begin() as transaction:
+        before = content(transaction)
+    sent = batch(0, 180, ended=True)
+    own = replace(sent.run, project="vision", name="mine")
+    other_id = "0199aaaa-0000-7000-8000-000000000001"
+    of_other = tuple(replace(one, run_id=other_id) for one in sent.amendments)
+    for foreign in (
+        sent,
+        replace(sent, run=own),
+        replace(sent, run=replace(own, project=None)),
+        replace(sent, run=replace(own, id=other_id), amendments=of_other),  # its recording
+        replace(sent, run=own, recording=replace(sent.recording, id=other_id)),
+    ):
+        status, answer = collector.post(encode(foreign), vision)
+        assert status == 403 and set(answer) == {"error", "version"}, answer
+        assert "nlp" not in str(answer) and "mine" not in str(answer)
+    own_run = replace(own, id=other_id)
+    own_recording = replace(sent.recording, id=other_id)
+    its_amendments = replace(sent, run=own_run, recording=own_recording)  # of the other's run
+    assert collector.post(encode(its_amendments), vision)[0] == 422
+    with closing(open_ledger(url_of(collector.ledger))) as ledger, ledger.begin() as transaction:
+        assert content(transaction) == before
+    status, held = collector.post(encode(replace(its_amendments, amendments=of_other)), vision)
+    assert (status, held["minutes"]) == (200, 2 * 3), "the same devices, in a run of its own"
+
+
 def test_a_batch_that_is_refused_is_set_aside_shown_and_sent_again(
     wrapper: Wrapper, collector: Collector
 ) -> None:
@@ -344,8 +380,8 @@ def test_a_token_is_read_from_a_file_and_an_empty_one_is_refused(wrapper: Wrappe
     file = wrapper.folder / "token"
     file.write_text("carbontrack_abc\n")
     assert ship_to.token_of({ship_to.TOKEN_FILE: str(file)}) == "carbontrack_abc"
-    for content in ("", "two words", "ключ"):
-        file.write_text(content)
+    for written in ("", "two words", "ключ"):
+        file.write_text(written)
         with pytest.raises(CarbontrackError, match="holds no token"):
             ship_to.token_of({ship_to.TOKEN_FILE: str(file)})
     with pytest.raises(CarbontrackError, match="not a regular file"):

@@ -156,6 +156,10 @@ def ship(
     retry: Annotated[
         bool, typer.Option("--retry", help="Send again what the collector had refused.")
     ] = False,
+    everything: Annotated[
+        bool,
+        typer.Option("--everything", help="Send all again, as after the target's restore."),
+    ] = False,
     insecure: Annotated[
         bool, typer.Option("--insecure", help="Ship by http to another host, too.")
     ] = False,
@@ -177,6 +181,8 @@ def ship(
     url = ledger_url(db)
     shipping = _shipping(url, to, seconds or [], insecure=insecure)
     with errors_in_one_line(url), closing(shipping):
+        if everything:
+            shipping.everything_again()
         shipping.from_the_start()
         again = shipping.retry() if retry else 0
         try:

@@ -26,6 +26,7 @@ from carbontrack.ledger.batch import PATH, TIME_HEADER, TOMBSTONES_PATH, VERSION
 from carbontrack.ledger.kept import Keep, without_late
 from carbontrack.ledger.rows import Tombstone
 from carbontrack.ledger.shipped import OtherProject, Reply, Sent
+from carbontrack.redact import redact_text
 from carbontrack.report.escape import visible
 from carbontrack.units import MS_PER_DAY, now_ms
 
@@ -72,6 +73,7 @@ class Collector:
         self._late = 0
         self._bytes = 0
         self._slowest_s = 0.0
+        self._away = ""  # why the database could not be written last
         # For what takes long: beside the loop, which has to answer the others, and one at a time.
         self._decoder = ThreadPoolExecutor(1, thread_name_prefix="decode")
 
@@ -125,6 +127,7 @@ class Collector:
         reply = await self._written(batch, batch.run.project, project)
         if reply.is_removed:
             raise Answer(410, "the run was removed")
+        self._away = ""
         self._rows += batch.rows
         self._late += late
         self._bytes += len(body)
@@ -155,11 +158,19 @@ class Collector:
         except NoRoom:
             raise Answer(429, "too many batches wait") from None
         except Away as error:
+            self._say_away(str(error))
             raise Answer(503, "the database cannot be written now") from error
         except OtherProject:
             raise Answer(403, "the run belongs to another project") from None
         except Unfit as error:
             raise Answer(422, str(error)) from None
+
+    def _say_away(self, why: str) -> None:
+        """Once, until it is another reason, or a batch has been written."""
+        reason = redact_text((why.splitlines() or [""])[0])
+        if reason != self._away:
+            self._away = reason
+            self._log(f"the database cannot be used now: {visible(reason)}")
 
     async def _project(self, request: Request) -> str:
         scheme, _, secret = request.headers.get("authorization", "").partition(" ")
@@ -170,6 +181,7 @@ class Collector:
         try:
             project = await run_in_threadpool(self._access.project_of, secret.strip())
         except Exception as error:
+            self._say_away(str(error))
             raise Answer(503, "the tokens cannot be read now") from error
         if project is None:
             raise Answer(401, "the token is unknown or revoked")

@@ -195,6 +195,11 @@ def set_mark(transaction: Transaction, recording_id: str, part: Part) -> bool:
     return False
 
 
+def ship_all_again(transaction: Transaction, target: str) -> None:
+    """Forget what was shipped to a target."""
+    transaction.write("delete from watermarks where target = :target", [{"target": target}])
+
+
 def ship_seconds_again(transaction: Transaction, target: str, run_ids: Iterable[str]) -> None:
     """Forget which seconds of these runs were shipped: older ones may have been passed over."""
     transaction.write(

@@ -47,7 +47,13 @@ def _wanted() -> str:
         f"union all select 'usage on the keys of ' || name from (values {sequences}) wanted(name) "
         "where not has_sequence_privilege(pg_get_serial_sequence(name, 'key'), 'usage') "
         f"union all select 'execute on ' || name from (values {functions}) wanted(name) "
-        "where not has_function_privilege(name, 'execute')"
+        "where not has_function_privilege(name, 'execute') "
+        # As whom partitions are made: in a restored database another one may own the schema.
+        "union all select 'an owner of the ledger (' || pg_get_userbyid(proowner) || "
+        "') with create on schema ' || nspname from pg_proc "
+        "join pg_namespace on pg_namespace.oid = pronamespace "
+        f"where pg_proc.oid = to_regprocedure('{_FUNCTIONS[0]}') "
+        "and not has_schema_privilege(proowner, pronamespace, 'create')"
     )
 
 

@@ -125,6 +125,11 @@ class Shipping:
             one.path.unlink(missing_ok=True)
         return len(found)
 
+    def everything_again(self) -> None:
+        """Forget what was shipped: the target has lost it."""
+        with self._writing() as transaction:
+            backlog.ship_all_again(transaction, self._target.name)
+
     def from_the_start(self) -> None:
         """Let all seconds be sent of the runs that are asked for by their ids."""
         if runs := self._seconds.runs:

@@ -214,7 +214,8 @@ def test_a_server_that_was_restarted_is_found_again(wrapper: Wrapper) -> None:
         )
         status, held = collector.post(encode(batch(0, 120, ended=True)), token)
         assert (status, held["minutes"]) == (200, 2 * 2)
-        collector.stop()
+        said = collector.stop()
+        assert said.count("the database cannot be used now: ") == 1
 
 
 def test_what_is_too_old_goes_and_does_not_come_again(

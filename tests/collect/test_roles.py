@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import subprocess
 import urllib.request
 from collections.abc import Iterator
@@ -16,53 +15,11 @@ from carbontrack.ledger.merge import merge
 from carbontrack.ledger.url import ledger_url as url_of
 from carbontrack.record import server as by_sql
 from tests.collect.batches import batch
+from tests.collect.conftest import run, statements
 from tests.collect.test_collect import Collector
 from tests.dashboards.live.conftest import Server
-from tests.fixtures.postgres import PostgresServer
 from tests.fixtures.wrap import CARBONTRACK, Wrapper, wait_until
 from tests.ledger.test_retain import OLD
-
-_PAGE = Path(__file__).parents[2] / "docs" / "collector.md"
-_DATABASE = "carbontrack"
-_ROLES = ("carbontrack_owner", "carbontrack_collector", "carbontrack_reader")
-
-
-def statements() -> tuple[str, str]:
-    """A superuser's, and the owner's."""
-    (roles,) = re.findall(r"^## Roles\n(.*?)^## ", _PAGE.read_text(), re.DOTALL | re.MULTILINE)
-    superusers, owners = re.findall(r"```sql\n(.*?)```", roles, re.DOTALL)
-    return superusers, owners
-
-
-@pytest.fixture
-def urls(postgres_server: PostgresServer) -> Iterator[dict[str, str]]:
-    """The ledger's address as each role has it, by the last word of its name; nothing is granted
-    yet.
-    """
-    for statement in statements()[0].split(";\n"):
-        if statement.strip():
-            postgres_server.sql(statement)
-    url = postgres_server.url(_DATABASE)
-    yield {
-        role.partition("_")[2]: url.replace(f"//{postgres_server.user}@", f"//{role}@")
-        for role in _ROLES
-    }
-    postgres_server.sql(f"drop database {_DATABASE} with (force)")
-    postgres_server.sql(f"drop role {', '.join(_ROLES)}")
-
-
-@pytest.fixture
-def granted(urls: dict[str, str], wrapper: Wrapper) -> dict[str, str]:
-    """With a schema and the roles' rights."""
-    done = wrapper.ask("db", "upgrade", "--db", urls["owner"])
-    assert done.returncode == 0, done.stderr
-    run(urls["owner"], statements()[1])
-    return urls
-
-
-def run(url: str, statement: str) -> None:
-    with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute(statement.encode())
 
 
 @pytest.fixture
@@ -177,6 +134,12 @@ def test_a_collector_without_the_rights_says_so_before_it_listens(
     run(urls["owner"], statements()[1])
     said = starts("reader").stderr
     assert "The role carbontrack_reader lacks " in said and " more rights in postgresql" in said
+    create = "create on schema public"
+    run(urls["owner"], f"revoke {create} from pg_database_owner")
+    assert f"lacks an owner of the ledger (carbontrack_owner) with {create}" in (
+        starts("collector").stderr
+    )
+    run(urls["owner"], f"grant {create} to pg_database_owner")
     for revoked, lacks in (
         ("update on live", "update on live"),
         ("usage on sequence runs_key_seq", "usage on the keys of runs"),

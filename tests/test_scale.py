@@ -28,7 +28,7 @@ def rows(heading: str) -> dict[str, list[str]]:
     return {first: others for first, *others in cells}
 
 
-_BYTES = {what: int(value) for what, (value,) in rows("What one row takes").items()}
+_BYTES = {what: float(value) for what, (value,) in rows("What one row takes").items()}
 SECOND, MINUTE, HOUR, FILE, PARQUET, WAL = _BYTES.values()
 ALL = SECOND + MINUTE / 60 + HOUR / 3600
 
@@ -43,13 +43,13 @@ def size(count: float) -> str:
     raise AssertionError(count)
 
 
-def year(gpus: int) -> float:
-    seconds = gpus * DAY_S * SECOND * SECONDS_DAYS
-    return seconds + without_seconds(gpus)
+def year(gpus: int, more_days_of_seconds: int = 0, more_days_of_minutes: int = 0) -> float:
+    seconds = gpus * DAY_S * SECOND * (SECONDS_DAYS + more_days_of_seconds)
+    return seconds + without_seconds(gpus, more_days_of_minutes)
 
 
-def without_seconds(gpus: int) -> float:
-    return gpus * (1440 * MINUTE * MINUTES_DAYS + 24 * HOUR * 365)
+def without_seconds(gpus: int, more_days: int = 0) -> float:
+    return gpus * (1440 * MINUTE * (MINUTES_DAYS + more_days) + 24 * HOUR * 365)
 
 
 _OF_GPUS: dict[str, Callable[[int], str]] = {
@@ -84,10 +84,11 @@ def test_the_table_of_fleets_follows_from_what_a_row_takes(column: int, gpus: in
 @pytest.mark.parametrize(
     "says",
     [
-        f"takes {ALL:.1f} bytes: {SECOND} + {MINUTE} ÷ 60 + {HOUR} ÷ 3,600",
+        f"takes {ALL:.1f} bytes: {SECOND:g} + {MINUTE:g} ÷ 60 + {HOUR:g} ÷ 3,600",
         f"seconds kept for {SECONDS_DAYS} days, minutes for {MINUTES_DAYS} and hours for ever",
         f"`ship_seconds`, {younger_ms(None) // MS_PER_DAY} days by default",
-        f"seconds take up to {SECONDS_DAYS + 1} days, and minutes up to {MINUTES_DAYS + 31}",
+        f"seconds take up to {SECONDS_DAYS + 1} days, and minutes up to {MINUTES_DAYS + 31}"
+        f": of 16,384 GPUs up to {size(year(16_384, 1, 31))} in all",
         f"{1_600_000 / 16_384:.0f} of 16,384",
         f"a month of minutes of 16,384 GPUs are {16_384 * 1440 * 30 / 1e6:.0f} million rows",
         f"after a year reads {size(year(16_384))}; without its seconds "

@@ -187,6 +187,7 @@ def ship(
         again = shipping.retry() if retry else 0
         try:
             shipping.ship_all()
+            shipping.prune()
         except NotShipped as error:
             raise CarbontrackError(f"{error}.", hint="What is left stays queued.") from None
     done = shipping.shipped
@@ -225,7 +226,7 @@ def _shipping(url: str, to: str | None, seconds: Sequence[str], *, insecure: boo
     settings = config.resolve(config.surroundings())
     to = to or config.value(settings, "ship")
     if to is None and file != url:
-        return Shipping(file, Server(url), EVERY_SECOND)
+        return Shipping(file, Server(url), EVERY_SECOND, is_queue=True)
     if to is None:
         raise CarbontrackError(
             "no collector is named.", hint=f"Give --to URL, or set {ship_to.URL}."

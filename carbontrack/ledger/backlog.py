@@ -93,6 +93,22 @@ def how_many_stopped(transaction: Transaction, target: str, *, now_ms: int) -> i
     return int(found["n"])
 
 
+def arrived(transaction: Transaction, target: str) -> Iterator[dict[str, Any]]:
+    """The recordings of which the target has something, and how much: `is_whole` says all, as far
+    as it and every other target is concerned.
+    """
+    lacked = f"sum(case when shipped_ms < {_STATE} then 1 else 0 end)"
+    return transaction.ask(
+        "select recordings.key, recordings.id, recordings.started_ms, ended_ms, "
+        "coalesce(ended_ms, heartbeat_ms) as end_ms, min(seconds_ms) as seconds_ms, "
+        f"min(minutes_ms) as minutes_ms, {lacked} = 0 as is_whole "
+        "from recordings join watermarks on watermarks.recording_key = recordings.key "
+        "group by recordings.key "
+        "having sum(case when watermarks.target = :target then 1 else 0 end) > 0",
+        {"target": target},
+    )
+
+
 def recordings_of(transaction: Transaction, run_ids: Iterable[str]) -> list[str]:
     """The ids of the recordings of these runs."""
     asked = (

@@ -72,7 +72,7 @@ def compact(
         for number, recording in enumerate(recordings):
             for level_s, age_ms in keep_ms.items():
                 until_ms = min(now - age_ms, _final_ms(recording, now), all_final_ms)
-                for hour in _drop(ledger, recording["key"], level_s, until_ms, dry_run):
+                for hour in drop(ledger, recording["key"], level_s, until_ms, dry_run=dry_run):
                     done.windows[level_s] += hour.windows
                     done.left_hours += hour.is_left
             progress(redacted_url(url), number + 1, len(recordings))
@@ -100,14 +100,21 @@ def _decided_ms(recording: Mapping[str, Any], now: int) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class _Hour:
+class Hour:
+    """What was dropped of an hour of a recording."""
+
     windows: int
-    is_left: bool
+    is_left: bool  # for it does not add up
 
 
-def _drop(
-    ledger: WritableLedger, recording_key: int, level_s: int, until_ms: int, dry_run: bool
-) -> Iterator[_Hour]:
+def drop(
+    ledger: WritableLedger,
+    recording_key: int,
+    level_s: int,
+    until_ms: int,
+    *,
+    dry_run: bool = False,
+) -> Iterator[Hour]:
     """Drop the windows of a recording's hours that ended by then, hour by hour."""
     of_level = {"key": recording_key, "level": level_s}
     from_ms = 0
@@ -129,7 +136,7 @@ def _drop(
                 transaction.remove_windows(
                     recording_key, [level_s], from_ms=hour_ms, to_ms=from_ms, sensors=sensors
                 )
-        yield _Hour(sum(row["windows"] for row in whole), len(whole) < len(sums))
+        yield Hour(sum(row["windows"] for row in whole), len(whole) < len(sums))
 
 
 _FIRST = "select first_window(:key, :level, :from_ms, :to_ms) as start_ms"

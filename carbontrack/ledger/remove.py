@@ -107,24 +107,31 @@ def _sweep_run(ledger: WritableLedger, run_id: str) -> None:
     with ledger.begin() as transaction:
         recordings = list(_recordings(transaction, run_id))
     for recording in recordings:
-        of_it = {"key": recording["key"]}
-        asked = "select key, device_key from sensors where recording_key = :key"
-        with ledger.begin() as transaction:
-            sensors = list(transaction.ask(asked, of_it))
-        _empty_windows(ledger, recording["key"], len(sensors))
-        for table in _LONG:
-            _empty(ledger, table, recording["key"])
-        for sensor in sensors:
-            _empty(ledger, OVERLAPS, sensor["key"])
-        with _short(ledger) as transaction:
-            transaction.write("delete from recordings where key = :key", [of_it])
-            _delete_unused(transaction, [sensor["device_key"] for sensor in sensors])
+        for _ in sweep_recording(ledger, recording["key"]):
+            pass
     with _short(ledger) as transaction:
         transaction.write("delete from runs where id = :id", [{"id": run_id}])
         transaction.write("delete from amendments where run_id = :id", [{"id": run_id}])
 
 
-def _empty_windows(ledger: WritableLedger, recording_key: int, sensors: int) -> None:
+def sweep_recording(ledger: WritableLedger, key: int) -> Iterator[None]:
+    """Delete a recording with all that is of it, one short transaction at each step."""
+    of_it = {"key": key}
+    asked = "select key, device_key from sensors where recording_key = :key"
+    with ledger.begin() as transaction:
+        sensors = list(transaction.ask(asked, of_it))
+    yield from _empty_windows(ledger, key, len(sensors))
+    for table in _LONG:
+        yield from _empty(ledger, table, key)
+    for sensor in sensors:
+        yield from _empty(ledger, OVERLAPS, sensor["key"])
+    with _short(ledger) as transaction:
+        transaction.write("delete from recordings where key = :key", [of_it])
+        _delete_unused(transaction, [sensor["device_key"] for sensor in sensors])
+    yield
+
+
+def _empty_windows(ledger: WritableLedger, recording_key: int, sensors: int) -> Iterator[None]:
     """Delete the windows of a recording, some minutes or more at once."""
     asked = "select first_window(:key, :level, :from_ms, :to_ms) as start_ms"
     for level_s in LEVELS_S:
@@ -138,9 +145,10 @@ def _empty_windows(ledger: WritableLedger, recording_key: int, sensors: int) -> 
                 from_ms = first["start_ms"] // _MINUTE_MS * _MINUTE_MS
                 to_ms = from_ms + max(1, minutes) * _MINUTE_MS
                 transaction.remove_windows(recording_key, [level_s], from_ms=from_ms, to_ms=to_ms)
+            yield
 
 
-def _empty(ledger: WritableLedger, table: Table[Any], owner: int) -> None:
+def _empty(ledger: WritableLedger, table: Table[Any], owner: int) -> Iterator[None]:
     """Delete what a table has of a recording or a sensor: the first column of its key."""
     first, *others = table.key
     names = ", ".join(others)
@@ -153,6 +161,7 @@ def _empty(ledger: WritableLedger, table: Table[Any], owner: int) -> None:
             last = next(transaction.ask(place, {"owner": owner}), None)
             some = f"delete {of_owner}" if last is None else f"delete {of_owner} and {until}"
             transaction.write(some, [{**(last or {}), "owner": owner}])
+        yield
 
 
 def _delete_unused(transaction: Transaction, devices: Sequence[int]) -> None:

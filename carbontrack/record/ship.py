@@ -6,11 +6,12 @@ Nothing waits for it. What cannot be delivered stays in the local ledger, which 
 from __future__ import annotations
 
 import hashlib
+import math
 import random
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 
 from carbontrack.ledger import backlog, set_aside
@@ -29,6 +30,8 @@ from carbontrack.vocabulary import EventKind
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 1.0, 300.0
 _A_PERSONS_PAUSES = 6  # so many doublings at least, where no wait alone helps
 _BUSY_TIMEOUT_MS = 250
+_PRUNE_EVERY_S = 3600.0
+_PRUNE_S = 3.0  # at once: the next post is not to wait
 
 
 @dataclass(slots=True)
@@ -46,8 +49,13 @@ class Shipped:
 class Shipping:
     """Everything that a target lacks of one ledger's file."""
 
-    def __init__(self, url: str, target: Target, seconds: Seconds) -> None:
+    def __init__(
+        self, url: str, target: Target, seconds: Seconds, *, is_queue: bool = False
+    ) -> None:
+        """A file that `is_queue` is nobody's ledger: what the target has of it goes when it is old."""
         self.url = url
+        self._is_queue = is_queue
+        self._prune_at_s = 0.0  # by the monotonic clock
         self._target = target
         self._seconds = seconds
         self._clocks: dict[str, ClockOffset] = {}  # by recording, what is known
@@ -112,6 +120,21 @@ class Shipping:
                 is_marked = backlog.set_mark(transaction, recording_id, part)
             if part.complete and is_marked:
                 return
+
+    def prune(self, limit_s: float = math.inf) -> None:
+        """Delete what is old in a queue, for so long; what is left goes the next time. Once all is
+        gone, not before an hour has passed.
+        """
+        began_s = time.monotonic()
+        if not self._is_queue or began_s < self._prune_at_s:
+            return
+        from carbontrack.ledger.prune import prune
+
+        with self._open() as ledger:
+            for _ in prune(ledger, self.url, self._target.name, now_ms=now_ms()):
+                if time.monotonic() - began_s > limit_s:
+                    return
+        self._prune_at_s = began_s + _PRUNE_EVERY_S
 
     def retry(self) -> int:
         """Let all be sent again of what was refused: recordings and tombstones; how many."""
@@ -223,6 +246,9 @@ class Shipper(threading.Thread):
             pause_s = self._once()
             if ending:
                 return
+            if not self._failures and not self._ending.is_set():
+                self.prune()
+                pause_s = _until_phase(self._phase_s)
 
     def finish(self, timeout_s: float) -> bool:
         """Ship what the end of the recording has added, within a time; the rest stays queued.
@@ -232,6 +258,13 @@ class Shipper(threading.Thread):
         self._woken.set()
         self.join(timeout_s)
         return not self.is_alive() and not self._failures
+
+    def prune(self) -> None:
+        """Delete what is old, where the file is a queue: for a moment, and never as something that
+        could fail.
+        """
+        with suppress(Exception):  # a recorder has the file: the next time
+            self._shipping.prune(_PRUNE_S)
 
     def _once(self) -> float:
         """Ship what waits; the pause until the next time."""

@@ -70,6 +70,8 @@ class Shippers:
         for shipper in (self._collector, self._server):
             if shipper is not None:
                 shipper.finish(_LAST_S)
+        if self._server is not None:
+            self._server.prune()
 
     def _to_server(self) -> Shipper | None:
         """What ships all that is written, where the ledger is on a server; None if it is not."""
@@ -81,7 +83,7 @@ class Shippers:
         from carbontrack.record.ship import Shipping
 
         target = Server(self._plan.db)
-        return self._started(Shipping(recorders_url(self._db), target, EVERY_SECOND))
+        return self._started(Shipping(recorders_url(self._db), target, EVERY_SECOND, is_queue=True))
 
     def _to_collector(self, url: str | None, seconds: str | None) -> Shipper | None:
         """What ships to a collector; None if that is not asked for, or cannot be."""

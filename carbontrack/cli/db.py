@@ -14,7 +14,9 @@ from carbontrack.vocabulary import Format
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from carbontrack.record.ship import Shipping
+    from carbontrack import config
+    from carbontrack.ledger.shipped_seconds import Seconds
+    from carbontrack.record.target import Target
 
 app = typer.Typer(
     help="Look after the ledger: where it is, its schema, what is to be recovered.",
@@ -146,6 +148,13 @@ def merge(
 
 @app.command()
 def ship(
+    sources: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="FILE-OR-FOLDER...",
+            help="Ledgers, journals or folders of other hosts; default: the ledger.",
+        ),
+    ] = None,
     to: Annotated[
         str | None, typer.Option("--to", metavar="URL", help="Default: the setting ship.")
     ] = None,
@@ -166,21 +175,42 @@ def ship(
     db: DbOption = None,
 ) -> None:
     """Ship what a collector lacks of this ledger, now; or, where the ledger is on a server, what
-    waits for it on this host. Seconds go with it as the setting ship_seconds says.
+    waits for it on this host. Seconds go with it as the setting ship_seconds says. Or all of the
+    ledgers and journals that are named, as those of nodes without a network, which stay as they
+    are.
 
     Example: carbontrack db ship --to https://collector.example.org:8477
     """
-    from contextlib import closing
+    from contextlib import ExitStack
 
+    from carbontrack import config
+    from carbontrack.cli.progress import row_bar
     from carbontrack.errors import CarbontrackError
     from carbontrack.ledger.engine import errors_in_one_line
-    from carbontrack.ledger.url import ledger_url
+    from carbontrack.ledger.merge import merged
+    from carbontrack.ledger.url import ledger_url, recorded_in
+    from carbontrack.record.ship import Shipping
     from carbontrack.record.target import NotShipped
     from carbontrack.report.escape import visible
 
+    if sources and retry:
+        raise CarbontrackError(
+            "--retry is about what the ledger here had refused.", hint="Name no files with it."
+        )
     url = ledger_url(db)
-    shipping = _shipping(url, to, seconds or [], insecure=insecure)
-    with errors_in_one_line(url), closing(shipping):
+    settings = config.resolve(config.surroundings())
+    target, is_server = _target(url, to or config.value(settings, "ship"), insecure=insecure)
+    with ExitStack() as stack:
+        stack.callback(target.close)
+        file = recorded_in(url)
+        if sources:
+            with row_bar() as progress:
+                file = stack.enter_context(merged(sources, progress))
+        else:
+            _check_there(url, file)
+        stack.enter_context(errors_in_one_line(file))
+        wanted = _seconds(file, seconds or [], settings, is_server=is_server)
+        shipping = Shipping(file, target, wanted, is_queue=is_server)
         if everything:
             shipping.everything_again()
         shipping.from_the_start()
@@ -189,56 +219,70 @@ def ship(
             shipping.ship_all()
             shipping.prune()
         except NotShipped as error:
-            raise CarbontrackError(f"{error}.", hint="What is left stays queued.") from None
+            left = "Ship them again." if sources else "What is left stays queued."
+            raise CarbontrackError(f"{error}.", hint=left) from None
     done = shipping.shipped
     typer.echo(f"Shipped {counted(done.rows, 'row')} in {counted(done.batches, 'request')}.")
     if done.removed:
         typer.echo(f"Removed there, as here: {counted(done.removed, 'run')}.")
     for name in dict.fromkeys(done.kept):
-        typer.echo(f"Run {visible(name)} was removed there; it stays in this ledger.")
+        typer.echo(f"Run {visible(name)} was removed there; it stays as it is here.")
     if retry:
         typer.echo(f"Of {counted(again, 'recording')} something had been refused: sent again.")
-    for reason in shipping.shipped.set_aside:
-        typer.echo(f"carbontrack: rows were refused and set aside: {visible(reason)}.", err=True)
-    if shipping.shipped.set_aside:
+    aside = "" if sources else " and set aside"
+    for reason in done.set_aside:
+        typer.echo(f"carbontrack: rows were refused{aside}: {visible(reason)}.", err=True)
+    if done.set_aside:
         raise typer.Exit(1)
 
 
-def _shipping(url: str, to: str | None, seconds: Sequence[str], *, insecure: bool) -> Shipping:
-    """From a ledger's file to a collector, or from this host to the server of the ledger."""
+def _target(url: str, to: str | None, *, insecure: bool) -> tuple[Target, bool]:
+    """The collector that is named, or the server of the ledger; and whether it is that."""
     import os
 
-    from carbontrack import config
     from carbontrack.errors import CarbontrackError
-    from carbontrack.ledger import engine
-    from carbontrack.ledger.shipped_seconds import EVERY_SECOND, Seconds, younger_ms
-    from carbontrack.ledger.url import recorded_in, redacted_url, sqlite_path
-    from carbontrack.query.select import choose
+    from carbontrack.ledger.url import sqlite_path
     from carbontrack.record import ship_to
     from carbontrack.record.collector import Collector
     from carbontrack.record.server import Server
-    from carbontrack.record.ship import Shipping
 
-    file = recorded_in(url)
-    if (path := sqlite_path(file)) is None or not path.exists():
-        what = "here waits for " if file != url else "is in "
-        raise CarbontrackError(f"Nothing {what}{redacted_url(url)}.", hint="See --db.")
-    settings = config.resolve(config.surroundings())
-    to = to or config.value(settings, "ship")
-    if to is None and file != url:
-        return Shipping(file, Server(url), EVERY_SECOND, is_queue=True)
+    if to is None and sqlite_path(url) is None:
+        return Server(url), True
     if to is None:
         raise CarbontrackError(
             "no collector is named.", hint=f"Give --to URL, or set {ship_to.URL}."
         )
     at = ship_to.address(to, insecure=insecure)
     ship_to.token_of(os.environ)
-    runs = set()
-    if seconds:
+    return Collector(at, lambda: ship_to.token_of(os.environ)), False
+
+
+def _check_there(url: str, file: str) -> None:
+    from carbontrack.errors import CarbontrackError
+    from carbontrack.ledger.url import redacted_url, sqlite_path
+
+    path = sqlite_path(file)
+    if path is None or not path.exists():
+        what = "here waits for " if file != url else "is in "
+        raise CarbontrackError(f"Nothing {what}{redacted_url(url)}.", hint="See --db.")
+
+
+def _seconds(
+    file: str, whole: Sequence[str], settings: config.Settings, *, is_server: bool
+) -> Seconds:
+    """Which are shipped of a file: to a server all, as its recorders do."""
+    from carbontrack import config
+    from carbontrack.ledger import engine
+    from carbontrack.ledger.shipped_seconds import EVERY_SECOND, Seconds, younger_ms
+    from carbontrack.query.select import choose
+
+    if is_server:
+        return EVERY_SECOND
+    runs: frozenset[str] = frozenset()
+    if whole:
         with engine.open_reader(file).connect() as connection:
-            runs = {run.id for run in choose(connection, seconds)}
-    wanted = Seconds(frozenset(runs), younger_ms(config.value(settings, "ship_seconds")))
-    return Shipping(file, Collector(at, lambda: ship_to.token_of(os.environ)), wanted)
+            runs = frozenset(run.id for run in choose(connection, whole))
+    return Seconds(runs, younger_ms(config.value(settings, "ship_seconds")))
 
 
 @app.command()

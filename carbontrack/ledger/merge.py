@@ -60,6 +60,17 @@ def merge(
     return taken
 
 
+@contextmanager
+def merged(sources: Sequence[str], progress: Progress = no_progress) -> Iterator[str]:
+    """The URL of a ledger that has all that these have, and is gone afterwards; they stay as they
+    are. Raises CarbontrackError as `merge` does.
+    """
+    with tempfile.TemporaryDirectory(prefix="carbontrack-") as folder:
+        url = ledger_url(str(Path(folder) / "ledger.db"))
+        merge(url, sources, progress=progress)
+        yield url
+
+
 class _DryRun(Exception):
     """Undoes the transaction."""
 

@@ -151,7 +151,7 @@ def test_the_next_recorder_and_a_command_send_tombstones(
     assert wrapper.ask("amend", "three", "--note", "again").returncode == 0
     said = ship()
     assert "Removed there, as here: 1 run." in said
-    assert "Run three was removed there; it stays in this ledger." in said
+    assert "Run three was removed there; it stays as it is here." in said
     assert ship() == "Shipped 0 rows in 0 requests.\n"
     assert there() == ["four"]
     assert sorted(run["name"] for run in wrapper.json("runs")["runs"]) == ["four", "three"]

@@ -24,7 +24,14 @@ from tests.fixtures.runs import START_MS, Recorded, recording_of
 ONE = replace(Recorded(name="away", count=2, seconds=100.0), number=0)
 _, HOUR = ONE.windows[0]
 SECONDS = [
-    replace(HOUR, level_s=1, start_ms=START_MS + 1000 * s, energy_j=100.0 + s, energy_s=1.0)
+    replace(
+        HOUR,
+        level_s=1,
+        start_ms=START_MS + 1000 * s,
+        energy_j=100.0 + s,
+        energy_s=1.0,
+        sampled_s=1.0,
+    )
     for s in range(100)
 ]
 ENERGY_J = 2 * sum(w.energy_j or 0 for w in SECONDS)

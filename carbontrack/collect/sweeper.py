@@ -1,4 +1,6 @@
-"""Deletes what is left of runs that were removed, beside the batches that are taken."""
+"""Deletes what is left of runs that were removed, and what is now of nodes that never came back,
+beside the batches that are taken.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +8,13 @@ import threading
 from collections.abc import Callable
 from contextlib import closing
 
+from carbontrack.ledger import live_row
 from carbontrack.ledger.remove import sweep
 from carbontrack.ledger.transaction import WritableLedger
+from carbontrack.units import MS_PER_HOUR, now_ms
+
+LOST_MS = 7 * 24 * MS_PER_HOUR
+"""A node that was not heard of for so long is no longer among those that are recorded now."""
 
 _AGAIN_S = 60.0  # another command may have left something; the database may have been away
 
@@ -34,6 +41,8 @@ class Sweeper:
             try:
                 with closing(self._ledger()) as ledger:
                     swept = sweep(ledger)
+                    with ledger.begin() as transaction:
+                        live_row.forget(transaction, now_ms() - LOST_MS)
             except Exception:  # the database is away: `/healthz` says so
                 continue
             if swept:

@@ -59,6 +59,11 @@ def put(transaction: Transaction, now: Mapping[int, tuple[Sequence[int], Live]])
     transaction.write(_UPSERT, rows)
 
 
+def forget(transaction: Transaction, before_ms: int) -> None:
+    """Nothing is now of nodes that were not heard of since a time: they do not come back."""
+    transaction.write("delete from live where heard_ms < :before", [{"before": before_ms}])
+
+
 def remove(transaction: Transaction, recording_key: int) -> None:
     """Nothing is now of a recording that has ended."""
     transaction.write("delete from live where recording_key = :key", [{"key": recording_key}])

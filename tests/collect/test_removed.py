@@ -7,12 +7,15 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from carbontrack.collect.sweeper import LOST_MS, Sweeper
 from carbontrack.ledger import engine, read
 from carbontrack.ledger.remove import remove
+from carbontrack.ledger.shipped import take
 from carbontrack.ledger.transaction import open_ledger
 from carbontrack.ledger.url import ledger_url as url_of
 from carbontrack.record.collector import Collector as HttpTarget
@@ -20,7 +23,8 @@ from carbontrack.record.server import Server
 from carbontrack.record.ship import Shipping
 from carbontrack.record.ship_to import address
 from carbontrack.record.target import Target
-from tests.collect.batches import RECORDED
+from carbontrack.units import now_ms
+from tests.collect.batches import RECORDED, batch
 from tests.collect.test_backlog import Recorder
 from tests.collect.test_collect import Collector
 from tests.fixtures.wrap import CARBONTRACK, Wrapper, wait_until
@@ -156,3 +160,27 @@ def test_the_next_recorder_and_a_command_send_tombstones(
     assert there() == ["four"]
     assert sorted(run["name"] for run in wrapper.json("runs")["runs"]) == ["four", "three"]
     assert "410" not in collector.stop(), "nobody has to do anything"
+
+
+def test_what_is_now_of_a_node_that_never_returns_is_forgotten(postgres_url: str) -> None:
+    opens = partial(open_ledger, url_of(postgres_url))
+    ids = [f"0199dddd-0000-7000-8000-00000000000{number}" for number in range(3)]
+    ages_ms = dict(zip(ids, (LOST_MS + 60_000, LOST_MS - 3_600_000, 0), strict=True))
+    with closing(opens()) as ledger:
+        with ledger.begin() as transaction:
+            take(transaction, [(batch(run=id), "nlp") for id in ids])
+            transaction.write(
+                "update live set heard_ms = :heard where recording_key = "
+                "(select key from recordings where id = :id)",
+                [{"id": id, "heard": now_ms() - age_ms} for id, age_ms in ages_ms.items()],
+            )
+        Sweeper(opens, lambda _: None)
+        asked = "select id from recordings join live on recording_key = key order by id"
+
+        def live() -> list[str]:
+            with ledger.reading() as transaction:
+                return [row["id"] for row in transaction.ask(asked, {})]
+
+        wait_until(lambda: live() == ids[1:])
+        with ledger.reading() as transaction:
+            assert len(list(transaction.ask("select id from recordings", {}))) == 3

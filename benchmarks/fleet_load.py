@@ -21,6 +21,7 @@ import psycopg
 
 from benchmarks.answer import Bench
 from benchmarks.processes import cpu_s, peak_mib, watchers
+from benchmarks.shipping import memory
 from benchmarks.table import Table
 from carbontrack.ledger import live
 from carbontrack.ledger.batch import EVERY_S, PATH, Batch, encode
@@ -56,6 +57,9 @@ def ask(bench: Bench) -> list[Table]:
         burst = asyncio.run(_at_once(fleet, collector))
         memory_mib = peak_mib(collector.pid)
         held = _held(collector.database)
+        recorder = memory(
+            bench.folder, collector.address, collector.token, _PROJECT, quick=bench.quick
+        )
     rate = burst.device_s / burst.took_s
     cores = [used / steady.took_s for used in (steady.collector_cpu_s, steady.server_cpu_s)]
     late = _percentiles(steady.late_s)
@@ -103,7 +107,8 @@ def ask(bench: Bench) -> list[Table]:
             columns=["", ""],
             rows=rows,
             raw=raw,
-        )
+        ),
+        recorder,
     ]
 
 

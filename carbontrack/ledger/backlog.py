@@ -212,8 +212,9 @@ def set_mark(transaction: Transaction, recording_id: str, part: Part) -> bool:
 
 
 def ship_all_again(transaction: Transaction, target: str) -> None:
-    """Forget what was shipped to a target."""
-    transaction.write("delete from watermarks where target = :target", [{"target": target}])
+    """Forget what was shipped to a target, tombstones too."""
+    for table in (WATERMARKS, SHIPPED_TOMBSTONES):
+        transaction.write(f"delete from {table.name} where target = :target", [{"target": target}])
 
 
 def ship_seconds_again(transaction: Transaction, target: str, run_ids: Iterable[str]) -> None:

@@ -1,4 +1,4 @@
-"""What a role has to be allowed to do to take batches into a ledger on PostgreSQL."""
+"""What a role has to be allowed to do to take what is shipped into a ledger on PostgreSQL."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ _ADDS = ("select", "insert")
 _CHANGES = (*_ADDS, "update")
 _REPLACES = (*_CHANGES, "delete")
 _TABLES: dict[str, tuple[str, ...]] = {
-    **dict.fromkeys(("devices", "events", "amendments", "stated", "imports"), _ADDS),
-    **dict.fromkeys(("runs", "recordings", "sensors", "steps"), _CHANGES),
-    **dict.fromkeys(("overlaps", "live"), _REPLACES),
+    **dict.fromkeys(("stated", "imports", "tombstones"), _ADDS),
+    **dict.fromkeys(("devices", "events", "amendments"), (*_ADDS, "delete")),  # of removed runs
+    "sensors": _CHANGES,
+    **dict.fromkeys(("runs", "recordings", "steps", "overlaps", "live"), _REPLACES),
     **dict.fromkeys(("seconds", "odd_seconds", "minutes", "hours"), _REPLACES),
-    **dict.fromkeys(("windows", "tokens", "tombstones"), ("select",)),
+    **dict.fromkeys(("windows", "tokens"), ("select",)),
     "watermarks": ("select", "update"),
 }
 _NUMBERED = ("runs", "recordings", "devices", "sensors")

@@ -8,7 +8,7 @@ one that is shown twice has the same value, as a view moves along a live run.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from itertools import compress, groupby
 from operator import ge, itemgetter
@@ -62,19 +62,15 @@ def series(
     bucket_s = max(bucket_s, level_s)
     length = bucket_s * MS_PER_S
     span_ms = begin_ms // length * length, (end_ms // length + 1) * length
-    repeats = overlaps.repeats_itself(connection, run.key)
-    read_ms = _whole_hours(span_ms) if repeats else span_ms
-    rows = _buckets(connection, readers, level_s, length, read_ms)
-    found = {(row[0], hour_of(row[1])) for row in rows}
-    left = coarser.standing_in(connection, readers, level_s, read_ms, found)
+    columns = _buckets_once(connection, run, readers, level_s, length, span_ms)
+    left = coarser.standing_in(connection, readers, level_s, span_ms, {*_places(columns)})
     for coarser_s, places in left.items():
-        rows += _spread(connection, readers, coarser_s, places, length, read_ms)
-    columns = _by_column(_NAMES, rows)
-    if repeats:
-        twice = overlaps.within_buckets(connection, run.key, length, read_ms, _own(rows))
-        _take_off(columns, twice)
-        inside = [span_ms[0] <= at_ms < span_ms[1] for at_ms in columns["start_ms"]]
-        columns = _chosen(columns, inside)
+        level_ms = coarser_s * MS_PER_S
+        reaching_ms = span_ms[0] // level_ms * level_ms, span_ms[1]
+        of_level = _buckets_once(connection, run, readers, coarser_s, level_ms, reaching_ms)
+        stand_in = _chosen(of_level, [place in places for place in _places(of_level)])
+        spread = _by_column(_NAMES, [*_spread(stand_in, readers, coarser_s, length, span_ms)])
+        columns = {name: column + spread[name] for name, column in columns.items()}
     stretches = coarser.stretches(left, readers, (begin_ms, end_ms))
     return Series(bucket_s, _by_device(columns, readers), stretches)
 
@@ -224,6 +220,26 @@ def _left(columns: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
     return _chosen(columns, [j is None or s > _NOTHING or j > _NOTHING for j, s in rows])
 
 
+def _buckets_once(
+    connection: Connection,
+    run: Run,
+    readers: Mapping[int, Reader],
+    level_s: int,
+    length: int,
+    span_ms: Span,
+) -> dict[str, list[Any]]:
+    """As `_buckets`, by column, without what an earlier recording of the run has, too: this is
+    decided of whole hours.
+    """
+    if not overlaps.repeats_itself(connection, run.key):
+        return _by_column(_NAMES, _buckets(connection, readers, level_s, length, span_ms))
+    hours_ms = _whole_hours(span_ms)
+    rows = _buckets(connection, readers, level_s, length, hours_ms)
+    twice = overlaps.within_buckets(connection, run.key, length, hours_ms, _own(rows))
+    columns = _take_off(_by_column(_NAMES, rows), twice)
+    return _chosen(columns, [span_ms[0] <= at_ms < span_ms[1] for at_ms in columns["start_ms"]])
+
+
 def _buckets(
     connection: Connection, readers: Mapping[int, Reader], level_s: int, length: int, span_ms: Span
 ) -> list[Sequence[Any]]:
@@ -257,22 +273,16 @@ def _columns(window: Any, length: int | None) -> list[ColumnElement[Any]]:
 
 
 def _spread(
-    connection: Connection,
+    columns: Mapping[str, list[Any]],
     readers: Mapping[int, Reader],
     level_s: int,
-    places: Collection[Place],
     length: int,
     span_ms: Span,
 ) -> Iterator[Sequence[Any]]:
-    """The same of the windows of a coarser level that stand in for those of these places, evenly
-    over the buckets that they touch.
+    """Windows of a level evenly over the buckets of `length` ms that they touch: rows as _NAMES
+    names them.
     """
-    level_ms = level_s * MS_PER_S
-    reaching_ms = span_ms[0] // level_ms * level_ms, span_ms[1]
-    for row in _buckets(connection, readers, level_s, level_ms, reaching_ms):
-        key, start_ms, energy_j, energy_s, *values = row
-        if (key, hour_of(start_ms)) not in places:
-            continue
+    for key, start_ms, energy_j, energy_s, *values in zip(*columns.values(), strict=True):
         begin_ms, end_ms = coarser.time_of(readers[key], start_ms, level_s, energy_s)
         first_ms = max(begin_ms // length * length, span_ms[0])
         for at_ms in range(first_ms, min(end_ms, span_ms[1]), length):

@@ -102,6 +102,12 @@ export function duration(seconds) {
     : `${Math.floor(hours / 24)} d ${hours % 24} h`;
 }
 
+// A round length of time, in its largest unit: 30 s, 5 min, 6 h, 2 d.
+export function stretch(seconds) {
+  const [length, unit] = [[86400, "d"], [3600, "h"], [60, "min"], [1, "s"]].find(([length]) => seconds % length === 0);
+  return `${seconds / length} ${unit}`;
+}
+
 export const ago = (seconds) => (seconds < 1 ? "now" : `${duration(seconds)} ago`);
 
 const two = (number) => String(number).padStart(2, "0");

@@ -3,7 +3,7 @@
 import { ask, follow, link, NOT_FOUND, Refused, run as pathOf, serverNow } from "./api.js";
 import { badge, choice, make, refill, status } from "./dom.js";
 import { openExplanation } from "./explain.js";
-import { duration, full, moment, si, warnings, when, zoneOf } from "./format.js";
+import { duration, full, moment, si, stretch, warnings, when, zoneOf } from "./format.js";
 import { hasChoice, kindsOf, Panels } from "./panels.js";
 import { set, settings } from "./settings.js";
 import { attempts, devices, Emissions, Events, nodes, phases } from "./tables.js";
@@ -251,7 +251,7 @@ class RunPage {
     this.all.disabled = !range && !last;
     this.following.press(range ? "" : last);
     const [low, high] = this.timeline.shown;
-    const fine = this.shown ? `, ${duration(this.shown.level_s)} a point`.replaceAll(" ", "\u00a0").replace("\u00a0", " ") : "";
+    const fine = this.shown ? `, ${stretch(this.shown.level_s)} a point`.replaceAll(" ", "\u00a0").replace("\u00a0", " ") : "";
     const text = `${moment(low)} to ${moment(high)} ${zoneOf(new Date(high * 1000))}${fine}${this.coarser(high)}`;
     if (this.range.textContent !== text) this.range.textContent = text;
   }
@@ -263,7 +263,7 @@ class RunPage {
     if (last.size === 0) return "";
     const parts = [...last].sort((a, b) => b[0] - a[0]).map(([level_s, to_ms]) => {
       const until = to_ms / 1000 < high - 1 ? ` until ${moment(to_ms / 1000)}` : "";
-      return `${level_s === 60 ? "1 min" : "1 h"}${until}`;
+      return `${stretch(level_s)}${until}`;
     });
     return `; means of ${parts.join(", of ")}: no finer windows are left`;
   }

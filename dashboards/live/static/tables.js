@@ -2,7 +2,7 @@
 
 import { askText, run as pathOf } from "./api.js";
 import { card, choice, make, refill, swatch, table } from "./dom.js";
-import { ago, carbon, cost, duration, energy, eventText, full, hours, moment, plain, share, si, when } from "./format.js";
+import { ago, carbon, cost, duration, energy, eventText, full, hours, moment, plain, share, si, stretch, when } from "./format.js";
 import { openExplanation } from "./explain.js";
 import { look } from "./palette.js";
 import { MOST_LINES } from "./panels.js";
@@ -146,7 +146,7 @@ export function devices(run) {
 // Where the energy went; nothing of a run that logged no phase.
 export function phases(run) {
   if (run.phases.every((phase) => phase.name === OTHER)) return null;
-  const coarse = run.phases_level_s > 1 ? ` · within ${duration(run.phases_level_s)} split by time` : "";
+  const coarse = run.phases_level_s > 1 ? ` · within ${stretch(run.phases_level_s)} split by time` : "";
   return card(
     "Phases",
     `energy of the devices, before PUE${coarse}`,

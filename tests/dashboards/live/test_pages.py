@@ -120,6 +120,7 @@ def test_it_can_be_used_by_keys_and_by_ear(
     assert page.colour(browser, "h1", "outline-style") == "none", "read from here; not to be used"
     begin, end = re.findall(r"\d{4}-\d\d-\d\d", text(browser, ".tools .range"))
     assert begin < end, "both dates"
+    assert "2\u00a0min\u00a0a\u00a0point" in text(browser, ".tools .range")
     said = "means of 1 h: no finer windows are left"
     assert said in text(browser, ".tools .range"), "what was compacted"
     assert page.colour(browser, ".tools").endswith(", 1)"), "no chart shines through"
@@ -196,6 +197,12 @@ def test_a_run_that_measured_nothing_still_has_its_page(
     assert text(browser, ".none").count("recorded") == 4
     assert "nothing measured" in text(browser, ".title .badge")
     assert not any(one.is_displayed() for one in all_of(browser, ".uplot")), "no axes of nothing"
+    cards = [card.rect for card in all_of(browser, ".charts > *")]
+    assert cards[-1]["width"] > 1.9 * cards[0]["width"], "the last one has its row"
+    with phone(browser):
+        bar = browser.execute_script("return document.querySelector('.top').offsetHeight")
+        assert bar < 60, "one line"
+        assert page.overflow(browser, ".top") == []
     shot("nothing-measured")
     browser.get(f"{server.address}#/run/nobody")
     until(lambda: "no run 'nobody'" in text(browser, "main"))

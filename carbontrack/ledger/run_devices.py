@@ -110,10 +110,12 @@ def readers_of(connection: Connection, recordings: Mapping[int, Sequence[Recordi
         .where(recording.run_key.in_(recordings))
     )
     read_by: Readers = defaultdict(list)
-    for row in connection.execute(query).mappings():
-        values = dict(row)
-        run_key, by = of[values.pop("recording_key")]
-        read_by[run_key, values["device_key"]].append((by, Sensor(**values)))
+    result = connection.execute(query)
+    names = list(result.keys())[1:]
+    for recording_key, *values in result.all():
+        run_key, by = of[recording_key]
+        one = Sensor(**dict(zip(names, values, strict=True)))
+        read_by[run_key, one.device_key].append((by, one))
     return read_by
 
 

@@ -154,8 +154,8 @@ def _between(
             if last is not None
         )
         query = text(_BETWEEN.format(rows=listed, where=where))
-        for place, *row in connection.execute(query):
-            found[place].append(tuple(row))
+        for place, *row in connection.execute(query).all():
+            found[place].append(row)
     for rows in found.values():
         rows.sort(key=itemgetter(0))
     return found

@@ -219,7 +219,8 @@ class _ServerTransaction:
         if self._connection.dialect.name == "sqlite":
             statement = file_windows.translated(statement)
         found = self._connection.execute(self._clause(statement), values)
-        return (dict(row) for row in found.mappings())
+        names = list(found.keys())
+        return (dict(zip(names, row, strict=True)) for row in found)
 
     def write(self, statement: str, rows: Sequence[Values]) -> None:
         if rows:

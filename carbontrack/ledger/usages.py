@@ -87,7 +87,7 @@ def totals_of(
     query = select(recording.run_key, sensor.device_key, *by_sensor)
     query = query.join(sensor, sensor.key == by_sensor.sensor_key)
     query = query.join(recording, recording.key == sensor.recording_key)
-    rows = connection.execute(query.order_by(recording.run_key, sensor.device_key))
+    rows = connection.execute(query.order_by(recording.run_key, sensor.device_key)).all()
     summed = {key: [Hour(0, *row[1:]) for row in of] for key, of in groupby(rows, itemgetter(0))}
     again = parts_of(connection, [run for run in runs if run.key in repeating], repeating)
     for key, parts in (summed | again).items():
@@ -123,7 +123,7 @@ def hours_of_all_of(connection: Connection, runs: Sequence[Run]) -> dict[int, li
     query = query.join(recording, recording.key == window.recording_key)
     query = query.where(window.level == LEVELS_S[-1], recording.run_key.in_(keys))
     query = query.group_by(recording.run_key, window.start_ms)
-    rows = connection.execute(query.order_by(recording.run_key, window.start_ms))
+    rows = connection.execute(query.order_by(recording.run_key, window.start_ms)).all()
     return _by_key(keys, rows)
 
 
@@ -192,8 +192,8 @@ def parts_of(
         query = query.where(window.start_ms >= span_ms[0], window.start_ms < span_ms[1])
     query = query.order_by(recording.run_key, sensor.device_key, window.start_ms)
     twice = {key: overlaps.within_run(connection, key) for key in found if key in repeating}
-    for run_key, *row in connection.execute(query):
-        part = Hour(*row)
+    for run_key, *row in connection.execute(query).all():
+        part = Hour._make(row)
         less = twice.get(run_key)
         found[run_key].append(_without(part, less) if less else part)
     return found

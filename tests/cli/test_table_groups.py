@@ -5,12 +5,25 @@ from __future__ import annotations
 import csv
 import io
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
+from tests.cli.conftest import FAILED, LARGE, SIMULATED, SMALL
 from tests.fixtures.command import Command
-from tests.fixtures.runs import Recorded, write_ledger
+from tests.fixtures.runs import Recorded, write_runs
+
+
+@pytest.fixture
+def shared(command: Command, ledger_url: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The address of a new ledger, in a file or on a server, that the command reads."""
+    monkeypatch.setenv("CARBONTRACK_DB", ledger_url)
+    return ledger_url
+
+
+@pytest.fixture
+def ledger(shared: str) -> str:
+    write_runs(shared, SMALL, LARGE, FAILED, SIMULATED)
+    return shared
 
 
 @pytest.mark.parametrize(
@@ -42,16 +55,16 @@ from tests.fixtures.runs import Recorded, write_ledger
     ids=" ".join,
 )
 def test_filters_and_groups(
-    command: Command, ledger: Path, options: list[str], labels: list[str]
+    command: Command, ledger: str, options: list[str], labels: list[str]
 ) -> None:
     answer = command("table", *options, "--format", "json").json
     assert [row["label"] for row in answer["rows"]] == labels
 
 
-def test_unlike_runs_have_sub_totals(command: Command, tmp_path: Path) -> None:
+def test_unlike_runs_have_sub_totals(command: Command, shared: str) -> None:
     euro = {"tariff": 0.2, "currency": "EUR"}
-    write_ledger(
-        tmp_path / "ledger.db",
+    write_runs(
+        shared,
         *(Recorded(name="gpus", number=n) for n in (1, 2)),
         *(Recorded(name="euro", number=n, facility=euro) for n in (3, 4)),
         Recorded(name="sim", number=5, meter="sim", quality="simulated"),
@@ -77,9 +90,9 @@ def test_unlike_runs_have_sub_totals(command: Command, tmp_path: Path) -> None:
     assert [line["currency"] for line in lines] == ["USD", "EUR", "USD", ""]
 
 
-def test_coverage_says_of_how_many_runs(command: Command, tmp_path: Path) -> None:
-    write_ledger(
-        tmp_path / "ledger.db",
+def test_coverage_says_of_how_many_runs(command: Command, shared: str) -> None:
+    write_runs(
+        shared,
         *(Recorded(number=n) for n in range(1, 7)),
         *(Recorded(name="none", number=n, count=0) for n in (7, 8)),
     )
@@ -88,19 +101,20 @@ def test_coverage_says_of_how_many_runs(command: Command, tmp_path: Path) -> Non
 
 
 @pytest.fixture
-def long_ledger(tmp_path: Path) -> Path:
+def long_ledger(shared: str) -> str:
     """One run of 60 days over two nodes, one beside it on the same devices, one more."""
     long = Recorded(name="long", number=1, project="llm", count=2, seconds=60 * 86_400.0)
     far = replace(long, host="node2", meter="sim", quality="simulated", steps=0)
     beside = Recorded(name="beside", number=30, count=2, seconds=5 * 86_400.0, tags={"team": "x"})
     later = Recorded(name="later", number=80, count=2, user="bob", model={"name": "s"}, steps=0)
-    return write_ledger(tmp_path / "ledger.db", long, far, beside, later)
+    write_runs(shared, long, far, beside, later)
+    return shared
 
 
 @pytest.mark.parametrize(
     "by", ["name", "project", "user", "model", "status", "host", "month", "tag:team"]
 )
-def test_groups_add_up_to_the_total(command: Command, long_ledger: Path, by: str) -> None:
+def test_groups_add_up_to_the_total(command: Command, long_ledger: str, by: str) -> None:
     """A run in several months or on several hosts is split; a device counts once in a group."""
     apart = by not in ("host", "month", "user", "status")  # `beside` then is in another group
     only = ["long", "later"] if apart else []
@@ -114,7 +128,7 @@ def test_groups_add_up_to_the_total(command: Command, long_ledger: Path, by: str
 
 @pytest.mark.parametrize("first", ["month", "host", "user", "tag:team"])
 def test_two_keys_have_a_row_per_pair_and_a_sub_total_per_first(
-    command: Command, long_ledger: Path, first: str
+    command: Command, long_ledger: str, first: str
 ) -> None:
     """The rows of a pair add up to the first key's row, where no two of them share a device."""
     second = "month" if first == "host" else "host"
@@ -134,7 +148,7 @@ def test_two_keys_have_a_row_per_pair_and_a_sub_total_per_first(
             assert sum(parts) == pytest.approx(row[key]), (name, key)
 
 
-def test_two_keys_in_every_format(command: Command, long_ledger: Path) -> None:
+def test_two_keys_in_every_format(command: Command, long_ledger: str) -> None:
     keys = ("table", "long", "later", "--by", "host", "--by", "month")
     lines = [
         line.split("|")[1:3] for line in command(*keys, "--format", "markdown").out.split("\n")
@@ -168,14 +182,14 @@ def test_two_keys_in_every_format(command: Command, long_ledger: Path) -> None:
     ],
 )
 def test_keys_that_do_not_go_together(
-    command: Command, long_ledger: Path, keys: list[str], said: str
+    command: Command, long_ledger: str, keys: list[str], said: str
 ) -> None:
     done = command("table", *(word for key in keys for word in ("--by", key)))
     assert (done.code, done.out) == (2, "")
     assert said in done.err
 
 
-def test_a_run_of_60_days_is_in_each_of_its_months(command: Command, long_ledger: Path) -> None:
+def test_a_run_of_60_days_is_in_each_of_its_months(command: Command, long_ledger: str) -> None:
     rows = command("table", "long", "--by", "month", "--format", "json").json["rows"]
     assert [row["label"] for row in rows] == ["2026-07", "2026-06", "2026-05"]
     assert rows[1]["gpu_hours"] == pytest.approx(30 * 24 * 4)
@@ -184,9 +198,9 @@ def test_a_run_of_60_days_is_in_each_of_its_months(command: Command, long_ledger
     assert [(row["label"], row["devices"]) for row in hosts] == [("node1", 2), ("node2", 2)]
 
 
-def test_a_run_must_have_every_tag(command: Command, tmp_path: Path) -> None:
-    write_ledger(
-        tmp_path / "ledger.db",
+def test_a_run_must_have_every_tag(command: Command, shared: str) -> None:
+    write_runs(
+        shared,
         Recorded(name="both", number=1, tags={"a": "1", "b": "2"}),
         Recorded(name="one", number=2, tags={"b": "2"}),
     )

@@ -11,16 +11,16 @@ import pytest
 
 from carbontrack import config
 from carbontrack.errors import CarbontrackError
-from carbontrack.ledger.url import ledger_url
+from carbontrack.ledger.url import ledger_url as url_of
 from carbontrack.units import MS_PER_HOUR
 from dashboards.live.columns import MANY_DEVICES
 from dashboards.live.view import View
-from tests.fixtures.runs import Recorded, write_ledger
+from tests.fixtures.runs import Recorded, write_ledger, write_runs
 
 
 def test_methods_side_by_side_have_the_same_factors(tmp_path: Path) -> None:
     write_ledger(tmp_path / "ledger.db", Recorded(count=2))
-    view = View(ledger_url(str(tmp_path / "ledger.db")), config.flags())
+    view = View(url_of(str(tmp_path / "ledger.db")), config.flags())
     try:
         run = view.find("last")
         rows = {row["method"]: row for row in view.run(run)["rows"]}
@@ -35,9 +35,8 @@ def test_methods_side_by_side_have_the_same_factors(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def team(tmp_path: Path) -> Iterator[View]:
+def team(ledger_url: str) -> Iterator[View]:
     """Three runs of two people in two projects; the last began in the month before it ended."""
-    ledger = tmp_path / "ledger.db"
     for number, (user, project, seed) in enumerate(
         [("ada", "llama", "1"), ("bob", "llama", "2"), ("bob", "big", "1")], start=1
     ):
@@ -51,8 +50,8 @@ def team(tmp_path: Path) -> Iterator[View]:
             tags={"seed": seed},
             power_w=100.0 * number,
         )
-        write_ledger(ledger, run)
-    view = View(ledger_url(str(ledger)), config.flags(pue=1.5, intensity=0.4, tariff=0.1))
+        write_runs(ledger_url, run)
+    view = View(ledger_url, config.flags(pue=1.5, intensity=0.4, tariff=0.1))
     yield view
     view.close()
 
@@ -106,7 +105,7 @@ def test_an_explanation_names_each_factor_with_its_source(team: View) -> None:
 
 def test_of_many_devices_only_what_a_map_shows_is_sent(tmp_path: Path) -> None:
     write_ledger(tmp_path / "ledger.db", Recorded(count=MANY_DEVICES + 1))
-    view = View(ledger_url(str(tmp_path / "ledger.db")), config.flags())
+    view = View(url_of(str(tmp_path / "ledger.db")), config.flags())
     try:
         devices = view.series(view.find("last"), points=2000)["devices"]
     finally:

@@ -65,8 +65,10 @@ def collect(
     from carbontrack.ledger.kept import parse_keep
     from carbontrack.ledger.url import ledger_url
 
+    url = ledger_url(db)
+    _check_folder(url, db)
     run(
-        ledger_url(db),
+        url,
         host,
         port,
         tls_cert=tls_cert,
@@ -139,11 +141,25 @@ def revoke(
 
 def _host_and_port(listen: str) -> tuple[str, int]:
     host, colon, port = listen.rpartition(":")
-    if not colon or not host or not port.isdecimal():
+    if not colon or not host or "/" in host or not port.isdecimal():
         raise CarbontrackError(
             f"--listen {listen}: not HOST:PORT.", hint=f"Example: --listen 0.0.0.0:{_PORT}"
         )
     return host.removeprefix("[").removesuffix("]"), int(port)
+
+
+def _check_folder(url: str, db: str | None) -> None:
+    """A server's address without its scheme looks like a file in a folder that is not there."""
+    import os
+
+    from carbontrack.ledger.url import sqlite_path
+
+    path = sqlite_path(url)
+    if path is not None and (db or os.environ.get("CARBONTRACK_DB")) and not path.parent.is_dir():
+        raise CarbontrackError(
+            f"There is no folder {path.parent} for the ledger {path.name}.",
+            hint="Make it; or, for a server, write postgresql://USER@HOST/DATABASE.",
+        )
 
 
 def _check_tls(cert: Path | None, key: Path | None) -> None:

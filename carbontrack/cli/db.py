@@ -199,7 +199,7 @@ def ship(
         )
     url = ledger_url(db)
     settings = config.resolve(config.surroundings())
-    target, is_server = _target(url, to or config.value(settings, "ship"), insecure=insecure)
+    target, is_server = _target(url, to, settings, insecure=insecure)
     with ExitStack() as stack:
         stack.callback(target.close)
         file = recorded_in(url)
@@ -220,7 +220,7 @@ def ship(
             shipping.prune()
         except NotShipped as error:
             left = "Ship them again." if sources else "What is left stays queued."
-            raise CarbontrackError(f"{error}.", hint=left) from None
+            raise CarbontrackError(f"{str(error).rstrip('.')}.", hint=left) from None
     done = shipping.shipped
     typer.echo(f"Shipped {counted(done.rows, 'row')} in {counted(done.batches, 'request')}.")
     if done.removed:
@@ -236,8 +236,10 @@ def ship(
         raise typer.Exit(1)
 
 
-def _target(url: str, to: str | None, *, insecure: bool) -> tuple[Target, bool]:
-    """The collector that is named, or the server of the ledger; and whether it is that."""
+def _target(
+    url: str, to: str | None, settings: config.Settings, *, insecure: bool
+) -> tuple[Target, bool]:
+    """The collector that an option or a setting names, or the ledger's server, and whether it is."""
     import os
 
     from carbontrack.errors import CarbontrackError
@@ -246,13 +248,17 @@ def _target(url: str, to: str | None, *, insecure: bool) -> tuple[Target, bool]:
     from carbontrack.record.collector import Collector
     from carbontrack.record.server import Server
 
+    where = "--to"
+    if to is None and (named := settings.get("ship")) is not None:
+        to = named.value
+        where = ship_to.URL if named.origin == "environment" else f"{named.origin}: ship"
     if to is None and sqlite_path(url) is None:
         return Server(url), True
     if to is None:
         raise CarbontrackError(
             "no collector is named.", hint=f"Give --to URL, or set {ship_to.URL}."
         )
-    at = ship_to.address(to, insecure=insecure)
+    at = ship_to.address(to, insecure=insecure, where=where)
     ship_to.token_of(os.environ)
     return Collector(at, lambda: ship_to.token_of(os.environ)), False
 

@@ -26,6 +26,12 @@ _WORDS = [
 ]
 
 
+_NO_ARGUMENT = (
+    "A token is never an argument, which everybody on the machine can read: set "
+    "CARBONTRACK_SHIP_TOKEN, or CARBONTRACK_SHIP_TOKEN_FILE to a file with it."
+)
+
+
 def said(error: TyperException) -> str:
     """One line: what is wrong, and how to fix it. Empty if help was shown instead."""
     message = error.format_message().rstrip(".")
@@ -37,6 +43,8 @@ def said(error: TyperException) -> str:
     if (named := re.match(r"No such command '(.*)'", message)) and context is not None:
         message += _commands_like(named[1], context)
     command = getattr(context, "command_path", "carbontrack")
+    if "token" in getattr(error, "option_name", ""):
+        return f"{message.partition('. Did you')[0]}. {_NO_ARGUMENT}"
     return f"{message}{'' if message.endswith('?') else '.'} See '{command} --help'."
 
 

@@ -200,7 +200,7 @@ def errors_in_one_line(url: str) -> Iterator[None]:
     try:
         yield
     except (SQLAlchemyError, sqlite3.Error) as error:
-        raise _unusable(url, getattr(error, "orig", None) or error) from error
+        raise _unusable(url, error) from error
 
 
 def refuses_rows(error: Exception) -> bool:
@@ -258,11 +258,17 @@ def _outdated(url: str, revision: str | None) -> CarbontrackError:
 _INSUFFICIENT_PRIVILEGE = "42501"
 
 
+def lacks_rights(error: BaseException) -> bool:
+    """Whether our role may not do what was asked."""
+    return getattr(getattr(error, "orig", error), "sqlstate", None) == _INSUFFICIENT_PRIVILEGE
+
+
 def _unusable(url: str, error: BaseException) -> LedgerUnusable:
-    """The error of a driver, by its first line."""
+    """The error of a driver, or SQLAlchemy's of one, by its first line."""
+    error = getattr(error, "orig", None) or error
     first = (str(error).strip().splitlines() or [type(error).__name__])[0]
     reason = redact_text(first).rstrip(".")
-    if getattr(error, "sqlstate", None) == _INSUFFICIENT_PRIVILEGE:
+    if lacks_rights(error):
         hint = "Let the ledger's owner grant the role what docs/collector.md says of roles."
     elif sqlite_path(url) is None:
         hint = "Check the address in --db or CARBONTRACK_DB, and that the server runs."

@@ -54,7 +54,7 @@ class Server:
         """Nothing is kept."""
 
     def _answer(self, write: Callable[[], Reply]) -> Answer:
-        from carbontrack.ledger.engine import refuses_rows
+        from carbontrack.ledger.engine import lacks_rights, refuses_rows
 
         try:
             try:
@@ -68,7 +68,10 @@ class Server:
         except Exception as error:
             if refuses_rows(error):
                 return Answer(422, first_line(error))
-            raise NotShipped(f"{self.name} cannot be written: {first_line(error)}") from None
+            said = f"{self.name} cannot be written: {first_line(error)}"
+            if lacks_rights(error):
+                said += "; its owner has to grant what docs/collector.md says of roles"
+            raise NotShipped(said) from None
         status = REMOVED if reply.is_removed else 200
         return Answer(status, held=reply.held, clock=self._clock)
 

@@ -15,11 +15,12 @@ if TYPE_CHECKING:
     from typing import Any
 
 URL = "CARBONTRACK_SHIP"
+SECONDS = "CARBONTRACK_SHIP_SECONDS"
 TOKEN = "CARBONTRACK_SHIP_TOKEN"
 TOKEN_FILE = "CARBONTRACK_SHIP_TOKEN_FILE"
 _MAX_TOKEN_BYTES = 4 << 10
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
-_EXAMPLE = "Example: --ship https://collector.example.org:8477"
+_EXAMPLE = "Example: https://collector.example.org:8477"
 
 
 class Address:
@@ -36,8 +37,8 @@ class Address:
         return f"http{'s' if self.https else ''}://{host}:{self.port}{self.path}"
 
 
-def address(url: str, *, insecure: bool = False) -> Address:
-    """The address of a URL.
+def address(url: str, *, insecure: bool = False, where: str = "--ship") -> Address:
+    """The address of a URL that stands `where`: in which option, variable or file.
 
     Raises CarbontrackError for what is not one, has a secret in it, or would send the token to
     another host in clear text.
@@ -51,18 +52,18 @@ def address(url: str, *, insecure: bool = False) -> Address:
         parts = urlsplit(url)
         port = parts.port
     except ValueError as error:
-        raise CarbontrackError(f"--ship {shown}: {error}.", hint=_EXAMPLE) from None
+        raise CarbontrackError(f"{where} {shown}: {error}.", hint=_EXAMPLE) from None
     if parts.username or parts.password or parts.query or parts.fragment:
         raise CarbontrackError(
-            f"--ship {parts.scheme}://…: an address has no user, token or query.",
+            f"{where} {parts.scheme}://…: an address has no user, token or query.",
             hint=f"Put the token into {TOKEN} or a file named by {TOKEN_FILE}.",
         )
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise CarbontrackError(f"--ship {shown}: not an http or https address.", hint=_EXAMPLE)
+        raise CarbontrackError(f"{where} {shown}: not an http or https address.", hint=_EXAMPLE)
     https = parts.scheme == "https"
     if not https and parts.hostname not in _LOOPBACK and not insecure:
         raise CarbontrackError(
-            f"--ship {shown}: http would send the token in clear text.",
+            f"{where} {shown}: http would send the token in clear text.",
             hint="Use https, or give --insecure if the network between is trusted.",
         )
     standard = 443 if https else 80
@@ -103,10 +104,23 @@ def settings_of(url: str | None, *, insecure: bool = False) -> dict[str, Any]:
 
     Raises CarbontrackError, before anything is started, for what cannot be shipped to.
     """
+    where = "--ship" if url else URL
     url = url or os.environ.get(URL) or None
     secrets = {"ship_token": os.environ.get(TOKEN), "ship_token_file": os.environ.get(TOKEN_FILE)}
     if url is None:
         return {name: value for name, value in secrets.items() if value}
-    address(url, insecure=insecure)
+    address(url, insecure=insecure, where=where)
     token_of(os.environ)
+    _check_seconds(os.environ.get(SECONDS) or None)
     return {"ship": url, "ship_insecure": insecure, **secrets}
+
+
+def _check_seconds(setting: str | None) -> None:
+    if setting is None:
+        return
+    from carbontrack.ledger.shipped_seconds import younger_ms
+
+    try:
+        younger_ms(setting)
+    except ValueError as error:
+        raise CarbontrackError(f"{SECONDS}: {error}.", hint="Or write off.") from None

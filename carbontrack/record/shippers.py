@@ -45,9 +45,10 @@ class Shippers:
         gets.
         """
         self._server = self._to_server()
-        self._collector = self._to_collector(
-            self._plan.ship or value(settings, "ship"), value(settings, "ship_seconds")
-        )
+        url, where = self._plan.ship, "--ship"
+        if url is None and (named := settings.get("ship")) is not None:
+            url, where = named.value, f"{named.origin}: ship"
+        self._collector = self._to_collector(url, where, value(settings, "ship_seconds"))
 
     def events(self) -> list[Event]:
         """What happened since the last call; the other threads add to it."""
@@ -85,7 +86,7 @@ class Shippers:
         target = Server(self._plan.db)
         return self._started(Shipping(recorders_url(self._db), target, EVERY_SECOND, is_queue=True))
 
-    def _to_collector(self, url: str | None, seconds: str | None) -> Shipper | None:
+    def _to_collector(self, url: str | None, where: str, seconds: str | None) -> Shipper | None:
         """What ships to a collector; None if that is not asked for, or cannot be."""
         if url is None:
             return None
@@ -99,7 +100,7 @@ class Shippers:
         given = {ship_to.TOKEN: plan.ship_token, ship_to.TOKEN_FILE: plan.ship_token_file}
         secrets = {name: value for name, value in given.items() if value}
         try:
-            at = ship_to.address(url, insecure=plan.ship_insecure)
+            at = ship_to.address(url, insecure=plan.ship_insecure, where=where)
             ship_to.token_of(secrets)
         except CarbontrackError as error:
             self._alarm(f"nothing is shipped: {error}")

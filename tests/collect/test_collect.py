@@ -234,7 +234,7 @@ def test_what_is_too_old_goes_and_does_not_come_again(
         return text
 
     wait_until(lambda: "dropped_partitions_total 2\n" in metrics())
-    assert len(Ledger(team).windows(level_s=1)) == 0
+    wait_until(lambda: len(Ledger(team).windows(level_s=1)) == 0)  # those in no partition, too
     assert tables_of(team) == tables
     argv = [*CARBONTRACK, "db", "ship", "--to", collector.url, "--db", str(old)]
     argv += ["--seconds", "last"]
@@ -333,19 +333,61 @@ def test_a_batch_that_is_refused_is_set_aside_shown_and_sent_again(
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        (("--ship", "collector:8477"), "not an http or https address"),
+        (("--ship", "collector:8477"), "--ship collector:8477: not an http or https address"),
         (("--ship", "ftp://collector"), "not an http or https address"),
         (("--ship", "http://collector:8477"), "http would send the token in clear text"),
         (("--ship", "https://me:secret@collector"), "an address has no user, token or query"),
         (("--ship", "https://collector/?token=secret"), "an address has no user, token or query"),
         (("--ship", "https://collector:99999"), "Port out of range"),
         (("--ship", "https://collector"), "there is no token to ship with"),
+        (("--token", "secret"), "A token is never an argument"),
+        (("--ship", "https://collector", "--ship-token=secret"), "A token is never an argument"),
     ],
 )
 def test_a_bad_address_is_one_line_before_the_job_starts(
     wrapper: Wrapper, options: tuple[str, ...], says: str
 ) -> None:
     done = wrapper.run("touch", str(wrapper.folder / "started"), options=("--quiet", *options))
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert says in done.stderr and "secret" not in done.stderr
+    assert not (wrapper.folder / "started").exists()
+
+
+@pytest.mark.parametrize(
+    ("environ", "words", "says"),
+    [
+        ({}, ("--to", "collector:8477"), "--to collector:8477: not an http or https address"),
+        ({}, ("--to", "https://me:secret@c"), "--to https://…: an address has no user, token"),
+        ({"CARBONTRACK_SHIP": "c:1"}, (), "CARBONTRACK_SHIP c:1: not an http or https address"),
+        ({}, ("--token", "secret"), "A token is never an argument"),
+        ({}, (), "no collector is named. Give --to URL, or set CARBONTRACK_SHIP"),
+        ({}, ("--to", "https://c"), "there is no token to ship with. Set CARBONTRACK_SHIP_TOKEN"),
+        ({"CARBONTRACK_SHIP_SECONDS": "long"}, ("--to", "https://c"), "CARBONTRACK_SHIP_SECONDS: "),
+    ],
+)
+def test_mistakes_of_shipping_by_hand_are_one_line(
+    wrapper: Wrapper, environ: dict[str, str], words: tuple[str, ...], says: str
+) -> None:
+    OLD.write(wrapper.ledger)
+    argv = [*CARBONTRACK, "db", "ship", *words]
+    done = subprocess.run(argv, env=wrapper.env | environ, text=True, capture_output=True)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1), done.stderr
+    assert says in done.stderr and "secret" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("CARBONTRACK_SHIP", "collector:8477", "CARBONTRACK_SHIP collector:8477: not an http"),
+        ("CARBONTRACK_SHIP_SECONDS", "long", "CARBONTRACK_SHIP_SECONDS: 'long' is no age"),
+        ("CARBONTRACK_SHIP_TOKEN", "two words", "CARBONTRACK_SHIP_TOKEN holds no token"),
+    ],
+)
+def test_what_the_environment_says_is_checked_before_the_job_starts(
+    wrapper: Wrapper, name: str, value: str, says: str
+) -> None:
+    around = {"CARBONTRACK_SHIP": "https://c", "CARBONTRACK_SHIP_TOKEN": "secret", name: value}
+    done = wrapper.run("touch", str(wrapper.folder / "started"), env=wrapper.env | around)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert says in done.stderr and "secret" not in done.stderr
     assert not (wrapper.folder / "started").exists()
@@ -368,7 +410,7 @@ def test_the_collector_that_a_file_names_is_recorded_with_no_run(
     job = wrapper.hold(options=(), cwd=str(wrapper.folder))
     job.until_recorded(1)
     done = job.end()
-    assert "nothing is shipped: --ship https://…: an address has no user" in done.stderr
+    assert "carbontrack.toml: ship https://…: an address has no user" in done.stderr
     settings.unlink()
     for file in wrapper.folder.rglob("*"):
         assert not file.is_file() or b"me:secret" not in file.read_bytes(), file
@@ -394,6 +436,9 @@ def test_mistakes_of_a_collector_are_one_line(wrapper: Wrapper, ledger_url: str)
         port = str(taken.getsockname()[1])
         for options, says in (
             (("--listen", "8477"), "not HOST:PORT"),
+            (("--listen", "http://0.0.0.0:8477"), "not HOST:PORT"),
+            (("--keep", "7 days"), "--keep 7 days: invalid"),
+            (("--token", "secret"), "A token is never an argument"),
             (("--listen", f"127.0.0.1:{port}"), "cannot be used"),
             (("--tls-cert", "a.pem"), "go together"),
             (("--tls-cert", "a.pem", "--tls-key", "b.pem"), "No such file"),
@@ -402,6 +447,10 @@ def test_mistakes_of_a_collector_are_one_line(wrapper: Wrapper, ledger_url: str)
             done = wrapper.ask("collect", *options, "--db", ledger_url)
             assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
             assert says in done.stderr
+    for address in ("db.example/carbontrack", "ada@db.example/carbontrack"):
+        done = wrapper.ask("collect", "--listen", "127.0.0.1:0", "--db", address)
+        assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+        assert "for a server, write postgresql://USER@HOST/DATABASE" in done.stderr
     empty = wrapper.ask("collect", "token", "add", " ", "--db", ledger_url)
     assert "the project is empty" in empty.stderr
     unknown = wrapper.ask("collect", "token", "revoke", "ffff", "--db", ledger_url)

@@ -100,7 +100,7 @@ def ask(bench: Bench) -> list[Table]:
             title="A fleet in real time",
             how=f"{fleet.nodes:,} nodes of {_DEVICES} GPUs for {fleet.posts * EVERY_S:g} s, a post "
             f"each every {EVERY_S:g} s over HTTP into `carbontrack collect` and PostgreSQL "
-            "with fsync: what is now, the hour, and minutes with their packed seconds once a "
+            "with fsync: what is now, and minutes with their hour and packed seconds once a "
             f"heartbeat is behind them ({_BEHIND_MS / MS_PER_S:g} s). The load runs on the same "
             f"cores. Then {_TOGETHER} nodes at a time bring a minute each without a pause. The "
             f"ledger held {held:,} device-seconds in the end.",
@@ -212,7 +212,7 @@ def _bodies(fleet: _Fleet, node: int, posts: Sequence[int]) -> Iterator[bytes]:
         minutes = [] if minute is None else list(_minutes(fleet, sensors, minute, dice))
         windows = [(uuid, whole) for uuid, whole, _ in minutes]
         hour_j = 350.0 * (now - fleet.begin_ms) / MS_PER_S
-        for sensor in sensors:
+        for sensor in sensors if minutes or not post else ():
             windows.append((sensor.uuid, _hour(fleet, (now - fleet.begin_ms) // MS_PER_S, hour_j)))
         yield encode(
             Batch(

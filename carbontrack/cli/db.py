@@ -239,7 +239,7 @@ def ship(
 def _target(
     url: str, to: str | None, settings: config.Settings, *, insecure: bool
 ) -> tuple[Target, bool]:
-    """The collector that an option or a setting names, or the ledger's server, and whether it is."""
+    """The collector that an option or a setting names, or the server; and whether it is that."""
     import os
 
     from carbontrack.errors import CarbontrackError

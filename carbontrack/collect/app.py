@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from functools import partial
 from typing import TypeVar
 
+from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
@@ -20,7 +20,7 @@ from starlette.routing import Route
 from carbontrack.collect import wire
 from carbontrack.collect.access import Access
 from carbontrack.collect.intake import Away, Intake, NoRoom, Unfit
-from carbontrack.collect.retention import Retention
+from carbontrack.collect.metrics import Metrics
 from carbontrack.collect.sweeper import Sweeper
 from carbontrack.ledger.batch import PATH, TIME_HEADER, TOMBSTONES_PATH, VERSION, Batch
 from carbontrack.ledger.kept import Keep, without_late
@@ -58,7 +58,7 @@ class Collector:
         *,
         oldest_days: float,
         keep: Keep,
-        retention: Retention | None,
+        metrics: Metrics,
         log: Callable[[str], None],
     ) -> None:
         self._intake = intake
@@ -66,13 +66,8 @@ class Collector:
         self._sweeper = sweeper
         self._oldest_ms = round(oldest_days * MS_PER_DAY)
         self._keep = keep
-        self._retention = retention
         self._log = log
-        self._answers: Counter[int] = Counter()
-        self._rows = 0
-        self._late = 0
-        self._bytes = 0
-        self._slowest_s = 0.0
+        self._metrics = metrics
         self._away = ""  # why the database could not be written last
         # For what takes long: beside the loop, which has to answer the others, and one at a time.
         self._decoder = ThreadPoolExecutor(1, thread_name_prefix="decode")
@@ -114,8 +109,7 @@ class Collector:
             answer = _refusal(refused)
             if refused.status not in _QUIET:
                 self._log(f"a batch was refused ({refused.status}): {visible(str(refused))}")
-        self._answers[answer.status_code] += 1
-        self._slowest_s = max(self._slowest_s, time.monotonic() - began_s)
+        self._metrics.answered(answer.status_code, time.monotonic() - began_s)
         answer.headers[TIME_HEADER] = str(now_ms())
         return answer
 
@@ -128,9 +122,7 @@ class Collector:
         if reply.is_removed:
             raise Answer(410, "the run was removed")
         self._away = ""
-        self._rows += batch.rows
-        self._late += late
-        self._bytes += len(body)
+        self._metrics.written(batch.rows, late, len(body))
         return Response(status_code=204) if reply.held is None else JSONResponse(asdict(reply.held))
 
     async def _take_tombstone(self, project: str, body: bytes) -> Response:
@@ -196,32 +188,8 @@ class Collector:
         return PlainTextResponse("ok\n")
 
     async def metrics(self, _: Request) -> Response:
-        """For Prometheus; no project, run or host is named."""
-        lines = [
-            "# HELP carbontrack_collector_batches_total Batches by the status of their answer.",
-            "# TYPE carbontrack_collector_batches_total counter",
-            *(
-                f'carbontrack_collector_batches_total{{status="{status}"}} {count}'
-                for status, count in sorted(self._answers.items())
-            ),
-            *_single("rows_total", "counter", "Rows written.", self._rows),
-            *_single("late_rows_total", "counter", "Rows too old to be kept.", self._late),
-            *_single("received_bytes_total", "counter", "Compressed bytes.", self._bytes),
-            *_single("waiting_batches", "gauge", "Batches that wait.", self._intake.waiting),
-            *_single(
-                "slowest_answer_seconds",
-                "gauge",
-                "Longest time from a request to its answer.",
-                round(self._slowest_s, 3),
-            ),
-        ]
-        if (retention := self._retention) is not None:
-            dropped, failures = retention.dropped, retention.failures
-            lines += [
-                *_single("dropped_partitions_total", "counter", "Dropped as too old.", dropped),
-                *_single("retention_failures_total", "counter", "Could not be dropped.", failures),
-            ]
-        return PlainTextResponse("\n".join(lines) + "\n", media_type="text/plain; version=0.0.4")
+        """For Prometheus."""
+        return Response(self._metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
 
 async def _body(request: Request) -> bytes:
@@ -238,8 +206,3 @@ def _refusal(refused: Answer) -> Response:
     headers = {"Retry-After": str(_RETRY_S[refused.status])} if refused.status in _RETRY_S else {}
     answer = {"error": str(refused), "version": VERSION}
     return JSONResponse(answer, refused.status, headers)
-
-
-def _single(name: str, kind: str, help: str, value: float) -> list[str]:
-    full = f"carbontrack_collector_{name}"
-    return [f"# HELP {full} {help}", f"# TYPE {full} {kind}", f"{full} {value}"]

@@ -14,6 +14,7 @@ import uvicorn
 from carbontrack.collect.access import Access
 from carbontrack.collect.app import Collector
 from carbontrack.collect.intake import Intake
+from carbontrack.collect.metrics import Metrics
 from carbontrack.collect.retention import Retention
 from carbontrack.collect.sweeper import Sweeper
 from carbontrack.ledger.batch import EVERY_S
@@ -66,17 +67,18 @@ def collect(
             _say("no token lets anybody write; make one: carbontrack collect token add PROJECT")
         intake = Intake(ledger, take)
         stack.callback(intake.close)
-        retention = None
+        metrics = Metrics(lambda: intake.waiting)
         if sqlite_path(url) is None:
-            retention = Retention(ledger, keep, _say)
-            retention.start()
+            Retention(ledger, keep, metrics, _say).start()
+        else:  # a file keeps all until `db compact`
+            keep = {}
         collector = Collector(
             intake,
             Access(ledger),
             Sweeper(opens, _say),
             oldest_days=oldest_days,
-            keep=keep if retention else {},
-            retention=retention,
+            keep=keep,
+            metrics=metrics,
             log=_say,
         )
         _serve(collector, listening, tls_cert, tls_key)

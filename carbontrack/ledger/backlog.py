@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from operator import itemgetter
 from typing import Any
 
@@ -128,8 +129,9 @@ def next_part(
 ) -> Part | None:
     """The next rows of a recording, the coarse ones first; None if it is not in the ledger.
 
-    While it goes on, minutes before its heartbeat are shipped, with their seconds, and once more
-    when they were written into later. Once it has ended or stopped, all there is.
+    While it goes on, minutes before its heartbeat are shipped, with their seconds and with the
+    hours so far, and once more when they were written into later; before the first minute is over,
+    hours alone. Once it has ended or stopped, all there is.
     """
     found = _recording(transaction, recording_id)
     if found is None:
@@ -143,8 +145,10 @@ def next_part(
     open_ms = recording.heartbeat_ms // _MINUTE_MS * _MINUTE_MS  # from here on more may come
     until_ms = open_ms if goes_on else end_ms
     rows = _Rows(transaction, key)
-    hours = rows.windows(_HOUR, mark.hours_ms, end_ms)
     minutes = rows.windows(_MINUTE, mark.minutes_ms, until_ms)
+    hours = None
+    if minutes.rows or not goes_on or not mark.minutes_ms:
+        hours = rows.windows(_HOUR, mark.hours_ms, end_ms)
     first_ms = seconds.first_ms(run.id, now_ms)
     fine = None
     if first_ms is not None:
@@ -152,9 +156,12 @@ def next_part(
     late = rows.late(mark, first_ms)
     steps = rows.steps(mark.steps_ms)
     events = rows.events(mark.events)
-    kinds = [part for part in (hours, minutes, fine, late, steps, events) if part is not None]
-    complete = not any(part.more for part in kinds)
+    windows = [part for part in (hours, minutes, late, fine) if part is not None]
+    complete = not any(part.more for part in (*windows, steps, events))
     last_hour_ms = (recording.end_ms if ended else open_ms) // MS_PER_HOUR * MS_PER_HOUR
+    hours_ms = mark.hours_ms
+    if hours is not None:
+        hours_ms = hours.next if hours.more else max(hours_ms, last_hour_ms)
     sensors = rows.sensors
     now = live_row.of_recording(transaction, recording, list(sensors)) if goes_on else None
     most_ms = end_ms if ended else open_ms
@@ -164,8 +171,8 @@ def next_part(
             recording=recording,
             sensors=tuple(sensors.values()),
             live=now,
-            windows=(*hours.rows, *minutes.rows, *late.rows, *(fine.rows if fine else ())),
-            segments=(*late.segments, *(fine.segments if fine else ())),
+            windows=tuple(chain.from_iterable(part.rows for part in windows)),
+            segments=tuple(chain.from_iterable(part.segments for part in windows)),
             steps=tuple(steps.rows),
             events=tuple(events.rows),
             clocks=tuple(rows.clocks()),
@@ -178,7 +185,7 @@ def next_part(
         before=before,
         mark=replace(
             mark,
-            hours_ms=hours.next if hours.more else max(mark.hours_ms, last_hour_ms),
+            hours_ms=hours_ms,
             minutes_ms=min(minutes.next, most_ms),
             seconds_ms=min(fine.next, most_ms) if fine else mark.seconds_ms,
             steps_ms=steps.next,

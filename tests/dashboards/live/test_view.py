@@ -119,7 +119,7 @@ def test_a_zoom_into_hours_of_which_no_more_is_left(tmp_path: Path) -> None:
     """It is drawn as a step, with what was spent, and says what it is."""
     one = Recorded(count=2, seconds=5400)
     write_ledger(tmp_path / "ledger.db", one)
-    view = View(ledger_url(str(tmp_path / "ledger.db")), config.flags())
+    view = View(url_of(str(tmp_path / "ledger.db")), config.flags())
     try:
         from_ms, to_ms = one.start_ms + 600_000, one.start_ms + 900_000
         shown = view.series(view.find("last"), from_ms=from_ms, to_ms=to_ms, points=300)

@@ -80,6 +80,7 @@ def take(transaction: Transaction, sent: Sequence[tuple[Sent, str | None]]) -> l
         for one, project in sent
         if isinstance(one, Batch)
     ]
+    transaction.hold([batch.recording.id for batch, _ in batches])
     here = Here(transaction, (batch for batch, _ in batches))
     wanted = sorted(
         ((batch, project) for batch, project in batches if batch.run.id not in here.removed),

@@ -44,6 +44,11 @@ class Transaction(Protocol):
     def put(self, table: Table[Any], rows: Sequence[tuple[Any, ...]]) -> None:
         """Insert rows as `Table.in_order` makes them, or replace those of the same key."""
 
+    def hold(self, recording_ids: Sequence[str]) -> None:
+        """Let no other transaction write these recordings, as far as they are there, before this
+        one ends; two that hold some of the same wait for each other in one order.
+        """
+
     def array(self, values: Sequence[float | None]) -> Any:
         """Numbers as a column of `Table.arrays` takes them."""
 
@@ -167,6 +172,9 @@ class LedgerFile:
     def put(self, table: Table[Any], rows: Sequence[tuple[Any, ...]]) -> None:
         self._connection.executemany(table.upsert_in_order, rows)
 
+    def hold(self, recording_ids: Sequence[str]) -> None:
+        """One transaction writes a file at a time."""
+
     def array(self, values: Sequence[float | None]) -> Any:
         return json.dumps(values)
 
@@ -233,6 +241,10 @@ class _ServerTransaction:
         named = [dict(zip(table.columns, map(plain, row), strict=True)) for row in rows]
         self.write(table.upsert, named)
 
+    def hold(self, recording_ids: Sequence[str]) -> None:
+        if self._connection.dialect.name == "postgresql":
+            self._connection.execute(self._clause(_HOLD), {"ids": list(recording_ids)}).all()
+
     def array(self, values: Sequence[float | None]) -> Any:
         return list(values)
 
@@ -257,6 +269,9 @@ class _ServerTransaction:
         from carbontrack.ledger.server_windows import ServerWindows
 
         return ServerWindows(self._connection)
+
+
+_HOLD = "select key from recordings where id = any(:ids) order by key for no key update"
 
 
 def asking(connection: Connection) -> Transaction:

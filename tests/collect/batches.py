@@ -121,7 +121,10 @@ def batch(
         events=((end, Event(BEGIN_MS + 1000 * end, "checkpoint", "saved")),),
         clocks=(ClockOffset(BEGIN_MS, 3_000, 5),),
         amendments=(
-            Amendment(AMENDMENT, of_run.id, BEGIN_MS, "ada", "name", "llama2-7b", "llama2"),
+            Amendment(
+                AMENDMENT if run is None else f"0199bbbb{run[8:]}",
+                *(of_run.id, BEGIN_MS, "ada", "name", "llama2-7b", "llama2"),
+            ),
         ),
         stated=(Stated("TPU v4", 2, 3.0, None, 1.5, "a colleague"),),
         imports=(

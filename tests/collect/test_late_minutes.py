@@ -211,3 +211,15 @@ def test_a_recorder_that_stopped_and_goes_on_has_its_open_minute_shipped_again(
     recorder.finish(130)
     ship(node, team, at_s=140, seconds=EVERY_SECOND)
     agree(node, team, seconds=True)
+
+
+def test_an_hour_so_far_comes_with_each_minute_and_in_the_first_with_each_post(
+    node: WritableLedger, team: WritableLedger
+) -> None:
+    recorder = Recorder(node)
+    seen = []
+    for begin, end in ((0, 30), (30, 50), (50, 70), (70, 90), (90, 130)):
+        recorder.record(begin, end)
+        ship(node, team, at_s=end)
+        seen.append({energy_mj // 300_000 for energy_mj, _ in windows_mj(team, 3600).values()})
+    assert seen == [{30}, {50}, {70}, {70}, {130}]

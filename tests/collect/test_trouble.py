@@ -13,6 +13,7 @@ import signal
 import subprocess
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
@@ -322,7 +323,9 @@ def test_two_collectors_take_the_same_and_other_batches_at_once(
 
     def post(collector: Collector, seed: int) -> None:
         for body in random.Random(seed).sample(bodies, len(bodies)):
-            answers.append(collector.post(body, token)[0])
+            while (status := collector.post(body, token)[0]) in (429, 503):  # a busy machine
+                time.sleep(0.1)
+            answers.append(status)
 
     nodes = [
         threading.Thread(target=post, args=(collector, 10 * place + number))
@@ -335,6 +338,7 @@ def test_two_collectors_take_the_same_and_other_batches_at_once(
         node.join()
     said = [collector.stop() for collector in collectors]
     assert set(answers) <= {200, 204}, said
+    assert "deadlock detected" not in (server.folder / "log").read_text()
     found = rows_of(url)
     alone = server.new_database()
     with closing(open_ledger(ledger_url(alone))) as ledger, ledger.begin() as transaction:

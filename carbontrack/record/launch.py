@@ -67,7 +67,11 @@ def run(command: list[str], settings: dict[str, Any], *, live: bool = False) -> 
         "started_ns": started_ns,
     }
     try:
-        # Imported only now that the job runs, as is all that it does not wait for.
+        # Imported only now that the job runs, as is all that it does not wait for; the recorder
+        # needs longer for that than we do.
+        if recording is not None:
+            with harmless("this run is not recorded"):
+                recording.start_recorder()
         from carbontrack.record.accompany import accompany
 
         accompany(job, recording, plan, live=live, blocked=old_mask is not None)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import _signal
 import os
-import signal
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -42,7 +42,7 @@ def spawn(module: str, *, keep: Sequence[int] = ()) -> tuple[int, int, list[int]
             ],
             # Out of reach of Ctrl-C and Ctrl-Z. Until it is, our blocked signals shield it.
             setsid=True,
-            setsigdef=[signal.SIGPIPE, signal.SIGCHLD, signal.SIGALRM],
+            setsigdef=[_signal.SIGPIPE, _signal.SIGCHLD, _signal.SIGALRM],
         )
     except BaseException:
         os.close(pipe)

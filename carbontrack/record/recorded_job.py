@@ -52,8 +52,8 @@ class RecordedJob:
     def recorder_pid(self) -> int | None:
         return self._recorder.pid if self._recorder else None
 
-    def begin(self, plan: dict[str, Any]) -> None:
-        """Start the recorder, unless one was joined, and give it its plan."""
+    def start_recorder(self) -> None:
+        """Unless one was joined."""
         if self._recorder is None:
             from carbontrack.record.recorder_process import RecorderProcess
 
@@ -62,6 +62,9 @@ class RecordedJob:
             )
         if self._rendezvous is not None:
             self._rendezvous.close()  # from now on the recorder alone has it
+
+    def begin(self, plan: dict[str, Any]) -> None:
+        """Give the recorder its plan."""
         plan |= {
             **self._job,
             "run_id": self.run_id,
@@ -69,7 +72,8 @@ class RecordedJob:
             "cwd": working_folder(),
             "steps_path": self._steps and self._steps.path,
         }
-        self._recorder.begin(plan)
+        if self._recorder is not None:
+            self._recorder.begin(plan)
 
     def flush(self) -> bool:
         """Send what the recorder's pipe has not taken yet; whether that is all."""

@@ -5,21 +5,22 @@ Standard library only. Nothing here may fail or block the job: a method that fai
 
 from __future__ import annotations
 
-import json
+import _signal
 import os
 import select
-import signal
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
 
-from carbontrack.record.cpu_wait import CpuWait
-from carbontrack.record.grace import grace_s
 from carbontrack.record.own_process import close_in_children, leave_to_children, spawn
-from carbontrack.record.process_end import ProcessEnd, is_running
 from carbontrack.record.steps_file import LockedSteps, remove_steps_file
 from carbontrack.record.warning import harmless, warn, warn_of_slow_recorder
+
+TYPE_CHECKING = False  # `typing` costs 15 ms, and the recorder's start waits for this
+if TYPE_CHECKING:
+    from typing import Any
+
+    from carbontrack.record.cpu_wait import CpuWait
 
 _LOOK_S = 0.05
 
@@ -83,7 +84,7 @@ class RecorderProcess:
         if self.pid is not None:
             self._close()
             with suppress(OSError):
-                os.kill(self.pid, signal.SIGKILL)
+                os.kill(self.pid, _signal.SIGKILL)
                 os.waitpid(self.pid, 0)
 
     def end(self, outcome: dict[str, Any]) -> None:
@@ -94,6 +95,9 @@ class RecorderProcess:
             return
         in_time = released = False
         with harmless("the end of this run may not be recorded"):
+            from carbontrack.record.cpu_wait import CpuWait
+            from carbontrack.record.grace import grace_s
+
             cpu = CpuWait(self.pid)
             self._send(outcome)
             grace = grace_s()
@@ -102,11 +106,13 @@ class RecorderProcess:
             released = self._is_released()
         self._close()  # it leaves the job's stderr
         with harmless("the recorder cannot be waited for"):
+            from carbontrack.record.process_end import is_running
+
             if in_time and released and is_running(self.pid):
                 return
             if not in_time:
                 # If it was stopped (SIGSTOP), it would stay so, with the job's stderr open.
-                os.kill(self.pid, signal.SIGCONT)
+                os.kill(self.pid, _signal.SIGCONT)
                 warn_of_slow_recorder(self._plan)
                 return
         with suppress(OSError):
@@ -117,6 +123,8 @@ class RecorderProcess:
 
     def _send(self, message: dict[str, Any]) -> None:
         if self.pid is not None:
+            import json
+
             self._unsent += json.dumps(message, default=str).encode() + b"\n"
             self.flush()
 
@@ -143,6 +151,8 @@ def _ends_in_time(
     pid: int, grace: tuple[float, float], cpu: CpuWait, is_released: Callable[[], bool]
 ) -> bool:
     """Whether it ends or lets us go within the grace, which a busy machine prolongs."""
+    from carbontrack.record.process_end import ProcessEnd
+
     try:
         end = ProcessEnd(pid)
     except ProcessLookupError:
@@ -163,6 +173,8 @@ def _ends_in_time(
 def start_live_page(run_id: str, db: str) -> None:
     """Serve the run's page until this process ends and with it our end of the pipe."""
     with harmless("no live page"):
+        import json
+
         _, pipe, _ = spawn("dashboards.live")
         close_in_children(pipe)
         os.set_blocking(pipe, False)

@@ -10,7 +10,7 @@ _ADDS = ("select", "insert")
 _CHANGES = (*_ADDS, "update")
 _REPLACES = (*_CHANGES, "delete")
 _TABLES: dict[str, tuple[str, ...]] = {
-    **dict.fromkeys(("stated", "imports", "tombstones"), _ADDS),
+    **dict.fromkeys(("stated", "imports", "tombstones", "clocks"), _ADDS),
     **dict.fromkeys(("devices", "events", "amendments"), (*_ADDS, "delete")),  # of removed runs
     "sensors": _CHANGES,
     **dict.fromkeys(("runs", "recordings", "steps", "overlaps", "live"), _REPLACES),

@@ -63,7 +63,7 @@ def series(
     length = bucket_s * MS_PER_S
     span_ms = begin_ms // length * length, (end_ms // length + 1) * length
     columns = _buckets_once(connection, run, readers, level_s, length, span_ms)
-    left = coarser.standing_in(connection, readers, level_s, span_ms, {*_places(columns)})
+    left = coarser.standing_in(connection, readers, level_s, span_ms, _distinct(columns))
     for coarser_s, places in left.items():
         level_ms = coarser_s * MS_PER_S
         reaching_ms = span_ms[0] // level_ms * level_ms, span_ms[1]
@@ -72,7 +72,7 @@ def series(
         spread = _by_column(_NAMES, [*_spread(stand_in, readers, coarser_s, length, span_ms)])
         columns = {name: column + spread[name] for name, column in columns.items()}
     stretches = coarser.stretches(left, readers, (begin_ms, end_ms))
-    return Series(bucket_s, _by_device(columns, readers), stretches)
+    return Series(bucket_s, _by_device(columns, readers, bool(left)), stretches)
 
 
 def windows(
@@ -109,7 +109,7 @@ def finest_windows(
     begin_ms, end_ms = _whole_hours((run.started_ms, run.end_ms))
     span_ms = begin_ms if from_ms is None else from_ms, end_ms if to_ms is None else to_ms
     parts = {level_s: _stored(connection, readers, level_s, span_ms)}
-    left = coarser.standing_in(connection, readers, level_s, span_ms, {*_places(parts[level_s])})
+    left = coarser.standing_in(connection, readers, level_s, span_ms, _distinct(parts[level_s]))
     for coarser_s, places in left.items():
         level_ms = coarser_s * MS_PER_S
         reaching_ms = span_ms[0] // level_ms * level_ms, span_ms[1]
@@ -177,6 +177,17 @@ def _recordings_of(readers: Mapping[int, Reader]) -> list[int]:
 
 def _places(columns: Mapping[str, list[Any]]) -> Iterable[Place]:
     return zip(columns["sensor_key"], map(hour_of, columns["start_ms"]), strict=True)
+
+
+def _distinct(columns: Mapping[str, list[Any]]) -> set[Place]:
+    """The same, each once: of windows in order without a tuple for each, which costs most."""
+    found: set[Place] = set()
+    last_key, until_ms = None, 0
+    for key, start_ms in zip(columns["sensor_key"], columns["start_ms"], strict=True):
+        if key != last_key or not until_ms - MS_PER_HOUR <= start_ms < until_ms:
+            last_key, until_ms = key, hour_of(start_ms) + MS_PER_HOUR
+            found.add((key, until_ms - MS_PER_HOUR))
+    return found
 
 
 def _by_column(names: Sequence[str], rows: Sequence[Any]) -> dict[str, list[Any]]:
@@ -293,16 +304,17 @@ def _spread(
 
 
 def _by_device(
-    columns: Mapping[str, list[Any]], readers: Mapping[int, Reader]
+    columns: Mapping[str, list[Any]], readers: Mapping[int, Reader], is_spread: bool
 ) -> dict[str, list[Any]]:
-    """The columns of a `Series` from those of its sensors. Two of one device, of an attempt and the
-    next one, may share a bucket.
+    """The columns of a `Series` from those of its sensors, which are in the order of sensors and
+    time, unless some are spread. Two of one device, of an attempt and the next one, may share a
+    bucket.
     """
-    device_of = {key: reader.device_key for key, reader in readers.items()}
+    device_of = {key: readers[key].device_key for key in sorted(readers)}
     device_keys = [device_of[key] for key in columns["sensor_key"]]
     of = {**columns, "sensor_key": device_keys}
-    at = list(zip(device_keys, columns["start_ms"], strict=True))
-    if any(map(ge, at, at[1:])):
+    if is_spread or any(map(ge, device_of.values(), [*device_of.values()][1:])):
+        at = list(zip(device_keys, columns["start_ms"], strict=True))
         rows: list[Sequence[Any]] = sorted(zip(*of.values(), strict=True), key=_device_and_time)
         if len(set(at)) < len(at):
             groups = (list(group) for _, group in groupby(rows, _device_and_time))

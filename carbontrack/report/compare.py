@@ -15,7 +15,16 @@ from carbontrack.account.scores import PER_CENT, Score, is_share, per
 from carbontrack.account.spread import Spread, apart, spread_of
 from carbontrack.ledger.rows import Step
 from carbontrack.report.notes import notes_of
-from carbontrack.report.numbers import COUNT, ENERGY, MASS, Units, amount_text, digits_text, unit_of
+from carbontrack.report.numbers import (
+    COUNT,
+    ENERGY,
+    MASS,
+    Units,
+    amount_text,
+    digits_text,
+    format_energy,
+    unit_of,
+)
 from carbontrack.report.table import Column, Table
 from carbontrack.units import J_PER_KWH, KG_PER_T
 
@@ -86,7 +95,7 @@ def measures(groups: Sequence[Group]) -> list[Measure]:
         _measure("CO₂e per million tokens", "g", groups, _g_per_mtok),
         _measure(_FINAL_LOSS, "", groups, lambda s: s.estimate.final_loss),
         _measure(
-            f"loss at {equal_j / J_PER_KWH:.4g} kWh, a mean over {_width(sides)} steps",
+            f"loss at {format_energy(equal_j / J_PER_KWH)}, a mean over {_width(sides)} steps",
             "",
             groups,
             lambda s: loss_at(s.steps, s.curve, equal_j),

@@ -119,6 +119,17 @@ def test_explain_without_energy_or_devices_states_nothing_false(
     assert "no tariff" not in said
 
 
+def test_what_little_energy_losses_are_compared_at_has_its_unit(
+    command: Command, tmp_path: Path
+) -> None:
+    write_ledger(
+        tmp_path / "ledger.db",
+        Recorded(name="less", number=1, count=2, seconds=60, power_w=1.0),
+        Recorded(name="more", number=2, count=2, seconds=60, power_w=2.0),
+    )
+    assert "loss at 33.3 mWh, a mean over" in command("compare", "less", "more").out
+
+
 def test_compare(command: Command, ledger: Path) -> None:
     answer = command("compare", "first", "second", "--format", "json").json
     by_name = {measure["name"]: measure for measure in answer["measures"]}

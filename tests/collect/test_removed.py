@@ -16,6 +16,7 @@ from carbontrack.collect.sweeper import LOST_MS, Sweeper
 from carbontrack.ledger import engine, read
 from carbontrack.ledger.remove import remove
 from carbontrack.ledger.shipped import take
+from carbontrack.ledger.shipped_seconds import NO_SECONDS
 from carbontrack.ledger.transaction import open_ledger
 from carbontrack.ledger.url import ledger_url as url_of
 from carbontrack.record.collector import Collector as HttpTarget
@@ -66,7 +67,7 @@ def remove_run(url: str) -> None:
 
 def shipping_of(url: str, target: Target) -> tuple[Shipping, Callable[[], int]]:
     """And what counts the batches of shipping all that waits."""
-    shipping = Shipping(url, target)
+    shipping = Shipping(url, target, NO_SECONDS)
 
     def ship() -> int:
         before = shipping.shipped.batches

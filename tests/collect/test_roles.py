@@ -43,7 +43,7 @@ def test_the_collectors_role_takes_batches_and_drops_what_is_old(
     assert collector.post(encode(batch(60, 100)), token)[0] == 204
     assert collector.post(encode(batch(60, 120, ended=True)), token)[0] == 200
     wait_until(lambda: "dropped_partitions_total 2.0\n" in collector.get("/metrics")[1]["text"])
-    assert "retention_failures_total 0\n" in collector.get("/metrics")[1]["text"]
+    assert "retention_failures_total 0.0\n" in collector.get("/metrics")[1]["text"]
     sent = by_sql.Server(url_of(granted["collector"])).send(
         batch(ended=True, run="0199aaaa-0000-7000-8000-000000000002")
     )

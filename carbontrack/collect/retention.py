@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from carbontrack.collect.metrics import Metrics
 from carbontrack.ledger.kept import Keep
-from carbontrack.ledger.retain import drop_old
+from carbontrack.ledger.retain import drop_old, roll_hours
 from carbontrack.ledger.transaction import WritableLedger
 from carbontrack.redact import redact_text
 
@@ -15,7 +15,9 @@ _EVERY_S = 3_600.0
 
 
 class Retention(threading.Thread):
-    """Drops old partitions of a ledger on a server, now and every hour."""
+    """Drops old partitions of a ledger on a server, and adds up the hours that are over, now and
+    every hour.
+    """
 
     def __init__(
         self, ledger: WritableLedger, keep: Keep, metrics: Metrics, log: Callable[[str], None]
@@ -37,6 +39,7 @@ class Retention(threading.Thread):
             for one in drop_old(self._ledger, self._keep):
                 self._metrics.dropped()
                 self._log(f"dropped {one.name}, {one.size_bytes:,} bytes, which were too old")
+            roll_hours(self._ledger)
         except Exception as error:  # the database is away, say: the next time it may be there
             self._metrics.not_dropped()
             reason = (str(error).splitlines() or [type(error).__name__])[0]

@@ -15,18 +15,20 @@ from sqlalchemy.exc import OperationalError
 
 from carbontrack.errors import CarbontrackError
 from carbontrack.ledger import KEEP, kept_overlaps
+from carbontrack.ledger.contested import SETTLED_MS
 from carbontrack.ledger.engine import errors_in_one_line
 from carbontrack.ledger.kept import Keep, first_kept_ms
 from carbontrack.ledger.settle import settle
 from carbontrack.ledger.transaction import WritableLedger, open_ledger
 from carbontrack.ledger.url import db_option, redacted_url, sqlite_path
 from carbontrack.ledger.window import LEVELS_S
-from carbontrack.units import MS_PER_HOUR, MS_PER_S
+from carbontrack.units import MS_PER_HOUR, MS_PER_S, now_ms
 
 _SECOND, _MINUTE, _HOUR = LEVELS_S
 _TABLES = {_SECOND: ("seconds", "odd_seconds"), _MINUTE: ("minutes",)}
 _DAY_FORMATS = {_SECOND: "seconds_%Y%m%d", _MINUTE: "minutes_%Y%m"}
 _ROWS_AT_ONCE = 10_000
+_MARKS_AT_ONCE = 10_000  # a second's work, for which a late hour would wait
 _TRIES = 120  # for the moment in which nobody uses a partition
 _PAUSE_S = 0.5
 _LOCK_NOT_AVAILABLE = "55P03"
@@ -78,6 +80,7 @@ def retain(
             found.append(Dropped(partition.name, partition.size_bytes))
         if not dry_run:
             _drop_odd(ledger, keep)
+            roll_hours(ledger)
     return found
 
 
@@ -90,6 +93,21 @@ def drop_old(ledger: WritableLedger, keep: Keep) -> Iterator[Dropped]:
         _drop(ledger, partition)
         yield Dropped(partition.name, partition.size_bytes)
     _drop_odd(ledger, keep)
+
+
+def roll_hours(ledger: WritableLedger) -> None:
+    """Add up anew what has changed of the hours that are over, so that it is read at once; what is
+    not rolled is as exact: see `migrations.server_run_hours`.
+
+    Raises the database's error.
+    """
+    rolled = {"before_ms": now_ms() - MS_PER_HOUR - SETTLED_MS, "most": _MARKS_AT_ONCE}
+    asked = "select roll_hours(:before_ms, :most) as hours"
+    while True:
+        with ledger.begin() as transaction:
+            (row,) = transaction.ask(asked, rolled)
+        if not row["hours"]:
+            return
 
 
 def _old(ledger: WritableLedger, keep: Keep) -> list[_Partition]:

@@ -19,7 +19,11 @@ _TABLES: dict[str, tuple[str, ...]] = {
     "watermarks": ("select", "update"),
 }
 _NUMBERED = ("runs", "recordings", "devices", "sensors")
-_FUNCTIONS = ("make_partitions(text, bigint[])", "drop_partition(text)")
+_FUNCTIONS = (
+    "make_partitions(text, bigint[])",
+    "drop_partition(text)",
+    "roll_hours(bigint, integer)",
+)
 
 
 def check_rights(ledger: WritableLedger, url: str) -> None:

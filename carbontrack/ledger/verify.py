@@ -57,7 +57,8 @@ def verify(
     with open_source(url) as source:
         if path is not None and (damage := _damage(str(path))):
             return damage  # the other questions would break on it
-        problems = [*_keys(source.connection), *_removed(source.connection)]
+        connection = source.connection
+        problems = [*_keys(connection), *_removed(connection), *_rolled(connection)]
         recordings = source.connection.execute(text(_RECORDINGS)).mappings().all()
         for number, recording in enumerate(recordings):
             problems += _of_recording(source.connection, recording)
@@ -92,6 +93,16 @@ def _keys(connection: Connection) -> Iterator[Problem]:
     for row in connection.execute(text(_LOST_WINDOWS)):
         where = f"windows of recording {row.recording_key}, sensor {row.sensor_key}"
         yield Problem(where, f"{row.lost:,} refer to no sensor of that recording")
+
+
+def _rolled(connection: Connection) -> Iterator[Problem]:
+    """Sums of a server's hours that are not those of its hours."""
+    if connection.dialect.name != "postgresql":
+        return
+    for row in connection.execute(text(_ROLLED)).mappings():
+        time = datetime.fromtimestamp(row["start_ms"] / MS_PER_S, UTC).isoformat(timespec="seconds")
+        if unlike := _unlike({name: row[f"own_{name}"] for name in _TOLERANCES}, row):
+            yield Problem(f"run_hours of run {row['id'][:13]}, {time}", f"{unlike}")
 
 
 def _removed(connection: Connection) -> Iterator[Problem]:
@@ -202,6 +213,15 @@ _ODD_WINDOWS = (
     f"or energy_s > level + {_TOLERANCES['energy_s']} "
     f"or sampled_s > level + {_TOLERANCES['sampled_s']})"
 )
+
+
+_ROLLED = f"""
+select runs.id, start_ms, {", ".join(f"k.{n}, own.{n} as own_{n}" for n in _TOLERANCES)}
+from run_hours k full join (
+    select recordings.run_key, hours.start_ms,
+        {", ".join(f"sum(hours.{name}) as {name}" for name in _TOLERANCES)}
+    from hours join recordings on recordings.key = hours.recording_key group by 1, 2
+) own using (run_key, start_ms) join runs on runs.key = run_key order by run_key, start_ms"""
 
 
 def _floor(level_s: int) -> str:

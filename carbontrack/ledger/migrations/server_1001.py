@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from carbontrack.ledger.migrations import server_run_hours
+
 _EVERY = f"'{{{','.join(map(str, range(60)))}}}'::smallint[]"
 
 # Of a second: the column of the view, its type, the array that has it, and how many of that are one
@@ -79,6 +81,7 @@ def statements(schema: str) -> Iterator[str]:
     yield _MAKE_PARTITIONS.format(of_owner=of_owner)
     yield _DROP_PARTITION.format(of_owner=of_owner)
     yield _FORGET_RECORDINGS.format(of_owner=of_owner)
+    yield from server_run_hours.statements(of_owner)
     yield _OF_WRITERS
     yield (
         "create trigger forget_windows after delete on recordings referencing old table as gone "
@@ -227,6 +230,12 @@ end $$"""
 _FORGET_RECORDINGS = """create function forget_windows() returns trigger
 language plpgsql {of_owner} as $$
 begin
+    insert into stale_hours (run_key, start_ms, recording_key)
+    select h.run_key, h.start_ms, h.recording_key from (
+        select distinct g.run_key, hours.start_ms, g.key as recording_key
+        from hours join gone g on g.key = hours.recording_key
+        join runs on runs.key = g.run_key) h
+    on conflict do nothing;
     delete from seconds where recording_key in (select key from gone);
     delete from odd_seconds where recording_key in (select key from gone);
     delete from minutes where recording_key in (select key from gone);
@@ -237,5 +246,5 @@ end $$"""
 # What runs as the owner is not for everybody: roles are granted it.
 _OF_WRITERS = (
     "revoke all on function make_partitions(text, bigint[]), drop_partition(text), "
-    "forget_windows() from public"
+    "forget_windows(), mark_hours(), roll_hours(bigint, integer) from public"
 )

@@ -29,7 +29,7 @@ from carbontrack.ledger.rows import (
 from carbontrack.ledger.tables import RECORDINGS, RUNS, WINDOWS, Table, plain
 from carbontrack.ledger.window import Window
 
-VERSION = 2
+VERSION = 1
 """Of the document; a collector refuses another one."""
 
 EVERY_S = 10.0

@@ -6,7 +6,7 @@ import json
 import sqlite3
 
 from tests.fixtures.runs import Recorded, write_ledger
-from tests.fixtures.wrap import Wrapper
+from tests.fixtures.wrap import Wrapper, kill_recorders
 
 
 def test_path_shows_the_ledger_without_its_password(wrapper: Wrapper) -> None:
@@ -89,6 +89,7 @@ def test_journals_are_announced_and_recovered(wrapper: Wrapper) -> None:
     blocker.execute("BEGIN IMMEDIATE")
     for name in ("one", "two"):
         assert wrapper.run("sleep", "1", options=("--quiet", "--name", name)).returncode == 0
+    kill_recorders(wrapper)  # they would take their journals in themselves
     blocker.close()
     assert wrapper.json("db", "status")["journals"] == 2
     assert "carbontrack db recover" in wrapper.ask("db", "status").stdout

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from carbontrack.ledger import backlog, prune, set_aside
-from carbontrack.ledger.backlog import EVERY_RUN
 from carbontrack.ledger.prune import KEPT_MS
+from carbontrack.ledger.shipped_seconds import EVERY_SECOND
 from carbontrack.ledger.transaction import WritableLedger, open_ledger
 from carbontrack.ledger.url import ledger_url as url_of
 from carbontrack.record.server import Server
@@ -57,7 +57,7 @@ def test_what_the_server_has_goes_when_it_is_old_and_nothing_else(
     late_ms = KEPT_MS + 2 * MS_PER_HOUR
     every = [2 * HOUR_S, 2 * 60, 2]
     assert pruned(ledger, node, server.name, later_ms=late_ms) == every, "it was not shipped"
-    Shipping(node, server, EVERY_RUN).ship_all()
+    Shipping(node, server, EVERY_SECOND).ship_all()
     there = sums_mj(postgres_url, 1, 60, 3600)
     assert len(there) == sum(every)
     assert pruned(ledger, node, server.name, later_ms=KEPT_MS) == every, "it is not old"
@@ -67,8 +67,7 @@ def test_what_the_server_has_goes_when_it_is_old_and_nothing_else(
     for one in set_aside.found(node):
         one.path.unlink()
     with ledger.begin() as transaction:
-        late = backlog._mark(transaction, 1, "another")
-        backlog.set_mark(transaction, RECORDING.id, late)
+        backlog.begin(transaction, RECORDING.id, "another")
     assert pruned(ledger, node, server.name, later_ms=late_ms) == every, "another lacks it"
     with ledger.begin() as transaction:
         transaction.write("delete from watermarks where target = :t", [{"t": "another"}])
@@ -84,7 +83,7 @@ def test_a_recording_that_goes_on_keeps_its_hours_and_what_was_not_shipped(
     recorder = Recorder(ledger)
     recorder.record(0, HOUR_S)
     server = Server(url_of(postgres_url))
-    shipping = Shipping(node, server, EVERY_RUN)
+    shipping = Shipping(node, server, EVERY_SECOND)
     shipping.ship_all()
     recorder.record(HOUR_S, 2 * HOUR_S)  # which is not shipped, however old it gets
     late_ms = KEPT_MS + 9 * MS_PER_HOUR

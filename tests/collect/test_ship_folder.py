@@ -27,7 +27,7 @@ NODES = [
 @pytest.fixture
 def collector(wrapper: Wrapper, postgres_url: str) -> Iterator[Collector]:
     collector = Collector(wrapper, postgres_url)
-    collector.options = ["--oldest-days", "9999"]
+    collector.options = ["--oldest-days", "9999", "--keep", "all"]
     collector.start()
     yield collector
     collector.stop()

@@ -290,7 +290,7 @@ def test_a_full_disk_of_the_server_is_waited_for(
         collector = Collector(wrapper, url)
         collector.start()
         token = collector.token("nlp")
-        shipping = Shipping(node, HttpTarget(address(collector.url), lambda: token))
+        shipping = Shipping(node, HttpTarget(address(collector.url), lambda: token), NO_SECONDS)
         with suppress(OSError), ballast.open("wb") as file:  # nothing is left for anybody
             while True:
                 file.write(b"x" * 4096)

@@ -16,8 +16,7 @@ import carbontrack
 from carbontrack.record.this_node import boot_id, hostname
 from carbontrack.record.uuids import uuid5
 from tests.fixtures.nodes import slurm
-from tests.fixtures.wrap import CARBONTRACK, PATIENCE_S, Wrapper, wait_until
-from tests.record.test_manners import processes_of
+from tests.fixtures.wrap import CARBONTRACK, PATIENCE_S, Wrapper, processes_of, wait_until
 
 PYTHON = sys.executable
 # The block ends once the file `go` is there.
@@ -165,7 +164,8 @@ def test_interrupting_attach_ends_the_recording_and_not_the_job(wrapper: Wrapper
 
 def runs_and_recorders(wrapper: Wrapper) -> tuple[int, int]:
     runs = wrapper.json("runs")["runs"] if wrapper.ledger.exists() else []
-    recorders = [one for one in processes_of(wrapper.folder) if "carbontrack.record" in one]
+    found = processes_of(wrapper.folder).values()
+    recorders = [one for one in found if "carbontrack.record" in one]
     return len(runs), len(recorders)
 
 
@@ -191,7 +191,7 @@ def test_attach_joins_the_recorder_of_its_job(wrapper: Wrapper) -> None:
         assert wrapper.json("show")["status"] == "running"  # the other one goes on
         job.kill()
     assert watcher.wait() == 0
-    wait_until(lambda: processes_of(wrapper.folder) == [])
+    wait_until(lambda: processes_of(wrapper.folder) == {})
     (run,) = wrapper.json("runs")["runs"]
     assert (run["status"], run["exit_code"], run["devices"]) == ("failed", 3, 2)
     assert len(wrapper.json("show")["attempts"]) == 1

@@ -16,8 +16,7 @@ from carbontrack.vocabulary import DeviceKind, Quality
 from tests.fixtures.nodes import slurm
 from tests.fixtures.nvml import NvmlStub
 from tests.fixtures.tools import OF_THE_MACHINE
-from tests.fixtures.wrap import Held, Wrapper, wait_until
-from tests.record.test_manners import processes_of
+from tests.fixtures.wrap import Held, Wrapper, processes_of, wait_until
 from tests.record.test_truth import fast_waves
 
 _APART = ["unshare", "--mount"]  # as a container: what it can open may be other devices
@@ -70,7 +69,7 @@ def test_each_gpu_that_a_rank_alone_can_see_is_recorded_once(
     assert len(sensors(wrapper)) == 3
     codes = [ranks[rank].end().returncode for rank in (0, 3, 1, 2)]
     assert codes == [0, 3, 1, 2]
-    wait_until(lambda: processes_of(wrapper.folder) == [])
+    wait_until(lambda: processes_of(wrapper.folder) == {})
     (run,) = wrapper.json("runs")["runs"]
     assert (run["status"], run["devices"]) == ("failed", 3)
     shown_run = wrapper.json("show", run["id"])
@@ -99,7 +98,7 @@ def test_what_the_first_recorder_can_read_stays_with_it(
     wait_until(has_looked)
     for held in (first, second):
         held.end()
-    wait_until(lambda: processes_of(wrapper.folder) == [])
+    wait_until(lambda: processes_of(wrapper.folder) == {})
     assert [uuid for uuid, _ in sensors(wrapper)] == node.uuids[:1]
 
 

@@ -15,8 +15,8 @@ import pytest
 from carbontrack.record.messages import Outcome, joint
 from tests.fixtures.nodes import Node, slurm
 from tests.fixtures.nvml import NvmlStub
-from tests.fixtures.wrap import PATIENCE_S, Held, Wrapper, wait_until
-from tests.record.test_manners import children_of, processes_of
+from tests.fixtures.wrap import PATIENCE_S, Held, Wrapper, processes_of, wait_until
+from tests.record.test_manners import children_of
 from tests.record.test_truth import fast_waves
 
 RECORDER = "carbontrack.record"
@@ -46,7 +46,7 @@ def start(
 
 
 def recorders(wrapper: Wrapper) -> list[str]:
-    return [command for command in processes_of(wrapper.folder) if RECORDER in command]
+    return [command for command in processes_of(wrapper.folder).values() if RECORDER in command]
 
 
 def steps_of(wrapper: Wrapper) -> int:
@@ -78,7 +78,7 @@ def test_ranks_of_a_node_have_one_recorder_which_ends_with_the_last(
     assert codes == [0, 2, 1]
     (run,) = wrapper.json("runs")["runs"]
     assert (run["status"], run["exit_code"], run["devices"]) == ("failed", 2, 2)
-    wait_until(lambda: processes_of(wrapper.folder) == [])
+    wait_until(lambda: processes_of(wrapper.folder) == {})
     assert not list(wrapper.folder.glob("carbontrack-*"))  # the steps files
 
 
@@ -98,7 +98,7 @@ def test_a_wrapper_that_is_killed_leaves_the_others_recorded(
     owner.process.wait()
     assert guest.end().returncode == 0
     owner.end()  # its job, which went on
-    wait_until(lambda: processes_of(wrapper.folder) == [])
+    wait_until(lambda: processes_of(wrapper.folder) == {})
     (run,) = wrapper.json("runs")["runs"]
     assert run["status"] == "interrupted"
 
@@ -162,7 +162,7 @@ def test_what_runs_record_at_one_time_is_decided_when_they_end(
     wait_until(both)
     for held in (first, second):
         held.end()
-    wait_until(lambda: processes_of(wrapper.folder) == [])
+    wait_until(lambda: processes_of(wrapper.folder) == {})
     before = wrapper.json("table")
     total = before["total"]
     assert total["energy_kwh"] < sum(row["energy_kwh"] for row in before["rows"])

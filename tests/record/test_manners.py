@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from tests.fixtures.terminal import Terminal
-from tests.fixtures.wrap import PATIENCE_S, Wrapper
+from tests.fixtures.wrap import PATIENCE_S, Wrapper, processes_of
 
 Until = Callable[[Callable[[], Any]], Any]
 PYTHON = sys.executable
@@ -393,16 +393,4 @@ def children_of(parent: int, word: str) -> list[int]:
         with suppress(OSError):  # it may have ended meanwhile
             if word in Path(f"/proc/{child}/cmdline").read_text().split("\0"):
                 found.append(int(child))
-    return found
-
-
-def processes_of(folder: Path) -> list[str]:
-    """Processes that know this test's folder by their environment: wrappers, recorders, jobs."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        try:
-            if entry.name.isdigit() and str(folder).encode() in (entry / "environ").read_bytes():
-                found.append((entry / "cmdline").read_text())
-        except OSError:
-            continue
     return found

@@ -22,8 +22,8 @@ from carbontrack.record.process_end import ProcessEnd
 from carbontrack.record.recorder_process import RecorderProcess
 from carbontrack.record.uuids import uuid7
 from carbontrack.units import monotonic_ns, now_ms
-from tests.fixtures.wrap import CARBONTRACK, PATIENCE_S, Wrapper
-from tests.record.test_manners import children_of, processes_of
+from tests.fixtures.wrap import CARBONTRACK, PATIENCE_S, Wrapper, processes_of
+from tests.record.test_manners import children_of
 
 Until = Callable[[Callable[[], Any]], Any]
 PYTHON = sys.executable

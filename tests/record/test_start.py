@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.fixtures.wrap import PATIENCE_S, Wrapper, wait_until
-from tests.record.test_manners import Until, children_of, processes_of
+from tests.fixtures.wrap import PATIENCE_S, Wrapper, processes_of, wait_until
+from tests.record.test_manners import Until, children_of
 
 
 def started(pid: int) -> int:
@@ -54,7 +54,7 @@ def test_of_a_run_that_does_not_start_nothing_is_left(
     done = wrapper.carbontrack("run", *arguments)
     assert "recording failed" not in done.stderr
     assert "Traceback" not in done.stderr
-    wait_until(lambda: processes_of(wrapper.folder) == [])
+    wait_until(lambda: processes_of(wrapper.folder) == {})
     assert sorted(wrapper.folder.iterdir()) == []
 
 

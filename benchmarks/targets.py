@@ -170,8 +170,28 @@ def _answers(which: str) -> Callable[[_Answers], float]:
     return lambda answers: float(answers["Log-likelihoods of answers"][which])
 
 
+def _fleet(*names: str, title: str = "A fleet in real time") -> Callable[[_Answers], float]:
+    def measured(answers: _Answers) -> float:
+        found = answers[title]
+        for name in names:
+            found = found[name]
+        return float(found)
+
+    return measured
+
+
+def _cores(answers: _Answers) -> float:
+    return sum(_fleet(f"{of}_cores")(answers) for of in ("collector", "server"))
+
+
+def _shipping_mib(answers: _Answers) -> float:
+    found = answers["A recorder that ships"]
+    return float(found["ships_mib"] - found["alone_mib"])
+
+
 _US = "carbontrack"
 _TWO = "Two jobs at once"
+_KEPT, _STAGED = "A fleet's seconds", "staged segments ÷ bare COPY of"
 _COUNTER, _NONE = "With an energy counter", "Without a counter"
 TARGETS = [
     Target(
@@ -230,6 +250,28 @@ TARGETS = [
         "ms",
         _dashboards("fresh_ms", statistics.median, f"{_DAYS} of 256 GPUs"),
     ),
+    Target(
+        "fleet", "bytes a device-second", 35, "B", _fleet("bytes_per_device_second", title=_KEPT)
+    ),
+    Target(
+        "fleet",
+        f"{_STAGED} them",
+        0.65,
+        "×",
+        _fleet("ratios", f"{_STAGED} them", title=_KEPT),
+        True,
+    ),
+    Target(
+        "fleet", f"{_STAGED} rows", 5, "×", _fleet("ratios", f"{_STAGED} rows", title=_KEPT), True
+    ),
+    Target("fleet_load", "from post to commit, 99 %", 5, "s", _fleet("late_s", "p99")),
+    Target(
+        "fleet_load", "from a second to its commit, 99 %", 75, "s", _fleet("seconds_late_s", "p99")
+    ),
+    Target("fleet_load", "CPU of collector and PostgreSQL", 0.5, "cores", _cores),
+    Target("fleet_load", "a backlog ÷ the steady rate", 3, "×", _fleet("burst_over_steady"), True),
+    Target("fleet_load", "newest power of all", 20, "ms", _fleet("sql_ms")),
+    Target("fleet_load", "memory of shipping", 14, "MiB", _shipping_mib),
     Target("evaluation", "speed of llama_train ÷ lm-eval's", 0.9, "×", _answers("median"), True),
     Target("evaluation", "difference of log-likelihoods", 1e-4, "nats", _answers("most_nats")),
     Target("training", "speed of llama_train in bf16 ÷ in fp32", 1.1, "×", _gain, True),

@@ -96,7 +96,7 @@ def drop_old(ledger: WritableLedger, keep: Keep) -> Iterator[Dropped]:
 
 
 def roll_hours(ledger: WritableLedger) -> None:
-    """Add up anew what has changed of the hours that are over, so that it is read at once; what is
+    """Add up again what has changed of the hours that are over, so that it is read at once; what is
     not rolled is as exact: see `migrations.server_run_hours`.
 
     Raises the database's error.

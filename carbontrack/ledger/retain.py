@@ -29,7 +29,7 @@ _TABLES = {_SECOND: ("seconds", "odd_seconds"), _MINUTE: ("minutes",)}
 _DAY_FORMATS = {_SECOND: "seconds_%Y%m%d", _MINUTE: "minutes_%Y%m"}
 _ROWS_AT_ONCE = 10_000
 _MARKS_AT_ONCE = 10_000  # a second's work, for which a late hour would wait
-_TRIES = 120  # for the moment in which nobody uses a partition
+_TRIES = 120  # until a partition is not in use
 _PAUSE_S = 0.5
 _LOCK_NOT_AVAILABLE = "55P03"
 

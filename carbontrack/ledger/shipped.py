@@ -182,8 +182,12 @@ def _put_sensors(
     ]
     if not changed:
         return
-    nodes = sorted(batches, key=lambda batch: min((one.uuid for one in batch.sensors), default=""))
-    devices = {sensor.uuid: sensor for batch in nodes for sensor in batch.sensors}
+    first = {
+        batch.recording.id: min((one.uuid for one in batch.sensors), default="")
+        for batch in batches
+    }
+    changed.sort(key=lambda one: first[one[0]])
+    devices = {sensor.uuid: sensor for _, sensor, _ in changed}
     transaction.write(DEVICES.insert_once, list(map(DEVICES.written, devices.values())))
     key_of = here.devices(devices)
     for statement, of_newest in ((SENSORS.upsert, True), (SENSORS.insert_once, False)):

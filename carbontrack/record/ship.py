@@ -52,7 +52,7 @@ class Shipping:
     def __init__(
         self, url: str, target: Target, seconds: Seconds, *, is_queue: bool = False
     ) -> None:
-        """A file that `is_queue` is nobody's ledger: what the target has of it and is old goes."""
+        """A file that `is_queue` only waits to be shipped: what is old and there is deleted."""
         self.url = url
         self._is_queue = is_queue
         self._prune_at_s = 0.0  # by the monotonic clock

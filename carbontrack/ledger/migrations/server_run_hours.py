@@ -1,7 +1,7 @@
 """How PostgreSQL adds up the hours of a run's devices, as of revision 1001: the view `run_hours`.
 
 A month of a large fleet has millions of hours of a device. `rolled_hours` has their sums by run and
-hour. Whoever writes an hour marks it in the same transaction, by a trigger; what is marked the view
+hour. A trigger marks each hour that is written, in the same transaction; what is marked the view
 adds up again, so that it is exact at any time. `roll_hours` takes the marks away by rolling again.
 
 A mark has its recording in its key, which the one who writes hours has locked: no writer waits for

@@ -169,14 +169,15 @@ def _moves(bench: Bench, count: int) -> Table:
         deaths, wrong = rounds_of(name, folder, rounds=count, seed=seed)
         first = f"; {len(wrong)} did not, the first: {wrong[0]}" if wrong else ""
         statements = f"{deaths[0].statements:,}"
-        rows.append([f"`{' '.join(command)}`", statements, str(count), f"all of it{first}"])
+        rows.append([f"`{' '.join(command.argv)}`", statements, str(count), f"all of it{first}"])
         raw.append({"command": name, "seed": seed, "rounds": count, "problems": wrong})
     return Table(
         title="Commands on a ledger, killed before any of their SQL statements",
         how=f"Seed {seed}. Each is killed with `kill -9` before a statement that the seed chooses, "
         "in a fresh copy of the ledger. What is left must be sound and have the contents of before "
-        "or of after (of `compact`, whose hours go one by one, the totals), and the command, run "
-        "again, must end as if it had not been killed.",
+        "or of after (of `compact`, whose hours go one by one, and of `rm`, which removes for "
+        "readers first, the tables), and when the command is run again, all of it must be as if "
+        "it had not been killed.",
         columns=["Command", "Statements", "Rounds", "Held"],
         rows=rows,
         raw=raw,

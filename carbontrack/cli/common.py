@@ -99,8 +99,9 @@ def words_of_command() -> list[str]:
     return ["carbontrack", *redact(tuple(sys.argv[1:]))]
 
 
-def find_runs(connection: Connection, references: Sequence[str]) -> list[Run]:
-    """The runs that are meant, and a word on stderr where a name means several.
+def find_runs(connection: Connection, references: Sequence[str], done: str = "shown") -> list[Run]:
+    """The runs that are meant, and a word on stderr where a name means several: the newest is what
+    is `done`.
 
     Raises CarbontrackError where a reference means no run.
     """
@@ -109,7 +110,7 @@ def find_runs(connection: Connection, references: Sequence[str]) -> list[Run]:
     found = [read.resolve_run(connection, reference) for reference in references]
     for reference, run in dict(zip(references, found, strict=True)).items():
         if run.name == reference and (count := len(read.list_runs(connection, name=reference))) > 1:
-            shown = f"the newest is shown ({run.id[:13]}). See: carbontrack runs"
+            shown = f"the newest is {done} ({run.id[:13]}). See: carbontrack runs"
             _say(f"{count} runs are named {reference}; {shown}")
     return found
 

@@ -100,8 +100,10 @@ def remove(
     from carbontrack.report.escape import visible
 
     url = engine.ledger_url(db)
+    if not dry_run:
+        remove.finish(url)  # what an earlier one, cut short, has left
     with engine.open_reader(url).connect() as connection:
-        found = list({run.id: run for run in find_runs(connection, runs)}.values())
+        found = list({run.id: run for run in find_runs(connection, runs, "meant")}.values())
         lines = [visible(_said(connection, run)) for run in found]
     typer.echo("\n".join(lines))
     if dry_run:

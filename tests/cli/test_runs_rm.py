@@ -11,6 +11,8 @@ import pytest
 from carbontrack import Ledger
 from carbontrack.cli.common import _run_names
 from carbontrack.errors import CarbontrackError, NotFoundError
+from carbontrack.ledger import remove
+from carbontrack.ledger.verify import verify
 from tests.fixtures.command import Command
 from tests.fixtures.runs import Recorded, write_ledger
 from tests.fixtures.terminal import Terminal
@@ -78,6 +80,27 @@ def test_what_cannot_be_removed_is_said_in_a_line(command: Command) -> None:
         assert (refused.code, refused.err.count("\n")) == (2, 1), refused.err
         assert said in refused.err
     assert names(command) == ["c", "b", "a"]
+
+
+def test_of_several_runs_of_a_name_it_says_which_is_meant(command: Command, ledger: Path) -> None:
+    newer = Recorded(name="a", number=9, count=2)
+    write_ledger(ledger, newer)
+    done = command("runs", "rm", "a", "--dry-run")
+    assert f"2 runs are named a; the newest is meant ({newer.run.id[:13]})" in done.err
+    assert done.out.startswith(newer.run.id)
+
+
+def test_what_an_earlier_one_left_goes_even_if_no_such_run_is_listed(
+    command: Command, ledger: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as cut_short:
+        cut_short.setattr(remove, "sweep", lambda ledger: 0)
+        command("runs", "rm", "a", "--yes")
+    assert [str(problem) for problem in verify(f"sqlite:///{ledger}")] == [
+        f"run {RUNS[0].run.id}: was removed, and not to the end: see carbontrack db recover"
+    ]
+    assert "There is no run 'a'" in command("runs", "rm", "a", "--yes").err
+    assert verify(f"sqlite:///{ledger}") == []
 
 
 def test_an_import_of_a_removed_run_leaves_it_removed(command: Command, tmp_path: Path) -> None:

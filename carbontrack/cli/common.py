@@ -8,6 +8,7 @@ import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -113,6 +114,12 @@ def find_runs(connection: Connection, references: Sequence[str], done: str = "sh
             shown = f"the newest is {done} ({run.id[:13]}). See: carbontrack runs"
             _say(f"{count} runs are named {reference}; {shown}")
     return found
+
+
+def say_written(paths: Sequence[Path], *, quiet: bool) -> None:
+    """Name the files on stderr; nothing where all was printed."""
+    if paths and not quiet:
+        _say(f"wrote {' and '.join(map(str, paths))}")
 
 
 def _say(message: str) -> None:

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from carbontrack.cli.common import DbOption, words_of_command
+from carbontrack.cli.common import DbOption, say_written, words_of_command
 from carbontrack.cli.factor_options import (
     EmbodiedOption,
     Flags,
     OutOption,
+    QuietOption,
     TableFormatOption,
     UnitOption,
     takes_factors,
@@ -37,6 +38,7 @@ def estimate(
     unit: UnitOption = None,
     format: TableFormatOption = None,
     out: OutOption = None,
+    quiet: QuietOption = False,
     db: DbOption = None,
 ) -> None:
     """Estimate energy, CO2e and cost from GPU-hours and rated power, as the Llama 2 report does.
@@ -63,7 +65,8 @@ def estimate(
     )
     document = document_of([row], group.totals([row]), units=unit or [], command=words_of_command())
     path = None if out is None else Path(out)
-    render.show(document, format, out=path, chosen_by="--unit" if unit else "")
+    written = render.show(document, format, out=path, chosen_by="--unit" if unit else "")
+    say_written(written, quiet=quiet)
 
 
 def _with_price(settings: Settings, db: str | None) -> tuple[Settings, Factor | None]:

@@ -45,6 +45,9 @@ UnitOption = Annotated[
 OutOption = Annotated[
     str | None, typer.Option("--out", "-o", metavar="FILE", help="Write to FILE.")
 ]
+QuietOption = Annotated[
+    bool, typer.Option("--quiet", "-q", help="Do not say which file was written.")
+]
 
 
 def takes_factors(command: Callable[..., None]) -> Callable[..., None]:

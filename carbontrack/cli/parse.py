@@ -15,16 +15,18 @@ from carbontrack.units import MS_PER_S, now_ms
 _AGE = re.compile(r"(\d+)([mhdw])")
 _AMOUNT = re.compile(r"(\d[\d,]*(?:\.\d+)?)\s*([A-Za-z]+)", re.ASCII)
 _MONTH = re.compile(r"\d{4}-\d{2}")
+_YEAR = re.compile(r"\d{4}")
+_DAYS_AGO = {"today": 0, "yesterday": 1}
 _AGE_S = {"m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
 
 def range_ms(since: str | None, until: str | None) -> tuple[int | None, int | None]:
     """From a time in ms up to, and without, another; None where nothing is given.
 
-    Each is a time, a day (both local unless they have an offset), a month in UTC (2026-01,
-    this-month, last-month), or an age (90m, 12h, 7d, 2w). A day or a month is meant from its
-    beginning on, and up to its end. Raises CarbontrackError for anything else, and for an end
-    before the beginning.
+    Each is a time, a day (2026-01-31, today, yesterday; both local unless they have an offset), a
+    month or a year in UTC (2026-01, this-month, last-month, 2026), or an age (90m, 12h, 7d, 2w). A
+    day, month or year is meant from its beginning on, and up to its end. Raises CarbontrackError
+    for anything else, and for an end before the beginning.
     """
     since_ms = None if since is None else _stretch("--since", since)[0]
     until_ms = None if until is None else _stretch("--until", until)[1]
@@ -34,7 +36,7 @@ def range_ms(since: str | None, until: str | None) -> tuple[int | None, int | No
 
 
 def moment_ms(text: str | None, option: str) -> int | None:
-    """The same of one time: of a day or a month its beginning."""
+    """The same of one time: of a day, month or year its beginning."""
     return None if text is None else _stretch(option, text)[0]
 
 
@@ -47,16 +49,20 @@ def _stretch(option: str, text: str) -> tuple[int, int]:
     if text == "this-month" or text == "last-month":
         first_ms, _ = stretch = span_of_month(this)
         return stretch if text == "this-month" else span_of_month(month_of(first_ms - 1))
+    if (days := _DAYS_AGO.get(text)) is not None:
+        text = f"{datetime.now() - timedelta(days=days):%Y-%m-%d}"
     try:
         if _MONTH.fullmatch(text):
             return span_of_month(text)
+        if _YEAR.fullmatch(text):
+            return span_of_month(f"{text}-01")[0], span_of_month(f"{text}-12")[1]
         start = datetime.fromisoformat(text)
         end = start + timedelta(days=len(text) <= len("2026-01-31"))  # a day, not a time of it
         return _ms(start), _ms(end)
     except (ValueError, OverflowError):
         raise CarbontrackError(
             f"{option} {text}: neither a date nor an age.",
-            hint="Example: 2026-01-31, 2026-01, last-month, 12h, 7d.",
+            hint="Example: 2026-01-31, yesterday, 2026-01, last-month, 2026, 12h, 7d.",
         ) from None
 
 

@@ -8,8 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from carbontrack.cli.common import DbOption, find_runs, run_argument
-from carbontrack.cli.factor_options import Flags, takes_factors
+from carbontrack.cli.common import DbOption, find_runs, run_argument, say_written
+from carbontrack.cli.factor_options import Flags, QuietOption, takes_factors
 from carbontrack.errors import CarbontrackError
 from carbontrack.vocabulary import Against, FigureKind, FigureStyle, LogAxes
 
@@ -96,6 +96,7 @@ def plot(
             help="Compare scores in this benchmark, TASK or TASK/METRIC, and published models.",
         ),
     ] = None,
+    quiet: QuietOption = False,
     db: DbOption = None,
 ) -> None:
     """Draw a run: power, loss, energy and CO2e over time, or one of the other kinds.
@@ -147,7 +148,7 @@ def plot(
         look.save(figure, path)
     except OSError as error:
         raise CarbontrackError(f"{path} cannot be written: {error.strerror}.") from error
-    typer.echo(path)
+    say_written([path], quiet=quiet)
 
 
 def _check(path: Path) -> None:

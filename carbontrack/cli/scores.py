@@ -8,8 +8,14 @@ from typing import Annotated
 import typer
 
 from carbontrack.cli import parse
-from carbontrack.cli.common import DbOption
-from carbontrack.cli.factor_options import Flags, OutOption, TableFormatOption, takes_factors
+from carbontrack.cli.common import DbOption, find_runs, say_written
+from carbontrack.cli.factor_options import (
+    Flags,
+    OutOption,
+    QuietOption,
+    TableFormatOption,
+    takes_factors,
+)
 from carbontrack.vocabulary import Method
 
 
@@ -32,6 +38,7 @@ def scores(
     db: DbOption = None,
     format: TableFormatOption = None,
     out: OutOption = None,
+    quiet: QuietOption = False,
 ) -> None:
     """Print scores in benchmarks with chance, standard error, and score per kWh, tCO2e and money.
 
@@ -50,11 +57,13 @@ def scores(
         from carbontrack.query import price
 
         with engine.open_reader(ledger_url(db)).connect() as connection:
-            found = [read.resolve_run(connection, reference) for reference in references]
+            found = find_runs(connection, references)
             each = price.estimates(connection, found, flags, [Method.MEASURED])
             scored = [
                 Scored(estimate, scores_of(read.events(connection, run)))
                 for run, estimate in zip(found, each, strict=True)
             ]
     table, rows = in_columns_of(like, scored) if like else listing(scored)
-    render.show_lines(table, data_of(rows), rows, format, out=None if out is None else Path(out))
+    path = None if out is None else Path(out)
+    written = render.show_lines(table, data_of(rows), rows, format, out=path)
+    say_written(written, quiet=quiet)

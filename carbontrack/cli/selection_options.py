@@ -31,14 +31,14 @@ _OPTIONS = {
         ),
         _option(
             "since",
-            "Only those that ran since 2026-01-31, 2026-01, the last 12h or 7d, last-month; of one "
-            "that began earlier a table counts what it used since.",
+            "Only those that ran since 2026-01-31, yesterday, 2026-01, last-month, 2026, the last "
+            "12h or 7d; of one that began earlier a table counts what it used since.",
             metavar="WHEN",
         ),
         _option(
             "until",
-            "Only those that ran up to the end of 2026-01-31, 2026-01 or last-month, or before a "
-            "time or an age; of one that went on a table counts what it used until then.",
+            "Only those that ran up to the end of such a day, month or year, or before a time or "
+            "an age; of one that went on a table counts what it used until then.",
             metavar="WHEN",
         ),
         _option("user", "Only of this user."),

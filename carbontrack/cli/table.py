@@ -13,12 +13,14 @@ from carbontrack.cli.common import (
     DbOption,
     find_runs,
     run_argument,
+    say_written,
     words_of_command,
 )
 from carbontrack.cli.factor_options import (
     EmbodiedOption,
     Flags,
     OutOption,
+    QuietOption,
     TableFormatOption,
     UnitOption,
     takes_factors,
@@ -75,6 +77,7 @@ def table(
     ] = False,
     format: TableFormatOption = None,
     out: OutOption = None,
+    quiet: QuietOption = False,
 ) -> None:
     """Print GPU-hours, power, CO2e, energy and cost of runs, with the factors behind them.
 
@@ -84,7 +87,7 @@ def table(
         parse.check_alone(
             context,
             "--published",
-            ("published", "format", "out"),
+            ("published", "format", "out", "quiet"),
             why="takes all from the published table",
         )
         from carbontrack.report import render
@@ -93,7 +96,8 @@ def table(
 
         shown, data = {"list": listing, "all": summary}.get(published, lambda: one(published))()
         path = None if out is None else Path(out)
-        render.show(Document(lambda _: shown, lambda: data), format, out=path)
+        written = render.show(Document(lambda _: shown, lambda: data), format, out=path)
+        say_written(written, quiet=quiet)
         return
 
     from carbontrack.account.total import once
@@ -135,4 +139,5 @@ def table(
         band=band,
     )
     chosen_by = "--unit" if unit else "--band" if band else f"--like {like}" if like else ""
-    render.show(document, format, out=path, chosen_by=chosen_by)
+    written = render.show(document, format, out=path, chosen_by=chosen_by)
+    say_written(written, quiet=quiet)

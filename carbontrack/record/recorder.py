@@ -30,6 +30,7 @@ from carbontrack.record.git import ask_git
 from carbontrack.record.logged import LoggedLines
 from carbontrack.record.messages import Outcome, Plan
 from carbontrack.record.outbox import Outbox
+from carbontrack.record.place import unknown_place
 from carbontrack.record.process_end import is_running
 from carbontrack.record.reduce import Clock
 from carbontrack.record.restarts import Restarts, launcher_restarts
@@ -150,6 +151,7 @@ class Recorder:
         timer = RefreshTimer(sources, sensors)
         timer.start()
         run = self._describe(*git())
+        self._check_place()
         outbox = self._outbox(run, sensors, opening.found.note)
         control.save = lambda: self._save(control.outcome, outbox)
         budget = self._budget(run, sensors)
@@ -322,6 +324,14 @@ class Recorder:
         except CarbontrackError as error:
             self._warn(f"the facility's settings are not recorded: {error}")
             return {}
+
+    def _check_place(self) -> None:
+        """A zone was asked for: as with a meter, even --quiet says that it is none, and at once."""
+        plan = self._plan
+        if plan.is_beside or plan.ship:  # another says so; the server may know it
+            return
+        if trouble := unknown_place(self._settings, plan.db):
+            self._alarm(trouble)
 
     def _outbox(self, run: Run, sensors: Sequence[Sensor], note: str) -> Outbox:
         plan = self._plan

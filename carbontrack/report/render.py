@@ -21,11 +21,12 @@ def show(
     *,
     out: Path | None = None,
     chosen_by: str = "",
-) -> None:
+) -> list[Path]:
     """Print the document, or write it to `out`: as `format`, else as the file's name says, as text.
 
-    `chosen_by` is an option that chooses columns of the table for people. Raises CarbontrackError
-    for a format that the document or that option does not have, and for one that no terminal shows.
+    Returns the files that were written: a table for a paper has its sources beside it. `chosen_by`
+    is an option that chooses columns of the table for people. Raises CarbontrackError for a format
+    that the document or that option does not have, and for one that no terminal shows.
     """
     format = format or (TableFormat.TEXT if out is None else _by_suffix(out))
     form = form_of(format)
@@ -42,14 +43,15 @@ def show(
             f"{format} is binary, and would not read well on a terminal.",
             hint=f"Write it to a file: --out table{form.suffixes[0]}",
         )
-    whole = replace(document, to_file=out is not None)
+    whole, written = replace(document, to_file=out is not None), []
     if out is not None and form.beside is not None and document.rows is not None:
-        _write_beside(form_of(form.beside), whole, out)
+        written.append(_write_beside(form_of(form.beside), whole, out))
     write(form.render(whole), out)
+    return written if out is None else [out, *written]
 
 
-def _write_beside(form: Form, document: Document, out: Path) -> None:
-    """Raises CarbontrackError where a file of that name is somebody else's."""
+def _write_beside(form: Form, document: Document, out: Path) -> Path:
+    """Returns its file. Raises CarbontrackError where one of that name is somebody else's."""
     text, path = form.render(document), out.with_suffix(form.suffixes[0])
     first = str(text).partition(" ")[0].encode()
     if path.exists() and not path.read_bytes().startswith(first):
@@ -58,13 +60,14 @@ def _write_beside(form: Form, document: Document, out: Path) -> None:
             hint=f"Give another name than {out}.",
         )
     write(text, path)
+    return path
 
 
 def show_table(
     table: Table, data: dict[str, Any], format: TableFormat | Format, *, out: Path | None = None
-) -> None:
+) -> list[Path]:
     """The same of a table that is not made of estimates."""
-    show(Document(lambda _: table, lambda: data), TableFormat(format), out=out)
+    return show(Document(lambda _: table, lambda: data), TableFormat(format), out=out)
 
 
 def show_lines(
@@ -74,9 +77,9 @@ def show_lines(
     format: TableFormat | None,
     *,
     out: Path | None = None,
-) -> None:
+) -> list[Path]:
     """The same in every format: CSV and Parquet have the `lines`, all of the same keys."""
-    show(Document(lambda _: table, lambda: data, lines=lines), format, out=out)
+    return show(Document(lambda _: table, lambda: data, lines=lines), format, out=out)
 
 
 def write(text: str | bytes, out: Path | None) -> None:

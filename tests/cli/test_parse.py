@@ -38,6 +38,7 @@ def utc(*numbers: int) -> int:
         ("2026-01-31T12:00", utc(2026, 1, 30, 22), utc(2026, 1, 30, 22)),
         ("2026-01-31 12:00:30Z", utc(2026, 1, 31, 12, 0, 30), utc(2026, 1, 31, 12, 0, 30)),
         ("2026-12", utc(2026, 12, 1), utc(2027, 1, 1)),
+        ("2026", utc(2026, 1, 1), utc(2027, 1, 1)),
     ],
 )
 def test_a_day_is_local_and_whole_and_a_month_is_in_utc(
@@ -56,6 +57,21 @@ def test_the_months_are_those_of_by_month() -> None:
     last = month_of(since_ms)
     assert (since_ms, until_ms) == span_of_month(last)
     assert until_ms == parse.range_ms("this-month", None)[0]
+
+
+@pytest.mark.usefixtures("far_east")
+def test_today_and_yesterday_are_local_days() -> None:
+    def said() -> tuple[datetime, tuple[int | None, int | None]]:
+        return datetime.now(), parse.range_ms("yesterday", "today")
+
+    (now, found), (later, again) = said(), said()
+    if now.date() != later.date():  # the day changed meanwhile
+        now, found = later, again
+    today = now.replace(hour=0, minute=0, second=0, microsecond=0)
+    assert found == tuple(
+        round((today + timedelta(days=days)).timestamp() * 1000) for days in (-1, 1)
+    )
+    assert parse.range_ms(None, "yesterday")[1] == found[0] + DAY_MS  # type: ignore[operator]
 
 
 def test_an_age_is_before_now() -> None:

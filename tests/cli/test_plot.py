@@ -26,7 +26,8 @@ def test_it_writes_the_kind_of_picture_that_the_name_says(
     wrapper.run("sleep", "1", options=("-q", "--name", "seen"))
     path = tmp_path / f"figure{suffix}"
     done = wrapper.ask("plot", "seen", "--out", str(path))
-    assert (done.returncode, done.stdout, done.stderr) == (0, f"{path}\n", "")
+    said = f"carbontrack: wrote {path}\n"
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", said)
     picture = path.read_bytes()
     assert picture.startswith(MAGIC[suffix])
     if suffix == ".svg":
@@ -73,8 +74,8 @@ def test_several_runs_go_into_one_picture(wrapper: Wrapper, tmp_path: Path) -> N
     for number, name in enumerate(("small", "large")):
         pictures.write_seconds(url, Recorded(name=name, number=number, count=2, seconds=30))
     path = tmp_path / "a.svg"
-    chosen = ("--against", "money", "--tariff", "0.2", "--currency", "EUR", "--width", "8")
-    options = ("--kind", "compare", "--style", "slide", *chosen, "--out", str(path))
+    chosen = ("--against", "money", "--tariff", "9", "--currency", "EUR", "--width", "8")
+    options = ("--kind", "compare", "--style", "slide", *chosen, "--out", str(path), "-q")
     done = wrapper.ask("plot", "small", "large", *options)
     assert (done.returncode, done.stderr) == (0, "")
     picture = path.read_text()
@@ -97,7 +98,7 @@ def test_runs_are_compared_by_groups(wrapper: Wrapper, tmp_path: Path) -> None:
         pictures.write_seconds(url, one)
     path = tmp_path / "a.svg"
     runs = [f"run{number}" for number in range(4)]
-    options = ("--kind", "compare", "--group", "tag:recipe", "--out", str(path))
+    options = ("--kind", "compare", "--group", "tag:recipe", "--out", str(path), "-q")
     done = wrapper.carbontrack("plot", *runs, *options)
     assert (done.returncode, done.stderr) == (0, "")
     assert {"base (2 runs)", "muon (2 runs)"} <= set(

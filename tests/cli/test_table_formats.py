@@ -52,8 +52,11 @@ def test_csv_and_parquet_hold_full_precision(command: Command, ledger: Path) -> 
 def test_a_file_has_the_format_that_its_name_says(
     command: Command, ledger: Path, name: str, begins: str
 ) -> None:
-    assert command("table", "small", "--out", name).code == 0
+    done = command("table", "small", "--out", name)
+    beside = " and t.bib" if name == "t.TEX" else ""
+    assert (done.code, done.out, done.err) == (0, "", f"carbontrack: wrote {name}{beside}\n")
     assert Path(name).read_text().startswith(begins)
+    assert command("table", "small", "--out", name, "-q").err == ""
     assert command("table", "small", "--out", name, "--format", "json").code == 0
     assert Path(name).read_text().startswith("{"), "what is said goes before the name"
 

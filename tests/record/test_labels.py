@@ -6,8 +6,10 @@ import json
 
 import pytest
 
+from carbontrack.ledger.url import ledger_url
 from carbontrack.record import labels
-from tests.fixtures.wrap import Wrapper
+from tests.fixtures.pictures import import_hours
+from tests.fixtures.wrap import Wrapper, warnings_in
 
 
 def test_what_is_given_goes_before_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -35,3 +37,13 @@ def test_the_facility_of_the_command_is_recorded(wrapper: Wrapper) -> None:
     assert shown["facility"] == {"zone": "FRA", "pue": 1.2, "tariff": 0.2, "currency": "EUR"}
     refused = wrapper.run("sleep", "1", options=("--pue", "0.2"))
     assert (refused.returncode, "--pue 0.2 is below 1" in refused.stderr) == (2, True)
+
+
+def test_a_zone_that_nobody_knows_is_said_at_once_to_the_quiet_too(wrapper: Wrapper) -> None:
+    job = wrapper.hold(options=("-q", "--zone", "GERMNY"))
+    job.until_said("zone 'GERMNY' is unknown")
+    (said,) = warnings_in(job.end().stderr)
+    assert "until 'carbontrack amend' corrects it. Did you mean DEU?" in said
+    import_hours(ledger_url(str(wrapper.ledger)), "our-solar-roof", 0, [0.01])
+    done = wrapper.run("sleep", "1", options=("-q", "--zone", "our-solar-roof"))
+    assert (done.returncode, warnings_in(done.stderr)) == (0, [])

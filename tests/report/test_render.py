@@ -247,6 +247,17 @@ def test_the_bibliography_is_of_exactly_the_factors_that_are_cited() -> None:
             assert len(re.findall(rf"^  {field} = {{.+}},$", made[".bib"], re.M)) == len(cited)
 
 
+def test_eia_is_cited_as_it_asks_to_be() -> None:
+    """U.S. Energy Information Administration, title, date of publication."""
+    entry = paper(estimates(*PAPER))[".bib"].partition("@misc{eia2023,")[2].partition("\n}")[0]
+    for field in (
+        "author = {{U.S. Energy Information Administration}}",
+        "year = {2024}",
+        "month = mar",
+    ):
+        assert f"  {field},\n" in f"{entry}\n", field
+
+
 def test_a_band_that_is_not_known_is_said() -> None:
     simulated = estimates(PAPER[2])
     notes = table_of(simulated, [combine(simulated)], band=True).notes

@@ -12,7 +12,8 @@ from carbontrack.report.notes import counts
 from carbontrack.report.tex import tex
 
 _FIRST = "% Sources of the factors of a table by carbontrack.\n"
-_YEAR = re.compile(r"\d{4}")
+_YEAR, _MONTH = re.compile(r"\d{4}"), re.compile(r"\d{4}-(\d\d)")
+_MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _ARXIV = re.compile(r"arxiv\.org/abs/(\d{4}\.\d{4,5})")
 
 
@@ -35,6 +36,8 @@ def _entry(source_id: str) -> str:
     if (preprint := _ARXIV.search(source["url"])) is not None:
         fields |= {"eprint": preprint[1], "archiveprefix": "arXiv"}
     lines = "".join(f"  {name} = {{{text}}},\n" for name, text in fields.items())
+    if (month := _MONTH.match(source["version"])) is not None:
+        lines += f"  month = {_MONTHS[int(month[1]) - 1]},\n"  # a name that styles know
     return f"\n@misc{{{source_id},\n{lines}}}\n"
 
 

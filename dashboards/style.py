@@ -161,6 +161,8 @@ def save(figure: Figure, path: Path) -> None:
 
 
 _PREFIXES = ((1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""), (1e-3, "m"), (1e-6, "µ"))
+_FEW_COINS = 0.05
+_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 _MASSES = ((1e6, "t"), (1e3, "kg"), (1.0, "g"), (1e-3, "mg"), (1e-6, "µg"))
 
 
@@ -178,6 +180,28 @@ def scaled_mass(largest_g: float) -> tuple[float, str]:
         if largest_g >= size:
             return 1 / size, f"{unit}CO₂e"
     return 1.0, "gCO₂e"
+
+
+def scaled_money(largest: float, currency: str) -> tuple[float, str]:
+    """(factor, unit) for money. Small coins have no prefixes, so that what is less than some of
+    them is in powers of ten.
+    """
+    if largest >= _FEW_COINS or largest <= 0:
+        return scaled(largest, currency) if largest >= 1 else (1.0, currency)
+    power = 3 * math.floor(math.log10(largest) / 3)
+    return 10.0**-power, f"{_power_of_ten(power)} {currency}"
+
+
+def _power_of_ten(power: int) -> str:
+    return f"10{str(power).translate(_RAISED)}"
+
+
+def _plain(value: float) -> str:
+    """0.01, 5, 2000; what is much smaller or larger as a power of ten."""
+    mantissa, _, power = f"{value:g}".partition("e")
+    if not power:
+        return mantissa
+    return f"{f'{mantissa}×' * (mantissa != '1')}{_power_of_ten(int(power))}"
 
 
 def time_unit(length_s: float) -> tuple[float, str]:
@@ -213,12 +237,12 @@ def enough_ticks(ax: Axes) -> None:
     if ax.get_yscale() == "linear":
         steps = [1, 2, 2.5, 5, 10]
         ax.yaxis.set_major_locator(MaxNLocator(nbins=6, min_n_ticks=4, steps=steps))
-    for axis in (ax.xaxis, ax.yaxis):
+    for axis in [axis for one in (ax, *ax.child_axes) for axis in (one.xaxis, one.yaxis)]:
         if "log" in axis.get_scale():
             low, high = sorted(axis.get_view_interval())
             few = low > 0 and high / low < _FEW_DECADES
             axis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 4, 5, 7) if few else (1,)))
-            axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            axis.set_major_formatter(FuncFormatter(lambda value, _: _plain(value)))
             axis.set_minor_formatter(NullFormatter())
 
 
@@ -250,6 +274,40 @@ def note(ax: Axes, text: str) -> None:
         fontsize=matplotlib.rcParams["legend.fontsize"],
         bbox={"facecolor": "white", "alpha": 0.8, "lw": 0, "pad": 1},
         gid="note",
+    )
+
+
+_LETTER, _LINE = 0.56, 1.35  # of the type size
+_EDGE, _GAP = 0.97, 0.04
+_PANEL = 0.6  # of a panel's place, before it is laid out: the rest is labels, legend and title
+
+
+def verdict(ax: Axes, text: str) -> None:
+    """What the curves come to, in the middle on the right; where they would be under it, above
+    them, with room made for it.
+    """
+    size, lines = float(matplotlib.rcParams["legend.fontsize"]), text.splitlines()
+    place, inches = ax.get_position(), ax.get_figure(root=True).get_size_inches()  # type: ignore[union-attr]
+    wide = _LETTER * max(map(len, lines)) * size / 72 / (inches[0] * place.width)
+    high = _LINE * len(lines) * size / 72 / (inches[1] * place.height * _PANEL)
+    to_axes = ax.transScale + ax.transLimits
+    points = [to_axes.transform(curve.get_xydata()) for curve in ax.lines]
+    x, y = np.concatenate(points).T
+    below = y[(x > _EDGE - wide) & (x < 1)]
+    is_free = not (abs(below - 0.5) < (high + _GAP) / 2).any()
+    if not is_free:
+        scale = ax.yaxis.get_transform()
+        low, top = scale.transform(np.array(ax.get_ylim()))
+        shrunk = min(1.0, max(0.3, (_EDGE - high - _GAP) / below.max()))
+        ax.set_ylim(top=float(scale.inverted().transform(low + (top - low) / shrunk)))
+    ax.annotate(
+        text,
+        (_EDGE, 0.5 if is_free else _EDGE),
+        xycoords="axes fraction",
+        ha="right",
+        va="center" if is_free else "top",
+        fontsize=size,
+        linespacing=_LINE,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -31,7 +32,17 @@ from dashboards.figures import words
 from dashboards.figures.panels import draw_losses, note_not_finite
 from dashboards.figures.seeds import draw_groups, mark_groups
 from dashboards.figures.training import finish, looks, need, scale_losses
-from dashboards.style import GREY, Look, line, literal, page, scaled, scaled_mass
+from dashboards.style import (
+    GREY,
+    Look,
+    line,
+    literal,
+    page,
+    scaled,
+    scaled_mass,
+    scaled_money,
+    verdict,
+)
 
 AGAINST = tuple(Against)
 _DEFAULT = (Against.ENERGY, Against.CARBON)
@@ -137,7 +148,7 @@ def _mark_saving(
     ]
     said = (
         f"to loss {target:.3g}, means over {_widths(curves)} steps:\n"
-        f"{', '.join(each_took)} {axis.unit}"
+        f"{', '.join(each_took)}{' ×' * axis.unit.startswith('10')} {axis.unit}"
     )
     saving = 1 - taken[best] / taken[worst]
     if worst != best and saving >= _NO_SAVING:
@@ -147,15 +158,7 @@ def _mark_saving(
             if _is_clear(axis, losses, arrivals, best, worst)
             else "\nno difference beyond the noise of the losses"
         )
-    ax.annotate(
-        said,
-        (0.97, 0.5),
-        xycoords="axes fraction",
-        ha="right",
-        va="center",
-        fontsize=matplotlib.rcParams["legend.fontsize"],
-        linespacing=1.35,
-    )
+    verdict(ax, said)
 
 
 def _amount(amounts: Floats, place: int | None) -> float:
@@ -170,17 +173,20 @@ def _is_clear(
     worst: int,
 ) -> bool:
     """Whether the best run is ahead whatever the noise of the losses did, and stays ahead as far
-    as both went.
+    as both went; of a run that has no mean by then it is.
     """
     latest, earliest = arrivals[best].latest, arrivals[worst].earliest
     if latest is None or earliest is None:
         return False
     common = min(float(axis.amounts[run][-1]) for run in (best, worst))
-    ends = []
-    for run in (best, worst):
+
+    def mean_then(run: int) -> float:
         within = int(np.searchsorted(axis.amounts[run], common, side="right"))
-        ends.append(smooth(losses[run], width_of(len(losses[run])))[within - 1])
-    return bool(axis.amounts[best][latest] < axis.amounts[worst][earliest] and ends[0] <= ends[1])
+        return smooth(losses[run], width_of(len(losses[run])))[within - 1] if within else math.nan
+
+    reached, other = mean_then(best), mean_then(worst)
+    stays_ahead = reached <= other or (math.isnan(other) and not math.isnan(reached))
+    return bool(axis.amounts[best][latest] < axis.amounts[worst][earliest] and stays_ahead)
 
 
 def _widths(curves: Sequence[pd.DataFrame]) -> str:
@@ -228,9 +234,7 @@ def one_currency(runs: Sequence[RunData]) -> str:
 def _money(runs: Sequence[RunData], curves: Sequence[pd.DataFrame]) -> _Axis:
     currency = one_currency(runs)
     amounts = [costs(d, losses["time"]) for d, losses in zip(runs, curves, strict=True)]
-    largest = _largest(amounts)
-    small = (1.0, currency)  # no prefix: millidollars are not used
-    return _Axis(amounts, "cost", *(scaled(largest, currency) if largest >= 1 else small))
+    return _Axis(amounts, "cost", *scaled_money(_largest(amounts), currency))
 
 
 _AXES: Mapping[str, Any] = {

@@ -33,6 +33,7 @@ from dashboards.style import (
     page,
     scaled,
     scaled_mass,
+    scaled_money,
 )
 
 _G_PER_T = KG_PER_T * G_PER_KG
@@ -50,7 +51,7 @@ class _Amount:
     of_run: Callable[[RunData, pd.Series[pd.Timestamp]], Iterable[float]]
     whole: Callable[[Estimate], float | None]
     per: str
-    scale: Callable[[float], tuple[float, str]]
+    scale: Callable[[float, str], tuple[float, str]]  # of the largest, and the currency
 
 
 def compare_scores(
@@ -69,7 +70,7 @@ def compare_scores(
     known = published_of(metric) if axis is _AMOUNTS[Against.CARBON] else []
     known = [row for row in known if row.tco2e]
     largest = max([x for each in amounts for x in each] + [_grams(row) for row in known])
-    factor, unit = axis.scale(largest)
+    factor, unit = axis.scale(largest, currency)
     with page(look) as room:
         lines = len(runs) + len({_family(row.model) for row in known}) + 1
         figure = Figure(
@@ -88,7 +89,7 @@ def compare_scores(
             ax.set_xlim(low / _ROOM, high * _ROOM)
         else:
             ax.set_xlim(left=0)
-        ax.set_xlabel(f"{axis.name} ({unit or currency})")
+        ax.set_xlabel(f"{axis.name} ({unit})")
         ax.set_ylabel(f"{literal(_title(found))} (%)")
         legend_above(ax, columns=1)
         below = [words.footnote([data.estimate for data in runs])]
@@ -181,10 +182,14 @@ _AMOUNTS: Mapping[str, _Amount] = {
         facility_wh,
         lambda estimate: estimate.facility_kwh,
         "kWh",
-        lambda largest: scaled(largest, "Wh"),
+        lambda largest, _: scaled(largest, "Wh"),
     ),
     Against.CARBON: _Amount(
-        "emissions", emissions_g, lambda estimate: estimate.tco2e, "tCO₂e", scaled_mass
+        "emissions",
+        emissions_g,
+        lambda estimate: estimate.tco2e,
+        "tCO₂e",
+        lambda largest, _: scaled_mass(largest),
     ),
-    Against.MONEY: _Amount("cost", costs, lambda estimate: estimate.cost, "", lambda _: (1.0, "")),
+    Against.MONEY: _Amount("cost", costs, lambda estimate: estimate.cost, "", scaled_money),
 }

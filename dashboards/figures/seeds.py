@@ -15,7 +15,7 @@ from carbontrack.account.loss import arrival, lowest_common, smooth, width_of
 from carbontrack.account.seeds import Spread, is_less
 from carbontrack.report.numbers import counted, digits_text
 from dashboards.figures.training import looks
-from dashboards.style import GREY, line, literal
+from dashboards.style import GREY, line, literal, verdict
 
 _POINTS = 1200
 
@@ -101,15 +101,7 @@ def mark_groups(
         said.append("no verdict: a single run has no spread")
     else:
         said.append("no difference beyond the spread")
-    ax.annotate(
-        "\n".join(said),
-        (0.97, 0.5),
-        xycoords="axes fraction",
-        ha="right",
-        va="center",
-        fontsize=matplotlib.rcParams["legend.fontsize"],
-        linespacing=1.35,
-    )
+    verdict(ax, "\n".join(said))
 
 
 def _text(spread: Spread) -> str:

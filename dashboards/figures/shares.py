@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from carbontrack.account.phases import OTHER
 from carbontrack.errors import CarbontrackError
 from carbontrack.report.numbers import format_duration
-from carbontrack.units import MS_PER_HOUR, S_PER_HOUR
+from carbontrack.units import MS_PER_HOUR, MS_PER_S, S_PER_HOUR
 from carbontrack.vocabulary import FigureKind
 from dashboards.data import (
     G_PER_KG,
@@ -111,6 +111,7 @@ def carbon_by_hour(data: RunData, look: Look) -> Figure:
             upper.set_ylim(0, 1.35 * upper.get_ylim()[1])  # the line is not under the words
             note(upper, "one factor for all hours")
         _clock_axis(lower, edges)
+        lower.set_xlabel(f"time (UTC), {_days(hours[0], hours[-1] + MS_PER_HOUR)}")
         figure.align_ylabels([upper, lower])
         words.put(figure, room, look, words.title(data), words.footnote([data.estimate]))
     return figure
@@ -125,12 +126,22 @@ def _clock_axis(ax: Axes, edges: Sequence[float]) -> None:
     ax.xaxis.set_major_locator(locator)
     days = ["%Y", "%b %Y", "%d %b", "%H:%M", "%H:%M", "%S"]
     whole = ["", "%Y", "%b %Y", "%d %b", "%H:%M", "%H:%M"]
-    beside = ["", "%Y", "%b %Y", "%d %b %Y", "%d %b %Y", "%d %b %Y"]
     dated: Any = ConciseDateFormatter(  # type: ignore[no-untyped-call]
-        locator, tz=UTC, formats=days, zero_formats=whole, offset_formats=beside
+        locator, tz=UTC, formats=days, zero_formats=whole, show_offset=False
     )
     ax.xaxis.set_major_formatter(dated)
-    ax.set_xlabel("time (UTC)")
+
+
+def _days(first_ms: int, end_ms: int) -> str:
+    """The days from a time up to another: 31 May to 2 June 2026."""
+    first_day, last_day = (
+        datetime.fromtimestamp(ms / MS_PER_S, UTC) for ms in (first_ms, end_ms - 1)
+    )
+    last = f"{last_day.day} {last_day:%B} {last_day.year}"
+    if first_day.date() == last_day.date():
+        return last
+    year = "" if first_day.year == last_day.year else f" {first_day.year}"
+    return f"{first_day.day} {first_day:%B}{year} to {last}"
 
 
 def _facility_kwh(data: RunData) -> dict[int, float]:

@@ -20,7 +20,7 @@ from carbontrack.ledger.url import ledger_url
 from dashboards import figures
 from dashboards.data import RunData, costs
 from dashboards.figures.shares import phase_energies_kwh
-from dashboards.style import STYLES, save
+from dashboards.style import STYLES, save, scaled_money
 from tests.assets.figures import draw
 from tests.fixtures import pictures
 from tests.fixtures.runs import Recorded
@@ -216,6 +216,29 @@ def test_groups_of_seeds_are_their_mean_and_spread(tmp_path: Path) -> None:
     assert said.endswith("no difference beyond the spread")
 
 
+def test_a_run_that_began_after_the_other_had_ended_is_not_ahead(runs: list[RunData]) -> None:
+    large, _, day = runs
+    for panel in figures.compare([large, day]).axes:
+        (said,) = (text.get_text() for text in panel.texts if "to loss" in text.get_text())
+        assert re.search(r"\nlarge takes 9\d\.\d % less than day$", said), said
+
+
+@pytest.mark.parametrize("log", ["neither", "x", "both"])
+def test_no_curve_is_under_what_the_curves_come_to(log: str, runs: list[RunData]) -> None:
+    for chosen in (runs[:2], runs[::2]):
+        figure = figures.compare(chosen, log=log)
+        figure.draw_without_rendering()
+        for panel in figure.axes:
+            (said,) = (text for text in panel.texts if "to loss" in text.get_text())
+            covered = said.get_window_extent()
+            for line in panel.get_lines():
+                points = panel.transData.transform(np.asarray(line.get_xydata(), dtype=float))
+                assert not covered.count_contains(points), (log, line.get_label())
+            for below in panel.child_axes:
+                texts = [tick.get_text() for tick in below.xaxis.get_ticklabels()]
+                assert not any("$" in text for text in texts), "plain numbers"
+
+
 def test_compare_has_a_panel_of_its_own_for_emissions_of_another_grid(
     runs: list[RunData],
 ) -> None:
@@ -232,7 +255,7 @@ def test_compare_has_a_panel_of_its_own_for_emissions_of_another_grid(
     [
         ("energy", "facility energy (Wh)"),
         ("carbon", "emissions (gCO₂e)"),
-        ("money", "cost (USD)"),
+        ("money", "cost (10⁻³ USD)"),
     ],
 )
 def test_compare_against_one_thing(runs: list[RunData], against: str, label: str) -> None:
@@ -241,7 +264,20 @@ def test_compare_against_one_thing(runs: list[RunData], against: str, label: str
     assert panel.child_axes == []
     if against == "money":
         last = [float(np.asarray(line.get_xdata())[-1]) for line in panel.get_lines()[:2]]
-        assert last == pytest.approx([d.estimate.cost for d in runs[:2]], rel=0.05)
+        assert last == pytest.approx([1e3 * (d.estimate.cost or 0) for d in runs[:2]], rel=0.05)
+        assert any(text.get_text().count("× 10⁻³ USD") == 1 for text in panel.texts)
+
+
+def test_money_has_no_prefixes_for_small_coins() -> None:
+    for largest, factor, unit in (
+        (12_000.0, 1e-3, "kUSD"),
+        (12.0, 1.0, "USD"),
+        (0.05, 1.0, "USD"),
+        (0.04, 1e3, "10⁻³ USD"),
+        (9.3e-6, 1e6, "10⁻⁶ USD"),
+        (0.0, 1.0, "USD"),
+    ):
+        assert scaled_money(largest, "USD") == (pytest.approx(factor), unit)
 
 
 def test_rent_is_paid_by_time_and_electricity_by_energy(tmp_path: Path) -> None:
@@ -280,7 +316,8 @@ def test_the_hours_are_whole_ones_of_the_clock(tmp_path: Path) -> None:
     lower = figure.axes[1]
     edges_ms = [round(1000 * num2date(x).timestamp()) for x in lower.get_xlim()]
     assert edges_ms == [late.start_ms, late.start_ms + 2 * 3_600_000]
-    assert lower.get_xlabel() == "time (UTC)"
+    assert lower.get_xlabel() == "time (UTC), 29 May 2026"
+    assert figure.axes[1].xaxis.get_offset_text().get_text() == "", "said once"
     first, second = lower.patches[0].get_data().values  # type: ignore[attr-defined]
     assert 3 * first == pytest.approx(second), "20 of its 60 minutes, then all: no rate"
     assert [text.get_text() for text in figure.axes[0].texts] == ["one factor for all hours"]
@@ -400,3 +437,7 @@ def test_a_loss_that_would_be_an_l_is_drawn_over_a_logarithmic_axis(tmp_path: Pa
         for tick in axis.get_ticklabels()
     ]
     assert {"0.01", "0.1", "1", "2", "5", "10"} <= set(texts), "plain numbers"
+    small = figures.loss(pd.DataFrame({"loss": [1e-6 * n for n in range(1, 9)]}), log="both")
+    small.draw_without_rendering()
+    texts = [tick.get_text() for tick in small.axes[0].yaxis.get_ticklabels()]
+    assert {"10⁻⁶", "2×10⁻⁶"} <= set(texts), "as the axis of a cost"

@@ -87,7 +87,7 @@ def test_scores_are_drawn_against_what_they_took_beside_published_models(
 
 
 @pytest.mark.parametrize(
-    ("against", "name"), [("energy", "facility energy (Wh)"), ("money", "cost (USD)")]
+    ("against", "name"), [("energy", "facility energy (Wh)"), ("money", "cost (10⁻³ USD)")]
 )
 def test_against_energy_and_money_stand_only_runs(
     against: str, name: str, runs: list[RunData]

@@ -71,6 +71,7 @@ export class Chart {
     time = true,
     xLabel,
     xFormat,
+    xTicks,
     xMoment,
     fromZero = true,
     clip = false,
@@ -127,6 +128,7 @@ export class Chart {
             size: 34,
             ...(time ? { incrs: STEPS } : {}),
             values: xFormat ? (_, ticks) => ticks.map(axis(xFormat)) : clock,
+            ...xTicks,
           },
           {
             stroke: ink,

@@ -3,7 +3,7 @@
 import { ask, link, linkTrouble, Refused, run as pathOf } from "./api.js";
 import { Chart } from "./charts.js";
 import { badge, card, choice, make, refill, status, swatch, table } from "./dom.js";
-import { carbon, cost, count, duration, energy, hours, plain, si, warnings, whole } from "./format.js";
+import { carbon, cost, count, duration, energy, hours, placesOf, plain, si, warnings, whole } from "./format.js";
 import { lossControls, smoothed } from "./loss.js";
 import { look } from "./palette.js";
 import { settings } from "./settings.js";
@@ -16,7 +16,8 @@ const REFRESH_MS = 2000;
 const HEIGHT = 440;
 const J_PER_KWH = 3.6e6;
 
-// value: the label, what it is called on the axis, the column of the answer, how it is written
+// value: the label, what it is called on the axis, the column of the answer, how it is written; of
+// money see `moneyAxis`
 const AXES = [
   ["steps", "step", (progress) => progress.step, (value) => whole(value)],
   ["tokens", "tokens", (progress) => progress.tokens, (value) => count(value)],
@@ -28,12 +29,29 @@ const AXES = [
   ],
   ["energy", "facility energy", (progress) => progress.facility_kwh, (value) => energy(value)],
   ["CO₂e", "CO₂e", (progress) => progress.tco2e, (value) => carbon(value)],
-  ["cost", "cost", (progress) => progress.cost, costAt],
+  ["cost", "cost", (progress) => progress.cost, null],
 ];
+const FEW_COINS = 5,
+  DECADES = 12;
+const RAISED = "⁰¹²³⁴⁵⁶⁷⁸⁹";
 
-// An axis shows parts of the smallest coin, which a table does not need.
-function costAt(value, currency) {
-  return cost(value, currency, { fine: true });
+// An axis of money, whose ticks are whole coins. Small coins have no prefixes: what is less than a
+// few of them is in powers of ten.
+export function moneyAxis(largest, currency) {
+  const places = placesOf(currency),
+    xFormat = (value) => cost(value, currency);
+  if (!(largest > 0) || largest >= FEW_COINS * 10 ** -places) {
+    const powers = [...Array(DECADES).keys()].map((power) => power - places),
+      incrs = powers.flatMap((power) => [1, 2, 5].map((step) => Number(`${step}e${power}`)));
+    return { xLabel: "cost", xFormat, xTicks: { incrs, values: (_, ticks) => ticks.map(xFormat) } };
+  }
+  const power = -3 * Math.floor(Math.log10(largest) / 3),
+    raised = [...String(power)].map((digit) => RAISED[digit]).join("");
+  return {
+    xLabel: `cost (10⁻${raised} ${currency})`,
+    xFormat,
+    xTicks: { values: (_, ticks) => ticks.map((value) => plain(value * 10 ** power, 3)) },
+  };
 }
 
 export function showComparison(page, ids) {
@@ -121,39 +139,7 @@ class Comparison {
   }
 
   drawChart(runs, again) {
-    const [, xLabel, column, write] = AXES.find(([name]) => name === this.axis);
-    const currency = runs[0].progress.currency;
-    const xFormat = (value) => write(value, currency);
-    const key = runs.map((one) => one.id).join();
-    if (again || key !== this.key) {
-      this.key = key;
-      this.chart?.destroy();
-      this.chartPlace.replaceChildren();
-      this.chart = new Chart(this.chartPlace, {
-        title: "Training loss",
-        wide: true,
-        note: `over ${xLabel}`,
-        time: false,
-        fromZero: false,
-        clip: settings.clip,
-        log: settings.log,
-        controls: lossControls(() => {
-          this.chart.change({ log: settings.log, clip: settings.clip });
-          this.draw();
-        }),
-        height: HEIGHT,
-        xLabel,
-        xFormat,
-        format: (value) => plain(value),
-        series: runs.map((one) => ({
-          label: one.detail.name,
-          ...one.look,
-          dash: DASHES[one.place],
-          width: 1.8,
-          spanGaps: true,
-        })),
-      });
-    }
+    const [, name, column, write] = AXES.find(([name]) => name === this.axis);
     const lines = runs.map(({ detail, progress }) => {
       const xs = column(progress, detail),
         at = xs.map((_, index) => index).filter((index) => xs[index] !== null);
@@ -165,14 +151,46 @@ class Comparison {
         ),
       ];
     });
+    const axis = write ? { xLabel: name, xFormat: write } : moneyAxis(largestOf(lines), runs[0].progress.currency);
+    const key = [axis.xLabel, ...runs.map((one) => one.id)].join();
+    if (again || key !== this.key) {
+      this.key = key;
+      this.chart?.destroy();
+      this.chartPlace.replaceChildren();
+      this.chart = new Chart(this.chartPlace, {
+        title: "Training loss",
+        wide: true,
+        note: `over ${name}`,
+        time: false,
+        fromZero: false,
+        clip: settings.clip,
+        log: settings.log,
+        controls: lossControls(() => {
+          this.chart.change({ log: settings.log, clip: settings.clip });
+          this.draw();
+        }),
+        height: HEIGHT,
+        ...axis,
+        format: (value) => plain(value),
+        series: runs.map((one) => ({
+          label: one.detail.name,
+          ...one.look,
+          dash: DASHES[one.place],
+          width: 1.8,
+          spanGaps: true,
+        })),
+      });
+    }
     const some = lines.some(([xs]) => xs.length);
     this.chart.show(
       some ? uPlot.join(lines) : [[], ...lines.map(() => [])],
       null,
-      `No run has a loss over ${xLabel}.`,
+      `No run has a loss over ${name}.`,
     );
   }
 }
+
+const largestOf = (lines) => lines.flatMap(([xs]) => xs).reduce((a, b) => Math.max(a, b), 0);
 
 const DASHES = [[], [8, 4], [3, 3], [10, 3, 3, 3], [14, 5]];
 

@@ -46,7 +46,7 @@ class FleetPage {
     };
     this.search = make("input", {
       type: "search",
-      placeholder: "Only hosts, runs and projects with",
+      placeholder: "Search hosts, runs and projects",
       "aria-label": "Search hosts, runs and projects",
       value: asked.get("search") ?? "",
       oninput: again,

@@ -64,12 +64,10 @@ const COUNTS = [
 const SYMBOLS = { USD: "$", EUR: "€", GBP: "£" };
 const WHOLE_MONEY = 1e5; // from here on without decimals
 
-// As the commands write it, with the currency's own places: $1,204.50, <$0.01, 12.00 CHF; a `fine`
-// one has as many as a small amount needs: $0.0000125.
-export function cost(value, currency, { fine = false } = {}) {
+// As the commands write it, with the currency's own places: $1,204.50, <$0.01, 12.00 CHF.
+export function cost(value, currency) {
   if (unknown(value)) return "–";
-  const own = placesOf(currency),
-    places = fine && value ? Math.max(own, 2 - Math.floor(Math.log10(Math.abs(value)))) : own,
+  const places = placesOf(currency),
     least = 10 ** -places;
   const text = (amount, digits) =>
     amount.toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits });
@@ -79,7 +77,8 @@ export function cost(value, currency, { fine = false } = {}) {
   return `${small ? "<" : ""}${symbol ?? ""}${amount}${symbol || !currency ? "" : ` ${currency}`}`;
 }
 
-function placesOf(currency) {
+// How many decimals a currency has.
+export function placesOf(currency) {
   try {
     return new Intl.NumberFormat("en", { style: "currency", currency }).resolvedOptions().maximumFractionDigits;
   } catch {
@@ -93,6 +92,7 @@ export const axis = (format) => (value) => short(format(value));
 
 export function duration(seconds) {
   if (unknown(seconds)) return "–";
+  if (seconds < 10) return `${plain(seconds, 2)} s`;
   if (seconds < 60) return `${Math.floor(seconds)} s`;
   const minutes = Math.floor(seconds / 60);
   if (minutes < 60) return `${minutes} min ${String(Math.floor(seconds % 60)).padStart(2, "0")} s`;
@@ -108,7 +108,7 @@ export function stretch(seconds) {
   return `${seconds / length} ${unit}`;
 }
 
-export const ago = (seconds) => (seconds < 1 ? "now" : `${duration(seconds)} ago`);
+export const ago = (seconds) => (seconds < 1 ? "now" : `${duration(Math.floor(seconds))} ago`);
 
 const two = (number) => String(number).padStart(2, "0");
 const day = (at) => `${at.getFullYear()}-${two(at.getMonth() + 1)}-${two(at.getDate())}`;

@@ -89,8 +89,8 @@ export function major(run) {
       name: "facility energy",
       value: energy(facility),
       note: said(
-        run.energy_kwh === null ? "" : `devices ${energy(run.energy_kwh)}`,
-        facility === null ? "" : `PUE ${plain(row.pue, 3)}`,
+        run.energy_kwh === null ? "" : unbroken(`devices ${energy(run.energy_kwh)}`),
+        facility === null ? "" : unbroken(`PUE ${plain(row.pue, 3)}`),
       ),
       assumed: assumedOf(row, facility, "pue"),
     },
@@ -109,6 +109,7 @@ export function major(run) {
   ];
 }
 
+const unbroken = (text) => text.replaceAll(" ", "\u00a0");
 const sum = (values) => values.reduce((a, b) => a + b, 0);
 const WORDS = { pue: "PUE", price_per_gpu_hour: "price", gpu_price: "GPU price" };
 export const factorWord = (name) => WORDS[name] ?? name.replaceAll("_", " ");

@@ -138,13 +138,18 @@ def browser(chromium: Chrome) -> Chrome:
 
 _WIDE = {"width": 1280, "height": 1700, "deviceScaleFactor": 1, "mobile": False}
 _PHONE = {"width": 390, "height": 1900, "deviceScaleFactor": 1, "mobile": True}
+_MOST_HIGH = 6000
 _PAINTED = "requestAnimationFrame(() => requestAnimationFrame(arguments[0]))"
+
+
+def page_height(browser: Chrome) -> int:
+    return int(browser.execute_script("return document.documentElement.scrollHeight"))
 
 
 @pytest.fixture
 def shot(browser: Chrome) -> Callable[..., None]:
     """Keep pictures of the page in out/screenshots, or where $CARBONTRACK_SCREENSHOTS says: light
-    on a desk and dark on a phone, and with `every` the other two as well.
+    on a desk and dark on a phone, and with `every` the other two as well; from top to bottom.
     """
     folder = Path(os.environ.get("CARBONTRACK_SCREENSHOTS", _SCREENSHOTS))
 
@@ -160,6 +165,8 @@ def shot(browser: Chrome) -> Callable[..., None]:
             scheme = {"name": "prefers-color-scheme", "value": theme}
             browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
             browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+            whole = max(int(size["height"]), min(_MOST_HIGH, page_height(browser)))
+            browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size | {"height": whole})
             browser.execute_async_script(_PAINTED)
             browser.save_screenshot(str(folder / f"{name}-{where}-{theme}.png"))
         browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})

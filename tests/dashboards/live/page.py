@@ -106,6 +106,18 @@ def overflow(browser: Chrome, selector: str) -> list[Any]:
     )
 
 
+def beside_titles(browser: Chrome) -> list[bool]:
+    """Of each chart, whether what its values are of (newest, or a time) is on the title's line."""
+    return list(
+        browser.execute_script(
+            "return [...document.querySelectorAll('.chart > header')].map(header => {"
+            "const [title, said] = ['h2', '.readout'].map(e => header.querySelector(e));"
+            "const [one, other] = [title, said].map(e => e.getBoundingClientRect());"
+            "return one.top < other.bottom && other.top < one.bottom; })"
+        )
+    )
+
+
 def errors(browser: Chrome) -> list[str]:
     """What the page complained of; a lost server is the browser's own message."""
     found = [entry["message"] for entry in browser.get_log("browser")]

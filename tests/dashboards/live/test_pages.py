@@ -40,6 +40,16 @@ for step in range(1, 21):
 """
 
 
+MONEY = """
+const { moneyAxis } = await import("./static/compare.js");
+return [[2.5e-6, 9e-6], [2.5e-3, 9e-3], [0.03, 0.05], [1234.5, 2000], [1234.5, 2000, "JPY"]].map(
+  ([value, largest, currency = "USD"]) => {
+    const { xLabel, xFormat, xTicks } = moneyAxis(largest, currency);
+    return [xLabel, xTicks.values(null, [value])[0], xFormat(value), xTicks.incrs?.[0] ?? null];
+  });
+"""
+
+
 def test_runs_are_listed_and_compared_on_a_desk_and_a_phone(
     wrapper: Wrapper,
     serve: Callable[..., Server],
@@ -84,6 +94,14 @@ def test_runs_are_listed_and_compared_on_a_desk_and_a_phone(
         until(
             lambda: all_of(browser, "canvas")[0].get_attribute("aria-label").count("between") == 2
         )
+    ticks = browser.execute_script(f"return (async () => {{{MONEY}}})()")
+    assert ticks == [
+        ["cost (10⁻⁶ USD)", "2.5", "<$0.01", None],
+        ["cost (10⁻³ USD)", "2.5", "<$0.01", None],
+        ["cost", "$0.03", "$0.03", 0.01],
+        ["cost", "$1,234.50", "$1,234.50", 0.01],
+        ["cost", "1,235 JPY", "1,235 JPY", 1],
+    ], "never $0.0000025"
     with phone(browser):
         until(lambda: page.overflow(browser, ".card, .group, td, th") == [])
         assert page.small_targets(browser) == []
@@ -178,6 +196,8 @@ def test_a_loss_that_is_no_number_is_said(
     warned = page.colour(browser, '[data-tile="final loss"] dd', "color")
     assert warned != page.colour(browser, '[data-tile="duration"] dd', "color")
     until(lambda: "beyond the scale: up to 1e30" in text(browser, '[aria-label="Loss"] header'))
+    with phone(browser):
+        until(lambda: page.beside_titles(browser) == [True] * 6)
     shot("not-a-number")
     assert errors(browser) == []
 
@@ -227,6 +247,7 @@ def test_many_devices_are_a_map_on_a_page_of_their_own(
     assert len(all_of(browser, '[aria-label="Devices"] tbody tr')) == 64
     with phone(browser):
         until(lambda: page.overflow(browser, ".card") == [])
+        assert page.beside_titles(browser) == [True] * 6
         assert page.small_targets(browser) == []
     assert page.accessibility_faults(browser) == []
     shot("many-devices")

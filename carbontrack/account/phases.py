@@ -23,6 +23,7 @@ from carbontrack.vocabulary import EventKind, Status
 OTHER = "other"
 _HOUR_S = LEVELS_S[-1]
 _NEGLIGIBLE_S = 1e-3  # what windows and their parts may differ by, through rounding
+_NEGLIGIBLE_J = 5e-4
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +187,7 @@ class _Split:
                 self._add(row, lengths, hour_ms)
             return
         below_s = max(level for level in LEVELS_S if level < level_s)
+        rows = _united(rows)
         keys = {row.device_key for row in rows}
         parts: dict[int, list[Used]] = {}
         for part in self.finer(below_s, start_ms, start_ms + level_s * MS_PER_S):
@@ -200,7 +202,8 @@ class _Split:
             if rest is not None:
                 known = {part.start_ms for part in mine}
                 missing = [at for at in slots if at not in known]
-                self.level_s = max(self.level_s, level_s)
+                if missing:
+                    self.level_s = max(self.level_s, level_s)
                 self._add(rest, self._lengths_ms(missing, below_s) or lengths, hour_ms)
 
     def _lengths_ms(self, slots: Iterable[int], level_s: int) -> dict[str, int]:
@@ -222,14 +225,27 @@ def _all_of(name: str) -> Iterator[tuple[str, float]]:
     yield name, 1.0
 
 
+def _united(rows: Sequence[Used]) -> Sequence[Used]:
+    """Windows of one time, those of a device together."""
+    if len({row.device_key for row in rows}) == len(rows):
+        return rows
+    sums: dict[int, _Sum] = {}
+    for row in rows:
+        sums.setdefault(row.device_key, _Sum()).add(row)
+    return [
+        Used(key, rows[0].start_ms, of.energy_j, of.energy_s, of.sampled_s, of.samples)
+        for key, of in sums.items()
+    ]
+
+
 def _without(row: Used, parts: Sequence[Used]) -> Used | None:
     """What of a window its finer ones do not account for; None if they are all of it."""
     total = _Sum()
     for part in parts:
         total.add(part)
     energy_s, sampled_s = row.energy_s - total.energy_s, row.sampled_s - total.sampled_s
-    if max(energy_s, sampled_s) < _NEGLIGIBLE_S:
-        return None
     energy_j = None if row.energy_j is None else row.energy_j - (total.energy_j or 0.0)
+    if max(energy_s, sampled_s) < _NEGLIGIBLE_S and abs(energy_j or 0.0) < _NEGLIGIBLE_J:
+        return None
     samples = row.samples - total.samples
     return Used(row.device_key, row.start_ms, energy_j, energy_s, sampled_s, samples)

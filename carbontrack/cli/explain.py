@@ -39,7 +39,7 @@ def explain(
         hours = read.hours(connection, found)
         rows = price.estimates(connection, [found], flags, methods, embodied=embodied)
         imports, stated = read.imports(connection, found), read.stated(connection, found)
-        origins = origins_of(found, imports, stated)
+        origins = origins_of(found, imports, stated, read.recordings(connection, found))
     if format is Format.JSON:
         print_json({"explained": [explain_data(row, hours, origins) for row in rows]})
     else:

@@ -26,6 +26,11 @@ def measured(sent_ms: int, took_ms: int, there_ms: int) -> ClockOffset:
     return ClockOffset(sent_ms + half_ms, there_ms - sent_ms - half_ms, half_ms)
 
 
+def is_noted(clock: ClockOffset) -> bool:
+    """Whether it is off by more than is of no matter, and than what is not known of it."""
+    return abs(clock.offset_ms) > max(NOTED_MS, clock.error_ms)
+
+
 def is_news(now: ClockOffset, before: ClockOffset | None) -> bool:
     """Whether it says another thing than the one that is known, or says it much better."""
     if before is None:

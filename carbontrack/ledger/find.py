@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from sqlalchemy import (
@@ -23,11 +23,12 @@ from sqlalchemy import (
 from sqlalchemy.orm import aliased
 
 from carbontrack.errors import CarbontrackError, NotFoundError
-from carbontrack.ledger import models, tables
+from carbontrack.ledger import models, node_clocks, tables
 from carbontrack.ledger.amended import TAG, applied
 from carbontrack.ledger.names import LAST
 from carbontrack.ledger.outcome import Outcome, outcome_of
-from carbontrack.ledger.rows import Amendment, Recording, Run, end_of
+from carbontrack.ledger.rows import Amendment, Recording, Run, Shifts, end_of
+from carbontrack.ledger.true_time import corrected
 from carbontrack.units import now_ms
 from carbontrack.vocabulary import AmendedField, Quality, RunKind, Status
 
@@ -73,12 +74,14 @@ def list_runs(
         query = query.where(project_of(connection) == project)
     if name is not None:
         query = query.where(name_of(connection) == name)
+    in_range = since_ms is not None or until_ms is not None
+    off_ms = node_clocks.farthest_ms(connection) if in_range else 0
     if since_ms is not None:
         ended_ms = func.coalesce(recording.ended_ms, recording.heartbeat_ms)
-        went_on = exists().where(recording.run_key == run.key, ended_ms > since_ms)
-        query = query.where(or_(run.started_ms >= since_ms, went_on))
+        went_on = exists().where(recording.run_key == run.key, ended_ms > since_ms - off_ms)
+        query = query.where(or_(run.started_ms >= since_ms - off_ms, went_on))
     if until_ms is not None:
-        query = query.where(run.started_ms < until_ms)
+        query = query.where(run.started_ms < until_ms + off_ms)
     if host is not None:
         query = query.where(exists().where(recording.run_key == run.key, recording.host == host))
     if quality is not None:
@@ -90,9 +93,14 @@ def list_runs(
     for key, value in tags:
         said = _amended(connection, f"{TAG}{key}", run.tags[key].as_string())
         query = query.where(said == value)
-    if status is not None:
-        return [one for one in _runs(connection, query) if one.status == status][:limit]
-    return _runs(connection, query.limit(limit))
+    if status is None and not off_ms:
+        return _runs(connection, query.limit(limit))
+    return [
+        one
+        for one in _runs(connection, query)
+        if status in (None, one.status)
+        and (not off_ms or _ran_between(one.started_ms, one.end_ms, since_ms, until_ms))
+    ][:limit]
 
 
 def find_runs(
@@ -119,6 +127,8 @@ def find_runs(
         what = f"A search of {len(words)} words is too long."
         raise CarbontrackError(what, hint=f"Give {MAX_WORDS} words at most.")
     run = models.Run
+    in_range = since_ms is not None or until_ms is not None
+    off_ms = node_clocks.farthest_ms(connection) if in_range else 0
     name, its_project = name_of(connection), project_of(connection)
     said = [name, run.id, func.coalesce(its_project, ""), run.user, run.command]
     text: ColumnElement[str] = func.lower(cast(said[0], Text))
@@ -130,19 +140,23 @@ def find_runs(
     wanted: list[ColumnElement[bool]] = [PRESENT]
     wanted += [its_project == project] if project else []
     wanted += [run.user == user] if user else []
-    wanted += [run.started_ms < until_ms] if until_ms is not None else []
+    wanted += [run.started_ms < until_ms + off_ms] if until_ms is not None else []
     rows = connection.execute(query.where(*wanted)).all()
-    outcomes = _outcomes(connection, {row.key: row.nodes_expected for row in rows})
+    known = _recorded(connection, {row.key: row.nodes_expected for row in rows})
+    outcomes = {key: one.outcome for key, one in known.items()}
+
+    def start_ms(row: Any) -> int:
+        return int(known[row.key].started_ms or row.started_ms)
 
     def end_ms(row: Any) -> int:
         ended = outcomes[row.key]
-        return end_of(row.started_ms, ended.ended_ms, ended.heartbeat_ms)
+        return end_of(start_ms(row), ended.ended_ms, ended.heartbeat_ms)
 
     found = [
         row
         for row in rows
         if status in ("", outcomes[row.key].status)
-        and (since_ms is None or row.started_ms >= since_ms or end_ms(row) > since_ms)
+        and _ran_between(start_ms(row), end_ms(row), since_ms, until_ms)
         and all(
             matched or word in outcomes[row.key].status
             for word, matched in zip(words, row[4:], strict=True)
@@ -151,18 +165,27 @@ def find_runs(
 
     def place(row: Any) -> Any:
         by: dict[str, Any] = {
-            "started": row.started_ms,
+            "started": start_ms(row),
             "name": row.name.lower(),
             "status": outcomes[row.key].status,
-            "duration": end_ms(row) - row.started_ms,
+            "duration": end_ms(row) - start_ms(row),
         }
         return by[sort]
 
-    found.sort(key=lambda row: (row.started_ms, row.key), reverse=True)
+    found.sort(key=lambda row: (start_ms(row), row.key), reverse=True)
     found.sort(key=place, reverse=down)
     keys = [row.key for row in found[:limit]]
     shown = {one.key: one for one in _runs(connection, _NEWEST_FIRST.where(run.key.in_(keys)))}
     return [shown[key] for key in keys], len(found)
+
+
+def _ran_between(
+    started_ms: int, ended_ms: int, since_ms: int | None, until_ms: int | None
+) -> bool:
+    """Whether a run was there at the first time or later, and before the second one."""
+    return (since_ms is None or started_ms >= since_ms or ended_ms > since_ms) and (
+        until_ms is None or started_ms < until_ms
+    )
 
 
 def projects(connection: Connection) -> list[str]:
@@ -261,12 +284,15 @@ def _amended(connection: Connection, field: str, column: ColumnElement[Any]) -> 
 def _runs(connection: Connection, query: Select[Any]) -> list[Run]:
     """The runs of a query on their table, as amended and as their recordings say they stand."""
     rows = [dict(row) for row in connection.execute(query).mappings()]
-    outcomes = _outcomes(connection, {row["key"]: row["nodes_expected"] for row in rows})
+    recorded = _recorded(connection, {row["key"]: row["nodes_expected"] for row in rows})
     amendments = _amendments(connection, [row["id"] for row in rows])
     found = []
     for row in rows:
         own = {**row, "kind": RunKind(row["kind"]), "command": tuple(row["command"])}
-        run = tables.RUNS.row(**asdict(outcomes[row["key"]]), **own)
+        of_run = recorded[row["key"]]
+        run = tables.RUNS.row(**asdict(of_run.outcome), **own, clocks=of_run.clocks)
+        if of_run.started_ms is not None:
+            run = replace(run, started_ms=of_run.started_ms)
         found.append(applied(run, amendments.get(run.id, ())))
     return found
 
@@ -282,17 +308,38 @@ def _amendments(connection: Connection, ids: Sequence[str]) -> Mapping[str, Sequ
     return of_run
 
 
-def _outcomes(connection: Connection, expected: Mapping[int, int | None]) -> dict[int, Outcome]:
+@dataclass(frozen=True, slots=True)
+class _Recorded:
+    """What the recordings of a run say: `started_ms` only where the clock of one was off."""
+
+    outcome: Outcome
+    clocks: Mapping[int, Shifts]
+    started_ms: int | None
+
+
+def _recorded(connection: Connection, expected: Mapping[int, int | None]) -> dict[int, _Recorded]:
     """By the run's key, of the runs with these keys and numbers of expected nodes."""
     recording = models.Recording
-    names = [name for name in tables.RECORDINGS.columns if name != "settings"]
+    names = [name for name in tables.RECORDINGS.carried if name != "settings"]
     query = select(*(getattr(recording, name) for name in names), models.Live.heard_ms)
     query = query.outerjoin(models.Live)
     if len(expected) <= _KEYS_IN_A_QUERY:
         query = query.where(recording.run_key.in_(expected))
+    clocks = node_clocks.clocks_of(connection, expected.keys())
     of_run: dict[int, list[Recording]] = defaultdict(list)
     for row in connection.execute(query):
         values = dict(row._mapping, settings={}, status=Status(row.status))
-        of_run[values.pop("run_key")].append(Recording(**values))
+        run_key = values.pop("run_key")
+        one = Recording(**values)
+        if run_key in clocks:
+            one = corrected(one, clocks[run_key].get(one.key, ()))
+        of_run[run_key].append(one)
     now = now_ms()
-    return {key: outcome_of(of_run[key], nodes, now_ms=now) for key, nodes in expected.items()}
+    return {
+        key: _Recorded(
+            outcome_of(of_run[key], nodes, now_ms=now),
+            clocks.get(key, {}),
+            min(one.started_ms for one in of_run[key]) if key in clocks else None,
+        )
+        for key, nodes in expected.items()
+    }

@@ -27,6 +27,7 @@ from carbontrack.ledger.rows import (
 from carbontrack.ledger.run_steps import Logged
 from carbontrack.ledger.sql import in_parts
 from carbontrack.ledger.step_sums import StepsOf, extras_of, loss_means_of, step_totals_of
+from carbontrack.ledger.true_time import true_ms
 from carbontrack.units import MS_PER_HOUR
 
 T = TypeVar("T")
@@ -88,8 +89,10 @@ class Held:
     def last_steps_below(
         self, wanted: Collection[tuple[int, int, int]]
     ) -> dict[tuple[int, int, int], int]:
-        """As `run_steps.last_steps_below`."""
-        return run_steps.last_steps_below(self.connection, wanted)
+        """As `run_steps.last_steps_below`, at true times."""
+        found = run_steps.last_steps_below(self.connection, wanted)
+        clocks = {key: shifts for run in self.runs for key, shifts in run.clocks.items()}
+        return {of: true_ms(clocks.get(of[0], ()), time_ms) for of, time_ms in found.items()}
 
     def totals(self, run: Run) -> list[Usage]:
         """As `read.totals`."""
@@ -198,9 +201,9 @@ class Held:
 
     @cached_property
     def _hours_of_all(self) -> dict[int, list[Usage]]:
-        repeating = [run for run in self.runs if run.key in self._repeating]
-        others = [run for run in self.runs if run.key not in self._repeating]
-        parts = usages.parts_of(self.connection, repeating, self._repeating)
+        apart = [run for run in self.runs if run.key in self._repeating or run.clocks]
+        others = [run for run in self.runs if run.key not in self._repeating and not run.clocks]
+        parts = usages.parts_of(self.connection, apart, self._repeating)
         found = {key: usages.hours_together(of_run) for key, of_run in parts.items()}
         return found | usages.hours_of_all_of(self.connection, others)
 
@@ -210,7 +213,7 @@ class Held:
         keys = []
         for run in self.runs:
             attempts = attempts_of(self._recordings[run.key])
-            if len(attempts) > 1 and run.key not in self._repeating:
+            if len(attempts) > 1 and run.key not in self._repeating and not run.clocks:
                 keys += [tuple(sorted(one.key for one in of)) for of in attempts]
         found = usages.hours_of_groups(self.connection, dict(enumerate(keys)))
         return {of: found[number] for number, of in enumerate(keys)}

@@ -18,8 +18,8 @@ from carbontrack.ledger.contested import (
 from carbontrack.ledger.rows import OverlapPart
 from carbontrack.ledger.sql import listed
 from carbontrack.ledger.tables import OVERLAPS
-from carbontrack.ledger.transaction import LAST_MS, Transaction, WritableLedger
-from carbontrack.ledger.window import LEVELS_S
+from carbontrack.ledger.transaction import Transaction, WritableLedger
+from carbontrack.ledger.window import LAST_MS, LEVELS_S
 from carbontrack.units import MS_PER_HOUR
 
 

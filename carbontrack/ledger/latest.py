@@ -7,10 +7,12 @@ from collections.abc import Collection, Sequence
 from sqlalchemy import Connection, func, select
 
 from carbontrack.ledger import models, stored_windows
+from carbontrack.ledger.node_clocks import true_ms
 from carbontrack.ledger.pyramid import keys_of
 from carbontrack.ledger.rows import PowerNow, Run, Sensor
 from carbontrack.ledger.run_steps import steps_of
 from carbontrack.ledger.sql import in_parts
+from carbontrack.ledger.true_time import farthest_ms
 from carbontrack.ledger.window import LEVELS_S
 from carbontrack.units import MS_PER_S
 
@@ -25,15 +27,19 @@ def latest_power(connection: Connection, run: Run, sensors: Sequence[Sensor]) ->
     """
     sensor = models.Sensor
     since_ms = run.end_ms - _LOOK_BACK_S * MS_PER_S
-    window = stored_windows.windows_between(LEVELS_S[0], since_ms, None)
+    window = stored_windows.windows_between(LEVELS_S[0], since_ms - farthest_ms(run.clocks), None)
+    start_ms = window.start_ms
+    if run.clocks:
+        start_ms = true_ms(window.start_ms, window.recording_key, run.clocks)
     of_device = (
-        select(window.start_ms, func.avg(window.power_mean_w).label("power_w"))
+        select(start_ms.label("start_ms"), func.avg(window.power_mean_w).label("power_w"))
         .join(sensor, sensor.key == window.sensor_key)
         .where(
             window.recording_key.in_(keys_of(connection, run.key)),
             sensor.device_key.in_([one.device_key for one in sensors]),
+            start_ms >= since_ms,
         )
-        .group_by(window.start_ms, sensor.device_key)  # two recordings may both have it
+        .group_by(start_ms, sensor.device_key)  # two recordings may both have it
         .subquery()
         .c
     )

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from carbontrack.ledger.batch import EVERY_S
 from carbontrack.ledger.rows import Recording
+from carbontrack.ledger.true_time import recorded_ms
 from carbontrack.units import MS_PER_S
 from carbontrack.vocabulary import Status
 
@@ -70,12 +71,15 @@ def status_of(recording: Recording, *, now_ms: int) -> Status:
 
 def heard_of(recording: Recording) -> int:
     """When the ledger heard of it last, in ms: by its own clock where it was shipped."""
-    return recording.heartbeat_ms if recording.heard_ms is None else recording.heard_ms
+    if recording.heard_ms is not None:
+        return recording.heard_ms
+    return recorded_ms(recording.shifts, recording.heartbeat_ms)
 
 
 def is_stale(recording: Recording, *, now_ms: int) -> bool:
     """Whether a recorder that lives would have been heard of since."""
-    return is_silent(recording.heartbeat_ms, recording.heard_ms, now_ms=now_ms)
+    here_ms = recorded_ms(recording.shifts, recording.heartbeat_ms)
+    return is_silent(here_ms, recording.heard_ms, now_ms=now_ms)
 
 
 def is_silent(heartbeat_ms: int, heard_ms: int | None, *, now_ms: int) -> bool:

@@ -17,10 +17,11 @@ from itertools import groupby, pairwise
 from typing import TYPE_CHECKING
 
 from carbontrack.ledger.contested import Ask, Reading, Sensors, Source, read_sensors, shared
-from carbontrack.ledger.rows import Overlap, Run, Sensor, Span
+from carbontrack.ledger.rows import Overlap, Run, Sensor, Shifts, Span
 from carbontrack.ledger.sharing import Lost, Part, Stretch, divided, repeated, total, unsure
 from carbontrack.ledger.sql import listed
 from carbontrack.ledger.transaction import asking
+from carbontrack.ledger.true_time import recorded_spans
 from carbontrack.ledger.window import LEVELS_S
 from carbontrack.units import MS_PER_HOUR, MS_PER_S
 from carbontrack.vocabulary import MeterName
@@ -76,8 +77,7 @@ class AmongRuns:
             return {}
         sensors = {one.key: one for key in ids for one in self._by_run.get(key, ())}
         sums: dict[int, dict[str, Overlap]] = defaultdict(dict)
-        spans = sorted(spans_ms)
-        for stretch in shared(self._source, sensors, spans):
+        for stretch, spans in self._shared(sensors, sorted(spans_ms)):
             share = _inside(stretch, spans) if spans else 1.0
             uuid = sensors[stretch.parts[0].key].uuid
             for twice, maybe in _between_runs(stretch, sensors):
@@ -91,6 +91,29 @@ class AmongRuns:
                         max(before.level_s, stretch.level_s),
                     )
         return {ids[run_key]: list(of_run.values()) for run_key, of_run in sums.items()}
+
+    def _shared(
+        self, sensors: Sensors, spans: Sequence[Span]
+    ) -> Iterator[tuple[Stretch, Sequence[Span]]]:
+        """Stretches, each with the spans by the clock of its node."""
+        clocks = {key: shifts for run in self._runs for key, shifts in run.clocks.items()}
+        if not clocks or not spans:
+            yield from ((stretch, spans) for stretch in shared(self._source, sensors, spans))
+            return
+        # All that read a device are of its node. One that lasted too short to know its clock, or
+        # knows it less well, is taken to have had the same.
+        of_device = {
+            one.device_key: clocks[one.recording_key]
+            for one in sensors.values()
+            if one.recording_key in clocks
+        }
+        alike: dict[Shifts, dict[int, Reading]] = defaultdict(dict)
+        for key, one in sensors.items():
+            alike[of_device.get(one.device_key, ())][key] = one
+        for shifts, some in alike.items():
+            by_clock = [part for span in spans for part in recorded_spans(shifts, span)]
+            own = sorted(by_clock) if shifts else spans
+            yield from ((stretch, own) for stretch in shared(self._source, some, own))
 
 
 def repeats_itself(connection: Connection, run_key: int) -> bool:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import Connection, Select, func, or_, select
@@ -41,6 +42,7 @@ from carbontrack.ledger.step_means import step_means as step_means
 from carbontrack.ledger.step_means import step_rows as step_rows
 from carbontrack.ledger.step_means import steps_in_buckets as steps_in_buckets
 from carbontrack.ledger.step_sums import StepsOf, step_totals_of
+from carbontrack.ledger.true_time import true_ms
 from carbontrack.ledger.usages import hours as hours
 from carbontrack.ledger.usages import hours_of_all as hours_of_all
 from carbontrack.ledger.usages import totals as totals
@@ -68,9 +70,9 @@ def sensors(connection: Connection, run: Run) -> list[Sensor]:
 
 def events(connection: Connection, run: Run) -> list[Event]:
     """What happened, in order."""
-    of_run = models.Event.recording_key.in_(pyramid.recordings_of(run.key))
-    rows = connection.execute(_events().where(of_run)).mappings()
-    return [tables.EVENTS.read(row) for row in rows]
+    event = models.Event
+    query = _events().where(event.recording_key.in_(pyramid.recordings_of(run.key)))
+    return [one for _, one in _at_true_times(connection.execute(query).mappings(), run)]
 
 
 def phases_of(connection: Connection, runs: Sequence[Run]) -> dict[int, list[tuple[int, Event]]]:
@@ -81,16 +83,28 @@ def phases_of(connection: Connection, runs: Sequence[Run]) -> dict[int, list[tup
     query = _events().where(models.Event.kind == EventKind.PHASE)
     query = query.join(recording, recording.key == models.Event.recording_key)
     query = query.where(recording.run_key.in_([run.key for run in runs]))
-    query = query.add_columns(models.Event.recording_key, recording.run_key)
-    found: dict[int, list[tuple[int, Event]]] = {run.key: [] for run in runs}
+    query = query.add_columns(recording.run_key)
+    rows_of: dict[int, list[Any]] = {run.key: [] for run in runs}
     for row in connection.execute(query).mappings():
-        found[row["run_key"]].append((row["recording_key"], tables.EVENTS.read(row)))
-    return found
+        rows_of[row["run_key"]].append(row)
+    return {run.key: _at_true_times(rows_of[run.key], run) for run in runs}
+
+
+def _at_true_times(rows: Iterable[Any], run: Run) -> list[tuple[int, Event]]:
+    """Rows of events of a run, in order, each with the key of its recording."""
+    found = [(row["recording_key"], row["number"], tables.EVENTS.read(row)) for row in rows]
+    if run.clocks:
+        found = [
+            (key, number, replace(one, time_ms=true_ms(run.clocks.get(key, ()), one.time_ms)))
+            for key, number, one in found
+        ]
+        found.sort(key=lambda one: (one[2].time_ms, *one[:2]))
+    return [(key, one) for key, _, one in found]
 
 
 def _events() -> Select[Any]:
     event = models.Event
-    query = select(*(getattr(event, name) for name in tables.EVENTS.fields))
+    query = select(*(getattr(event, name) for name in tables.EVENTS.columns))
     return query.order_by(event.time_ms, event.recording_key, event.number)
 
 

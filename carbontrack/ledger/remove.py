@@ -24,15 +24,13 @@ from carbontrack.ledger.pyramid import recordings_of
 from carbontrack.ledger.rows import Run, Tombstone
 from carbontrack.ledger.tables import EVENTS, OVERLAPS, STEPS, TOMBSTONES, Table
 from carbontrack.ledger.transaction import (
-    FIRST_MS,
-    LAST_MS,
     Transaction,
     WritableLedger,
     open_ledger,
 )
 from carbontrack.ledger.url import journal_folders
 from carbontrack.ledger.user import user
-from carbontrack.ledger.window import LEVELS_S
+from carbontrack.ledger.window import FIRST_MS, LAST_MS, LEVELS_S
 from carbontrack.units import MS_PER_S, now_ms
 from carbontrack.vocabulary import Status
 

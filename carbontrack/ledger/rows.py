@@ -23,6 +23,15 @@ def end_of(started_ms: int, ended_ms: int | None, heartbeat_ms: int | None) -> i
     return started_ms if last_ms is None else max(started_ms, last_ms)
 
 
+Span = tuple[int, int]
+"""From a time in ms up to, and without, another."""
+
+Shifts = tuple[tuple[int, int], ...]
+"""What is to be added to the times of a recording whose clock was off: (from when by that clock,
+ms), in order. See `ledger.true_time`.
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class Amendment:
     """A change of what is said of a run; what was recorded is never overwritten."""
@@ -68,6 +77,8 @@ class Run:
     heartbeat_ms: int | None = None  # newest of the run's recordings
     heard_ms: int | None = None  # when the ledger heard of it last; None once its end was seen
     amended: tuple[Amendment, ...] = ()  # oldest first; applied already: see `ledger.amended`
+    clocks: Mapping[int, Shifts] = field(default_factory=dict)
+    """By key of its recording, of those whose clocks were off; added to the times here already."""
     key: int = 0  # integer key inside this ledger; 0 before it is written
 
     @property
@@ -83,10 +94,6 @@ class Run:
     def duration_s(self) -> float:
         """Seconds from its start to `end_ms`."""
         return (self.end_ms - self.started_ms) / MS_PER_S
-
-
-Span = tuple[int, int]
-"""From a time in ms up to, and without, another."""
 
 
 def span_s(run: Run, spans_ms: Sequence[Span]) -> float:
@@ -114,6 +121,7 @@ class Recording:
     exit_code: int | None = None
     key: int = 0  # integer key inside this ledger; 0 before it is written
     heard_ms: int | None = None  # when it was shipped here last, while it goes on; by our clock
+    shifts: Shifts = ()  # that were added to the times here
 
     @property
     def end_ms(self) -> int:

@@ -10,8 +10,9 @@ from sqlalchemy import Connection, select
 
 from carbontrack.ledger import models, tables
 from carbontrack.ledger.overlaps import is_shared, share_time
-from carbontrack.ledger.rows import Recording, Run, Sensor, Stated, Usage
+from carbontrack.ledger.rows import Recording, Run, Sensor, Span, Stated, Usage
 from carbontrack.ledger.sql import in_parts
+from carbontrack.ledger.true_time import corrected, recorded_ms
 from carbontrack.ledger.usages import totals_of
 from carbontrack.vocabulary import RunKind
 
@@ -68,9 +69,11 @@ def recordings_of(connection: Connection, runs: Sequence[Run]) -> dict[int, list
     query = query.where(recording.run_key.in_([run.key for run in runs]))
     query = query.order_by(recording.host, recording.started_ms, recording.key)
     found: dict[int, list[Recording]] = {run.key: [] for run in runs}
+    clocks = {key: shifts for run in runs for key, shifts in run.clocks.items()}
     for row in connection.execute(query).mappings():
         one = tables.RECORDINGS.read(row)
-        found[row["run_key"]].append(replace(one, key=row["key"], heard_ms=row["heard_ms"]))
+        one = replace(one, key=row["key"], heard_ms=row["heard_ms"])
+        found[row["run_key"]].append(corrected(one, clocks.get(one.key, ())))
     return found
 
 
@@ -90,8 +93,13 @@ def repeating(readers: Readers) -> set[int]:
     return {
         run_key
         for (run_key, _), of_device in readers.items()
-        if share_time((by.started_ms, by.end_ms) for by, one in of_device if is_shared(one))
+        if share_time(_recorded_span(by) for by, one in of_device if is_shared(one))
     }
+
+
+def _recorded_span(by: Recording) -> Span:
+    """By the clock of its node, which all have that read a device of it."""
+    return recorded_ms(by.shifts, by.started_ms), recorded_ms(by.shifts, by.end_ms)
 
 
 def readers_of(connection: Connection, recordings: Mapping[int, Sequence[Recording]]) -> Readers:

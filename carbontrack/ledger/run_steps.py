@@ -28,12 +28,14 @@ from sqlalchemy import (
 from sqlalchemy.orm import aliased
 from sqlalchemy.sql.selectable import Subquery
 
-from carbontrack.ledger import models
+from carbontrack.ledger import models, true_time
 from carbontrack.ledger.amended import tokens_of
+from carbontrack.ledger.node_clocks import true_ms
 from carbontrack.ledger.outcome import attempts_of
 from carbontrack.ledger.rows import Recording, Run
 from carbontrack.ledger.sql import in_parts, listed
 from carbontrack.ledger.tables import RECORDINGS
+from carbontrack.ledger.true_time import corrected
 from carbontrack.vocabulary import EventKind
 
 
@@ -53,6 +55,10 @@ def steps_of(connection: Connection, run: Run) -> Subquery:
     tokens are amended, those of each step are in proportion to what was logged.
     """
     steps = _as_logged(connection, run)
+    if run.clocks:
+        time_ms = true_ms(steps.c.time_ms, steps.c.recording_key, run.clocks)
+        others = (column for column in steps.c if column.name != "time_ms")
+        steps = select(*others, time_ms.label("time_ms")).subquery()
     amended = tokens_of(run)
     if amended is None:
         return steps
@@ -68,7 +74,10 @@ def _as_logged(connection: Connection, run: Run) -> Subquery:
     recording = models.Recording
     query = select(recording.__table__).where(recording.run_key == run.key)
     found = connection.execute(query).mappings()
-    of_run = [replace(RECORDINGS.read(row), key=row["key"]) for row in found]
+    of_run = [
+        corrected(replace(RECORDINGS.read(row), key=row["key"]), run.clocks.get(row["key"], ()))
+        for row in found
+    ]
     logged = logged_of(connection, {run.key: of_run})[run.key]
     step = models.Step
     if not logged:
@@ -155,8 +164,8 @@ from starts where restart is not null"""
 def last_steps_below(
     connection: Connection, wanted: Collection[tuple[int, int, int]]
 ) -> dict[tuple[int, int, int], int]:
-    """When the last step below a number ended in a start of the processes, in ms, of each (key of
-    the recording, start, number); none of one that logged no such step.
+    """When the last step below a number ended in a start of the processes, in ms by the clock of
+    its node, of each (key of the recording, start, number); none of one that logged no such step.
     """
     found = {}
     for some in in_parts(sorted(wanted)):
@@ -183,12 +192,14 @@ def restarts_of(
     that start; `recordings` as of `logged_of`.
     """
     event = models.Event
-    keys = [one.key for of_run in recordings.values() for one in of_run]
+    shifts = {one.key: one.shifts for of_run in recordings.values() for one in of_run}
+    keys = list(shifts)
     query = select(event.recording_key, event.time_ms, event.data)
     query = query.where(event.kind == EventKind.RESTARTED).order_by(event.number)
     found: dict[int, dict[int, int]] = {}
     for some in in_parts(keys):
         for key, time_ms, data in connection.execute(query.where(event.recording_key.in_(some))):
             if isinstance(number := data.get("restart"), int):
-                found.setdefault(key, {}).setdefault(number, time_ms)
+                at_ms = true_time.true_ms(shifts.get(key, ()), time_ms)
+                found.setdefault(key, {}).setdefault(number, at_ms)
     return found

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from itertools import compress, groupby
 from operator import ge, itemgetter
 from typing import Any
@@ -18,9 +18,11 @@ from sqlalchemy import ColumnElement, Connection, case, func, select
 
 from carbontrack.ledger import coarser, overlaps, pyramid, stored_windows
 from carbontrack.ledger.coarser import Place, Reader, hour_of
-from carbontrack.ledger.rows import Run, Series, Span
+from carbontrack.ledger.rows import Coarser, Run, Series, Span
 from carbontrack.ledger.sharing import Part, total
-from carbontrack.ledger.window import LEVELS_S, Window
+from carbontrack.ledger.true_time import farthest_ms, shift_at, true_ms
+from carbontrack.ledger.true_windows import Share, Stored, shares
+from carbontrack.ledger.window import FIRST_MS, LAST_MS, LEVELS_S, Window
 from carbontrack.units import MS_PER_HOUR, MS_PER_S
 
 # SQLite groups and adds up 750 windows in a millisecond, and a zoom should take less than 100, with
@@ -62,6 +64,51 @@ def series(
     bucket_s = max(bucket_s, level_s)
     length = bucket_s * MS_PER_S
     span_ms = begin_ms // length * length, (end_ms // length + 1) * length
+    right, off = _by_clock(run, readers)
+    columns, left = _in_buckets(connection, run, right, level_s, length, span_ms)
+    stretches = coarser.stretches(left, right, (begin_ms, end_ms))
+    for shift_ms, some in _alike(run, off):
+        more, left = _corrected(connection, run, some, shift_ms, level_s, length, span_ms)
+        columns = _both(columns, more)
+        found = coarser.stretches(left, some, (begin_ms - shift_ms, end_ms - shift_ms))
+        stretches += tuple(
+            Coarser(one.from_ms + shift_ms, one.to_ms + shift_ms, one.level_s) for one in found
+        )
+    by_device = _by_device(columns, readers, bool(stretches or off))
+    in_order = tuple(sorted(stretches, key=lambda one: (one.from_ms, one.level_s)))
+    return Series(bucket_s, by_device, in_order)
+
+
+def _by_clock(run: Run, readers: dict[int, Reader]) -> tuple[dict[int, Reader], dict[int, Reader]]:
+    """The sensors of recordings whose clocks were right, and those of the others."""
+    if not run.clocks:
+        return readers, {}
+    off = {key: one for key, one in readers.items() if one.recording_key in run.clocks}
+    return {key: one for key, one in readers.items() if key not in off}, off
+
+
+def _alike(run: Run, off: Mapping[int, Reader]) -> Iterator[tuple[int, dict[int, Reader]]]:
+    """What is added to times by clocks that were off, each with the sensors of the recordings that
+    have some such times.
+    """
+    shifts = {key: {shift_ms for _, shift_ms in of} for key, of in run.clocks.items()}
+    for shift_ms in sorted(set().union(*shifts.values())):
+        some = {key: one for key, one in off.items() if shift_ms in shifts[one.recording_key]}
+        if some:
+            yield shift_ms, some
+
+
+def _in_buckets(
+    connection: Connection,
+    run: Run,
+    readers: Mapping[int, Reader],
+    level_s: int,
+    length: int,
+    span_ms: Span,
+) -> tuple[dict[str, list[Any]], dict[int, set[Place]]]:
+    """Buckets of sensors by column, whose longer windows are spread where they have no others; and
+    where that is.
+    """
     columns = _buckets_once(connection, run, readers, level_s, length, span_ms)
     left = coarser.standing_in(connection, readers, level_s, span_ms, _distinct(columns))
     for coarser_s, places in left.items():
@@ -70,9 +117,39 @@ def series(
         of_level = _buckets_once(connection, run, readers, coarser_s, level_ms, reaching_ms)
         stand_in = _chosen(of_level, [place in places for place in _places(of_level)])
         spread = _by_column(_NAMES, [*_spread(stand_in, readers, coarser_s, length, span_ms)])
-        columns = {name: column + spread[name] for name, column in columns.items()}
-    stretches = coarser.stretches(left, readers, (begin_ms, end_ms))
-    return Series(bucket_s, _by_device(columns, readers, bool(left)), stretches)
+        columns = _both(columns, spread)
+    return columns, left
+
+
+def _corrected(
+    connection: Connection,
+    run: Run,
+    readers: Mapping[int, Reader],
+    shift_ms: int,
+    level_s: int,
+    length: int,
+    span_ms: Span,
+) -> tuple[dict[str, list[Any]], dict[int, set[Place]]]:
+    """As `_in_buckets`, of the windows to whose times `shift_ms` is added. What of one is in a
+    bucket is its share by time; the places are by the clocks that were off.
+    """
+    level_ms = level_s * MS_PER_S
+    first_ms, last_ms = (time_ms - shift_ms for time_ms in span_ms)
+    by_clock_ms = first_ms // level_ms * level_ms, -(-last_ms // level_ms) * level_ms
+    columns, left = _in_buckets(connection, run, readers, level_s, level_ms, by_clock_ms)
+    places = zip(columns["sensor_key"], columns["start_ms"], strict=True)
+    shifts = (shift_at(run.clocks[readers[key].recording_key], at_ms) for key, at_ms in places)
+    columns = _chosen(columns, [one == shift_ms for one in shifts])
+    columns["start_ms"] = [start_ms + shift_ms for start_ms in columns["start_ms"]]
+    moved = {
+        key: replace(one, span_ms=(one.span_ms[0] + shift_ms, one.span_ms[1] + shift_ms))
+        for key, one in readers.items()
+    }
+    return _by_column(_NAMES, [*_spread(columns, moved, level_s, length, span_ms)]), left
+
+
+def _both(columns: dict[str, list[Any]], more: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
+    return {name: column + more[name] for name, column in columns.items()}
 
 
 def windows(
@@ -86,12 +163,75 @@ def windows(
 ) -> dict[str, list[Any]]:
     """The windows of one level that begin between two times (the second one excluded): columns by
     the names of `window.Window` with `device_key` and `power_mean_w`, ordered by device and time.
-    They are as they are stored, but without what an earlier recording of the run has, too.
+    They are as they are stored, but without what an earlier recording of the run has, too; where a
+    clock was off, each is what of a stored one is in a true window, in which there may be two.
     `recordings` are the keys of those whose windows are wanted; None: all.
     """
     readers = coarser.readers_of(connection, run.key)
-    columns = _stored(connection, readers, level_s, (from_ms, to_ms), recordings)
-    return _in_order(_once(connection, run, readers, level_s, columns), readers)
+    keys = set(_recordings_of(readers) if recordings is None else recordings)
+    span_ms = FIRST_MS if from_ms is None else from_ms, LAST_MS if to_ms is None else to_ms
+    columns = _stored(connection, readers, level_s, span_ms, sorted(keys - run.clocks.keys()))
+    columns = _once(connection, run, readers, level_s, columns)
+    if off := sorted(keys & run.clocks.keys()):
+        stored = _stored(connection, readers, level_s, _by_any_clock(run, level_s, span_ms), off)
+        stored = _once(connection, run, readers, level_s, stored)
+        of_off = _by_clock(run, readers)[1]
+        columns = _both(columns, _true(connection, run, of_off, level_s, stored, span_ms))
+    return _in_order(columns, readers)
+
+
+def _by_any_clock(run: Run, level_s: int, span_ms: Span) -> Span:
+    """When windows of a level may begin, by any clock of the run, of which some is in a span."""
+    off_ms = farthest_ms(run.clocks) + level_s * MS_PER_S
+    return span_ms[0] - off_ms, span_ms[1] + off_ms
+
+
+def _true(
+    connection: Connection,
+    run: Run,
+    readers: Mapping[int, Reader],
+    level_s: int,
+    columns: Mapping[str, list[Any]],
+    span_ms: Span,
+) -> dict[str, list[Any]]:
+    """Windows by clocks that were off as true ones, those that begin in a span."""
+    if level_s == LEVELS_S[0]:
+        return _between(_moved(run, readers, columns), span_ms)
+    rows = map(Stored, *(columns[name] for name in Stored._fields))
+    shared = shares(connection, readers, run.clocks, level_s, list(rows))
+    found: dict[str, list[Any]] = {name: [] for name in columns}
+    for at, shares_of in enumerate(shared):
+        for one in shares_of:
+            if span_ms[0] <= one.start_ms < span_ms[1]:
+                for name, column in columns.items():
+                    found[name].append(_part(name, column[at], one))
+    return found
+
+
+def _moved(
+    run: Run, readers: Mapping[int, Reader], columns: Mapping[str, list[Any]]
+) -> dict[str, list[Any]]:
+    """Whole windows by clocks that were off, at their true times."""
+    shifts = {key: run.clocks[one.recording_key] for key, one in readers.items()}
+    places = zip(columns["sensor_key"], columns["start_ms"], strict=True)
+    return {**columns, "start_ms": [true_ms(shifts[key], at_ms) for key, at_ms in places]}
+
+
+def _between(columns: Mapping[str, list[Any]], span_ms: Span) -> dict[str, list[Any]]:
+    return _chosen(columns, [span_ms[0] <= at_ms < span_ms[1] for at_ms in columns["start_ms"]])
+
+
+def _part(name: str, value: Any, share: Share) -> Any:
+    """A field of what of a window is in a true one."""
+    if name == "start_ms":
+        return share.start_ms
+    if value is None or (share.energy, share.time) == (1.0, 1.0):
+        return value
+    if name == "energy_j":
+        return value * share.energy
+    if name in ("energy_s", "sampled_s"):
+        return value * share.time
+    return round(value * share.time) if name in ("samples", "vitals") else value
 
 
 def finest_windows(
@@ -103,11 +243,32 @@ def finest_windows(
     to_ms: int | None = None,
 ) -> dict[str, list[Any]]:
     """As `windows`, with longer ones where a device has none of this level any more; `level_s` says
-    how long each is. One that began before `from_ms` is there, too, if it reaches beyond that.
+    how long each is. One that began before `from_ms` is there, too, if it reaches beyond that. All
+    are whole: where a clock was off, minutes and hours begin some seconds beside full ones.
     """
     readers = coarser.readers_of(connection, run.key)
     begin_ms, end_ms = _whole_hours((run.started_ms, run.end_ms))
     span_ms = begin_ms if from_ms is None else from_ms, end_ms if to_ms is None else to_ms
+    right, off = _by_clock(run, readers)
+    found = _finest(connection, run, right, level_s, span_ms)
+    if off:
+        more = _finest(connection, run, off, level_s, _by_any_clock(run, level_s, span_ms))
+        more = _moved(run, off, more)
+        reaching_ms = (of_s * MS_PER_S - 1 if of_s > level_s else 0 for of_s in more["level_s"])
+        starts = zip(more["start_ms"], reaching_ms, strict=True)
+        inside = [span_ms[0] - beyond_ms <= at_ms < span_ms[1] for at_ms, beyond_ms in starts]
+        found = _both(found, _chosen(more, inside))
+    return _in_order(found, readers)
+
+
+def _finest(
+    connection: Connection,
+    run: Run,
+    readers: Mapping[int, Reader],
+    level_s: int,
+    span_ms: Span,
+) -> dict[str, list[Any]]:
+    """The same of some sensors, in the order of levels, by the clocks of their recordings."""
     parts = {level_s: _stored(connection, readers, level_s, span_ms)}
     left = coarser.standing_in(connection, readers, level_s, span_ms, _distinct(parts[level_s]))
     for coarser_s, places in left.items():
@@ -122,7 +283,7 @@ def finest_windows(
         lengths = [of_level_s] * len(once["start_ms"])
         for name, column in {**first, "level_s": lengths, **once}.items():
             found.setdefault(name, []).extend(column)
-    return _in_order(found, readers)
+    return found
 
 
 def _stored(
@@ -248,7 +409,7 @@ def _buckets_once(
     rows = _buckets(connection, readers, level_s, length, hours_ms)
     twice = overlaps.within_buckets(connection, run.key, length, hours_ms, _own(rows))
     columns = _take_off(_by_column(_NAMES, rows), twice)
-    return _chosen(columns, [span_ms[0] <= at_ms < span_ms[1] for at_ms in columns["start_ms"]])
+    return _between(columns, span_ms)
 
 
 def _buckets(

@@ -26,7 +26,8 @@ from carbontrack.ledger.rows import (
 )
 from carbontrack.ledger.run_steps import Logged
 from carbontrack.ledger.sql import in_parts
-from carbontrack.ledger.transaction import FIRST_MS, LAST_MS
+from carbontrack.ledger.true_time import Piece, pieces_of
+from carbontrack.ledger.window import FIRST_MS, LAST_MS
 
 _Row = Sequence[Any]  # step, time, loss, tokens, tokens_per_s
 
@@ -61,13 +62,18 @@ def step_totals_of(connection: Connection, wanted: Sequence[StepsOf]) -> list[St
         alone, mixed = [], []
         for place in some:
             one = wanted[place]
-            if len(one.logged) == 1 and one.span_ms is None and tokens_of(one.run) is None:
+            if _is_alone(one) and one.span_ms is None and tokens_of(one.run) is None:
                 alone.append((place, one))
             elif one.logged:
                 mixed.append((place, one))
         for place, totals in (*_of_alone(connection, alone), *_of_mixed(connection, mixed)):
             found[place] = totals
     return [_amended(one, totals) for one, totals in zip(wanted, found, strict=True)]
+
+
+def _is_alone(one: StepsOf) -> bool:
+    """Whether it was logged into one place, by a clock that was right."""
+    return len(one.logged) == 1 and one.logged[0].recording_key not in one.run.clocks
 
 
 def _amended(one: StepsOf, totals: StepTotals) -> StepTotals:
@@ -237,25 +243,35 @@ def _looked_at(
 
 
 def _logged_rows(wanted: _Wanted, factors: Mapping[int, float]) -> str:
-    always_ms = FIRST_MS, LAST_MS
     return _rows(
         (
             *(place, number),
             *(of.recording_key, of.restart, of.first_step, of.last_step),
-            *(one.span_ms or always_ms),
+            *piece,
             _number(factors.get(place)),
         )
         for place, one in wanted
         for number, of in enumerate(one.logged)
+        for piece in _pieces(one, of)
     )
 
 
+def _pieces(one: StepsOf, of: Logged) -> Iterator[Piece]:
+    """When the steps ended that are wanted, by the clock of their node."""
+    begin_ms, end_ms = one.span_ms or (FIRST_MS, LAST_MS)
+    shifts = one.run.clocks.get(of.recording_key, ())
+    for piece in pieces_of(shifts):  # an empty one, too: its steps replace older ones
+        from_ms = max(piece.from_ms, begin_ms - piece.shift_ms)
+        yield Piece(from_ms, min(piece.to_ms, end_ms - piece.shift_ms), piece.shift_ms)
+
+
 _FOUND = """
-with logged (place, number, recording_key, restart, first_step, last_step, from_ms, to_ms, factor)
-    as (values {rows}),
+with logged (place, number, recording_key, restart, first_step, last_step, from_ms, to_ms, shift_ms,
+    factor) as (values {rows}),
 found as (
-    select logged.place, steps.step, steps.time_ms, steps.loss, case when logged.factor is null
-        then steps.tokens else cast(round(steps.tokens * logged.factor) as bigint) end as tokens,
+    select logged.place, steps.step, steps.time_ms + logged.shift_ms as time_ms, steps.loss,
+        case when logged.factor is null then steps.tokens
+            else cast(round(steps.tokens * logged.factor) as bigint) end as tokens,
         steps.tokens_per_s
     from logged join steps
         on steps.recording_key = logged.recording_key and steps.restart = logged.restart
@@ -291,8 +307,8 @@ def loss_means_of(
     """
     found: list[list[float | None]] = [[] for _ in wanted]
     for some in in_parts([(place, *one) for place, one in enumerate(wanted) if one[0].logged]):
-        alone = [(place, one.logged[0], ms) for place, one, ms in some if len(one.logged) == 1]
-        mixed = [(place, one) for place, one, _ in some if len(one.logged) > 1]
+        alone = [(place, one.logged[0], ms) for place, one, ms in some if _is_alone(one)]
+        mixed = [(place, one) for place, one, _ in some if not _is_alone(one)]
         queries = []
         if alone:
             listed = _rows((at, one.recording_key, one.restart, ms) for at, one, ms in alone)

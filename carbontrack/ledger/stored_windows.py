@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 from sqlalchemy import BigInteger, ColumnElement, Connection, Integer, column, literal, text
@@ -11,8 +12,10 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 
 from carbontrack.ledger import file_windows, models
-from carbontrack.ledger.sql import listed
-from carbontrack.ledger.transaction import FIRST_MS, LAST_MS
+from carbontrack.ledger.rows import Span
+from carbontrack.ledger.sql import in_parts, listed
+from carbontrack.ledger.window import FIRST_MS, LAST_MS
+from carbontrack.units import MS_PER_S
 
 
 class _OfWindows(FunctionElement[Any]):
@@ -72,6 +75,46 @@ def first_window(
     times = _integer(_or(from_ms, FIRST_MS)), _integer(_or(to_ms, LAST_MS))
     found: ColumnElement[int] = _First(recording_key, _integer(level_s), *times)
     return found
+
+
+def windows_at(
+    connection: Connection, level_s: int, starts_ms: Mapping[int, Collection[int]]
+) -> Iterator[Sequence[Any]]:
+    """Windows of a level that begin at these times, by the keys of their recordings: each as
+    (sensor_key, start_ms, energy_j, energy_s).
+    """
+    alike: dict[tuple[Span, ...], list[int]] = defaultdict(list)
+    for key, starts in starts_ms.items():
+        alike[_joined(sorted(starts), level_s * MS_PER_S)].append(key)
+    windows, where = _AT[connection.dialect.name]
+    for spans, keys in alike.items():
+        for some in in_parts(spans):
+            between = ", ".join(f"(cast({a} as bigint), cast({b} as bigint))" for a, b in some)
+            query = (
+                f"with spans (from_ms, to_ms) as (values {between}) "
+                "select w.sensor_key, w.start_ms, w.energy_j, w.energy_s from spans "
+                f"cross join {windows} where w.recording_key in ({listed(keys)}){where}"
+            )
+            yield from connection.execute(text(query.format(level=level_s))).all()
+
+
+# SQLite joins in this order, and so seeks each span.
+_AT = {
+    "sqlite": (
+        "windows w",
+        " and w.level = {level} and w.start_ms >= spans.from_ms and w.start_ms < spans.to_ms",
+    ),
+    "postgresql": ("lateral windows_between({level}, spans.from_ms, spans.to_ms) w", ""),
+}
+
+
+def _joined(starts_ms: Iterable[int], length_ms: int) -> tuple[Span, ...]:
+    """Windows, in order, as the spans that those make which follow each other."""
+    spans: list[Span] = []
+    for start_ms in starts_ms:
+        begins_ms = spans.pop()[0] if spans and spans[-1][1] == start_ms else start_ms
+        spans.append((begins_ms, start_ms + length_ms))
+    return tuple(spans)
 
 
 def count_windows(connection: Connection, recordings: Sequence[int] | None = None) -> int:

@@ -186,7 +186,10 @@ RUNS = Table(
     key=("id",),
     fields=_names(
         Run,
-        without=("ended_ms", "status", "exit_code", "heartbeat_ms", "heard_ms", "amended", "key"),
+        without=(
+            *("ended_ms", "status", "exit_code", "heartbeat_ms", "heard_ms"),
+            *("amended", "clocks", "key"),
+        ),
     ),
     json=frozenset({"tags", "command", "facility", "model"}),
     read_as={"kind": RunKind, "command": tuple},
@@ -197,7 +200,7 @@ RECORDINGS = Table(
     "recordings",
     Recording,
     key=("id",),
-    fields=_names(Recording, without=("key", "heard_ms")),
+    fields=_names(Recording, without=("key", "heard_ms", "shifts")),
     placed=("run_key",),
     json=frozenset({"settings"}),
     read_as={"status": Status},

@@ -21,6 +21,7 @@ from carbontrack.ledger.joined import Better, Joined
 from carbontrack.ledger.packed import Stored, unpack
 from carbontrack.ledger.tables import WINDOWS, Table, plain
 from carbontrack.ledger.url import sqlite_path
+from carbontrack.ledger.window import FIRST_MS, LAST_MS
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine, TextClause
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
     from carbontrack.ledger.server_windows import ServerWindows
 
 Values = Mapping[str, Any]
-FIRST_MS, LAST_MS = -(1 << 53), 1 << 53
-"""Before and after any window."""
 
 
 class Transaction(Protocol):

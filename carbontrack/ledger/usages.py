@@ -26,10 +26,13 @@ from sqlalchemy import (
     values,
 )
 
-from carbontrack.ledger import models, overlaps
+from carbontrack.ledger import coarser, models, overlaps
 from carbontrack.ledger.rows import Run, Span, Usage
 from carbontrack.ledger.sharing import Part
+from carbontrack.ledger.true_time import farthest_ms
+from carbontrack.ledger.true_windows import Share, Stored, shares
 from carbontrack.ledger.window import LEVELS_S
+from carbontrack.units import MS_PER_HOUR
 
 ALL_DEVICES = 0
 """The key that stands for all devices of a run."""
@@ -112,8 +115,10 @@ def hours_of_all(
     """What all devices used together in each hour, in order: energy, seconds and samples alone;
     `recordings` as of `hours`.
     """
-    if overlaps.repeats_itself(connection, run.key):
-        return hours_together(parts_of(connection, [run], {run.key}, recordings)[run.key])
+    repeats = overlaps.repeats_itself(connection, run.key)
+    if repeats or run.clocks:
+        repeating = {run.key} if repeats else set()
+        return hours_together(parts_of(connection, [run], repeating, recordings)[run.key])
     if recordings is None:
         return hours_of_all_of(connection, [run])[run.key]
     return hours_of_groups(connection, {0: recordings})[0]
@@ -209,14 +214,47 @@ def parts_of(
     keys = select(recording.key).where(recording.run_key.in_(found))
     query = query.where(*_wanted(keys if recordings is None else recordings))
     if span_ms is not None:
-        query = query.where(window.start_ms >= span_ms[0], window.start_ms < span_ms[1])
+        off_ms = max(map(farthest_ms, (run.clocks for run in runs)))
+        off_ms = off_ms and off_ms + MS_PER_HOUR
+        query = query.where(window.start_ms >= span_ms[0] - off_ms)
+        query = query.where(window.start_ms < span_ms[1] + off_ms)
     query = query.order_by(recording.run_key, sensor.device_key, window.start_ms)
     twice = {key: overlaps.within_run(connection, key) for key in found if key in repeating}
     for run_key, *row in connection.execute(query).all():
         part = Hour._make(row)
         less = twice.get(run_key)
         found[run_key].append(_without(part, less) if less else part)
+    for run in runs:
+        if run.clocks:
+            found[run.key] = _true_hours(connection, run, found[run.key], span_ms)
     return found
+
+
+def _true_hours(
+    connection: Connection, run: Run, parts: Sequence[Hour], span_ms: Span | None
+) -> list[Hour]:
+    """Hours by the clocks of recordings as true ones; those that begin in a span."""
+    readers = coarser.readers_of(connection, run.key)
+    rows = [Stored(one.sensor_key, one.start_ms, one.energy_j, one.energy_s) for one in parts]
+    shared = shares(connection, readers, run.clocks, LEVELS_S[-1], rows)
+    found = [
+        _part(part, share)
+        for part, shares_of in zip(parts, shared, strict=True)
+        for share in shares_of
+        if span_ms is None or span_ms[0] <= share.start_ms < span_ms[1]
+    ]
+    return sorted(found, key=lambda part: (part.device_key, part.start_ms))
+
+
+def _part(hour: Hour, share: Share) -> Hour:
+    return hour._replace(
+        start_ms=share.start_ms,
+        energy_j=None if hour.energy_j is None else hour.energy_j * share.energy,
+        energy_s=hour.energy_s * share.time,
+        sampled_s=hour.sampled_s * share.time,
+        samples=round(hour.samples * share.time),
+        util_readings=round(hour.util_readings * share.time),
+    )
 
 
 def _wanted(recordings: Any) -> tuple[ColumnElement[bool], ...]:

@@ -13,6 +13,8 @@ from itertools import chain, groupby
 from carbontrack.units import MS_PER_S
 
 LEVELS_S = (1, 60, 3600)
+FIRST_MS, LAST_MS = -(1 << 53), 1 << 53
+"""Before and after any window."""
 
 
 class Flag(IntFlag):

@@ -106,13 +106,13 @@ def _ledger(url: str) -> Iterator[Finding]:
 
 def _clock(url: str) -> Iterator[Finding]:
     """What the last recorder that shipped found out about the clock here."""
-    from carbontrack.ledger.clock import FAR_MS, NOTED_MS
+    from carbontrack.ledger.clock import FAR_MS, is_noted
     from carbontrack.ledger.unsent import last_clock
     from carbontrack.report.numbers import iso_time
     from carbontrack.units import MS_PER_S
 
     clock = last_clock(url)
-    if clock is None or abs(clock.offset_ms) <= max(NOTED_MS, clock.error_ms):
+    if clock is None or not is_noted(clock):
         return
     side = "behind" if clock.offset_ms > 0 else "ahead of"
     what = f"{abs(clock.offset_ms) / MS_PER_S:,.1f} s {side} the clock of what it ships to"

@@ -10,9 +10,10 @@ from typing import Any
 from carbontrack.account.result import Estimate
 from carbontrack.factors.catalog import Factor
 from carbontrack.factors.resolve import Factors
-from carbontrack.ledger.rows import Import, Run, Stated, Usage
+from carbontrack.ledger.rows import Import, Recording, Run, Stated, Usage
 from carbontrack.report import escape
 from carbontrack.report.amendments import amendment_texts
+from carbontrack.report.clocks import corrected_text
 from carbontrack.report.notes import BAND_NOTE, notes_of, provenance, quantity
 from carbontrack.report.numbers import NO_VALUE, counted, format_duration, format_share
 from carbontrack.report.stated import stated_text
@@ -37,15 +38,22 @@ class Line:
 
 
 Origin = tuple[str, str]
-"""*imported*, *stated* or *amended*, and from where, what, or the change."""
+"""*imported*, *stated*, *amended* or *corrected*, and from where, what, or the change."""
 
 
-def origins_of(run: Run, imports: Sequence[Import], stated: Sequence[Stated] = ()) -> list[Origin]:
-    """What a run was made of beside what was recorded."""
+def origins_of(
+    run: Run,
+    imports: Sequence[Import],
+    stated: Sequence[Stated] = (),
+    recordings: Sequence[Recording] = (),
+) -> list[Origin]:
+    """What a run was made of beside what was recorded, and what was changed of that."""
+    corrected = corrected_text(recordings)
     return [
         *(("imported", source.provenance) for source in imports),
         *(("stated", stated_text(row)) for row in stated),
         *(("amended", text) for text in amendment_texts(run.amended)),
+        *([("corrected", corrected)] if corrected else []),
     ]
 
 

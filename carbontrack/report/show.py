@@ -27,6 +27,7 @@ from carbontrack.query.phases import Phase, Phases
 from carbontrack.query.runs import share_of
 from carbontrack.report import terminal
 from carbontrack.report.amendments import amendments_data
+from carbontrack.report.clocks import corrected_text, shifts_data
 from carbontrack.report.devices import device_labels
 from carbontrack.report.escape import visible
 from carbontrack.report.numbers import (
@@ -91,6 +92,7 @@ def run_detail(
         "phases_level_s": phases.level_s,
         "attempts": [_attempt(one) for one in attempts],
         "nodes": [_node(one, clocks.get(one.key)) for one in recordings],
+        "corrected": corrected_text(recordings),
         "events": [{**asdict(event), "time": iso_time(event.time_ms)} for event in events],
         "imports": [_import(source) for source in imports],
         "stated": stated_data(stated),
@@ -115,6 +117,7 @@ def _node(recording: Recording, clock: ClockOffset | None) -> dict[str, Any]:
         "heard_ms": heard_of(recording),
         "status": status_of(recording, now_ms=now_ms()),
         "clock_offset_ms": None if clock is None else clock.offset_ms,
+        "clock_shifts": shifts_data(recording),
     }
 
 
@@ -190,6 +193,7 @@ def print_detail(item: Mapping[str, Any]) -> None:
         *(("imported", source["provenance"]) for source in item["imports"]),
         *(("stated", one["text"]) for one in item["stated"]),
         *(("amended", one["text"]) for one in item["amendments"]),
+        ("corrected", item["corrected"]),
         ("note", item["note"]),
     ]
     for head, value in rows:

@@ -259,7 +259,7 @@ class View:
             rows = self._whole(connection, run).estimates
             (row,) = (row for row in rows if row.method == method)
             imports, stated = read.imports(connection, run), read.stated(connection, run)
-            origins = origins_of(run, imports, stated)
+            origins = origins_of(run, imports, stated, read.recordings(connection, run))
             found = explain_data(row, read.hours(connection, run), origins)
         return {
             "method": method,

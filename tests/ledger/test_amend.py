@@ -14,7 +14,8 @@ from carbontrack.ledger import amended, read
 from carbontrack.ledger.amend import amend, undo
 from carbontrack.ledger.rows import Amendment, Run
 from carbontrack.ledger.tables import AMENDMENTS
-from carbontrack.ledger.transaction import LAST_MS, WritableLedger
+from carbontrack.ledger.transaction import WritableLedger
+from carbontrack.ledger.window import LAST_MS
 from carbontrack.ledger.write import RunWriter
 from carbontrack.vocabulary import AmendedField
 from tests.fixtures.runs import Recorded, recording_of

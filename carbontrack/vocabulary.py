@@ -98,6 +98,7 @@ class EventKind(StrEnum):
     LEDGER_REPLACED = "ledger-replaced"
     BUDGET = "budget"
     CLOCK_OFF = "clock-off"  # by an hour or more
+    CLOCK_SET = "clock-set"  # the system's; the run goes on by the time before
     RESTARTED = "restarted"
     # ----
     PHASE = "phase"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import BigInteger, ColumnElement, Connection, and_, case, func, literal, select
@@ -12,6 +12,7 @@ from carbontrack.ledger.clock import NOTED_MS
 from carbontrack.ledger.rows import ClockOffset, Shifts
 from carbontrack.ledger.sql import in_parts
 from carbontrack.ledger.true_time import pieces_of, shifts_of
+from carbontrack.vocabulary import EventKind
 
 _KEYS_IN_A_QUERY = 500  # more of them, and all clocks that were off are read
 
@@ -31,10 +32,25 @@ def clocks_of(connection: Connection, run_keys: Collection[int]) -> dict[int, di
         query = select(clock.__table__).where(clock.recording_key.in_(keys))
         for row in connection.execute(query).mappings():
             offsets[row["recording_key"]].append(tables.CLOCKS.read(row))
+    sets_ms = _sets_of(connection, sorted(run_of))
     found: dict[int, dict[int, Shifts]] = {}
     for key, of_recording in offsets.items():
-        if shifts := shifts_of(of_recording):
+        if shifts := shifts_of(of_recording, sets_ms[key]):
             found.setdefault(run_of[key], {})[key] = shifts
+    return found
+
+
+def _sets_of(connection: Connection, keys: Sequence[int]) -> dict[int, list[int]]:
+    """By the key of the recording: how far the clock of its node had been set each time, since the
+    recording began.
+    """
+    event = models.Event
+    query = select(event.recording_key, event.data).where(event.kind == EventKind.CLOCK_SET)
+    found: dict[int, list[int]] = {key: [] for key in keys}
+    for some in in_parts(keys):
+        for key, data in connection.execute(query.where(event.recording_key.in_(some))):
+            if isinstance(set_ms := data.get("set_ms"), int):
+                found[key].append(set_ms)
     return found
 
 

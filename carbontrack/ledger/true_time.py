@@ -8,7 +8,7 @@ one that is not known better than it is large.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -34,14 +34,15 @@ class Segment(NamedTuple):
     start_ms: int
 
 
-def shifts_of(offsets: Iterable[ClockOffset]) -> Shifts:
+def shifts_of(offsets: Iterable[ClockOffset], sets_ms: Sequence[int] = ()) -> Shifts:
     """What is to be added to the times of a recording; empty where that is nothing.
 
     An offset holds from the full second after it was measured up to the next one; the first one
-    before that, too.
+    before that, too. Recordings go on by the clock as it was when they began: `sets_ms` say how far
+    that of the system, of which the offsets are, was set since.
     """
     found: list[tuple[int, int]] = []
-    for one in sorted(offsets, key=lambda one: one.time_ms):
+    for one in sorted(_of_recording(offsets, sets_ms), key=lambda one: one.time_ms):
         shift_ms = round(one.offset_ms / MS_PER_S) * MS_PER_S if is_noted(one) else 0
         from_ms = -(-one.time_ms // MS_PER_S) * MS_PER_S if found else FIRST_MS
         if found and found[-1][0] == from_ms:
@@ -49,6 +50,20 @@ def shifts_of(offsets: Iterable[ClockOffset]) -> Shifts:
         if not found or found[-1][1] != shift_ms:
             found.append((from_ms, shift_ms))
     return tuple(found) if any(shift_ms for _, shift_ms in found) else ()
+
+
+def _of_recording(offsets: Iterable[ClockOffset], sets_ms: Sequence[int]) -> Iterator[ClockOffset]:
+    """Offsets of the clock that a recording goes on by: it drifts, but is never set, so each is the
+    one that is nearest to the one before.
+    """
+    before_ms: int | None = None
+    for one in sorted(offsets, key=lambda one: one.time_ms + one.offset_ms):
+        set_ms = 0
+        if before_ms is not None:
+            far = [(abs(one.offset_ms + by_ms - before_ms), by_ms) for by_ms in (0, *sets_ms)]
+            set_ms = min(far)[1]
+        before_ms = one.offset_ms + set_ms
+        yield replace(one, time_ms=one.time_ms - set_ms, offset_ms=before_ms)
 
 
 def pieces_of(shifts: Shifts) -> list[Piece]:

@@ -36,6 +36,7 @@ from carbontrack.record.reduce import Clock
 from carbontrack.record.restarts import Restarts, launcher_restarts
 from carbontrack.record.run_name import default_name
 from carbontrack.record.sampler import Batch, Sampler
+from carbontrack.record.set_clock import SetClock
 from carbontrack.record.shippers import Shippers
 from carbontrack.record.steps import StepsFile, StepsLog
 from carbontrack.record.steps_file import remove_steps_file
@@ -43,7 +44,7 @@ from carbontrack.record.this_node import boot_id, hostname, visibility
 from carbontrack.record.totals import Totals
 from carbontrack.redact import redact, redact_text
 from carbontrack.report.escape import visible
-from carbontrack.units import NS_PER_MS, NS_PER_S, monotonic_ns, now_ms
+from carbontrack.units import NS_PER_S, monotonic_ns, now_ms
 from carbontrack.version import __version__
 from carbontrack.vocabulary import EventKind, OnBudget, RunKind, Status
 
@@ -96,6 +97,7 @@ class Recorder:
         self._environ = os.environ if plan.visibility is None else plan.visibility
         self._host = hostname()
         self._clock = Clock(anchor_ms=plan.started_ms, anchor_ns=plan.started_ns)
+        self._set_clock = SetClock(self._clock)
         self._steps = [StepsFile(plan.steps_path, plan.steps_fd, started_ms=plan.started_ms)]
         self._steps_paths = [plan.steps_path]
         self._job_pids = [plan.job_pid]  # of all wrappers of the run here
@@ -261,7 +263,7 @@ class Recorder:
     def _end(self, outcome: Outcome | None, end_ns: int) -> dict[str, Any]:
         """Status, exit code and end in ms, as a recording has them."""
         status, exit_code = _status_of(outcome)
-        ended_ms = self._clock.wall_ns(end_ns) // NS_PER_MS
+        ended_ms = self._clock.wall_ms(end_ns)
         return {"status": status, "exit_code": exit_code, "ended_ms": ended_ms}
 
     def _put(self, outbox: Outbox, batch: Batch, logged: LoggedLines) -> None:
@@ -274,6 +276,7 @@ class Recorder:
         )
 
     def _read_steps(self, *, ended: bool = False) -> LoggedLines:
+        was_set = self._set_clock.look()
         logged = self._log.read(ended=ended)
         for steps in self._steps:
             logged = steps.read(ended=ended) + logged
@@ -283,7 +286,8 @@ class Recorder:
             # A log was asked for: as with a meter, even --quiet says that it is none.
             say = self._alarm if problem == self._log.problem else self._warn
             say(f"steps are no longer read: {problem}.")
-        return self._restarts.take(logged)
+        logged = self._set_clock.dated(logged)
+        return self._restarts.take(replace(logged, events=[*was_set, *logged.events]))
 
     def _describe(self, commit: str | None, dirty: bool | None) -> Run:
         plan = self._plan
@@ -438,7 +442,7 @@ class Recorder:
         sys.stderr.write(text)
 
     def _clock_ms(self) -> int:
-        return self._clock.wall_ns(monotonic_ns()) // NS_PER_MS
+        return self._clock.wall_ms(monotonic_ns())
 
     def _warn(self, message: str) -> None:
         if not self._plan.quiet:

@@ -33,6 +33,16 @@ class Clock:
     def wall_ns(self, monotonic_ns: int) -> int:
         return self.anchor_ms * NS_PER_MS + monotonic_ns - self.anchor_ns
 
+    def wall_ms(self, monotonic_ns: int) -> int:
+        """The same in ms since the epoch."""
+        return self.wall_ns(monotonic_ns) // NS_PER_MS
+
+    def set_ms(self, ahead_ns: int) -> int:
+        """How far the system's clock was set since, if now it is so far ahead of the monotonic
+        one.
+        """
+        return (ahead_ns - self.wall_ns(0)) // NS_PER_MS
+
 
 class WindowBuilder:
     """Reduces the readings of one device, in order of time, to windows of one second.

@@ -238,7 +238,7 @@ class Sampler:
         device = channel.source.device
         self._events.append(
             Event(
-                time_ms=self._clock.wall_ns(at_ns or monotonic_ns()) // NS_PER_MS,
+                time_ms=self._clock.wall_ms(at_ns or monotonic_ns()),
                 kind=kind,
                 message=f"{device.name} ({device.uuid}): {what}",
                 host=self._host,

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import closing
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from carbontrack import Ledger
 from carbontrack.ledger.transaction import open_ledger
 from carbontrack.ledger.url import ledger_url as url_of
 from tests.collect.test_collect import Collector
@@ -28,6 +31,7 @@ def test_the_offset_of_a_nodes_clock_is_kept_over_time_and_shipped(
     shift = tmp_path / "shift"
     shift.write_text(str(-BEHIND_MS // 1000))
     env = dict(wrapper.env)
+    began, began_s = datetime.now(UTC), time.monotonic()
     options = ["--name", "late"]
     if way == "http":
         collector = Collector(wrapper, postgres_url)
@@ -59,6 +63,17 @@ def test_the_offset_of_a_nodes_clock_is_kept_over_time_and_shipped(
     (event,) = [one for one in shown["events"] if one["kind"] == "clock-off"]
     assert event["data"]["offset_ms"] == first
     assert "2.0 h behind" in event["message"]
+    # What is read has true times, and the run is no longer for a clock that was set.
+    (node,) = shown["nodes"]
+    (shift,) = node["clock_shifts"]
+    assert shift["shift_s"] == round(first / 1000)
+    started, ended = (datetime.fromisoformat(shown[name]) for name in ("started", "ended"))
+    slack = timedelta(milliseconds=ERROR_MS)
+    assert began - slack < started < ended < datetime.now(UTC) + slack
+    assert shown["duration_s"] <= time.monotonic() - began_s
+    seconds = Ledger(postgres_url).windows("late", level_s=1)["start"]
+    assert len(seconds) > 2 * 2
+    assert seconds.between(started - timedelta(seconds=1), ended).all()
 
 
 def offsets(url: str) -> list[int]:

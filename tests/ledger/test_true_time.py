@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
+from itertools import combinations, pairwise
 
 import pytest
 from hypothesis import given
@@ -69,6 +69,35 @@ def test_an_offset_holds_from_when_it_was_measured_to_the_next(offsets: list[Clo
         if from_ms < until_ms:
             assert shift_at(shifts, from_ms) == shift_at(shifts, until_ms - 1) == alone
     assert shift_at(shifts, T - 10**9) == shift_at(shifts_of(ordered[:1]), 0)
+
+
+@given(
+    offset_ms=st.integers(-100_000, 100_000).filter(lambda ms: abs(ms) > 2_000),
+    drift_ms=st.lists(st.integers(-400, 400), max_size=4),
+    sets_ms=st.lists(
+        st.integers(-10_000_000, 10_000_000).filter(lambda ms: abs(ms) > 5_000),
+        max_size=3,
+    ),
+)
+def test_a_recording_goes_on_by_the_clock_that_it_began_by(
+    offset_ms: int, drift_ms: list[int], sets_ms: list[int]
+) -> None:
+    """That of the system is set, and each time its offset is another; what drifts is seen."""
+    found = [ClockOffset(T, offset_ms, 0)]
+    totals_ms = []
+    for number, by_ms in enumerate(sets_ms, start=1):
+        totals_ms.append(by_ms)
+        at_ms = T + number * 10**8 + by_ms
+        found.append(ClockOffset(at_ms, offset_ms - by_ms, 0))
+    assert shifts_of(found, totals_ms) == shifts_of(found[:1])
+    for number, by_ms in enumerate(drift_ms, start=len(found)):
+        offset_ms += by_ms
+        set_ms = totals_ms[-1] if totals_ms else 0
+        found.append(ClockOffset(T + number * 10**8 + set_ms, offset_ms - set_ms, 0))
+    at_end_ms = T + (len(found) + 1) * 10**8
+    alone = shifts_of([ClockOffset(T, offset_ms, 0)])
+    if all(abs(a - b) > 2_000 for a, b in combinations({0, *totals_ms}, 2)):
+        assert shift_at(shifts_of(found, totals_ms), at_end_ms) == shift_at(alone, 0)
 
 
 @given(SHIFTS)

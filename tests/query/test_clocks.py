@@ -19,7 +19,7 @@ from carbontrack.query import group, price
 from carbontrack.query.attempts import tried
 from carbontrack.query.phases import phases_of
 from carbontrack.query.select import Selection, choose
-from carbontrack.vocabulary import Method
+from carbontrack.vocabulary import EventKind, Method
 from tests.fixtures.command import Command
 from tests.fixtures.skewed import (
     BEGIN_MS,
@@ -178,6 +178,20 @@ def test_a_run_reads_as_if_its_clocks_had_been_right(
     """Where a clock is set, nothing is lost, and nothing is counted twice."""
     skewed.write(ledger_url)
     for name, value in read_of(ledger_url).items():
+        assert value == expected[name], name
+
+
+def test_a_run_goes_on_by_the_clock_that_it_began_by(
+    expected: dict[str, Any], tmp_path: Path
+) -> None:
+    """Those of the systems are put right in the middle: set back, and forward."""
+    url = f"sqlite:///{tmp_path / 'ledger.db'}"
+    replace(BOTH, put_right_s=150).write(url)
+    found = read_of(url)
+    sets = [one for one in found["events"] if one.kind == EventKind.CLOCK_SET]
+    assert [one.time_ms for one in sets] == [BEGIN_MS + 150_000] * 2
+    found["events"] = [one for one in found["events"] if one not in sets]
+    for name, value in found.items():
         assert value == expected[name], name
 
 

@@ -16,11 +16,14 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from carbontrack.ledger.rows import Event, Step
 from carbontrack.ledger.window import Window
 from carbontrack.meters.base import Device, Reading
+from carbontrack.record import set_clock
+from carbontrack.record.logged import LoggedLines, LoggedStep
 from carbontrack.record.reduce import Clock, WindowBuilder
 from carbontrack.units import NS_PER_S
-from carbontrack.vocabulary import DeviceKind, Quality
+from carbontrack.vocabulary import DeviceKind, EventKind, Quality
 from tests.fixtures import tools
 from tests.fixtures.wrap import Wrapper
 
@@ -58,6 +61,38 @@ def test_a_step_of_the_wall_clock_changes_no_duration(
     assert shown["status"] == "completed"
     assert before + 3 - 1 <= shown["duration_s"] <= time.monotonic() - began_s
     every_second_once(wrapper, shown)
+    (event,) = [one for one in shown["events"] if one["kind"] == EventKind.CLOCK_SET]
+    assert event["data"]["set_ms"] == pytest.approx(step_s * 1000, abs=100)
+    assert shown["started"] <= event["time"] <= shown["ended"]
+
+
+def test_what_a_job_logs_after_the_clock_was_set_is_dated_as_its_windows_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ahead_ns = [1_700_000_000 * NS_PER_S]
+    monkeypatch.setattr(set_clock, "wall_ahead_ns", lambda: ahead_ns[0])
+    looking = set_clock.SetClock(Clock(1_700_000_000_000 + 50, 50_000_000))
+
+    def step(time_ms: int, began_ms: int | None = None) -> LoggedStep:
+        return LoggedStep(Step(1, time_ms), began_ms=began_ms)
+
+    lines = LoggedLines([step(9_000, 8_000), step(9_500)], [Event(9_700, "eval", "")])
+    assert looking.look() == []
+    assert looking.dated(lines) == lines
+    ahead_ns[0] -= 499_000_000  # slewed, or read in a bad moment
+    assert looking.look() == []
+    ahead_ns[0] = (1_700_000_000 - 7) * NS_PER_S
+    (event,) = looking.look()
+    assert (event.kind, event.data) == (EventKind.CLOCK_SET, {"set_ms": -7_000})
+    assert "set back by 7.0 s" in event.message
+    dated = looking.dated(lines)
+    assert dated.steps == [step(16_000, 15_000), step(16_500)]
+    assert [one.time_ms for one in dated.events] == [16_700]
+    assert looking.look() == []
+    ahead_ns[0] = 1_700_000_000 * NS_PER_S
+    (event,) = looking.look()
+    assert event.data == {"set_ms": 0}
+    assert looking.dated(lines) == lines
 
 
 @pytest.mark.parametrize(

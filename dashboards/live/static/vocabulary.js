@@ -30,6 +30,7 @@ export const EventKind = Object.freeze({
   LEDGER_REPLACED: "ledger-replaced",
   BUDGET: "budget",
   CLOCK_OFF: "clock-off",
+  CLOCK_SET: "clock-set",
   RESTARTED: "restarted",
   PHASE: "phase",
   EVAL: "eval",

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from sqlalchemy import Connection, Engine, event
 
 from carbontrack import Ledger, config
-from carbontrack.ledger import engine, latest, read
+from carbontrack.ledger import engine, latest, overlaps, read
 from carbontrack.ledger.held import Held
 from carbontrack.query import group, price
 from carbontrack.query.attempts import tried
@@ -209,6 +209,28 @@ def test_any_shift_of_a_nodes_clock_leaves_the_report(
             assert value == expected[name], name
 
     check()
+
+
+def test_what_two_runs_on_a_node_recorded_counts_once_in_each_month(ledger_url: str) -> None:
+    """What they share is known by their one clock, and its month by the true time."""
+    beside = replace(ONE, name="beside", number=1)
+    for skewed in (BOTH, replace(BOTH, one=beside)):
+        skewed.write(ledger_url)
+    with engine.open_reader(ledger_url).connect() as connection:
+        runs = choose(connection, [])
+        for span_ms in ((0, MONTH_MS), (MONTH_MS, 2**62), (BEGIN_MS, MONTH_MS + 10_000)):
+            twice = overlaps.recorded_twice(connection, runs, [span_ms])
+            (of_run,) = twice.values()
+            for device in of_run:
+                node, number = map(int, device.uuid.split("-")[1:])
+                inside = range(*(_second(time_ms) for time_ms in span_ms))
+                energy_j = sum(round(power_w(node, number, second), 3) for second in inside)
+                assert device.energy_j == pytest.approx(energy_j), (device, span_ms)
+
+
+def _second(time_ms: int) -> int:
+    """Of the run."""
+    return max(0, min(SECONDS, (time_ms - BEGIN_MS) // 1000))
 
 
 def test_the_power_of_both_nodes_changes_in_one_second(ledger_url: str) -> None:

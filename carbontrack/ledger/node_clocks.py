@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -11,7 +12,8 @@ from carbontrack.ledger import models, tables
 from carbontrack.ledger.clock import NOTED_MS
 from carbontrack.ledger.rows import ClockOffset, Shifts
 from carbontrack.ledger.sql import in_parts
-from carbontrack.ledger.true_time import pieces_of, shifts_of
+from carbontrack.ledger.true_time import pieces_of, shift_at, shifts_of
+from carbontrack.ledger.window import FIRST_MS
 from carbontrack.vocabulary import EventKind
 
 _KEYS_IN_A_QUERY = 500  # more of them, and all clocks that were off are read
@@ -22,21 +24,56 @@ def clocks_of(connection: Connection, run_keys: Collection[int]) -> dict[int, di
     runs have no such recording.
     """
     clock, recording = models.ClockOffset, models.Recording
-    off = select(recording.key, recording.run_key).select_from(clock)
-    off = off.join(recording, recording.key == clock.recording_key).where(_is_off()).distinct()
+    off = select(recording.run_key).select_from(clock).where(_is_off()).distinct()
+    off = off.join(recording, recording.key == clock.recording_key)
     if len(run_keys) <= _KEYS_IN_A_QUERY:
         off = off.where(recording.run_key.in_(run_keys))
-    run_of = {row.key: row.run_key for row in connection.execute(off)}
-    offsets: dict[int, list[ClockOffset]] = {key: [] for key in run_of}
-    for keys in in_parts(sorted(run_of)):
-        query = select(clock.__table__).where(clock.recording_key.in_(keys))
-        for row in connection.execute(query).mappings():
-            offsets[row["recording_key"]].append(tables.CLOCKS.read(row))
-    sets_ms = _sets_of(connection, sorted(run_of))
     found: dict[int, dict[int, Shifts]] = {}
-    for key, of_recording in offsets.items():
-        if shifts := shifts_of(of_recording, sets_ms[key]):
-            found.setdefault(run_of[key], {})[key] = shifts
+    for some in in_parts(connection.scalars(off).all()):
+        for run_key, shifts in _shifts_of(connection, some).items():
+            if any(shifts.values()):
+                found[run_key] = {key: of for key, of in shifts.items() if of}
+    return found
+
+
+def _shifts_of(connection: Connection, run_keys: Sequence[int]) -> dict[int, dict[int, Shifts]]:
+    """By the key of the run and that of the recording, of all recordings of these runs."""
+    one = models.Recording
+    query = select(one.run_key, one.key, one.host, one.boot_id, one.started_ms)
+    query = query.where(one.run_key.in_(run_keys)).order_by(one.started_ms, one.key)
+    recordings = connection.execute(query).all()
+    keys = [row.key for row in recordings]
+    offsets, sets_ms = _offsets_of(connection, keys), _sets_of(connection, keys)
+    shifts = {key: shifts_of(of, sets_ms[key]) for key, of in offsets.items() if of}
+    of_node: dict[tuple[int, str, str | None], list[Any]] = defaultdict(list)
+    for row in recordings:
+        of_node[row.run_key, row.host, row.boot_id].append(row)
+    found: dict[int, dict[int, Shifts]] = {key: {} for key in run_keys}
+    for (run_key, *_), rows in of_node.items():
+        known = [row for row in rows if row.key in shifts]
+        for row in rows:
+            found[run_key][row.key] = shifts.get(row.key, ()) or _as_beside(row, known, shifts)
+    return found
+
+
+def _as_beside(row: Any, known: Sequence[Any], shifts: Mapping[int, Shifts]) -> Shifts:
+    """What is added to the times of a recording that was too short to know its clock: as to those
+    of the nearest one on its node.
+    """
+    if row in known or not known:
+        return ()
+    nearest = min(known, key=lambda one: abs(one.started_ms - row.started_ms))
+    shift_ms = shift_at(shifts[nearest.key], row.started_ms)
+    return ((FIRST_MS, shift_ms),) if shift_ms else ()
+
+
+def _offsets_of(connection: Connection, keys: Sequence[int]) -> dict[int, list[ClockOffset]]:
+    clock = models.ClockOffset
+    found: dict[int, list[ClockOffset]] = {key: [] for key in keys}
+    for some in in_parts(keys):
+        query = select(clock.__table__).where(clock.recording_key.in_(some))
+        for row in connection.execute(query).mappings():
+            found[row["recording_key"]].append(tables.CLOCKS.read(row))
     return found
 
 

@@ -137,10 +137,14 @@ def _corrected(
     first_ms, last_ms = (time_ms - shift_ms for time_ms in span_ms)
     by_clock_ms = first_ms // level_ms * level_ms, -(-last_ms // level_ms) * level_ms
     columns, left = _in_buckets(connection, run, readers, level_s, level_ms, by_clock_ms)
-    places = zip(columns["sensor_key"], columns["start_ms"], strict=True)
-    shifts = (shift_at(run.clocks[readers[key].recording_key], at_ms) for key, at_ms in places)
-    columns = _chosen(columns, [one == shift_ms for one in shifts])
+    shifts = {key: run.clocks[one.recording_key] for key, one in readers.items()}
+    if any(len(of_recording) > 1 for of_recording in shifts.values()):
+        places = zip(columns["sensor_key"], columns["start_ms"], strict=True)
+        at_ms = (shift_at(shifts[key], start_ms) for key, start_ms in places)
+        columns = _chosen(columns, [one == shift_ms for one in at_ms])
     columns["start_ms"] = [start_ms + shift_ms for start_ms in columns["start_ms"]]
+    if length == level_ms == MS_PER_S:
+        return columns, left
     moved = {
         key: replace(one, span_ms=(one.span_ms[0] + shift_ms, one.span_ms[1] + shift_ms))
         for key, one in readers.items()

@@ -6,8 +6,16 @@ from dataclasses import replace
 
 import pytest
 
-from carbontrack.ledger.outcome import HEARTBEAT_STALE_MS, Outcome, last_attempt, outcome_of
+from carbontrack.ledger.outcome import (
+    HEARTBEAT_STALE_MS,
+    Outcome,
+    last_attempt,
+    outcome_of,
+    status_of,
+)
 from carbontrack.ledger.rows import Recording
+from carbontrack.ledger.true_time import corrected
+from carbontrack.ledger.window import FIRST_MS
 from carbontrack.vocabulary import Status
 from tests.fixtures.runs import Recorded, recording_of
 
@@ -24,6 +32,16 @@ def ended(host: str, at_ms: int, code: int = 0, restart: int = 0, start_ms: int 
     status = Status.FAILED if code else Status.COMPLETED
     one = going(host, at_ms, restart, start_ms)
     return replace(one, ended_ms=at_ms, status=status, exit_code=code)
+
+
+def test_a_heartbeat_is_as_old_as_the_clock_says_that_wrote_it() -> None:
+    """Where a recorder writes into the ledger that is read, that is the clock here."""
+    for shift_ms in (-60_000, 60_000):
+        one = corrected(going("a"), ((FIRST_MS, shift_ms),))
+        assert one.heartbeat_ms == NOW_MS + shift_ms
+        assert status_of(one, now_ms=NOW_MS) is Status.RUNNING
+        stale_ms = NOW_MS + HEARTBEAT_STALE_MS + 1
+        assert status_of(one, now_ms=stale_ms) is Status.INTERRUPTED
 
 
 STALE_MS = NOW_MS - HEARTBEAT_STALE_MS - 1

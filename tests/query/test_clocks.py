@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import astuple, replace
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 from hypothesis import Phase, given, settings
@@ -15,11 +17,13 @@ from sqlalchemy import Connection, Engine, event
 from carbontrack import Ledger, config
 from carbontrack.ledger import engine, latest, overlaps, read
 from carbontrack.ledger.held import Held
+from carbontrack.ledger.transaction import open_ledger
+from carbontrack.ledger.write import RunWriter
 from carbontrack.query import group, price
 from carbontrack.query.attempts import tried
 from carbontrack.query.phases import phases_of
 from carbontrack.query.select import Selection, choose
-from carbontrack.vocabulary import EventKind, Method
+from carbontrack.vocabulary import EventKind, Method, Status
 from tests.fixtures.command import Command
 from tests.fixtures.skewed import (
     BEGIN_MS,
@@ -231,6 +235,25 @@ def test_what_two_runs_on_a_node_recorded_counts_once_in_each_month(ledger_url: 
 def _second(time_ms: int) -> int:
     """Of the run."""
     return max(0, min(SECONDS, (time_ms - BEGIN_MS) // 1000))
+
+
+def test_an_attempt_too_short_to_know_its_clock_is_corrected_as_the_next_one_is(
+    tmp_path: Path,
+) -> None:
+    """It would end after the next one had begun."""
+    url = f"sqlite:///{tmp_path / 'ledger.db'}"
+    AHEAD.write(url)
+    began_ms = AHEAD.clock_ms(1, 0) - 5_000
+    short = replace(AHEAD.recording(1), id=str(UUID(int=5)), started_ms=began_ms)
+    with closing(open_ledger(url)) as ledger:
+        writer = RunWriter(ledger, replace(ONE.begun, started_ms=began_ms), short, [])
+        writer.finish(status=Status.FAILED, exit_code=1, ended_ms=began_ms + 4_000)
+    with engine.open_reader(url).connect() as connection:
+        (run,) = choose(connection, ["skewed"])
+        held = Held(connection, [run])
+        starts_ms = [(one.host, one.started_ms - BEGIN_MS) for one in held.recordings(run)]
+        assert starts_ms == [("node0", 0), ("node1", -5_000), ("node1", 0)]
+        assert run.started_ms == BEGIN_MS - 5_000
 
 
 def test_the_power_of_both_nodes_changes_in_one_second(ledger_url: str) -> None:

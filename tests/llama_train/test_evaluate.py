@@ -29,6 +29,7 @@ pytest.importorskip("lm_eval", reason="evaluate needs the extra 'eval'")
 pytestmark = pytest.mark.filterwarnings("ignore")  # of what lm-eval imports
 
 SHAPE = ModelShape(dim=32, n_layers=2, n_heads=4, n_kv_heads=2, vocab_size=512, context=48)
+BYTES = slice(3, 259)  # of the tokenizer's ids
 WORDS = ["list", "dict", "read", "write", "path", "file", "string", "number", "error", "module"]
 
 
@@ -59,12 +60,15 @@ def pieces(pydoc_data: Path) -> Tokenizer:
 
 @pytest.fixture(scope="module")
 def model() -> Transformer:
-    """With weights large enough that answers differ by nats."""
+    """With weights large enough that answers differ by nats. Single bytes it never writes: of those
+    that are no UTF-8, lm-eval's own decoder drops more.
+    """
     made = initialised(SHAPE)
     with torch.no_grad():
         for name, weight in made.named_parameters():
             if not name.endswith("norm.weight"):
                 weight.mul_(3)
+        made.output.weight[BYTES].zero_()
     return made
 
 
@@ -119,11 +123,8 @@ def test_continuations_are_those_of_lm_evals_own_model(ours: Any, theirs: Any) -
     settings = {"until": ["\n\n"], "max_gen_toks": 8, "do_sample": False}
     prompts = [(row["question"], settings) for row in questions(30)]
     mine, other = (asked(one, "generate_until", prompts) for one in (ours, theirs))
-    # Of bytes that are no UTF-8, which weights without training write, their decoder drops more.
-    whole = [pair for pair in zip(mine, other, strict=True) if "\ufffd" not in "".join(pair)]
-    assert len(whole) >= 3
-    for one, same in whole:
-        assert one.strip() == same.strip()
+    assert [one.strip() for one in mine] == [one.strip() for one in other]
+    assert len(set(mine)) > 10, "they hardly differ"
 
 
 def test_an_answer_that_is_longer_than_the_context_counts_with_its_last_tokens(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 
@@ -84,7 +85,8 @@ def test_a_block_ends_as_its_process_does(
     assert warnings_in(done.stderr) == []
 
     def ended() -> bool:  # nobody waits for the recorder of a process that is gone
-        shown = wrapper.json("show", "block")
-        return bool((shown["status"], shown["exit_code"]) == recorded)
+        asked = wrapper.ask("show", "block", "--format", "json")
+        shown = {} if asked.returncode else json.loads(asked.stdout)
+        return (shown.get("status"), shown.get("exit_code")) == recorded
 
     wait_until(ended)

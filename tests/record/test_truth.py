@@ -200,7 +200,8 @@ def test_two_runs_on_the_same_devices_count_once_in_their_total(
     table = wrapper.json("table")
     inner, outer = table["rows"]
     assert 0 < inner["energy_kwh"] < outer["energy_kwh"]
-    # The first lasted as long as both together, so the total is the first one's.
-    assert table["total"]["energy_kwh"] == pytest.approx(outer["energy_kwh"], rel=0.02)
-    assert table["total"]["gpu_hours"] == pytest.approx(outer["gpu_hours"], rel=0.02)
+    # The first lasted as long as both together, so the total is the first one's, and what the other
+    # saw where a busy machine left the first a gap.
+    for total in ("energy_kwh", "gpu_hours"):
+        assert 0.98 <= table["total"][total] / outer[total] <= 1.02 / outer["coverage"]
     assert "counts once" in " ".join(wrapper.ask("table").stdout.split())

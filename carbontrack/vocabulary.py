@@ -258,6 +258,7 @@ class TableFormat(StrEnum):
     JSON = "json"
     YAML = "yaml"
     PARQUET = "parquet"
+    CARD = "card"
 
 
 class FigureKind(StrEnum):

@@ -61,6 +61,19 @@ def test_a_file_has_the_format_that_its_name_says(
     assert Path(name).read_text().startswith("{"), "what is said goes before the name"
 
 
+def test_a_model_card_has_the_sum_of_its_runs(command: Command, ledger: Path) -> None:
+    of = ("table", "small", "large", "--zone", "FRA", "--format")
+    card = yaml.safe_load(command(*of, "card").out)["co2_eq_emissions"]
+    rows = command(*of, "json").json["rows"]
+    assert card["emissions"] == pytest.approx(sum(row["tco2e"] for row in rows) * 1e6, rel=1e-5)
+    assert card["geographical_location"] == "France"
+    assert card["source"] == "carbontrack (counter)"
+    assert "NVIDIA A100-SXM4-80GB" in card["hardware_used"]
+    assert "geographical_location" not in command("table", "small", "--format", "card").out
+    unknown = command("table", "small", "--format", "card", "--by", "project", "--status", "failed")
+    assert (unknown.code, "nothing to put into a model card" in unknown.err) == (2, True)
+
+
 def test_json_and_yaml_say_the_same(command: Command, ledger: Path) -> None:
     both = ("table", "--by", "user", "--format")
     assert yaml.safe_load(command(*both, "yaml").out) == command(*both, "json").json

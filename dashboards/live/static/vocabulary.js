@@ -51,4 +51,5 @@ export const TableFormat = Object.freeze({
   JSON: "json",
   YAML: "yaml",
   PARQUET: "parquet",
+  CARD: "card",
 });

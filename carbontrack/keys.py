@@ -135,3 +135,4 @@ KEYS = (
     Key("factors_as_of", "Take the factors that were known on this day.", form="YYYY-MM-DD"),
 )
 BY_NAME = {key.name: key for key in KEYS}
+PRICES = tuple(key.name for key in KEYS if key.money)

@@ -107,7 +107,7 @@ def list_tokens(db: DbOption = None, format: FormatOption = Format.TEXT) -> None
     from carbontrack.ledger.transaction import changing
     from carbontrack.ledger.url import ledger_url
     from carbontrack.report.escape import visible
-    from carbontrack.report.numbers import iso_time
+    from carbontrack.report.numbers import local_time_of
 
     with changing(ledger_url(db)) as found:
         known = tokens.listing(found)
@@ -115,8 +115,8 @@ def list_tokens(db: DbOption = None, format: FormatOption = Format.TEXT) -> None
         print_json({"tokens": [asdict(token) for token in known]})
         return
     for token in known:
-        state = "" if token.revoked_ms is None else f"  revoked {iso_time(token.revoked_ms)}"
-        made = f"made {iso_time(token.made_ms)}"
+        state = "" if token.revoked_ms is None else f"  revoked {local_time_of(token.revoked_ms)}"
+        made = f"made {local_time_of(token.made_ms)}"
         typer.echo(f"{tokens.name_of(token)}  {made}  {visible(token.project)}{state}")
     if not known:
         typer.echo("No tokens. Make one: carbontrack collect token add PROJECT")

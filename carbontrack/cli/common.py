@@ -112,17 +112,18 @@ def find_runs(connection: Connection, references: Sequence[str], done: str = "sh
     for reference, run in dict(zip(references, found, strict=True)).items():
         if run.name == reference and (count := len(read.list_runs(connection, name=reference))) > 1:
             shown = f"the newest is {done} ({run.id[:13]}). See: carbontrack runs"
-            _say(f"{count} runs are named {reference}; {shown}")
+            say(f"{count} runs are named {reference}; {shown}")
     return found
 
 
 def say_written(paths: Sequence[Path], *, quiet: bool) -> None:
     """Name the files on stderr; nothing where all was printed."""
     if paths and not quiet:
-        _say(f"wrote {' and '.join(map(str, paths))}")
+        say(f"wrote {' and '.join(map(str, paths))}")
 
 
-def _say(message: str) -> None:
+def say(message: str) -> None:
+    """A line on stderr."""
     from carbontrack.report.escape import visible
 
     typer.echo(f"carbontrack: {visible(message)}", err=True)

@@ -16,6 +16,7 @@ from carbontrack.cli.common import (
     find_runs,
     print_json,
     run_argument,
+    say,
     warn_of_journals,
 )
 from carbontrack.cli.selection_options import takes_selection
@@ -60,18 +61,21 @@ def runs(
     except engine.NoLedger:
         if db is not None:  # a ledger that was named has to exist
             raise
-        rows = []
+        rows, has_more = [], False
     else:
         with reader.connect() as connection:
-            chosen = select.choose(connection, [], wanted, limit=limit)
+            chosen = select.choose(connection, [], wanted, limit=min(limit + 1, MOST_RUNS))
             rows = [
                 run_item(one.run, one.sensors, one.totals, one.stated)
-                for one in read.used_by(connection, chosen)
+                for one in read.used_by(connection, chosen[:limit])
             ]
+            has_more = len(chosen) > limit
     if format is Format.JSON:
         print_json({"runs": rows})
     elif rows:
         print_runs(rows)
+        if has_more:
+            say(f"only the newest {limit} are shown; --limit N shows more")
     elif wanted != Selection():
         typer.echo("No such runs.")
     else:

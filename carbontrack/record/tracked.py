@@ -99,6 +99,8 @@ class Tracked:
 
     def _figures(self) -> list[tuple[str, str, str]]:
         """(name, value, what it is of or made with)."""
+        from carbontrack import keys
+        from carbontrack.report.notes import factor_title
         from carbontrack.report.numbers import (
             format_duration,
             format_energy,
@@ -111,17 +113,21 @@ class Tracked:
         if one is None:
             return []
         meter = f"; {one.meter}, {one.scope} only" if one.meter else ""
-        assumed = f"assumed: {', '.join(one.assumed)}" if one.assumed else ""
+
+        def assumed(*others: str) -> str:
+            names = [factor_title(name) for name in one.assumed if name not in others]
+            return f"assumed: {', '.join(names)}" if names else ""
+
         found = [
             (
                 "energy",
                 format_energy(one.energy_kwh),
                 f"{self.hardware or 'no device'}{meter}, before PUE",
             ),
-            ("CO₂e", mass_text(one.tco2e), assumed),
+            ("CO₂e", mass_text(one.tco2e), assumed(*keys.PRICES)),
         ]
         if one.cost is not None:
-            found.append(("cost", money_text(one.cost, one.currency), assumed))
+            found.append(("cost", money_text(one.cost, one.currency), assumed("intensity")))
         return [
             *found,
             ("coverage", format_share(one.coverage), "of the device-seconds"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from carbontrack import keys
@@ -14,6 +15,7 @@ _KINDS = (("GPUs", DeviceKind.GPU), ("CPUs", DeviceKind.CPU), ("memory", DeviceK
 _TITLES = {key.name: key.title for key in keys.KEYS} | {"rated_w": "rated power"}
 BAND_NOTE = f"a band of {100 * NVML_BAND:g} % of the sensors, assumed: NVIDIA gives it up to Kepler"
 _SHOWN = 4
+_NUMBER = re.compile(r"\d[\d.,]*")
 _PAID = {
     "electricity": "electricity only, neither hardware nor rent",
     "rent": "rent of GPU-hours, electricity included",
@@ -36,10 +38,15 @@ def notes_of(rows: Sequence[Estimate], totals: Sequence[Estimate] = ()) -> list[
 
 def factor_text(factor: Factor) -> str:
     """A factor as a sentence: name, value, unit, whether it is assumed, source and basis."""
-    name = _TITLES.get(factor.name) or factor.name.replace("_", " ")
+    name = factor_title(factor.name)
     assumed = " assumed" if factor.assumed else ""
     note = f" ({factor.note})" if factor.note else ""
     return f"{name} {quantity(factor)}{assumed}: {provenance(factor)}{note}"
+
+
+def factor_title(name: str) -> str:
+    """PUE, intensity, tariff: a factor as notes name it."""
+    return _TITLES.get(name) or name.replace("_", " ")
 
 
 def quantity(factor: Factor) -> str:
@@ -164,12 +171,22 @@ def _unfinished(rows: Sequence[Estimate]) -> list[str]:
 
 
 def _own(rows: Sequence[Estimate]) -> list[str]:
-    """Notes of single rows, once for all that have the same."""
+    """Notes of single rows, once for all that have the same; of those that differ in their numbers
+    alone, the first.
+    """
     labels: dict[str, list[str]] = {}
+    alike: dict[str, list[str]] = {}
     for row in rows:
         for note in row.notes:
-            labels.setdefault(note, []).append(row.label)
-    return [f"{some(of)}: {note}" for note, of in labels.items()]
+            kind = _NUMBER.sub("0", note)
+            labels.setdefault(kind, []).append(row.label)
+            alike.setdefault(kind, []).append(note)
+    return [f"{some(labels[kind])}: {_first(notes)}" for kind, notes in alike.items()]
+
+
+def _first(notes: Sequence[str]) -> str:
+    others = len(unique(notes)) - 1
+    return f"{notes[0]} (and {others} more with other numbers)" if others else notes[0]
 
 
 def some(labels: Sequence[str]) -> str:

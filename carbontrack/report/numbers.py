@@ -49,11 +49,13 @@ def decimals_text(value: float | None) -> str:
 
 def unit_of(values: Iterable[float | None], units: Units) -> tuple[float, str]:
     """The unit for all of these: the largest in which their median is 1 or more; a larger one where
-    another of them would be long.
+    another of them would be long; where none is known the base unit.
     """
-    sizes = sorted(abs(value) for value in values if value)
+    known = [abs(value) for value in values if value is not None]
+    sizes = sorted(filter(None, known))
     if not sizes:
-        return units[-1]
+        base = next(one for one in units if one[0] == 1)
+        return units[-1] if known else base
     median, largest = sizes[len(sizes) // 2], sizes[-1]
     for factor, name in units:
         if float(f"{median * factor:.2e}") >= 1 or 1000 * largest * factor >= _LONG:
@@ -166,10 +168,20 @@ def format_share(share: float | None) -> str:
     return NO_VALUE if share is None else f"{int(share * 1000) / 10:.1f} %"
 
 
+def format_part(share: float | None) -> str:
+    """A part of a whole as per cent, rounded, so that the parts add up."""
+    return NO_VALUE if share is None else f"{100 * share:.1f} %"
+
+
 def iso_time(time_ms: int | None) -> str | None:
     if time_ms is None:
         return None
     return datetime.fromtimestamp(time_ms / MS_PER_S, UTC).isoformat(timespec="milliseconds")
+
+
+def local_time_of(time_ms: int) -> str:
+    """A time in ms since 1970 as people of this machine's zone read it."""
+    return local_time(datetime.fromtimestamp(time_ms / MS_PER_S, UTC).isoformat())
 
 
 def local_time(time: str, *, seconds: bool = True) -> str:

@@ -43,7 +43,6 @@ _TITLES = {key.name: key.title or key.name.replace("_", " ") for key in keys.KEY
     "node_w": "modelled power of the node",
     "rated_w": "rated power",
 }
-_PRICES = ("tariff", "price_per_gpu_hour", "gpu_price")
 _ENDED = {
     Status.FAILED: "failed; what they used is included",
     Status.INTERRUPTED: "were interrupted; what they used until then is included",
@@ -122,7 +121,7 @@ def _factors(rows: Sequence[Estimate]) -> Iterator[PaperNote]:
         title = _TITLES.get(factor.name, factor.name.replace("_", " "))
         verb = "is assumed to be" if factor.assumed else "is"
         of = _of([row.label for row in having], rows)
-        column = "cost" if factor.name in _PRICES else ""
+        column = "cost" if factor.name in keys.PRICES else ""
         yield PaperNote(f"The {title} {verb} {_quantity(factor)}", factor, column, of)
 
 

@@ -36,6 +36,7 @@ from carbontrack.report.numbers import (
     final_loss_text,
     format_duration,
     format_energy,
+    format_part,
     format_share,
     how_it_ended,
     iso_time,
@@ -188,6 +189,7 @@ def print_detail(item: Mapping[str, Any]) -> None:
         ("in", f"{item['cwd'] or 'an unknown folder'} by {item['user']}"),
         ("git", _git(item)),
         ("model", _model(item)),
+        ("devices", _devices(item)),
         ("steps", _steps(item)),
         ("energy", f"{energy_and_quality(item)}, devices only, before PUE"),
         *(("imported", source["provenance"]) for source in item["imports"]),
@@ -201,15 +203,17 @@ def print_detail(item: Mapping[str, Any]) -> None:
             facts.add_row(head, visible(value))
     console.print(facts)
     table = Table(box=None, pad_edge=False, header_style="bold")
+    several = len({device["name"] for device in item["devices"]}) > 1
     table.add_column("device", no_wrap=True)
-    table.add_column("name", overflow="fold")
+    if several:
+        table.add_column("name", overflow="fold")
     table.add_column("uuid", no_wrap=True)
     for head in ("mean W", "max W", "energy", "coverage"):
         table.add_column(head, justify="right", no_wrap=True)
     for device in item["devices"]:
         table.add_row(
             visible(device["label"]),
-            visible(device["name"]),
+            *([visible(device["name"])] if several else []),
             visible(device["uuid"][:12]),
             _watts(device["power_mean_w"]),
             _watts(device["power_max_w"]),
@@ -241,7 +245,9 @@ def print_detail(item: Mapping[str, Any]) -> None:
     if item["events"]:
         console.print("\nevents")
         for event in events[-_MAX_EVENTS:]:
-            text = event["message"] or _named_values(event["data"])
+            text = event["message"]
+            if not text or event["kind"] == EventKind.EVAL:
+                text = ": ".join(filter(None, [text, _named_values(event["data"])]))
             line = f"{local_time(event['time'])}  {event['kind']}  {text}"
             console.print(f"  {visible(line)}")
         hidden = [f"the last {_MAX_EVENTS} of {len(events)}"] if len(events) > _MAX_EVENTS else []
@@ -249,6 +255,14 @@ def print_detail(item: Mapping[str, Any]) -> None:
             hidden.append(f"without {phases} changes of phase")
         if hidden:
             console.print(f"  ({', '.join(hidden)}; all with --format json)")
+
+
+def _devices(item: Mapping[str, Any]) -> str:
+    """8 × A100; empty where they are of several kinds, each of which is named in its row."""
+    names = [device["name"] for device in item["devices"]]
+    if len(set(names)) != 1:
+        return ""
+    return f"{len(names)} × {names[0]}" if len(names) > 1 else str(names[0])
 
 
 def _attempt_table(attempts: Sequence[Mapping[str, Any]]) -> RichTable:
@@ -306,7 +320,7 @@ def _phase_table(phases: Sequence[Mapping[str, Any]]) -> RichTable:
             visible(phase["name"]),
             format_duration(phase["duration_s"]),
             format_energy(phase["energy_kwh"]),
-            format_share(phase["energy_share"]),
+            format_part(phase["energy_share"]),
         )
     return table
 

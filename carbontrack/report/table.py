@@ -363,7 +363,8 @@ def _ours(make: _Columns, *, several: bool) -> list[Column]:
     if make.has(lambda row: row.final_loss):
         loss = make.text("loss", "final", lambda row: number_text(row.final_loss, 3))
         columns.append(_spare(loss))
-    columns.append(make.text("coverage", "", _coverage))
+    coverage = make.text("coverage", "", _coverage)
+    columns.append(coverage if make.has(lambda row: row.coverage) else _spare(coverage))
     if several:
         ratio = make.text("rated ÷", "measured", lambda row: _four_digits(row.rated_over_measured))
         columns.insert(2, ratio)

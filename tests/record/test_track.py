@@ -82,7 +82,8 @@ def test_a_block_says_what_it_used_and_what_one_inside_it_did(wrapper: Wrapper) 
     assert said["repr"].startswith("<carbontrack.track inner (part of outer), ")
     assert said["summary"].splitlines()[0] == "outer"
     assert "simulated" in said["summary"]
-    assert "assumed: pue, intensity" in said["summary"]
+    assumed = [line.partition("assumed: ")[2] for line in said["summary"].splitlines()[2:4]]
+    assert assumed == ["PUE, intensity", "PUE, tariff"], "of CO2e, of the cost"
     assert said["html"].startswith("<table><caption>outer</caption><tr><th>energy</th><td>")
 
 

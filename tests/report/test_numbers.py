@@ -81,6 +81,8 @@ def test_one_unit_suits_a_column() -> None:
     assert unit_of([1.44, 1.44, 8.3e-5, 86.4, 1036.8], ENERGY)[1] == "kWh"
     assert unit_of([1e-9, 1e-9, 5.65], MASS)[1] == "kg"
     assert unit_of([None, 0.0], ENERGY)[1] == "mWh"
+    assert unit_of([None, None], ENERGY)[1] == "kWh"
+    assert unit_of([None], MASS)[1] == "t", "not milligrams of what nobody knows"
     assert unit_of([0.9996], ENERGY)[1] == "kWh", "as it is shown: 1.00"
 
 

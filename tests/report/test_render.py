@@ -265,6 +265,17 @@ def test_a_band_that_is_not_known_is_said() -> None:
     assert not any("±" in note for note in table_of(simulated, [combine(simulated)]).notes)
 
 
+def test_notes_that_differ_in_numbers_alone_stand_once() -> None:
+    rows = [
+        replace(row, notes=(f"power is {watts} W, but its limit is 400 W",))
+        for row, watts in zip(estimates(*PAPER), (593, 593, 610), strict=True)
+    ]
+    (said,) = (note for note in table_of(rows, []).notes if "its limit" in note)
+    assert said == (
+        "7B, 13B, simulated: power is 593 W, but its limit is 400 W (and 1 more with other numbers)"
+    )
+
+
 def test_the_fingerprint_is_of_what_was_measured() -> None:
     rows = estimates(*PAPER)
     dearer = [replace(row, cost=1.0, factors=None, tco2e=None) for row in rows]

@@ -1,6 +1,6 @@
 // Numbers with SI prefixes; what is not known is a dash, never a zero.
 
-import { Quality, Status } from "./vocabulary.js";
+import { EventKind, Quality, Status } from "./vocabulary.js";
 
 const PREFIXES = [
   [1e12, "T"],
@@ -133,8 +133,9 @@ export function zoneOf(at) {
     : `${ahead < 0 ? "−" : "+"}${two(Math.floor(Math.abs(ahead) / 60))}:${two(Math.abs(ahead) % 60)}`;
 }
 
+// How an energy came about that was not read here.
 export function unmeasured(quality) {
-  return [Quality.SIMULATED, Quality.ESTIMATE].filter((word) => (quality ?? "").includes(word));
+  return [Quality.SIMULATED, Quality.ESTIMATE, Quality.STATED].filter((word) => (quality ?? "").includes(word));
 }
 
 // What a run must not be taken for: one that was measured.
@@ -145,11 +146,12 @@ export function warnings(run) {
 
 // What an event says, with its numbers rounded.
 export function eventText(event) {
-  if (event.message) return event.message;
+  if (event.message && event.kind !== EventKind.EVAL) return event.message;
   const rounded = (value) =>
     typeof value === "number" ? plain(value) : typeof value === "object" ? JSON.stringify(value) : String(value);
-  return Object.entries(event.data)
+  const values = Object.entries(event.data)
     .filter(([, value]) => value !== null)
-    .map(([name, value]) => `${name} ${rounded(value)}`)
+    .map(([name, value]) => (event.kind === EventKind.PHASE && name === "name" ? value : `${name} ${rounded(value)}`))
     .join(", ");
+  return [event.message, values].filter(Boolean).join(": ");
 }

@@ -12,7 +12,7 @@ import { EventKind } from "./vocabulary.js";
 const FEW = 4; // devices whose lines and bands can be told apart
 export const MOST_LINES = 16; // of more there are none
 const percent = (value) => (value === null || value === undefined ? "–" : `${plain(value, 3)} %`);
-const celsius = (value) => (value === null || value === undefined ? "–" : `${plain(value, 3)} °C`);
+const celsius = (value) => (value === null || value === undefined ? "–" : `${plain(value, 4)} °C`);
 const watts = (value) => si(value, "W");
 const UNMARKED = new Set([EventKind.PHASE, EventKind.EVAL]); // an evaluation is a point of the loss
 const NO_POWER = "No power was recorded.";

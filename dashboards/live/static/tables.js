@@ -157,7 +157,7 @@ export function phases(run) {
         phase.name,
         duration(phase.duration_s),
         energy(phase.energy_kwh),
-        share(phase.energy_share),
+        phase.energy_share === null ? "–" : `${(100 * phase.energy_share).toFixed(1)} %`,
       ]),
     ),
   );

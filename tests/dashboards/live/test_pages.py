@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from carbontrack.ledger import HEAD
+from carbontrack.ledger.url import ledger_url
 from tests.dashboards.live import page
 from tests.dashboards.live.conftest import Server
 from tests.dashboards.live.page import (
@@ -24,6 +25,7 @@ from tests.dashboards.live.page import (
     text,
     tile,
 )
+from tests.fixtures import pictures
 from tests.fixtures.runs import Recorded, write_ledger
 from tests.fixtures.wrap import Wrapper
 
@@ -251,6 +253,25 @@ def test_many_devices_are_a_map_on_a_page_of_their_own(
         assert page.small_targets(browser) == []
     assert page.accessibility_faults(browser) == []
     shot("many-devices")
+    assert errors(browser) == []
+
+
+def test_evaluations_phases_and_what_is_stated_are_said(
+    wrapper: Wrapper, serve: Callable[..., Server], browser: Chrome, until: Until
+) -> None:
+    url = ledger_url(str(wrapper.ledger))
+    pictures.write_seconds(url, Recorded(count=2, seconds=40))
+    stated = ("add", "--name", "far", "--device", "A100", "--gpu-hours", "8", "--energy", "3 kWh")
+    assert wrapper.ask(*stated).returncode == 0
+    address = serve().address
+    browser.get(f"{address}#/run/llama2-7b")
+    until(lambda: "saved" in text(browser, '[aria-label="Events"] tbody'))
+    said = [cell.text for cell in all_of(browser, '[aria-label="Events"] td.text')]
+    assert said == ["saved", "diverged: loss nan", "held-out: loss 3", "train", "load"]
+    shares = re.findall(r"([\d.]+) %", text(browser, '[aria-label="Phases"] tbody'))
+    assert sum(map(float, shares)) == 100, "rounded, not cut"
+    browser.get(f"{address}#/")
+    until(lambda: "stated" in text(browser, "tbody .badge"))
     assert errors(browser) == []
 
 

@@ -52,4 +52,6 @@ def _commands_like(name: str, context: Any) -> str:
     known = context.command.list_commands(context)
     if like := get_close_matches(name, known, n=1):
         return f". Did you mean {like[0]}?"
-    return f". There are {', '.join(known)}" if len(known) <= _MOST_NAMED else ""
+    if len(known) > _MOST_NAMED:
+        return ""
+    return f". There {'is' if len(known) == 1 else 'are'} {', '.join(known)}"

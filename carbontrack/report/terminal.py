@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -25,7 +26,7 @@ def console(*, markup: bool = False, **options: Any) -> Console:
 
     class Plain(Console):
         def on_broken_pipe(self) -> None:
-            raise BrokenPipeError  # as of any other output
+            raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))  # as any other output
 
         def render_str(self, text: str, **options: Any) -> Text:
             return super().render_str(escape.visible(text, lines=True), **options)

@@ -94,6 +94,7 @@ def test_a_command_that_needs_more_shows_its_help_and_nothing_else(
         (["show", "last", "last"], "too many arguments: last."),
         (["tabel"], "Did you mean 'table'?"),
         (["factors", "import", "a.csv"], "There are intensity, prices."),
+        (["runs", "delete", "a"], "There is rm."),
         (["table", "--unit", "kwh"], "--unit kwh: unknown. Give kWh."),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
@@ -130,6 +131,16 @@ def test_output_that_goes_nowhere_is_a_line_at_most(wrapper: Wrapper, arguments:
     assert said(f"{command} >&-") == (0, "")
     if arguments != "--help":
         assert said(f"{command} | true; exit ${{PIPESTATUS[0]}}") == (0, "")
+
+
+@pytest.mark.parametrize("arguments", ["show good", "runs", "table", "explain good"])
+def test_a_reader_that_has_enough_is_no_mistake(recorded: Wrapper, arguments: str) -> None:
+    """`| head`, of what is printed piece by piece, too."""
+    shell = f"{shlex.join(CARBONTRACK)} {arguments} | true; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(
+        ["bash", "-c", shell], env=recorded.env, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_an_empty_ledger_is_no_mistake(wrapper: Wrapper) -> None:

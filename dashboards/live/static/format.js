@@ -140,8 +140,9 @@ export function unmeasured(quality) {
 
 // What a run must not be taken for: one that was measured.
 export function warnings(run) {
-  const nothing = run.energy_kwh === null && run.status !== Status.RUNNING;
-  return [...unmeasured(run.quality), ...(nothing ? ["nothing measured"] : [])];
+  const words = unmeasured(run.quality),
+    nothing = run.energy_kwh === null && run.status !== Status.RUNNING && !words.includes(Quality.STATED);
+  return [...words, ...(nothing ? ["nothing measured"] : [])];
 }
 
 // What an event says, with its numbers rounded.

@@ -69,15 +69,15 @@ export class Sums {
   }
 
   show({ total, groups, summed, matching }) {
-    const assumed = total?.assumed.length ? "with assumed factors" : "";
+    const by = (value) => (value != null && total.assumed.length ? "with assumed factors" : "");
     const rest = matching > summed ? `the newest of ${whole(matching)}` : "";
     this.tiles.fill([
       { name: "runs", value: whole(summed), note: rest },
       { name: "GPU hours", value: hours(total?.gpu_hours) },
       { name: "device energy", value: energy(total?.energy_kwh), note: unmeasured(total?.quality).join(", ") },
-      { name: "facility energy", value: energy(total?.facility_kwh), note: assumed },
-      { name: "CO₂e", value: carbon(total?.tco2e), note: assumed },
-      { name: "cost", value: cost(total?.cost, total?.currency), note: assumed },
+      { name: "facility energy", value: energy(total?.facility_kwh), note: by(total?.facility_kwh) },
+      { name: "CO₂e", value: carbon(total?.tco2e), note: by(total?.tco2e) },
+      { name: "cost", value: cost(total?.cost, total?.currency), note: by(total?.cost) },
     ]);
     this.place.hidden = !groups.length;
     this.said.textContent = total?.notes.find((note) => note.startsWith("no ")) ?? "";

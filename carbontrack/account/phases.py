@@ -178,6 +178,7 @@ class _Split:
     finer: Finer
     sums: dict[tuple[str, int, int], _Sum] = field(default_factory=dict)
     level_s: int = LEVELS_S[0]
+    lengths: dict[tuple[tuple[int, ...], int], dict[str, int]] = field(default_factory=dict)
 
     def place(self, rows: Sequence[Used], start_ms: int, level_s: int, hour_ms: int) -> None:
         """Windows of several devices that begin together."""
@@ -195,22 +196,30 @@ class _Split:
                 parts.setdefault(part.start_ms, []).append(part)
         for part_ms, beside in parts.items():
             self.place(beside, part_ms, below_s, hour_ms)
+        of_device: dict[int, list[Used]] = {}
+        for some in parts.values():
+            for part in some:
+                of_device.setdefault(part.device_key, []).append(part)
         slots = range(start_ms, start_ms + level_s * MS_PER_S, below_s * MS_PER_S)
         for row in rows:
-            mine = [one for some in parts.values() for one in some if one[0] == row.device_key]
+            mine = of_device.get(row.device_key, ())
             rest = _without(row, mine)
             if rest is not None:
                 known = {part.start_ms for part in mine}
-                missing = [at for at in slots if at not in known]
+                missing = tuple(at for at in slots if at not in known)
                 if missing:
                     self.level_s = max(self.level_s, level_s)
                 self._add(rest, self._lengths_ms(missing, below_s) or lengths, hour_ms)
 
-    def _lengths_ms(self, slots: Iterable[int], level_s: int) -> dict[str, int]:
-        found: dict[str, int] = {}
-        for at in slots:
-            for name, length_ms in self.timeline.lengths_ms(at, at + level_s * MS_PER_S).items():
-                found[name] = found.get(name, 0) + length_ms
+    def _lengths_ms(self, slots: tuple[int, ...], level_s: int) -> dict[str, int]:
+        """Of a thousand devices most lack the same."""
+        found = self.lengths.get((slots, level_s))
+        if found is None:
+            found = self.lengths[slots, level_s] = {}
+            for at in slots:
+                of_slot = self.timeline.lengths_ms(at, at + level_s * MS_PER_S)
+                for name, length_ms in of_slot.items():
+                    found[name] = found.get(name, 0) + length_ms
         return found
 
     def _add(self, row: Used, lengths: dict[str, int], hour_ms: int) -> None:

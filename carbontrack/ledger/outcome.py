@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from carbontrack.ledger.batch import EVERY_S
 from carbontrack.ledger.rows import Recording
@@ -99,19 +100,38 @@ def attempts_of(recordings: Sequence[Recording]) -> list[list[Recording]]:
     attempt have, begins another.
     """
     attempts: list[list[Recording]] = []
+    newest = _Newest(0)
     for one in sorted(recordings, key=lambda one: (one.restart, one.started_ms, one.host, one.id)):
-        if not attempts or _begins_another(one, attempts[-1]):
+        if not attempts or newest.is_over_before(one):
             attempts.append([])
+            newest = _Newest(one.restart)
         attempts[-1].append(one)
+        newest.add(one)
     return attempts
 
 
-def _begins_another(one: Recording, attempt: Sequence[Recording]) -> bool:
-    if one.restart != attempt[-1].restart:
-        return True
-    if any(_node(one) == _node(other) and other.end_ms <= one.started_ms for other in attempt):
-        return True
-    return all(other.ended_ms is not None and other.ended_ms <= one.started_ms for other in attempt)
+@dataclass(slots=True)
+class _Newest:
+    """What the recordings of an attempt have come to: of a thousand nodes each asks for it."""
+
+    restart: int
+    first_end_ms: dict[tuple[str, str | None], int] = field(default_factory=dict)  # by node
+    last_end_ms: float = 0.0  # of all; infinite while one goes on
+
+    def add(self, one: Recording) -> None:
+        node = _node(one)
+        self.first_end_ms[node] = min(one.end_ms, self.first_end_ms.get(node, one.end_ms))
+        ended_ms = math.inf if one.ended_ms is None else one.ended_ms
+        self.last_end_ms = max(self.last_end_ms, ended_ms)
+
+    def is_over_before(self, one: Recording) -> bool:
+        """Whether this one begins another attempt."""
+        if one.restart != self.restart:
+            return True
+        ended_ms = self.first_end_ms.get(_node(one))
+        if ended_ms is not None and ended_ms <= one.started_ms:
+            return True
+        return self.last_end_ms <= one.started_ms
 
 
 def _node(recording: Recording) -> tuple[str, str | None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 
 from carbontrack import keys
@@ -105,15 +106,22 @@ def _quality(rows: Sequence[Estimate]) -> list[str]:
 
 def _factors(rows: Sequence[Estimate]) -> list[str]:
     """Each factor that was used, once, the assumed ones first."""
-    notes = []
-    factors = dict.fromkeys(f for row in rows if row.factors for f in row.factors)
-    for factor in sorted(factors, key=lambda f: not f.assumed):
-        used = [
-            row for row in rows if row.factors and factor in row.factors and counts(factor, row)
-        ]
-        if used:
-            notes.append(factor_text(factor) + _of_rows(used, rows))
-    return notes
+    methods, labels = Counter(row.method for row in rows), {row.label for row in rows}
+    used = rows_by_factor(rows).items()
+    return [
+        factor_text(factor) + _of_rows(having, methods, labels)
+        for factor, having in sorted(used, key=lambda one: not one[0].assumed)
+    ]
+
+
+def rows_by_factor(rows: Sequence[Estimate]) -> dict[Factor, list[Estimate]]:
+    """Each factor that was used, and in which rows. By the hour each of many runs has its own."""
+    found: dict[Factor, list[Estimate]] = {}
+    for row in rows:
+        for factor in dict.fromkeys(row.factors or ()):
+            if counts(factor, row):
+                found.setdefault(factor, []).append(row)
+    return found
 
 
 def _costs(rows: Sequence[Estimate]) -> list[str]:
@@ -139,16 +147,18 @@ def _node_model(rows: Sequence[Estimate]) -> list[str]:
     ]
 
 
-def _of_rows(used: Sequence[Estimate], rows: Sequence[Estimate]) -> str:
-    """For which rows, where it is not for all: by their methods, if all rows of those are meant."""
-    if len(used) == len(rows):
+def _of_rows(used: Sequence[Estimate], methods: Counter[str], labels: set[str]) -> str:
+    """For which rows, where it is not for all: by their methods, if all rows of those are meant.
+    `methods` and `labels` are those of all rows.
+    """
+    if len(used) == methods.total():
         return ""
-    methods = unique(row.method for row in used)
-    if len(used) == sum(row.method in methods for row in rows):
-        return f" ({', '.join(methods)})"
-    several = len({row.method for row in rows}) > 1
+    of_used = unique(row.method for row in used)
+    if len(used) == sum(methods[method] for method in of_used):
+        return f" ({', '.join(of_used)})"
+    several = len(methods) > 1
     names = [f"{row.label} by {row.method}" if several else row.label for row in used]
-    return _of(names, rows)
+    return "" if set(names) == labels else f" ({some(names)})"
 
 
 def _of(labels: Sequence[str], rows: Sequence[Estimate]) -> str:

@@ -11,7 +11,7 @@ from carbontrack import keys
 from carbontrack.account.result import Estimate, unique
 from carbontrack.factors.catalog import Factor
 from carbontrack.query.price import PART
-from carbontrack.report.notes import counts, quantity, some
+from carbontrack.report.notes import quantity, rows_by_factor, some
 from carbontrack.vocabulary import DeviceKind, Method, Quality, Scope, Status
 
 _INSIDE = {
@@ -113,14 +113,12 @@ def _scopes(rows: Sequence[Estimate]) -> Iterator[str]:
 
 
 def _factors(rows: Sequence[Estimate]) -> Iterator[PaperNote]:
-    used = dict.fromkeys(f for row in rows for f in row.factors or ())
-    for factor in used:
-        having = [r for r in rows if r.factors and factor in r.factors and counts(factor, r)]
-        if not having:
-            continue
+    everyone = {row.label for row in rows}
+    for factor, having in rows_by_factor(rows).items():
         title = _TITLES.get(factor.name, factor.name.replace("_", " "))
         verb = "is assumed to be" if factor.assumed else "is"
-        of = _of([row.label for row in having], rows)
+        labels = [row.label for row in having]
+        of = "" if set(labels) == everyone else f" ({some(labels)})"
         column = "cost" if factor.name in keys.PRICES else ""
         yield PaperNote(f"The {title} {verb} {_quantity(factor)}", factor, column, of)
 

@@ -107,7 +107,7 @@ def load(connection: Connection, run: Run, flags: config.Layer, *, points: int =
         power=power,
         steps=_steps(connection, run, points),
         events=tuple(read.events(connection, run)),
-        kwh_by_hour=dict(record.kwh_by_hour or {}),
+        kwh_by_hour=dict(record.by_hour() if record.by_hour else {}),
         curve=project.curve(connection, run),
         estimate=estimate,
         phases=phases_of(held, run, most_rows=_PHASE_ROWS),

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 from carbontrack.account import formulas, sanity
+from carbontrack.account.devices import devices_of, primary_of
 from carbontrack.account.over_time import energy_by_hour, with_hours
 from carbontrack.account.pricing import priced
 from carbontrack.account.result import Estimate, sum_of, unique
 from carbontrack.factors.resolve import Factors
-from carbontrack.ledger.rows import Run, Sensor, Span, StepTotals, Usage, span_s
+from carbontrack.ledger.rows import Alike, Devices, Run, Sensor, Span, StepTotals, Usage, span_s
 from carbontrack.units import J_PER_KWH, S_PER_HOUR
 from carbontrack.vocabulary import NO_METER, UNMEASURED, DeviceKind, Method, Scope
-
-_KINDS = tuple(DeviceKind)
 
 
 def estimate_run(
@@ -27,22 +27,47 @@ def estimate_run(
     method: str = Method.MEASURED,
     embodied: bool = False,
     spans_ms: Sequence[Span] = (),
-    kwh_by_hour: Mapping[int, float] | None = None,
+    by_hour: Callable[[], Mapping[int, float]] | None = None,
     lost_kwh: float | None = None,
 ) -> Estimate:
     """One run by one method. `usages` add up to the run: of each device in each hour; or in all,
-    where `kwh_by_hour` has the energy of all devices in each hour.
+    where `by_hour` gives the energy in kWh of all devices in each hour.
 
     `factors` are resolved for the run's devices: `report` needs their rated power. `spans_ms` are
     those of a part of the run that does not have all the time from its start to its end, `lost_kwh`
     is what work that was done again had used.
     """
+    return estimate_devices(
+        run,
+        devices_of(run, sensors, usages, spans_ms),
+        steps,
+        factors,
+        by_hour=by_hour or partial(energy_by_hour, usages),
+        method=method,
+        embodied=embodied,
+        spans_ms=spans_ms,
+        lost_kwh=lost_kwh,
+        doubts=sanity.of_each(run, sensors, usages),
+    )
+
+
+def estimate_devices(
+    run: Run,
+    devices: Devices,
+    steps: StepTotals,
+    factors: Factors,
+    *,
+    by_hour: Callable[[], Mapping[int, float]],
+    method: str = Method.MEASURED,
+    embodied: bool = False,
+    spans_ms: Sequence[Span] = (),
+    lost_kwh: float | None = None,
+    doubts: Sequence[str] = (),
+) -> Estimate:
+    """The same of devices that have been added up; `doubts` are what is implausible of each."""
+    factors, missing = with_hours(factors, by_hour, from_ms=run.started_ms, to_ms=run.end_ms)
     length_s = span_s(run, spans_ms)
-    recorded_s = {sensor.device_key: sensor.recorded_s(run, spans_ms) for sensor in sensors}
-    if kwh_by_hour is None:
-        kwh_by_hour = energy_by_hour(usages)
-    factors, missing = with_hours(factors, kwh_by_hour, from_ms=run.started_ms, to_ms=run.end_ms)
-    primary = _primary(sensors)
+    every, primary = devices.alike, primary_of(devices)
     base = Estimate(
         label=run.name,
         method=method,
@@ -51,26 +76,23 @@ def estimate_run(
         status=run.status,
         started_ms=run.started_ms,
         duration_s=length_s,
-        uuids=frozenset(sensor.uuid for sensor in primary),
-        devices=len(primary),
-        nodes=len({sensor.host for sensor in sensors}),
-        device_names=tuple(dict.fromkeys(sensor.name for sensor in primary)),
-        gpu_hours_of=_hours_by_name(recorded_s, [s for s in primary if s.kind == DeviceKind.GPU]),
-        device_hours=_hours(recorded_s, primary),
-        sampled_s=sum(usage.sampled_s for usage in usages),
-        expected_s=sum(recorded_s.values()),
-        runs_watched=int(length_s > 0 and len(sensors) > 0),
-        meter=_meters(sensors),
+        uuids=frozenset().union(*(alike.uuids for alike in primary)),
+        devices=sum(len(alike.uuids) for alike in primary),
+        nodes=devices.nodes,
+        device_names=tuple(unique(alike.name for alike in primary)),
+        gpu_hours_of=_hours_by_name([one for one in primary if one.kind == DeviceKind.GPU]),
+        device_hours=sum(map(_hours, primary)),
+        sampled_s=sum(alike.sampled_s for alike in every),
+        expected_s=sum(alike.recorded_s for alike in every),
+        runs_watched=int(length_s > 0 and len(every) > 0),
+        meter=_meters(every),
         tokens=steps.tokens,
         final_loss=steps.final_loss,
         final_loss_steps=steps.final_loss_steps,
         lost_kwh=lost_kwh,
     )
-    if method == Method.REPORT:
-        metered = _rated(recorded_s, base, primary, usages)
-    else:
-        metered = _measured(base, sensors, usages)
-    doubts = sanity.findings(run, sensors, usages, steps)
+    metered = (_rated if method == Method.REPORT else _measured)(base, devices)
+    doubts = [*sanity.of_run(run, devices, steps), *doubts]
     noted = replace(metered, notes=(*metered.notes, *([missing] if missing else []), *doubts))
     return priced(noted, factors, embodied=embodied)
 
@@ -103,84 +125,63 @@ def estimate_rated(
     return priced(base, factors, embodied=embodied)
 
 
-def _measured(base: Estimate, sensors: Sequence[Sensor], usages: Sequence[Usage]) -> Estimate:
-    primary = {s.device_key for s in sensors if s.uuid in base.uuids}
-    energy_kwh = sum_of(_kwh(usage) for usage in usages)
+def _measured(base: Estimate, devices: Devices) -> Estimate:
+    primary = primary_of(devices)
+    energy_kwh = sum_of(map(_kwh, devices.alike))
     return replace(
         base,
-        primary_kwh=sum_of(_kwh(usage) for usage in usages if usage.device_key in primary),
-        primary_s=sum(usage.energy_s for usage in usages if usage.device_key in primary),
+        primary_kwh=sum_of(map(_kwh, primary)),
+        primary_s=sum(alike.energy_s for alike in primary),
         energy_kwh=energy_kwh,
-        scope="+".join(unique(s.scope for s in sorted(sensors, key=_kind_order))),
-        quality=" + ".join(unique(sensor.quality for sensor in sensors)),
+        scope="+".join(unique(alike.scope for alike in devices.alike)),
+        quality=" + ".join(unique(alike.quality for alike in devices.alike)),
         notes=() if energy_kwh is not None else ("no energy was measured",),
     )
 
 
-def _rated(
-    recorded_s: Mapping[int, float],
-    base: Estimate,
-    primary: Sequence[Sensor],
-    usages: Sequence[Usage],
-) -> Estimate:
+def _rated(base: Estimate, devices: Devices) -> Estimate:
     """Hours × rated W, and what rated power would have used while the devices were metered."""
-    base = replace(base, scope=_scope_of(primary), quality="rated power")
+    primary = primary_of(devices)
+    scope = "+".join(unique(alike.kind for alike in primary))
+    base = replace(base, scope=scope, quality="rated power")
     ratings = base.factors.rated_w if base.factors else {}
     unknown = [name for name in base.device_names if name not in ratings]
     if unknown or not primary:
         note = f"no rated power is known for {', '.join(unknown) or 'any device'}"
         return replace(base, notes=(note,))
-    rated_w = {s.device_key: s.share * ratings[s.name].value for s in primary}
-    energy_kwh = sum(
-        formulas.rated_energy_kwh(recorded_s[key] / S_PER_HOUR, watts)
-        for key, watts in rated_w.items()
-    )
-    metered = [u for u in usages if u.energy_j is not None and u.device_key in rated_w]
+
+    def rated_kwh(alike: Alike, seconds: float) -> float:
+        watts = alike.share * ratings[alike.name].value
+        return formulas.rated_energy_kwh(seconds / S_PER_HOUR, watts)
+
+    energy_kwh = sum(rated_kwh(alike, alike.recorded_s) for alike in primary)
+    metered = [alike for alike in primary if alike.energy_j is not None]
     return replace(
         base,
         primary_kwh=energy_kwh,
         primary_s=base.device_hours * S_PER_HOUR,
         energy_kwh=energy_kwh,
-        metered_kwh=sum_of(_kwh(usage) for usage in metered),
-        metered_rated_kwh=sum_of(
-            formulas.rated_energy_kwh(usage.energy_s / S_PER_HOUR, rated_w[usage.device_key])
-            for usage in metered
-        ),
+        metered_kwh=sum_of(map(_kwh, metered)),
+        metered_rated_kwh=sum_of(rated_kwh(alike, alike.energy_s) for alike in metered),
     )
 
 
-def _primary(sensors: Sequence[Sensor]) -> list[Sensor]:
-    """The sensors of the first kind that the run has: GPUs, else CPUs, else memory."""
-    for kind in _KINDS:
-        if found := [sensor for sensor in sensors if sensor.kind == kind]:
-            return found
-    return []
-
-
-def _hours(recorded_s: Mapping[int, float], sensors: Sequence[Sensor]) -> float:
+def _hours(alike: Alike) -> float:
     """Device-hours; a MIG instance counts as its share of the GPU."""
-    return sum(recorded_s[sensor.device_key] / S_PER_HOUR * sensor.share for sensor in sensors)
+    return alike.recorded_s / S_PER_HOUR * alike.share
 
 
-def _hours_by_name(recorded_s: Mapping[int, float], sensors: Sequence[Sensor]) -> dict[str, float]:
+def _hours_by_name(devices: Sequence[Alike]) -> dict[str, float]:
     return {
-        name: _hours(recorded_s, [sensor for sensor in sensors if sensor.name == name])
-        for name in unique(sensor.name for sensor in sensors)
+        name: sum(_hours(alike) for alike in devices if alike.name == name)
+        for name in unique(alike.name for alike in devices)
     }
 
 
-def _meters(sensors: Sequence[Sensor]) -> str:
+def _meters(devices: Sequence[Alike]) -> str:
     said: dict[str, str] = {quality: f" ({quality})" for quality in UNMEASURED}
-    return " + ".join(unique(s.meter + said.get(s.quality, "") for s in sensors))
+    return " + ".join(unique(one.meter + said.get(one.quality, "") for one in devices))
 
 
-def _scope_of(primary: Sequence[Sensor]) -> str:
-    return "+".join(unique(sensor.kind for sensor in primary))
-
-
-def _kind_order(sensor: Sensor) -> int:
-    return _KINDS.index(DeviceKind(sensor.kind)) if sensor.kind in _KINDS else len(_KINDS)
-
-
-def _kwh(usage: Usage) -> float | None:
-    return None if usage.energy_j is None else usage.energy_j / J_PER_KWH
+def _kwh(alike: Alike) -> float | None:
+    return None if alike.energy_j is None else alike.energy_j / J_PER_KWH

@@ -7,7 +7,7 @@ carbon with the intensity of each hour, money with energy (electricity) or time 
 from __future__ import annotations
 
 import bisect
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -21,15 +21,16 @@ from carbontrack.units import J_PER_KWH, KG_PER_T, MS_PER_HOUR, MS_PER_S
 
 
 def with_hours(
-    factors: Factors, energies_kwh: Mapping[int, float], *, from_ms: int, to_ms: int
+    factors: Factors, by_hour: Callable[[], Mapping[int, float]], *, from_ms: int, to_ms: int
 ) -> tuple[Factors, str]:
-    """The factors with the intensity of a run's very hours, whose energies these are, and a note on
-    those without one.
+    """The factors with the intensity of a run's very hours, whose energies in kWh `by_hour` gives,
+    and a note on those without one.
 
     A part of a run takes the hours that the whole had: then `factors` have them already.
     """
     if factors.series is None:
         return factors, ""
+    energies_kwh = by_hour()
     found = factors.hourly or hourly(
         factors.series, energies_kwh, factors.intensity, from_ms=from_ms, to_ms=to_ms
     )

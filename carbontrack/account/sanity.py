@@ -5,15 +5,15 @@ A finding changes no number. It is a sentence for the notes of a table, a summar
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from statistics import median, quantiles
 
+from carbontrack.account.devices import devices_of
 from carbontrack.factors import catalog
-from carbontrack.ledger.rows import Run, Sensor, Step, StepTotals, Usage
+from carbontrack.ledger.rows import Devices, Run, Sensor, Step, StepTotals, Summed, Usage
 from carbontrack.ledger.window import Flag
-from carbontrack.units import MS_PER_HOUR, MS_PER_S
+from carbontrack.units import MS_PER_DAY, MS_PER_S
 from carbontrack.vocabulary import DeviceKind
 
 FLOPS_PER_PARAMETER = 6.0  # and token: Kaplan et al. 2020, arXiv:2001.08361
@@ -31,16 +31,43 @@ def findings(
 ) -> list[str]:
     """What is implausible of a run, a sentence each. `usages` add up to the run."""
     return [
+        *of_run(run, devices_of(run, sensors, usages), steps),
+        *of_each(run, sensors, usages),
+    ]
+
+
+def of_run(run: Run, devices: Devices, steps: StepTotals) -> list[str]:
+    """What is implausible of it as a whole."""
+    return [
         *_growing_tokens(steps),
         *_other_speed(steps),
-        *_beyond_peak(run, sensors, steps),
+        *_beyond_peak(run, devices, steps),
+        *_rising_loss(steps),
+        *_unknown_energy(run, devices),
+        *_long_pause(devices),
+    ]
+
+
+def of_each(run: Run, sensors: Sequence[Sensor], usages: Sequence[Usage]) -> list[str]:
+    """What is implausible of a device. `usages` add up to the run."""
+    return [
         *_beyond_limit(sensors, usages),
         *_doubted_sensors(sensors, usages),
-        *_rising_loss(steps),
-        *_unknown_energy(run, sensors, usages),
-        *_long_pause(sensors),
         *_idle_devices(run, sensors, usages),
     ]
+
+
+def is_none_odd(summed: Summed) -> bool:
+    """Whether there is certainly nothing `of_each`, so that no device need be looked at alone."""
+    for alike in summed.devices.alike:
+        signs = summed.signs[alike.kind]
+        if signs.flags & Flag.IMPLAUSIBLE:
+            return False
+        if signs.peak_w and signs.limit_w and signs.peak_w > OVER_LIMIT * signs.limit_w:
+            return False
+        if alike.kind == DeviceKind.GPU and 0 < signs.used < len(alike.uuids):
+            return False
+    return True
 
 
 def _idle_devices(run: Run, sensors: Sequence[Sensor], usages: Sequence[Usage]) -> Iterator[str]:
@@ -60,12 +87,9 @@ def _idle_devices(run: Run, sensors: Sequence[Sensor], usages: Sequence[Usage]) 
         )
 
 
-def _long_pause(sensors: Sequence[Sensor]) -> Iterator[str]:
+def _long_pause(devices: Devices) -> Iterator[str]:
     """Schedulers begin to count their jobs again, and then another job has the same id."""
-    spans = sorted({span for sensor in sensors for span in sensor.spans_ms})
-    until_ms = itertools.accumulate((after for _, after in spans), max)
-    pauses = (first - before for (first, _), before in zip(spans[1:], until_ms, strict=False))
-    days = max(pauses, default=0) / (24 * MS_PER_HOUR)
+    days = devices.pause_ms / MS_PER_DAY
     if days > RECYCLED_DAYS:
         yield (
             f"nothing was recorded for {days:,.0f} days in between: if these are two jobs with the "
@@ -110,11 +134,11 @@ def _neighbours(steps: StepTotals) -> list[tuple[Step, Step]]:
     return list(pairs.values())
 
 
-def _beyond_peak(run: Run, sensors: Sequence[Sensor], steps: StepTotals) -> Iterator[str]:
+def _beyond_peak(run: Run, devices: Devices, steps: StepTotals) -> Iterator[str]:
     """More FLOPs than the devices have."""
     parameters = run.model.get("parameters")
     speed = _tokens_per_s(steps)
-    peak_flops = _peak_flops(sensors)
+    peak_flops = _peak_flops(devices)
     if not isinstance(parameters, (int, float)) or speed is None or peak_flops is None:
         return
     share = FLOPS_PER_PARAMETER * parameters * speed / peak_flops
@@ -135,15 +159,15 @@ def _tokens_per_s(steps: StepTotals) -> float | None:
     return (steps.tokens - before) * MS_PER_S / (max(times_ms) - min(times_ms))
 
 
-def _peak_flops(sensors: Sequence[Sensor]) -> float | None:
+def _peak_flops(devices: Devices) -> float | None:
     """Of all GPUs; None if any is not in the hardware table."""
     peaks = []
-    for sensor in sensors:
-        if sensor.kind == DeviceKind.GPU:
-            device = catalog.hardware(sensor.name)
+    for alike in devices.alike:
+        if alike.kind == DeviceKind.GPU:
+            device = catalog.hardware(alike.name)
             if device is None or device.bf16_tflops is None:
                 return None
-            peaks.append(device.bf16_tflops * sensor.share)
+            peaks.append(device.bf16_tflops * alike.share * len(alike.uuids))
     return sum(peaks) * _FLOPS_PER_TFLOPS if peaks else None
 
 
@@ -197,12 +221,12 @@ def _rising_loss(steps: StepTotals) -> Iterator[str]:
         yield f"the loss rose: {began[1]:.4g} over the first steps, {ended[1]:.4g} over the last"
 
 
-def _unknown_energy(run: Run, sensors: Sequence[Sensor], usages: Sequence[Usage]) -> Iterator[str]:
+def _unknown_energy(run: Run, devices: Devices) -> Iterator[str]:
     """Device-seconds whose energy is unknown: it is in no number."""
-    if run.ended_ms is None or not sensors:
+    if run.ended_ms is None:
         return
-    expected_s = sum(sensor.recorded_s(run) for sensor in sensors)
-    known_s = sum(usage.energy_s for usage in usages if usage.energy_j is not None)
+    expected_s = sum(alike.recorded_s for alike in devices.alike)
+    known_s = sum(alike.energy_s for alike in devices.alike)
     if expected_s > 0 and 0 < known_s < COVERED * expected_s:
         share = 100 * (1 - known_s / expected_s)
         yield f"the energy of {share:.0f} % of the device-seconds is unknown and in no number here"

@@ -9,10 +9,19 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-from carbontrack.ledger.rows import Run, Sensor, Span, Stated, StepTotals, Usage, span_s
+from carbontrack.ledger.rows import (
+    ALWAYS_MS,
+    Devices,
+    Run,
+    Sensor,
+    Span,
+    Stated,
+    StepTotals,
+    Usage,
+    inner_span,
+    span_s,
+)
 from carbontrack.units import MS_PER_HOUR, MS_PER_S
-
-_ALWAYS_MS = 2**62
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +29,8 @@ class RunRecord:
     """What the ledger holds of a run, or of one part of it, for an estimate.
 
     `usages` are of each device in each hour; where only their sums are known, of each device in
-    all, and `kwh_by_hour` is the energy of all devices in each hour.
+    all, or of none and `devices` has what they used together; and `by_hour` gives the energy in
+    kWh of all devices in each hour.
 
     Of a part, `run` begins and ends with it, `sensors`, `usages` and `steps` are those that belong
     to it, and `spans_ms` are the stretches of time that it is made of, each from a time up to, and
@@ -34,9 +44,10 @@ class RunRecord:
     usages: Sequence[Usage]
     steps: StepTotals
     spans_ms: tuple[Span, ...] = ()
-    kwh_by_hour: Mapping[int, float] | None = None
+    by_hour: Callable[[], Mapping[int, float]] | None = None
     lost_kwh: float | None = None
     stated: Sequence[Stated] = ()
+    devices: Devices | None = None
 
     @property
     def duration_s(self) -> float:
@@ -75,27 +86,26 @@ def by_month(whole: RunRecord, steps_in: Callable[[Span], StepTotals]) -> dict[s
 
 
 def part_in(whole: RunRecord, span_ms: Span, steps_in: Callable[[Span], StepTotals]) -> RunRecord:
-    """What is in a span of time whose ends are ends of hours; `steps_in` as of `by_month`."""
-    run = whole.run
+    """What is in a span of time whose ends are ends of hours; `steps_in` as of `by_month`. The
+    `devices` of the whole are those of this span already.
+    """
+    run, by_hour = whole.run, whole.by_hour
     first_ms, next_ms = inner_span(run, span_ms)
+
+    def of_hours() -> Mapping[int, float]:
+        hours = by_hour() if by_hour is not None else {}
+        return {at_ms: kwh for at_ms, kwh in hours.items() if first_ms <= at_ms < next_ms}
+
     return RunRecord(
         replace(run, started_ms=max(first_ms, run.started_ms), ended_ms=min(next_ms, run.end_ms)),
         whole.sensors,
         [usage for usage in whole.usages if first_ms <= usage.start_ms < next_ms],
         steps_in((first_ms, next_ms)),
         (span_ms,),
+        by_hour=None if by_hour is None else of_hours,
         stated=whole.stated,
+        devices=whole.devices,
     )
-
-
-def inner_span(run: Run, span_ms: Span) -> Span:
-    """A span without its ends where these are no ends of what the run has in it."""
-    first_ms, next_ms = span_ms
-    if first_ms <= run.started_ms:
-        first_ms = 0  # an hour begins before the run does
-    if next_ms >= run.end_ms:
-        next_ms = _ALWAYS_MS
-    return first_ms, next_ms
 
 
 def whole_hours(since_ms: int | None, until_ms: int | None) -> Span | None:
@@ -105,7 +115,7 @@ def whole_hours(since_ms: int | None, until_ms: int | None) -> Span | None:
     if since_ms is None and until_ms is None:
         return None
     first_ms = 0 if since_ms is None else since_ms // MS_PER_HOUR * MS_PER_HOUR
-    next_ms = _ALWAYS_MS if until_ms is None else until_ms // MS_PER_HOUR * MS_PER_HOUR
+    next_ms = ALWAYS_MS if until_ms is None else until_ms // MS_PER_HOUR * MS_PER_HOUR
     return first_ms, next_ms
 
 

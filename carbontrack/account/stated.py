@@ -49,7 +49,10 @@ def estimate_stated(
     """
     shares = [_share(row, run.started_ms, run.end_ms) for row in rows]
     factors, missing = with_hours(
-        factors, _within(run, kwh_by_hour_of(rows)), from_ms=run.started_ms, to_ms=run.end_ms
+        factors,
+        lambda: _within(run, kwh_by_hour_of(rows)),
+        from_ms=run.started_ms,
+        to_ms=run.end_ms,
     )
     hours = {
         row.device_name: row.device_hours * share

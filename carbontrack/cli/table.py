@@ -102,7 +102,8 @@ def table(
 
     from carbontrack.account.total import once
     from carbontrack.factors.resolve import parse_methods
-    from carbontrack.ledger import engine, overlaps
+    from carbontrack.ledger import engine
+    from carbontrack.ledger.held import ManyHeld
     from carbontrack.ledger.url import ledger_url
     from carbontrack.query import group, price, select
     from carbontrack.report import render
@@ -116,9 +117,11 @@ def table(
         find_runs(connection, runs or [])
         chosen = select.choose(connection, runs or [], wanted, limit=limit)
         span_ms = wanted.span_ms
+        held = ManyHeld(connection, chosen, span_ms)
         own: dict[str, Any] = {"embodied": embodied, "own_factors": bool(like), "span_ms": span_ms}
+        own["held"] = held
         each = price.estimates(connection, chosen, flags, methods, **own)
-        twice = overlaps.recorded_twice(connection, chosen, [span_ms] if span_ms else [])
+        twice = held.among.all([span_ms] if span_ms else [])
         rows, subtotals = once(each, twice), []
         if by:
             rows = group.grouped(connection, chosen, each, by, flags, **own)

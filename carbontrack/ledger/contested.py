@@ -131,7 +131,11 @@ def shared(
         for edge_ms in span
         for more in (0, MS_PER_S)
     }
-    windows_of = source.windows_of
+
+    def windows_of(hour_ms: int, keys: Collection[int], level_s: int) -> list[tuple[int, Part]]:
+        # Only where it is needed: for it all that is kept is looked at.
+        return source.windows_of(hour_ms, keys, level_s)
+
     seconds = LEVELS_S[:1]
     divided = {_hour_of(edge_ms) for span in spans for edge_ms in span if edge_ms % MS_PER_HOUR}
     for hour_ms, devices in sorted(hours.items()):
@@ -183,18 +187,28 @@ class Source:
 
     def kept(self, hours: Hours) -> dict[tuple[int, int], list[Stretch]]:
         """What is kept of these hours, by hour and device."""
-        keys = {key for devices in hours.values() for keys in devices.values() for key in keys}
+        found: dict[tuple[int, int], list[Stretch]] = {}
+        for hour_ms, devices in hours.items():
+            for device_key, keys in devices.items():
+                for stretch in self._stretches.get((hour_ms, device_key), ()):
+                    if not all(part.key in keys for part in stretch.parts):
+                        parts = tuple(part for part in stretch.parts if part.key in keys)
+                        stretch = _stretch(stretch.start_ms, parts)
+                    if stretch.parts:
+                        found.setdefault((hour_ms, device_key), []).append(stretch)
+        return found
+
+    @cached_property
+    def _stretches(self) -> dict[tuple[int, int], list[Stretch]]:
+        """What is kept, by hour and device, in order."""
         by_start: dict[tuple[int, int], list[Part]] = defaultdict(list)
-        for key in sorted(keys):
-            for start_ms, part in self._kept.get(key, ()):
-                if min(hours) <= start_ms < max(hours) + MS_PER_HOUR:
-                    by_start[start_ms, self._sensors[key].device_key].append(part)
+        for key, of_sensor in sorted(self._kept.items()):
+            device_key = self._sensors[key].device_key
+            for start_ms, part in of_sensor:
+                by_start[start_ms, device_key].append(part)
         found: dict[tuple[int, int], list[Stretch]] = defaultdict(list)
         for (start_ms, device_key), parts in sorted(by_start.items(), key=itemgetter(0)):
-            # In a stretch of several seconds all have all of it.
-            length_s = max([1.0, *(part.seconds for part in parts)])
-            stretch = Stretch(start_ms, length_s, tuple(parts))
-            found[stretch.hour_ms, device_key].append(stretch)
+            found[_hour_of(start_ms), device_key].append(_stretch(start_ms, tuple(parts)))
         return found
 
     @cached_property
@@ -233,8 +247,13 @@ class Source:
         return WindowsOf(self._ask, self._sensors, {at: of for at, of in left.items() if of})
 
 
+def _stretch(start_ms: int, parts: tuple[Part, ...]) -> Stretch:
+    """In a stretch of several seconds all have all of it."""
+    return Stretch(start_ms, max([1.0, *(part.seconds for part in parts)]), parts)
+
+
 def decided(
-    windows_of: WindowsOf,
+    windows_of: Callable[[int, Collection[int], int], list[tuple[int, Part]]],
     hour_ms: int,
     devices: Mapping[int, Collection[int]],
     sensors: Sensors,

@@ -12,8 +12,18 @@ from typing import Any, TypeVar
 
 from sqlalchemy import Connection
 
-from carbontrack.ledger import imported, read, run_devices, run_steps, step_means, usages
+from carbontrack.ledger import (
+    imported,
+    read,
+    run_devices,
+    run_steps,
+    step_means,
+    stored_windows,
+    usages,
+)
+from carbontrack.ledger.device_sums import DeviceSums
 from carbontrack.ledger.outcome import attempts_of
+from carbontrack.ledger.overlaps import AmongRuns
 from carbontrack.ledger.rows import (
     Event,
     Recording,
@@ -22,6 +32,7 @@ from carbontrack.ledger.rows import (
     Span,
     Stated,
     StepTotals,
+    Summed,
     Usage,
 )
 from carbontrack.ledger.run_steps import Logged
@@ -36,13 +47,22 @@ _HOURS_AT_ONCE = 200_000
 
 
 class Held:
-    """Of these runs, some hundreds at most. `connection` answers what nothing here does."""
+    """Of these runs, some hundreds at most. `connection` answers what nothing here does; `sums` are
+    of these and perhaps of others.
+    """
 
-    def __init__(self, connection: Connection, runs: Sequence[Run]) -> None:
+    def __init__(
+        self, connection: Connection, runs: Sequence[Run], sums: DeviceSums | None = None
+    ) -> None:
         self.connection = connection
         self.runs = runs
+        self._sums = sums or DeviceSums(connection, runs)
         self._split: set[int] = set()
+        self._alone: set[int] = set()
         self._hours: dict[int, list[usages.Hour]] = {}
+        self._some_wanted: dict[int, set[int]] = {}
+        self._finer: dict[tuple[int, int], bool] = {}
+        self._some_hours: dict[int, list[usages.Hour]] = {}
         self._step_totals: dict[tuple[int, Span | None], StepTotals] = {}
         self._worked_out: dict[Any, Any] = {}
         self._prices: dict[Any, list[Mapping[str, Any]]] = {}
@@ -55,6 +75,10 @@ class Held:
         found: T = self._worked_out[work]
         return found
 
+    def forget_hours(self) -> None:
+        """Those of each device, of which there are many."""
+        self._hours, self._some_hours = {}, {}
+
     def will_split(self, runs: Iterable[Run]) -> None:
         """Say of which of them `hours` will be wanted."""
         self._split |= {run.key for run in runs}
@@ -63,9 +87,35 @@ class Held:
         """As `read.recordings`."""
         return self._recordings[run.key]
 
+    def will_look_at(self, runs: Iterable[Run]) -> None:
+        """Say of which of them `sensors` and `totals` will be wanted."""
+        more = {run.key for run in runs} - self._alone
+        if more:
+            self._alone |= more
+            for name in ("_looked_at", "_readers", "_sensors", "_totals"):
+                self.__dict__.pop(name, None)
+
     def sensors(self, run: Run) -> list[Sensor]:
         """As `read.sensors`."""
+        self.will_look_at([run])
         return self._sensors[run.key]
+
+    def count_devices(self, run: Run) -> int:
+        """How many devices it has."""
+        count = self._sums.count(run)
+        return len(self.sensors(run)) if count is None else count
+
+    def devices(self, run: Run, span_ms: Span | None = None) -> Summed | None:
+        """As `DeviceSums.of`."""
+        return self._sums.of(run, span_ms)
+
+    def will_sum(self, wanted: Iterable[tuple[Run, Span | None]]) -> None:
+        """As `DeviceSums.will_sum`."""
+        self._sums.will_sum(wanted)
+
+    def kwh_by_hour(self, run: Run) -> Mapping[int, float]:
+        """As `DeviceSums.kwh_by_hour`."""
+        return self._sums.kwh_by_hour(run)
 
     def stated(self, run: Run) -> list[Stated]:
         """As `read.stated`."""
@@ -96,20 +146,55 @@ class Held:
 
     def totals(self, run: Run) -> list[Usage]:
         """As `read.totals`."""
+        self.will_look_at([run])
         return self._totals[run.key]
 
     def hours(
         self, run: Run, recordings: Collection[int] | None = None, span_ms: Span | None = None
     ) -> list[Usage]:
         """As `read.hours`."""
-        if run.key not in self._hours:
-            self._hours = self._read_hours(run)
-        found: Iterable[usages.Hour] = self._hours[run.key]
+        found: Iterable[usages.Hour] = self._hours_in(run, span_ms)
         if recordings is not None:
             found = [part for part in found if part.recording_key in recordings]
         if span_ms is not None:
             found = [part for part in found if span_ms[0] <= part.start_ms < span_ms[1]]
         return usages.united(found)
+
+    def will_read(self, hours: Iterable[tuple[Run, int]]) -> None:
+        """Say of which hours of runs, by their starts, `hours` will be wanted if there are finer
+        windows.
+        """
+        alone = ((run.key, hour_ms) for run, hour_ms in hours if not run.clocks)
+        for key, hour_ms in self._look_for_finer(alone):
+            self._some_wanted.setdefault(key, set()).add(hour_ms)
+
+    def with_finer(self, run: Run, hours_ms: Iterable[int]) -> set[int]:
+        """Those of some hours, by their starts, of which there are minutes or seconds; where the
+        clock of a node was off, any of them may have some.
+        """
+        if run.clocks:
+            return set(hours_ms)
+        asked = {(run.key, hour_ms) for hour_ms in hours_ms}
+        return {hour_ms for _, hour_ms in self._look_for_finer(asked)}
+
+    def _look_for_finer(self, hours: Iterable[tuple[int, int]]) -> set[tuple[int, int]]:
+        asked = set(hours)
+        if left := asked - self._finer.keys():
+            found = stored_windows.hours_with_finer(self.connection, left)
+            self._finer |= {hour: hour in found for hour in left}
+        return {hour for hour in asked if self._finer[hour]}
+
+    def _hours_in(self, run: Run, span_ms: Span | None) -> Sequence[usages.Hour]:
+        """At least those that begin in the span."""
+        wanted = self._some_wanted.get(run.key, ())
+        if run.key in self._hours or span_ms is None or span_ms[0] not in wanted:
+            if run.key not in self._hours:
+                self._hours = self._read_hours(run)
+            return self._hours[run.key]
+        if run.key not in self._some_hours:
+            left = {key: of for key, of in self._some_wanted.items() if key not in self._some_hours}
+            self._some_hours |= usages.parts_at(self.connection, left, self._repeating)
+        return self._some_hours[run.key]
 
     def hours_of_all(self, run: Run, recordings: Sequence[int] | None = None) -> list[Usage]:
         """As `read.hours_of_all`."""
@@ -179,17 +264,26 @@ class Held:
         return run_devices.recordings_of(self.connection, self.runs)
 
     @cached_property
+    def _looked_at(self) -> list[Run]:
+        """Those whose devices are looked at one by one."""
+        keys = self._alone
+        return [run for run in self.runs if self._sums.are_none or run.key in keys]
+
+    @cached_property
     def _readers(self) -> run_devices.Readers:
-        return run_devices.readers_of(self.connection, self._recordings)
+        of = {run.key: self._recordings[run.key] for run in self._looked_at}
+        return run_devices.readers_of(self.connection, of)
 
     @cached_property
     def _repeating(self) -> set[int]:
         """Runs that recorded a device twice at one time."""
-        return run_devices.repeating(self._readers)
+        if self._sums.are_none:
+            return run_devices.repeating(self._readers)
+        return self._sums.repeating(self.runs)
 
     @cached_property
     def _sensors(self) -> dict[int, list[Sensor]]:
-        return run_devices.by_run(self.runs, self._readers)
+        return run_devices.by_run(self._looked_at, self._readers)
 
     @cached_property
     def _stated(self) -> dict[int, list[Stated]]:
@@ -197,7 +291,7 @@ class Held:
 
     @cached_property
     def _totals(self) -> dict[int, list[Usage]]:
-        return usages.totals_of(self.connection, self.runs, self._repeating)
+        return usages.totals_of(self.connection, self._looked_at, self._repeating)
 
     @cached_property
     def _hours_of_all(self) -> dict[int, list[Usage]]:
@@ -205,18 +299,20 @@ class Held:
         others = [run for run in self.runs if run.key not in self._repeating and not run.clocks]
         parts = usages.parts_of(self.connection, apart, self._repeating)
         found = {key: usages.hours_together(of_run) for key, of_run in parts.items()}
-        return found | usages.hours_of_all_of(self.connection, others)
+        return found | usages.hours_of_all_of(self.connection, [run.key for run in others])
 
     @cached_property
     def _hours_of_attempts(self) -> dict[tuple[int, ...], list[Usage]]:
         """By the keys of the recordings, of runs with several attempts."""
-        keys = []
+        groups = []
         for run in self.runs:
             attempts = attempts_of(self._recordings[run.key])
             if len(attempts) > 1 and run.key not in self._repeating and not run.clocks:
-                keys += [tuple(sorted(one.key for one in of)) for of in attempts]
-        found = usages.hours_of_groups(self.connection, dict(enumerate(keys)))
-        return {of: found[number] for number, of in enumerate(keys)}
+                for of in attempts:
+                    span = min(one.started_ms for one in of), max(one.end_ms for one in of)
+                    groups.append(usages.Group(run.key, sorted(one.key for one in of), span))
+        found = usages.hours_of_attempts(self.connection, dict(enumerate(groups)))
+        return {tuple(group.keys): found[number] for number, group in enumerate(groups)}
 
     @cached_property
     def _logged(self) -> dict[int, list[Logged]]:
@@ -244,17 +340,32 @@ class Held:
 
     def _count(self, run: Run) -> int:
         """About how many hours its devices have."""
-        return len(self.sensors(run)) * (2 + (run.end_ms - run.started_ms) // MS_PER_HOUR)
+        return self.count_devices(run) * (2 + (run.end_ms - run.started_ms) // MS_PER_HOUR)
 
 
-def each_held(
-    connection: Connection, runs: Sequence[Run], begin: Callable[[Held], None] = lambda held: None
-) -> Iterator[tuple[Held, Run]]:
-    """Each of the runs, in order, with what holds it and many beside it; `begin` is called once for
-    each of those.
+class ManyHeld:
+    """The same of any number of runs, and `among` them what several recorded; `span_ms` as of
+    `DeviceSums`.
     """
-    for some in in_parts(runs):
-        held = Held(connection, some)
-        begin(held)
-        for run in some:
-            yield held, run
+
+    def __init__(
+        self, connection: Connection, runs: Sequence[Run], span_ms: Span | None = None
+    ) -> None:
+        self.among = AmongRuns(connection, runs)
+        sums = DeviceSums(connection, runs, span_ms)
+        self._parts = [Held(connection, some, sums) for some in in_parts(runs)]
+
+    def each(self, begin: Callable[[Held], None] = lambda held: None) -> Iterator[tuple[Held, Run]]:
+        """Each of the runs, in order, with what holds it and others; `begin` is called once for
+        each of those.
+        """
+        for held in self._parts:
+            begin(held)
+            for run in held.runs:
+                yield held, run
+            held.forget_hours()
+
+
+def each_held(connection: Connection, runs: Sequence[Run]) -> Iterator[tuple[Held, Run]]:
+    """Each of the runs, in order, with what holds it and many beside it."""
+    return ManyHeld(connection, runs).each()

@@ -9,17 +9,27 @@ that they share: the rows of `overlaps` with one start and one device are a stre
 
 from __future__ import annotations
 
+import json
 from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import groupby, pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from carbontrack.ledger.contested import Ask, Reading, Sensors, Source, read_sensors, shared
-from carbontrack.ledger.rows import Overlap, Run, Sensor, Shifts, Span
-from carbontrack.ledger.sharing import Lost, Part, Stretch, divided, repeated, total, unsure
-from carbontrack.ledger.sql import listed
+from carbontrack.ledger.rows import Overlap, Run, Sensor, Shifts, Span, end_of
+from carbontrack.ledger.sharing import (
+    Lost,
+    Part,
+    Stretch,
+    devices_at_once,
+    divided,
+    repeated,
+    total,
+    unsure,
+)
+from carbontrack.ledger.sql import in_parts, listed
 from carbontrack.ledger.transaction import asking
 from carbontrack.ledger.true_time import recorded_spans
 from carbontrack.ledger.window import LEVELS_S
@@ -49,12 +59,27 @@ class AmongRuns:
     def __init__(self, connection: Connection, runs: Sequence[Run]) -> None:
         self._ask = asking(connection).ask
         self._runs = runs
+        self._of_all: dict[tuple[Span, ...], dict[str, list[Overlap]]] = {}
+        self._read_by = _READ_BY if connection.dialect.name == "postgresql" else _READ_BY_IN_FILE
 
     @cached_property
     def _sensors(self) -> Sensors:
+        """Of the devices that two of the runs' recordings read at the same time: of a fleet's few
+        have any.
+        """
         keys = {run.key for run in self._runs}
-        wanted = listed(keys) if len(keys) <= _KEYS_IN_A_QUERY else "select key from runs"
-        sensors = read_sensors(self._ask, f"recordings.run_key in ({wanted})")
+        some = listed(keys) if len(keys) <= _KEYS_IN_A_QUERY else "select key from runs"
+        wanted = f"recordings.run_key in ({some})"
+        rows = self._ask(self._read_by.format(wanted=wanted), {"meter": str(MeterName.CPU_MODEL)})
+        devices = devices_at_once(
+            (row["started_ms"], _end_of(row), _keys_of(row))
+            for row in rows
+            if row["run_key"] in keys
+        )
+        sensors: dict[int, Reading] = {}
+        for part in in_parts(sorted(devices)):
+            of_part = f"{wanted} and sensors.device_key in ({listed(part)})"
+            sensors |= read_sensors(self._ask, of_part)
         return {key: one for key, one in sensors.items() if one.run_key in keys}
 
     @cached_property
@@ -67,6 +92,13 @@ class AmongRuns:
     @cached_property
     def _source(self) -> Source:
         return Source(self._ask, self._sensors)
+
+    def all(self, spans_ms: Sequence[Span] = ()) -> dict[str, list[Overlap]]:
+        """`recorded_twice` of all of them, worked out once for each of the stretches of time."""
+        spans = tuple(spans_ms)
+        if spans not in self._of_all:
+            self._of_all[spans] = self.recorded_twice(self._runs, spans)
+        return self._of_all[spans]
 
     def recorded_twice(
         self, runs: Sequence[Run], spans_ms: Sequence[Span] = ()
@@ -114,6 +146,28 @@ class AmongRuns:
             by_clock = [part for span in spans for part in recorded_spans(shifts, span)]
             own = sorted(by_clock) if shifts else spans
             yield from ((stretch, own) for stretch in shared(self._source, some, own))
+
+
+def _end_of(row: Any) -> int:
+    return end_of(row["started_ms"], row["ended_ms"], row["heartbeat_ms"])
+
+
+def _keys_of(row: Any) -> Sequence[int]:
+    keys = row["device_keys"]
+    found: Sequence[int] = json.loads(keys) if isinstance(keys, str) else keys
+    return found
+
+
+_READ_BY = """
+select recordings.run_key, recordings.started_ms, recordings.ended_ms, recordings.heartbeat_ms,
+    devices.device_keys
+from recordings join recorded_devices devices on devices.recording_key = recordings.key
+where (devices.meter <> :meter or not devices.is_alike) and {wanted}"""
+_READ_BY_IN_FILE = """
+select recordings.run_key, recordings.started_ms, recordings.ended_ms, recordings.heartbeat_ms,
+    json_group_array(sensors.device_key) as device_keys
+from recordings join sensors on sensors.recording_key = recordings.key
+where sensors.meter <> :meter and {wanted} group by recordings.key"""
 
 
 def repeats_itself(connection: Connection, run_key: int) -> bool:
@@ -209,6 +263,9 @@ def _between_runs(stretch: Stretch, sensors: Sensors) -> list[tuple[Part, Part]]
     ordered = _in_order(stretch, sensors)
     for run_key, found in groupby(ordered, lambda part: sensors[part.key].run_key):
         parts = list(found)
+        if len(parts) == 1:
+            runs.append(Part(run_key, parts[0].energy_j, parts[0].seconds))
+            continue
         twice = total(run_key, repeated(parts, stretch.length_s))
         whole = total(run_key, parts)
         runs.append(Part(run_key, whole.energy_j - twice.energy_j, whole.seconds - twice.seconds))

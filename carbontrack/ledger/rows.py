@@ -6,13 +6,14 @@ integer milliseconds since the epoch, UTC; a value that is not known is None.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from carbontrack.ledger.window import Window
 from carbontrack.units import MS_PER_S
-from carbontrack.vocabulary import RunKind, Status
+from carbontrack.vocabulary import DeviceKind, RunKind, Status
 
 EDGE_STEPS = 64  # enough to see what kind of values a job logs
 
@@ -25,6 +26,8 @@ def end_of(started_ms: int, ended_ms: int | None, heartbeat_ms: int | None) -> i
 
 Span = tuple[int, int]
 """From a time in ms up to, and without, another."""
+ALWAYS_MS = 2**62
+"""Later than anything."""
 
 Shifts = tuple[tuple[int, int], ...]
 """What is to be added to the times of a recording whose clock was off: (from when by that clock,
@@ -102,6 +105,16 @@ def span_s(run: Run, spans_ms: Sequence[Span]) -> float:
         return run.duration_s
     inside = (min(end, run.end_ms) - max(start, run.started_ms) for start, end in spans_ms)
     return sum(max(0, length_ms) for length_ms in inside) / MS_PER_S
+
+
+def inner_span(run: Run, span_ms: Span) -> Span:
+    """A span without its ends where these are no ends of what the run has in it."""
+    first_ms, next_ms = span_ms
+    if first_ms <= run.started_ms:
+        first_ms = 0  # an hour begins before the run does
+    if next_ms >= run.end_ms:
+        next_ms = ALWAYS_MS
+    return first_ms, next_ms
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,6 +232,73 @@ def usage_of(device_key: int, window: Window) -> Usage:
         util_pct=window.util_pct,
         flags=int(window.flags),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Alike:
+    """Devices of a run that are of one kind and name and were read in the same way, together; of a
+    part of the run, what they used in it.
+    """
+
+    kind: str
+    name: str
+    rated_power_w: float | None
+    share: float  # of each one
+    meter: str
+    quality: str
+    scope: str
+    uuids: frozenset[str]
+    recorded_s: float  # for how long each was to be read, added up
+    energy_j: float | None
+    energy_s: float  # device-seconds that the energy accounts for
+    sampled_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Devices:
+    """The devices of a run, or of a part of it: GPUs first, of a kind by name."""
+
+    alike: tuple[Alike, ...]
+    nodes: int
+    pause_ms: int  # the longest time in between in which none was recorded
+
+    @classmethod
+    def of(cls, alike: Iterable[Alike], nodes: int, pause_ms: int) -> Devices:
+        return cls(tuple(sorted(alike, key=_place)), nodes, pause_ms)
+
+
+_KINDS: Mapping[str, int] = {kind: place for place, kind in enumerate(DeviceKind)}
+
+
+def _place(alike: Alike) -> tuple[object, ...]:
+    kind = _KINDS.get(alike.kind, len(_KINDS)), alike.kind
+    return *kind, alike.name, alike.meter, alike.quality, alike.scope, alike.share
+
+
+def longest_pause_ms(spans_ms: Iterable[Span]) -> int:
+    """The longest time in between that is in none of these."""
+    spans = sorted(set(spans_ms))
+    until_ms = itertools.accumulate((after for _, after in spans), max)
+    pauses = (first - before for (first, _), before in zip(spans[1:], until_ms, strict=False))
+    return max(0, max(pauses, default=0))
+
+
+@dataclass(frozen=True, slots=True)
+class Signs:
+    """What says of the devices of one kind whether one of them may be odd."""
+
+    peak_w: float | None = None  # the highest mean power of one of them in an hour
+    limit_w: float | None = None  # the lowest limit of one of them
+    used: int = 0  # on so many at once the driver named a process of the job
+    flags: int = 0  # of all
+
+
+@dataclass(frozen=True, slots=True)
+class Summed:
+    """Devices that the database added up, those of each kind alike."""
+
+    devices: Devices
+    signs: Mapping[str, Signs]  # by kind
 
 
 @dataclass(frozen=True, slots=True)

@@ -114,10 +114,9 @@ def logged_of(
 
     By seeks in the key alone, however many steps there are.
     """
-    keys = [one.key for of_run in recordings.values() for one in of_run]
     rows = (
         row
-        for some in in_parts(keys)
+        for some in in_parts(list(recordings))
         for row in connection.execute(text(_STARTS.format(keys=listed(some))))
     )
     started: dict[int, list[Any]] = defaultdict(list)
@@ -145,7 +144,7 @@ def logged_of(
 _STARTS = """
 with recursive starts (recording_key, restart) as (
     select key, (select min(restart) from steps where recording_key = recordings.key)
-    from recordings where key in ({keys})
+    from recordings where run_key in ({keys})
     union all
     select recording_key, (select min(steps.restart) from steps
         where steps.recording_key = starts.recording_key and steps.restart > starts.restart)
@@ -191,14 +190,14 @@ def restarts_of(
     """When the job's processes were started again, in ms, by the recording's key and the number of
     that start; `recordings` as of `logged_of`.
     """
-    event = models.Event
+    event, recording = models.Event, models.Recording
     shifts = {one.key: one.shifts for of_run in recordings.values() for one in of_run}
-    keys = list(shifts)
     query = select(event.recording_key, event.time_ms, event.data)
+    query = query.join(recording, recording.key == event.recording_key)
     query = query.where(event.kind == EventKind.RESTARTED).order_by(event.number)
     found: dict[int, dict[int, int]] = {}
-    for some in in_parts(keys):
-        for key, time_ms, data in connection.execute(query.where(event.recording_key.in_(some))):
+    for some in in_parts(list(recordings)):
+        for key, time_ms, data in connection.execute(query.where(recording.run_key.in_(some))):
             if isinstance(number := data.get("restart"), int):
                 at_ms = true_time.true_ms(shifts.get(key, ()), time_ms)
                 found.setdefault(key, {}).setdefault(number, at_ms)

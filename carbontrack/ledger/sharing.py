@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby, pairwise
+from operator import itemgetter
 
 from carbontrack.ledger.rows import Span
 from carbontrack.units import MS_PER_HOUR, MS_PER_S
@@ -127,6 +128,21 @@ def repeated(parts: Sequence[Part], length_s: float) -> list[Part]:
         left_s = max(0.0, left_s - part.seconds)
         share = lost_s / part.seconds if lost_s else 0.0
         found.append(Part(part.key, part.energy_j * share, lost_s))
+    return found
+
+
+def devices_at_once(read: Iterable[tuple[int, int, Iterable[int]]]) -> set[int]:
+    """The keys of the devices that two of these read at the same time: each of them is (from and to
+    when, in ms, the keys of its devices).
+    """
+    found: set[int] = set()
+    until_ms: dict[int, int] = {}
+    for from_ms, to_ms, keys in sorted(read, key=itemgetter(0)):
+        for key in keys:
+            before_ms = until_ms.get(key, from_ms)
+            if before_ms > from_ms:
+                found.add(key)
+            until_ms[key] = max(before_ms, to_ms)
     return found
 
 

@@ -6,7 +6,15 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
-from sqlalchemy import BigInteger, ColumnElement, Connection, Integer, column, literal, text
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Connection,
+    Integer,
+    column,
+    literal,
+    text,
+)
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
@@ -14,8 +22,8 @@ from sqlalchemy.sql.functions import FunctionElement
 from carbontrack.ledger import file_windows, models
 from carbontrack.ledger.rows import Span
 from carbontrack.ledger.sql import in_parts, listed
-from carbontrack.ledger.window import FIRST_MS, LAST_MS
-from carbontrack.units import MS_PER_S
+from carbontrack.ledger.window import FIRST_MS, LAST_MS, LEVELS_S
+from carbontrack.units import MS_PER_HOUR, MS_PER_S
 
 
 class _OfWindows(FunctionElement[Any]):
@@ -115,6 +123,41 @@ def _joined(starts_ms: Iterable[int], length_ms: int) -> tuple[Span, ...]:
         begins_ms = spans.pop()[0] if spans and spans[-1][1] == start_ms else start_ms
         spans.append((begins_ms, start_ms + length_ms))
     return tuple(spans)
+
+
+def hours_with_finer(
+    connection: Connection, hours: Iterable[tuple[int, int]]
+) -> set[tuple[int, int]]:
+    """Those of some hours, as (key of the run, start in ms), of which there are minutes or seconds
+    of any device.
+    """
+    asked = _FINER if connection.dialect.name == "postgresql" else _FINER_IN_FILE
+    found: set[tuple[int, int]] = set()
+    for some in in_parts(sorted(hours)):
+        rows = ", ".join(f"({run_key}, {start_ms})" for run_key, start_ms in some)
+        for run_key, start_ms in connection.execute(text(asked.format(rows=rows))):
+            found.add((run_key, start_ms))
+    return found
+
+
+def _with_finer(source: str) -> str:
+    """The statement; `source` has the windows of a level in an hour, and perhaps others."""
+    hour = f"at.start_ms, at.start_ms + {MS_PER_HOUR}"
+    some = " or ".join(
+        f"exists (select 1 from recordings, {source.format(level=level_s, hour=hour)} "
+        "where recordings.run_key = at.run_key and windows.recording_key = recordings.key "
+        f"and recordings.started_ms < at.start_ms + {MS_PER_HOUR} "
+        "and coalesce(recordings.ended_ms, recordings.heartbeat_ms) > at.start_ms "
+        f"and windows.level = {level_s} and windows.start_ms >= at.start_ms "
+        f"and windows.start_ms < at.start_ms + {MS_PER_HOUR})"
+        for level_s in LEVELS_S[1::-1]
+    )
+    rows = "with at (run_key, start_ms) as (values {rows}) "
+    return f"{rows}select at.run_key, at.start_ms from at where {some}"
+
+
+_FINER = _with_finer("windows_between({level}, {hour}) windows")
+_FINER_IN_FILE = _with_finer("windows")
 
 
 def count_windows(connection: Connection, recordings: Sequence[int] | None = None) -> int:

@@ -7,13 +7,15 @@ Python a second.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import groupby
 from operator import itemgetter
 from typing import Any, NamedTuple
 
 from sqlalchemy import (
+    BigInteger,
     ColumnElement,
     Connection,
     Integer,
@@ -29,10 +31,11 @@ from sqlalchemy import (
 from carbontrack.ledger import coarser, models, overlaps
 from carbontrack.ledger.rows import Run, Span, Usage
 from carbontrack.ledger.sharing import Part
+from carbontrack.ledger.sql import in_parts
 from carbontrack.ledger.true_time import farthest_ms
 from carbontrack.ledger.true_windows import Share, Stored, shares
 from carbontrack.ledger.window import LEVELS_S
-from carbontrack.units import MS_PER_HOUR
+from carbontrack.units import MS_PER_HOUR, MS_PER_S
 
 ALL_DEVICES = 0
 """The key that stands for all devices of a run."""
@@ -120,7 +123,7 @@ def hours_of_all(
         repeating = {run.key} if repeats else set()
         return hours_together(parts_of(connection, [run], repeating, recordings)[run.key])
     if recordings is None:
-        return hours_of_all_of(connection, [run])[run.key]
+        return hours_of_all_of(connection, [run.key])[run.key]
     return hours_of_groups(connection, {0: recordings})[0]
 
 
@@ -130,10 +133,9 @@ def hours_together(parts: Iterable[Hour]) -> list[Usage]:
     return [_of_all(usage) for usage in _united_by(in_order, lambda part: part.start_ms)]
 
 
-def hours_of_all_of(connection: Connection, runs: Sequence[Run]) -> dict[int, list[Usage]]:
+def hours_of_all_of(connection: Connection, keys: Collection[int]) -> dict[int, list[Usage]]:
     """The same of runs of which none recorded a device twice at one time, by the key of the run."""
     window, recording = models.Window, models.Recording
-    keys = [run.key for run in runs]
     added = (window.energy_j, window.energy_s, window.sampled_s, window.samples)
     query = select(recording.run_key, window.start_ms, *map(func.sum, added))
     query = query.join(recording, recording.key == window.recording_key)
@@ -145,17 +147,23 @@ def hours_of_all_of(connection: Connection, runs: Sequence[Run]) -> dict[int, li
     return _by_key(keys, rows)
 
 
-def _rolled(keys: Sequence[int]) -> Select[Any]:
+def _rolled(keys: Collection[int]) -> Select[Any]:
     """The same rows from a server's sums of hours."""
-    names = ("run_key", "start_ms", "energy_j", "energy_s", "sampled_s", "samples")
-    rolled = table("run_hours", *(column(name) for name in names))
-    return select(*rolled.columns).where(rolled.c.run_key.in_(keys))
+    place, added = ("run_key", "start_ms"), ("energy_j", "energy_s", "sampled_s", "samples")
+    rolled = table("run_hours", *(column(name) for name in (*place, *added))).c
+    of_run = rolled.run_key, rolled.start_ms
+    query = select(*of_run, *(func.sum(rolled[name]) for name in added))
+    return query.where(rolled.run_key.in_(keys)).group_by(*of_run)
 
 
 def hours_of_groups(
-    connection: Connection, groups: Mapping[int, Sequence[int]]
+    connection: Connection,
+    groups: Mapping[int, Sequence[int]],
+    starts_ms: Mapping[int, Sequence[int]] | None = None,
 ) -> dict[int, list[Usage]]:
-    """The same of recordings by their keys, together by any number that stands for them."""
+    """The same of recordings by their keys, together by any number that stands for them; of each in
+    the hours that begin at `starts_ms`, where that is given.
+    """
     window = models.Window
     every = [(number, key) for number, keys in groups.items() for key in keys]
     added = (window.energy_j, window.energy_s, window.sampled_s, window.samples)
@@ -167,8 +175,57 @@ def hours_of_groups(
     query = select(of.c.number, window.start_ms, *map(func.sum, added))
     query = query.join(of, of.c.recording_key == window.recording_key)
     query = query.where(window.level == LEVELS_S[-1])
+    if starts_ms is not None:
+        starts = [(number, at_ms) for number, of_it in starts_ms.items() for at_ms in of_it]
+        columns = (column("number", Integer), column("start_ms", BigInteger))
+        at = values(*columns, name="at").data(starts).cte()
+        same = (at.c.number == of.c.number) & (at.c.start_ms == window.start_ms)
+        query = query.join(at, same)
     query = query.group_by(of.c.number, window.start_ms).order_by(of.c.number, window.start_ms)
     return _by_key(groups, connection.execute(query))
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Recordings of a run, by their keys, and from and to when they lasted."""
+
+    run_key: int
+    keys: Sequence[int]
+    span_ms: Span
+
+
+def hours_of_attempts(
+    connection: Connection, groups: Mapping[int, Group]
+) -> dict[int, list[Usage]]:
+    """As `hours_of_groups`, of all recordings of some runs, of which none recorded a device twice
+    at one time. A server has added up the hours that only one group of a run has.
+    """
+    if connection.dialect.name != "postgresql":
+        return hours_of_groups(connection, {number: of.keys for number, of in groups.items()})
+    had: Counter[tuple[int, int]] = Counter()
+    hours = {number: _touched(group.span_ms) for number, group in groups.items()}
+    for number, group in groups.items():
+        had.update((group.run_key, at_ms) for at_ms in hours[number])
+    found: dict[int, dict[int, Usage]] = {number: {} for number in groups}
+    rolled = hours_of_all_of(connection, {group.run_key for group in groups.values()})
+    of_run = {key: {usage.start_ms: usage for usage in of} for key, of in rolled.items()}
+    shared: dict[int, list[int]] = {}
+    for number, group in groups.items():
+        for at_ms in hours[number]:
+            if had[group.run_key, at_ms] > 1:
+                shared.setdefault(number, []).append(at_ms)
+            elif (usage := of_run[group.run_key].get(at_ms)) is not None:
+                found[number][at_ms] = usage
+    keys = {number: groups[number].keys for number in shared}
+    for number, usages in hours_of_groups(connection, keys, shared).items():
+        found[number] |= {usage.start_ms: usage for usage in usages}
+    return {number: [of[at_ms] for at_ms in sorted(of)] for number, of in found.items()}
+
+
+def _touched(span_ms: Span) -> range:
+    """The hours in which recordings of this time have windows: they may reach beyond it by ms."""
+    first_ms = (span_ms[0] - MS_PER_S) // MS_PER_HOUR * MS_PER_HOUR
+    return range(first_ms, span_ms[1] + MS_PER_S, MS_PER_HOUR)
 
 
 def _by_key(keys: Iterable[int], rows: Iterable[Any]) -> dict[int, list[Usage]]:
@@ -205,28 +262,62 @@ def parts_of(
     found: dict[int, list[Hour]] = {run.key: [] for run in runs}
     if not runs:
         return found
+    keys = select(models.Recording.key).where(models.Recording.run_key.in_(found))
+    query = _parts().where(
+        models.Window.recording_key.in_(keys if recordings is None else recordings)
+    )
+    if span_ms is not None:
+        start_ms = models.Window.start_ms
+        off_ms = max(map(farthest_ms, (run.clocks for run in runs)))
+        off_ms = off_ms and off_ms + MS_PER_HOUR
+        query = query.where(start_ms >= span_ms[0] - off_ms, start_ms < span_ms[1] + off_ms)
+    found |= _read_parts(connection, query, repeating)
+    for run in runs:
+        if run.clocks:
+            found[run.key] = _true_hours(connection, run, found[run.key], span_ms)
+    return found
+
+
+def _parts() -> Select[Any]:
+    """The key of the run, and the columns of an `Hour`."""
     window, sensor, recording = models.Window, models.Sensor, models.Recording
     columns = _columns_of(_same, _same, _same, window.util_pct.expression)
     own = (sensor.recording_key, sensor.device_key, sensor.key, window.start_ms)
     query = select(recording.run_key, *own, *columns)
     query = query.join(sensor, sensor.key == window.sensor_key)
     query = query.join(recording, recording.key == window.recording_key)
-    keys = select(recording.key).where(recording.run_key.in_(found))
-    query = query.where(*_wanted(keys if recordings is None else recordings))
-    if span_ms is not None:
-        off_ms = max(map(farthest_ms, (run.clocks for run in runs)))
-        off_ms = off_ms and off_ms + MS_PER_HOUR
-        query = query.where(window.start_ms >= span_ms[0] - off_ms)
-        query = query.where(window.start_ms < span_ms[1] + off_ms)
-    query = query.order_by(recording.run_key, sensor.device_key, window.start_ms)
-    twice = {key: overlaps.within_run(connection, key) for key in found if key in repeating}
+    query = query.where(window.level == LEVELS_S[-1])
+    return query.order_by(recording.run_key, sensor.device_key, window.start_ms)
+
+
+def _read_parts(
+    connection: Connection, query: Select[Any], repeating: Collection[int]
+) -> dict[int, list[Hour]]:
+    found: dict[int, list[Hour]] = {}
+    twice: dict[int, Mapping[tuple[int, int], Part]] = {}
     for run_key, *row in connection.execute(query).all():
-        part = Hour._make(row)
-        less = twice.get(run_key)
-        found[run_key].append(_without(part, less) if less else part)
-    for run in runs:
-        if run.clocks:
-            found[run.key] = _true_hours(connection, run, found[run.key], span_ms)
+        if run_key in repeating and run_key not in twice:
+            twice[run_key] = overlaps.within_run(connection, run_key)
+        part, less = Hour._make(row), twice.get(run_key)
+        found.setdefault(run_key, []).append(_without(part, less) if less else part)
+    return found
+
+
+def parts_at(
+    connection: Connection, hours_ms: Mapping[int, Collection[int]], repeating: Collection[int]
+) -> dict[int, list[Hour]]:
+    """As `parts_of`, of the runs with these keys in the hours that begin at these times."""
+    found: dict[int, list[Hour]] = {key: [] for key in hours_ms}
+    rows = [(key, at_ms) for key, of_run in hours_ms.items() for at_ms in of_run]
+    for some in in_parts(rows):
+        columns = (column("run_key", Integer), column("start_ms", BigInteger))
+        at = values(*columns, name="at").data(list(some)).cte()
+        query = _parts().join(
+            at,
+            (at.c.run_key == models.Recording.run_key) & (at.c.start_ms == models.Window.start_ms),
+        )
+        for key, parts in _read_parts(connection, query, repeating).items():
+            found[key] += parts
     return found
 
 

@@ -218,10 +218,13 @@ _ODD_WINDOWS = (
 _ROLLED = f"""
 select runs.id, start_ms, {", ".join(f"k.{n}, own.{n} as own_{n}" for n in _TOLERANCES)}
 from run_hours k full join (
-    select recordings.run_key, hours.start_ms,
+    select recordings.run_key, hours.start_ms, devices.kind,
         {", ".join(f"sum(hours.{name}) as {name}" for name in _TOLERANCES)}
-    from hours join recordings on recordings.key = hours.recording_key group by 1, 2
-) own using (run_key, start_ms) join runs on runs.key = run_key order by run_key, start_ms"""
+    from hours join recordings on recordings.key = hours.recording_key
+    join sensors on sensors.key = hours.sensor_key
+    join devices on devices.key = sensors.device_key group by 1, 2, 3
+) own using (run_key, start_ms, kind) join runs on runs.key = run_key
+order by 1, 2"""
 
 
 def _floor(level_s: int) -> str:

@@ -20,7 +20,7 @@ from carbontrack.account.attempts import (
 from carbontrack.account.result import sum_of
 from carbontrack.account.split import RunRecord
 from carbontrack.ledger.rows import Run, Usage
-from carbontrack.query.phases import energies_on, usages_on
+from carbontrack.query.phases import energies_on, shared_hours, usages_on
 from carbontrack.units import now_ms
 
 if TYPE_CHECKING:
@@ -94,9 +94,14 @@ def lost_of(held: Held, run: Run) -> float | None:
 
 
 def _that_lost(held: Held) -> set[int]:
-    """The keys of the runs that lost work, whose hours are needed."""
+    """The keys of the runs that lost work, whose devices must be looked at where that begins."""
     lost = [run for run in held.runs if any(one.lost_ms for one in attempts_of(held, run))]
-    held.will_split(lost)
+    held.will_read(
+        (run, hour_ms)
+        for run in lost
+        for together in _of_same_recordings(attempts_of(held, run))
+        for hour_ms in shared_hours(held.hours_of_all(run, together[0].keys), timeline_of(together))
+    )
     return {run.key for run in lost}
 
 

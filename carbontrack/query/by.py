@@ -8,8 +8,8 @@ ones before it left.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
+from functools import cache, partial
 from typing import TYPE_CHECKING
 
 from carbontrack.account.phases import OTHER
@@ -17,16 +17,15 @@ from carbontrack.account.split import (
     RunRecord,
     by_host,
     by_month,
-    inner_span,
     months_of,
     reaches_beyond,
     span_of_month,
 )
 from carbontrack.errors import CarbontrackError
-from carbontrack.ledger.rows import Run, Span
+from carbontrack.ledger.rows import ALWAYS_MS, Run, Span, inner_span
 from carbontrack.query.attempts import attempts_of, by_attempt
 from carbontrack.query.phases import by_phase, timeline_of
-from carbontrack.query.price import part_of, record_of
+from carbontrack.query.price import part_of, record_of, summed_of, whole_of
 from carbontrack.vocabulary import UNATTRIBUTED, RunKind
 
 if TYPE_CHECKING:
@@ -48,7 +47,8 @@ class Key:
 
     name: str
     groups: Callable[[Held, Run], Sequence[str]]
-    split: Callable[[Held, RunRecord], Mapping[str, RunRecord]] | None = None
+    split: Callable[[Held, Run, RunRecord], Mapping[str, RunRecord]] | None = None
+    by_time: bool = False  # in whole hours: the devices of a part need not be looked at one by one
     places: bool = False  # whether it says where or when, which a watch of a node has as well
     joins: bool = True  # may stand beside another key
     newest_first: bool = False  # alone; beside another one all are in order
@@ -83,16 +83,41 @@ def will_split(held: Held, keys: Sequence[Key], span_ms: Span | None = None) -> 
     """Have what `parts_of_run` needs of the runs that it splits read of all of them together."""
     split: list[Run] = []
     spans: list[tuple[Run, Span]] = []
+    every = {run.key: _spans_of(run, keys, span_ms) for run in held.runs}
+    held.will_sum((run, span) for run in held.runs for span in every[run.key])
     for run in held.runs:
-        is_part = reaches_beyond(run, span_ms)
-        if span_ms is not None and is_part:
+        of_run = every[run.key]
+        if span_ms is not None and reaches_beyond(run, span_ms):
             spans.append((run, inner_span(run, span_ms)))
-        elif any(key.name == _MONTH for key in keys) and len(months := months_of(run)) > 1:
-            spans += [(run, inner_span(run, span_of_month(month))) for month in months]
-        if is_part or any(key.split and len(key.groups(held, run)) > 1 for key in keys):
+        else:
+            spans += [(run, inner_span(run, span)) for span in of_run]
+        if _by_device(held, run, keys, of_run):
             split.append(run)
     held.will_split(split)
+    held.will_look_at(split)
     held.sum_steps(spans)
+
+
+def _spans_of(run: Run, keys: Sequence[Key], span_ms: Span | None) -> list[Span]:
+    """The spans of whole hours whose parts of the run are wanted; none where all of it is."""
+    first_ms, next_ms = span_ms or (0, ALWAYS_MS)
+    is_part = reaches_beyond(run, span_ms)
+    if any(key.by_time for key in keys):
+        months = [span_of_month(month) for month in months_of(run)]
+        inside = [(max(a, first_ms), min(b, next_ms)) for a, b in months]
+        spans = [span for span in inside if span[0] < span[1]]
+        if len(spans) > 1:
+            return spans
+    return [(first_ms, next_ms)] if is_part else []
+
+
+def _by_device(held: Held, run: Run, keys: Sequence[Key], spans_ms: Sequence[Span]) -> bool:
+    """Whether one of them splits the run by more than hours, or its devices must be looked at one
+    by one in one of these spans.
+    """
+    if any(key.split and not key.by_time and len(key.groups(held, run)) > 1 for key in keys):
+        return True
+    return any(summed_of(held, run, span) is None for span in spans_ms)
 
 
 def parts_of_run(
@@ -100,11 +125,13 @@ def parts_of_run(
 ) -> list[Part]:
     """The parts of a run by group; they add up to it, or to what of it is in the span."""
     order = list(_SPLITTING)
-    parts = [Part({}, part_of(held, run, span_ms))]
     if run.kind is RunKind.WATCH:
         keys = [key if key.places else _unattributed(key) for key in keys]
+    by_device = _by_device(held, run, keys, _spans_of(run, keys, span_ms))
+    parts = [Part({}, part_of(held, run, span_ms, by_device=by_device))]
+    whole = cache(lambda: record_of(held, run) if by_device else whole_of(held, run))
     for key in sorted(keys, key=lambda k: order.index(k.name) if k.name in order else -1):
-        parts = [smaller for part in parts for smaller in _by(held, run, part, key)]
+        parts = [smaller for part in parts for smaller in _by(held, run, part, key, whole)]
     return [Part({key.name: part.group[key.name] for key in keys}, part.record) for part in parts]
 
 
@@ -122,11 +149,11 @@ def values_of(
     ]
 
 
-def _by(held: Held, run: Run, part: Part, key: Key) -> list[Part]:
+def _by(held: Held, run: Run, part: Part, key: Key, whole: Callable[[], RunRecord]) -> list[Part]:
     groups = list(key.groups(held, run if part.record is None else part.record.run))
     split: Mapping[str, RunRecord] = {}
     if len(groups) > 1 and key.split is not None:
-        split = key.split(held, part.record or record_of(held, run))
+        split = key.split(held, run, part.record or whole())
     if split:
         return [Part({**part.group, key.name: name}, one) for name, one in split.items()]
     return [Part({**part.group, key.name: "+".join(groups) or NO_GROUP}, part.record)]
@@ -142,8 +169,19 @@ def _months(held: Held, run: Run) -> list[str]:
     return [] if any(row.started_ms is None for row in stated) else months_of(run)
 
 
-def _in_months(held: Held, whole: RunRecord) -> Mapping[str, RunRecord]:
-    return by_month(whole, partial(held.step_totals, whole.run))
+def _in_months(held: Held, run: Run, whole: RunRecord) -> Mapping[str, RunRecord]:
+    """Devices that were added up are added up again of each month."""
+    parts = by_month(whole, partial(held.step_totals, whole.run))
+    if whole.devices is None:
+        return parts
+    first_ms, next_ms = whole.spans_ms[0] if whole.spans_ms else (0, ALWAYS_MS)
+    found = {}
+    for month, part in parts.items():
+        a, b = span_of_month(month)
+        summed = held.devices(run, (max(a, first_ms), min(b, next_ms)))
+        assert summed is not None, "asked in `_by_device`"
+        found[month] = replace(part, devices=summed.devices)
+    return found
 
 
 def _attempts(held: Held, run: Run) -> list[str]:
@@ -161,10 +199,10 @@ _MONTH = "month"
 _SPLITTING = {
     key.name: key
     for key in (
-        Key(_MONTH, _months, _in_months, places=True, newest_first=True),
-        Key("attempt", _attempts, by_attempt),
-        Key("host", _hosts, lambda _, whole: by_host(whole), places=True),
-        Key("phase", _phases, by_phase, rest=OTHER),
+        Key(_MONTH, _months, _in_months, by_time=True, places=True, newest_first=True),
+        Key("attempt", _attempts, lambda held, _, whole: by_attempt(held, whole)),
+        Key("host", _hosts, lambda _held, _run, whole: by_host(whole), places=True),
+        Key("phase", _phases, lambda held, _, whole: by_phase(held, whole), rest=OTHER),
     )
 }
 _OF_RUN: Mapping[str, Callable[[Run], str | None]] = {

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from carbontrack import config
 from carbontrack.account.result import Estimate
+from carbontrack.account.split import RunRecord
 from carbontrack.account.total import combine
 from carbontrack.ledger.rows import Overlap, Run, Span
 from carbontrack.query.by import NO_GROUP, Key, keys_of, parts_of_run, will_split
@@ -15,7 +16,9 @@ from carbontrack.query.price import defaults, pricing
 from carbontrack.vocabulary import UNATTRIBUTED, RunKind
 
 if TYPE_CHECKING:
+    from carbontrack.ledger.held import ManyHeld
     from carbontrack.ledger.imported import Connection
+    from carbontrack.ledger.overlaps import AmongRuns
 
 _Group = tuple[str, ...]  # its value of each key
 
@@ -41,6 +44,7 @@ def grouped(
     own_factors: bool = False,
     span_ms: Span | None = None,
     watches_apart: bool = True,
+    held: ManyHeld | None = None,
 ) -> list[Estimate]:
     """One row for each group and method; `rows` are the `estimates` of the runs
     in the same span.
@@ -48,10 +52,10 @@ def grouped(
     By a key that splits (month, host, phase), a run that belongs to several groups adds its part to
     each. By two keys the rows are in the order of the first, then of the second. Watches have rows
     of their own, *unattributed*: what no other of the runs recorded; without `watches_apart` that
-    is part of its host's or month's. Raises CarbontrackError for keys that are unknown or do not
-    go together.
+    is part of its host's or month's. `held` holds what has been read of these runs, where anything
+    has. Raises CarbontrackError for keys that are unknown or do not go together.
     """
-    from carbontrack.ledger.held import each_held
+    from carbontrack.ledger.held import ManyHeld
 
     keys = keys_of(by)
     wholes: dict[str, list[Estimate]] = {run.id: [] for run in runs}
@@ -59,13 +63,15 @@ def grouped(
         wholes[row.run_ids[0]].append(row)
     groups: dict[tuple[_Group, bool], list[_Member]] = {}
     around = config.surroundings()
-    for held, run in each_held(connection, runs, lambda held: will_split(held, keys, span_ms)):
+    many = held or ManyHeld(connection, runs, span_ms)
+    whole_ms = () if span_ms is None else (span_ms,)  # a run that is not split lies in it
+    for held_of, run in many.each(lambda held: will_split(held, keys, span_ms)):
         apart = watches_apart and run.kind is RunKind.WATCH
-        for part in parts_of_run(held, run, keys, span_ms):
-            member = _Member(run, wholes[run.id])
+        for part in parts_of_run(held_of, run, keys, span_ms):
+            member = _Member(run, wholes[run.id], spans_ms=whole_ms)
             if part.record is not None:
                 price = pricing(
-                    held,
+                    held_of,
                     run,
                     flags,
                     around,
@@ -73,15 +79,19 @@ def grouped(
                     defaults=defaults([row.method for row in rows], own_factors),
                 )
                 estimates = [price(part.record, whole.method, whole) for whole in wholes[run.id]]
-                uuids = frozenset(sensor.uuid for sensor in part.record.sensors)
-                member = _Member(run, estimates, uuids, part.record.spans_ms)
+                member = _Member(run, estimates, _uuids_of(part.record), part.record.spans_ms)
             groups.setdefault((tuple(part.group.values()), apart), []).append(member)
-    shared = _Shared(connection, runs)
     return [
         row
         for group, apart in _ordered(groups, keys)
-        for row in _combined(shared, by, group, groups[group, apart], apart=apart)
+        for row in _combined(many.among, by, group, groups[group, apart], apart=apart)
     ]
+
+
+def _uuids_of(record: RunRecord) -> frozenset[str]:
+    if record.devices is not None:
+        return frozenset().union(*(alike.uuids for alike in record.devices.alike))
+    return frozenset(sensor.uuid for sensor in record.sensors)
 
 
 def subtotals(
@@ -94,6 +104,7 @@ def subtotals(
     embodied: bool = False,
     own_factors: bool = False,
     span_ms: Span | None = None,
+    held: ManyHeld | None = None,
 ) -> list[Estimate]:
     """Of rows `grouped` by two keys one for each group of the first; else none.
 
@@ -112,6 +123,7 @@ def subtotals(
         own_factors=own_factors,
         span_ms=span_ms,
         watches_apart=False,
+        held=held,
     )
     (key,) = keys_of(by[:1])
     return sorted(of_first, key=lambda row: _place(row.label, key))
@@ -143,10 +155,10 @@ def _place(name: str, key: Key) -> tuple[bool, bool, str]:
 
 
 def _combined(
-    shared: _Shared, by: Sequence[str], group: _Group, members: Sequence[_Member], *, apart: bool
+    among: AmongRuns, by: Sequence[str], group: _Group, members: Sequence[_Member], *, apart: bool
 ) -> Iterator[Estimate]:
     """The group's row by each method."""
-    twice = _twice(shared, members)
+    twice = _twice(among, members)
     named = dict(zip(by, group, strict=True))
     for estimates in zip(*(member.estimates for member in members), strict=True):
         row = combine(list(estimates), label=" / ".join(group), group=named, overlaps=twice)
@@ -157,25 +169,7 @@ def _combined(
         yield row
 
 
-class _Shared:
-    """What of the runs others recorded, too: among some, or among all of them, which is worked out
-    once for each of the stretches of time.
-    """
-
-    def __init__(self, connection: Connection, runs: Sequence[Run]) -> None:
-        from carbontrack.ledger.overlaps import AmongRuns
-
-        self.among = AmongRuns(connection, runs).recorded_twice
-        self._runs = runs
-        self._of_all: dict[tuple[Span, ...], Mapping[str, list[Overlap]]] = {}
-
-    def among_all(self, spans_ms: tuple[Span, ...]) -> Mapping[str, list[Overlap]]:
-        if spans_ms not in self._of_all:
-            self._of_all[spans_ms] = self.among(self._runs, spans_ms)
-        return self._of_all[spans_ms]
-
-
-def _twice(shared: _Shared, members: Sequence[_Member]) -> dict[str, list[Overlap]]:
+def _twice(among: AmongRuns, members: Sequence[_Member]) -> dict[str, list[Overlap]]:
     """What of each member another one recorded too, of its own devices and time; of a watch, what
     any other of the runs did.
     """
@@ -183,9 +177,9 @@ def _twice(shared: _Shared, members: Sequence[_Member]) -> dict[str, list[Overla
     found = {}
     for spans_ms in {member.spans_ms for member in members}:
         here = [member for member in members if member.spans_ms == spans_ms]
-        twice = shared.among(runs, spans_ms)
+        twice = among.recorded_twice(runs, spans_ms)
         if any(member.run.kind is RunKind.WATCH for member in here):
-            of_watches = shared.among_all(spans_ms)
+            of_watches = among.all(spans_ms)
         for member in here:
             own = of_watches if member.run.kind is RunKind.WATCH else twice
             if member.run.id in own:

@@ -17,9 +17,10 @@ from carbontrack import config
 from carbontrack.account.total import once, parts_of
 from carbontrack.errors import CarbontrackError
 from carbontrack.factors.resolve import parse_methods
-from carbontrack.ledger import compact, engine, export, kept, merge, overlaps, read, remove, verify
+from carbontrack.ledger import compact, engine, export, kept, merge, read, remove, verify
 from carbontrack.ledger.compact import Compacted
 from carbontrack.ledger.export import Exported
+from carbontrack.ledger.held import ManyHeld
 from carbontrack.ledger.ingest import Taken
 from carbontrack.ledger.rows import Amendment, Event, Step
 from carbontrack.ledger.url import ledger_url, redacted_url
@@ -123,11 +124,13 @@ class Ledger:
         methods = parse_methods(method)
         with self._engine.connect() as connection:
             chosen = select.choose(connection, references)
-            rows = price.estimates(connection, chosen, flags, methods, embodied=embodied)
+            held = ManyHeld(connection, chosen)
+            own: dict[str, Any] = {"embodied": embodied, "held": held}
+            rows = price.estimates(connection, chosen, flags, methods, **own)
             if keys := [by] if isinstance(by, str) else list(by or []):
-                rows = group.grouped(connection, chosen, rows, keys, flags, embodied=embodied)
+                rows = group.grouped(connection, chosen, rows, keys, flags, **own)
             elif any(row.kind == UNATTRIBUTED for row in rows):
-                rows = once(rows, overlaps.recorded_twice(connection, chosen))
+                rows = once(rows, held.among.all())
         return frame_of_estimates(parts_of(rows))
 
     def windows(

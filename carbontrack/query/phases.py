@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -87,16 +87,22 @@ def energies_on(
     only where names share an hour. `hours` are those of `read.hours_of_all`, where they are known.
     """
     of_all = held.hours_of_all(run, recordings) if hours is None else list(hours)
-    shared = [usage.start_ms for usage in of_all if _is_shared(usage, timeline)]
-    devices = len(held.sensors(run)) if shared else 0
-    level_s = _affordable_level(len(shared) * devices, most_rows)
+    shared = shared_hours(of_all, timeline)
+    finer = held.with_finer(run, shared)
+    devices = held.count_devices(run) if finer else 0
+    level_s = _affordable_level(len(finer) * devices, most_rows)
     if level_s < LEVELS_S[-1]:
-        of_all = [usage for usage in of_all if not _is_shared(usage, timeline)]
-        for span_ms in _joined(shared):
+        of_all = [usage for usage in of_all if usage.start_ms not in finer]
+        for span_ms in _joined(sorted(finer)):
             of_all += held.hours(run, recordings, span_ms)
-    windows = Windows(held.connection, run, level_s, recordings)
+    windows = Windows(held.connection, run, level_s, finer, recordings)
     usages, split_s = usages_by_phase(of_all, timeline, windows)
     return {name: _kwh(of) for name, of in usages.items()}, split_s
+
+
+def shared_hours(hours: Sequence[Usage], timeline: Timeline) -> list[int]:
+    """When those begin that several names share."""
+    return [usage.start_ms for usage in hours if _is_shared(usage, timeline)]
 
 
 def _joined(hours_ms: Sequence[int]) -> list[Span]:
@@ -144,8 +150,11 @@ def usages_on(
     """What each device used in each hour by each name on a timeline of the run. `hours` are those
     of the devices of all its recordings, or of those with these keys.
     """
-    level_s = _affordable_level(sum(_is_shared(usage, timeline) for usage in hours), MOST_ROWS)
-    return usages_by_phase(hours, timeline, Windows(held.connection, run, level_s, recordings))[0]
+    shared = [usage.start_ms for usage in hours if _is_shared(usage, timeline)]
+    level_s = _affordable_level(len(shared), MOST_ROWS)
+    finer = held.with_finer(run, shared)
+    windows = Windows(held.connection, run, level_s, finer, recordings)
+    return usages_by_phase(hours, timeline, windows)[0]
 
 
 def _steps(held: Held, whole: RunRecord, timeline: Timeline) -> dict[str, StepTotals]:
@@ -180,7 +189,7 @@ def _affordable_level(shared: int, most_rows: int) -> int:
 
 class Windows:
     """The windows of a run, or of some of its recordings by their keys, an hour of all its devices
-    at a time; none finer than `level_s`.
+    at a time; none finer than `level_s`, and only in these hours, by their starts.
     """
 
     def __init__(
@@ -188,8 +197,10 @@ class Windows:
         connection: Connection,
         run: Run,
         level_s: int,
+        hours_ms: Container[int],
         recordings: Sequence[int] | None = None,
     ) -> None:
+        self._hours_ms = hours_ms
         self._connection = connection
         self._run = run
         self._level_s = level_s
@@ -198,9 +209,9 @@ class Windows:
         self._by_minute: dict[int, dict[int, list[Used]]] = {}
 
     def __call__(self, level_s: int, from_ms: int, to_ms: int) -> Sequence[Used]:
-        if level_s < self._level_s:
-            return ()
         hour_ms = from_ms // MS_PER_HOUR * MS_PER_HOUR
+        if level_s < self._level_s or hour_ms not in self._hours_ms:
+            return ()
         if self._hour_of.get(level_s) != hour_ms:
             self._hour_of[level_s] = hour_ms
             self._by_minute[level_s] = self._read(level_s, hour_ms)

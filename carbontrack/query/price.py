@@ -8,11 +8,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from carbontrack import config
-from carbontrack.account import over_time
-from carbontrack.account.estimate import estimate_run
+from carbontrack.account import over_time, sanity
+from carbontrack.account.estimate import estimate_devices, estimate_run
 from carbontrack.account.pricing import unpriced
 from carbontrack.account.result import Estimate
-from carbontrack.account.split import RunRecord, inner_span, part_in, reaches_beyond
+from carbontrack.account.split import RunRecord, part_in, reaches_beyond
 from carbontrack.account.stated import estimate_stated, kwh_by_hour_of
 from carbontrack.errors import CarbontrackError
 from carbontrack.factors import catalog
@@ -20,11 +20,11 @@ from carbontrack.factors.catalog import Factor
 from carbontrack.factors.resolve import resolve
 from carbontrack.factors.series import IntensitySeries, Interval
 from carbontrack.ledger.amended import layers, tokens_of
-from carbontrack.ledger.rows import Run, Span
+from carbontrack.ledger.rows import Devices, Run, Span, StepTotals, inner_span
 from carbontrack.vocabulary import UNATTRIBUTED, Method, PriceUnit, RunKind
 
 if TYPE_CHECKING:
-    from carbontrack.ledger.held import Held
+    from carbontrack.ledger.held import Held, ManyHeld
     from carbontrack.ledger.imported import Connection
 
 PART = "only what is in the range counts, in whole hours; the loss is that of its last steps there"
@@ -51,24 +51,27 @@ def estimates(
     embodied: bool = False,
     own_factors: bool = False,
     span_ms: Span | None = None,
+    held: ManyHeld | None = None,
 ) -> list[Estimate]:
     """Each run by each method, or what of it is in a span of whole hours; flags win over what the
     run recorded, that over files here.
 
     Several methods take the same factors; with `own_factors` each the defaults of its own.
     A run whose recorded zone, provider or price cannot be found has neither carbon nor money, and
-    a note; for one that was chosen here CarbontrackError is raised.
+    a note; for one that was chosen here CarbontrackError is raised. `held` holds what has been read
+    of these runs, where anything has.
     """
-    from carbontrack.ledger.held import each_held
+    from carbontrack.ledger.held import ManyHeld
 
     around = config.surroundings()
     rows = []
-    for held, run in each_held(connection, runs, lambda held: will_split(held, span_ms)):
+    many = held or ManyHeld(connection, runs, span_ms)
+    for held_of, run in many.each(lambda held: will_split(held, span_ms)):
         price = pricing(
-            held, run, flags, around, embodied=embodied, defaults=defaults(methods, own_factors)
+            held_of, run, flags, around, embodied=embodied, defaults=defaults(methods, own_factors)
         )
-        part = part_of(held, run, span_ms)
-        record = part or summed_record_of(held, run)
+        part = part_of(held_of, run, span_ms)
+        record = part or whole_of(held_of, run)
         found = [price(record, method) for method in methods]
         rows += [replace(row, notes=(*row.notes, PART)) for row in found] if part else found
     return rows
@@ -98,37 +101,78 @@ def defaults(methods: Collection[str], own_factors: bool = False) -> str:
 
 def record_of(held: Held, run: Run) -> RunRecord:
     """What the ledger holds of a run, hour by hour, so that it can be split."""
-    return replace(summed_record_of(held, run), usages=held.hours(run), kwh_by_hour=None)
+    return replace(summed_record_of(held, run), usages=held.hours(run), by_hour=None)
 
 
 def will_split(held: Held, span_ms: Span | None) -> None:
-    """Have what `part_of` needs read of all the runs of which it is a part."""
+    """Have what `part_of` and `whole_of` need of many runs read of all of them."""
+    beyond = {run.key: span_ms for run in held.runs if reaches_beyond(run, span_ms)}
+    alone = [run for run in held.runs if summed_of(held, run, beyond.get(run.key)) is None]
+    held.will_look_at(alone)
+    held.will_split(run for run in alone if run.key in beyond)
     if span_ms is not None:
-        beyond = [run for run in held.runs if reaches_beyond(run, span_ms)]
-        held.will_split(beyond)
-        held.sum_steps((run, inner_span(run, span_ms)) for run in beyond)
+        parts = [run for run in held.runs if run.key in beyond]
+        held.sum_steps((run, inner_span(run, span_ms)) for run in parts)
 
 
-def part_of(held: Held, run: Run, span_ms: Span | None) -> RunRecord | None:
-    """What of a run is in a span of whole hours; None where that is all of it."""
+def summed_of(held: Held, run: Run, span_ms: Span | None = None) -> Devices | None:
+    """What the devices of a run used together: in a span of whole hours, or in all; None where
+    they must be looked at one by one.
+    """
+    summed = held.devices(run, span_ms)
+    if summed is None or not sanity.is_none_odd(summed) or held.stated(run):
+        return None
+    return summed.devices
+
+
+def part_of(
+    held: Held, run: Run, span_ms: Span | None, *, by_device: bool = False
+) -> RunRecord | None:
+    """What of a run is in a span of whole hours; None where that is all of it. With `by_device` it
+    can be split by more than time.
+    """
     if span_ms is None or not reaches_beyond(run, span_ms):
         return None
-    return part_in(record_of(held, run), span_ms, partial(held.step_totals, run))
+    whole = None if by_device else together_of(held, run, span_ms)
+    return part_in(whole or record_of(held, run), span_ms, partial(held.step_totals, run))
+
+
+def whole_of(held: Held, run: Run) -> RunRecord:
+    """What the ledger holds of a run, for an estimate of all of it."""
+    return together_of(held, run) or summed_record_of(held, run)
+
+
+def together_of(held: Held, run: Run, span_ms: Span | None = None) -> RunRecord | None:
+    """A run with what its devices used, as `summed_of`."""
+    from carbontrack.query.attempts import lost_of
+
+    devices = summed_of(held, run, span_ms)
+    if devices is None:
+        return None
+    return RunRecord(
+        run,
+        [],
+        [],
+        StepTotals() if span_ms else held.step_totals(run),
+        by_hour=partial(held.kwh_by_hour, run),
+        lost_kwh=None if span_ms else lost_of(held, run),
+        devices=devices,
+    )
 
 
 def summed_record_of(held: Held, run: Run) -> RunRecord:
-    """The same for an estimate of the whole run, added up by the database."""
+    """What the ledger holds of a run, of each device added up by the database."""
     from carbontrack.query.attempts import lost_of
 
     if stated := held.stated(run):
         steps, by_hour = held.step_totals(run), kwh_by_hour_of(stated)
-        return RunRecord(run, [], [], steps, kwh_by_hour=by_hour, stated=stated)
+        return RunRecord(run, [], [], steps, by_hour=lambda: by_hour, stated=stated)
     return RunRecord(
         run,
         held.sensors(run),
         held.totals(run),
         held.step_totals(run),
-        kwh_by_hour=over_time.energy_by_hour(held.hours_of_all(run)),
+        by_hour=lambda: over_time.energy_by_hour(held.hours_of_all(run)),
         lost_kwh=lost_of(held, run),
     )
 
@@ -179,7 +223,8 @@ def pricing(
         return replace(estimate, kind=kind, notes=(*estimate.notes, *notes))
 
     def price(part: RunRecord, method: str, whole: Estimate | None = None) -> Estimate:
-        rated_w = {sensor.name: sensor.rated_power_w for sensor in part.sensors}
+        of_devices = part.sensors if part.devices is None else part.devices.alike
+        rated_w = {one.name: one.rated_power_w for one in of_devices}
         rated_w |= {row.device_name: row.power_w for row in part.stated}
         found = resolve(
             settings,
@@ -198,18 +243,17 @@ def pricing(
                 part.run, part.stated, part.steps, found, method=method, embodied=embodied
             )
             return unpriced(estimate, lost) if lost else with_notes(estimate)
-        estimate = estimate_run(
-            part.run,
-            part.sensors,
-            part.usages,
-            part.steps,
-            found,
-            method=method,
-            embodied=embodied,
-            spans_ms=part.spans_ms,
-            kwh_by_hour=part.kwh_by_hour,
-            lost_kwh=part.lost_kwh,
-        )
+        own: dict[str, Any] = {
+            "method": method,
+            "embodied": embodied,
+            "spans_ms": part.spans_ms,
+            "by_hour": part.by_hour,
+            "lost_kwh": part.lost_kwh,
+        }
+        if part.devices is not None:
+            estimate = estimate_devices(part.run, part.devices, part.steps, found, **own)
+        else:
+            estimate = estimate_run(part.run, part.sensors, part.usages, part.steps, found, **own)
         return replace(unpriced(estimate, lost), kind=kind) if lost else with_notes(estimate)
 
     return price

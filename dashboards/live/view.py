@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -75,16 +75,12 @@ class _Whole:
     record: RunRecord  # summed
     hours: Sequence[Usage]  # of all devices together
     estimates: Sequence[Estimate]  # by each method, the measured one first
+    kwh_by_hour: Mapping[int, float]  # energy of all devices
 
     @property
     def estimate(self) -> Estimate:
         """As measured."""
         return self.estimates[0]
-
-    @property
-    def kwh_by_hour(self) -> Mapping[int, float]:
-        """Energy of all devices in each hour."""
-        return self.record.kwh_by_hour or {}
 
     @property
     def size_bytes(self) -> int:
@@ -340,7 +336,8 @@ class View:
     def _read(self, held: Held, run: Run, _: _Whole | None) -> _Whole:
         record = price.summed_record_of(held, run)
         estimates = price.estimates_of(held, record, self._flags, list(Method))
-        return _Whole(record, held.hours_of_all(run), estimates)
+        by_hour = record.by_hour() if record.by_hour else {}
+        return _Whole(replace(record, by_hour=None), held.hours_of_all(run), estimates, by_hour)
 
     def _estimates(
         self, connection: Connection, runs: Sequence[Run], span_ms: Span | None
@@ -367,6 +364,7 @@ class View:
         """The lines of the list, worked out when their runs have changed, or once a while."""
         for some in in_parts(runs):
             held = Held(connection, some)
+            held.will_look_at(some)
             wholes = [self._wholes.get(run, partial(self._read, held, run)) for run in some]
             counts = [whole.record.steps.steps for whole in wholes]
             losses = self._curves.losses(held, some, counts, _SPARK_POINTS)

@@ -21,12 +21,16 @@ from tests.fixtures.postgres import PostgresServer
 
 RUNS = [one for one in many(5, hours=3) if one.kind != 3]
 _PER_HOUR = (
-    "select run_key, start_ms, sum(energy_j), sum(energy_s), sum(sampled_s), sum(samples) "
-    "from hours join recordings on recordings.key = recording_key group by 1, 2 order by 1, 2"
+    "select run_key, start_ms, kind, count(*), count(*) filter (where flags & 512 <> 0), "
+    "bit_or(flags), coalesce(sum(energy_j), -1), sum(energy_s), sum(sampled_s), sum(samples), "
+    "coalesce(max(energy_j / nullif(energy_s, 0)), -1) "
+    "from hours join recordings on recordings.key = hours.recording_key "
+    "join sensors on sensors.key = sensor_key join devices on devices.key = device_key "
+    "group by 1, 2, 3 order by 1, 2, 3"
 )
 _ROLLED = (
-    "select run_key, start_ms, energy_j, energy_s, sampled_s, samples "
-    "from run_hours order by run_key, start_ms"
+    "select run_key, start_ms, kind, sensors, used, flags, coalesce(energy_j, -1), energy_s, "
+    "sampled_s, samples, coalesce(peak_w, -1) from run_hours order by 1, 2, 3"
 )
 
 
@@ -48,9 +52,9 @@ def check(connection: Connection) -> None:
     found, own = (
         [tuple(row) for row in connection.execute(text(query))] for query in (_ROLLED, _PER_HOUR)
     )
-    assert [row[:2] for row in found] == [row[:2] for row in own]
+    assert [row[:6] for row in found] == [row[:6] for row in own]
     for row, wanted in zip(found, own, strict=True):
-        assert row[2:] == pytest.approx(wanted[2:], rel=1e-12)
+        assert row[6:] == pytest.approx(wanted[6:], rel=1e-12)
 
 
 def marks(server: Engine) -> int:
@@ -63,6 +67,7 @@ _CHANGES = st.sampled_from(
         "update hours set energy_j = energy_j + {n} where sensor_key % 3 = {n} % 3",
         "update hours set energy_j = null where sensor_key = {n}",
         "update hours set sampled_s = {n} where start_ms % 7 = {n} % 7",
+        "update hours set flags = 513 where sensor_key = {n}",
         "delete from hours where sensor_key = {n}",
         "delete from recordings where key = {n}",
         "insert into hours select start_ms - 3600000, {n}, energy_s, sampled_s, power_min_w, "
@@ -112,7 +117,7 @@ def test_reports_read_them(server: Engine, url: str) -> None:
         roll_hours(ledger)
     with engine.open_reader(url).connect() as connection:
         runs = read.list_runs(connection)
-        found = usages.hours_of_all_of(connection, runs)
+        found = usages.hours_of_all_of(connection, [run.key for run in runs])
         for run in runs:
             by_device = read.hours(connection, run)
             energy_j = sum(usage.energy_j or 0 for usage in by_device)

@@ -246,5 +246,5 @@ end $$"""
 # What runs as the owner is not for everybody: roles are granted it.
 _OF_WRITERS = (
     "revoke all on function make_partitions(text, bigint[]), drop_partition(text), "
-    "forget_windows(), mark_hours(), roll_hours(bigint, integer) from public"
+    "forget_windows(), mark_hours(), note_devices(), roll_hours(bigint, integer) from public"
 )

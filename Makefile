@@ -85,7 +85,7 @@ bench: peers  ## measure side by side with the peers; QUESTIONS=kill for one
 	$(BIN)/python -m benchmarks $(QUESTIONS)
 
 bench-fleet: $(VENV)/.installed  ## measure a team's ledger under a fleet
-	$(BIN)/python -m benchmarks fleet fleet_load
+	$(BIN)/python -m benchmarks fleet fleet_load fleet_month
 
 docs: $(VENV)/.installed  ## write docs/commands.md from the commands
 	$(BIN)/python -m tests.fixtures.reference

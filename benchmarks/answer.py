@@ -24,6 +24,7 @@ QUESTIONS = (
     "ledger",
     "fleet",
     "fleet_load",
+    "fleet_month",
     "importing",
     "dashboards",
     "training",

@@ -39,7 +39,7 @@ _FACTORS = {"pue": "1.1", "intensity": "0.4"}
 
 def ask(bench: Bench) -> list[Table]:
     """The statements of `table` over the month, the command as a whole, and what pages ask."""
-    month, rounds = (SMALL, 1) if bench.quick else (FLEET, 5)
+    month, rounds = (SMALL, 1) if bench.quick else (FLEET, 3)
     with private_server(_SERVER) as server:
         url = server.new_database()
         with writing(ledger_url(url)):

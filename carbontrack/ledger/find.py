@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from sqlalchemy import (
@@ -17,6 +17,7 @@ from sqlalchemy import (
     exists,
     false,
     func,
+    null,
     or_,
     select,
 )
@@ -320,17 +321,16 @@ class _Recorded:
 def _recorded(connection: Connection, expected: Mapping[int, int | None]) -> dict[int, _Recorded]:
     """By the run's key, of the runs with these keys and numbers of expected nodes."""
     recording = models.Recording
-    names = [name for name in tables.RECORDINGS.carried if name != "settings"]
-    query = select(*(getattr(recording, name) for name in names), models.Live.heard_ms)
-    query = query.outerjoin(models.Live)
+    other: dict[str, Any] = {"heard_ms": models.Live.heard_ms, "settings": null()}
+    wanted = [other[name] if name in other else getattr(recording, name) for name in _RECORDING]
+    query = select(recording.run_key, *wanted).outerjoin(models.Live)
     if len(expected) <= _KEYS_IN_A_QUERY:
         query = query.where(recording.run_key.in_(expected))
     clocks = node_clocks.clocks_of(connection, expected.keys())
     of_run: dict[int, list[Recording]] = defaultdict(list)
-    for row in connection.execute(query):
-        values = dict(row._mapping, settings={}, status=Status(row.status))
-        run_key = values.pop("run_key")
-        one = Recording(**values)
+    for run_key, *values in connection.execute(query).all():
+        values[_STATUS], values[_SETTINGS] = Status(values[_STATUS]), {}
+        one = Recording(*values)
         if run_key in clocks:
             one = corrected(one, clocks[run_key].get(one.key, ()))
         of_run[run_key].append(one)
@@ -343,3 +343,7 @@ def _recorded(connection: Connection, expected: Mapping[int, int | None]) -> dic
         )
         for key, nodes in expected.items()
     }
+
+
+_RECORDING = tuple(one.name for one in fields(Recording) if one.name != "shifts")
+_STATUS, _SETTINGS = map(_RECORDING.index, ("status", "settings"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 from sqlalchemy import Connection, select
 
@@ -14,7 +14,7 @@ from carbontrack.ledger.rows import Recording, Run, Sensor, Span, Stated, Usage
 from carbontrack.ledger.sql import in_parts
 from carbontrack.ledger.true_time import corrected, recorded_ms
 from carbontrack.ledger.usages import totals_of
-from carbontrack.vocabulary import RunKind
+from carbontrack.vocabulary import RunKind, Status
 
 Readers = dict[tuple[int, int], list[tuple[Recording, Sensor]]]
 """By run and device, its recordings and how each read the device."""
@@ -65,16 +65,23 @@ def recordings_of(connection: Connection, runs: Sequence[Run]) -> dict[int, list
     and time.
     """
     recording = models.Recording
-    query = select(recording.__table__, models.Live.heard_ms).outerjoin(models.Live)
+    heard = {"heard_ms": models.Live.heard_ms}
+    wanted = [heard[name] if name in heard else getattr(recording, name) for name in _RECORDING]
+    query = select(recording.run_key, *wanted).outerjoin(models.Live)
     query = query.where(recording.run_key.in_([run.key for run in runs]))
     query = query.order_by(recording.host, recording.started_ms, recording.key)
     found: dict[int, list[Recording]] = {run.key: [] for run in runs}
     clocks = {key: shifts for run in runs for key, shifts in run.clocks.items()}
-    for row in connection.execute(query).mappings():
-        one = tables.RECORDINGS.read(row)
-        one = replace(one, key=row["key"], heard_ms=row["heard_ms"])
-        found[row["run_key"]].append(corrected(one, clocks.get(one.key, ())))
+    for run_key, *values in connection.execute(query).all():
+        values[_STATUS] = Status(values[_STATUS])
+        one = Recording(*values)
+        found[run_key].append(corrected(one, clocks.get(one.key, ())))
     return found
+
+
+# Built in their order, for a fleet has many in a month.
+_RECORDING = tuple(one.name for one in fields(Recording) if one.name != "shifts")
+_STATUS = _RECORDING.index("status")
 
 
 def by_run(runs: Sequence[Run], readers: Readers) -> dict[int, list[Sensor]]:

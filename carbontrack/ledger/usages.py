@@ -25,6 +25,7 @@ from sqlalchemy import (
     func,
     select,
     table,
+    text,
     values,
 )
 
@@ -164,25 +165,34 @@ def hours_of_groups(
     """The same of recordings by their keys, together by any number that stands for them; of each in
     the hours that begin at `starts_ms`, where that is given.
     """
-    window = models.Window
     every = [(number, key) for number, keys in groups.items() for key in keys]
-    added = (window.energy_j, window.energy_s, window.sampled_s, window.samples)
-    found: dict[int, list[Usage]] = {number: [] for number in groups}
     if not every:
-        return found
-    columns = (column("number", Integer), column("recording_key", Integer))
-    of = values(*columns, name="of").data(every).cte()
-    query = select(of.c.number, window.start_ms, *map(func.sum, added))
-    query = query.join(of, of.c.recording_key == window.recording_key)
-    query = query.where(window.level == LEVELS_S[-1])
+        return {number: [] for number in groups}
+    query, rows = _OF_GROUPS, {"of": _rows(every)}
     if starts_ms is not None:
-        starts = [(number, at_ms) for number, of_it in starts_ms.items() for at_ms in of_it]
-        columns = (column("number", Integer), column("start_ms", BigInteger))
-        at = values(*columns, name="at").data(starts).cte()
-        same = (at.c.number == of.c.number) & (at.c.start_ms == window.start_ms)
-        query = query.join(at, same)
-    query = query.group_by(of.c.number, window.start_ms).order_by(of.c.number, window.start_ms)
-    return _by_key(groups, connection.execute(query))
+        query = _OF_GROUPS_AT
+        rows["at"] = _rows((number, at) for number, of in starts_ms.items() for at in of)
+    return _by_key(groups, connection.execute(text(query.format(**rows))))
+
+
+def _rows(rows: Iterable[Sequence[int]]) -> str:
+    """As they stand after VALUES."""
+    return ", ".join(f"({', '.join(map(str, row))})" for row in rows)
+
+
+_HOURS_OF = f"""
+select of.number, windows.start_ms, sum(windows.energy_j), sum(windows.energy_s),
+    sum(windows.sampled_s), sum(windows.samples)
+from {{source}} where windows.recording_key = of.recording_key and windows.level = {LEVELS_S[-1]}
+    {{at}} group by of.number, windows.start_ms order by of.number, windows.start_ms"""
+_OF_GROUPS = "with of (number, recording_key) as (values {of})" + _HOURS_OF.format(
+    source="of, windows", at=""
+)
+_OF_GROUPS_AT = (
+    "with of (number, recording_key) as (values {of}), at (number, start_ms) as (values {at})"
+) + _HOURS_OF.format(
+    source="of, at, windows", at="and at.number = of.number and at.start_ms = windows.start_ms"
+)
 
 
 @dataclass(frozen=True, slots=True)

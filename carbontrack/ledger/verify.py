@@ -103,6 +103,9 @@ def _rolled(connection: Connection) -> Iterator[Problem]:
         time = datetime.fromtimestamp(row["start_ms"] / MS_PER_S, UTC).isoformat(timespec="seconds")
         if unlike := _unlike({name: row[f"own_{name}"] for name in _TOLERANCES}, row):
             yield Problem(f"run_hours of run {row['id'][:13]}, {time}", f"{unlike}")
+    for row in connection.execute(text(_RECORDED_DEVICES)).mappings():
+        where = f"recorded_devices of recording {row['recording_key']}, {row['kind']}"
+        yield Problem(where, "are not the devices of its sensors")
 
 
 def _removed(connection: Connection) -> Iterator[Problem]:
@@ -225,6 +228,15 @@ from run_hours k full join (
     join devices on devices.key = sensors.device_key group by 1, 2, 3
 ) own using (run_key, start_ms, kind) join runs on runs.key = run_key
 order by 1, 2"""
+
+
+_RECORDED_DEVICES = """
+select recording_key, kind from recorded_devices full join (
+    select sensors.recording_key, devices.kind,
+        array_agg(sensors.device_key order by sensors.device_key) as device_keys
+    from sensors join devices on devices.key = sensors.device_key group by 1, 2
+) own using (recording_key, kind)
+where recorded_devices.device_keys is distinct from own.device_keys order by 1, 2"""
 
 
 def _floor(level_s: int) -> str:

@@ -13,8 +13,8 @@ from carbontrack.account.over_time import SpentCurve
 from carbontrack.account.result import Estimate
 from carbontrack.account.split import RunRecord, reaches_beyond, whole_hours
 from carbontrack.errors import CarbontrackError
-from carbontrack.ledger import latest, live, overlaps, read
-from carbontrack.ledger.held import Held
+from carbontrack.ledger import latest, live, read
+from carbontrack.ledger.held import Held, ManyHeld
 from carbontrack.ledger.rows import Run, Series, Span, Usage
 from carbontrack.ledger.sql import in_parts
 from carbontrack.query import group, price
@@ -183,10 +183,12 @@ class View:
         with self._reader.connect() as connection:
             found, matching = read.find_runs(connection, limit=MOST_SUMMED, **wanted)
             rows = self._estimates(connection, found, span_ms)
-            twice = overlaps.recorded_twice(connection, found, [span_ms] if span_ms else [])
+            held = ManyHeld(connection, found, span_ms)
+            twice = held.among.all([span_ms] if span_ms else [])
             groups = []
             if by:
-                groups = group.grouped(connection, found, rows, [by], self._flags, span_ms=span_ms)
+                own: dict[str, Any] = {"span_ms": span_ms, "held": held}
+                groups = group.grouped(connection, found, rows, [by], self._flags, **own)
         return {
             "groups": [_sum_item(row) for row in groups],
             "total": _sum_item(group.totals(rows, twice)[0]) if rows else None,

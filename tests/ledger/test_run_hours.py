@@ -139,6 +139,14 @@ def test_verify_reports_sums_that_are_wrong(server: Engine, url: str) -> None:
     with server.begin() as connection:
         connection.execute(text("update hours set flags = flags where start_ms = :at"), {"at": at})
     assert verify(url) == [], "what is written is added up anew"
+    spoil = "update recorded_devices set device_keys = device_keys[2:] where recording_key = 1"
+    with server.begin() as connection:
+        connection.execute(text(spoil))
+    (problem,) = verify(url)
+    assert problem.where == "recorded_devices of recording 1, gpu"
+    with server.begin() as connection:
+        connection.execute(text("update sensors set share = share where recording_key = 1"))
+    assert verify(url) == []
 
 
 def test_a_run_that_goes_takes_its_sums_along(server: Engine, url: str) -> None:

@@ -127,5 +127,6 @@ def test_a_recorder_that_writes_into_the_file_itself_is_shown_by_its_newest_seco
     assert values(found) == [(HERE[0].uuid, 0, 250.0, 36_000.0), (HERE[1].uuid, 1, None, None)]
     assert found[0].status is Status.RUNNING
     writer.finish(status=Status.COMPLETED, exit_code=0, ended_ms=now_ms())
+    ledger.close()
     assert now(ledger_url) == []
     ledger.close()

@@ -17,7 +17,8 @@ from sqlalchemy import text
 from carbontrack.ledger import engine, kept_overlaps, read, remove
 from carbontrack.ledger.held import Held
 from carbontrack.ledger.retain import roll_hours
-from carbontrack.ledger.rows import Run, Sensor
+from carbontrack.ledger.rows import ClockOffset, Run, Sensor
+from carbontrack.ledger.tables import CLOCKS
 from carbontrack.ledger.transaction import WritableLedger, open_ledger
 from carbontrack.ledger.url import ledger_url as url_of
 from carbontrack.ledger.verify import verify
@@ -104,6 +105,7 @@ class Job:
     together: bool = True  # whether the server adds it up
     kind: RunKind = RunKind.JOB
     facility: dict[str, Any] = field(default_factory=dict)
+    offset_ms: int = 0  # of the node's clock
 
 
 _DAY = 24 * 60
@@ -133,6 +135,7 @@ JOBS = (
     Job("months", [("v", 40 * 60, 80 * 60 + 5, [_GPUS])]),
     Job("pause", [("w", 0, 60, [_GPUS]), ("w", 120 * _DAY, 120 * _DAY + 60, [_GPUS])]),
     Job("zone", [("x", 15, 400, [_GPUS])], facility={"zone": "FRA", "pue": 1.2, "tariff": 0.3}),
+    Job("clock", [("z", 5, 200, [_GPUS])], False, offset_ms=90_000),
     Job("gone", [("y", 15, 400, [_GPUS])]),
 )  # fmt: skip
 
@@ -165,6 +168,14 @@ def _write(ledger: WritableLedger, number: int, job: Job) -> None:
         sensors = [sensor for one in read_by for sensor in one.sensors(host)]
         windows = [row for one in read_by for row in one.windows(host, from_ms, to_ms)]
         RunWriter(ledger, run, recording, sensors).commit(windows=windows, heartbeat_ms=to_ms)
+        if job.offset_ms:
+            with ledger.begin() as transaction:
+                asked = "select key from recordings where id = :id"
+                (row,) = transaction.ask(asked, {"id": recording.id})
+                off = CLOCKS.written(
+                    ClockOffset(from_ms, job.offset_ms, 10), recording_key=row["key"]
+                )
+                transaction.write(CLOCKS.upsert, [off])
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -82,6 +83,8 @@ class Look:
 
 
 _MOST_LETTERS = 60  # of a name
+_LETTER, _LINE = 0.56, 1.35  # of the type size
+_HANDLE = 2.6  # of an entry of a legend, with the gaps around it, of the type size
 LABEL_LETTERS = 24  # of one beside an axis
 _FEW_DECADES = 30.0  # of highest ÷ lowest, to label values between the powers of ten
 WIDTHS = (2.0, 60.0)  # that text still fits into, and that a printer takes
@@ -254,9 +257,35 @@ def log_axis(ax: Axes, which: str | None) -> None:
 
 
 def legend_above(ax: Axes, columns: int = 5) -> None:
-    """In a row over the panel, where it covers no data."""
-    if ax.get_legend_handles_labels()[0]:
-        ax.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=columns, borderaxespad=0.1)
+    """In a row over the panel, where it covers no data; in as many rows as its names need, for one
+    that is wider than the page would leave the panel no room.
+    """
+    handles, names = ax.get_legend_handles_labels()
+    if not handles:
+        return
+    place, size = ax.get_position(), float(matplotlib.rcParams["legend.fontsize"])
+    left = place.x0 if place.x0 > 0.3 else 0.0  # of a panel beside another, else of the page
+    room = (place.x1 - left) * _page_inches(ax)[0] * 72 / size
+    names = [_cut(str(name), int((room - _HANDLE) / _LETTER)) for name in names]
+    wide = np.array([_HANDLE + _LETTER * len(name) for name in names])
+    fitting = (
+        n
+        for n in range(min(columns, len(names)), 1, -1)
+        if sum(column.max() for column in np.array_split(wide, n)) <= room
+    )
+    ncols = next(fitting, 1)
+    where: Any = {"loc": "lower right", "bbox_to_anchor": (1, 1), "borderaxespad": 0.1}
+    ax.legend(handles, names, ncols=ncols, **where)
+
+
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
+def _page_inches(ax: Axes) -> npt.NDArray[np.float64]:
+    figure = ax.get_figure(root=True)
+    assert figure is not None
+    return np.asarray(figure.get_size_inches(), dtype=float)
 
 
 def note(ax: Axes, text: str) -> None:
@@ -277,7 +306,6 @@ def note(ax: Axes, text: str) -> None:
     )
 
 
-_LETTER, _LINE = 0.56, 1.35  # of the type size
 _EDGE, _GAP = 0.97, 0.04
 _PANEL = 0.6  # of a panel's place, before it is laid out: the rest is labels, legend and title
 
@@ -286,8 +314,10 @@ def verdict(ax: Axes, text: str) -> None:
     """What the curves come to, in the middle on the right; where they would be under it, above
     them, with room made for it.
     """
-    size, lines = float(matplotlib.rcParams["legend.fontsize"]), text.splitlines()
-    place, inches = ax.get_position(), ax.get_figure(root=True).get_size_inches()  # type: ignore[union-attr]
+    size = float(matplotlib.rcParams["legend.fontsize"])
+    place, inches = ax.get_position(), _page_inches(ax)
+    most = int(_EDGE * inches[0] * place.width * 72 / size / _LETTER)
+    lines = [part for line in text.splitlines() for part in textwrap.wrap(line, most)]
     wide = _LETTER * max(map(len, lines)) * size / 72 / (inches[0] * place.width)
     high = _LINE * len(lines) * size / 72 / (inches[1] * place.height * _PANEL)
     to_axes = ax.transScale + ax.transLimits
@@ -300,8 +330,8 @@ def verdict(ax: Axes, text: str) -> None:
         low, top = scale.transform(np.array(ax.get_ylim()))
         shrunk = min(1.0, max(0.3, (_EDGE - high - _GAP) / below.max()))
         ax.set_ylim(top=float(scale.inverted().transform(low + (top - low) / shrunk)))
-    ax.annotate(
-        text,
+    said = ax.annotate(
+        "\n".join(lines),
         (_EDGE, 0.5 if is_free else _EDGE),
         xycoords="axes fraction",
         ha="right",
@@ -309,6 +339,7 @@ def verdict(ax: Axes, text: str) -> None:
         fontsize=size,
         linespacing=_LINE,
     )
+    said.set_in_layout(False)  # however long, it takes no room from the panel
 
 
 def leave_out_highest(ax: Axes, values: npt.ArrayLike, *, above: float | None = None) -> None:

@@ -34,6 +34,7 @@ from dashboards.figures.seeds import draw_groups, mark_groups
 from dashboards.figures.training import finish, looks, need, scale_losses
 from dashboards.style import (
     GREY,
+    LABEL_LETTERS,
     Look,
     line,
     literal,
@@ -49,6 +50,7 @@ _DEFAULT = (Against.ENERGY, Against.CARBON)
 _SCALE = 3.6  # room of a scale with its label, of the type size
 _NOTHING = 1e-9  # less than any run takes
 _NO_SAVING = 0.0005
+_MOST_TOLD = 4  # runs whose amounts are written out; of more the best's and the worst's
 
 Floats = npt.NDArray[np.float64]
 
@@ -142,19 +144,17 @@ def _mark_saving(
     ax.plot([0, right], [target, target], color=GREY, lw=line(0.7), ls=(0, (1, 2)), zorder=1)
     for amount, how in zip(taken, looks(), strict=False):
         ax.plot(amount * axis.factor, target, "o", color=how["color"], ms=1.3 * mark, zorder=5)
-    amounts = zip(runs, taken, strict=True)
-    each_took = [
-        f"{literal(data.run.name)} {digits_text(amount * axis.factor)}" for data, amount in amounts
-    ]
+    named = [literal(data.run.name, LABEL_LETTERS) for data in runs]
+    told = range(len(runs)) if len(runs) <= _MOST_TOLD else (best, worst)
+    each_took = [f"{named[run]} {digits_text(taken[run] * axis.factor)}" for run in told]
     said = (
         f"to loss {target:.3g}, means over {_widths(curves)} steps:\n"
         f"{', '.join(each_took)}{' ×' * axis.unit.startswith('10')} {axis.unit}"
     )
     saving = 1 - taken[best] / taken[worst]
     if worst != best and saving >= _NO_SAVING:
-        better, other = literal(runs[best].run.name), literal(runs[worst].run.name)
         said += (
-            f"\n{better} takes {100 * saving:.1f} % less than {other}"
+            f"\n{named[best]} takes {100 * saving:.1f} % less than {named[worst]}"
             if _is_clear(axis, losses, arrivals, best, worst)
             else "\nno difference beyond the noise of the losses"
         )

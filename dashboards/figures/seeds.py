@@ -15,7 +15,7 @@ from carbontrack.account.loss import arrival, lowest_common, smooth, width_of
 from carbontrack.account.seeds import Spread, is_less
 from carbontrack.report.numbers import counted, digits_text
 from dashboards.figures.training import looks
-from dashboards.style import GREY, line, literal, verdict
+from dashboards.style import GREY, LABEL_LETTERS, line, literal, verdict
 
 _POINTS = 1200
 
@@ -93,10 +93,13 @@ def mark_groups(
     best = min(spreads, key=lambda name: spreads[name].mean)
     worst = max(spreads, key=lambda name: spreads[name].mean)
     said = [f"to loss {target:.3g}, mean ± sd ({unit}):"]
-    said += [f"{literal(name)} {_text(spread)}" for name, spread in spreads.items()]
+    said += [f"{literal(name, LABEL_LETTERS)} {_text(spread)}" for name, spread in spreads.items()]
     if is_less(spreads[best], spreads[worst]):
         saving = 1 - spreads[best].mean / spreads[worst].mean
-        said.append(f"{literal(best)} takes {100 * saving:.1f} % less than {literal(worst)}")
+        said.append(
+            f"{literal(best, LABEL_LETTERS)} takes {100 * saving:.1f} % less than "
+            f"{literal(worst, LABEL_LETTERS)}"
+        )
     elif any(spread.runs == 1 for spread in spreads.values()):
         said.append("no verdict: a single run has no spread")
     else:

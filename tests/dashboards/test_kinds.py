@@ -6,6 +6,7 @@ import math
 import random
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -221,6 +222,26 @@ def test_a_run_that_began_after_the_other_had_ended_is_not_ahead(runs: list[RunD
     for panel in figures.compare([large, day]).axes:
         (said,) = (text.get_text() for text in panel.texts if "to loss" in text.get_text())
         assert re.search(r"\nlarge takes 9\d\.\d % less than day$", said), said
+
+
+@pytest.mark.parametrize("style", STYLES)
+@pytest.mark.parametrize("kind", figures.SEVERAL)
+def test_long_names_leave_the_panels_their_room(kind: str, style: str, runs: list[RunData]) -> None:
+    named = [
+        replace(data, run=replace(data.run, name=f"llama2-13b-ablation-{'x' * 36}-{number}"))
+        for number, data in enumerate(runs * 2)
+    ]
+    figure = figures.draw(kind, named, style=style)
+    figure.draw_without_rendering()
+    width, height = figure.get_size_inches()
+    box = figure.get_tightbbox()
+    assert box.x0 >= -0.02 and box.x1 <= width + 0.02 and box.y1 <= height + 0.02
+    for panel in figure.axes:
+        assert panel.get_position().width > 0.7
+        assert panel.get_position().height > 0.1
+        assert all(
+            text.get_window_extent().x0 >= panel.get_window_extent().x0 for text in panel.texts
+        )
 
 
 @pytest.mark.parametrize("log", ["neither", "x", "both"])

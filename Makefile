@@ -64,10 +64,9 @@ lint: $(VENV)/.installed
 types: $(VENV)/.installed
 	$(BIN)/mypy
 
-# What computes goes first, one worker a core; recording, which mostly waits, has the machine alone.
+# More workers than cores: many tests wait for a recorder or a collector, and others compute meanwhile.
 check: $(VENV)/.installed tools
-	$(BIN)/pytest --numprocesses 2 --dist loadfile --ignore tests/record
-	$(BIN)/pytest --numprocesses 4 --dist worksteal tests/record
+	$(BIN)/pytest --numprocesses 4 --dist worksteal
 
 # A browser, LaTeX, a C compiler and PostgreSQL's server: Debian's, where we may install them.
 tools: $(VENV)/.installed

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, Select, select
 from carbontrack.ledger import models
 from carbontrack.ledger.rows import Run, Span
 from carbontrack.ledger.window import LEVELS_S
-from carbontrack.units import MS_PER_HOUR, MS_PER_S
+from carbontrack.units import MS_PER_DAY, MS_PER_HOUR, MS_PER_S
 
 # Each from 1 s on is made of whole windows of some level.
 _ROUND_MS = (
@@ -17,7 +17,6 @@ _ROUND_MS = (
     *(MS_PER_S * s for s in (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800)),
     *(MS_PER_HOUR * h for h in (1, 2, 6, 12)),
 )
-_MS_PER_DAY = 24 * MS_PER_HOUR
 
 
 def bucket_ms(length_ms: int, points: int, *, least_ms: int = 1) -> int:
@@ -26,7 +25,7 @@ def bucket_ms(length_ms: int, points: int, *, least_ms: int = 1) -> int:
     """
     between = max(1, points - 1)  # one more is touched than fits
     fits = (b for b in _ROUND_MS if b >= least_ms and length_ms <= between * b)
-    return next(fits, -(-length_ms // (between * _MS_PER_DAY)) * _MS_PER_DAY)
+    return next(fits, -(-length_ms // (between * MS_PER_DAY)) * MS_PER_DAY)
 
 
 def mergeable_ms(length_ms: int, points: int) -> int:

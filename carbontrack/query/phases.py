@@ -150,7 +150,7 @@ def usages_on(
     """What each device used in each hour by each name on a timeline of the run. `hours` are those
     of the devices of all its recordings, or of those with these keys.
     """
-    shared = [usage.start_ms for usage in hours if _is_shared(usage, timeline)]
+    shared = shared_hours(hours, timeline)
     level_s = _affordable_level(len(shared), MOST_ROWS)
     finer = held.with_finer(run, shared)
     windows = Windows(held.connection, run, level_s, finer, recordings)

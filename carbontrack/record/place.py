@@ -9,6 +9,7 @@ from contextlib import closing
 
 from carbontrack import config
 from carbontrack.errors import CarbontrackError
+from carbontrack.ledger.sqlite import connect
 from carbontrack.ledger.url import sqlite_path
 
 
@@ -40,8 +41,8 @@ def _is_imported(zone: str, url: str) -> bool:
     if path is None:
         return True
     try:
-        with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as connection:
+        with closing(connect(path, busy_timeout_ms=0, read_only=True)) as connection:
             asked = "select 1 from intensity where zone = ? limit 1"
             return connection.execute(asked, (zone,)).fetchone() is not None
-    except sqlite3.Error:
-        return False  # there is no ledger yet
+    except (sqlite3.Error, CarbontrackError):
+        return False  # there is no ledger yet, or this is none

@@ -97,8 +97,9 @@ def _energies(rows: Sequence[Estimate]) -> Iterator[str]:
         )
         for text in words:
             how.setdefault(text, []).append(row.label)
+    everyone = _labels(rows)
     for text, labels in how.items():
-        yield f"Energy is {text}{_of(labels, rows)}"
+        yield f"Energy is {text}{_of(labels, everyone)}"
 
 
 def _scopes(rows: Sequence[Estimate]) -> Iterator[str]:
@@ -113,12 +114,11 @@ def _scopes(rows: Sequence[Estimate]) -> Iterator[str]:
 
 
 def _factors(rows: Sequence[Estimate]) -> Iterator[PaperNote]:
-    everyone = {row.label for row in rows}
+    everyone = _labels(rows)
     for factor, having in rows_by_factor(rows).items():
         title = _TITLES.get(factor.name, factor.name.replace("_", " "))
         verb = "is assumed to be" if factor.assumed else "is"
-        labels = [row.label for row in having]
-        of = "" if set(labels) == everyone else f" ({some(labels)})"
+        of = _of([row.label for row in having], everyone)
         column = "cost" if factor.name in keys.PRICES else ""
         yield PaperNote(f"The {title} {verb} {_quantity(factor)}", factor, column, of)
 
@@ -143,7 +143,7 @@ def _source(factor: Factor) -> str:
 
 def _costs(rows: Sequence[Estimate]) -> Iterator[str]:
     for what in unique(row.cost_of for row in rows):
-        of = _of([row.label for row in rows if row.cost_of == what], rows)
+        of = _of([row.label for row in rows if row.cost_of == what], _labels(rows))
         yield f"Cost is of {what.replace(' + ', ' and ')} only{of}"
 
 
@@ -171,8 +171,12 @@ def _is_given(factor: Factor) -> bool:
     return not factor.cite and not factor.version
 
 
-def _of(labels: Sequence[str], rows: Sequence[Estimate]) -> str:
-    everyone = {row.label for row in rows}
+def _labels(rows: Sequence[Estimate]) -> set[str]:
+    return {row.label for row in rows}
+
+
+def _of(labels: Sequence[str], everyone: set[str]) -> str:
+    """Which rows, where it is not everyone."""
     return "" if set(labels) == everyone else f" ({some(labels)})"
 
 

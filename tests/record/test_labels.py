@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 
@@ -47,3 +48,12 @@ def test_a_zone_that_nobody_knows_is_said_at_once_to_the_quiet_too(wrapper: Wrap
     import_hours(ledger_url(str(wrapper.ledger)), "our-solar-roof", 0, [0.01])
     done = wrapper.run("sleep", "1", options=("-q", "--zone", "our-solar-roof"))
     assert (done.returncode, warnings_in(done.stderr)) == (0, [])
+
+
+def test_a_zone_is_looked_for_in_no_ledger_that_is_a_pipe(wrapper: Wrapper) -> None:
+    pipe = wrapper.folder / "pipe.db"
+    os.mkfifo(pipe)
+    options = ("-q", "--zone", "GERMNY", "--db", str(pipe))
+    done = wrapper.run("sh", "-c", "exit 5", options=options)
+    assert done.returncode == 5
+    assert "zone 'GERMNY' is unknown" in done.stderr

@@ -37,6 +37,8 @@ class Share(NamedTuple):
     time: float
 
 
+_ROUNDING = 1e-12  # of a window: so much may be left of one of which all is known to be elsewhere
+
 _Found = Mapping[tuple[int, Span], tuple[float, float]]
 """Energy in J and the time that it accounts for in s, by sensor and stretch of time; what has no
 windows is missing.
@@ -103,7 +105,7 @@ def _shared(
         energy, time = min(energy, left.energy), min(time, left.time)
         parts.append(Share(one.start_ms, energy, time))
         left = Share(left.start_ms, left.energy - energy, left.time - time)
-    return [one for one in (left, *parts) if one.energy or one.time]
+    return [one for one in (left, *parts) if max(one.energy, one.time) > _ROUNDING]
 
 
 def _share(part: float, whole: float) -> float:

@@ -117,8 +117,7 @@ class LedgerWriter:
             if before is None:
                 self._look_where_to_write()
                 self._warn_of_owner()
-            ledger = open_ledger(self.url, busy_timeout_ms=BUSY_TIMEOUT_MS)
-            self._writer = RunWriter(ledger, self._run, self._recording, sensors)
+            self._writer = self._writer_of(sensors)
             self._file = _identity(self.url)
             if before is not None:
                 moved = self._move(before, self._writer)
@@ -127,6 +126,14 @@ class LedgerWriter:
             self._writer.describe(sensors)
         self._sensors = sensors
         return self._writer
+
+    def _writer_of(self, sensors: Sequence[Sensor]) -> RunWriter:
+        ledger = open_ledger(self.url, busy_timeout_ms=BUSY_TIMEOUT_MS)
+        try:
+            return RunWriter(ledger, self._run, self._recording, sensors)
+        except BaseException:
+            ledger.close()
+            raise
 
     def _look_where_to_write(self) -> None:
         asked, self.url = self.url, recorders_url(self.url)

@@ -23,6 +23,7 @@ from carbontrack.keys import BY_NAME, KEYS, Key
 from carbontrack.units import age_ms
 
 PROJECT_FILE = "carbontrack.toml"
+QUOTA = "quota"
 _MAX_BYTES = 1 << 20
 _TABLE = "Write [tool.carbontrack] and a line for each setting below it."
 
@@ -48,10 +49,11 @@ class Setting:
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """The values of one origin, checked."""
+    """The values of one origin, checked, and its table `quota` as it stands: see `quotas`."""
 
     origin: str
     values: Mapping[str, Any]
+    quotas: Any = None
 
 
 Settings = Mapping[str, Setting]
@@ -117,9 +119,15 @@ def resolve(layers: Sequence[Layer]) -> dict[str, Setting]:
         for name, value in layer.values.items():
             if name not in taken and not _answered(name, taken):
                 settings[name] = Setting(value, layer.origin)
-                own_currency[name] = layer.values.get("currency", _CURRENCY)
+                own_currency[name] = currency_of(layer)
     _check_currency(settings, own_currency)
     return settings
+
+
+def currency_of(layer: Layer) -> str:
+    """That of the money which a layer states."""
+    currency: str = layer.values.get("currency", _CURRENCY)
+    return currency
 
 
 def _check_currency(settings: Settings, own: Mapping[str, str]) -> None:
@@ -155,7 +163,7 @@ def check(name: str, value: Any, *, where: str) -> Any:
     """The value as the key needs it. Raises CarbontrackError that names `where` it stands."""
     key = BY_NAME.get(name)
     if key is None:
-        raise CarbontrackError(f"{where}: no such setting.", hint=_nearest(name, list(BY_NAME)))
+        raise CarbontrackError(f"{where}: no such setting.", hint=nearest(name, list(BY_NAME)))
     if key.low is None:
         return _text(key, value, where)
     return number(where, value, key.unit, low=key.low, high=key.high, hint=key.help)
@@ -241,8 +249,9 @@ def _project(folder: Path) -> Layer | None:
 def _file_layer(path: Path, section: Any) -> Layer:
     if not isinstance(section, dict):
         raise CarbontrackError(f"{path}: tool.carbontrack is not a table.", hint=_TABLE)
-    checked = {name: check(name, value, where=f"{path}: {name}") for name, value in section.items()}
-    return Layer(str(path), checked)
+    own = {name: value for name, value in section.items() if name != QUOTA}
+    checked = {name: check(name, value, where=f"{path}: {name}") for name, value in own.items()}
+    return Layer(str(path), checked, section.get(QUOTA))
 
 
 def _read_toml(path: Path, *, only_with: str = "") -> dict[str, Any]:
@@ -284,7 +293,8 @@ def flag(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-def _nearest(name: str, names: Sequence[str]) -> str:
+def nearest(name: str, names: Sequence[str]) -> str:
+    """A hint for an unknown name."""
     import difflib
 
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)

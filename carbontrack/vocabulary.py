@@ -198,6 +198,14 @@ class BudgetState(StrEnum):
     SPENT = "spent"
 
 
+class Per(StrEnum):
+    """The calendar period of a quota, in UTC."""
+
+    MONTH = "month"
+    QUARTER = "quarter"
+    YEAR = "year"
+
+
 class OnBudget(StrEnum):
     """What to do when a limit is spent."""
 

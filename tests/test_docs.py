@@ -51,6 +51,7 @@ JSON_OF = (
     "estimate --gpu-hours 1 --power 400",
     "scores llama2-7b",
     "config",
+    "quota",
     "devices",
     "doctor",
     "factors list pue",
@@ -75,6 +76,7 @@ def recorded(command: Command, tmp_path: Path) -> Command:
         one = Recorded(name=name, number=number, count=2, seconds=60, project="nlp", model=card)
         events = [pictures.score(one, 0.3)]
         pictures.write_seconds(ledger_url(str(tmp_path / "ledger.db")), one, events=events)
+    (tmp_path / "carbontrack.toml").write_text("[quota.nlp]\nkwh = 10\n")
     return command
 
 

@@ -35,6 +35,7 @@ ORDER = [
         "vocabulary",
         "keys",
         "config",
+        "quotas",
         "job",
         "job_phases",
     ],

@@ -29,6 +29,7 @@ _COMMANDS = (
     "amend",
     "add",
     "table",
+    "quota",
     "plot",
     "serve",
     "devices",

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from carbontrack import config, keys
 from carbontrack.errors import CarbontrackError
 from carbontrack.factors.catalog import Factor
 from carbontrack.factors.resolve import resolve
+from carbontrack.quotas import UNITS, quotas_of
 from carbontrack.report.numbers import NO_VALUE
 from carbontrack.report.table import Column, Table
 from carbontrack.vocabulary import Method
 
 
 def settings_table() -> tuple[Table, dict[str, Any]]:
-    """Every key; a note says why a zone, provider or day cannot be used.
+    """Every key, and the quotas; a note says why a zone, provider or day cannot be used.
 
     Raises CarbontrackError for a bad file or environment.
     """
-    settings = config.resolve(config.surroundings())
+    around = config.surroundings()
+    settings = config.resolve(around)
     used, notes = _factors(settings)
     rows: list[tuple[str, Any, str, str]] = []
     for key in keys.KEYS:
@@ -31,6 +34,7 @@ def settings_table() -> tuple[Table, dict[str, Any]]:
             rows.append((key.name, factor.value, factor.unit, f"{origin}: {factor.source}{year}"))
         else:
             rows.append((key.name, None, key.unit, "not set"))
+    rows += _quotas(around)
     table = Table(
         (
             Column("setting", "", tuple(row[0] for row in rows), left=True),
@@ -46,6 +50,14 @@ def settings_table() -> tuple[Table, dict[str, Any]]:
         "notes": notes,
     }
     return table, data
+
+
+def _quotas(around: Sequence[config.Layer]) -> Iterator[tuple[str, Any, str, str]]:
+    for quota in quotas_of(around).values():
+        for name, unit in UNITS.items():
+            if (limit := getattr(quota, name)) is not None:
+                said = f"{unit or quota.currency} per {quota.per}"
+                yield f"{config.QUOTA}.{quota.project}.{name}", limit, said, quota.origin
 
 
 _FOLLOWS = {

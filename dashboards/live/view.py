@@ -20,13 +20,16 @@ from carbontrack.ledger.sql import in_parts
 from carbontrack.query import group, price
 from carbontrack.query.attempts import Tried, tried
 from carbontrack.query.phases import Phases, phases_of
+from carbontrack.query.quota import standing
+from carbontrack.quotas import quotas_of
 from carbontrack.report.document import document_of
 from carbontrack.report.explain import explain_data, origins_of
 from carbontrack.report.forms import form_of
 from carbontrack.report.notes import notes_of
+from carbontrack.report.quota import quota_lines
 from carbontrack.report.runs import run_item
 from carbontrack.report.show import run_detail
-from carbontrack.units import now_ms
+from carbontrack.units import MS_PER_DAY, now_ms
 from carbontrack.vocabulary import Method, Status, TableFormat
 from dashboards.live import columns, targets
 from dashboards.live.cache import BUDGET_BYTES, RunCache
@@ -65,6 +68,7 @@ _SUMMED = (
     "assumed",
     "notes",
 )  # of a row of the table
+_PROJECT = "project"
 _MARKUP = (TableFormat.MARKDOWN, TableFormat.LATEX, TableFormat.CSV)
 
 
@@ -175,7 +179,8 @@ class View:
     def totals(self, *, by: str = "", **wanted: Any) -> dict[str, Any]:
         """The sum of the newest `MOST_SUMMED` runs that match, as far as they are in the range of
         time, and of each group of them; `wanted` are the filters of `runs`, `by` a key of
-        `table --by`, or empty.
+        `table --by`, or empty. A project has its quotas, each in the period that is shown: they are
+        of all its runs there.
 
         Raises CarbontrackError for an unknown `by`.
         """
@@ -189,13 +194,40 @@ class View:
             if by:
                 own: dict[str, Any] = {"span_ms": span_ms, "held": held}
                 groups = group.grouped(connection, found, rows, [by], self._flags, **own)
+            quotas = self._quotas(connection, by, groups, wanted.get("until_ms"))
         return {
-            "groups": [_sum_item(row) for row in groups],
+            "groups": [
+                _sum_item(row) | {"quotas": quotas.get(row.group[by], [])} for row in groups
+            ],
             "total": _sum_item(group.totals(rows, twice)[0]) if rows else None,
             "summed": len(found),
             "matching": matching,
             "tags": sorted({key for run in found for key in run.tags}),
         }
+
+    def _quotas(
+        self, connection: Connection, by: str, groups: Sequence[Estimate], until_ms: int | None
+    ) -> dict[str, list[dict[str, Any]]]:
+        """Of each project that is shown and has a quota, the limits as `quota --format json` has
+        them, in the period of the last day that is shown.
+        """
+        if by != _PROJECT:
+            return {}
+        shown = {row.group[by] for row in groups}
+        now = now_ms()
+        # A range ends where a month does by the reader's clock, up to a day beside UTC.
+        at_ms = now if until_ms is None else min(now, until_ms - MS_PER_DAY)
+        found = standing(
+            connection,
+            quotas_of(config.surroundings()),
+            self._flags,
+            at_ms=at_ms,
+            now_ms=now,
+            only=shown,
+            estimates=partial(self._estimates, connection),
+        )
+        lines = quota_lines(found.uses)
+        return {name: [line for line in lines if line["project"] == name] for name in shown}
 
     def fleet(self) -> dict[str, Any]:
         """Every device that is recorded now, or was until its node fell silent; see `fleet_of`."""

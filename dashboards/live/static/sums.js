@@ -3,7 +3,7 @@
 import { ask } from "./api.js";
 import { badge, card, drawing, make, refill, table } from "./dom.js";
 import { carbon, cost, energy, hours, share, unmeasured, whole } from "./format.js";
-import { Tiles } from "./tiles.js";
+import { quota, Tiles } from "./tiles.js";
 
 const REFRESH_MS = 10_000;
 const KEYS = [
@@ -87,6 +87,7 @@ export class Sums {
   grouped(groups) {
     const most = Math.max(...groups.map((row) => row.facility_kwh ?? 0));
     const number = (label) => ({ label, number: true });
+    const limited = groups.some((row) => row.quotas.length);
     return table(
       "Totals by group",
       [
@@ -99,6 +100,7 @@ export class Sums {
         number("CO₂e"),
         number("cost"),
         number("coverage"),
+        ...(limited ? [{ label: "quota", class: "quotas" }] : []),
       ],
       groups.map((row) => ({
         key: row.label,
@@ -112,6 +114,7 @@ export class Sums {
           carbon(row.tco2e),
           cost(row.cost, row.currency),
           share(row.coverage),
+          ...(limited ? [make("div", { class: "meters" }, ...row.quotas.map(quota))] : []),
         ],
       })),
     );

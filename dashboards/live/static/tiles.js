@@ -169,8 +169,17 @@ export const budget = ({ unit, limit, spent, share: part, state }) =>
     `Budget: ${plain(spent, 3)} of ${plain(limit)} ${unit}${unit === "kWh" ? " of facility energy" : ""}`,
     part,
     `budget ${state}`,
-    { [BudgetState.NEAR]: "nearly spent", [BudgetState.SPENT]: "spent" }[state],
+    SAID[state],
   );
+
+const SAID = { [BudgetState.NEAR]: "nearly spent", [BudgetState.SPENT]: "spent" };
+
+// One limit of a project in its period; what cannot be known of it says why.
+export function quota({ period, unit, limit, used, share: part, state, why }) {
+  const of = `of ${limit.toLocaleString("en")} ${unit} in ${period}`;
+  if (part === null) return make("div", { class: "meter", title: why }, make("span", {}, `unknown ${of}`));
+  return meter(`${used < 1000 ? plain(used, 3) : whole(used)} ${of}`, part, `budget ${state}`, SAID[state]);
+}
 
 function meter(text, part, kind, word = "") {
   const filled = Math.max(0, Math.min(1, part));

@@ -118,16 +118,23 @@ def test_runs_are_listed_and_compared_on_a_desk_and_a_phone(
 
 
 def test_it_can_be_used_by_keys_and_by_ear(
-    wrapper: Wrapper, serve: Callable[..., Server], browser: Chrome, until: Until
+    wrapper: Wrapper,
+    serve: Callable[..., Server],
+    browser: Chrome,
+    until: Until,
+    shot: Callable[..., None],
 ) -> None:
     from selenium.webdriver import ActionChains, Keys
 
+    settings = wrapper.folder / "config" / "carbontrack" / "config.toml"
+    settings.parent.mkdir(parents=True)
+    settings.write_text("[quota.llama]\nkwh = 120\n")
     write_ledger(wrapper.ledger, Recorded(name="long", count=8, seconds=86_400.0, project="llama"))
     write_ledger(wrapper.ledger, Recorded(name="none", number=0, count=0, project="llama", steps=0))
     browser.get(serve().address)
     until(lambda: all_of(browser, "tbody a"))
     assert "nothing measured" in text(browser, '[data-row$="0000"] .badge')
-    the_first_page_adds_up(browser, until)
+    the_first_page_adds_up(browser, until, shot)
     ActionChains(browser).send_keys(Keys.TAB).perform()
     assert text(browser, ":focus") == "Skip to the content"
     assert page.colour(browser, ":focus", "outline-style") == "solid"
@@ -158,7 +165,7 @@ def test_it_can_be_used_by_keys_and_by_ear(
     assert errors(browser) == []
 
 
-def the_first_page_adds_up(browser: Chrome, until: Until) -> None:
+def the_first_page_adds_up(browser: Chrome, until: Until, shot: Callable[..., None]) -> None:
     until(lambda: tile(browser, "runs") == "2")
     assert tile(browser, "device energy") == "69.1 kWh"
     choose(browser, "Group by", "project")
@@ -177,6 +184,10 @@ def the_first_page_adds_up(browser: Chrome, until: Until) -> None:
     browser.refresh()
     until(lambda: tile(browser, "runs") == "1")
     until(lambda: "llama" in text(browser, '[aria-label="Totals by group"] tbody th'))
+    quota = text(browser, ".quotas .meter")
+    assert "of 120 kWh in 2026-05" in quota and "nearly spent" in quota
+    assert page.accessibility_faults(browser) == []
+    shot("sums", every=True)
     choose(browser, "When", "")
     until(lambda: len(all_of(browser, ".cards tbody a")) == 2)
     choose(browser, "Group by", "")

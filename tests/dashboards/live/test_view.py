@@ -5,11 +5,13 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from carbontrack import config
+from carbontrack.account.split import span_of_month
 from carbontrack.errors import CarbontrackError
 from carbontrack.ledger.url import ledger_url as url_of
 from carbontrack.units import MS_PER_HOUR
@@ -87,6 +89,26 @@ def test_a_range_of_time_begins_with_its_first_moment_and_ends_before_its_last(t
     assert team.totals(**before)["total"]["energy_kwh"] == pytest.approx(0.4)
     assert [run["name"] for run in team.runs(**before)["runs"]] == ["run 2"]
     assert [run["name"] for run in team.runs(user="bob")["runs"]] == ["run 3", "run 2"]
+
+
+def test_a_project_has_its_quota_in_the_month_that_is_shown(
+    team: View, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "carbontrack.toml").write_text("[quota.llama]\nkwh = 1.1\n[quota.none]\nkg = 1\n")
+    may = {"since_ms": span_of_month("2026-05")[0], "until_ms": span_of_month("2026-05")[1]}
+    for beside_h in (-11, 0, 11):  # months of readers east and west of UTC
+        spans = {name: at_ms + beside_h * MS_PER_HOUR for name, at_ms in may.items()}
+        groups = {
+            row["label"]: row["quotas"] for row in team.totals(by="project", **spans)["groups"]
+        }
+        (quota,) = groups.pop("llama")
+        assert (quota["period"], quota["state"]) == ("2026-05", "near")
+        assert quota["used"] == pytest.approx(0.9)
+        assert not any(groups.values()), "no other has one"
+    (now, *_) = (row["quotas"] for row in team.totals(by="project", user="ada")["groups"])
+    assert now[0]["period"] == f"{datetime.now(UTC):%Y-%m}", "of a range without an end"
+    assert [row["quotas"] for row in team.totals(by="user")["groups"]] == [[], []]
 
 
 def test_an_unknown_key_of_the_sums_is_an_error(team: View) -> None:

@@ -185,10 +185,11 @@ class RunPage {
     this.tellRange();
   }
 
-  // What is implausible or assumed of the run, as under its table.
+  // What is implausible or assumed of the run, as under its table, and which times were corrected.
   remark() {
-    const { rows, plan } = this.run;
-    const notes = [...new Set([plan?.doubt, ...rows.flatMap((row) => row.notes)].filter(Boolean))];
+    const { rows, plan, corrected } = this.run;
+    const said = [plan?.doubt, corrected && `corrected: ${corrected}`, ...rows.flatMap((row) => row.notes)];
+    const notes = [...new Set(said.filter(Boolean))];
     if (notes.join() === this.remarked) return;
     this.remarked = notes.join();
     this.notes.hidden = !notes.length;

@@ -13,6 +13,7 @@ from tests.dashboards.live import page
 from tests.dashboards.live.conftest import Server
 from tests.dashboards.live.page import all_of, click, errors, job, small, text, tile
 from tests.fixtures.runs import Recorded, write_ledger
+from tests.fixtures.skewed import Skewed
 from tests.fixtures.wrap import PATIENCE_S, Wrapper
 
 if TYPE_CHECKING:
@@ -70,13 +71,19 @@ def test_a_run_is_watched_from_start_to_end(
     assert errors(browser) == []
 
 
-def test_what_is_implausible_of_a_run_is_said_below_its_totals(
+def test_what_is_implausible_or_corrected_of_a_run_is_said_below_its_totals(
     wrapper: Wrapper, serve: Callable[..., Server], browser: Chrome, until: Until
 ) -> None:
     write_ledger(wrapper.ledger, Recorded(power_w=593.0))
-    browser.get(serve().address)
+    server = serve()
+    browser.get(server.address)
     until(lambda: all_of(browser, "tbody a"))[0].click()
     until(lambda: "is 593 W, but its limit is 400 W" in text(browser, ".notes"))
+    assert "corrected" not in text(browser, ".notes")
+    Skewed({1: {0: 7}}).write(f"sqlite:///{wrapper.ledger}")
+    browser.get(f"{server.address}#/run/skewed")
+    said = "corrected: times of node1 by -7 s, as its clock was off"
+    until(lambda: said in text(browser, ".notes"))
     assert errors(browser) == []
 
 

@@ -24,7 +24,9 @@ from carbontrack.ledger.rows import (
     Tombstone,
     Watermark,
 )
+from carbontrack.ledger.set_clocks import with_set
 from carbontrack.ledger.shipped_seconds import NO_SECONDS, Seconds
+from carbontrack.ledger.sqlite import SET_MS
 from carbontrack.ledger.tables import (
     AMENDMENTS,
     CLOCKS,
@@ -73,7 +75,7 @@ def how_many_stopped(transaction: Transaction, target: str, *, now_ms: int) -> i
     """How many recordings that the target lacks something of have ended or stopped, so that no
     recorder goes on to ship them.
     """
-    stopped = "ended_ms is not null or heartbeat_ms < :stale"
+    stopped = f"ended_ms is not null or heartbeat_ms + {SET_MS} < :stale"
     values = {"target": target, "stale": now_ms - HEARTBEAT_STALE_MS}
     (found,) = transaction.ask(f"select count(*) as n from {_LACKED} and ({stopped})", values)
     return int(found["n"])
@@ -125,7 +127,7 @@ def next_part(
     before = _mark(transaction, key, target)
     mark = before or _begun(target)
     ended = recording.ended_ms is not None
-    goes_on = not ended and not is_stale(recording, now_ms=now_ms)
+    goes_on = not ended and not is_stale(with_set(transaction, recording, now_ms), now_ms=now_ms)
     end_ms = recording.end_ms + MS_PER_HOUR
     open_ms = recording.heartbeat_ms // _MINUTE_MS * _MINUTE_MS  # from here on more may come
     until_ms = open_ms if goes_on else end_ms

@@ -18,6 +18,7 @@ from carbontrack.ledger import kept_overlaps
 from carbontrack.ledger.contested import SETTLED_MS
 from carbontrack.ledger.engine import NoLedger, errors_in_one_line
 from carbontrack.ledger.journals import waiting
+from carbontrack.ledger.set_clocks import heard_sql
 from carbontrack.ledger.settle import TOLERANCE_J, TOLERANCE_S
 from carbontrack.ledger.sqlite import is_recorded
 from carbontrack.ledger.transaction import WritableLedger, open_ledger
@@ -64,7 +65,8 @@ def compact(
     now = now_ms() if now is None else now
     with errors_in_one_line(url), closing(open_ledger(url)) as ledger:
         with ledger.begin() as transaction:
-            recordings = list(transaction.ask(_RECORDINGS, {}))
+            asked = f"select key, ended_ms, heartbeat_ms, {heard_sql(transaction)} as heard_ms "
+            recordings = list(transaction.ask(f"{asked} from recordings order by key", {}))
         if not dry_run:
             kept_overlaps.keep(ledger, [recording["key"] for recording in recordings])
         # What runs share is decided of all their seconds, or not at all.
@@ -81,22 +83,17 @@ def compact(
     return done
 
 
-_RECORDINGS = "select key, ended_ms, heartbeat_ms from recordings order by key"
-
-
 def _final_ms(recording: Mapping[str, Any], now: int) -> int:
     """Up to when nothing is added to a recording any more."""
-    heartbeat_ms = int(recording["heartbeat_ms"])
-    if recording["ended_ms"] is not None or heartbeat_ms < now - _GONE_MS:
+    if recording["ended_ms"] is not None or recording["heard_ms"] < now - _GONE_MS:
         return now
-    return heartbeat_ms - SETTLED_MS
+    return int(recording["heartbeat_ms"]) - SETTLED_MS
 
 
 def _decided_ms(recording: Mapping[str, Any], now: int) -> int:
     """Up to when `kept_overlaps.keep` decides what a recording shares with others."""
-    heartbeat_ms = int(recording["heartbeat_ms"])
-    goes_on = recording["ended_ms"] is None and heartbeat_ms > now - SETTLED_MS
-    return heartbeat_ms - SETTLED_MS if goes_on else now
+    goes_on = recording["ended_ms"] is None and recording["heard_ms"] > now - SETTLED_MS
+    return int(recording["heartbeat_ms"]) - SETTLED_MS if goes_on else now
 
 
 @dataclass(frozen=True, slots=True)

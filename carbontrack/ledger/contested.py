@@ -52,14 +52,17 @@ Sensors = Mapping[int, Reading]  # by key
 Hours = Mapping[int, Mapping[int, Collection[int]]]  # sensors by hour and device
 
 
-def read_sensors(ask: Ask, wanted: str) -> dict[int, Reading]:
+def read_sensors(
+    ask: Ask, wanted: str, heard: str = "recordings.heartbeat_ms"
+) -> dict[int, Reading]:
     """Those that meet this condition, as far as others can read the same: see
-    `overlaps.is_shared`.
+    `overlaps.is_shared`. Only who needs `final_ms` says what `heard` is: `set_clocks.heard_sql`.
     """
     rows = ask(
         "select sensors.key, sensors.device_key, devices.uuid, recordings.key as recording_key, "
         "recordings.id, recordings.run_key, recordings.started_ms, recordings.ended_ms, "
-        "recordings.heartbeat_ms, runs.kind, runs.id as run_id, runs.started_ms as run_started_ms "
+        "recordings.heartbeat_ms, runs.kind, runs.id as run_id, "
+        f"runs.started_ms as run_started_ms, {heard} as heard_ms "
         "from sensors join devices on devices.key = sensors.device_key "
         "join recordings on recordings.key = sensors.recording_key "
         f"join runs on runs.key = recordings.run_key where sensors.meter <> :meter and {wanted}",
@@ -71,7 +74,7 @@ def read_sensors(ask: Ask, wanted: str) -> dict[int, Reading]:
 
 def _sensor(row: Any, now: int) -> Reading:
     started_ms, heartbeat_ms = row["started_ms"], row["heartbeat_ms"]
-    goes_on = row["ended_ms"] is None and heartbeat_ms > now - SETTLED_MS
+    goes_on = row["ended_ms"] is None and row["heard_ms"] > now - SETTLED_MS
     is_watch = row["kind"] == RunKind.WATCH
     return Reading(
         key=row["key"],

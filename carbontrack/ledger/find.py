@@ -29,6 +29,7 @@ from carbontrack.ledger.amended import TAG, applied
 from carbontrack.ledger.names import LAST
 from carbontrack.ledger.outcome import Outcome, outcome_of
 from carbontrack.ledger.rows import Amendment, Recording, Run, Shifts, end_of
+from carbontrack.ledger.set_clocks import with_sets
 from carbontrack.ledger.true_time import corrected
 from carbontrack.units import now_ms
 from carbontrack.vocabulary import AmendedField, Quality, RunKind, Status
@@ -337,7 +338,7 @@ def _recorded(connection: Connection, expected: Mapping[int, int | None]) -> dic
     now = now_ms()
     return {
         key: _Recorded(
-            outcome_of(of_run[key], nodes, now_ms=now),
+            outcome_of(with_sets(connection, of_run[key], now), nodes, now_ms=now),
             clocks.get(key, {}),
             min(one.started_ms for one in of_run[key]) if key in clocks else None,
         )
@@ -345,5 +346,5 @@ def _recorded(connection: Connection, expected: Mapping[int, int | None]) -> dic
     }
 
 
-_RECORDING = tuple(one.name for one in fields(Recording) if one.name != "shifts")
+_RECORDING = tuple(one.name for one in fields(Recording) if one.name not in ("shifts", "set_ms"))
 _STATUS, _SETTINGS = map(_RECORDING.index, ("status", "settings"))

@@ -16,6 +16,7 @@ from carbontrack.ledger.contested import (
     read_sensors,
 )
 from carbontrack.ledger.rows import OverlapPart
+from carbontrack.ledger.set_clocks import heard_sql
 from carbontrack.ledger.sql import listed
 from carbontrack.ledger.tables import OVERLAPS
 from carbontrack.ledger.transaction import Transaction, WritableLedger
@@ -35,7 +36,8 @@ def keep(ledger: WritableLedger, recordings: Sequence[int]) -> None:
         return
     with ledger.begin() as transaction:
         of_these = f"select device_key from sensors where recording_key in ({listed(recordings)})"
-        sensors = read_sensors(transaction.ask, f"sensors.device_key in ({of_these})")
+        wanted = f"sensors.device_key in ({of_these})"
+        sensors = read_sensors(transaction.ask, wanted, heard_sql(transaction))
     own = [one for one in sensors.values() if one.recording_key in set(recordings)]
     # One that was not over when the last recording ended may be now.
     first_ms = min((one.from_ms for one in own), default=0) - DAY_MS
@@ -49,7 +51,7 @@ def keep_between(ledger: WritableLedger, from_ms: int, to_ms: int) -> None:
         f"(recordings.heartbeat_ms > {from_ms} or recordings.ended_ms > {from_ms})"
     )
     with ledger.begin() as transaction:
-        sensors = read_sensors(transaction.ask, of_then)
+        sensors = read_sensors(transaction.ask, of_then, heard_sql(transaction))
     _keep(ledger, sensors, from_ms, to_ms)
 
 

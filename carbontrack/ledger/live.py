@@ -13,6 +13,7 @@ from carbontrack.ledger import live_row, models
 from carbontrack.ledger.find import PRESENT, name_of, project_of
 from carbontrack.ledger.outcome import heard_of, status_of
 from carbontrack.ledger.rows import Live, Recording
+from carbontrack.ledger.set_clocks import with_set
 from carbontrack.ledger.sql import in_parts
 from carbontrack.ledger.tables import LIVE, RECORDINGS
 from carbontrack.ledger.transaction import asking
@@ -92,7 +93,7 @@ def _written_here(connection: Connection, now_ms: int) -> Iterator[_Now]:
         recording.heartbeat_ms > now_ms - _FORGOTTEN_MS,
     )
     for found in connection.execute(query).mappings().all():
-        of = _read(found)
+        of = with_set(asking(connection), _read(found), now_ms)
         keys = [key for key, *_ in _devices(connection, [of.key])[of.key]]
         yield _now(found, of, keys, live_row.of_recording(asking(connection), of, keys))
 

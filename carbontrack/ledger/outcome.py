@@ -71,21 +71,22 @@ def status_of(recording: Recording, *, now_ms: int) -> Status:
 
 
 def heard_of(recording: Recording) -> int:
-    """When the ledger heard of it last, in ms: by its own clock where it was shipped."""
+    """When the ledger heard of it last, in ms: by the clock of this machine as it is now, whose
+    recorders go on by that clock as it was when they began.
+    """
     if recording.heard_ms is not None:
         return recording.heard_ms
-    return recorded_ms(recording.shifts, recording.heartbeat_ms)
+    return recorded_ms(recording.shifts, recording.heartbeat_ms) + recording.set_ms
 
 
 def is_stale(recording: Recording, *, now_ms: int) -> bool:
     """Whether a recorder that lives would have been heard of since."""
-    here_ms = recorded_ms(recording.shifts, recording.heartbeat_ms)
-    return is_silent(here_ms, recording.heard_ms, now_ms=now_ms)
+    return is_silent(heard_of(recording), recording.heard_ms, now_ms=now_ms)
 
 
 def is_silent(heartbeat_ms: int, heard_ms: int | None, *, now_ms: int) -> bool:
-    """The same of a recording whose end was not seen. `heard_ms` is when it was shipped here last;
-    None where its recorder writes into this ledger itself.
+    """The same of a recording whose end was not seen: `heartbeat_ms` by the clock here now, and
+    `heard_ms` when it was shipped here last; None where its recorder writes into this ledger.
     """
     if heard_ms is not None:
         return now_ms - heard_ms > POSTS_STALE_MS

@@ -22,6 +22,7 @@ from carbontrack.ledger.engine import errors_in_one_line
 from carbontrack.ledger.outcome import is_silent
 from carbontrack.ledger.pyramid import recordings_of
 from carbontrack.ledger.rows import Run, Tombstone
+from carbontrack.ledger.set_clocks import heard_sql
 from carbontrack.ledger.tables import EVENTS, OVERLAPS, STEPS, TOMBSTONES, Table
 from carbontrack.ledger.transaction import (
     Transaction,
@@ -200,8 +201,8 @@ def _refuse_recorded(transaction: Transaction, run: Run) -> None:
 
 def _recordings(transaction: Transaction, run_id: str) -> Iterator[dict[str, Any]]:
     asked = (
-        "select recordings.key, recordings.id, host, status, heartbeat_ms, heard_ms "
-        "from recordings join runs on runs.key = run_key "
+        "select recordings.key, recordings.id, host, status, heard_ms, "
+        f"{heard_sql(transaction)} as heartbeat_ms from recordings join runs on runs.key = run_key "
         "left join live on live.recording_key = recordings.key where runs.id = :id"
     )
     return transaction.ask(asked, {"id": run_id})

@@ -135,6 +135,7 @@ class Recording:
     key: int = 0  # integer key inside this ledger; 0 before it is written
     heard_ms: int | None = None  # when it was shipped here last, while it goes on; by our clock
     shifts: Shifts = ()  # that were added to the times here
+    set_ms: int = 0  # how far the clock of this machine was set since it began: see `set_clocks`
 
     @property
     def end_ms(self) -> int:

@@ -11,9 +11,11 @@ from sqlalchemy import Connection, select
 from carbontrack.ledger import models, tables
 from carbontrack.ledger.overlaps import is_shared, share_time
 from carbontrack.ledger.rows import Recording, Run, Sensor, Span, Stated, Usage
+from carbontrack.ledger.set_clocks import with_sets
 from carbontrack.ledger.sql import in_parts
 from carbontrack.ledger.true_time import corrected, recorded_ms
 from carbontrack.ledger.usages import totals_of
+from carbontrack.units import now_ms
 from carbontrack.vocabulary import RunKind, Status
 
 Readers = dict[tuple[int, int], list[tuple[Recording, Sensor]]]
@@ -76,11 +78,12 @@ def recordings_of(connection: Connection, runs: Sequence[Run]) -> dict[int, list
         values[_STATUS] = Status(values[_STATUS])
         one = Recording(*values)
         found[run_key].append(corrected(one, clocks.get(one.key, ())))
-    return found
+    now = now_ms()
+    return {key: list(with_sets(connection, of_run, now)) for key, of_run in found.items()}
 
 
 # Built in their order, for a fleet has many in a month.
-_RECORDING = tuple(one.name for one in fields(Recording) if one.name != "shifts")
+_RECORDING = tuple(one.name for one in fields(Recording) if one.name not in ("shifts", "set_ms"))
 _STATUS = _RECORDING.index("status")
 
 

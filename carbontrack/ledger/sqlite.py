@@ -15,11 +15,18 @@ from typing import TYPE_CHECKING
 from carbontrack.errors import CarbontrackError
 from carbontrack.ledger.outcome import is_silent
 from carbontrack.units import now_ms
+from carbontrack.vocabulary import EventKind
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
 MOUNTS = Path("/proc/mounts")
+SET_MS = (
+    "coalesce((select json_extract(data, '$.set_ms') from events "
+    "where events.recording_key = recordings.key "
+    f"and events.kind = '{EventKind.CLOCK_SET.value}' order by number desc limit 1), 0)"
+)
+"""Of a row of `recordings`, in ms: how far the clock here was set since it began."""
 _MAX_VALUE_BYTES = 4 * 2**20  # of what is read: a command, a message, a line's extras are less
 _SCHEMA = Path(__file__).with_name("schema.sql")
 # The write-ahead log needs memory that all its users share; across machines there is none.
@@ -128,7 +135,8 @@ def transaction(connection: sqlite3.Connection, begin: str = "BEGIN IMMEDIATE") 
 def is_recorded(connection: sqlite3.Connection) -> bool:
     """Whether a recorder lives that writes into this file, or whose rows are shipped here."""
     newest = (
-        "select max(heartbeat_ms), live.recording_key is not null, max(heard_ms) from recordings "
+        f"select max(heartbeat_ms + {SET_MS}), live.recording_key is not null, max(heard_ms) "
+        "from recordings "
         "left join live on live.recording_key = recordings.key where ended_ms is null group by 2"
     )
     return any(

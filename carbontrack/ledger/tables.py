@@ -200,7 +200,7 @@ RECORDINGS = Table(
     "recordings",
     Recording,
     key=("id",),
-    fields=_names(Recording, without=("key", "heard_ms", "shifts")),
+    fields=_names(Recording, without=("key", "heard_ms", "shifts", "set_ms")),
     placed=("run_key",),
     json=frozenset({"settings"}),
     read_as={"status": Status},

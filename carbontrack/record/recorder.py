@@ -44,7 +44,7 @@ from carbontrack.record.this_node import boot_id, hostname, visibility
 from carbontrack.record.totals import Totals
 from carbontrack.redact import redact, redact_text
 from carbontrack.report.escape import visible
-from carbontrack.units import NS_PER_S, monotonic_ns, now_ms
+from carbontrack.units import NS_PER_S, monotonic_ns
 from carbontrack.version import __version__
 from carbontrack.vocabulary import EventKind, OnBudget, RunKind, Status
 
@@ -244,7 +244,7 @@ class Recorder:
         outbox.put(events=happened())
         if (changed := timer.changed(sampler.by_power)) is not None:
             outbox.describe(changed)
-        written = outbox.finish(**end, heartbeat_ms=now_ms())
+        written = outbox.finish(**end, heartbeat_ms=self._clock_ms())
         for pid, path in zip(self._job_pids, self._steps_paths, strict=True):
             if outcome is not None or not is_running(pid):
                 remove_steps_file(path)  # a job that goes on may still write it
@@ -258,7 +258,7 @@ class Recorder:
 
     def _save(self, outcome: Outcome | None, outbox: Outbox) -> None:
         """What is held, before we are ended."""
-        outbox.save(**self._end(outcome, _ended_ns(outcome)), heartbeat_ms=now_ms())
+        outbox.save(**self._end(outcome, _ended_ns(outcome)), heartbeat_ms=self._clock_ms())
 
     def _end(self, outcome: Outcome | None, end_ns: int) -> dict[str, Any]:
         """Status, exit code and end in ms, as a recording has them."""
@@ -352,7 +352,7 @@ class Recorder:
                 **({"budget": plan.budget} if plan.budget else {}),
             },
             started_ms=run.started_ms,
-            heartbeat_ms=now_ms(),
+            heartbeat_ms=self._clock_ms(),
             restart=plan.restart,
         )
         journals = [folder / f"{recording.id}.jsonl" for folder in journal_folders(self._db)]
@@ -415,7 +415,8 @@ class Recorder:
             usage, steps = self._totals.usage(sensors), self._totals.steps()
             try:
                 estimate = estimate_run(so_far, sensors, usage, steps, factors)
-                metrics.update(batch.as_of_ms, sensors, usage, batch.windows, estimate, steps.steps)
+                as_of_ms = batch.as_of_ms + self._set_clock.set_ms  # who asks has the system's
+                metrics.update(as_of_ms, sensors, usage, batch.windows, estimate, steps.steps)
             except Exception as error:
                 self._alarm(f"the metrics stay as they are: {type(error).__name__}: {error}.")
                 self._publish = lambda batch, sensors: None

@@ -20,7 +20,7 @@ from carbontrack.record.channel import EDGE_ATTEMPTS, Channel
 from carbontrack.record.doubts import Finding
 from carbontrack.record.plausible import BY_POWER, RESET
 from carbontrack.record.reduce import Clock
-from carbontrack.units import NS_PER_MS, NS_PER_S, monotonic_ns, wall_ms
+from carbontrack.units import NS_PER_S, monotonic_ns
 from carbontrack.vocabulary import EventKind
 
 _OVERDUE_PERIODS = 2
@@ -58,8 +58,8 @@ class _Worker(threading.Thread):
 class Batch:
     """What was recorded since the last time: finished seconds, their minutes and hours, events.
 
-    `as_of_ms` is when the last of these seconds ended, by the wall clock of now: what is recorded
-    of the run is recorded up to then.
+    `as_of_ms` is when the last of these seconds ended, by the clock of the recording: what is
+    recorded of the run is recorded up to then.
     """
 
     windows: list[tuple[str, Window]]
@@ -210,13 +210,10 @@ class Sampler:
     def _as_of_ms(self) -> int:
         """Of the devices that answer; if none does, now, so that they are seen to be missing."""
         now_ns = monotonic_ns()
-        time_ms = wall_ms(now_ns)
         ends_ns = [channel.builder.complete_ns for channel in self._channels]
         behind_ns = [now_ns - end_ns for end_ns in ends_ns if end_ns is not None]
-        return (
-            time_ms
-            - max((b for b in behind_ns if 0 <= b <= _MAX_BEHIND_NS), default=0) // NS_PER_MS
-        )
+        answering_ns = (behind for behind in behind_ns if 0 <= behind <= _MAX_BEHIND_NS)
+        return self._clock.wall_ms(now_ns - max(answering_ns, default=0))
 
     def _found(self, channel: Channel, finding: Finding) -> None:
         if finding.rule in BY_POWER:

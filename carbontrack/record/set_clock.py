@@ -20,16 +20,16 @@ class SetClock:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._set_ms = 0
+        self.set_ms = 0  # at the last look
 
     def look(self) -> list[Event]:
         """An event if it was set since the last call."""
         at_ns, ahead_ns = monotonic_ns(), wall_ahead_ns()
         set_ms = self._clock.set_ms(ahead_ns)
-        moved_ms = set_ms - self._set_ms
+        moved_ms = set_ms - self.set_ms
         if abs(moved_ms) <= _NEWS_MS:
             return []
-        self._set_ms = set_ms
+        self.set_ms = set_ms
         way = "forward" if moved_ms > 0 else "back"
         what = (
             f"the clock here was set {way} by {abs(moved_ms) / MS_PER_S:,.1f} s; this run goes on"
@@ -45,18 +45,18 @@ class SetClock:
 
     def dated(self, logged: LoggedLines) -> LoggedLines:
         """What was logged by the system's clock, by that of the recording."""
-        if not self._set_ms:
+        if not self.set_ms:
             return logged
         return replace(
             logged,
             steps=[self._step(one) for one in logged.steps],
-            events=[replace(one, time_ms=one.time_ms - self._set_ms) for one in logged.events],
+            events=[replace(one, time_ms=one.time_ms - self.set_ms) for one in logged.events],
         )
 
     def _step(self, logged: LoggedStep) -> LoggedStep:
         began_ms = logged.began_ms
         return replace(
             logged,
-            step=replace(logged.step, time_ms=logged.step.time_ms - self._set_ms),
-            began_ms=None if began_ms is None else began_ms - self._set_ms,
+            step=replace(logged.step, time_ms=logged.step.time_ms - self.set_ms),
+            began_ms=None if began_ms is None else began_ms - self.set_ms,
         )

@@ -48,10 +48,16 @@ def test_the_offset_of_a_nodes_clock_is_kept_over_time_and_shipped(
     assert "behind the clock of what it ships to" in doctor.stdout
     shift.write_text("0")
     wait_until(lambda: len(offsets(postgres_url)) > 1)
+    of_team = ("show", "late", "--db", postgres_url)
+    going = wrapper.json(*of_team)
+    assert going["status"] == "running"
+    assert going["duration_s"] <= time.monotonic() - began_s, "no longer for a clock that was set"
+    (node,) = going["nodes"]
+    assert node["status"] == "running"
+    assert datetime.fromisoformat(node["heartbeat"]) <= datetime.now(UTC)
     done = job.end()
     assert done.returncode == 0
     assert done.stderr.count("the clock here is") == 1, "it is said once"
-    of_team = ("show", "late", "--db", postgres_url)
     wait_until(lambda: wrapper.json(*of_team)["status"] == "completed")
     if way == "http":
         collector.stop()

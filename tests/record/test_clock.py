@@ -51,9 +51,13 @@ def test_a_step_of_the_wall_clock_changes_no_duration(
     job = wrapper.hold()
     before = max(map(len, job.until_recorded(2).values()))
     shift.write_text(str(step_s))
-    # The heartbeat steps with the clock that it is compared with: at the next one at the latest.
+    # The heartbeat goes on by the clock as it was; what looks has the one that was set.
     until(lambda: shown_by_their_clock(wrapper)["status"] == "running")
     job.until_recorded(before + 3)
+    going = shown_by_their_clock(wrapper)
+    assert going["status"] == "running"
+    assert before + 3 - 1 <= going["duration_s"] <= time.monotonic() - began_s
+    assert going["coverage"] > 0.5
     done = job.end()
     assert (done.returncode, done.stderr) == (0, "")
 

@@ -223,6 +223,9 @@ def ship(
             raise CarbontrackError(f"{str(error).rstrip('.')}.", hint=left) from None
     done = shipping.shipped
     typer.echo(f"Shipped {counted(done.rows, 'row')} in {counted(done.batches, 'request')}.")
+    if done.late_rows:
+        late = counted(done.late_rows, "row")
+        typer.echo(f"Of these the collector left out {late} of seconds and minutes: too old.")
     if done.removed:
         typer.echo(f"Removed there, as here: {counted(done.removed, 'run')}.")
     for name in dict.fromkeys(done.kept):

@@ -22,7 +22,14 @@ from carbontrack.collect.access import Access
 from carbontrack.collect.intake import Away, Intake, NoRoom, Unfit
 from carbontrack.collect.metrics import Metrics
 from carbontrack.collect.sweeper import Sweeper
-from carbontrack.ledger.batch import PATH, TIME_HEADER, TOMBSTONES_PATH, VERSION, Batch
+from carbontrack.ledger.batch import (
+    LATE_HEADER,
+    PATH,
+    TIME_HEADER,
+    TOMBSTONES_PATH,
+    VERSION,
+    Batch,
+)
 from carbontrack.ledger.kept import Keep, without_late
 from carbontrack.ledger.rows import Tombstone
 from carbontrack.ledger.shipped import OtherProject, Reply, Sent
@@ -123,7 +130,12 @@ class Collector:
             raise Answer(410, "the run was removed")
         self._away = ""
         self._metrics.written(batch.rows, late, len(body))
-        return Response(status_code=204) if reply.held is None else JSONResponse(asdict(reply.held))
+        answer = Response(status_code=204)
+        if reply.held is not None:
+            answer = JSONResponse(asdict(reply.held))
+        if late:
+            answer.headers[LATE_HEADER] = str(late)
+        return answer
 
     async def _take_tombstone(self, project: str, body: bytes) -> Response:
         tombstone = await self._decoded(body, partial(wire.decode_tombstone, now_ms=now_ms()))

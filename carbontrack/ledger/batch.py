@@ -42,6 +42,9 @@ TOMBSTONES_PATH = "/v1/tombstones"
 """Where it takes tombstones, one at a time."""
 
 
+LATE_HEADER = "Carbontrack-Late-Rows"
+"""Of an answer to a batch: how many of its rows were left out, older than the collector keeps."""
+
 TIME_HEADER = "Carbontrack-Time-Ms"
 """Of each answer: when it was made, in ms since the epoch by the collector's clock."""
 

@@ -17,6 +17,7 @@ from dataclasses import replace
 
 from carbontrack.errors import CarbontrackError
 from carbontrack.ledger.batch import (
+    LATE_HEADER,
     PATH,
     TIME_HEADER,
     TOMBSTONES_PATH,
@@ -150,4 +151,7 @@ def _answer(answer: http.client.HTTPResponse, content: bytes) -> Answer:
     wait_s: float | None = None
     with suppress(ValueError):
         wait_s = float(answer.getheader("Retry-After", ""))
-    return Answer(answer.status, reason, wait_s, held)
+    late_rows = 0
+    with suppress(ValueError):
+        late_rows = max(0, int(answer.getheader(LATE_HEADER, "0")))
+    return Answer(answer.status, reason, wait_s, held, late_rows=late_rows)

@@ -40,6 +40,7 @@ class Shipped:
 
     batches: int = 0
     rows: int = 0
+    late_rows: int = 0  # of these, older than what is kept there
     removed: int = 0  # runs, there, for they were removed here
     kept: list[str] = field(default_factory=list)  # names of runs that were removed there only
     set_aside: list[str] = field(default_factory=list)  # why
@@ -113,6 +114,7 @@ class Shipping:
                 self._set_aside(recording_id, answer)
             self.shipped.batches += 1
             self.shipped.rows += part.batch.rows
+            self.shipped.late_rows += answer.late_rows
             is_short = answer.held is not None and self._lacks(recording_id, answer.held, here)
             with self._writing() as transaction:
                 if is_short:

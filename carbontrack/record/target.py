@@ -28,6 +28,7 @@ class Answer:
     retry_after_s: float | None = None
     held: Held | None = None
     clock: ClockOffset | None = None  # how far the one there was ahead of ours
+    late_rows: int = 0  # of what is taken: left out, for they are older than what is kept there
 
     @property
     def is_taken(self) -> bool:

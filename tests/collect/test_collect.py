@@ -246,6 +246,8 @@ def test_what_is_too_old_goes_and_does_not_come_again(
     assert done.returncode == 0, done.stderr
     minutes = windows(str(old), 60)  # seconds come by the minute
     assert f"late_rows_total {minutes}.0\n" in metrics(), "all seconds, and nothing else"
+    said = f"the collector left out {minutes} rows of seconds and minutes: too old."
+    assert said in done.stdout.splitlines()[1]
     assert windows(team) == 0
     assert windows(team, 60) == windows(str(old), 60) > 0
     assert tables_of(team) == tables

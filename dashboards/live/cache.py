@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 from weakref import WeakValueDictionary
 
-from cachetools import TLRUCache
+from cachetools import TLRUCache, TTLCache
 from starlette.concurrency import run_in_threadpool
 
 from carbontrack.ledger.rows import Run
@@ -145,6 +145,24 @@ class RunCache(Generic[T]):
         lasts = time.monotonic() + self._lasts_s if until_s is None else until_s
         with self._lock:
             _put(self._values, run.id, _OfRun(run, lasts, value))
+        return value
+
+
+class Lasting(Generic[T]):
+    """The newest values, each for a while. For any thread: two may do the same work."""
+
+    def __init__(self, lasts_s: float, most: int) -> None:
+        self._lock = threading.Lock()
+        self._values: TTLCache[Hashable, T] = TTLCache(most, lasts_s, time.monotonic)
+
+    def get(self, key: Hashable, work: Callable[[], T]) -> T:
+        with self._lock:
+            value = self._values.get(key)
+        if value is not None:
+            return value
+        value = work()
+        with self._lock:
+            self._values[key] = value
         return value
 
 

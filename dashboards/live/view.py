@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 from carbontrack import config
 from carbontrack.account import over_time
 from carbontrack.account.over_time import SpentCurve
+from carbontrack.account.quota import QuotaUse
 from carbontrack.account.result import Estimate
-from carbontrack.account.split import RunRecord, reaches_beyond, whole_hours
+from carbontrack.account.split import RunRecord, month_of, reaches_beyond, whole_hours
 from carbontrack.errors import CarbontrackError
 from carbontrack.ledger import latest, live, read
 from carbontrack.ledger.held import Held, ManyHeld
@@ -32,7 +33,7 @@ from carbontrack.report.show import run_detail
 from carbontrack.units import MS_PER_DAY, now_ms
 from carbontrack.vocabulary import Method, Status, TableFormat
 from dashboards.live import columns, targets
-from dashboards.live.cache import BUDGET_BYTES, RunCache
+from dashboards.live.cache import BUDGET_BYTES, Lasting, RunCache
 from dashboards.live.curves import Curves
 from dashboards.live.fleet import fleet_of
 from dashboards.live.reader import LedgerReader
@@ -49,6 +50,8 @@ _SPARK_POINTS = 40
 _PRICED_S = 600.0  # a run that ended is priced again only for new factors
 _ITEM_S = 60.0  # a line of the list changes with its run, or by new factors
 _PLAN_S = 10.0
+_QUOTA_S = 60.0  # all runs of a month are added up, and that moves slowly
+_QUOTAS = 50  # of so many months and choices of projects
 _MINUTE_S = 60
 _MINUTES = 60  # of an hour
 _LINES_BYTES = _PLANS_BYTES = _PHASES_BYTES = _PRICED_BYTES = BUDGET_BYTES // 32
@@ -115,6 +118,7 @@ class View:
             size_of=lambda found: 10 * _ROW_BYTES * (1 + len(found)),
             until_changed=False,
         )
+        self._standings: Lasting[Sequence[QuotaUse]] = Lasting(_QUOTA_S, _QUOTAS)
         self._curves = Curves()
 
     @property
@@ -213,20 +217,26 @@ class View:
         """
         if by != _PROJECT:
             return {}
-        shown = {row.group[by] for row in groups}
+        shown = frozenset(row.group[by] for row in groups)
+        quotas = quotas_of(config.surroundings())
         now = now_ms()
         # A range ends where a month does by the reader's clock, up to a day beside UTC.
         at_ms = now if until_ms is None else min(now, until_ms - MS_PER_DAY)
-        found = standing(
-            connection,
-            quotas_of(config.surroundings()),
-            self._flags,
-            at_ms=at_ms,
-            now_ms=now,
-            only=shown,
-            estimates=partial(self._estimates, connection),
+        found = self._standings.get(
+            (shown, month_of(at_ms), *quotas.values()),
+            lambda: (
+                standing(
+                    connection,
+                    quotas,
+                    self._flags,
+                    at_ms=at_ms,
+                    now_ms=now,
+                    only=shown,
+                    estimates=partial(self._estimates, connection),
+                ).uses
+            ),
         )
-        lines = quota_lines(found.uses)
+        lines = quota_lines(found)
         return {name: [line for line in lines if line["project"] == name] for name in shown}
 
     def fleet(self) -> dict[str, Any]:

@@ -6,13 +6,14 @@ import asyncio
 import threading
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from dashboards.live import cache
-from dashboards.live.cache import AnswerCache, Body, RunCache
+from dashboards.live.cache import AnswerCache, Body, Lasting, RunCache
 from tests.fixtures.runs import Recorded
 
 RUN = Recorded().run
@@ -161,3 +162,20 @@ def test_all_caches_of_the_page_together_are_within_the_budget() -> None:
 
     parts = (cache.ANSWERS_BYTES, view._LINES_BYTES, view._PLANS_BYTES, view._WHOLES_BYTES)
     assert sum((*parts, curves._MAX_BYTES)) <= cache.BUDGET_BYTES == 64 * 2**20
+
+
+def test_what_lasts_is_worked_out_once_for_each_key() -> None:
+    made = []
+
+    def work(value: str) -> str:
+        made.append(value)
+        return value
+
+    lasting: Lasting[str] = Lasting(60.0, 2)
+    assert [lasting.get(key, partial(work, key)) for key in ("a", "b", "a", "a")] == list("abaa")
+    assert made == ["a", "b"]
+    lasting.get("c", partial(work, "c"))
+    assert lasting.get("b", partial(work, "b")) == "b"
+    assert len(made) == 4, "only so many are held"
+    brief: Lasting[str] = Lasting(0.0, 2)
+    assert [brief.get("a", partial(work, value)) for value in ("a", "z")] == ["a", "z"]

@@ -210,6 +210,36 @@ def test_the_job_waits_for_nothing_but_what_starts_it(options: list[str], tmp_pa
     assert loaded & later == set()
 
 
+def test_the_summary_of_a_short_job_waits_for_little() -> None:
+    """What the recorder of a job that ends at once imports: to make a class of rows takes 0.3 ms,
+    to load a module as long.
+    """
+    later = {
+        *("statistics", "difflib", "socket", "tomllib", "zlib", "sqlalchemy"),
+        *("ledger.rows", "ledger.tables", "ledger.journal", "ledger.kept_overlaps"),
+        *("ledger.backlog", "ledger.batch", "ledger.outcome", "ledger.packed", "ledger.joined"),
+        *("account.over_time", "factors.series", "encoding", "importers.training_logs"),
+        *("record.lasting", "record.guest", "record.rendezvous", "record.recorder_process"),
+        *("record.steps_log", "record.step_lines", "record.ship"),
+    }
+    code = (
+        "import dataclasses, sys; before, made = set(sys.modules), []\n"
+        "make = dataclasses.dataclass\n"
+        "def count(*a, **k): made.append(1); return make(*a, **k)\n"
+        "dataclasses.dataclass = count\n"
+        "import carbontrack.record.recorder, carbontrack.report.summary\n"
+        "print(len(made), *set(sys.modules) - before)"
+    )
+    command = [sys.executable, "-P", "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    classes, *found = done.stdout.split()
+    ours = {name for name in found if name.startswith("carbontrack.")}
+    loaded = {name.removeprefix("carbontrack.") for name in found}
+    assert loaded & later == set()
+    assert len(ours) <= 90
+    assert int(classes) <= 54
+
+
 @pytest.mark.parametrize("folder", ["account", "meters"])
 def test_no_file_of_a_light_folder_imports_a_database_or_pandas(folder: str) -> None:
     for path in modules(f"carbontrack/{folder}"):

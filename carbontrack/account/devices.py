@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import fsum
 
-from carbontrack.ledger.rows import Alike, Devices, Run, Sensor, Span, Usage, longest_pause_ms
+from carbontrack.ledger.recorded_rows import (
+    Alike,
+    Devices,
+    Run,
+    Sensor,
+    Span,
+    Usage,
+    longest_pause_ms,
+)
 from carbontrack.vocabulary import DeviceKind
 
 _KINDS = tuple(DeviceKind)

@@ -7,12 +7,21 @@ from dataclasses import replace
 from functools import partial
 
 from carbontrack.account import formulas, sanity
+from carbontrack.account.by_hour import energy_by_hour, with_hours
 from carbontrack.account.devices import devices_of, primary_of
-from carbontrack.account.over_time import energy_by_hour, with_hours
 from carbontrack.account.pricing import priced
 from carbontrack.account.result import Estimate, sum_of, unique
 from carbontrack.factors.resolve import Factors
-from carbontrack.ledger.rows import Alike, Devices, Run, Sensor, Span, StepTotals, Usage, span_s
+from carbontrack.ledger.recorded_rows import (
+    Alike,
+    Devices,
+    Run,
+    Sensor,
+    Span,
+    StepTotals,
+    Usage,
+    span_s,
+)
 from carbontrack.units import J_PER_KWH, S_PER_HOUR
 from carbontrack.vocabulary import NO_METER, UNMEASURED, DeviceKind, Method, Scope
 

@@ -7,14 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
-from statistics import median, quantiles
+from typing import TYPE_CHECKING
 
 from carbontrack.account.devices import devices_of
 from carbontrack.factors import catalog
-from carbontrack.ledger.rows import Devices, Run, Sensor, Step, StepTotals, Summed, Usage
+from carbontrack.ledger.recorded_rows import Devices, Run, Sensor, Step, StepTotals, Usage
 from carbontrack.ledger.window import Flag
 from carbontrack.units import MS_PER_DAY, MS_PER_S
 from carbontrack.vocabulary import DeviceKind
+
+if TYPE_CHECKING:
+    from carbontrack.ledger.rows import Summed
 
 FLOPS_PER_PARAMETER = 6.0  # and token: Kaplan et al. 2020, arXiv:2001.08361
 OVER_LIMIT = 1.1  # mean power ÷ limit: sensors are good to about 5 %
@@ -120,6 +123,8 @@ def _other_speed(steps: StepTotals) -> Iterator[str]:
     ]
     if len(ratios) < _MIN_STEPS:
         return
+    from statistics import median  # which the summary of a short job need not wait for
+
     ratio = median(ratios)
     if not 1 / AGREES <= ratio <= AGREES:
         yield (
@@ -216,6 +221,8 @@ def _rising_loss(steps: StepTotals) -> Iterator[str]:
     size = min(len(first), len(last), steps.steps // 2)
     if size < _MIN_STEPS:
         return
+    from statistics import quantiles
+
     began, ended = quantiles(first[:size], n=4), quantiles(last[-size:], n=4)
     if ended[0] > began[2]:
         yield f"the loss rose: {began[1]:.4g} over the first steps, {ended[1]:.4g} over the last"

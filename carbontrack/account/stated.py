@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from carbontrack.account import formulas
-from carbontrack.account.over_time import with_hours
+from carbontrack.account.by_hour import with_hours
 from carbontrack.account.pricing import priced
 from carbontrack.account.result import Estimate, sum_of
 from carbontrack.factors.catalog import Factor

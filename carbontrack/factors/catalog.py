@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -207,7 +206,9 @@ def known_hardware(name: str) -> Hardware:
     found = hardware(name)
     if found is None:
         rows = {alias: versions[0]["name"] for alias, versions in _hardware().items()}
-        close = difflib.get_close_matches(_fold(name), list(rows), n=3, cutoff=0.6)
+        from difflib import get_close_matches
+
+        close = get_close_matches(_fold(name), list(rows), n=3, cutoff=0.6)
         nearest = ", ".join(dict.fromkeys(rows[alias] for alias in close))
         raise CarbontrackError(
             f"no accelerator is named {name!r}.",
@@ -296,11 +297,11 @@ def _nearest_zones(code: str) -> str:
     # A code with another letter is another country, not a slip of the pen.
     names = {name: zone for name, zone in names.items() if len(name) > _CODE_LETTERS}
     wanted = _fold(code)
-    close = (
-        difflib.get_close_matches(wanted, list(names), n=3, cutoff=_ALIKE)
-        if len(wanted) > _CODE_LETTERS
-        else []
-    )
+    close = []
+    if len(wanted) > _CODE_LETTERS:
+        from difflib import get_close_matches
+
+        close = get_close_matches(wanted, list(names), n=3, cutoff=_ALIKE)
     found = ", ".join(dict.fromkeys(names[name] for name in close))
     return f"{f'Did you mean {found}? ' if found else ''}Search: carbontrack factors search {code}"
 

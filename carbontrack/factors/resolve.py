@@ -8,14 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from carbontrack import config, keys
 from carbontrack.errors import CarbontrackError
 from carbontrack.factors import catalog
 from carbontrack.factors.catalog import Factor
-from carbontrack.factors.series import HourlyIntensity, IntensitySeries
 from carbontrack.vocabulary import Method
+
+if TYPE_CHECKING:
+    from carbontrack.factors.series import HourlyIntensity, IntensitySeries
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,10 +7,13 @@ import sqlite3
 from collections.abc import Sequence
 from itertools import groupby
 from operator import itemgetter
+from typing import TYPE_CHECKING
 
-from carbontrack.ledger.joined import Better, Joined, Row, best_of, place_of
+from carbontrack.ledger.recorded_tables import WINDOWS
 from carbontrack.ledger.sql import listed
-from carbontrack.ledger.tables import WINDOWS
+
+if TYPE_CHECKING:
+    from carbontrack.ledger.joined import Better, Joined, Row
 
 BETWEEN = "(select * from windows where level = {} and start_ms >= {} and start_ms < {})"
 """`windows_between`: those of a level that begin from one time on, and before another."""
@@ -38,6 +41,8 @@ def translated(statement: str) -> str:
 
 def put_better(file: sqlite3.Connection, rows: Sequence[Row], is_better: Better) -> Joined:
     """See `Transaction.put_better`."""
+    from carbontrack.ledger.joined import Joined, best_of, place_of  # a recorder joins nothing
+
     joined = Joined()
     ordered = sorted(best_of(rows, is_better), key=place_of)
     for (recording, level), group in groupby(ordered, key=_of_level):

@@ -6,7 +6,9 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from carbontrack.ledger.tables import RECORDINGS, REFERS, RUNS, WINDOWS, Table
+from carbontrack.ledger.recorded_tables import RECORDINGS, RUNS, WINDOWS
+from carbontrack.ledger.table import Table
+from carbontrack.ledger.tables import REFERS
 from carbontrack.ledger.window import Flag
 
 Row = Mapping[str, Any]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from operator import itemgetter
 from typing import Any
 
-from carbontrack.ledger.tables import WINDOWS
+from carbontrack.ledger.recorded_tables import WINDOWS
 
 Row = tuple[Any, ...]
 """A window: the columns of `WINDOWS` in their order."""

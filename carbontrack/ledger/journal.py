@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from carbontrack.files import open_ours, write_ours
-from carbontrack.ledger.rows import Event, Recording, Run, Sensor, Step
-from carbontrack.ledger.tables import EVENTS, RECORDINGS, RUNS, SENSORS, STEPS, WINDOWS
+from carbontrack.ledger.recorded_rows import Event, Recording, Run, Sensor, Step
+from carbontrack.ledger.recorded_tables import EVENTS, RECORDINGS, RUNS, SENSORS, STEPS, WINDOWS
 from carbontrack.ledger.window import Window
 
 

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from carbontrack.ledger.rows import LateMinute
-from carbontrack.ledger.tables import LATE_MINUTES
 from carbontrack.ledger.transaction import Transaction
 
 _NOTE = (
@@ -34,17 +32,3 @@ def note(
         for sensor_key, start_ms in sorted(minutes)
     ]
     transaction.write(_NOTE, rows)
-
-
-def since(
-    transaction: Transaction, recording_key: int, number: int, *, most: int
-) -> list[tuple[int, LateMinute]]:
-    """Those of a recording that were noted after this number, in their order, with the key of the
-    sensor.
-    """
-    found = transaction.ask(
-        f"{LATE_MINUTES.query} where recording_key = :key and number > :number "
-        f"order by number limit {most}",
-        {"key": recording_key, "number": number},
-    )
-    return [(row["sensor_key"], LATE_MINUTES.read(row)) for row in found]

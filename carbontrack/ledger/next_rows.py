@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any
 
-from carbontrack.ledger import late_minutes
 from carbontrack.ledger.joined import Row
 from carbontrack.ledger.packed import Segment, minute_of, pack, segment_of
-from carbontrack.ledger.rows import ClockOffset, OverlapPart, Sensor, Watermark
-from carbontrack.ledger.tables import CLOCKS, EVENTS, OVERLAPS, STEPS, WINDOWS, Table
+from carbontrack.ledger.rows import ClockOffset, LateMinute, OverlapPart, Sensor, Watermark
+from carbontrack.ledger.tables import CLOCKS, EVENTS, LATE_MINUTES, OVERLAPS, STEPS, WINDOWS, Table
 from carbontrack.ledger.transaction import Transaction
 from carbontrack.ledger.window import LEVELS_S, Window
 from carbontrack.units import MS_PER_HOUR, MS_PER_S
@@ -72,7 +71,7 @@ class Rows:
         """What was written into minutes since they were shipped: with their hours, and with their
         seconds from `first_ms` on, or without.
         """
-        late = late_minutes.since(self._transaction, self._key, mark.late, most=_MOST_LATE)
+        late = self._noted_after(mark.late)
         shipped_ms = max(mark.minutes_ms, mark.seconds_ms)
         minutes = {(key, one.start_ms) for key, one in late if one.start_ms < shipped_ms}
         hours = {(key, start_ms // MS_PER_HOUR * MS_PER_HOUR) for key, start_ms in minutes}
@@ -88,6 +87,17 @@ class Rows:
         odd, segments = self._packed(fine)
         last = max((one.number for _, one in late), default=mark.late)
         return Found(rows + odd, last, len(late) == _MOST_LATE, segments)
+
+    def _noted_after(self, number: int) -> list[tuple[int, LateMinute]]:
+        """The late minutes that were noted after this number, in their order, with the key of the
+        sensor.
+        """
+        found = self._transaction.ask(
+            f"{LATE_MINUTES.query} where recording_key = :key and number > :number "
+            f"order by number limit {_MOST_LATE}",
+            {"key": self._key, "number": number},
+        )
+        return [(row["sensor_key"], LATE_MINUTES.read(row)) for row in found]
 
     @property
     def _most(self) -> int:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from carbontrack.ledger.batch import EVERY_S
-from carbontrack.ledger.rows import Recording
+from carbontrack.ledger.recorded_rows import Recording
 from carbontrack.ledger.true_time import recorded_ms
 from carbontrack.units import MS_PER_S
 from carbontrack.vocabulary import Status

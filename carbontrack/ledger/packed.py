@@ -12,7 +12,7 @@ from operator import attrgetter, itemgetter
 from typing import Any
 
 from carbontrack.ledger.joined import Row
-from carbontrack.ledger.tables import WINDOWS
+from carbontrack.ledger.recorded_tables import WINDOWS
 from carbontrack.units import MS_PER_S
 
 Array = list[int | None] | None

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from carbontrack.errors import CarbontrackError
-from carbontrack.ledger.outcome import is_silent
 from carbontrack.units import now_ms
 from carbontrack.vocabulary import EventKind
 
@@ -134,6 +133,8 @@ def transaction(connection: sqlite3.Connection, begin: str = "BEGIN IMMEDIATE") 
 
 def is_recorded(connection: sqlite3.Connection) -> bool:
     """Whether a recorder lives that writes into this file, or whose rows are shipped here."""
+    from carbontrack.ledger.outcome import is_silent  # of which a recorder needs nothing
+
     newest = (
         f"select max(heartbeat_ms + {SET_MS}), live.recording_key is not null, max(heard_ms) "
         "from recordings "

@@ -17,15 +17,16 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any, Protocol
 
 from carbontrack.ledger import BUSY_TIMEOUT_MS, HEAD, file_windows, sqlite
-from carbontrack.ledger.joined import Better, Joined
-from carbontrack.ledger.packed import Stored, unpack
-from carbontrack.ledger.tables import WINDOWS, Table, plain
+from carbontrack.ledger.recorded_tables import WINDOWS
+from carbontrack.ledger.table import Table, plain
 from carbontrack.ledger.url import sqlite_path
 from carbontrack.ledger.window import FIRST_MS, LAST_MS
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine, TextClause
 
+    from carbontrack.ledger.joined import Better, Joined
+    from carbontrack.ledger.packed import Stored
     from carbontrack.ledger.server_windows import ServerWindows
 
 Values = Mapping[str, Any]
@@ -181,6 +182,8 @@ class LedgerFile:
         return file_windows.put_better(self._connection, rows, is_better)
 
     def put_segments(self, segments: Sequence[Stored], is_better: Better) -> None:
+        from carbontrack.ledger.packed import unpack  # a recorder packs nothing
+
         self.put_better(list(chain.from_iterable(map(unpack, segments))), is_better)
 
     def remove_windows(

@@ -1,4 +1,8 @@
-"""Writing a run: every statement is an upsert, so a batch that is sent twice is there once."""
+"""Writing a run: every statement is an upsert, so a batch that is sent twice is there once.
+
+What only imports, journals and the tidying of an hour need is imported there: a short job does not
+wait for it.
+"""
 
 from __future__ import annotations
 
@@ -7,29 +11,28 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from carbontrack.errors import CarbontrackError
-from carbontrack.ledger import backlog, kept_overlaps, late_minutes
-from carbontrack.ledger.join import is_better
-from carbontrack.ledger.rows import Event, Import, Recording, Run, Sensor, Stated, Step
-from carbontrack.ledger.settle import has_windows, settle
-from carbontrack.ledger.tables import (
+from carbontrack.ledger import late_minutes
+from carbontrack.ledger.recorded_rows import Event, Recording, Run, Sensor, Step
+from carbontrack.ledger.recorded_tables import (
     DEVICES,
     EVENTS,
-    IMPORTS,
     RECORDINGS,
     RUNS,
     SENSORS,
-    STATED,
     STEPS,
     WINDOWS,
-    plain,
 )
+from carbontrack.ledger.table import plain
 from carbontrack.ledger.transaction import Transaction, WritableLedger
 from carbontrack.ledger.window import LEVELS_S, Window
 from carbontrack.units import MS_PER_HOUR, MS_PER_S
 from carbontrack.vocabulary import Status
+
+if TYPE_CHECKING:
+    from carbontrack.ledger.rows import Import, Stated
 
 _COPIED_ROWS = 5_000
 _MINUTE_MS = LEVELS_S[1] * MS_PER_S
@@ -60,6 +63,11 @@ class RunWriter:
             self._run_key = put_run(transaction, run)
             self._key = put_recording(transaction, self._run_key, recording)
         self.describe(sensors)
+
+    @property
+    def key(self) -> int:
+        """The recording's, inside this ledger."""
+        return self._key
 
     def describe(self, sensors: Sequence[Sensor]) -> None:
         """Write what the devices are and how they are read; again when more is known."""
@@ -123,12 +131,16 @@ class RunWriter:
 
     def state(self, rows: Sequence[Stated]) -> None:
         """Write what was entered by hand of the run."""
+        from carbontrack.ledger.tables import STATED
+
         with self._ledger.begin() as transaction:
             written = [STATED.written(row, run_key=self._run_key) for row in rows]
             transaction.write(STATED.upsert, written)
 
     def imported(self, source: Import) -> None:
         """Write which file the run was made of."""
+        from carbontrack.ledger.tables import IMPORTS
+
         with self._ledger.begin() as transaction:
             transaction.write(IMPORTS.upsert, [IMPORTS.written(source, run_key=self._run_key)])
 
@@ -136,6 +148,10 @@ class RunWriter:
         """Write seconds that come after newer ones, perhaps again, and compute their minutes and
         hours. Of an hour whose seconds were dropped, all of them or none are taken.
         """
+        from carbontrack.ledger import backlog, kept_overlaps
+        from carbontrack.ledger.join import is_better
+        from carbontrack.ledger.settle import has_windows, settle
+
         hours: dict[tuple[str, int], None] = {
             (uuid, w.start_ms - w.start_ms % MS_PER_HOUR): None for uuid, w in seconds
         }
@@ -151,6 +167,8 @@ class RunWriter:
 
     def keep_overlaps(self) -> None:
         """Write which of the recording's time others recorded, too, as far as it is over."""
+        from carbontrack.ledger import kept_overlaps
+
         kept_overlaps.keep(self._ledger, [self._key])
 
     def _window_row(self, uuid: str, window: Window) -> tuple[Any, ...]:

@@ -8,7 +8,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from carbontrack import config
-from carbontrack.account import over_time, sanity
+from carbontrack.account import sanity
+from carbontrack.account.by_hour import energy_by_hour
 from carbontrack.account.estimate import estimate_devices, estimate_run
 from carbontrack.account.pricing import unpriced
 from carbontrack.account.result import Estimate
@@ -172,7 +173,7 @@ def summed_record_of(held: Held, run: Run) -> RunRecord:
         held.sensors(run),
         held.totals(run),
         held.step_totals(run),
-        by_hour=lambda: over_time.energy_by_hour(held.hours_of_all(run)),
+        by_hour=lambda: energy_by_hour(held.hours_of_all(run)),
         lost_kwh=lost_of(held, run),
     )
 

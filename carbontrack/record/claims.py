@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Sequence
-from socket import AF_UNIX, SOCK_SEQPACKET, socket
 from time import monotonic, sleep
+from typing import TYPE_CHECKING
 
 from carbontrack.meters.base import Source
-from carbontrack.record.rendezvous import address_of
 from carbontrack.vocabulary import DeviceKind
+
+if TYPE_CHECKING:
+    from socket import socket
 
 _ALL_TAKEN = "all that the first recorder reads"
 _LOOK_S = 0.1
@@ -46,6 +48,10 @@ class Claims:
 
     def take(self, what: str) -> bool:
         """Whether it is ours now; True if that is unknown."""
+        from socket import AF_UNIX, SOCK_SEQPACKET, socket  # which few runs need
+
+        from carbontrack.record.rendezvous import address_of
+
         name = socket(AF_UNIX, SOCK_SEQPACKET)
         try:
             name.bind(address_of(self._run_id, what))
@@ -62,6 +68,10 @@ class Claims:
 
     def _has_first(self) -> bool:
         """Whether the first recorder has taken its own."""
+        from socket import AF_UNIX, SOCK_SEQPACKET, socket
+
+        from carbontrack.record.rendezvous import address_of
+
         with socket(AF_UNIX, SOCK_SEQPACKET) as probe:
             probe.setblocking(False)
             return probe.connect_ex(address_of(self._run_id, _ALL_TAKEN)) != errno.ECONNREFUSED

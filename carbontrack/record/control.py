@@ -10,15 +10,18 @@ from __future__ import annotations
 import os
 import select
 import signal
-import socket
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from carbontrack.record import deadline
-from carbontrack.record.messages import Hello, Outcome, Plan, joint
-from carbontrack.record.rendezvous import peer_uid
+from carbontrack.record.messages import Outcome, Plan, joint
+
+if TYPE_CHECKING:
+    from socket import socket
+
+    from carbontrack.record.guest import Guest, GuestWrapper
 
 # After the job's end, when the kernel ends us, but for the time that we waited for a CPU: 300
 # recorders on two cores need half of that for their last write.
@@ -26,17 +29,8 @@ DEADLINE_S = 60.0
 # The job's stderr is left when the wrapper waits no longer, since its readers wait for its end; and
 # so long after the wrapper was killed.
 LEAVE_STDERR_S = 1.0
+_MOMENT_S = 0.1
 _PIECE = 1 << 16
-_MAX_MESSAGE = 1 << 18
-_MAX_DESCRIPTORS = 2
-
-
-@dataclass(frozen=True, slots=True)
-class Guest:
-    """A job whose wrapper joined, and its steps file, open here."""
-
-    hello: Hello
-    steps_fd: int | None
 
 
 class Control(threading.Thread):
@@ -45,13 +39,13 @@ class Control(threading.Thread):
     def __init__(self, descriptor: int) -> None:
         super().__init__(name="control", daemon=True)
         self._host = _Host(descriptor)
-        self._guests: dict[int, _Guest] = {}  # those that have not ended
-        self._listener: socket.socket | None = None
+        self._guests: dict[int, GuestWrapper] = {}  # those that have not ended
+        self._listener: socket | None = None
         self._planned = threading.Event()
         self._ended = threading.Event()
         self._outcomes: list[Outcome | None] = []  # of those that have
         self._joined: list[Guest] = []  # since the last `joined`
-        self._last: _Host | _Guest = self._host
+        self._last: _Host | GuestWrapper = self._host
         self._release = os.eventfd(0, os.EFD_CLOEXEC)
         self.save: Callable[[], None] = lambda: None  # what is held, before we are ended
         # A parent that ignores alarms hands that on.
@@ -87,6 +81,7 @@ class Control(threading.Thread):
     def release(self) -> None:
         """Let the last wrapper go, and its stderr: what is left to do is not its concern."""
         os.eventfd_write(self._release, 1)
+        self.join(_MOMENT_S)  # else what comes next would keep the interpreter from that
 
     def joined(self) -> list[Guest]:
         """Those that have joined since the last call."""
@@ -132,7 +127,9 @@ class Control(threading.Thread):
         if self._host.plan is not None and not self._planned.is_set():
             self._planned.set()
             if self._host.plan.rendezvous_fd is not None:
-                self._listener = socket.socket(fileno=self._host.plan.rendezvous_fd)
+                from socket import socket  # few runs need it
+
+                self._listener = socket(fileno=self._host.plan.rendezvous_fd)
                 self._listener.setblocking(False)
                 ready.register(self._listener.fileno(), select.POLLIN)
         if self._host.has_ended:
@@ -156,10 +153,12 @@ class Control(threading.Thread):
                 self._listener.close()
                 self._listener = None
                 return
-            if peer_uid(connection) != os.getuid():
-                connection.close()
+            from carbontrack.record.guest import GuestWrapper
+
+            guest = GuestWrapper(connection)
+            if not guest.is_ours:
+                guest.close()
                 continue
-            guest = _Guest(connection)
             self._guests[guest.descriptor] = guest
             ready.register(guest.descriptor, select.POLLIN)
 
@@ -211,62 +210,6 @@ class _Host:
     def leave(self) -> None:
         """Close our end, so that it sees that it need not wait."""
         _replace(self.descriptor, os.O_RDONLY)
-
-
-class _Guest:
-    """A wrapper that joined, at the other end of a socket."""
-
-    def __init__(self, connection: socket.socket) -> None:
-        self.descriptor = connection.fileno()
-        self.outcome: Outcome | None = None
-        self.has_joined = self.has_ended = False
-        self._connection = connection
-        self._stderr = -1
-
-    def read(self) -> Guest | None:
-        """Hear one message: it joins, its job ended, or it is gone."""
-        joins = None
-        try:
-            data, descriptors, _, _ = socket.recv_fds(
-                self._connection, _MAX_MESSAGE, _MAX_DESCRIPTORS
-            )
-            if not self.has_joined and data:
-                self._stderr, *steps = descriptors
-                joins = Guest(Hello.from_json(data), steps[0] if steps else None)
-                self.has_joined = True
-            elif data:
-                self.outcome = Outcome.from_json(data)
-        except (OSError, ValueError, LookupError, TypeError):  # it died, or it is not one of ours
-            data = b""
-        self.has_ended = not data or self.outcome is not None
-        return joins
-
-    def take_stderr(self) -> None:
-        """It is the last: the summary is for its stderr."""
-        if self.outcome is not None:
-            with suppress(OSError):
-                os.dup2(self._stderr, 2)
-        self._close_stderr()
-
-    def listens(self) -> bool:
-        """Whether it still waits for us, of something that can be read."""
-        with suppress(OSError):
-            return bool(self._connection.recv(_PIECE))
-        return False
-
-    def leave(self) -> None:
-        """Close our end, so that it sees that it need not wait."""
-        self.close()
-
-    def close(self) -> None:
-        self._close_stderr()
-        self._connection.close()
-
-    def _close_stderr(self) -> None:
-        if self._stderr >= 0:
-            with suppress(OSError):
-                os.close(self._stderr)
-            self._stderr = -1
 
 
 def _leave_stderr() -> None:

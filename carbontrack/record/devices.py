@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 
 from carbontrack.errors import CarbontrackError
-from carbontrack.ledger.rows import Sensor
+from carbontrack.ledger.recorded_rows import Sensor
 from carbontrack.meters.base import Device, MeterContext, Source
 from carbontrack.meters.observe import measured_periods
 from carbontrack.meters.registry import Found, find_meters

@@ -13,7 +13,6 @@ import re
 from contextlib import suppress
 from dataclasses import dataclass
 
-from carbontrack.encoding import HEAD_BYTES, encoding_of
 from carbontrack.files import NotAFile, open_regular
 from carbontrack.record.file_state import FileState, state_in, state_of
 from carbontrack.record.rotations import Rotation, rotations
@@ -165,6 +164,8 @@ class _OpenFile:
             if self._is_written_again():
                 self._start(0)
             if self._decoder is None:
+                from carbontrack.encoding import HEAD_BYTES, encoding_of
+
                 head = os.pread(self._descriptor, HEAD_BYTES, 0)
                 if len(head) < _MIN_HEAD_BYTES:
                     return [], 0

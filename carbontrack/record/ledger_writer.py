@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from carbontrack.files import NotOurs, check_ours
-from carbontrack.ledger.rows import Event, Recording, Run, Sensor, Step
-from carbontrack.ledger.transaction import open_ledger, recorders_url
+from carbontrack.ledger.recorded_rows import Event, Recording, Run, Sensor, Step
+from carbontrack.ledger.sqlite import connect
+from carbontrack.ledger.transaction import LedgerFile, open_ledger, recorders_url
 from carbontrack.ledger.url import redacted_url, sqlite_path
 from carbontrack.ledger.window import Window
 from carbontrack.ledger.write import RunWriter
@@ -108,8 +109,21 @@ class LedgerWriter:
         if self._writer is None or ended.ended_ms is None:
             return
         self._writer.finish(status=ended.status, exit_code=ended.exit_code, ended_ms=ended.ended_ms)
-        _keep_overlaps(self._writer)
         _close(self._writer)
+
+    def keep_overlaps(self) -> None:
+        """After `finish`, when nothing waits for us: which of the recording's last hours others
+        recorded, too. Raises nothing, and makes no ledger where there is none any more.
+        """
+        path = sqlite_path(self.url)
+        if self._writer is None or path is None:
+            return
+        with suppress(Exception):
+            from carbontrack.ledger import kept_overlaps
+
+            file = connect(path, busy_timeout_ms=BUSY_TIMEOUT_MS)
+            with closing(LedgerFile(file)) as ledger:
+                kept_overlaps.keep(ledger, [self._writer.key])
 
     def _open(self, rows: Rows, sensors: Sequence[Sensor]) -> RunWriter:
         if self._writer is None or self._file != _identity(self.url):

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from carbontrack.account.result import Estimate
-from carbontrack.ledger.rows import Run, Sensor, Usage
+from carbontrack.ledger.recorded_rows import Run, Sensor, Usage
 from carbontrack.ledger.window import Window
 from carbontrack.units import J_PER_KWH, MS_PER_S
 

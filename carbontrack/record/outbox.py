@@ -16,9 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from carbontrack.errors import CarbontrackError
-from carbontrack.ledger import journal
-from carbontrack.ledger.journals import take_if_free
-from carbontrack.ledger.rows import Event, Recording, Run, Sensor, Step
+from carbontrack.ledger.recorded_rows import Event, Recording, Run, Sensor, Step
 from carbontrack.ledger.url import db_option
 from carbontrack.ledger.window import Window
 from carbontrack.ledger.write import RunRemoved
@@ -125,12 +123,17 @@ class Outbox:
         self._is_finished = True
         return False
 
-    def take_journals(self) -> None:
-        """Bring in what waits for this ledger in journals, ours and others', while it is only busy:
-        when the job's end waits for nothing any more.
+    def tidy(self) -> None:
+        """When the job's end waits for nothing any more: decide what others recorded as well, and
+        bring in what waits for this ledger in journals, ours and others', while it is only busy.
         """
-        if self._attempt is not None or self._writer.url != self._url:
-            return  # it does not answer; it is of an older schema
+        if self._attempt is not None:
+            return  # it does not answer
+        self._writer.keep_overlaps()
+        if self._writer.url != self._url:
+            return  # it is of an older schema
+        from carbontrack.ledger.journals import take_if_free
+
         give_up_s = time.monotonic() + _PATIENCE_S
         while not take_if_free(self._url, busy_timeout_ms=_PATIENT_MS):
             if time.monotonic() > give_up_s:
@@ -215,6 +218,8 @@ class Outbox:
         self._write_journal(rows, self._recording)
 
     def _write_journal(self, rows: Rows, recording: Recording) -> None:
+        from carbontrack.ledger import journal
+
         entry = journal.Entry(
             run=self._run,
             recording=recording,

@@ -12,7 +12,7 @@ from carbontrack.importers.clock import Clock, utc_ms
 from carbontrack.importers.model import Rejected
 from carbontrack.importers.source import Source
 from carbontrack.importers.training_logs import NAMED, json_steps, named_for
-from carbontrack.ledger.rows import Step
+from carbontrack.ledger.recorded_rows import Step
 from carbontrack.record import step_lines
 from carbontrack.record.log_lines import LogSteps, Match
 from carbontrack.record.logged import LoggedLines

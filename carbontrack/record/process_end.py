@@ -26,13 +26,18 @@ class ProcessEnd:
             self.close()
             raise ProcessLookupError(pid)
 
-    def wait(self, timeout_s: float | None = None) -> bool:
-        """Whether it has ended, after waiting for that so long, or for ever."""
+    def wait(self, timeout_s: float | None = None, *, pipe: int | None = None) -> bool:
+        """Whether it has ended, after waiting for that so long, or for ever; or, where that can be
+        seen, until the `pipe` to it is closed at its end.
+        """
         give_up_s = None if timeout_s is None else time.monotonic() + timeout_s
         if self._descriptor is not None:
             ended = select.poll()
             ended.register(self._descriptor, select.POLLIN)
-            return bool(ended.poll(None if timeout_s is None else max(0.0, timeout_s) * 1000))
+            if pipe is not None:
+                ended.register(pipe, 0)
+            found = ended.poll(None if timeout_s is None else max(0.0, timeout_s) * 1000)
+            return any(descriptor == self._descriptor for descriptor, _ in found)
         while _started(self._pid) == self._started:
             left_s = _LOOK_S if give_up_s is None else give_up_s - time.monotonic()
             if left_s <= 0:

@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING, Any
 
 from carbontrack import config
 from carbontrack.errors import CarbontrackError
-from carbontrack.ledger.rows import Event, Recording, Run, Sensor
+from carbontrack.ledger.recorded_rows import Event, Recording, Run, Sensor
 from carbontrack.ledger.url import db_option, journal_folders, recorded_in
 from carbontrack.ledger.user import user
 from carbontrack.meters.base import MeterContext, Source
 from carbontrack.record.arrivals import Arrivals
 from carbontrack.record.claims import Claims
-from carbontrack.record.control import Control, Guest
+from carbontrack.record.control import Control
 from carbontrack.record.cut import cut_label
 from carbontrack.record.devices import MeterOpener, RefreshTimer, sensor_of
 from carbontrack.record.git import ask_git
@@ -38,7 +38,7 @@ from carbontrack.record.run_name import default_name
 from carbontrack.record.sampler import Batch, Sampler
 from carbontrack.record.set_clock import SetClock
 from carbontrack.record.shippers import Shippers
-from carbontrack.record.steps import StepsFile, StepsLog
+from carbontrack.record.steps import StepsFile
 from carbontrack.record.steps_file import remove_steps_file
 from carbontrack.record.this_node import boot_id, hostname, visibility
 from carbontrack.record.totals import Totals
@@ -50,6 +50,8 @@ from carbontrack.vocabulary import EventKind, OnBudget, RunKind, Status
 
 if TYPE_CHECKING:
     from carbontrack.meters.registry import Rejected
+    from carbontrack.record.guest import Guest
+    from carbontrack.record.steps_log import StepsLog
 
 _TICK_S = 0.4  # each time that anything wakes costs more than what it then does
 # A scheduler may send the job's signals to every process of the node's step, and so to us.
@@ -101,12 +103,7 @@ class Recorder:
         self._steps = [StepsFile(plan.steps_path, plan.steps_fd, started_ms=plan.started_ms)]
         self._steps_paths = [plan.steps_path]
         self._job_pids = [plan.job_pid]  # of all wrappers of the run here
-        self._log = StepsLog(
-            plan.log_path,
-            plan.steps_pattern,
-            started_ms=plan.started_ms,
-            before=plan.log_before,
-        )
+        self._log = _log_of(plan)
         launcher = launcher_restarts(self._environ.get("TORCHELASTIC_RESTART_COUNT", ""))
         self._restarts = Restarts(launcher)
         self._totals = Totals()
@@ -167,7 +164,7 @@ class Recorder:
         outcome = self._watch(control, sampler, outbox, timer, happened, arrivals)
         self._finish(outcome, sampler, outbox, run, timer, happened, shippers)
         control.release()
-        outbox.take_journals()
+        outbox.tidy()
         shippers.finish()
 
     def _take(self, sources: Sequence[Source], has_ended: Callable[[], bool]) -> Sequence[Source]:
@@ -214,6 +211,8 @@ class Recorder:
                     outbox.describe(changed)
                 outbox.send(batch.as_of_ms)
                 self._publish(batch, timer.sensors)
+                import carbontrack.record.lasting  # noqa: F401
+
                 _collect_from_now_on()
 
     def _welcome(self, guests: Sequence[Guest], arrivals: Arrivals) -> None:
@@ -248,7 +247,7 @@ class Recorder:
         for pid, path in zip(self._job_pids, self._steps_paths, strict=True):
             if outcome is not None or not is_running(pid):
                 remove_steps_file(path)  # a job that goes on may still write it
-        if self._plan.quiet and (trouble := self._log.trouble()):
+        if self._plan.quiet and (trouble := self._trouble_with_log()):
             self._alarm(f"{trouble}.")  # it was asked for
         waits = shippers.last_to_server() if written else "db recover"
         if outcome is not None and self._plan.has_summary:
@@ -277,14 +276,17 @@ class Recorder:
 
     def _read_steps(self, *, ended: bool = False) -> LoggedLines:
         was_set = self._set_clock.look()
-        logged = self._log.read(ended=ended)
-        for steps in self._steps:
-            logged = steps.read(ended=ended) + logged
-        problems = {self._log.problem, *(steps.problem for steps in self._steps)}
+        sources: list[StepsFile | StepsLog] = [*self._steps]
+        if self._log is not None:
+            sources.insert(0, self._log)
+        logged = LoggedLines()
+        for source in sources:
+            logged = source.read(ended=ended) + logged
+        problems = {source.problem for source in sources}
         for problem in problems - {None, *self._said}:
             self._said.add(problem)
             # A log was asked for: as with a meter, even --quiet says that it is none.
-            say = self._alarm if problem == self._log.problem else self._warn
+            say = self._alarm if self._log and problem == self._log.problem else self._warn
             say(f"steps are no longer read: {problem}.")
         logged = self._set_clock.dated(logged)
         return self._restarts.take(replace(logged, events=[*was_set, *logged.events]))
@@ -437,10 +439,14 @@ class Recorder:
             db_option(ledger),
             budget=self._plan.budget,
             waits=waits,
-            trouble=[*self._totals.dropped(), *filter(None, [self._log.trouble()])],
+            trouble=[*self._totals.dropped(), *filter(None, [self._trouble_with_log()])],
             missing={one.name: one.reason for one in self._rejected},
         )
         sys.stderr.write(text)
+
+    def _trouble_with_log(self) -> str:
+        """Why there are no steps from the log; empty if there are, or none was asked for."""
+        return "" if self._log is None else self._log.trouble()
 
     def _clock_ms(self) -> int:
         return self._clock.wall_ms(monotonic_ns())
@@ -453,6 +459,17 @@ class Recorder:
         """Warnings that are printed even with --quiet."""
         sys.stderr.write(f"carbontrack: {visible(message)}\n")
         sys.stderr.flush()
+
+
+def _log_of(plan: Plan) -> StepsLog | None:
+    """The log to read steps from, if there is one."""
+    if plan.log_path is None or plan.steps_pattern is None:
+        return None
+    from carbontrack.record.steps_log import StepsLog
+
+    return StepsLog(
+        plan.log_path, plan.steps_pattern, started_ms=plan.started_ms, before=plan.log_before
+    )
 
 
 def _collect_from_now_on() -> None:

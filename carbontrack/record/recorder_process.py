@@ -9,7 +9,6 @@ import _signal
 import os
 import select
 import time
-from collections.abc import Callable
 from contextlib import suppress
 
 from carbontrack.record.own_process import close_in_children, leave_to_children, spawn
@@ -102,8 +101,8 @@ class RecorderProcess:
             self._send(outcome)
             grace = grace_s()
             self.flush(grace[0])
-            in_time = _ends_in_time(self.pid, grace, cpu, self._is_released)
-            released = self._is_released()
+            in_time = _ends_in_time(self.pid, grace, cpu, self._pipe)
+            released = _is_closed(self._pipe)
         self._close()  # it leaves the job's stderr
         with harmless("the recorder cannot be waited for"):
             from carbontrack.record.process_end import is_running
@@ -128,12 +127,6 @@ class RecorderProcess:
             self._unsent += json.dumps(message, default=str).encode() + b"\n"
             self.flush()
 
-    def _is_released(self) -> bool:
-        """Whether it has closed its end of the pipe: it needs us no longer, or it has ended."""
-        closed = select.poll()
-        closed.register(self._pipe, 0)
-        return bool(closed.poll(0))
-
     def _is_writable(self, timeout_s: float) -> bool:
         writable = select.poll()
         writable.register(self._pipe, select.POLLOUT)
@@ -147,9 +140,7 @@ class RecorderProcess:
             self._pipe = -1
 
 
-def _ends_in_time(
-    pid: int, grace: tuple[float, float], cpu: CpuWait, is_released: Callable[[], bool]
-) -> bool:
+def _ends_in_time(pid: int, grace: tuple[float, float], cpu: CpuWait, pipe: int) -> bool:
     """Whether it ends or lets us go within the grace, which a busy machine prolongs."""
     from carbontrack.record.process_end import ProcessEnd
 
@@ -161,13 +152,20 @@ def _ends_in_time(
     left_s, longest_s = grace
     try:
         while left_s > 0:
-            if end.wait(min(left_s, _LOOK_S)) or is_released():
+            if end.wait(min(left_s, _LOOK_S), pipe=pipe) or _is_closed(pipe):
                 return True
             waited_s = time.monotonic() - began_s
             left_s = min(grace[0] + cpu.since_s(), longest_s) - waited_s
         return False
     finally:
         end.close()
+
+
+def _is_closed(pipe: int) -> bool:
+    """Whether the recorder has closed its end: it needs us no longer, or it has ended."""
+    closed = select.poll()
+    closed.register(pipe, 0)
+    return bool(closed.poll(0))
 
 
 def start_live_page(run_id: str, db: str) -> None:

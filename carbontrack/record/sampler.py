@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from carbontrack.ledger.rows import Event
+from carbontrack.ledger.recorded_rows import Event
 from carbontrack.ledger.window import Window
 from carbontrack.meters.base import DeviceLost, Reading, Source, Vitals
 from carbontrack.record.channel import EDGE_ATTEMPTS, Channel

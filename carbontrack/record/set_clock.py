@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from carbontrack.ledger.rows import Event
+from carbontrack.ledger.recorded_rows import Event
 from carbontrack.record.logged import LoggedLines, LoggedStep
 from carbontrack.record.reduce import Clock
 from carbontrack.units import MS_PER_S, monotonic_ns, wall_ahead_ns

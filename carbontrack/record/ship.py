@@ -17,7 +17,8 @@ from dataclasses import dataclass, field
 from carbontrack.ledger import backlog, set_aside
 from carbontrack.ledger.batch import EVERY_S, Held
 from carbontrack.ledger.clock import FAR_MS, is_news
-from carbontrack.ledger.rows import ClockOffset, Event
+from carbontrack.ledger.recorded_rows import Event
+from carbontrack.ledger.rows import ClockOffset
 from carbontrack.ledger.shipped_seconds import Seconds
 from carbontrack.ledger.transaction import Transaction, WritableLedger, open_ledger
 from carbontrack.record.ledger_writer import first_line

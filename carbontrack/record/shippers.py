@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from carbontrack.config import Settings, value
 from carbontrack.errors import CarbontrackError
-from carbontrack.ledger.rows import Event
+from carbontrack.ledger.recorded_rows import Event
 from carbontrack.ledger.url import redacted_url
 from carbontrack.record.grace import grace_s
 from carbontrack.record.messages import Plan

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-from carbontrack.ledger.rows import Event, Step
+from carbontrack.ledger.recorded_rows import Event, Step
 from carbontrack.record import step_values
 from carbontrack.record.logged import LoggedLines, LoggedStep, Tally, quoted
 from carbontrack.record.step_times import spread

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from itertools import islice
 
-from carbontrack.ledger.rows import EDGE_STEPS, Step, StepTotals, final_loss, final_steps
+from carbontrack.ledger.recorded_rows import EDGE_STEPS, Step, StepTotals, final_loss, final_steps
 from carbontrack.record.logged import LoggedStep
 
 _UNKNOWN = -1  # tokens

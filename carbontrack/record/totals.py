@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from carbontrack.ledger.rows import Sensor, Step, StepTotals, Usage, usage_of
+from carbontrack.ledger.recorded_rows import Sensor, Step, StepTotals, Usage, usage_of
 from carbontrack.ledger.window import LEVELS_S, Window
 from carbontrack.record.logged import Dropped, LoggedLines
 from carbontrack.record.step_table import StepTable

@@ -14,7 +14,7 @@ from carbontrack.account.result import Estimate
 from carbontrack.errors import CarbontrackError
 from carbontrack.factors.catalog import Factor
 from carbontrack.factors.resolve import Factors, resolve
-from carbontrack.ledger.rows import Run, Sensor, StepTotals, Usage
+from carbontrack.ledger.recorded_rows import Run, Sensor, StepTotals, Usage
 from carbontrack.report.escape import visible
 from carbontrack.report.numbers import (
     count_text,

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 
 from carbontrack import config
 from carbontrack.account import over_time
+from carbontrack.account.by_hour import energy_by_hour
 from carbontrack.account.curve import EnergyCurve
 from carbontrack.account.estimate import estimate_run
-from carbontrack.account.over_time import SpentCurve, energy_by_hour
+from carbontrack.account.over_time import SpentCurve
 from carbontrack.account.result import Estimate
 from carbontrack.factors.resolve import resolve
 from carbontrack.factors.series import IntensitySeries, Interval

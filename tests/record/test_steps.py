@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from carbontrack.record.steps import StepsFile, StepsLog
+from carbontrack.record.steps import StepsFile
+from carbontrack.record.steps_log import StepsLog
 from carbontrack.units import now_ms
 
 PATTERN = r"(?P<step>\d+)/9 loss (?P<loss>\S+)"
@@ -28,7 +29,7 @@ def test_lines_are_read_as_they_come(tmp_path: Path) -> None:
     (second,) = steps.read().steps
     assert (second.step.loss, second.step.time_ms, second.rank) == (3.25, logged_ms, 2)
     assert second.step.extra == {"mfu": 0.4}
-    assert steps.read().steps == []
+    assert not steps.read().steps
 
 
 def test_a_progress_bar_ends_its_lines_by_going_back(tmp_path: Path) -> None:
@@ -44,9 +45,8 @@ def test_a_progress_bar_ends_its_lines_by_going_back(tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_gone_is_no_news(tmp_path: Path) -> None:
-    assert StepsFile(str(tmp_path / "gone")).read().steps == []
-    assert StepsFile(None).read().steps == []
-    assert StepsLog(None, None).read().steps == ()
+    assert not StepsFile(str(tmp_path / "gone")).read().steps
+    assert not StepsFile(None).read().steps
 
 
 def test_why_a_log_gave_no_steps(tmp_path: Path) -> None:

@@ -52,20 +52,20 @@ def _rounded(
     window: Window, *, energy_j: float | None, energy_s: float, sampled_s: float
 ) -> Window:
     """The window with these sums; its extremes go on to hold its mean."""
-    known = replace(
+    mean = None if energy_j is None or energy_s <= 0 else energy_j / energy_s
+    powers = [w for w in (window.power_min_w, window.power_max_w, mean) if w is not None]
+    return replace(
         window,
         energy_j=energy_j,
         energy_s=energy_s,
         sampled_s=sampled_s,
+        power_min_w=_at_most(min(powers, default=None)),
+        power_max_w=_at_least(max(powers, default=None)),
         util_pct=_round(window.util_pct, _HUNDREDTHS),
         sm_clock_mhz=_round(window.sm_clock_mhz, 0),
         temperature_max_c=_round(window.temperature_max_c, 0),
         memory_max_bytes=_whole_kib(window.memory_max_bytes),
     )
-    means = [] if known.power_mean_w is None else [known.power_mean_w]
-    powers = [w for w in (window.power_min_w, window.power_max_w, *means) if w is not None]
-    low, high = min(powers, default=None), max(powers, default=None)
-    return replace(known, power_min_w=_at_most(low), power_max_w=_at_least(high))
 
 
 def _at_most(power_w: float | None) -> float | None:

@@ -47,11 +47,11 @@ class Channel:
         """Whether to poll it now: a device that keeps its own samples needs it once a second."""
         return now_ns >= self._due_ns
 
-    def poll(self, attempts: int) -> None:
+    def poll(self, now_ns: int, attempts: int) -> None:
         """Read what is new, and vitals once a second. A counter that does not answer is asked
         again, up to so many times. Raises DeviceLost as `Source` does.
         """
-        readings = self._read(attempts)
+        readings = self._read(now_ns, attempts)
         self.inbox.extend(readings)
         # By the second that the builder puts them in, so that no window goes without.
         if readings and (at_ns := readings[-1].placed_ns) >= self._vitals_due_ns:
@@ -59,7 +59,7 @@ class Channel:
             if (vitals := self.source.vitals()) is not None:
                 self.inbox.append(vitals)
 
-    def _read(self, attempts: int) -> list[Reading]:
+    def _read(self, now_ns: int, attempts: int) -> list[Reading]:
         readings: list[Reading] = []
         if self._buffer is not None:
             readings += self._buffer.recent()
@@ -67,7 +67,7 @@ class Channel:
                 self._due_ns = self._next_second_ns(monotonic_ns()) + _BUFFER_LAG_NS
                 return readings
             self._buffer = None
-        self._due_ns = monotonic_ns() + self.period_ns // 2
+        self._due_ns = now_ns + self.period_ns // 2
         reading = self.source.read()
         if self._counts:
             attempts = attempts if self._counted else EDGE_ATTEMPTS

@@ -78,11 +78,10 @@ class EnergyTrack:
             return None
         return self.known_ns, self._power_w
 
-    def advance(self, reading: Reading) -> None:
-        """Account for the time from what is known to this reading, or let it wait."""
-        if not reading.is_known:
-            return
-        at_ns = reading.placed_ns
+    def advance(self, reading: Reading, at_ns: int) -> None:
+        """Account for the time from what is known to this reading, which is known and lies at
+        `at_ns`, or let it wait.
+        """
         if self._counter_j is None:
             self._advance_by_power(reading, at_ns)
         elif reading.energy_j is None:

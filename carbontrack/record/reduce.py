@@ -115,7 +115,9 @@ class WindowBuilder:
             self._begin(end_ns, last)
         self._energy.until_ns = end_ns
         if last is not None:
-            self._energy.advance(self._check.reading(last)[0])
+            last, _ = self._check.reading(last)
+            if last.is_known:
+                self._energy.advance(last, last.placed_ns)
         if (known := self._energy.finish()) is not None:
             known_ns, power_w = known
             self._bridge(known_ns, end_ns, power_w)
@@ -151,21 +153,18 @@ class WindowBuilder:
     def _account(self, reading: Reading) -> None:
         reading, rejected = self._check.reading(reading)
         self._to_flag |= rejected or self._check.odd
+        at_ns = reading.placed_ns
         if reading.is_known:  # else it failed; the next one is measured against the one before
-            self._energy.advance(reading)
-            self._note_power(reading)
+            self._energy.advance(reading, at_ns)
+            # A sample counts where its energy is, so that seconds are filled in order, and once.
+            if reading.time_ns != self._noted_ns and at_ns >= self._start_ns:
+                self._noted_ns = reading.time_ns
+                self._seconds.note(at_ns, reading.power_w)
         elif not rejected or not self._energy.has_ended(reading.time_ns):
             return  # what lies before it may still be filled
-        if self._to_flag and reading.placed_ns >= self._start_ns:
-            self._seconds.flag(reading.placed_ns, Flag.IMPLAUSIBLE)
+        if self._to_flag and at_ns >= self._start_ns:
+            self._seconds.flag(at_ns, Flag.IMPLAUSIBLE)
             self._to_flag = False
-
-    def _note_power(self, reading: Reading) -> None:
-        """Count a sample, unless it repeats one that was counted."""
-        if reading.time_ns != self._noted_ns and reading.placed_ns >= self._start_ns:
-            self._noted_ns = reading.time_ns
-            # Placed where its energy is, so that seconds are filled in order.
-            self._seconds.note(reading.placed_ns, reading.power_w)
 
 
 def _readings(items: Iterable[Reading | Vitals]) -> list[Reading]:

@@ -121,7 +121,7 @@ class Sampler:
             return
         channel.busy_since_ns = now_ns
         try:
-            channel.poll(attempts)
+            channel.poll(now_ns, attempts)
         except DeviceLost as lost:
             channel.retry_ns = monotonic_ns() + _LOST_RETRY_NS
             if not channel.lost:
@@ -159,8 +159,10 @@ class Sampler:
         """Take what has been recorded since the last time."""
         windows: list[tuple[str, Window]] = []
         for channel in self._channels:
+            seconds: list[Window] = []
             while channel.inbox:
-                windows += self._take(channel, self._feed(channel, channel.inbox.popleft()))
+                seconds += self._feed(channel, channel.inbox.popleft())
+            windows += self._take(channel, seconds)
         return self._batch(windows)
 
     def finish(self, end_ns: int) -> Batch:
@@ -172,13 +174,15 @@ class Sampler:
         windows: list[tuple[str, Window]] = []
         for channel in self._channels:
             last = None
+            seconds: list[Window] = []
             while channel.inbox and last is None:
                 item = channel.inbox.popleft()
                 if isinstance(item, Reading) and item.time_ns >= end_ns:
                     last = item
                 else:
-                    windows += self._take(channel, self._feed(channel, item))
-            windows += self._take(channel, channel.builder.finish(end_ns, last))
+                    seconds += self._feed(channel, item)
+            seconds += channel.builder.finish(end_ns, last)
+            windows += self._take(channel, seconds)
         return self._batch(windows)
 
     def _feed(self, channel: Channel, item: Reading | Vitals) -> list[Window]:

@@ -16,15 +16,9 @@ from typing import Any
 
 # NVML's nvmlFieldValue_t: (field, scope), timestamp, (latency), type, return code, value.
 _LAYOUT = "8x q 8x i i Q"
-# nvmlValueType_t: how the eight bytes of the value are to be read. Those that are not here fill
-# them, unsigned.
-_TYPES = {
-    0: Struct("d"),
-    1: Struct("I 4x"),
-    4: Struct("q"),
-    5: Struct("i 4x"),
-    6: Struct("H 6x"),
-}
+# nvmlValueType_t: how the eight bytes of the value are to be read, where they are not unsigned.
+_TYPES = {0: Struct("d"), 4: Struct("q"), 5: Struct("i 4x")}
+_UNSIGNED = {1: 0xFFFF_FFFF, 6: 0xFFFF}  # of those that do not fill them
 _WHOLE = Struct("Q")
 
 Answer = tuple[int, ...]
@@ -58,8 +52,7 @@ class FieldCall:
 
 def number(kind: int, raw: int) -> float:
     """A raw value as one of its type."""
-    as_type = _TYPES.get(kind)
-    if as_type is None:
-        return raw
-    value: float = as_type.unpack(_WHOLE.pack(raw))[0]
-    return value
+    if kind in _TYPES:
+        value: float = _TYPES[kind].unpack(_WHOLE.pack(raw))[0]
+        return value
+    return raw & _UNSIGNED.get(kind, raw)

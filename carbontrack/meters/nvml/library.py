@@ -13,12 +13,14 @@ from carbontrack.meters.base import MeterUnavailable
 from carbontrack.meters.deadline import all_within, within
 from carbontrack.meters.nvml.cuda_visible import Gpu, Instance
 from carbontrack.meters.nvml.fields import FieldCall
+from carbontrack.units import NS_PER_MS, wall_ahead_ns
 
 T = TypeVar("T")
 
 _INIT_S = 5.0  # a driver that takes longer is hung
 PROBE_S = 2.0  # so is a GPU
 _CLOSE_S = 1.0
+_LOOK_NS = 50 * NS_PER_MS  # a round of polls takes less
 _ATTEMPTS = 10  # a device that says "unknown error" now and then is asked again when it is opened
 
 
@@ -31,6 +33,8 @@ class Library:
         self.nvml: ModuleType = pynvml
         self.Error: type[Exception] = pynvml.NVMLError
         self._lock = threading.Lock()
+        self._looked_ns = -_LOOK_NS
+        self._ahead_ns = 0
         self._field_calls: dict[tuple[tuple[int, int], ...], FieldCall] = {}
         # What these mean: the handle is worth nothing now; later the device may be found again.
         self._lost = {
@@ -84,6 +88,14 @@ class Library:
         if fields not in self._field_calls:
             self._field_calls[fields] = FieldCall(self.nvml, fields)
         return self._field_calls[fields]
+
+    def wall_ahead_ns(self, now_ns: int) -> int:
+        """How far the wall clock, by which the driver dates, is ahead of ours: one look at both for
+        a round of polls.
+        """
+        if now_ns - self._looked_ns >= _LOOK_NS:
+            self._ahead_ns, self._looked_ns = wall_ahead_ns(), now_ns
+        return self._ahead_ns
 
     def find(self, uuid: str) -> Any:
         """The handle of a device. Raises NVMLError if it is not there."""

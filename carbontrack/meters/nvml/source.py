@@ -14,7 +14,7 @@ from carbontrack.meters.nvml.cuda_visible import Gpu, Instance
 from carbontrack.meters.nvml.fields import number
 from carbontrack.meters.nvml.samples import PowerSamples
 from carbontrack.meters.process_tree import descends
-from carbontrack.units import NS_PER_S, monotonic_ns, wall_ahead_ns
+from carbontrack.units import NS_PER_MS, NS_PER_S, monotonic_ns
 from carbontrack.vocabulary import DeviceKind, MeterName, Quality
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _NS_PER_US = 1000
 _MAX_STAMP_AGE_NS = 1 * NS_PER_S  # an older timestamp is a stepped wall clock, not a slow sensor
+_APART_NS = 1 * NS_PER_MS  # by which a look at both clocks may be out of date
 _LIMIT_EVERY = 10  # vitals
 _USE_EVERY = 4  # vitals
 _DRY_CALLS = 3  # by then the driver has overwritten what it held
@@ -167,19 +168,22 @@ class NvmlSource:
         energy_mj: float | None = None
         power_mw: float | None = None
         energy_time_ns: int | None = None
-        asked_ns = monotonic_ns()
+        now_ns = asked_ns = monotonic_ns()
         if self._fields is not None:
             answer = self._fields(gpu)
+            now_ns = monotonic_ns()
             if can.energy == "field":
-                energy_mj = self._value(*answer[1:4])
-                energy_time_ns = _on_our_clock(answer[0], asked_ns)
+                stamp_us, kind, code, raw = answer[:4]
+                energy_mj = self._value(kind, code, raw)
+                energy_time_ns = self._on_our_clock(stamp_us, asked_ns, now_ns)
             if can.power == "field":
-                power_mw = self._value(*answer[-3:])
+                stamp_us, kind, code, raw = answer[-4:]
+                power_mw = self._value(kind, code, raw)
                 if can.power_span_ns and power_mw is not None:
-                    energy_time_ns = _on_our_clock(answer[-4], asked_ns)
+                    energy_time_ns = self._on_our_clock(stamp_us, asked_ns, now_ns)
         if can.energy == "call":
             energy_mj = self._library.nvml.nvmlDeviceGetTotalEnergyConsumption(gpu)
-        now_ns = monotonic_ns()
+            now_ns = monotonic_ns()
         if can.power == "call":
             power_mw = self._library.nvml.nvmlDeviceGetPowerUsage(gpu)
         return Reading(
@@ -189,6 +193,15 @@ class NvmlSource:
             energy_time_ns if energy_mj is not None or can.power_span_ns else None,
             can.power_span_ns,
         )
+
+    def _on_our_clock(self, stamp_us: int, asked_ns: int, now_ns: int) -> int | None:
+        """The driver's wall-clock timestamp as `monotonic_ns()`; None if it cannot be of an answer
+        to what was asked then, however long it took.
+        """
+        at_ns = stamp_us * _NS_PER_US - self._library.wall_ahead_ns(now_ns)
+        if asked_ns - _MAX_STAMP_AGE_NS < at_ns <= now_ns + _APART_NS:
+            return min(at_ns, now_ns)
+        return None
 
     def _value(self, kind: int, code: int, raw: int) -> float | None:
         """The value of one field. Raises NVMLError if the field says that the device is lost."""
@@ -208,14 +221,6 @@ class NvmlSource:
         if self._library.is_lost(error):
             self._found = None
             raise DeviceLost(str(error)) from error
-
-
-def _on_our_clock(stamp_us: int, asked_ns: int) -> int | None:
-    """The driver's wall-clock timestamp as `monotonic_ns()`; None if it cannot be of an answer to
-    what was asked then, however long it took.
-    """
-    at_ns = stamp_us * _NS_PER_US - wall_ahead_ns()
-    return at_ns if asked_ns - _MAX_STAMP_AGE_NS < at_ns <= monotonic_ns() else None
 
 
 def _used_bytes(memory: Any) -> int | None:

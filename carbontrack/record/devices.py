@@ -14,7 +14,6 @@ from dataclasses import replace
 from carbontrack.errors import CarbontrackError
 from carbontrack.ledger.recorded_rows import Sensor
 from carbontrack.meters.base import Device, MeterContext, Source
-from carbontrack.meters.observe import measured_periods
 from carbontrack.meters.registry import Found, find_meters
 from carbontrack.vocabulary import Quality
 
@@ -97,6 +96,8 @@ class RefreshTimer(threading.Thread):
         self._added: list[Sensor] = []
 
     def run(self) -> None:
+        from carbontrack.meters.observe import measured_periods
+
         self._measured_ms = measured_periods(self._sources)
 
     def add(self, sensors: Sequence[Sensor]) -> None:

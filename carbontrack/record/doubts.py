@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from carbontrack.meters.base import Device, Reading, Vitals
 from carbontrack.record.plausible import (
@@ -36,8 +37,7 @@ from carbontrack.vocabulary import Doubt
 _QUIET_NS = 15 * NS_PER_S
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
+class Finding(NamedTuple):
     """A rule began to apply to a sensor, or no longer does."""
 
     rule: Doubt
@@ -185,7 +185,7 @@ class SensorCheck:
         """The rule that the counter's difference breaks; None if it is to be believed."""
         if self._limits is None:
             return RESET if stretch.counted_j < 0 else None
-        rule = broken_rule(self._limits, replace(stretch, util_pct=self._util_pct))
+        rule = broken_rule(self._limits, stretch._replace(util_pct=self._util_pct))
         if rule is not None:
             for seen in (rule, FAST) if rule is JUMP else (rule,):
                 self._doubts.see(seen.name, seen.message, at_ns, confirm_ns=seen.confirm_ns)

@@ -11,7 +11,7 @@ import codecs
 import os
 import re
 from contextlib import suppress
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from carbontrack.files import NotAFile, open_regular
 from carbontrack.record.file_state import FileState, state_in, state_of
@@ -26,8 +26,7 @@ _TAIL = 256  # bytes before our place by which we know that they are still the s
 _LINE_END = re.compile(r"\r\n|\n|\r")
 
 
-@dataclass(frozen=True, slots=True)
-class Lines:
+class Lines(NamedTuple):
     """Complete lines in order, that were written after `after_ms` and until `until_ms`."""
 
     lines: list[str]

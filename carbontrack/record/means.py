@@ -8,12 +8,11 @@ is the energy of the half that is not.
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
 from itertools import pairwise
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class _Mean:
+class _Mean(NamedTuple):
     at_ns: int  # the middle of its span
     span_ns: int
     power_w: float

@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from carbontrack.meters.base import Device, Vitals
 from carbontrack.units import NS_PER_S
@@ -79,8 +79,7 @@ class Belief(StrEnum):
     WAIT = "wait"  # for the counter to move on; if it never does, power
 
 
-@dataclass(frozen=True, slots=True)
-class Stretch:
+class Stretch(NamedTuple):
     """What both sensors say of the time between two readings of the counter, whole board."""
 
     length_ns: int
@@ -94,8 +93,7 @@ class Stretch:
         return self.counted_j * NS_PER_S / max(self.length_ns, 1)
 
 
-@dataclass(frozen=True, slots=True)
-class Rule:
+class Rule(NamedTuple):
     """When both sensors cannot be right, and which one is believed then."""
 
     name: Doubt
@@ -183,8 +181,7 @@ def broken_rule(limits: Limits, stretch: Stretch) -> Rule | None:
     return next((rule for rule in STRETCH_RULES if rule.applies(limits, stretch)), None)
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
+class Span(NamedTuple):
     """What both sensors said of some seconds, and which powers were seen, whole board."""
 
     length_ns: int
@@ -196,8 +193,7 @@ class Span:
     power_max_w: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class SpanRule:
+class SpanRule(NamedTuple):
     """What is odd over a longer time, though each reading was possible."""
 
     name: Doubt

@@ -148,7 +148,6 @@ class Recorder:
             sensor_of(source.device, self._host, number) for number, source in enumerate(sources)
         ]
         timer = RefreshTimer(sources, sensors)
-        timer.start()
         run = self._describe(*git())
         self._check_place()
         outbox = self._outbox(run, sensors, opening.found.note)
@@ -190,6 +189,8 @@ class Recorder:
             self._welcome(control.joined(), arrivals)
             if ended:
                 return control.outcome
+            if timer.ident is None:
+                timer.start()  # a job that ends at once would wait for what it imports
             sampler.rescue()
             for hello, sources in arrivals.found():
                 start_ns = max(hello.started_ns, self._plan.started_ns)

@@ -7,7 +7,7 @@ import re
 import stat
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from typing import NamedTuple
 
 _NUMBER = r"[.\-_]\d[\d.\-_T:+Z]*"  # .1, -20261129, .2026-11-29_05-51-30
 _MOST_NAMES = 10_000  # of a folder: it is looked at again and again
@@ -16,8 +16,7 @@ Identity = tuple[int, int]
 """A file's device and inode."""
 
 
-@dataclass(frozen=True, slots=True)
-class Rotation:
+class Rotation(NamedTuple):
     """A file that may be an older part of a log."""
 
     path: str

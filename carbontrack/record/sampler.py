@@ -10,8 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from carbontrack.ledger.recorded_rows import Event
 from carbontrack.ledger.window import Window
@@ -54,8 +53,7 @@ class _Worker(threading.Thread):
             sampler.poll(channel, attempts=EDGE_ATTEMPTS)  # the reading at the job's end
 
 
-@dataclass(frozen=True, slots=True)
-class Batch:
+class Batch(NamedTuple):
     """What was recorded since the last time: finished seconds, their minutes and hours, events.
 
     `as_of_ms` is when the last of these seconds ended, by the clock of the recording: what is

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 from carbontrack import config
 from carbontrack.account import sanity
-from carbontrack.account.budget import Budget, LimitUse, judge, unwatchable
 from carbontrack.account.estimate import estimate_run
 from carbontrack.account.result import Estimate
 from carbontrack.errors import CarbontrackError
@@ -27,6 +27,9 @@ from carbontrack.report.numbers import (
     money_text,
 )
 from carbontrack.vocabulary import MeterName, Method, Quality
+
+if TYPE_CHECKING:
+    from carbontrack.account.budget import LimitUse
 
 
 def summary_text(
@@ -60,10 +63,8 @@ def summary_text(
         lines.append(("cost", money_text(estimate.cost, estimate.currency), _cost_note(estimate)))
     if steps.steps:
         lines.append(("steps", f"{steps.steps:,}", _steps_note(steps)))
-    limits = Budget(**(budget or {}))
-    for verdict in judge(limits, estimate):
-        lines.append(("budget", verdict.percent, _budget_note(verdict)))
-    lines += [("note", "", f"{text}.") for text in unwatchable(limits, estimate)]
+    if budget:
+        lines += _budget_lines(budget, estimate)
     notes = (
         *_unmeasured(sensors, missing),
         *sanity.findings(run, sensors, usages, steps),
@@ -79,6 +80,15 @@ def summary_text(
     more = waits or f"table {run.id[:13]}"
     text.append(f"  {'more':<8}carbontrack {more}{db_option}")
     return "\n".join(map(visible, text)) + "\n"
+
+
+def _budget_lines(budget: Mapping[str, float], estimate: Estimate) -> list[tuple[str, str, str]]:
+    """A line for each limit that is watched, and notes on those that cannot be."""
+    from carbontrack.account.budget import Budget, judge, unwatchable  # few runs have one
+
+    limits = Budget(**budget)
+    watched = [("budget", one.percent, _budget_note(one)) for one in judge(limits, estimate)]
+    return [*watched, *(("note", "", f"{text}.") for text in unwatchable(limits, estimate))]
 
 
 def _unmeasured(sensors: Sequence[Sensor], missing: Mapping[str, str]) -> Iterator[str]:

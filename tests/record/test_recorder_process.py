@@ -286,6 +286,16 @@ def test_the_end_of_a_process_is_noticed_without_pidfd_too(
         ProcessEnd(process.pid)
 
 
+def test_who_waits_for_a_process_sees_at_once_that_it_needs_us_no_longer() -> None:
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as process:
+        end = ProcessEnd(process.pid)
+        read_end, write_end = os.pipe()
+        os.close(read_end)
+        assert not end.wait(pipe=write_end)  # and not for ever
+        os.close(write_end)
+        end.close()
+
+
 def test_attach_works_where_python_has_no_pidfd(wrapper: Wrapper, until: Until) -> None:
     """conda's Python is built for a C library that does not know it."""
     job = subprocess.Popen(["cat"], stdin=subprocess.PIPE)

@@ -33,7 +33,7 @@ from dashboards.live.view import View
 from tests.fixtures.postgres import private_server
 
 _SERVER = "-c shared_buffers=1GB -c work_mem=64MB -c max_wal_size=8GB -c maintenance_work_mem=512MB"
-_HOURS = re.compile(r"\b(run_hours|windows|windows_between|first_window|hours)\b")
+_HOURS = re.compile(r"\b(run_days|run_hours|windows|windows_between|first_window|hours)\b")
 _PATIENCE_S = 60
 _FACTORS = {"pue": "1.1", "intensity": "0.4"}
 
@@ -65,7 +65,7 @@ def _reports(url: str, month: Month, rounds: int, filled_s: float) -> Table:
     with psycopg.connect(url) as connection:
         bare_ms = [1000 * _bare_s(connection, month) for _ in range(rounds)]
         board_s = _board_s(connection, month)
-        ((runs, recordings, hours, rolled),) = connection.execute(_COUNTS).fetchall()
+        ((runs, recordings, hours, rolled, days),) = connection.execute(_COUNTS).fetchall()
         size_b = size_of(connection, "hours")
     first = statements["table --by project"]
     raw: dict[str, Any] = {
@@ -73,6 +73,7 @@ def _reports(url: str, month: Month, rounds: int, filled_s: float) -> Table:
         "recordings": recordings,
         "device_hours": hours,
         "rolled_hours": rolled,
+        "rolled_days": days,
         "hours_bytes": size_b,
         "filled_s": filled_s,
         "bare_ms": bare_ms,
@@ -106,8 +107,8 @@ def _reports(url: str, month: Month, rounds: int, filled_s: float) -> Table:
         how=f"{month.nodes * DEVICES_A_NODE:,} GPUs for {month.hours} hours: {hours:,} "
         f"device-hours ({size_b / 1e9:.2f} GB) of {runs:,} runs with {recordings:,} recordings, "
         f"some in several attempts, with phases, or beside a watch of their node; {rolled:,} sums "
-        f"of a run's hour. Filled in {filled_s:.0f} s. A statement's time is until its answer has "
-        "arrived; CPU is of the command alone, without the server's.",
+        f"of a run's hour, {days:,} of its day. Filled in {filled_s:.0f} s. A statement's time is "
+        "until its answer has arrived; CPU is of the command alone, without the server's.",
         columns=["", ""],
         rows=rows,
         raw=raw,
@@ -115,7 +116,8 @@ def _reports(url: str, month: Month, rounds: int, filled_s: float) -> Table:
 
 
 _COUNTS = b"""select (select count(*) from runs), (select count(*) from recordings),
-    (select count(*) from hours), (select count(*) from rolled_hours)"""
+    (select count(*) from hours), (select count(*) from rolled_hours),
+    (select count(*) from rolled_days)"""
 
 
 def _time(time_ms: int) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 
 import psycopg
 
-from carbontrack.ledger.migrations.server_run_hours import ROLL_ALL
+from carbontrack.ledger.migrations.server_run_days import ROLL_ALL
 from carbontrack.ledger.rows import Event, Recording, Run, Step
 from carbontrack.ledger.tables import (
     DEVICES,
@@ -346,5 +346,5 @@ from of_both b join hours h on h.recording_key = b.of_{whose} and h.start_ms = b
     and h.sensor_key = b.{whose}_key where b.seconds > 0"""
         for whose in ("job", "watch")
     ),
-    ROLL_ALL,
+    *ROLL_ALL,
 )

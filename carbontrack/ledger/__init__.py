@@ -1,6 +1,6 @@
 """The ledger: what was recorded, in a SQLite file or in PostgreSQL. All SQL is in this folder."""
 
-HEAD = "1001"
+HEAD = "1002"
 """The newest revision of `migrations/`; a test holds the two together."""
 
 PRE_RELEASES = ("0001", "0002")

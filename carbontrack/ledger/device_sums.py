@@ -5,8 +5,9 @@ nor each of its hours comes to us.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
+from itertools import chain
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, text
@@ -24,7 +25,7 @@ from carbontrack.ledger.rows import (
 )
 from carbontrack.ledger.sharing import devices_at_once
 from carbontrack.ledger.window import FIRST_MS, LAST_MS
-from carbontrack.units import J_PER_KWH, MS_PER_S
+from carbontrack.units import J_PER_KWH, MS_PER_DAY, MS_PER_HOUR, MS_PER_S
 from carbontrack.vocabulary import MeterName
 
 
@@ -66,6 +67,7 @@ class _Used(NamedTuple):
 _Part = tuple[int, Span | None]
 """The key of a run, and what of it."""
 _ALL = FIRST_MS, LAST_MS
+_HOURS_MS = range(0, MS_PER_DAY, MS_PER_HOUR)
 _NOTHING = _Used(None, 0.0, 0.0, None, 0, 0)
 
 
@@ -148,10 +150,12 @@ class DeviceSums:
             zone = run.facility.get("zone")
             keys = [one.key for one in self._runs if one.facility.get("zone") == zone]
             self._kwh |= {key: {} for key in keys}
-            for run_key, starts_ms, energies_j in self._ask(_BY_HOUR, keys=keys):
+            for run_key, starts_ms, days_j in self._ask(_BY_HOUR, keys=keys):
                 by_hour: dict[int, float] = defaultdict(float)
-                for start_ms, energy_j in zip(starts_ms, energies_j, strict=True):
-                    by_hour[start_ms] += energy_j / J_PER_KWH
+                for day_ms, hourly_j in zip(starts_ms, days_j, strict=True):
+                    for at_ms, energy_j in zip(_HOURS_MS, hourly_j, strict=True):
+                        if energy_j is not None:
+                            by_hour[day_ms + at_ms] += energy_j / J_PER_KWH
                 self._kwh[run_key] = dict(sorted(by_hour.items()))
         return self._kwh[run.key]
 
@@ -205,23 +209,61 @@ class DeviceSums:
             wanted |= {(one.key, span_ms): one for one in self._runs}
         wanted |= self._wanted
         self._wanted = {}
-        hours = {part: inner_span(one, part[1] or _ALL) for part, one in wanted.items()}
+        parts = list(wanted)
+        days, hours = _Wanted("days"), _Wanted("hours")
+        for place, (part, one) in enumerate(wanted.items()):
+            whole_days, edges = _in_days(inner_span(one, part[1] or _ALL))
+            days.add(place, one, whole_days)
+            hours.add(place, one, edges)
         self._used |= {part: {} for part in wanted}
-        parts = list(hours)
-        rows = self._ask(
-            _USED,
-            places=list(range(len(parts))),
-            keys=[key for key, _ in parts],
-            from_ms=[from_ms for from_ms, _ in hours.values()],
-            to_ms=[min(to_ms, LAST_MS) for _, to_ms in hours.values()],
-        )
+        some = [one for one in (days, hours) if one.rows]  # neither is free
+        query = _USED.format(rows=" union all ".join(one.query for one in some))
+        rows = self._ask(query, **dict(chain.from_iterable(one.columns() for one in some)))
         for place, kind, *values in rows:
             self._used[parts[place]][kind] = _Used(*values)
 
-    def _ask(self, query: str, **values: Any) -> Iterable[Any]:
+    def _ask(self, query: str, **arrays: Iterable[int]) -> Iterable[Any]:
+        """Each array as its text: of thousands of integers the driver makes that slowly."""
         if not self._runs:
             return ()
+        values = {name: f"{{{','.join(map(str, of))}}}" for name, of in arrays.items()}
         return self._connection.execute(text(query), values).all()
+
+
+class _Wanted:
+    """Spans of runs, in days or in hours, each with the place of what it is a part of."""
+
+    def __init__(self, unit: str) -> None:
+        self._unit = unit
+        self.rows: list[tuple[int, int, int, int]] = []
+
+    def add(self, place: int, run: Run, spans: Iterable[Span]) -> None:
+        self.rows += [(place, run.key, *span) for span in spans]
+
+    @property
+    def query(self) -> str:
+        """What of them is there."""
+        return _IN_SPANS.format(of=self._unit)
+
+    def columns(self) -> Iterator[tuple[str, list[int]]]:
+        """Its values, by their names."""
+        for at, name in enumerate(("places", "keys", "from_ms", "to_ms")):
+            yield f"{self._unit}_{name}", [row[at] for row in self.rows]
+
+
+def _in_days(span_ms: Span) -> tuple[list[Span], list[Span]]:
+    """The whole days (UTC) of a span, and the hours before and after them; one that does not end
+    has no hours after them.
+    """
+    from_ms, to_ms = span_ms
+    first_ms = -(-from_ms // MS_PER_DAY) * MS_PER_DAY
+    next_ms = to_ms = min(to_ms, LAST_MS)
+    if to_ms < LAST_MS:
+        next_ms = to_ms // MS_PER_DAY * MS_PER_DAY
+    if first_ms >= next_ms:
+        return [], [(from_ms, to_ms)]
+    edges = (from_ms, first_ms), (next_ms, to_ms)
+    return [(first_ms, next_ms)], [(begin, end) for begin, end in edges if begin < end]
 
 
 def _are_summable(read: Sequence[_Read]) -> bool:
@@ -245,15 +287,17 @@ _READ = """
 select r.run_key, d.kind, d.is_alike, d.limit_w, d.host, d.device_keys, r.started_ms, r.ended_ms,
     r.heartbeat_ms, d.name, d.rated_power_w, d.share, d.meter, d.quality, d.scope
 from recordings r join recorded_devices d on d.recording_key = r.key
-where r.run_key = any(:keys)"""
-_UUIDS = "select key, uuid from devices where key = any(:keys)"
+where r.run_key = any(cast(:keys as integer[]))"""
+_UUIDS = "select key, uuid from devices where key = any(cast(:keys as integer[]))"
+_IN_SPANS = """
+select w.place, k.kind, k.energy_j, k.energy_s, k.sampled_s, k.peak_w, k.used, k.flags
+from run_{of} k join unnest(cast(:{of}_places as integer[]), cast(:{of}_keys as integer[]),
+    cast(:{of}_from_ms as bigint[]), cast(:{of}_to_ms as bigint[]))
+    as w(place, run_key, from_ms, to_ms) on w.run_key = k.run_key
+where k.start_ms >= w.from_ms and k.start_ms < w.to_ms"""
 _USED = """
-select w.place, k.kind, sum(k.energy_j), sum(k.energy_s), sum(k.sampled_s), max(k.peak_w),
-    max(k.used), bit_or(k.flags)
-from run_hours k join unnest(cast(:places as integer[]), cast(:keys as integer[]),
-    cast(:from_ms as bigint[]), cast(:to_ms as bigint[])) as w(place, run_key, from_ms, to_ms)
-    on w.run_key = k.run_key
-where k.start_ms >= w.from_ms and k.start_ms < w.to_ms group by w.place, k.kind"""
+select k.place, k.kind, sum(k.energy_j), sum(k.energy_s), sum(k.sampled_s), max(k.peak_w),
+    max(k.used), bit_or(k.flags) from ({rows}) k group by k.place, k.kind"""
 _BY_HOUR = """
-select k.run_key, array_agg(k.start_ms), array_agg(k.energy_j) from run_hours k
-where k.run_key = any(:keys) and k.energy_j is not null group by k.run_key"""
+select k.run_key, array_agg(k.start_ms), array_agg(k.hourly_j) from run_days k
+where k.run_key = any(cast(:keys as integer[])) and k.energy_j is not null group by k.run_key"""

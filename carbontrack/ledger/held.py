@@ -310,7 +310,8 @@ class Held:
             if len(attempts) > 1 and run.key not in self._repeating and not run.clocks:
                 for of in attempts:
                     span = min(one.started_ms for one in of), max(one.end_ms for one in of)
-                    groups.append(usages.Group(run.key, sorted(one.key for one in of), span))
+                    keys = sorted(one.key for one in of)
+                    groups.append(usages.Group(run.key, of[0].restart, keys, span))
         found = usages.hours_of_attempts(self.connection, dict(enumerate(groups)))
         return {tuple(group.keys): found[number] for number, group in enumerate(groups)}
 

@@ -96,8 +96,8 @@ def drop_old(ledger: WritableLedger, keep: Keep) -> Iterator[Dropped]:
 
 
 def roll_hours(ledger: WritableLedger) -> None:
-    """Add up again what has changed of the hours that are over, so that it is read at once; what is
-    not rolled is as exact: see `migrations.server_run_hours`.
+    """Add up again what has changed of the hours that are over, and of their days, so that it is
+    read at once; what is not rolled is as exact: see `migrations.server_run_days`.
 
     Raises the database's error.
     """

@@ -269,4 +269,4 @@ CREATE TABLE prices (
 	CONSTRAINT pk_prices PRIMARY KEY (book, "key", version), 
 	CONSTRAINT ck_prices_unit CHECK (unit in ('gpu_hour','kwh'))
 );
-INSERT INTO alembic_version (version_num) VALUES ('1001');
+INSERT INTO alembic_version (version_num) VALUES ('1002');

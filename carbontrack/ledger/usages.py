@@ -142,19 +142,19 @@ def hours_of_all_of(connection: Connection, keys: Collection[int]) -> dict[int, 
     query = query.join(recording, recording.key == window.recording_key)
     query = query.where(window.level == LEVELS_S[-1], recording.run_key.in_(keys))
     query = query.group_by(recording.run_key, window.start_ms)
+    query = query.order_by(recording.run_key, window.start_ms)
     if connection.dialect.name == "postgresql":
         query = _rolled(keys)
-    rows = connection.execute(query.order_by(*query.selected_columns[:2])).all()
-    return _by_key(keys, rows)
+    return _by_key(keys, connection.execute(query).all())
 
 
-def _rolled(keys: Collection[int]) -> Select[Any]:
-    """The same rows from a server's sums of hours."""
-    place, added = ("run_key", "start_ms"), ("energy_j", "energy_s", "sampled_s", "samples")
+def _rolled(keys: Collection[int], *more: str) -> Select[Any]:
+    """The same rows from a server's sums of hours; with these columns after the run's key."""
+    place, added = ("run_key", *more, "start_ms"), ("energy_j", "energy_s", "sampled_s", "samples")
     rolled = table("run_hours", *(column(name) for name in (*place, *added))).c
-    of_run = rolled.run_key, rolled.start_ms
+    of_run = [rolled[name] for name in place]
     query = select(*of_run, *(func.sum(rolled[name]) for name in added))
-    return query.where(rolled.run_key.in_(keys)).group_by(*of_run)
+    return query.where(rolled.run_key.in_(keys)).group_by(*of_run).order_by(*of_run)
 
 
 def hours_of_groups(
@@ -197,9 +197,12 @@ _OF_GROUPS_AT = (
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Recordings of a run, by their keys, and from and to when they lasted."""
+    """Recordings of a run, by their keys, which restart of the scheduler they are of, and from and
+    to when they lasted.
+    """
 
     run_key: int
+    restart: int
     keys: Sequence[int]
     span_ms: Span
 
@@ -208,28 +211,36 @@ def hours_of_attempts(
     connection: Connection, groups: Mapping[int, Group]
 ) -> dict[int, list[Usage]]:
     """As `hours_of_groups`, of all recordings of some runs, of which none recorded a device twice
-    at one time. A server has added up the hours that only one group of a run has.
+    at one time. A server has added up the hours that only one group of a restart has.
     """
     if connection.dialect.name != "postgresql":
         return hours_of_groups(connection, {number: of.keys for number, of in groups.items()})
-    had: Counter[tuple[int, int]] = Counter()
+    had: Counter[tuple[int, int, int]] = Counter()
     hours = {number: _touched(group.span_ms) for number, group in groups.items()}
     for number, group in groups.items():
-        had.update((group.run_key, at_ms) for at_ms in hours[number])
+        had.update((group.run_key, group.restart, at_ms) for at_ms in hours[number])
     found: dict[int, dict[int, Usage]] = {number: {} for number in groups}
-    rolled = hours_of_all_of(connection, {group.run_key for group in groups.values()})
-    of_run = {key: {usage.start_ms: usage for usage in of} for key, of in rolled.items()}
+    rolled = _hours_of_restarts(connection, {group.run_key for group in groups.values()})
     shared: dict[int, list[int]] = {}
     for number, group in groups.items():
         for at_ms in hours[number]:
-            if had[group.run_key, at_ms] > 1:
+            at = group.run_key, group.restart, at_ms
+            if had[at] > 1:
                 shared.setdefault(number, []).append(at_ms)
-            elif (usage := of_run[group.run_key].get(at_ms)) is not None:
+            elif (usage := rolled.get(at)) is not None:
                 found[number][at_ms] = usage
     keys = {number: groups[number].keys for number in shared}
     for number, usages in hours_of_groups(connection, keys, shared).items():
         found[number] |= {usage.start_ms: usage for usage in usages}
     return {number: [of[at_ms] for at_ms in sorted(of)] for number, of in found.items()}
+
+
+def _hours_of_restarts(
+    connection: Connection, keys: Collection[int]
+) -> dict[tuple[int, int, int], Usage]:
+    """What a server has added up of runs, by the key of the run, the restart and the hour."""
+    rows = connection.execute(_rolled(keys, "restart")).all()
+    return {(key, restart, row[0]): _of_all_at(*row) for key, restart, *row in rows}
 
 
 def _touched(span_ms: Span) -> range:
@@ -241,21 +252,26 @@ def _touched(span_ms: Span) -> range:
 def _by_key(keys: Iterable[int], rows: Iterable[Any]) -> dict[int, list[Usage]]:
     """Rows of a key, the start of an hour, and what all devices used in it."""
     found: dict[int, list[Usage]] = {key: [] for key in keys}
-    for key, start_ms, energy_j, energy_s, sampled_s, samples in rows:
-        usage = Usage(
-            device_key=ALL_DEVICES,
-            start_ms=start_ms,
-            energy_j=energy_j,
-            energy_s=energy_s,
-            sampled_s=sampled_s,
-            samples=int(samples),
-            power_min_w=None,
-            power_max_w=None,
-            util_pct=None,
-            flags=0,
-        )
-        found[key].append(usage)
+    for key, *row in rows:
+        found[key].append(_of_all_at(*row))
     return found
+
+
+def _of_all_at(
+    start_ms: int, energy_j: float | None, energy_s: float, sampled_s: float, samples: int
+) -> Usage:
+    return Usage(
+        device_key=ALL_DEVICES,
+        start_ms=start_ms,
+        energy_j=energy_j,
+        energy_s=energy_s,
+        sampled_s=sampled_s,
+        samples=int(samples),
+        power_min_w=None,
+        power_max_w=None,
+        util_pct=None,
+        flags=0,
+    )
 
 
 def parts_of(

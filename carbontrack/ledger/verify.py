@@ -21,7 +21,7 @@ from carbontrack.ledger.source import open_source
 from carbontrack.ledger.tables import WINDOWS
 from carbontrack.ledger.url import sqlite_path
 from carbontrack.ledger.window import LEVELS_S
-from carbontrack.units import MS_PER_S
+from carbontrack.units import MS_PER_DAY, MS_PER_HOUR, MS_PER_S
 
 _TOLERANCES = {
     "energy_j": TOLERANCE_J,
@@ -96,13 +96,15 @@ def _keys(connection: Connection) -> Iterator[Problem]:
 
 
 def _rolled(connection: Connection) -> Iterator[Problem]:
-    """Sums of a server's hours that are not those of its hours."""
+    """A server's sums of hours, and of days, that are not those of its hours."""
     if connection.dialect.name != "postgresql":
         return
-    for row in connection.execute(text(_ROLLED)).mappings():
-        time = datetime.fromtimestamp(row["start_ms"] / MS_PER_S, UTC).isoformat(timespec="seconds")
-        if unlike := _unlike({name: row[f"own_{name}"] for name in _TOLERANCES}, row):
-            yield Problem(f"run_hours of run {row['id'][:13]}, {time}", f"{unlike}")
+    for view, query in _ROLLED.items():
+        for row in connection.execute(text(query)).mappings():
+            time = datetime.fromtimestamp(row["start_ms"] / MS_PER_S, UTC)
+            if unlike := _unlike({name: row[f"own_{name}"] for name in _TOLERANCES}, row):
+                where = f"{view} of run {row['id'][:13]}, {time.isoformat(timespec='seconds')}"
+                yield Problem(where, unlike)
     for row in connection.execute(text(_RECORDED_DEVICES)).mappings():
         where = f"recorded_devices of recording {row['recording_key']}, {row['kind']}"
         yield Problem(where, "are not the devices of its sensors")
@@ -218,18 +220,42 @@ _ODD_WINDOWS = (
 )
 
 
-_ROLLED = f"""
-select runs.id, start_ms, {", ".join(f"k.{n}, own.{n} as own_{n}" for n in _TOLERANCES)}
-from run_hours k full join (
-    select recordings.run_key, hours.start_ms, devices.kind,
-        {", ".join(f"sum(hours.{name}) as {name}" for name in _TOLERANCES)}
-    from hours join recordings on recordings.key = hours.recording_key
-    join sensors on sensors.key = hours.sensor_key
-    join devices on devices.key = sensors.device_key group by 1, 2, 3
-) own using (run_key, start_ms, kind) join runs on runs.key = run_key
-order by 1, 2"""
+def _rolled_as(rolled: str, own: str) -> str:
+    """Sums of each run, time and kind beside what they should be."""
+    columns = ", ".join(f"k.{name}, own.{name} as own_{name}" for name in _TOLERANCES)
+    return (
+        f"select runs.id, start_ms, {columns} from ({rolled}) k "
+        f"full join ({own}) own using (run_key, start_ms, kind, restart) "
+        "join runs on runs.key = run_key order by 1, 2"
+    )
 
 
+_SUMMED = ", ".join(f"sum({name}) as {name}" for name in _TOLERANCES)
+_ENERGY_ALONE = (
+    "run_key, start_ms, kind, 0 as restart, energy_j, 0 as energy_s, 0 as sampled_s, 0 as samples"
+)
+_DAY = f"start_ms - (start_ms % {MS_PER_DAY} + {MS_PER_DAY}) % {MS_PER_DAY}"
+_ROLLED = {
+    "run_hours": _rolled_as(
+        "select * from run_hours",
+        f"select run_key, hours.start_ms, kind, restart, {_SUMMED} "
+        "from hours join recordings on recordings.key = hours.recording_key "
+        "join sensors on sensors.key = hours.sensor_key "
+        "join devices on devices.key = sensors.device_key group by 1, 2, 3, 4",
+    ),
+    "run_days": _rolled_as(
+        "select *, 0 as restart from run_days",
+        f"select run_key, {_DAY} as start_ms, kind, 0 as restart, {_SUMMED} "
+        "from run_hours group by 1, 2, 3",
+    ),
+    "hourly_j in run_days": _rolled_as(
+        f"select {_ENERGY_ALONE} from (select run_key, kind, of_hour_j as energy_j, "
+        f"start_ms + (number - 1) * {MS_PER_HOUR} as start_ms from run_days "
+        "cross join lateral unnest(hourly_j) with ordinality as u(of_hour_j, number)) of_day",
+        f"select {_ENERGY_ALONE} from (select run_key, kind, sum(energy_j) as energy_j, start_ms "
+        "from run_hours group by run_key, kind, start_ms) of_hour",
+    ),
+}
 _RECORDED_DEVICES = """
 select recording_key, kind from recorded_devices full join (
     select sensors.recording_key, devices.kind,

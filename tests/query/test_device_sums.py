@@ -12,9 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from sqlalchemy import text
 
 from carbontrack.ledger import engine, kept_overlaps, read, remove
+from carbontrack.ledger.device_sums import DeviceSums
 from carbontrack.ledger.held import Held
 from carbontrack.ledger.retain import roll_hours
 from carbontrack.ledger.rows import ClockOffset, Run, Sensor
@@ -109,6 +112,7 @@ class Job:
 
 
 _DAY = 24 * 60
+_MIDNIGHT = 24 * 60 - START_MS // _MINUTE_MS % (24 * 60)  # after the start, in minutes, UTC
 _GPUS, _CPU = Read(), Read(count=1, kind="cpu", device="EPYC", rated_w=None, meter="rapl")
 _MIG, _OTHER = replace(_GPUS, share=3 / 7), replace(_GPUS, rated_w=300.0)
 JOBS = (
@@ -202,8 +206,11 @@ _TABLES: Sequence[Sequence[str]] = [
     ["--by", "project", *_span(95, 245)],  # edges inside hours
     ["--by", "month", "--by", "project"],
     ["--by", "month", "--by", "host", *_span(2400, 4320)],
+    ["--by", "name", *_span(_MIDNIGHT, _MIDNIGHT + 3 * _DAY)],  # whole days
+    ["--by", "name", *_span(_MIDNIGHT + 1110, _MIDNIGHT + 2 * _DAY + 1110)],  # of India
+    ["--by", "name", *_span(_MIDNIGHT + 2 * _DAY + 60, _MIDNIGHT + 2 * _DAY + 360)],  # in one
 ]
-_AGAIN = _TABLES[1:4]
+_AGAIN = [*_TABLES[1:4], *_TABLES[5:7]]
 
 
 def tables(command: Command, url: str, asked: Sequence[Sequence[str]]) -> list[Any]:
@@ -242,6 +249,33 @@ def test_the_server_adds_up_all_but_what_must_be_looked_at(urls: list[str]) -> N
         runs = read.list_runs(connection)
         held = Held(connection, runs)
         assert not any(together_of(held, run) for run in runs)
+
+
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(first_h=st.integers(-30, 90), hours=st.integers(1, 100))
+def test_what_is_in_a_span_is_the_sum_of_its_hours(
+    urls: list[str], first_h: int, hours: int
+) -> None:
+    from_ms = START_MS + first_h * MS_PER_HOUR
+    span = from_ms, from_ms + hours * MS_PER_HOUR
+    asked = text(
+        "select run_key, sum(energy_j), sum(energy_s), sum(sampled_s) from hours "
+        "join recordings on recordings.key = recording_key "
+        "where hours.start_ms >= :from_ms and hours.start_ms < :to_ms group by 1"
+    )
+    with engine.open_reader(urls[1]).connect() as connection:
+        values = dict(zip(("from_ms", "to_ms"), span, strict=True))
+        wanted = {key: sums for key, *sums in connection.execute(asked, values)}
+        sums = DeviceSums(connection, read.list_runs(connection), span)
+        for run in read.list_runs(connection):
+            found = sums.of(run, span)
+            if found is None:  # of devices that are not alike
+                continue
+            alike = found.devices.alike
+            for place, name in enumerate(("energy_j", "energy_s", "sampled_s")):
+                of_run = sum(getattr(one, name) or 0.0 for one in alike)
+                own = wanted.get(run.key, (0.0, 0.0, 0.0))[place] or 0.0
+                assert of_run == pytest.approx(own, rel=1e-12), (run.name, name)
 
 
 def test_they_are_the_same_after_hours_were_written_again_and_runs_removed(

@@ -77,7 +77,7 @@ def statements(schema: str) -> Iterator[str]:
     yield _WINDOWS_BETWEEN
     yield f"create view windows as {_every_window()}"
     yield _FIRST_WINDOW
-    of_owner = f"security definer set search_path = {_quoted(schema)}, pg_temp"
+    of_owner = as_owner(schema)
     yield _MAKE_PARTITIONS.format(of_owner=of_owner)
     yield _DROP_PARTITION.format(of_owner=of_owner)
     yield _FORGET_RECORDINGS.format(of_owner=of_owner)
@@ -89,9 +89,10 @@ def statements(schema: str) -> Iterator[str]:
     )
 
 
-def _quoted(name: str) -> str:
-    doubled = name.replace('"', '""')
-    return f'"{doubled}"'
+def as_owner(schema: str) -> str:
+    """What makes a function in a schema run as its owner."""
+    doubled = schema.replace('"', '""')
+    return f'security definer set search_path = "{doubled}", pg_temp'
 
 
 def _packed() -> Iterator[str]:

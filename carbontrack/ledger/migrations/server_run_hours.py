@@ -29,11 +29,6 @@ _OF_DEVICES = (
     "join sensors s on s.key = h.sensor_key join devices d on d.key = s.device_key "
     "group by r.run_key, h.start_ms, d.kind"
 )
-ROLL_ALL = (
-    f"insert into rolled_hours ({_COLUMNS}) select {_SUMS} "
-    f"from hours h join recordings r on r.key = h.recording_key {_OF_DEVICES} order by 2, 1"
-)
-"""Into an empty one."""
 
 
 def statements(of_owner: str) -> Iterator[str]:

@@ -213,8 +213,8 @@ def _bare_s(connection: psycopg.Connection[Any], month: Month) -> float:
 
 
 def _board_s(connection: psycopg.Connection[Any], month: Month) -> dict[str, float | None]:
-    """The panels of the fleet's board that group, once each: they read each device's hours. None of
-    one that nobody would wait for.
+    """The panels of the fleet's board that group, once each; None of one that nobody would wait
+    for.
     """
     found: dict[str, float | None] = {}
     for panel in fleet_board()["panels"]:
@@ -237,7 +237,11 @@ def _board_s(connection: psycopg.Connection[Any], month: Month) -> dict[str, flo
 
 
 def _shown(took_s: float | None) -> str:
-    return f"more than {_PATIENCE_S} s" if took_s is None else f"{took_s:.1f} s"
+    return f"more than {_PATIENCE_S} s" if took_s is None else f"{took_s:.2f} s"
 
 
-_PANELS = ("By project", "Power by project, mean of each hour")
+_PANELS = (
+    "Power by project, mean of each hour",
+    "By project",
+    "By node, the 50 that use most",
+)

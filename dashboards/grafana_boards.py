@@ -1,8 +1,8 @@
 """The Grafana boards of a fleet and of a project, written by `python -m dashboards.grafana_boards`.
 
 Their SQL is made of a few pieces, so that each panel counts a joule once, as a table does: the
-energy of `windows` by the hour, less what `overlaps` say that another recording has, too. It runs
-on PostgreSQL and on SQLite; that the numbers are the table's is tested.
+energy of `run_hours`, less what `overlaps` say that another recording has, too. It runs on
+PostgreSQL; that the numbers are the table's is tested.
 """
 
 from __future__ import annotations
@@ -14,84 +14,103 @@ from typing import Any
 
 FOLDER = Path(__file__).parent / "grafana" / "boards"
 _SOURCE = {"type": "grafana-postgresql-datasource", "uid": "carbontrack"}
-_FROM_MS, _TO_MS = "$__unixEpochFrom() * 1000.0", "$__unixEpochTo() * 1000.0"
+_FROM_MS, _TO_MS = "$__unixEpochFrom()::bigint * 1000", "$__unixEpochTo()::bigint * 1000"
 _HOUR_MS = 3_600_000
+_IN_RANGE = f"start_ms > {_FROM_MS} - {_HOUR_MS} and start_ms < {_TO_MS}"
 
-# The runs that are there, with the project that was last said of them.
-_WHOSE = """whose as (
+# The runs that are there, with the project that was last said of them. It is looked up once a run,
+# and what PostgreSQL knows of their keys is used: that takes `offset 0`, and no `materialized`.
+_WHOSE = """whose as not materialized (
   select r.key, r.id, r.name, r."user", r.kind, r.started_ms, coalesce((
     select nullif(trim(cast(a.after as text), '"'), 'null') from amendments a
     where a.run_id = r.id and a.field = 'project' and not exists (
       select 1 from amendments u where u.field = 'undo' and trim(cast(u.after as text), '"') = a.id)
     order by a.time_ms desc, a.id desc limit 1), r.project, '–') as project
-  from runs r where r.id not in (select run_id from tombstones)
+  from runs r where r.id not in (select run_id from tombstones) offset 0
+)"""
+
+# Recordings in the order in which they count: the one that began first, and a job before a watch.
+_READERS = """readers as (
+  select c.key as recording_key, r.key as run_key, r.project, row_number() over (
+    order by r.kind = 'watch', r.started_ms, r.id, c.started_ms, c.id) as place
+  from recordings c join whose r on r.key = c.run_key
 )"""
 
 # What of a sensor's hour others have as well and count: among all runs, and among those of its
-# project. The one that began first counts, and a job before a watch.
-_ORDER = (
-    "order by case when r.kind = 'watch' then 1 else 0 end, r.started_ms, r.id, c.started_ms, c.id "
-    "rows between unbounded preceding and 1 preceding"
-)
-_LOST_S = (
-    "case when seconds - case when length_s > {before} then length_s - {before} else 0 end > 0 "
-    "then seconds - case when length_s > {before} then length_s - {before} else 0 end else 0 end"
-)
+# project.
+_BEFORE = "order by r.place rows between unbounded preceding and 1 preceding"
 _OF_ALL, _OF_PROJECT = (
-    _LOST_S.format(before="before_s"),
-    _LOST_S.format(before="before_of_project_s"),
+    f"greatest(seconds - greatest(length_s - coalesce({before}, 0), 0), 0)"
+    for before in ("before_s", "before_of_project_s")
 )
 _LOST = f"""lost as (
-  select sensor_key, hour_ms,
-    sum(energy_j * ({_OF_ALL}) / nullif(seconds, 0)) as energy_j, sum({_OF_ALL}) as seconds,
-    sum(energy_j * ({_OF_PROJECT}) / nullif(seconds, 0)) as of_project_j,
-    sum({_OF_PROJECT}) as of_project_s
+  select run_key, recording_key, start_ms, gpus,
+    energy_j * {_OF_ALL} / nullif(seconds, 0) as energy_j, {_OF_ALL} as seconds,
+    energy_j * {_OF_PROJECT} / nullif(seconds, 0) as own_j, {_OF_PROJECT} as own_s
   from (
-    select o.sensor_key, o.start_ms - o.start_ms % {_HOUR_MS} as hour_ms, o.energy_j, o.seconds,
-      case when max(o.seconds) over (partition by o.start_ms, s.device_key) > 1
-        then max(o.seconds) over (partition by o.start_ms, s.device_key) else 1 end as length_s,
-      coalesce(sum(o.seconds) over (
-        partition by o.start_ms, s.device_key {_ORDER}), 0) as before_s,
-      coalesce(sum(o.seconds) over (
-        partition by o.start_ms, s.device_key, r.project {_ORDER}), 0) as before_of_project_s
-    from "overlaps" o join sensors s on s.key = o.sensor_key
-    join recordings c on c.key = s.recording_key join whose r on r.key = c.run_key
+    select r.run_key, r.recording_key, o.start_ms - o.start_ms % {_HOUR_MS} as start_ms,
+      case when d.kind = 'gpu' then s.share else 0 end as gpus, o.energy_j, o.seconds,
+      greatest(max(o.seconds) over (partition by o.start_ms, s.device_key), 1) as length_s,
+      sum(o.seconds) over (partition by o.start_ms, s.device_key {_BEFORE}) as before_s,
+      sum(o.seconds) over (
+        partition by o.start_ms, s.device_key, r.project {_BEFORE}) as before_of_project_s
+    from "overlaps" o join sensors s on s.key = o.sensor_key join devices d on d.key = s.device_key
+    join readers r on r.recording_key = s.recording_key
     where o.start_ms > {_FROM_MS} - {_HOUR_MS} and o.start_ms < {_TO_MS}
-  ) as parts group by sensor_key, hour_ms
+  ) as parts
 )"""
 
-# The hours of the range: `energy_j` with each joule once; `own_j` once among its project's.
+# What was used in the hours of the range, and less what is lost of it: `energy_j` with each joule
+# once; `own_j` once among its project's.
 _USED = f"""used as (
-  select r.project, r."user", r.kind, r.id, r.name, c.host, w.start_ms, w.sensor_key,
-    w.energy_j - coalesce(l.energy_j, 0) as energy_j,
-    w.energy_j - coalesce(l.of_project_j, 0) as own_j
-  from windows w join recordings c on c.key = w.recording_key join whose r on r.key = c.run_key
-  left join lost l on l.sensor_key = w.sensor_key and l.hour_ms = w.start_ms
-  where w.level = 3600 and w.energy_j is not null
-    and w.start_ms > {_FROM_MS} - {_HOUR_MS} and w.start_ms < {_TO_MS}
+  select r.project, r."user", r.kind, r.id, r.name, w.start_ms, w.energy_j, w.own_j
+  from (
+    select run_key, start_ms, energy_j, energy_j as own_j from run_hours
+    where energy_j is not null and {_IN_RANGE}
+    union all
+    select run_key, start_ms, -energy_j, -own_j from lost
+  ) as w join whose r on r.key = w.run_key
+)"""
+
+# The same of each recording.
+_ON_NODES = f"""on_nodes as (
+  select c.host, r.kind, w.energy_j
+  from (
+    select recording_key, sum(energy_j) as energy_j from hours where {_IN_RANGE} group by 1
+    union all
+    select recording_key, -energy_j from lost
+  ) as w join recordings c on c.key = w.recording_key join whose r on r.key = c.run_key
+  where w.energy_j is not null
 )"""
 
 # GPU-hours of the range: as long as a GPU was recorded, less what others count.
 _HOURS = f"""gpus as (
-  select r.project, r."user", r.kind, r.id, c.host, s.share * (
-      case when coalesce(c.ended_ms, c.heartbeat_ms) < {_TO_MS}
-        then coalesce(c.ended_ms, c.heartbeat_ms) else {_TO_MS} end
-      - case when c.started_ms > {_FROM_MS} then c.started_ms else {_FROM_MS} end
-    ) / {_HOUR_MS}.0 as hours,
-    s.share * coalesce((select sum(l.seconds) from lost l where l.sensor_key = s.key), 0) / 3600.0
-      as lost_hours,
-    s.share * coalesce((select sum(l.of_project_s) from lost l where l.sensor_key = s.key), 0)
-      / 3600.0 as own_lost_hours
-  from sensors s join devices d on d.key = s.device_key
-  join recordings c on c.key = s.recording_key join whose r on r.key = c.run_key
-  where d.kind = 'gpu' and c.started_ms < {_TO_MS}
-    and coalesce(c.ended_ms, c.heartbeat_ms) > {_FROM_MS}
+  select r.project, r."user", r.kind, r.id, w.hours, w.own_hours
+  from (
+    select c.run_key, g.gpus * c.hours as hours, g.gpus * c.hours as own_hours
+    from (
+      select key, run_key, (least(coalesce(ended_ms, heartbeat_ms), {_TO_MS})
+        - greatest(started_ms, {_FROM_MS})) / {_HOUR_MS}.0 as hours from recordings
+      where started_ms < {_TO_MS} and coalesce(ended_ms, heartbeat_ms) > {_FROM_MS}
+    ) as c join (
+      select recording_key, share * cardinality(device_keys) as gpus from recorded_devices
+      where kind = 'gpu' and is_alike
+      union all
+      select a.recording_key, s.share from recorded_devices a
+      join sensors s on s.recording_key = a.recording_key join devices d on d.key = s.device_key
+      where a.kind = 'gpu' and not a.is_alike and d.kind = 'gpu'
+    ) as g on g.recording_key = c.key
+    union all
+    select run_key, -gpus * seconds / 3600, -gpus * own_s / 3600 from lost
+  ) as w join whose r on r.key = w.run_key
 )"""
-_WITH = f"with {_WHOSE}, {_LOST}, {_USED}"
+_WITH_LOST = f"with {_WHOSE}, {_READERS}, {_LOST}"
+_WITH = f"{_WITH_LOST}, {_USED}"
 _WITH_HOURS = f"{_WITH}, {_HOURS}"
+_WITH_NODES = f"{_WITH_LOST}, {_ON_NODES}"
 _LABEL = "case when kind = 'watch' then 'unattributed' else project end"
 _ENERGY = "case when kind = 'watch' then energy_j else own_j end"
-_GPU_HOURS = "hours - case when kind = 'watch' then lost_hours else own_lost_hours end"
+_GPU_HOURS = "case when kind = 'watch' then hours else own_hours end"
 _KG = "* ${pue:sqlstring} * ${intensity:sqlstring}"
 _OF_PROJECT_WHERE = "where project = ${project:sqlstring} and kind <> 'watch'"
 
@@ -116,10 +135,10 @@ from (select {_LABEL} as project, sum({_ENERGY}) / 3.6e6 as kwh from used group 
 left join (select {_LABEL} as project, sum({_GPU_HOURS}) as hours from gpus group by 1) h
   on h.project = e.project
 order by e.kwh desc"""
-    hosts = f"""{_WITH}
+    hosts = f"""{_WITH_NODES}
 select host, sum(case when kind <> 'watch' then energy_j else 0 end) / 3.6e6 as jobs_kwh,
   sum(case when kind = 'watch' then energy_j else 0 end) / 3.6e6 as unattributed_kwh
-from used group by host order by sum(energy_j) desc limit 50"""
+from on_nodes group by host order by sum(energy_j) desc limit 50"""
     power = f"""{_WITH}
 select start_ms / 1000 as time, {_LABEL} as metric, sum({_ENERGY}) / 3600 as value
 from used group by start_ms, {_LABEL} order by start_ms"""
@@ -157,7 +176,7 @@ def project() -> dict[str, Any]:
     runs = f"""{_WITH_HOURS}
 select e.name, e."user", e.id, h.hours as gpu_hours, e.kwh, e.kwh {_KG} as kg
 from (select name, "user", id, {energy} as kwh {whole} group by name, "user", id) e
-left join (select id, sum(hours - own_lost_hours) as hours from gpus group by id) h on h.id = e.id
+left join (select id, sum(own_hours) as hours from gpus group by id) h on h.id = e.id
 order by e.kwh desc limit 500"""
     days = f"""{_WITH}
 select (start_ms - start_ms % 86400000) / 1000 as time, "user" as metric, {energy} as value
@@ -180,8 +199,7 @@ select start_ms / 1000 as time, 'power' as metric, sum(own_j) / 3600 as value
         _stat("Energy of the devices", f"{_WITH}\nselect {energy} as value {whole}", "kwatth"),
         _stat(
             "GPU-hours",
-            f"{_WITH_HOURS}\nselect sum(hours - own_lost_hours) as value "
-            f"from gpus {_OF_PROJECT_WHERE}",
+            f"{_WITH_HOURS}\nselect sum(own_hours) as value from gpus {_OF_PROJECT_WHERE}",
             "h",
         ),
         _stat(

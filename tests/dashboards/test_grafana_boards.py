@@ -13,6 +13,7 @@ import pytest
 from sqlalchemy import text
 
 from carbontrack.ledger import engine, kept_overlaps
+from carbontrack.ledger.retain import roll_hours
 from carbontrack.ledger.transaction import open_ledger
 from carbontrack.vocabulary import UNATTRIBUTED, RunKind
 from dashboards import grafana_boards
@@ -43,17 +44,21 @@ RUNS = (
 
 
 @pytest.fixture
-def ask(ledger_url: str, command: Command) -> Iterator[Ask]:
-    """The rows of a panel's SQL, on either database."""
-    with closing(open_ledger(ledger_url)) as ledger:
+def ask(postgres_url: str, command: Command) -> Iterator[Ask]:
+    """The rows of a panel's SQL."""
+    with closing(open_ledger(postgres_url)) as ledger:
         for number, watch, project, user, host, devices, start_s, end_s in RUNS:
             kind = RunKind.WATCH if watch else RunKind.JOB
             run = run_at(number, start_s, kind=kind, project=project, user=user, name=f"r{number}")
             uuids = [f"GPU-{at}" for at in devices]
             put(ledger, run, recorded(run, start_s, end_s, host), uuids)
         kept_overlaps.keep(ledger, range(1, len(RUNS) + 1))
-    assert command("amend", "r5", "--project", "nlp", "--db", ledger_url).code == 0
-    with engine.open_reader(ledger_url).connect() as connection:
+        with ledger.begin() as transaction:  # one of two devices: they are not alike
+            half = "update sensors set share = 0.5 where key = 1 returning key"
+            assert list(transaction.ask(half, {}))
+        roll_hours(ledger)
+    assert command("amend", "r5", "--project", "nlp", "--db", postgres_url).code == 0
+    with engine.open_reader(postgres_url).connect() as connection:
 
         def rows(sql: str, hours: int = 2, **values: str) -> list[Any]:
             sql = expanded(sql, START_MS // 1000, START_MS // 1000 + hours * 3600, values)
@@ -91,7 +96,7 @@ def test_the_boards_are_written_from_their_queries() -> None:
 
 
 def test_a_project_has_the_numbers_of_its_table(
-    ask: Ask, command: Command, ledger_url: str
+    ask: Ask, command: Command, postgres_url: str
 ) -> None:
     (names,) = [
         one for one in BOARDS["project.json"]["templating"]["list"] if one["name"] == "project"
@@ -102,14 +107,14 @@ def test_a_project_has_the_numbers_of_its_table(
         def shown(title: str, project: str = project) -> list[Any]:
             return ask(PROJECT[title], project=project)
 
-        answer = table(command, ledger_url, "--project", project)
+        answer = table(command, postgres_url, "--project", project)
         total = answer["total"]
         assert value(shown("Energy of the devices")) == pytest.approx(total["energy_kwh"])
         assert value(shown("GPU-hours")) == pytest.approx(total["gpu_hours"], rel=1e-5)
         kwh, kg = total["facility_kwh"], total["tco2e"] * 1000
         assert value(shown("Energy of the facility (PUE of this board)")) == pytest.approx(kwh)
         assert value(shown("Emissions (PUE and intensity of this board)")) == pytest.approx(kg)
-        rows = table(command, ledger_url, "--project", project, "--by", "user")["rows"]
+        rows = table(command, postgres_url, "--project", project, "--by", "user")["rows"]
         if project == "vision":  # of another project's joules each user has its own
             by_user = {row["user"]: row["kwh"] for row in shown("By user")}
             assert by_user == pytest.approx({row["label"]: row["energy_kwh"] for row in rows})
@@ -127,9 +132,9 @@ def test_a_project_has_the_numbers_of_its_table(
 
 
 def test_the_fleet_has_the_numbers_of_the_table(
-    ask: Ask, command: Command, ledger_url: str
+    ask: Ask, command: Command, postgres_url: str
 ) -> None:
-    answer = table(command, ledger_url, "--by", "project")
+    answer = table(command, postgres_url, "--by", "project")
     rows = {row["group"]["project"]: row for row in answer["rows"]}
     assert value(ask(FLEET["Energy of the devices"])) == pytest.approx(
         answer["total"]["energy_kwh"]
@@ -150,7 +155,7 @@ def test_the_fleet_has_the_numbers_of_the_table(
         watts = sum(one["value"] for one in power if one["metric"] == name)
         assert watts / 1000 == pytest.approx(row["energy_kwh"]), name
 
-    hosts = table(command, ledger_url, "--by", "host")["rows"]
+    hosts = table(command, postgres_url, "--by", "host")["rows"]
     by_node = {row["host"]: row for row in ask(FLEET["By node, the 50 that use most"])}
     for row in hosts:
         host = row["group"]["host"]
@@ -160,8 +165,10 @@ def test_the_fleet_has_the_numbers_of_the_table(
             assert by_node[host]["jobs_kwh"] == pytest.approx(row["energy_kwh"])
 
 
-def test_a_range_of_hours_is_that_of_the_table(ask: Ask, command: Command, ledger_url: str) -> None:
-    answer = table(command, ledger_url, "--until", "2026-05-28T21:00Z", "--by", "project")
+def test_a_range_of_hours_is_that_of_the_table(
+    ask: Ask, command: Command, postgres_url: str
+) -> None:
+    answer = table(command, postgres_url, "--until", "2026-05-28T21:00Z", "--by", "project")
     total = answer["total"]["energy_kwh"]
     assert value(ask(FLEET["Energy of the devices"], hours=1)) == pytest.approx(total)
     shown = {row["project"]: row for row in ask(FLEET["By project"], hours=1)}

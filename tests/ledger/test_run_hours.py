@@ -171,7 +171,7 @@ def test_attempts_have_what_their_recordings_have(server: Engine) -> None:
             "heartbeat_ms = heartbeat_ms + 3600000 where key = any(:first)",
         ):
             assert connection.execute(text(longer), {"first": first}).rowcount
-        groups = {}
+        groups: dict[int, usages.Group] = {}
         for run in read.list_runs(connection):
             for of in attempts_of(read.recordings(connection, run)):
                 span = min(one.started_ms for one in of), max(one.end_ms for one in of)

@@ -286,14 +286,14 @@ def test_they_are_the_same_after_hours_were_written_again_and_runs_removed(
     for url in urls:
         _change(url)
         remove.remove(url, [_named(url, "gone")])
-    in_file, on_server = (tables(command, url, _AGAIN) for url in urls)
-    same(on_server, in_file)
+    found_in_file, found_on_server = (tables(command, url, _AGAIN) for url in urls)
+    same(found_on_server, found_in_file)
     after = command("table", "--db", urls[1], "plain", "--format", "json").json
     changed_j = 3_600_000 * (after["total"]["energy_kwh"] - before["total"]["energy_kwh"])
     assert changed_j == pytest.approx(2 * 0.125 * 6, abs=1e-6), "two devices in six hours"
     with closing(open_ledger(urls[1])) as ledger:
         roll_hours(ledger)
-    same(tables(command, urls[1], _AGAIN), in_file)
+    same(tables(command, urls[1], _AGAIN), found_in_file)
     assert verify(urls[1]) == []
 
 

@@ -46,9 +46,10 @@ def runs(
 
     Example: carbontrack runs --project nlp --since 7d -n 50
     """
-    from carbontrack.ledger import engine, read
+    from carbontrack.ledger import engine
     from carbontrack.query import select
-    from carbontrack.report.runs import print_runs, run_item
+    from carbontrack.query.runs import list_items
+    from carbontrack.report.runs import listed, print_runs
 
     if context.invoked_subcommand is not None:
         command = f"runs {context.invoked_subcommand}"
@@ -65,10 +66,7 @@ def runs(
     else:
         with reader.connect() as connection:
             chosen = select.choose(connection, [], wanted, limit=min(limit + 1, MOST_RUNS))
-            rows = [
-                run_item(one.run, one.sensors, one.totals, one.stated)
-                for one in read.used_by(connection, chosen[:limit])
-            ]
+            rows = [listed(item) for item in list_items(connection, chosen[:limit])]
             has_more = len(chosen) > limit
     if format is Format.JSON:
         print_json({"runs": rows})

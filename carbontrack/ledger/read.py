@@ -31,7 +31,6 @@ from carbontrack.ledger.rows import (
     StepTotals,
 )
 from carbontrack.ledger.run_devices import recordings_of, sensors_of, stated_of
-from carbontrack.ledger.run_devices import used_by as used_by
 from carbontrack.ledger.run_steps import logged_of, steps_of
 from carbontrack.ledger.series import finest_windows as finest_windows
 from carbontrack.ledger.series import series as series

@@ -1,46 +1,23 @@
-"""The devices of runs and what each used: of a thousand runs in as many queries as of one."""
+"""The devices of runs: of a thousand runs in as many queries as of one."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, replace
 
 from sqlalchemy import Connection, select
 
 from carbontrack.ledger import models, tables
 from carbontrack.ledger.overlaps import is_shared, share_time
-from carbontrack.ledger.rows import Recording, Run, Sensor, Span, Stated, Usage
+from carbontrack.ledger.rows import Recording, Run, Sensor, Span, Stated
 from carbontrack.ledger.set_clocks import with_sets
-from carbontrack.ledger.sql import in_parts
 from carbontrack.ledger.true_time import corrected, recorded_ms
-from carbontrack.ledger.usages import totals_of
 from carbontrack.units import now_ms
 from carbontrack.vocabulary import RunKind, Status
 
 Readers = dict[tuple[int, int], list[tuple[Recording, Sensor]]]
 """By run and device, its recordings and how each read the device."""
-
-
-@dataclass(frozen=True, slots=True)
-class Used:
-    """A run's devices, and what each used over the whole of it."""
-
-    run: Run
-    sensors: list[Sensor]
-    totals: list[Usage]
-    stated: list[Stated]  # of one that was entered by hand
-
-
-def used_by(connection: Connection, runs: Sequence[Run]) -> Iterator[Used]:
-    """Of each run, in the order of the runs; the totals are those of `read.totals`."""
-    for some in in_parts(runs):
-        readers = readers_of(connection, recordings_of(connection, some))
-        sensors = by_run(some, readers)
-        totals = totals_of(connection, some, repeating(readers))
-        stated = stated_of(connection, some)
-        for run in some:
-            yield Used(run, sensors[run.key], totals[run.key], stated[run.key])
 
 
 def stated_of(connection: Connection, runs: Sequence[Run]) -> dict[int, list[Stated]]:

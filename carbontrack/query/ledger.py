@@ -27,7 +27,7 @@ from carbontrack.ledger.url import ledger_url, redacted_url
 from carbontrack.ledger.window import LEVELS_S, Window
 from carbontrack.query import add, amend, group, price, select
 from carbontrack.query.frames import frame_of_columns, frame_of_estimates, frame_of_rows
-from carbontrack.query.runs import RunItem, item_of
+from carbontrack.query.runs import RunItem, list_items
 from carbontrack.units import MS_PER_S
 from carbontrack.vocabulary import UNATTRIBUTED, Method, Quality, Status
 
@@ -95,11 +95,7 @@ class Ledger:
                 partition=partition,
             )
             found = select.choose(connection, [], wanted, limit=limit)
-            items = [
-                item_of(one.run, one.sensors, one.totals, one.stated)
-                for one in read.used_by(connection, found)
-            ]
-        return frame_of_rows(RunItem, items)
+            return frame_of_rows(RunItem, list(list_items(connection, found)))
 
     def table(
         self,

@@ -1,13 +1,19 @@
-"""A run in one line: what `runs` lists, as data. Pure."""
+"""A run in one line: what `runs` lists, as data."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from carbontrack.ledger.rows import Run, Sensor, Stated, Usage
+from carbontrack.account.devices import devices_of
+from carbontrack.ledger.rows import Devices, Run, Stated
 from carbontrack.units import J_PER_KWH
 from carbontrack.vocabulary import ENTERED, Quality, Status
+
+if TYPE_CHECKING:
+    from carbontrack.ledger.held import Held
+    from carbontrack.ledger.imported import Connection
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,15 +44,33 @@ class RunItem:
     nodes_expected: int | None = None
 
 
-def item_of(
-    run: Run, sensors: Sequence[Sensor], totals: Sequence[Usage], stated: Sequence[Stated] = ()
-) -> RunItem:
-    """The run in one line; `totals` and `stated` are those of `ledger.read`."""
-    energies_j = [usage.energy_j for usage in totals if usage.energy_j is not None]
+def list_items(connection: Connection, runs: Sequence[Run]) -> Iterator[RunItem]:
+    """Each of the runs in one line, in order. The devices of one are added up by a server where
+    they are alike.
+    """
+    from carbontrack.ledger.held import ManyHeld
+
+    def look_at(held: Held) -> None:
+        held.will_look_at(run for run in held.runs if held.devices(run) is None)
+
+    for held, run in ManyHeld(connection, runs).each(look_at):
+        summed = held.devices(run)
+        if summed is None:
+            devices = devices_of(run, held.sensors(run), held.totals(run))
+        else:
+            devices = summed.devices
+        yield item_of(run, devices, held.stated(run))
+
+
+def item_of(run: Run, devices: Devices, stated: Sequence[Stated] = ()) -> RunItem:
+    """The run in one line; `stated` are those of `ledger.read`."""
+    alike = devices.alike
+    energies_j = [one.energy_j for one in alike if one.energy_j is not None]
     energies_j += [row.energy_kwh * J_PER_KWH for row in stated if row.energy_kwh is not None]
-    meters = {sensor.meter for sensor in sensors} | ({ENTERED} if stated else set())
-    qualities = {sensor.quality for sensor in sensors} | ({Quality.STATED} if stated else set())
-    sampled_s = sum(usage.sampled_s for usage in totals)
+    meters = {one.meter for one in alike} | ({ENTERED} if stated else set())
+    qualities = {one.quality for one in alike} | ({Quality.STATED} if stated else set())
+    count = sum(len(one.uuids) for one in alike) + sum(row.devices or 0 for row in stated)
+    recorded_s = sum(one.recorded_s for one in alike)
     return RunItem(
         id=run.id,
         name=run.name,
@@ -58,11 +82,11 @@ def item_of(
         ended_ms=run.ended_ms,
         heard_ms=run.heard_ms,
         duration_s=run.duration_s,
-        devices=len(sensors) + sum(row.devices or 0 for row in stated),
+        devices=count,
         meter="+".join(sorted(meters)) or None,
         quality="+".join(sorted(qualities)) or None,
         energy_kwh=sum(energies_j) / J_PER_KWH if energies_j else None,
-        coverage=share_of(sampled_s, sum(sensor.recorded_s(run) for sensor in sensors)),
+        coverage=share_of(sum(one.sampled_s for one in alike), recorded_s),
         scheduler=run.scheduler,
         cluster=run.cluster,
         job_id=run.job_id,

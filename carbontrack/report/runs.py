@@ -7,8 +7,9 @@ from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import Any
 
+from carbontrack.account.devices import devices_of
 from carbontrack.ledger.rows import Run, Sensor, Stated, Usage
-from carbontrack.query.runs import item_of
+from carbontrack.query.runs import RunItem, item_of
 from carbontrack.report import terminal
 from carbontrack.report.escape import visible
 from carbontrack.report.numbers import (
@@ -28,12 +29,16 @@ _SHOWN_S = 12 * 3600.0  # so that the time of the day says which day
 def run_item(
     run: Run, sensors: Sequence[Sensor], totals: Sequence[Usage], stated: Sequence[Stated] = ()
 ) -> dict[str, Any]:
+    """As `listed`, of a run whose devices were read one by one: as by `ledger.read`."""
+    return listed(item_of(run, devices_of(run, sensors, totals), stated))
+
+
+def listed(item: RunItem) -> dict[str, Any]:
     """One line of `runs`, with the keys of `--format json`. Energy of the devices, before PUE."""
-    item = asdict(item_of(run, sensors, totals, stated))
     times = {"started_ms": "started", "ended_ms": "ended", "heard_ms": "heard"}
     return {
         times.get(key, key): iso_time(value) if key in times else value
-        for key, value in item.items()
+        for key, value in asdict(item).items()
     }
 
 

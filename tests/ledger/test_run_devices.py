@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from sqlalchemy import Connection
 
 from carbontrack.ledger import read
+from carbontrack.ledger.held import ManyHeld
+from carbontrack.ledger.rows import Run, Sensor, Usage
 from carbontrack.ledger.transaction import WritableLedger
 from carbontrack.ledger.write import RunWriter
 from tests.fixtures.counted import counted
@@ -33,25 +36,31 @@ def put(ledger: WritableLedger) -> None:
                 writer.commit(windows=rows, heartbeat_ms=start_ms + 3000)
 
 
+def used_by(reader: Connection, runs: Sequence[Run]) -> list[tuple[Run, list[Sensor], list[Usage]]]:
+    """The devices of each run, and what each used."""
+    held = ManyHeld(reader, runs).each(lambda held: held.will_look_at(held.runs))
+    return [(run, one.sensors(run), one.totals(run)) for one, run in held]
+
+
 def test_many_runs_are_read_as_each_and_in_a_few_queries(
     ledger: WritableLedger, reader: Connection
 ) -> None:
     put(ledger)
     runs = read.list_runs(reader)
     with counted(reader.engine) as of_one:
-        list(read.used_by(reader, runs[:1]))
+        used_by(reader, runs[:1])
     with counted(reader.engine) as of_all:
-        found = list(read.used_by(reader, runs))
+        found = used_by(reader, runs)
     assert len(runs) == RUNS
-    assert len(of_all) == len(of_one) == 3
-    assert [one.run for one in found] == runs
-    for one in found:
-        assert one.sensors == read.sensors(reader, one.run)
-        assert one.totals == read.totals(reader, one.run)
-    assert [bool(one.totals) for one in found] == [True] * (RUNS - 1) + [False]
+    assert len(of_all) == len(of_one)
+    assert [run for run, _, _ in found] == runs
+    for run, sensors, totals in found:
+        assert sensors == read.sensors(reader, run)
+        assert totals == read.totals(reader, run)
+    assert [bool(totals) for _, _, totals in found] == [True] * (RUNS - 1) + [False]
 
 
 def test_no_runs_are_no_query(ledger: WritableLedger, reader: Connection) -> None:
     with counted(reader.engine) as statements:
-        assert list(read.used_by(reader, [])) == []
+        assert used_by(reader, []) == []
     assert statements == []

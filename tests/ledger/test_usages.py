@@ -13,6 +13,7 @@ from carbontrack.ledger.rows import Usage, usage_of
 from carbontrack.ledger.transaction import WritableLedger
 from carbontrack.ledger.window import Flag, Window, merge
 from carbontrack.ledger.write import RunWriter
+from carbontrack.query.runs import list_items
 from carbontrack.units import MS_PER_HOUR
 from tests.fixtures.runs import Recorded, recording_of
 
@@ -100,7 +101,7 @@ def test_what_two_recordings_have_is_in_each_sum_once(
     once_j = ONE.power_w * 3600.0
     assert [usage.energy_j for usage in read.hours(reader, run)] == [once_j] * 9
     assert [usage.energy_j for usage in read.totals(reader, run)] == [3 * once_j] * 3
-    (used,) = read.used_by(reader, [run])
-    assert used.totals == read.totals(reader, run), "as `runs` lists it"
+    (item,) = list_items(reader, [run])
+    assert item.energy_kwh == pytest.approx(9 * once_j / 3.6e6), "as `runs` lists it"
     assert [usage.energy_j for usage in read.hours_of_all(reader, run)] == [3 * once_j] * 3
     assert {usage.device_key for usage in read.hours_of_all(reader, run)} == {0}

@@ -238,6 +238,16 @@ def test_tables_are_those_of_adding_up_device_by_device(command: Command, urls: 
     same(tables(command, on_server, _TABLES), tables(command, in_file, _TABLES))
 
 
+def test_the_list_of_runs_is_that_of_adding_up_device_by_device(
+    command: Command, urls: list[str]
+) -> None:
+    in_file, on_server = (
+        command("runs", "--db", url, "-n", f"{len(JOBS)}", "--format", "json").json for url in urls
+    )
+    same(on_server, in_file)
+    assert len(in_file["runs"]) == len(JOBS)
+
+
 def test_the_server_adds_up_all_but_what_must_be_looked_at(urls: list[str]) -> None:
     in_file, on_server = urls
     with engine.open_reader(on_server).connect() as connection:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from carbontrack.account.devices import devices_of
 from carbontrack.factors import catalog
-from carbontrack.ledger.recorded_rows import Devices, Run, Sensor, Step, StepTotals, Usage
+from carbontrack.ledger.recorded_rows import Devices, EdgeSteps, Run, Sensor, StepTotals, Usage
 from carbontrack.ledger.window import Flag
 from carbontrack.units import MS_PER_DAY, MS_PER_S
 from carbontrack.vocabulary import DeviceKind
@@ -102,8 +102,8 @@ def _long_pause(devices: Devices) -> Iterator[str]:
 
 def _growing_tokens(steps: StepTotals) -> Iterator[str]:
     """A cumulative count that was logged as the tokens of the step."""
-    first = [step.tokens for step in steps.first if step.tokens is not None]
-    last = [step.tokens for step in steps.last if step.tokens is not None]
+    first = [tokens for tokens in steps.first.tokens if tokens is not None]
+    last = [tokens for tokens in steps.last.tokens if tokens is not None]
     if len(first) < _MIN_STEPS:
         return
     if all(a < b for counts in (first, last) for a, b in pairwise(counts)):
@@ -115,17 +115,12 @@ def _growing_tokens(steps: StepTotals) -> Iterator[str]:
 
 def _other_speed(steps: StepTotals) -> Iterator[str]:
     """Tokens of the steps against the tokens/s that the job logs with them."""
-    ratios = [
-        step.tokens / ((step.time_ms - before.time_ms) / MS_PER_S) / step.tokens_per_s
-        for before, step in _neighbours(steps)
-        if step.tokens and step.tokens_per_s and step.tokens_per_s > 0
-        if step.time_ms > before.time_ms
-    ]
+    ratios = _speed_ratios(steps.first) | _speed_ratios(steps.last)
     if len(ratios) < _MIN_STEPS:
         return
     from statistics import median  # which the summary of a short job need not wait for
 
-    ratio = median(ratios)
+    ratio = median(ratios.values())
     if not 1 / AGREES <= ratio <= AGREES:
         yield (
             f"tokens of a step ÷ its time is {ratio:.3g} × the logged tokens_per_s: tokens are "
@@ -133,10 +128,18 @@ def _other_speed(steps: StepTotals) -> Iterator[str]:
         )
 
 
-def _neighbours(steps: StepTotals) -> list[tuple[Step, Step]]:
-    """Pairs of steps in a row, at the two ends of the run."""
-    pairs = {b.step: (a, b) for end in (steps.first, steps.last) for a, b in pairwise(end)}
-    return list(pairs.values())
+def _speed_ratios(end: EdgeSteps) -> dict[int, float]:
+    """Tokens ÷ time since the step before ÷ logged tokens/s, by the number of the step."""
+    if not any(end.tokens_per_s):
+        return {}
+    columns = (column[1:] for column in (end.steps, end.tokens, end.tokens_per_s))
+    return {
+        step: tokens / ((time_ms - before_ms) / MS_PER_S) / tokens_per_s
+        for (before_ms, time_ms), step, tokens, tokens_per_s in zip(
+            pairwise(end.times_ms), *columns, strict=True
+        )
+        if tokens and tokens_per_s and tokens_per_s > 0 and time_ms > before_ms
+    }
 
 
 def _beyond_peak(run: Run, devices: Devices, steps: StepTotals) -> Iterator[str]:
@@ -157,10 +160,11 @@ def _beyond_peak(run: Run, devices: Devices, steps: StepTotals) -> Iterator[str]
 
 def _tokens_per_s(steps: StepTotals) -> float | None:
     """Over the run from its first step to its last; None if unknown."""
-    times_ms = [step.time_ms for step in (*steps.first, *steps.last)]
-    if not steps.tokens or len(steps.first) < _MIN_STEPS or max(times_ms) <= min(times_ms):
+    times_ms = (*steps.first.times_ms, *steps.last.times_ms)
+    first = steps.first.tokens
+    if not steps.tokens or len(first) < _MIN_STEPS or max(times_ms) <= min(times_ms):
         return None
-    before = steps.first[0].tokens or 0  # those of the first step were before that time
+    before = first[0] or 0  # those of the first step were before that time
     return (steps.tokens - before) * MS_PER_S / (max(times_ms) - min(times_ms))
 
 
@@ -216,8 +220,8 @@ def _doubted_sensors(sensors: Sequence[Sensor], usages: Sequence[Usage]) -> Iter
 
 def _rising_loss(steps: StepTotals) -> Iterator[str]:
     """A loss that ends clearly above where it began."""
-    first = [step.loss for step in steps.first if step.loss is not None]
-    last = [step.loss for step in steps.last if step.loss is not None]
+    first = [loss for loss in steps.first.losses if loss is not None]
+    last = [loss for loss in steps.last.losses if loss is not None]
     size = min(len(first), len(last), steps.steps // 2)
     if size < _MIN_STEPS:
         return

@@ -225,8 +225,8 @@ class Held:
 
     def ends_odd(self, runs: Iterable[tuple[Run, StepTotals]]) -> set[int]:
         """The keys of those of whose newest step the loss is no number, and was logged."""
-        ends = [(run, totals.last[-1]) for run, totals in runs if totals.last]
-        asked = [(run, step.step) for run, step in ends if step.loss is None]
+        ends = ((run, totals.last) for run, totals in runs if totals.last.steps)
+        asked = [(run, last.steps[-1]) for run, last in ends if last.losses[-1] is None]
         wanted = [(StepsOf(run, self._logged[run.key]), step) for run, step in asked]
         extras = extras_of(self.connection, wanted)
         return {run.key for (run, _), extra in zip(asked, extras, strict=True) if "loss" in extra}

@@ -282,15 +282,34 @@ def final_loss(last: Sequence[float]) -> float | None:
 
 
 @dataclass(frozen=True, slots=True)
+class EdgeSteps:
+    """Steps in a row at one end of a run, in order, as columns: a month of a fleet has half a
+    million.
+    """
+
+    steps: tuple[int, ...] = ()
+    times_ms: tuple[int, ...] = ()
+    losses: tuple[float | None, ...] = ()
+    tokens: tuple[int | None, ...] = ()
+    tokens_per_s: tuple[float | None, ...] = ()
+
+    @classmethod
+    def of(cls, steps: Iterable[Step]) -> EdgeSteps:
+        """The columns of steps in order."""
+        rows = ((s.step, s.time_ms, s.loss, s.tokens, s.tokens_per_s) for s in steps)
+        return cls(*zip(*rows, strict=True))
+
+
+@dataclass(frozen=True, slots=True)
 class StepTotals:
-    """Sums over the steps of a run, and the steps at its two ends, EDGE_STEPS each, by number."""
+    """Sums over the steps of a run, and the steps at its two ends, EDGE_STEPS each."""
 
     steps: int = 0
     tokens: int | None = None
     final_loss: float | None = None  # mean of the last `final_loss_steps` that have one
     final_loss_steps: int | None = None
-    first: tuple[Step, ...] = ()
-    last: tuple[Step, ...] = ()
+    first: EdgeSteps = EdgeSteps()
+    last: EdgeSteps = EdgeSteps()
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,9 +17,9 @@ from sqlalchemy import Connection, text
 from carbontrack.ledger.amended import tokens_of
 from carbontrack.ledger.rows import (
     EDGE_STEPS,
+    EdgeSteps,
     Run,
     Span,
-    Step,
     StepTotals,
     final_loss,
     final_steps,
@@ -29,7 +29,7 @@ from carbontrack.ledger.sql import in_parts
 from carbontrack.ledger.true_time import Piece, pieces_of
 from carbontrack.ledger.window import FIRST_MS, LAST_MS
 
-_Row = Sequence[Any]  # step, time, loss, tokens, tokens_per_s
+_Row = Sequence[Any]  # place, step, time, loss, tokens, tokens_per_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +48,6 @@ class _Sums:
     steps: int
     tokens: int | None
     losses: int
-
-
-_NONE = _Sums(0, None, 0)
 
 
 def step_totals_of(connection: Connection, wanted: Sequence[StepsOf]) -> list[StepTotals]:
@@ -95,25 +92,40 @@ def _of_alone(connection: Connection, wanted: _Wanted) -> _Found:
         place: _Sums(steps, _int(tokens), losses)
         for place, steps, tokens, losses in connection.execute(text(_SUMS.format(rows=listed)))
     }
-    ends = _ends(connection, listed, EDGE_STEPS)
+    holey = [(place, one) for place, one in logged.items() if not _is_dense(one, sums.get(place))]
+    ends = _ends(connection, holey, EDGE_STEPS)
     ranges = []
     for place, one in logged.items():
-        until, since = ends[place]
-        ranges.append((place, one, one.first_step, until))
-        if since is not None and until is not None and one.last_step > until:
-            ranges.append((place, one, max(until + 1, since), one.last_step))
+        edges = one.first_step + EDGE_STEPS - 1, one.last_step - EDGE_STEPS + 1
+        until, since = ends.get(place, edges)
+        if until is None or since is None or until + 1 >= since:
+            ranges.append((place, one, one.first_step, one.last_step))
+        else:
+            ranges.append((place, one, one.first_step, until))
+            ranges.append((place, one, since, one.last_step))
     rows = _between(connection, ranges)
+    edges_of = {place: _edges(rows[place]) for place in sums}
     more = {
         place: final_steps(of.losses)
         for place, of in sums.items()
-        if len(_last_losses(rows[place][-EDGE_STEPS:], final_steps(of.losses)))
-        < final_steps(of.losses)
+        if len(_last_losses(edges_of[place][1].losses, of)) < final_steps(of.losses)
     }
     losses = _last_known(connection, {place: (logged[place], more[place]) for place in more})
     for place, of in sums.items():
-        of_run = rows[place]
-        final = _last_losses(losses.get(place, of_run[-EDGE_STEPS:]), final_steps(of.losses))
-        yield place, _totals(of, of_run[:EDGE_STEPS], of_run[-EDGE_STEPS:], final)
+        first, last = edges_of[place]
+        yield place, _totals(of, first, last, losses.get(place, last.losses))
+
+
+def _is_dense(one: Logged, sums: _Sums | None) -> bool:
+    """Whether each number from the first step to the last is one of a step."""
+    return sums is not None and sums.steps == one.last_step - one.first_step + 1
+
+
+def _edges(rows: Sequence[_Row]) -> tuple[EdgeSteps, EdgeSteps]:
+    """Of steps in order, the first ones and the last ones."""
+    columns = list(zip(*rows, strict=True))[1:]
+    first, last = slice(EDGE_STEPS), slice(-EDGE_STEPS, None)
+    return EdgeSteps(*(c[first] for c in columns)), EdgeSteps(*(c[last] for c in columns))
 
 
 _SUMS = """
@@ -124,11 +136,14 @@ group by place"""
 
 
 def _ends(
-    connection: Connection, listed: str, count: int, where: str = ""
+    connection: Connection, logged: Iterable[tuple[int, Logged]], count: int, where: str = ""
 ) -> dict[int, tuple[int | None, int | None]]:
-    """The `count`th step from the beginning and from the end; the last and the first one where
-    there are fewer.
+    """By place, the `count`th step from the beginning and from the end; the last and the first one
+    where there are fewer.
     """
+    listed = _rows((place, one.recording_key, one.restart) for place, one in logged)
+    if not listed:
+        return {}
 
     def nth(order: str) -> str:
         of_it = (
@@ -160,10 +175,10 @@ def _between(
             if last is not None
         )
         query = text(_BETWEEN.format(rows=listed, where=where))
-        for place, *row in connection.execute(query).all():
-            found[place].append(row)
+        for row in connection.execute(query).all():
+            found[row[0]].append(row)
     for rows in found.values():
-        rows.sort(key=itemgetter(0))
+        rows.sort(key=itemgetter(1))
     return found
 
 
@@ -176,11 +191,11 @@ select place, step, time_ms, loss, tokens, tokens_per_s from ranges join steps
 
 def _last_known(
     connection: Connection, wanted: Mapping[int, tuple[Logged, int]]
-) -> dict[int, list[_Row]]:
-    """By place, at least the last steps with a loss, as many as are wanted, and fewer than twice as
-    many: a query can seek the same number in all of them.
+) -> dict[int, list[float]]:
+    """By place, at least the last losses, as many as are wanted, and fewer than twice as many: a
+    query can seek the same number in all of them.
     """
-    found: dict[int, list[_Row]] = {}
+    found: dict[int, list[float]] = {}
     known = " and steps.loss is not null"
 
     def doubled(place: int) -> int:
@@ -188,21 +203,22 @@ def _last_known(
 
     for count, places in groupby(sorted(wanted, key=doubled), doubled):
         logged = {place: wanted[place][0] for place in places}
-        listed = _rows((place, one.recording_key, one.restart) for place, one in logged.items())
-        since = {at: last for at, (_, last) in _ends(connection, listed, count, known).items()}
+        ends = _ends(connection, logged.items(), count, known)
+        since = {place: last for place, (_, last) in ends.items()}
         ranges = [
             (place, one, first, one.last_step)
             for place, one in logged.items()
             if (first := since[place]) is not None
         ]
-        found |= _between(connection, ranges, known)
+        rows_of = _between(connection, ranges, known)
+        found |= {place: [loss for *_, loss, _, _ in rows] for place, rows in rows_of.items()}
     return found
 
 
-def _last_losses(rows: Sequence[_Row], count: int) -> list[float]:
-    """The last `count` losses that are known, the newest first."""
-    known = (loss for _, _, loss, *_ in reversed(rows) if loss is not None)
-    return list(islice(known, count))
+def _last_losses(losses: Sequence[float | None], sums: _Sums) -> list[float]:
+    """The last ones that are known, as many as the final loss is the mean of, the newest first."""
+    known = (loss for loss in reversed(losses) if loss is not None)
+    return list(islice(known, final_steps(sums.losses)))
 
 
 def _of_mixed(connection: Connection, wanted: _Wanted) -> _Found:
@@ -213,18 +229,17 @@ def _of_mixed(connection: Connection, wanted: _Wanted) -> _Found:
         return
     amended = {place: one for place, one in wanted if tokens_of(one.run) is not None}
     whole = [(place, replace(one, span_ms=None)) for place, one in amended.items()]
-    logged = {place: rows[0][-2] for place, rows in _looked_at(connection, whole, {})}
+    logged = {place: rows[0].all_tokens for place, rows in _looked_at(connection, whole, {})}
     factors = {
         place: (tokens_of(one.run) or 0) / float(logged[place])
         for place, one in amended.items()
         if logged.get(place)
     }
     for place, rows in _looked_at(connection, wanted, factors):
-        steps, tokens, losses = rows[0][-3:]
-        first = [row for row in rows if row[5] <= EDGE_STEPS]
-        last = [row for row in rows if row[6] <= EDGE_STEPS]
-        final = _last_losses(rows, final_steps(losses))
-        yield place, _totals(_Sums(steps, _int(tokens), losses), first, last, final)
+        sums = _Sums(rows[0].steps, _int(rows[0].all_tokens), rows[0].losses)
+        first, _ = _edges([row[:6] for row in rows if row.from_first <= EDGE_STEPS])
+        _, last = _edges([row[:6] for row in rows if row.from_last <= EDGE_STEPS])
+        yield place, _totals(sums, first, last, [row.loss for row in rows])
 
 
 def _looked_at(
@@ -239,7 +254,7 @@ def _looked_at(
         query = text(f"{_FOUND.format(rows=listed)}{_LOOKED_AT.format(edge=EDGE_STEPS)}")
         rows = connection.execute(query).all()
         for place, of_place in groupby(rows, itemgetter(0)):
-            yield place, [row[1:] for row in of_place]
+            yield place, list(of_place)
 
 
 def _logged_rows(wanted: _Wanted, factors: Mapping[int, float]) -> str:
@@ -360,21 +375,17 @@ order by place, number"""
 
 
 def _totals(
-    sums: _Sums, first: Iterable[_Row], last: Iterable[_Row], final: Sequence[float]
+    sums: _Sums, first: EdgeSteps, last: EdgeSteps, losses: Sequence[float | None]
 ) -> StepTotals:
+    """`losses` are in order, with all that the final one is the mean of."""
     return StepTotals(
         steps=sums.steps,
         tokens=sums.tokens,
-        final_loss=final_loss(final),
+        final_loss=final_loss(_last_losses(losses, sums)),
         final_loss_steps=final_steps(sums.losses) or None,
-        first=tuple(map(_step, first)),
-        last=tuple(map(_step, last)),
+        first=first,
+        last=last,
     )
-
-
-def _step(row: _Row) -> Step:
-    step, time_ms, loss, tokens, tokens_per_s, *_ = row
-    return Step(step, time_ms, loss, None, None, tokens, tokens_per_s)
 
 
 def _int(value: Any) -> int | None:

@@ -11,7 +11,14 @@ from collections.abc import Iterable
 from dataclasses import replace
 from itertools import islice
 
-from carbontrack.ledger.recorded_rows import EDGE_STEPS, Step, StepTotals, final_loss, final_steps
+from carbontrack.ledger.recorded_rows import (
+    EDGE_STEPS,
+    EdgeSteps,
+    Step,
+    StepTotals,
+    final_loss,
+    final_steps,
+)
 from carbontrack.record.logged import LoggedStep
 
 _UNKNOWN = -1  # tokens
@@ -118,7 +125,7 @@ class TokenCounter:
 
 
 def _edge_step(step: Step) -> Step:
-    """What `StepTotals` has of a step: a value that is not finite is unknown, as in the ledger."""
+    """What `EdgeSteps` have of a step: a value that is not finite is unknown, as in the ledger."""
 
     def finite(value: float | None) -> float | None:
         return value if value is not None and math.isfinite(value) else None
@@ -150,5 +157,5 @@ class _Ends:
         if len(self._steps) == self._most:
             self._limit = min(self._steps) if self._highest else max(self._steps)
 
-    def steps(self) -> tuple[Step, ...]:
-        return tuple(self._steps[number] for number in sorted(self._steps))
+    def steps(self) -> EdgeSteps:
+        return EdgeSteps.of(self._steps[number] for number in sorted(self._steps))

@@ -12,7 +12,7 @@ from carbontrack import config
 from carbontrack.account.estimate import estimate_run
 from carbontrack.account.sanity import findings
 from carbontrack.factors.resolve import resolve
-from carbontrack.ledger.rows import EDGE_STEPS, Step, StepTotals
+from carbontrack.ledger.rows import EDGE_STEPS, EdgeSteps, Step, StepTotals
 from carbontrack.ledger.window import Flag
 from carbontrack.report.notes import notes_of
 from carbontrack.report.summary import summary_text
@@ -25,8 +25,8 @@ def totals(steps: list[Step]) -> StepTotals:
     return StepTotals(
         steps=len(steps),
         tokens=sum(step.tokens or 0 for step in steps),
-        first=tuple(steps[:EDGE_STEPS]),
-        last=tuple(steps[-EDGE_STEPS:]),
+        first=EdgeSteps.of(steps[:EDGE_STEPS]),
+        last=EdgeSteps.of(steps[-EDGE_STEPS:]),
     )
 
 

@@ -89,15 +89,15 @@ def part_in(whole: RunRecord, span_ms: Span, steps_in: Callable[[Span], StepTota
     """What is in a span of time whose ends are ends of hours; `steps_in` as of `by_month`. The
     `devices` of the whole are those of this span already.
     """
-    run, by_hour = whole.run, whole.by_hour
-    first_ms, next_ms = inner_span(run, span_ms)
+    by_hour = whole.by_hour
+    first_ms, next_ms = inner_span(whole.run, span_ms)
 
     def of_hours() -> Mapping[int, float]:
         hours = by_hour() if by_hour is not None else {}
         return {at_ms: kwh for at_ms, kwh in hours.items() if first_ms <= at_ms < next_ms}
 
     return RunRecord(
-        replace(run, started_ms=max(first_ms, run.started_ms), ended_ms=min(next_ms, run.end_ms)),
+        run_in(whole.run, span_ms),
         whole.sensors,
         [usage for usage in whole.usages if first_ms <= usage.start_ms < next_ms],
         steps_in((first_ms, next_ms)),
@@ -106,6 +106,12 @@ def part_in(whole: RunRecord, span_ms: Span, steps_in: Callable[[Span], StepTota
         stated=whole.stated,
         devices=whole.devices,
     )
+
+
+def run_in(run: Run, span_ms: Span) -> Run:
+    """A run as it was in a span: it begins and ends with that part."""
+    first_ms, next_ms = span_ms
+    return replace(run, started_ms=max(first_ms, run.started_ms), ended_ms=min(next_ms, run.end_ms))
 
 
 def whole_hours(since_ms: int | None, until_ms: int | None) -> Span | None:

@@ -19,6 +19,7 @@ from carbontrack.account.split import (
     by_month,
     months_of,
     reaches_beyond,
+    run_in,
     span_of_month,
 )
 from carbontrack.errors import CarbontrackError
@@ -57,7 +58,9 @@ class Key:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """What of a run belongs to a group: its value of each key. `record` is None of a whole run."""
+    """What of a run belongs to a group: its value of each key. `record` is None of a run that is
+    not split: all of it does, or all of it that is in the span.
+    """
 
     group: Mapping[str, str]
     record: RunRecord | None
@@ -81,20 +84,21 @@ def keys_of(names: Sequence[str]) -> list[Key]:
 
 def will_split(held: Held, keys: Sequence[Key], span_ms: Span | None = None) -> None:
     """Have what `parts_of_run` needs of the runs that it splits read of all of them together."""
-    split: list[Run] = []
+    alone: list[Run] = []
     spans: list[tuple[Run, Span]] = []
-    every = {run.key: _spans_of(run, keys, span_ms) for run in held.runs}
-    held.will_sum((run, span) for run in held.runs for span in every[run.key])
-    for run in held.runs:
+    split = [run for run in held.runs if _is_split(_groups_of(held, run, keys, span_ms))]
+    every = {run.key: _spans_of(run, keys, span_ms) for run in split}
+    held.will_sum((run, span) for run in split for span in every[run.key])
+    for run in split:
         of_run = every[run.key]
         if span_ms is not None and reaches_beyond(run, span_ms):
             spans.append((run, inner_span(run, span_ms)))
         else:
             spans += [(run, inner_span(run, span)) for span in of_run]
         if _by_device(held, run, keys, of_run):
-            split.append(run)
-    held.will_split(split)
-    held.will_look_at(split)
+            alone.append(run)
+    held.will_split(alone)
+    held.will_look_at(alone)
     held.sum_steps(spans)
 
 
@@ -124,15 +128,36 @@ def parts_of_run(
     held: Held, run: Run, keys: Sequence[Key], span_ms: Span | None = None
 ) -> list[Part]:
     """The parts of a run by group; they add up to it, or to what of it is in the span."""
+    groups = _groups_of(held, run, keys, span_ms)
+    if not _is_split(groups):
+        return [Part({key.name: _group(of) for key, of in groups}, None)]
     order = list(_SPLITTING)
-    if run.kind is RunKind.WATCH:
-        keys = [key if key.places else _unattributed(key) for key in keys]
+    keys = [key for key, _ in groups]
     by_device = _by_device(held, run, keys, _spans_of(run, keys, span_ms))
     parts = [Part({}, part_of(held, run, span_ms, by_device=by_device))]
     whole = cache(lambda: record_of(held, run) if by_device else whole_of(held, run))
     for key in sorted(keys, key=lambda k: order.index(k.name) if k.name in order else -1):
         parts = [smaller for part in parts for smaller in _by(held, run, part, key, whole)]
     return [Part({key.name: part.group[key.name] for key in keys}, part.record) for part in parts]
+
+
+_Groups = Sequence[tuple[Key, Sequence[str]]]
+
+
+def _groups_of(held: Held, run: Run, keys: Sequence[Key], span_ms: Span | None) -> _Groups:
+    """The keys as they are of this run, each with its groups, or those of what is in the span."""
+    if run.kind is RunKind.WATCH:
+        keys = [key if key.places else _unattributed(key) for key in keys]
+    inside = run_in(run, span_ms) if span_ms is not None and reaches_beyond(run, span_ms) else run
+    return [(key, key.groups(held, inside)) for key in keys]
+
+
+def _is_split(groups: _Groups) -> bool:
+    return any(key.split is not None and len(of) > 1 for key, of in groups)
+
+
+def _group(names: Sequence[str]) -> str:
+    return "+".join(names) or NO_GROUP
 
 
 def values_of(
@@ -144,9 +169,7 @@ def values_of(
     from carbontrack.ledger.held import each_held
 
     key = _key(name, option)
-    return [
-        "+".join(key.groups(held, run)) or NO_GROUP for held, run in each_held(connection, runs)
-    ]
+    return [_group(key.groups(held, run)) for held, run in each_held(connection, runs)]
 
 
 def _by(held: Held, run: Run, part: Part, key: Key, whole: Callable[[], RunRecord]) -> list[Part]:
@@ -156,7 +179,7 @@ def _by(held: Held, run: Run, part: Part, key: Key, whole: Callable[[], RunRecor
         split = key.split(held, run, part.record or whole())
     if split:
         return [Part({**part.group, key.name: name}, one) for name, one in split.items()]
-    return [Part({**part.group, key.name: "+".join(groups) or NO_GROUP}, part.record)]
+    return [Part({**part.group, key.name: _group(groups)}, part.record)]
 
 
 def _hosts(held: Held, run: Run) -> list[str]:

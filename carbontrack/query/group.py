@@ -63,6 +63,7 @@ def grouped(
         wholes[row.run_ids[0]].append(row)
     groups: dict[tuple[_Group, bool], list[_Member]] = {}
     around = config.surroundings()
+    whose = defaults([row.method for row in rows], own_factors)
     many = held or ManyHeld(connection, runs, span_ms)
     whole_ms = () if span_ms is None else (span_ms,)  # a run that is not split lies in it
     for held_of, run in many.each(lambda held: will_split(held, keys, span_ms)):
@@ -70,14 +71,7 @@ def grouped(
         for part in parts_of_run(held_of, run, keys, span_ms):
             member = _Member(run, wholes[run.id], spans_ms=whole_ms)
             if part.record is not None:
-                price = pricing(
-                    held_of,
-                    run,
-                    flags,
-                    around,
-                    embodied=embodied,
-                    defaults=defaults([row.method for row in rows], own_factors),
-                )
+                price = pricing(held_of, run, flags, around, embodied=embodied, defaults=whose)
                 estimates = [price(part.record, whole.method, whole) for whole in wholes[run.id]]
                 member = _Member(run, estimates, _uuids_of(part.record), part.record.spans_ms)
             groups.setdefault((tuple(part.group.values()), apart), []).append(member)

@@ -65,12 +65,11 @@ def estimates(
     from carbontrack.ledger.held import ManyHeld
 
     around = config.surroundings()
+    whose = defaults(methods, own_factors)
     rows = []
     many = held or ManyHeld(connection, runs, span_ms)
     for held_of, run in many.each(lambda held: will_split(held, span_ms)):
-        price = pricing(
-            held_of, run, flags, around, embodied=embodied, defaults=defaults(methods, own_factors)
-        )
+        price = pricing(held_of, run, flags, around, embodied=embodied, defaults=whose)
         part = part_of(held_of, run, span_ms)
         record = part or whole_of(held_of, run)
         found = [price(record, method) for method in methods]
@@ -79,17 +78,19 @@ def estimates(
 
 
 def estimates_of(
-    held: Held, record: RunRecord, flags: config.Layer, methods: Sequence[str]
+    held: Held,
+    record: RunRecord,
+    flags: config.Layer,
+    methods: Sequence[str],
+    around: Sequence[config.Layer] | None = None,
 ) -> list[Estimate]:
-    """As `estimates`, of one run that has been read already."""
-    price = pricing(
-        held,
-        record.run,
-        flags,
-        config.surroundings(),
-        embodied=False,
-        defaults=defaults(methods),
-    )
+    """As `estimates`, of one run that has been read already; `around` are the layers outside the
+    command line, where they have been, too.
+    """
+    if around is None:
+        around = config.surroundings()
+    whose = defaults(methods)
+    price = pricing(held, record.run, flags, around, embodied=False, defaults=whose)
     return [price(record, method) for method in methods]
 
 

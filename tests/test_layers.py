@@ -28,6 +28,7 @@ ORDER = [
         "errors",
         "files",
         "folders",
+        "garbage",
         "listening",
         "redact",
         "search_path",

@@ -100,6 +100,7 @@ def table(
         say_written(written, quiet=quiet)
         return
 
+    from carbontrack import garbage
     from carbontrack.account.total import once
     from carbontrack.factors.resolve import parse_methods
     from carbontrack.ledger import engine
@@ -113,7 +114,7 @@ def table(
     methods = parse_methods(method)
     parse.check_choice("--like", like, ("", *LIKE))
     check_units(unit or [])
-    with engine.open_reader(ledger_url(db)).connect() as connection:
+    with engine.open_reader(ledger_url(db)).connect() as connection, garbage.paused():
         find_runs(connection, runs or [])
         chosen = select.choose(connection, runs or [], wanted, limit=limit)
         span_ms = wanted.span_ms

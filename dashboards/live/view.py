@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from carbontrack import config
+from carbontrack import config, garbage
 from carbontrack.account import over_time
 from carbontrack.account.over_time import SpentCurve
 from carbontrack.account.quota import QuotaUse
@@ -157,7 +157,7 @@ class View:
         if sort not in columns.SORT_FIELDS:
             raise CarbontrackError(f"sort={sort}: unknown, use {', '.join(columns.SORT_FIELDS)}.")
         in_sql = sort in read.SORTS
-        with self._reader.connect() as connection:
+        with self._reader.connect() as connection, garbage.paused():
             found, matching = read.find_runs(
                 connection,
                 search=search,
@@ -189,7 +189,7 @@ class View:
         Raises CarbontrackError for an unknown `by`.
         """
         span_ms = whole_hours(wanted.get("since_ms"), wanted.get("until_ms"))
-        with self._reader.connect() as connection:
+        with self._reader.connect() as connection, garbage.paused():
             found, matching = read.find_runs(connection, limit=MOST_SUMMED, **wanted)
             rows = self._estimates(connection, found, span_ms)
             held = ManyHeld(connection, found, span_ms)
@@ -375,11 +375,13 @@ class View:
 
     def _whole(self, connection: Connection, run: Run) -> _Whole:
         """What all that is asked of a run needs of the whole of it."""
-        return self._wholes.get(run, partial(self._read, Held(connection, [run]), run))
+        return self._wholes.get(run, partial(self._read, Held(connection, [run]), run, None))
 
-    def _read(self, held: Held, run: Run, _: _Whole | None) -> _Whole:
+    def _read(
+        self, held: Held, run: Run, around: Sequence[config.Layer] | None, _: _Whole | None
+    ) -> _Whole:
         record = price.summed_record_of(held, run)
-        estimates = price.estimates_of(held, record, self._flags, list(Method))
+        estimates = price.estimates_of(held, record, self._flags, list(Method), around)
         by_hour = record.by_hour() if record.by_hour else {}
         return _Whole(replace(record, by_hour=None), held.hours_of_all(run), estimates, by_hour)
 
@@ -406,10 +408,11 @@ class View:
 
     def _new_items(self, connection: Connection, runs: Sequence[Run]) -> Iterator[dict[str, Any]]:
         """The lines of the list, worked out when their runs have changed, or once a while."""
+        around = config.surroundings()
         for some in in_parts(runs):
             held = Held(connection, some)
             held.will_look_at(some)
-            wholes = [self._wholes.get(run, partial(self._read, held, run)) for run in some]
+            wholes = [self._wholes.get(run, partial(self._read, held, run, around)) for run in some]
             counts = [whole.record.steps.steps for whole in wholes]
             losses = self._curves.losses(held, some, counts, _SPARK_POINTS)
             odd = held.ends_odd((whole.record.run, whole.record.steps) for whole in wholes)

@@ -9,6 +9,7 @@ from carbontrack.units import KG_PER_T
 from carbontrack.vocabulary import BudgetState
 
 WARN_AT = 0.8
+_WHOLE = 1000  # from here on without decimals
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +49,14 @@ class LimitUse:
             return BudgetState.SPENT
         return BudgetState.NEAR if self.share >= WARN_AT else BudgetState.WITHIN
 
+    @property
+    def amount(self) -> str:
+        """How much of how much: the limit as it was given."""
+        digits = ",.0f" if self.spent >= _WHOLE else ".4g"
+        return f"{self.spent:{digits}} of {self.limit:,.15g} {self.unit}"
+
     def __str__(self) -> str:
-        return f"{self.spent:.4g} of {self.limit:g} {self.unit} ({self.percent})"
+        return f"{self.amount} ({self.percent})"
 
 
 def unwatchable(budget: Budget, estimate: Estimate, trouble: str = "") -> list[str]:

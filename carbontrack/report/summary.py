@@ -154,7 +154,7 @@ def _steps_note(steps: StepTotals) -> str:
 
 
 def _budget_note(verdict: LimitUse) -> str:
-    return f"{verdict.spent:.4g} of {verdict.limit:g} {verdict.unit}: {verdict.standing}"
+    return f"{verdict.amount}: {verdict.standing}"
 
 
 def _said(factor: Factor) -> str:

@@ -20,7 +20,7 @@ def budget_events(wrapper: Wrapper) -> list[str]:
 def test_a_budget_that_is_not_reached_is_only_in_the_summary(wrapper: Wrapper) -> None:
     done = wrapper.record(options=("--budget-kwh", "1000", "--budget-kg", "1000"))
     assert done.stderr.count("budget  ") == done.stderr.count("budget") == 2
-    assert "of 1000 kg CO₂e: within" in done.stderr
+    assert "of 1,000 kg CO₂e: within" in done.stderr
     assert budget_events(wrapper) == []
 
 

@@ -74,6 +74,10 @@ def test_budgets_are_shown_with_what_is_spent() -> None:
     assert "budget       2 %  0.2387 of 10 kg CO₂e: within" in text
     assert "budget      91 %  32 of 35 USD: nearly spent" in text
     assert "budget     115 %  5.76 of 5 kWh: spent" in text
+    large = {"kg": 1_500_000.0, "money": 1234567.5}
+    text = summary_text(one.run, one.sensors, one.usages, one.step_totals, budget=large)
+    assert "0.2387 of 1,500,000 kg CO₂e: within" in text
+    assert "32 of 1,234,567.5 USD: within" in text
     euros = Recorded(facility={"price_per_gpu_hour": 2.0, "currency": "EUR"})
     text = summary_text(euros.run, euros.sensors, euros.usages, euros.step_totals, budget=limits)
     assert "budget in USD is not watched: this run's money is EUR." in text

@@ -66,7 +66,7 @@ types: $(VENV)/.installed
 
 # More workers than cores: many tests wait for a recorder or a collector, and others compute meanwhile.
 check: $(VENV)/.installed tools
-	$(BIN)/pytest --numprocesses 4 --dist worksteal
+	$(BIN)/pytest --numprocesses 6 --dist worksteal
 
 # A browser, LaTeX, a C compiler and PostgreSQL's server: Debian's, where we may install them.
 tools: $(VENV)/.installed

@@ -205,10 +205,9 @@ class Source:
     def _stretches(self) -> dict[tuple[int, int], list[Stretch]]:
         """What is kept, by hour and device, in order."""
         by_start: dict[tuple[int, int], list[Part]] = defaultdict(list)
-        for key, of_sensor in sorted(self._kept.items()):
-            device_key = self._sensors[key].device_key
-            for start_ms, part in of_sensor:
-                by_start[start_ms, device_key].append(part)
+        device_of = {key: sensor.device_key for key, sensor in self._sensors.items()}
+        for start_ms, part in self._kept():
+            by_start[start_ms, device_of[part.key]].append(part)
         found: dict[tuple[int, int], list[Stretch]] = defaultdict(list)
         for (start_ms, device_key), parts in sorted(by_start.items(), key=itemgetter(0)):
             found[_hour_of(start_ms), device_key].append(_stretch(start_ms, tuple(parts)))
@@ -218,22 +217,18 @@ class Source:
     def _hours(self) -> Hours:
         return contested(self._sensors.values())
 
-    @cached_property
-    def _kept(self) -> dict[int, list[tuple[int, Part]]]:
-        """By sensor: (start in ms, part)."""
+    def _kept(self) -> Iterator[tuple[int, Part]]:
+        """(start in ms, part), in the order of the sensors."""
         keys = {key for of in self._hours.values() for keys in of.values() for key in keys}
-        found: dict[int, list[tuple[int, Part]]] = defaultdict(list)
         for some in in_parts(sorted(keys)):
             rows = self._ask(
                 'select sensor_key, start_ms, energy_j, seconds from "overlaps" '
                 f"where sensor_key in ({listed(some)}) "
-                "and start_ms >= :from_ms and start_ms < :to_ms",
+                "and start_ms >= :from_ms and start_ms < :to_ms order by sensor_key",
                 {"from_ms": min(self._hours), "to_ms": max(self._hours) + MS_PER_HOUR},
             )
             for row in rows:
-                part = Part(row["sensor_key"], row["energy_j"], row["seconds"])
-                found[part.key].append((row["start_ms"], part))
-        return found
+                yield row["start_ms"], Part(row["sensor_key"], row["energy_j"], row["seconds"])
 
     @cached_property
     def windows_of(self) -> WindowsOf:

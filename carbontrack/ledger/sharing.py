@@ -7,6 +7,7 @@ from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby, pairwise
 from operator import itemgetter
+from typing import NamedTuple
 
 from carbontrack.ledger.rows import Span
 from carbontrack.units import MS_PER_HOUR, MS_PER_S
@@ -16,8 +17,7 @@ LATE_S = 0.01
 """By which windows may reach beyond their recording, in s."""
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
+class Part(NamedTuple):
     """What one of them has of some time. `key` says whose it is, `seconds` how much it covers."""
 
     key: int
@@ -25,8 +25,7 @@ class Part:
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class Stretch:
+class Stretch(NamedTuple):
     """Windows in a row, of one hour, in which the same sensors recorded a device all the time; or
     one window of which they did not all record everything.
     """

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from carbontrack.ledger.server_windows import ServerWindows
 
 Values = Mapping[str, Any]
+_ROWS_AT_ONCE = 1000
 
 
 class Transaction(Protocol):
@@ -230,7 +231,8 @@ class _ServerTransaction:
             statement = file_windows.translated(statement)
         found = self._connection.execute(self._clause(statement), values)
         names = list(found.keys())
-        return (dict(zip(names, row, strict=True)) for row in found)
+        parts = found.partitions(_ROWS_AT_ONCE)  # one at a time they take twice as long
+        return (dict(zip(names, row, strict=True)) for part in parts for row in part)
 
     def write(self, statement: str, rows: Sequence[Values]) -> None:
         if rows:

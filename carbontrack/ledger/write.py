@@ -28,7 +28,7 @@ from carbontrack.ledger.recorded_tables import (
 from carbontrack.ledger.table import plain
 from carbontrack.ledger.transaction import Transaction, WritableLedger
 from carbontrack.ledger.window import LEVELS_S, Window
-from carbontrack.units import MS_PER_HOUR, MS_PER_S
+from carbontrack.units import MS_PER_DAY, MS_PER_HOUR, MS_PER_S
 from carbontrack.vocabulary import Status
 
 if TYPE_CHECKING:
@@ -170,6 +170,24 @@ class RunWriter:
         from carbontrack.ledger import kept_overlaps
 
         kept_overlaps.keep(self._ledger, [self._key])
+
+    def shares_devices(self) -> bool:
+        """Once it has ended: whether another recording had one of its devices at the same time, or,
+        with an end that was not seen, in the day before.
+        """
+        asked = (
+            "select others.key from recordings ours, recordings others "
+            "join sensors on sensors.recording_key = others.key "
+            "where ours.key = :key and others.key <> ours.key "
+            "and others.started_ms <= ours.ended_ms "
+            "and (others.ended_ms >= ours.started_ms "
+            "or others.ended_ms is null and others.heartbeat_ms >= ours.started_ms - :day_ms) "
+            "and sensors.device_key in (select device_key from sensors where recording_key = :key) "
+            "limit 1"
+        )
+        values = {"key": self._key, "day_ms": MS_PER_DAY}
+        with self._ledger.reading() as transaction:
+            return next(transaction.ask(asked, values), None) is not None
 
     def _window_row(self, uuid: str, window: Window) -> tuple[Any, ...]:
         return WINDOWS.in_order(window, self._key, self._sensor_keys[uuid])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import groupby
 from typing import TYPE_CHECKING
 
@@ -45,20 +46,20 @@ def _attempts_of_all(held: Held) -> dict[int, list[Attempt]]:
     """By the key of the run. What `list_attempts` asks does not depend on the answers: so all is
     asked together, and then it is answered.
     """
-    asked: set[tuple[int, int, int]] = set()
-
-    def ask(keys: Sequence[int], restart: int, number: int) -> None:
-        asked.update((key, restart, number) for key in keys)
-
-    for run in held.runs:
-        _list(held, run, ask)
-    times_ms = held.last_steps_below(asked)
+    asked: dict[int, set[tuple[int, int, int]]] = {run.key: set() for run in held.runs}
+    found = {run.key: _list(held, run, partial(_note, asked[run.key])) for run in held.runs}
+    times_ms = held.last_steps_below({one for of_run in asked.values() for one in of_run})
 
     def answer(keys: Sequence[int], restart: int, number: int) -> int | None:
-        found = (times_ms.get((key, restart, number)) for key in keys)
-        return max((time_ms for time_ms in found if time_ms is not None), default=None)
+        of_keys = (times_ms.get((key, restart, number)) for key in keys)
+        return max((time_ms for time_ms in of_keys if time_ms is not None), default=None)
 
-    return {run.key: _list(held, run, answer) for run in held.runs}
+    return found | {run.key: _list(held, run, answer) for run in held.runs if asked[run.key]}
+
+
+def _note(asked: set[tuple[int, int, int]], keys: Sequence[int], restart: int, number: int) -> None:
+    """What is asked for, which is not known yet."""
+    asked.update((key, restart, number) for key in keys)
 
 
 def _list(held: Held, run: Run, last_below: LastBelow) -> list[Attempt]:

@@ -163,11 +163,11 @@ class _OpenFile:
             if self._is_written_again():
                 self._start(0)
             if self._decoder is None:
-                from carbontrack.encoding import HEAD_BYTES, encoding_of
+                if os.fstat(self._descriptor).st_size < _MIN_HEAD_BYTES:
+                    return [], 0
+                from carbontrack.encoding import HEAD_BYTES, encoding_of  # many a job logs nothing
 
                 head = os.pread(self._descriptor, HEAD_BYTES, 0)
-                if len(head) < _MIN_HEAD_BYTES:
-                    return [], 0
                 self._decoder = codecs.getincrementaldecoder(encoding_of(head).name)(
                     errors="replace"
                 )

@@ -89,6 +89,7 @@ class LedgerWriter:
         self._sensors: Sequence[Sensor] = ()  # as the ledger has them
         self._file: _File | None = None  # which one that is, for a path can be reused
         self._hour = recording.started_ms // MS_PER_HOUR  # up to which overlaps were looked at
+        self._may_overlap = False  # what another recording has
 
     def write(self, rows: Rows, sensors: Sequence[Sensor], heartbeat_ms: int) -> None:
         """Write in one transaction. Raises CarbontrackError, the database's error or OSError."""
@@ -109,6 +110,7 @@ class LedgerWriter:
         if self._writer is None or ended.ended_ms is None:
             return
         self._writer.finish(status=ended.status, exit_code=ended.exit_code, ended_ms=ended.ended_ms)
+        self._may_overlap = _shares_devices(self._writer)
         _close(self._writer)
 
     def keep_overlaps(self) -> None:
@@ -116,7 +118,7 @@ class LedgerWriter:
         recorded, too. Raises nothing, and makes no ledger where there is none any more.
         """
         path = sqlite_path(self.url)
-        if self._writer is None or path is None:
+        if self._writer is None or path is None or not self._may_overlap:
             return
         with suppress(Exception):
             from carbontrack.ledger import kept_overlaps
@@ -190,6 +192,13 @@ def _close(writer: RunWriter) -> None:
     """A reader may stand in the way of the last tidying; nothing depends on it."""
     with suppress(Exception):
         writer.close()
+
+
+def _shares_devices(writer: RunWriter) -> bool:
+    try:
+        return writer.shares_devices()
+    except Exception:  # the run is written, whatever this is
+        return True
 
 
 def _keep_overlaps(writer: RunWriter) -> None:

@@ -132,6 +132,8 @@ class Outbox:
         self._writer.keep_overlaps()
         if self._writer.url != self._url:
             return  # it is of an older schema
+        if not any(path.parent.exists() for path in self._journals):
+            return
         from carbontrack.ledger.journals import take_if_free
 
         give_up_s = time.monotonic() + _PATIENCE_S

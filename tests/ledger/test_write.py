@@ -18,6 +18,7 @@ from carbontrack.ledger.transaction import WritableLedger
 from carbontrack.ledger.window import Flag, Window
 from carbontrack.ledger.write import RunWriter
 from carbontrack.units import now_ms
+from carbontrack.vocabulary import Status
 from tests.fixtures.runs import Recorded, recording_of
 
 ONE = Recorded(name="x", count=2, tags={"team": "nlp"}, facility={"pue": 1.1})
@@ -147,6 +148,32 @@ def test_a_device_of_many_runs_is_one_device_by_its_newest_name_and_each_run_has
         assert names == ["NVIDIA A100 renamed"]
         rated = text("select rated_power_w from sensors order by recording_key, device_key")
         assert connection.scalars(rated).all() == [400.0, 400.0, 300.0, 300.0]
+
+
+def test_which_recordings_had_a_device_together(ledger: WritableLedger) -> None:
+    hour_ms = 3_600_000
+
+    def recorded(number: int, from_h: int, to_h: int | None, devices: int = 2) -> RunWriter:
+        one = Recorded(number=number, count=devices)
+        start_ms = ONE.start_ms + from_h * hour_ms
+        recording = replace(
+            recording_of(one.begun), started_ms=start_ms, heartbeat_ms=start_ms, ended_ms=None
+        )
+        run = RunWriter(ledger, one.begun, recording, one.sensors[-1:])
+        if to_h is not None:
+            ended_ms = ONE.start_ms + to_h * hour_ms
+            run.finish(status=Status.COMPLETED, exit_code=0, ended_ms=ended_ms)
+        return run
+
+    first, second = recorded(1, 10, 20), recorded(2, 21, 30)
+    assert [run.shares_devices() for run in (first, second)] == [False, False]
+    recorded(3, 15, 22, devices=1)  # another device
+    assert [run.shares_devices() for run in (first, second)] == [False, False]
+    recorded(4, 19, 20)
+    assert [run.shares_devices() for run in (first, second)] == [True, False]
+    recorded(5, 0, None)  # was killed
+    assert [run.shares_devices() for run in (first, second)] == [True, True]
+    assert not recorded(6, 60, 61).shares_devices()
 
 
 def test_a_step_logged_again_replaces_itself(ledger: WritableLedger, reader: Connection) -> None:

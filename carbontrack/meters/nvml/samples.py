@@ -6,7 +6,6 @@ none on others; so the device is asked.
 
 from __future__ import annotations
 
-import statistics
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +30,8 @@ def sample_period_ms(library: Library, handle: Any) -> float | None:
     stamps_us = [stamp_us for stamp_us, _ in found or []]
     if len(stamps_us) < _LEAST_SAMPLES:
         return None
-    period_ms = statistics.median(b - a for a, b in pairwise(stamps_us)) / _US_PER_MS
+    gaps_us = sorted(b - a for a, b in pairwise(stamps_us))
+    period_ms = gaps_us[len(gaps_us) // 2] / _US_PER_MS  # `statistics` takes 4 ms to import
     held = len(stamps_us) * period_ms >= _LEAST_HELD_MS
     return period_ms if held and period_ms <= _LONGEST_PERIOD_MS else None
 

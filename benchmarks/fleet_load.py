@@ -27,7 +27,8 @@ from carbontrack.ledger import live
 from carbontrack.ledger.batch import EVERY_S, PATH, Batch, encode
 from carbontrack.ledger.engine import open_reader
 from carbontrack.ledger.packed import Segment, pack, segment_of
-from carbontrack.ledger.rows import Live, Sensor
+from carbontrack.ledger.recorded_rows import Sensor
+from carbontrack.ledger.rows import Live
 from carbontrack.ledger.tables import WINDOWS
 from carbontrack.ledger.url import ledger_url
 from carbontrack.ledger.window import Pyramid, Window

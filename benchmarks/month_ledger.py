@@ -15,7 +15,7 @@ from typing import Any
 import psycopg
 
 from carbontrack.ledger.migrations.server_run_days import ROLL_ALL
-from carbontrack.ledger.rows import Event, Recording, Run, Step
+from carbontrack.ledger.recorded_rows import Event, Recording, Run, Step
 from carbontrack.ledger.tables import (
     DEVICES,
     EVENTS,

@@ -15,7 +15,8 @@ from carbontrack.account import over_time
 from carbontrack.account.curve import EnergyCurve
 from carbontrack.account.over_time import SpentCurve
 from carbontrack.account.result import Estimate
-from carbontrack.ledger.rows import Coarser, Event, Run, Sensor
+from carbontrack.ledger.recorded_rows import Event, Run, Sensor
+from carbontrack.ledger.rows import Coarser
 from carbontrack.query import price, project
 from carbontrack.query.phases import Phases, phases_of
 from carbontrack.units import KG_PER_T, MS_PER_S

@@ -10,7 +10,8 @@ import pandas as pd
 from carbontrack.account.curve import EnergyCurve
 from carbontrack.account.result import Estimate
 from carbontrack.errors import CarbontrackError
-from carbontrack.ledger.rows import Run, Sensor, Series
+from carbontrack.ledger.recorded_rows import Run, Sensor
+from carbontrack.ledger.rows import Series
 from carbontrack.units import J_PER_KWH, MS_PER_S
 from carbontrack.vocabulary import Method, Status
 from dashboards.data import RunData

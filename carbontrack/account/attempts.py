@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from carbontrack.account.phases import Timeline
 from carbontrack.ledger.outcome import attempts_of, outcome_of
-from carbontrack.ledger.rows import Recording, Span
+from carbontrack.ledger.recorded_rows import Recording, Span
 from carbontrack.vocabulary import Status
 
 LastBelow = Callable[[Sequence[int], int, int], int | None]

@@ -13,7 +13,7 @@ from itertools import pairwise
 from statistics import fmean, median
 
 from carbontrack.account.curve import EnergyCurve
-from carbontrack.ledger.rows import Step
+from carbontrack.ledger.recorded_rows import Step
 
 _SHARE = 20  # the width is a 20th of the losses,
 _LEAST = 10  # but not fewer than these, as far as that leaves four widths

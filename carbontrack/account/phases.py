@@ -15,7 +15,7 @@ from operator import itemgetter
 from typing import NamedTuple
 
 from carbontrack.ledger.outcome import status_of
-from carbontrack.ledger.rows import Event, Recording, Span, Usage
+from carbontrack.ledger.recorded_rows import Event, Recording, Span, Usage
 from carbontrack.ledger.window import LEVELS_S
 from carbontrack.units import MS_PER_S
 from carbontrack.vocabulary import EventKind, Status

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from carbontrack.account.budget import LimitUse
 from carbontrack.account.result import Estimate
 from carbontrack.account.split import month_of, span_of_month
-from carbontrack.ledger.rows import Span
+from carbontrack.ledger.recorded_rows import Span
 from carbontrack.quotas import Quota
 from carbontrack.units import KG_PER_T, MS_PER_DAY
 from carbontrack.vocabulary import Per

@@ -16,7 +16,7 @@ from typing import Any
 from carbontrack.account import published
 from carbontrack.errors import CarbontrackError
 from carbontrack.factors import data
-from carbontrack.ledger.rows import Event
+from carbontrack.ledger.recorded_rows import Event
 from carbontrack.vocabulary import Agreement, EventKind
 
 PER_CENT = 100.0

@@ -9,18 +9,18 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-from carbontrack.ledger.rows import (
+from carbontrack.ledger.recorded_rows import (
     ALWAYS_MS,
     Devices,
     Run,
     Sensor,
     Span,
-    Stated,
     StepTotals,
     Usage,
     inner_span,
     span_s,
 )
+from carbontrack.ledger.rows import Stated
 from carbontrack.units import MS_PER_HOUR, MS_PER_S
 
 

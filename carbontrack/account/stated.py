@@ -15,7 +15,8 @@ from carbontrack.account.pricing import priced
 from carbontrack.account.result import Estimate, sum_of
 from carbontrack.factors.catalog import Factor
 from carbontrack.factors.resolve import Factors
-from carbontrack.ledger.rows import Run, Stated, StepTotals
+from carbontrack.ledger.recorded_rows import Run, StepTotals
+from carbontrack.ledger.rows import Stated
 from carbontrack.units import MS_PER_HOUR, S_PER_HOUR
 from carbontrack.vocabulary import ENTERED, Method, Quality, Scope
 

@@ -11,7 +11,7 @@ from statistics import median
 
 from carbontrack.account.curve import EnergyCurve
 from carbontrack.errors import CarbontrackError
-from carbontrack.ledger.rows import Step
+from carbontrack.ledger.recorded_rows import Step
 from carbontrack.units import MS_PER_S
 
 WARM_UP = 0.1  # share of the steps at the start that is left out in any case

@@ -18,7 +18,7 @@ from carbontrack.vocabulary import Format
 
 if TYPE_CHECKING:
     from carbontrack.ledger.imported import Connection
-    from carbontrack.ledger.rows import Run
+    from carbontrack.ledger.recorded_rows import Run
 
 MOST_RUNS = 1_000_000_000
 """Of a list; no ledger has more."""

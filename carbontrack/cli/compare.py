@@ -14,7 +14,7 @@ from carbontrack.vocabulary import Format, Method
 
 if TYPE_CHECKING:
     from carbontrack.account.scores import Score
-    from carbontrack.ledger.rows import Event
+    from carbontrack.ledger.recorded_rows import Event
 
 
 @takes_factors

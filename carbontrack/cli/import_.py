@@ -16,7 +16,7 @@ from carbontrack.errors import CarbontrackError
 if TYPE_CHECKING:
     from carbontrack.importers.model import FileOptions, FoundRun
     from carbontrack.importers.write import Imported, Labels, Outcome
-    from carbontrack.ledger.rows import Step
+    from carbontrack.ledger.recorded_rows import Step
 
 
 def import_(

@@ -26,7 +26,7 @@ from carbontrack.vocabulary import Format
 
 if TYPE_CHECKING:
     from carbontrack.ledger.imported import Connection
-    from carbontrack.ledger.rows import Run
+    from carbontrack.ledger.recorded_rows import Run
 
 app = typer.Typer()
 

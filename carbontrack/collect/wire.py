@@ -14,20 +14,8 @@ import msgspec
 from carbontrack.ledger.batch import VERSION, Batch
 from carbontrack.ledger.limits import INT16, INT32, INT64, LARGEST
 from carbontrack.ledger.packed import PACKED, SECONDS, Segment, values_of
-from carbontrack.ledger.rows import (
-    Amendment,
-    ClockOffset,
-    Event,
-    Import,
-    Live,
-    OverlapPart,
-    Recording,
-    Run,
-    Sensor,
-    Stated,
-    Step,
-    Tombstone,
-)
+from carbontrack.ledger.recorded_rows import Amendment, Event, Recording, Run, Sensor, Step
+from carbontrack.ledger.rows import ClockOffset, Import, Live, OverlapPart, Stated, Tombstone
 from carbontrack.ledger.tables import (
     AMENDMENTS,
     CLOCKS,

@@ -14,8 +14,9 @@ from carbontrack.importers.clock import utc_ms
 from carbontrack.importers.model import FoundDevice, FoundRun, Tally
 from carbontrack.importers.source import Source
 from carbontrack.ledger.names import LAST
+from carbontrack.ledger.recorded_rows import Recording, Run, Sensor, Step
 from carbontrack.ledger.rounded import Rounding
-from carbontrack.ledger.rows import Import, Recording, Run, Sensor, Step
+from carbontrack.ledger.rows import Import
 from carbontrack.ledger.transaction import Within, open_ledger
 from carbontrack.ledger.window import LEVELS_S, Flag, Pyramid, Window
 from carbontrack.ledger.write import RunRemoved, RunWriter

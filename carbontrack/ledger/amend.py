@@ -9,7 +9,7 @@ from typing import Any
 from carbontrack.errors import CarbontrackError
 from carbontrack.ledger import backlog
 from carbontrack.ledger.amended import calls
-from carbontrack.ledger.rows import Amendment, Run
+from carbontrack.ledger.recorded_rows import Amendment, Run
 from carbontrack.ledger.tables import AMENDMENTS
 from carbontrack.ledger.transaction import Transaction, changing
 from carbontrack.ledger.user import user

@@ -14,7 +14,7 @@ from typing import Any
 
 from carbontrack import config
 from carbontrack.keys import BY_NAME
-from carbontrack.ledger.rows import Amendment, Run
+from carbontrack.ledger.recorded_rows import Amendment, Run
 from carbontrack.units import MS_PER_S
 from carbontrack.vocabulary import AmendedField
 

@@ -15,15 +15,8 @@ from carbontrack.ledger import live_row
 from carbontrack.ledger.batch import Batch, Held
 from carbontrack.ledger.next_rows import NEWEST_FIRST, Rows, read_row
 from carbontrack.ledger.outcome import HEARTBEAT_STALE_MS, is_stale
-from carbontrack.ledger.rows import (
-    Amendment,
-    ClockOffset,
-    Recording,
-    Run,
-    ShippedTombstone,
-    Tombstone,
-    Watermark,
-)
+from carbontrack.ledger.recorded_rows import Amendment, Recording, Run
+from carbontrack.ledger.rows import ClockOffset, ShippedTombstone, Tombstone, Watermark
 from carbontrack.ledger.set_clocks import with_set
 from carbontrack.ledger.shipped_seconds import NO_SECONDS, Seconds
 from carbontrack.ledger.sqlite import SET_MS

@@ -12,20 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from carbontrack.ledger.packed import Segment, values_of
-from carbontrack.ledger.rows import (
-    Amendment,
-    ClockOffset,
-    Event,
-    Import,
-    Live,
-    OverlapPart,
-    Recording,
-    Run,
-    Sensor,
-    Stated,
-    Step,
-    Tombstone,
-)
+from carbontrack.ledger.recorded_rows import Amendment, Event, Recording, Run, Sensor, Step
+from carbontrack.ledger.rows import ClockOffset, Import, Live, OverlapPart, Stated, Tombstone
 from carbontrack.ledger.tables import RECORDINGS, RUNS, WINDOWS, Table, plain
 from carbontrack.ledger.window import Window
 

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, literal, select
 
 from carbontrack.ledger import models, stored_windows
-from carbontrack.ledger.rows import Coarser, Span, end_of
+from carbontrack.ledger.recorded_rows import Span, end_of
+from carbontrack.ledger.rows import Coarser
 from carbontrack.ledger.sharing import LATE_S
 from carbontrack.ledger.window import LEVELS_S
 from carbontrack.units import MS_PER_HOUR, MS_PER_S

@@ -16,7 +16,7 @@ from itertools import pairwise
 from operator import itemgetter
 from typing import Any
 
-from carbontrack.ledger.rows import Span, end_of
+from carbontrack.ledger.recorded_rows import Span, end_of
 from carbontrack.ledger.sharing import Part, Piece, Stretch, pieces, stretches
 from carbontrack.ledger.sql import in_parts, listed
 from carbontrack.ledger.window import LEVELS_S

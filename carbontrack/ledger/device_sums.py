@@ -12,17 +12,16 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, text
 
-from carbontrack.ledger.rows import (
+from carbontrack.ledger.recorded_rows import (
     Alike,
     Devices,
     Run,
-    Signs,
     Span,
-    Summed,
     end_of,
     inner_span,
     longest_pause_ms,
 )
+from carbontrack.ledger.rows import Signs, Summed
 from carbontrack.ledger.sharing import devices_at_once
 from carbontrack.ledger.window import FIRST_MS, LAST_MS
 from carbontrack.units import J_PER_KWH, MS_PER_DAY, MS_PER_HOUR, MS_PER_S

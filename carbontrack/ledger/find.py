@@ -28,7 +28,7 @@ from carbontrack.ledger import models, node_clocks, tables
 from carbontrack.ledger.amended import TAG, applied
 from carbontrack.ledger.names import LAST
 from carbontrack.ledger.outcome import Outcome, outcome_of
-from carbontrack.ledger.rows import Amendment, Recording, Run, Shifts, end_of
+from carbontrack.ledger.recorded_rows import Amendment, Recording, Run, Shifts, end_of
 from carbontrack.ledger.set_clocks import with_sets
 from carbontrack.ledger.true_time import corrected
 from carbontrack.units import now_ms

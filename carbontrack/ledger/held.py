@@ -24,17 +24,8 @@ from carbontrack.ledger import (
 from carbontrack.ledger.device_sums import DeviceSums
 from carbontrack.ledger.outcome import attempts_of
 from carbontrack.ledger.overlaps import AmongRuns
-from carbontrack.ledger.rows import (
-    Event,
-    Recording,
-    Run,
-    Sensor,
-    Span,
-    Stated,
-    StepTotals,
-    Summed,
-    Usage,
-)
+from carbontrack.ledger.recorded_rows import Event, Recording, Run, Sensor, Span, StepTotals, Usage
+from carbontrack.ledger.rows import Stated, Summed
 from carbontrack.ledger.run_steps import Logged
 from carbontrack.ledger.sql import in_parts
 from carbontrack.ledger.step_sums import StepsOf, extras_of, loss_means_of, step_totals_of

@@ -12,7 +12,7 @@ from operator import attrgetter
 from typing import Any
 
 from carbontrack.ledger.batch import Batch
-from carbontrack.ledger.rows import Recording, Sensor
+from carbontrack.ledger.recorded_rows import Recording, Sensor
 from carbontrack.ledger.tables import SENSORS
 from carbontrack.ledger.transaction import Transaction
 

@@ -9,7 +9,8 @@ from sqlalchemy import Connection, func, select
 from carbontrack.ledger import models, stored_windows
 from carbontrack.ledger.node_clocks import true_ms
 from carbontrack.ledger.pyramid import keys_of
-from carbontrack.ledger.rows import PowerNow, Run, Sensor
+from carbontrack.ledger.recorded_rows import Run, Sensor
+from carbontrack.ledger.rows import PowerNow
 from carbontrack.ledger.run_steps import steps_of
 from carbontrack.ledger.sql import in_parts
 from carbontrack.ledger.true_time import farthest_ms

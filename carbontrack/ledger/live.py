@@ -12,7 +12,8 @@ from sqlalchemy import Connection, RowMapping, Select, select
 from carbontrack.ledger import live_row, models
 from carbontrack.ledger.find import PRESENT, name_of, project_of
 from carbontrack.ledger.outcome import heard_of, status_of
-from carbontrack.ledger.rows import Live, Recording
+from carbontrack.ledger.recorded_rows import Recording
+from carbontrack.ledger.rows import Live
 from carbontrack.ledger.set_clocks import with_set
 from carbontrack.ledger.sql import in_parts
 from carbontrack.ledger.tables import LIVE, RECORDINGS

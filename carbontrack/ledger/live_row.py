@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from carbontrack.ledger.rows import Live, Recording
+from carbontrack.ledger.recorded_rows import Recording
+from carbontrack.ledger.rows import Live
 from carbontrack.ledger.tables import LIVE
 from carbontrack.ledger.transaction import Transaction
 from carbontrack.ledger.window import LEVELS_S

@@ -18,7 +18,7 @@ from carbontrack.ledger.ingest import ORDER, Ingest, Taken
 from carbontrack.ledger.journals import by_recording, read_entries, waiting, write_entries
 from carbontrack.ledger.parquet import is_export
 from carbontrack.ledger.parquet_source import open_export
-from carbontrack.ledger.rows import Recording
+from carbontrack.ledger.recorded_rows import Recording
 from carbontrack.ledger.source import Source, open_source
 from carbontrack.ledger.transaction import Transaction, Within, open_ledger
 from carbontrack.ledger.url import ledger_url, redacted_url, sqlite_path

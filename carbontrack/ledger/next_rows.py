@@ -10,7 +10,8 @@ from typing import Any
 
 from carbontrack.ledger.joined import Row
 from carbontrack.ledger.packed import Segment, minute_of, pack, segment_of
-from carbontrack.ledger.rows import ClockOffset, LateMinute, OverlapPart, Sensor, Watermark
+from carbontrack.ledger.recorded_rows import Sensor
+from carbontrack.ledger.rows import ClockOffset, LateMinute, OverlapPart, Watermark
 from carbontrack.ledger.tables import CLOCKS, EVENTS, LATE_MINUTES, OVERLAPS, STEPS, WINDOWS, Table
 from carbontrack.ledger.transaction import Transaction
 from carbontrack.ledger.window import LEVELS_S, Window

@@ -10,7 +10,8 @@ from sqlalchemy import BigInteger, ColumnElement, Connection, and_, case, func, 
 
 from carbontrack.ledger import models, tables
 from carbontrack.ledger.clock import NOTED_MS
-from carbontrack.ledger.rows import ClockOffset, Shifts
+from carbontrack.ledger.recorded_rows import Shifts
+from carbontrack.ledger.rows import ClockOffset
 from carbontrack.ledger.sql import in_parts
 from carbontrack.ledger.true_time import pieces_of, shift_at, shifts_of
 from carbontrack.ledger.window import FIRST_MS

@@ -18,7 +18,8 @@ from itertools import groupby, pairwise
 from typing import TYPE_CHECKING, Any
 
 from carbontrack.ledger.contested import Ask, Reading, Sensors, Source, read_sensors, shared
-from carbontrack.ledger.rows import Overlap, Run, Sensor, Shifts, Span, end_of
+from carbontrack.ledger.recorded_rows import Run, Sensor, Shifts, Span, end_of
+from carbontrack.ledger.rows import Overlap
 from carbontrack.ledger.sharing import (
     Lost,
     Part,

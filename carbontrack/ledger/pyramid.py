@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from sqlalchemy import Connection, Select, select
 
 from carbontrack.ledger import models
-from carbontrack.ledger.rows import Run, Span
+from carbontrack.ledger.recorded_rows import Run, Span
 from carbontrack.ledger.window import LEVELS_S
 from carbontrack.units import MS_PER_DAY, MS_PER_HOUR, MS_PER_S
 

@@ -18,18 +18,8 @@ from carbontrack.ledger.find import projects as projects
 from carbontrack.ledger.find import resolve_run as resolve_run
 from carbontrack.ledger.find import users as users
 from carbontrack.ledger.find import watches as watches
-from carbontrack.ledger.rows import (
-    ClockOffset,
-    Event,
-    Import,
-    Recording,
-    Run,
-    Sensor,
-    Span,
-    Stated,
-    Step,
-    StepTotals,
-)
+from carbontrack.ledger.recorded_rows import Event, Recording, Run, Sensor, Span, Step, StepTotals
+from carbontrack.ledger.rows import ClockOffset, Import, Stated
 from carbontrack.ledger.run_devices import recordings_of, sensors_of, stated_of
 from carbontrack.ledger.run_steps import logged_of, steps_of
 from carbontrack.ledger.series import finest_windows as finest_windows

@@ -21,7 +21,8 @@ from carbontrack.ledger import engine, models, stored_windows
 from carbontrack.ledger.engine import errors_in_one_line
 from carbontrack.ledger.outcome import is_silent
 from carbontrack.ledger.pyramid import recordings_of
-from carbontrack.ledger.rows import Run, Tombstone
+from carbontrack.ledger.recorded_rows import Run
+from carbontrack.ledger.rows import Tombstone
 from carbontrack.ledger.set_clocks import heard_sql
 from carbontrack.ledger.tables import EVENTS, OVERLAPS, STEPS, TOMBSTONES, Table
 from carbontrack.ledger.transaction import (

@@ -2,7 +2,7 @@
 
 Standard library only, so that the accounting can use them without importing a database. Times are
 integer milliseconds since the epoch, UTC; a value that is not known is None. Those that a recorder
-writes are in `recorded_rows.py`.
+writes are in `recorded_rows.py`, so that it need not make the classes of all others.
 """
 
 from __future__ import annotations
@@ -11,74 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from carbontrack.ledger.recorded_rows import (
-    ALWAYS_MS,
-    EDGE_STEPS,
-    Alike,
-    Amendment,
-    Devices,
-    EdgeSteps,
-    Event,
-    Recording,
-    Run,
-    Sensor,
-    Shifts,
-    Span,
-    Step,
-    StepTotals,
-    Usage,
-    end_of,
-    final_loss,
-    final_steps,
-    inner_span,
-    longest_pause_ms,
-    span_s,
-    usage_of,
-)
-
-__all__ = [
-    "ALWAYS_MS",
-    "EDGE_STEPS",
-    "Alike",
-    "Amendment",
-    "ClockOffset",
-    "Coarser",
-    "Devices",
-    "EdgeSteps",
-    "Event",
-    "Import",
-    "Intensity",
-    "LateMinute",
-    "Live",
-    "Overlap",
-    "OverlapPart",
-    "PowerNow",
-    "Price",
-    "Recording",
-    "Run",
-    "Sensor",
-    "Series",
-    "Shifts",
-    "ShippedTombstone",
-    "Signs",
-    "Span",
-    "Stated",
-    "Step",
-    "StepMean",
-    "StepTotals",
-    "Summed",
-    "Token",
-    "Tombstone",
-    "Usage",
-    "Watermark",
-    "end_of",
-    "final_loss",
-    "final_steps",
-    "inner_span",
-    "longest_pause_ms",
-    "span_s",
-    "usage_of",
-]
+from carbontrack.ledger.recorded_rows import Devices
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,8 @@ from sqlalchemy import Connection, select
 
 from carbontrack.ledger import models, tables
 from carbontrack.ledger.overlaps import is_shared, share_time
-from carbontrack.ledger.rows import Recording, Run, Sensor, Span, Stated
+from carbontrack.ledger.recorded_rows import Recording, Run, Sensor, Span
+from carbontrack.ledger.rows import Stated
 from carbontrack.ledger.set_clocks import with_sets
 from carbontrack.ledger.true_time import corrected, recorded_ms
 from carbontrack.units import now_ms

@@ -32,7 +32,7 @@ from carbontrack.ledger import models, true_time
 from carbontrack.ledger.amended import tokens_of
 from carbontrack.ledger.node_clocks import true_ms
 from carbontrack.ledger.outcome import attempts_of
-from carbontrack.ledger.rows import Recording, Run
+from carbontrack.ledger.recorded_rows import Recording, Run
 from carbontrack.ledger.sql import in_parts, listed
 from carbontrack.ledger.tables import RECORDINGS
 from carbontrack.ledger.true_time import corrected

@@ -18,7 +18,8 @@ from sqlalchemy import ColumnElement, Connection, case, func, select
 
 from carbontrack.ledger import coarser, overlaps, pyramid, stored_windows
 from carbontrack.ledger.coarser import Place, Reader, hour_of
-from carbontrack.ledger.rows import Coarser, Run, Series, Span
+from carbontrack.ledger.recorded_rows import Run, Span
+from carbontrack.ledger.rows import Coarser, Series
 from carbontrack.ledger.sharing import Part, total
 from carbontrack.ledger.true_time import farthest_ms, shift_at, true_ms
 from carbontrack.ledger.true_windows import Share, Stored, shares

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from carbontrack.ledger.outcome import HEARTBEAT_STALE_MS, heard_of
-from carbontrack.ledger.rows import Recording
+from carbontrack.ledger.recorded_rows import Recording
 from carbontrack.ledger.sqlite import SET_MS
 from carbontrack.ledger.transaction import LedgerFile, Transaction, asking
 from carbontrack.units import MS_PER_DAY

@@ -9,7 +9,7 @@ from itertools import groupby, pairwise
 from operator import itemgetter
 from typing import NamedTuple
 
-from carbontrack.ledger.rows import Span
+from carbontrack.ledger.recorded_rows import Span
 from carbontrack.units import MS_PER_HOUR, MS_PER_S
 
 _NOTHING_S = 1e-6  # that a whole window may lack: covered time is a sum of ns

@@ -8,7 +8,8 @@ from typing import Any
 from sqlalchemy import BigInteger, ColumnElement, Connection, case, cast, func, select
 
 from carbontrack.ledger import pyramid
-from carbontrack.ledger.rows import Run, StepMean
+from carbontrack.ledger.recorded_rows import Run
+from carbontrack.ledger.rows import StepMean
 from carbontrack.ledger.run_steps import steps_of
 
 

@@ -15,7 +15,7 @@ from typing import Any
 from sqlalchemy import Connection, text
 
 from carbontrack.ledger.amended import tokens_of
-from carbontrack.ledger.rows import (
+from carbontrack.ledger.recorded_rows import (
     EDGE_STEPS,
     EdgeSteps,
     Run,

@@ -20,7 +20,7 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 
 from carbontrack.ledger import file_windows, models
-from carbontrack.ledger.rows import Span
+from carbontrack.ledger.recorded_rows import Span
 from carbontrack.ledger.sql import in_parts, listed
 from carbontrack.ledger.window import FIRST_MS, LAST_MS, LEVELS_S
 from carbontrack.units import MS_PER_HOUR, MS_PER_S

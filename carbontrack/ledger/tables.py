@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from carbontrack.ledger.recorded_rows import Amendment
 from carbontrack.ledger.recorded_tables import (
     DEVICES,
     EVENTS,
@@ -20,7 +21,6 @@ from carbontrack.ledger.recorded_tables import (
     WINDOWS,
 )
 from carbontrack.ledger.rows import (
-    Amendment,
     ClockOffset,
     Import,
     Intensity,

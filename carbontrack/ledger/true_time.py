@@ -13,7 +13,8 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from carbontrack.ledger.clock import is_noted
-from carbontrack.ledger.rows import ClockOffset, Recording, Shifts, Span
+from carbontrack.ledger.recorded_rows import Recording, Shifts, Span
+from carbontrack.ledger.rows import ClockOffset
 from carbontrack.ledger.window import FIRST_MS, LAST_MS
 from carbontrack.units import MS_PER_S
 

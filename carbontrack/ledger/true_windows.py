@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 
 from carbontrack.ledger import coarser, stored_windows
 from carbontrack.ledger.coarser import Reader
-from carbontrack.ledger.rows import Shifts, Span
+from carbontrack.ledger.recorded_rows import Shifts, Span
 from carbontrack.ledger.true_time import Segment, segments_of
 from carbontrack.ledger.window import LEVELS_S
 from carbontrack.units import MS_PER_S

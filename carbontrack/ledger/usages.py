@@ -30,7 +30,7 @@ from sqlalchemy import (
 )
 
 from carbontrack.ledger import coarser, models, overlaps
-from carbontrack.ledger.rows import Run, Span, Usage
+from carbontrack.ledger.recorded_rows import Run, Span, Usage
 from carbontrack.ledger.sharing import Part
 from carbontrack.ledger.sql import in_parts
 from carbontrack.ledger.true_time import farthest_ms

@@ -14,8 +14,8 @@ from sqlalchemy import Connection, text
 
 from carbontrack.ledger.damage import first_damage
 from carbontrack.ledger.models import Base
+from carbontrack.ledger.recorded_rows import end_of
 from carbontrack.ledger.remove import LEFT
-from carbontrack.ledger.rows import end_of
 from carbontrack.ledger.settle import TOLERANCE_J, TOLERANCE_S
 from carbontrack.ledger.source import open_source
 from carbontrack.ledger.tables import WINDOWS

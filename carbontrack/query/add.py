@@ -13,7 +13,8 @@ from carbontrack.ledger import engine
 from carbontrack.ledger.amend import amendments_of, put
 from carbontrack.ledger.held import Held
 from carbontrack.ledger.names import check_name
-from carbontrack.ledger.rows import Recording, Run, Stated
+from carbontrack.ledger.recorded_rows import Recording, Run
+from carbontrack.ledger.rows import Stated
 from carbontrack.ledger.transaction import Within, changing
 from carbontrack.ledger.user import user
 from carbontrack.ledger.write import RunWriter

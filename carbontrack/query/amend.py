@@ -10,7 +10,7 @@ from carbontrack.account.project import amount
 from carbontrack.errors import CarbontrackError
 from carbontrack.ledger.amended import TAG, facility_of, note_of
 from carbontrack.ledger.names import check_name
-from carbontrack.ledger.rows import Amendment, Run
+from carbontrack.ledger.recorded_rows import Amendment, Run
 from carbontrack.query.price import pricing
 from carbontrack.vocabulary import AmendedField
 

@@ -20,7 +20,7 @@ from carbontrack.account.attempts import (
 )
 from carbontrack.account.result import sum_of
 from carbontrack.account.split import RunRecord
-from carbontrack.ledger.rows import Run, Usage
+from carbontrack.ledger.recorded_rows import Run, Usage
 from carbontrack.query.phases import energies_on, shared_hours, usages_on
 from carbontrack.units import now_ms
 

@@ -23,7 +23,7 @@ from carbontrack.account.split import (
     span_of_month,
 )
 from carbontrack.errors import CarbontrackError
-from carbontrack.ledger.rows import ALWAYS_MS, Run, Span, inner_span
+from carbontrack.ledger.recorded_rows import ALWAYS_MS, Run, Span, inner_span
 from carbontrack.query.attempts import attempts_of, by_attempt
 from carbontrack.query.phases import by_phase, timeline_of
 from carbontrack.query.price import part_of, record_of, summed_of, whole_of

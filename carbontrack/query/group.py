@@ -10,7 +10,8 @@ from carbontrack import config
 from carbontrack.account.result import Estimate
 from carbontrack.account.split import RunRecord
 from carbontrack.account.total import combine
-from carbontrack.ledger.rows import Overlap, Run, Span
+from carbontrack.ledger.recorded_rows import Run, Span
+from carbontrack.ledger.rows import Overlap
 from carbontrack.query.by import NO_GROUP, Key, keys_of, parts_of_run, will_split
 from carbontrack.query.price import defaults, pricing
 from carbontrack.vocabulary import UNATTRIBUTED, RunKind

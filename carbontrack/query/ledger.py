@@ -22,7 +22,7 @@ from carbontrack.ledger.compact import Compacted
 from carbontrack.ledger.export import Exported
 from carbontrack.ledger.held import ManyHeld
 from carbontrack.ledger.ingest import Taken
-from carbontrack.ledger.rows import Amendment, Event, Step
+from carbontrack.ledger.recorded_rows import Amendment, Event, Step
 from carbontrack.ledger.url import ledger_url, redacted_url
 from carbontrack.ledger.window import LEVELS_S, Window
 from carbontrack.query import add, amend, group, price, select

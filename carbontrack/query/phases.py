@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from carbontrack.account.phases import Timeline, Used, close_open, usages_by_phase
 from carbontrack.account.result import sum_of
 from carbontrack.account.split import RunRecord
-from carbontrack.ledger.rows import Run, Span, StepTotals, Usage
+from carbontrack.ledger.recorded_rows import Run, Span, StepTotals, Usage
 from carbontrack.ledger.window import LEVELS_S
 from carbontrack.units import J_PER_KWH, MS_PER_HOUR, MS_PER_S, S_PER_HOUR, now_ms
 

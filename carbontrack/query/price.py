@@ -21,7 +21,7 @@ from carbontrack.factors.catalog import Factor
 from carbontrack.factors.resolve import resolve
 from carbontrack.factors.series import IntensitySeries, Interval
 from carbontrack.ledger.amended import layers, tokens_of
-from carbontrack.ledger.rows import Devices, Run, Span, StepTotals, inner_span
+from carbontrack.ledger.recorded_rows import Devices, Run, Span, StepTotals, inner_span
 from carbontrack.vocabulary import UNATTRIBUTED, Method, PriceUnit, RunKind
 
 if TYPE_CHECKING:

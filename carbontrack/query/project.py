@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from carbontrack.account.curve import EnergyCurve
 from carbontrack.account.result import Estimate
-from carbontrack.ledger.rows import Run
+from carbontrack.ledger.recorded_rows import Run
 
 if TYPE_CHECKING:
     from carbontrack.account.project import Projection

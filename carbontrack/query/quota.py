@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from carbontrack import config
 from carbontrack.account.quota import Period, QuotaUse, period_of, uses_of
 from carbontrack.account.result import Estimate
-from carbontrack.ledger.rows import Run, Span
+from carbontrack.ledger.recorded_rows import Run, Span
 from carbontrack.query import group, price, select
 from carbontrack.query.by import NO_GROUP
 from carbontrack.quotas import Quota

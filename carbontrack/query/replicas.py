@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from carbontrack.errors import CarbontrackError
-from carbontrack.ledger.rows import Run
+from carbontrack.ledger.recorded_rows import Run
 from carbontrack.query.by import values_of
 
 if TYPE_CHECKING:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from carbontrack.account.devices import devices_of
-from carbontrack.ledger.rows import Devices, Run, Stated
+from carbontrack.ledger.recorded_rows import Devices, Run
+from carbontrack.ledger.rows import Stated
 from carbontrack.units import J_PER_KWH
 from carbontrack.vocabulary import ENTERED, Quality, Status
 

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from carbontrack.account.split import whole_hours
-from carbontrack.ledger.rows import Run, Span
+from carbontrack.ledger.recorded_rows import Run, Span
 
 if TYPE_CHECKING:
     from carbontrack.ledger.imported import Connection

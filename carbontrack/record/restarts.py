@@ -21,7 +21,7 @@ class _Process:
 
 
 class Restarts:
-    """Numbers each step's start of the processes, as `ledger.rows.Step.restart`.
+    """Numbers each step's start of the processes, as `ledger.recorded_rows.Step.restart`.
 
     The number is the launcher's, where its workers know it (torchrun's do), and one more each time
     that the steps of a rank fall back. Processes that log side by side as one rank are not that.

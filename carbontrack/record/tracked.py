@@ -185,7 +185,7 @@ def _read(connection: Connection, block: Block) -> Tracked:
 def _part(held: Held, whole: RunRecord, block: Block) -> RunRecord | None:
     """The run during the block; None of a block without any time in it."""
     from carbontrack.account.phases import Timeline
-    from carbontrack.ledger.rows import Event
+    from carbontrack.ledger.recorded_rows import Event
     from carbontrack.query.phases import split_by
     from carbontrack.vocabulary import EventKind
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from carbontrack.ledger.amended import undoings
-from carbontrack.ledger.rows import Amendment
+from carbontrack.ledger.recorded_rows import Amendment
 from carbontrack.report.numbers import iso_time
 from carbontrack.units import MS_PER_S
 from carbontrack.vocabulary import AmendedField

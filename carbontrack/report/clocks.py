@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from carbontrack.ledger.rows import Recording, Shifts
+from carbontrack.ledger.recorded_rows import Recording, Shifts
 from carbontrack.report.numbers import iso_time
 from carbontrack.units import MS_PER_S
 

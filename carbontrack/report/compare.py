@@ -13,7 +13,7 @@ from carbontrack.account.loss import arrival, loss_at, lowest_common, width_of
 from carbontrack.account.result import Estimate
 from carbontrack.account.scores import PER_CENT, Score, is_share, per
 from carbontrack.account.spread import Spread, apart, spread_of
-from carbontrack.ledger.rows import Step
+from carbontrack.ledger.recorded_rows import Step
 from carbontrack.report.notes import notes_of
 from carbontrack.report.numbers import (
     COUNT,

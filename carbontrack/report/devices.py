@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from carbontrack.ledger.rows import Sensor
+from carbontrack.ledger.recorded_rows import Sensor
 
 
 def device_labels(sensors: Sequence[Sensor]) -> list[str]:

@@ -10,7 +10,8 @@ from typing import Any
 from carbontrack.account.result import Estimate
 from carbontrack.factors.catalog import Factor
 from carbontrack.factors.resolve import Factors
-from carbontrack.ledger.rows import Import, Recording, Run, Stated, Usage
+from carbontrack.ledger.recorded_rows import Recording, Run, Usage
+from carbontrack.ledger.rows import Import, Stated
 from carbontrack.report import escape
 from carbontrack.report.amendments import amendment_texts
 from carbontrack.report.clocks import corrected_text

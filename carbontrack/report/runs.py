@@ -8,7 +8,8 @@ from datetime import datetime
 from typing import Any
 
 from carbontrack.account.devices import devices_of
-from carbontrack.ledger.rows import Run, Sensor, Stated, Usage
+from carbontrack.ledger.recorded_rows import Run, Sensor, Usage
+from carbontrack.ledger.rows import Stated
 from carbontrack.query.runs import RunItem, item_of
 from carbontrack.report import terminal
 from carbontrack.report.escape import visible

@@ -11,17 +11,8 @@ from typing import TYPE_CHECKING, Any
 from carbontrack.account.phases import OTHER
 from carbontrack.ledger.amended import facility_of, note_of
 from carbontrack.ledger.outcome import heard_of, status_of
-from carbontrack.ledger.rows import (
-    ClockOffset,
-    Event,
-    Import,
-    Recording,
-    Run,
-    Sensor,
-    Stated,
-    StepTotals,
-    Usage,
-)
+from carbontrack.ledger.recorded_rows import Event, Recording, Run, Sensor, StepTotals, Usage
+from carbontrack.ledger.rows import ClockOffset, Import, Stated
 from carbontrack.query.attempts import Tried
 from carbontrack.query.phases import Phase, Phases
 from carbontrack.query.runs import share_of

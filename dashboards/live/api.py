@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 from starlette.concurrency import run_in_threadpool
 
-from carbontrack.ledger.rows import Run
+from carbontrack.ledger.recorded_rows import Run
 from dashboards.live.cache import AnswerCache, Body
 from dashboards.live.view import WIDTHS, View
 

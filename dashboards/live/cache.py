@@ -14,7 +14,7 @@ from weakref import WeakValueDictionary
 from cachetools import TLRUCache, TTLCache
 from starlette.concurrency import run_in_threadpool
 
-from carbontrack.ledger.rows import Run
+from carbontrack.ledger.recorded_rows import Run
 
 BUDGET_BYTES = 64 << 20
 """Of all caches together."""

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from carbontrack.ledger.rows import Sensor, Series, StepMean
+from carbontrack.ledger.recorded_rows import Sensor
+from carbontrack.ledger.rows import Series, StepMean
 from carbontrack.report.devices import device_labels
 from carbontrack.units import MS_PER_S
 

@@ -12,7 +12,8 @@ import numpy.typing as npt
 
 from carbontrack.ledger import read
 from carbontrack.ledger.held import Held
-from carbontrack.ledger.rows import Run, StepMean
+from carbontrack.ledger.recorded_rows import Run
+from carbontrack.ledger.rows import StepMean
 from dashboards.live.cache import BUDGET_BYTES, RunCache
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from carbontrack.account.budget import Budget, judge
 from carbontrack.account.result import Estimate
 from carbontrack.errors import CarbontrackError
-from carbontrack.ledger.rows import Run
+from carbontrack.ledger.recorded_rows import Run
 from carbontrack.query import project
 
 if TYPE_CHECKING:

@@ -16,7 +16,8 @@ from carbontrack.account.split import RunRecord, month_of, reaches_beyond, whole
 from carbontrack.errors import CarbontrackError
 from carbontrack.ledger import latest, live, read
 from carbontrack.ledger.held import Held, ManyHeld
-from carbontrack.ledger.rows import Run, Series, Span, Usage
+from carbontrack.ledger.recorded_rows import Run, Span, Usage
+from carbontrack.ledger.rows import Series
 from carbontrack.ledger.sql import in_parts
 from carbontrack.query import group, price
 from carbontrack.query.attempts import Tried, tried

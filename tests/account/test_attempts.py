@@ -19,7 +19,7 @@ from carbontrack.account.attempts import (
     timeline_of,
 )
 from carbontrack.ledger.outcome import attempts_of
-from carbontrack.ledger.rows import Recording
+from carbontrack.ledger.recorded_rows import Recording
 from carbontrack.vocabulary import Status
 
 NOW_MS = 10_000_000

@@ -17,7 +17,8 @@ from carbontrack.account.result import Estimate
 from carbontrack.account.steady import steady_state
 from carbontrack.errors import CarbontrackError
 from carbontrack.factors.resolve import resolve
-from carbontrack.ledger.rows import Series, Step
+from carbontrack.ledger.recorded_rows import Step
+from carbontrack.ledger.rows import Series
 from carbontrack.vocabulary import BudgetState
 from tests.fixtures.runs import Recorded
 

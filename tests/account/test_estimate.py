@@ -14,7 +14,8 @@ from carbontrack.account.result import Estimate
 from carbontrack.account.total import combine
 from carbontrack.factors import catalog
 from carbontrack.factors.resolve import Factors, resolve
-from carbontrack.ledger.rows import Overlap, StepTotals
+from carbontrack.ledger.recorded_rows import StepTotals
+from carbontrack.ledger.rows import Overlap
 from tests.fixtures.runs import Recorded
 
 DEVICES = {"NVIDIA A100-SXM4-80GB": 400.0}

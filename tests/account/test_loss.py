@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from carbontrack.account.loss import arrival, loss_at, lowest_common, noise, smooth, width_of
-from carbontrack.ledger.rows import Step
+from carbontrack.ledger.recorded_rows import Step
 from tests.account.test_curve import curve, steps
 
 

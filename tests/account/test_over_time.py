@@ -19,7 +19,8 @@ from carbontrack.account.over_time import SpentCurve
 from carbontrack.account.result import Estimate
 from carbontrack.factors.resolve import resolve
 from carbontrack.factors.series import IntensitySeries, Interval
-from carbontrack.ledger.rows import Run, Series, StepTotals, Usage
+from carbontrack.ledger.recorded_rows import Run, StepTotals, Usage
+from carbontrack.ledger.rows import Series
 from carbontrack.units import MS_PER_HOUR
 from tests.fixtures.runs import START_MS, Recorded
 

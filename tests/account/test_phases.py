@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from carbontrack.account.phases import OTHER, Timeline, Used, close_open, usages_by_phase
-from carbontrack.ledger.rows import Event, Recording, Usage, usage_of
+from carbontrack.ledger.recorded_rows import Event, Recording, Usage, usage_of
 from carbontrack.ledger.window import Flag, Pyramid, Window
 from carbontrack.vocabulary import Status
 

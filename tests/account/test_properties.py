@@ -14,7 +14,7 @@ from carbontrack.account.estimate import estimate_run
 from carbontrack.account.result import Estimate
 from carbontrack.account.total import combine
 from carbontrack.factors.resolve import resolve
-from carbontrack.ledger.rows import StepTotals
+from carbontrack.ledger.recorded_rows import StepTotals
 from tests.fixtures.runs import Recorded
 
 ALL: dict[str, Any] = {

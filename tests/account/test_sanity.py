@@ -12,7 +12,7 @@ from carbontrack import config
 from carbontrack.account.estimate import estimate_run
 from carbontrack.account.sanity import findings
 from carbontrack.factors.resolve import resolve
-from carbontrack.ledger.rows import EDGE_STEPS, EdgeSteps, Step, StepTotals
+from carbontrack.ledger.recorded_rows import EDGE_STEPS, EdgeSteps, Step, StepTotals
 from carbontrack.ledger.window import Flag
 from carbontrack.report.notes import notes_of
 from carbontrack.report.summary import summary_text

@@ -9,7 +9,7 @@ import pytest
 from carbontrack.account import published, scores
 from carbontrack.account.scores import Score
 from carbontrack.errors import CarbontrackError
-from carbontrack.ledger.rows import Event
+from carbontrack.ledger.recorded_rows import Event
 from carbontrack.vocabulary import Agreement
 
 

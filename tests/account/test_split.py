@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from carbontrack.account.split import RunRecord, by_host, by_month, months_of, span_of_month
-from carbontrack.ledger.rows import StepTotals
+from carbontrack.ledger.recorded_rows import StepTotals
 from carbontrack.units import MS_PER_HOUR
 from tests.fixtures.runs import Recorded
 

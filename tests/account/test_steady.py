@@ -16,7 +16,8 @@ from carbontrack.account.project import Projection, project, target_of
 from carbontrack.account.steady import steady_state
 from carbontrack.errors import CarbontrackError
 from carbontrack.factors.resolve import resolve
-from carbontrack.ledger.rows import Series, Step, StepTotals
+from carbontrack.ledger.recorded_rows import Step, StepTotals
+from carbontrack.ledger.rows import Series
 from carbontrack.record.step_times import spread
 from carbontrack.report.compare import Group, Side, measures
 from carbontrack.report.explain import explain_data

@@ -10,16 +10,8 @@ from typing import Any
 
 from carbontrack.ledger.batch import Batch, encode
 from carbontrack.ledger.packed import Segment, pack, segment_of
-from carbontrack.ledger.rows import (
-    Amendment,
-    ClockOffset,
-    Event,
-    Import,
-    Live,
-    OverlapPart,
-    Stated,
-    Step,
-)
+from carbontrack.ledger.recorded_rows import Amendment, Event, Step
+from carbontrack.ledger.rows import ClockOffset, Import, Live, OverlapPart, Stated
 from carbontrack.ledger.tables import WINDOWS
 from carbontrack.ledger.window import Flag, Pyramid, Window
 from carbontrack.units import MS_PER_HOUR, now_ms

@@ -12,7 +12,7 @@ import pytest
 from carbontrack.ledger import backlog
 from carbontrack.ledger.batch import encode
 from carbontrack.ledger.merge import merge
-from carbontrack.ledger.rows import Amendment, Event, Step
+from carbontrack.ledger.recorded_rows import Amendment, Event, Step
 from carbontrack.ledger.shipped import take
 from carbontrack.ledger.shipped_seconds import NO_SECONDS, Seconds
 from carbontrack.ledger.tables import AMENDMENTS

@@ -16,7 +16,7 @@ from matplotlib.dates import num2date
 from matplotlib.testing.compare import compare_images
 
 from carbontrack.errors import CarbontrackError
-from carbontrack.ledger.rows import Event, Step
+from carbontrack.ledger.recorded_rows import Event, Step
 from carbontrack.ledger.url import ledger_url
 from dashboards import figures
 from dashboards.data import RunData, costs

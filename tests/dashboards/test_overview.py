@@ -11,7 +11,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from carbontrack.errors import CarbontrackError
-from carbontrack.ledger.rows import Event, Step
+from carbontrack.ledger.recorded_rows import Event, Step
 from carbontrack.ledger.url import ledger_url as url_of
 from dashboards import figures
 from tests.fixtures import pictures

@@ -12,7 +12,7 @@ from carbontrack.importers.model import FileOptions, Tally
 from carbontrack.importers.source import Source
 from carbontrack.importers.write import Imported, Labels, Outcome, run_id, write
 from carbontrack.ledger import engine, read
-from carbontrack.ledger.rows import Step
+from carbontrack.ledger.recorded_rows import Step
 from carbontrack.ledger.window import Flag
 
 

@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 from carbontrack.errors import CarbontrackError, NotFoundError
 from carbontrack.ledger import amended, read
 from carbontrack.ledger.amend import amend, undo
-from carbontrack.ledger.rows import Amendment, Run
+from carbontrack.ledger.recorded_rows import Amendment, Run
 from carbontrack.ledger.tables import AMENDMENTS
 from carbontrack.ledger.transaction import WritableLedger
 from carbontrack.ledger.window import LAST_MS

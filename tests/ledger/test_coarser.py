@@ -14,7 +14,8 @@ import pytest
 from sqlalchemy import Connection, Engine
 
 from carbontrack.ledger import engine, read
-from carbontrack.ledger.rows import Coarser, Recording, Run, Sensor, Series
+from carbontrack.ledger.recorded_rows import Recording, Run, Sensor
+from carbontrack.ledger.rows import Coarser, Series
 from carbontrack.ledger.transaction import WritableLedger, open_ledger
 from carbontrack.ledger.window import Flag, Pyramid, Window
 from carbontrack.ledger.write import RunWriter

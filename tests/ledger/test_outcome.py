@@ -13,7 +13,7 @@ from carbontrack.ledger.outcome import (
     outcome_of,
     status_of,
 )
-from carbontrack.ledger.rows import Recording
+from carbontrack.ledger.recorded_rows import Recording
 from carbontrack.ledger.true_time import corrected
 from carbontrack.ledger.window import FIRST_MS
 from carbontrack.vocabulary import Status

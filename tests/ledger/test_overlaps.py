@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 
 from carbontrack import config
 from carbontrack.ledger import kept_overlaps, overlaps, read
-from carbontrack.ledger.rows import Recording, Run
+from carbontrack.ledger.recorded_rows import Recording, Run
 from carbontrack.ledger.transaction import WritableLedger
 from carbontrack.ledger.window import LEVELS_S, Pyramid, Window
 from carbontrack.ledger.write import RunWriter

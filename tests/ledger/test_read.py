@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 
 from carbontrack.errors import CarbontrackError
 from carbontrack.ledger import read
-from carbontrack.ledger.rows import Run, StepTotals
+from carbontrack.ledger.recorded_rows import Run, StepTotals
 from carbontrack.ledger.transaction import WritableLedger
 from carbontrack.ledger.write import RunWriter
 from carbontrack.units import now_ms

@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 from carbontrack.account.estimate import estimate_run
 from carbontrack.factors.resolve import resolve
 from carbontrack.ledger import latest, read
-from carbontrack.ledger.rows import Recording, Run, Sensor, Step
+from carbontrack.ledger.recorded_rows import Recording, Run, Sensor, Step
 from carbontrack.ledger.transaction import WritableLedger
 from carbontrack.ledger.window import Window
 from carbontrack.ledger.write import RunWriter

@@ -13,8 +13,8 @@ from carbontrack.errors import CarbontrackError
 from carbontrack.files import NotOurs
 from carbontrack.ledger import engine, journal, read
 from carbontrack.ledger.journals import refused, take_if_free, waiting
+from carbontrack.ledger.recorded_rows import Event, Step
 from carbontrack.ledger.recover import recover
-from carbontrack.ledger.rows import Event, Step
 from carbontrack.ledger.transaction import WritableLedger
 from carbontrack.ledger.url import journal_folders
 from carbontrack.ledger.window import Pyramid, Window

@@ -21,9 +21,10 @@ from carbontrack.ledger import remove as removing
 from carbontrack.ledger.amend import amend
 from carbontrack.ledger.batch import Batch
 from carbontrack.ledger.outcome import POSTS_STALE_MS
+from carbontrack.ledger.recorded_rows import Event, Run
 from carbontrack.ledger.recover import recover
 from carbontrack.ledger.remove import finish, remove
-from carbontrack.ledger.rows import Event, Live, OverlapPart, Run
+from carbontrack.ledger.rows import Live, OverlapPart
 from carbontrack.ledger.shipped import take
 from carbontrack.ledger.status import status_of
 from carbontrack.ledger.tables import OVERLAPS

@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 
 from carbontrack.ledger import read
 from carbontrack.ledger.held import ManyHeld
-from carbontrack.ledger.rows import Run, Sensor, Usage
+from carbontrack.ledger.recorded_rows import Run, Sensor, Usage
 from carbontrack.ledger.transaction import WritableLedger
 from carbontrack.ledger.write import RunWriter
 from tests.fixtures.counted import counted

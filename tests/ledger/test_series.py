@@ -9,7 +9,8 @@ import pytest
 from sqlalchemy import Connection
 
 from carbontrack.ledger import read
-from carbontrack.ledger.rows import Run, Series
+from carbontrack.ledger.recorded_rows import Run
+from carbontrack.ledger.rows import Series
 from carbontrack.ledger.transaction import WritableLedger
 from carbontrack.ledger.window import Flag, Pyramid, Window, merge
 from carbontrack.ledger.write import RunWriter

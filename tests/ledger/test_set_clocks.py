@@ -11,7 +11,7 @@ import pytest
 
 from carbontrack.ledger import backlog, engine, live, live_row
 from carbontrack.ledger.contested import SETTLED_MS, read_sensors
-from carbontrack.ledger.rows import Event
+from carbontrack.ledger.recorded_rows import Event
 from carbontrack.ledger.set_clocks import heard_sql
 from carbontrack.ledger.shipped import take
 from carbontrack.ledger.shipped_seconds import NO_SECONDS

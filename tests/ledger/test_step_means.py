@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import Connection
 
 from carbontrack.ledger import read
-from carbontrack.ledger.rows import Step
+from carbontrack.ledger.recorded_rows import Step
 from carbontrack.ledger.transaction import WritableLedger
 from carbontrack.ledger.write import RunWriter
 from tests.fixtures.runs import Recorded, recording_of

@@ -15,7 +15,7 @@ from sqlalchemy import Table as ModelTable
 
 from carbontrack.ledger import tables
 from carbontrack.ledger.models import Array, Base, Json
-from carbontrack.ledger.rows import Event, Step
+from carbontrack.ledger.recorded_rows import Event, Step
 from carbontrack.ledger.tables import EVENTS, RECORDINGS, RUNS, STEPS, TABLES, WINDOWS, Table, plain
 from carbontrack.vocabulary import Status
 from tests.fixtures.runs import Recorded, recording_of

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from carbontrack.ledger.rows import ClockOffset, Shifts
+from carbontrack.ledger.recorded_rows import Shifts
+from carbontrack.ledger.rows import ClockOffset
 from carbontrack.ledger.true_time import (
     pieces_of,
     recorded_ms,

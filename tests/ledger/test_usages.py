@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import Connection
 
 from carbontrack.ledger import read
-from carbontrack.ledger.rows import Usage, usage_of
+from carbontrack.ledger.recorded_rows import Usage, usage_of
 from carbontrack.ledger.transaction import WritableLedger
 from carbontrack.ledger.window import Flag, Window, merge
 from carbontrack.ledger.write import RunWriter

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from carbontrack.ledger import engine, read
-from carbontrack.ledger.rows import Event, Step
+from carbontrack.ledger.recorded_rows import Event, Step
 from carbontrack.ledger.transaction import WritableLedger
 from carbontrack.ledger.window import Flag, Window
 from carbontrack.ledger.write import RunWriter

@@ -19,8 +19,9 @@ from sqlalchemy import text
 from carbontrack.ledger import engine, kept_overlaps, read, remove
 from carbontrack.ledger.device_sums import DeviceSums
 from carbontrack.ledger.held import Held
+from carbontrack.ledger.recorded_rows import Run, Sensor
 from carbontrack.ledger.retain import roll_hours
-from carbontrack.ledger.rows import ClockOffset, Run, Sensor
+from carbontrack.ledger.rows import ClockOffset
 from carbontrack.ledger.tables import CLOCKS
 from carbontrack.ledger.transaction import WritableLedger, open_ledger
 from carbontrack.ledger.url import ledger_url as url_of

@@ -13,7 +13,7 @@ import pytest
 
 from carbontrack import Ledger
 from carbontrack.errors import CarbontrackError, NotFoundError
-from carbontrack.ledger.rows import Event, Step
+from carbontrack.ledger.recorded_rows import Event, Step
 from carbontrack.ledger.transaction import open_ledger
 from carbontrack.ledger.window import Flag, Pyramid, Window
 from carbontrack.ledger.write import RunWriter

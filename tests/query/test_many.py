@@ -10,7 +10,7 @@ import pytest
 
 from carbontrack import config
 from carbontrack.ledger import engine, imported, overlaps
-from carbontrack.ledger.rows import Run
+from carbontrack.ledger.recorded_rows import Run
 from carbontrack.ledger.url import ledger_url as url_of
 from carbontrack.query import group, price, select
 from carbontrack.query.by import values_of

@@ -11,7 +11,7 @@ import pytest
 from carbontrack import Ledger
 from carbontrack.ledger import engine, read
 from carbontrack.ledger.held import Held
-from carbontrack.ledger.rows import Event
+from carbontrack.ledger.recorded_rows import Event
 from carbontrack.ledger.transaction import open_ledger
 from carbontrack.ledger.write import RunWriter
 from carbontrack.query.phases import phases_of

@@ -10,7 +10,7 @@ import pytest
 
 from carbontrack import config
 from carbontrack.ledger import engine, read
-from carbontrack.ledger.rows import Run
+from carbontrack.ledger.recorded_rows import Run
 from carbontrack.ledger.transaction import open_ledger
 from carbontrack.ledger.write import RunWriter
 from carbontrack.query import price, project

@@ -16,7 +16,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from carbontrack.ledger.rows import Event, Step
+from carbontrack.ledger.recorded_rows import Event, Step
 from carbontrack.ledger.window import Window
 from carbontrack.meters.base import Device, Reading
 from carbontrack.record import set_clock

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import pytest
 
 from carbontrack.errors import CarbontrackError
-from carbontrack.ledger.rows import Step
+from carbontrack.ledger.recorded_rows import Step
 from carbontrack.record.log_clock import time_ms_of
 from carbontrack.record.log_lines import LogSteps, compiled
 from carbontrack.record.logged import LoggedLines

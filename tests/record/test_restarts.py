@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from carbontrack.ledger.rows import Step
+from carbontrack.ledger.recorded_rows import Step
 from carbontrack.record.logged import LoggedLines, LoggedStep
 from carbontrack.record.restarts import Restarts, launcher_restarts
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from carbontrack.ledger import engine, read
-from carbontrack.ledger.rows import Step, StepTotals
+from carbontrack.ledger.recorded_rows import Step, StepTotals
 from carbontrack.ledger.transaction import open_ledger
 from carbontrack.ledger.write import RunWriter
 from carbontrack.record.logged import LoggedStep

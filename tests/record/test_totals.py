@@ -5,7 +5,7 @@ from __future__ import annotations
 import tracemalloc
 from pathlib import Path
 
-from carbontrack.ledger.rows import Step
+from carbontrack.ledger.recorded_rows import Step
 from carbontrack.ledger.url import ledger_url
 from carbontrack.ledger.window import Pyramid
 from carbontrack.meters.base import Device, Reading

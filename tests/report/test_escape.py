@@ -18,7 +18,7 @@ from markdown_it import MarkdownIt
 
 from carbontrack.account.result import Estimate
 from carbontrack.account.total import combine
-from carbontrack.ledger.rows import Event
+from carbontrack.ledger.recorded_rows import Event
 from carbontrack.ledger.url import ledger_url
 from carbontrack.report import escape
 from carbontrack.report.document import data_of, document_of

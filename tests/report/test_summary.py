@@ -6,7 +6,7 @@ import subprocess
 import sys
 from dataclasses import replace
 
-from carbontrack.ledger.rows import StepTotals
+from carbontrack.ledger.recorded_rows import StepTotals
 from carbontrack.report.summary import summary_text
 from tests.fixtures.runs import Recorded
 

@@ -20,7 +20,7 @@ import pytest
 import uvicorn
 
 from carbontrack import config
-from carbontrack.ledger.rows import Run
+from carbontrack.ledger.recorded_rows import Run
 from dashboards.live.api import TICK_S, width_for
 from dashboards.live.app import create_app
 from dashboards.live.view import MAX_POINTS, View

@@ -16,7 +16,14 @@ from typing import Any
 from benchmarks.answer import Bench
 from benchmarks.floors import floors, start_polling
 from benchmarks.pausing import steps_watched
-from benchmarks.processes import cpu_s, peak_mib, watchers
+from benchmarks.processes import (
+    adopt_orphans,
+    children_of,
+    cpu_s,
+    peak_mib,
+    wait_for_orphans,
+    watchers,
+)
 from benchmarks.table import Table, spread
 from benchmarks.tools import Tool, tools
 from benchmarks.wrapped import Wrapped, finish, start
@@ -49,7 +56,7 @@ class Short:
 
     before_ms: float  # from typing the command to the job's first instruction
     after_ms: float  # from there until the prompt is back
-    cpu_ms: float  # of the tool and all its processes; the job's own is a millisecond
+    cpu_ms: float  # of all the tool's processes, until the last has ended; the job's is 1 ms
 
 
 def _short(bench: Bench, stub: NvmlStub, used: Sequence[Tool]) -> Table:
@@ -83,8 +90,9 @@ def _short(bench: Bench, stub: NvmlStub, used: Sequence[Tool]) -> Table:
         how=f"8 stand-in A100s; {rounds} rounds, the tools in turn; median (range). `to its start` "
         "is from typing the command to the job's first instruction, `after its end` until the "
         "prompt is back, with the tool's summary. carbontrack starts the job first and its meters "
-        "beside it, so here it is still starting when the job has ended. Peak memory is the sum "
-        "over the tool's processes, in a round of its own.",
+        "beside it, so here it is still starting when the job has ended; the CPU includes what it "
+        "tidies after that. Peak memory is the sum over the tool's processes, in a round of its "
+        "own.",
         columns=["", *(tool.name for tool in used)],
         rows=[
             [line, *(spread(raw[field][tool.name], "{:.0f}") for tool in used)]
@@ -97,11 +105,14 @@ def _short(bench: Bench, stub: NvmlStub, used: Sequence[Tool]) -> Table:
 
 def _timed(tool: Tool, folder: Path, env: dict[str, str]) -> Short:
     argv = tool.argv(folder, ["bash", "-c", "echo $EPOCHREALTIME > mark"])
+    adopt_orphans()
+    known = children_of(os.getpid())
     with (folder / "said").open("w") as said:
         began_s = time.time()
         process = subprocess.Popen(argv, cwd=folder, env=env, stdout=said, stderr=said)
         _, status, used = os.wait4(process.pid, 0)
         ended_s = time.time()
+    left_s = wait_for_orphans(known)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise RuntimeError(f"{tool.name}: {(folder / 'said').read_text()[-500:]}")
@@ -109,7 +120,7 @@ def _timed(tool: Tool, folder: Path, env: dict[str, str]) -> Short:
     return Short(
         before_ms=1000 * (job_s - began_s),
         after_ms=1000 * (ended_s - job_s),
-        cpu_ms=1000 * (used.ru_utime + used.ru_stime),
+        cpu_ms=1000 * (used.ru_utime + used.ru_stime + left_s),
     )
 
 

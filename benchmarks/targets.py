@@ -27,16 +27,20 @@ class Target:
 
     def row(self, answers: _Answers) -> list[str]:
         value = self.measured(answers)
-        found = f"{value:.3g} {self.unit}"
+        found = f"{_digits(value)} {self.unit}"
         if not math.isfinite(value):
             found = "not measured" if math.isnan(value) else "no energy"
         reached = value >= self.limit if self.at_least else value <= self.limit
         return [
             f"{self.what} ({self.question})",
-            f"{'≥' if self.at_least else '≤'} {self.limit:.3g} {self.unit}",
+            f"{'≥' if self.at_least else '≤'} {_digits(self.limit)} {self.unit}",
             found,
             "yes" if reached else "**no**",
         ]
+
+
+def _digits(value: float) -> str:
+    return f"{value:,.0f}" if math.isfinite(value) and value >= 1000 else f"{value:.3g}"
 
 
 def table(questions: Mapping[str, Any]) -> Table | None:

@@ -1,5 +1,5 @@
 """How does the dashboard bear a long run? Thirty-five days of 8 GPUs, a window a second each, and
-of 256 whose finer windows were dropped.
+of 256 whose finer windows were dropped; and what a team's ledger has of seconds.
 """
 
 from __future__ import annotations
@@ -21,15 +21,18 @@ from urllib.parse import urlsplit
 from benchmarks.answer import Bench
 from benchmarks.processes import cpu_s, peak_mib
 from benchmarks.table import Table, spread
+from carbontrack.ledger.merge import merge
 from carbontrack.ledger.url import ledger_url
 from carbontrack.units import MS_PER_HOUR, MS_PER_S
 from tests.fixtures import pictures
+from tests.fixtures.postgres import private_server
 from tests.fixtures.runs import Recorded
 
 _PX = 1200  # of a page on a laptop
 _PAGES = 50
 _HOURS = 35 * 24
 _MANY = 256
+_TEAM_HOURS = 2 * 24
 
 # As `pictures.power_w` is: a training that waits for its checkpoint once a minute.
 _SECONDS = """
@@ -66,9 +69,32 @@ new MutationObserver((_, watch) => {
 
 def ask(bench: Bench) -> list[Table]:
     """Draw it, open its page, zoom into it, and look at it from fifty pages; and open the page of a
-    run of many devices.
+    run of many devices, and of one in a team's ledger.
     """
-    return [_long(bench), _many(bench)]
+    return [_long(bench), _many(bench), _team(bench)]
+
+
+def _team(bench: Bench) -> Table:
+    hours, rounds, zooms = (2, 1, 2) if bench.quick else (_TEAM_HOURS, 5, 60)
+    recorded = Recorded(count=8, seconds=hours * 3600, steps=200 if bench.quick else 50_000)
+    ledger = bench.folder / "team.db"
+    windows = _fill(ledger, recorded)
+    with private_server() as server:
+        url = server.new_database()
+        merge(ledger_url(url), [str(ledger)])
+        server.sql("vacuum analyze", urlsplit(url).path.strip("/"))
+        fresh = [_fresh(url) for _ in range(rounds)]
+        with _served(url) as (address, _):
+            zoom_ms = list(_zooms(address, recorded, zooms))
+    return Table(
+        title="A team's ledger",
+        how=f"{hours} hours of 8 GPUs, {windows:,} windows and {recorded.steps:,} steps, merged "
+        "into PostgreSQL, which packs the seconds of a device and minute into a row; measured as "
+        "above. Median (range).",
+        columns=["", "carbontrack"],
+        rows=[*_fresh_rows(fresh), ["zoom, ms", spread(zoom_ms, "{:.0f}")]],
+        raw={**_fresh_raw(fresh), "zoom_ms": zoom_ms},
+    )
 
 
 def _many(bench: Bench) -> Table:
@@ -206,8 +232,8 @@ def _draw(ledger: Path) -> Drawn:
 
 
 @contextmanager
-def _served(ledger: Path) -> Iterator[tuple[str, int]]:
-    """The address and the pid of a server on this ledger."""
+def _served(ledger: Path | str) -> Iterator[tuple[str, int]]:
+    """The address and the pid of a server on a ledger: a file, or the URL of a database."""
     words = [sys.executable, "-m", "carbontrack", "serve", "--port", "0", "--db", str(ledger)]
     server = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     assert server.stdout is not None
@@ -227,7 +253,7 @@ class Fresh:
     cpu_s: float  # of the server, for them
 
 
-def _fresh(ledger: Path) -> Fresh:
+def _fresh(ledger: Path | str) -> Fresh:
     with _served(ledger) as (address, pid):
         before_s, began_s = cpu_s(pid), time.perf_counter()
         _answer_ms(address, "/api/runs/last")

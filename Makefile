@@ -8,6 +8,9 @@ VENV := .venv$(if $(filter-out python3,$(PYTHON)),-$(shell $(PYTHON) -c 'import 
 BIN := $(VENV)/bin
 LEDGER := out/ledger.db
 
+# Where it is set, each process that a test starts would compile all that it imports anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help demo demo-chat test test-pythons docs bench bench-fleet peers lint types check tools format schema clean
 
 help:  ## list the targets

@@ -39,18 +39,33 @@ def shifts_of(offsets: Iterable[ClockOffset], sets_ms: Sequence[int] = ()) -> Sh
     """What is to be added to the times of a recording; empty where that is nothing.
 
     An offset holds from the full second after it was measured up to the next one; the first one
-    before that, too. Recordings go on by the clock as it was when they began: `sets_ms` say how far
-    that of the system, of which the offsets are, was set since.
+    before that, too. Of those in a row that agree within their errors the best known one holds.
+    Recordings go on by the clock as it was when they began: `sets_ms` say how far that of the
+    system, of which the offsets are, was set since.
     """
-    found: list[tuple[int, int]] = []
+    known: list[tuple[int, ClockOffset]] = []
     for one in sorted(_of_recording(offsets, sets_ms), key=lambda one: one.time_ms):
-        shift_ms = round(one.offset_ms / MS_PER_S) * MS_PER_S if is_noted(one) else 0
-        from_ms = -(-one.time_ms // MS_PER_S) * MS_PER_S if found else FIRST_MS
-        if found and found[-1][0] == from_ms:
-            found.pop()  # of one second the newest
-        if not found or found[-1][1] != shift_ms:
-            found.append((from_ms, shift_ms))
-    return tuple(found) if any(shift_ms for _, shift_ms in found) else ()
+        from_ms = -(-one.time_ms // MS_PER_S) * MS_PER_S if known else FIRST_MS
+        if known and _agree(one, known[-1][1]):
+            from_ms, before = known.pop()
+            one = min(before, one, key=lambda one: one.error_ms)
+        elif known and known[-1][0] == from_ms:
+            known.pop()  # of one second the newest
+        known.append((from_ms, one))
+    found = [(from_ms, _shift_ms(one)) for from_ms, one in known]
+    changes = [one for n, one in enumerate(found) if n == 0 or found[n - 1][1] != one[1]]
+    return tuple(changes) if any(shift_ms for _, shift_ms in changes) else ()
+
+
+def _agree(one: ClockOffset, other: ClockOffset) -> bool:
+    """Whether two measurements may be of one offset: a slow network, or a busy node, takes both its
+    time and its exactness.
+    """
+    return abs(one.offset_ms - other.offset_ms) <= one.error_ms + other.error_ms
+
+
+def _shift_ms(one: ClockOffset) -> int:
+    return round(one.offset_ms / MS_PER_S) * MS_PER_S if is_noted(one) else 0
 
 
 def _of_recording(offsets: Iterable[ClockOffset], sets_ms: Sequence[int]) -> Iterator[ClockOffset]:

@@ -84,7 +84,8 @@ def test_it_learns_and_tells_carbontrack(pydoc_data: Path, tmp_path: Path, recor
 
     phases = [line for line in said if line.get("event") == "phase"]
     assert Counter(line["name"] for line in phases)["eval"] == 4
-    assert {line["name"] for line in phases} == {"train", "eval", "checkpoint"}
+    named = {line["name"] for line in phases} - {"data wait"}  # of a busy machine
+    assert named == {"train", "eval", "checkpoint"}
     times = [line["time_ms"] for line in phases]
     assert times == sorted(times)
     # Each phase ends where the next begins: between two others there is always training.

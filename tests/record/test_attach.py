@@ -179,7 +179,7 @@ def has_guest(wrapper: Wrapper) -> bool:
 
 def test_attach_joins_the_recorder_of_its_job(wrapper: Wrapper) -> None:
     """A rank that was not wrapped is of the run that the wrapped ones of its job are."""
-    env = {**wrapper.env, **slurm(), "CARBONTRACK_RUN_ID": "a job"}
+    env = {**wrapper.env, **slurm(), "CARBONTRACK_RUN_ID": str(wrapper.folder)}
     code = (*CARBONTRACK, "attach", "--meter", "sim:a100x2", "--quiet")
     wrapped = wrapper.hold("sh", "-c", "exit 3", env=env)
     with subprocess.Popen(["sleep", "100000"], env=env) as job:
@@ -198,7 +198,7 @@ def test_attach_joins_the_recorder_of_its_job(wrapper: Wrapper) -> None:
 
 
 def test_wrappers_join_what_attach_records(wrapper: Wrapper) -> None:
-    env = {**wrapper.env, **slurm(), "CARBONTRACK_RUN_ID": "a job"}
+    env = {**wrapper.env, **slurm(), "CARBONTRACK_RUN_ID": str(wrapper.folder)}
     with subprocess.Popen(["sleep", "100000"], env=env) as job:
         watcher = attach(wrapper, job)
         assert wrapper.run("true", env=env).returncode == 0

@@ -44,7 +44,7 @@ def test_text_says_what_is_assumed_simulated_and_failed(command: Command, ledger
     for words in (
         "PUE 1.54 assumed",
         "intensity 0.45829 kg/kWh assumed: World",
-        "tariff 0.0806 USD/kWh assumed",
+        "tariff 0.0862 USD/kWh assumed",
         "simulated: no real device was read (sim)",
         "failed: its energy was spent too",
         "scope gpu: without CPUs",

@@ -103,6 +103,7 @@ LAST_EDITION = "2026-11-27"  # the day before the revisions below came in
         ({"provider": "gcp"}, "pue", 1.09, "Google Environmental Report 2025", 1.12),
         ({"provider": "aws"}, "pue", 1.15, "Amazon Sustainability Report 2024", 1.2),
         ({"provider": "azure"}, "pue", 1.17, "Microsoft, datacenter efficiency", 1.12),
+        ({}, "tariff", 0.0862, "US EIA", 0.0806),
         ({"zone": "US-US"}, "intensity", 0.34967, "US EPA eGRID2023", 0.37529),
         ({"zone": "US-CAMX"}, "intensity", 0.19504, "US EPA eGRID2023", 0.22650),
         ({"zone": "US-RFCE"}, "intensity", 0.27178, "US EPA eGRID2023", 0.29948),

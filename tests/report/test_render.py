@@ -242,18 +242,18 @@ def test_the_bibliography_is_of_exactly_the_factors_that_are_cited() -> None:
         cited = set(re.findall(r"\\cite\{(.*?)\}", made[".tex"]))
         assert cited == set(re.findall(r"@misc\{(.*?),", made[".bib"]))
         assert any(key.startswith(of_zone) for key in cited)
-        assert ("eia2023" in cited) == (zone is None)
+        assert ("eia2025" in cited) == (zone is None)
         for field in ("author", "title", "year", "url"):
             assert len(re.findall(rf"^  {field} = {{.+}},$", made[".bib"], re.M)) == len(cited)
 
 
 def test_eia_is_cited_as_it_asks_to_be() -> None:
     """U.S. Energy Information Administration, title, date of publication."""
-    entry = paper(estimates(*PAPER))[".bib"].partition("@misc{eia2023,")[2].partition("\n}")[0]
+    entry = paper(estimates(*PAPER))[".bib"].partition("@misc{eia2025,")[2].partition("\n}")[0]
     for field in (
         "author = {{U.S. Energy Information Administration}}",
-        "year = {2024}",
-        "month = mar",
+        "year = {2026}",
+        "month = apr",
     ):
         assert f"  {field},\n" in f"{entry}\n", field
 

@@ -28,7 +28,7 @@ def test_a_measured_run() -> None:
         "4.07 kg",
         "PUE 1.54 (assumed)",
         "0.45829 kg/kWh (assumed)",
-        "$0.71",
+        "$0.76",
         "20.5 k tokens",
         "carbontrack table",
     ):

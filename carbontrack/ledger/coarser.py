@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, literal, select
 
 from carbontrack.ledger import models, stored_windows
-from carbontrack.ledger.recorded_rows import Span, end_of
+from carbontrack.ledger.recorded_rows import Run, Span, end_of
 from carbontrack.ledger.rows import Coarser
 from carbontrack.ledger.sharing import LATE_S
 from carbontrack.ledger.window import LEVELS_S
@@ -49,9 +49,27 @@ def readers_of(connection: Connection, run_key: int) -> dict[int, Reader]:
     }
 
 
+def by_clock(run: Run, readers: dict[int, Reader]) -> tuple[dict[int, Reader], dict[int, Reader]]:
+    """The sensors of recordings whose clocks were right, and those of the others."""
+    if not run.clocks:
+        return readers, {}
+    off = {key: one for key, one in readers.items() if one.recording_key in run.clocks}
+    return {key: one for key, one in readers.items() if key not in off}, off
+
+
+def recordings_of(readers: Mapping[int, Reader]) -> list[int]:
+    """The keys of the recordings that sensors belong to."""
+    return sorted({reader.recording_key for reader in readers.values()})
+
+
 def hour_of(time_ms: int) -> int:
     """The start of the hour that a time is in."""
     return time_ms // MS_PER_HOUR * MS_PER_HOUR
+
+
+def whole_hours(span_ms: Span) -> Span:
+    """A span, and what else is in its first and last hour."""
+    return hour_of(span_ms[0]), hour_of(span_ms[1] - 1) + MS_PER_HOUR
 
 
 def standing_in(

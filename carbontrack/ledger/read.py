@@ -22,9 +22,9 @@ from carbontrack.ledger.recorded_rows import Event, Recording, Run, Sensor, Span
 from carbontrack.ledger.rows import ClockOffset, Import, Stated
 from carbontrack.ledger.run_devices import recordings_of, sensors_of, stated_of
 from carbontrack.ledger.run_steps import logged_of, steps_of
-from carbontrack.ledger.series import finest_windows as finest_windows
+from carbontrack.ledger.run_windows import finest_windows as finest_windows
+from carbontrack.ledger.run_windows import windows as windows
 from carbontrack.ledger.series import series as series
-from carbontrack.ledger.series import windows as windows
 from carbontrack.ledger.step_means import mergeable_step_bucket_ms as mergeable_step_bucket_ms
 from carbontrack.ledger.step_means import step_bucket_ms as step_bucket_ms
 from carbontrack.ledger.step_means import step_means as step_means

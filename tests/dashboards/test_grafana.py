@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -113,6 +114,42 @@ def test_a_long_range_reads_hours(ledger: Any) -> None:
     sql = PANELS["Power of each device"]
     sql = sql.replace("$__unixEpochFrom()", str(RUN.start_ms // 1000 - 30 * 86_400))
     assert len(ledger.execute(expanded(sql)).fetchall()) == 8
+
+
+@pytest.mark.parametrize("view_s", [600, 86_400])
+def test_what_has_no_finer_windows_any_more_is_drawn_by_longer_ones(
+    ledger: Any, postgres_url: str, energy_j: float, view_s: int
+) -> None:
+    """Of devices 0 to 2 hours are left, of 3 and 4 minutes, of the others all; and the view begins
+    within the hour, and within a minute.
+    """
+    import psycopg
+
+    with psycopg.connect(postgres_url.replace("+psycopg", "")) as owner:
+        of_some = (
+            "where sensor_key in (select s.key from sensors s join devices d on "
+            "d.key = s.device_key where d.uuid = any(%s))"
+        )
+        uuids = [sensor.uuid for sensor in RUN.sensors]
+        for table, last in (("seconds", 5), ("odd_seconds", 5), ("minutes", 3)):
+            owner.execute(f"delete from {table} {of_some}", [uuids[:last]])
+    from_s = RUN.start_ms // 1000 - 1
+    view = {"$__unixEpochFrom()": str(from_s), "$__unixEpochTo()": str(from_s + view_s)}
+
+    def shown(title: str) -> list[Any]:
+        sql = PANELS[title]
+        for macro, value in view.items():
+            sql = sql.replace(macro, value)
+        return list(ledger.execute(expanded(sql)))
+
+    rows = shown("Power of each device")
+    assert all(from_s <= time_s < from_s + view_s for time_s, _, _ in rows)
+    count = Counter(uuid for _, uuid, _ in rows)
+    minutes = RUN.end_ms // 60_000 - RUN.start_ms // 60_000 + (RUN.end_ms % 60_000 > 0)
+    finest = 120 if view_s <= 3600 else minutes
+    assert [count[uuid] for uuid in uuids] == [1] * 3 + [minutes] * 2 + [finest] * 3
+    for title, factor in (("Energy of the facility in view", 1.5), ("Emissions in view", 0.6)):
+        assert shown(title)[-1][1] == pytest.approx(energy_j / J_PER_KWH * factor)
 
 
 def test_a_wide_view_has_a_point_of_loss_for_each_pixel(ledger: Any) -> None:

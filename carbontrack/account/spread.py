@@ -36,7 +36,9 @@ def spread_of(values: Sequence[float | None]) -> Spread | None:
 
 
 def apart(a: Spread, b: Spread) -> bool | None:
-    """Whether they differ by more than they scatter; None where nothing is known of that."""
-    if not (a.is_known or b.is_known):
-        return None
-    return a.high < b.low or b.high < a.low
+    """Whether they differ by more than they scatter; None where too little is known of that: one
+    run beyond what others scatter says nothing, for it scatters, too.
+    """
+    beyond = a.high < b.low or b.high < a.low
+    known = (a.is_known and b.is_known) if beyond else (a.is_known or b.is_known)
+    return beyond if known else None

@@ -10,9 +10,9 @@ from carbontrack import keys
 from carbontrack.account.result import Estimate, unique
 from carbontrack.account.uncertainty import NVML_BAND
 from carbontrack.factors.catalog import Factor
-from carbontrack.vocabulary import UNATTRIBUTED, DeviceKind, Method, Quality, Scope, Status
+from carbontrack.report.scopes import left_out
+from carbontrack.vocabulary import UNATTRIBUTED, Method, Quality, Status
 
-_KINDS = (("GPUs", DeviceKind.GPU), ("CPUs", DeviceKind.CPU), ("memory", DeviceKind.DRAM))
 _TITLES = {key.name: key.title for key in keys.KEYS} | {"rated_w": "rated power"}
 BAND_NOTE = f"a band of {100 * NVML_BAND:g} % of the sensors, assumed: NVIDIA gives it up to Kepler"
 _SHOWN = 4
@@ -83,9 +83,7 @@ def _watched(rows: Sequence[Estimate]) -> list[str]:
 def _scopes(rows: Sequence[Estimate]) -> list[str]:
     notes = []
     for scope in unique(part for row in rows for part in row.scope.split(", ")):
-        inside = set(scope.split("+"))
-        without = [name for name, kind in _KINDS if not inside & {kind, "module", Scope.NODE}]
-        missing = ", ".join([*without, "network, storage, fans"])
+        missing = ", ".join([*left_out(scope), "network, storage, fans"])
         notes.append(f"scope {scope}: without {missing} (PUE stands for cooling and losses only)")
     return notes
 

@@ -12,17 +12,9 @@ from carbontrack.account.result import Estimate, unique
 from carbontrack.factors.catalog import Factor
 from carbontrack.query.price import PART
 from carbontrack.report.notes import quantity, rows_by_factor, some
-from carbontrack.vocabulary import DeviceKind, Method, Quality, Scope, Status
+from carbontrack.report.scopes import inside, left_out
+from carbontrack.vocabulary import Method, Quality, Status
 
-_INSIDE = {
-    "gpu": "GPUs",
-    "gpu-of-module": "GPUs",
-    "cpu": "CPUs",
-    "dram": "memory",
-    "node": "whole nodes",
-    "module": "modules of GPU and CPU",
-}
-_OUTSIDE = (("CPUs", DeviceKind.CPU), ("memory", DeviceKind.DRAM), ("GPUs", DeviceKind.GPU))
 _HOW = {
     Quality.COUNTER: "measured by the devices' energy counters",
     Quality.POWER: "measured as the integral of sampled power",
@@ -104,13 +96,8 @@ def _energies(rows: Sequence[Estimate]) -> Iterator[str]:
 
 def _scopes(rows: Sequence[Estimate]) -> Iterator[str]:
     for scope in unique(part for row in rows for part in row.scope.split(", ")):
-        inside = scope.split("+")
-        names = unique(_INSIDE.get(one, one) for one in inside)
-        outside = [
-            name for name, kind in _OUTSIDE if not {kind, "module", Scope.NODE}.intersection(inside)
-        ]
-        missing = _and([*(name for name in outside if name not in names), "network", "fans"])
-        yield f"It is the energy of {_and(names)}, without {missing}"
+        missing = _and([*left_out(scope), "network", "fans"])
+        yield f"It is the energy of {_and(inside(scope))}, without {missing}"
 
 
 def _factors(rows: Sequence[Estimate]) -> Iterator[PaperNote]:

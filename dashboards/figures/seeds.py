@@ -12,7 +12,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from carbontrack.account.loss import arrival, lowest_common, smooth, width_of
-from carbontrack.account.seeds import Spread, is_less
+from carbontrack.account.spread import Spread, apart, spread_of
 from carbontrack.report.numbers import counted, digits_text
 from dashboards.figures.training import looks
 from dashboards.style import GREY, LABEL_LETTERS, line, literal, verdict
@@ -83,24 +83,28 @@ def mark_groups(
     if target is None or None in places or len(members) < 2:
         return
     taken = [float(x[place or 0]) for x, place in zip(amounts, places, strict=True)]
-    spreads = {name: Spread.of([taken[m] for m in runs]) for name, runs in members.items()}
+    spreads = {
+        name: spread
+        for name, runs in members.items()
+        if (spread := spread_of([taken[m] for m in runs]))
+    }
     mark = float(matplotlib.rcParams["lines.markersize"])
     for spread, how in zip(spreads.values(), looks(), strict=False):
-        error = None if spread.runs == 1 else spread.sd
         point: Any = {"fmt": "o", "color": how["color"], "ms": 1.3 * mark, "zorder": 5}
-        ax.errorbar(spread.mean, target, xerr=error, capsize=mark, **point)
+        ax.errorbar(spread.mean, target, xerr=spread.sd, capsize=mark, **point)
     ax.axhline(target, color=GREY, lw=line(0.7), ls=(0, (1, 2)), zorder=1)
     best = min(spreads, key=lambda name: spreads[name].mean)
     worst = max(spreads, key=lambda name: spreads[name].mean)
     said = [f"to loss {target:.3g}, mean ± sd ({unit}):"]
     said += [f"{literal(name, LABEL_LETTERS)} {_text(spread)}" for name, spread in spreads.items()]
-    if is_less(spreads[best], spreads[worst]):
+    is_ahead = apart(spreads[best], spreads[worst])
+    if is_ahead:
         saving = 1 - spreads[best].mean / spreads[worst].mean
         said.append(
             f"{literal(best, LABEL_LETTERS)} takes {100 * saving:.1f} % less than "
             f"{literal(worst, LABEL_LETTERS)}"
         )
-    elif any(spread.runs == 1 for spread in spreads.values()):
+    elif is_ahead is None:
         said.append("no verdict: a single run has no spread")
     else:
         said.append("no difference beyond the spread")
@@ -108,6 +112,6 @@ def mark_groups(
 
 
 def _text(spread: Spread) -> str:
-    if spread.runs == 1:
+    if spread.sd is None:
         return digits_text(spread.mean)
     return f"{digits_text(spread.mean)} ± {digits_text(spread.sd, 2)}"

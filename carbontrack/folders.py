@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 
 from carbontrack.errors import CarbontrackError
 
@@ -15,6 +16,15 @@ def user_data() -> str:
 def user_config() -> str:
     """Where our settings are."""
     return _of("XDG_CONFIG_HOME", ".config")
+
+
+def runtime_folders(environ: Mapping[str, str]) -> list[str]:
+    """Where short-lived files may go, best first. A variable may name what another machine has:
+    srun hands on the login node's XDG_RUNTIME_DIR.
+    """
+    named = (environ.get("XDG_RUNTIME_DIR"), environ.get("TMPDIR"))
+    found = [*named, "/tmp", "/var/tmp", "/dev/shm"]
+    return list(dict.fromkeys(f for f in found if f and f.startswith("/")))
 
 
 def _of(variable: str, usual: str) -> str:

@@ -29,6 +29,7 @@ ORDER = [
         "files",
         "folders",
         "garbage",
+        "ids",
         "listening",
         "redact",
         "search_path",

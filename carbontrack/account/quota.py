@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from carbontrack.account.budget import LimitUse
 from carbontrack.account.result import Estimate
 from carbontrack.account.split import month_of, span_of_month
+from carbontrack.account.total import why_unknown
 from carbontrack.ledger.recorded_rows import Span
 from carbontrack.quotas import Quota
 from carbontrack.units import KG_PER_T, MS_PER_DAY
@@ -96,6 +97,9 @@ def _used(quota: Quota, row: Estimate, limit_of: str) -> tuple[float | None, str
 def _why_unknown(row: Estimate, limit_of: str) -> str:
     if row.energy_kwh is None:
         return "its runs have no energy"
-    said = next((note for note in row.notes if "is not added up" in note), "")
-    lacking = {"kwh": "PUE", "kg": "intensity", "cost": "price"}[limit_of]
-    return said or f"no {lacking} is known"
+    field, lacking = {
+        "kwh": ("facility_kwh", "PUE"),
+        "kg": ("tco2e", "intensity"),
+        "cost": ("cost", "price"),
+    }[limit_of]
+    return why_unknown(row, field) or f"no {lacking} is known"

@@ -8,13 +8,20 @@ from typing import Any, NamedTuple
 
 from carbontrack.account.pricing import priced, unpriced
 from carbontrack.account.result import Estimate, Used, bases_of, currencies_of, unique
+from carbontrack.ids import short_id
 from carbontrack.ledger.rows import Overlap
 from carbontrack.units import J_PER_KWH
 from carbontrack.vocabulary import MEASURED, UNATTRIBUTED, Method, Quality
 
-_SHOWN_ID = 8
 _LEVELS = {60: "minute", 3600: "hour"}
 _WORTH_SAYING = 0.001  # share of a row's energy
+_WORDS = {
+    "tco2e": "CO₂e",
+    "cost": "cost",
+    "tco2e_market": "market-based CO₂e",
+    "embodied_tco2e": "embodied CO₂e",
+    "water_l": "water",
+}
 _MEASURED = (Quality.COUNTER, Quality.POWER)
 
 
@@ -116,24 +123,34 @@ def _not_added(rows: Sequence[Estimate]) -> Iterator[str]:
     """What the total lacks, a sentence each."""
     bases, currencies = bases_of(rows), currencies_of(rows)
     if len(bases) > 1:
-        yield f"CO₂e is not added up: the intensities are {' and '.join(bases)}"
+        yield f"{_not('tco2e')} the intensities are {' and '.join(bases)}"
     if len(currencies) > 1:
-        yield f"cost is not added up: {' and '.join(currencies)}"
+        yield f"{_not('cost')} {' and '.join(currencies)}"
     unknown = sum(row.energy_kwh is None for row in rows)
     if 0 < unknown < len(rows):
         yield f"{unknown} of {len(rows)} rows have no energy and add nothing to the total"
     metered = [row for row in rows if row.energy_kwh is not None]
-    for what, whole, values in (
-        ("CO₂e", False, [row.tco2e for row in metered] if len(bases) < 2 else []),
+    for name, whole, values in (
+        ("tco2e", False, [row.tco2e for row in metered] if len(bases) < 2 else []),
         ("cost", False, [row.cost for row in metered] if len(currencies) < 2 else []),
-        ("market-based CO₂e", True, [row.tco2e_market for row in metered]),
-        ("embodied CO₂e", True, [row.embodied_tco2e for row in rows]),
-        ("water", True, [row.water_l for row in metered]),
+        ("tco2e_market", True, [row.tco2e_market for row in metered]),
+        ("embodied_tco2e", True, [row.embodied_tco2e for row in rows]),
+        ("water_l", True, [row.water_l for row in metered]),
     ):
         missing = values.count(None)
         if 0 < missing < len(values):
-            so = f"{what} is not added up:" if whole else f"{what} of the total is too low:"
+            so = _not(name) if whole else f"{_WORDS[name]} of the total is too low:"
             yield f"{so} it is unknown for {missing} of {len(values)} rows"
+
+
+def _not(name: str) -> str:
+    return f"{_WORDS[name]} is not added up:"
+
+
+def why_unknown(total: Estimate, name: str) -> str:
+    """The note of a total that says why it lacks a field; empty where none does."""
+    notes = total.notes if name in _WORDS else ()
+    return next((note for note in notes if note.startswith(_not(name))), "")
 
 
 def once(rows: Sequence[Estimate], overlaps: Mapping[str, Sequence[Overlap]]) -> list[Estimate]:
@@ -158,7 +175,7 @@ def _of_twice(estimate: Estimate, twice: Sequence[Overlap]) -> Iterator[str]:
     """What of a row counts once, how well that is known, and what may count twice."""
     if not twice:
         return
-    who = f"{estimate.label} ({estimate.run_ids[0][:_SHOWN_ID]})"
+    who = f"{estimate.label} ({short_id(estimate.run_ids[0])})"
     level = _LEVELS.get(max(one.level_s for one in twice), "")
     dropped = "seconds were dropped before the runs met in one ledger"
     if estimate.kind != UNATTRIBUTED and any(one.seconds for one in twice):

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from carbontrack.cli.recording import DB
+from carbontrack.ids import short_id
 from carbontrack.vocabulary import Format
 
 if TYPE_CHECKING:
@@ -111,7 +112,7 @@ def find_runs(connection: Connection, references: Sequence[str], done: str = "sh
     found = [read.resolve_run(connection, reference) for reference in references]
     for reference, run in dict(zip(references, found, strict=True)).items():
         if run.name == reference and (count := len(read.list_runs(connection, name=reference))) > 1:
-            shown = f"the newest is {done} ({run.id[:13]}). See: carbontrack runs"
+            shown = f"the newest is {done} ({short_id(run.id)}). See: carbontrack runs"
             say(f"{count} runs are named {reference}; {shown}")
     return found
 

@@ -12,6 +12,7 @@ from operator import attrgetter
 from typing import Any
 
 from carbontrack.ledger.batch import Batch
+from carbontrack.ledger.join import Age, age
 from carbontrack.ledger.recorded_rows import Recording, Sensor
 from carbontrack.ledger.tables import SENSORS
 from carbontrack.ledger.transaction import Transaction
@@ -19,12 +20,6 @@ from carbontrack.ledger.transaction import Transaction
 _AT_ONCE = 64  # a fixed number, so that the statement is always the same
 _SENSORS = ", ".join(f"sensors.{name}" for name in SENSORS.fields)
 _said_of = attrgetter(*SENSORS.fields)
-Age = tuple[bool, int]
-
-
-def age(ended_ms: int | None, heartbeat_ms: int) -> Age:
-    """The larger, the newer is this state of a recording."""
-    return ended_ms is not None, heartbeat_ms
 
 
 @dataclass(slots=True)

@@ -13,6 +13,7 @@ from carbontrack.ledger.window import Flag
 
 Row = Mapping[str, Any]
 """The columns of a row, JSON as what it says."""
+Age = tuple[int, bool, int]
 
 _UNITED = ("tags", "model")
 _NODES = "nodes_expected"
@@ -47,15 +48,18 @@ def _united(one: Row, other: Row) -> dict[str, Any]:
     }
 
 
+def age(ended_ms: int | None, heartbeat_ms: int) -> Age:
+    """The larger, the later was this state of a recording written."""
+    return heartbeat_ms, ended_ms is not None, ended_ms or 0
+
+
 def is_newer(recording: Row, other: Row) -> bool:
     """Whether a recording was written later than another state of it."""
 
-    def age(row: Row) -> tuple[int, bool, int, str]:
-        ended_ms = row["ended_ms"]
-        text = as_text(RECORDINGS, row)
-        return row["heartbeat_ms"], ended_ms is not None, 0 if ended_ms is None else ended_ms, text
+    def order(row: Row) -> tuple[Age, str]:
+        return age(row["ended_ms"], row["heartbeat_ms"]), as_text(RECORDINGS, row)
 
-    return age(recording) > age(other)
+    return order(recording) > order(other)
 
 
 def is_as_good(window: Sequence[Any], other: Sequence[Any]) -> bool:

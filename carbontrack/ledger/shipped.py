@@ -16,8 +16,8 @@ from typing import Any
 from carbontrack.errors import CarbontrackError
 from carbontrack.ledger import backlog, live_row
 from carbontrack.ledger.batch import Batch, Held
-from carbontrack.ledger.here import Here, RecordingHere, age
-from carbontrack.ledger.join import is_as_good, is_better
+from carbontrack.ledger.here import Here, RecordingHere
+from carbontrack.ledger.join import age, is_as_good, is_better
 from carbontrack.ledger.packed import Stored, stored
 from carbontrack.ledger.rows import Live, Tombstone
 from carbontrack.ledger.tables import (

@@ -12,6 +12,7 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
+from carbontrack.ids import short_id
 from carbontrack.ledger.damage import first_damage
 from carbontrack.ledger.models import Base
 from carbontrack.ledger.recorded_rows import end_of
@@ -103,7 +104,7 @@ def _rolled(connection: Connection) -> Iterator[Problem]:
         for row in connection.execute(text(query)).mappings():
             time = datetime.fromtimestamp(row["start_ms"] / MS_PER_S, UTC)
             if unlike := _unlike({name: row[f"own_{name}"] for name in _TOLERANCES}, row):
-                where = f"{view} of run {row['id'][:13]}, {time.isoformat(timespec='seconds')}"
+                where = f"{view} of run {short_id(row['id'])}, {time.isoformat(timespec='seconds')}"
                 yield Problem(where, unlike)
     for row in connection.execute(text(_RECORDED_DEVICES)).mappings():
         where = f"recorded_devices of recording {row['recording_key']}, {row['kind']}"
@@ -122,7 +123,7 @@ def _of_recording(connection: Connection, recording: Mapping[Any, Any]) -> Itera
     key = {"key": recording["key"]}
     sensors = connection.execute(text(_SENSORS), key).all()
     devices = {sensor: f"{recording['host']} {uuid}" for sensor, uuid in sensors}
-    run = f"run {recording['run_id'][:13]}"
+    run = f"run {short_id(recording['run_id'])}"
 
     def where(sensor: int, start_ms: int) -> str:
         time = datetime.fromtimestamp(start_ms / MS_PER_S, UTC).isoformat(timespec="seconds")

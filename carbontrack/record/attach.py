@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from carbontrack.errors import CarbontrackError
+from carbontrack.ids import uuid7
 from carbontrack.record.grace import grace_s
 from carbontrack.record.labels import project_of, tags_of
 from carbontrack.record.process_end import ProcessEnd
@@ -26,7 +27,6 @@ from carbontrack.record.steps_file import (
 )
 from carbontrack.record.this_node import is_first_of_node, visibility
 from carbontrack.record.this_run import MARK, ThisRun, mark_in, mark_of, this_run
-from carbontrack.record.uuids import uuid7
 from carbontrack.record.warning import harmless, warn
 from carbontrack.units import monotonic_ns, wall_ms
 

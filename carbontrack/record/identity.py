@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 
-from carbontrack.record.uuids import uuid5
+from carbontrack.ids import uuid5
 from carbontrack.vocabulary import Scheduler
 
 Environ = Mapping[str, str]

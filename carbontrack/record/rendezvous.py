@@ -16,12 +16,12 @@ from _socket import AF_UNIX, SCM_RIGHTS, SO_PEERCRED, SOCK_SEQPACKET, SOL_SOCKET
 from contextlib import suppress
 from typing import Any, final
 
+from carbontrack.ids import uuid5, uuid7
 from carbontrack.record.grace import grace_s
 from carbontrack.record.own_process import close_in_children, leave_to_children
 from carbontrack.record.recorder_process import RecorderProcess
 from carbontrack.record.steps_file import LockedSteps
 from carbontrack.record.this_node import boot_id, hostname, visibility
-from carbontrack.record.uuids import uuid5, uuid7
 from carbontrack.record.warning import harmless, warn, warn_of_slow_recorder
 
 # `socket` itself costs 8 ms to import.

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 
 from carbontrack.files import open_regular
+from carbontrack.folders import runtime_folders
 from carbontrack.record.this_run import mark_in
 from carbontrack.record.warning import warn
 
@@ -26,7 +27,7 @@ class LockedSteps:
 def make_steps_file(recording_id: str) -> LockedSteps | None:
     """The file, locked, in the first folder that works; None, with a warning, if none does."""
     problem = ""
-    for base in _runtime_folders():
+    for base in runtime_folders(os.environ):
         folder = f"{base}/carbontrack-{recording_id}"
         path = f"{folder}/steps.jsonl"
         try:
@@ -83,12 +84,3 @@ def working_folder() -> str:
         return os.getcwd()  # noqa: PTH109 - pathlib costs 8 ms here
     except OSError:
         return ""
-
-
-def _runtime_folders() -> list[str]:
-    """Where short-lived files may go, best first. A variable may name what another machine has:
-    srun hands on the login node's XDG_RUNTIME_DIR.
-    """
-    named = (os.environ.get("XDG_RUNTIME_DIR"), os.environ.get("TMPDIR"))
-    found = [*named, "/tmp", "/var/tmp", "/dev/shm"]
-    return list(dict.fromkeys(f for f in found if f and f.startswith("/")))

@@ -8,8 +8,8 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 
+from carbontrack.ids import uuid7
 from carbontrack.record.this_node import boot_id, hostname
-from carbontrack.record.uuids import uuid7
 
 TYPE_CHECKING = False  # `typing` costs 15 ms, a dataclass more
 if TYPE_CHECKING:

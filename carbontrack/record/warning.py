@@ -12,8 +12,6 @@ TYPE_CHECKING = False  # `typing` costs 15 ms, and a job waits for this
 if TYPE_CHECKING:
     from typing import Any
 
-_ID_SHOWN = 13  # characters of a run's id, as in every list of runs
-
 
 def warn(message: str) -> None:
     """One line on stderr; does nothing where stderr is closed."""
@@ -26,9 +24,10 @@ def warn_of_slow_recorder(plan: Mapping[str, Any]) -> None:
     later = ""
     if not plan.get("quiet") and "kind" not in plan and "run_id" in plan:
         with suppress(Exception):
+            from carbontrack.ids import short_id
             from carbontrack.ledger.url import db_option
 
-            later = f"; its summary, then: carbontrack show {plan['run_id'][:_ID_SHOWN]}"
+            later = f"; its summary, then: carbontrack show {short_id(plan['run_id'])}"
             later += db_option(plan["db"])
     warn(
         f"the recorder is slow to finish and goes on in the background for a minute at most{later}."

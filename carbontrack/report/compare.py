@@ -13,6 +13,7 @@ from carbontrack.account.loss import arrival, loss_at, lowest_common, width_of
 from carbontrack.account.result import Estimate
 from carbontrack.account.scores import PER_CENT, Score, is_share, per
 from carbontrack.account.spread import Spread, apart, spread_of
+from carbontrack.ids import short_id
 from carbontrack.ledger.recorded_rows import Step
 from carbontrack.report.notes import notes_of
 from carbontrack.report.numbers import (
@@ -202,7 +203,7 @@ def comparison(groups: Sequence[Group]) -> tuple[Table, dict[str, Any]]:
     rows = [side.estimate for group in groups for side in group.sides]
     names = [group.name for group in groups]
     if len(set(names)) < len(names):
-        names = [f"{group.name} {group.sides[0].estimate.run_ids[0][:13]}" for group in groups]
+        names = [f"{group.name} {short_id(group.sides[0].estimate.run_ids[0])}" for group in groups]
     shown = [_texts(line) for line in lines]
     two = len(groups) == 2
     columns = [
@@ -228,7 +229,7 @@ _WITHIN = "≈"
 def _of_group(group: Group) -> list[str]:
     if len(group.sides) < 2:
         return []
-    ids = ", ".join(side.estimate.run_ids[0][:13] for side in group.sides)
+    ids = ", ".join(short_id(side.estimate.run_ids[0]) for side in group.sides)
     return [f"{group.name}: mean ± standard deviation of {len(group.sides)} runs ({ids})"]
 
 

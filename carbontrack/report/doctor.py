@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from carbontrack.errors import CarbontrackError
+from carbontrack.folders import runtime_folders
 from carbontrack.vocabulary import Verdict
 
 _LOOK_S = 0.7  # 30 refreshes of an NVML counter
@@ -125,12 +126,14 @@ def _clock(url: str) -> Iterator[Finding]:
 
 
 def _steps_folder(environ: Mapping[str, str]) -> Finding:
-    folder = environ.get("XDG_RUNTIME_DIR") or environ.get("TMPDIR") or "/tmp"
-    if os.access(folder, os.W_OK | os.X_OK):
-        return Finding("steps", Verdict.OK, f"{folder} takes the training steps of running jobs")
+    folders = runtime_folders(environ)
+    for folder in folders:
+        if os.access(folder, os.W_OK | os.X_OK):
+            what = f"{folder} takes the training steps of running jobs"
+            return Finding("steps", Verdict.OK, what)
     return Finding(
         "steps",
         Verdict.PROBLEM,
-        f"{folder} cannot be written, so training steps will be missing",
+        f"none of {', '.join(folders)} can be written, so training steps will be missing",
         "Set TMPDIR to a folder that you can write.",
     )

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from carbontrack.account.devices import devices_of
+from carbontrack.ids import short_id
 from carbontrack.ledger.recorded_rows import Run, Sensor, Usage
 from carbontrack.ledger.rows import Stated
 from carbontrack.query.runs import RunItem, item_of
@@ -99,7 +100,7 @@ def _columns(items: Sequence[Mapping[str, Any]]) -> list[_Column]:
 
     days = cells(lambda item: local_time(item["started"])[:10])
     return [
-        _Column("run", cells(lambda item: item["id"][:13])),
+        _Column("run", cells(lambda item: short_id(item["id"]))),
         _Column("name", cells(lambda item: item["name"])),
         _Column("status", cells(_status), spare=1, shorter=cells(_status_word), needed=True),
         _Column(

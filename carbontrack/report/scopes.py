@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from carbontrack.account.result import unique
 from carbontrack.vocabulary import Scope
 
 _PARTS = ("GPUs", "CPUs", "memory")
-_INSIDE = {
+_INSIDE: Mapping[str, Sequence[str]] = {
     Scope.GPU: ("GPUs",),
     Scope.GPU_OF_MODULE: ("GPUs",),
     Scope.CPU: ("CPUs",),
     Scope.DRAM: ("memory",),
     Scope.NODE: _PARTS,
 }
-_WORDS = {Scope.NODE: ("whole nodes",)}
+_WORDS: Mapping[str, Sequence[str]] = {**_INSIDE, Scope.NODE: ("whole nodes",)}
 
 
 def inside(scope: str) -> Sequence[str]:
     """What a scope such as gpu+cpu has; a word of another package's as it is."""
-    known = {**_INSIDE, **_WORDS}
-    return unique(part for one in scope.split("+") for part in known.get(one, (one,)))
+    return unique(part for one in scope.split("+") for part in _WORDS.get(one, (one,)))
 
 
 def left_out(scope: str) -> Sequence[str]:

@@ -14,6 +14,7 @@ from carbontrack.account.result import Estimate
 from carbontrack.errors import CarbontrackError
 from carbontrack.factors.catalog import Factor
 from carbontrack.factors.resolve import Factors, resolve
+from carbontrack.ids import short_id
 from carbontrack.ledger.recorded_rows import Run, Sensor, StepTotals, Usage
 from carbontrack.report.escape import visible
 from carbontrack.report.numbers import (
@@ -77,7 +78,7 @@ def summary_text(
     lasted = format_duration(estimate.duration_s or 0.0)
     text = [f"carbontrack  {run.name}  {run.status}{ended} after {lasted}"]
     text += [f"  {head:<8}{value:>{width}}  {note}".rstrip() for head, value, note in lines]
-    more = waits or f"table {run.id[:13]}"
+    more = waits or f"table {short_id(run.id)}"
     text.append(f"  {'more':<8}carbontrack {more}{db_option}")
     return "\n".join(map(visible, text)) + "\n"
 

@@ -13,6 +13,7 @@ from carbontrack.account.over_time import SpentCurve
 from carbontrack.account.quota import QuotaUse
 from carbontrack.account.result import Estimate
 from carbontrack.account.split import RunRecord, month_of, reaches_beyond, whole_hours
+from carbontrack.account.total import why_unknown
 from carbontrack.errors import CarbontrackError
 from carbontrack.ledger import latest, live, read
 from carbontrack.ledger.held import Held, ManyHeld
@@ -70,8 +71,8 @@ _SUMMED = (
     "coverage",
     "quality",
     "assumed",
-    "notes",
 )  # of a row of the table
+_PRICED = ("tco2e", "cost")
 _PROJECT = "project"
 _MARKUP = (TableFormat.MARKDOWN, TableFormat.LATEX, TableFormat.CSV)
 
@@ -200,11 +201,13 @@ class View:
                 own: dict[str, Any] = {"span_ms": span_ms, "held": held}
                 groups = group.grouped(connection, found, rows, [by], self._flags, **own)
             quotas = self._quotas(connection, by, groups, wanted.get("until_ms"))
+        total = group.totals(rows, twice)[0] if rows else None
         return {
             "groups": [
                 _sum_item(row) | {"quotas": quotas.get(row.group[by], [])} for row in groups
             ],
-            "total": _sum_item(group.totals(rows, twice)[0]) if rows else None,
+            "total": total and _sum_item(total),
+            "unknown": [why for name in _PRICED if total and (why := why_unknown(total, name))],
             "summed": len(found),
             "matching": matching,
             "tags": sorted({key for run in found for key in run.tags}),

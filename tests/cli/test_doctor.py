@@ -30,6 +30,15 @@ def test_gpus_are_named_with_how_well_they_are_measured(
         assert "W now, refreshed every" in what
 
 
+def test_a_variable_of_another_machine_loses_no_steps(wrapper: Wrapper) -> None:
+    """srun hands on the login node's XDG_RUNTIME_DIR; the recorder takes the next folder."""
+    wrapper.environ = {"XDG_RUNTIME_DIR": "/run/user/of-another-machine"}
+    code, found = findings(wrapper)
+    (steps,) = (f for f in found if f["area"] == "steps")
+    assert (code, steps["verdict"]) == (0, "ok")
+    assert "of-another-machine" not in steps["what"]
+
+
 def test_a_driver_that_refuses_is_said_with_its_fix(wrapper: Wrapper, nvml_stub: NvmlStub) -> None:
     wrapper.environ = nvml_stub.start(2, init_error=4).env
     _, found = findings(wrapper)

@@ -98,6 +98,23 @@ def test_what_is_not_known_is_no_number_and_fails_a_check(
     assert euros["used"] == pytest.approx(KWH * 0.2)
 
 
+def test_each_limit_has_its_own_reason(command: Command, tmp_path: Path) -> None:
+    """Two runs whose intensities are of unlike bases, and whose money is of two currencies."""
+    runs = [
+        Recorded(number=1, project="nlp", facility={"zone": "FRA", "currency": "EUR"}),
+        Recorded(number=2, project="nlp", facility={"zone": "US-CAMX", "currency": "USD"}),
+    ]
+    for run in runs:
+        run.facility["tariff"] = 0.2
+    write_ledger(tmp_path / "ledger.db", *runs)
+    set_quotas(tmp_path, "[quota.nlp]\nkg = 10\ncost = 5\n")
+    done = command("quota", "--at", "2026-05", "--check", "--pue", "1.2")
+    assert done.code == 1
+    co2e, cost = done.err.removeprefix("carbontrack: quota not known: ").split("; ")
+    assert co2e.startswith("nlp, CO₂e of 2026-05 (CO₂e is not added up: the intensities are ")
+    assert cost == "nlp, cost of 2026-05 (cost is not added up: USD and EUR)\n"
+
+
 def test_a_factor_that_is_unknown_is_said(command: Command, tmp_path: Path) -> None:
     lost = Recorded(project="nlp", facility={"zone": "ATLANTIS"})
     idle = Recorded(number=2, project="idle", count=0)

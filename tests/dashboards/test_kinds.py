@@ -215,6 +215,9 @@ def test_groups_of_seeds_are_their_mean_and_spread(tmp_path: Path) -> None:
     alike = figures.compare(runs, group=["a", "b"] * 3).axes[0]
     (said,) = (text.get_text() for text in alike.texts if "mean ± sd" in text.get_text())
     assert said.endswith("no difference beyond the spread")
+    one = figures.compare([*runs[:3], runs[3]], group=["slow"] * 3 + ["fast"]).axes[0]
+    (said,) = (text.get_text() for text in one.texts if "mean ± sd" in text.get_text())
+    assert said.endswith("no verdict: a single run has no spread")
 
 
 def test_a_run_that_began_after_the_other_had_ended_is_not_ahead(runs: list[RunData]) -> None:

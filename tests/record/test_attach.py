@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 import carbontrack
+from carbontrack.ids import uuid5
 from carbontrack.record.this_node import boot_id, hostname
-from carbontrack.record.uuids import uuid5
 from tests.fixtures.nodes import slurm
 from tests.fixtures.wrap import CARBONTRACK, PATIENCE_S, Wrapper, processes_of, wait_until
 

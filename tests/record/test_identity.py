@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from carbontrack.ids import _NAMESPACE, uuid5, uuid7
 from carbontrack.record.identity import (
     Allocation,
     Identity,
@@ -19,7 +20,6 @@ from carbontrack.record.identity import (
 )
 from carbontrack.record.shared_words import expand_hosts, shared_words
 from carbontrack.record.this_run import TELLING, this_run
-from carbontrack.record.uuids import _NAMESPACE, uuid5, uuid7
 from carbontrack.vocabulary import Scheduler
 
 COMMAND = ["torchrun", "--nproc-per-node=4", "train.py", "--lr", "3e-4"]

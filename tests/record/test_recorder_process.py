@@ -16,11 +16,11 @@ from typing import Any
 
 import pytest
 
+from carbontrack.ids import uuid7
 from carbontrack.record import process_end
 from carbontrack.record.cut import MAX_COMMAND_CHARS, MAX_LABEL_CHARS, cut_command
 from carbontrack.record.process_end import ProcessEnd
 from carbontrack.record.recorder_process import RecorderProcess
-from carbontrack.record.uuids import uuid7
 from carbontrack.units import monotonic_ns, now_ms
 from tests.fixtures.wrap import CARBONTRACK, PATIENCE_S, Wrapper, processes_of
 from tests.record.test_manners import children_of

@@ -68,7 +68,7 @@ export class Sums {
     }
   }
 
-  show({ total, groups, summed, matching }) {
+  show({ total, unknown, groups, summed, matching }) {
     const by = (value) => (value != null && total.assumed.length ? "with assumed factors" : "");
     const rest = matching > summed ? `the newest of ${whole(matching)}` : "";
     this.tiles.fill([
@@ -80,7 +80,7 @@ export class Sums {
       { name: "cost", value: cost(total?.cost, total?.currency), note: by(total?.cost) },
     ]);
     this.place.hidden = !groups.length;
-    this.said.textContent = total?.notes.find((note) => note.startsWith("no ")) ?? "";
+    this.said.textContent = unknown.join("; ");
     if (groups.length) refill(this.place, this.grouped(groups));
   }
 

@@ -79,6 +79,7 @@ def test_the_first_page_sums_what_the_table_does(
     assert total["tco2e"] == pytest.approx(1.8 * 0.4 / 1000)
     assert (total["runs"], found["summed"], found["matching"]) == (3, 3, 3)
     assert found["tags"] == ["seed"]
+    assert found["unknown"] == []
 
 
 def test_a_range_of_time_begins_with_its_first_moment_and_ends_before_its_last(team: View) -> None:
@@ -89,6 +90,22 @@ def test_a_range_of_time_begins_with_its_first_moment_and_ends_before_its_last(t
     assert team.totals(**before)["total"]["energy_kwh"] == pytest.approx(0.4)
     assert [run["name"] for run in team.runs(**before)["runs"]] == ["run 2"]
     assert [run["name"] for run in team.runs(user="bob")["runs"]] == ["run 3", "run 2"]
+
+
+def test_why_a_sum_is_not_known_is_said(ledger_url: str) -> None:
+    places = [("FRA", "EUR"), ("US-CAMX", "USD")]
+    for number, (zone, currency) in enumerate(places, start=1):
+        facility = {"zone": zone, "currency": currency, "tariff": 0.2}
+        write_runs(ledger_url, Recorded(number=number, count=2, facility=facility))
+    view = View(ledger_url, config.flags(pue=1.5))
+    try:
+        found = view.totals()
+    finally:
+        view.close()
+    assert (found["total"]["tco2e"], found["total"]["cost"]) == (None, None)
+    co2e, cost = found["unknown"]
+    assert co2e.startswith("CO₂e is not added up: the intensities are ")
+    assert cost == "cost is not added up: USD and EUR"
 
 
 def test_a_project_has_its_quota_in_the_month_that_is_shown(

@@ -110,7 +110,7 @@ def test_the_band_of_the_sensors_is_shown_where_it_is_asked_for(
     (small,) = (line for line in lines if line.startswith(" small"))
     (sim,) = (line for line in lines if line.startswith(" sim"))
     assert "5.76 ± 0.29" in small
-    assert "0.71 ± 0.04" in small
+    assert "0.76 ± 0.04" in small
     assert "±" not in sim
     assert any("±: a band of 5 % of the sensors, assumed" in line for line in lines)
     assert "5.76 $\\pm$ 0.29" in command("table", "small", "--band", "--format", "latex").out

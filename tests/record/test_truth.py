@@ -179,9 +179,14 @@ def test_a_mean_over_a_second_lies_in_the_second_before(
     assert found.energy_j == pytest.approx(found.true_j, rel=0.01)
 
 
-def seconds_recorded(wrapper: Wrapper) -> int:
+def seconds_since_an_end(wrapper: Wrapper) -> int:
+    """How many are there of the devices that began after the newest end of a recording."""
+    query = (
+        "select count(*) from windows where level = 1 "
+        "and start_ms >= (select max(ended_ms) from recordings)"
+    )
     with closing(sqlite3.connect(wrapper.ledger)) as ledger:
-        ((count,),) = ledger.execute("select count(*) from windows where level = 1").fetchall()
+        ((count,),) = ledger.execute(query).fetchall()
     return int(count)
 
 
@@ -194,8 +199,7 @@ def test_two_runs_on_the_same_devices_count_once_in_their_total(
     first.until_recorded(2)
     assert wrapper.record(seconds=2).returncode == 0
     # Of a second in which both end it is not known whether they overlap.
-    enough = seconds_recorded(wrapper) + 2 * node.devices
-    wait_until(lambda: seconds_recorded(wrapper) >= enough)
+    wait_until(lambda: seconds_since_an_end(wrapper) >= node.devices)
     first.end()
     table = wrapper.json("table")
     inner, outer = table["rows"]

@@ -50,7 +50,7 @@ def _united(one: Row, other: Row) -> dict[str, Any]:
 
 def age(ended_ms: int | None, heartbeat_ms: int) -> Age:
     """The larger, the later was this state of a recording written."""
-    return heartbeat_ms, ended_ms is not None, ended_ms or 0
+    return heartbeat_ms, ended_ms is not None, 0 if ended_ms is None else ended_ms
 
 
 def is_newer(recording: Row, other: Row) -> bool:

@@ -355,7 +355,7 @@ def test_what_gaps_leave_open_without_seconds_is_said(
     elif level_s == 60:
         assert f"that part, known to the minute only ({dropped}), counts once" in said
     else:
-        assert f"up to 100.0% of {runs[0].name} ({twice.popitem()[0][:8]}) may be counted" in said
+        assert f"up to 100.0% of {runs[0].name} ({twice.popitem()[0][:13]}) may be counted" in said
         assert dropped in said
     each_kwh = 2 * 1800 * POWER_W / 3.6e6
     assert total.energy_kwh == pytest.approx(each_kwh * (2 if level_s == 3600 else 1))

@@ -22,6 +22,8 @@ from carbontrack.report.table import carbon_cell
 from carbontrack.units import MS_PER_HOUR, MS_PER_S, S_PER_HOUR
 from carbontrack.vocabulary import ENTERED, Method, Status
 
+_ROUNDED = 1.01  # times are in ms, and a run may be short
+
 
 @dataclass(frozen=True, slots=True)
 class Line:
@@ -125,17 +127,19 @@ def _devices(e: Estimate) -> str:
 
 
 def _mig(e: Estimate) -> bool:
-    if e.meter == ENTERED:
-        return False
-    whole = (e.duration_s or 0.0) / S_PER_HOUR * e.devices
-    return abs(e.device_hours - whole) > 1e-9 * whole
+    """Whether devices count as less than one: they were read for longer than their hours are."""
+    return e.meter != ENTERED and e.primary_s > _ROUNDED * e.device_hours * S_PER_HOUR
 
 
 def _device_hours(e: Estimate) -> str:
     if e.meter == ENTERED:
         return "as stated"
     share = " × the share of a GPU that each MIG instance is" if _mig(e) else ""
-    return f"duration × devices{share} ÷ 3600: of the run, not of what was sampled"
+    whole_h = (e.duration_s or 0.0) / S_PER_HOUR * e.devices
+    if share or abs(e.device_hours - whole_h) <= 1e-9 * whole_h:
+        return f"duration × devices{share} ÷ 3600: of the run, not of what was sampled"
+    # In attempts with time between them, say, or where a device came later.
+    return "how long each device's recordings lasted, added up ÷ 3600: not only what was sampled"
 
 
 def _gpu_hours(e: Estimate) -> str:

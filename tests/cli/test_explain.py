@@ -66,6 +66,12 @@ def test_explain_of_a_mig_slice_is_true_arithmetic(command: Command, tmp_path: P
     assert "× the share of a GPU that each MIG instance is ÷ 3600" in how["device-hours"]
     assert "÷ 16 h it accounts for" in how["power"]
     assert "6.85714 h of NVIDIA A100" in how["GPU-hours"]
+    whole = replace(row, device_hours=16.0)
+    attempts = replace(whole, duration_s=3 * FIRST.seconds)  # that long with the time between them
+    for one, begins in ((whole, "duration × devices ÷"), (attempts, "how long each device's")):
+        how = {line.name: line.how for line in explain(one, FIRST.usages)}
+        assert how["device-hours"].startswith(begins)
+        assert not any("MIG" in text for text in how.values())
 
 
 def test_explain_of_own_hardware_names_each_factor(command: Command, ledger: Path) -> None:

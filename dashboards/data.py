@@ -160,14 +160,6 @@ def energies_j(data: RunData, times: pd.Series[pd.Timestamp]) -> np.ndarray[Any,
     return np.interp(at_ms, data.curve.times_ms, data.curve.energies_j)
 
 
-def known_s(data: RunData, times: pd.Series[pd.Timestamp]) -> np.ndarray[Any, Any]:
-    """Seconds until each time in which any energy is known: it stands still in gaps."""
-    at_ms = data.run.started_ms + elapsed_s(data.run, times).to_numpy() * MS_PER_S
-    lengths_ms = np.diff(data.curve.times_ms) * (np.diff(data.curve.energies_j) > 0)
-    known_ms = np.insert(np.cumsum(lengths_ms), 0, 0)
-    return np.interp(at_ms, data.curve.times_ms, known_ms) / MS_PER_S
-
-
 def facility_wh(data: RunData, times: pd.Series[pd.Timestamp]) -> np.ndarray[Any, Any]:
     """Facility energy in Wh from the run's start until each time."""
     return _spent(data, times, "facility_kwh") * WH_PER_KWH

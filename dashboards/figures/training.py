@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from carbontrack.errors import CarbontrackError
 from carbontrack.units import MS_PER_S
 from carbontrack.vocabulary import LogAxes
-from dashboards.data import RunData, elapsed_s, energies_j, held_out, known_s
+from dashboards.data import RunData, elapsed_s, energies_j, held_out
 from dashboards.figures import words
 from dashboards.figures.panels import draw_held_out, draw_losses, note_not_finite
 from dashboards.figures.score_points import draw_scores
@@ -46,7 +46,6 @@ _FALL, _OF_AXIS = 0.9, 0.1  # so much of the fall in so much of the axis is an L
 _MANY_LOSSES = 100
 _MOST_DECADES = 1e5
 _EXPLODED = 1.5  # times what the loss began with
-_KNOWN_SHARE = 0.95  # of a block's time, else its energy would look too small
 _AMOUNTS = {"": "", "k": " (thousands)", "M": " (millions)", "G": " (billions)"}
 
 
@@ -201,7 +200,7 @@ def need(runs: Sequence[RunData], column: str) -> None:
 
 def _blocks(data: RunData) -> tuple[Any, Any, Any]:
     """Step, J/token and tokens/s as means over blocks of steps; J/token is NaN where the energy of
-    a good part of the block is not known.
+    one of the block's steps is unknown.
     """
     with_tokens = data.steps.dropna(subset=["tokens"])
     # Between steps of one time there is neither energy nor time: their tokens are one span's.
@@ -210,13 +209,13 @@ def _blocks(data: RunData) -> tuple[Any, Any, Any]:
         {
             "step": steps["step"],
             "energy_j": np.diff(energies_j(data, steps["time"]), prepend=np.nan),
-            "known_s": np.diff(known_s(data, steps["time"]), prepend=np.nan),
             "seconds": steps["time"].diff().dt.total_seconds(),
             "tokens": steps["tokens"],
         }
     ).dropna()
     frame["energy_j"] = frame["energy_j"].where(frame["energy_j"] > 0)  # a gap is not known
     block = np.arange(len(frame)) // max(1, len(frame) // _BLOCKS)
-    sums = frame.groupby(block)[["energy_j", "seconds", "tokens"]].sum(skipna=False)
+    sums = frame.groupby(block)[["energy_j", "seconds", "tokens"]].sum()
+    energies = sums["energy_j"].where(frame["energy_j"].notna().groupby(block).all())
     middle = frame.groupby(block)["step"].mean()
-    return middle, sums["energy_j"] / sums["tokens"], sums["tokens"] / sums["seconds"]
+    return middle, energies / sums["tokens"], sums["tokens"] / sums["seconds"]

@@ -94,6 +94,24 @@ def test_efficiency_is_unknown_where_the_energy_is(tmp_path: Path) -> None:
     assert np.isnan(np.asarray(upper.get_lines()[0].get_ydata(), dtype=float)).sum() >= 9
 
 
+def test_one_step_of_unknown_energy_makes_its_block_unknown(tmp_path: Path) -> None:
+    url = ledger_url(str(tmp_path / "ledger.db"))
+    one = Recorded(count=2, seconds=240)
+    rows = [
+        (sensor.uuid, pictures.window_at(one.start_ms + 1000 * second, 1, 300.0))
+        for sensor in one.sensors
+        for second in range(240)
+        if second != 100
+    ]
+    steps = [Step(n, one.start_ms + 1000 * n, tokens=1000) for n in range(240)]
+    pictures.write(url, one, rows, [], steps)
+    (line,) = figures.efficiency([pictures.load(url)]).axes[0].get_lines()
+    at, per_token = (np.asarray(values, dtype=float) for values in line.get_data())
+    assert len(at) > 60, "some steps a block"
+    assert at[np.isnan(per_token)] == pytest.approx([101], abs=2)
+    assert per_token[~np.isnan(per_token)] == pytest.approx(600), "mJ/token"
+
+
 def test_a_pause_does_not_press_the_efficiency_to_the_ground(tmp_path: Path) -> None:
     url = ledger_url(str(tmp_path / "ledger.db"))
     one = Recorded(count=2, seconds=120)

@@ -49,29 +49,33 @@ def test_a_day_is_local_and_whole_and_a_month_is_in_utc(
 
 
 def test_the_months_are_those_of_by_month() -> None:
-    before = month_of(now_ms())
-    since_ms, until_ms = parse.range_ms("last-month", "last-month")
-    if month_of(now_ms()) != before:  # the month changed meanwhile
-        since_ms, until_ms = parse.range_ms("last-month", "last-month")
+    def said() -> tuple[str, list[tuple[int | None, int | None]]]:
+        words = (("last-month", "last-month"), ("this-month", None))
+        return month_of(now_ms()), [parse.range_ms(*each) for each in words]
+
+    (now, found), (later, again) = said(), said()
+    if now != later:  # the month changed meanwhile
+        now, found = later, again
+    (since_ms, until_ms), (this_ms, _) = found
     assert since_ms is not None
-    last = month_of(since_ms)
-    assert (since_ms, until_ms) == span_of_month(last)
-    assert until_ms == parse.range_ms("this-month", None)[0]
+    assert (since_ms, until_ms) == span_of_month(month_of(since_ms))
+    assert (this_ms, until_ms) == (span_of_month(now)[0],) * 2
 
 
 @pytest.mark.usefixtures("far_east")
 def test_today_and_yesterday_are_local_days() -> None:
-    def said() -> tuple[datetime, tuple[int | None, int | None]]:
-        return datetime.now(), parse.range_ms("yesterday", "today")
+    def said() -> tuple[datetime, list[tuple[int | None, int | None]]]:
+        words = (("yesterday", "today"), (None, "yesterday"))
+        return datetime.now(), [parse.range_ms(*each) for each in words]
 
     (now, found), (later, again) = said(), said()
     if now.date() != later.date():  # the day changed meanwhile
         now, found = later, again
-    today = now.replace(hour=0, minute=0, second=0, microsecond=0)
-    assert found == tuple(
-        round((today + timedelta(days=days)).timestamp() * 1000) for days in (-1, 1)
+    midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
+    yesterday, today, tomorrow = (
+        round((midnight + timedelta(days=days)).timestamp() * 1000) for days in (-1, 0, 1)
     )
-    assert parse.range_ms(None, "yesterday")[1] == found[0] + DAY_MS  # type: ignore[operator]
+    assert found == [(yesterday, tomorrow), (None, today)]
 
 
 def test_an_age_is_before_now() -> None:

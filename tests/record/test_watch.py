@@ -26,7 +26,16 @@ from tests.record.test_clock import clock_shim  # noqa: F401
 from tests.record.test_kill import recorder_of
 
 MIDNIGHT = datetime(2027, 3, 1, tzinfo=UTC)
+MIDDAY = datetime(2027, 2, 15, 12, tzinfo=UTC)
 SIMULATED = ("--meter", "sim:a100x2")
+
+
+@pytest.fixture
+def midday(wrapper: Wrapper, clock_shim: Path, tmp_path: Path) -> None:  # noqa: F811
+    """What the wrapper starts sees no day end: then a watch begins another recording."""
+    shift = tmp_path / "shift"
+    shift.write_text(str(round(MIDDAY.timestamp() - time.time())))
+    wrapper.environ |= {"LD_PRELOAD": str(clock_shim), "CLOCK_SHIM_FILE": str(shift)}
 
 
 @contextmanager
@@ -78,13 +87,14 @@ def stop(process: subprocess.Popen[str], signo: signal.Signals) -> tuple[int, st
     return process.wait(PATIENCE_S), said
 
 
+@pytest.mark.usefixtures("midday")
 @pytest.mark.parametrize("devices", ["simulated", "stand-in"])
 def test_a_watch_goes_on_with_its_run_when_it_is_started_again(
     wrapper: Wrapper, nvml_stub: NvmlStub, devices: str
 ) -> None:
     options = SIMULATED if devices == "simulated" else ("--meter", "nvml")
     if devices == "stand-in":  # all of the node, whatever the service can see
-        wrapper.environ = {**nvml_stub.start(3, "a100").env, "CUDA_VISIBLE_DEVICES": "0"}
+        wrapper.environ |= {**nvml_stub.start(3, "a100").env, "CUDA_VISIBLE_DEVICES": "0"}
     ends = []
     for signo in (signal.SIGTERM, signal.SIGINT):
         with watching(wrapper, *options) as watch:
@@ -102,6 +112,7 @@ def test_a_watch_goes_on_with_its_run_when_it_is_started_again(
     assert [one[:2] for one in recorded] == [("completed", 0)] * 2
 
 
+@pytest.mark.usefixtures("midday")
 def test_a_node_is_watched_once_and_not_at_all_without_a_meter(wrapper: Wrapper) -> None:
     with watching(wrapper, *SIMULATED, "--quiet") as watch:
         second = wrapper.carbontrack("watch", *SIMULATED)
@@ -117,6 +128,7 @@ def test_a_node_is_watched_once_and_not_at_all_without_a_meter(wrapper: Wrapper)
     assert len(wrapper.recordings()) == 1
 
 
+@pytest.mark.usefixtures("midday")
 def test_a_watch_without_its_recorder_ends_and_says_so(wrapper: Wrapper) -> None:
     with watching(wrapper, *SIMULATED) as watch:
         recorder = recorder_of(wrapper, {watch.pid})
@@ -170,6 +182,7 @@ def test_a_month_is_a_run_and_no_second_is_in_two(
     assert {row["group"]["month"] for row in rows} == {"2027-02", "2027-03"}
 
 
+@pytest.mark.usefixtures("midday")
 @pytest.mark.parametrize("how", ["unit", "manifest"])
 def test_the_services_of_the_documents_run(
     wrapper: Wrapper, nvml_stub: NvmlStub, tmp_path: Path, how: str
@@ -192,7 +205,7 @@ def test_the_services_of_the_documents_run(
             "CARBONTRACK_SHIP_TOKEN_FILE": str(tmp_path / "token"),
             "CARBONTRACK_SHIP_TOKEN": token,
         }
-        wrapper.environ = nvml_stub.start(2, "a100").env
+        wrapper.environ |= nvml_stub.start(2, "a100").env
         given = {name: here.get(name, value) for name, value in environ.items()}
         words = [word.replace("nvml,rapl", "nvml") for word in command]
         assert words[0].rpartition("/")[2] == "carbontrack"

@@ -19,9 +19,8 @@ from llama_train.errors import TrainError
 from llama_train.flops import GIB, MFU_FORMULA, flops_per_token, peak_flops
 from llama_train.presets import published
 
-# The factors of the Llama 2 report (section 2.2.1, with PUE and intensity of Wu et al. 2022).
-REPORT_DEVICE = "NVIDIA A100-SXM4-80GB"
-ASSUMED_MFU = 0.40
+REPORT_DEVICE = "NVIDIA A100-SXM4-80GB"  # of the Llama 2 report, section 2.2.1
+ASSUMED_MFU = 0.40  # a usual one, for a model whose published hours imply none
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -72,7 +72,7 @@ def _together(
 
 
 def _pause_ms(sensors: Sequence[Sensor]) -> int:
-    """None where one was recorded all along."""
+    """The longest time in which none was recorded; 0 where one was recorded all along."""
     if not all(sensor.spans_ms for sensor in sensors):
         return 0
     return longest_pause_ms(span for sensor in sensors for span in sensor.spans_ms)

@@ -1,7 +1,7 @@
 """Grid intensity from a live provider: the one place that uses a network, and only when asked to.
 
 What a provider answers is written down as a table of its own layout, each time of the asked range a
-row, with or without a value; `account.intensity_file` reads it like a file from disk.
+row, with or without a value; `factors.intensity_csv` reads it like a file from disk.
 """
 
 from __future__ import annotations

@@ -63,8 +63,6 @@ _IGNORED = (
     signal.SIGUSR1,
     signal.SIGUSR2,
 )
-# For so long the rest is shipped after the job and its wrapper have ended; what is left comes with
-# the next run, or by `db ship`.
 _COMMIT_EVERY_NS = 3 * NS_PER_S // 2  # and so every 1.6 s: rows are committed within 2 s
 
 

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from carbontrack.record.ship import Shipper, Shipping
 
 _SUMMARY_S = 0.3  # of what the job's end may wait for us
-_LAST_S = 30.0  # when nothing waits for us any more
+# After the job and its wrapper have ended; what is left then comes with the next run, or by
+# `db ship`.
+_LAST_S = 30.0
 
 
 class Shippers:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import re
 import shlex
 import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -263,6 +265,17 @@ def test_every_key_and_path_of_the_pages_api_is_documented(
     assert [path for path in paths if f"`{path}" not in page] == []
     for name, answer in answers.items():
         assert set(_keys(answer)) - known == set(), f"document in docs/dashboards.md: {name}"
+    script = (ROOT / "dashboards" / "live" / "static" / "api.js").read_text(encoding="utf-8")
+    heard = set(re.findall(r'source\.addEventListener\("(\w+)"', script)) - {"error"}
+    (line,) = re.findall(r"^.*server-sent events.*$", page, re.MULTILINE)
+    assert {"run"} < heard == heard & set(re.findall(r"`(\w+)`", line))
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "docs").glob("*.md")), ids=lambda page: page.name)
+def test_nothing_follows_a_table_but_an_empty_line(page: Path) -> None:
+    lines = page.read_text(encoding="utf-8").splitlines()
+    after = [b for a, b in pairwise(lines) if a.startswith("| ") and not b.startswith("|")]
+    assert not any(after)
 
 
 def _names(code: str) -> list[str]:
@@ -285,7 +298,11 @@ def _keys(value: Any) -> Iterator[str]:
 @pytest.mark.parametrize("table", TABLES, ids=lambda table: table.name)
 def test_every_column_of_the_ledger_is_documented(table: Table[Any]) -> None:
     page = (ROOT / "docs" / "ledger.md").read_text(encoding="utf-8")
-    columns = page.partition("| table | columns |")[2].partition("\n\n")[0]
+    tables, columns = (
+        page.partition(f"| table | {heads} |")[2].partition("\n\n")[0]
+        for heads in ("key | what it holds", "columns")
+    )
+    assert f"`{table.name}`" in tables
     (line,) = re.findall(rf"^\| `{table.name}` \| (.*) \|$", columns, re.MULTILINE)
     serial = () if table.serial is None else (table.serial,)
     assert set(re.findall(r"`(\w+)`", line)) == {*table.columns, *table.computed, *serial}
@@ -384,7 +401,7 @@ def test_every_line_of_compare_and_project_is_documented(
         assert lines_of(recorded(name, *words, *every).out) == documented
 
 
-@pytest.mark.parametrize("call", ["runs", "table", "windows", "steps", "events"])
+@pytest.mark.parametrize("call", ["runs", "table", "windows", "steps", "events", "amendments"])
 def test_every_column_of_the_data_frames_is_documented(
     recorded: Command, tmp_path: Path, call: str
 ) -> None:
@@ -400,6 +417,19 @@ def test_every_column_of_the_data_frames_is_documented(
     elsewhere = {"windows": (ROOT / "docs" / "ledger.md").read_text(encoding="utf-8")}
     assert named <= columns
     assert {name for name in columns - named if f"`{name}`" not in elsewhere.get(call, "")} == set()
+    if call != "runs":  # those of its JSON
+        said = inspect.getdoc(getattr(Ledger, call)) or ""
+        assert {name for name in columns if f"`{name}`" not in said} == set()
+
+
+@pytest.mark.parametrize(
+    "call", ["runs", "table", "windows", "steps", "events", "amendments", "amend", "add", "remove"]
+)
+def test_every_parameter_of_the_ledger_is_documented(call: str) -> None:
+    page = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
+    (given,) = re.findall(rf"`{call}\((\w.*?)\)`", page)
+    named = {one.strip("* ").partition("=")[0] for one in given.split(",")}
+    assert named == inspect.signature(getattr(Ledger, call)).parameters.keys() - {"self"}
 
 
 def test_every_command_that_prints_json_has_its_keys_held() -> None:

@@ -170,9 +170,10 @@ class Ledger:
     def steps(self, run: str = "last") -> pd.DataFrame:
         """A row per training step, in order.
 
-        Columns: `step`, `time`, `loss`, `lr`, `grad_norm`, `tokens` (of the step),
-        `tokens_per_s`, and `extra`, a dict of what else was logged. A loss that was no finite
-        number is NaN, and its text is in `extra`.
+        Columns: `step`, `time`, `restart` (how often the launcher had restarted the job's
+        processes), `rank`, `loss`, `lr`, `grad_norm`, `tokens` (of the step), `tokens_per_s`, and
+        `extra`, a dict of what else was logged. A loss that was no finite number is NaN, and its
+        text is in `extra`.
         """
         with self._engine.connect() as connection:
             return frame_of_rows(Step, read.steps(connection, read.resolve_run(connection, run)))

@@ -171,6 +171,8 @@ def test_events_tell_the_state_at_once(wrapper: Wrapper, serve: Callable[..., Se
     assert (answer.getheader("content-type") or "").startswith("text/event-stream")
     assert answer.readline() == b"event: run\n"
     assert json.loads(answer.readline().removeprefix(b"data: "))["name"] == "seen"
+    assert [answer.readline() for _ in range(2)] == [b"\n", b"event: clock\n"]
+    assert int(answer.readline().removeprefix(b"data: ")) > 0
     connection.close()
 
 

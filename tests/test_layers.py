@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import cache
 from graphlib import TopologicalSorter
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -128,6 +129,18 @@ def module_name(path: Path) -> str:
 def module_of(files: Mapping[str, Path]) -> Callable[[str], str | None]:
     """Which of these modules an imported name is, or is in."""
     return lambda name: next((n for n in (name, name.rpartition(".")[0]) if n in files), None)
+
+
+def test_a_module_that_lists_its_names_lists_all_of_them() -> None:
+    for path in modules("carbontrack"):
+        if "__all__ = " in path.read_text():
+            module = import_module(module_name(path))
+            own = {
+                name
+                for name, value in vars(module).items()
+                if getattr(value, "__module__", None) == module.__name__ and name[0] != "_"
+            }
+            assert own <= set(module.__all__), path
 
 
 LAYERS = [layer for level in ORDER for layer in level]

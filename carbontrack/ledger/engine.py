@@ -26,12 +26,16 @@ __all__ = [
     "connect",
     "damage",
     "errors_in_one_line",
+    "lacks_rights",
     "ledger_url",
+    "met_another",
     "open_as_it_is",
     "open_reader",
     "open_writer",
+    "refuses_rows",
     "revision_of",
     "upgrade",
+    "writing",
 ]
 
 

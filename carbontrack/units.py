@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 J_PER_KWH = 3.6e6
+G_PER_KG = 1000.0
 KG_PER_T = 1000.0
 MS_PER_S = 1000
 MS_PER_HOUR = 3_600_000

@@ -19,13 +19,12 @@ from carbontrack.ledger.recorded_rows import Event, Run, Sensor
 from carbontrack.ledger.rows import Coarser
 from carbontrack.query import price, project
 from carbontrack.query.phases import Phases, phases_of
-from carbontrack.units import KG_PER_T, MS_PER_S
+from carbontrack.units import G_PER_KG, KG_PER_T, MS_PER_S
 from carbontrack.vocabulary import EventKind, Method
 
 if TYPE_CHECKING:
     from carbontrack.ledger.imported import Connection
 
-G_PER_KG = 1000.0
 WH_PER_KWH = 1000.0
 _PHASE_ROWS = 200_000  # windows that are read in less than a second
 

@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from carbontrack.factors.intensity_csv import MAX_KG_PER_KWH
 from carbontrack.importers import plausible
 from carbontrack.importers.bins import Bins
 from carbontrack.importers.clock import Clock
@@ -17,7 +18,7 @@ from carbontrack.importers.model import FileOptions, FoundDevice, FoundRun, Refu
 from carbontrack.importers.rows import Row, names_of, rows
 from carbontrack.importers.source import Source
 from carbontrack.importers.spans import Spans
-from carbontrack.units import J_PER_KWH, NS_PER_S
+from carbontrack.units import G_PER_KG, J_PER_KWH, NS_PER_S
 from carbontrack.vocabulary import DeviceKind, ImportKind, Quality, Scope
 
 KIND = ImportKind.CODECARBON
@@ -153,8 +154,6 @@ def _run(source: Source, group: Sequence[_Total]) -> FoundRun:
     name = row.text("project_name")
     own_name = None if name in ("", _DEFAULT_NAME) else name
     identity = _id(row) or f"{name} {first.start_ns // NS_PER_S}"
-    emissions_kg = row.value("emissions")
-    reported_kwh = row.known("energy_consumed")
     return FoundRun(
         identity=(KIND, identity),
         name=own_name,
@@ -169,11 +168,19 @@ def _run(source: Source, group: Sequence[_Total]) -> FoundRun:
             "pue": longest.pue,
             "version": row.text("codecarbon_version") or None,
             "country": row.text("country_iso_code") or None,
-            "intensity_kg_per_kwh": emissions_kg / reported_kwh
-            if emissions_kg is not None and reported_kwh
-            else None,
+            "intensity_kg_per_kwh": _kg_per_kwh(longest),
         },
     )
+
+
+def _kg_per_kwh(total: _Total) -> float | None:
+    """The intensity that the emissions were made with; None if unknown."""
+    emissions_kg = total.row.value("emissions")
+    if emissions_kg is None or not total.reported_kwh:
+        return None
+    found = emissions_kg / total.reported_kwh
+    # Who made Wh of the energy most often made g of the emissions, too.
+    return found / G_PER_KG if total.in_wh and found > MAX_KG_PER_KWH else found
 
 
 def _devices(source: Source, total: _Total) -> dict[FoundDevice, Bins]:

@@ -12,9 +12,9 @@ import numpy.typing as npt
 import pandas as pd
 from matplotlib.axes import Axes
 
-from carbontrack.units import J_PER_KWH, MS_PER_S
+from carbontrack.units import G_PER_KG, J_PER_KWH, MS_PER_S
 from carbontrack.vocabulary import EventKind
-from dashboards.data import G_PER_KG, WH_PER_KWH, RunData, elapsed_s, held_out
+from dashboards.data import WH_PER_KWH, RunData, elapsed_s, held_out
 from dashboards.figures import words
 from dashboards.style import (
     BLACK,

@@ -18,9 +18,9 @@ from carbontrack.account.loss import Arrival, arrival, lowest_common, smooth, wi
 from carbontrack.account.result import unique
 from carbontrack.errors import CarbontrackError
 from carbontrack.report.numbers import digits_text
+from carbontrack.units import G_PER_KG
 from carbontrack.vocabulary import Against
 from dashboards.data import (
-    G_PER_KG,
     WH_PER_KWH,
     RunData,
     costs,

@@ -15,9 +15,9 @@ from carbontrack.account.result import Estimate, unique
 from carbontrack.account.scores import PER_CENT, PublishedScore, Score, is_share, need, published_of
 from carbontrack.account.scores import scores_of as all_scores
 from carbontrack.errors import CarbontrackError
-from carbontrack.units import KG_PER_T
+from carbontrack.units import G_PER_KG, KG_PER_T
 from carbontrack.vocabulary import Against, LogAxes
-from dashboards.data import G_PER_KG, RunData, costs, emissions_g, facility_wh
+from dashboards.data import RunData, costs, emissions_g, facility_wh
 from dashboards.figures import words
 from dashboards.figures.saving import one_currency
 from dashboards.figures.score_points import draw_points

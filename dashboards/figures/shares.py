@@ -14,10 +14,9 @@ from matplotlib.figure import Figure
 from carbontrack.account.phases import OTHER
 from carbontrack.errors import CarbontrackError
 from carbontrack.report.numbers import format_duration
-from carbontrack.units import MS_PER_HOUR, MS_PER_S, S_PER_HOUR
+from carbontrack.units import G_PER_KG, MS_PER_HOUR, MS_PER_S, S_PER_HOUR
 from carbontrack.vocabulary import FigureKind
 from dashboards.data import (
-    G_PER_KG,
     WH_PER_KWH,
     RunData,
     intensity_of_hour,

@@ -11,9 +11,9 @@ from matplotlib.figure import Figure
 from carbontrack.account.result import Estimate, unique
 from carbontrack.report.devices import device_labels
 from carbontrack.report.numbers import money_text
-from carbontrack.units import KG_PER_T
+from carbontrack.units import G_PER_KG, KG_PER_T
 from carbontrack.vocabulary import UNMEASURED, Quality
-from dashboards.data import G_PER_KG, WH_PER_KWH, RunData
+from dashboards.data import WH_PER_KWH, RunData
 from dashboards.style import (
     GREY,
     LABEL_LETTERS,

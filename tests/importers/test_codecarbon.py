@@ -126,9 +126,13 @@ def test_several_gpus_share_their_sum(tmp_path: Path) -> None:
     assert "shared evenly" in next(iter(found.tally.notes))
 
 
-def test_wh_under_a_header_in_kwh(tmp_path: Path) -> None:
-    found = read(tmp_path, table(row(total="60.0")))
+@pytest.mark.parametrize("emissions", ["0.006", "6.0"], ids=["kg", "g"])
+def test_wh_under_a_header_in_kwh(tmp_path: Path, emissions: str) -> None:
+    """As in a published file, whose emissions were rescaled as well."""
+    found = read(tmp_path, table(row(total="60.0").replace(",0.006,", f",{emissions},")))
     assert found.energy_kwh == pytest.approx(0.06)
+    assert found.first.facts["reported_kwh"] == pytest.approx(0.06)
+    assert found.first.facts["intensity_kg_per_kwh"] == pytest.approx(0.1)
     assert "energy_consumed is in Wh" in next(iter(found.tally.notes))
 
 

@@ -21,7 +21,7 @@ def with_hours(
     """
     if factors.series is None:
         return factors, ""
-    from carbontrack.factors.series import hourly, year_name  # few runs have one
+    from carbontrack.factors.series import hourly, hours_without, year_name  # few runs have one
 
     energies_kwh = by_hour()
     found = factors.hourly or hourly(
@@ -31,10 +31,8 @@ def with_hours(
         if not energies_kwh:
             return factors, ""
         zone, count = factors.series.intervals[0].zone, len(energies_kwh)
-        return factors, (
-            f"{count} of its {count} hours without an intensity in {zone}: "
-            f"{year_name(factors.intensity)} stands in for all"
-        )
+        missing = hours_without(count, count, zone)
+        return factors, f"{missing}: {year_name(factors.intensity)} stands in for all"
     total_kwh = sum(energies_kwh.values())
     if total_kwh <= 0:
         return factors, ""

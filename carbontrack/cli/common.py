@@ -15,6 +15,7 @@ import typer
 
 from carbontrack.cli.recording import DB
 from carbontrack.ids import short_id
+from carbontrack.report.numbers import counted
 from carbontrack.vocabulary import Format
 
 if TYPE_CHECKING:
@@ -144,11 +145,6 @@ def warn_of_journals(url: str) -> None:
         command = f"carbontrack db ship{db_option(url)}"
         what = counted(count, "recording")
         typer.echo(f"carbontrack: {what} of this host not sent yet: {command}", err=True)
-
-
-def counted(number: int | None, word: str) -> str:
-    """1 run, 2 runs, 1,204 runs."""
-    return f"{number or 0:,} {word}{'' if number == 1 else 's'}"
 
 
 def print_json(value: Any) -> None:

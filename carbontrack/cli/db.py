@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from carbontrack.cli.common import DbOption, FormatOption, counted, print_json
+from carbontrack.cli.common import DbOption, FormatOption, print_json
 from carbontrack.ledger import KEEP
+from carbontrack.report.numbers import counted
 from carbontrack.vocabulary import Format
 
 if TYPE_CHECKING:
@@ -60,7 +61,9 @@ def status(db: DbOption = None, format: FormatOption = Format.TEXT) -> None:
             f"schema    {found.revision}; 'carbontrack db upgrade' brings it to {found.head}"
         )
     if found.revision is not None:
-        typer.echo(f"holds     {counted(found.runs, 'run')}, {counted(found.windows, 'window')}")
+        typer.echo(
+            f"holds     {counted(found.runs or 0, 'run')}, {counted(found.windows or 0, 'window')}"
+        )
         typer.echo(f"size      {found.size_bytes:,} bytes")
     if found.beside:
         files = counted(len(found.beside), "file")

@@ -9,6 +9,7 @@ import typer
 
 from carbontrack.cli.common import DbOption, FormatOption
 from carbontrack.errors import CarbontrackError
+from carbontrack.report.numbers import counted
 from carbontrack.vocabulary import FactorKind, Format, TableFormat
 
 if TYPE_CHECKING:
@@ -265,7 +266,6 @@ def import_prices(
     from carbontrack.ledger import engine, imported
     from carbontrack.ledger.url import ledger_url
     from carbontrack.report.escape import json_text
-    from carbontrack.report.numbers import counted
 
     found = price_csv.parse(
         read_text(file), file.name, book=book or file.stem, version=_version(version)

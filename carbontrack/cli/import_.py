@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from carbontrack.cli.common import DbOption, counted
+from carbontrack.cli.common import DbOption
 from carbontrack.cli.recording import tags_of
 from carbontrack.errors import CarbontrackError
+from carbontrack.report.numbers import counted
 
 if TYPE_CHECKING:
     from carbontrack.importers.model import FileOptions, FoundRun

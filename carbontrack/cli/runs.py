@@ -12,7 +12,6 @@ from carbontrack.cli.common import (
     MOST_RUNS,
     DbOption,
     FormatOption,
-    counted,
     find_runs,
     print_json,
     run_argument,
@@ -22,6 +21,7 @@ from carbontrack.cli.common import (
 from carbontrack.cli.selection_options import takes_selection
 from carbontrack.errors import CarbontrackError
 from carbontrack.query.select import Selection
+from carbontrack.report.numbers import counted
 from carbontrack.vocabulary import Format
 
 if TYPE_CHECKING:

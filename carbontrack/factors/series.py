@@ -97,7 +97,7 @@ class HourlyIntensity:
             return ""
         zone = self.series.intervals[0].zone
         return (
-            f"{len(missing)} of its {len(hours)} hours without an intensity in {zone}: "
+            f"{hours_without(len(missing), len(hours), zone)}: "
             f"{self.stand_in} stands in ({self.stand_in_kg_per_kwh:.4g} kg/kWh)"
         )
 
@@ -117,7 +117,8 @@ def hourly(
     known = [mean for at in hours if (mean := means[at]) is not None]
     if not known:
         return None
-    stand_in, called = sum(known) / len(known), f"the mean of the other {len(known)}"
+    stand_in = sum(known) / len(known)
+    called = "the other one" if len(known) == 1 else f"the mean of the other {len(known)}"
     if year.year is not None and year.basis == series.intervals[0].basis:
         stand_in, called = year.value, year_name(year)
     return HourlyIntensity(
@@ -127,6 +128,12 @@ def hourly(
         stand_in_kg_per_kwh=stand_in,
         stand_in=called,
     )
+
+
+def hours_without(missing: int, hours: int, zone: str) -> str:
+    """Of how many of its hours a run has no intensity."""
+    which = "all of its" if missing == hours else f"{missing} of its {hours}"
+    return f"{which} hours without an intensity in {zone}"
 
 
 def year_name(year: Factor) -> str:

@@ -68,6 +68,7 @@ def _ledger(url: str) -> Iterator[Finding]:
     from carbontrack.ledger import set_aside
     from carbontrack.ledger.status import status_of
     from carbontrack.ledger.url import redacted_url
+    from carbontrack.report.numbers import counted
 
     try:
         found = status_of(url)
@@ -86,13 +87,13 @@ def _ledger(url: str) -> Iterator[Finding]:
             "carbontrack db upgrade",
         )
     else:
-        what = f"{found.ledger} ({found.dialect}) answers: {found.runs:,} runs"
+        what = f"{found.ledger} ({found.dialect}) answers: {counted(found.runs or 0, 'run')}"
         yield Finding("ledger", Verdict.OK, f"{what}, schema {found.revision}")
     if found.journals:
         yield Finding(
             "ledger",
             Verdict.PROBLEM,
-            f"{found.journals} journals are not in the ledger yet",
+            f"{counted(found.journals, 'journal')} not in the ledger yet",
             "carbontrack db recover",
         )
     yield from _clock(url)

@@ -213,9 +213,9 @@ def _node(e: Estimate, f: Factors) -> Iterator[Line]:
         return
     parts = []
     if f.node_w_per_device is not None:
-        parts.append(f"{quantity(f.node_w_per_device)} × {e.devices} devices")
+        parts.append(f"{quantity(f.node_w_per_device)} × {counted(e.devices, 'device')}")
     if f.node_w is not None:
-        parts.append(f"{quantity(f.node_w)} × {e.nodes} nodes")
+        parts.append(f"{quantity(f.node_w)} × {counted(e.nodes, 'node')}")
     given = ", ".join(dict.fromkeys(x.source for x in (f.node_w_per_device, f.node_w) if x))
     how = f"modelled, what no meter sees: ({' + '.join(parts)}) × duration; {given}"
     yield Line("node", e.node_kwh, "kWh", how)

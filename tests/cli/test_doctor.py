@@ -6,8 +6,10 @@ import json
 import sqlite3
 from typing import Any
 
+from carbontrack.ledger.url import ledger_url
 from tests.fixtures.nvml import NvmlStub
 from tests.fixtures.wrap import Wrapper
+from tests.ledger.test_recover import Recorder
 
 
 def findings(wrapper: Wrapper, *options: str) -> tuple[int, list[dict[str, Any]]]:
@@ -51,13 +53,23 @@ def test_a_new_ledger_is_no_problem_and_an_old_one_is(wrapper: Wrapper) -> None:
     assert (code, [f["verdict"] for f in found if f["area"] == "ledger"]) == (0, ["note"])
     wrapper.run("true")
     code, found = findings(wrapper)
-    assert (code, [f["verdict"] for f in found if f["area"] == "ledger"]) == (0, ["ok"])
+    (ledger,) = (f for f in found if f["area"] == "ledger")
+    assert (code, ledger["verdict"]) == (0, "ok")
+    assert " answers: 1 run, " in ledger["what"]
     with sqlite3.connect(wrapper.ledger) as connection:
         connection.execute("update alembic_version set version_num = '1000'")
     connection.close()
     code, found = findings(wrapper)
     (ledger,) = (f for f in found if f["area"] == "ledger")
     assert (code, ledger["verdict"], ledger["fix"]) == (1, "problem", "carbontrack db upgrade")
+
+
+def test_a_journal_that_waits_is_a_problem(wrapper: Wrapper) -> None:
+    Recorder(ledger_url(str(wrapper.ledger))).spill(0, 10)
+    code, found = findings(wrapper)
+    (problem,) = (f for f in found if f["verdict"] == "problem")
+    assert (code, problem["what"]) == (1, "1 journal not in the ledger yet")
+    assert problem["fix"] == "carbontrack db recover"
 
 
 def test_a_server_that_does_not_answer_is_a_problem(wrapper: Wrapper) -> None:

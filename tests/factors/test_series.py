@@ -222,6 +222,17 @@ def test_an_hour_without_intensity_leaves_the_others_as_they_are(
     assert row.notes[0].startswith("1 of its 3 hours without an intensity in FRA: " + called)
 
 
+def test_one_hour_may_stand_in_for_another() -> None:
+    one = Recorded(seconds=2 * 3600.0)
+    settings = config.resolve([config.flags(zone="FRA")])
+    first = replace(series(0.1).intervals[0], basis="direct marginal")
+    used = resolve(settings, method="measured", series=IntensitySeries((first,)))
+    row = estimate_run(one.run, one.sensors, one.usages, one.step_totals, used)
+    assert row.notes[0] == (
+        "1 of its 2 hours without an intensity in FRA: the other one stands in (0.1 kg/kWh)"
+    )
+
+
 def test_no_hour_of_a_run_known_is_the_year_and_said() -> None:
     one = Recorded()
     settings = config.resolve([config.flags(zone="FRA", pue=1.0)])
@@ -229,7 +240,7 @@ def test_no_hour_of_a_run_known_is_the_year_and_said() -> None:
     used = resolve(settings, method="measured", series=IntensitySeries(tuple(late)))
     row = estimate_run(one.run, one.sensors, one.usages, one.step_totals, used)
     assert row.intensity_kg_per_kwh == pytest.approx(0.04144)
-    assert "2 of its 2 hours" in row.notes[0]
+    assert row.notes[0].startswith("all of its hours without an intensity in FRA: ")
     assert "the mean of 2025 stands in for all" in row.notes[0]
 
 

@@ -9,16 +9,17 @@ def main() -> None:
     """Start the job of a plain `run` at once; else read the command line, for which much is
     imported.
     """
-    from carbontrack.search_path import put_jobs_folders_last
-
-    put_jobs_folders_last()
-    if sys.argv[1:2] != ["run"]:
-        _commands()
-        return
+    is_run = sys.argv[1:2] == ["run"]
     try:
-        _run()
+        from carbontrack.search_path import put_jobs_folders_last
+
+        put_jobs_folders_last()
+        if is_run:
+            _run()
         _commands()
     except Exception as error:  # a fault of ours, for what a user gets wrong ends in SystemExit
+        if not is_run:
+            raise
         _run_unrecorded(error)
 
 
@@ -45,19 +46,15 @@ def _run() -> None:
 
 def _run_unrecorded(error: Exception) -> None:
     """Run the job all the same; the launcher raises nothing once it has started it."""
-    import os
-
+    from carbontrack.record.plain_job import hide_secrets, replace_us
     from carbontrack.record.warning import warn
 
-    if "--" not in sys.argv:
+    command = sys.argv[sys.argv.index("--") + 1 :] if "--" in sys.argv else []
+    if not command:
         raise error
     warn(f"this run is not recorded: {type(error).__name__}: {error}.")
-    command = sys.argv[sys.argv.index("--") + 1 :]
-    try:
-        os.execvp(command[0], command)
-    except OSError as unusable:
-        warn(f"{command[0]}: {unusable.strerror}.")
-        os._exit(127)
+    hide_secrets()
+    replace_us(command)
 
 
 def _commands() -> None:

@@ -11,14 +11,20 @@ the pipe closing without it means that we were killed.
 from __future__ import annotations
 
 import _signal  # `signal` makes enumerations of it, which costs 7 ms
-import errno
 import os
 from collections.abc import Collection, Mapping
 from contextlib import suppress
 
 from carbontrack.record.job_process import WATCHED, Job
+from carbontrack.record.plain_job import (
+    DEFAULTS,
+    NOT_FOUND,
+    hide_secrets,
+    refuse,
+    replace_us,
+    script_of,
+)
 from carbontrack.record.recorded_job import RecordedJob
-from carbontrack.record.ship_to import TOKEN, TOKEN_FILE
 from carbontrack.record.steps_file import is_recorded_already
 from carbontrack.record.warning import harmless, warn
 from carbontrack.units import monotonic_ns, wall_ms
@@ -26,9 +32,6 @@ from carbontrack.units import monotonic_ns, wall_ms
 TYPE_CHECKING = False  # `typing` costs 15 ms
 if TYPE_CHECKING:
     from typing import Any, NoReturn
-
-NOT_EXECUTABLE = 126
-NOT_FOUND = 127
 
 
 def run(command: list[str], settings: dict[str, Any], *, live: bool = False) -> NoReturn:
@@ -40,12 +43,11 @@ def run(command: list[str], settings: dict[str, Any], *, live: bool = False) -> 
     if not command[0]:
         warn("the command is empty: is a variable unset? Nothing was recorded.")
         os._exit(NOT_FOUND)
-    for name in (TOKEN, TOKEN_FILE):
-        os.environ.pop(name, None)  # it is ours, and `settings` has it
+    hide_secrets()  # `settings` has them
     recording = None
     with harmless("this run is not recorded"):
         if is_recorded_already(os.environ):
-            _exec(command)
+            replace_us(command)
         recording = RecordedJob(command, settings)
     old_mask: Collection[int] | None = None
     with harmless("signals may not be passed on"):
@@ -58,7 +60,7 @@ def run(command: list[str], settings: dict[str, Any], *, live: bool = False) -> 
     except OSError as error:
         if recording is not None:
             recording.discard()
-        _refuse(command[0], error)
+        refuse(command[0], error)
     plan = {
         **settings,
         "command": command,
@@ -84,36 +86,12 @@ def run(command: list[str], settings: dict[str, Any], *, live: bool = False) -> 
 
 
 def _spawn_job(command: list[str], environ: Mapping[str, str], mask: Collection[int]) -> int:
-    # Python ignores SIGPIPE and SIGXFSZ; the job gets the defaults that a shell would give it.
-    reset = [_signal.SIGPIPE, _signal.SIGXFSZ]
     try:
-        return os.posix_spawnp(command[0], command, environ, setsigmask=mask, setsigdef=reset)
+        return os.posix_spawnp(command[0], command, environ, setsigmask=mask, setsigdef=DEFAULTS)
     except OSError as error:
-        if error.errno != errno.ENOEXEC:
+        if (script := script_of(command, error)) is None:
             raise
-        from shutil import which
-
-        if (path := which(command[0])) is None:
-            raise
-        # A script without "#!": shells, env and nohup give it to sh, and so do we.
-        script = ["sh", path, *command[1:]]
-        return os.posix_spawn("/bin/sh", script, environ, setsigmask=mask, setsigdef=reset)
-
-
-def _exec(command: list[str]) -> NoReturn:
-    try:
-        os.execvp(command[0], command)
-    except OSError as error:
-        _refuse(command[0], error)
-
-
-def _refuse(program: str, error: OSError) -> NoReturn:
-    """The command cannot start: say why, with the exit codes of env(1) and nohup(1)."""
-    if error.errno == errno.ENOENT:
-        warn(f"{program}: command not found. Check its spelling and PATH; nothing was recorded.")
-        os._exit(NOT_FOUND)
-    warn(f"{program}: cannot be executed: {error.strerror}. Nothing was recorded.")
-    os._exit(NOT_EXECUTABLE)
+        return os.posix_spawn("/bin/sh", script, environ, setsigmask=mask, setsigdef=DEFAULTS)
 
 
 def _die_of(signo: int) -> NoReturn:

@@ -9,6 +9,7 @@ import os
 from collections.abc import Mapping
 
 from carbontrack.errors import CarbontrackError
+from carbontrack.record.plain_job import TOKEN, TOKEN_FILE
 
 TYPE_CHECKING = False  # `typing` costs 15 ms, and a job waits for this
 if TYPE_CHECKING:
@@ -16,8 +17,6 @@ if TYPE_CHECKING:
 
 URL = "CARBONTRACK_SHIP"
 SECONDS = "CARBONTRACK_SHIP_SECONDS"
-TOKEN = "CARBONTRACK_SHIP_TOKEN"
-TOKEN_FILE = "CARBONTRACK_SHIP_TOKEN_FILE"
 _MAX_TOKEN_BYTES = 4 << 10
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _EXAMPLE = "Example: https://collector.example.org:8477"

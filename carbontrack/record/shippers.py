@@ -96,10 +96,11 @@ class Shippers:
         from carbontrack.ledger.transaction import recorders_url
         from carbontrack.record import ship_to
         from carbontrack.record.collector import Collector
+        from carbontrack.record.plain_job import TOKEN, TOKEN_FILE
         from carbontrack.record.ship import Shipping
 
         plan = self._plan
-        given = {ship_to.TOKEN: plan.ship_token, ship_to.TOKEN_FILE: plan.ship_token_file}
+        given = {TOKEN: plan.ship_token, TOKEN_FILE: plan.ship_token_file}
         secrets = {name: value for name, value in given.items() if value}
         try:
             at = ship_to.address(url, insecure=plan.ship_insecure, where=where)

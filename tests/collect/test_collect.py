@@ -425,16 +425,17 @@ def test_the_collector_that_a_file_names_is_recorded_with_no_run(
 def test_a_token_is_read_from_a_file_and_an_empty_one_is_refused(wrapper: Wrapper) -> None:
     from carbontrack.errors import CarbontrackError
     from carbontrack.record import ship_to
+    from carbontrack.record.plain_job import TOKEN_FILE
 
     file = wrapper.folder / "token"
     file.write_text("carbontrack_abc\n")
-    assert ship_to.token_of({ship_to.TOKEN_FILE: str(file)}) == "carbontrack_abc"
+    assert ship_to.token_of({TOKEN_FILE: str(file)}) == "carbontrack_abc"
     for written in ("", "two words", "ключ"):
         file.write_text(written)
         with pytest.raises(CarbontrackError, match="holds no token"):
-            ship_to.token_of({ship_to.TOKEN_FILE: str(file)})
+            ship_to.token_of({TOKEN_FILE: str(file)})
     with pytest.raises(CarbontrackError, match="not a regular file"):
-        ship_to.token_of({ship_to.TOKEN_FILE: os.fspath(wrapper.folder)})
+        ship_to.token_of({TOKEN_FILE: os.fspath(wrapper.folder)})
 
 
 def test_mistakes_of_a_collector_are_one_line(wrapper: Wrapper, ledger_url: str) -> None:

@@ -247,24 +247,79 @@ def test_more_descriptors_than_select_takes(wrapper: Wrapper) -> None:
     assert (done.returncode, done.stderr) == (9, "")
 
 
-def test_an_error_of_ours_before_the_job_does_not_keep_it_from_running(tmp_path: Path) -> None:
-    """As where a dependency is broken: the command line cannot even be read."""
-    (tmp_path / "typer.py").write_text("raise RuntimeError('broken')\n")
+def unrecorded(
+    folder: Path, *command: str, module: str = "typer", **environ: str
+) -> tuple[int, str, list[str]]:
+    """How a run ends of which nothing but the job can work, for a module is damaged: its exit code,
+    its output, and what it says after that it is not recorded.
+    """
     code = (
-        f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import carbontrack.search_path as s; "
-        "s.put_jobs_folders_last = lambda: None; from carbontrack.__main__ import main; main()"
+        "import sys\n"
+        "class Damaged:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        f"        if name == {module!r}: raise RuntimeError('broken')\n"
+        "sys.meta_path.insert(0, Damaged()); from carbontrack.__main__ import main; main()"
     )
     done = subprocess.run(
-        [sys.executable, "-P", "-c", code, "run", "--live", "--", "sh", "-c", "exit 7"],
-        env=Wrapper(tmp_path).env,
+        [sys.executable, "-P", "-c", code, "run", "--live", "--", *command],
+        env=Wrapper(folder).env | environ,
         capture_output=True,
         text=True,
         timeout=PATIENCE_S,
         check=False,
     )
-    assert done.returncode == 7
-    (line,) = done.stderr.splitlines()
-    assert line.startswith("carbontrack: this run is not recorded: RuntimeError: broken")
+    first, *rest = done.stderr.splitlines()
+    assert first == "carbontrack: this run is not recorded: RuntimeError: broken."
+    return done.returncode, done.stdout, rest
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        "typer",  # as where a dependency is broken: the command line cannot even be read
+        "carbontrack.search_path",
+        "carbontrack.cli",
+        "carbontrack.cli.recording",
+        "carbontrack.record.launch",
+        "carbontrack.record.job_process",
+        "carbontrack.record.ship_to",
+    ],
+)
+def test_an_error_of_ours_before_the_job_does_not_keep_it_from_running(
+    tmp_path: Path, module: str
+) -> None:
+    assert unrecorded(tmp_path, "sh", "-c", "exit 7", module=module) == (7, "", [])
+
+
+def test_an_unrecorded_job_does_not_find_our_token(tmp_path: Path) -> None:
+    secrets = {"CARBONTRACK_SHIP_TOKEN": "secret", "CARBONTRACK_SHIP_TOKEN_FILE": "/secret"}
+    code, out, _ = unrecorded(tmp_path, "env", **secrets, JOBS_OWN="1")
+    assert code == 0
+    assert "JOBS_OWN=1" in out.splitlines()
+    assert "secret" not in out
+
+
+def test_an_unrecorded_job_that_cannot_start_ends_as_a_recorded_one(
+    tmp_path: Path, wrapper: Wrapper
+) -> None:
+    plain = tmp_path / "plain"
+    plain.write_text("exit 7\n")
+    for command, code in (("no-such-command", 127), (str(plain), 126), (str(tmp_path), 126)):
+        done = wrapper.run(command)
+        assert unrecorded(tmp_path, command) == (code, "", done.stderr.splitlines())
+        assert done.returncode == code
+    plain.chmod(0o700)
+    assert unrecorded(tmp_path, str(plain)) == (wrapper.run(str(plain)).returncode, "", [])
+
+
+def test_a_job_in_our_place_has_the_signals_of_one_below_us(
+    tmp_path: Path, wrapper: Wrapper
+) -> None:
+    job = ("grep", "SigIgn", "/proc/self/status")
+    recorded_already = wrapper.run(*wrapper.argv(*job))
+    of_jobs = wrapper.run(*job).stdout, recorded_already.stdout, unrecorded(tmp_path, *job)[1]
+    ordinary = (1 << 31) - 1  # those above are the C library's
+    assert len({int(out.split()[1], 16) & ordinary for out in of_jobs}) == 1
 
 
 def test_the_jobs_own_modules_are_never_ours(wrapper: Wrapper) -> None:

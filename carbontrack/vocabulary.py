@@ -119,6 +119,7 @@ class Doubt(StrEnum):
     COUNTER_JUMP = "counter-jump"
     COUNTER_FAST = "counter-fast"
     COUNTER_FROZEN = "counter-frozen"
+    COUNTER_STILL = "counter-still"
     COUNTER_SLOW = "counter-slow"
     COUNTER_SILENT = "counter-silent"
     POWER_FROZEN = "power-frozen"

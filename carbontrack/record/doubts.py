@@ -18,6 +18,8 @@ from carbontrack.record.plausible import (
     LEAST_SPAN_NS,
     RESET,
     SPAN_NS,
+    STILL,
+    Belief,
     Limits,
     Rule,
     Span,
@@ -132,6 +134,9 @@ class SensorCheck:
         self._util_pct: float | None = None
         self._doubts = _Doubts()
         self._span = _OpenSpan()
+        self._power_w: float | None = None  # the last one that was believed
+        self._power_since_ns = 0  # since when it is that
+        self._has_agreed = False  # whether both sensors have
         self.odd = False  # the last longer time broke a rule, though each value was possible
 
     def reading(self, reading: Reading) -> tuple[Reading, bool]:
@@ -146,6 +151,8 @@ class SensorCheck:
             fault = power_fault(limits, reading.power_w, self._util_pct)
             if fault is None:
                 self._span.note(reading.power_w)
+                if reading.power_w != self._power_w:
+                    self._power_w, self._power_since_ns = reading.power_w, reading.time_ns
             else:
                 faults += 1
                 doubts.see(Doubt.POWER_IMPOSSIBLE, fault, reading.time_ns)
@@ -178,17 +185,33 @@ class SensorCheck:
             return False
         if self._doubts.active:
             self._doubts.forget_unsaid()
+        self._has_agreed = self._has_agreed or held_j is not None
         self._watch(at_ns, length_ns, counted_j, held_j)
+        return True
+
+    def still(self, at_ns: int, stretch: Stretch) -> bool:
+        """Whether the counter, which is alone, only has not moved yet."""
+        if self._limits is None or not STILL.applies(self._limits, stretch):
+            return False
+        self._doubts.see(STILL.name, STILL.message, at_ns, confirm_ns=STILL.confirm_ns)
         return True
 
     def stretch(self, at_ns: int, stretch: Stretch) -> Rule | None:
         """The rule that the counter's difference breaks; None if it is to be believed."""
         if self._limits is None:
             return RESET if stretch.counted_j < 0 else None
-        rule = broken_rule(self._limits, stretch._replace(util_pct=self._util_pct))
+        rule = broken_rule(
+            self._limits,
+            stretch._replace(
+                util_pct=self._util_pct,
+                power_still_ns=at_ns - self._power_since_ns,
+                has_agreed=self._has_agreed,
+            ),
+        )
         if rule is not None:
             for seen in (rule, FAST) if rule is JUMP else (rule,):
                 self._doubts.see(seen.name, seen.message, at_ns, confirm_ns=seen.confirm_ns)
+        if rule is not None and rule.belief is not Belief.COUNTER:
             return rule
         self._doubts.forget_unsaid()
         self._watch(at_ns, stretch.length_ns, stretch.counted_j, stretch.held_j)

@@ -156,7 +156,10 @@ class EnergyTrack:
         counted_j = energy_j - counter_j
         rule = None
         if not self._check.agree(at_ns, length_ns, counted_j, held_j):
-            rule = self._check.stretch(at_ns, Stretch(length_ns, counted_j, held_j, None, slack_ns))
+            stretch = Stretch(length_ns, counted_j, held_j, None, slack_ns)
+            if self._check.still(at_ns, stretch):
+                return  # what it says when it moves is the energy since it last did
+            rule = self._check.stretch(at_ns, stretch)
         waits = rule is not None and rule.belief is Belief.WAIT and length_ns <= self._wait_ns
         if rule is None:
             self._settle_by_counter(counted_j, to_ns)

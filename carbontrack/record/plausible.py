@@ -87,6 +87,8 @@ class Stretch(NamedTuple):
     held_j: float | None  # the integral of power; None if unknown
     util_pct: float | None = None
     slack_ns: int = 0  # by which the counter's refresh may be misdated
+    power_still_ns: int = 0  # how long power has not changed by a mW
+    has_agreed: bool = False  # whether both sensors ever said about the same
 
     @property
     def counted_w(self) -> float:
@@ -116,6 +118,12 @@ def _frozen(limits: Limits, stretch: Stretch) -> bool:
     return stretch.counted_j == 0 and (stretch.held_j or 0.0) > 0
 
 
+def _power_stuck(limits: Limits, stretch: Stretch) -> bool:
+    """Power and a counter that was right have parted, and it is power that does not move."""
+    stuck = stretch.has_agreed and stretch.power_still_ns >= _CONFIRM_NS
+    return stuck and _slow(limits, stretch)
+
+
 def _slow(limits: Limits, stretch: Stretch) -> bool:
     """A fifth of what power says, on a device that is busy, or that could not even be on."""
     if (stretch.held_j or 0.0) <= _APART_TIMES * stretch.counted_j:
@@ -124,6 +132,7 @@ def _slow(limits: Limits, stretch: Stretch) -> bool:
     return busy or stretch.counted_w < _ASLEEP_SHARE * (limits.limit_w or 0.0)
 
 
+_POWER_STILL = "power stands still; the energy counter is believed"
 # The first that applies decides; if none does, the counter is believed.
 STRETCH_RULES = (
     Rule(
@@ -146,6 +155,12 @@ STRETCH_RULES = (
         _CONFIRM_NS,
     ),
     Rule(
+        Doubt.POWER_FROZEN,
+        _power_stuck,
+        Belief.COUNTER,
+        _POWER_STILL,
+    ),
+    Rule(
         Doubt.COUNTER_SLOW,
         _slow,
         Belief.WAIT,
@@ -166,6 +181,18 @@ FAST = Rule(
 BY_POWER = frozenset(
     {Doubt.COUNTER_FROZEN, Doubt.COUNTER_SLOW, Doubt.COUNTER_FAST, Doubt.COUNTER_SILENT}
 )
+
+
+STILL = Rule(
+    Doubt.COUNTER_STILL,
+    lambda limits, stretch: (
+        limits.kind is DeviceKind.GPU and stretch.counted_j == 0 and stretch.held_j is None
+    ),
+    Belief.WAIT,
+    "energy counter stands still and there is no power; what is drawn is unknown",
+    2 * _CONFIRM_NS,
+)
+"""Alone, a counter that has not moved yet says nothing: no GPU that is on draws nothing."""
 
 
 def agree(limits: Limits, length_ns: int, counted_j: float, held_j: float | None) -> bool:
@@ -226,7 +253,7 @@ SPAN_RULES = (
     SpanRule(
         Doubt.POWER_FROZEN,
         _power_frozen,
-        "power stands still; the energy counter is believed",
+        _POWER_STILL,
     ),
     SpanRule(Doubt.SENSORS_DISAGREE, _disagree, "energy counter and power differ by a "
              "third; the counter is believed"),

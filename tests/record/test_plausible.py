@@ -151,6 +151,48 @@ def test_a_counter_that_thaws_is_believed_again() -> None:
     ]
 
 
+@pytest.mark.parametrize("power", [nothing, watts(0.0)], ids=["no power", "0 W while busy"])
+def test_a_counter_that_never_moves_alone_says_nothing(power: Sensor) -> None:
+    windows, findings = record(lambda _: 1e6, power, 6.0)
+    assert [w.energy_j for w in windows if w.energy_j is not None] == []
+    assert sum(w.sampled_s for w in windows) == 0
+    assert "counter-still" in rules(findings)
+
+
+def test_a_counter_alone_that_thaws_has_counted_meanwhile() -> None:
+    """It stood still for 3 s, and then went on as if it had not: what lay there is a gap."""
+    frozen: Sensor = lambda at_s: 1e6 + 300.0 * (at_s if not 2 < at_s < 5 else 2.0)  # noqa: E731
+    windows, findings = record(frozen, nothing, 10.0)
+    assert total_j(windows) == pytest.approx(300.0 * 10)
+    assert 6.5 < sum(w.sampled_s for w in windows) < 7.5
+    assert rules(findings) == ["counter-still"]
+
+
+def test_a_counter_alone_that_refreshes_each_second_is_watched() -> None:
+    windows, findings = record(lambda at_s: 1e6 + 300.0 * (at_s // 1), nothing, 10.0)
+    assert total_j(windows) == pytest.approx(300.0 * 10)
+    assert sum(w.sampled_s for w in windows) == pytest.approx(10.0)
+    assert findings == []
+
+
+@pytest.mark.parametrize("period_s", [2.0, 4.0])
+@pytest.mark.parametrize("seconds", [4.0, 6.0, 9.0])
+def test_a_power_that_sticks_does_not_overrule_a_counter_that_was_right(
+    period_s: float, seconds: float
+) -> None:
+    """350 W and 50 W in turn; power stays at 350 W from the first fall on, also at the end."""
+
+    def true_w(at_s: float) -> float:
+        return 350.0 if at_s % period_s < period_s / 2 else 50.0
+
+    def counter(at_s: float) -> float:
+        return 1e6 + sum(true_w(tenth / 10) for tenth in range(round(at_s * 10))) / 10
+
+    stuck: Sensor = lambda at_s: true_w(at_s) if at_s < period_s / 2 else 350.0  # noqa: E731
+    windows, _ = record(counter, stuck, seconds)
+    assert total_j(windows) == pytest.approx(counter(seconds) - 1e6)
+
+
 def test_a_counter_that_does_not_move_at_zero_power_is_believed() -> None:
     windows, findings = record(lambda _: 1e6, watts(0.0), vitals=Vitals(util_pct=0.0))
     assert total_j(windows) == 0

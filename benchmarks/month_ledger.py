@@ -37,7 +37,7 @@ _MINUTE_MS = 60 * MS_PER_S
 _EDGE_H = 12  # runs begin up to so long before the month, and end up to so long after it
 _GAP_MIN = (1, 30)  # between two runs on a node
 _STEPS = 100  # of an attempt, if any
-_RESTARTED, _PHASED, _AMENDED = 0.02, 0.05, 0.01  # shares of the runs
+_RESTARTED, _PHASED = 0.02, 0.05  # shares of the runs
 _ZONES = (None, "FRA", "IS")
 
 

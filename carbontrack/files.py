@@ -21,7 +21,7 @@ class NotOurs(OSError):
     """The path is a link, or belongs to a user who is neither us nor root."""
 
 
-def open_regular(path: str | os.PathLike[str], flags: int = os.O_RDONLY, mode: int = 0o600) -> int:
+def open_regular(path: str | os.PathLike[str], flags: int = os.O_RDONLY) -> int:
     """A descriptor of a regular file; never waits for a writer or a terminal.
 
     Looked at before it is opened: to open a FIFO would set a job free that waits for its reader,
@@ -32,7 +32,7 @@ def open_regular(path: str | os.PathLike[str], flags: int = os.O_RDONLY, mode: i
     except FileNotFoundError:
         if not flags & os.O_CREAT:
             raise
-    descriptor = os.open(path, flags | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC, mode)
+    descriptor = os.open(path, flags | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC, 0o600)
     with _closed_on_error(descriptor):
         _check(path, os.fstat(descriptor))
     return descriptor

@@ -107,10 +107,6 @@ class Clock:
         return second if is_back else first
 
     @property
-    def has_zone(self) -> bool:
-        return self._zone is not None
-
-    @property
     def zone(self) -> tzinfo:
         """Raises NoZone where none was given."""
         if self._zone is None:

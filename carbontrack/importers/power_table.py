@@ -41,6 +41,7 @@ _MISSING = frozenset(
     {"", "-", "nan", "none", "null", "n/a", "na", "not supported", "unknown error"}
 )
 _NOT_GIVEN = (b"[N/A]", b"[Not Supported]", b"[Unknown Error]")
+_HEAD_ROWS = 200
 _HEX_UUID = re.compile(r"(GPU|MIG)-[0-9a-fA-F-]{8,}")
 _VALUE = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*(mW|W|kW|Watts?)?", re.ASCII)
 _PREFIX = {"mW": 1e-3, "kW": 1e3}
@@ -344,9 +345,9 @@ def _codes(keys: Sequence[str]) -> tuple[Ints, list[str]]:
     return codes, list(known)
 
 
-def head_rows(head: str, delimiter: str, count: int = 200) -> Iterator[list[str]]:
+def head_rows(head: str, delimiter: str) -> Iterator[list[str]]:
     """The first whole rows of a table, as cells."""
     lines = head.split("\n")[:-1] or [head]
-    for line in lines[:count]:
+    for line in lines[:_HEAD_ROWS]:
         if line.strip():
             yield split(line, delimiter)

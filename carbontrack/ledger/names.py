@@ -8,10 +8,10 @@ LAST = "last"
 """Means the newest run, wherever a run is named."""
 
 
-def check_name(name: str | None, where: str = "--name") -> None:
-    """Raises CarbontrackError, which says `where` it was given, for a name that no run can have."""
+def check_name(name: str | None) -> None:
+    """Raises CarbontrackError for a name that no run can have."""
     if name is not None and (not name or name == LAST):
         why = "is reserved" if name else "is empty"
         raise CarbontrackError(
-            f"{where} {name!r} {why}.", hint="Give another, or none for the script's."
+            f"--name {name!r} {why}.", hint="Give another, or none for the script's."
         )

@@ -22,14 +22,14 @@ _ALL_THREADS_EVERY = 4
 _ENDED_STATES = "ZX"
 
 
-def descends(pid: int, roots: Collection[int], procfs: Path = Path("/proc")) -> bool:
+def descends(pid: int, roots: Collection[int]) -> bool:
     """Whether a process is one of `roots` or descends from one, now."""
     seen: set[int] = set()
     while pid > 0 and pid not in seen:  # a pid that is given again could make a circle
         if pid in roots:
             return True
         seen.add(pid)
-        process = _read_process(str(procfs), pid)
+        process = _read_process("/proc", pid)
         pid = 0 if process is None else process.parent
     return False
 

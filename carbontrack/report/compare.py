@@ -177,10 +177,6 @@ def _points(side: Side) -> float | None:
     return None if side.score is None else side.score.score * PER_CENT
 
 
-def _facility_kwh(side: Side) -> float | None:
-    return side.estimate.facility_kwh
-
-
 def _width(sides: Sequence[Side]) -> str:
     """Over how many steps the loss at an energy is a mean, for all runs."""
     widths = {width_of(len(_losses(side))) for side in sides}

@@ -22,7 +22,7 @@ from dashboards.live.view import View
 from tests.ledger.test_overlaps import drop_minutes, drop_seconds, keys, put, recorded, run_at
 
 FACTORS = {"zone": "FRA", "pue": 1.3, "tariff": 0.1}
-_LEAST_W, _MOST_W = 50.0, 400.0  # of what `put` makes up
+_MOST_W = 400.0  # of what `put` makes up
 _AROUND_S = 3600.0  # an hour ends here
 _POINTS = (10_000, 400, 100, 12, 4, 2)
 

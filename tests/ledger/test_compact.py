@@ -20,7 +20,7 @@ from carbontrack.query.ledger import Ledger
 from carbontrack.units import MS_PER_HOUR
 from tests.fixtures.attempts import ONE, PARTS
 from tests.fixtures.runs import START_MS
-from tests.fixtures.stored import change_windows_of
+from tests.fixtures.stored import change_windows
 from tests.fixtures.tables import tables_of
 from tests.fixtures.wrap import Wrapper, warnings_in
 from tests.ledger.test_recover import Recorder
@@ -121,7 +121,7 @@ def test_an_hour_that_its_seconds_do_not_add_up_to_is_left(url: str) -> None:
             "(select min(start_ms) from windows where level = 1) and recording_key = 1 "
             "and sensor_key = (select min(sensor_key) from windows where recording_key = 1)"
         )
-        change_windows_of(connection, wrong)
+        change_windows(connection, wrong)
     done = compact(url, {1: 0}, now=SECOND_END_MS + 30 * HOUR_MS)
     left = 100
     assert done.left_hours == 1

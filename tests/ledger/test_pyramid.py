@@ -13,7 +13,7 @@ from carbontrack.ledger.transaction import WritableLedger
 from carbontrack.ledger.window import LEVELS_S, Flag, Pyramid, Window, merge
 from carbontrack.ledger.write import RunWriter
 from tests.fixtures.runs import START_MS, Recorded, recording_of
-from tests.fixtures.stored import change_windows_of
+from tests.fixtures.stored import change_windows
 
 ONE = Recorded(count=2)
 # Whole millijoules, as the counters give them, add without rounding; so do these binary fractions.
@@ -107,7 +107,7 @@ def test_coarse_windows_are_made_anew_from_the_seconds(
     run = write(ledger, of_device, at_once=7)
     with writer.begin() as connection:
         rows = connection.execute(text("select * from windows order by 1, 2, 3, 4")).all()
-        change_windows_of(connection, "update windows set energy_j = 0 where level > 1")
+        change_windows(connection, "update windows set energy_j = 0 where level > 1")
     run.add_late([(ONE.sensors[0].uuid, window) for window in of_device[0]])
     with writer.connect() as connection:
         found = levels(connection)

@@ -18,7 +18,7 @@ from carbontrack.ledger.url import sqlite_path
 from carbontrack.ledger.verify import verify
 from tests.fixtures.attempts import ONE, PARTS
 from tests.fixtures.command import Command
-from tests.fixtures.stored import change_windows_of
+from tests.fixtures.stored import change_windows
 
 PART = replace(PARTS[0], seconds=130)
 FIRST_MS = PART.started_ms - PART.started_ms % 1000
@@ -46,7 +46,7 @@ def change(url: str, *statements: str) -> None:
         return
     with engine.writing(url) as writer, writer.begin() as connection:
         for statement in statements:
-            change_windows_of(connection, statement)
+            change_windows(connection, statement)
 
 
 def test_a_ledger_as_it_is_recorded_is_sound(url: str) -> None:

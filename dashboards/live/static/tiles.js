@@ -103,7 +103,7 @@ export function major(run) {
     {
       name: "cost",
       value: cost(row?.cost ?? null, row?.currency),
-      note: said(costOf(row)),
+      note: said(row?.cost_of),
       assumed: assumedOf(row, row?.cost, "tariff", "price_per_gpu_hour", "gpu_price"),
     },
   ];
@@ -115,14 +115,6 @@ const WORDS = { pue: "PUE", price_per_gpu_hour: "price", gpu_price: "GPU price" 
 export const factorWord = (name) => WORDS[name] ?? name.replaceAll("_", " ");
 const assumedOf = (row, value, ...names) =>
   value === null || value === undefined ? [] : names.filter((name) => row.assumed.includes(name)).map(factorWord);
-
-// What a cost is made of.
-export function costOf(row) {
-  if (!row || row.cost === null) return "";
-  const names = new Set((row.factors ?? []).map((factor) => factor.name));
-  if (names.has("price_per_gpu_hour")) return "rent";
-  return names.has("gpu_price") ? "electricity and hardware" : "electricity";
-}
 
 export function minor(run) {
   const perToken = run.tokens && run.energy_kwh !== null ? (run.energy_kwh * J_PER_KWH) / run.tokens : null;

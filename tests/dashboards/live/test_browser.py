@@ -87,6 +87,30 @@ def test_what_is_implausible_or_corrected_of_a_run_is_said_below_its_totals(
     assert errors(browser) == []
 
 
+@pytest.mark.parametrize(
+    ("options", "paid"),
+    [
+        ([], "electricity"),
+        (["--gpu-price", "15000"], "electricity + hardware"),
+        (["--price-per-gpu-hour", "2"], "rent"),
+    ],
+)
+def test_a_tile_says_what_the_cost_pays_for_in_the_tables_words(
+    wrapper: Wrapper,
+    serve: Callable[..., Server],
+    browser: Chrome,
+    until: Until,
+    options: list[str],
+    paid: str,
+) -> None:
+    write_ledger(wrapper.ledger, Recorded())
+    browser.get(serve(*options).address)
+    until(lambda: all_of(browser, "tbody a"))[0].click()
+    until(lambda: tile(browser, "cost"))
+    assert small(browser, "cost").removesuffix("assumed tariff") == paid
+    assert errors(browser) == []
+
+
 def sees_it_move(browser: Chrome, until: Until) -> None:
     """Power rises and moves, the loss falls, energy grows: in tiles, legends and spoken words."""
     early = until(lambda: page.number(tile(browser, "final loss")))

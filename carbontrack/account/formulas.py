@@ -30,18 +30,6 @@ def emissions_tco2e(facility_kwh: float, intensity_kg_per_kwh: float) -> float:
     return facility_kwh * intensity_kg_per_kwh / KG_PER_T
 
 
-def report_tco2e(
-    gpu_hours: float, rated_w: float, pue: float = 1.1, intensity_kg_per_kwh: float = 0.385
-) -> float:
-    """C = GPU-hours × rated W × PUE × I: the Llama 2 report, arXiv:2307.09288, Table 2.
-
-    It prints neither PUE nor intensity; LLaMA's 1.1 and 0.385 (arXiv:2302.13971, Table 15) give
-    every row.
-    """
-    facility_kwh = facility_energy_kwh(rated_energy_kwh(gpu_hours, rated_w), pue)
-    return emissions_tco2e(facility_kwh, intensity_kg_per_kwh)
-
-
 def hourly_tco2e(energies_kwh: Sequence[float], intensities: Sequence[float], pue: float) -> float:
     """C = Σ E_k × PUE × I_k, not mean(E) × mean(I) (Dodge et al. 2022, arXiv:2206.05229).
 

@@ -60,17 +60,22 @@ class Hardware:
         return None if self.bf16_tflops is None else self.bf16_tflops * 1e12
 
 
-def _assumed(name: str, value: float, unit: str, source_id: str, basis: str = "") -> Factor:
-    source = data.source(source_id)
-    title, version = source["title"], source["version"]
-    return Factor(name, value, unit, title, version, basis=basis, assumed=True, cite=source_id)
-
-
-ASSUMED: Mapping[str, Factor] = {
-    "report_intensity": _assumed("intensity", 0.385, "kg/kWh", "llama1", "US average"),
-    "lifetime_years": _assumed("lifetime_years", 6.0, "years", "bloom2022"),
-    "utilisation": _assumed("utilisation", 0.85, "", "bloom2022"),
-}
+def assumption(name: str) -> Factor:
+    """What is assumed where no other table has a default: the report's intensity in kgCO2e/kWh,
+    the lifetime of hardware in years, and the share of it that it works.
+    """
+    row = next(row for row in data.rows("assumed") if row["name"] == name)
+    source = data.source(row["source"])
+    return Factor(
+        name,
+        float(row["value"]),
+        row["unit"],
+        source["title"],
+        source["version"],
+        basis=row["basis"],
+        assumed=True,
+        cite=row["source"],
+    )
 
 
 def intensity(zone: str, *, assumed: bool = False, as_of: str | None = None) -> Factor:

@@ -117,7 +117,7 @@ def resolve(
             given["tariff"] = tariff
     if embodied or "gpu_price" in given:
         for name in ("lifetime_years", "utilisation"):
-            given.setdefault(name, catalog.ASSUMED[name])
+            given.setdefault(name, catalog.assumption(name))
     return Factors(
         currency=currency,
         zone=zone.value if zone else None,
@@ -158,7 +158,7 @@ def _intensity(
 ) -> Factor:
     if zone is None:
         if as_reported:
-            return catalog.ASSUMED["report_intensity"]
+            return catalog.assumption("intensity")
         return catalog.intensity("WORLD", assumed=True, as_of=as_of)
     if series is not None and catalog.zone_code(zone) is None:
         return series.over_all()

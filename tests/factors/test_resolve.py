@@ -265,7 +265,7 @@ def test_every_simulated_and_demo_gpu_is_known_by_its_nvml_name() -> None:
 
 
 def test_every_factor_has_a_source_with_title_licence_and_version() -> None:
-    for name in ("intensity", "pue", "prices", "hardware"):
+    for name in ("intensity", "pue", "prices", "hardware", "assumed"):
         for row in data.rows(name):
             source = data.source(row["source"])
             assert date.fromisoformat(source["date"]), row

@@ -19,8 +19,7 @@ from typing import Any
 from carbontrack.errors import CarbontrackError
 from carbontrack.files import read_regular
 from carbontrack.folders import user_config
-from carbontrack.keys import BY_NAME, KEYS, Key
-from carbontrack.units import age_ms
+from carbontrack.keys import BY_NAME, KEYS, PRICES, Key
 
 PROJECT_FILE = "carbontrack.toml"
 QUOTA = "quota"
@@ -34,8 +33,7 @@ _ALTERNATIVES = (
     ("intensity", "zone"),
     ("tariff", "price_per_gpu_hour", "price"),
 )
-# A value of money is in the currency of the layer that states it, USD where that names none.
-_MONEY = tuple(key.name for key in KEYS if key.money)
+# A value of money is in the currency of the layer that states it, this where that names none.
 _CURRENCY = "USD"
 
 
@@ -135,7 +133,7 @@ def _check_currency(settings: Settings, own: Mapping[str, str]) -> None:
     if stated is None:
         return
     rented = "price" in settings or "price_per_gpu_hour" in settings  # then no GPU is bought
-    for name in _MONEY:
+    for name in PRICES:
         if name not in settings or (name == "gpu_price" and rented):
             continue
         if own[name] != stated.value:
@@ -149,7 +147,7 @@ def _check_currency(settings: Settings, own: Mapping[str, str]) -> None:
 def values(settings: Settings) -> dict[str, Any]:
     """Only the values, as they are stored with a run; money never without its currency."""
     found = {name: setting.value for name, setting in settings.items() if BY_NAME[name].recorded}
-    if any(name in found for name in _MONEY):
+    if any(name in found for name in PRICES):
         found.setdefault("currency", _CURRENCY)
     return found
 
@@ -200,23 +198,10 @@ def _text(key: Key, value: Any, where: str) -> str:
     text = str(value).strip()
     if not isinstance(value, (str, date)) or not text:
         raise CarbontrackError(f"{where} {value!r}: not a text.")
-    if key.name == "currency":
-        text = text.upper()
-        if len(text) != 3 or not text.isalpha():
-            raise CarbontrackError(f"{where} {value!r}: not a currency.", hint="Example: EUR.")
-    if key.name == "factors_as_of":
-        try:
-            text = date.fromisoformat(text).isoformat()
-        except ValueError:
-            raise CarbontrackError(
-                f"{where} {value!r}: no day.", hint="Write 2026-01-31."
-            ) from None
-    if key.name == "ship_seconds" and text != "off":
-        try:
-            age_ms(text)
-        except ValueError as error:
-            raise CarbontrackError(f"{where}: {error}.", hint="Or write off.") from None
-    return text
+    try:
+        return key.parse(text)
+    except ValueError as error:
+        raise CarbontrackError(f"{where} {text!r}: {error}.") from None
 
 
 def _answered(name: str, taken: set[str]) -> bool:

@@ -7,8 +7,15 @@ ranges and words from here.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
+from carbontrack.units import age_ms
+
+SHIP_SECONDS = "7d"
+"""The default of `ship_seconds`."""
+OFF = "off"
+"""The `ship_seconds` by which none are shipped."""
 _ESTIMATES = "every estimate"
 
 
@@ -23,6 +30,7 @@ class Key:
     high: float = math.inf
     title: str = ""  # of the factor, in notes and `explain`; its name if empty
     form: str = ""  # of a text
+    parse: Callable[[str], str] = str  # of a text; raises ValueError for one that is invalid
     money: bool = False
     read_by: str = _ESTIMATES
     recorded: bool = True  # with a run
@@ -40,6 +48,30 @@ class Key:
     def unit_in(self, currency: str) -> str:
         """The unit of the factor: EUR/kWh, kgCO2e/GPU."""
         return (f"{currency} {self.unit}" if self.money else self.unit).replace(" per ", "/")
+
+
+def _currency(text: str) -> str:
+    if len(text) != 3 or not text.isalpha():
+        raise ValueError("not a currency such as EUR")
+    return text.upper()
+
+
+def _day(text: str) -> str:
+    from datetime import date
+
+    try:
+        return date.fromisoformat(text).isoformat()
+    except ValueError:
+        raise ValueError("not a day such as 2026-01-31") from None
+
+
+def _age_or_off(text: str) -> str:
+    if text != OFF:
+        try:
+            age_ms(text)
+        except ValueError:
+            raise ValueError(f"neither {OFF} nor an age such as 36h, 7d or 12w") from None
+    return text
 
 
 KEYS = (
@@ -74,7 +106,7 @@ KEYS = (
         money=True,
     ),
     Key("price", "An imported price; see factors list price --imported.", form="BOOK:ITEM"),
-    Key("currency", "Currency of tariff and prices, three letters. Default: USD."),
+    Key("currency", "Currency of tariff and prices, three letters. Default: USD.", parse=_currency),
     Key(
         "gpu_price",
         "What a GPU cost, written off over lifetime × utilisation.",
@@ -122,8 +154,10 @@ KEYS = (
     ),
     Key(
         "ship_seconds",
-        "How old the seconds are at most that are shipped to it, too, or off. Default: 7d.",
+        f"How old the seconds are at most that are shipped to it, too, or {OFF}. "
+        f"Default: {SHIP_SECONDS}.",
         form="AGE",
+        parse=_age_or_off,
         read_by="run and db ship",
         recorded=False,
     ),
@@ -132,7 +166,12 @@ KEYS = (
         "Live provider of grid intensity: gb, electricitymaps.",
         read_by="factors fetch",
     ),
-    Key("factors_as_of", "Take the factors that were known on this day.", form="YYYY-MM-DD"),
+    Key(
+        "factors_as_of",
+        "Take the factors that were known on this day.",
+        form="YYYY-MM-DD",
+        parse=_day,
+    ),
 )
 BY_NAME = {key.name: key for key in KEYS}
 PRICES = tuple(key.name for key in KEYS if key.money)

@@ -20,15 +20,18 @@ def now_ms() -> int:
     return time.time_ns() // NS_PER_MS
 
 
-def age_ms(text: str) -> int:
-    """How long an age such as 36h, 7d or 12w is, in ms. Raises ValueError for anything else."""
+def age_ms(text: str, *, minutes: bool = False) -> int:
+    """How long an age such as 36h, 7d or 12w is, in ms; with `minutes` 90m, too, which is refused
+    where months may be meant. Raises ValueError for anything else.
+    """
     number, unit = text[:-1], text[-1:]
-    if not (number.isascii() and number.isdigit() and len(number) <= 5 and unit in _AGES_MS):
-        raise ValueError(f"{text!r} is no age such as 36h, 7d or 12w")
+    known = number.isascii() and number.isdigit() and len(number) <= 6 and unit in _AGES_MS
+    if not known or (unit == "m" and not minutes):
+        raise ValueError("not an age such as 36h, 7d or 12w")
     return int(number) * _AGES_MS[unit]
 
 
-_AGES_MS = {"h": MS_PER_HOUR, "d": MS_PER_DAY, "w": 7 * MS_PER_DAY}
+_AGES_MS = {"m": 60 * MS_PER_S, "h": MS_PER_HOUR, "d": MS_PER_DAY, "w": 7 * MS_PER_DAY}
 
 
 def monotonic_ns() -> int:

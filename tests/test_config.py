@@ -134,7 +134,12 @@ def test_values_that_cannot_be(given: dict[str, Any], says: str) -> None:
         ("pue = 'much'", "carbontrack.toml: pue 'much': not a number"),
         ("pue = true", "not a number"),
         ("zone = 3", "not a text"),
-        ("ship_seconds = '7 days'", "'7 days' is no age such as 36h, 7d or 12w. Or write off."),
+        (
+            "ship_seconds = '7 days'",
+            "'7 days': neither off nor an age such as 36h, 7d or 12w.",
+        ),
+        ("ship_seconds = '7m'", "'7m': neither off nor an age"),
+        ("factors_as_of = '2026-02-30'", "'2026-02-30': not a day such as 2026-01-31."),
         ("ship_seconds = 7", "not a text"),
         ("pue = ", "carbontrack.toml"),
     ],

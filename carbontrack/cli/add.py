@@ -10,7 +10,7 @@ import typer
 from carbontrack.cli import parse
 from carbontrack.cli.common import DbOption, words_of_command
 from carbontrack.cli.factor_options import Flags, takes_factors
-from carbontrack.cli.recording import tags_of
+from carbontrack.record.labels import tag_of
 
 
 @takes_factors
@@ -77,7 +77,7 @@ def add(
         ended_ms=parse.moment_ms(end, "--end"),
         source=source,
         project=project,
-        tags=tags_of(tag or []),
+        tags=dict(map(tag_of, tag or [])),
         command=words_of_command(),
         cwd=str(Path.cwd()),
     )

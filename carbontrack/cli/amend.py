@@ -9,8 +9,8 @@ import typer
 from carbontrack.cli import parse
 from carbontrack.cli.common import DbOption
 from carbontrack.cli.factor_options import Flags, takes_factors
-from carbontrack.cli.recording import tags_of
 from carbontrack.cli.show import RunArgument
+from carbontrack.record.labels import tag_of
 
 
 @takes_factors
@@ -69,7 +69,7 @@ def amend(
             flags,
             name=name,
             project=project,
-            tags=tags_of(tag or []),
+            tags=dict(map(tag_of, tag or [])),
             tokens=tokens,
             planned_tokens=planned_tokens,
             note=note,

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from carbontrack.cli.common import DbOption
-from carbontrack.cli.recording import tags_of
 from carbontrack.errors import CarbontrackError
+from carbontrack.record.labels import tag_of
 from carbontrack.report.numbers import counted
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def _labels(name: str | None, project: str | None, tag: list[str] | None) -> Lab
 
     check_name(name)
     facility = config.values(config.resolve(config.surroundings()))
-    return Labels(name, project, tags_of(tag or []), str(Path.cwd()), user(), facility)
+    return Labels(name, project, dict(map(tag_of, tag or [])), str(Path.cwd()), user(), facility)
 
 
 def _read(path: Path, kind: str | None, options: FileOptions) -> Imported:

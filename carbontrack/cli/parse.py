@@ -1,23 +1,22 @@
-"""Parse options: dates and ages, tags, choices, and options that exclude others."""
+"""Parse options: dates and ages, choices, and options that exclude others."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
 import typer
 
 from carbontrack.account.split import month_of, span_of_month
 from carbontrack.errors import CarbontrackError
-from carbontrack.units import MS_PER_S, now_ms
+from carbontrack.units import MS_PER_S, age_ms, now_ms
 
-_AGE = re.compile(r"(\d+)([mhdw])")
 _AMOUNT = re.compile(r"(\d[\d,]*(?:\.\d+)?)\s*([A-Za-z]+)", re.ASCII)
 _MONTH = re.compile(r"\d{4}-\d{2}")
 _YEAR = re.compile(r"\d{4}")
 _DAYS_AGO = {"today": 0, "yesterday": 1}
-_AGE_S = {"m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
 
 def range_ms(since: str | None, until: str | None) -> tuple[int | None, int | None]:
@@ -42,8 +41,8 @@ def moment_ms(text: str | None, option: str) -> int | None:
 
 def _stretch(option: str, text: str) -> tuple[int, int]:
     """The first ms of what is meant, and that after its last; of a moment both are the same."""
-    if match := _AGE.fullmatch(text):
-        moment_ms = now_ms() - int(match[1]) * _AGE_S[match[2]] * MS_PER_S
+    with suppress(ValueError):
+        moment_ms = now_ms() - age_ms(text, minutes=True)
         return moment_ms, moment_ms
     this = f"{datetime.now(UTC):%Y-%m}"
     if text == "this-month" or text == "last-month":
@@ -68,14 +67,6 @@ def _stretch(option: str, text: str) -> tuple[int, int]:
 
 def _ms(time: datetime) -> int:
     return round(time.astimezone().timestamp() * MS_PER_S)
-
-
-def tag(text: str) -> tuple[str, str]:
-    """KEY=VALUE. Raises CarbontrackError for anything else."""
-    key, equals, value = text.partition("=")
-    if not key or not equals:
-        raise CarbontrackError(f"--tag {text}: not KEY=VALUE.", hint="Example: --tag team=nlp.")
-    return key, value
 
 
 def energy_kwh(text: str | None, option: str) -> float | None:

@@ -175,7 +175,7 @@ def settings_of(
     return {
         "name": name,
         "project": labels.project_of(project),
-        "tags": labels.tags_of(tags_of(tag or [])),
+        "tags": labels.tags_of(dict(map(labels.tag_of, tag or []))),
         "facility": _facility(facility),
         "db": ledger_url(db),
         "meter": meter,
@@ -236,17 +236,6 @@ def _check_metrics(port: int | None) -> None:
             "--metrics-port needs the package prometheus-client.",
             hint="pip install 'carbontrack[metrics]'",
         )
-
-
-def tags_of(words: list[str]) -> dict[str, str]:
-    """Tags as KEY=VALUE. Raises CarbontrackError for what is not."""
-    tags = {}
-    for word in words:
-        key, equals, value = word.partition("=")
-        if not equals or not key:
-            raise CarbontrackError(f"--tag {word}: not KEY=VALUE.", hint="Example: --tag team=nlp.")
-        tags[key] = value
-    return tags
 
 
 def _pattern(pattern: str | None, log: str | None) -> str | None:

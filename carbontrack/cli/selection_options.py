@@ -8,6 +8,7 @@ from typing import Any
 from carbontrack.cli import parse
 from carbontrack.cli.common import option, takes
 from carbontrack.query.select import Selection
+from carbontrack.record.labels import tag_of
 from carbontrack.vocabulary import Quality, Status
 
 _PANEL = "Which runs"
@@ -64,5 +65,5 @@ def _selection(
     parse.check_choice("--status", words["status"], (None, *Status))
     parse.check_choice("--quality", words["quality"], (None, *Quality))
     since_ms, until_ms = parse.range_ms(since, until)
-    tags = tuple(parse.tag(text) for text in tag or [])
+    tags = tuple(map(tag_of, tag or []))
     return Selection(tags=tags, since_ms=since_ms, until_ms=until_ms, **words)

@@ -5,10 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from carbontrack.keys import OFF, SHIP_SECONDS
 from carbontrack.units import MS_PER_HOUR, age_ms
-
-OFF = "off"
-DEFAULT = "7d"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,5 +35,5 @@ def younger_ms(setting: Any) -> int:
     """The age up to which the setting `ship_seconds` lets seconds be shipped: 0 where it is off,
     the default's where it is None. Raises ValueError for what is no age.
     """
-    text = DEFAULT if setting is None else str(setting)
+    text = SHIP_SECONDS if setting is None else str(setting)
     return 0 if text == OFF else age_ms(text)

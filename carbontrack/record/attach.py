@@ -15,7 +15,7 @@ from typing import Any
 from carbontrack.errors import CarbontrackError
 from carbontrack.ids import uuid7
 from carbontrack.record.grace import grace_s
-from carbontrack.record.labels import project_of, tags_of
+from carbontrack.record.labels import project_of, tag_of, tags_of
 from carbontrack.record.process_end import ProcessEnd
 from carbontrack.record.recorder_process import RecorderProcess
 from carbontrack.record.rendezvous import Joined, open_rendezvous
@@ -78,11 +78,8 @@ def _text(name: str, value: object) -> str:
 def _tags(tags: Mapping[str, object] | Iterable[str]) -> dict[str, str]:
     if isinstance(tags, Mapping):
         return {str(key): str(value) for key, value in tags.items()}
-    pairs = [str(tag).partition("=") for tag in ([tags] if isinstance(tags, str) else tags)]
-    for key, sign, _ in pairs:
-        if not key or not sign:
-            raise CarbontrackError(f"tag {key!r} has no value.", hint='Example: tags=["team=nlp"].')
-    return {key: value for key, _, value in pairs}
+    words = [tags] if isinstance(tags, str) else tags
+    return dict(tag_of(str(word), "tag", 'tags=["team=nlp"]') for word in words)
 
 
 class BlockRecorder:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
+from carbontrack.errors import CarbontrackError
 from carbontrack.record.warning import warn
 
 _PROJECT, _TAGS = "CARBONTRACK_PROJECT", "CARBONTRACK_TAGS"
@@ -25,9 +26,20 @@ def tags_of(given: Mapping[str, str]) -> dict[str, str]:
     """
     tags = {}
     for word in filter(None, map(str.strip, os.environ.get(_TAGS, "").split(","))):
-        key, equals, value = word.partition("=")
-        if key and equals:
-            tags[key] = value
-        else:
+        try:
+            key, value = tag_of(word)
+        except CarbontrackError:
             warn(f"{_TAGS}: {word!r} is not KEY=VALUE and is left out.")
+        else:
+            tags[key] = value
     return {**tags, **given}
+
+
+def tag_of(word: str, where: str = "--tag", example: str = "--tag team=nlp") -> tuple[str, str]:
+    """KEY=VALUE as a pair. Raises CarbontrackError, which says `where` it stands, for anything
+    else.
+    """
+    key, equals, value = word.partition("=")
+    if not key or not equals:
+        raise CarbontrackError(f"{where} {word}: not KEY=VALUE.", hint=f"Example: {example}.")
+    return key, value

@@ -117,9 +117,9 @@ def settings_of(url: str | None, *, insecure: bool = False) -> dict[str, Any]:
 def _check_seconds(setting: str | None) -> None:
     if setting is None:
         return
-    from carbontrack.ledger.shipped_seconds import younger_ms
+    from carbontrack.keys import BY_NAME
 
     try:
-        younger_ms(setting)
+        BY_NAME["ship_seconds"].parse(setting)
     except ValueError as error:
-        raise CarbontrackError(f"{SECONDS}: {error}.", hint="Or write off.") from None
+        raise CarbontrackError(f"{SECONDS} {setting!r}: {error}.") from None

@@ -38,7 +38,7 @@ def test_every_report_takes_every_one_and_checks_it(command: Command, name: str)
         assert f"{option} -1" in done.err
     done = command(name, *REPORTS.get(name, ()), "--factors-as-of", "yesterday")
     assert (done.code, done.out, done.err.count("\n")) == (2, "", 1)
-    assert "--factors-as-of 'yesterday': no day. Write 2026-01-31." in done.err
+    assert "--factors-as-of 'yesterday': not a day such as 2026-01-31." in done.err
 
 
 def test_they_are_used(command: Command, tmp_path: Path) -> None:

@@ -91,6 +91,7 @@ def test_an_age_is_before_now() -> None:
     ("since", "until", "said"),
     [
         ("yesterdayish", None, "--since yesterdayish: neither a date nor an age"),
+        (f"{10**20}d", None, f"--since {10**20}d: neither a date nor an age"),
         (None, "2026-13", "--until 2026-13: neither a date nor an age"),
         ("2026-02", "2026-01", "--until 2026-01 is not after --since 2026-02"),
         ("1h", "2h", "--until 2h is not after --since 1h"),

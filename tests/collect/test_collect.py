@@ -368,7 +368,7 @@ def test_a_bad_address_is_one_line_before_the_job_starts(
         ({}, ("--token", "secret"), "A token is never an argument"),
         ({}, (), "no collector is named. Give --to URL, or set CARBONTRACK_SHIP"),
         ({}, ("--to", "https://c"), "there is no token to ship with. Set CARBONTRACK_SHIP_TOKEN"),
-        ({"CARBONTRACK_SHIP_SECONDS": "long"}, ("--to", "https://c"), "CARBONTRACK_SHIP_SECONDS: "),
+        ({"CARBONTRACK_SHIP_SECONDS": "long"}, ("--to", "https://c"), "SHIP_SECONDS 'long': "),
     ],
 )
 def test_mistakes_of_shipping_by_hand_are_one_line(
@@ -385,7 +385,7 @@ def test_mistakes_of_shipping_by_hand_are_one_line(
     ("name", "value", "says"),
     [
         ("CARBONTRACK_SHIP", "collector:8477", "CARBONTRACK_SHIP collector:8477: not an http"),
-        ("CARBONTRACK_SHIP_SECONDS", "long", "CARBONTRACK_SHIP_SECONDS: 'long' is no age"),
+        ("CARBONTRACK_SHIP_SECONDS", "long", "CARBONTRACK_SHIP_SECONDS 'long': neither off nor"),
         ("CARBONTRACK_SHIP_TOKEN", "two words", "CARBONTRACK_SHIP_TOKEN holds no token"),
     ],
 )

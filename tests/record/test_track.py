@@ -145,7 +145,7 @@ print(json.dumps([left.id, left.energy_kwh, left.summary(), repr(left)]))
     assert err.splitlines() == [
         "carbontrack: stop() without start(): nothing was recorded.",
         "carbontrack: start() of a block that goes on already: ignored.",
-        "carbontrack: this block is not recorded: tag 'team' has no value. "
+        "carbontrack: this block is not recorded: tag team: not KEY=VALUE. "
         'Example: tags=["team=nlp"].',
         "carbontrack: this block is not recorded: zone: no such setting. Give name, project, tags, "
         "db, meter, devices, hz or quiet by their names.",

@@ -20,6 +20,13 @@ def now_ms() -> int:
     return time.time_ns() // NS_PER_MS
 
 
+def month_of(time_ms: int) -> str:
+    """The calendar month in UTC, as `2026-07`, of a time in ms since the epoch."""
+    from datetime import UTC, datetime  # a job does not wait for it
+
+    return f"{datetime.fromtimestamp(time_ms / MS_PER_S, UTC):%Y-%m}"
+
+
 def age_ms(text: str, *, minutes: bool = False) -> int:
     """How long an age such as 36h, 7d or 12w is, in ms; with `minutes` 90m, too, which is refused
     where months may be meant. Raises ValueError for anything else.

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 
 from carbontrack.account.budget import LimitUse
 from carbontrack.account.result import Estimate
-from carbontrack.account.split import month_of, span_of_month
+from carbontrack.account.split import span_of_month
 from carbontrack.account.total import why_unknown
 from carbontrack.ledger.recorded_rows import Span
 from carbontrack.quotas import Quota
-from carbontrack.units import KG_PER_T, MS_PER_DAY
+from carbontrack.units import KG_PER_T, MS_PER_DAY, month_of
 from carbontrack.vocabulary import Per
 
 _MONTHS = {Per.MONTH: 1, Per.QUARTER: 3, Per.YEAR: 12}

@@ -21,7 +21,7 @@ from carbontrack.ledger.recorded_rows import (
     span_s,
 )
 from carbontrack.ledger.rows import Stated
-from carbontrack.units import MS_PER_HOUR, MS_PER_S
+from carbontrack.units import MS_PER_HOUR, MS_PER_S, month_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,11 +136,6 @@ def months_of(run: Run) -> list[str]:
     while (next_ms := span_of_month(months[-1])[1]) < run.end_ms:
         months.append(month_of(next_ms))
     return months
-
-
-def month_of(time_ms: int) -> str:
-    """The calendar month in UTC, as `2026-07`."""
-    return f"{datetime.fromtimestamp(time_ms / MS_PER_S, UTC):%Y-%m}"
 
 
 def span_of_month(label: str) -> Span:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 import typer
 
-from carbontrack.account.split import month_of, span_of_month
+from carbontrack.account.split import span_of_month
 from carbontrack.errors import CarbontrackError
-from carbontrack.units import MS_PER_S, age_ms, now_ms
+from carbontrack.units import MS_PER_S, age_ms, month_of, now_ms
 
 _AMOUNT = re.compile(r"(\d[\d,]*(?:\.\d+)?)\s*([A-Za-z]+)", re.ASCII)
 _MONTH = re.compile(r"\d{4}-\d{2}")
@@ -44,7 +44,7 @@ def _stretch(option: str, text: str) -> tuple[int, int]:
     with suppress(ValueError):
         moment_ms = now_ms() - age_ms(text, minutes=True)
         return moment_ms, moment_ms
-    this = f"{datetime.now(UTC):%Y-%m}"
+    this = month_of(now_ms())
     if text == "this-month" or text == "last-month":
         first_ms, _ = stretch = span_of_month(this)
         return stretch if text == "this-month" else span_of_month(month_of(first_ms - 1))

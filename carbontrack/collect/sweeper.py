@@ -11,9 +11,9 @@ from contextlib import closing
 from carbontrack.ledger import live_row
 from carbontrack.ledger.remove import sweep
 from carbontrack.ledger.transaction import WritableLedger
-from carbontrack.units import MS_PER_HOUR, now_ms
+from carbontrack.units import MS_PER_DAY, now_ms
 
-LOST_MS = 7 * 24 * MS_PER_HOUR
+LOST_MS = 7 * MS_PER_DAY
 """A node that was not heard of for so long is no longer among those that are recorded now."""
 
 _AGAIN_S = 60.0  # another command may have left something; the database may have been away

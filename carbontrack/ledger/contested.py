@@ -20,12 +20,11 @@ from carbontrack.ledger.recorded_rows import Span, end_of
 from carbontrack.ledger.sharing import Part, Piece, Stretch, pieces, stretches
 from carbontrack.ledger.sql import in_parts, listed
 from carbontrack.ledger.window import LEVELS_S
-from carbontrack.units import MS_PER_HOUR, MS_PER_S, S_PER_HOUR, now_ms
+from carbontrack.units import MS_PER_DAY, MS_PER_HOUR, MS_PER_S, S_PER_HOUR, now_ms
 from carbontrack.vocabulary import MeterName, RunKind
 
 SETTLED_MS = 600_000
 """After so long, what a recorder writes is final."""
-DAY_MS = 24 * MS_PER_HOUR
 _ROWS_AT_ONCE = 100_000  # windows that are held in memory
 _COMPLETE_S = 1e-4  # sums of seconds in another order
 
@@ -84,7 +83,7 @@ def _sensor(row: Any, now: int) -> Reading:
         run_key=row["run_key"],
         from_ms=started_ms,
         to_ms=end_of(started_ms, row["ended_ms"], heartbeat_ms),
-        final_ms=heartbeat_ms - SETTLED_MS if goes_on else now + DAY_MS,
+        final_ms=heartbeat_ms - SETTLED_MS if goes_on else now + MS_PER_DAY,
         place=(is_watch, row["run_started_ms"], row["run_id"], started_ms, row["id"]),
     )
 

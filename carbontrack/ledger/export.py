@@ -7,7 +7,6 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from itertools import groupby, islice
 from operator import itemgetter
 from pathlib import Path
@@ -18,7 +17,7 @@ from carbontrack.ledger import HEAD, find, parquet
 from carbontrack.ledger.source import LedgerSource, open_source
 from carbontrack.ledger.tables import CARRIED, RECORDINGS, WINDOWS, Table
 from carbontrack.ledger.url import redacted_url
-from carbontrack.units import MS_PER_HOUR, MS_PER_S, now_ms
+from carbontrack.units import MS_PER_HOUR, month_of, now_ms
 from carbontrack.version import __version__
 
 _ROWS_AT_ONCE = 200_000
@@ -141,7 +140,7 @@ class _Writer:
 
         def place(row: _Row) -> tuple[int | None, str]:
             level = None if level_at is None else row[level_at]
-            return level, _month(row[time_at])
+            return level, month_of(row[time_at])
 
         rows = self._source.of_recording(table, recording_key)
         for (level, month), found in groupby(rows, place):
@@ -187,7 +186,3 @@ class _Rounding:
             values[at] = round(exact * 1000) - rounded
             self._sums[key] = hour, exact, rounded + values[at]
         return tuple(values)
-
-
-def _month(time_ms: int) -> str:
-    return f"{datetime.fromtimestamp(time_ms / MS_PER_S, UTC):%Y-%m}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from sqlalchemy import (
@@ -28,7 +28,7 @@ from carbontrack.ledger import models, node_clocks, tables
 from carbontrack.ledger.amended import TAG, applied
 from carbontrack.ledger.names import LAST
 from carbontrack.ledger.outcome import Outcome, outcome_of
-from carbontrack.ledger.recorded_rows import Amendment, Recording, Run, Shifts, end_of
+from carbontrack.ledger.recorded_rows import AS_STORED, Amendment, Recording, Run, Shifts, end_of
 from carbontrack.ledger.set_clocks import with_sets
 from carbontrack.ledger.true_time import corrected
 from carbontrack.units import now_ms
@@ -323,7 +323,7 @@ def _recorded(connection: Connection, expected: Mapping[int, int | None]) -> dic
     """By the run's key, of the runs with these keys and numbers of expected nodes."""
     recording = models.Recording
     other: dict[str, Any] = {"heard_ms": models.Live.heard_ms, "settings": null()}
-    wanted = [other[name] if name in other else getattr(recording, name) for name in _RECORDING]
+    wanted = [other[name] if name in other else getattr(recording, name) for name in AS_STORED]
     query = select(recording.run_key, *wanted).outerjoin(models.Live)
     if len(expected) <= _KEYS_IN_A_QUERY:
         query = query.where(recording.run_key.in_(expected))
@@ -346,5 +346,4 @@ def _recorded(connection: Connection, expected: Mapping[int, int | None]) -> dic
     }
 
 
-_RECORDING = tuple(one.name for one in fields(Recording) if one.name not in ("shifts", "set_ms"))
-_STATUS, _SETTINGS = map(_RECORDING.index, ("status", "settings"))
+_STATUS, _SETTINGS = map(AS_STORED.index, ("status", "settings"))

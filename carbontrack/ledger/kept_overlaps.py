@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 
 from carbontrack.ledger import backlog
 from carbontrack.ledger.contested import (
-    DAY_MS,
     Reading,
     Source,
     WindowsOf,
@@ -21,7 +20,7 @@ from carbontrack.ledger.sql import listed
 from carbontrack.ledger.tables import OVERLAPS
 from carbontrack.ledger.transaction import Transaction, WritableLedger
 from carbontrack.ledger.window import LAST_MS, LEVELS_S
-from carbontrack.units import MS_PER_HOUR
+from carbontrack.units import MS_PER_DAY, MS_PER_HOUR
 
 
 def keep(ledger: WritableLedger, recordings: Sequence[int]) -> None:
@@ -40,7 +39,7 @@ def keep(ledger: WritableLedger, recordings: Sequence[int]) -> None:
         sensors = read_sensors(transaction.ask, wanted, heard_sql(transaction))
     own = [one for one in sensors.values() if one.recording_key in set(recordings)]
     # One that was not over when the last recording ended may be now.
-    first_ms = min((one.from_ms for one in own), default=0) - DAY_MS
+    first_ms = min((one.from_ms for one in own), default=0) - MS_PER_DAY
     _keep(ledger, sensors, first_ms - MS_PER_HOUR, LAST_MS)
 
 

@@ -18,10 +18,10 @@ from carbontrack.ledger.set_clocks import with_set
 from carbontrack.ledger.sql import in_parts
 from carbontrack.ledger.tables import LIVE, RECORDINGS
 from carbontrack.ledger.transaction import asking
-from carbontrack.units import MS_PER_S, now_ms
+from carbontrack.units import MS_PER_DAY, now_ms
 from carbontrack.vocabulary import Status
 
-_FORGOTTEN_MS = 24 * 3600 * MS_PER_S
+FORGOTTEN_MS = MS_PER_DAY
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +76,7 @@ def _shipped(connection: Connection, now_ms: int) -> Iterator[_Now]:
     """Those that nodes ship here."""
     row = models.Live
     query = (
-        _recordings(connection, row.__table__)
-        .join(row)
-        .where(row.heard_ms > now_ms - _FORGOTTEN_MS)
+        _recordings(connection, row.__table__).join(row).where(row.heard_ms > now_ms - FORGOTTEN_MS)
     )
     for found in connection.execute(query).mappings():
         recording = replace(_read(found), heard_ms=found["heard_ms"])
@@ -91,7 +89,7 @@ def _written_here(connection: Connection, now_ms: int) -> Iterator[_Now]:
     query = _recordings(connection).where(
         recording.ended_ms.is_(None),
         recording.key.not_in(select(models.Live.recording_key)),
-        recording.heartbeat_ms > now_ms - _FORGOTTEN_MS,
+        recording.heartbeat_ms > now_ms - FORGOTTEN_MS,
     )
     for found in connection.execute(query).mappings().all():
         of = with_set(asking(connection), _read(found), now_ms)

@@ -20,13 +20,13 @@ from carbontrack.ledger.parquet import is_export
 from carbontrack.ledger.parquet_source import open_export
 from carbontrack.ledger.recorded_rows import Recording
 from carbontrack.ledger.source import Source, open_source
+from carbontrack.ledger.sqlite import MAGIC
 from carbontrack.ledger.transaction import Transaction, Within, open_ledger
 from carbontrack.ledger.url import ledger_url, redacted_url, sqlite_path
 
 Progress = Callable[[str, int, int], None]
 """Hears of what is read (its name), how many of its rows are done and how many there are."""
 
-_SQLITE_MAGIC = b"SQLite format 3\0"
 _KINDS = "Give ledgers, journals (.jsonl), folders of these, or what 'db export --parquet' wrote."
 
 
@@ -224,4 +224,4 @@ def _begins_with_magic(path: Path) -> bool:
     except OSError as error:
         raise CarbontrackError(f"{path} cannot be read: {error.strerror}.") from error
     with open(descriptor, "rb") as file:  # noqa: PTH123 - a descriptor
-        return file.read(len(_SQLITE_MAGIC)) == _SQLITE_MAGIC
+        return file.read(len(MAGIC)) == MAGIC

@@ -14,9 +14,9 @@ from carbontrack.ledger.compact import drop
 from carbontrack.ledger.remove import sweep_recording
 from carbontrack.ledger.transaction import WritableLedger
 from carbontrack.ledger.window import LEVELS_S
-from carbontrack.units import MS_PER_HOUR
+from carbontrack.units import MS_PER_DAY
 
-KEPT_MS = 7 * 24 * MS_PER_HOUR
+KEPT_MS = 7 * MS_PER_DAY
 _MARKS = {LEVELS_S[0]: "seconds_ms", LEVELS_S[1]: "minutes_ms"}
 
 

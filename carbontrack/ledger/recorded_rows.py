@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from carbontrack.ledger.window import Window
@@ -142,6 +142,12 @@ class Recording:
     def end_ms(self) -> int:
         """When it ended; the last heartbeat if its end was not seen, or not yet."""
         return end_of(self.started_ms, self.ended_ms, self.heartbeat_ms)
+
+
+AS_STORED = tuple(one.name for one in fields(Recording) if one.name not in ("shifts", "set_ms"))
+"""Of a recording what a ledger stores, in the order in which one is built from a row: a fleet has
+many in a month.
+"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 
 from sqlalchemy import Connection, select
 
 from carbontrack.ledger import models, tables
 from carbontrack.ledger.overlaps import is_shared, share_time
-from carbontrack.ledger.recorded_rows import Recording, Run, Sensor, Span
+from carbontrack.ledger.recorded_rows import AS_STORED, Recording, Run, Sensor, Span
 from carbontrack.ledger.rows import Stated
 from carbontrack.ledger.set_clocks import with_sets
 from carbontrack.ledger.true_time import corrected, recorded_ms
@@ -46,7 +46,7 @@ def recordings_of(connection: Connection, runs: Sequence[Run]) -> dict[int, list
     """
     recording = models.Recording
     heard = {"heard_ms": models.Live.heard_ms}
-    wanted = [heard[name] if name in heard else getattr(recording, name) for name in _RECORDING]
+    wanted = [heard[name] if name in heard else getattr(recording, name) for name in AS_STORED]
     query = select(recording.run_key, *wanted).outerjoin(models.Live)
     query = query.where(recording.run_key.in_([run.key for run in runs]))
     query = query.order_by(recording.host, recording.started_ms, recording.key)
@@ -60,9 +60,7 @@ def recordings_of(connection: Connection, runs: Sequence[Run]) -> dict[int, list
     return {key: list(with_sets(connection, of_run, now)) for key, of_run in found.items()}
 
 
-# Built in their order, for a fleet has many in a month.
-_RECORDING = tuple(one.name for one in fields(Recording) if one.name not in ("shifts", "set_ms"))
-_STATUS = _RECORDING.index("status")
+_STATUS = AS_STORED.index("status")
 
 
 def by_run(runs: Sequence[Run], readers: Readers) -> dict[int, list[Sensor]]:

@@ -14,6 +14,11 @@ def listed(keys: Iterable[int]) -> str:
     return ", ".join(str(int(key)) for key in keys)
 
 
+def listed_rows(rows: Iterable[Sequence[object]]) -> str:
+    """Rows as they stand after VALUES; each value is SQL already."""
+    return ", ".join(f"({', '.join(map(str, row))})" for row in rows)
+
+
 def in_parts(values: Sequence[T]) -> Iterator[Sequence[T]]:
     """Values, as many at a time as one statement should hold."""
     return (values[at : at + _AT_ONCE] for at in range(0, len(values), _AT_ONCE))

@@ -19,6 +19,8 @@ from carbontrack.vocabulary import EventKind
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
+MAGIC = b"SQLite format 3\0"
+"""What a file of SQLite begins with."""
 MOUNTS = Path("/proc/mounts")
 SET_MS = (
     "coalesce((select json_extract(data, '$.set_ms') from events "

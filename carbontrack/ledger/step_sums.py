@@ -25,7 +25,7 @@ from carbontrack.ledger.recorded_rows import (
     final_steps,
 )
 from carbontrack.ledger.run_steps import Logged
-from carbontrack.ledger.sql import in_parts
+from carbontrack.ledger.sql import in_parts, listed_rows
 from carbontrack.ledger.true_time import Piece, pieces_of
 from carbontrack.ledger.window import FIRST_MS, LAST_MS
 
@@ -87,7 +87,7 @@ def _of_alone(connection: Connection, wanted: _Wanted) -> _Found:
     if not wanted:
         return
     logged = {place: one.logged[0] for place, one in wanted}
-    listed = _rows((place, one.recording_key, one.restart) for place, one in logged.items())
+    listed = listed_rows((place, one.recording_key, one.restart) for place, one in logged.items())
     sums = {
         place: _Sums(steps, _int(tokens), losses)
         for place, steps, tokens, losses in connection.execute(text(_SUMS.format(rows=listed)))
@@ -141,7 +141,7 @@ def _ends(
     """By place, the `count`th step from the beginning and from the end; the last and the first one
     where there are fewer.
     """
-    listed = _rows((place, one.recording_key, one.restart) for place, one in logged)
+    listed = listed_rows((place, one.recording_key, one.restart) for place, one in logged)
     if not listed:
         return {}
 
@@ -169,7 +169,7 @@ def _between(
     """By place, the steps in these ranges of numbers, in order."""
     found: dict[int, list[_Row]] = defaultdict(list)
     for some in in_parts(ranges):
-        listed = _rows(
+        listed = listed_rows(
             (place, one.recording_key, one.restart, first, last)
             for place, one, first, last in some
             if last is not None
@@ -258,7 +258,7 @@ def _looked_at(
 
 
 def _logged_rows(wanted: _Wanted, factors: Mapping[int, float]) -> str:
-    return _rows(
+    return listed_rows(
         (
             *(place, number),
             *(of.recording_key, of.restart, of.first_step, of.last_step),
@@ -326,10 +326,10 @@ def loss_means_of(
         mixed = [(place, one) for place, one, _ in some if not _is_alone(one)]
         queries = []
         if alone:
-            listed = _rows((at, one.recording_key, one.restart, ms) for at, one, ms in alone)
+            listed = listed_rows((at, one.recording_key, one.restart, ms) for at, one, ms in alone)
             queries.append(_MEANS.format(rows=listed))
         if mixed:
-            lengths = _rows((place, ms) for place, _, ms in some)
+            lengths = listed_rows((place, ms) for place, _, ms in some)
             listed = _logged_rows(mixed, {})
             queries.append(f"{_FOUND.format(rows=listed)}{_MIXED_MEANS.format(rows=lengths)}")
         for query in queries:
@@ -356,7 +356,7 @@ def extras_of(
     """What else was logged with one step of each of these, known by its number."""
     found: list[Mapping[str, Any]] = [{} for _ in wanted]
     for some in in_parts([(place, *one) for place, one in enumerate(wanted) if one[0].logged]):
-        listed = _rows(
+        listed = listed_rows(
             (place, number, of.recording_key, of.restart, step)
             for place, one, step in some
             for number, of in enumerate(one.logged)
@@ -394,8 +394,3 @@ def _int(value: Any) -> int | None:
 
 def _number(value: float | None) -> str:
     return f"cast({'null' if value is None else repr(repr(value))} as double precision)"
-
-
-def _rows(rows: Iterable[Sequence[Any]]) -> str:
-    """As they stand after VALUES."""
-    return ", ".join(f"({', '.join(map(str, row))})" for row in rows)

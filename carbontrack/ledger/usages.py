@@ -32,7 +32,7 @@ from sqlalchemy import (
 from carbontrack.ledger import coarser, models, overlaps
 from carbontrack.ledger.recorded_rows import Run, Span, Usage
 from carbontrack.ledger.sharing import Part
-from carbontrack.ledger.sql import in_parts
+from carbontrack.ledger.sql import in_parts, listed_rows
 from carbontrack.ledger.true_time import farthest_ms
 from carbontrack.ledger.true_windows import Share, Stored, shares
 from carbontrack.ledger.window import LEVELS_S
@@ -168,16 +168,11 @@ def hours_of_groups(
     every = [(number, key) for number, keys in groups.items() for key in keys]
     if not every:
         return {number: [] for number in groups}
-    query, rows = _OF_GROUPS, {"of": _rows(every)}
+    query, rows = _OF_GROUPS, {"of": listed_rows(every)}
     if starts_ms is not None:
         query = _OF_GROUPS_AT
-        rows["at"] = _rows((number, at) for number, of in starts_ms.items() for at in of)
+        rows["at"] = listed_rows((number, at) for number, of in starts_ms.items() for at in of)
     return _by_key(groups, connection.execute(text(query.format(**rows))))
-
-
-def _rows(rows: Iterable[Sequence[int]]) -> str:
-    """As they stand after VALUES."""
-    return ", ".join(f"({', '.join(map(str, row))})" for row in rows)
 
 
 _HOURS_OF = f"""

@@ -32,6 +32,7 @@ from carbontrack.record.plausible import (
     possible_vitals,
     power_fault,
 )
+from carbontrack.record.seconds import PowerRange
 from carbontrack.units import NS_PER_S
 from carbontrack.vocabulary import Doubt
 
@@ -85,17 +86,16 @@ class _Doubts:
                     self.findings.append(Finding(rule, "believed again", doubt.seen_ns, ended=True))
 
 
-class _OpenSpan:
+class _OpenSpan(PowerRange):
     """What both sensors say of the seconds since the last look at a longer time."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.length_ns = 0
         self.energy_j = 0.0
         self.compared_ns = 0
         self.counted_j = 0.0
         self.held_j = 0.0
-        self.power_min_w: float | None = None
-        self.power_max_w: float | None = None
 
     def add(self, length_ns: int, energy_j: float, held_j: float | None) -> None:
         self.length_ns += length_ns
@@ -104,12 +104,6 @@ class _OpenSpan:
             self.compared_ns += length_ns
             self.counted_j += energy_j
             self.held_j += held_j
-
-    def note(self, power_w: float) -> None:
-        if self.power_min_w is None or power_w < self.power_min_w:
-            self.power_min_w = power_w
-        if self.power_max_w is None or power_w > self.power_max_w:
-            self.power_max_w = power_w
 
     def whole(self) -> Span:
         return Span(

@@ -11,7 +11,7 @@ from typing import Any
 
 from carbontrack.files import NotOurs, check_ours
 from carbontrack.ledger.recorded_rows import Event, Recording, Run, Sensor, Step
-from carbontrack.ledger.sqlite import connect
+from carbontrack.ledger.sqlite import MAGIC, connect
 from carbontrack.ledger.transaction import LedgerFile, open_ledger, recorders_url
 from carbontrack.ledger.url import redacted_url, sqlite_path
 from carbontrack.ledger.window import Window
@@ -21,7 +21,6 @@ from carbontrack.units import MS_PER_HOUR, now_ms
 from carbontrack.vocabulary import EventKind
 
 BUSY_TIMEOUT_MS = 250  # what one attempt may wait for another writer
-_SQLITE_MAGIC = b"SQLite format 3\0"
 
 
 @dataclass(slots=True)
@@ -222,7 +221,7 @@ def _identity(url: str) -> _File | None:
     if path is None or (identity := _inode(path)) is None:
         return None
     head = _head(identity)
-    if head is not None and head != _SQLITE_MAGIC:
+    if head is not None and head != MAGIC:
         raise OSError(f"{path} is damaged")
     return identity, _inode(path.with_name(f"{path.name}-wal"))
 
@@ -246,5 +245,5 @@ def _head(identity: tuple[int, int]) -> bytes | None:
         with suppress(OSError):  # the descriptor of this very listing is closed again
             status = os.fstat(int(name))
             if (status.st_dev, status.st_ino) == identity:
-                return os.pread(int(name), len(_SQLITE_MAGIC), 0)
+                return os.pread(int(name), len(MAGIC), 0)
     return None

@@ -18,8 +18,24 @@ from carbontrack.units import MS_PER_S, NS_PER_S
 _NO_FLAG = Flag(0)
 
 
+class PowerRange:
+    """The lowest and the highest power in W that was noted; None if none was."""
+
+    __slots__ = ("power_max_w", "power_min_w")
+
+    def __init__(self) -> None:
+        self.power_min_w: float | None = None
+        self.power_max_w: float | None = None
+
+    def note(self, power_w: float) -> None:
+        if self.power_min_w is None or power_w < self.power_min_w:
+            self.power_min_w = power_w
+        if self.power_max_w is None or power_w > self.power_max_w:
+            self.power_max_w = power_w
+
+
 @dataclass(slots=True)
-class _Second:
+class _Second(PowerRange):
     """One second. `held_j` is the integral of power over the `held_ns` whose energy waits."""
 
     number: int
@@ -29,12 +45,13 @@ class _Second:
     held_j: float = 0.0
     held_ns: int = 0
     silent_ns: int = 0  # waits as well, and power is not known either
-    power_min_w: float | None = None
-    power_max_w: float | None = None
     samples: int = 0
     vitals: list[Vitals] = field(default_factory=list)
     flags: Flag = _NO_FLAG
     written: bool = False  # as it is now, though it may still change
+
+    def __post_init__(self) -> None:
+        PowerRange.__init__(self)
 
     @property
     def waits(self) -> bool:
@@ -47,12 +64,6 @@ class _Second:
             self.sampled_ns += length_ns
         if self.flags is not flag:  # nearly always it is, and to unite two takes a while
             self.flags |= flag
-
-    def note(self, power_w: float) -> None:
-        if self.power_min_w is None or power_w < self.power_min_w:
-            self.power_min_w = power_w
-        if self.power_max_w is None or power_w > self.power_max_w:
-            self.power_max_w = power_w
 
     def window(self, base: Flag) -> Window:
         """The row of this second; what waits counts as the integral of power."""

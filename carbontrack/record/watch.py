@@ -28,13 +28,20 @@ from carbontrack.record.recorder_process import RecorderProcess
 from carbontrack.record.steps_file import working_folder
 from carbontrack.record.this_node import hostname
 from carbontrack.record.warning import warn
-from carbontrack.units import MS_PER_HOUR, MS_PER_S, NS_PER_MS, NS_PER_S, monotonic_ns, wall_ms
+from carbontrack.units import (
+    MS_PER_DAY,
+    MS_PER_S,
+    NS_PER_MS,
+    NS_PER_S,
+    monotonic_ns,
+    month_of,
+    wall_ms,
+)
 from carbontrack.vocabulary import RunKind
 
 _STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _MACHINE_ID = "/etc/machine-id"
 _LOOK_S = 30.0
-_DAY_MS = 24 * MS_PER_HOUR
 _SAME_TIME_MS = MS_PER_S  # a wall clock that is less off was slewed, not set
 
 
@@ -70,7 +77,7 @@ class _Day:
 
     def __init__(self, settings: Mapping[str, Any], from_ns: int) -> None:
         started_ms = _on_the_day(wall_ms(from_ns))
-        self.until_ns = from_ns + (_DAY_MS - started_ms % _DAY_MS) * NS_PER_MS
+        self.until_ns = from_ns + (MS_PER_DAY - started_ms % MS_PER_DAY) * NS_PER_MS
         plan = {
             **settings,
             "kind": RunKind.WATCH,
@@ -117,16 +124,13 @@ def _stopped(day: _Day, stopping: Set[signal.Signals]) -> bool:
 
 def _on_the_day(at_ms: int) -> int:
     """A time, or the beginning of the day that is no further from it than a clock is slewed."""
-    begin_ms = (at_ms + _SAME_TIME_MS) // _DAY_MS * _DAY_MS
+    begin_ms = (at_ms + _SAME_TIME_MS) // MS_PER_DAY * MS_PER_DAY
     return begin_ms if abs(at_ms - begin_ms) < _SAME_TIME_MS else at_ms
 
 
 def _run_id(project: str | None, at_ms: int) -> str:
     """The watch of this node in the month of a time."""
-    from datetime import UTC, datetime
-
-    month = f"{datetime.fromtimestamp(at_ms / MS_PER_S, UTC):%Y-%m}"
-    return uuid5(["watch", project, hostname(), _machine_id(), month])
+    return uuid5(["watch", project, hostname(), _machine_id(), month_of(at_ms)])
 
 
 def _machine_id() -> str:

@@ -120,7 +120,7 @@ def final_loss_text(loss: float | None, steps: int | None) -> str:
 
 
 def counted(number: int, noun: str) -> str:
-    """1 interval, 24 intervals."""
+    """1 run, 24 runs, 1,204 runs."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 

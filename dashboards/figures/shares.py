@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from carbontrack.account.phases import OTHER
 from carbontrack.errors import CarbontrackError
 from carbontrack.report.numbers import format_duration
-from carbontrack.units import G_PER_KG, MS_PER_HOUR, MS_PER_S, S_PER_HOUR
+from carbontrack.units import G_PER_KG, MS_PER_DAY, MS_PER_HOUR, MS_PER_S, S_PER_HOUR
 from carbontrack.vocabulary import FigureKind
 from dashboards.data import (
     WH_PER_KWH,
@@ -38,7 +38,6 @@ from dashboards.style import (
 )
 
 _LEAST_S = S_PER_HOUR  # less is one bar
-_MS_PER_DAY = 24 * MS_PER_HOUR
 
 
 def phases(data: RunData, look: Look) -> Figure:
@@ -96,7 +95,7 @@ def carbon_by_hour(data: RunData, look: Look) -> Figure:
     intensity = np.array([intensity_of_hour(data, ms) for ms in hours], dtype=float)
     grams = np.array([spent.get(ms, np.nan) for ms in hours]) * intensity * G_PER_KG
     scale, unit = scaled_mass(float(np.nanmax(grams)))
-    edges = [ms / _MS_PER_DAY for ms in (*hours, hours[-1] + MS_PER_HOUR)]  # matplotlib's dates
+    edges = [ms / MS_PER_DAY for ms in (*hours, hours[-1] + MS_PER_HOUR)]  # matplotlib's dates
     with page(look) as room:
         figure = Figure(figsize=room.size(2), layout="constrained")
         upper, lower = figure.subplots(2, 1, sharex=True)

@@ -12,7 +12,7 @@ from carbontrack.account import over_time
 from carbontrack.account.over_time import SpentCurve
 from carbontrack.account.quota import QuotaUse
 from carbontrack.account.result import Estimate
-from carbontrack.account.split import RunRecord, month_of, reaches_beyond, whole_hours
+from carbontrack.account.split import RunRecord, reaches_beyond, whole_hours
 from carbontrack.account.total import why_unknown
 from carbontrack.errors import CarbontrackError
 from carbontrack.ledger import latest, live, read
@@ -32,7 +32,7 @@ from carbontrack.report.notes import notes_of
 from carbontrack.report.quota import quota_lines
 from carbontrack.report.runs import run_item
 from carbontrack.report.show import run_detail
-from carbontrack.units import MS_PER_DAY, now_ms
+from carbontrack.units import MS_PER_DAY, month_of, now_ms
 from carbontrack.vocabulary import Method, Status, TableFormat
 from dashboards.live import columns, targets
 from dashboards.live.cache import BUDGET_BYTES, Lasting, RunCache

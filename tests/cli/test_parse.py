@@ -8,10 +8,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from carbontrack.account.split import month_of, span_of_month
+from carbontrack.account.split import span_of_month
 from carbontrack.cli import parse
 from carbontrack.errors import CarbontrackError
-from carbontrack.units import now_ms
+from carbontrack.units import month_of, now_ms
 
 DAY_MS = 86_400_000
 

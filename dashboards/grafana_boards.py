@@ -12,11 +12,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from carbontrack.ledger.live import FORGOTTEN_MS
+from carbontrack.ledger.outcome import POSTS_STALE_MS
+from carbontrack.units import MS_PER_DAY, MS_PER_HOUR
+
 FOLDER = Path(__file__).parent / "grafana" / "boards"
 _SOURCE = {"type": "grafana-postgresql-datasource", "uid": "carbontrack"}
 _FROM_MS, _TO_MS = "$__unixEpochFrom()::bigint * 1000", "$__unixEpochTo()::bigint * 1000"
-_HOUR_MS = 3_600_000
-_IN_RANGE = f"start_ms > {_FROM_MS} - {_HOUR_MS} and start_ms < {_TO_MS}"
+_IN_RANGE = f"start_ms > {_FROM_MS} - {MS_PER_HOUR} and start_ms < {_TO_MS}"
 
 # The runs that are there, with the project that was last said of them. It is looked up once a run,
 # and what PostgreSQL knows of their keys is used: that takes `offset 0`, and no `materialized`.
@@ -48,7 +51,7 @@ _LOST = f"""lost as (
     energy_j * {_OF_ALL} / nullif(seconds, 0) as energy_j, {_OF_ALL} as seconds,
     energy_j * {_OF_PROJECT} / nullif(seconds, 0) as own_j, {_OF_PROJECT} as own_s
   from (
-    select r.run_key, r.recording_key, o.start_ms - o.start_ms % {_HOUR_MS} as start_ms,
+    select r.run_key, r.recording_key, o.start_ms - o.start_ms % {MS_PER_HOUR} as start_ms,
       case when d.kind = 'gpu' then s.share else 0 end as gpus, o.energy_j, o.seconds,
       greatest(max(o.seconds) over (partition by o.start_ms, s.device_key), 1) as length_s,
       sum(o.seconds) over (partition by o.start_ms, s.device_key {_BEFORE}) as before_s,
@@ -56,7 +59,7 @@ _LOST = f"""lost as (
         partition by o.start_ms, s.device_key, r.project {_BEFORE}) as before_of_project_s
     from "overlaps" o join sensors s on s.key = o.sensor_key join devices d on d.key = s.device_key
     join readers r on r.recording_key = s.recording_key
-    where o.start_ms > {_FROM_MS} - {_HOUR_MS} and o.start_ms < {_TO_MS}
+    where o.start_ms > {_FROM_MS} - {MS_PER_HOUR} and o.start_ms < {_TO_MS}
   ) as parts
 )"""
 
@@ -90,7 +93,7 @@ _HOURS = f"""gpus as (
     select c.run_key, g.gpus * c.hours as hours, g.gpus * c.hours as own_hours
     from (
       select key, run_key, (least(coalesce(ended_ms, heartbeat_ms), {_TO_MS})
-        - greatest(started_ms, {_FROM_MS})) / {_HOUR_MS}.0 as hours from recordings
+        - greatest(started_ms, {_FROM_MS})) / {MS_PER_HOUR}.0 as hours from recordings
       where started_ms < {_TO_MS} and coalesce(ended_ms, heartbeat_ms) > {_FROM_MS}
     ) as c join (
       select recording_key, share * cardinality(device_keys) as gpus from recorded_devices
@@ -115,7 +118,8 @@ _KG = "* ${pue:sqlstring} * ${intensity:sqlstring}"
 _OF_PROJECT_WHERE = "where project = ${project:sqlstring} and kind <> 'watch'"
 
 # What nodes ship: each device once, of a job before a watch.
-_NOW = """select distinct_devices.*, case when heard_ms > $__unixEpochTo() * 1000.0 - 30000
+_END_MS = "$__unixEpochTo() * 1000.0"
+_NOW = f"""select distinct_devices.*, case when heard_ms > {_END_MS} - {POSTS_STALE_MS}
     then 0 else 1 end as silent from (
   select s.device_key, c.host, r.kind, l.heard_ms, v.power_w, row_number() over (
       partition by s.device_key
@@ -123,7 +127,7 @@ _NOW = """select distinct_devices.*, case when heard_ms > $__unixEpochTo() * 100
   from live l join recordings c on c.key = l.recording_key join runs r on r.key = c.run_key
   cross join lateral unnest(l.sensor_keys, l.power_w) as v(sensor_key, power_w)
   join sensors s on s.key = v.sensor_key
-  where c.ended_ms is null and l.heard_ms > $__unixEpochTo() * 1000.0 - 86400000
+  where c.ended_ms is null and l.heard_ms > {_END_MS} - {FORGOTTEN_MS}
 ) as distinct_devices where place = 1"""
 
 
@@ -179,8 +183,8 @@ from (select name, "user", id, {energy} as kwh {whole} group by name, "user", id
 left join (select id, sum(own_hours) as hours from gpus group by id) h on h.id = e.id
 order by e.kwh desc limit 500"""
     days = f"""{_WITH}
-select (start_ms - start_ms % 86400000) / 1000 as time, "user" as metric, {energy} as value
-{whole} group by start_ms - start_ms % 86400000, "user" order by 1"""
+select (start_ms - start_ms % {MS_PER_DAY}) / 1000 as time, "user" as metric, {energy} as value
+{whole} group by start_ms - start_ms % {MS_PER_DAY}, "user" order by 1"""
     power = f"""{_WITH}
 select start_ms / 1000 as time, 'power' as metric, sum(own_j) / 3600 as value
 {whole} group by start_ms order by start_ms"""

@@ -22,6 +22,7 @@ from carbontrack.units import MS_PER_DAY, now_ms
 from carbontrack.vocabulary import Status
 
 FORGOTTEN_MS = MS_PER_DAY
+"""After so long without a word from it a device is not shown as silent any more."""
 
 
 @dataclass(frozen=True, slots=True)

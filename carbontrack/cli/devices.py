@@ -12,6 +12,7 @@ import typer
 
 from carbontrack.cli.common import FormatOption, print_json
 from carbontrack.errors import CarbontrackError
+from carbontrack.meters import AUTO
 from carbontrack.report.numbers import NO_VALUE
 from carbontrack.vocabulary import Devices, Format, Quality
 
@@ -29,7 +30,7 @@ _QUALITY = {
 def devices(
     meter: Annotated[
         str, typer.Option(help="auto, nvml, rapl, cpu-model, sim:a100x8; several joined by commas.")
-    ] = "auto",
+    ] = AUTO,
     which: Annotated[
         str,
         typer.Option(

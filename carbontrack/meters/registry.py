@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from carbontrack.errors import CarbontrackError
+from carbontrack.meters import AUTO
 from carbontrack.meters.spec import find
 from carbontrack.vocabulary import MeterName
 
@@ -53,7 +54,7 @@ def find_meters(spec: str, context: MeterContext) -> Found:
     Raises CarbontrackError if the spec is not known or a meter named in it cannot work here.
     """
     names = [part.strip() for part in spec.split(",")]
-    if names == ["auto"]:
+    if names == [AUTO]:
         return _first_that_works(context)
     if {name.partition(":")[0] for name in names} >= _SAME_DEVICE:
         raise CarbontrackError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from carbontrack.errors import CarbontrackError
+from carbontrack.meters import AUTO
 
 TYPE_CHECKING = False  # `typing` costs 15 ms
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ _GROUP = "carbontrack.meters"
 
 def check_spec(spec: str) -> None:
     """Raise CarbontrackError for an invalid spec, without touching any device."""
-    if spec == "auto":
+    if spec == AUTO:
         return
     for part in spec.split(","):
         name, _, argument = part.strip().partition(":")
@@ -44,6 +45,6 @@ def find(name: str) -> str | EntryPoint:
 
     found = {entry.name: entry for entry in entry_points(group=_GROUP)}
     if name not in found:
-        known = ", ".join(["auto", *OWN, *sorted(found)])
+        known = ", ".join([AUTO, *OWN, *sorted(found)])
         raise CarbontrackError(f"There is no meter {name!r}.", hint=f"Known meters: {known}.")
     return found[name]

@@ -14,6 +14,7 @@ from typing import Any
 
 from carbontrack.errors import CarbontrackError
 from carbontrack.ids import uuid7
+from carbontrack.record import defaults
 from carbontrack.record.grace import grace_s
 from carbontrack.record.labels import project_of, tag_of, tags_of
 from carbontrack.record.process_end import ProcessEnd
@@ -37,17 +38,17 @@ def settings_of(
     project: object = None,
     tags: Mapping[str, object] | Iterable[str] | None = None,
     db: str | os.PathLike[str] | None = None,
-    meter: str = "auto",
-    devices: str = "job",
-    hz: float = 10.0,
-    quiet: bool = False,
+    meter: str = defaults.METER,
+    devices: str = defaults.DEVICES,
+    hz: float = defaults.HZ,
+    quiet: bool = defaults.QUIET,
     **unknown: object,
 ) -> dict[str, Any]:
     """The settings of `carbontrack.track`. Raises CarbontrackError for one that is invalid or
     `unknown`.
     """
     from carbontrack.ledger.url import ledger_url
-    from carbontrack.record import defaults, ship_to
+    from carbontrack.record import ship_to
 
     for setting in unknown:
         raise CarbontrackError(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from carbontrack.errors import CarbontrackError
+from carbontrack.meters import AUTO
 
-METER = "auto"
+METER = AUTO
 DEVICES = "job"  # of `vocabulary.Devices`, which takes 10 ms to import
 HZ = 10.0
 QUIET = False

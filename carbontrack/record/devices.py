@@ -13,6 +13,7 @@ from dataclasses import replace
 
 from carbontrack.errors import CarbontrackError
 from carbontrack.ledger.recorded_rows import Sensor
+from carbontrack.meters import AUTO
 from carbontrack.meters.base import Device, MeterContext, Source
 from carbontrack.meters.registry import Found, find_meters
 from carbontrack.vocabulary import Quality
@@ -51,7 +52,7 @@ class MeterOpener(threading.Thread):
         if self.is_alive():
             waited_s = time.monotonic() - began_s
             self.problem = f"the meter had not opened after {waited_s:.1f} s"
-        elif self.problem is None and not self.sources and self._spec != "auto":
+        elif self.problem is None and not self.sources and self._spec != AUTO:
             self.problem = f"--meter {self._spec} finds no device that the job can see"
 
     def run(self) -> None:
@@ -72,7 +73,7 @@ def require_meter(spec: str, context: MeterContext, what: str = "--require-meter
     opener.wait(lambda: False)
     problem = opener.problem
     estimated = all(source.device.quality is Quality.ESTIMATE for source in opener.sources)
-    if problem is None and spec == "auto" and estimated:
+    if problem is None and spec == AUTO and estimated:
         problem = opener.found.note
     if opener.is_alive():  # its meters are not ours to close
         raise CarbontrackError(f"{what}: {problem}.", exit_code=1)

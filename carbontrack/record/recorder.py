@@ -20,6 +20,7 @@ from carbontrack.errors import CarbontrackError
 from carbontrack.ledger.recorded_rows import Event, Recording, Run, Sensor
 from carbontrack.ledger.url import db_option, journal_folders, recorded_in
 from carbontrack.ledger.user import user
+from carbontrack.meters import AUTO
 from carbontrack.meters.base import MeterContext, Source
 from carbontrack.record.arrivals import Arrivals
 from carbontrack.record.claims import Claims
@@ -130,7 +131,7 @@ class Recorder:
             raise CarbontrackError(opening.problem or "no device")
         if opening.problem is not None and not plan.is_beside:
             # If the meter was named, even --quiet says so: an empty run looks like any other.
-            say = self._warn if plan.meter == "auto" else self._alarm
+            say = self._warn if plan.meter == AUTO else self._alarm
             say(f"no power is recorded: {opening.problem}")
         self._rejected = opening.found.rejected
         sampler = Sampler(

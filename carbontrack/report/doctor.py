@@ -31,12 +31,13 @@ def findings(url: str, environ: Mapping[str, str]) -> Iterator[Finding]:
 
 
 def _meters(environ: Mapping[str, str]) -> Iterator[Finding]:
+    from carbontrack.meters import AUTO
     from carbontrack.meters.base import MeterContext
     from carbontrack.meters.observe import observe
     from carbontrack.meters.registry import find_meters
 
     try:
-        found = find_meters("auto", MeterContext(environ=environ))
+        found = find_meters(AUTO, MeterContext(environ=environ))
     except CarbontrackError as error:
         yield Finding("meters", Verdict.PROBLEM, error.what, error.hint)
         return

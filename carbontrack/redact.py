@@ -1,27 +1,40 @@
-"""Secrets replaced by *** in commands and addresses: by kind of name, and by shape of value.
+"""Secrets replaced by *** in commands, labels and addresses: by kind of name or shape of value.
 
 A value goes where its name is one of a secret (`--wandb-key`, `HF_TOKEN=`, `?sig=`), or where it
 looks like one itself (known prefixes, long random strings). Digests, UUIDs, paths and numbers of
-tokens stay: they are what makes a command worth keeping.
+tokens stay: they are what makes a command worth keeping. A word may be a list of variables
+(`--export=ALL,HF_TOKEN=…`), a script, code or JSON; all are looked through.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 HIDDEN = "***"
 
 # A name is that of a secret by its last word, …
 _SECRET_WORDS = {
-    "password", "passwd", "passphrase", "passcode", "pass", "pwd", "pw", "secret", "secrets",
-    "token", "credential", "credentials", "apikey", "auth", "authorization", "bearer", "pat",
-    "cookie", "sas", "signature", "sig", "jwt", "otp", "pin",
+    "password", "passwd", "passphrase", "passcode", "pass", "passin", "passout", "pwd", "pw",
+    "secret", "token", "credential", "apikey", "auth", "authorization", "bearer", "pat", "cookie",
+    "sas", "signature", "sig", "jwt", "otp", "pin",
+}  # fmt: skip
+# … in the plural, too, …
+_SECRET_PLURALS = {
+    "passwords", "passphrases", "passcodes", "secrets", "tokens", "credentials", "apikeys",
+    "cookies", "keys",
+}  # fmt: skip
+# … before a word (or a number, or v2) that only says which one or in what form, …
+_SUFFIXES = {
+    "value", "val", "string", "str", "text", "base", "base64", "b64", "hex", "raw", "plain",
+    "prod", "production", "dev", "staging", "stage", "live", "test", "ci", "read", "write",
+    "readonly", "ro", "rw", "new", "old", "main", "default", "primary", "secondary",
 }  # fmt: skip
 # … or by what it ends in where words are run together: PGPASSWORD, hftoken.
 _SECRET_ENDINGS = ("password", "passwd", "passphrase", "apikey", "secretkey", "accesskey", "secret")
-_GLUED_TOKEN = re.compile(r"^(access|api|auth|bearer|gh|hf|github|gitlab|id|refresh|my)token$")
+_TOKEN_OWNERS = {"bearer", "gh", "id", "refresh", "my", "bot"}
 # A key is secret behind one of these; --sort-key, --image-key and --key-dim are not.
 _KEY_OWNERS = {
     "api", "access", "secret", "private", "auth", "account", "storage", "encryption", "ssh", "gpg",
@@ -37,16 +50,33 @@ _PLAIN_TOKENS = {
     "special", "start", "end", "stop", "next", "per", "additional", "prefix", "suffix", "system",
     "user", "assistant", "tool", "max", "min", "num", "n", "new", "first", "last", "each", "every",
     "by", "trigger", "placeholder", "instance", "class", "eot", "fim", "newline", "separator",
-    "boi", "eoi", "latent", "memory", "register", "visual", "think",
+    "boi", "eoi", "latent", "memory", "register", "visual", "think", "added", "extra", "control",
+    "reserved", "bad", "suppress", "forced", "begin", "input", "output", "prompt", "total",
 }  # fmt: skip
-_PLAIN_VALUES = {"", "true", "false", "yes", "no", "none", "null", "on", "off", "0", "1", "basic"}
+_PLAIN_VALUES = {
+    "", "true", "false", "yes", "no", "none", "null", "on", "off", "0", "1", "basic", "str",
+}  # fmt: skip
 _PATH = re.compile(r"^(~|\.{0,2})/|^[\w-]+\.(pem|key|pub|json|ya?ml|txt|env|crt)$")
+# 2T, 1e12, -1, 4_096, 1k,2k: of tokens a number, of passes a small one.
+_NUMBER = r"[-+]?\d[\d_.]*+(?:e[-+]?\d+)?[kmgbtp]?"
+_NUMBERS = re.compile(rf"[\[(]?{_NUMBER}(?:[,:x/-] ?{_NUMBER})*[\])]?", re.IGNORECASE)
+# Of tokens also <|im_end|>, and of the bare word a column or what is found out: text, auto.
+_MARKS = re.compile(r"<[^<>\s]{1,24}>(?:, ?<[^<>\s]{1,24}>)*")
+_PLAIN_WORD = re.compile(r"[a-z_.]+")
+_SMALL_NUMBER = re.compile(r"\d{1,2}")
+# Where a value comes from: $NAME, ${oc.env:NAME}, $(cat FILE), <your-token>, os.environ["NAME"].
+_REFERENCE = re.compile(
+    r"\$[A-Z_][A-Z0-9_]*|\$\{\{?[\w.: ]+\}?\}|</?[A-Za-z_| -]+>|\$\((?:cat|<) ?[\w./~-]+\)"
+    r"|(?:[A-Za-z_]\w*\.)*(?:environ|getenv)(?:\.get)?(?:\[[\"']?\w+[\"']?\])?"
+)
+_EXPRESSION = re.compile(r"(?:[A-Za-z_]\w*\.)*(?:environ|getenv)\b")
+_CALL = re.compile(r"[A-Za-z_][\w.]*+[(\[]")
 
 _PREFIXED = re.compile(
     r"(?<![A-Za-z0-9])(?:"
     r"hf_[A-Za-z0-9]{16,}|sk-(?=[\w-]{0,64}\d)[\w-]{16,256}|sk-ant-[\w-]{8,}|gh[pousr]_[A-Za-z0-9]{16,}"
     r"|github_pat_\w{16,}|glpat-[\w-]{16,}|xox[abeprs]-[\w-]{10,}|(?:AKIA|ASIA)[A-Z0-9]{12,}"
-    r"|AIza[\w-]{30,}|ya29\.[\w-]{16,}|eyJ[\w-]{8,}\.[\w-]+\.?[\w-]*|npm_[A-Za-z0-9]{20,}"
+    r"|AIza[\w-]{30,}|ya29\.[\w-]{16,}|eyJ[\w-]{8,4096}+\.[\w-]+\.?[\w-]*|npm_[A-Za-z0-9]{20,}"
     r"|pypi-[\w-]{20,}|dop_v1_\w{20,}|SG\.[\w-]{16,}\.?[\w-]*|r8_[A-Za-z0-9]{20,}|nvapi-[\w-]{20,}"
     r"|gsk_[A-Za-z0-9]{20,}|xai-[\w-]{20,}|[rsp]k_(?:live|test)_\w{10,}|tskey-[\w-]{16,}"
     r"|(?<=hooks\.slack\.com/)(?:services|workflows)/[\w/-]+|(?<=/api/webhooks/)\d+/[\w-]+"
@@ -55,133 +85,242 @@ _PREFIXED = re.compile(
 )
 _RUN = re.compile(r"[A-Za-z0-9+]{20,}")
 _DIGEST = re.compile(r"^[0-9a-f]+$|^[0-9A-F]+$")
+# A private key, to its end or that of the text.
+_PEM = re.compile(
+    r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY-----.*?(?:-----END [A-Z0-9 ]{0,40}-----|\Z)", re.DOTALL
+)
+_TELEGRAM = re.compile(r"(?<=api\.telegram\.org/)((?:file/)?bot\d*:)[^/\s?#\"']+")
 
 # scheme://user:password@host; the password may hold @ and /, but what begins as a port is one.
-_URL_PASSWORD = re.compile(
-    r"(?<=[a-z+]:/)(/?[^:/@\s\"']*:)(?!\d+/)[^\s\"']{1,4096}@", re.IGNORECASE
-)
+_URL_PASSWORD = re.compile(r"(?<=[a-z+]:/)/?[^:/@]*:(?!\d+/)", re.IGNORECASE)
+_UNBROKEN = re.compile(r"[^\s\"']+")
 # https://token@host: where only people who have no password put their name.
 _URL_TOKEN = re.compile(r"(\bhttps?://)[^:/@\s\"']+@", re.IGNORECASE)
 _QUERY = re.compile(r"([?&;])([\w.-]+)=([^&;\s\"']*)")
-_PAIR = re.compile(r"""(["'])([\w.-]+)\1(\s*:\s*)(["'])(.*?)\4""")
-# In code and its like: os.environ["HF_TOKEN"] = "…", login(token="…"); {token: …}, Api-Key: ….
-_ASSIGNED = re.compile(
-    r"""(?<![\w.-])([A-Za-z_][\w.-]{0,99})(["']?\]?\s{0,9}=\s{0,9})(["'])(.*?)\3"""
-)
-_FIELD = re.compile(r"""(?<![\w.-])([A-Za-z_][\w.-]{0,99})(:\s{1,9})([^\s,;{}"'\[\]]+)""")
-_HEADER = re.compile(
-    r"\b((?:proxy-)?authorization|cookie|x-[\w-]*(?:key|token|auth|secret))(\s*[:=]\s*)\S.*",
-    re.IGNORECASE,
-)
 _SCHEME = re.compile(r"\b(Bearer|Basic)(\s+)(?=\S*\d)[\w.~+/=-]{8,}")
+_SCHEMES = {"bearer", "basic", "token", "digest", "apikey"}
+
+_NAME = r"[-+~#@]{0,3}[A-Za-z_][\w.-]*+"
+# What is between a name and its value: `=`, `:=`, `:STRING=` of CMake, `": "`, `"] = "`, `:-`.
+_NAMED = re.compile(
+    rf"""(?<![\w.-])({_NAME})(\\?["']?\]?\s{{0,9}}(?::[A-Z]+=|(?:[:+?]?=|=>)(?![=~])|:-?)\s{{0,9}})"""
+)
+# A variable of a list that is one word: --export=ALL,HF_TOKEN=…, user=u,pass=….
+_DEFINES = re.compile(r"^-(?:D|e(?=[A-Z]))")  # -DHF_TOKEN=, -eHF_TOKEN=
+_LISTED = re.compile(rf"(?:^|(?<=[=,]))({_NAME})(?::[A-Z]+)?[:+?]?=(?!=)")
+_SPACE = re.compile(r"\s")
+_QUOTE = re.compile(r"\\.|[\"']", re.DOTALL)
+# What comes after a value in a list, an object or a call.
+_ENDS_FIELD = re.compile(
+    rf""",(?:\s|$|["'\]}})]|{_NAME}["']?[:=])|[\]}}][\])}}]{{0,20}}+(?=[\s,;"'&|]|$)"""
+)
+_PAIRS = {"(": ")", "[": "]", "{": "}"}
+# login("…"), wandb.login(key="…").
+_LOGIN = re.compile(r"""(\blogin\((?:[^()]{0,300}?\bkey\s{0,9}=)?\s{0,9})(["'])([^"']*)\2""")
+# setdefault("HF_TOKEN", "…"), environ.get("HF_TOKEN", "…"), add_header("Authorization", "…").
+_SET = re.compile(
+    r"""(\b(?:get|setdefault|\w{0,20}env|add_header|__setitem__|set)\(\s{0,9}["']([\w.-]{1,100})["'],\s{0,9})(["'])([^"']*)\3"""
+)
+
 # The words of a script inside a word, and what is between them.
-_INNER = re.compile(r"""(?:[^\s"';|&()]|"[^"]*"|'[^']*')+|[\s;|&()]+|["']""")
-_OPTION = re.compile(r"^(-{1,2}[A-Za-z][\w.-]*|[+~#@]{0,2}[A-Za-z_][\w.-]*)(=)", re.ASCII)
+_INNER = re.compile(
+    r"""(?:\\.|\$\([^()]*\)|[^\s"';|&()\\]|"(?:[^"\\]|\\.)*+"|'[^']*')+|[\s;|&()]+|["'\\]""",
+    re.DOTALL,
+)
+_BETWEEN = re.compile(r"[\s;|&()]+")
+_ENDS_COMMAND = re.compile(r"[;|&()\n]")
+_IS_OPTION = re.compile(r"--(?:[A-Za-z]|$)")
 
 _CODE_FOLLOWS = re.compile(r"^-[a-z]*c$")
 
 # Programs with a short option for a password, and some whose -p is a port or a partition.
 _SHORT = {
     "mysql": "p", "mysqldump": "p", "mysqladmin": "p", "mariadb": "p", "sshpass": "p",
-    "redis-cli": "a", "ldapsearch": "w", "curl": "u", "smbclient": "U",
+    "redis-cli": "a", "ldapsearch": "w", "curl": "uUb", "smbclient": "U", "mongo": "p",
+    "mongosh": "p", "mongodump": "p", "mongorestore": "p", "ipmitool": "P", "ssh-keygen": "NP",
+    "lftp": "u", "http": "a", "https": "a", "doppler": "t", "zip": "P", "unzip": "P",
+    "login": "p",
 }  # fmt: skip
+# Of curl, short options without a value, which may stand before one in the same word: -sSLu.
+_FLAGS = {"curl": "fgGiIjJklLnNOpqRsSvV#046"}
+_LONG = {"curl": ("--user", "--proxy-user")}
 _FISH_EXPORT = re.compile(r"^-[gUl]*x[gUl]*$")
 _NO_PASSWORD_BY_P = {"srun", "sbatch", "salloc", "ssh", "scp", "docker", "podman", "make"}
+_MOST_NESTED = 4  # scripts in scripts
+_MOST_TIMES = 4
 
 
 def redact(command: Sequence[str]) -> tuple[str, ...]:
     """The command with every secret that shows by its name or its shape as ***."""
-    shown: list[str] = []
-    hide_next: str | None = None  # the name whose value comes next
-    before = program = ""
-    words = list(command)
-    for at, word in enumerate(words):
-        if hide_next is not None and not word.startswith("--"):
-            shown.append(_value(hide_next, word))
-            hide_next = None
-        elif _is_operand_secret(words[max(0, at - 3) : at], word):
-            shown.append(HIDDEN)
-        elif _is_short_secret(program, word):
-            shown.append(f"{word[:2]}{HIDDEN}" if len(word) > 2 else word)
-            hide_next = "password" if len(word) == 2 else None
-        else:
-            names_secret = word.startswith("-") and "=" not in word and _is_secret_name(word)
-            hide_next = word if names_secret else None
-            shown.append(_word(word, before))
-        before = word
-        name = word.rpartition("/")[2]
-        if not program or name in _SHORT or name in _NO_PASSWORD_BY_P:
-            program = name
-    return tuple(shown)
+    shown = tuple(command)
+    for _ in range(_MOST_TIMES):  # what was hidden may let another be seen: ***=…
+        before, shown = shown, _command(shown, 0)
+        if shown == before:
+            break
+    return shown
+
+
+def redact_label(text: str) -> str:
+    """A name, a project or a folder, as `redact` shows a word of a command."""
+    return redact([text])[0]
+
+
+def redact_tags(tags: Mapping[str, str]) -> dict[str, str]:
+    """Tags, each as `redact` shows the word KEY=VALUE."""
+    return {redact_label(key): redact_label(_value(key, value)) for key, value in tags.items()}
 
 
 def redact_text(text: str) -> str:
     """A message with the passwords of the addresses in it as ***."""
-    return _QUERY.sub(_query_value, _URL_TOKEN.sub(rf"\1{HIDDEN}@", _hide_passwords(text)))
+    text = _TELEGRAM.sub(rf"\1{HIDDEN}", _UNBROKEN.sub(_hide_password, text))
+    return _QUERY.sub(_query_value, _URL_TOKEN.sub(rf"\1{HIDDEN}@", text))
 
 
-def _word(word: str, before: str) -> str:
-    option = _OPTION.match(word)
+def _command(words: Sequence[str], depth: int) -> tuple[str, ...]:
+    shown: list[str] = []
+    hide_next: str | None = None  # the name whose value comes next
+    before = program = ""
+    for at, word in enumerate(words):
+        if hide_next is not None and not _IS_OPTION.match(word):
+            shown.append(_value(hide_next, word, depth))
+            # --hf-tokens has several.
+            several = shown[-1] == HIDDEN and _words_of(hide_next)[-1] in _SECRET_PLURALS
+            following = words[at + 1 : at + 2]
+            if not several or (following and following[0].startswith("-")):
+                hide_next = None
+        elif _is_operand_secret(words[max(0, at - 3) : at], program, word):
+            shown.append(HIDDEN)
+        elif option := _password_option(program, word):
+            rest = word[len(option) :]
+            shown.append(option + (HIDDEN if rest else ""))
+            hide_next = None if rest else "password"
+        else:
+            option = word.rpartition("=")[2]  # --args=--token
+            names_secret = option.startswith("-") and _is_secret_name(option)
+            hide_next = option if names_secret else None
+            shown.append(_word(word, before, depth))
+        name = word.rpartition("/")[2]
+        if name == "login":
+            if before and not before.startswith("-"):
+                program = "wandb login" if before.rpartition("/")[2] == "wandb" else name
+        elif not program or name in _SHORT or name in _NO_PASSWORD_BY_P:
+            program = name
+        before = word
+    return tuple(shown)
+
+
+def _word(word: str, before: str, depth: int) -> str:
     is_script = any(c.isspace() or c in ";|&" for c in word) and not _is_address(word)
-    if option and _is_secret_name(option[1]) and not (is_script and _CODE_FOLLOWS.match(before)):
-        return option[0] + _hide(option[1], word[option.end() :])
-    return _shapes(_script(word) if is_script else word)
+    if not depth and not (is_script and _CODE_FOLLOWS.match(before)):
+        word = _hide_listed(word)
+    word = _shapes(word)
+    return _script(word, depth + 1) if is_script and depth < _MOST_NESTED else word
 
 
 def _is_address(word: str) -> bool:
     return "://" in "".join(word.split(maxsplit=1)[:1])
 
 
-def _value(name: str, value: str) -> str:
+def _value(name: str, value: str, depth: int = 0) -> str:
     """The value of an option or variable of this name."""
-    return _hide(name, value) if _is_secret_name(name) else _shapes(value)
+    shown = _hide(name, value) if _is_secret_name(name) else value
+    return shown if shown == HIDDEN else _word(shown, "", depth)
 
 
 def _hide(name: str, value: str) -> str:
-    bare = value.strip("\"'")
-    if bare.lower() in _PLAIN_VALUES or bare.startswith(("$", "<")):
+    bare = value.strip("\\\"'")
+    if bare.lower() in _PLAIN_VALUES or _REFERENCE.fullmatch(bare):
         return value
-    if _words_of(name)[-1:] == ["key"] and _PATH.match(bare):
+    *_, last = _words_of(name) or [""]
+    if last in ("key", "keys", "tokens") and _PATH.match(bare):
+        return value
+    if last.startswith("token") and (_NUMBERS.fullmatch(bare) or _MARKS.fullmatch(bare)):
+        return value
+    if _words_of(name) == ["tokens"] and _PLAIN_WORD.fullmatch(bare):
+        return value
+    if last == "pass" and _SMALL_NUMBER.fullmatch(bare):
         return value
     return HIDDEN
 
 
-def _script(text: str) -> str:
+def _hide_listed(word: str) -> str:
+    """A word that is NAME=VALUE, or a list of them with commas: a secret one's value is hidden up
+    to the next, whatever is in it.
+    """
+    shown, done, secret = [], 0, None
+    for match in _LISTED.finditer(word):
+        if secret is not None:
+            if word[match.start() - 1] != ",":
+                continue
+            shown.append(_hide(secret[1], word[done : match.start() - 1]))
+            done, secret = match.start() - 1, None
+        elif _SPACE.search(word, done, match.start()):
+            break  # a text, and no list
+        shown.append(word[done : match.end()])
+        done = match.end()
+        if _is_secret_name(match[1]):
+            secret = match
+    shown.append(word[done:] if secret is None else _hide(secret[1], word[done:]))
+    return "".join(shown)
+
+
+def _script(text: str, depth: int) -> str:
     """A script, or a text in quotes, whose words are looked at like those of a command."""
-    text = _HEADER.sub(rf"\1\2{HIDDEN}", _SCHEME.sub(rf"\1\2{HIDDEN}", text))
     pieces = _INNER.findall(text)
-    words = [piece for piece in pieces if not re.fullmatch(r"[\s;|&()]+", piece)]
-    if len(words) < 2:
+    shown: list[str] = []
+    command: list[str] = []  # the pieces of one, and what is between them
+
+    def end_command() -> None:
+        words = [piece for piece in command if not _BETWEEN.fullmatch(piece)]
+        inner = iter(_command([_unquoted(word) for word in words], depth))
+        for piece in command:
+            if _BETWEEN.fullmatch(piece):
+                shown.append(piece)
+            else:
+                new = next(inner)
+                shown.append(piece if new == _unquoted(piece) else _quoted_like(piece, new))
+        command.clear()
+
+    if sum(not _BETWEEN.fullmatch(piece) for piece in pieces) < 2:
         return text
-    inner = iter(redact([_unquoted(word) for word in words]))
-    shown = []
     for piece in pieces:
-        if re.fullmatch(r"[\s;|&()]+", piece):
+        if _BETWEEN.fullmatch(piece) and _ENDS_COMMAND.search(piece):
+            end_command()
             shown.append(piece)
-            continue
-        new = next(inner)
-        shown.append(piece if new == _unquoted(piece) else new)
+        else:
+            command.append(piece)
+    end_command()
     return "".join(shown)
 
 
 def _unquoted(word: str) -> str:
-    if len(word) > 1 and word[0] == word[-1] and word[0] in "\"'":
-        return word[1:-1]
-    return word
+    return word[1:-1] if _is_quoted(word) else word
+
+
+def _is_quoted(word: str) -> bool:
+    return len(word) > 1 and word[0] == word[-1] and word[0] in "\"'"
+
+
+def _quoted_like(word: str, new: str) -> str:
+    """The word's new text in its quotes, where it needs any."""
+    return f"{word[0]}{new}{word[0]}" if _is_quoted(word) and new != HIDDEN else new
 
 
 def _shapes(text: str) -> str:
     """What looks like a secret wherever it stands."""
-    text = redact_text(text)
-    text = _PAIR.sub(_pair_value, text)
-    text = _ASSIGNED.sub(_assigned_value, _FIELD.sub(_field_value, text))
-    text = _HEADER.sub(rf"\1\2{HIDDEN}", _SCHEME.sub(rf"\1\2{HIDDEN}", text))
+    text = redact_text(_PEM.sub(HIDDEN, text))
+    text = _LOGIN.sub(rf"\1\2{HIDDEN}\2", _SET.sub(_set_value, text))
+    text = _SCHEME.sub(rf"\1\2{HIDDEN}", _hide_named(text))
     text = _PREFIXED.sub(HIDDEN, text)
     return _RUN.sub(lambda run: HIDDEN if _is_random(run[0]) else run[0], text)
 
 
-def _hide_passwords(text: str) -> str:
-    return _URL_PASSWORD.sub(rf"\1{HIDDEN}@", text)
+def _hide_password(match: re.Match[str]) -> str:
+    text, end = match[0], match[0].rfind("@")
+    begins = _URL_PASSWORD.search(text, 0, end) if end > 0 else None
+    if begins is None or begins.end() == end:
+        return text
+    return text[: begins.end()] + HIDDEN + text[end:]
 
 
 def _query_value(match: re.Match[str]) -> str:
@@ -189,20 +328,117 @@ def _query_value(match: re.Match[str]) -> str:
     return f"{before}{name}={_hide(name, value) if _is_secret_name(name) else value}"
 
 
-def _pair_value(match: re.Match[str]) -> str:
-    quote, name, colon, value_quote, value = match.groups()
-    shown = _hide(name, value) if _is_secret_name(name) else value
-    return f"{quote}{name}{quote}{colon}{value_quote}{shown}{value_quote}"
+def _set_value(match: re.Match[str]) -> str:
+    before, name, quote, value = match.groups()
+    return f"{before}{quote}{_hide(name, value) if _is_secret_name(name) else value}{quote}"
 
 
-def _assigned_value(match: re.Match[str]) -> str:
-    name, equals, quote, value = match.groups()
-    return f"{name}{equals}{quote}{_hide(name, value) if _is_secret_name(name) else value}{quote}"
+def _hide_named(text: str) -> str:
+    """Fields of a script, of code, JSON, YAML or a header: token="…", {token: …}, Api-Key: …."""
+    quotes = _quotes(text)
+    shown, done, at = [], 0, 0
+    while match := _NAMED.search(text, at):
+        at = match.end()
+        name, separator = match.groups()
+        if at == len(text) or not _is_secret_name(name) or not _is_field(match, text):
+            continue
+        end = _end_of_value(match, text, quotes)
+        value = text[at:end]
+        if " =" in separator and _CALL.match(value):
+            continue
+        if _EXPRESSION.match(value) or _hide(name, value) == value:
+            continue
+        quote = value[0] if _is_quoted(value) else ""
+        shown += [text[done:at], f"{quote}{HIDDEN}{quote}"]
+        done = at = end
+    return "".join(shown) + text[done:]
 
 
-def _field_value(match: re.Match[str]) -> str:
-    name, colon, value = match.groups()
-    return f"{name}{colon}{_hide(name, value) if _is_secret_name(name) else value}"
+def _is_field(match: re.Match[str], text: str) -> bool:
+    """Whether the colon after a name is one of a field, and not of a port or an image's tag."""
+    name, separator = match.groups()
+    if separator != ":" or _is_header(name):
+        return True
+    after = text[match.end()]
+    return after in "\"'[{" or (len(_words_of(name)) > 1 and not after.isdigit() and after != "/")
+
+
+def _quotes(text: str) -> list[tuple[int, str]]:
+    """From where which quote is open, "" for none."""
+    changes, open_quote = [(-1, "")], ""
+    for match in _QUOTE.finditer(text):
+        if match[0] == open_quote:
+            open_quote = ""
+        elif not open_quote and len(match[0]) == 1:
+            open_quote = match[0]
+        else:
+            continue
+        changes.append((match.start(), open_quote))
+    return changes
+
+
+def _end_of_value(match: re.Match[str], text: str, quotes: list[tuple[int, str]]) -> int:
+    at = match.end()
+    quote = quotes[bisect_right(quotes, (at - 1, "~")) - 1][1]
+    if _is_header(match[1]) and text[at] not in "\"'\\":
+        if quote:
+            return _closing_quote(text, at, quote)
+        if not text[: match.start()].strip():
+            return len(text)
+    end = _end_of_word(text, at, quote)
+    if text[at:end].lower() in _SCHEMES:
+        after = len(text) - len(text[end:].lstrip())
+        if end < after < len(text) and text[after] != quote:
+            end = _end_of_word(text, after, quote)
+    return end
+
+
+def _end_of_word(text: str, at: int, quote: str) -> int:
+    """Where a value ends that begins here within `quote`, as a shell, JSON or Python reads it."""
+    if text[at] in "[{":
+        return _closing_bracket(text, at)
+    if text[at : at + 2] in ('\\"', "\\'"):
+        found = text.find(text[at : at + 2], at + 2)
+        return len(text) if found < 0 else found + 2
+    begin = at
+    while at < len(text):
+        c = text[at]
+        if c == "\\":
+            at += 2
+        elif c == quote and at > begin:
+            break
+        elif c in "\"'`":
+            at = _closing_quote(text, at + 1, c) + 1
+        elif text.startswith(("$(", "${"), at):
+            at = _closing_bracket(text, at + 1)
+        elif c.isspace() or c in ";&|)<>" or _ENDS_FIELD.match(text, at):
+            break
+        else:
+            at += 1
+    return min(at, len(text))
+
+
+def _closing_quote(text: str, at: int, quote: str) -> int:
+    """Where the quote is closed; the end of the text if it is not."""
+    while at < len(text) and text[at] != quote:
+        at += 2 if text[at] == "\\" else 1
+    return min(at, len(text))
+
+
+def _closing_bracket(text: str, at: int) -> int:
+    """After the bracket that closes the one here; the end of the text if none does."""
+    opening, closing, depth = text[at], _PAIRS[text[at]], 0
+    while at < len(text):
+        depth += (text[at] == opening) - (text[at] == closing)
+        at += 1
+        if not depth:
+            break
+    return at
+
+
+def _is_header(name: str) -> bool:
+    words = _words_of(name)
+    return words[-1:] in (["authorization"], ["cookie"]) or words[:1] == ["x"]
 
 
 def _is_secret_name(name: str) -> bool:
@@ -210,20 +446,33 @@ def _is_secret_name(name: str) -> bool:
     if not words or name in ("PWD", "OLDPWD", "--cwd"):
         return False
     *before, last = words
+    if last in _SECRET_PLURALS:
+        last = last.removesuffix("s")
     if last in ("token", "pass", "pin", "sig", "pw") and before and before[-1] in _PLAIN_TOKENS:
         return False
     if last == "key":
         return bool(before) and before[-1] in _KEY_OWNERS
     if last == "id":
         return before[-2:] == ["access", "key"]
-    glued = last.endswith(_SECRET_ENDINGS) or _GLUED_TOKEN.match(last) is not None
-    return last in _SECRET_WORDS or glued
+    return last in _SECRET_WORDS or last.endswith(_SECRET_ENDINGS) or _is_glued(last)
+
+
+def _is_glued(word: str) -> bool:
+    word = word.removesuffix("s")
+    token, key = word.removesuffix("token"), word.removesuffix("key")
+    return (token != word and token in _TOKEN_OWNERS | _KEY_OWNERS) or (
+        key != word and key in _KEY_OWNERS
+    )
 
 
 def _words_of(name: str) -> list[str]:
-    """--wandbApiKey, WANDB_API_KEY and wandb.api-key: wandb, api, key."""
-    apart = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name.strip("-+~\"'"))
-    return [word for word in re.split(r"[-_.]+", apart.lower()) if word]
+    """--wandbApiKey, WANDB_API_KEY, wandb.api-key and wandb_api_key_v2: wandb, api, key."""
+    name = _DEFINES.sub("", name).strip("-+~#@\"'")
+    apart = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name)
+    words = [word for word in re.split(r"[-_.]+", apart.lower()) if word]
+    while len(words) > 1 and (words[-1] in _SUFFIXES or re.fullmatch(r"v?\d+", words[-1])):
+        words.pop()
+    return [*words[:-1], words[-1].rstrip("0123456789") or words[-1]] if words else []
 
 
 def _is_random(run: str) -> bool:
@@ -237,22 +486,34 @@ def _is_random(run: str) -> bool:
     return changes >= 0.4 * (len(run) - 1)
 
 
-def _is_operand_secret(before: Sequence[str], word: str) -> bool:
-    """After `wandb login`, and after the name in csh's `setenv NAME` and fish's `set -x NAME`."""
+def _is_operand_secret(before: Sequence[str], program: str, word: str) -> bool:
+    """After `wandb login`, and after the name in csh's `setenv NAME`, fish's `set -x NAME` and in
+    `aws configure set NAME`.
+    """
     if word.startswith("-") or len(before) < 2:
         return False
+    if program == "wandb login":
+        return before[-1] not in ("--host", "--base-url")
     *_, first, second = before
-    if second == "login" and first.rpartition("/")[2] == "wandb":
-        return True
-    sets = first == "setenv" or (before[0] == "set" and _FISH_EXPORT.match(first) is not None)
-    return sets and _is_secret_name(second)
+    sets = first in ("setenv", "set", "config") or (
+        before[0] == "set" and _FISH_EXPORT.match(first) is not None
+    )
+    return sets and not second.startswith("-") and _is_secret_name(second)
 
 
-def _is_short_secret(program: str, word: str) -> bool:
+def _password_option(program: str, word: str) -> str:
+    """The program's option for a password with which this word begins: -p, -sSLu, --user=; "" if
+    with none.
+    """
+    for long in _LONG.get(program, ()):
+        if word == long or word.startswith(f"{long}="):
+            return word[: len(long) + 1]
     if len(word) < 2 or word[0] != "-" or word[1] == "-":
-        return False
+        return ""
     if (letters := _SHORT.get(program)) is not None:
-        return word[1] in letters
+        flags = _FLAGS.get(program, "")
+        length = 1 + len(word[1:]) - len(word[1:].lstrip(flags)) if flags else 1
+        return word[: length + 1] if word[length : length + 1] in [*letters] else ""
     # -pS11 of a program that is not known: no port, partition or word of small letters.
     glued = program not in _NO_PASSWORD_BY_P and word.startswith("-p") and len(word) > 3
-    return glued and any(map(str.isupper, word)) and any(map(str.isdigit, word))
+    return "-p" if glued and any(map(str.isupper, word)) and any(map(str.isdigit, word)) else ""

@@ -122,6 +122,12 @@ _SET = re.compile(
     r"""(\b(?:get|setdefault|\w{0,20}env|add_header|__setitem__|set)\(\s{0,9}["']([\w.-]{1,100})["'],\s{0,9})(["'])([^"']*)\3"""
 )
 
+# {"name": "HF_TOKEN", "value": "…"}: a variable in a container's environment.
+_ENTRY = re.compile(
+    r"""(\bname["']\s{0,9}:\s{0,9}["']([\w.-]{1,100})["'],\s{0,9}["']value["']\s{0,9}:\s{0,9})"""
+    r"""(["'])([^"']*)\3"""
+)
+
 # The words of a script inside a word, and what is between them.
 _INNER = re.compile(
     r"""(?:\\.|\$\([^()]*\)|[^\s"';|&()\\]|"(?:[^"\\]|\\.)*+"|'[^']*')+|[\s;|&()]+|["'\\]""",
@@ -144,6 +150,7 @@ _SHORT = {
 # Of curl, short options without a value, which may stand before one in the same word: -sSLu.
 _FLAGS = {"curl": "fgGiIjJklLnNOpqRsSvV#046"}
 _LONG = {"curl": ("--user", "--proxy-user")}
+_SETTABLE = re.compile(r"\w[\w.-]*")
 _FISH_EXPORT = re.compile(r"^-[gUl]*x[gUl]*$")
 _NO_PASSWORD_BY_P = {"srun", "sbatch", "salloc", "ssh", "scp", "docker", "podman", "make"}
 _MOST_NESTED = 4  # scripts in scripts
@@ -309,7 +316,7 @@ def _quoted_like(word: str, new: str) -> str:
 def _shapes(text: str) -> str:
     """What looks like a secret wherever it stands."""
     text = redact_text(_PEM.sub(HIDDEN, text))
-    text = _LOGIN.sub(rf"\1\2{HIDDEN}\2", _SET.sub(_set_value, text))
+    text = _LOGIN.sub(rf"\1\2{HIDDEN}\2", _ENTRY.sub(_set_value, _SET.sub(_set_value, text)))
     text = _SCHEME.sub(rf"\1\2{HIDDEN}", _hide_named(text))
     text = _PREFIXED.sub(HIDDEN, text)
     return _RUN.sub(lambda run: HIDDEN if _is_random(run[0]) else run[0], text)
@@ -395,7 +402,7 @@ def _end_of_value(match: re.Match[str], text: str, quotes: list[tuple[int, str]]
 
 def _end_of_word(text: str, at: int, quote: str) -> int:
     """Where a value ends that begins here within `quote`, as a shell, JSON or Python reads it."""
-    if text[at] in "[{":
+    if text[at] in _PAIRS:
         return _closing_bracket(text, at)
     if text[at : at + 2] in ('\\"', "\\'"):
         found = text.find(text[at : at + 2], at + 2)
@@ -421,7 +428,10 @@ def _end_of_word(text: str, at: int, quote: str) -> int:
 def _closing_quote(text: str, at: int, quote: str) -> int:
     """Where the quote is closed; the end of the text if it is not."""
     while at < len(text) and text[at] != quote:
-        at += 2 if text[at] == "\\" else 1
+        if quote == '"' and text.startswith("$(", at):
+            at = _closing_bracket(text, at + 1)
+        else:
+            at += 2 if text[at] == "\\" else 1
     return min(at, len(text))
 
 
@@ -487,18 +497,18 @@ def _is_random(run: str) -> bool:
 
 
 def _is_operand_secret(before: Sequence[str], program: str, word: str) -> bool:
-    """After `wandb login`, and after the name in csh's `setenv NAME`, fish's `set -x NAME` and in
-    `aws configure set NAME`.
+    """After `wandb login`, and after the name in csh's `setenv NAME`, fish's `set -x NAME`,
+    `aws configure set NAME` and MPI's `-genv NAME`.
     """
     if word.startswith("-") or len(before) < 2:
         return False
     if program == "wandb login":
         return before[-1] not in ("--host", "--base-url")
     *_, first, second = before
-    sets = first in ("setenv", "set", "config") or (
+    sets = first in ("setenv", "set", "config", "-env", "-genv") or (
         before[0] == "set" and _FISH_EXPORT.match(first) is not None
     )
-    return sets and not second.startswith("-") and _is_secret_name(second)
+    return sets and _SETTABLE.fullmatch(second) is not None and _is_secret_name(second)
 
 
 def _password_option(program: str, word: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -131,7 +132,11 @@ SECRETS = [
     """python -c 'import os; os.putenv("HF_TOKEN", "S11")'""",
     """python -c 'import os; t(os.environ.get("HF_TOKEN", "S11"))'""",
     """python -c 'd = {"hf_token": ["S11"]}'""",
+    """python -c 'get(u, auth=("me", "S11"))'""",
+    """kubectl run x --overrides '{"env": [{"name": "HF_TOKEN", "value": "S11"}]}'""",
     # by the option of a program
+    "mpiexec -genv HF_TOKEN S11 -n 2 x",
+    "mpiexec -env HF_TOKEN S11 -n 2 x",
     "wandb login --relogin S11",
     "wandb login --host https://h S11",
     "docker login -u me -p S11",
@@ -181,6 +186,7 @@ SECRETS = [
     r"bash -c 'y --token abc\ S11; y'",
     "bash -c 'export HF_TOKEN=$(echo S11); y'",
     "bash -c 'export HF_TOKEN=`echo S11`; y'",
+    """bash -c 'export HF_TOKEN="$(echo "a S11")"; y'""",
     "bash -c 'export HF_TOKEN=${X:-S11}; y'",
     "bash -c 'export X=${HF_TOKEN:-S11}; y'",
     """bash -c 'export HF_TOKEN=a"b S11"; y'""",
@@ -215,6 +221,8 @@ PLAIN = [
     "docker run -u 1000 -p 80:80 img",
     "bash -c 'docker login r; docker run -p 8080:80 img'",
     "curl -sSL -o out http://h",
+    "bsub -env all,HF_TOKEN x",
+    """x '[{"name": "LR", "value": "1"}]'""",
     "tar -xzf a.tar",
     "x --mode login -p 8080",
     "x lr=0.1,wd=0.2 --set=a.b=c",
@@ -441,7 +449,7 @@ def test_the_longest_command_costs_no_more_than_its_length(part: str) -> None:
         """The lines of Python that were run, which depend on no clock."""
         lines = 0
 
-        def count(*_: object) -> object:
+        def count(*_: object) -> Any:
             nonlocal lines
             lines += 1
             return count

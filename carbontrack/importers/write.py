@@ -20,6 +20,7 @@ from carbontrack.ledger.rows import Import
 from carbontrack.ledger.transaction import Within, open_ledger
 from carbontrack.ledger.window import LEVELS_S, Flag, Pyramid, Window
 from carbontrack.ledger.write import RunRemoved, RunWriter
+from carbontrack.redact import redact, redact_label, redact_tags
 from carbontrack.units import now_ms
 from carbontrack.version import __version__
 from carbontrack.vocabulary import ImportKind, Quality, RunKind
@@ -74,7 +75,7 @@ def run_id(found: FoundRun) -> str:
 
 def name_of(file: Imported, found: FoundRun, labels: Labels) -> str:
     """What a run is called: as the user says, as the file says, else as the file is called."""
-    name = labels.name or found.name or file.source.path.stem
+    name = redact_label(labels.name or found.name or file.source.path.stem)
     return f"{name} of {file.source.name}" if name == LAST else name
 
 
@@ -188,13 +189,14 @@ def _pyramid(finest: Iterator[Window]) -> Iterator[Window]:
 
 
 def _run(file: Imported, found: FoundRun, labels: Labels) -> Run:
+    project = labels.project or found.project
     return Run(
         id=run_id(found),
         name=name_of(file, found, labels),
-        project=labels.project or found.project,
-        tags=labels.tags,
-        command=("carbontrack", "import", "--kind", str(file.kind), file.source.name),
-        cwd=labels.cwd,
+        project=project and redact_label(project),
+        tags=redact_tags(labels.tags),
+        command=redact(["carbontrack", "import", "--kind", str(file.kind), file.source.name]),
+        cwd=redact_label(labels.cwd),
         user=labels.user,
         git_commit=None,
         git_dirty=None,

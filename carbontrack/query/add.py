@@ -20,6 +20,7 @@ from carbontrack.ledger.user import user
 from carbontrack.ledger.write import RunWriter
 from carbontrack.query.amend import Count, count_of
 from carbontrack.query.price import pricing
+from carbontrack.redact import redact, redact_label, redact_tags
 from carbontrack.units import MS_PER_HOUR, now_ms
 from carbontrack.version import __version__
 from carbontrack.vocabulary import ENTERED, AmendedField, Method, RunKind, Status
@@ -58,11 +59,11 @@ def add(
     begun_ms = now_ms() if row.started_ms is None else row.started_ms
     run = Run(
         id=str(uuid.uuid4()),
-        name=name,
-        project=project or None,
-        tags=dict(tags or {}),
-        command=tuple(command),
-        cwd=cwd,
+        name=redact_label(name),
+        project=redact_label(project) if project else None,
+        tags=redact_tags(tags or {}),
+        command=redact(command),
+        cwd=redact_label(cwd),
         user=user(),
         git_commit=None,
         git_dirty=None,

@@ -12,6 +12,7 @@ from carbontrack.ledger.amended import TAG, facility_of, note_of
 from carbontrack.ledger.names import check_name
 from carbontrack.ledger.recorded_rows import Amendment, Run
 from carbontrack.query.price import pricing
+from carbontrack.redact import redact_label, redact_tags
 from carbontrack.vocabulary import AmendedField
 
 if TYPE_CHECKING:
@@ -42,9 +43,9 @@ def amend(
     from carbontrack.ledger import amend, engine, read
 
     given: dict[str, Any] = {
-        AmendedField.NAME: name,
-        AmendedField.PROJECT: project,
-        **{f"{TAG}{key}": value for key, value in (tags or {}).items()},
+        AmendedField.NAME: None if name is None else redact_label(name),
+        AmendedField.PROJECT: None if project is None else redact_label(project),
+        **{f"{TAG}{key}": value for key, value in redact_tags(tags or {}).items()},
         AmendedField.TOKENS: count_of(tokens, "--tokens"),
         AmendedField.PLANNED_TOKENS: count_of(planned_tokens, "--planned-tokens"),
         AmendedField.NOTE: note,

@@ -43,7 +43,7 @@ from carbontrack.record.steps import StepsFile
 from carbontrack.record.steps_file import remove_steps_file
 from carbontrack.record.this_node import boot_id, hostname, visibility
 from carbontrack.record.totals import Totals
-from carbontrack.redact import redact, redact_text
+from carbontrack.redact import redact, redact_label, redact_tags, redact_text
 from carbontrack.report.escape import visible
 from carbontrack.units import NS_PER_S, monotonic_ns
 from carbontrack.version import __version__
@@ -297,11 +297,11 @@ class Recorder:
         return Run(
             id=plan.run_id,
             kind=RunKind(plan.kind),
-            name=cut_label(plan.name or default_name(command)),
-            project=plan.project and cut_label(plan.project),
-            tags={cut_label(key): cut_label(value) for key, value in plan.tags.items()},
+            name=cut_label(redact_label(plan.name) if plan.name else default_name(command)),
+            project=plan.project and cut_label(redact_label(plan.project)),
+            tags={cut_label(k): cut_label(v) for k, v in redact_tags(plan.tags).items()},
             command=command,
-            cwd=plan.cwd,
+            cwd=redact_label(plan.cwd),
             user=user(),
             git_commit=commit,
             git_dirty=dirty,

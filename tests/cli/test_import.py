@@ -238,3 +238,12 @@ def test_steps_that_cannot_be_joined_are_an_error(
 def test_a_file_that_is_called_as_the_newest_run(command: Command, power: Path) -> None:
     power.rename("last.csv")
     assert "last of last.csv: 10.0 Wh" in command("import", "last.csv", "--tz", "UTC").out
+
+
+def test_no_secret_in_the_labels_is_written(command: Command, power: Path) -> None:
+    labels = ("--name", "HF_TOKEN=S11", "--project", "pwd=S11", "--tag", "token=S11")
+    done = command("import", "power.csv", "--tz", "UTC", *labels, "--tag", "tokens=2T")
+    assert done.code == 0, done.err
+    shown = command("show", "HF_TOKEN=***", "--format", "json").json
+    assert (shown["project"], shown["tags"]) == ("pwd=***", {"token": "***", "tokens": "2T"})
+    assert "S11" not in done.out + str(shown)

@@ -193,3 +193,12 @@ def test_from_python_and_amended_and_removed(call: Command, ledger_url: str) -> 
     assert ledger.runs()["name"].tolist() == ["measured"]
     with pytest.raises(CarbontrackError, match="no such setting"):
         ledger.add("x", device="A100", gpu_hours=1, colour="red")
+
+
+def test_no_secret_in_its_labels_is_written(call: Command) -> None:
+    tags = ("--tag", "token=S11", "--tag", "tokens=2T")
+    done = call(*WORDS[:1], "--name", "a token=S11", *WORDS[3:-2], "--project", "pwd=S11", *tags)
+    assert (done.code, "a token=***" in done.out) == (0, True), done.err
+    shown = call("show", "a token=***", "--format", "json").json
+    assert (shown["project"], shown["tags"]) == ("pwd=***", {"token": "***", "tokens": "2T"})
+    assert "S11" not in str(shown)

@@ -193,3 +193,12 @@ def test_from_python(url: str) -> None:
     with pytest.raises(NotFoundError):
         ledger.amend("three", name="x")
     assert isinstance(ledger.amendments("two"), pd.DataFrame)
+
+
+def test_no_secret_in_its_labels_is_written(call: Command) -> None:
+    tags = ("--tag", "token=S11", "--tag", "tokens=2T")
+    done = call("amend", "one", "--name", "HF_TOKEN=S11", "--project", "pwd=S11", *tags)
+    assert done.code == 0, done.err
+    shown = call("show", "HF_TOKEN=***", "--format", "json").json
+    assert (shown["project"], shown["tags"]) == ("pwd=***", {"token": "***", "tokens": "2T"})
+    assert "S11" not in done.out + str(shown)

@@ -40,6 +40,41 @@ def test_the_facility_of_the_command_is_recorded(wrapper: Wrapper) -> None:
     assert (refused.returncode, "--pue 0.2 is below 1" in refused.stderr) == (2, True)
 
 
+def test_no_secret_of_a_run_is_in_the_ledger(wrapper: Wrapper) -> None:
+    folder = wrapper.folder / "dir-password=S11"
+    folder.mkdir()
+    tags = ("--tag", "token=S11", "--tag", "tokenizer=llama", "--tag", "tokens=2T")
+    options = ("-q", "--name", "HF_TOKEN=S11", "--project", "p,api_key=S11", *tags)
+    words = ("--export=ALL,A_TOKEN=S11", 'wandb.login(key="S11")')
+    done = wrapper.run("sh", "-c", "exit 3", *words, options=options, cwd=folder)
+    assert done.returncode == 3, done.stderr
+    shown = wrapper.json("show", "last")
+    assert (shown["name"], shown["project"]) == ("HF_TOKEN=***", "p,api_key=***")
+    assert shown["tags"] == {"token": "***", "tokenizer": "llama", "tokens": "2T"}
+    assert shown["cwd"] == f"{wrapper.folder}/dir-password=***"
+    assert shown["command"][-2:] == ["--export=ALL,A_TOKEN=***", 'wandb.login(key="***")']
+    assert_nowhere(wrapper, "S11")
+
+
+def test_no_secret_of_a_block_is_in_the_ledger(wrapper: Wrapper) -> None:
+    script = wrapper.folder / "block.py"
+    script.write_text(
+        "import carbontrack\n"
+        "with carbontrack.track('token=S11', meter='sim:a100x1', tags={'pass': 'S11'}): pass\n"
+    )
+    done = wrapper.python(str(script), "--set=auth.password=S11", "--hf-tokens", "S11", "S11")
+    assert done.returncode == 0, done.stderr
+    shown = wrapper.json("show", "last")
+    assert (shown["name"], shown["tags"]) == ("token=***", {"pass": "***"})
+    assert shown["command"][2:] == ["--set=auth.password=***", "--hf-tokens", "***", "***"]
+    assert_nowhere(wrapper, "S11")
+
+
+def assert_nowhere(wrapper: Wrapper, secret: str) -> None:
+    for file in wrapper.folder.glob(f"{wrapper.ledger.name}*"):
+        assert secret.encode() not in file.read_bytes()
+
+
 def test_a_zone_that_nobody_knows_is_said_at_once_to_the_quiet_too(wrapper: Wrapper) -> None:
     job = wrapper.hold(options=("-q", "--zone", "GERMNY"))
     job.until_said("zone 'GERMNY' is unknown")

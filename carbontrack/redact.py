@@ -101,12 +101,12 @@ _SCHEME = re.compile(r"\b(Bearer|Basic)(\s+)(?=\S*\d)[\w.~+/=-]{8,}")
 _SCHEMES = {"bearer", "basic", "token", "digest", "apikey"}
 
 _NAME = r"[-+~#@]{0,3}[A-Za-z_][\w.-]*+"
+_DEFINES = re.compile(r"^-(?:D|e(?=[A-Z]))")  # -DHF_TOKEN=, -eHF_TOKEN=
 # What is between a name and its value: `=`, `:=`, `:STRING=` of CMake, `": "`, `"] = "`, `:-`.
 _NAMED = re.compile(
     rf"""(?<![\w.-])({_NAME})(\\?["']?\]?\s{{0,9}}(?::[A-Z]+=|(?:[:+?]?=|=>)(?![=~])|:-?)\s{{0,9}})"""
 )
 # A variable of a list that is one word: --export=ALL,HF_TOKEN=…, user=u,pass=….
-_DEFINES = re.compile(r"^-(?:D|e(?=[A-Z]))")  # -DHF_TOKEN=, -eHF_TOKEN=
 _LISTED = re.compile(rf"(?:^|(?<=[=,]))({_NAME})(?::[A-Z]+)?[:+?]?=(?!=)")
 _SPACE = re.compile(r"\s")
 _QUOTE = re.compile(r"\\.|[\"']", re.DOTALL)
@@ -144,8 +144,7 @@ _SHORT = {
     "mysql": "p", "mysqldump": "p", "mysqladmin": "p", "mariadb": "p", "sshpass": "p",
     "redis-cli": "a", "ldapsearch": "w", "curl": "uUb", "smbclient": "U", "mongo": "p",
     "mongosh": "p", "mongodump": "p", "mongorestore": "p", "ipmitool": "P", "ssh-keygen": "NP",
-    "lftp": "u", "http": "a", "https": "a", "doppler": "t", "zip": "P", "unzip": "P",
-    "login": "p",
+    "lftp": "u", "doppler": "t", "login": "p",
 }  # fmt: skip
 # Of curl, short options without a value, which may stand before one in the same word: -sSLu.
 _FLAGS = {"curl": "fgGiIjJklLnNOpqRsSvV#046"}
@@ -154,7 +153,7 @@ _SETTABLE = re.compile(r"\w[\w.-]*")
 _FISH_EXPORT = re.compile(r"^-[gUl]*x[gUl]*$")
 _NO_PASSWORD_BY_P = {"srun", "sbatch", "salloc", "ssh", "scp", "docker", "podman", "make"}
 _MOST_NESTED = 4  # scripts in scripts
-_MOST_TIMES = 4
+_MOST_TIMES = 4  # until nothing changes; twice has been enough
 
 
 def redact(command: Sequence[str]) -> tuple[str, ...]:

@@ -221,6 +221,7 @@ PLAIN = [
     "docker run -u 1000 -p 80:80 img",
     "bash -c 'docker login r; docker run -p 8080:80 img'",
     "curl -sSL -o out http://h",
+    "x --scheme http -a b --pack zip -P 4",
     "bsub -env all,HF_TOKEN x",
     """x '[{"name": "LR", "value": "1"}]'""",
     "tar -xzf a.tar",

@@ -15,6 +15,9 @@ def main() -> None:
 
         put_jobs_folders_last()
         if is_run:
+            from carbontrack.record.plain_job import restore_environment
+
+            restore_environment()
             _run()
         _commands()
     except Exception as error:  # a fault of ours, for what a user gets wrong ends in SystemExit

@@ -8,6 +8,7 @@ from __future__ import annotations
 import _signal  # `signal` makes enumerations of it, which costs 7 ms
 import errno
 import os
+from contextlib import suppress
 
 from carbontrack.record.warning import warn
 
@@ -17,10 +18,25 @@ if TYPE_CHECKING:
 
 TOKEN = "CARBONTRACK_SHIP_TOKEN"
 TOKEN_FILE = "CARBONTRACK_SHIP_TOKEN_FILE"
+_COERCED = ("C.UTF-8", "C.utf8", "UTF-8")  # what PEP 538 sets LC_CTYPE to
 NOT_EXECUTABLE = 126
 NOT_FOUND = 127
 # Python ignores these; the job gets the defaults that a shell would give it.
 DEFAULTS = (_signal.SIGPIPE, _signal.SIGXFSZ)
+
+
+def restore_environment() -> None:
+    """Take back the LC_CTYPE that Python sets in the locale C; as it is where /proc is closed."""
+    if os.environ.get("LC_CTYPE") not in _COERCED:
+        return
+    with suppress(OSError):
+        with open("/proc/self/environ", "rb") as file:  # noqa: PTH123 - pathlib costs 8 ms here
+            entries = file.read().split(b"\0")
+        given = [entry for entry in entries if entry.startswith(b"LC_CTYPE=")]
+        if given:
+            os.environ["LC_CTYPE"] = os.fsdecode(given[0].partition(b"=")[2])
+        elif entries != [b""]:
+            del os.environ["LC_CTYPE"]
 
 
 def hide_secrets() -> None:

@@ -394,3 +394,31 @@ def children_of(parent: int, word: str) -> list[int]:
             if word in Path(f"/proc/{child}/cmdline").read_text().split("\0"):
                 found.append(int(child))
     return found
+
+
+@pytest.mark.parametrize(
+    "locale",
+    [
+        {},
+        {"LANG": "C"},
+        {"LC_CTYPE": "POSIX"},
+        {"LC_ALL": "C"},
+        {"LANG": "C", "LC_CTYPE": "C.UTF-8"},
+        {"LANG": "C.UTF-8"},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("options", [("--quiet",), ("--quiet", "--require-meter")])
+def test_the_job_has_the_environment_that_the_wrapper_was_given(
+    wrapper: Wrapper, locale: dict[str, str], options: tuple[str, ...]
+) -> None:
+    """Python sets LC_CTYPE where the locale is C."""
+    base = {name: wrapper.env[name] for name in ("PATH", "CARBONTRACK_DB", "XDG_RUNTIME_DIR")}
+    env = {**base, **locale, "ODD": "a=b\n\udcff"}
+    bare = subprocess.run(["env", "-0"], env=env, capture_output=True, check=True)
+    argv = wrapper.argv("env", "-0", options=options)
+    done = subprocess.run(argv, env=env, capture_output=True, timeout=PATIENCE_S, check=True)
+    ours = (b"CARBONTRACK_STEPS=", b"CARBONTRACK_RECORDING=")
+    found = [one for one in done.stdout.split(b"\0") if not one.startswith(ours)]
+    assert sorted(found) == sorted(bare.stdout.split(b"\0"))
+    assert done.stdout.count(b"CARBONTRACK_") == bare.stdout.count(b"CARBONTRACK_") + len(ours)

@@ -18,7 +18,7 @@ from typing import Any
 
 from carbontrack.errors import CarbontrackError
 from carbontrack.files import read_regular
-from carbontrack.folders import user_config
+from carbontrack.folders import NoHome, user_config
 from carbontrack.keys import BY_NAME, KEYS, PRICES, Key
 
 PROJECT_FILE = "carbontrack.toml"
@@ -86,11 +86,10 @@ def surroundings(
     """
     environ = os.environ if environ is None else environ
     folder = Path.cwd() if folder is None else folder
-    user_file = _user_file() if user_file is None else user_file
     readers: list[Callable[[], Layer | None]] = [
         lambda: _environment(environ),
         lambda: _project(folder),
-        lambda: _file_layer(user_file, _read_toml(user_file)) if _is_there(user_file) else None,
+        lambda: _user(user_file),
     ]
     layers: list[Layer] = []
     for read in readers:
@@ -231,6 +230,14 @@ def _project(folder: Path) -> Layer | None:
     return None
 
 
+def _user(path: Path | None) -> Layer | None:
+    try:
+        path = Path(user_config()) / "config.toml" if path is None else path
+    except NoHome:
+        return None
+    return _file_layer(path, _read_toml(path)) if _is_there(path) else None
+
+
 def _file_layer(path: Path, section: Any) -> Layer:
     if not isinstance(section, dict):
         raise CarbontrackError(f"{path}: tool.carbontrack is not a table.", hint=_TABLE)
@@ -267,10 +274,6 @@ def _is_file(path: Path) -> bool:
         return path.is_file()
     except (OSError, ValueError):  # in a folder that is closed to us
         return False
-
-
-def _user_file() -> Path:
-    return Path(user_config()) / "config.toml"
 
 
 def flag(name: str) -> str:

@@ -8,13 +8,17 @@ from collections.abc import Mapping
 from carbontrack.errors import CarbontrackError
 
 
+class NoHome(CarbontrackError):
+    """The user has no home folder."""
+
+
 def user_data() -> str:
-    """Where our data is."""
+    """Where our data is. Raises NoHome."""
     return _of("XDG_DATA_HOME", ".local/share")
 
 
 def user_config() -> str:
-    """Where our settings are."""
+    """Where our settings are. Raises NoHome."""
     return _of("XDG_CONFIG_HOME", ".config")
 
 
@@ -28,7 +32,6 @@ def runtime_folders(environ: Mapping[str, str]) -> list[str]:
 
 
 def _of(variable: str, usual: str) -> str:
-    """Raises CarbontrackError where there is no home folder."""
     base = os.environ.get(variable, "")
     if not base.startswith("/"):  # one that is not absolute is invalid, and is to be ignored
         base = f"{_home()}/{usual}"
@@ -43,7 +46,7 @@ def _home() -> str:
         try:
             home = pwd.getpwuid(os.getuid()).pw_dir
         except KeyError:
-            raise CarbontrackError(
+            raise NoHome(
                 "There is no home folder for the ledger and settings.",
                 hint="Set HOME, or XDG_DATA_HOME and XDG_CONFIG_HOME.",
             ) from None

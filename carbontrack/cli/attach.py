@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from carbontrack.cli.record_options import Settings, takes_recording
+from carbontrack.cli.record_options import Settings, need_ledger, takes_recording
 
 
 @takes_recording
@@ -20,4 +20,5 @@ def attach(
     """
     from carbontrack.record.attach import attach as watch
 
+    need_ledger(settings)
     watch(pid, settings)

@@ -92,6 +92,12 @@ def _check_meter_of_node(spec: str) -> None:
         )
 
 
+def need_ledger(settings: Settings) -> None:
+    """End the command where there is no place for a ledger, as was said with the settings."""
+    if settings["db"] is None:
+        raise typer.Exit(2)
+
+
 def need_meter(settings: Settings) -> None:
     """Raises CarbontrackError, before anything is started, if nothing would be measured."""
     from carbontrack.meters.base import MeterContext

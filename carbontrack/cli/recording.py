@@ -164,7 +164,6 @@ def settings_of(
     anything is started.
     """
     from carbontrack.ledger.names import check_name
-    from carbontrack.ledger.url import ledger_url
     from carbontrack.record import labels, ship_to
 
     defaults.check(meter=meter, devices=devices, hz=hz)
@@ -177,7 +176,7 @@ def settings_of(
         "project": labels.project_of(project),
         "tags": labels.tags_of(dict(map(labels.tag_of, tag or []))),
         "facility": _facility(facility),
-        "db": ledger_url(db),
+        "db": _ledger(db),
         "meter": meter,
         "devices": devices,
         "hz": hz,
@@ -194,6 +193,26 @@ def settings_of(
         "quiet": quiet,
         **ship_to.settings_of(ship, insecure=insecure),
     }
+
+
+def _ledger(flag: str | None) -> str | None:
+    """The ledger's URL; None, with a warning, where there is no place for one.
+
+    Of a ledger that nobody named here, no job is to hear that it cannot be reached: the recorder
+    tries, and puts elsewhere what it cannot write.
+    """
+    from carbontrack.ledger.url import LedgerUnreachable, ledger_url
+
+    try:
+        return ledger_url(flag)
+    except LedgerUnreachable as error:
+        if flag is not None:
+            raise
+        if error.url is None:
+            from carbontrack.record.warning import warn
+
+            warn(f"nothing is recorded: {error}")
+        return error.url
 
 
 def _facility(given: dict[str, Any]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from carbontrack.cli.record_options import Settings, takes_watching
+from carbontrack.cli.record_options import Settings, need_ledger, takes_watching
 
 
 @takes_watching
@@ -15,4 +15,5 @@ def watch(settings: Settings) -> None:
     """
     from carbontrack.record.watch import watch as until_stopped
 
+    need_ledger(settings)
     until_stopped(settings)

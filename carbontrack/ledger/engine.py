@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Engine, ExceptionContext, event, inspect, tex
 from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError
 
 from carbontrack.errors import CarbontrackError, NotFoundError
-from carbontrack.ledger import BUSY_TIMEOUT_MS, HEAD, PRE_RELEASES, postgresql, sqlite
+from carbontrack.ledger import BUSY_TIMEOUT_MS, HEAD, PRE_RELEASES, journal, postgresql, sqlite
 from carbontrack.ledger.url import db_option, journal_folders, ledger_url, redacted_url, sqlite_path
 from carbontrack.redact import redact_text
 
@@ -46,7 +46,7 @@ class NoLedger(NotFoundError):
         hint = "Record a run: carbontrack run -- COMMAND"
         if sqlite_path(url) is None:
             hint = f"Create it: carbontrack db upgrade --db {redacted_url(url)}"
-        if any(folder.is_dir() and any(folder.iterdir()) for folder in journal_folders(url)):
+        if any(map(journal.files, journal_folders(url))):
             hint = f"The measurements are in a journal: carbontrack db recover{db_option(url)}"
         super().__init__(f"There is no ledger at {redacted_url(url)} yet.", hint=hint)
 
@@ -136,8 +136,10 @@ def open_as_it_is(url: str) -> Engine:
     """An engine for reading a ledger of any schema. Raises NoLedger if its file is not there."""
     global _last_read
     path = sqlite_path(url)
-    if path is not None and (not path.exists() or path.stat().st_size == 0):
-        raise NoLedger(url)
+    if path is not None:
+        sqlite.check_file(path)
+        if not path.exists() or path.stat().st_size == 0:
+            raise NoLedger(url)
     engine = connect(url, read_only=True)
     _last_read = url
 

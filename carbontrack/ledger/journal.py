@@ -35,6 +35,14 @@ class Entry:
     model: Mapping[str, Any]
 
 
+def files(folder: Path) -> list[Path]:
+    """The journals in a folder; none where it is closed to us, for there we wrote none."""
+    try:
+        return sorted(folder.glob("*.jsonl"))
+    except OSError:
+        return []
+
+
 def append(path: Path, entry: Entry) -> None:
     """Add an entry, durably. Raises OSError, also where the folder or the file is not ours, or
     another process is just taking it into the ledger.

@@ -34,7 +34,7 @@ def refused(url: str) -> list[str]:
 def _found(url: str) -> list[tuple[Path, str | None]]:
     found: list[tuple[Path, str | None]] = []
     for folder in journal_folders(url):
-        for path in sorted(folder.glob("*.jsonl")):
+        for path in journal.files(folder):
             problem = None
             try:
                 os.close(open_ours(path))

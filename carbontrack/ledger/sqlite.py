@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import sqlite3
@@ -52,16 +53,27 @@ def create_file(path: Path) -> None:
         ) from error
 
 
+def check_file(path: Path) -> None:
+    """Raise CarbontrackError for a FIFO, a folder or a device, where SQLite would wait for a
+    writer, and for a file that is closed to us, of which it does not give the reason.
+    """
+    reason = ""
+    if path.exists() and not path.is_file():
+        reason = "is not a regular file"
+    elif path.exists() and not os.access(path, os.R_OK):
+        reason = f"cannot be read: {os.strerror(errno.EACCES)}"
+    if reason:
+        raise CarbontrackError(
+            f"The ledger {path} {reason}.", hint="Name another one with --db or CARBONTRACK_DB."
+        )
+
+
 def connect(path: Path, *, busy_timeout_ms: int, read_only: bool = False) -> sqlite3.Connection:
     """A connection to a ledger's file, on which callers issue BEGIN and COMMIT.
 
-    Raises CarbontrackError for a FIFO or a folder: SQLite would wait for a writer.
+    Raises CarbontrackError as `check_file` does.
     """
-    if path.exists() and not path.is_file():
-        raise CarbontrackError(
-            f"The ledger {path} is not a regular file.",
-            hint="Name another one with --db or CARBONTRACK_DB.",
-        )
+    check_file(path)
     connection = sqlite3.connect(
         f"{path.as_uri()}?mode={'ro' if read_only else 'rw'}",
         uri=True,

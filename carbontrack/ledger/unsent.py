@@ -4,10 +4,12 @@ far the clock here is off. It is only a remark, so nothing where the file cannot
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 
+from carbontrack.folders import NoHome
 from carbontrack.ledger import HEAD, backlog, sqlite
 from carbontrack.ledger.rows import ClockOffset
 from carbontrack.ledger.transaction import LedgerFile
@@ -37,8 +39,12 @@ def last_clock(url: str) -> ClockOffset | None:
 @contextmanager
 def _file(url: str) -> Iterator[LedgerFile | None]:
     """The file that recorders of this host write for a ledger; None if there is none of ours."""
-    path = sqlite_path(recorded_in(url))
-    if path is None or not path.exists():
+    try:
+        path = sqlite_path(recorded_in(url))
+    except NoHome:
+        path = None
+    # With os.path, which answers of a folder that is closed to us, too.
+    if path is None or not os.path.exists(path):  # noqa: PTH110
         yield None
         return
     with closing(sqlite.connect(path, busy_timeout_ms=0, read_only=True)) as file:

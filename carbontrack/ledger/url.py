@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 
 from carbontrack.errors import CarbontrackError
-from carbontrack.folders import user_data
+from carbontrack.folders import NoHome, user_data
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,14 +20,29 @@ _SERVER = "postgresql+psycopg://"
 _POSTGRES = ("postgres://", "postgresql://", _SERVER)
 
 
+class LedgerUnreachable(CarbontrackError):
+    """The ledger's file cannot be looked up, as in a folder that is closed to us.
+
+    `url` is its URL, None where not even its path is known.
+    """
+
+    def __init__(self, what: str, *, hint: str = "", url: str | None = None) -> None:
+        super().__init__(what, hint=hint)
+        self.url = url
+
+
 def ledger_url(flag: str | None = None) -> str:
     """The ledger's SQLAlchemy URL: `flag`, else $CARBONTRACK_DB, else a file in the data directory.
 
-    A plain path means a SQLite file. Raises CarbontrackError for what is not a ledger's address.
+    A plain path means a SQLite file. Raises LedgerUnreachable, and CarbontrackError for what is not
+    a ledger's address.
     """
     if flag == "":
         raise CarbontrackError("--db is empty: is a variable unset?", hint=_FORMS)
-    text = flag or os.environ.get(ENV) or _default_path()
+    try:
+        text = flag or os.environ.get(ENV) or _default_path()
+    except NoHome as error:
+        raise LedgerUnreachable(error.what, hint=error.hint) from None
     if text.startswith(_POSTGRES):
         _check_userinfo(text)
         return _SERVER + text.partition("://")[2]
@@ -36,13 +52,20 @@ def ledger_url(flag: str | None = None) -> str:
         raise CarbontrackError(f"Not a ledger's address: {without_password(text)}.", hint=_FORMS)
     if not text or text == ":memory:":
         raise CarbontrackError("A ledger in memory would be lost.", hint=_FORMS)
+    url: str | None = None
     try:
         path = _absolute(text)
+        url = f"{_FILE}{path}"
         if _is_folder(path):
             raise CarbontrackError(f"{path} is a folder.", hint=_FORMS)
     except OSError as error:  # a folder that is closed to us; ~nobody
-        raise CarbontrackError(f"The ledger {text} cannot be reached: {error}.") from error
-    return f"{_FILE}{path}"
+        reason = error.strerror or error
+        raise LedgerUnreachable(
+            f"The ledger {text} cannot be reached: {reason}.",
+            hint=f"Name another one with --db or {ENV}.",
+            url=url,
+        ) from error
+    return url
 
 
 def _has_scheme(text: str) -> bool:
@@ -56,7 +79,7 @@ def _absolute(text: str) -> str:
     """As `Path(text).expanduser().absolute()`: `..` stays, for it may follow a link."""
     path = os.path.expanduser(text)  # noqa: PTH111
     if path.startswith("~"):
-        raise OSError(f"there is no home folder {path.partition('/')[0]}")
+        raise OSError(errno.ENOENT, f"there is no home folder {path.partition('/')[0]}")
     if not path.startswith("/"):
         path = f"{os.getcwd()}/{path}"  # noqa: PTH109
     return "/" + "/".join(part for part in path.split("/") if part not in ("", "."))
@@ -69,7 +92,7 @@ def _is_folder(path: str) -> bool:
     except (FileNotFoundError, NotADirectoryError):
         return False
     except ValueError as error:  # a NUL in it
-        raise OSError(str(error)) from error
+        raise OSError(errno.EINVAL, str(error)) from error
     return stat.S_ISDIR(mode)
 
 
@@ -116,8 +139,11 @@ def journal_folders(url: str) -> tuple[Path, ...]:
     assert path is not None
     from pathlib import Path
 
-    in_data = Path(user_data()) / "journals" / _name(file)
-    return path.with_name(path.name + "-journals"), in_data
+    beside = path.with_name(path.name + "-journals")
+    try:
+        return beside, Path(user_data()) / "journals" / _name(file)
+    except NoHome:
+        return (beside,)
 
 
 def _name(url: str) -> str:
@@ -145,7 +171,13 @@ def db_option(url: str) -> str:
     """The option that names this ledger in a command; empty for the default ledger."""
     import shlex
 
-    return "" if url == ledger_url() else f" --db {shlex.quote(redacted_url(url))}"
+    try:
+        if url == ledger_url():
+            return ""
+    except LedgerUnreachable as error:
+        if url == error.url:
+            return ""
+    return f" --db {shlex.quote(redacted_url(url))}"
 
 
 def without_password(url: str) -> str:

@@ -7,6 +7,7 @@ attempt at a time: a server or a file system that does not answer holds up nothi
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -132,7 +133,8 @@ class Outbox:
         self._writer.keep_overlaps()
         if self._writer.url != self._url:
             return  # it is of an older schema
-        if not any(path.parent.exists() for path in self._journals):
+        # With os.path, which answers of a folder that is closed to us, too.
+        if not any(os.path.exists(path.parent) for path in self._journals):  # noqa: PTH110
             return
         from carbontrack.ledger.journals import take_if_free
 
@@ -236,7 +238,7 @@ class Outbox:
             try:
                 journal.append(path, entry)
             except OSError as error:
-                failures.append(f"{path}: {error.strerror}")
+                failures.append(f"{path.parent}: {error.strerror}")
             else:
                 self._alarm(
                     f"measurements are in {path}; the next run brings them into the ledger, or "

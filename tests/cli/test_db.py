@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
+import subprocess
+
+import pytest
 
 from tests.fixtures.runs import Recorded, write_ledger
-from tests.fixtures.wrap import Wrapper, kill_recorders
+from tests.fixtures.wrap import CARBONTRACK, PATIENCE_S, Wrapper, bound_by_modes, kill_recorders
 
 
 def test_path_shows_the_ledger_without_its_password(wrapper: Wrapper) -> None:
@@ -97,3 +101,32 @@ def test_journals_are_announced_and_recovered(wrapper: Wrapper) -> None:
     assert (done.returncode, done.stdout) == (0, "Recovered 2 runs: one, two.\n")
     assert json.loads(wrapper.ask("runs", "--format", "json").stdout)["runs"][0]["name"]
     assert wrapper.ask("db", "recover").stdout == "Nothing to recover.\n"
+
+
+@pytest.mark.parametrize("command", ["db status", "db verify", "db upgrade", "table", "show"])
+def test_what_is_no_file_is_no_ledger_that_is_yet_to_come(wrapper: Wrapper, command: str) -> None:
+    os.mkfifo(wrapper.ledger)
+    done = wrapper.ask(*command.split())
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        f"carbontrack: The ledger {wrapper.ledger} is not a regular file. Name another one with "
+        "--db or CARBONTRACK_DB.\n"
+    )
+
+
+@pytest.mark.parametrize("command", ["db status", "table"])
+def test_a_ledger_that_only_another_may_read_says_so(wrapper: Wrapper, command: str) -> None:
+    as_we_are = bound_by_modes()
+    write_ledger(wrapper.ledger, Recorded(number=1, count=2))
+    if as_we_are:
+        os.chown(wrapper.ledger, 65534, 65534)
+    wrapper.ledger.chmod(0o600 if as_we_are else 0)
+    argv = [*as_we_are, *CARBONTRACK, *command.split()]
+    done = subprocess.run(
+        argv, env=wrapper.env, capture_output=True, text=True, timeout=PATIENCE_S, check=False
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        f"carbontrack: The ledger {wrapper.ledger} cannot be read: Permission denied. Name another "
+        "one with --db or CARBONTRACK_DB.\n"
+    )

@@ -7,7 +7,14 @@ from pathlib import Path
 import pytest
 
 from carbontrack.errors import CarbontrackError
-from carbontrack.ledger.url import journal_folders, ledger_url, redacted_url, sqlite_path
+from carbontrack.ledger.url import (
+    LedgerUnreachable,
+    db_option,
+    journal_folders,
+    ledger_url,
+    redacted_url,
+    sqlite_path,
+)
 
 
 def test_a_flag_wins_over_the_environment_over_the_data_directory(
@@ -119,3 +126,22 @@ def test_no_message_shows_a_password(text: str) -> None:
 def test_no_journal_folder_shows_a_password() -> None:
     url = ledger_url("postgresql://ada:S11@h/d?sslpassword=S11")
     assert not any("S11" in str(folder) for folder in journal_folders(url))
+
+
+def test_a_user_without_a_home_has_journals_beside_the_ledger(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one whose number alone a container was given."""
+
+    def nobody(_uid: int) -> None:
+        raise KeyError
+
+    for name in ("HOME", "XDG_DATA_HOME", "CARBONTRACK_DB"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("pwd.getpwuid", nobody)
+    url = ledger_url(str(tmp_path / "x.db"))
+    assert journal_folders(url) == (tmp_path / "x.db-journals",)
+    assert db_option(url) == f" --db {tmp_path}/x.db"
+    with pytest.raises(LedgerUnreachable, match="no home folder") as raised:
+        ledger_url()
+    assert raised.value.url is None

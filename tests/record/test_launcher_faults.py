@@ -20,7 +20,7 @@ import pytest
 
 import carbontrack
 from tests.fixtures.tools import OF_THE_MACHINE
-from tests.fixtures.wrap import PATIENCE_S, Wrapper
+from tests.fixtures.wrap import CARBONTRACK, PATIENCE_S, Wrapper, bound_by_modes
 
 _PACKAGE = Path(carbontrack.__file__).parent
 _FILES = (
@@ -356,3 +356,92 @@ def test_the_jobs_own_modules_are_never_ours(wrapper: Wrapper) -> None:
     # Python itself imports the wrapper's sitecustomize before any code of ours can say no.
     ours = [line for line in imported if str(script) in line or "-m" in line.split()]
     assert [line.split()[0] for line in ours] == ["sitecustomize"]
+
+
+def unreachable(folder: Path, kind: str) -> Path:
+    """A folder in which nothing can be looked up, by root neither."""
+    if kind == "too long":
+        return folder.joinpath(*["x" * 200] * 25)
+    path = folder / "home"
+    if kind == "loop":
+        path.symlink_to(path)
+    else:
+        path.touch()
+    return path
+
+
+UNREACHABLE = ["too long", "loop", "file"]
+
+
+@pytest.mark.parametrize("kind", UNREACHABLE)
+def test_a_home_that_cannot_be_entered_costs_the_record_and_not_the_job(
+    wrapper: Wrapper, kind: str
+) -> None:
+    """As that of root in a container whose job is another user's."""
+    env = {**wrapper.env, "HOME": str(unreachable(wrapper.folder, kind))}
+    for name in ("CARBONTRACK_DB", "XDG_DATA_HOME", "XDG_CONFIG_HOME"):
+        del env[name]
+    done = wrapper.run("sh", "-c", "exit 7", env=env)
+    assert done.returncode == 7, done.stderr
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("carbontrack: measurements are lost: /")
+
+
+def test_a_home_that_is_closed_to_us_costs_the_record_and_not_the_job(wrapper: Wrapper) -> None:
+    home = wrapper.folder / "home"
+    home.mkdir()
+    as_we_are = bound_by_modes()
+    if as_we_are:
+        os.chown(home, 65534, 65534)
+    home.chmod(0o700 if as_we_are else 0)
+    env = {**wrapper.env, "HOME": str(home)}
+    for name in ("CARBONTRACK_DB", "XDG_DATA_HOME", "XDG_CONFIG_HOME"):
+        del env[name]
+    try:
+        done = subprocess.run(
+            [*as_we_are, *wrapper.argv("sh", "-c", "exit 7")],
+            env=env,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE_S,
+            check=False,
+        )
+    finally:
+        home.chmod(0o700)
+    assert done.returncode == 7, done.stderr
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("carbontrack: measurements are lost: /")
+    assert line.endswith(": Permission denied.")
+
+
+@pytest.mark.parametrize("kind", UNREACHABLE)
+def test_a_ledger_of_the_environment_that_cannot_be_reached_is_no_jobs_matter(
+    wrapper: Wrapper, kind: str
+) -> None:
+    db = str(unreachable(wrapper.folder, kind) / "ledger.db")
+    done = wrapper.run("sh", "-c", "exit 7", env={**wrapper.env, "CARBONTRACK_DB": db})
+    assert done.returncode == 7, done.stderr
+    (line,) = done.stderr.splitlines()
+    assert "carbontrack: measurements are " in line
+    started = wrapper.folder / "started"
+    if kind != "file":  # a path below a file is not there yet, and no folder
+        refused = wrapper.run("touch", str(started), options=("--db", db))
+        assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
+        assert "cannot be reached: " in refused.stderr
+        assert not started.exists()
+
+
+def test_a_job_whose_ledger_has_no_place_runs_alone(wrapper: Wrapper) -> None:
+    env = {**wrapper.env, "CARBONTRACK_DB": "~nobody-of-this-name/ledger.db"}
+    why = (
+        "carbontrack: nothing is recorded: The ledger ~nobody-of-this-name/ledger.db cannot be "
+        "reached: there is no home folder ~nobody-of-this-name. Name another one with --db or "
+        "CARBONTRACK_DB.\n"
+    )
+    done = wrapper.run("sh", "-c", "grep SigIgn /proc/self/status; exit 7", env=env)
+    assert (done.returncode, done.stderr) == (7, why)
+    bare = subprocess.run(["grep", "SigIgn", "/proc/self/status"], capture_output=True, text=True)
+    assert done.stdout == bare.stdout
+    argv = [*CARBONTRACK, "attach", str(os.getpid())]
+    attached = subprocess.run(argv, env=env, capture_output=True, text=True, timeout=PATIENCE_S)
+    assert (attached.returncode, attached.stderr) == (2, why)

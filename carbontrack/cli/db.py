@@ -254,17 +254,15 @@ def _target(
     from carbontrack.record.collector import Collector
     from carbontrack.record.server import Server
 
-    where = "--to"
-    if to is None and (named := settings.get("ship")) is not None:
-        to = named.value
-        where = ship_to.URL if named.origin == "environment" else f"{named.origin}: ship"
-    if to is None and sqlite_path(url) is None:
+    named = ship_to.named(to, settings, "--to")
+    if named is None and sqlite_path(url) is None:
         return Server(url), True
-    if to is None:
+    if named is None:
         raise CarbontrackError(
             "no collector is named.", hint=f"Give --to URL, or set {ship_to.URL}."
         )
-    at = ship_to.address(to, insecure=insecure, where=where)
+    address, where = named
+    at = ship_to.address(address, insecure=insecure, where=where)
     ship_to.token_of(os.environ)
     return Collector(at, lambda: ship_to.token_of(os.environ)), False
 

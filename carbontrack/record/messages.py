@@ -57,7 +57,7 @@ class Plan:
     budget_grace_s: float = defaults.BUDGET_GRACE_S
     metrics_port: int | None = None  # of Prometheus metrics
     metrics_address: str = defaults.METRICS_ADDRESS
-    ship: str | None = None  # the collector's URL
+    ship: str | None = None  # the collector's URL, of --ship
     ship_insecure: bool = False  # http to another host, too
     ship_token: str | None = None
     ship_token_file: str | None = None

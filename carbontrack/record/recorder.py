@@ -22,6 +22,7 @@ from carbontrack.ledger.url import db_option, journal_folders, recorded_in
 from carbontrack.ledger.user import user
 from carbontrack.meters import AUTO
 from carbontrack.meters.base import MeterContext, Source
+from carbontrack.record import ship_to
 from carbontrack.record.arrivals import Arrivals
 from carbontrack.record.claims import Claims
 from carbontrack.record.control import Control
@@ -334,8 +335,8 @@ class Recorder:
     def _check_place(self) -> None:
         """A zone was asked for: as with a meter, even --quiet says that it is none, and at once."""
         plan = self._plan
-        if plan.is_beside or plan.ship:  # another says so; the server may know it
-            return
+        if plan.is_beside or ship_to.named(plan.ship, self._settings):
+            return  # another says so; the collector may know it
         if trouble := unknown_place(self._settings, plan.db):
             self._alarm(trouble)
 

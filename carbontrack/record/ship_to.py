@@ -99,23 +99,44 @@ def _checked(secret: str, origin: str) -> str:
 
 
 def settings_of(url: str | None, *, insecure: bool = False) -> dict[str, Any]:
-    """The settings of a plan that ships to this URL, else to $CARBONTRACK_SHIP, if to any.
+    """The settings of a plan that ships to this URL of --ship, if to any.
 
-    Raises CarbontrackError, before anything is started, for what cannot be shipped to.
+    Raises CarbontrackError, before anything is started, for what cannot be shipped to. What else
+    names a collector, $CARBONTRACK_SHIP or a file, is the recorder's matter: it is set for all jobs
+    of a cluster, and a mistake in it must keep none from starting.
     """
-    where = "--ship" if url else URL
-    url = url or os.environ.get(URL) or None
-    secrets = {"ship_token": os.environ.get(TOKEN), "ship_token_file": os.environ.get(TOKEN_FILE)}
-    if url is None:
-        return {name: value for name, value in secrets.items() if value}
-    address(url, insecure=insecure, where=where)
-    token_of(os.environ)
-    _check_seconds(os.environ.get(SECONDS) or None)
-    return {"ship": url, "ship_insecure": insecure, **secrets}
+    if url is not None:
+        if not url:
+            raise CarbontrackError("--ship is empty: is a variable unset?", hint=_EXAMPLE)
+        address(url, insecure=insecure)
+        token_of(os.environ)
+        check_seconds(os.environ)
+    given = {
+        "ship": url,
+        "ship_insecure": insecure,
+        "ship_token": os.environ.get(TOKEN),
+        "ship_token_file": os.environ.get(TOKEN_FILE),
+    }
+    return {name: value for name, value in given.items() if value}
 
 
-def _check_seconds(setting: str | None) -> None:
-    if setting is None:
+def named(
+    flag: str | None, settings: Mapping[str, Any], option: str = "--ship"
+) -> tuple[str, str] | None:
+    """The collector's URL and where that stands: in the option, the variable, or a file of the
+    `config.Settings`; None if there is none.
+    """
+    if flag is not None:
+        return flag, option
+    if url := os.environ.get(URL):
+        return url, URL
+    found = settings.get("ship")
+    return None if found is None else (found.value, f"{found.origin}: ship")
+
+
+def check_seconds(environ: Mapping[str, str]) -> None:
+    """Raise CarbontrackError for an age that is none: what is to stay here may not be shipped."""
+    if not (setting := environ.get(SECONDS)):
         return
     from carbontrack.keys import BY_NAME
 

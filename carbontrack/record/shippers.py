@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -10,6 +11,7 @@ from carbontrack.config import Settings, value
 from carbontrack.errors import CarbontrackError
 from carbontrack.ledger.recorded_rows import Event
 from carbontrack.ledger.url import redacted_url
+from carbontrack.record import ship_to
 from carbontrack.record.grace import grace_s
 from carbontrack.record.messages import Plan
 
@@ -47,10 +49,8 @@ class Shippers:
         gets.
         """
         self._server = self._to_server()
-        url, where = self._plan.ship, "--ship"
-        if url is None and (named := settings.get("ship")) is not None:
-            url, where = named.value, f"{named.origin}: ship"
-        self._collector = self._to_collector(url, where, value(settings, "ship_seconds"))
+        if (named := ship_to.named(self._plan.ship, settings)) is not None:
+            self._collector = self._to_collector(*named, value(settings, "ship_seconds"))
 
     def events(self) -> list[Event]:
         """What happened since the last call; the other threads add to it."""
@@ -88,13 +88,10 @@ class Shippers:
         target = Server(self._plan.db)
         return self._started(Shipping(recorders_url(self._db), target, EVERY_SECOND, is_queue=True))
 
-    def _to_collector(self, url: str | None, where: str, seconds: str | None) -> Shipper | None:
-        """What ships to a collector; None if that is not asked for, or cannot be."""
-        if url is None:
-            return None
+    def _to_collector(self, url: str, where: str, seconds: str | None) -> Shipper | None:
+        """What ships to a collector; None if that cannot be."""
         from carbontrack.ledger.shipped_seconds import Seconds, younger_ms
         from carbontrack.ledger.transaction import recorders_url
-        from carbontrack.record import ship_to
         from carbontrack.record.collector import Collector
         from carbontrack.record.plain_job import TOKEN, TOKEN_FILE
         from carbontrack.record.ship import Shipping
@@ -105,6 +102,7 @@ class Shippers:
         try:
             at = ship_to.address(url, insecure=plan.ship_insecure, where=where)
             ship_to.token_of(secrets)
+            ship_to.check_seconds(os.environ)
         except CarbontrackError as error:
             self._alarm(f"nothing is shipped: {error}")
             return None

@@ -29,7 +29,7 @@ from tests.collect.test_shipped import content
 from tests.fixtures import tools
 from tests.fixtures.postgres import private_server
 from tests.fixtures.tables import tables_of
-from tests.fixtures.wrap import CARBONTRACK, Wrapper, wait_until
+from tests.fixtures.wrap import CARBONTRACK, Wrapper, wait_until, warnings_in
 from tests.ledger.test_retain import OLD
 
 Answer = tuple[int, dict[str, Any]]
@@ -339,6 +339,7 @@ def test_a_batch_that_is_refused_is_set_aside_shown_and_sent_again(
 @pytest.mark.parametrize(
     ("options", "says"),
     [
+        (("--ship", ""), "--ship is empty: is a variable unset?"),
         (("--ship", "collector:8477"), "--ship collector:8477: not an http or https address"),
         (("--ship", "ftp://collector"), "not an http or https address"),
         (("--ship", "http://collector:8477"), "http would send the token in clear text"),
@@ -386,17 +387,26 @@ def test_mistakes_of_shipping_by_hand_are_one_line(
     [
         ("CARBONTRACK_SHIP", "collector:8477", "CARBONTRACK_SHIP collector:8477: not an http"),
         ("CARBONTRACK_SHIP_SECONDS", "long", "CARBONTRACK_SHIP_SECONDS 'long': neither off nor"),
+        ("CARBONTRACK_SHIP", "http://collector", "http would send the token in clear text"),
+        ("CARBONTRACK_SHIP", "https://me:secret@c", "CARBONTRACK_SHIP https://…: an address has"),
         ("CARBONTRACK_SHIP_TOKEN", "two words", "CARBONTRACK_SHIP_TOKEN holds no token"),
+        ("CARBONTRACK_SHIP_TOKEN", "", "there is no token to ship with"),
+        ("CARBONTRACK_SHIP_TOKEN_FILE", "/nonexistent", "CARBONTRACK_SHIP_TOKEN_FILE /nonexistent"),
     ],
 )
-def test_what_the_environment_says_is_checked_before_the_job_starts(
+def test_a_mistake_of_the_environment_costs_the_shipping_and_not_the_job(
     wrapper: Wrapper, name: str, value: str, says: str
 ) -> None:
-    around = {"CARBONTRACK_SHIP": "https://c", "CARBONTRACK_SHIP_TOKEN": "secret", name: value}
-    done = wrapper.run("touch", str(wrapper.folder / "started"), env=wrapper.env | around)
-    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
-    assert says in done.stderr and "secret" not in done.stderr
-    assert not (wrapper.folder / "started").exists()
+    """It is set for all jobs of a cluster."""
+    token = {} if name.endswith("_FILE") else {"CARBONTRACK_SHIP_TOKEN": "a-secret"}
+    around = {"CARBONTRACK_SHIP": "https://c", **token, name: value}
+    done = wrapper.run("sh", "-c", "exit 7", env=wrapper.env | around)
+    (line,) = warnings_in(done.stderr)
+    assert done.returncode == 7
+    assert line.startswith("carbontrack: nothing is shipped: ") and says in line
+    assert "secret" not in line
+    (run,) = wrapper.json("runs")["runs"]
+    assert run["exit_code"] == 7
 
 
 def test_the_collector_that_a_file_names_is_recorded_with_no_run(

@@ -263,6 +263,8 @@ def _pattern(pattern: str | None, log: str | None) -> str | None:
             "--steps-from-log and --log go together.",
             hint=r"Example: --steps-from-log 'step (?P<step>\d+) loss (?P<loss>\S+)' --log a.log",
         )
+    if log == "":
+        raise CarbontrackError("--log is empty: is a variable unset?")
     if pattern is not None:
         from carbontrack.record.log_lines import compiled
 

@@ -41,6 +41,11 @@ def find(name: str) -> str | EntryPoint:
     """Our module for the meter, or another package's entry point. Raises CarbontrackError."""
     if name in OWN:
         return OWN[name]
+    if name == AUTO:
+        raise CarbontrackError(
+            "The meter auto stands alone: it takes no argument and joins no other meter.",
+            hint=f"Give --meter auto, or join meters by name: {', '.join(OWN)}.",
+        )
     from importlib.metadata import entry_points
 
     found = {entry.name: entry for entry in entry_points(group=_GROUP)}

@@ -57,6 +57,7 @@ class Follower:
         self._older: set[Rotation] = set()  # beside it when it was opened, or read since
         self._after_ms = started_ms or now_ms()
         self.problem: str | None = None  # why it cannot be read any more
+        self.refusal = ""  # why the last attempt to open it failed, unless it is not there yet
 
     def read(self, *, ended: bool = False) -> Lines:
         """The lines since the last time, those of a progress bar too, which end in a carriage
@@ -103,8 +104,13 @@ class Follower:
         except NotAFile:
             self.problem = f"{path} is not a regular file"
             return False
-        except OSError:
+        except FileNotFoundError:
+            self.refusal = ""
             return False
+        except OSError as error:  # it may be opened to us later
+            self.refusal = error.strerror or str(error)
+            return False
+        self.refusal = ""
         before, self._before = self._before, None
         self._file = _OpenFile(descriptor, _offset_after(before, state_in(os.fstat(descriptor))))
         if between is None:

@@ -44,10 +44,14 @@ def compiled(pattern: str) -> re.Pattern[str]:
     """The pattern of --steps-from-log, or the one of that name. Raises CarbontrackError for one
     that can find no steps, or whose group is called almost as one of `GROUPS`.
     """
-    given = f"--steps-from-log {pattern!r}"
+    if not pattern:
+        raise CarbontrackError("--steps-from-log is empty: is a variable unset?")
+    given = f"--steps-from-log {quoted(pattern)!r}"
     try:
         found = re.compile(NAMED.get(pattern, pattern))
-    except re.error as error:
+    except RecursionError:
+        raise CarbontrackError(f"{given}: its groups are nested too deeply.") from None
+    except (re.error, OverflowError) as error:
         raise CarbontrackError(f"{given}: not a pattern: {error}.") from error
     for name in found.groupindex:
         if name not in GROUPS and (meant := _meant(name)):

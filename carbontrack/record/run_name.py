@@ -15,6 +15,7 @@ _ASSIGNMENT = re.compile(r"^\w+=", re.ASCII)
 _SCRIPT = re.compile(r"\.(py|pyc|ipynb|sh|bash|zsh|R|jl|pl|rb|lua|js|ts|exe|bin)$")
 _PYTHON = re.compile(r"^(python|pypy)[\d.]*$")
 _SHELL = re.compile(r"^(ba|z|da|k|fi|c|tc|)sh$")
+_PUNCTUATION = ";&|(){}<>"  # of a shell
 _ENDS_COMMAND = {";", "&&", "||", "|", "&", "\n", "then", "do", "{", "("}
 # Builtins and tools that prepare a job in its script: the next command is the one.
 _PREPARES = {
@@ -303,22 +304,38 @@ def _of_shell(program: str, words: list[str], depth: int) -> str | None:
 
 def _of_script(script: str, arguments: list[str], depth: int) -> str | None:
     """The first command of a line for the shell that does not only prepare another."""
-    lexer = shlex.shlex(script.replace("\n", " ; "), posix=True, punctuation_chars=";&|(){}")
+    lexer = shlex.shlex(script.replace("\n", " ; "), posix=True, punctuation_chars=_PUNCTUATION)
     lexer.whitespace_split = True
     try:
         words = list(lexer)
     except ValueError:  # an open quote: not a script that we could read
         return None
     command: list[str] = []
+    is_target = False  # of a redirection
     for word in [*words, ";"]:
-        if word not in _ENDS_COMMAND and not set(word) <= set(";&|(){}"):
-            command.append(word)
+        is_punctuation = set(word) <= set(_PUNCTUATION)
+        if is_punctuation and set(word) & set("<>") and not word.endswith("("):
+            if command and command[-1].isdigit():  # 2>
+                command.pop()
+            is_target = True
             continue
+        if word not in _ENDS_COMMAND and not is_punctuation:
+            command += [] if is_target else [word]
+            is_target = False
+            continue
+        is_target = False
         while command and _ASSIGNMENT.match(command[0]):
             command = command[1:]
+        if command == ["exec"]:  # of redirections alone: exec 3>&1
+            command = []
         if command[:1] == ["$@"]:
             return _name_of(arguments, depth + 1)
-        if command and command[0] not in _PREPARES and not command[0].startswith("$"):
+        if (
+            command
+            and command != ["exec"]
+            and command[0] not in _PREPARES
+            and not command[0].startswith("$")
+        ):
             return _name_of(command, depth + 1)
         if command[:2] in (["conda", "run"], ["mamba", "run"], ["micromamba", "run"]):
             return _name_of(command, depth + 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -42,6 +43,7 @@ class Shippers:
         self._alarm = alarm
         self._told: deque[Event] = deque()
         self._server: Shipper | None = None
+        self._left = ""  # the command for what no server gets
         self._collector: Shipper | None = None
 
     def start(self, settings: Settings) -> None:
@@ -60,7 +62,9 @@ class Shippers:
         """Let what the job's end has added arrive, as long as the job's end may wait; the command
         that sends what has not, or nothing.
         """
-        if self._server is None or self._server.finish(max(0.0, grace_s()[0] - _SUMMARY_S)):
+        if self._server is None:
+            return self._left
+        if self._server.finish(max(0.0, grace_s()[0] - _SUMMARY_S)):
             return ""
         self._warn(
             f"{redacted_url(self._plan.db)} does not have all of this run yet; what is missing is "
@@ -80,11 +84,19 @@ class Shippers:
         """What ships all that is written, where the ledger is on a server; None if it is not."""
         if self._db == self._plan.db:
             return None
+        from carbontrack.ledger.engine import connect
         from carbontrack.ledger.shipped_seconds import EVERY_SECOND
         from carbontrack.ledger.transaction import recorders_url
         from carbontrack.record.server import Server
         from carbontrack.record.ship import Shipping
 
+        try:
+            connect(self._plan.db).dispose()  # the address alone: it connects when it is used
+        except CarbontrackError as error:
+            file = redacted_url(self._db)
+            self._alarm(f"{error} This run is recorded in {file}; 'carbontrack db merge' takes it.")
+            self._left = f"db merge {shlex.quote(file)}"
+            return None
         target = Server(self._plan.db)
         return self._started(Shipping(recorders_url(self._db), target, EVERY_SECOND, is_queue=True))
 

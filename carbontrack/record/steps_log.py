@@ -76,6 +76,8 @@ class StepsLog:
         if self._steps.matched or self.problem:
             return ""
         name = os.path.basename(self._path)  # noqa: PTH119
+        if self._follower.refusal:
+            return f"no steps were read from {name}: {self._follower.refusal}"
         if not self._steps.lines:
             return f"no steps were read from {name}: nothing was written to it"
         first = quoted(self._steps.first_line)

@@ -62,6 +62,9 @@ def test_a_command_that_needs_more_shows_its_help_and_nothing_else(
     assert "carbontrack: ." not in done.stderr
 
 
+STEPS = ("--steps-from-log",)
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
@@ -75,6 +78,11 @@ def test_a_command_that_needs_more_shows_its_help_and_nothing_else(
         (["run", "--tag", "nlp", "--", "true"], "--tag nlp: not KEY=VALUE"),
         (["run", "--meter", "vibes", "--", "true"], "no meter 'vibes'"),
         (["run", "--meter", "sim:a100", "--", "true"], "sim:a100"),
+        (["run", "--meter", "auto,nvml", "--", "true"], "The meter auto stands alone"),
+        (["run", *STEPS, "(?P<step>x)", "--log", "", "--", "true"], "--log is empty: is a"),
+        (["run", *STEPS, "", "--log", "a.log", "--", "true"], "--steps-from-log is empty: is a"),
+        (["run", *STEPS, "(?P<step>a{1,99999999999})", "--log", "a", "--", "true"], "too large"),
+        (["run", *STEPS, f"{'(' * 5000}{')' * 5000}", "--log", "a", "--", "true"], "too deeply"),
         (["run", "--db", "mongodb://host/x", "--", "true"], "mongodb"),
         (["runs", "--db", "mongodb://host/x"], "mongodb"),
         (["runs", "--db", "://"], "://"),

@@ -79,7 +79,9 @@ def test_no_meter_at_all_gives_every_reason(tmp_path: Path) -> None:
     [
         ("nvm", "Known meters: auto, nvml, rapl, cpu-model, sim"),
         ("", "no meter ''"),
-        ("sim:a100x2,auto", "no meter 'auto'"),
+        ("sim:a100x2,auto", "auto stands alone"),
+        ("auto,nvml", "auto stands alone"),
+        ("auto:x", "auto stands alone"),
         ("sim:a100x2,sim:a100x4", "counts Simulated NVIDIA A100-SXM4-80GB SIM-GPU-.* twice"),
         ("rapl,cpu-model", "count the CPU twice"),
         ("rapl,cpu-model:200", "count the CPU twice"),

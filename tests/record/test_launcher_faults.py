@@ -20,7 +20,7 @@ import pytest
 
 import carbontrack
 from tests.fixtures.tools import OF_THE_MACHINE
-from tests.fixtures.wrap import CARBONTRACK, PATIENCE_S, Wrapper, bound_by_modes
+from tests.fixtures.wrap import CARBONTRACK, PATIENCE_S, Wrapper, bound_by_modes, warnings_in
 
 _PACKAGE = Path(carbontrack.__file__).parent
 _FILES = (
@@ -445,3 +445,16 @@ def test_a_job_whose_ledger_has_no_place_runs_alone(wrapper: Wrapper) -> None:
     argv = [*CARBONTRACK, "attach", str(os.getpid())]
     attached = subprocess.run(argv, env=env, capture_output=True, text=True, timeout=PATIENCE_S)
     assert (attached.returncode, attached.stderr) == (2, why)
+
+
+def test_an_address_of_a_server_that_is_none_is_said_and_the_run_is_kept(wrapper: Wrapper) -> None:
+    address = "postgresql://ada:s3cret@127.0.0.1:notaport/energy"
+    done = wrapper.run("sh", "-c", "exit 7", env={**wrapper.env, "CARBONTRACK_DB": address})
+    assert done.returncode == 7
+    (line,) = warnings_in(done.stderr)
+    assert line.startswith("carbontrack: Not a ledger's address: postgresql")
+    assert "s3cret" not in done.stderr
+    (kept,) = wrapper.folder.glob("data/carbontrack/servers/*/*.db")
+    assert f"recorded in {kept}" in line
+    assert wrapper.ask("db", "merge", str(kept)).returncode == 0
+    assert runs_of(wrapper.ledger) == 1

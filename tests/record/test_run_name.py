@@ -91,6 +91,11 @@ NAMES = [
     ("bash -euxo pipefail +o history run.sh", "run"),
     ("/bin/sh -c 'sleep 4; echo hi'", "sleep"),
     ("bash -lc 'export HF_TOKEN=***; cd /x && python train.py'", "train"),
+    ("bash -c '(exec sleep 3) & exec 3>&1; wait'", "sleep"),
+    ("bash -c 'exec 3>&1; python train.py'", "train"),
+    ("bash -c 'exec >log 2>&1; exec python train.py'", "train"),
+    ("bash -c 'echo begins 2>&1 x; python train.py >> 3'", "train"),
+    ("bash -c '2>errors python train.py <in &> log'", "train"),
     (
         "bash -c 'source a/activate && exec torchrun --nproc-per-node 8 t.py 2>&1 | tee log'",
         "t",

@@ -65,6 +65,35 @@ def test_why_a_log_gave_no_steps(tmp_path: Path) -> None:
     assert log.trouble() == ""
 
 
+@pytest.mark.parametrize(
+    ("kind", "why"),
+    [("loop", "Too many levels of symbolic links"), ("below a file", "Not a directory")],
+)
+def test_a_log_that_cannot_be_opened_says_why(tmp_path: Path, kind: str, why: str) -> None:
+    path = tmp_path / "train.log"
+    if kind == "loop":
+        path.symlink_to(path)
+    else:
+        path.touch()
+        path = path / "train.log"
+    log = StepsLog(str(path), PATTERN)
+    log.read(ended=True)
+    assert log.trouble() == f"no steps were read from train.log: {why}"
+
+
+def test_a_log_that_is_opened_to_us_later_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "train.log"
+    path.symlink_to(path)
+    log = StepsLog(str(path), PATTERN)
+    log.read()
+    path.unlink()
+    log.read()
+    assert log.trouble() == "no steps were read from train.log: nothing was written to it"
+    path.write_text("1/9 loss 2.5\n")
+    assert [one.step.step for one in log.read(ended=True).steps] == [1]
+    assert log.trouble() == ""
+
+
 HELPERS = """
 import carbontrack
 carbontrack.describe_model(name="tiny", parameters=10)

@@ -25,6 +25,7 @@ HEAVY = {"sqlalchemy", "alembic", "pandas", "matplotlib", "torch", "numpy", "ric
 # the lowest, which are single files).
 ORDER = [
     [
+        "decimals",
         "encoding",
         "errors",
         "files",

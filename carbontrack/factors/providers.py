@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from carbontrack.decimals import decimal
 from carbontrack.errors import CarbontrackError
 from carbontrack.factors import catalog
 
@@ -191,7 +192,7 @@ def _maps_columns(zone: str) -> Mapping[str, str]:
 def _known(rows: Any, pair: Callable[[Any], tuple[str, Any]]) -> Found:
     try:
         return {
-            datetime.fromisoformat(time).astimezone(UTC): float(value)
+            datetime.fromisoformat(time).astimezone(UTC): decimal(value)
             for time, value in map(pair, rows)
             if value is not None
         }

@@ -12,6 +12,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from carbontrack.decimals import decimal
 from carbontrack.errors import CarbontrackError
 
 NOTHING = "Nothing was imported."
@@ -32,7 +33,7 @@ class Row:
         """A finite number of 0 or more. Raises CarbontrackError for anything else."""
         text = self.cells[column]
         try:
-            value = float(text)
+            value = decimal(text)
         except ValueError:
             comma = "A decimal comma? Write a point." if "," in text else ""
             raise self.refused(column, "is not a number.", comma) from None

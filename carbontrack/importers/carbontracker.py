@@ -20,10 +20,10 @@ from carbontrack.vocabulary import ImportKind
 
 KIND = ImportKind.CARBONTRACKER
 PUE = 1.59
-_STAMP = re.compile(r"(\d{4}-\d{2}-\d{2} \d{2}:\d{2}:\d{2}) - ")
-_BLOCK = re.compile(r"(Actual|Predicted) consumption for (\d+) epoch")
-_TIME = re.compile(r"Time:\s*(?:(\d+) days?,\s*)?(\d+):(\d{2}):(\d{2})")
-_ENERGY = re.compile(r"Energy:\s*([\d.]+(?:[eE][+-]?\d+)?)\s*(\S+)")
+_STAMP = re.compile(r"(\d{4}-\d{2}-\d{2} \d{2}:\d{2}:\d{2}) - ", re.ASCII)
+_BLOCK = re.compile(r"(Actual|Predicted) consumption for (\d+) epoch", re.ASCII)
+_TIME = re.compile(r"Time:\s*(?:(\d+) days?,\s*)?(\d+):(\d{2}):(\d{2})", re.ASCII)
+_ENERGY = re.compile(r"Energy:\s*([\d.]+(?:[eE][+-]?\d+)?)\s*(\S+)", re.ASCII)
 _FOUND = re.compile(r"components were found: (.*)")
 
 

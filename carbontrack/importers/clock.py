@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from zoneinfo import ZoneInfo
@@ -19,6 +20,9 @@ _DATED = re.compile(
 )
 _DAY_FIRST = re.compile(r"\d{1,2}[-/.]\d{1,2}[-/.]\d{4}\b", re.ASCII)
 _OFFSET = re.compile(r"([+-])(\d{2}):?(\d{2})", re.ASCII)
+_FIRST_NS = round(datetime(2008, 1, 1, tzinfo=UTC).timestamp()) * NS_PER_S
+_AHEAD_NS = 24 * 3600 * NS_PER_S  # the clock that logged, or the one here, may be wrong
+_MOST_S = 1e9
 _BACK_NS = 60 * NS_PER_S  # how far a clock may be set back without that it is an hour's change
 
 
@@ -67,7 +71,7 @@ class Clock:
         """ns since the epoch. Raises Rejected for what is not a time, NoZone for a local one."""
         text = text.strip().strip("[]\"'")
         if match := _EPOCH.fullmatch(text):
-            return _epoch_ns(match)
+            return plausible_ns(_epoch_ns(match), text)
         if (match := _DATED.fullmatch(text)) is None:
             if _DAY_FIRST.match(text):
                 raise Refused(
@@ -87,8 +91,8 @@ class Clock:
         if (zone := match[8]) is not None:
             offset = _OFFSET.fullmatch(zone)
             tz = UTC if offset is None else _offset(offset)
-            return _seconds(at.replace(tzinfo=tz)) * NS_PER_S + nanos
-        found = self.local_s(at) * NS_PER_S + nanos
+            return plausible_ns(_seconds(at.replace(tzinfo=tz)) * NS_PER_S + nanos, match[0])
+        found = plausible_ns(self.local_s(at) * NS_PER_S + nanos, match[0])
         self.last_ns = found
         return found
 
@@ -145,7 +149,38 @@ def _epoch_ns(match: re.Match[str]) -> int:
 
 
 def _seconds(at: datetime) -> int:
-    return round(at.timestamp())
+    """Raises Rejected at the ends of the calendar, where an offset leads out of it."""
+    try:
+        return round(at.timestamp())
+    except (OverflowError, ValueError):
+        raise Rejected(f"'{at}' is not a time") from None
+
+
+def plausible_ns(ns: int, text: object) -> int:
+    """The same time, which the file has as `text`. Raises Rejected for one at which nothing was
+    logged: of a clock that was not set, or in another unit.
+    """
+    if ns < _FIRST_NS:
+        raise Rejected(f"{str(text)!r} is before 2008, as of a clock that was not set")
+    if ns > _latest_ns():
+        raise Rejected(f"{str(text)!r} is in the future, as of a clock that was wrong")
+    return ns
+
+
+def are_plausible(first_ns: int, last_ns: int) -> bool:
+    """Whether `plausible_ns` takes all times between these."""
+    return first_ns >= _FIRST_NS and last_ns <= _latest_ns()
+
+
+def _latest_ns() -> int:
+    return time.time_ns() + _AHEAD_NS
+
+
+def moved(ns: int, seconds: float) -> int:
+    """The time so many seconds later. Raises Rejected for one that cannot be."""
+    if not abs(seconds) < _MOST_S:
+        raise Rejected(f"{abs(seconds):g} s is longer than anything ran")
+    return plausible_ns(ns + round(seconds * NS_PER_S), f"a start or end {abs(seconds):g} s away")
 
 
 def utc_ms(ns: int) -> int:

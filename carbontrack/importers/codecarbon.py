@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from carbontrack.factors.intensity_csv import MAX_KG_PER_KWH
 from carbontrack.importers import plausible
 from carbontrack.importers.bins import Bins
-from carbontrack.importers.clock import Clock
+from carbontrack.importers.clock import Clock, moved
 from carbontrack.importers.model import FileOptions, FoundDevice, FoundRun, Refused, Rejected, Tally
 from carbontrack.importers.rows import Row, names_of, rows
 from carbontrack.importers.source import Source
@@ -62,7 +62,7 @@ def read(source: Source, options: FileOptions, tally: Tally) -> list[FoundRun]:
         except Rejected as error:
             tally.reject(row.number, str(error))
     if not totals:
-        raise Refused(f"{source.name} has no row that can be read.")
+        raise Refused(f"{source.name} has no row that can be read.", tally.why)
     _note(totals, tally)
     runs = [_run(source, group) for group in _grouped(totals)]
     _note_overlaps(runs, totals, tally)
@@ -85,7 +85,7 @@ def _total(source: Source, row: Row, clock: Clock) -> _Total:
     plausible.check(source.name, row.number, "energy", total_kwh * J_PER_KWH, seconds, most_w)
     return _Total(
         row=row,
-        start_ns=end_ns - round(seconds * NS_PER_S),
+        start_ns=moved(end_ns, -seconds),
         end_ns=end_ns,
         seconds=seconds,
         reported_kwh=total_kwh,

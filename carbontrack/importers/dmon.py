@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
+from carbontrack import config
+from carbontrack.decimals import decimal
 from carbontrack.importers.clock import Clock, given_start
 from carbontrack.importers.model import FileOptions, FoundDevice, FoundRun, Refused, Rejected, Tally
 from carbontrack.importers.readings import UNKNOWN, Readings
@@ -17,7 +19,7 @@ _HEADER = re.compile(r"^\s*#\s*(?=.*\b(?:gpu|Entity)\b)(.*)$")
 _UNITS = re.compile(r"^\s*#?\s*(?:Idx|ID|YYYYMMDD|HH:MM:SS)\b")
 _POWERS = ("pwr", "POWER")
 _COUNTER = "TOTEC"  # mJ
-_DAY = re.compile(r"(\d{4})[-/]?(\d{2})[-/]?(\d{2})")
+_DAY = re.compile(r"(\d{4})[-/]?(\d{2})[-/]?(\d{2})", re.ASCII)
 _MISSING = ("-", "N/A", "")
 _DAY_S = 86_400
 
@@ -142,10 +144,11 @@ class _Log:
                 f"{self._file} has no times.",
                 "Give --start 2026-01-31T12:00:00 and --interval 1, or log with dmon -o DT.",
             )
-        if self._options.interval_s <= 0:
+        interval_s = config.number("--interval", self._options.interval_s, "s", high=_DAY_S)
+        if interval_s == 0:
             raise Refused("--interval must be above 0.")
         start_ns = given_start(self._file, self._options, self._clock)
-        return start_ns, round(self._options.interval_s * NS_PER_S)
+        return start_ns, round(interval_s * NS_PER_S)
 
     def device(self, key: str, quality: Quality) -> FoundDevice:
         """A device by its key."""
@@ -161,7 +164,7 @@ def _number(text: str) -> float:
     if text in _MISSING:
         return UNKNOWN
     try:
-        value = float(text)
+        value = decimal(text)
     except ValueError:
         raise Rejected(f"{text!r} is not a number") from None
     return value if value >= 0 else UNKNOWN

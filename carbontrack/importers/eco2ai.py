@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from carbontrack.importers import plausible
-from carbontrack.importers.clock import Clock
+from carbontrack.importers.clock import Clock, moved
 from carbontrack.importers.model import FileOptions, FoundRun, Refused, Rejected, Tally
 from carbontrack.importers.rows import Row, names_of, rows
 from carbontrack.importers.source import Source
 from carbontrack.importers.stated import even, node
-from carbontrack.units import J_PER_KWH, NS_PER_S
+from carbontrack.units import J_PER_KWH
 from carbontrack.vocabulary import ImportKind
 
 KIND = ImportKind.ECO2AI
@@ -40,7 +40,7 @@ def read(source: Source, options: FileOptions, tally: Tally) -> list[FoundRun]:
         if seconds > found.get(run.identity[1], (-1.0,))[0]:
             found[run.identity[1]] = (seconds, run)
     if not found:
-        raise Refused(f"{source.name} has no row that can be read.")
+        raise Refused(f"{source.name} has no row that can be read.", tally.why)
     most_w = plausible.MAX_NODE_W
     plausible.check(source.name, number, "a sum over all rows", energy_j, total_s, most_w)
     return [run for _, run in found.values()]
@@ -48,7 +48,7 @@ def read(source: Source, options: FileOptions, tally: Tally) -> list[FoundRun]:
 
 def _run(row: Row, clock: Clock, seconds: float, kwh: float) -> FoundRun:
     started_ns = clock.read(row.text(_START))
-    ended_ns = started_ns + round(seconds * NS_PER_S)
+    ended_ns = moved(started_ns, seconds)
     name = row.text("project_name")
     own_name = None if name in _DEFAULT_NAMES else name
     parts = [row.text("CPU_name"), row.text("GPU_name")]

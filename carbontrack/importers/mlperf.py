@@ -8,7 +8,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from carbontrack.decimals import decimal
 from carbontrack.importers import plausible
+from carbontrack.importers.clock import plausible_ns
 from carbontrack.importers.model import FileOptions, FoundDevice, FoundRun, Refused, Tally
 from carbontrack.importers.readings import Readings
 from carbontrack.importers.source import Source
@@ -37,15 +39,17 @@ def read(source: Source, options: FileOptions, tally: Tally) -> list[FoundRun]:
             found: dict[str, Any] = json.loads(text)
             if found.get("key") != _READING:
                 continue
-            time_ns, power_w = int(found["time_ms"]) * NS_PER_MS, float(found["value"])
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            at = found["time_ms"]
+            time_ns = plausible_ns(round(decimal(at)) * NS_PER_MS, at)
+            power_w = decimal(found["value"])
+        except (ValueError, TypeError, OverflowError, KeyError, AttributeError) as error:
             tally.reject(number, f"{error}")
             continue
         readings.power("node", time_ns, power_w)
         tally.taken += 1
         first, last, first_line = first or number, number, first_line or text.strip()
     if not tally.taken:
-        raise Refused(f"{source.name} has no {_READING}.")
+        raise Refused(f"{source.name} has no {_READING}.", tally.why)
     started_ns, ended_ns = readings.times_ns
     return [
         FoundRun(

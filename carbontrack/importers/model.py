@@ -68,6 +68,9 @@ class Rejected(ValueError):
     """A row that is not taken; the message says why."""
 
 
+_LONGEST = 160  # characters of why a row is not taken: a cell may be of any length
+
+
 @dataclass(slots=True)
 class Tally:
     """The rows that were taken, and those that were not: how many, and the first of them."""
@@ -82,7 +85,12 @@ class Tally:
     def reject(self, row: int, why: str) -> None:
         self.rejected += 1
         if len(self.first) < self.SHOWN:
-            self.first.append((row, why))
+            self.first.append((row, why if len(why) <= _LONGEST else f"{why[:_LONGEST]}…"))
+
+    @property
+    def why(self) -> str:
+        """The first row that was not taken, and why; empty if all were."""
+        return f"Row {self.first[0][0]}: {self.first[0][1]}." if self.first else ""
 
     def note(self, text: str) -> None:
         """Something that people have to know about the whole file."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from statistics import median_low
 from typing import TYPE_CHECKING
 
 from carbontrack.importers.spans import Spans
@@ -10,16 +12,19 @@ from carbontrack.units import NS_PER_S
 if TYPE_CHECKING:
     from carbontrack.importers.spans import Floats, Ints
 
-HELD_STEPS = 10  # power is taken to change evenly between samples up to so many usual steps apart
+_HELD_STEPS = 10  # power is taken to change evenly between samples up to so many usual steps apart
 _LEAST_HELD_NS = 2 * NS_PER_S
+_MOST_USUAL_NS = 3600 * NS_PER_S  # a log of days apart says nothing of the time between
 _USUAL_OF = 1_000  # steps
+MOST_HELD_S = _HELD_STEPS * _MOST_USUAL_NS / NS_PER_S
+"""No power is taken to be known over a longer time without a sample."""
 
 
 class PowerSeries:
     """The samples of one device, in order of time, a block at a time.
 
     Between two samples power changes evenly (trapezoids). Where they are farther apart than
-    `HELD_STEPS` of the usual step, or one has no value, nothing is known: a gap.
+    `_HELD_STEPS` of the usual step, or one has no value, nothing is known: a gap.
     """
 
     def __init__(self) -> None:
@@ -44,8 +49,7 @@ class PowerSeries:
         self._time_ns, self._power_w = int(times_ns[-1]), float(powers_w[-1])
         steps_ns = np.diff(times_ns)
         if self._held_ns is None and len(steps_ns):
-            usual_ns = int(np.median(steps_ns[:_USUAL_OF]))
-            self._held_ns = max(_LEAST_HELD_NS, HELD_STEPS * usual_ns)
+            self._held_ns = held_ns(steps_ns[:_USUAL_OF].tolist())
         before, after = powers_w[:-1], powers_w[1:]
         energy_j = (before + after) / 2 * steps_ns / NS_PER_S
         known = ~np.isnan(energy_j) & (steps_ns <= (self._held_ns or 0))
@@ -57,6 +61,19 @@ class PowerSeries:
             np.maximum(before, after)[known],
             np.ones(int(known.sum()), np.bool_),
         )
+
+
+def usual_ns(steps_ns: Sequence[int]) -> int:
+    """The usual one of these steps; 0 of none.
+
+    Of two it is the shorter one, for a pause among few steps is not usual; and an hour at most.
+    """
+    return min(median_low(steps_ns), _MOST_USUAL_NS) if steps_ns else 0
+
+
+def held_ns(steps_ns: Sequence[int]) -> int:
+    """The longest step between two samples over which power is taken to be known."""
+    return max(_LEAST_HELD_NS, _HELD_STEPS * usual_ns(steps_ns))
 
 
 def counted(times_ns: Ints, energies_j: Floats) -> Spans:
@@ -71,7 +88,6 @@ def counted(times_ns: Ints, energies_j: Floats) -> Spans:
     times_ns, energies_j = times_ns[known], energies_j[known]
     steps_ns, energy_j = np.diff(times_ns), np.diff(energies_j)
     forward = (energy_j >= 0) & (steps_ns > 0)
-    usual_ns = int(np.median(steps_ns)) if len(steps_ns) else 0
     power_w = energy_j[forward] * NS_PER_S / steps_ns[forward]
     return Spans(
         times_ns[:-1][forward],
@@ -79,5 +95,5 @@ def counted(times_ns: Ints, energies_j: Floats) -> Spans:
         energy_j[forward],
         power_w,
         power_w,
-        steps_ns[forward] <= max(_LEAST_HELD_NS, HELD_STEPS * usual_ns),
+        steps_ns[forward] <= held_ns(steps_ns[:_USUAL_OF].tolist()),
     )

@@ -14,8 +14,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from carbontrack.decimals import instead
 from carbontrack.importers.bins import Bins
-from carbontrack.importers.clock import Clock
+from carbontrack.importers.clock import Clock, are_plausible
 from carbontrack.importers.model import (
     FileOptions,
     FoundDevice,
@@ -25,9 +26,9 @@ from carbontrack.importers.model import (
     Tally,
 )
 from carbontrack.importers.plausible import MAX_GPU_W
-from carbontrack.importers.power import PowerSeries
+from carbontrack.importers.power import MOST_HELD_S, PowerSeries
 from carbontrack.importers.source import Source
-from carbontrack.units import NS_PER_S
+from carbontrack.units import NS_PER_S, S_PER_HOUR
 from carbontrack.vocabulary import DeviceKind, Quality, Scope
 
 if TYPE_CHECKING:
@@ -116,12 +117,13 @@ class PowerTable:
                 self._take(self._parsed(first + skip, block))
                 self._refuse_implausible()
         if self._first is None:
-            raise Refused(f"{self._source.name} has no row that can be read.", self._why_none())
+            raise Refused(f"{self._source.name} has no row that can be read.", self._tally.why)
         row, text, time_ns, device = self._first
         if all(not bins.known for bins in self._bins.values()):
             raise Refused(
-                f"{self._source.name} has no power over time: at least two samples of a device, "
-                "one after the other, are needed."
+                f"{self._source.name} has no power over time: no two samples of a device follow "
+                f"each other within {MOST_HELD_S / S_PER_HOUR:g} h.",
+                self._tally.why,
             )
         return FoundRun(
             identity=(kind, ",".join(self._columns.names), str(time_ns), device, text),
@@ -131,10 +133,6 @@ class PowerTable:
             devices={self._device(key): bins for key, bins in self._bins.items()},
             rows=(row, self._last_row),
         )
-
-    def _why_none(self) -> str:
-        first = next(iter(self._tally.first), None)
-        return "" if first is None else f"Row {first[0]}: {first[1]}."
 
     def _device(self, key: str) -> FoundDevice:
         names = self._columns.names
@@ -183,7 +181,7 @@ class PowerTable:
         power_w = power_w * self._columns.factor
         odd = power_w > MAX_GPU_W
         for row, value in zip(number[odd].tolist(), power_w[odd].tolist(), strict=True):
-            self._tally.reject(row, f"{value:,.0f} W is more than a GPU can take")
+            self._tally.reject(row, f"{value:,.6g} W is more than a GPU can take")
         self._implausible += int(odd.sum())
         self._tally.taken += int((~back & ~odd).sum())
         power_w = np.where(odd, np.nan, power_w)[~back]
@@ -256,6 +254,8 @@ class PowerTable:
             time_ns = np.round(seconds * 1e6).astype(np.int64) * 1_000
         else:
             time_ns = self._utc_ns(times)
+        if not are_plausible(int(time_ns.min()), int(time_ns.max())):
+            raise ValueError("a clock that was not set")
         code: Ints = np.zeros(len(frame), np.int64)
         devices = [_ONE]
         if columns.device is not None:
@@ -332,7 +332,7 @@ class PowerTable:
         if text.strip("[]<> ").lower() in _MISSING:
             return float("nan")
         if (match := _VALUE.fullmatch(text)) is None or float(match[1]) < 0:
-            self._tally.reject(row, f"{text!r} is not a power")
+            self._tally.reject(row, f"{text!r} is not a power{instead(text)}")
             return float("nan")
         return float(match[1]) * _PREFIX.get(match[2] or "", 1.0)
 

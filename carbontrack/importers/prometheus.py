@@ -10,8 +10,10 @@ import json
 import math
 from typing import Any
 
+from carbontrack.decimals import decimal
+from carbontrack.importers.clock import plausible_ns
 from carbontrack.importers.metrics import Metrics
-from carbontrack.importers.model import FileOptions, FoundRun, Refused, Tally
+from carbontrack.importers.model import FileOptions, FoundRun, Refused, Rejected, Tally
 from carbontrack.importers.source import Source
 from carbontrack.units import MS_PER_S, NS_PER_MS
 from carbontrack.vocabulary import ImportKind
@@ -50,9 +52,12 @@ def read(source: Source, options: FileOptions, tally: Tally) -> list[FoundRun]:
             continue
         for at, text in series.get("values", []):
             try:
-                time_ns = round(float(at) * MS_PER_S) * NS_PER_MS
-                value = float(text)
-            except (TypeError, ValueError):
+                time_ns = plausible_ns(round(decimal(at) * MS_PER_S) * NS_PER_MS, at)
+                value = decimal(text)
+            except Rejected as error:
+                tally.reject(number, str(error))
+                continue
+            except (TypeError, ValueError, OverflowError):
                 tally.reject(number, f"{text!r} is not a number")
                 continue
             tally.taken += 1

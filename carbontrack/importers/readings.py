@@ -99,7 +99,7 @@ class Readings:
         usual_w = float(np.median(spans.energy_j / (spans.end_ns - spans.start_ns))) * NS_PER_S
         if usual_w > most_w:
             raise Refused(
-                f"{self._file}: {usual_w:,.0f} W of {key} is more than can be: another unit?",
+                f"{self._file}: {usual_w:,.6g} W of {key} is more than can be: another unit?",
                 "Name the unit with --unit.",
             )
 

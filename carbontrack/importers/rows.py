@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from carbontrack.decimals import decimal
 from carbontrack.importers.model import Refused, Rejected, Tally
 from carbontrack.importers.power_table import delimiter_of, split
 from carbontrack.importers.source import Source
@@ -31,7 +32,7 @@ class Row:
         if text.lower() in ("", "none", "nan", "n/a", "unknown"):
             return None
         try:
-            value = float(text)
+            value = decimal(text)
         except ValueError:
             raise Rejected(f"{names[0]} {text!r} is not a number") from None
         if not math.isfinite(value) or value < 0:

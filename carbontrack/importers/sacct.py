@@ -11,19 +11,18 @@ from collections.abc import Iterator
 
 from carbontrack.importers import plausible
 from carbontrack.importers.bins import Bins
-from carbontrack.importers.clock import Clock
+from carbontrack.importers.clock import Clock, moved
 from carbontrack.importers.model import FileOptions, FoundDevice, FoundRun, Refused, Rejected, Tally
 from carbontrack.importers.rows import Row, names_of, rows
 from carbontrack.importers.source import Source
 from carbontrack.importers.stated import even, node
-from carbontrack.units import NS_PER_S
 from carbontrack.vocabulary import ImportKind, Status
 
 KIND = ImportKind.SACCT
 _ENERGY = ("ConsumedEnergyRaw", "ConsumedEnergy", "AllocTRES", "TRESUsageInTot")
 _SUFFIX = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 _AMOUNT = re.compile(r"(\d+(?:\.\d+)?)([KMGT]?)", re.ASCII)
-_OF_TRES = re.compile(r"(?:^|,)energy=(\d+)")
+_OF_TRES = re.compile(r"(?:^|,)energy=(\d+)", re.ASCII)
 _ELAPSED = re.compile(r"(?:(\d+)-)?(?:(\d+):)?(\d+):(\d+)(?:\.\d+)?", re.ASCII)
 _NO_VALUE = 4_294_967_294  # NO_VAL, and above
 _HOSTS = re.compile(r"([^,\[]+)(?:\[([^\]]+)\])?,?")
@@ -50,11 +49,7 @@ def read(source: Source, options: FileOptions, tally: Tally) -> list[FoundRun]:
         except Rejected as error:
             tally.reject(row.number, str(error))
     if not found:
-        first = next(iter(tally.first), None)
-        raise Refused(
-            f"{source.name} has no job that can be read.",
-            "" if first is None else f"Row {first[0]}: {first[1]}.",
-        )
+        raise Refused(f"{source.name} has no job that can be read.", tally.why)
     if any(len(run.devices) > 1 for run in found.values()):
         tally.note("the energy of a job's nodes is one sum: it is shared evenly among them")
     tally.note("the energy is of whole nodes, also where other jobs shared them")
@@ -74,7 +69,7 @@ def _run(source: Source, row: Row, clock: Clock, job: str) -> FoundRun:
     if energy_j is not None:
         most_w = plausible.MAX_NODE_W * nodes
         plausible.check(source.name, row.number, "energy", energy_j, seconds, most_w)
-    ended_ns = started_ns + round(seconds * NS_PER_S)
+    ended_ns = moved(started_ns, seconds)
     return FoundRun(
         identity=(KIND, row.text("Cluster"), row.text("JobIDRaw", "JobID"), str(started_ns)),
         name=row.text("JobName") or f"job {job}",

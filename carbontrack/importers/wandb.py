@@ -11,11 +11,12 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
-from statistics import median
 from typing import Any
 
+from carbontrack.decimals import decimal
+from carbontrack.importers.clock import moved, plausible_ns
 from carbontrack.importers.model import FileOptions, FoundDevice, FoundRun, Refused, Rejected, Tally
-from carbontrack.importers.power import HELD_STEPS
+from carbontrack.importers.power import held_ns, usual_ns
 from carbontrack.importers.readings import UNKNOWN, Readings
 from carbontrack.importers.source import Source
 from carbontrack.units import NS_PER_S
@@ -46,13 +47,13 @@ def read(source: Source, options: FileOptions, tally: Tally) -> list[FoundRun]:
         raise Refused(f"{source.name} has no gpu.N.powerWatts.")
     first = events[0]
     steps = [b.at_ns - a.at_ns for a, b in pairwise(events)]
-    usual_ns = round(median(steps)) if steps else 0
-    started_ns = first.at_ns - (usual_ns if first.runtime_ns is None else first.runtime_ns)
+    usual, held = usual_ns(steps), held_ns(steps)
+    started_ns = first.at_ns - (usual if first.runtime_ns is None else first.runtime_ns)
     readings = Readings(source.name)
     before_ns = started_ns
     for event in events:
-        far = usual_ns and event.at_ns - before_ns > HELD_STEPS * usual_ns
-        begin_ns = event.at_ns - usual_ns if far else before_ns
+        far = usual and event.at_ns - before_ns > held
+        begin_ns = event.at_ns - usual if far else before_ns
         for key, power_w in event.powers_w.items():
             if event.at_ns > begin_ns:
                 readings.mean(key, begin_ns, event.at_ns, power_w)
@@ -80,18 +81,19 @@ def _events(source: Source, tally: Tally) -> Iterator[_Event]:
             found = json.loads(line)
             if not isinstance(found, dict) or "_timestamp" not in found:
                 raise Rejected("it has no _timestamp")
-            at_ns = round(float(found["_timestamp"]) * NS_PER_S)
+            at = found["_timestamp"]
+            at_ns = plausible_ns(round(decimal(at) * NS_PER_S), at)
             runtime = found.get("_runtime")
-            runtime_ns = None if runtime is None else round(float(runtime) * NS_PER_S)
+            runtime_ns = None if runtime is None else at_ns - moved(at_ns, -decimal(runtime))
             yield _Event(number, at_ns, runtime_ns, dict(_powers(found)))
             tally.taken += 1
         except Rejected as error:
             tally.reject(number, str(error))
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, OverflowError) as error:
             tally.reject(number, f"{error}")
 
 
 def _powers(found: dict[str, Any]) -> Iterator[tuple[str, float]]:
     for name, value in found.items():
         if (match := _POWER.fullmatch(name)) is not None:
-            yield f"gpu.{match[1]}", UNKNOWN if value is None else float(value)
+            yield f"gpu.{match[1]}", UNKNOWN if value is None else decimal(value)

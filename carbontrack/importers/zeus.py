@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from carbontrack.importers import plausible
-from carbontrack.importers.clock import Clock, given_start
+from carbontrack.importers.clock import Clock, given_start, moved, plausible_ns
 from carbontrack.importers.model import FileOptions, FoundDevice, FoundRun, Refused, Rejected, Tally
 from carbontrack.importers.rows import names_of, rows
 from carbontrack.importers.source import Source
@@ -15,7 +15,7 @@ from carbontrack.vocabulary import DeviceKind, ImportKind, Quality, Scope
 
 KIND = ImportKind.ZEUS
 _DEVICE = re.compile(r"((gpu|cpu|dram)_?\d*)_energy(?:\s*\(J\))?", re.IGNORECASE)
-_LEAST_EPOCH_S = 1e9
+_LEAST_EPOCH_S, _MOST_S = 1e9, 1e10
 
 
 def matches(head: str) -> bool:
@@ -32,6 +32,7 @@ def read(source: Source, options: FileOptions, tally: Tally) -> list[FoundRun]:
         try:
             energies = {name: row.value(name) or 0.0 for name in columns}
             start_s, length_s = row.known("start_time"), row.known("elapsed_time")
+            _check_time(start_s, length_s)
         except Rejected as error:
             tally.reject(row.number, str(error))
             continue
@@ -40,7 +41,7 @@ def read(source: Source, options: FileOptions, tally: Tally) -> list[FoundRun]:
         windows.append((start_s, start_s + length_s, row.number, energies))
         tally.taken += 1
     if not windows:
-        raise Refused(f"{source.name} has no window.")
+        raise Refused(f"{source.name} has no window.", tally.why)
     outer = _outer(source, windows, tally)
     first_s = outer[0][0]
     shift_ns = 0
@@ -66,6 +67,14 @@ def read(source: Source, options: FileOptions, tally: Tally) -> list[FoundRun]:
             rows=(min(numbers), max(numbers)),
         )
     ]
+
+
+def _check_time(start_s: float, length_s: float) -> None:
+    """Raises Rejected for a window that cannot be, in seconds of the epoch or of the machine."""
+    if start_s + length_s >= _MOST_S:
+        raise Rejected(f"{start_s:g} + {length_s:g} s is not a time")
+    if start_s >= _LEAST_EPOCH_S:
+        moved(plausible_ns(round(start_s * NS_PER_S), f"{start_s:.0f}"), length_s)
 
 
 _Window = tuple[float, float, int, dict[str, float]]

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
+from carbontrack.decimals import decimal
 from carbontrack.errors import CarbontrackError
 from carbontrack.meters.base import Device, Meter, MeterContext, MeterUnavailable, Reading
 from carbontrack.meters.host import host_device_uuid
@@ -134,7 +135,7 @@ def _words(model: str) -> str:
 
 def _watts(argument: str) -> float:
     try:
-        watts = float(argument)
+        watts = decimal(argument)
     except ValueError:
         watts = 0.0
     if not 0 < watts < 1e5:

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from carbontrack.decimals import decimal
 from carbontrack.errors import CarbontrackError
 from carbontrack.meters.base import Device, Meter, MeterContext, Reading, Vitals
 from carbontrack.units import NS_PER_S, monotonic_ns
@@ -177,7 +178,9 @@ def _read_trace(path: Path) -> TraceCurve:
     """Read a CSV file with the columns seconds (from 0, rising) and watts."""
     try:
         with path.open(newline="", encoding="utf-8") as file:
-            rows = [(float(row["seconds"]), float(row["watts"])) for row in csv.DictReader(file)]
+            rows = [
+                (decimal(row["seconds"]), decimal(row["watts"])) for row in csv.DictReader(file)
+            ]
     except OSError as error:
         raise CarbontrackError(f"Cannot read the trace {path}: {error.strerror}.") from error
     except (KeyError, TypeError, ValueError) as error:

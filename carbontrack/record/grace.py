@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from carbontrack.decimals import decimal
 from carbontrack.record.warning import warn
 
 # Not counting what the recorder waits for a CPU, up to the longer.
@@ -17,7 +18,7 @@ def grace_s() -> tuple[float, float]:
     if not given:
         return _GRACE_S, _LONGEST_S
     try:
-        seconds = float(given)
+        seconds = decimal(given)
         if not 0 <= seconds < float("inf"):
             raise ValueError
     except ValueError:

@@ -9,6 +9,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from carbontrack.decimals import decimal
+
 MAX_TOKENS = 10**12  # of one step; the sums of ten million such steps are still 64 bits
 MAX_FLOAT = 3.4028234663852886e38  # of 32 bits: what a training can compute; beyond it is infinite
 _MAX_DEPTH = 8
@@ -54,7 +56,7 @@ def number(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         raise Refused("is not a number")
     try:
-        found = float(value)
+        found = decimal(value)
     except OverflowError:
         found = math.inf if isinstance(value, int) and value > 0 else -math.inf
     except ValueError:

@@ -131,6 +131,8 @@ def test_an_hour_of_a_clock_change_is_told_apart_by_its_offset() -> None:
         ("time,zone,kg_per_kwh\n2026-01-01T00:00Z,FR,0.1\n2026-01-01T01:00Z,FR,-1\n", "row 3"),
         ("time,zone,kg_per_kwh\n2026-01-01T00:00Z,FR,much\n", "'much' is not a number"),
         ("time,zone,kg_per_kwh\n2026-01-01T00:00Z,FR,nan\n", "not finite"),
+        ("time,zone,g_per_kwh\n2026-01-01T00:00Z,FR,1_0\n", "'1_0' is not a number"),
+        ("time,zone,g_per_kwh\n2026-01-01T00:00Z,FR,٣٥٠\n", "'٣٥٠' is not a number"),
         ("time,zone,kg_per_kwh\nyesterday,FR,0.1\n", "'yesterday' is not a time"),
         ("time,zone,kg_per_kwh\n2026-01-01T00:00Z,,0.1\n", "row 2: no zone"),
         ("time,zone,kg_per_kwh\n2025-10-26T02:00,FR,0.1\n", "clock change"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -141,7 +142,7 @@ def test_what_is_not_a_log_is_refused_as_what_it_is(tmp_path: Path) -> None:
 
 
 def test_one_sample_is_no_energy(tmp_path: Path) -> None:
-    assert "at least two samples" in refusal(tmp_path, HEAD + rows(1))
+    assert "no two samples of a device follow each other" in refusal(tmp_path, HEAD + rows(1))
 
 
 def test_local_times_are_not_guessed(tmp_path: Path) -> None:
@@ -162,3 +163,67 @@ def test_an_epoch_in_nanoseconds(tmp_path: Path) -> None:
     found = read(tmp_path, f"Timestamp (ns),Power Draw (W)\r\n{lines}")
     assert found.energy_j == pytest.approx(13.5)
     assert found.duration_s == 1.0
+
+
+def samples(*rows: tuple[str, object], head: str = "time,power_w") -> str:
+    return f"{head}\n" + "".join(f"{at},{power}\n" for at, power in rows)
+
+
+@pytest.mark.parametrize(
+    "at", ["9999-12-31 23:59:59", "0001-01-01 00:00:00", "1970-01-01 00:00:00"]
+)
+@pytest.mark.parametrize("first", [True, False])
+@pytest.mark.parametrize("tz", ["UTC", "+05:00", "-05:00"])
+def test_a_time_at_which_nothing_ran_is_named(
+    tmp_path: Path, at: str, first: bool, tz: str
+) -> None:
+    good = [("2026-01-31 12:00:00", 300), ("2026-01-31 12:00:01", 300)]
+    rows = [(at, 300), *good] if first else [*good, (at, 300)]
+    found = read(tmp_path, samples(*rows), FileOptions(tz=tz))
+    assert (found.energy_j, found.duration_s) == (300, 1)
+    ((row, why),) = found.tally.first
+    assert row == (2 if first else 4)
+    assert at in why
+
+
+def test_such_a_time_in_a_block_that_is_read_at_once(tmp_path: Path) -> None:
+    """All but the first half a MB are."""
+    rows = [(f"{1767225600 + second}", 300) for second in range(60_000)]
+    for odd in ("4102444800", "1000000000"):
+        rows[50_000] = (odd, 300)
+        found = read(tmp_path, samples(*rows))
+        assert [row for row, _ in found.tally.first] == [50_002]
+        assert found.duration_s == 59_999
+
+
+def test_a_year_among_few_samples_is_no_usual_step(tmp_path: Path) -> None:
+    rows = [("2025-01-31 12:00:01", 300), ("2025-01-31 12:00:02", 300)]
+    found = read(tmp_path, samples(*rows, ("2026-01-31 12:00:01", 300)))
+    assert found.energy_j == 300
+    why = refusal(tmp_path, samples(rows[0], ("2026-01-31 12:00:01", 300)))
+    assert "no two samples of a device follow each other within 10 h" in why
+
+
+@pytest.mark.parametrize("minutes", [15, 60])
+def test_a_sparse_log_is_known_and_its_long_pause_is_not(tmp_path: Path, minutes: int) -> None:
+    start = datetime(2025, 3, 1)
+    hours = [*range(5), 100, 101]
+    times = [start + timedelta(minutes=minutes * hour) for hour in hours]
+    found = read(tmp_path, samples(*((f"{at:%Y-%m-%d %H:%M:%S}", 300) for at in times)))
+    assert found.energy_j == 300 * 5 * minutes * 60
+
+
+@pytest.mark.parametrize("power", ["300,5", "3_00 W", "٣٠٠"])
+def test_a_power_that_cannot_be_read_is_named_where_none_can(tmp_path: Path, power: str) -> None:
+    rows = [f"2025-01-31 12:00:0{second};{power}\n" for second in range(3)]
+    why = refusal(tmp_path, "time;power_w\n" + "".join(rows))
+    assert f"Row 2: {power!r} is not a power" in why
+    assert ("write 300.5" in why) == ("," in power)
+
+
+def test_a_value_of_any_length_is_a_short_line(tmp_path: Path) -> None:
+    odd = ("1e308 W", "x" * 5000)
+    rows = [(f"2025-01-31 12:00:0{n}", power) for n, power in enumerate((300, *odd, 300, 300))]
+    found = read(tmp_path, samples(*rows))
+    assert sorted(row for row, _ in found.tally.first) == [3, 4]
+    assert max(len(why) for _, why in found.tally.first) < 200

@@ -127,3 +127,15 @@ def test_the_readings_of_mlperf_are_at_the_wall(tmp_path: Path) -> None:
     (device,) = found.first.devices
     assert (device.kind, device.quality) == (DeviceKind.NODE, Quality.POWER)
     assert [row for row, _ in found.tally.first] == [5]
+
+
+def test_a_clock_that_was_not_set_is_a_row_of_every_kind(tmp_path: Path) -> None:
+    good = [wandb_row(1_582_070_941 + s, 30 + s, 10) for s in (0, 30, 60)]
+    for at in (10**12, 10**300, 5):
+        found = read(tmp_path, "\n".join([*good, wandb_row(at, 90, 10)]))
+        assert found.tally.rejected == 1
+        assert found.duration_s == 90
+    windows = "1700000000,step,2,200,0\n{at},step,2,200,0\n"
+    for at in ("9e9", "1e300"):
+        found = read(tmp_path, ZEUS + windows.format(at=at))
+        assert (found.tally.rejected, found.duration_s) == (1, 2)

@@ -84,6 +84,8 @@ def test_counts_as_people_write_them(written: str, tokens: int) -> None:
     "line",
     [
         "3 loss 2,34567 lr 1e-3 tokens 10",
+        "3 loss 1_000 lr 1e-3 tokens 10",
+        "3 loss ٢ lr 1e-3 tokens 10",
         "3 loss 2,345 lr 1e-3 tokens 10",
         "3 loss 2.3 lr 0,001 tokens 10",
         "3 loss 2.3 lr 1e-3 tokens 1,23",

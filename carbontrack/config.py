@@ -16,9 +16,10 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+from carbontrack.decimals import decimal, instead
 from carbontrack.errors import CarbontrackError
 from carbontrack.files import read_regular
-from carbontrack.folders import NoHome, user_config
+from carbontrack.folders import NoHome, user_config, working_folder
 from carbontrack.keys import BY_NAME, KEYS, PRICES, Key
 
 PROJECT_FILE = "carbontrack.toml"
@@ -85,7 +86,8 @@ def surroundings(
     `skip`, that is given the error instead, and the layer is left out.
     """
     environ = os.environ if environ is None else environ
-    folder = Path.cwd() if folder is None else folder
+    # One that was removed has no project file, and no folders above it that are known.
+    folder = Path(working_folder()) if folder is None else folder
     readers: list[Callable[[], Layer | None]] = [
         lambda: _environment(environ),
         lambda: _project(folder),
@@ -177,13 +179,13 @@ def number(
 ) -> float:
     """A number from `low` to `high`. Raises CarbontrackError that names `where` it stands."""
     try:
-        found = float(value)
+        found = decimal(value)
     except (TypeError, ValueError):
         found = math.nan
     if isinstance(value, bool) or not math.isfinite(found):
-        raise CarbontrackError(f"{where} {value!r}: not a number.", hint=hint)
+        raise CarbontrackError(f"{where} {value!r}: not a number{instead(str(value))}.", hint=hint)
     if low <= found <= high:
-        return found
+        return found + 0.0  # -0.0 is 0
     side = f"below {low:g}" if found < low else f"above {high:g}"
     if found < 0 <= low:
         side = "negative"

@@ -31,6 +31,28 @@ def runtime_folders(environ: Mapping[str, str]) -> list[str]:
     return list(dict.fromkeys(f for f in found if f and f.startswith("/")))
 
 
+def working_folder() -> str:
+    """Where this process works; empty where that folder was removed."""
+    try:
+        return os.getcwd()  # noqa: PTH109 - pathlib costs 8 ms here
+    except OSError:
+        return ""
+
+
+def absolute(path: str) -> str:
+    """The path from the root on; `..` stays, for it may follow a link. Raises CarbontrackError
+    where it begins at the working folder, and that was removed.
+    """
+    if path.startswith("/"):
+        return path
+    if not (folder := working_folder()):
+        raise CarbontrackError(
+            f"{path}: the working directory was removed.",
+            hint="Change to another, or give an absolute path.",
+        )
+    return f"{folder}/{path}"
+
+
 def _of(variable: str, usual: str) -> str:
     base = os.environ.get(variable, "")
     if not base.startswith("/"):  # one that is not absolute is invalid, and is to be ignored

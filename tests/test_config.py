@@ -133,6 +133,9 @@ def test_values_that_cannot_be(given: dict[str, Any], says: str) -> None:
         ("pux = 1.2", "Did you mean pue"),
         ("pue = 'much'", "carbontrack.toml: pue 'much': not a number"),
         ("pue = true", "not a number"),
+        ("pue = '1,2'", "pue '1,2': not a number: write 1.2."),
+        ("pue = '1_0'", "not a number"),
+        ("tariff = '1,300'", "not a number. "),
         ("zone = 3", "not a text"),
         (
             "ship_seconds = '7 days'",

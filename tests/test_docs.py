@@ -100,6 +100,18 @@ def test_every_command_has_help_and_every_option_says_what_it_does() -> None:
             assert said, f"{path} {names}"
 
 
+def test_a_terminal_shows_all_words_of_the_help(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """[words] in it would be taken for a style."""
+    monkeypatch.setenv("COLUMNS", "2000")
+    for path, asked in reference.commands():
+        shown = " ".join(command(*path.split()[1:], "--help").out.split())
+        for words in (asked.help, *(said for _, said in reference.options(asked))):
+            for paragraph in words.split("\n\n"):
+                assert " ".join(paragraph.split()) in shown, path
+
+
 def test_every_environment_variable_is_documented() -> None:
     page = reference.FILE.read_text(encoding="utf-8")
     for folder in ("carbontrack", "dashboards", "llama_train"):

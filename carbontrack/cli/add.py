@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -59,6 +58,7 @@ def add(
     Example: carbontrack add --name pretrain-1 --device A100 --devices 64 --gpu-hours 5000 --energy
     '1.7 MWh' --start 2026-01-31 --source 'report of the cluster'
     """
+    from carbontrack.folders import working_folder
     from carbontrack.ledger.url import ledger_url
     from carbontrack.query import add as adding
     from carbontrack.report.escape import visible
@@ -79,6 +79,6 @@ def add(
         project=project,
         tags=dict(map(tag_of, tag or [])),
         command=words_of_command(),
-        cwd=str(Path.cwd()),
+        cwd=working_folder(),
     )
     typer.echo(visible(f"added: {run.id}  {run.name}"))

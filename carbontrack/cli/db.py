@@ -405,11 +405,12 @@ def export(
     Example: carbontrack db export --parquet archive --db postgresql://ada@db.lab/carbontrack
     """
     from carbontrack.cli.progress import row_bar
+    from carbontrack.folders import absolute
     from carbontrack.ledger.export import export
     from carbontrack.ledger.url import ledger_url
 
     with row_bar() as progress:
-        done = export(ledger_url(db), parquet.expanduser().absolute(), progress=progress)
+        done = export(ledger_url(db), Path(absolute(str(parquet.expanduser()))), progress=progress)
     typer.echo(
         f"{parquet}: {counted(done.rows, 'row')} in {counted(done.files, 'file')}, "
         f"{done.size_bytes:,} bytes."

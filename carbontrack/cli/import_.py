@@ -87,13 +87,15 @@ def import_(
 
 def _labels(name: str | None, project: str | None, tag: list[str] | None) -> Labels:
     from carbontrack import config
+    from carbontrack.folders import working_folder
     from carbontrack.importers.write import Labels
-    from carbontrack.ledger.names import check_name
+    from carbontrack.ledger.names import check_name, check_project
     from carbontrack.ledger.user import user
 
     check_name(name)
+    check_project(project)
     facility = config.values(config.resolve(config.surroundings()))
-    return Labels(name, project, dict(map(tag_of, tag or [])), str(Path.cwd()), user(), facility)
+    return Labels(name, project, dict(map(tag_of, tag or [])), working_folder(), user(), facility)
 
 
 def _read(path: Path, kind: str | None, options: FileOptions) -> Imported:

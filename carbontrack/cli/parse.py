@@ -10,12 +10,13 @@ from datetime import datetime, timedelta
 import typer
 
 from carbontrack.account.split import span_of_month
+from carbontrack.decimals import grouped, instead
 from carbontrack.errors import CarbontrackError
 from carbontrack.units import MS_PER_S, age_ms, month_of, now_ms
 
-_AMOUNT = re.compile(r"(\d[\d,]*(?:\.\d+)?)\s*([A-Za-z]+)", re.ASCII)
-_MONTH = re.compile(r"\d{4}-\d{2}")
-_YEAR = re.compile(r"\d{4}")
+_AMOUNT = re.compile(r"(\d[\d.,]*)\s*([A-Za-z]+)", re.ASCII)
+_MONTH = re.compile(r"\d{4}-\d{2}", re.ASCII)
+_YEAR = re.compile(r"\d{4}", re.ASCII)
 _DAYS_AGO = {"today": 0, "yesterday": 1}
 
 
@@ -81,7 +82,12 @@ def energy_kwh(text: str | None, option: str) -> float | None:
         raise CarbontrackError(
             f"{option} {text}: not an energy.", hint=f"Example: 1.2 kWh, in {', '.join(units)}."
         )
-    return float(match[1].replace(",", "")) / units[match[2]]
+    try:
+        return grouped(match[1]) / units[match[2]]
+    except ValueError:
+        raise CarbontrackError(
+            f"{option} {text}: {match[1]!r} is not a number{instead(match[1])}."
+        ) from None
 
 
 def check_choice(option: str, value: str | None, choices: Sequence[str | None]) -> None:

@@ -53,9 +53,8 @@ def plot(
         float | None,
         typer.Option(
             metavar="INCHES",
-            min=2,
-            max=60,
-            help="Default: 3.5, a column of two; 13.3 for a slide. The type keeps its size.",
+            help="Default: 3.5, a column of two; 13.3 for a slide. From 2 to 60. The type keeps "
+            "its size.",
         ),
     ] = None,
     title: Annotated[
@@ -103,6 +102,7 @@ def plot(
 
     Example: carbontrack plot small large --kind compare --zone FRA --out compare.pdf
     """
+    from carbontrack import config
     from carbontrack.ledger import engine
     from carbontrack.ledger.url import ledger_url
     from carbontrack.query import replicas
@@ -110,6 +110,8 @@ def plot(
     references = runs or ["last"]
     if out is not None:
         _check(out)
+    if width is not None:
+        width = config.number("--width", width, "inches", low=2, high=60)
     if len(references) > 1 and kind not in _OF_SEVERAL:
         raise CarbontrackError(
             f"--kind {kind} shows one run, not {len(references)}.",

@@ -43,7 +43,7 @@ def quota(
 ) -> None:
     """Print what projects have used of their quotas, and what the period will come to at this pace.
 
-    Quotas stand in carbontrack.toml: a table [quota.PROJECT] with kwh, kg, cost or gpu_hours, and
+    Quotas stand in carbontrack.toml: a table quota.PROJECT with kwh, kg, cost or gpu_hours, and
     per: month, quarter or year. They are shown and checked; no job is stopped by one.
 
     Example: carbontrack quota --at 2026-01 --project nlp --zone FRA

@@ -6,8 +6,6 @@ and its help take of it. The job waits for this, so that only what is given impo
 
 from __future__ import annotations
 
-import os
-
 from carbontrack.errors import CarbontrackError
 from carbontrack.record import defaults
 
@@ -163,7 +161,7 @@ def settings_of(
     """Those of a plan, by the names of `record.messages.Plan`. Raises CarbontrackError before
     anything is started.
     """
-    from carbontrack.ledger.names import check_name
+    from carbontrack.ledger.names import check_name, check_project
     from carbontrack.record import labels, ship_to
 
     defaults.check(meter=meter, devices=devices, hz=hz)
@@ -171,6 +169,8 @@ def settings_of(
     _check_budget(budget, on_budget, budget_grace)
     _check_metrics(metrics_port)
     check_name(name)
+    check_project(project)
+    pattern, log = _followed(steps_from_log, log)
     return {
         "name": name,
         "project": labels.project_of(project),
@@ -180,8 +180,8 @@ def settings_of(
         "meter": meter,
         "devices": devices,
         "hz": hz,
-        "steps_pattern": _pattern(steps_from_log, log),
-        "log_path": log and os.path.abspath(log),  # noqa: PTH100 - pathlib costs 8 ms here
+        "steps_pattern": pattern,
+        "log_path": log,
         "log_before": _state_before(log),
         "budget_kg": budget_kg,
         "budget_usd": budget_usd,
@@ -257,7 +257,10 @@ def _check_metrics(port: int | None) -> None:
         )
 
 
-def _pattern(pattern: str | None, log: str | None) -> str | None:
+def _followed(pattern: str | None, log: str | None) -> tuple[str | None, str | None]:
+    """The pattern and the log's path; none, with a warning, where that path leads nowhere: the run
+    is recorded all the same.
+    """
     if (pattern is None) != (log is None):
         raise CarbontrackError(
             "--steps-from-log and --log go together.",
@@ -269,7 +272,17 @@ def _pattern(pattern: str | None, log: str | None) -> str | None:
         from carbontrack.record.log_lines import compiled
 
         compiled(pattern)
-    return pattern
+    if log is None:
+        return None, None
+    from carbontrack.folders import absolute
+
+    try:
+        return pattern, absolute(log)
+    except CarbontrackError as error:
+        from carbontrack.record.warning import warn
+
+        warn(f"training steps will not be recorded: --log {error}")
+        return None, None
 
 
 def _state_before(log: str | None) -> list[int] | None:

@@ -1,4 +1,4 @@
-"""What a run can be called. Standard library only."""
+"""What a run and its project can be called. Standard library only."""
 
 from __future__ import annotations
 
@@ -10,8 +10,14 @@ LAST = "last"
 
 def check_name(name: str | None) -> None:
     """Raises CarbontrackError for a name that no run can have."""
-    if name is not None and (not name or name == LAST):
-        why = "is reserved" if name else "is empty"
+    if name is not None and (not name.strip() or name == LAST):
+        why = "is reserved" if name == LAST else "is empty"
         raise CarbontrackError(
             f"--name {name!r} {why}.", hint="Give another, or none for the script's."
         )
+
+
+def check_project(project: str | None) -> None:
+    """Raises CarbontrackError for a blank one; an empty one means none."""
+    if project and not project.strip():
+        raise CarbontrackError(f"--project {project!r} is empty.", hint="Give its name, or none.")

@@ -7,7 +7,7 @@ import os
 import stat
 
 from carbontrack.errors import CarbontrackError
-from carbontrack.folders import NoHome, user_data
+from carbontrack.folders import NoHome, user_data, working_folder
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -81,7 +81,9 @@ def _absolute(text: str) -> str:
     if path.startswith("~"):
         raise OSError(errno.ENOENT, f"there is no home folder {path.partition('/')[0]}")
     if not path.startswith("/"):
-        path = f"{os.getcwd()}/{path}"  # noqa: PTH109
+        if not (folder := working_folder()):
+            raise OSError(errno.ENOENT, "the working directory was removed")
+        path = f"{folder}/{path}"
     return "/" + "/".join(part for part in path.split("/") if part not in ("", "."))
 
 

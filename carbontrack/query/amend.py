@@ -9,7 +9,7 @@ from carbontrack import config
 from carbontrack.account.project import amount
 from carbontrack.errors import CarbontrackError
 from carbontrack.ledger.amended import TAG, facility_of, note_of
-from carbontrack.ledger.names import check_name
+from carbontrack.ledger.names import check_name, check_project
 from carbontrack.ledger.recorded_rows import Amendment, Run
 from carbontrack.query.price import pricing
 from carbontrack.redact import redact_label, redact_tags
@@ -55,6 +55,7 @@ def amend(
     if not given:
         raise CarbontrackError("Nothing to amend is given.", hint="Give --name, --zone, --pue, …")
     check_name(name)
+    check_project(project)
     with engine.open_reader(url).connect() as connection:
         run = read.resolve_run(connection, reference)
         _check_settings(connection, run, flags)

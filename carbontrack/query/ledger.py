@@ -17,6 +17,7 @@ from carbontrack import config
 from carbontrack.account.total import once, parts_of
 from carbontrack.errors import CarbontrackError
 from carbontrack.factors.resolve import parse_methods
+from carbontrack.folders import absolute
 from carbontrack.ledger import compact, engine, export, kept, merge, read, remove, verify
 from carbontrack.ledger.compact import Compacted
 from carbontrack.ledger.export import Exported
@@ -239,7 +240,7 @@ class Ledger:
         Raises CarbontrackError if the folder is not empty or cannot be written, or pyarrow is
         missing.
         """
-        return export.export(self._url, Path(folder).expanduser().absolute())
+        return export.export(self._url, Path(absolute(str(Path(folder).expanduser()))))
 
     def compact(self, keep: str, *, dry_run: bool = False) -> Compacted:
         """Drop old seconds and minutes, as `carbontrack db compact` does; every total stays. `keep`

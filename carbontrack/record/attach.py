@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from carbontrack.errors import CarbontrackError
+from carbontrack.folders import working_folder
 from carbontrack.ids import uuid7
 from carbontrack.record import defaults
 from carbontrack.record.grace import grace_s
@@ -20,12 +21,7 @@ from carbontrack.record.labels import project_of, tag_of, tags_of
 from carbontrack.record.process_end import ProcessEnd
 from carbontrack.record.recorder_process import RecorderProcess
 from carbontrack.record.rendezvous import Joined, open_rendezvous
-from carbontrack.record.steps_file import (
-    LockedSteps,
-    is_recorded_already,
-    make_steps_file,
-    working_folder,
-)
+from carbontrack.record.steps_file import LockedSteps, is_recorded_already, make_steps_file
 from carbontrack.record.this_node import is_first_of_node, visibility
 from carbontrack.record.this_run import MARK, ThisRun, mark_in, mark_of, this_run
 from carbontrack.record.warning import harmless, warn
@@ -57,7 +53,7 @@ def settings_of(
         )
     defaults.check(meter=_text("meter", meter), devices=devices, hz=hz)
     return {
-        "name": None if name is None else str(name),
+        "name": None if name is None or not str(name).strip() else str(name),
         "project": project_of(None if project is None else str(project)),
         "tags": tags_of(_tags(tags or {})),
         "db": ledger_url(None if db is None else _text("db", db)),

@@ -16,7 +16,8 @@ _PROJECT, _TAGS = "CARBONTRACK_PROJECT", "CARBONTRACK_TAGS"
 
 def project_of(given: str | None) -> str | None:
     """The project that is given, else that of the environment; None if neither names one."""
-    return given or os.environ.get(_PROJECT) or None
+    known = (given, os.environ.get(_PROJECT))
+    return next((name for name in known if name and name.strip()), None)
 
 
 def tags_of(given: Mapping[str, str]) -> dict[str, str]:
@@ -40,6 +41,6 @@ def tag_of(word: str, where: str = "--tag", example: str = "--tag team=nlp") -> 
     else.
     """
     key, equals, value = word.partition("=")
-    if not key or not equals:
+    if not equals or not key.strip() or (value and not value.strip()):
         raise CarbontrackError(f"{where} {word}: not KEY=VALUE.", hint=f"Example: {example}.")
     return key, value

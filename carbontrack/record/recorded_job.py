@@ -6,9 +6,10 @@ from __future__ import annotations
 
 import os
 
+from carbontrack.folders import working_folder
 from carbontrack.ids import uuid7
 from carbontrack.record.job_process import Job
-from carbontrack.record.steps_file import make_steps_file, remove_steps_file, working_folder
+from carbontrack.record.steps_file import make_steps_file, remove_steps_file
 from carbontrack.record.this_run import MARK, mark_of, this_run
 from carbontrack.record.warning import harmless
 

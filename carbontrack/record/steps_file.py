@@ -76,11 +76,3 @@ def is_recorded_already(environ: Mapping[str, str]) -> bool:
     finally:
         os.close(descriptor)
     return False
-
-
-def working_folder() -> str:
-    """Where this process works; empty where that folder was removed."""
-    try:
-        return os.getcwd()  # noqa: PTH109 - pathlib costs 8 ms here
-    except OSError:
-        return ""

@@ -18,6 +18,7 @@ from typing import Any
 
 from carbontrack.errors import CarbontrackError
 from carbontrack.files import read_regular
+from carbontrack.folders import working_folder
 from carbontrack.ids import uuid5, uuid7
 from carbontrack.meters.base import MeterContext
 from carbontrack.record.claims import Claims
@@ -25,7 +26,6 @@ from carbontrack.record.devices import require_meter
 from carbontrack.record.grace import grace_s
 from carbontrack.record.process_end import is_running
 from carbontrack.record.recorder_process import RecorderProcess
-from carbontrack.record.steps_file import working_folder
 from carbontrack.record.this_node import hostname
 from carbontrack.record.warning import warn
 from carbontrack.units import (

@@ -63,6 +63,7 @@ def test_a_command_that_needs_more_shows_its_help_and_nothing_else(
 
 
 STEPS = ("--steps-from-log",)
+ADD = ("add", "--name", "far", "--device", "A100", "--gpu-hours", "5")
 
 
 @pytest.mark.parametrize(
@@ -96,6 +97,20 @@ STEPS = ("--steps-from-log",)
         (["estimate", "--gpu-hours", "1", "--power", "400", "--intensity", "385"], "0.385"),
         (["estimate", "--gpu-hours", "1", "--power", "x"], "--power: 'x' is not a number."),
         (["estimate", "--gpu-hours", "1", "--power", "0,4"], "is not a number: write 0.4."),
+        (["estimate", "--gpu-hours", "nan", "--power", "400"], "not a number."),
+        (["plot", "lg", "--width", "nan"], "--width nan: not a number."),
+        (["plot", "lg", "--width", "61"], "--width 61 inches is above 60."),
+        ([*ADD, "--energy", "1,7MWh"], "--energy 1,7MWh: '1,7' is not a number: write 1.7."),
+        ([*ADD, "--energy", "12,34 kWh"], "'12,34' is not a number: write 12.34."),
+        ([*ADD, "--energy", "0,500 MWh"], "'0,500' is not a number: write 0.500."),
+        ([*ADD, "--energy", "1,7,5 kWh"], "'1,7,5' is not a number."),
+        ([*ADD, "--energy", "1.2.3 kWh"], "'1.2.3' is not a number."),
+        ([*ADD, "--energy", "3"], "--energy 3: not an energy. Example: 1.2 kWh"),
+        ([*ADD, "--name", "  "], "--name ' ' is empty."),
+        (["run", "--name", " ", "--", "true"], "--name ' ' is empty."),
+        (["run", "--project", " ", "--", "true"], "--project ' ' is empty."),
+        (["run", "--tag", " =a", "--", "true"], "not KEY=VALUE"),
+        (["run", "--tag", "seed= ", "--", "true"], "not KEY=VALUE"),
         (["runs", "--limit", "0"], "--limit: 0 is not from 1 to "),
         (["runs", "--limit", f"{10**30}"], f"--limit: {10**30} is not from 1 to "),
         (["table", "--limit", "ten"], "--limit: 'ten' is not a whole number."),

@@ -34,6 +34,12 @@ def test_a_gpu_by_name_gives_its_rated_power(command: Command) -> None:
     assert row["embodied_tco2e"] == pytest.approx(1000 * 164 / (6 * 8760 * 0.85) / 1000)
 
 
+def test_minus_zero_is_zero(command: Command) -> None:
+    asked = ("estimate", "--gpu-hours", "-0", "--power", "400", "--format")
+    assert "-0" not in command(*asked, "csv").out
+    assert "-0" not in command(*asked, "text").out
+
+
 @pytest.mark.parametrize(
     ("options", "says"),
     [

@@ -100,3 +100,11 @@ def test_an_age_is_before_now() -> None:
 def test_what_is_no_range_is_refused(since: str | None, until: str | None, said: str) -> None:
     with pytest.raises(CarbontrackError, match=said):
         parse.range_ms(since, until)
+
+
+@pytest.mark.parametrize(
+    ("text", "kwh"),
+    [("3 MWh", 3000), ("1.2kWh", 1.2), ("1,700 MWh", 1.7e6), ("12,345,678.5 kWh", 12_345_678.5)],
+)
+def test_an_energy_may_have_commas_between_thousands(text: str, kwh: float) -> None:
+    assert parse.energy_kwh(text, "--energy") == pytest.approx(kwh)

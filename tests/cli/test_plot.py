@@ -48,7 +48,7 @@ def test_it_writes_the_kind_of_picture_that_the_name_says(
         (["last", "last", "--kind", "power"], "shows one run, not 2"),
         (["--against", "money"], "--against goes with --kind compare, not overview"),
         (["--each", "--kind", "loss"], "--each goes with --kind overview or power, not loss"),
-        (["--width", "1"], "--width: 1.0 is not from 2 to 60"),
+        (["--width", "1"], "--width 1 inches is below 2."),
         (["--kind", "power"], "recorded no power"),
         (["--kind", "loss"], "has no steps with loss"),
         (["--kind", "phases"], "has no phases"),

@@ -210,6 +210,29 @@ def test_a_working_folder_that_is_gone_is_unknown(wrapper: Wrapper) -> None:
     assert (run["exit_code"], run["cwd"], run["git_commit"]) == (7, "", None)
 
 
+def test_a_log_below_a_working_folder_that_is_gone_costs_the_steps_alone(wrapper: Wrapper) -> None:
+    gone = wrapper.folder / "gone"
+    argv = wrapper.argv("sh", "-c", "sleep 0.5; exit 7")
+    options = ["--log", "x.log", "--steps-from-log", "nanogpt"]
+    argv[argv.index("--quiet") : argv.index("--quiet")] = options
+    script = f"mkdir {gone}; cd {gone}; rmdir {gone}; {subprocess.list2cmdline(argv)}"
+    done = subprocess.run(
+        ["bash", "-c", script],
+        env=wrapper.env,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
+    )
+    assert done.returncode == 7
+    said = (
+        "carbontrack: training steps will not be recorded: --log x.log: the working directory was"
+    )
+    assert done.stderr.startswith(said)
+    assert done.stderr.count("carbontrack: ") == 1
+    assert wrapper.json("show")["exit_code"] == 7
+
+
 @pytest.mark.parametrize("limit", [6, 8, 10])
 def test_few_descriptors_cost_the_record_at_most(wrapper: Wrapper, limit: int) -> None:
     def few() -> None:

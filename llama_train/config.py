@@ -366,7 +366,7 @@ def _parse(text: str, kind: Any) -> Any:
     if typing.get_origin(kind) is Literal:
         return text
     number = typing.get_args(kind)[0]
-    if number is int and re.fullmatch(r"[+-]?\d{1,3}(,\d{3})+", text):
+    if number is int and re.fullmatch(r"[+-]?[1-9]\d{0,2}(,\d{3})+", text, re.ASCII):
         text = text.replace(",", "")
     try:
         return number(text)

@@ -3,27 +3,33 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
+
+from carbontrack.decimals import instead
 
 if TYPE_CHECKING:
     from typer.exceptions import TyperException
 
 _MOST_NAMED = 8  # commands of a group that are all named
-_WORDS = [
-    (re.compile(pattern), words)
-    for pattern, words in (
-        (r"Invalid value for '([^']+)'(?: / '[^']+')*: ", r"\1: "),
-        (r"'(-?\d+),(\d+)' is not a valid float", r"'\1,\2' is not a number: write \1.\2"),
-        (r"is not a valid float( range)?", "is not a number"),
-        (r"is not a valid int(eger)?( range)?", "is not a whole number"),
-        (r"is not in the range x>=(\S+)", r"is below \1"),
-        (r"is not in the range x<=(\S+)", r"is above \1"),
-        (r"is not in the range (\S+)<=x<=(\S+)", r"is not from \1 to \2"),
-        (r"Got unexpected extra arguments?(?:\(s\))? \((.+)\)", r"too many arguments: \1"),
-        (r" \(Possible options: (.+)\)", r". Did you mean \1?"),
-    )
-]
+
+
+def _not_a_number(found: re.Match[str]) -> str:
+    return f"'{found[1]}' is not a number{instead(found[1])}"
+
+
+_PATTERNS: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
+    (r"Invalid value for '([^']+)'(?: / '[^']+')*: ", r"\1: "),
+    (r"'([^']*)' is not a valid float", _not_a_number),
+    (r"is not a valid int(eger)?( range)?", "is not a whole number"),
+    (r"is not in the range x>=(\S+)", r"is below \1"),
+    (r"is not in the range x<=(\S+)", r"is above \1"),
+    (r"is not in the range (\S+)<=x<=(\S+)", r"is not from \1 to \2"),
+    (r"Got unexpected extra arguments?(?:\(s\))? \((.+)\)", r"too many arguments: \1"),
+    (r" \(Possible options: (.+)\)", r". Did you mean \1?"),
+)
+_WORDS = [(re.compile(pattern), words) for pattern, words in _PATTERNS]
 
 
 _NO_ARGUMENT = (

@@ -89,6 +89,7 @@ def test_counts_as_people_write_them(written: str, tokens: int) -> None:
         "3 loss 2,345 lr 1e-3 tokens 10",
         "3 loss 2.3 lr 0,001 tokens 10",
         "3 loss 2.3 lr 1e-3 tokens 1,23",
+        "3 loss 2.3 lr 1e-3 tokens 0,123",
         "3 loss 2.3 lr 1e-3 tokens 12,34567",
         "3 loss 2.3 lr 1e-3 tokens 1.5",
         "3 loss 2.3k lr 1e-3 tokens 10",

@@ -66,14 +66,14 @@ class Readings:
     def devices(
         self, describe: Callable[[str, Quality], FoundDevice], *, most_w: float = MAX_GPU_W
     ) -> dict[FoundDevice, Bins]:
-        """Each device by its counter where it has one, else by its power.
+        """Each device by its counter where it has one, else by its power; one above `most_w` is
+        unknown.
 
-        Raises Refused for a power that cannot be.
+        Raises Refused where its usual power is.
         """
         found = {}
         for key in dict.fromkeys([*self._counters, *self._powers, *self._means]):
-            spans, quality = self._spans(key)
-            self._check(key, spans, most_w)
+            spans, quality = self._spans(key, most_w)
             bins = Bins()
             bins.add(spans)
             found[describe(key, quality)] = bins
@@ -81,27 +81,36 @@ class Readings:
             raise Refused(f"{self._file} has no power over time.")
         return found
 
-    def _spans(self, key: str) -> tuple[Spans, Quality]:
-        counter = self._counters.get(key, {})
-        if sum(not math.isnan(value) for value in counter.values()) > 1:
-            return counted(*_in_time(counter)), Quality.COUNTER
-        if means := self._means.get(key):
-            known = [(begin, end, w) for begin, end, w in sorted(means) if not math.isnan(w)]
-            rows = [(begin, end, w * (end - begin) / NS_PER_S) for begin, end, w in known]
-            return Spans.of(rows), Quality.POWER
-        return PowerSeries().add(*_in_time(self._powers.get(key, {}))), Quality.POWER
-
-    def _check(self, key: str, spans: Spans, most_w: float) -> None:
+    def _spans(self, key: str, most_w: float) -> tuple[Spans, Quality]:
         import numpy as np
 
-        if not len(spans):
-            return
-        usual_w = float(np.median(spans.energy_j / (spans.end_ns - spans.start_ns))) * NS_PER_S
-        if usual_w > most_w:
+        counter = self._counters.get(key, {})
+        if sum(not math.isnan(value) for value in counter.values()) > 1:
+            spans = counted(*_in_time(counter))
+            self._plausible(key, spans.power_max_w, most_w)
+            return spans, Quality.COUNTER
+        if means := sorted(self._means.get(key, ())):
+            powers_w = self._plausible(key, np.array([w for _, _, w in means]), most_w)
+            rows = [
+                (begin, end, power_w * (end - begin) / NS_PER_S)
+                for (begin, end, _), power_w in zip(means, powers_w.tolist(), strict=True)
+                if not math.isnan(power_w)
+            ]
+            return Spans.of(rows), Quality.POWER
+        times_ns, powers_w = _in_time(self._powers.get(key, {}))
+        return PowerSeries().add(times_ns, self._plausible(key, powers_w, most_w)), Quality.POWER
+
+    def _plausible(self, key: str, powers_w: Floats, most_w: float) -> Floats:
+        """NaN for one that cannot be. Raises Refused where the usual one cannot."""
+        import numpy as np
+
+        known = powers_w[~np.isnan(powers_w)]
+        if len(known) and (usual_w := float(np.median(known))) > most_w:
             raise Refused(
                 f"{self._file}: {usual_w:,.6g} W of {key} is more than can be: another unit?",
                 "Name the unit with --unit.",
             )
+        return np.where(powers_w > most_w, UNKNOWN, powers_w)
 
 
 def _in_time(samples: _Samples) -> tuple[Ints, Floats]:

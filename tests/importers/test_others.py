@@ -139,3 +139,13 @@ def test_a_clock_that_was_not_set_is_a_row_of_every_kind(tmp_path: Path) -> None
     for at in ("9e9", "1e300"):
         found = read(tmp_path, ZEUS + windows.format(at=at))
         assert (found.tally.rejected, found.duration_s) == (1, 2)
+
+
+@pytest.mark.parametrize("power", [1e308, 2000.0, float("inf")])
+def test_a_power_that_cannot_be_is_a_gap(tmp_path: Path, power: float) -> None:
+    watts = [10.0, 10.0, power, 10.0, 10.0]
+    rows = [wandb_row(1_582_070_941 + 30 * n, 30 + 30 * n, w) for n, w in enumerate(watts)]
+    assert read(tmp_path, "\n".join(rows)).energy_j == 4 * 300
+    lines = [f"20250131 12:00:0{n} 0 {w}\n" for n, w in enumerate(watts)]
+    found = read(tmp_path, "#Date Time gpu pwr\n#YYYYMMDD HH:MM:SS Idx W\n" + "".join(lines))
+    assert found.energy_j == 20

@@ -28,7 +28,7 @@ def read(source: Source, options: FileOptions, tally: Tally) -> list[FoundRun]:
     metric, value = (next(n for n in known if n in names) for known in (_METRICS, _VALUES))
     time = options.time_column or next(name for name in _TIMES if name in names)
     clock = Clock(source.name, options.tz)
-    metrics = Metrics(source.name, options.unit, options.device_column)
+    metrics = Metrics(source.name, tally, options.unit, options.device_column)
     last = 1
     for row in rows(source, tally, (time, metric, value)):
         last = row.number

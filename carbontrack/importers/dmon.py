@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from carbontrack import config
-from carbontrack.decimals import decimal
+from carbontrack.decimals import decimal, instead
 from carbontrack.importers.clock import Clock, given_start
 from carbontrack.importers.model import FileOptions, FoundDevice, FoundRun, Refused, Rejected, Tally
 from carbontrack.importers.readings import UNKNOWN, Readings
@@ -33,7 +33,7 @@ def matches(head: str) -> bool:
 def read(source: Source, options: FileOptions, tally: Tally) -> list[FoundRun]:
     """The log as one run. Raises Refused for one without power, or without times."""
     clock = Clock(source.name, options.tz)
-    found = _Log(source, options, clock)
+    found = _Log(source, options, clock, tally)
     first, last = 0, 0
     for number, line in source.lines():
         try:
@@ -59,8 +59,9 @@ def read(source: Source, options: FileOptions, tally: Tally) -> list[FoundRun]:
 class _Log:
     """What was read of one log."""
 
-    def __init__(self, source: Source, options: FileOptions, clock: Clock) -> None:
+    def __init__(self, source: Source, options: FileOptions, clock: Clock, tally: Tally) -> None:
         self._file = source.name
+        self._tally = tally
         self._options = options
         self._clock = clock
         self._names: list[str] = []
@@ -123,11 +124,11 @@ class _Log:
         if max(counts.values(), default=0) < 2:
             raise Refused(
                 f"{self._file} has one sample of a device: no time lies between two of them.",
-                "Log over time.",
+                self._tally.why or "Log over time.",
             )
         timed = all(time_ns is not None for _, time_ns, _, _ in self._samples)
         begin_ns, step_ns = (0, 0) if timed else self._given()
-        readings, seen = Readings(self._file), dict.fromkeys(counts, 0)
+        readings, seen = Readings(self._file, self._tally), dict.fromkeys(counts, 0)
         for key, time_ns, power_w, energy_j in self._samples:
             at_ns = begin_ns + seen[key] * step_ns if time_ns is None else time_ns
             seen[key] += 1
@@ -166,5 +167,5 @@ def _number(text: str) -> float:
     try:
         value = decimal(text)
     except ValueError:
-        raise Rejected(f"{text!r} is not a number") from None
+        raise Rejected(f"{text!r} is not a number{instead(text)}") from None
     return value if value >= 0 else UNKNOWN

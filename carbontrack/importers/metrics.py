@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from carbontrack.errors import CarbontrackError
-from carbontrack.importers.model import FoundDevice
+from carbontrack.importers.model import FoundDevice, Tally
 from carbontrack.importers.readings import Readings, known
 from carbontrack.units import J_PER_KWH
 from carbontrack.vocabulary import DeviceKind, Quality, Scope
@@ -47,7 +47,7 @@ class _Known:
 class Metrics:
     """Collects the series of all devices, whatever labels of pods and containers they change."""
 
-    def __init__(self, file: str, unit: str | None, device_label: str | None) -> None:
+    def __init__(self, file: str, tally: Tally, unit: str | None, device_label: str | None) -> None:
         if unit is not None and unit.lower() not in _UNITS:
             raise CarbontrackError(
                 f"--unit {unit!r} is not known.", hint="Known: W, mW, kW, J, mJ, kWh."
@@ -56,7 +56,7 @@ class Metrics:
         self._device = (device_label,) if device_label else _DEVICE
         self._fields: dict[str, str] = {}
         self._known: dict[str, _Known] = {}
-        self.readings = Readings(file)
+        self.readings = Readings(file, tally)
         self.passed: dict[str, None] = {}  # names of metrics that are not read
 
     def is_read(self, name: str) -> bool:

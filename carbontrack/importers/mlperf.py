@@ -29,7 +29,7 @@ def matches(head: str) -> bool:
 
 def read(source: Source, options: FileOptions, tally: Tally) -> list[FoundRun]:
     """The log as one run. Raises Refused for one without readings."""
-    readings = Readings(source.name)
+    readings = Readings(source.name, tally)
     first, last, first_line = 0, 0, ""
     for number, line in source.lines():
         _, mark, text = line.partition(_MARK)

@@ -45,7 +45,7 @@ def read(source: Source, options: FileOptions, tally: Tally) -> list[FoundRun]:
         raise Refused(
             f"{source.name} is a {kind}, of one moment: no time lies between two samples.", _USE
         )
-    metrics = Metrics(source.name, options.unit, options.device_column)
+    metrics = Metrics(source.name, tally, options.unit, options.device_column)
     for number, series in enumerate(data.get("result", []), start=1):
         labels = series.get("metric", {})
         if not metrics.is_read(labels.get("__name__", "")):

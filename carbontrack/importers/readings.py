@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from carbontrack.importers.bins import Bins
-from carbontrack.importers.model import FoundDevice, Refused
+from carbontrack.importers.model import FoundDevice, Refused, Tally
 from carbontrack.importers.plausible import MAX_GPU_W
 from carbontrack.importers.power import PowerSeries, counted
 from carbontrack.importers.spans import Spans
@@ -32,8 +32,9 @@ class Readings:
     board for each of its instances, the first counts.
     """
 
-    def __init__(self, file: str) -> None:
+    def __init__(self, file: str, tally: Tally) -> None:
         self._file = file
+        self._tally = tally
         self._powers: dict[str, _Samples] = {}
         self._counters: dict[str, _Samples] = {}
         self._means: dict[str, list[tuple[int, int, float]]] = {}
@@ -59,7 +60,7 @@ class Readings:
         if not self._means and all(len(samples) < 2 for samples in every):
             raise Refused(
                 f"{self._file} has one sample of a device: no time lies between two of them.",
-                "Log over time.",
+                self._tally.why or "Log over time.",
             )
         return min(times), max(times)
 
@@ -78,7 +79,7 @@ class Readings:
             bins.add(spans)
             found[describe(key, quality)] = bins
         if not any(bins.known for bins in found.values()):
-            raise Refused(f"{self._file} has no power over time.")
+            raise Refused(f"{self._file} has no power over time.", self._tally.why)
         return found
 
     def _spans(self, key: str, most_w: float) -> tuple[Spans, Quality]:

@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from carbontrack.decimals import decimal
+from carbontrack.decimals import decimal, instead
 from carbontrack.importers.model import Refused, Rejected, Tally
 from carbontrack.importers.power_table import delimiter_of, split
 from carbontrack.importers.source import Source
@@ -34,7 +34,7 @@ class Row:
         try:
             value = decimal(text)
         except ValueError:
-            raise Rejected(f"{names[0]} {text!r} is not a number") from None
+            raise Rejected(f"{names[0]} {text!r} is not a number{instead(text)}") from None
         if not math.isfinite(value) or value < 0:
             raise Rejected(f"{names[0]} {text!r} is negative or not finite")
         return value

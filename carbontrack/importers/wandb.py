@@ -49,7 +49,7 @@ def read(source: Source, options: FileOptions, tally: Tally) -> list[FoundRun]:
     steps = [b.at_ns - a.at_ns for a, b in pairwise(events)]
     usual, held = usual_ns(steps), held_ns(steps)
     started_ns = first.at_ns - (usual if first.runtime_ns is None else first.runtime_ns)
-    readings = Readings(source.name)
+    readings = Readings(source.name, tally)
     before_ns = started_ns
     for event in events:
         far = usual and event.at_ns - before_ns > held

@@ -68,3 +68,9 @@ def test_what_is_refused(tmp_path: Path) -> None:
     assert "one sample" in refusal(tmp_path, DMON + "    0    100     52      5\n", GIVEN)
     never = FileOptions(tz="UTC", start=GIVEN.start, interval_s=0)
     assert "must be above 0" in refusal(tmp_path, DMON + "    0    100     52      5\n" * 2, never)
+
+
+def test_a_power_that_cannot_be_read_is_named_where_none_can(tmp_path: Path) -> None:
+    lines = "".join(f"2025013{n} 12:00:00 0 {w}\n" for n, w in enumerate(("3,5", "3_0"), start=0))
+    why = refusal(tmp_path, "#Date Time gpu pwr\n#YYYYMMDD HH:MM:SS Idx W\n" + lines)
+    assert "Row 3: '3,5' is not a number: write 3.5." in why

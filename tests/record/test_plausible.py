@@ -348,7 +348,10 @@ def test_what_is_believed_of_the_counter_is_possible(of: Limits, stretch: Stretc
         assert stretch.counted_j > 0 or not stretch.held_j
     else:
         assert rule in STRETCH_RULES
-        assert rule.belief is not Belief.COUNTER
+        if rule.belief is Belief.COUNTER:
+            assert (
+                0 < stretch.counted_j <= of.ceiling_w * (stretch.length_ns + stretch.slack_ns) / 1e9
+            )
 
 
 @given(limits, stretches)

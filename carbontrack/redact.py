@@ -13,65 +13,12 @@ from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
-HIDDEN = "***"
+from carbontrack.secret_names import HIDDEN as HIDDEN
+from carbontrack.secret_names import SECRET_PLURALS, hidden, is_header, is_secret_name, words_of
+from carbontrack.value_ends import NAME, closing_quote, end_of_word, quotes_in
 
-# A name is that of a secret by its last word, …
-_SECRET_WORDS = {
-    "password", "passwd", "passphrase", "passcode", "pass", "passin", "passout", "pwd", "pw",
-    "secret", "token", "credential", "apikey", "auth", "authorization", "bearer", "pat", "cookie",
-    "sas", "signature", "sig", "jwt", "otp", "pin",
-}  # fmt: skip
-# … in the plural, too, …
-_SECRET_PLURALS = {
-    "passwords", "passphrases", "passcodes", "secrets", "tokens", "credentials", "apikeys",
-    "cookies", "keys",
-}  # fmt: skip
-# … before a word (or a number, or v2) that only says which one or in what form, …
-_SUFFIXES = {
-    "value", "val", "string", "str", "text", "base", "base64", "b64", "hex", "raw", "plain",
-    "prod", "production", "dev", "staging", "stage", "live", "test", "ci", "read", "write",
-    "readonly", "ro", "rw", "new", "old", "main", "default", "primary", "secondary",
-}  # fmt: skip
-# … or by what it ends in where words are run together: PGPASSWORD, hftoken.
-_SECRET_ENDINGS = ("password", "passwd", "passphrase", "apikey", "secretkey", "accesskey", "secret")
-_TOKEN_OWNERS = {"bearer", "gh", "id", "refresh", "my", "bot"}
-# A key is secret behind one of these; --sort-key, --image-key and --key-dim are not.
-_KEY_OWNERS = {
-    "api", "access", "secret", "private", "auth", "account", "storage", "encryption", "ssh", "gpg",
-    "pgp", "signing", "master", "service", "subscription", "shared", "deploy", "license", "webhook",
-    "session", "client", "app", "admin", "wandb", "openai", "anthropic", "hf", "huggingface",
-    "aws", "azure", "gcp", "google", "kaggle", "comet", "neptune", "clearml", "mlflow", "mistral",
-    "cohere", "groq", "together", "replicate", "nvidia", "ngc", "azureml", "databricks", "github",
-    "gitlab", "slack", "stripe", "tls", "ssl", "rsa", "langchain", "langsmith", "tailscale",
-}  # fmt: skip
-# A token of a tokenizer, or a number of them, is not a secret.
-_PLAIN_TOKENS = {
-    "pad", "padding", "eos", "bos", "unk", "mask", "cls", "sep", "image", "video", "audio",
-    "special", "start", "end", "stop", "next", "per", "additional", "prefix", "suffix", "system",
-    "user", "assistant", "tool", "max", "min", "num", "n", "new", "first", "last", "each", "every",
-    "by", "trigger", "placeholder", "instance", "class", "eot", "fim", "newline", "separator",
-    "boi", "eoi", "latent", "memory", "register", "visual", "think", "added", "extra", "control",
-    "reserved", "bad", "suppress", "forced", "begin", "input", "output", "prompt", "total",
-}  # fmt: skip
-_PLAIN_VALUES = {
-    "", "true", "false", "yes", "no", "none", "null", "on", "off", "0", "1", "basic", "str",
-}  # fmt: skip
-_PATH = re.compile(r"^(~|\.{0,2})/|^[\w-]+\.(pem|key|pub|json|ya?ml|txt|env|crt)$")
-# 2T, 1e12, -1, 4_096, 1k,2k: of tokens a number, of passes a small one.
-_NUMBER = r"[-+]?\d[\d_.]*+(?:e[-+]?\d+)?[kmgbtp]?"
-_NUMBERS = re.compile(rf"[\[(]?{_NUMBER}(?:[,:x/-] ?{_NUMBER})*[\])]?", re.IGNORECASE)
-# Of tokens also <|im_end|>, and of the bare word a column or what is found out: text, auto.
-_MARKS = re.compile(r"<[^<>\s]{1,24}>(?:, ?<[^<>\s]{1,24}>)*")
-_PLAIN_WORD = re.compile(r"[a-z_.]+")
-_SMALL_NUMBER = re.compile(r"\d{1,2}")
-# Where a value comes from: $NAME, ${oc.env:NAME}, $(cat FILE), <your-token>, os.environ["NAME"].
-_REFERENCE = re.compile(
-    r"\$[A-Z_][A-Z0-9_]*|\$\{\{?[\w.: ]+\}?\}|</?[A-Za-z_| -]+>|\$\((?:cat|<) ?[\w./~-]+\)"
-    r"|(?:[A-Za-z_]\w*\.)*(?:environ|getenv)(?:\.get)?(?:\[[\"']?\w+[\"']?\])?"
-)
 _EXPRESSION = re.compile(r"(?:[A-Za-z_]\w*\.)*(?:environ|getenv)\b")
 _CALL = re.compile(r"[A-Za-z_][\w.]*+[(\[]")
-
 _PREFIXED = re.compile(
     r"(?<![A-Za-z0-9])(?:"
     r"hf_[A-Za-z0-9]{16,}|sk-(?=[\w-]{0,64}\d)[\w-]{16,256}|sk-ant-[\w-]{8,}|gh[pousr]_[A-Za-z0-9]{16,}"
@@ -90,7 +37,6 @@ _PEM = re.compile(
     r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY-----.*?(?:-----END [A-Z0-9 ]{0,40}-----|\Z)", re.DOTALL
 )
 _TELEGRAM = re.compile(r"(?<=api\.telegram\.org/)((?:file/)?bot\d*:)[^/\s?#\"']+")
-
 # scheme://user:password@host; the password may hold @ and /, but what begins as a port is one.
 _URL_PASSWORD = re.compile(r"(?<=[a-z+]:/)/?[^:/@]*:(?!\d+/)", re.IGNORECASE)
 _UNBROKEN = re.compile(r"[^\s\"']+")
@@ -99,35 +45,24 @@ _URL_TOKEN = re.compile(r"(\bhttps?://)[^:/@\s\"']+@", re.IGNORECASE)
 _QUERY = re.compile(r"([?&;])([\w.-]+)=([^&;\s\"']*)")
 _SCHEME = re.compile(r"\b(Bearer|Basic)(\s+)(?=\S*\d)[\w.~+/=-]{8,}")
 _SCHEMES = {"bearer", "basic", "token", "digest", "apikey"}
-
-_NAME = r"[-+~#@]{0,3}[A-Za-z_][\w.-]*+"
-_DEFINES = re.compile(r"^-(?:D|e(?=[A-Z]))")  # -DHF_TOKEN=, -eHF_TOKEN=
 # What is between a name and its value: `=`, `:=`, `:STRING=` of CMake, `": "`, `"] = "`, `:-`.
 _NAMED = re.compile(
-    rf"""(?<![\w.-])({_NAME})(\\?["']?\]?\s{{0,9}}(?::[A-Z]+=|(?:[:+?]?=|=>)(?![=~])|:-?)\s{{0,9}})"""
+    rf"""(?<![\w.-])({NAME})(\\?["']?\]?\s{{0,9}}(?::[A-Z]+=|(?:[:+?]?=|=>)(?![=~])|:-?)\s{{0,9}})"""
 )
 # A variable of a list that is one word: --export=ALL,HF_TOKEN=…, user=u,pass=….
-_LISTED = re.compile(rf"(?:^|(?<=[=,]))({_NAME})(?::[A-Z]+)?[:+?]?=(?!=)")
+_LISTED = re.compile(rf"(?:^|(?<=[=,]))({NAME})(?::[A-Z]+)?[:+?]?=(?!=)")
 _SPACE = re.compile(r"\s")
-_QUOTE = re.compile(r"\\.|[\"']", re.DOTALL)
-# What comes after a value in a list, an object or a call.
-_ENDS_FIELD = re.compile(
-    rf""",(?:\s|$|["'\]}})]|{_NAME}["']?[:=])|[\]}}][\])}}]{{0,20}}+(?=[\s,;"'&|]|$)"""
-)
-_PAIRS = {"(": ")", "[": "]", "{": "}"}
 # login("…"), wandb.login(key="…").
 _LOGIN = re.compile(r"""(\blogin\((?:[^()]{0,300}?\bkey\s{0,9}=)?\s{0,9})(["'])([^"']*)\2""")
 # setdefault("HF_TOKEN", "…"), environ.get("HF_TOKEN", "…"), add_header("Authorization", "…").
 _SET = re.compile(
     r"""(\b(?:get|setdefault|\w{0,20}env|add_header|__setitem__|set)\(\s{0,9}["']([\w.-]{1,100})["'],\s{0,9})(["'])([^"']*)\3"""
 )
-
 # {"name": "HF_TOKEN", "value": "…"}: a variable in a container's environment.
 _ENTRY = re.compile(
     r"""(\bname["']\s{0,9}:\s{0,9}["']([\w.-]{1,100})["'],\s{0,9}["']value["']\s{0,9}:\s{0,9})"""
     r"""(["'])([^"']*)\3"""
 )
-
 # The words of a script inside a word, and what is between them.
 _INNER = re.compile(
     r"""(?:\\.|\$\([^()]*\)|[^\s"';|&()\\]|"(?:[^"\\]|\\.)*+"|'[^']*')+|[\s;|&()]+|["'\\]""",
@@ -136,9 +71,7 @@ _INNER = re.compile(
 _BETWEEN = re.compile(r"[\s;|&()]+")
 _ENDS_COMMAND = re.compile(r"[;|&()\n]")
 _IS_OPTION = re.compile(r"--(?:[A-Za-z]|$)")
-
 _CODE_FOLLOWS = re.compile(r"^-[a-z]*c$")
-
 # Programs with a short option for a password, and some whose -p is a port or a partition.
 _SHORT = {
     "mysql": "p", "mysqldump": "p", "mysqladmin": "p", "mariadb": "p", "sshpass": "p",
@@ -190,7 +123,7 @@ def _command(words: Sequence[str], depth: int) -> tuple[str, ...]:
         if hide_next is not None and not _IS_OPTION.match(word):
             shown.append(_value(hide_next, word, depth))
             # --hf-tokens has several.
-            several = shown[-1] == HIDDEN and _words_of(hide_next)[-1] in _SECRET_PLURALS
+            several = shown[-1] == HIDDEN and words_of(hide_next)[-1] in SECRET_PLURALS
             following = words[at + 1 : at + 2]
             if not several or (following and following[0].startswith("-")):
                 hide_next = None
@@ -202,7 +135,7 @@ def _command(words: Sequence[str], depth: int) -> tuple[str, ...]:
             hide_next = None if rest else "password"
         else:
             option = word.rpartition("=")[2]  # --args=--token
-            names_secret = option.startswith("-") and _is_secret_name(option)
+            names_secret = option.startswith("-") and is_secret_name(option)
             hide_next = option if names_secret else None
             shown.append(_word(word, before, depth))
         name = word.rpartition("/")[2]
@@ -229,24 +162,8 @@ def _is_address(word: str) -> bool:
 
 def _value(name: str, value: str, depth: int = 0) -> str:
     """The value of an option or variable of this name."""
-    shown = _hide(name, value) if _is_secret_name(name) else value
+    shown = hidden(name, value) if is_secret_name(name) else value
     return shown if shown == HIDDEN else _word(shown, "", depth)
-
-
-def _hide(name: str, value: str) -> str:
-    bare = value.strip("\\\"'")
-    if bare.lower() in _PLAIN_VALUES or _REFERENCE.fullmatch(bare):
-        return value
-    *_, last = _words_of(name) or [""]
-    if last in ("key", "keys", "tokens") and _PATH.match(bare):
-        return value
-    if last.startswith("token") and (_NUMBERS.fullmatch(bare) or _MARKS.fullmatch(bare)):
-        return value
-    if _words_of(name) == ["tokens"] and _PLAIN_WORD.fullmatch(bare):
-        return value
-    if last == "pass" and _SMALL_NUMBER.fullmatch(bare):
-        return value
-    return HIDDEN
 
 
 def _hide_listed(word: str) -> str:
@@ -258,15 +175,15 @@ def _hide_listed(word: str) -> str:
         if secret is not None:
             if word[match.start() - 1] != ",":
                 continue
-            shown.append(_hide(secret[1], word[done : match.start() - 1]))
+            shown.append(hidden(secret[1], word[done : match.start() - 1]))
             done, secret = match.start() - 1, None
         elif _SPACE.search(word, done, match.start()):
             break  # a text, and no list
         shown.append(word[done : match.end()])
         done = match.end()
-        if _is_secret_name(match[1]):
+        if is_secret_name(match[1]):
             secret = match
-    shown.append(word[done:] if secret is None else _hide(secret[1], word[done:]))
+    shown.append(word[done:] if secret is None else hidden(secret[1], word[done:]))
     return "".join(shown)
 
 
@@ -331,28 +248,28 @@ def _hide_password(match: re.Match[str]) -> str:
 
 def _query_value(match: re.Match[str]) -> str:
     before, name, value = match.groups()
-    return f"{before}{name}={_hide(name, value) if _is_secret_name(name) else value}"
+    return f"{before}{name}={hidden(name, value) if is_secret_name(name) else value}"
 
 
 def _set_value(match: re.Match[str]) -> str:
     before, name, quote, value = match.groups()
-    return f"{before}{quote}{_hide(name, value) if _is_secret_name(name) else value}{quote}"
+    return f"{before}{quote}{hidden(name, value) if is_secret_name(name) else value}{quote}"
 
 
 def _hide_named(text: str) -> str:
     """Fields of a script, of code, JSON, YAML or a header: token="…", {token: …}, Api-Key: …."""
-    quotes = _quotes(text)
+    quotes = quotes_in(text)
     shown, done, at = [], 0, 0
     while match := _NAMED.search(text, at):
         at = match.end()
         name, separator = match.groups()
-        if at == len(text) or not _is_secret_name(name) or not _is_field(match, text):
+        if at == len(text) or not is_secret_name(name) or not _is_field(match, text):
             continue
         end = _end_of_value(match, text, quotes)
         value = text[at:end]
         if " =" in separator and _CALL.match(value):
             continue
-        if _EXPRESSION.match(value) or _hide(name, value) == value:
+        if _EXPRESSION.match(value) or hidden(name, value) == value:
             continue
         quote = value[0] if _is_quoted(value) else ""
         shown += [text[done:at], f"{quote}{HIDDEN}{quote}"]
@@ -363,125 +280,26 @@ def _hide_named(text: str) -> str:
 def _is_field(match: re.Match[str], text: str) -> bool:
     """Whether the colon after a name is one of a field, and not of a port or an image's tag."""
     name, separator = match.groups()
-    if separator != ":" or _is_header(name):
+    if separator != ":" or is_header(name):
         return True
     after = text[match.end()]
-    return after in "\"'[{" or (len(_words_of(name)) > 1 and not after.isdigit() and after != "/")
-
-
-def _quotes(text: str) -> list[tuple[int, str]]:
-    """From where which quote is open, "" for none."""
-    changes, open_quote = [(-1, "")], ""
-    for match in _QUOTE.finditer(text):
-        if match[0] == open_quote:
-            open_quote = ""
-        elif not open_quote and len(match[0]) == 1:
-            open_quote = match[0]
-        else:
-            continue
-        changes.append((match.start(), open_quote))
-    return changes
+    return after in "\"'[{" or (len(words_of(name)) > 1 and not after.isdigit() and after != "/")
 
 
 def _end_of_value(match: re.Match[str], text: str, quotes: list[tuple[int, str]]) -> int:
     at = match.end()
     quote = quotes[bisect_right(quotes, (at - 1, "~")) - 1][1]
-    if _is_header(match[1]) and text[at] not in "\"'\\":
+    if is_header(match[1]) and text[at] not in "\"'\\":
         if quote:
-            return _closing_quote(text, at, quote)
+            return closing_quote(text, at, quote)
         if not text[: match.start()].strip():
             return len(text)
-    end = _end_of_word(text, at, quote)
+    end = end_of_word(text, at, quote)
     if text[at:end].lower() in _SCHEMES:
         after = len(text) - len(text[end:].lstrip())
         if end < after < len(text) and text[after] != quote:
-            end = _end_of_word(text, after, quote)
+            end = end_of_word(text, after, quote)
     return end
-
-
-def _end_of_word(text: str, at: int, quote: str) -> int:
-    """Where a value ends that begins here within `quote`, as a shell, JSON or Python reads it."""
-    if text[at] in _PAIRS:
-        return _closing_bracket(text, at)
-    if text[at : at + 2] in ('\\"', "\\'"):
-        found = text.find(text[at : at + 2], at + 2)
-        return len(text) if found < 0 else found + 2
-    begin = at
-    while at < len(text):
-        c = text[at]
-        if c == "\\":
-            at += 2
-        elif c == quote and at > begin:
-            break
-        elif c in "\"'`":
-            at = _closing_quote(text, at + 1, c) + 1
-        elif text.startswith(("$(", "${"), at):
-            at = _closing_bracket(text, at + 1)
-        elif c.isspace() or c in ";&|)<>" or _ENDS_FIELD.match(text, at):
-            break
-        else:
-            at += 1
-    return min(at, len(text))
-
-
-def _closing_quote(text: str, at: int, quote: str) -> int:
-    """Where the quote is closed; the end of the text if it is not."""
-    while at < len(text) and text[at] != quote:
-        if quote == '"' and text.startswith("$(", at):
-            at = _closing_bracket(text, at + 1)
-        else:
-            at += 2 if text[at] == "\\" else 1
-    return min(at, len(text))
-
-
-def _closing_bracket(text: str, at: int) -> int:
-    """After the bracket that closes the one here; the end of the text if none does."""
-    opening, closing, depth = text[at], _PAIRS[text[at]], 0
-    while at < len(text):
-        depth += (text[at] == opening) - (text[at] == closing)
-        at += 1
-        if not depth:
-            break
-    return at
-
-
-def _is_header(name: str) -> bool:
-    words = _words_of(name)
-    return words[-1:] in (["authorization"], ["cookie"]) or words[:1] == ["x"]
-
-
-def _is_secret_name(name: str) -> bool:
-    words = _words_of(name)
-    if not words or name in ("PWD", "OLDPWD", "--cwd"):
-        return False
-    *before, last = words
-    if last in _SECRET_PLURALS:
-        last = last.removesuffix("s")
-    if last in ("token", "pass", "pin", "sig", "pw") and before and before[-1] in _PLAIN_TOKENS:
-        return False
-    if last == "key":
-        return bool(before) and before[-1] in _KEY_OWNERS
-    if last == "id":
-        return before[-2:] == ["access", "key"]
-    return last in _SECRET_WORDS or last.endswith(_SECRET_ENDINGS) or _is_glued(last)
-
-
-def _is_glued(word: str) -> bool:
-    word = word.removesuffix("s")
-    token, key = word.removesuffix("token"), word.removesuffix("key")
-    return (token != word and token in _TOKEN_OWNERS | _KEY_OWNERS) or (
-        key != word and key in _KEY_OWNERS
-    )
-
-
-def _words_of(name: str) -> list[str]:
-    """--wandbApiKey, WANDB_API_KEY, wandb.api-key and wandb_api_key_v2: wandb, api, key."""
-    name = _DEFINES.sub("", name).strip("-+~#@\"'")
-    apart = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name)
-    words = [word for word in re.split(r"[-_.]+", apart.lower()) if word]
-    while len(words) > 1 and (words[-1] in _SUFFIXES or re.fullmatch(r"v?\d+", words[-1])):
-        words.pop()
-    return [*words[:-1], words[-1].rstrip("0123456789") or words[-1]] if words else []
 
 
 def _is_random(run: str) -> bool:
@@ -507,7 +325,7 @@ def _is_operand_secret(before: Sequence[str], program: str, word: str) -> bool:
     sets = first in ("setenv", "set", "config", "-env", "-genv") or (
         before[0] == "set" and _FISH_EXPORT.match(first) is not None
     )
-    return sets and _SETTABLE.fullmatch(second) is not None and _is_secret_name(second)
+    return sets and _SETTABLE.fullmatch(second) is not None and is_secret_name(second)
 
 
 def _password_option(program: str, word: str) -> str:

@@ -74,7 +74,7 @@ class _NvmlMeter:
         counted = sum(source.device.quality is Quality.COUNTER for source in sources)
         parts = [f"{counted} of {len(sources)} GPUs by their energy counter, the rest by power."]
         if counted == len(sources):
-            parts = ["GPU: the device's own energy counter, board with memory (NVML)."]
+            parts = ["GPU: its own energy counter, where believed; board with memory (NVML)."]
         elif counted == 0:
             parts = ["GPU: integral of power samples (NVML)."]
             parts.append("NVIDIA documents their error for Fermi and Kepler only, as ±5 %.")

@@ -222,7 +222,8 @@ class SensorCheck:
             return power_w
         held_j = None if power_w is None else power_w * length_ns / NS_PER_S
         stretch = Stretch(length_ns, rising[-1] - rising[0], held_j, self._util_pct)
-        if self._limits is not None and broken_rule(self._limits, stretch) is not None:
+        of = self._limits
+        if of is not None and (STILL.applies(of, stretch) or broken_rule(of, stretch) is not None):
             return power_w
         return stretch.counted_w
 

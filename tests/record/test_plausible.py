@@ -57,9 +57,11 @@ def record(
     seconds: float = 3.0,
     vitals: Vitals = BUSY,
     device: Device = GPU,
+    late_s: float = 0.0,
 ) -> tuple[list[Window], list[Finding]]:
-    """Ten polls a second, vitals each second."""
-    builder = WindowBuilder(device, Clock(1_700_000_000_000, START_NS), start_ns=START_NS)
+    """Ten polls a second, vitals each second, the first so long after the job's start."""
+    begun_ns = START_NS - round(late_s * NS_PER_S)
+    builder = WindowBuilder(device, Clock(1_700_000_000_000, START_NS), start_ns=begun_ns)
     windows: list[Window] = []
     last = None
     for i in range(round(seconds * 10) + 1):
@@ -153,7 +155,7 @@ def test_a_counter_that_thaws_is_believed_again() -> None:
 
 @pytest.mark.parametrize("power", [nothing, watts(0.0)], ids=["no power", "0 W while busy"])
 def test_a_counter_that_never_moves_alone_says_nothing(power: Sensor) -> None:
-    windows, findings = record(lambda _: 1e6, power, 6.0)
+    windows, findings = record(lambda _: 1e6, power, 6.0, late_s=0.2)
     assert [w.energy_j for w in windows if w.energy_j is not None] == []
     assert sum(w.sampled_s for w in windows) == 0
     assert "counter-still" in rules(findings)

@@ -198,8 +198,8 @@ def settings_of(
 def _ledger(flag: str | None) -> str | None:
     """The ledger's URL; None, with a warning, where there is no place for one.
 
-    Of a ledger that nobody named here, no job is to hear that it cannot be reached: the recorder
-    tries, and puts elsewhere what it cannot write.
+    A ledger that is not named on the command line must not keep the job from starting: the
+    recorder tries it, and puts elsewhere what it cannot write.
     """
     from carbontrack.ledger.url import LedgerUnreachable, ledger_url
 

@@ -57,7 +57,7 @@ def replace_us(command: list[str]) -> NoReturn:
                 raise
             os.execv("/bin/sh", script)
     except OSError as error:
-        _signal.signal(_signal.SIGPIPE, _signal.SIG_IGN)  # nobody may read what we say
+        _signal.signal(_signal.SIGPIPE, _signal.SIG_IGN)  # stderr may be closed
         refuse(command[0], error)
 
 

@@ -192,11 +192,10 @@ def test_a_job_without_any_environment_is_recorded(wrapper: Wrapper) -> None:
     assert runs_of(wrapper.ledger) == 1
 
 
-def test_a_working_folder_that_is_gone_is_unknown(wrapper: Wrapper) -> None:
+def run_in_a_removed_folder(wrapper: Wrapper, argv: list[str]) -> subprocess.CompletedProcess[str]:
     gone = wrapper.folder / "gone"
-    command = subprocess.list2cmdline(wrapper.argv("sh", "-c", "sleep 0.5; exit 7"))
-    script = f"mkdir {gone}; cd {gone}; rmdir {gone}; {command}"
-    done = subprocess.run(
+    script = f"mkdir {gone}; cd {gone}; rmdir {gone}; {subprocess.list2cmdline(argv)}"
+    return subprocess.run(
         ["bash", "-c", script],
         env=wrapper.env,
         capture_output=True,
@@ -204,6 +203,10 @@ def test_a_working_folder_that_is_gone_is_unknown(wrapper: Wrapper) -> None:
         timeout=PATIENCE_S,
         check=False,
     )
+
+
+def test_a_working_folder_that_is_gone_is_unknown(wrapper: Wrapper) -> None:
+    done = run_in_a_removed_folder(wrapper, wrapper.argv("sh", "-c", "sleep 0.5; exit 7"))
     assert done.returncode == 7
     assert "carbontrack" not in done.stderr
     run = wrapper.json("show")
@@ -211,19 +214,10 @@ def test_a_working_folder_that_is_gone_is_unknown(wrapper: Wrapper) -> None:
 
 
 def test_a_log_below_a_working_folder_that_is_gone_costs_the_steps_alone(wrapper: Wrapper) -> None:
-    gone = wrapper.folder / "gone"
     argv = wrapper.argv("sh", "-c", "sleep 0.5; exit 7")
     options = ["--log", "x.log", "--steps-from-log", "nanogpt"]
     argv[argv.index("--quiet") : argv.index("--quiet")] = options
-    script = f"mkdir {gone}; cd {gone}; rmdir {gone}; {subprocess.list2cmdline(argv)}"
-    done = subprocess.run(
-        ["bash", "-c", script],
-        env=wrapper.env,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_S,
-        check=False,
-    )
+    done = run_in_a_removed_folder(wrapper, argv)
     assert done.returncode == 7
     said = (
         "carbontrack: training steps will not be recorded: --log x.log: the working directory was"

@@ -319,7 +319,7 @@ def test_a_ledger_that_is_upgraded_removed_and_comes_back(
     for file in tmp_path.glob("ledger.db*"):
         file.unlink()
     until(lambda: "There is no ledger" in text(browser, ".alarm"))
-    assert "no answer from the ledger" in text(browser, "#link")
+    until(lambda: "no answer from the ledger" in text(browser, "#link"))
     browser.get(f"{address}#/")
     until(lambda: "There is no ledger" in text(browser, "main"))
     wrapper.run("true", options=("-q", "--name", "after"))

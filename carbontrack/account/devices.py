@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from math import fsum
 
@@ -33,8 +34,10 @@ def devices_of(
         _together(run, of, [u for s in of for u in used.get(s.device_key, ())], spans_ms)
         for of in groups.values()
     ]
-    nodes = len({sensor.host for sensor in sensors})
-    return Devices.of(alike, nodes, _pause_ms(sensors))
+    of_node: dict[str, set[Span]] = defaultdict(set)
+    for sensor in sensors:
+        of_node[sensor.host].update(sensor.recorded_in(run, spans_ms))
+    return Devices.of(alike, of_node, _pause_ms(sensors))
 
 
 def primary_of(devices: Devices) -> list[Alike]:

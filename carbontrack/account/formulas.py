@@ -74,14 +74,14 @@ def amortised_cost(
 
 
 def node_energy_kwh(
-    duration_hours: float, devices: int, nodes: int, w_per_device: float, w_per_node: float
+    device_hours: float, node_hours: float, w_per_device: float, w_per_node: float
 ) -> float:
-    """The part of servers that no meter sees, modelled: (a × devices + b × nodes) W × hours.
+    """The part of servers that no meter sees, modelled: a W × device-hours + b W × node-hours.
 
     A constant overhead, as Jay et al. 2023 (doi 10.1109/CCGrid57682.2023.00020) fit to a server
     with a wattmeter. a and b come from who knows the servers: none are assumed.
     """
-    return rated_energy_kwh(duration_hours, w_per_device * devices + w_per_node * nodes)
+    return rated_energy_kwh(device_hours, w_per_device) + rated_energy_kwh(node_hours, w_per_node)
 
 
 def sci_g_per_million_tokens(operational_t: float, embodied_t: float, tokens: int) -> float:

@@ -9,7 +9,6 @@ from carbontrack.account.result import Estimate, Price, unique
 from carbontrack.factors import catalog
 from carbontrack.factors.catalog import Factor
 from carbontrack.factors.resolve import Factors
-from carbontrack.units import S_PER_HOUR
 
 # What is paid for by a price.
 _PAID_BY = {"tariff": "electricity", "price_per_gpu_hour": "rent", "gpu_price": "hardware"}
@@ -22,9 +21,8 @@ def priced(base: Estimate, factors: Factors, *, embodied: bool = False) -> Estim
     contract, wue = factors.contract_intensity, factors.wue
     if energy_kwh is not None:
         node_kwh = formulas.node_energy_kwh(
-            (base.duration_s or 0.0) / S_PER_HOUR,
-            base.devices,
-            base.nodes,
+            base.device_hours,
+            base.node_hours,
             _value(factors.node_w_per_device),
             _value(factors.node_w),
         )
@@ -62,7 +60,7 @@ def priced(base: Estimate, factors: Factors, *, embodied: bool = False) -> Estim
 
 def unpriced(base: Estimate, *notes: str) -> Estimate:
     """An energy whose factors cannot be found: neither carbon nor money, and the notes say why."""
-    return base.with_price(Price(), notes)
+    return base.with_price(Price(unpriced_kwh=base.energy_kwh or 0.0), notes)
 
 
 def _cost(

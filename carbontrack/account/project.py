@@ -137,7 +137,8 @@ def target_of(
 
 
 def project(run: Estimate, state: SteadyState, target: Target) -> Projection:
-    """Tokens × J/token and tokens ÷ tokens/s on the run's devices, priced like the run.
+    """Tokens × J/token and tokens ÷ tokens/s on as many devices as the run had at a time, priced
+    like the run.
 
     The low end takes the best block's energy and speed, the high end the worst's. Raises
     CarbontrackError for a run whose factors cannot be found.
@@ -182,18 +183,18 @@ def _at(
 ) -> Estimate:
     seconds = target.tokens / tokens_per_s
     energy_kwh = target.tokens * j_per_token / J_PER_KWH
-    device_hours = seconds / S_PER_HOUR * run.devices
-    of_gpus = {name: device_hours * h / run.gpu_hours for name, h in run.gpu_hours_of.items() if h}
+    longer = seconds / run.active_s
     base = Estimate(
         label=target.label,
         method="projected",
         factors=factors,
         duration_s=seconds,
-        devices=run.devices,
-        nodes=run.nodes,
+        devices=round(run.primary_expected_s / run.active_s),
+        nodes=round(run.node_hours * S_PER_HOUR / run.active_s),
         device_names=run.device_names,
-        gpu_hours_of=of_gpus,
-        device_hours=device_hours,
+        gpu_hours_of={name: hours * longer for name, hours in run.gpu_hours_of.items()},
+        device_hours=run.device_hours * longer,
+        node_hours=run.node_hours * longer,
         energy_kwh=energy_kwh,
         scope=run.scope,
         meter=run.meter,

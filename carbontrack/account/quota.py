@@ -4,7 +4,7 @@ come to. Pure.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from carbontrack.account.budget import LimitUse
@@ -69,29 +69,46 @@ def period_of(per: Per, at_ms: int) -> Period:
     return Period(name[per], (start_ms, end_ms))
 
 
-def uses_of(quota: Quota, period: Period, row: Estimate | None, now_ms: int) -> Iterator[QuotaUse]:
-    """Each limit against what the project used in the period; `row` is None where it had no run."""
+def uses_of(
+    quota: Quota, period: Period, row: Estimate | None, runs: Sequence[Estimate], now_ms: int
+) -> Iterator[QuotaUse]:
+    """Each limit against what the project used in the period; `row` is None where it had no run,
+    and is made of `runs`.
+    """
     units = {"kwh": "kWh", "kg": "kg CO₂e", "cost": quota.currency, "gpu_hours": "GPU-hours"}
     for name, unit in units.items():
         limit: float | None = getattr(quota, name)
         if limit is None:
             continue
-        used, why = (0.0, "") if row is None else _used(quota, row, name)
+        used, why = (0.0, "") if row is None else _used(quota, limit, row, runs, name)
         projected = None if used is None else period.at_the_end(used, now_ms)
         yield QuotaUse(quota.project, period, name, unit, limit, used, projected, why)
 
 
-def _used(quota: Quota, row: Estimate, limit_of: str) -> tuple[float | None, str]:
-    """Of what the limit is; None if unknown, and why."""
+def _used(
+    quota: Quota, limit: float, row: Estimate, runs: Sequence[Estimate], limit_of: str
+) -> tuple[float | None, str]:
+    """Of what the limit is; None if unknown, and why. What is known of some runs only is a use
+    where it is more than the limit already.
+    """
     if limit_of == "cost" and row.cost is not None and row.currency != quota.currency:
         return None, f"its money is {row.currency}, the quota's {quota.currency}"
-    used = {
+    used = _amount(row, limit_of)
+    if used is None:
+        return None, _why_unknown(row, limit_of)
+    lacking = [run.label for run in runs if _amount(run, limit_of) is None]
+    if lacking and used < limit:
+        return None, f"unknown for {len(lacking)} of its {len(runs)} runs, as {lacking[0]}"
+    return used, ""
+
+
+def _amount(row: Estimate, limit_of: str) -> float | None:
+    return {
         "kwh": row.facility_kwh,
         "kg": None if row.tco2e is None else row.tco2e * KG_PER_T,
         "cost": row.cost,
         "gpu_hours": row.gpu_hours,
     }[limit_of]
-    return used, _why_unknown(row, limit_of) if used is None else ""
 
 
 def _why_unknown(row: Estimate, limit_of: str) -> str:

@@ -64,7 +64,10 @@ class Used:
 
     `energy_kwh` is of all metered devices before PUE (for `report`: rated power × hours).
     `lost_kwh` is what of it was spent on work that a later attempt did again.
-    `devices`, `device_hours` and `power_w` are of the primary kind: GPUs where there are any.
+    `devices`, `device_hours` and `power_w` are of the primary kind: GPUs where there are any. Hours
+    are those that were recorded: a node or device that one attempt had has those of that attempt.
+    `active_s` is for how long any device was recorded, `primary_expected_s` device-seconds: for how
+    long each of the primary kind was.
     `metered_kwh` and `metered_rated_kwh` are of `report` alone: what the primary devices drew while
     they were metered, and what rated power would have drawn.
     """
@@ -78,9 +81,12 @@ class Used:
         default_factory=dict, metadata={"adds": adding.by_key, "key": "", "shrinks": True}
     )
     device_hours: float = _adds(adding.total, 0.0, shrinks=True)
+    node_hours: float = _adds(adding.total, 0.0, shrinks=True)
+    active_s: float = _adds(adding.total, 0.0)
     primary_kwh: float | None = _adds(adding.if_one(_device_kinds, adding.known))
     # Device-seconds of `primary_kwh`; past `expected_s` by ms of rounding.
     primary_s: float = _adds(adding.total, 0.0)
+    primary_expected_s: float = _adds(adding.total, 0.0)
     metered_kwh: float | None = _adds(adding.known, shrinks=True)
     metered_rated_kwh: float | None = _adds(adding.known, shrinks=True)
     energy_kwh: float | None = _adds(adding.known)
@@ -126,6 +132,7 @@ class Price:
     """
 
     node_kwh: float = _adds(adding.total, 0.0)  # modelled, for what no meter sees
+    unpriced_kwh: float = _adds(adding.total, 0.0)  # of the energy, what has no factors
     facility_kwh: float | None = _adds(adding.known)  # after PUE
     tco2e: float | None = _adds(adding.if_one(bases_of, adding.known))
     tco2e_market: float | None = _adds(_WITH_ENERGY)
@@ -176,10 +183,12 @@ class Estimate(Used, Price):
 
     @property
     def pue(self) -> float | None:
-        """The factor; of a total, the ratio of its energies."""
+        """The factor; of a total, the ratio of its energies, as far as they have factors."""
         if self.factors is not None:
             return self.factors.pue.value
-        return _ratio(self.facility_kwh, sum_of((self.energy_kwh, self.node_kwh)))
+        if self.energy_kwh is None:
+            return None
+        return _ratio(self.facility_kwh, self.energy_kwh - self.unpriced_kwh + self.node_kwh)
 
     @property
     def intensity_kg_per_kwh(self) -> float | None:

@@ -16,6 +16,7 @@ from carbontrack.vocabulary import MEASURED, UNATTRIBUTED, Method, Quality
 _LEVELS = {60: "minute", 3600: "hour"}
 _WORTH_SAYING = 0.001  # share of a row's energy
 _WORDS = {
+    "facility_kwh": "facility energy",
     "tco2e": "CO₂e",
     "cost": "cost",
     "tco2e_market": "market-based CO₂e",
@@ -131,6 +132,7 @@ def _not_added(rows: Sequence[Estimate]) -> Iterator[str]:
         yield f"{unknown} of {len(rows)} rows have no energy and add nothing to the total"
     metered = [row for row in rows if row.energy_kwh is not None]
     for name, whole, values in (
+        ("facility_kwh", False, [row.facility_kwh for row in metered]),
         ("tco2e", False, [row.tco2e for row in metered] if len(bases) < 2 else []),
         ("cost", False, [row.cost for row in metered] if len(currencies) < 2 else []),
         ("tco2e_market", True, [row.tco2e_market for row in metered]),
@@ -196,9 +198,9 @@ def minus_overlap(estimate: Estimate, overlaps: Sequence[Overlap]) -> Estimate:
     Hours, and with them rented and rated energy, shrink by the share of device-seconds of the
     primary kind.
     """
-    device_s = (estimate.duration_s or 0.0) * estimate.devices
     primary = [one for one in overlaps if one.uuid in estimate.uuids]
     seconds = sum(one.seconds for one in primary)
+    device_s = estimate.primary_expected_s
     left = 1.0 - (min(1.0, seconds / device_s) if device_s else 0.0)
     rated = estimate.method == Method.REPORT
     shrunk: dict[str, Any] = {
@@ -208,7 +210,6 @@ def minus_overlap(estimate: Estimate, overlaps: Sequence[Overlap]) -> Estimate:
     }
     smaller = replace(
         estimate,
-        duration_s=(estimate.duration_s or 0.0) * left,  # for what is modelled of the node
         primary_kwh=_less(estimate.primary_kwh, primary, left, rated=rated),
         primary_s=estimate.primary_s * left if rated else max(0.0, estimate.primary_s - seconds),
         energy_kwh=_less(estimate.energy_kwh, overlaps, left, rated=rated),
@@ -216,8 +217,7 @@ def minus_overlap(estimate: Estimate, overlaps: Sequence[Overlap]) -> Estimate:
     )
     embodied = estimate.embodied_tco2e is not None
     factors = estimate.factors
-    again = priced(smaller, factors, embodied=embodied) if factors else unpriced(smaller)
-    return replace(again, duration_s=estimate.duration_s)
+    return priced(smaller, factors, embodied=embodied) if factors else unpriced(smaller)
 
 
 def _less(

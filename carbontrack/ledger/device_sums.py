@@ -129,10 +129,12 @@ class DeviceSums:
         alike = [
             self._together(kind, of, used.get(kind, _NOTHING), span) for kind, of in of_kind.items()
         ]
-        nodes = len({one.host for one in read})
+        of_node: dict[str, list[Span]] = defaultdict(list)
+        for one in read:
+            of_node[one.host].append((max(one.from_ms, span[0]), min(one.to_ms, span[1])))
         pause_ms = longest_pause_ms((one.from_ms, one.to_ms) for one in read)
         signs = {kind: _signs(of, used.get(kind, _NOTHING)) for kind, of in of_kind.items()}
-        return Summed(Devices.of(alike, nodes, pause_ms), signs)
+        return Summed(Devices.of(alike, of_node, pause_ms), signs)
 
     def repeating(self, runs: Sequence[Run]) -> set[int]:
         """The keys of those of which two recordings read one device at one time."""

@@ -7,7 +7,7 @@ class takes half a millisecond.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -102,10 +102,19 @@ class Run:
 
 def span_s(run: Run, spans_ms: Sequence[Span]) -> float:
     """Seconds of a run that are in some spans of time; of all of it where there are none."""
-    if not spans_ms:
-        return run.duration_s
-    inside = (min(end, run.end_ms) - max(start, run.started_ms) for start, end in spans_ms)
-    return sum(max(0, length_ms) for length_ms in inside) / MS_PER_S
+    return _length_s(spans_in(run, spans_ms))
+
+
+def spans_in(run: Run, spans_ms: Sequence[Span]) -> Iterator[Span]:
+    """What of some spans of time is in a run; all of it where there are none."""
+    for start_ms, end_ms in spans_ms or ((run.started_ms, run.end_ms),):
+        inside = max(start_ms, run.started_ms), min(end_ms, run.end_ms)
+        if inside[0] < inside[1]:
+            yield inside
+
+
+def _length_s(spans_ms: Iterable[Span]) -> float:
+    return sum(end_ms - start_ms for start_ms, end_ms in spans_ms) / MS_PER_S
 
 
 def inner_span(run: Run, span_ms: Span) -> Span:
@@ -172,12 +181,16 @@ class Sensor:
     device_key: int = 0
     spans_ms: tuple[Span, ...] = ()  # when it was recorded; empty: as long as its run
 
-    def recorded_s(self, run: Run, spans_ms: Sequence[Span] = ()) -> float:
-        """For how many seconds it was to be read: of the run, or of some spans of it."""
+    def recorded_in(self, run: Run, spans_ms: Sequence[Span] = ()) -> Iterator[Span]:
+        """When it was to be read: of the run, or of some spans of it."""
         if not self.spans_ms:
-            return span_s(run, spans_ms)
+            return spans_in(run, spans_ms)
         both = ((max(a, c), min(b, d)) for a, b in self.spans_ms for c, d in spans_ms)
-        return span_s(run, tuple(both) if spans_ms else self.spans_ms)
+        return spans_in(run, tuple(both) if spans_ms else self.spans_ms)
+
+    def recorded_s(self, run: Run, spans_ms: Sequence[Span] = ()) -> float:
+        """For how many seconds that was."""
+        return _length_s(self.recorded_in(run, spans_ms))
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,11 +251,24 @@ class Devices:
 
     alike: tuple[Alike, ...]
     nodes: int
+    active_s: float  # for how long any was recorded
+    node_s: float  # for how long each node was recorded, added up
     pause_ms: int  # the longest time in between in which none was recorded
 
     @classmethod
-    def of(cls, alike: Iterable[Alike], nodes: int, pause_ms: int) -> Devices:
-        return cls(tuple(sorted(alike, key=_place)), nodes, pause_ms)
+    def of(
+        cls, alike: Iterable[Alike], of_node: Mapping[str, Collection[Span]], pause_ms: int
+    ) -> Devices:
+        """`of_node` has, by its host, when each node was recorded, by each recording."""
+        active_ms = covered_ms(itertools.chain.from_iterable(of_node.values()))
+        node_ms = sum(map(covered_ms, of_node.values()))
+        return cls(
+            alike=tuple(sorted(alike, key=_place)),
+            nodes=len(of_node),
+            active_s=active_ms / MS_PER_S,
+            node_s=node_ms / MS_PER_S,
+            pause_ms=pause_ms,
+        )
 
 
 _KINDS: Mapping[str, int] = {kind: place for place, kind in enumerate(DeviceKind)}
@@ -259,6 +285,15 @@ def longest_pause_ms(spans_ms: Iterable[Span]) -> int:
     until_ms = itertools.accumulate((after for _, after in spans), max)
     pauses = (first - before for (first, _), before in zip(spans[1:], until_ms, strict=False))
     return max(0, max(pauses, default=0))
+
+
+def covered_ms(spans_ms: Iterable[Span]) -> int:
+    """The time that is in any of these."""
+    covered, until_ms = 0, 0
+    for start_ms, end_ms in sorted(spans_ms):
+        covered += max(0, end_ms - max(start_ms, until_ms))
+        until_ms = max(until_ms, end_ms)
+    return covered
 
 
 @dataclass(frozen=True, slots=True)

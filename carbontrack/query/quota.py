@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -54,6 +55,7 @@ def standing(
     rows: list[Estimate] = []
     runs: list[Estimate] = []
     without: set[str] = set()
+    of_project: dict[str, list[Estimate]] = defaultdict(list)
     for period in dict.fromkeys(periods.values()):
         wanted = select.Selection(since_ms=period.span_ms[0], until_ms=period.span_ms[1])
         jobs = [
@@ -64,12 +66,15 @@ def standing(
         limited = [run for run in jobs if run.project and periods.get(run.project) == period]
         each, of_projects = _priced(connection, limited, period, flags, estimates)
         runs += each
+        project_of = {run.id: run.project or "" for run in limited}
+        for one in each:
+            of_project[project_of[one.run_ids[0]]].append(one)
         rows += of_projects
     row_of = {row.group[_PROJECT]: row for row in rows}
     uses = [
         use
         for name, quota in asked.items()
-        for use in uses_of(quota, periods[name], row_of.get(name), now_ms)
+        for use in uses_of(quota, periods[name], row_of.get(name), of_project[name], now_ms)
     ]
     return Standing(uses, rows, runs, sorted(without))
 

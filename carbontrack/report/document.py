@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from carbontrack.account.result import Estimate
@@ -19,9 +20,10 @@ class Document:
     """One table in all its forms; what a form does not need is not made.
 
     `table` is for people, with more digits if it is called with True; `data` the JSON; `rows` the
-    estimates that the table is made of, None where it is made of something else, which has `lines`
-    of the same keys if CSV and Parquet can hold it. `origin` says, a line each, how it was made;
-    `to_file` is whether it is written to a file, where no terminal's colours are.
+    estimates that the table is made of, with their `totals` by method; None where it is made of
+    something else, which has `lines` of the same keys if CSV and Parquet can hold it. `origin`
+    says, a line each, how it was made; `to_file` is whether it is written to a file, where no
+    terminal's colours are.
     """
 
     table: Callable[[bool], Table]
@@ -30,6 +32,7 @@ class Document:
     origin: Sequence[str] = ()
     to_file: bool = False
     lines: Sequence[Mapping[str, Any]] | None = None
+    totals: Sequence[Estimate] = ()
 
     def frame(self) -> pd.DataFrame:
         """A row per estimate, or per line, in full precision."""
@@ -68,7 +71,8 @@ def document_of(
         )
 
     origin = origin_of(runs or rows, command) if command else ()
-    return Document(table, lambda: data_of(rows, totals, subtotals), rows, origin)
+    data = partial(data_of, rows, totals, subtotals)
+    return Document(table, data, rows, origin, totals=totals)
 
 
 def data_of(

@@ -213,11 +213,11 @@ def _node(e: Estimate, f: Factors) -> Iterator[Line]:
         return
     parts = []
     if f.node_w_per_device is not None:
-        parts.append(f"{quantity(f.node_w_per_device)} × {counted(e.devices, 'device')}")
+        parts.append(f"{quantity(f.node_w_per_device)} × {e.device_hours:.6g} device-hours")
     if f.node_w is not None:
-        parts.append(f"{quantity(f.node_w)} × {counted(e.nodes, 'node')}")
+        parts.append(f"{quantity(f.node_w)} × {e.node_hours:.6g} node-hours")
     given = ", ".join(dict.fromkeys(x.source for x in (f.node_w_per_device, f.node_w) if x))
-    how = f"modelled, what no meter sees: ({' + '.join(parts)}) × duration; {given}"
+    how = f"modelled, what no meter sees: ({' + '.join(parts)}) ÷ 1000; {given}"
     yield Line("node", e.node_kwh, "kWh", how)
 
 

@@ -10,12 +10,15 @@ import pytest
 
 from carbontrack import config
 from carbontrack.account.estimate import estimate_rated, estimate_run
+from carbontrack.account.project import Target, project
 from carbontrack.account.result import Estimate
+from carbontrack.account.steady import Range, SteadyState
 from carbontrack.account.total import combine
 from carbontrack.factors import catalog
 from carbontrack.factors.resolve import Factors, resolve
 from carbontrack.ledger.recorded_rows import StepTotals
 from carbontrack.ledger.rows import Overlap
+from carbontrack.units import MS_PER_HOUR
 from tests.fixtures.runs import Recorded
 
 DEVICES = {"NVIDIA A100-SXM4-80GB": 400.0}
@@ -216,6 +219,52 @@ def test_the_node_model_is_added_only_when_set() -> None:
     assert modelled.node_kwh == pytest.approx(2 * (8 * 50 + 200) / 1000)
     assert modelled.energy_kwh == plain.energy_kwh
     assert modelled.facility_kwh == pytest.approx((16 * 0.36 + 1.2) * 1.2)
+
+
+def test_hours_are_those_in_which_a_node_and_its_devices_were_recorded() -> None:
+    """A run that was put back in the queue: an hour on one node, and ten hours later another."""
+    one = requeued()
+    assert (one.devices, one.nodes, one.device_hours, one.node_hours) == (2, 2, 2.0, 2.0)
+    assert one.duration_s == 12 * 3600
+    assert one.node_kwh == pytest.approx(2 * (300 + 60) / 1000)
+    assert one.facility_kwh == pytest.approx(2 * (0.36 + 0.36))
+    run = replace(one, tokens=7_200_000)
+    state = SteadyState(Range(0.36, 0.36, 0.36), Range(1e3, 1e3, 1e3), 100, 0)
+    ahead = project(run, state, Target("more", 36_000_000)).estimate
+    assert ahead.duration_s == 10 * 3600
+    assert (ahead.devices, ahead.nodes) == (1, 1), "as many as the run had at a time"
+    assert (ahead.gpu_hours, ahead.node_hours) == (10.0, 10.0)
+    assert ahead.node_kwh == pytest.approx(10 * 0.36)
+
+
+def test_an_instance_is_projected_as_its_share() -> None:
+    whole, share = requeued(), requeued(share=1 / 7)
+    state = SteadyState(Range(0.36, 0.36, 0.36), Range(1e3, 1e3, 1e3), 100, 0)
+    target = Target("more", 36_000_000)
+    ahead = project(share, state, target).estimate
+    assert ahead.devices == 1
+    assert ahead.gpu_hours == pytest.approx(project(whole, state, target).estimate.gpu_hours / 7)
+    assert ahead.node_kwh == pytest.approx(10 * (300 + 60 / 7) / 1000)
+
+
+def requeued(*, share: float = 1.0) -> Estimate:
+    """Priced with a node model and a rent."""
+    whole = replace(Recorded(seconds=12 * 3600.0).run, tags={})
+    hours = [(whole.started_ms, "node1"), (whole.started_ms + 11 * MS_PER_HOUR, "node2")]
+    sensors = [
+        replace(
+            Recorded(host=host).sensors[number],
+            share=share,
+            spans_ms=((at_ms, at_ms + MS_PER_HOUR),),
+        )
+        for number, (at_ms, host) in enumerate(hours)
+    ]
+    usages = [
+        replace(Recorded(count=1, seconds=3600).usages[0], device_key=one.device_key)
+        for one in sensors
+    ]
+    used = factors(pue=1.0, node_w=300, node_w_per_device=60, price_per_gpu_hour=2.0)
+    return estimate_run(whole, sensors, usages, StepTotals(), used)
 
 
 def test_an_unknown_currency_has_no_assumed_tariff() -> None:

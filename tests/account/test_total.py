@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from carbontrack.account.pricing import unpriced
 from carbontrack.account.result import Estimate, Price, Used
 from carbontrack.account.total import combine, minus_overlap, parts_of
 from carbontrack.ledger.rows import Overlap
-from tests.account.test_estimate import measured
+from tests.account.test_estimate import measured, requeued
 from tests.fixtures.runs import Recorded
 
 NVML = measured(Recorded(name="nvml", number=1))
@@ -101,6 +102,26 @@ def test_without_factors_there_is_no_price_at_all() -> None:
     assert [getattr(bare, one.name) for one in fields(Used)] == [
         getattr(NVML, one.name) for one in fields(Used)
     ]
+
+
+def test_all_of_an_overlap_leaves_nothing_of_a_run_with_a_pause() -> None:
+    run = requeued()
+    whole = [Overlap(uuid, 3600 * 360.0, 3600.0) for uuid in run.uuids]
+    left = minus_overlap(run, whole)
+    for name in ("gpu_hours", "node_hours", "energy_kwh", "node_kwh", "facility_kwh", "cost"):
+        assert getattr(left, name) == pytest.approx(0.0), name
+        assert getattr(run, name) > 0, name
+
+
+def test_what_has_no_factors_is_in_no_ratio_and_is_said() -> None:
+    lost = unpriced(NVML.with_price(Price()), "zone ATLANTIS is unknown")
+    total = combine([lost, POWER])
+    assert total.energy_kwh == pytest.approx(2 * 5.76)
+    assert total.unpriced_kwh == pytest.approx(5.76)
+    assert total.pue == pytest.approx(POWER.pue)
+    assert "facility energy of the total is too low: it is unknown for 1 of 2 rows" in total.notes
+    assert combine([lost, lost]).pue is None
+    assert combine([POWER, POWER]).unpriced_kwh == 0.0
 
 
 def test_half_of_an_overlap_is_half_of_all_that_hours_make() -> None:

@@ -83,7 +83,7 @@ def test_explain_of_own_hardware_names_each_factor(command: Command, ledger: Pat
     steps = {step["name"]: step for step in answer["steps"]}
     value = {name: step["value"] for name, step in steps.items()}
     assert value["node"] == pytest.approx(2 * (300 + 8 * 20) / 1000)
-    assert "20 W × 8 devices + 300 W × 1 node)" in steps["node"]["how"]
+    assert "(20 W × 16 device-hours + 300 W × 2 node-hours) ÷ 1000" in steps["node"]["how"]
     assert value["water"] == pytest.approx((value["energy"] + value["node"]) * 1.8)
     life_h = value["lifetime"] * 8760 * value["utilisation"]
     assert value["embodied"] == pytest.approx(

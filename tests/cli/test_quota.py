@@ -130,6 +130,27 @@ def test_a_factor_that_is_unknown_is_said(command: Command, tmp_path: Path) -> N
     assert "ATLANTIS" in done.out, "the notes say of which run, and why"
 
 
+def test_what_is_known_of_some_runs_only_is_no_pass(command: Command, tmp_path: Path) -> None:
+    """But it is a use where it has spent the quota already."""
+    known = Recorded(name="known", project="nlp")
+    lost = Recorded(name="lost", number=2, project="nlp", facility={"zone": "ATLANTIS"})
+    dark = Recorded(name="dark", number=3, project="vision", count=0)
+    seen = Recorded(name="seen", number=0, project="vision")
+    write_ledger(tmp_path / "ledger.db", known, lost, dark, seen)
+    limits = "kwh = 10\nkg = 10\ncost = 5\ngpu_hours = 50"
+    set_quotas(tmp_path, f"[quota.nlp]\n{limits}\n[quota.vision]\n{limits}\n")
+    options = ("quota", "--at", "2026-05", "--check", "--tariff", "0.2", "--pue", "1.25")
+    done = command(*options)
+    assert done.code == 1
+    for project, run in (("nlp", "lost"), ("vision", "dark")):
+        for of in ("facility energy", "CO₂e", "cost"):
+            said = f"{project}, {of} of 2026-05 (unknown for 1 of its 2 runs, as {run})"
+            assert said in done.err
+    assert "GPU-hours" not in done.err
+    set_quotas(tmp_path, "[quota.nlp]\nkwh = 5\n")
+    assert "quota spent: nlp, facility energy of 2026-05: 7.200 of 5 kWh" in command(*options).err
+
+
 def test_projects_without_runs_or_without_a_quota_are_said(
     command: Command, ledger: Path, tmp_path: Path
 ) -> None:

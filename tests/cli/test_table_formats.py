@@ -13,6 +13,7 @@ import yaml
 
 from tests.cli.conftest import SMALL
 from tests.fixtures.command import Command
+from tests.fixtures.runs import Recorded, write_ledger
 
 
 def test_like_llama2_has_exactly_table_2s_columns(command: Command, ledger: Path) -> None:
@@ -72,6 +73,32 @@ def test_a_model_card_has_the_sum_of_its_runs(command: Command, ledger: Path) ->
     assert "geographical_location" not in command("table", "small", "--format", "card").out
     unknown = command("table", "small", "--format", "card", "--by", "project", "--status", "failed")
     assert (unknown.code, "nothing to put into a model card" in unknown.err) == (2, True)
+
+
+def test_a_model_card_has_no_sum_that_the_table_has_not(command: Command, tmp_path: Path) -> None:
+    """What two runs recorded of the same devices counts once; unlike intensities do not add up."""
+    one = Recorded(name="one", facility={"zone": "FRA"})
+    beside = _Beside(name="beside", number=2, facility={"zone": "FRA"})
+    other = Recorded(name="other", number=3, facility={"zone": "US-CAMX"})
+    write_ledger(tmp_path / "ledger.db", one, beside, other)
+    both = ("table", "one", "beside", "--format")
+    total, rows = (command(*both, "json").json[key] for key in ("total", "rows"))
+    assert total["tco2e"] == pytest.approx(sum(row["tco2e"] for row in rows) / 2)
+    card = yaml.safe_load(command(*both, "card").out)["co2_eq_emissions"]
+    assert card["emissions"] == pytest.approx(total["tco2e"] * 1e6, rel=1e-5)
+    refused = command("table", "one", "other", "--format", "card")
+    assert (refused.code, refused.out) == (2, "")
+    assert refused.err.startswith(
+        "carbontrack: A model card has one figure, and CO₂e is not added up: the intensities are "
+    )
+
+
+class _Beside(Recorded):
+    """A run of the same devices at the time of the first."""
+
+    @property
+    def start_ms(self) -> int:
+        return Recorded().start_ms
 
 
 def test_json_and_yaml_say_the_same(command: Command, ledger: Path) -> None:

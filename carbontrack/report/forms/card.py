@@ -11,6 +11,7 @@ import json
 from collections.abc import Sequence
 
 from carbontrack.account.result import Estimate, unique
+from carbontrack.account.total import why_unknown
 from carbontrack.errors import CarbontrackError
 from carbontrack.report import escape
 from carbontrack.report.document import Document
@@ -21,7 +22,7 @@ _G_PER_T = 1000 * KG_PER_T
 
 
 def _render(document: Document) -> str:
-    """Raises CarbontrackError where the emissions of a run are unknown."""
+    """Raises CarbontrackError where the emissions of a run are unknown, or do not add up."""
     every = document.rows or []
     rows = [row for row in every if row.method == every[0].method]
     unknown = unique(row.label for row in rows if row.tco2e is None)
@@ -30,7 +31,13 @@ def _render(document: Document) -> str:
         raise CarbontrackError(
             f"The emissions{of} are unknown: there is nothing to put into a model card."
         )
-    grams = sum(row.tco2e or 0.0 for row in rows) * _G_PER_T
+    total = document.totals[0]  # in which what two runs recorded counts once
+    if total.tco2e is None:
+        raise CarbontrackError(
+            f"A model card has one figure, and {why_unknown(total, 'tco2e')}.",
+            hint="Name runs that add up, or give one --zone.",
+        )
+    grams = total.tco2e * _G_PER_T
     fields = {
         "source": f"carbontrack ({', '.join(unique(row.quality for row in rows))})",
         "geographical_location": "; ".join(_places(rows)),

@@ -107,7 +107,7 @@ def track(
     **unknown: Any,
 ) -> Track:
     """Record this process while a block runs: `with track("x") as t:`, `t = track("x").start()` and
-    `t.stop()`, or `@track("x")` on a function.
+    `t.stop()`, or `@track("x")` or `@track` on a function.
 
     Afterwards, and meanwhile, `t.energy_kwh` (of the devices, before PUE), `t.tco2e`, `t.cost`,
     `t.coverage` and `t.summary()` say what it used. `tags` are {"team": "nlp"} or ["team=nlp"]. The
@@ -118,7 +118,8 @@ def track(
     """
     from carbontrack.record.track import Track
 
-    return Track(
+    function, name = (name, None) if callable(name) else (None, name)  # @track, without ()
+    block = Track(
         name=name,
         project=project,
         tags=tags,
@@ -130,3 +131,4 @@ def track(
         **({"arguments": surplus} if surplus else {}),
         **unknown,
     )
+    return block if function is None else block(function)

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from carbontrack.cli import parse
 from carbontrack.cli.common import DbOption, FormatOption, print_json
 from carbontrack.errors import CarbontrackError
 from carbontrack.ledger import KEEP
@@ -51,6 +52,8 @@ def collect(
     Example: carbontrack collect --listen 0.0.0.0:8477 --tls-cert chain.pem --tls-key key.pem
     """
     if context.invoked_subcommand is not None:
+        command = f"collect {context.invoked_subcommand}"
+        parse.check_alone(context, command, (), why="has options of its own")
         return
     for name in ("starlette", "uvicorn", "msgspec"):
         if find_spec(name) is None:

@@ -21,11 +21,12 @@ from carbontrack.ledger.write import RunWriter
 from carbontrack.query.amend import Count, count_of
 from carbontrack.query.price import pricing
 from carbontrack.redact import redact, redact_label, redact_tags
-from carbontrack.units import MS_PER_HOUR, now_ms
+from carbontrack.units import MS_PER_DAY, MS_PER_HOUR, now_ms
 from carbontrack.version import __version__
 from carbontrack.vocabulary import ENTERED, AmendedField, Method, RunKind, Status
 
 _UNKNOWN_HOST = "unknown"
+_MOST_AHEAD_MS = 366 * MS_PER_DAY
 _MOST_HOURS, _MOST_KWH, _MOST_W, _MOST_DEVICES = 1e12, 1e12, 1e5, 1e7
 
 
@@ -102,6 +103,13 @@ def _row(
         ended_ms = started_ms + round((hours or 0.0) / (count or 1) * MS_PER_HOUR if count else 0)
     if ended_ms is not None and (started_ms is None or ended_ms < started_ms):
         raise CarbontrackError("--end needs a --start before it.")
+    if started_ms is not None and started_ms < 0:
+        raise CarbontrackError("--start is before 1970.")
+    if ended_ms is not None and ended_ms > now_ms() + _MOST_AHEAD_MS:
+        raise CarbontrackError(
+            "the run would end more than a year from now.",
+            hint="Check --gpu-hours, --devices and --start, or give --end.",
+        )
     return Stated(
         device_name=known.name if known else device,
         devices=count,

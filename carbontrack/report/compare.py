@@ -22,6 +22,7 @@ from carbontrack.report.numbers import (
     MASS,
     Units,
     amount_text,
+    counted,
     digits_text,
     format_energy,
     unit_of,
@@ -96,7 +97,7 @@ def measures(groups: Sequence[Group]) -> list[Measure]:
         _measure("CO₂e per million tokens", "g", groups, _g_per_mtok),
         _measure(_FINAL_LOSS, "", groups, lambda s: s.estimate.final_loss),
         _measure(
-            f"loss at {format_energy(equal_j / J_PER_KWH)}, a mean over {_width(sides)} steps",
+            f"loss at {format_energy(equal_j / J_PER_KWH)}, a mean over {_width(sides)}",
             "",
             groups,
             lambda s: loss_at(s.steps, s.curve, equal_j),
@@ -180,7 +181,8 @@ def _points(side: Side) -> float | None:
 def _width(sides: Sequence[Side]) -> str:
     """Over how many steps the loss at an energy is a mean, for all runs."""
     widths = {width_of(len(_losses(side))) for side in sides}
-    return " or ".join(str(width) for width in sorted(widths))
+    *fewer, most = sorted(widths)
+    return " or ".join([*map(str, fewer), counted(most, "step")])
 
 
 _FACTORS: Sequence[tuple[str, str, Callable[[Side], float | None]]] = (  # where they differ

@@ -12,6 +12,7 @@ from carbontrack.report.notes import notes_of
 from carbontrack.report.numbers import (
     NO_VALUE,
     amount_text,
+    counted,
     digits_text,
     format_share,
     number_text,
@@ -125,7 +126,7 @@ def _notes(found: Standing) -> list[str]:
     if found.without_quota:
         named = [name for name in found.without_quota if name != NO_GROUP]
         shown = named[:_SHOWN]
-        shown += [f"{len(named) - _SHOWN} more projects"] if len(named) > _SHOWN else []
+        shown += [counted(len(named) - _SHOWN, "more project")] if len(named) > _SHOWN else []
         shown += ["runs without a project"] if NO_GROUP in found.without_quota else []
         notes.append(f"without a quota in these periods: {', '.join(shown)}")
     return [*notes, *notes_of(found.runs, found.rows)]

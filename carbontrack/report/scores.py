@@ -172,7 +172,6 @@ def _table(
         "points: per cent of the score, over the facility energy, CO₂e and money of the whole run "
         "in which it was logged",
         *_sources(known),
-        *_accounting(known),
         *_differing(known),
         *notes_of(estimates),
     ]
@@ -209,11 +208,6 @@ def _sources(known: Sequence[PublishedScore]) -> list[str]:
     notes += [f"published CO₂e: {', '.join(unusual)}"] if unusual else []
     unread = dict.fromkeys(row.model for row in known if not row.read)
     return [*notes, f"{', '.join(unread)}: the source was not read"] if unread else notes
-
-
-def _accounting(known: Sequence[PublishedScore]) -> list[str]:
-    unusual = dict.fromkeys(f"{row.model} {row.accounting}" for row in known if row.accounting)
-    return [f"published CO₂e: {', '.join(unusual)}"] if unusual else []
 
 
 def _differing(known: Sequence[PublishedScore]) -> list[str]:

@@ -243,7 +243,7 @@ def print_detail(item: Mapping[str, Any]) -> None:
             console.print(f"  {visible(line)}")
         hidden = [f"the last {_MAX_EVENTS} of {len(events)}"] if len(events) > _MAX_EVENTS else []
         if phases := len(item["events"]) - len(events):
-            hidden.append(f"without {phases} changes of phase")
+            hidden.append(f"without {phases} {'change' if phases == 1 else 'changes'} of phase")
         if hidden:
             console.print(f"  ({', '.join(hidden)}; all with --format json)")
 

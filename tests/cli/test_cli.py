@@ -118,6 +118,11 @@ ADD = ("add", "--name", "far", "--device", "A100", "--gpu-hours", "5")
         (["tabel"], "Did you mean 'table'?"),
         (["factors", "import", "a.csv"], "There are intensity, prices."),
         (["runs", "delete", "a"], "There is rm."),
+        (
+            ["collect", "--db", "x.db", "token", "add", "nlp"],
+            "collect token has options of its own",
+        ),
+        (["collect", "--db", "x.db", "token", "list"], "--db would change nothing."),
         (["table", "--unit", "kwh"], "--unit kwh: unknown. Give kWh."),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",

@@ -47,6 +47,17 @@ def test_scores_stand_beside_what_they_took_and_what_is_published(scored: Comman
     assert llama["score_per_tco2e"] == pytest.approx(0.772 / 31.22)
 
 
+def test_each_note_is_there_once(command: Command, tmp_path: Path) -> None:
+    """Also what some published emissions are matched by, which stand beside MMLU's scores."""
+    one = Recorded(name="one", count=2, seconds=60)
+    event = pictures.score(one, 0.4, task="mmlu", metric="acc")
+    pictures.write_seconds(ledger_url(str(tmp_path / "ledger.db")), one, events=[event])
+    text = command("scores", "one").out
+    assert text.count("published CO₂e: PaLM 540B") == 1
+    notes = [line for line in text.splitlines() if line.startswith("•")]
+    assert len(notes) == len(set(notes))
+
+
 def test_every_format_has_the_same_scores(scored: Command, tmp_path: Path) -> None:
     frame = pd.read_csv(io.StringIO(scored("scores", "small", "large", "--format", "csv").out))
     assert frame["score"].tolist()[:3] == [0.3, 0.6, 7.5]

@@ -145,6 +145,14 @@ REFUSED = (
         "--end needs a --start before it",
     ),
     (
+        ("--name=x", "--device=A100", "--devices=1", "--gpu-hours=1e8", "--start=2026-01-31"),
+        "the run would end more than a year from now. Check --gpu-hours, --devices and --start",
+    ),
+    (
+        ("--name", "x", "--device", "A100", "--gpu-hours", "1", "--start", "1969-01-01"),
+        "--start is before 1970",
+    ),
+    (
         ("--name", "x", "--device", "A100", "--gpu-hours", "1", "--zone", "ATLANTIS"),
         "zone 'ATLANTIS' is unknown",
     ),

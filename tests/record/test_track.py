@@ -127,6 +127,23 @@ print(json.dumps([train(1), train(2), train.__name__]))
     ] * 2
 
 
+def test_a_decorator_without_parentheses_is_one_too(wrapper: Wrapper) -> None:
+    wrapper.env["CARBONTRACK_METER"] = "sim:a100x2"
+    script = """
+@carbontrack.track
+def train(x=3):
+    return x
+@carbontrack.track
+def evaluate():
+    return 4
+print(json.dumps([train({"lr": 1}), train(), evaluate()]))
+"""
+    answer, _ = run(wrapper, script)
+    assert answer == [{"lr": 1}, 3, 4]
+    names = [one["name"] for one in wrapper.json("runs")["runs"]]
+    assert names == ["evaluate", "train", "train"]
+
+
 def test_what_makes_no_sense_is_one_warning(wrapper: Wrapper) -> None:
     script = """
 t = carbontrack.track("x", meter="sim:a100x1", quiet=True)

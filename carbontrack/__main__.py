@@ -14,6 +14,9 @@ def main() -> None:
         from carbontrack.search_path import put_jobs_folders_last
 
         put_jobs_folders_last()
+        from carbontrack.record.warning import hold_stderr
+
+        hold_stderr()
         if is_run:
             from carbontrack.record.plain_job import restore_environment
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import sys
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -26,6 +25,7 @@ from carbontrack.ledger.tokens import listing
 from carbontrack.ledger.transaction import open_ledger
 from carbontrack.ledger.url import sqlite_path
 from carbontrack.listening import address, listen
+from carbontrack.record.warning import warn
 from carbontrack.report.escape import visible
 
 _CONNECTIONS = 4_096  # that may wait to be accepted: all nodes come back at once
@@ -102,4 +102,4 @@ def _serve(
 
 
 def _say(message: str) -> None:
-    print(f"carbontrack: {visible(message)}", file=sys.stderr, flush=True)
+    warn(visible(message))

@@ -44,6 +44,7 @@ from carbontrack.record.steps import StepsFile
 from carbontrack.record.steps_file import remove_steps_file
 from carbontrack.record.this_node import boot_id, hostname, visibility
 from carbontrack.record.totals import Totals
+from carbontrack.record.warning import hold_stderr, to_stderr, warn
 from carbontrack.redact import redact, redact_label, redact_tags, redact_text
 from carbontrack.report.escape import visible
 from carbontrack.units import NS_PER_S, monotonic_ns
@@ -73,6 +74,7 @@ def main() -> None:
     for signo in _IGNORED:
         signal.signal(signo, signal.SIG_IGN)  # we end when the job does, and write first
     signal.pthread_sigmask(signal.SIG_SETMASK, [])  # the wrapper had blocked them for our start
+    hold_stderr()
     code = 0
     try:
         control = Control(sys.stdin.fileno())
@@ -82,12 +84,11 @@ def main() -> None:
     except Exception as error:
         code = 1
         reason = redact_text(f"{type(error).__name__}: {error}")
-        print(f"carbontrack: recording failed: {reason}", file=sys.stderr)
+        warn(f"recording failed: {visible(reason)}")
         if os.environ.get("CARBONTRACK_DEBUG"):
             import traceback
 
-            traceback.print_exc()
-    sys.stderr.flush()
+            to_stderr(traceback.format_exc())
     os._exit(code)  # a thread that is stuck in a driver call must not hold us
 
 
@@ -443,7 +444,7 @@ class Recorder:
             trouble=[*self._totals.dropped(), *filter(None, [self._trouble_with_log()])],
             missing={one.name: one.reason for one in self._rejected},
         )
-        sys.stderr.write(text)
+        to_stderr(text)
 
     def _trouble_with_log(self) -> str:
         """Why there are no steps from the log; empty if there are, or none was asked for."""
@@ -458,8 +459,7 @@ class Recorder:
 
     def _alarm(self, message: str) -> None:
         """Warnings that are printed even with --quiet."""
-        sys.stderr.write(f"carbontrack: {visible(message)}\n")
-        sys.stderr.flush()
+        warn(visible(message))
 
 
 def _log_of(plan: Plan) -> StepsLog | None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 
@@ -14,9 +16,35 @@ if TYPE_CHECKING:
 
 
 def warn(message: str) -> None:
-    """One line on stderr; does nothing where stderr is closed."""
+    """One line on stderr; does nothing where stderr cannot be written."""
+    to_stderr(f"carbontrack: {message}\n")
+
+
+def to_stderr(text: str) -> None:
+    """This text on stderr. Does nothing where that is closed, its disk is full or its reader is
+    gone: nobody can be told, and nothing else may end by it.
+    """
+    encoding = sys.__stderr__.encoding if sys.__stderr__ else "utf-8"
+    left = text.encode(encoding, errors="backslashreplace")
     with suppress(OSError):
-        os.write(2, f"carbontrack: {message}\n".encode(errors="backslashreplace"))
+        if os.get_inheritable(2):  # else it was closed, and a file of somebody has its number
+            while left:
+                left = left[os.write(2, left) :]
+
+
+def hold_stderr() -> None:
+    """Where stderr is closed, let /dev/null have its number, and no file of ours: libraries write
+    there, too. For what is started it stays closed.
+    """
+    with suppress(OSError):
+        try:
+            os.get_inheritable(2)
+        except OSError as error:
+            if error.errno == errno.EBADF:
+                null = os.open(os.devnull, os.O_WRONLY)
+                if null != 2:
+                    os.dup2(null, 2, inheritable=False)
+                    os.close(null)
 
 
 def warn_of_slow_recorder(plan: Mapping[str, Any]) -> None:

@@ -16,6 +16,7 @@ take_handed_on()
 
 from carbontrack import config  # noqa: E402
 from carbontrack.errors import CarbontrackError  # noqa: E402
+from carbontrack.record.warning import warn  # noqa: E402
 from dashboards.live import server  # noqa: E402
 
 
@@ -27,7 +28,7 @@ def main() -> None:
     try:
         server.serve_beside(page["db"], config.flags(), page["run_id"])
     except CarbontrackError as error:
-        print(f"carbontrack: no live page: {error}", file=sys.stderr)
+        warn(f"no live page: {error}")
         sys.exit(error.exit_code)
 
 

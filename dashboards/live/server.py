@@ -17,6 +17,7 @@ import uvicorn
 from carbontrack import config
 from carbontrack.errors import CarbontrackError
 from carbontrack.listening import address, listen
+from carbontrack.record.warning import warn
 from dashboards.live.app import create_app
 from dashboards.live.guard import LOOPBACK
 from dashboards.live.view import View
@@ -55,7 +56,7 @@ def serve_beside(url: str, flags: config.Layer, run_id: str) -> None:
     except CarbontrackError:
         listening = listen(LOOPBACK[0], 0)
     page = f"{address(listening, LOOPBACK[0])}#/run/{run_id}"
-    print(f"carbontrack: watch this run at {page}", file=sys.stderr, flush=True)
+    warn(f"watch this run at {page}")
     view = View(url, flags)
     beside = _server(view, hosts=LOOPBACK, token=None)
 

@@ -86,43 +86,48 @@ def require_meter(spec: str, context: MeterContext, what: str = "--require-meter
 class RefreshTimer(threading.Thread):
     """Measures how often the sensors refresh, beside the recording: it takes a second or hangs.
 
-    `sensors` are the ledger's rows of them, by all that is known.
+    `sensors` are the ledger's rows of them on this host, by all that is known.
     """
 
-    def __init__(self, sources: Sequence[Source], sensors: Sequence[Sensor]) -> None:
+    def __init__(self, sources: Sequence[Source], host: str) -> None:
         super().__init__(name="refresh-timer", daemon=True)
         self._sources = sources
-        self.sensors = list(sensors)
+        self._host = host
+        self.sensors: list[Sensor] = []
+        self.add(sources)
+        self._given = self.sensors  # as they were at the last call of `changed`
         self._measured_ms: dict[str, float] = {}
-        self._added: list[Sensor] = []
 
     def run(self) -> None:
         from carbontrack.meters.observe import measured_periods
 
         self._measured_ms = measured_periods(self._sources)
 
-    def add(self, sensors: Sequence[Sensor]) -> None:
+    def add(self, sources: Sequence[Source]) -> None:
         """These belong to the recording, too; how often they refresh is not measured."""
-        self._added += sensors
+        added = [
+            _sensor_of(source.device, self._host, number)
+            for number, source in enumerate(sources, len(self.sensors))
+        ]
+        self.sensors = [*self.sensors, *added]
 
     def changed(self, by_power: Collection[str]) -> list[Sensor] | None:
         """The sensors if more is known of them than at the last call, else None. `by_power` are the
         UUIDs of devices whose counter is not believed: their energy is power's integral.
         """
-        measured_ms, before = self._measured_ms, self.sensors
-        added, self._added = self._added, []
-        self.sensors = [
+        measured_ms, before = self._measured_ms, self._given
+        self.sensors = self._given = [
             replace(
                 sensor,
                 update_period_ms=measured_ms.get(sensor.uuid, sensor.update_period_ms),
                 quality=str(Quality.POWER) if sensor.uuid in by_power else sensor.quality,
             )
-            for sensor in [*before, *added]
+            for sensor in self.sensors
         ]
         return None if self.sensors == before else self.sensors
 
 
-def sensor_of(device: Device, host: str, number: int) -> Sensor:
+def _sensor_of(device: Device, host: str, number: int) -> Sensor:
     """The ledger's row of how this device is read on this host."""
     return Sensor(
         uuid=device.uuid,

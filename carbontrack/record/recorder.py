@@ -27,7 +27,7 @@ from carbontrack.record.arrivals import Arrivals
 from carbontrack.record.claims import Claims
 from carbontrack.record.control import Control
 from carbontrack.record.cut import cut_label
-from carbontrack.record.devices import MeterOpener, RefreshTimer, sensor_of
+from carbontrack.record.devices import MeterOpener, RefreshTimer
 from carbontrack.record.git import ask_git
 from carbontrack.record.logged import LoggedLines
 from carbontrack.record.messages import Outcome, Plan
@@ -145,15 +145,12 @@ class Recorder:
         )
         sampler.start()
         arrivals = Arrivals(plan, visibility(self._environ), sources, self._claims)
-        sensors = [
-            sensor_of(source.device, self._host, number) for number, source in enumerate(sources)
-        ]
-        timer = RefreshTimer(sources, sensors)
+        timer = RefreshTimer(sources, self._host)
         run = self._describe(*git())
         self._check_place()
-        outbox = self._outbox(run, sensors, opening.found.note)
+        outbox = self._outbox(run, timer.sensors, opening.found.note)
         control.save = lambda: self._save(control.outcome, outbox)
-        budget = self._budget(run, sensors)
+        budget = self._budget(run, timer.sensors)
         self._publish = self._metrics(run)
         shippers = Shippers(plan, self._db, self._host, self._warn, self._alarm)
         shippers.start(self._settings)
@@ -196,13 +193,7 @@ class Recorder:
             for hello, sources in arrivals.found():
                 start_ns = max(hello.started_ns, self._plan.started_ns)
                 sampler.add(sources, start_ns=start_ns)
-                first = len(timer.sensors)
-                timer.add(
-                    [
-                        sensor_of(source.device, self._host, number)
-                        for number, source in enumerate(sources, first)
-                    ]
-                )
+                timer.add(sources)
             now_ns = monotonic_ns()
             if now_ns >= commit_ns:
                 commit_ns = now_ns + _COMMIT_EVERY_NS

@@ -150,7 +150,7 @@ class Recorder:
         self._check_place()
         outbox = self._outbox(run, timer.sensors, opening.found.note)
         control.save = lambda: self._save(control.outcome, outbox)
-        budget = self._budget(run, timer.sensors)
+        budget = self._budget(run, timer)
         self._publish = self._metrics(run)
         shippers = Shippers(plan, self._db, self._host, self._warn, self._alarm)
         shippers.start(self._settings)
@@ -353,7 +353,7 @@ class Recorder:
         journals = [folder / f"{recording.id}.jsonl" for folder in journal_folders(self._db)]
         return Outbox(self._db, journals, run, recording, sensors, self._warn, self._alarm)
 
-    def _budget(self, run: Run, sensors: Sequence[Sensor]) -> Callable[[], list[Event]]:
+    def _budget(self, run: Run, timer: RefreshTimer) -> Callable[[], list[Event]]:
         """Check the budgets: events, also printed on stderr. Nothing if none is set."""
         plan = self._plan
         if not plan.budget:
@@ -375,6 +375,7 @@ class Recorder:
         def look() -> list[Event]:
             time_ms = self._clock_ms()
             so_far = replace(run, heartbeat_ms=time_ms)
+            sensors = timer.sensors  # by now other jobs may have brought theirs
             usage, steps = self._totals.usage(sensors), self._totals.steps()
             notices = watch.look(
                 estimate_run(so_far, sensors, usage, steps, factors), monotonic_ns()

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from carbontrack.record.messages import Outcome, joint
+from carbontrack.report.numbers import format_energy
 from tests.fixtures.nodes import Node, slurm
 from tests.fixtures.nvml import NvmlStub
 from tests.fixtures.wrap import PATIENCE_S, Held, Wrapper, processes_of, wait_until
@@ -106,25 +107,33 @@ def test_a_wrapper_that_is_killed_leaves_the_others_recorded(
 def test_each_rank_may_see_a_gpu_of_its_own(
     wrapper: Wrapper, nvml_stub: NvmlStub, rank_script: str
 ) -> None:
-    node = nvml_stub.start(waves=fast_waves(2))
+    """However many come at once, each counts once: in the ledger, the budget and the summary."""
+    node = nvml_stub.start(waves=fast_waves(4))
     wrapper.meter = "nvml"
     wrapper.environ.update(node.env)
     ranks = [
-        start(wrapper, slurm(rank, local=rank, CUDA_VISIBLE_DEVICES=str(rank)), "sh", rank_script)
-        for rank in (0, 1)
+        start(
+            wrapper,
+            slurm(rank, local=rank, CUDA_VISIBLE_DEVICES=str(rank)),
+            *("sh", rank_script),
+            options=("--pue", "1", "--budget-kwh", "1000"),
+        )
+        for rank in range(4)
     ]
 
-    def both() -> bool:
+    def all_of_them() -> bool:
         seconds = wrapper.seconds()
-        return len(seconds) == 2 and min(map(len, seconds.values())) >= 2
+        return len(seconds) == 4 and min(map(len, seconds.values())) >= 2
 
-    wait_until(both)
-    for rank in ranks:
-        rank.end()
+    wait_until(all_of_them)
+    *_, last = [rank.end() for rank in ranks]
     (run,) = wrapper.json("runs")["runs"]
+    assert (run["status"], run["exit_code"]) == ("failed", 1)
     devices = wrapper.json("show", run["id"])["devices"]
     assert {device["uuid"] for device in devices} == set(node.uuids)
     assert all(device["energy_kwh"] > 0 for device in devices)
+    assert format_energy(run["energy_kwh"]) in last.stderr
+    assert f"{run['energy_kwh']:.4g} of 1,000 kWh: within" in last.stderr
 
 
 def test_nodes_that_share_their_folders_record_each_for_itself(

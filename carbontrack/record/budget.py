@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Sequence
-from contextlib import suppress
 
 from carbontrack.account.budget import Budget, judge, unwatchable
 from carbontrack.account.result import Estimate
@@ -52,13 +51,24 @@ class BudgetWatch:
                 continue
             self._told[verdict.unit] = verdict.state
             notices.append(f"budget {verdict.standing}: {verdict}")
-            if verdict.state is BudgetState.SPENT and self._stop and self._stopped_ns is None:
-                self._stopped_ns = now_ns
-                for pid in self._job_pids:
-                    with suppress(ProcessLookupError):
-                        os.kill(pid, signal.SIGTERM)
-                notices.append("the job was sent SIGTERM, so that it can checkpoint")
+            if verdict.state is BudgetState.SPENT and self._stop:
+                self._stop = False  # once
+                notices.append(self._stop_job(now_ns))
         return notices + self._remind(now_ns)
+
+    def _stop_job(self, now_ns: int) -> str:
+        """Send the job's processes SIGTERM; what came of it."""
+        why_not = ""
+        for pid in self._job_pids:
+            try:
+                os.kill(pid, signal.SIGTERM)
+            except OSError as error:  # it has just ended, or runs as another user
+                why_not = str(error.strerror)
+            else:
+                self._stopped_ns = now_ns
+        if self._stopped_ns is None:
+            return f"the job could not be sent SIGTERM: {why_not}; end it yourself"
+        return "the job was sent SIGTERM, so that it can checkpoint"
 
     def _remind(self, now_ns: int) -> list[str]:
         if self._stopped_ns is None or self._overdue:

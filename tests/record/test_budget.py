@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests.fixtures.wrap import Held, Wrapper
+from tests.fixtures.tools import OF_THE_MACHINE
+from tests.fixtures.wrap import CARBONTRACK, PATIENCE_S, Held, Wrapper, wait_until
 
 # Budgets of 1e-12 are spent at the first look: no look finds them spent only nearly.
 JOB = "trap 'echo checkpoint; exit 0' TERM; while :; do sleep 0.1; done"
@@ -82,6 +85,39 @@ def test_a_job_that_does_not_stop_is_reported_and_never_killed(wrapper: Wrapper)
     done = job.end()
     assert (done.returncode, done.stdout) == (0, "to the end\n")
     assert done.stderr.count("still runs 1 s after SIGTERM") == 1
+
+
+def test_a_job_of_another_user_is_not_stopped_and_its_recording_goes_on(wrapper: Wrapper) -> None:
+    setpriv = shutil.which("setpriv")
+    if os.geteuid() != 0 or setpriv is None:
+        pytest.skip(f"{OF_THE_MACHINE}: only root, and setpriv, can start a job of another user")
+    another = (setpriv, "--reuid=12345", "--regid=12345", "--clear-groups")
+    may_not_kill = (setpriv, "--bounding-set=-kill")
+    limits = ("--budget-kg", "1e-12", "--budget-kwh", "1e-12", "--on-budget", "stop")
+    with subprocess.Popen(
+        [*another, "sh", "-c", "echo; read line; exit 6"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        cwd="/",
+    ) as job:
+        assert job.stdout is not None
+        job.stdout.readline()  # from now on it is another user's
+        attach = (*CARBONTRACK, "attach", str(job.pid), "--meter", wrapper.meter, *limits)
+        with subprocess.Popen(
+            [*may_not_kill, *attach], env=wrapper.env, stderr=subprocess.PIPE, text=True
+        ) as recorded:
+            wait_until(lambda: min(map(len, wrapper.seconds().values()), default=0) >= 3)
+            job.communicate(b"\n", timeout=PATIENCE_S)
+            _, said = recorded.communicate(timeout=PATIENCE_S)
+    assert job.returncode == 6
+    refused = "the job could not be sent SIGTERM: Operation not permitted; end it yourself"
+    assert said.count(refused) == said.count("SIGTERM") == 1
+    assert [event.split(":")[0] for event in budget_events(wrapper)] == [
+        "budget spent",
+        "the job could not be sent SIGTERM",
+        "budget spent",
+    ]
+    assert wrapper.json("show")["status"] == "completed"
 
 
 @pytest.mark.parametrize(

@@ -13,10 +13,10 @@ from typing import Any
 
 from carbontrack.errors import CarbontrackError
 from carbontrack.importers.training_logs import NAMED
-from carbontrack.record.logged import LoggedLines, LoggedStep, Tally, quoted
+from carbontrack.record.logged import MAX_TOKENS, LoggedLines, LoggedStep, Tally, quoted
 from carbontrack.record.step_lines import CLOCK_SLACK_MS, step_of
 from carbontrack.record.step_times import spread
-from carbontrack.record.step_values import MAX_TOKENS, Refused, anything, count, number, whole
+from carbontrack.record.step_values import Refused, anything, count, number, whole
 
 GROUPS = (
     "step",

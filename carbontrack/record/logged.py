@@ -8,6 +8,8 @@ from typing import Any
 
 from carbontrack.ledger.recorded_rows import Event, Step
 
+MAX_TOKENS = 10**12  # of one step; the sums of ten million such steps are still 64 bits
+MAX_RESTARTS = 10**6  # of a job's processes; the ledger's column and our table have 32 bits
 _SHOWN = 160  # characters of a line
 
 

@@ -83,12 +83,15 @@ def _within(
 
 
 def _past(source: Source, logged: LoggedLines, notes: list[str], timed: int) -> PastSteps:
-    last = {step.step: step for step in StepTable().take(logged.steps)}
+    table = StepTable()
+    last = {step.step: step for step in table.take(logged.steps)}
     if not last:
         raise CarbontrackError(f"--steps {source.name}: it has no step with a loss.")
     if not timed:
         notes.append("it has no times: its steps lie evenly over the run")
-    if dropped := logged.bad_lines.count + logged.bad_values.count:
-        first = logged.bad_lines.first or logged.bad_values.first
-        notes.append(f"{dropped:,} of its lines or values were not taken, the first: {first}")
+    dropped = logged.bad_lines + logged.bad_values + table.dropped
+    if dropped.count:
+        notes.append(
+            f"{dropped.count:,} of its lines or values were not taken, the first: {dropped.first}"
+        )
     return PastSteps(list(last.values()), notes)

@@ -7,7 +7,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from carbontrack.ledger.recorded_rows import Event
-from carbontrack.record.logged import LoggedLines, LoggedStep
+from carbontrack.record.logged import MAX_RESTARTS, LoggedLines, LoggedStep
 from carbontrack.vocabulary import EventKind
 
 
@@ -55,7 +55,7 @@ class Restarts:
         else:
             process.falls += step.step < process.last_step
             process.last_step = step.step
-        number = process.restart + process.falls
+        number = min(process.restart + process.falls, MAX_RESTARTS)
         if number > self._newest:
             self._newest = number
             began_ms = step.time_ms if logged.began_ms is None else logged.began_ms
@@ -69,4 +69,4 @@ class Restarts:
 def launcher_restarts(environ_value: str) -> int:
     """How often torchrun had restarted its workers, of which the wrapper is one; 0 if unknown."""
     is_number = environ_value.isdecimal() and len(environ_value) < 10
-    return int(environ_value) if is_number else 0
+    return min(int(environ_value), MAX_RESTARTS) if is_number else 0

@@ -13,7 +13,14 @@ from typing import Any
 
 from carbontrack.ledger.recorded_rows import Event, Step
 from carbontrack.record import step_values
-from carbontrack.record.logged import LoggedLines, LoggedStep, Tally, quoted
+from carbontrack.record.logged import (
+    MAX_RESTARTS,
+    MAX_TOKENS,
+    LoggedLines,
+    LoggedStep,
+    Tally,
+    quoted,
+)
 from carbontrack.record.step_times import spread
 
 CLOCK_SLACK_MS = 60_000  # how far the clock of a job's host may be from ours
@@ -68,10 +75,10 @@ def step_of(
             return None
 
     floats = {name: take(name, step_values.number) for name in _FLOATS}
-    tokens = take("tokens", lambda v: step_values.count(v, at_most=step_values.MAX_TOKENS))
+    tokens = take("tokens", lambda v: step_values.count(v, at_most=MAX_TOKENS))
     total = take("tokens_total", step_values.count)
     rank = take("rank", lambda v: step_values.count(v, at_most=_MAX_RANK))
-    restart = take("restart", lambda v: step_values.count(v, at_most=_MAX_RANK))
+    restart = take("restart", lambda v: step_values.count(v, at_most=MAX_RESTARTS))
     pid, began_ms = take(_PROCESS, step_values.count), take(_BEGAN, step_values.count)
     extra = {name: take(name, step_values.anything) for name in list(rest)}
     known = {name: value for name, value in extra.items() if value is not None}

@@ -19,7 +19,7 @@ from carbontrack.ledger.recorded_rows import (
     final_loss,
     final_steps,
 )
-from carbontrack.record.logged import LoggedStep
+from carbontrack.record.logged import MAX_TOKENS, Dropped, LoggedStep
 
 _UNKNOWN = -1  # tokens
 
@@ -43,6 +43,7 @@ class StepTable:
         self._first = _Ends(EDGE_STEPS, highest=False)
         self._last = _Ends(EDGE_STEPS, highest=True)
         self._counter = TokenCounter()
+        self.dropped = Dropped()  # tokens that no step can have
 
     def take(self, logged: Iterable[LoggedStep]) -> list[Step]:
         """The steps of these that count, as rows of the ledger."""
@@ -53,7 +54,7 @@ class StepTable:
         if logged.tokens_total is not None:
             new = self._counter.tokens_of(step.step, logged.tokens_total)
             if step.tokens is None:
-                step = replace(step, tokens=new)
+                step = replace(step, tokens=self._possible(new, step.step))
         at = bisect.bisect_left(self._numbers, step.step)
         if at < len(self._numbers) and self._numbers[at] == step.step:
             newer = step.restart - self._restarts[at]
@@ -81,6 +82,16 @@ class StepTable:
             first=self._first.steps(),
             last=self._last.steps(),
         )
+
+    def _possible(self, tokens: int | None, number: int) -> int | None:
+        """The tokens, if a step can have so many; else the count is one that goes on, while the
+        numbers of steps began again.
+        """
+        if tokens is None or tokens <= MAX_TOKENS:
+            return tokens
+        what = f"tokens_total of step {number} rose by more than {MAX_TOKENS:,}"
+        self.dropped += Dropped(1, what)
+        return None
 
     def _forget(self, at: int) -> None:
         if self._tokens[at] != _UNKNOWN:

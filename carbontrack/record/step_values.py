@@ -11,7 +11,6 @@ from typing import Any
 
 from carbontrack.decimals import decimal
 
-MAX_TOKENS = 10**12  # of one step; the sums of ten million such steps are still 64 bits
 MAX_FLOAT = 3.4028234663852886e38  # of 32 bits: what a training can compute; beyond it is infinite
 _MAX_DEPTH = 8
 _MAX_TEXT = 4096

@@ -43,7 +43,7 @@ class Totals:
 
     def dropped(self) -> list[str]:
         """What of the job's lines could not be recorded, a sentence each with the first such."""
-        lines, values = self._bad_lines, self._bad_values
+        lines, values = self._bad_lines, self._bad_values + self._table.dropped
         found = []
         if lines.count:
             found.append(f"{_several(lines.count, 'logged line')} not understood{_first(lines)}")

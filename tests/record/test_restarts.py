@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from carbontrack.ledger.recorded_rows import Step
-from carbontrack.record.logged import LoggedLines, LoggedStep
+from carbontrack.record.logged import MAX_RESTARTS, LoggedLines, LoggedStep
 from carbontrack.record.restarts import Restarts, launcher_restarts
 
 Line = tuple[int, int, int | None, int]  # step, rank, process, the launcher's restarts
@@ -35,6 +35,13 @@ def test_torchruns_restart_is_the_number() -> None:
 def test_a_step_that_falls_back_begins_another(pids: tuple[int | None, int | None]) -> None:
     lines = [(4, 0, pids[0], 0), (5, 0, pids[0], 0), (3, 0, pids[1], 0), (4, 0, pids[1], 0)]
     assert numbers(*lines) == ([0, 0, 1, 1], [(1002, 1)])
+
+
+def test_there_are_never_more_starts_than_can_be_stored() -> None:
+    most = MAX_RESTARTS
+    lines = [(10, 0, None, most), (5, 0, None, most), (4, 0, None, most)]
+    assert numbers(*lines) == ([most] * 3, [(1000, most)])
+    assert launcher_restarts("9" * 9) == most
 
 
 def test_a_rank_that_is_behind_has_not_fallen_back() -> None:

@@ -10,8 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from carbontrack.record.logged import LoggedLines
+from carbontrack.record.restarts import Restarts
 from carbontrack.record.step_lines import parse
 from carbontrack.record.step_times import spread
+from carbontrack.record.totals import Totals
 from tests.fixtures.runs import START_MS
 
 
@@ -83,6 +85,8 @@ def test_a_line_that_is_not_understood_is_counted_and_skipped(line: str) -> None
         ("tokens", "NaN"),
         ("tokens_total", "-1"),
         ("rank", "-1"),
+        ("restart", "-1"),
+        ("restart", "2147483647"),
         ("time_ms", "9e18"),
         ("time_ms", "-9000000000000000000"),
         ("time_ms", "1e300"),
@@ -119,9 +123,10 @@ def test_a_loss_that_no_training_can_have_is_not_finite(loss: str) -> None:
 @given(line=st.recursive(st.none() | st.booleans() | st.floats() | st.integers() | st.text(),
        lambda inner: st.lists(inner) | st.dictionaries(st.sampled_from(
            ["step", "event", "model", "time_ms", "tokens", "loss", "rank", "_lost", "_dropped",
-            "tokens_total", "message", "parameters", "x"]), inner)))  # fmt: skip
+            "tokens_total", "message", "parameters", "restart", "_pid", "_began_ms", "x"]),
+           inner)))  # fmt: skip
 def test_no_line_raises(line: object) -> None:
-    read(json.dumps(line), '{"step": 7}')
+    Totals().add([], Restarts().take(read(json.dumps(line), '{"step": 7}')))
 
 
 def test_lines_without_a_time_lie_between_two_readings() -> None:

@@ -51,6 +51,7 @@ FRACTIONS = [{"step": n / 10, "tokens": 100} for n in range(1, 11)]
 ON_THE_LAST_RANK = [{"step": n, "tokens": 100, "rank": 7} for n in range(1, 11)]
 CUMULATIVE = [{"step": n, "tokens_total": 100 * n} for n in (*range(1, 11), *range(6, 16))]
 RESUMED_COUNT = [{"step": n, "tokens_total": 100 * n} for n in range(1001, 1011)]
+CONTINUED_COUNT = [{"step": n, "tokens_total": 15 * 10**12 + 100 * n} for n in range(1, 11)]
 
 
 @pytest.mark.parametrize(
@@ -62,6 +63,7 @@ RESUMED_COUNT = [{"step": n, "tokens_total": 100 * n} for n in range(1001, 1011)
         (ON_THE_LAST_RANK, 10, 1000, None),
         (CUMULATIVE, 15, 1500, None),
         (RESUMED_COUNT, 10, 900, None),  # of the first one nobody knows where the count stood
+        (CONTINUED_COUNT, 10, 900, None),  # the numbers began again, and the count goes on
     ],
 )
 @pytest.mark.parametrize("size", [1, 7, 100])
@@ -77,6 +79,17 @@ def test_the_summary_has_what_the_table_has(
     summary, table = recorded(tmp_path / "ledger.db", batches)
     assert summary == table
     assert (table.steps, table.tokens, table.final_loss) == (steps, tokens, final_loss)
+
+
+def test_a_count_that_rises_by_more_than_a_step_can_have_is_said() -> None:
+    totals = Totals()
+    for number, total in ((1, 100), (2, 10**12 + 101), (3, 10**12 + 201)):
+        logged = parse(lines({"step": number, "tokens_total": total}), after_ms=0, until_ms=1000)
+        totals.add([], logged)
+    assert totals.steps().tokens == 200
+    assert totals.dropped() == [
+        "1 logged value dropped: tokens_total of step 2 rose by more than 1,000,000,000,000"
+    ]
 
 
 def test_the_final_loss_is_the_mean_of_the_last_one_per_cent(tmp_path: Path) -> None:

@@ -169,7 +169,7 @@ class CpuSource:
         watts_per_thread: float,
         has_ended: Callable[[], bool],
         started_ns: int,
-        add_job: Callable[[int], None] = lambda pid: None,
+        add_job: Callable[[int, int], None] = lambda pid, since_ns: None,
     ) -> None:
         self.device = device
         self._cpu_s = cpu_s
@@ -190,10 +190,10 @@ class CpuSource:
                 self._last = self._measure()
             return self._last
 
-    def add_job(self, pid: int) -> None:
-        """This process and what descends from it counts, too."""
+    def add_job(self, pid: int, since_ns: int) -> None:
+        """This process and what descends from it counts, too, since a time."""
         with self._lock:
-            self._add_job(pid)
+            self._add_job(pid, since_ns)
 
     def vitals(self) -> None:
         """None: the model knows only CPU time."""

@@ -11,9 +11,12 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+
+from carbontrack.units import NS_PER_S, monotonic_ns
 
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 # Most children are forked by the main thread, whose list is one small file; the lists of all
@@ -45,6 +48,21 @@ class _Process:
     threads: int
     started: int  # since boot; a reused pid has another one
 
+    @property
+    def ticks(self) -> int:
+        """CPU time that it answers for."""
+        return self.own + self.waited
+
+    @property
+    def started_ns(self) -> int:
+        """When it started, as `units.monotonic_ns()`."""
+        return self.started * NS_PER_S // _TICKS_PER_S
+
+    def ticks_before(self, since_ns: int, now_ns: int) -> int:
+        """Those that it had used by a time, as if it had used them evenly from its start to now."""
+        lived_ns = max(1, now_ns - self.started_ns)
+        return round(self.ticks * min(1.0, max(0, since_ns - self.started_ns) / lived_ns))
+
 
 class ProcessTree:
     """The processes of a job, found again at every `cpu_s()`."""
@@ -56,15 +74,24 @@ class ProcessTree:
         self._procfs = str(procfs)
         self._known: dict[int, _Process] = {}
         self._retired = 0  # ticks of processes that ended and that no live one answers for
-        self._scans = 0
+        self._not_ours = 0  # ticks that processes had used before they belonged to the job
+        self._looks = 0
         self._has_children_files = (procfs / f"{root}/task/{root}/children").exists()
 
-    def add_root(self, root: int) -> None:
-        """This process and what descends from it belongs to the job, too."""
+    def add_root(self, root: int, since_ns: int) -> None:
+        """This process and what descends from it belongs to the job, too, since a time: what they
+        had used before does not.
+        """
+        self._look(every_thread=True)  # what is known by now has belonged to the job all the time
         process = self._read(root)
-        if process is not None:
-            self._more[root] = process.started
-            self._seeds.append(root)
+        if process is None:
+            return
+        self._more[root] = process.started
+        joined = self._scan([root], every_thread=True)  # or another thread's child joins later
+        now_ns = monotonic_ns()
+        for pid in joined.keys() - self._known.keys():
+            self._not_ours += joined[pid].ticks_before(since_ns, now_ns)
+        self._known = joined | self._known
 
     def root_has_ended(self) -> bool:
         """Whether the job's own process has ended (its last CPU time may still be readable), and
@@ -85,21 +112,29 @@ class ProcessTree:
     def root_started_ns(self) -> int | None:
         """When the job's process started, as `units.monotonic_ns()`; None if it is gone."""
         root = self._read(self._root)
-        return None if root is None else root.started * 1_000_000_000 // _TICKS_PER_S
+        return None if root is None else root.started_ns
 
     def cpu_s(self) -> float:
         """CPU seconds (user and system) of the tree so far. Never decreases."""
-        now = self._scan()
+        self._look(every_thread=self._looks % _ALL_THREADS_EVERY == 0)
+        self._looks += 1
+        live = sum(process.ticks for process in self._known.values())
+        return (self._retired - self._not_ours + live) / _TICKS_PER_S
+
+    def _look(self, *, every_thread: bool) -> None:
+        now = self._scan([*self._seeds, *self._known], every_thread=every_thread)
+        self._seeds = []  # from now on they are known
         self._retired += _unaccounted(self._known, now)
         self._known = now
-        live = sum(process.own + process.waited for process in now.values())
-        return (self._retired + live) / _TICKS_PER_S
 
-    def _scan(self) -> dict[int, _Process]:
-        children = self._children_files if self._has_children_files else self._children_table()
+    def _scan(self, pending: list[int], *, every_thread: bool) -> dict[int, _Process]:
+        """The `pending` processes and what descends from them."""
+        children: Callable[[int, _Process], Iterable[int]]
+        if self._has_children_files:
+            children = partial(self._children_files, every_thread)
+        else:
+            children = self._children_table()
         now: dict[int, _Process] = {}
-        pending = [*self._seeds, *self._known]
-        self._seeds = []  # from now on they are known
         while pending:
             pid = pending.pop()
             process = None if pid in now else self._read(pid)
@@ -108,12 +143,11 @@ class ProcessTree:
                 continue
             now[pid] = process
             pending.extend(children(pid, process))
-        self._scans += 1
         return now
 
-    def _children_files(self, pid: int, process: _Process) -> Iterable[int]:
+    def _children_files(self, every_thread: bool, pid: int, process: _Process) -> Iterable[int]:
         tasks = [str(pid)]
-        if process.threads > 1 and self._scans % _ALL_THREADS_EVERY == 0:
+        if process.threads > 1 and every_thread:
             try:
                 tasks = [entry.name for entry in os.scandir(f"{self._procfs}/{pid}/task")]
             except OSError:
@@ -152,7 +186,7 @@ def _unaccounted(before: Mapping[int, _Process], now: Mapping[int, _Process]) ->
             heir: int | None = process.parent
             while heir is not None and heir not in now:
                 heir = before[heir].parent if heir in before else None
-            vanished[heir] += process.own + process.waited
+            vanished[heir] += process.ticks
     unaccounted = 0
     for heir, ticks in vanished.items():
         if heir is not None and heir in before:

@@ -27,10 +27,10 @@ class Arrivals:
         self._opening: list[tuple[Hello, MeterOpener]] = []
 
     def add(self, hello: Hello) -> None:
-        """Begin to look for its devices; its processes count as the job's."""
+        """Begin to look for its devices; since it started, its processes count as the job's."""
         for source in self._sources:
             if (add_job := getattr(source, "add_job", None)) is not None:
-                add_job(hello.job_pid)
+                add_job(hello.job_pid, hello.started_ns)
         if hello.visibility in self._seen:
             return
         self._seen.append(dict(hello.visibility))

@@ -202,6 +202,43 @@ def test_children_that_nobody_waits_for_are_kept_as_last_seen() -> None:
     assert gone_s == pytest.approx(alive_s, abs=0.1), "neither lost nor counted twice"
 
 
+# Its child is of a thread that goes on, and so in no list of the main thread.
+_BURNT = """
+import os, sys, threading
+def work():
+    child = os.fork()
+    if child == 0:
+        while True: burn(0.5); os.write(1, b'%d\\n' % os.getpid()); sys.stdin.readline()
+    os.waitpid(child, 0)
+threading.Thread(target=work).start()
+"""
+
+
+def test_of_a_job_that_joins_only_what_follows_counts() -> None:
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with _job("time.sleep(600)") as first, _job(_BURNT, **pipes) as other:
+        child = int(_next_line(other))
+        past_s = ProcessTree(other.pid).cpu_s()
+        tree = ProcessTree(first.pid)
+        before_s = tree.cpu_s()
+        since_ns = monotonic_ns()
+        tree.add_root(other.pid, since_ns)
+        joined_s = tree.cpu_s()
+        now_ns = monotonic_ns()
+        assert other.stdin is not None
+        other.stdin.write(b"on\n")
+        other.stdin.flush()
+        _next_line(other)
+        burned_s = tree.cpu_s()
+        started_ns = ProcessTree(child).root_started_ns()
+
+    assert started_ns is not None
+    assert past_s >= 0.5 - 2 / _TICKS_PER_S
+    share = (now_ns - since_ns) / (now_ns - started_ns)  # of its life, while it was added
+    assert before_s <= joined_s <= before_s + share * past_s + 5 / _TICKS_PER_S
+    assert burned_s >= joined_s + 0.5 - 2 / _TICKS_PER_S
+
+
 def test_a_job_that_is_gone_keeps_its_energy() -> None:
     with _job("burn(0.3)") as job:
         source = _source(MeterContext(job_pid=job.pid))
@@ -300,6 +337,36 @@ def test_ends_and_reused_pids_without_children_files(tmp_path: Path) -> None:
     proc.end(100)
     assert _ticks(tree) == 115
     assert tree.root_has_ended()
+
+
+def test_what_belongs_to_the_job_already_counts_once_and_whole_where_more_joins(
+    tmp_path: Path,
+) -> None:
+    long_after_ns = 2 * monotonic_ns()
+    proc = FakeProc(tmp_path)
+    proc.process(100, 1, own=10)
+    tree = ProcessTree(100, tmp_path)
+    assert _ticks(tree) == 10
+
+    proc.process(101, 100, own=20)
+    tree.add_root(101, long_after_ns)  # a block of the job itself
+    assert _ticks(tree) == 30
+
+    proc.process(300, 1, own=400, waited=50)
+    proc.process(301, 300, own=60)
+    tree.add_root(301, 0)  # it belongs to the job since it began
+    assert _ticks(tree) == 90
+    tree.add_root(300, long_after_ns)
+    assert _ticks(tree) == 90
+    proc.process(300, 1, own=407, waited=50)
+    assert _ticks(tree) == 97
+    proc.end(301)
+    proc.process(300, 1, own=407, waited=115)  # waited for, with 5 after the last look
+    assert _ticks(tree) == 102
+    proc.end(300)
+    assert _ticks(tree) == 102
+    tree.add_root(300, 0)  # gone
+    assert _ticks(tree) == 102
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,14 @@ from typing import Any
 
 import pytest
 
-from carbontrack.record.messages import Outcome, joint
+from carbontrack.meters.base import MeterContext
+from carbontrack.meters.cpu import read_cpuinfo
+from carbontrack.meters.registry import find_meters
+from carbontrack.record.arrivals import Arrivals
+from carbontrack.record.claims import Claims
+from carbontrack.record.messages import Hello, Outcome, Plan, joint
 from carbontrack.report.numbers import format_energy
+from carbontrack.units import monotonic_ns
 from tests.fixtures.nodes import Node, slurm
 from tests.fixtures.nvml import NvmlStub
 from tests.fixtures.wrap import PATIENCE_S, Held, Wrapper, processes_of, wait_until
@@ -211,6 +217,46 @@ def test_tracked_blocks_join_too(wrapper: Wrapper) -> None:
     assert len(ids) == 1
     (run,) = wrapper.json("runs")["runs"]
     assert (f"{run['id']}\n", run["status"]) == (ids.pop(), "completed")
+
+
+# Says when it has used so much CPU time, and then waits.
+BURNT = """
+import sys, time
+while time.process_time() < 0.5: pass
+print(flush=True)
+sys.stdin.readline()
+"""
+
+
+@pytest.mark.parametrize("is_started_by_us", [True, False])
+def test_the_cpu_time_of_a_job_that_joins_counts_since_it_is_recorded(
+    is_started_by_us: bool,
+) -> None:
+    """The wrapper of a job is faster than its recorder; what one attaches to may be old."""
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with (
+        subprocess.Popen(["cat"], **pipes) as first,
+        subprocess.Popen([sys.executable, "-c", BURNT], **pipes) as other,
+    ):
+        assert other.stdout is not None
+        plan = Plan("run", "recording", ("cat",), "/", first.pid, 0, 0, "sqlite://")
+        (meter,) = find_meters("cpu-model:100", MeterContext(job_pid=first.pid)).meters
+        (source,) = meter.sources
+        assert other.stdout.readline()
+        before = source.read()
+        started_ns = 0 if is_started_by_us else 2 * monotonic_ns()
+        Arrivals(plan, {}, [source], Claims("run")).add(
+            Hello(other.pid, 0, started_ns, visibility={}, steps_path=None, quiet=True)
+        )
+        after = wait_until(lambda: (now := source.read()).time_ns > before.time_ns and now)
+        for job in (first, other):
+            assert job.stdin is not None
+            job.stdin.close()
+    assert source.device.rated_power_w and after.energy_j is not None
+    assert before.energy_j is not None
+    watts = source.device.rated_power_w / read_cpuinfo(Path("/proc")).threads
+    used_s = (after.energy_j - before.energy_j) / watts
+    assert used_s >= 0.5 - 0.02 if is_started_by_us else used_s <= 0.05
 
 
 UNKNOWN = None

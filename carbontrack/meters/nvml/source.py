@@ -102,8 +102,10 @@ class NvmlSource:
         self._dry = 0 if readings else self._dry + 1
         return [self.read()] if self.buffered and self._dry >= _DRY_CALLS else readings
 
-    def add_job(self, pid: int) -> None:
-        """This process and what descends from it belongs to the job, too."""
+    def add_job(self, pid: int, since_ns: int) -> None:
+        """This process and what descends from it belongs to the job, too; it is of no matter since
+        when, for the GPU's energy is counted from its first reading on.
+        """
         self._jobs.add(pid)
         self._use_due = min(self._use_due, _USE_EVERY)
 

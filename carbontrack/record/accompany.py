@@ -20,7 +20,6 @@ def accompany(
     job: Job, recording: RecordedJob | None, plan: dict[str, Any], *, live: bool, blocked: bool
 ) -> None:
     """From the job's start to its end. What fails here is said; only its own end ends the job."""
-    _count_children()
     witness = None
     with harmless("a signal to the process group may reach the job twice"):
         witness = SignalWitness(FORWARDED)
@@ -38,15 +37,6 @@ def accompany(
         with suppress(OSError):
             witness.dismiss()
     job.reap()
-
-
-def _count_children() -> None:
-    """Where SIGCHLD is ignored, the kernel would throw the job's status away. The job has inherited
-    that; for us it ends here.
-    """
-    with suppress(OSError):
-        if signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
 
 def _watch(

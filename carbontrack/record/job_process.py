@@ -28,7 +28,7 @@ class Job:
     def __init__(self, pid: int) -> None:
         self.pid = pid
         self.signal: int | None = None  # that killed it
-        self.exit_code = 0  # 128+n if signal n killed it
+        self.exit_code: int | None = None  # 128+n if signal n killed it; None if unknown
         self.ended_ns = 0
         self._reaped = False
 
@@ -36,7 +36,7 @@ class Job:
         """Whether it has. Raises OSError in a sandbox where that cannot be asked."""
         try:
             ended = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG)
-        except ChildProcessError:  # it ended while its status was still being thrown away
+        except ChildProcessError:  # somebody else has waited for it
             self._reaped = True
         else:
             if ended is None:

@@ -80,18 +80,38 @@ def run(command: list[str], settings: dict[str, Any], *, live: bool = False) -> 
     except Exception as error:
         warn(f"this run is not recorded to its end: {type(error).__name__}: {error}.")
         job.wait()
-    if job.signal is not None:
-        _die_of(job.signal)
-    os._exit(job.exit_code)
+    end_as(job)
 
 
 def _spawn_job(command: list[str], environ: Mapping[str, str], mask: Collection[int]) -> int:
+    start = _spawn
+    with harmless("the exit code of the job may be lost"):
+        if _signal.getsignal(_signal.SIGCHLD) == _signal.SIG_IGN:
+            # The kernel would throw its status away. It inherits that, but for us it ends here.
+            _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
+            from carbontrack.record.fork_job import fork_job
+
+            start = fork_job
     try:
-        return os.posix_spawnp(command[0], command, environ, setsigmask=mask, setsigdef=DEFAULTS)
+        return start(command[0], command, environ, mask)
     except OSError as error:
         if (script := script_of(command, error)) is None:
             raise
-        return os.posix_spawn("/bin/sh", script, environ, setsigmask=mask, setsigdef=DEFAULTS)
+        return start("/bin/sh", script, environ, mask)
+
+
+def _spawn(program: str, argv: list[str], environ: Mapping[str, str], mask: Collection[int]) -> int:
+    return os.posix_spawnp(program, argv, environ, setsigmask=mask, setsigdef=DEFAULTS)
+
+
+def end_as(job: Job) -> NoReturn:
+    """End as the job has ended; as a failure where that is unknown."""
+    if job.signal is not None:
+        _die_of(job.signal)
+    if job.exit_code is None:
+        warn("the exit code of the job is unknown: another process took it. This one's is 1.")
+        os._exit(1)
+    os._exit(job.exit_code)
 
 
 def _die_of(signo: int) -> NoReturn:

@@ -256,17 +256,65 @@ def test_ctrl_z_and_fg_in_a_shell_continue_the_job_once(wrapper: Wrapper) -> Non
     terminal.end()
 
 
-def test_a_parent_that_ignores_its_children_gets_its_exit_code(wrapper: Wrapper) -> None:
-    """SIGCHLD ignored is inherited, and then the kernel throws the status of children away."""
-    ignore = "import os, signal, sys; signal.signal(signal.SIGCHLD, signal.SIG_IGN);"
-    exec_it = "os.execv(sys.argv[1], sys.argv[1:])"
-    argv = wrapper.argv("sh", "-c", "sleep 0.5; exit 6")
+# SIGCHLD ignored is inherited, and then the kernel throws the status of children away.
+IGNORING = """
+import os, signal, sys
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+
+
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [
+        (["false"], 1),
+        (["sh", "-c", "exit 6"], 6),
+        (["sh", "-c", "kill -9 $$"], -9),
+        (["sh", "-c", "kill -INT $$"], -2),
+        (["./script"], 7),
+        (["no-such-program"], 127),
+    ],
+)
+def test_a_parent_that_ignores_its_children_gets_its_exit_code(
+    wrapper: Wrapper, command: list[str], code: int
+) -> None:
+    script = wrapper.folder / "script"
+    script.write_text("exit 7\n")  # sh's, as it has no #!
+    script.chmod(0o755)
+    argv = [PYTHON, "-c", IGNORING, *wrapper.argv(*command)]
     done = subprocess.run(
-        [PYTHON, "-c", ignore + exec_it, *argv], env=wrapper.env, timeout=PATIENCE_S, check=False
+        argv, env=wrapper.env, cwd=wrapper.folder, timeout=PATIENCE_S, check=False
     )
-    assert done.returncode == 6
+    assert done.returncode == code
+    if code == 127:
+        assert wrapper.json("runs")["runs"] == []
+        return
     (run,) = wrapper.json("runs")["runs"]
-    assert (run["status"], run["exit_code"]) == ("failed", 6)
+    assert (run["status"], run["exit_code"]) == ("failed", code if code > 0 else 128 - code)
+
+
+def test_a_job_inherits_that_its_children_are_ignored(wrapper: Wrapper) -> None:
+    """Else those that it starts and never waits for would pile up as zombies."""
+    job = ["grep", "-E", "Sig(Blk|Ign)", "/proc/self/status"]
+    argv = [PYTHON, "-c", IGNORING, *wrapper.argv(*job)]
+    found = subprocess.check_output(argv, env=wrapper.env, text=True, timeout=PATIENCE_S)
+    blocked, ignored = (int(line.split()[1], 16) for line in found.splitlines())
+    assert ignored & 1 << (signal.SIGCHLD - 1)
+    assert not ignored & 1 << (signal.SIGPIPE - 1)
+    assert not blocked & 1 << (signal.SIGTERM - 1)
+
+
+def test_a_job_whose_exit_code_somebody_else_took_is_no_success() -> None:
+    ends = (
+        "from carbontrack.record.launch import Job, end_as; job = Job(1); "  # no child of its
+        "print(job.has_ended(), job.exit_code, flush=True); end_as(job)"
+    )
+    done = bare(PYTHON, "-c", ends)
+    assert (done.returncode, done.stdout) == (1, "True None\n")
+    assert done.stderr == (
+        "carbontrack: the exit code of the job is unknown: another process took it. "
+        "This one's is 1.\n"
+    )
 
 
 def test_output_to_a_closed_pipe_ends_the_job_quietly(wrapper: Wrapper) -> None:

@@ -45,15 +45,12 @@ def _watch(
     """Pass signals on until the job has ended, but none that it has got as well. Signals that are
     not `blocked` may come between two looks.
     """
-    ours = {job.pid}
-    ours |= {recording.recorder_pid} if recording and recording.recorder_pid else set()
-    ours |= {witness.pid} if witness else set()
     try:
         while not job.has_ended():
             all_sent = recording is None or recording.flush()
             signo = _next_signal(for_ever=all_sent and blocked)
             if signo == signal.SIGCHLD:
-                _reap_others(ours)
+                _reap_others(job, recording, witness)
             elif signo is not None:
                 _pass_on(signo, job.pid, witness)
     except Exception as error:
@@ -81,13 +78,19 @@ def _pass_on(signo: int, job: int, witness: SignalWitness | None) -> None:
         _stop_as_asked()
 
 
-def _reap_others(ours: set[int]) -> None:
-    """As PID 1 of a container we inherit the job's orphans; our own are waited for elsewhere."""
+def _reap_others(job: Job, recording: RecordedJob | None, witness: SignalWitness | None) -> None:
+    """As PID 1 of a container we inherit the job's orphans. Only the job is waited for elsewhere: a
+    recorder that has ended early would hide all that ended after it.
+    """
     while os.getpid() == 1:
         child = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT | os.WNOHANG)
-        if child is None or child.si_pid in ours:
+        if child is None or child.si_pid == job.pid:
             return
-        os.waitpid(child.si_pid, 0)
+        pid, status = os.waitpid(child.si_pid, 0)
+        if recording is not None:
+            recording.reaped(pid, status)
+        if witness is not None:
+            witness.reaped(pid)
 
 
 def _left_our_group(job: int) -> bool:

@@ -49,10 +49,6 @@ class RecordedJob:
             joined.bring(self._steps)
             self._recorder = joined
 
-    @property
-    def recorder_pid(self) -> int | None:
-        return self._recorder.pid if self._recorder else None
-
     def start_recorder(self) -> None:
         """Unless one was joined."""
         if self._recorder is None:
@@ -79,6 +75,11 @@ class RecordedJob:
     def flush(self) -> bool:
         """Send what the recorder's pipe has not taken yet; whether that is all."""
         return self._recorder is None or self._recorder.flush()
+
+    def reaped(self, pid: int, status: int) -> None:
+        """A child of this process has ended with this status, and its pid is free."""
+        if self._recorder is not None:
+            self._recorder.reaped(pid, status)
 
     def end(self, job: Job) -> None:
         """Say how the job ended."""

@@ -33,6 +33,7 @@ class RecorderProcess:
 
     def __init__(self, steps: LockedSteps | None, rendezvous_fd: int | None = None) -> None:
         self.pid: int | None = None  # None if it could not be started
+        self._status: int | None = None  # once it was waited for
         self._pipe = -1
         self._unsent = b""
         self._steps = steps
@@ -86,39 +87,53 @@ class RecorderProcess:
                 os.kill(self.pid, _signal.SIGKILL)
                 os.waitpid(self.pid, 0)
 
+    def reaped(self, pid: int, status: int) -> None:
+        """A child of this process has ended with this status; if it is the recorder, `end` says
+        what that means. Its pid may soon be another process's.
+        """
+        if pid == self.pid:
+            self._status = status
+
     def end(self, outcome: dict[str, Any]) -> None:
         """Send how the job ended, and wait a moment until it has written that; or, where it goes on
         for other wrappers of the run, until it lets us go.
         """
         if self.pid is None:
             return
+        if self._status is None:
+            self._status = self._last_status(self.pid, outcome)
+        self._close()
+        if self._status:
+            warn("the recorder failed; what it had committed is in the ledger.")
+            remove_steps_file(self._steps.path if self._steps else None)
+
+    def _last_status(self, pid: int, outcome: dict[str, Any]) -> int | None:
+        """With which it ends; None if it goes on, or that is unknown."""
         in_time = released = False
         with harmless("the end of this run may not be recorded"):
             from carbontrack.record.cpu_wait import CpuWait
             from carbontrack.record.grace import grace_s
 
-            cpu = CpuWait(self.pid)
+            cpu = CpuWait(pid)
             self._send(outcome)
             grace = grace_s()
             self.flush(grace[0])
-            in_time = _ends_in_time(self.pid, grace, cpu, self._pipe)
+            in_time = _ends_in_time(pid, grace, cpu, self._pipe)
             released = _is_closed(self._pipe)
         self._close()  # it leaves the job's stderr
         with harmless("the recorder cannot be waited for"):
             from carbontrack.record.process_end import is_running
 
-            if in_time and released and is_running(self.pid):
-                return
+            if in_time and released and is_running(pid):
+                return None
             if not in_time:
                 # If it was stopped (SIGSTOP), it would stay so, with the job's stderr open.
-                os.kill(self.pid, _signal.SIGCONT)
+                os.kill(pid, _signal.SIGCONT)
                 warn_of_slow_recorder(self._plan)
-                return
+                return None
         with suppress(OSError):
-            _, status = os.waitpid(self.pid, os.WNOHANG)
-            if status:
-                warn("the recorder failed; what it had committed is in the ledger.")
-                remove_steps_file(self._steps.path if self._steps else None)
+            return os.waitpid(pid, os.WNOHANG)[1]
+        return None
 
     def _send(self, message: dict[str, Any]) -> None:
         if self.pid is not None:

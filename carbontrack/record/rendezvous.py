@@ -156,6 +156,11 @@ class Joined:
         """What the joined recorder has to know is sent at once."""
         return self._beside is None or self._beside.flush(timeout_s)
 
+    def reaped(self, pid: int, status: int) -> None:
+        """A child of this process has ended."""
+        if self._beside is not None:
+            self._beside.reaped(pid, status)
+
     def end(self, outcome: dict[str, Any]) -> None:
         """Say how the job ended. The last of the run waits until the recorder has written that."""
         if self._beside is not None:

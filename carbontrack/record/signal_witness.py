@@ -26,6 +26,7 @@ class SignalWitness:
     def __init__(self, signals: Collection[signal.Signals]) -> None:
         """Raises OSError where there is no process or descriptor to spare."""
         self._seen: set[int] = set()
+        self._has_ended = False
         opened: list[int] = []
         try:
             opened += os.pipe()
@@ -33,12 +34,12 @@ class SignalWitness:
             self._reports, report, end, self._life = opened
             os.set_blocking(self._reports, False)
             os.set_blocking(report, False)
-            self.pid = os.fork()
+            self._pid = os.fork()
         except OSError:
             for descriptor in opened:
                 os.close(descriptor)
             raise
-        if self.pid == 0:
+        if self._pid == 0:
             try:
                 _report(signals, report, end)
             finally:
@@ -59,12 +60,17 @@ class SignalWitness:
         self._seen.discard(signo)
         return seen
 
+    def reaped(self, pid: int) -> None:
+        """A child of this process has ended, and its pid is free."""
+        self._has_ended |= pid == self._pid
+
     def dismiss(self) -> None:
         """End it and wait for its end."""
         os.close(self._life)
         os.close(self._reports)
-        with suppress(ChildProcessError):
-            os.waitpid(self.pid, 0)
+        if not self._has_ended:
+            with suppress(ChildProcessError):
+                os.waitpid(self._pid, 0)
 
     def _take(self) -> None:
         with suppress(BlockingIOError):

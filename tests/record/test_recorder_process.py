@@ -22,7 +22,8 @@ from carbontrack.record.cut import MAX_COMMAND_CHARS, MAX_LABEL_CHARS, cut_comma
 from carbontrack.record.process_end import ProcessEnd
 from carbontrack.record.recorder_process import RecorderProcess
 from carbontrack.units import monotonic_ns, now_ms
-from tests.fixtures.wrap import CARBONTRACK, PATIENCE_S, Wrapper, processes_of
+from tests.fixtures.tools import OF_THE_MACHINE
+from tests.fixtures.wrap import CARBONTRACK, PATIENCE_S, Wrapper, kill_recorders, processes_of
 from tests.record.test_manners import children_of
 
 Until = Callable[[Callable[[], Any]], Any]
@@ -91,6 +92,46 @@ def test_a_stopped_recorder_holds_up_neither_the_exit_nor_whoever_reads_its_stde
     # There is no summary; one line says where it is.
     assert said.count("\n") == 1
     assert said.endswith(f"carbontrack show {run['id'][:13]}.\n")
+
+
+AS_PID_1 = ["unshare", "--map-root-user", "--pid", "--fork", "--mount-proc", "--kill-child"]
+# Leaves an orphan, which ends as a child of PID 1, and ends itself once that has been waited for.
+ORPHAN = """
+import os, sys, time
+sys.stdin.readline()
+reading, writing = os.pipe()
+if os.fork() == 0:
+    orphan = os.fork()
+    if orphan:
+        os.write(writing, b"%d" % orphan)
+    while not orphan and os.getppid() != 1: time.sleep(0.01)
+    os._exit(0)
+os.wait()
+orphan = int(os.read(reading, 16))
+while os.path.exists(f"/proc/{orphan}"): time.sleep(0.01)
+sys.exit(3)
+"""
+
+
+def test_as_pid_1_orphans_are_reaped_when_our_own_processes_have_died_first(
+    wrapper: Wrapper, until: Until
+) -> None:
+    if subprocess.run([*AS_PID_1, "true"], capture_output=True, check=False).returncode:
+        pytest.skip(f"{OF_THE_MACHINE}: namespaces are not allowed")
+    argv = [*AS_PID_1, *wrapper.argv(PYTHON, "-c", ORPHAN)]
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(argv, env=wrapper.env, text=True, **pipes) as container:
+        try:
+            until(lambda: min(map(len, wrapper.seconds().values()), default=0) >= 1)
+            (us,) = children_of(container.pid, "run")
+            (witness,) = children_of(us, "run")
+            kill_recorders(wrapper)
+            os.kill(witness, signal.SIGKILL)
+            _, said = container.communicate("on\n", timeout=PATIENCE_S)
+        finally:
+            container.kill()
+    assert container.returncode == 3
+    assert said == "carbontrack: the recorder failed; what it had committed is in the ledger.\n"
 
 
 def holds_a_socket(pid: int) -> bool:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left, bisect_right, insort
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
+from operator import itemgetter
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Engine, Table, func, select, text, true
@@ -127,26 +128,53 @@ class Intensities:
     longest_ms: int
 
     def between(self, from_ms: int, to_ms: int) -> list[Mapping[str, Any]]:
-        """Those that touch [from, to), in order: each time in its newest version, and only those
-        of the newest version's basis: averages and marginal rates are never mixed.
+        """What touches [from, to), in order and without an overlap: each moment in its newest
+        version, whatever the lengths of its intervals, so of an older one perhaps a part. Only
+        those of the newest version's basis: averages and marginal rates are never mixed.
         """
         first = bisect_right(self.rows, from_ms - self.longest_ms, key=_start_ms)
         after = bisect_left(self.rows, to_ms, key=_start_ms)
-        found = [r for r in self.rows[first:after] if r["start_ms"] + r["length_ms"] > from_ms]
+        found = [row for row in self.rows[first:after] if _end_ms(row) > from_ms]
         if not found:
             return []
         basis = max(found, key=lambda row: (row["version"], -row["start_ms"]))["basis"]
-        newest: dict[int, Mapping[str, Any]] = {}
-        for row in found:
-            known = newest.get(row["start_ms"])
-            if row["basis"] == basis and (known is None or known["version"] < row["version"]):
-                newest[row["start_ms"]] = row
-        return list(newest.values())
+        newest: list[Mapping[str, Any]] = []
+        for row in sorted(found, key=itemgetter("version"), reverse=True):
+            if row["basis"] == basis:
+                for part in _uncovered(row, newest):
+                    insort(newest, part, key=_start_ms)
+        return [part for part in newest if part["start_ms"] < to_ms and _end_ms(part) > from_ms]
+
+
+def _uncovered(
+    row: Mapping[str, Any], others: Sequence[Mapping[str, Any]]
+) -> list[Mapping[str, Any]]:
+    """The parts of an interval in which none of the others is, which are in order and apart."""
+    begin_ms, end_ms = row["start_ms"], _end_ms(row)
+    first = max(0, bisect_right(others, begin_ms, key=_start_ms) - 1)
+    after = bisect_left(others, end_ms, key=_start_ms)
+    parts: list[Mapping[str, Any]] = []
+    for other in others[first:after]:
+        if begin_ms < other["start_ms"]:
+            parts.append(_cut(row, begin_ms, other["start_ms"]))
+        begin_ms = max(begin_ms, _end_ms(other))
+    if begin_ms < end_ms:
+        parts.append(_cut(row, begin_ms, end_ms))
+    return parts
+
+
+def _cut(row: Mapping[str, Any], begin_ms: int, end_ms: int) -> Mapping[str, Any]:
+    return {**row, "start_ms": begin_ms, "length_ms": end_ms - begin_ms}
 
 
 def _start_ms(row: Mapping[str, Any]) -> int:
     start_ms: int = row["start_ms"]
     return start_ms
+
+
+def _end_ms(row: Mapping[str, Any]) -> int:
+    end_ms: int = row["start_ms"] + row["length_ms"]
+    return end_ms
 
 
 def zones(connection: Connection) -> list[Mapping[str, Any]]:

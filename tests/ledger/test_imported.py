@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import IntegrityError
 
 from carbontrack.errors import CarbontrackError
+from carbontrack.factors.series import IntensitySeries, Interval
 from carbontrack.ledger import imported
 
 HOUR_MS = 3_600_000
@@ -87,6 +90,70 @@ def test_files_of_two_months_are_one_series(writer: Engine, reader: Connection) 
     imported.put_intensity(writer, [interval(h, h / 10, version="2026-02-01") for h in (2, 3)])
     found = intensity(reader, "FRA", from_ms=0, to_ms=4 * HOUR_MS)
     assert [row["intensity_kg_per_kwh"] for row in found] == [0.1, 0.2, 0.2, 0.3]
+
+
+NEWER = "2026-02-01"
+
+
+@pytest.mark.parametrize(
+    ("older_h", "newer_h"),
+    [(0.5, [1, 1, 1, 1]), (1, [4]), (4, [0.5] * 8), (1, [1, 2, 1]), (2, [1, 3])],
+    ids=["1 h over 0.5 h", "4 h over 1 h", "0.5 h over 4 h", "a bridged hole", "across"],
+)
+def test_a_newer_version_of_another_step_goes_before_wherever_it_is(
+    writer: Engine, reader: Connection, older_h: float, newer_h: list[float]
+) -> None:
+    """Four hours of which both have all, and two of the older one's alone."""
+    length_ms = round(older_h * HOUR_MS)
+    starts = range(0, 6 * HOUR_MS, length_ms)
+    older = [interval(0, 0.3, start_ms=at, length_ms=length_ms) for at in starts]
+    imported.put_intensity(writer, older)
+    at_ms = 0
+    for hours in newer_h:
+        length_ms = round(hours * HOUR_MS)
+        row = interval(0, 0.5, start_ms=at_ms, length_ms=length_ms, version=NEWER)
+        imported.put_intensity(writer, [row])
+        at_ms += length_ms
+    found = intensity(reader, "FRA", from_ms=0, to_ms=6 * HOUR_MS)
+    series = IntensitySeries(tuple(Interval(**row) for row in found))
+    hours_ms = range(0, 6 * HOUR_MS, HOUR_MS)
+    means = [series.mean(at, at + HOUR_MS) for at in hours_ms]
+    assert means == pytest.approx([0.5] * 4 + [0.3] * 2)
+
+
+@given(
+    versions=st.lists(
+        st.lists(st.tuples(st.integers(0, 4), st.integers(1, 9)), max_size=8), max_size=4
+    ),
+    first=st.integers(0, 40),
+    length=st.integers(1, 40),
+)
+def test_each_moment_is_of_the_newest_version_that_has_it(
+    versions: list[list[tuple[int, int]]], first: int, length: int
+) -> None:
+    """Versions of gaps and lengths of any step, whose value is their number."""
+    rows = []
+    for number, steps in enumerate(versions):
+        at = 0
+        for gap, lasts in steps:
+            span = {"start_ms": at + gap, "length_ms": lasts}
+            rows.append(interval(0, number, version=f"2026-01-0{number + 1}", **span))
+            at += gap + lasts
+    rows.sort(key=lambda row: int(row["start_ms"]))
+    longest_ms = max((row["length_ms"] for row in rows), default=0)
+    found = imported.Intensities(rows, longest_ms).between(first, first + length)
+
+    def covering(some: Sequence[Mapping[str, Any]], at: int) -> list[int]:
+        return [
+            row["intensity_kg_per_kwh"]
+            for row in some
+            if row["start_ms"] <= at < row["start_ms"] + row["length_ms"]
+        ]
+
+    for at in range(first, first + length):
+        assert covering(found, at) == sorted(covering(rows, at))[-1:]
+    starts = [row["start_ms"] for row in found]
+    assert starts == sorted(starts)
 
 
 def test_bases_are_never_mixed(writer: Engine, reader: Connection) -> None:

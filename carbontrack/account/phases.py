@@ -21,6 +21,8 @@ from carbontrack.units import MS_PER_S
 from carbontrack.vocabulary import EventKind, Status
 
 OTHER = "other"
+OUTSIDE = ""
+"""What is not in the part of a run that a timeline is of; no phase is called so."""
 _HOUR_S = LEVELS_S[-1]
 _NEGLIGIBLE_S = 1e-3  # what windows and their parts may differ by, through rounding
 _NEGLIGIBLE_J = 5e-4
@@ -48,6 +50,15 @@ class Timeline:
                 starts.append(event.time_ms)
                 names.append(name)
         return cls(tuple(starts), tuple(names), max(from_ms, to_ms))
+
+    def amid(self, from_ms: int, to_ms: int) -> Timeline:
+        """The same with what is before and after it, between these times, as *outside*."""
+        starts, names = self.starts_ms, self.names
+        if from_ms < starts[0]:
+            starts, names = (from_ms, *starts), (OUTSIDE, *names)
+        if self.end_ms < to_ms:
+            starts, names = (*starts, self.end_ms), (*names, OUTSIDE)
+        return Timeline(starts, names, max(self.end_ms, to_ms))
 
     def spans(self) -> dict[str, tuple[Span, ...]]:
         """The spans of each phase, in the order in which they first begin, *other* last."""

@@ -34,9 +34,10 @@ class RunRecord:
 
     Of a part, `run` begins and ends with it, `sensors`, `usages` and `steps` are those that belong
     to it, and `spans_ms` are the stretches of time that it is made of, each from a time up to, and
-    without, another; empty where it has all the time of its run. `lost_kwh` is what its devices
-    used for work that a later attempt did again, None if unknown. Of a run that was entered by hand
-    `stated` is all that is known, of a part too: its share by time.
+    without, another; empty where it has all the time of its run. Of an attempt, which may begin and
+    end within an hour, `recordings` are the keys of those that made it. `lost_kwh` is what its
+    devices used for work that a later attempt did again, None if unknown. Of a run that was entered
+    by hand `stated` is all that is known, of a part too: its share by time.
     """
 
     run: Run
@@ -44,6 +45,7 @@ class RunRecord:
     usages: Sequence[Usage]
     steps: StepTotals
     spans_ms: tuple[Span, ...] = ()
+    recordings: Sequence[int] | None = None
     by_hour: Callable[[], Mapping[int, float]] | None = None
     lost_kwh: float | None = None
     stated: Sequence[Stated] = ()

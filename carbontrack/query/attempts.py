@@ -133,6 +133,7 @@ def by_attempt(held: Held, whole: RunRecord) -> dict[str, RunRecord]:
             usages=usages,
             steps=held.step_totals(whole.run, (begin_ms, end_ms)),
             spans_ms=((begin_ms, end_ms),),
+            recordings=attempt.keys,
             lost_kwh=lost_kwh,
         )
     return parts

@@ -127,7 +127,7 @@ def by_phase(held: Held, whole: RunRecord) -> dict[str, RunRecord]:
 def split_by(held: Held, whole: RunRecord, timeline: Timeline) -> dict[str, RunRecord]:
     """The part of each name on a timeline of the run."""
     steps = _steps(held, whole, timeline)
-    usages = usages_on(held, whole.run, timeline, whole.usages)
+    usages = _usages_of(held, whole, timeline)
     return {
         name: replace(
             whole,
@@ -138,6 +138,25 @@ def split_by(held: Held, whole: RunRecord, timeline: Timeline) -> dict[str, RunR
         )
         for name, spans_ms in timeline.spans().items()
     }
+
+
+def _usages_of(held: Held, whole: RunRecord, timeline: Timeline) -> dict[str, list[Usage]]:
+    """What each device used in each hour by each name. An attempt shares hours, minutes and a
+    second with those of the same recordings: it is split out of them again, along with its names.
+    """
+    if whole.recordings is None:
+        return usages_on(held, whole.run, timeline, whole.usages)
+    together = [one for one in held.recordings(whole.run) if one.key in whole.recordings]
+    amid = timeline.amid(
+        min(one.started_ms for one in together), max(one.end_ms for one in together)
+    )
+    own = {(usage.device_key, usage.start_ms) for usage in whole.usages}
+    hours = [
+        usage
+        for usage in held.hours(whole.run, whole.recordings)
+        if (usage.device_key, usage.start_ms) in own
+    ]
+    return usages_on(held, whole.run, amid, hours, whole.recordings)
 
 
 def usages_on(

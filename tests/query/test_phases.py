@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import closing
 from dataclasses import replace
+from math import ceil
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from carbontrack.ledger import engine, read
 from carbontrack.ledger.held import Held
 from carbontrack.ledger.recorded_rows import Event
 from carbontrack.ledger.transaction import open_ledger
+from carbontrack.ledger.window import Flag, Pyramid, Window
 from carbontrack.ledger.write import RunWriter
 from carbontrack.query.phases import phases_of
 from carbontrack.vocabulary import Status
@@ -80,6 +82,78 @@ def test_a_phase_of_an_attempt_that_died_does_not_reach_into_the_next(ledger_url
             writer.finish(status=Status.FAILED, exit_code=1, ended_ms=end_ms)
     rows = Ledger(ledger_url).table("phased", by="phase").set_index("label")
     assert rows["duration_s"].to_dict() == {"train": 20.0 + 10.0, "other": 10.0 + 60.0 + 20.0}
+
+
+# From when to when, in s, each phase of each attempt is; all in one hour, and in shared minutes.
+TWICE = {
+    ("1", "train"): (0.0, 60.0),
+    ("1", "save"): (60.0, 90.4),
+    ("2", "train"): (90.4, 200.7),
+    ("2", "save"): (200.7, 250.0),
+}
+
+
+def used_j(device: int, begin_s: float, end_s: float) -> float:
+    """Of a device that uses more each second."""
+    shares = {s: min(s + 1, end_s) - max(s, begin_s) for s in range(int(begin_s), ceil(end_s))}
+    return sum((100 * (1 + device) + second) * share for second, share in shares.items())
+
+
+def write_twice(url: str, recorded: list[tuple[float, float]]) -> None:
+    """The attempts of TWICE on two devices, by a recorder from each second to another."""
+    events = [change(begin_s, name) for (_, name), (begin_s, _) in TWICE.items()]
+    again_s = TWICE["2", "train"][0]
+    if len(recorded) == 1:
+        at_ms = change(again_s, None).time_ms
+        events.insert(2, Event(at_ms, "restarted", "", data={"restart": 1}))
+    with closing(open_ledger(url)) as opened:
+        for number, (begin_s, end_s) in enumerate(recorded):
+            first_ms, next_ms = (change(second, None).time_ms for second in (begin_s, end_s))
+            recording = recording_of(
+                RUN.begun, f"attempt {number}", started_ms=first_ms, restart=number
+            )
+            writer = RunWriter(opened, RUN.begun, recording, RUN.sensors)
+            rows: list[tuple[str, Window]] = []
+            for device, sensor in enumerate(RUN.sensors):
+                pyramid = Pyramid()
+                for second in range(int(begin_s), ceil(end_s)):
+                    own = max(second, begin_s), min(second + 1, end_s)
+                    lasts_s = own[1] - own[0]
+                    window = Window(
+                        RUN.start_ms + second * 1000, 1, used_j(device, *own), lasts_s, lasts_s,
+                        10, None, None, 0, None, None, None, None, 0, Flag.COUNTER,
+                    )  # fmt: skip
+                    pyramid.add(window)
+                    rows.append((sensor.uuid, window))
+                rows += [(sensor.uuid, window) for window in pyramid.take_changed()]
+            logged = [(n, one) for n, one in enumerate(events) if first_ms <= one.time_ms < next_ms]
+            writer.commit(windows=rows, events=logged, heartbeat_ms=next_ms)
+            writer.finish(status=Status.COMPLETED, exit_code=0, ended_ms=next_ms)
+
+
+@pytest.mark.parametrize(
+    "recorded",
+    [[(0.0, 250.0)], [(0.0, 90.4), (90.4, 250.0)]],
+    ids=["the launcher restarts it", "it is queued again"],
+)
+def test_phases_of_attempts_that_share_an_hour_are_those_of_their_own_time(
+    ledger_url: str, recorded: list[tuple[float, float]]
+) -> None:
+    write_twice(ledger_url, recorded)
+    ledger = Ledger(ledger_url)
+    rows = ledger.table("phased", by=["attempt", "phase"]).set_index("label")
+    expected_kwh = {
+        " / ".join(cell): sum(used_j(device, *span_s) for device in range(2)) / 3.6e6
+        for cell, span_s in TWICE.items()
+    }
+    assert rows["energy_kwh"].to_dict() == pytest.approx(expected_kwh)
+    lengths_s = {" / ".join(cell): end_s - begin_s for cell, (begin_s, end_s) in TWICE.items()}
+    assert rows["duration_s"].to_dict() == pytest.approx(lengths_s)
+    of_attempts = ledger.table("phased", by="attempt").set_index("label")
+    for attempt, of_attempt in of_attempts.iterrows():
+        cells = rows.filter(like=f"{attempt} / ", axis="index")
+        for name in ("energy_kwh", "gpu_hours", "cost", "tco2e"):
+            assert cells[name].sum() == pytest.approx(of_attempt[name]), name
 
 
 def test_a_run_without_phases_is_other(tmp_path: Path, command: Command) -> None:

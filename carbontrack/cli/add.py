@@ -53,7 +53,8 @@ def add(
     """Enter a run that was measured elsewhere: GPU-hours, energy, or both.
 
     Its figures are *stated*: tables and totals have them apart. By `--method report` it is
-    GPU-hours × rated power, by *measured* the stated energy. Without `--start` it is in no month.
+    GPU-hours × rated power, by *measured* the stated energy. Without `--start` it is in no
+    month, range of time or quota.
 
     Example: carbontrack add --name pretrain-1 --device A100 --devices 64 --gpu-hours 5000 --energy
     '1.7 MWh' --start 2026-01-31 --source 'report of the cluster'

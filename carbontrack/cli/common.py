@@ -21,6 +21,7 @@ from carbontrack.vocabulary import Format
 if TYPE_CHECKING:
     from carbontrack.ledger.imported import Connection
     from carbontrack.ledger.recorded_rows import Run
+    from carbontrack.query.select import Selection
 
 MOST_RUNS = 1_000_000_000
 """Of a list; no ledger has more."""
@@ -116,6 +117,15 @@ def find_runs(connection: Connection, references: Sequence[str], done: str = "sh
             shown = f"the newest is {done} ({short_id(run.id)}). See: carbontrack runs"
             say(f"{count} runs are named {reference}; {shown}")
     return found
+
+
+def say_untimed(connection: Connection, references: Sequence[str], wanted: Selection) -> None:
+    """Name the runs that a range of time leaves out for they have none."""
+    from carbontrack.query.select import without_time
+    from carbontrack.report.notes import untimed_text
+
+    if said := untimed_text([run.name for run in without_time(connection, references, wanted)]):
+        say(said)
 
 
 def say_written(paths: Sequence[Path], *, quiet: bool) -> None:

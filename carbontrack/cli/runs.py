@@ -16,6 +16,7 @@ from carbontrack.cli.common import (
     print_json,
     run_argument,
     say,
+    say_untimed,
     warn_of_journals,
 )
 from carbontrack.cli.selection_options import takes_selection
@@ -68,6 +69,7 @@ def runs(
             chosen = select.choose(connection, [], wanted, limit=min(limit + 1, MOST_RUNS))
             rows = [listed(item) for item in list_items(connection, chosen[:limit])]
             has_more = len(chosen) > limit
+            say_untimed(connection, [], wanted)
     if format is Format.JSON:
         print_json({"runs": rows})
     elif rows:

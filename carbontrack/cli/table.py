@@ -13,6 +13,7 @@ from carbontrack.cli.common import (
     DbOption,
     find_runs,
     run_argument,
+    say_untimed,
     say_written,
     words_of_command,
 )
@@ -117,6 +118,7 @@ def table(
     with engine.open_reader(ledger_url(db)).connect() as connection, garbage.paused():
         find_runs(connection, runs or [])
         chosen = select.choose(connection, runs or [], wanted, limit=limit)
+        say_untimed(connection, runs or [], wanted)
         span_ms = wanted.span_ms
         held = ManyHeld(connection, chosen, span_ms)
         own: dict[str, Any] = {"embodied": embodied, "own_factors": bool(like), "span_ms": span_ms}

@@ -57,13 +57,15 @@ def list_runs(
     job: str | None = None,
     account: str | None = None,
     partition: str | None = None,
+    untimed: bool = False,
     ids: Sequence[str] | None = None,
 ) -> list[Run]:
     """Runs, newest first, that match all that is given.
 
     They have all of `tags`: (key, value); ran at `since_ms` or later, and before `until_ms`; ran on
     `host`, perhaps beside others; had a device whose energy is of this `quality`; and their
-    scheduler says this `cluster`, id of the `job`, `account` and `partition`.
+    scheduler says this `cluster`, id of the `job`, `account` and `partition`. A run that was
+    entered without a time is in no range; with `untimed` all are such runs.
     """
     run, recording, sensor = models.Run, models.Recording, models.Sensor
     query = _NEWEST_FIRST
@@ -84,6 +86,10 @@ def list_runs(
         query = query.where(or_(run.started_ms >= since_ms - off_ms, went_on))
     if until_ms is not None:
         query = query.where(run.started_ms < until_ms + off_ms)
+    if in_range:
+        query = query.where(~_UNTIMED)
+    if untimed:
+        query = query.where(_UNTIMED)
     if host is not None:
         query = query.where(exists().where(recording.run_key == run.key, recording.host == host))
     if quality is not None:
@@ -143,6 +149,7 @@ def find_runs(
     wanted += [its_project == project] if project else []
     wanted += [run.user == user] if user else []
     wanted += [run.started_ms < until_ms + off_ms] if until_ms is not None else []
+    wanted += [~_UNTIMED] if in_range else []
     rows = connection.execute(query.where(*wanted)).all()
     known = _recorded(connection, {row.key: row.nodes_expected for row in rows})
     outcomes = {key: one.outcome for key, one in known.items()}
@@ -244,6 +251,10 @@ def resolve_run(connection: Connection, reference: str) -> Run:
     return found[0]
 
 
+_UNTIMED = exists().where(
+    models.Stated.run_key == models.Run.key, models.Stated.started_ms.is_(None)
+)
+"""What was entered by hand without a time: its run stands in lists at the time of its entry."""
 PRESENT = models.Run.id.not_in(select(models.Tombstone.run_id))
 _NEWEST_FIRST = (
     select(models.Run.__table__)

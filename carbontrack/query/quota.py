@@ -28,13 +28,14 @@ Estimates = Callable[[Sequence[Run], Span], list[Estimate]]
 class Standing:
     """Each limit of each quota, the rows of their projects and of the runs of these, and, where all
     projects were asked for, those that ran in the same periods without a quota: *–* stands for runs
-    without a project.
+    without a project. `untimed` are the names of their runs that no period has.
     """
 
     uses: Sequence[QuotaUse]
     rows: Sequence[Estimate]
     runs: Sequence[Estimate]
     without_quota: Sequence[str]
+    untimed: Sequence[str]
 
 
 def standing(
@@ -76,7 +77,12 @@ def standing(
         for name, quota in asked.items()
         for use in uses_of(quota, periods[name], row_of.get(name), of_project[name], now_ms)
     ]
-    return Standing(uses, rows, runs, sorted(without))
+    untimed = [
+        run.name
+        for run in select.choose(connection, [], select.Selection(untimed=True))
+        if run.project in asked
+    ]
+    return Standing(uses, rows, runs, sorted(without), untimed)
 
 
 def _priced(

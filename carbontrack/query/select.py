@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
 from carbontrack.account.split import whole_hours
@@ -29,6 +29,7 @@ class Selection:
     job: str | None = None
     account: str | None = None
     partition: str | None = None
+    untimed: bool = False
 
     @property
     def span_ms(self) -> Span | None:
@@ -60,3 +61,11 @@ def choose(
         return list(named.values())[:limit]
     matching = {run.id for run in read.list_runs(connection, ids=list(named), **asked)}
     return [run for run in named.values() if run.id in matching][:limit]
+
+
+def without_time(connection: Connection, references: Sequence[str], wanted: Selection) -> list[Run]:
+    """The runs that a range of time leaves out of those chosen, as no time of theirs is known."""
+    if wanted.span_ms is None:
+        return []
+    anytime = replace(wanted, since_ms=None, until_ms=None, untimed=True)
+    return choose(connection, references, anytime)

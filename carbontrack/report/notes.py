@@ -10,6 +10,7 @@ from carbontrack import keys
 from carbontrack.account.result import Estimate, unique
 from carbontrack.account.uncertainty import NVML_BAND
 from carbontrack.factors.catalog import Factor
+from carbontrack.report.numbers import counted
 from carbontrack.report.scopes import left_out
 from carbontrack.vocabulary import UNATTRIBUTED, Method, Quality, Status
 
@@ -195,6 +196,13 @@ def _own(rows: Sequence[Estimate]) -> list[str]:
 def _first(notes: Sequence[str]) -> str:
     others = len(unique(notes)) - 1
     return f"{notes[0]} (and {others} more with other numbers)" if others else notes[0]
+
+
+def untimed_text(names: Sequence[str]) -> str:
+    """That these runs are in no range of time; empty where there are none."""
+    if not names:
+        return ""
+    return f"{counted(len(names), 'run')} left out, entered without a time: {some(names)}"
 
 
 def some(labels: Sequence[str]) -> str:

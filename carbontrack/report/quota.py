@@ -8,7 +8,7 @@ from typing import Any
 from carbontrack.account.quota import QuotaUse
 from carbontrack.query.by import NO_GROUP
 from carbontrack.query.quota import Standing
-from carbontrack.report.notes import notes_of
+from carbontrack.report.notes import notes_of, untimed_text
 from carbontrack.report.numbers import (
     NO_VALUE,
     amount_text,
@@ -129,4 +129,5 @@ def _notes(found: Standing) -> list[str]:
         shown += [counted(len(named) - _SHOWN, "more project")] if len(named) > _SHOWN else []
         shown += ["runs without a project"] if NO_GROUP in found.without_quota else []
         notes.append(f"without a quota in these periods: {', '.join(shown)}")
+    notes += [untimed_text(found.untimed)] if found.untimed else []
     return [*notes, *notes_of(found.runs, found.rows)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 
@@ -91,6 +92,45 @@ def test_it_is_split_by_month_where_its_start_is_known(call: Command) -> None:
     energies = {row["label"]: row["energy_kwh"] for row in rows}
     assert energies["2026-01"] == pytest.approx(17_000 * IN_JANUARY)
     assert sum(energies.values()) == pytest.approx(17_000)
+
+
+def test_without_a_time_it_is_in_no_range_and_no_quota_and_that_is_said(
+    call: Command, ledger_url: str, tmp_path: Path
+) -> None:
+    untimed = ("--device", "A100", "--gpu-hours", "50000", "--energy", "17 MWh")
+    call("add", "--name", "old", "--project", "nlp", *untimed)
+    call("add", "--name", "other", "--project", "vision", *untimed)
+    call("add", "--name", "dated", "--project", "nlp", *untimed[:-2], "--start", "2001-01-01")
+    (tmp_path / "carbontrack.toml").write_text("[quota.nlp]\nkwh = 1000\ngpu_hours = 60000\n")
+    both = "2 runs left out, entered without a time: other, old"
+
+    # Whatever the clock says: all time has the day on which they were entered.
+    for span in (("--since", "2000"), ("--until", "2999"), ("--since", "2000", "--until", "2999")):
+        for words in (("table",), ("table", "--by", "project"), ("runs",)):
+            done = call(*words, *span, "--format", "json")
+            assert done.err == f"carbontrack: {both}\n", words
+        found = call("table", *span, "--format", "json").json
+        assert [row["label"] for row in found["rows"]] == ["measured", "dated"]
+    assert [run["name"] for run in call("runs", "--format", "json").json["runs"]][:2] == [
+        "other",
+        "old",
+    ]
+    named = call("table", "old", "dated", "--since", "2000", "--format", "json")
+    assert named.err == "carbontrack: 1 run left out, entered without a time: old\n"
+    assert [row["label"] for row in named.json["rows"]] == ["dated"]
+    assert call("table", "--since", "2000", "--project", "nobody", "--format", "json").err == ""
+    assert call("table", "old", "--format", "json").json["total"]["energy_kwh"] == 17_000
+
+    checked = call("quota", "--check", "--format", "json")
+    assert checked.code == 0, checked.err
+    assert [one["used"] for one in checked.json["quotas"]] == [0.0, 0.0]
+    assert "1 run left out, entered without a time: old" in checked.json["notes"]
+    view = View(ledger_url, config.flags())
+    try:
+        assert {run["name"] for run in view.runs(since_ms=0)["runs"]} == {"measured", "dated"}
+        assert view.totals(since_ms=0)["total"]["energy_kwh"] == pytest.approx(2 * 0.72)
+    finally:
+        view.close()
 
 
 def test_of_one_figure_the_other_is_unknown(call: Command) -> None:

@@ -133,19 +133,24 @@ def merge(
     """Take other ledgers into this one, in any order and as often as you like: runs, nodes and
     attempts meet by their ids, and nothing counts twice. All of it is taken, or nothing.
 
-    A run that was removed stays removed. Imported factors of one name have to have one value.
+    A run that was removed in any of them is removed here, too, and named; none is brought back.
+    Imported factors of one name have to have one value.
 
     Example: carbontrack db merge node1.db laptop.db --db postgresql://ada@db.lab/carbontrack
     """
     from carbontrack.cli.progress import row_bar
     from carbontrack.ledger.merge import merge
     from carbontrack.ledger.url import ledger_url
+    from carbontrack.report.escape import visible
 
     with row_bar() as progress:
         taken = merge(ledger_url(db), sources, dry_run=dry_run, progress=progress)
     counts = {"added": taken.added, "grew": taken.grew, "already there": taken.known}
     counts |= {"removed before, and left out": taken.removed}
     said = [f"{counted(len(ids), 'run')} {what}" for what, ids in counts.items() if ids]
+    if taken.deleted:
+        names = ", ".join(f"{visible(name)} ({id})" for id, name in taken.deleted.items())
+        said.append(f"{counted(len(taken.deleted), 'run')} removed here, as there: {names}")
     typer.echo(f"{', '.join(said) or 'No runs'}.{' Nothing was written.' if dry_run else ''}")
 
 

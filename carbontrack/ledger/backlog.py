@@ -156,7 +156,7 @@ def next_part(
             steps=tuple(steps.rows),
             events=tuple(events.rows),
             clocks=tuple(rows.clocks()),
-            amendments=tuple(_amendments(transaction, run.id)),
+            amendments=tuple(amendments(transaction, run.id)),
             stated=tuple(_of_run(transaction, STATED, run.key)),
             imports=tuple(_of_run(transaction, IMPORTS, run.key)),
             overlaps=tuple(rows.overlaps()) if complete and ended else (),
@@ -265,6 +265,15 @@ def ship_again(transaction: Transaction, recording_ids: Iterable[str]) -> None:
     )
 
 
+def amendments(transaction: Transaction, run_id: str) -> Iterator[Amendment]:
+    """Those of a run, oldest first."""
+    found = transaction.ask(
+        f"{AMENDMENTS.query} where run_id = :run order by time_ms, id", {"run": run_id}
+    )
+    for row in found:
+        yield read_row(AMENDMENTS, row)
+
+
 def amended(transaction: Transaction, run_id: str) -> None:
     """Let the recordings of a run be shipped once more, for it was amended."""
     transaction.write(
@@ -347,14 +356,6 @@ def _mark(transaction: Transaction, recording_key: int, target: str) -> Watermar
 
 def _begun(target: str) -> Watermark:
     return Watermark(target, 0, 0, 0, 0, 0, 0, 0)
-
-
-def _amendments(transaction: Transaction, run_id: str) -> Iterator[Amendment]:
-    found = transaction.ask(
-        f"{AMENDMENTS.query} where run_id = :run order by time_ms, id", {"run": run_id}
-    )
-    for row in found:
-        yield read_row(AMENDMENTS, row)
 
 
 def _of_run(transaction: Transaction, table: Table[Any], run_key: int) -> Iterator[Any]:

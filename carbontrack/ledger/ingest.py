@@ -13,7 +13,8 @@ from itertools import islice
 from typing import Any
 
 from carbontrack.errors import CarbontrackError
-from carbontrack.ledger.backlog import recordings_of, ship_again
+from carbontrack.ledger import backlog
+from carbontrack.ledger.amended import values_of
 from carbontrack.ledger.factor_versions import put_factors
 from carbontrack.ledger.join import as_text, is_newer, joined_run
 from carbontrack.ledger.late_overlaps import LateOverlaps
@@ -37,6 +38,7 @@ from carbontrack.ledger.tables import (
 )
 from carbontrack.ledger.transaction import Transaction
 from carbontrack.ledger.write import UPSERT_STEP, sensor_keys
+from carbontrack.vocabulary import AmendedField
 
 _ROWS_AT_ONCE = 5_000
 _SERIAL_OF = {table.name: column for column, table in REFERS.items()}
@@ -52,13 +54,18 @@ class Taken:
     grew: set[str] = field(default_factory=set)
     known: set[str] = field(default_factory=set)  # all of it was here
     removed: set[str] = field(default_factory=set)  # by somebody, and not brought back
+    deleted: dict[str, str] = field(default_factory=dict)  # removed here, as there; their names
 
     def add(self, other: Taken) -> None:
         """Count these, which came later, too."""
-        self.removed |= other.removed
-        self.added = (self.added | other.added) - self.removed
-        self.grew = (self.grew | other.grew) - self.added - self.removed
-        self.known = (self.known | other.known) - self.grew - self.added - self.removed
+        # What came with these ledgers alone was never here.
+        self.deleted |= {id: name for id, name in other.deleted.items() if id not in self.added}
+        self.removed |= other.removed | (other.deleted.keys() & self.added)
+        self.removed -= self.deleted.keys()
+        gone = self.removed | self.deleted.keys()
+        self.added = (self.added | other.added) - gone
+        self.grew = (self.grew | other.grew) - self.added - gone
+        self.known = (self.known | other.known) - self.grew - self.added - gone
 
 
 class Ingest:
@@ -113,13 +120,18 @@ class Ingest:
         self._late_overlaps.settle(self._newer | changed)
         self.taken.known = set(self._ids.values()) - self.taken.added - self.taken.grew
         # Where this is shipped to, what has come is missing.
-        ship_again(self._transaction, recordings_of(self._transaction, self.taken.grew))
+        again = backlog.recordings_of(self._transaction, self.taken.grew)
+        backlog.ship_again(self._transaction, again)
 
     def _take_tombstones(self, table: Table[Any], rows: _Rows) -> None:
         """A run that was removed elsewhere is removed here."""
         self._take_others(table, rows)
         arrived = {table.parsed(row)["run_id"] for row in rows}
         fresh = [{"id": run_id} for run_id in sorted(arrived - self._removed)]
+        for one in fresh:
+            for row in self._transaction.ask("select name from runs where id = :id", one):
+                said = values_of(list(backlog.amendments(self._transaction, one["id"])))
+                self.taken.deleted[one["id"]] = said.get(AmendedField.NAME, row["name"])
         self._transaction.write("delete from runs where id = :id", fresh)
         self._transaction.write("delete from amendments where run_id = :id", fresh)
         self._removed |= arrived

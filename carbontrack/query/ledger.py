@@ -226,7 +226,8 @@ class Ledger:
     def merge(self, *sources: str | Path, dry_run: bool = False) -> Taken:
         """Take other ledgers (files or URLs), journals and folders into this one, as `carbontrack
         db merge` does: in any order and as often as one likes. The ids of the runs that were
-        `added`, that `grew`, that were `known`, and that were `removed` before and stay so.
+        `added`, that `grew`, that were `known`, and that were `removed` before and stay so; and of
+        those that were here and are now removed, as there, by id the names (`deleted`).
 
         All of it is written, or nothing; with `dry_run` nothing. Raises CarbontrackError where
         something is no ledger, or contradicts what is here.

@@ -6,9 +6,11 @@ import json
 import os
 import sqlite3
 import subprocess
+from pathlib import Path
 
 import pytest
 
+from tests.fixtures.command import Command
 from tests.fixtures.runs import Recorded, write_ledger
 from tests.fixtures.wrap import CARBONTRACK, PATIENCE_S, Wrapper, bound_by_modes, kill_recorders
 
@@ -101,6 +103,22 @@ def test_journals_are_announced_and_recovered(wrapper: Wrapper) -> None:
     assert (done.returncode, done.stdout) == (0, "Recovered 2 runs: one, two.\n")
     assert json.loads(wrapper.ask("runs", "--format", "json").stdout)["runs"][0]["name"]
     assert wrapper.ask("db", "recover").stdout == "Nothing to recover.\n"
+
+
+def test_a_merge_names_the_runs_that_it_removes_and_so_does_a_dry_run(
+    command: Command, tmp_path: Path
+) -> None:
+    stays, goes = Recorded(name="stays", number=1, count=2), Recorded(name="goes", number=2)
+    for name in ("ledger.db", "other.db"):
+        write_ledger(tmp_path / name, stays, goes)
+    assert command("runs", "rm", "goes", "--yes", "--db", "other.db").code == 0
+    said = f"1 run already there, 1 run removed here, as there: goes ({goes.run.id})."
+    merge = ("db", "merge", "other.db")
+    assert command(*merge, "--dry-run").out == f"{said} Nothing was written.\n"
+    assert len(command("runs", "--format", "json").json["runs"]) == 2
+    assert command(*merge).out == f"{said}\n"
+    assert [run["name"] for run in command("runs", "--format", "json").json["runs"]] == ["stays"]
+    assert command(*merge).out == "1 run already there.\n"
 
 
 @pytest.mark.parametrize("command", ["db status", "db verify", "db upgrade", "table", "show"])

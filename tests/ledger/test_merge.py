@@ -209,10 +209,31 @@ def test_a_run_that_was_removed_is_not_brought_back_and_is_removed_elsewhere(
         added={Recorded(number=7).run.id}, removed={RUN}
     )
     there = url_of(str(copied(parts[1], tmp_path, "there")))
-    merge(there, [str(removed)])
+    gone = Taken(deleted={RUN: ONE.name})
+    assert merge(there, [str(removed)], dry_run=True) == gone
+    assert content_of(there)["runs"]
+    assert merge(there, [str(removed)]) == gone
+    assert merge(there, [str(removed)]) == Taken()
     assert content_of(there)["runs"] == content_of(there)["windows"] == []
     assert merge(there, [str(other)]).added
     assert content_of(there) == content_of(url) | {"devices": content_of(there)["devices"]}
+
+
+@pytest.mark.parametrize("removed_first", [True, False])
+def test_of_a_run_that_goes_it_is_said_once_whether_it_was_here(
+    parts: Sequence[Path], tmp_path: Path, removed_first: bool
+) -> None:
+    """In one merge with a ledger that still has it."""
+    tombstone = f"insert into tombstones values ('{RUN}', 5, 'ada', null)"
+    other = write_ledger(tmp_path / "other.db", Recorded(name="other", number=7, count=2))
+    removed = changed(copied(other, tmp_path, "removed"), tombstone)
+    sources = [str(removed), str(parts[1])][:: 1 if removed_first else -1]
+    added = {Recorded(number=7).run.id}
+    url = url_of(str(tmp_path / "new.db"))
+    assert merge(url, sources) == Taken(added=added, removed={RUN})
+    name = f"insert into amendments values ('a', '{RUN}', 1, 'ada', 'name', 'null', '\"better\"')"
+    here = url_of(str(changed(copied(parts[0], tmp_path, "here"), name)))
+    assert merge(here, sources) == Taken(added=added, deleted={RUN: "better"})
 
 
 def test_what_is_said_of_runs_and_by_hand_is_united(parts: Sequence[Path], tmp_path: Path) -> None:

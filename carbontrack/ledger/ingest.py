@@ -82,6 +82,7 @@ class Ingest:
         self._ids: dict[int, str] = {}  # of runs, by their keys
         self._runs: dict[int, int] = {}  # of recordings, by their keys
         self._newer: set[int] = set()  # recordings that were older here, or not here
+        self._said: set[str] = set()  # runs of which more is said, beside what was recorded
         self._late = LateWindows(transaction)
         self._late_overlaps = LateOverlaps(transaction)
         self.taken = Taken()
@@ -89,7 +90,7 @@ class Ingest:
             TOMBSTONES.name: self._take_tombstones,
             RUNS.name: self._take_runs,
             RECORDINGS.name: self._take_recordings,
-            CLOCKS.name: self._take_of_recordings,
+            CLOCKS.name: self._take_clocks,
             SENSORS.name: self._take_sensors,
             WINDOWS.name: self._take_windows,
             STEPS.name: self._take_of_recordings,
@@ -118,10 +119,14 @@ class Ingest:
         for recording_key in changed:
             self._grew(self._runs[recording_key])
         self._late_overlaps.settle(self._newer | changed)
-        self.taken.known = set(self._ids.values()) - self.taken.added - self.taken.grew
         # Where this is shipped to, what has come is missing.
         again = backlog.recordings_of(self._transaction, self.taken.grew)
         backlog.ship_again(self._transaction, again)
+        before = set(self._ids.values()) - self.taken.added
+        for run_id in (self._said & before) - self.taken.grew:
+            backlog.amended(self._transaction, run_id)  # any batch has all that is said
+        self.taken.grew |= self._said & before
+        self.taken.known = before - self.taken.grew
 
     def _take_tombstones(self, table: Table[Any], rows: _Rows) -> None:
         """A run that was removed elsewhere is removed here."""
@@ -186,6 +191,13 @@ class Ingest:
                 ours.append((recording, sensor, *row[2:]))
         self._late.put(ours)
 
+    def _take_clocks(self, table: Table[Any], rows: _Rows) -> None:
+        """They correct the times of what was recorded before them."""
+        for row in self._translated(table, rows):
+            if self._here(table, row) is None:
+                self._said.add(self._ids[self._runs[row["recording_key"]]])
+        self._take_of_recordings(table, rows)
+
     def _take_of_recordings(self, table: Table[Any], rows: _Rows) -> None:
         self._put_of_recordings(table, list(self._translated(table, rows)))
 
@@ -203,8 +215,10 @@ class Ingest:
             here = self._here(table, row)
             is_later = here is None or as_text(table, row) > as_text(table, here)
             self._put(table, row, row if here is None or is_later else here, here)
-            if is_later and "run_key" in row:
-                self._grew(row["run_key"])
+            if is_later and table is AMENDMENTS:
+                self._said.add(row["run_id"])
+            elif is_later and "run_key" in row:
+                self._said.add(self._ids[row["run_key"]])
 
     def _put_of_recordings(self, table: Table[Any], rows: Sequence[Mapping[str, Any]]) -> None:
         """A recording that is newer than here replaces what it said; another one adds to it."""

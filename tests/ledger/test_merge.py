@@ -13,14 +13,17 @@ import pytest
 from sqlalchemy import text
 
 from carbontrack.errors import CarbontrackError
-from carbontrack.ledger import engine, read
+from carbontrack.ledger import backlog, engine, read
+from carbontrack.ledger.batch import Batch
 from carbontrack.ledger.ingest import Taken
 from carbontrack.ledger.merge import merge
+from carbontrack.ledger.shipped_seconds import NO_SECONDS
+from carbontrack.ledger.transaction import Transaction, open_ledger
 from carbontrack.ledger.url import ledger_url as url_of
-from carbontrack.units import MS_PER_HOUR
+from carbontrack.units import MS_PER_HOUR, now_ms
 from tests.fixtures.attempts import ONE, PARTS
 from tests.fixtures.content import content_of
-from tests.fixtures.runs import START_MS, Recorded, write_ledger
+from tests.fixtures.runs import START_MS, Recorded, recording_of, write_ledger
 from tests.fixtures.tables import tables_of
 from tests.ledger.test_recover import ENERGY_J as AWAY_J
 from tests.ledger.test_recover import ONE as AWAY
@@ -256,6 +259,50 @@ def test_what_is_said_of_runs_and_by_hand_is_united(parts: Sequence[Path], tmp_p
     assert [row["devices"] for row in found["stated"]] == [2], "of one device name, one row"
     assert {row["sha256"] for row in found["imports"]} == {"hash1", "hash2"}
     assert [row["energy_j"] for row in found["overlaps"]] == [2, 2], "an hour of one ledger"
+
+
+SAID = {
+    "amendments": "insert into amendments select 'a', id, 1, 'ada', 'pue', '1', '1.1' from runs",
+    "stated": "insert into stated select key, 'H100', 1, 2, 3, 4, 'a note', null, null from runs",
+    "imports": "insert into imports select 'hash', key, 1, 'f.csv', 'csv', null, 1, 2, 0, "
+    "'[]', '{}' from runs",
+    "clocks": "insert into clocks select key, started_ms, 5000, 1 from recordings",
+}
+
+
+def ship(transaction: Transaction, recording_id: str) -> list[Batch]:
+    """What a collector lacks of a recording, as if it took it."""
+    backlog.begin(transaction, recording_id, "there")
+    batches = []
+    while recording_id in backlog.recordings(transaction, "there"):
+        part = backlog.next_part(
+            transaction, recording_id, "there", seconds=NO_SECONDS, now_ms=now_ms()
+        )
+        assert part is not None
+        batches.append(part.batch)
+        assert backlog.set_mark(transaction, recording_id, part)
+    return batches
+
+
+@pytest.mark.parametrize("table", SAID)
+def test_what_is_said_anew_of_a_run_counts_and_is_shipped_without_the_rest(
+    table: str, tmp_path: Path
+) -> None:
+    one = Recorded(number=1, count=2)
+    recording_id = recording_of(one.begun).id
+    path = write_ledger(tmp_path / "here.db", one)
+    copy = changed(copied(path, tmp_path), SAID[table])
+    url = url_of(str(path))
+    with closing(open_ledger(url)) as ledger, ledger.begin() as transaction:
+        assert any(batch.windows for batch in ship(transaction, recording_id))
+        assert ship(transaction, recording_id) == []
+    assert merge(url, [str(copy)], dry_run=True) == Taken(grew={one.run.id})
+    assert merge(url, [str(copy)]) == Taken(grew={one.run.id})
+    assert merge(url, [str(copy)]) == Taken(known={one.run.id})
+    with closing(open_ledger(url)) as ledger, ledger.begin() as transaction:
+        (batch,) = ship(transaction, recording_id)
+    assert len(getattr(batch, table)) == 1
+    assert len(batch.steps) < one.steps
 
 
 FACTORS = {

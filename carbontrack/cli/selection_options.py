@@ -60,7 +60,7 @@ def takes_selection(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def _selection(
-    *, tag: list[str] | None, since: str | None, until: str | None, **words: str | None
+    *, tag: list[str] | None, since: str | None, until: str | None, **words: Any
 ) -> Selection:
     parse.check_choice("--status", words["status"], (None, *Status))
     parse.check_choice("--quality", words["quality"], (None, *Quality))

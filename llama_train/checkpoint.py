@@ -30,6 +30,8 @@ from llama_train.checkpoint_reader import METADATA, read_tensors, reason
 from llama_train.config import Checkpoints, Config, ModelShape, from_dict, keys
 from llama_train.errors import TrainError
 
+CHECKPOINTS = "checkpoints"
+"""The folder of them, in a run's own."""
 MANIFEST = "manifest.json"
 
 Parts = Mapping[str, tuple[nn.Module, torch.optim.Optimizer]]
@@ -170,7 +172,7 @@ def _state(parts: Parts) -> dict[str, Any]:
 
 def newest(run: Path) -> tuple[Path, Config]:
     """The newest whole checkpoint of a run's output folder, and the configuration that made it."""
-    path, manifest, _ = _newest(run / "checkpoints")
+    path, manifest, _ = _newest(run / CHECKPOINTS)
     if path is None or manifest is None:
         raise TrainError(f"{run} holds no whole checkpoint.")
     return path, manifest.config

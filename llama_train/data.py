@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from llama_train.errors import TrainError
 
 FORMAT = "llama_train shards 1"
+SHARDS = "shards"
 TOKEN = np.dtype("<u2")
 MAX_VOCAB = 2**16
 
@@ -254,7 +255,7 @@ def fingerprint(index: Mapping[str, Any]) -> str:
 def _open(folder: Path, shards: Sequence[Mapping[str, Any]]) -> Stream:
     arrays = []
     for shard in shards:
-        path, tokens = folder / "shards" / shard["file"], shard["tokens"]
+        path, tokens = folder / SHARDS / shard["file"], shard["tokens"]
         if not path.is_file():
             raise TrainError(f"Shard {path} is missing.", hint="Run prepare again.")
         if path.stat().st_size != tokens * TOKEN.itemsize:
@@ -288,7 +289,7 @@ def _verify(folder: Path, index: Mapping[str, Any]) -> None:
     shards = [s for source in index["sources"] for s in (*source["train"], *source["held_out"])]
     seen = {}
     for shard in shards:
-        path = folder / "shards" / shard["file"]
+        path = folder / SHARDS / shard["file"]
         seen[shard["file"]] = [shard["sha256"], path.stat().st_mtime_ns]
         if not shard["tokens"] or known.get(shard["file"]) == seen[shard["file"]]:
             continue

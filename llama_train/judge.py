@@ -15,7 +15,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from llama_train.checkpoint import newest
+from llama_train.checkpoint import CHECKPOINTS, newest
 from llama_train.config import Config
 from llama_train.errors import TrainError
 from llama_train.model import Transformer
@@ -72,7 +72,7 @@ def _reward_model(folder: Path, base: Path, chat: Pretrained) -> Pretrained:
 
 def _identity(folder: Path) -> str:
     """What tells a run's newest checkpoint from others; the name, where it is no run."""
-    if (folder / "checkpoints").is_dir():
+    if (folder / CHECKPOINTS).is_dir():
         return (newest(folder)[0] / "manifest.json").read_text()
     return str(folder.resolve())
 

@@ -26,7 +26,7 @@ from llama_train.advantage import (
     value_loss,
     whiten,
 )
-from llama_train.checkpoint import Parts, checkpoints
+from llama_train.checkpoint import CHECKPOINTS, Parts, checkpoints
 from llama_train.config import PPO, Config, Sampling
 from llama_train.data import Batch, Prefetch
 from llama_train.errors import TrainError
@@ -264,7 +264,7 @@ def align(
     assert config.ppo is not None
     assert config.sampling is not None
     assert models.helpful is not None
-    resuming = resume and any(checkpoints(out / "checkpoints"))
+    resuming = resume and any(checkpoints(out / CHECKPOINTS))
     value_config = replace(config, model=replace(config.model, head="scalar"))
     model, critic = build(config, here), build(value_config, here)
     parts = {

@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from llama_train.data import FORMAT, MAX_VOCAB, TOKEN, fingerprint
+from llama_train.data import FORMAT, MAX_VOCAB, SHARDS, TOKEN, fingerprint
 from llama_train.documents import (
     PART_BYTES,
     NotText,
@@ -111,7 +111,8 @@ def prepare(
         raise TrainError(f"--held-out is {held_out}; it must be between 0 and 1.")
     if len({source.name for source in sources}) < len(sources):
         raise TrainError("Two sources have the same name.", hint="Name them: --source NAME=PATH.")
-    shards = out / "shards"
+    shards = out / SHARDS
+    _check_place(out, tokenizer)
     make_folder(shards)
     units = [unit for source in sources for unit in _units(source, text_key, held_out)]
     pieces = _tokenizer(units, out / "tokenizer.model", tokenizer, vocab_size)
@@ -226,6 +227,17 @@ def _record(shards: Path, name: str, identity: str) -> dict[str, Any] | None:
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return record
+
+
+def _check_place(out: Path, given: Path | None) -> None:
+    """Raise TrainError if the folder is a model's, whose tokenizer would be replaced."""
+    path = out / "tokenizer.model"
+    is_ours = (out / SHARDS).exists()  # which are begun before it is written
+    if path.exists() and not is_ours and (given is None or given.resolve() != path.resolve()):
+        raise TrainError(
+            f"{path} is not of prepared data and would be replaced.",
+            hint="Name another folder with --out.",
+        )
 
 
 def _tokenizer(units: Sequence[Unit], path: Path, given: Path | None, vocab_size: int) -> Tokenizer:

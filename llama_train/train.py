@@ -20,7 +20,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.fsdp import FSDPModule
 
-from llama_train.checkpoint import Parts, Progress, Store, checkpoints
+from llama_train.checkpoint import CHECKPOINTS, Parts, Progress, Store, checkpoints
 from llama_train.config import Config
 from llama_train.data import Batch, Data, Prefetch, stack
 from llama_train.errors import TrainError
@@ -36,6 +36,10 @@ from llama_train.world import World, build, initialise, load_weights, world
 
 ANSWERS, DRAWN, PROMPTS = "answers.jsonl", "answers.json", "prompts.jsonl"
 """Files that some stages write into their run."""
+
+_FILES = ("config.json", "tokenizer.model", "metrics.jsonl", ANSWERS, DRAWN, PROMPTS)
+WRITTEN = (CHECKPOINTS, *_FILES)
+"""All that a run may write into its folder, and `overwrite` removes."""
 
 Objective = Callable[[Transformer, Batch], tuple[Tensor, Tensor]]
 """(model, batch) → (the sum of the losses, how many there are), both on the model's device.
@@ -96,7 +100,7 @@ def fit(
     chosen = objective or partial(next_token, chunks=config.train.loss_chunks)
     model = build(config, here)
     optimizer = adamw(model, config.train)
-    resuming = resume and any(checkpoints(out / "checkpoints"))
+    resuming = resume and any(checkpoints(out / CHECKPOINTS))
     if not resuming and initial is not None:
         load_weights(model, initial, here)
     elif not resuming:
@@ -137,7 +141,7 @@ def open_run(
     leads = here.rank == 0
     if overwrite and leads and not resuming:  # now that nothing is left that could be refused
         remove_run(out)
-    store = Store(out / "checkpoints", config, data.fingerprint)
+    store = Store(out / CHECKPOINTS, config, data.fingerprint)
     progress, torn = store.load(parts) if resuming else (Progress(), [])
     if leads:
         save_settings(config, data, out)
@@ -398,9 +402,19 @@ class Loop:
 
 def remove_run(out: Path) -> None:
     """Remove what a run wrote, and nothing else that the folder may hold."""
-    shutil.rmtree(out / "checkpoints", ignore_errors=True)
-    for name in ("config.json", "tokenizer.model", "metrics.jsonl", ANSWERS, DRAWN, PROMPTS):
+    shutil.rmtree(out / CHECKPOINTS, ignore_errors=True)
+    for name in _FILES:
         (out / name).unlink(missing_ok=True)
+
+
+def would_overwrite(out: Path, source: Path) -> bool:
+    """Whether what a run writes into `out` is, or holds, what is read of a file or folder.
+
+    A folder inside the one that is read, or around it, may be fine; links are followed.
+    """
+    written = {(out / name).resolve() for name in WRITTEN}
+    read = [path.resolve() for path in (source, *(source / name for name in WRITTEN))]
+    return any(not written.isdisjoint((path, *path.parents)) for path in read)
 
 
 def save_settings(config: Config, data: Data, out: Path) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from llama_train.checkpoint import newest
+from llama_train.checkpoint import CHECKPOINTS, newest
 from llama_train.checkpoint_reader import read_tensors
 from llama_train.config import ModelShape
 from llama_train.errors import TrainError
@@ -89,7 +89,7 @@ def open_pretrained(folder: Path, *, head: str = "tokens") -> Pretrained:
 
     Raises TrainError if it is none of them, is not a Llama 1 or 2, or has another head.
     """
-    if (folder / "checkpoints").is_dir():
+    if (folder / CHECKPOINTS).is_dir():
         checkpoint, config = newest(folder)
         if config.model.head != head:
             found = {"tokens": "a language model", "scalar": "a reward model"}

@@ -75,15 +75,24 @@ def align(
     longest = config.model.context - config.sampling.tokens - 1
     prompts, too_long = read_prompts(files, tokenizer, longest)
     say_left_out(too_long, "prompts leave no room for an answer in the context")
+    sources = {"--from": base, "--reward": reward, "--safety": safety, "--data": data}
     going: dict[str, Any] = {"models": models, "resume": resume, "overwrite": overwrite}
     if method is Method.REJECTION:
         # To draw, nothing is trained yet.
         begin = partial(rejection.align, settings, prompts, out, held_out=held_out, **going)
-        run(config, out, begin, resume=resume, overwrite=overwrite)
+        run(config, out, begin, sources=sources, resume=resume, overwrite=overwrite)
         return
     ppo.check(config, host.ranks()[0])
     asked = ppo.prompt_data(prompts, models, config, held_out)
     # Beside what is trained: the reward models, and the first policy.
     beside = 1 + len(models.judges)
     begin = partial(ppo.align, config, asked, out, **going)
-    run(config, out, begin, resume=resume, overwrite=overwrite, frozen=beside)
+    run(
+        config,
+        out,
+        begin,
+        sources=sources,
+        resume=resume,
+        overwrite=overwrite,
+        frozen=beside,
+    )

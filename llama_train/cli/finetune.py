@@ -68,11 +68,12 @@ def finetune(
     context_tokens, pieces = first.model.context, tokenizer_beside(base)
     check_vocabulary(tokenizer, pieces.vocab_size, first)
     waiting = tuning.read_waiting(data, pieces, context_tokens - first.sampling.tokens)
+    sources = {"--from": base, "--data": data, "--safety": safety}
     going: dict[str, Any] = {"held_out": held_out, "resume": resume, "overwrite": overwrite}
     if waiting:
         check_tensor_ranks(first)
         begin = partial(tuning.finetune, settings, waiting, data, out, models=models, **going)
-        run(first, out, begin, resume=resume, overwrite=overwrite)
+        run(first, out, begin, sources=sources, resume=resume, overwrite=overwrite)
         return
     chats = ChatData([data], tokenizer, context_tokens, held_out=held_out, seed=first.train.seed)
     config = settings(chats.sequences)
@@ -80,4 +81,4 @@ def finetune(
     train = partial(
         fit, config, chats, out, initial=models.base.read, resume=resume, overwrite=overwrite
     )
-    run(config, out, train, resume=resume, overwrite=overwrite)
+    run(config, out, train, sources=sources, resume=resume, overwrite=overwrite)

@@ -76,4 +76,5 @@ def reward(
             write_prompts(pairs, out)
         return result
 
-    run(config, out, begin, resume=resume, overwrite=overwrite)
+    sources = {"--from": base, "--data": data}
+    run(config, out, begin, sources=sources, resume=resume, overwrite=overwrite)

@@ -39,4 +39,4 @@ def train(
     tokens = TokenData(data, config.model.context, seed=config.train.seed, verify=verify)
     check_vocabulary(tokens.tokenizer, tokens.vocab_size, config)
     begin = partial(fit, config, tokens, out, resume=resume, overwrite=overwrite)
-    run(config, out, begin, resume=resume, overwrite=overwrite)
+    run(config, out, begin, sources={"--data": data}, resume=resume, overwrite=overwrite)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,24 +42,24 @@ def run(
     out: Path,
     begin: Callable[[World, Callable[[], bool]], Result],
     *,
+    sources: Mapping[str, Path | None],
     resume: bool,
     overwrite: bool,
     frozen: int = 0,
 ) -> None:
     """Every training ends alike: a line for people, or after a stop signal 143.
 
-    `begin` trains among the ranks, until it is asked to stop. `frozen` models of the same size are
-    held beside what is trained.
+    `begin` trains among the ranks, until it is asked to stop. `sources` are what it reads, by
+    option. `frozen` models of the same size are held beside what is trained.
     """
     import torch
 
-    from llama_train.train import ANSWERS, Preempted
+    from llama_train.train import Preempted
     from llama_train.world import world
 
+    _check_sources(out, sources)
     _check_layout_and_memory(config, frozen)
-    held = (out / "checkpoints").exists() or (out / ANSWERS).exists()
-    if held and not (resume or overwrite):
-        raise TrainError(f"{out} already holds a run.", hint="Add --resume or --overwrite.")
+    _check_held(out, resume=resume, overwrite=overwrite)
     make_folder(out)
     try:
         with host.stop_signals() as stop_asked, world(config) as here:
@@ -89,6 +89,36 @@ def run(
             f"{progress.step:,} steps, {progress.tokens:,} tokens, {progress.seconds:.0f} s"
             + (f", {progress.skipped:,} steps skipped" if progress.skipped else "")
         )
+
+
+def _check_sources(out: Path, sources: Mapping[str, Path | None]) -> None:
+    """Raise TrainError if the run would destroy what it reads."""
+    from llama_train.train import would_overwrite
+
+    for option, source in sources.items():
+        if source is not None and would_overwrite(out, source):
+            raise TrainError(
+                f"--out {out} would overwrite what {option} {source} reads.",
+                hint="Name another folder.",
+            )
+
+
+def _check_held(out: Path, *, resume: bool, overwrite: bool) -> None:
+    """Raise TrainError if the run would replace what the folder holds, unasked."""
+    from llama_train.checkpoint import CHECKPOINTS
+    from llama_train.train import ANSWERS, DRAWN, WRITTEN
+
+    held = [name for name in WRITTEN if (out / name).exists()]
+    if overwrite or not held:
+        return
+    # A run writes one of these before anything else.
+    if {CHECKPOINTS, ANSWERS, DRAWN}.isdisjoint(held):
+        raise TrainError(
+            f"{out} holds a {held[0]} that is not a run's and would be replaced.",
+            hint="Name another folder with --out, or add --overwrite.",
+        )
+    if not resume:
+        raise TrainError(f"{out} already holds a run.", hint="Add --resume or --overwrite.")
 
 
 def _check_layout_and_memory(config: Config, frozen: int) -> None:

@@ -19,6 +19,19 @@ _NAMES = {"train_loss": "loss", "learning_rate": "lr"}
 _EVALUATED = ("eval_", "eval/", "val_", "val/")
 
 
+class _Training:
+    """One training. Accelerate has one state for all that a process does, so this stands for it:
+    trackers that were made before it began are of it, and those that are made later are not.
+    """
+
+    def __init__(self) -> None:
+        self.is_begun = False
+        self.is_under_way = False  # then a tracker of it that starts again is of another
+
+
+_newest = _Training()
+
+
 class CarbonTrackTracker(GeneralTracker):  # type: ignore[misc]
     """Records from `accelerator.init_trackers(...)` to `accelerator.end_training()` what
     `accelerator.log(values, step=...)` is given: `loss` or `train_loss`, `lr` or `learning_rate`,
@@ -37,8 +50,11 @@ class CarbonTrackTracker(GeneralTracker):  # type: ignore[misc]
     def __init__(self, **settings: Any) -> None:
         super().__init__()
         self.session = Session(logging.getLogger("accelerate.carbontrack"), **settings)
+        self._training: _Training | None = None  # the last one
         self._is_begun = False
         self._number = 0  # of the last step
+        if _newest.is_begun:
+            _renew()
 
     @property
     def tracker(self) -> Track | None:
@@ -48,12 +64,14 @@ class CarbonTrackTracker(GeneralTracker):  # type: ignore[misc]
     @harmless_hook
     def start(self) -> None:
         """Begin; where a version of Accelerate does not call this, the first values do."""
-        if self._is_begun:
-            return
-        self._is_begun = True
+        if self._training is _newest:
+            if not _newest.is_under_way:  # an Accelerator starts one twice that it is given twice
+                return
+            _renew()
+        self._is_begun, self._training, _newest.is_begun = True, _newest, True
         state = PartialState()
         self.session.begin(
-            state,
+            _newest,
             name=None,
             is_first=state.is_main_process,
             is_local=state.is_local_main_process,
@@ -63,12 +81,13 @@ class CarbonTrackTracker(GeneralTracker):  # type: ignore[misc]
     @harmless_hook
     def store_init_configuration(self, values: dict[str, Any]) -> None:
         """What is given as the configuration is the script's own matter."""
-        self.start()
+        self._begin_once()
 
     @harmless_hook
     def log(self, values: dict[str, Any], step: int | None = None, **kwargs: Any) -> None:
         """A step, by default the next one; or an evaluation."""
-        self.start()
+        self._begin_once()
+        self._go_on()
         metrics = {name: value for name, value in values.items() if name.startswith(_EVALUATED)}
         others = {
             _NAMES.get(name, name): value for name, value in values.items() if name not in metrics
@@ -85,7 +104,22 @@ class CarbonTrackTracker(GeneralTracker):  # type: ignore[misc]
         """The training is over."""
         self.session.event("tokens", "tokens are those that the loop logged")
         self.session.end()
+        self._go_on()
         self._is_begun = False
+
+    def _begin_once(self) -> None:
+        if not self._is_begun:
+            self.start()
+
+    def _go_on(self) -> None:
+        if self._training is not None:
+            self._training.is_under_way = True
+
+
+def _renew() -> None:
+    """The next training."""
+    global _newest
+    _newest = _Training()
 
 
 def _without_prefix(name: str) -> str:

@@ -49,6 +49,7 @@ class CarbonTrackCallback(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **around: Any
     ) -> None:
+        self._log_step()  # of a training before that ended by an exception, which has no hook
         self.session.begin(
             state,
             name=getattr(args, "run_name", None) or Path(args.output_dir or "train").name,

@@ -18,7 +18,6 @@ from carbontrack.job_phases import log_past_phase, phase
 from carbontrack.record.track import Track
 
 _RANKS = ("RANK", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK", "PMI_RANK", "LOCAL_RANK")
-_MARK = "_carbontrack_session"
 _DATA_WAIT_NS = 100_000_000  # waiting for data for longer than this is a phase of its own
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -41,7 +40,9 @@ class Session:
     """What a callback has of the training that goes on.
 
     `watched` is what the framework has one of for each training: of two callbacks in one training
-    the second does nothing.
+    the second does nothing. A process has one training at a time: one that begins ends another
+    that never did, as frameworks do not tell their callbacks of an exception, or of the Ctrl-C of a
+    notebook.
     """
 
     def __init__(self, log: logging.Logger, **settings: Any) -> None:
@@ -51,6 +52,7 @@ class Session:
         self._open: dict[str, AbstractContextManager[None]] = {}
         self._data_since_ns = 0
         self._watched: object = None
+        self._has_steps = False
         self._undo: list[Callable[[], None]] = []
         self.track: Track | None = None
         self.logs = False  # whether this process logs for all
@@ -71,11 +73,14 @@ class Session:
         self, watched: object, *, name: str | None, is_first: bool, is_local: bool, ranks: int
     ) -> None:
         """`is_first` of all ranks: it logs. `is_local`, the first of its node: it records."""
-        if getattr(watched, _MARK, self) is not self:
-            self.warn("there is a CarbonTrackCallback in this training already: one is enough")
-            return
-        setattr(watched, _MARK, self)
-        self._watched = watched
+        global _active
+        if _active is not None:
+            if _active._records(watched):
+                self.warn("there is a CarbonTrackCallback in this training already: one is enough")
+                return
+            _active.end(RuntimeError("interrupted"))
+        _active = self
+        self._watched, self._has_steps = watched, False
         if ranks > 1 and not any(variable in os.environ for variable in _RANKS):
             self.warn("this rank has no RANK in its environment: the framework says which it is")
         self.logs = is_first
@@ -84,6 +89,14 @@ class Session:
             self.track = Track(**settings).start()
         self.enter("train")
 
+    def _records(self, watched: object) -> bool:
+        """Whether this is of the training that goes on: also another framework's that begins before
+        there is a step, such as a Trainer beside a tracker of Accelerate.
+        """
+        if type(watched) is type(self._watched):
+            return watched is self._watched
+        return not self._has_steps
+
     def describe(self, **card: Any) -> None:
         """The model's card."""
         if self.logs:
@@ -91,6 +104,7 @@ class Session:
 
     def step(self, number: int, **values: Any) -> None:
         """A step of all ranks; what is None is unknown."""
+        self._has_steps = True
         if self.logs:
             log_step(number, **{k: v for k, v in values.items() if v is not None})
 
@@ -153,15 +167,19 @@ class Session:
 
     def end(self, error: BaseException | None = None) -> Track | None:
         """The training is over; its block is what it used."""
+        global _active
+        if _active is self:
+            _active = None
         while self._undo:
             self._undo.pop()()
         for name in reversed(list(self._open)):
             self.leave(name)
-        if self._watched is not None:
-            delattr(self._watched, _MARK)
         track, self.track, self.logs, self._watched = self.track, None, False, None
         if track is not None:
             track.__exit__(None if error is None else type(error), error, None)
             if self._log.isEnabledFor(logging.INFO):
                 self._log.info("carbontrack: %s", track.summary())
         return track
+
+
+_active: Session | None = None  # of the training that goes on in this process

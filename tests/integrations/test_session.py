@@ -167,3 +167,39 @@ def test_a_training_that_fails_is_a_run_that_failed(caplog: pytest.LogCaptureFix
     run = Ledger().runs().iloc[0]
     assert (run["name"], run["status"], run["tags"]) == ("fit", "failed", {"team": "nlp"})
     assert caplog.records[-1].getMessage().startswith("carbontrack: fit\n  energy")
+
+
+def test_a_training_that_never_ended_has_failed_once_the_next_begins() -> None:
+    first, second = (Session(LOG, meter="sim:a100x2") for _ in range(2))
+    begin(first, Training(), name="first", is_local=True)
+    first.step(1, loss=2.0)
+    begin(second, Training(), name="second", is_local=True)  # the first had an exception
+    first.step(2, loss=2.0)
+    second.step(1, loss=1.0)
+    begin(second, Training(), name="third", is_local=True)  # and so had the second
+    second.step(1, loss=1.0)
+    second.end()
+    assert first.end() is None
+    found = Ledger().runs().sort_values("started")
+    assert list(zip(found["name"], found["status"], strict=True)) == [
+        ("first", "failed"),
+        ("second", "failed"),
+        ("third", "completed"),
+    ]
+
+
+def test_two_frameworks_in_one_training_are_one_session(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    loop, trainer = Session(LOG), Session(LOG)
+    begin(loop, Training())
+    begin(trainer, Saver())
+    assert (loop.logs, trainer.logs) == (True, False)
+    assert len(caplog.records) == 1
+    loop.step(1)
+    begin(trainer, Saver())  # after a step of it the other was interrupted
+    assert (loop.logs, trainer.logs) == (False, True)
+    trainer.end()
+    begin(loop, Training())
+    loop.end()
+    assert len(caplog.records) == 1

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -33,6 +34,7 @@ from llama_train.errors import TrainError
 CHECKPOINTS = "checkpoints"
 """The folder of them, in a run's own."""
 MANIFEST = "manifest.json"
+_NAME = re.compile(r"step-[0-9]{8,}")
 
 Parts = Mapping[str, tuple[nn.Module, torch.optim.Optimizer]]
 """What is trained, by name; the model itself has none ("")."""
@@ -76,8 +78,9 @@ class Store:
         self._group = dist.new_group(backend="gloo")
         if self._leads:
             folder.mkdir(parents=True, exist_ok=True)
-            for torn in folder.glob("*.part"):
-                shutil.rmtree(torn)
+            for torn in folder.glob("step-*.part"):
+                if _NAME.fullmatch(torn.stem):
+                    shutil.rmtree(torn)
         dist.barrier()
 
     def save(self, parts: Parts, progress: Progress) -> None:
@@ -159,7 +162,7 @@ class Store:
             shutil.rmtree(final)
         part.replace(final)
         _write(self._folder / "latest", final.name)
-        for path in _retired(sorted(checkpoints(self._folder)), self._config.checkpoint):
+        for path in _retired(checkpoints(self._folder), self._config.checkpoint):
             shutil.rmtree(path)
 
 
@@ -170,12 +173,12 @@ def _state(parts: Parts) -> dict[str, Any]:
     return state
 
 
-def newest(run: Path) -> tuple[Path, Config]:
-    """The newest whole checkpoint of a run's output folder, and the configuration that made it."""
+def newest(run: Path) -> tuple[Path, Manifest]:
+    """The newest whole checkpoint of a run's output folder, and what it says of itself."""
     path, manifest, _ = _newest(run / CHECKPOINTS)
     if path is None or manifest is None:
         raise TrainError(f"{run} holds no whole checkpoint.")
-    return path, manifest.config
+    return path, manifest
 
 
 def _same_model(found: ModelShape, wanted: ModelShape, where: Path) -> None:
@@ -206,7 +209,7 @@ def _same_order(found: Config, wanted: Config, where: Path) -> None:
 def _newest(folder: Path) -> tuple[Path | None, Manifest | None, list[str]]:
     """(path, manifest, a line for each torn checkpoint that is newer)."""
     torn: list[str] = []
-    for path in sorted(checkpoints(folder), reverse=True):
+    for path in reversed(checkpoints(folder)):
         try:
             return path, _whole(path), torn
         except _Torn as why:
@@ -242,17 +245,25 @@ def _manifest(path: Path) -> Manifest:
     return Manifest(progress, from_dict(data["config"], path / MANIFEST), fingerprint, files)
 
 
-def checkpoints(folder: Path) -> Iterator[Path]:
-    """Those that were put in place, whole or torn."""
-    return (path for path in folder.glob("step-*") if path.suffix != ".part")
+def checkpoints(folder: Path) -> Sequence[Path]:
+    """Those that were put in place, whole or torn, the oldest first.
+
+    What has another name, as a copy that a user made of one, is none.
+    """
+    found = (path for path in folder.glob("step-*") if _NAME.fullmatch(path.name))
+    return sorted((path for path in found if path.is_dir()), key=_step)
 
 
-def _retired(paths: list[Path], keep: Checkpoints) -> list[Path]:
-    """All but the last N and every Mth."""
+def _step(path: Path) -> int:
+    return int(path.name.removeprefix("step-"))
+
+
+def _retired(paths: Sequence[Path], keep: Checkpoints) -> list[Path]:
+    """All but the last N and every Mth; a link stays, which a user made to where there is room."""
 
     def stays(path: Path) -> bool:
-        step = int(path.name.removeprefix("step-"))
-        return bool(keep.keep_every) and step % keep.keep_every == 0
+        is_mth = bool(keep.keep_every) and _step(path) % keep.keep_every == 0
+        return is_mth or path.is_symlink()
 
     return [path for path in paths[: -keep.keep_last] if not stays(path)]
 

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from llama_train.checkpoint import CHECKPOINTS, newest
 from llama_train.errors import TrainError, nearest
 from llama_train.questions import GRADE, WORTH
 from llama_train.tokenizer import Tokenizer, tokenizer_beside
@@ -142,14 +141,6 @@ def tokenizer_of(folder: Path, vocab_size: int) -> Tokenizer:
             hint="Put the tokenizer that it was trained with beside it.",
         )
     return pieces
-
-
-def step_of(folder: Path) -> int | None:
-    """After how many steps the weights of a run are; None of another folder."""
-    if not (folder / CHECKPOINTS).is_dir():
-        return None
-    checkpoint, _ = newest(folder)
-    return int(checkpoint.name.rpartition("-")[2])
 
 
 def _declared(config: Path, keys: Iterable[str]) -> dict[str, int]:

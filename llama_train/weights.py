@@ -82,6 +82,14 @@ class Pretrained:
     shape: ModelShape
     read: Callable[[], Weights]
     """All weights on the CPU under our names. Raises TrainError if they are damaged or others."""
+    step: int | None = None
+    """After how many steps the weights of a run are; None of another folder."""
+
+    def model(self, device: torch.device | str = "cpu") -> Transformer:
+        """The model in float32, with its weights."""
+        model = Transformer(self.shape)
+        model.load_state_dict(self.read())
+        return model.to(device)
 
 
 def open_pretrained(folder: Path, *, head: str = "tokens") -> Pretrained:
@@ -90,11 +98,12 @@ def open_pretrained(folder: Path, *, head: str = "tokens") -> Pretrained:
     Raises TrainError if it is none of them, is not a Llama 1 or 2, or has another head.
     """
     if (folder / CHECKPOINTS).is_dir():
-        checkpoint, config = newest(folder)
-        if config.model.head != head:
+        checkpoint, manifest = newest(folder)
+        shape = manifest.config.model
+        if shape.head != head:
             found = {"tokens": "a language model", "scalar": "a reward model"}
-            raise TrainError(f"{folder} is {found[config.model.head]}, not {found[head]}.")
-        return Pretrained(config.model, lambda: _read_run(checkpoint, config.model))
+            raise TrainError(f"{folder} is {found[shape.head]}, not {found[head]}.")
+        return Pretrained(shape, lambda: _read_run(checkpoint, shape), manifest.progress.step)
     if head != "tokens":
         raise TrainError(f"{folder} is not a run of `reward`.")
     if (folder / "params.json").is_file():
@@ -108,10 +117,7 @@ def load_pretrained(
     folder: Path, device: torch.device | str = "cpu", *, head: str = "tokens"
 ) -> Transformer:
     """The model of such a folder in float32."""
-    pretrained = open_pretrained(folder, head=head)
-    model = Transformer(pretrained.shape)
-    model.load_state_dict(pretrained.read())
-    return model.to(device)
+    return open_pretrained(folder, head=head).model(device)
 
 
 def to_hf(weights: Mapping[str, Tensor], shape: ModelShape) -> Weights:

@@ -75,16 +75,17 @@ def _ask(
     import torch
 
     from llama_train import evaluate as evaluation
-    from llama_train.weights import load_pretrained, open_pretrained
+    from llama_train.weights import open_pretrained
 
     evaluation.prepare_harness()
-    pieces = evaluation.tokenizer_of(folder, open_pretrained(folder).shape.vocab_size)
+    pretrained = open_pretrained(folder)
+    pieces = evaluation.tokenizer_of(folder, pretrained.shape.vocab_size)
     opened = evaluation.open_tasks(names, shots=shots, unsafe=unsafe)
 
     from llama_train.harness import Llama
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    model = Llama(load_pretrained(folder, device), pieces)
+    model = Llama(pretrained.model(device), pieces)
     scores = evaluation.ask(model, opened, limit=limit)
     if model.cut:
         print(
@@ -92,7 +93,7 @@ def _ask(
             "beginnings were cut",
             file=sys.stderr,
         )
-    return evaluation.step_of(folder), scores
+    return pretrained.step, scores
 
 
 def _show(scores: Sequence[Score]) -> None:

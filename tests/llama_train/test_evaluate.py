@@ -19,6 +19,7 @@ from llama_train.export import export
 from llama_train.model import Transformer
 from llama_train.programs import passes
 from llama_train.tokenizer import Tokenizer, tokenizer_beside, train_tokenizer
+from llama_train.weights import open_pretrained
 from tests.fixtures.wrap import wait_until
 
 from .conftest import TINY_RUN, train_here
@@ -354,6 +355,19 @@ def test_the_command_prints_scores_and_logs_them(
     assert answer["scores"][0]["score"] == acc["score"]
 
 
+def test_a_copy_that_is_kept_beside_the_checkpoints_is_not_asked(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copied = shutil.copytree(run, tmp_path / "run")
+    newest = copied / "checkpoints" / "step-00000002"
+    shutil.copytree(newest, f"{newest}-good")
+    made = write_jsonl(tmp_path / "made.jsonl", list(questions(2)))
+    words = ("evaluate", copied, f"--tasks=local:{made}", "--format=json")
+    code, out, err = call(capsys, *words)
+    assert code == 0, err
+    assert json.loads(out)["step"] == 2
+
+
 def test_what_a_task_needs_of_the_network_is_said_in_one_line(
     run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any
 ) -> None:
@@ -391,7 +405,7 @@ def test_bad_use_is_one_line(run: Path, tmp_path: Path, capsys: pytest.CaptureFi
 def test_a_checkpoint_of_another_tokenizer_is_refused(
     run: Path, model: Transformer, pieces: Tokenizer, tmp_path: Path
 ) -> None:
-    from llama_train.evaluate import step_of, tokenizer_of
+    from llama_train.evaluate import tokenizer_of
 
     assert tokenizer_of(run, 512).sha256 == pieces.sha256
     for vocab_size in (511, 600):
@@ -406,7 +420,7 @@ def test_a_checkpoint_of_another_tokenizer_is_refused(
         tokenizer_of(tmp_path / "out", 512)
     with pytest.raises(TrainError, match="does not exist"):
         tokenizer_of(tmp_path, 512)
-    assert (step_of(run), step_of(tmp_path / "out")) == (2, None)
+    assert (open_pretrained(run).step, open_pretrained(tmp_path / "out").step) == (2, None)
 
 
 def test_a_tokenizer_of_the_same_size_but_another_is_refused(

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from llama_train.checkpoint import checkpoints, newest
 from llama_train.errors import TrainError
 from llama_train.prepare import PYDOC, Source, prepare
 from tests.fixtures.wrap import PATIENCE_S, wait_until
@@ -161,6 +162,38 @@ def test_old_checkpoints_go_and_every_mth_stays(pydoc_data: Path, tmp_path: Path
     train_here(*TINY_RUN, *STEPS, *keep, data=pydoc_data, out=tmp_path)
     kept = sorted(path.name for path in (tmp_path / "checkpoints").glob("step-*"))
     assert kept == ["step-00000008", "step-00000016", "step-00000018", "step-00000020"]
+
+
+def test_what_a_user_puts_beside_the_checkpoints_stays_and_is_none(
+    pydoc_data: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run" / "checkpoints"
+    keep = ["--checkpoint.every=1", "--checkpoint.keep_last=1"]
+    words = [*TINY_RUN, "--train.warmup_steps=1", *keep]
+    train_here(*words, "--train.steps=1", data=pydoc_data, out=tmp_path / "run")
+    first = folder / "step-00000001"
+    for name in ("step-00000001-good", "step-00000001-good.part", "step-1", "step-best"):
+        shutil.copytree(first, folder / name)
+    (folder / "step-00000009").write_text("a file")
+    (folder / "notes.part").write_text("a file")
+    shutil.move(first, tmp_path / "elsewhere")
+    first.symlink_to(tmp_path / "elsewhere")
+    own = {path.name for path in folder.iterdir()}
+    result = train_here(
+        *words, "--train.steps=3", data=pydoc_data, out=tmp_path / "run", resume=True
+    )
+    assert result.progress.step == 3
+    assert {path.name for path in folder.iterdir()} == own | {"step-00000003"}
+    assert (tmp_path / "elsewhere" / "manifest.json").exists()
+    shutil.copytree(folder / "step-00000003", folder / "step-00000003-good")
+    assert newest(tmp_path / "run")[0] == folder / "step-00000003"
+
+
+def test_checkpoints_are_in_the_order_of_their_steps(tmp_path: Path) -> None:
+    names = ["step-00000002", "step-99999999", "step-100000000"]
+    for name in names:
+        (tmp_path / name).mkdir()
+    assert [path.name for path in checkpoints(tmp_path)] == names
 
 
 def test_other_data_or_another_model_is_refused(pydoc_data: Path, tmp_path: Path) -> None:

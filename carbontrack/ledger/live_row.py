@@ -16,7 +16,7 @@ from carbontrack.ledger.window import LEVELS_S
 from carbontrack.units import MS_PER_S, now_ms
 
 _SECOND, _, _HOUR = LEVELS_S
-_LOOK_BACK_S = 10  # a device that was not read since then has no power now
+LOOK_BACK_MS = 10 * MS_PER_S  # a device that was not read since then has no power now
 _UPSERT = f"{LIVE.upsert} where live.time_ms <= excluded.time_ms"
 
 
@@ -24,7 +24,7 @@ def of_recording(
     transaction: Transaction, recording: Recording, sensor_keys: Sequence[int]
 ) -> Live:
     """What is now, by the newest seconds of a ledger that has them."""
-    since_ms = recording.heartbeat_ms - _LOOK_BACK_S * MS_PER_S
+    since_ms = recording.heartbeat_ms - LOOK_BACK_MS
     seconds = transaction.ask(
         "select sensor_key, start_ms, power_mean_w, util_pct from windows "
         f"where recording_key = :key and level = {_SECOND} and start_ms >= :since "

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from carbontrack.account.result import Estimate
+from carbontrack.ledger.live_row import LOOK_BACK_MS
 from carbontrack.ledger.recorded_rows import Run, Sensor, Usage
 from carbontrack.ledger.window import Window
 from carbontrack.units import J_PER_KWH, MS_PER_S
@@ -44,7 +45,7 @@ class Metrics:
     run: Run
     host: str
     _now: Snapshot | None = None
-    _powers_w: dict[str, float] = field(default_factory=dict)
+    _newest: dict[str, Window] = field(default_factory=dict)  # second with a power, by UUID
     _grown: dict[tuple[str, str], float] = field(default_factory=dict)
 
     def serve(self, address: str, port: int) -> None:
@@ -63,27 +64,43 @@ class Metrics:
         windows: Sequence[tuple[str, Window]],
         estimate: Estimate,
         steps: int,
+        *,
+        set_ms: int = 0,
     ) -> None:
-        """As of a commit; `usages` add up to the run, `windows` are those since the last one."""
+        """As of a commit; `usages` add up to the run, `windows` are those since the last one. The
+        clock of the system, which who asks has, was set by `set_ms` since the recording began.
+        """
         uuid_of = {sensor.device_key: sensor.uuid for sensor in sensors}
         energies_j: dict[str, float] = {}
         for usage in usages:
             if usage.energy_j is not None:
                 uuid = uuid_of[usage.device_key]
                 energies_j[uuid] = energies_j.get(uuid, 0.0) + usage.energy_j
-        newest = {uuid: window for uuid, window in windows if window.level_s == 1}
-        powers_w = {uuid: window.power_mean_w for uuid, window in newest.items()}
-        self._powers_w |= {uuid: w for uuid, w in powers_w.items() if w is not None}
+        for uuid, window in windows:
+            self._see(uuid, window)
+        since_ms = as_of_ms - LOOK_BACK_MS
+        powers_w = {
+            uuid: window.power_mean_w
+            for uuid, window in self._newest.items()
+            if window.power_mean_w is not None and window.start_ms >= since_ms
+        }
         self._now = Snapshot(
-            as_of_ms=as_of_ms,
+            as_of_ms=as_of_ms + set_ms,
             sensors=tuple(sensors),
             energies_j=energies_j,
-            powers_w=dict(self._powers_w),
+            powers_w=powers_w,
             estimate=estimate,
             steps=steps,
             tokens=estimate.tokens,
             loss=estimate.final_loss,
         )
+
+    def _see(self, uuid: str, window: Window) -> None:
+        if window.level_s != 1 or window.power_mean_w is None:
+            return
+        before = self._newest.get(uuid)
+        if before is None or window.start_ms >= before.start_ms:  # one may be written again later
+            self._newest[uuid] = window
 
     def collect(self) -> Iterator[Family]:
         """As `prometheus_client` asks for them; what is unknown is left out, never 0."""

@@ -411,8 +411,15 @@ class Recorder:
             usage, steps = self._totals.usage(sensors), self._totals.steps()
             try:
                 estimate = estimate_run(so_far, sensors, usage, steps, factors)
-                as_of_ms = batch.as_of_ms + self._set_clock.set_ms  # who asks has the system's
-                metrics.update(as_of_ms, sensors, usage, batch.windows, estimate, steps.steps)
+                metrics.update(
+                    batch.as_of_ms,
+                    sensors,
+                    usage,
+                    batch.windows,
+                    estimate,
+                    steps.steps,
+                    set_ms=self._set_clock.set_ms,
+                )
             except Exception as error:
                 self._alarm(f"the metrics stay as they are: {type(error).__name__}: {error}.")
                 self._publish = lambda batch, sensors: None

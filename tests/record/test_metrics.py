@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -15,7 +16,11 @@ from urllib.request import urlopen
 
 import pytest
 
-from carbontrack import Ledger
+from carbontrack import Ledger, config
+from carbontrack.account.estimate import estimate_run
+from carbontrack.factors.resolve import resolve
+from carbontrack.record.metrics import Metrics
+from tests.fixtures.runs import Recorded
 from tests.fixtures.tools import PROMETHEUS, need
 from tests.fixtures.wrap import Wrapper, wait_until
 
@@ -114,6 +119,37 @@ def test_what_prometheus_scrapes_is_the_ledgers_energy(wrapper: Wrapper, tmp_pat
         b"carbontrack_run_info{",
     ):
         assert b"\n" + name in exposition, name
+
+
+def test_a_device_that_is_no_longer_read_has_no_power() -> None:
+    of = Recorded(count=3, power_w=400.0)
+    factors = resolve(config.resolve([]), method="measured")
+    estimate = estimate_run(of.run, of.sensors, of.usages, of.step_totals, factors)
+    metrics = Metrics(of.run, of.host)
+
+    def powers_w(at_s: int, watts: dict[str, float], set_ms: int = 0) -> dict[str, float]:
+        """What is served after a commit of the seconds that begin then."""
+        hour, start_ms = of.windows[0][1], of.start_ms + 1000 * at_s
+        seconds = [
+            (uuid, replace(hour, level_s=1, start_ms=start_ms, energy_j=w, energy_s=1.0))
+            for uuid, w in watts.items()
+        ]
+        as_of_ms = start_ms + 1000
+        metrics.update(as_of_ms, of.sensors, of.usages, seconds, estimate, 0, set_ms=set_ms)
+        found = {one.name: one for one in metrics.collect()}
+        as_of_s = found["carbontrack_as_of_timestamp_seconds"].samples[0].value
+        assert as_of_s == (as_of_ms + set_ms) / 1000
+        power = found["carbontrack_power_watts"]
+        return {one.labels["device"]: one.value for one in power.samples}
+
+    first, second, third = (sensor.uuid for sensor in of.sensors)
+    all_w = {first: 400.0, second: 300.0, third: 200.0}
+    assert powers_w(0, all_w) == all_w
+    assert powers_w(9, {first: 410.0}) == {**all_w, first: 410.0}, "a commit may be without them"
+    assert powers_w(60, {first: 420.0, second: 300.0}) == {first: 420.0, second: 300.0}
+    assert powers_w(61, {second: 310.0}, set_ms=-3_600_000) == {first: 420.0, second: 310.0}
+    assert powers_w(120, {}) == {}
+    assert powers_w(121, all_w) == all_w, "it came back"
 
 
 def test_promtool_accepts_the_rules_and_they_name_what_is_served() -> None:

@@ -168,6 +168,16 @@ def check(name: str, value: Any, *, where: str) -> Any:
     return number(where, value, key.unit, low=key.low, high=key.high, hint=key.help)
 
 
+def can_be(name: str, value: Any) -> bool:
+    """Whether this may be stored as a setting's value: as `check` gives it. One that we do not know
+    may be anything, for a newer version has it.
+    """
+    try:
+        return name not in BY_NAME or bool(check(name, value, where=name) == value)
+    except CarbontrackError:
+        return False
+
+
 def number(
     where: str,
     value: Any,
@@ -180,7 +190,7 @@ def number(
     """A number from `low` to `high`. Raises CarbontrackError that names `where` it stands."""
     try:
         found = decimal(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         found = math.nan
     if isinstance(value, bool) or not math.isfinite(found):
         raise CarbontrackError(f"{where} {value!r}: not a number{instead(str(value))}.", hint=hint)

@@ -79,9 +79,11 @@ def amount(text: str, *, where: str) -> float:
     return found
 
 
-def published_as(name: str | None) -> PublishedRow | None:
-    """The published row of a model by name (llama2-70b, Llama 2 70B); None if there is none."""
-    wanted = _fold(name or "")
+def published_as(name: object) -> PublishedRow | None:
+    """The published row of a model by name (llama2-70b, Llama 2 70B); None if there is none, also
+    of what is no text: a job may call its model anything.
+    """
+    wanted = _fold(name) if isinstance(name, str) else ""
     rows = (row for row in published.all_rows() if row.parameters and row.tokens)
     return next((row for row in rows if wanted and _fold(row.model) == wanted), None)
 

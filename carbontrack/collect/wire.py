@@ -11,6 +11,8 @@ from typing import Annotated, Any, TypeVar, get_args, get_type_hints
 
 import msgspec
 
+from carbontrack import config
+from carbontrack.ledger import amended
 from carbontrack.ledger.batch import VERSION, Batch
 from carbontrack.ledger.limits import INT16, INT32, INT64, LARGEST
 from carbontrack.ledger.packed import PACKED, SECONDS, Segment, values_of
@@ -32,6 +34,7 @@ from carbontrack.ledger.tables import (
     Table,
 )
 from carbontrack.ledger.window import LEVELS_S, Flag, Window
+from carbontrack.record import step_values
 from carbontrack.units import MS_PER_HOUR, MS_PER_S
 
 MAX_BODY_BYTES = 4 << 20  # as it comes
@@ -42,6 +45,8 @@ _MAX_DEPTH = 16
 _MAX_SENSORS = 1_024
 _MAX_POWER_W = 1e6  # of one device: beyond it a unit is wrong
 _MAX_ENERGY_J = _MAX_POWER_W * 1e9  # 30 years of that
+_MOST = 1e15  # of any other figure
+_MOST_OF_STEP = 1e300  # a loss may be anything whose sums are still numbers
 _AHEAD_MS = MS_PER_HOUR
 _HOUR_S = MS_PER_HOUR // MS_PER_S
 _FLAGS = sum(Flag)
@@ -49,7 +54,7 @@ _D = TypeVar("_D")
 _MINUTE_MS = SECONDS * MS_PER_S
 _LONGEST_SECOND_MS = MS_PER_S + 1
 # Of the arrays of a segment that have no value below 0, the largest.
-_MOST = {
+_MOST_IN = {
     "energy_mj": round(_MAX_POWER_W * MS_PER_S),
     "energy_ms": _LONGEST_SECOND_MS,
     "sampled_ms": _LONGEST_SECOND_MS,
@@ -94,7 +99,9 @@ def _segment_type() -> Any:
 
 def _array_type(name: str, may_be_unknown: bool, most: int) -> Any:
     """One array of it: each value within what the ledger holds and what can be."""
-    value = Annotated[int, msgspec.Meta(ge=0 if name in _MOST else -most, le=_MOST.get(name, most))]
+    value = Annotated[
+        int, msgspec.Meta(ge=0 if name in _MOST_IN else -most, le=_MOST_IN.get(name, most))
+    ]
     some = msgspec.Meta(min_length=1, max_length=SECONDS)
     if may_be_unknown:
         return Annotated[list[value | None], some] | None
@@ -226,8 +233,18 @@ def _check(batch: Batch, *, now_ms: int, oldest_ms: int) -> None:
             _check_row(name, table, row, oldest_ms, now_ms + _AHEAD_MS)
     if any(not 0 <= number < 1 << 31 for number, _ in batch.events):
         raise Refused("the number of an event is out of range")
-    if any(one.run_id != batch.run.id for one in batch.amendments):
-        raise Refused("an amendment is of another run")
+    _check_run(batch.run)
+    for one in batch.amendments:
+        _check_amendment(one, batch.run)
+    for sensor in batch.sensors:
+        _check_figures("sensor", sensor, _OF_SENSOR)
+    for stated in batch.stated:
+        _check_figures("stated figure", stated, _OF_STATED)
+    for step in batch.steps:
+        _check_step(step)
+    for clock in batch.clocks:
+        if not 0 <= clock.time_ms + clock.offset_ms <= now_ms + _AHEAD_MS or clock.error_ms < 0:
+            raise Refused(f"a clock is off by {clock.offset_ms} ms, give or take {clock.error_ms}")
     for _, part in batch.overlaps:
         if not (0 <= part.seconds <= _HOUR_S and 0 <= part.energy_j <= _MAX_POWER_W * _HOUR_S):
             raise Refused(f"an overlap has {part.seconds:g} s and {part.energy_j:g} J")
@@ -237,6 +254,47 @@ def _check(batch: Batch, *, now_ms: int, oldest_ms: int) -> None:
         _check_window(window, oldest_ms, now_ms + _AHEAD_MS)
     for _, segment in batch.segments:
         _check_segment(segment, oldest_ms, now_ms + _AHEAD_MS)
+
+
+def _check_run(run: Run) -> None:
+    """What it is priced by, and the counts of its model: tables of all runs are made of them."""
+    for name, value in run.facility.items():
+        if value is not None and not config.can_be(name, value):
+            raise Refused(f"the {name} of the run's facility cannot be what is sent")
+    for name in ("parameters", "planned_tokens"):
+        value = run.model.get(name)
+        try:
+            if value is not None:
+                step_values.above_zero(value)
+        except step_values.Refused as error:
+            raise Refused(f"the {name} of the model {error}") from None
+
+
+def _check_amendment(one: Amendment, run: Run) -> None:
+    if one.run_id != run.id:
+        raise Refused("an amendment is of another run")
+    if not amended.can_be(one.field, one.after):
+        raise Refused(f"{_shown(one.field)} cannot be amended to what is sent")
+
+
+_OF_SENSOR = ("rated_power_w", "power_limit_w", "update_period_ms", "share")
+_OF_STATED = ("devices", "device_hours", "power_w", "energy_kwh")
+
+
+def _check_figures(what: str, row: Any, names: Sequence[str]) -> None:
+    for name in names:
+        value = getattr(row, name)
+        if value is not None and not 0 <= value <= _MOST:
+            raise Refused(f"the {name} of a {what} is out of range: {value:g}")
+
+
+def _check_step(step: Step) -> None:
+    for name in ("loss", "lr", "grad_norm", "tokens_per_s"):
+        value = getattr(step, name)
+        if value is not None and abs(value) > _MOST_OF_STEP:
+            raise Refused(f"the {name} of a step is out of range: {value:g}")
+    if step.tokens is not None and step.tokens < 0:
+        raise Refused(f"a step has {step.tokens} tokens")
 
 
 def _check_live(live: Live, sensors: int, oldest_ms: int, newest_ms: int) -> None:
@@ -262,6 +320,10 @@ def _check_window(window: Window, oldest_ms: int, newest_ms: int) -> None:
         raise Refused(f"a window of {level_s} s covers {window.energy_s:g} s")
     if energy_j is not None and not 0 <= energy_j <= _MAX_POWER_W * level_s:
         raise Refused(f"a window of {level_s} s has {energy_j:g} J")
+    power_w = window.power_min_w, window.power_max_w
+    readings = (*power_w, window.util_pct, window.temperature_max_c, window.sm_clock_mhz)
+    if any(value is not None and abs(value) > _MAX_POWER_W for value in readings):
+        raise Refused(f"a window has a reading that is out of range: {readings}")
     counts = (window.samples, window.vitals, window.memory_max_bytes or 0, window.throttle)
     if not all(0 <= count <= most for count, most in zip(counts, _MAX_COUNTS, strict=True)):
         raise Refused(f"a window has a count that is out of range: {counts}")

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from carbontrack import config
+from carbontrack.errors import CarbontrackError
 from carbontrack.keys import BY_NAME
 from carbontrack.ledger.recorded_rows import Amendment, Run
 from carbontrack.units import MS_PER_S
@@ -50,9 +51,24 @@ def calls(amendments: Sequence[Amendment]) -> list[list[Amendment]]:
     return list(found.values())
 
 
+def can_be(field: str, value: Any) -> bool:
+    """Whether a field may be amended to this; None takes away what it had. A ledger takes anything,
+    and so may a field that we do not know.
+    """
+    if field == AmendedField.NAME:
+        return isinstance(value, str) and value != ""
+    if field in (AmendedField.PROJECT, AmendedField.NOTE) or field.startswith(TAG):
+        return value is None or isinstance(value, str)
+    if field in (AmendedField.TOKENS, AmendedField.PLANNED_TOKENS):
+        return value is None or (type(value) is int and value >= 0)
+    return value is None or config.can_be(field, value)
+
+
 def values_of(amendments: Sequence[Amendment]) -> dict[str, Any]:
-    """The newest value of each field that is amended; None where what it had is taken away."""
-    return {one.field: one.after for one in standing(amendments)}
+    """The newest value of each field that is amended, but for those that cannot be; None where what
+    it had is taken away.
+    """
+    return {one.field: one.after for one in standing(amendments) if can_be(one.field, one.after)}
 
 
 def applied(run: Run, amendments: Sequence[Amendment]) -> Run:
@@ -74,11 +90,12 @@ def applied(run: Run, amendments: Sequence[Amendment]) -> Run:
 
 def layers(run: Run) -> list[config.Layer]:
     """The settings of a run: those of each call that amended some, the newest first, and those
-    that were recorded with it.
+    that were recorded with it; as they were stored, which may be what cannot be.
     """
     found = [config.snapshot(run.facility)]
     for of_call in calls(run.amended):
-        known = {one.field: one.after for one in of_call if one.field in BY_NAME}
+        said = [one for one in of_call if one.field in BY_NAME and one.after is not None]
+        known = {one.field: one.after for one in said}
         if known:
             user, day = of_call[0].user, datetime.fromtimestamp(of_call[0].time_ms / MS_PER_S, UTC)
             found.insert(0, config.Layer(f"amended by {user}, {day:%Y-%m-%d}", known))
@@ -86,9 +103,16 @@ def layers(run: Run) -> list[config.Layer]:
 
 
 def facility_of(run: Run) -> dict[str, Any]:
-    """The settings of the run's own: recorded with it, or amended."""
+    """The settings of the run's own: recorded with it, or amended; where those contradict each
+    other, the newest of each.
+    """
     of_run = layers(run)
-    return dict(run.facility) if len(of_run) == 1 else config.values(config.resolve(of_run))
+    if len(of_run) == 1:
+        return dict(run.facility)
+    try:
+        return config.values(config.resolve(of_run))
+    except CarbontrackError:
+        return {name: value for layer in reversed(of_run) for name, value in layer.values.items()}
 
 
 def tokens_of(run: Run) -> int | None:

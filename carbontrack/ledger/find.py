@@ -264,8 +264,10 @@ _NEWEST_FIRST = (
 
 
 def name_of(connection: Connection) -> ColumnElement[str]:
-    """The name of a run, as amended."""
-    return _amended(connection, AmendedField.NAME, models.Run.name.expression)
+    """The name of a run, as amended; none may be without."""
+    name = models.Run.name.expression
+    found: ColumnElement[str] = func.coalesce(_amended(connection, AmendedField.NAME, name), name)
+    return found
 
 
 def project_of(connection: Connection) -> ColumnElement[str]:
@@ -284,7 +286,7 @@ def _amended(connection: Connection, field: str, column: ColumnElement[Any]) -> 
     )
     stands = (amendment.run_id == models.Run.id, of_field, ~undone)
     newest = (
-        select(amendment.after[()].as_string())
+        select(cast(amendment.after[()].as_string(), Text))
         .where(*stands)
         .order_by(amendment.time_ms.desc(), amendment.id.desc())
         .limit(1)

@@ -228,11 +228,18 @@ _SPLITTING = {
         Key("phase", _phases, lambda held, _, whole: by_phase(held, whole), rest=OTHER),
     )
 }
+
+
+def _text_or_none(value: object) -> str | None:
+    """A job may call its model anything."""
+    return value if isinstance(value, str) else None
+
+
 _OF_RUN: Mapping[str, Callable[[Run], str | None]] = {
     "name": lambda run: run.name,
     "project": lambda run: run.project,
     "user": lambda run: run.user,
-    "model": lambda run: run.model.get("name"),
+    "model": lambda run: _text_or_none(run.model.get("name")),
     "status": lambda run: run.status,
     "account": lambda run: run.account,
     "partition": lambda run: run.partition,

@@ -20,6 +20,7 @@ from carbontrack.factors import catalog
 from carbontrack.factors.catalog import Factor
 from carbontrack.factors.resolve import resolve
 from carbontrack.factors.series import IntensitySeries, Interval
+from carbontrack.keys import PRICES
 from carbontrack.ledger.amended import layers, tokens_of
 from carbontrack.ledger.recorded_rows import Devices, Run, Span, StepTotals, inner_span
 from carbontrack.vocabulary import UNATTRIBUTED, Method, PriceUnit, RunKind
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 PART = "only what is in the range counts, in whole hours; the loss is that of its last steps there"
 """The note on a run that reaches beyond the range of time that is asked for."""
+_LOST = "neither CO₂e nor cost"
 _PRICES = {
     PriceUnit.GPU_HOUR: ("price_per_gpu_hour", "GPU-hour"),
     PriceUnit.KWH: ("tariff", "kWh"),
@@ -58,9 +60,9 @@ def estimates(
     run recorded, that over files here.
 
     Several methods take the same factors; with `own_factors` each the defaults of its own.
-    A run whose recorded zone, provider or price cannot be found has neither carbon nor money, and
-    a note; for one that was chosen here CarbontrackError is raised. `held` holds what has been read
-    of these runs, where anything has.
+    A run whose recorded zone, provider or price cannot be found, or whose own settings cannot be,
+    has neither carbon nor money, and a note; for one that was chosen here CarbontrackError is
+    raised. `held` holds what has been read of these runs, where anything has.
     """
     from carbontrack.ledger.held import ManyHeld
 
@@ -194,13 +196,12 @@ def pricing(
     """
     own = layers(run)
     origins = {layer.origin for layer in own}
-    settings: config.Settings = config.resolve([flags, *own, *around])
+    settings, lost = _settings(flags, own, around)
 
     def of_run(names: Sequence[str]) -> set[str]:
         return {n for n in names if n in settings and settings[n].origin in origins}
 
     notes = [] if tokens_of(run) is None else ["tokens are stated, not logged"]
-    lost = ""
     rent_or_tariff = None
     try:
         settings, rent_or_tariff = with_price(held.prices, settings)
@@ -217,7 +218,7 @@ def pricing(
             raise
         said = " and ".join(sorted({settings[name].origin for name in unknown}))
         settings = {name: value for name, value in settings.items() if name not in unknown}
-        lost = f"neither CO₂e nor cost: {error.what} It was {said}; give another."
+        lost = f"{_LOST}: {error.what} It was {said}; give another."
 
     kind = UNATTRIBUTED if run.kind is RunKind.WATCH else ""
 
@@ -259,6 +260,31 @@ def pricing(
         return replace(unpriced(estimate, lost), kind=kind) if lost else with_notes(estimate)
 
     return price
+
+
+def _settings(
+    flags: config.Layer, own: Sequence[config.Layer], around: Sequence[config.Layer]
+) -> tuple[config.Settings, str]:
+    """What a run is priced by; the flags alone, and why, where its own settings cannot be: what one
+    shipped or merged into a ledger must not keep others from pricing the rest of it.
+
+    Raises CarbontrackError for flags of money in another currency than that of the run.
+    """
+    others = config.resolve([flags])
+    try:
+        settings = config.resolve([flags, *own, *around])
+    except CarbontrackError as error:
+        if {"currency", *PRICES} & flags.values.keys():
+            raise
+        return others, f"{_LOST}: {error.what}"
+    origins = {layer.origin for layer in own}
+    for name, setting in settings.items():
+        if setting.origin in origins:
+            try:
+                config.check(name, setting.value, where=name)
+            except CarbontrackError as error:
+                return others, f"{_LOST}: {error.what} It was {setting.origin}; give another."
+    return settings, ""
 
 
 def with_price(prices: Prices, settings: config.Settings) -> tuple[config.Settings, Factor | None]:

@@ -50,4 +50,4 @@ def _who(amendment: Amendment) -> str:
 def _value(value: Any) -> str:
     if value is None:
         return "none"
-    return repr(value) if isinstance(value, str) else f"{value:,}"
+    return f"{value:,}" if isinstance(value, (int, float)) else repr(value)

@@ -20,7 +20,7 @@ from carbontrack.ledger.batch import Batch, encode, encode_tombstone
 from carbontrack.ledger.rows import Tombstone
 from carbontrack.ledger.tables import RUNS
 from carbontrack.units import MS_PER_HOUR, now_ms
-from tests.collect.batches import BEGIN_MS, RECORDED, altered, batch
+from tests.collect.batches import AMENDMENT, BEGIN_MS, RECORDED, altered, batch
 
 
 def received(body: bytes) -> Batch:
@@ -43,6 +43,13 @@ def put(path: str, value: Any) -> Callable[[dict[str, Any]], None]:
         for name in names:
             inner = inner[name]
         inner[last] = value
+
+    return change
+
+
+def amend(field: str, after: Any) -> Callable[[dict[str, Any]], None]:
+    def change(document: dict[str, Any]) -> None:
+        document["amendments"][0] |= {"field": field, "after": after}
 
     return change
 
@@ -70,12 +77,30 @@ def nested(depth: int) -> Any:
         put("run.started_ms", 1 << 70),
         put("run.array_index", 1 << 40),
         put("run.facility", nested(40)),
+        put("run.facility", {"pue": "abc"}),
+        put("run.facility", {"pue": "1.2"}),
+        put("run.facility", {"pue": True}),
+        put("run.facility", {"pue": 10**400}),
+        put("run.facility", {"pue": 0.5}),
+        put("run.facility", {"tariff": -0.1, "currency": "EUR"}),
+        put("run.facility", {"tariff": 0.1, "currency": "euros"}),
+        put("run.facility", {"zone": 5}),
+        put("run.facility", {"zone": {"a": 1}}),
+        put("run.facility", {"price": ["spot"]}),
+        put("run.facility", {"factors_as_of": "noon"}),
+        put("run.model", {"parameters": "many"}),
+        put("run.model", {"planned_tokens": -1}),
+        put("run.model", {"planned_tokens": {"a": 1}}),
         put("run.tags", {"a": "x" * 300_000}),
         put("recording.status", "dead"),
         put("recording.heartbeat_ms", now_ms() + 2 * MS_PER_HOUR),
         put("recording.settings", []),
         put("sensors.1.uuid", batch().sensors[0].uuid),
         put("sensors.0.share", "all"),
+        put("sensors.0.share", -1.0),
+        put("sensors.0.rated_power_w", -400.0),
+        put("sensors.1.power_limit_w", 1e16),
+        put("sensors.1.update_period_ms", -1.0),
         put("sensors", {}),
         put("windows.0.0", 2),
         put("windows.0.0", -1),
@@ -87,6 +112,9 @@ def nested(depth: int) -> Any:
         put("windows.0.3", "many"),
         put("windows.0.4", 61.0),
         put("windows.0.5", -1.0),
+        put("windows.0.7", -1e7),
+        put("windows.0.8", 1e308),
+        put("windows.0.10", 1e300),
         put("windows.0.6", -1),
         put("windows.0.6", 1 << 40),
         put("windows.0", [0]),
@@ -121,11 +149,34 @@ def nested(depth: int) -> Any:
         put("steps.0.step", 1 << 64),
         put("steps.0.rank", 1 << 33),
         put("steps.0.time_ms", BEGIN_MS + 10**12),
+        put("steps.0.loss", 1e308),
+        put("steps.0.tokens", -7),
         put("events.0.0", -1),
         put("events.0.1.message", "x" * 5000),
         put("events.0", []),
         put("amendments.0.run_id", "another"),
         put("amendments.0.after", nested(40)),
+        put("amendments.0.after", {"a": 1}),
+        put("amendments.0.after", 7),
+        put("amendments.0.after", None),
+        put("amendments.0.after", ""),
+        amend("pue", "x"),
+        amend("pue", [1.2]),
+        amend("zone", 5),
+        amend("note", {"a": 1}),
+        amend("project", 1),
+        amend("tag:team", 1),
+        amend("tokens", -1),
+        amend("tokens", 1.5),
+        amend("tokens", True),
+        amend("planned_tokens", "2T"),
+        put("clocks.0.offset_ms", 10**17),
+        put("clocks.0.offset_ms", -(10**17)),
+        put("clocks.0.error_ms", -1),
+        put("stated.0.energy_kwh", -1e9),
+        put("stated.0.device_hours", -1.0),
+        put("stated.0.power_w", 1e300),
+        put("stated.0.devices", -2),
         put("overlaps", [[5, {"start_ms": BEGIN_MS, "energy_j": 1.0, "seconds": 1.0}]]),
         put("overlaps", [[0, {"start_ms": BEGIN_MS, "energy_j": -1.0, "seconds": 1.0}]]),
         lambda document: document.pop("run"),
@@ -137,6 +188,32 @@ def test_what_a_ledger_cannot_hold_is_refused_with_the_reason(
     with pytest.raises(Refused) as refused:
         received(altered(change))
     assert 0 < len(str(refused.value)) < 300 and "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        put("run.facility", {}),
+        put("run.facility", {"facility": "here", "zone": "FRA@2023", "provider": "gcp", "pue": 1}),
+        put("run.facility", {"tariff": 0.2, "currency": "EUR", "factors_as_of": "2026-01-31"}),
+        put("run.facility", {"gpu_price": 30_000.0, "utilisation": None, "of_a_newer_one": [1]}),
+        put("run.model", {"name": 7, "parameters": 7e9, "planned_tokens": "2e12", "more": {}}),
+        put("sensors.0.rated_power_w", None),
+        put("sensors.0.share", 1 / 7),
+        put("steps.0.loss", None),
+        amend("pue", 1.2),
+        amend("zone", "FRA"),
+        amend("project", None),
+        amend("tag:team", "nlp"),
+        amend("tag:team", None),
+        amend("tokens", 10**18),
+        amend("note", "ran in Lyon"),
+        amend("undo", AMENDMENT),
+        amend("of_a_newer_one", {"a": [1]}),
+    ],
+)
+def test_what_a_recorder_sends_is_taken(change: Callable[[dict[str, Any]], None]) -> None:
+    received(altered(change))
 
 
 def test_another_version_is_named() -> None:

@@ -43,9 +43,6 @@ def damaged(sound: Path, path: Path, statement: str) -> None:
     [
         ("runs.tags", "'[1]'"),
         ("runs.tags", "'{'"),
-        ("runs.facility", "'{\"zone\": 5}'"),
-        ("runs.facility", '\'{"pue": "a"}\''),
-        ("runs.facility", '\'{"tariff": {}, "currency": "EUR"}\''),
         ("runs.model", "'5'"),
         ("runs.command", "'[1, 2]'"),
         ("runs.name", "x'00ff'"),
@@ -106,3 +103,15 @@ def test_a_fault_of_ours_is_not_called_damage(
     monkeypatch.setattr("carbontrack.query.runs.share_of", lambda part, whole: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         command("runs")
+
+
+@pytest.mark.parametrize("facility", ['{"zone": 5}', '{"pue": "a"}', '{"tariff": {}}'])
+def test_a_setting_that_cannot_be_is_found_by_verify_and_ends_no_report(
+    command: Command, sound: Path, tmp_path: Path, facility: str
+) -> None:
+    damaged(sound, tmp_path / "ledger.db", f"update runs set facility = '{facility}'")
+    for words in COMMANDS:
+        assert command(*words).code == 0
+    assert "neither CO₂e nor cost" in command("table").out
+    found = command("db", "verify")
+    assert found.code != 0 and "runs.facility" in found.out + found.err

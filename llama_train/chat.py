@@ -28,6 +28,7 @@ from llama_train.documents import is_held_out, unicode_fault
 from llama_train.errors import TrainError
 from llama_train.model import IGNORE
 from llama_train.tokenizer import Tokenizer
+from llama_train.wording import counted
 
 # A token and whether it is predicted.
 Marked = list[tuple[int, bool]]
@@ -155,8 +156,9 @@ class ChatData:
         self._train, self._held_out = (list(_pack(side, context + 1, pieces.eos)) for side in sides)
         if not self._train or not self._held_out:
             raise TrainError(
-                f"{files[0]}: {len(sides[0])} conversations to train on and {len(sides[1])} held "
-                f"out; {self.too_long} are longer than the context of {context} tokens.",
+                f"{files[0]}: {counted(len(sides[0]), 'conversation')} to train on and "
+                f"{len(sides[1])} held out; {self.too_long} longer than the context of "
+                f"{counted(context, 'token')}.",
                 hint="Give more conversations, or another --held-out.",
             )
         self.sequences = len(self._train)

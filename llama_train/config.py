@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 from llama_train.errors import TrainError, nearest
+from llama_train.wording import counted
 
 Checkpointing = Literal["none", "selective", "full"]
 
@@ -280,7 +281,7 @@ def layout(config: Config, ranks: int) -> tuple[int, int, int]:
     if train.batch_size % (train.micro_batch * data_ranks):
         raise TrainError(
             f"train.batch_size {train.batch_size} is not a multiple of train.micro_batch "
-            f"{train.micro_batch} × {data_ranks} data-parallel ranks.",
+            f"{train.micro_batch} × {counted(data_ranks, 'data-parallel rank')}.",
             hint="Fewer ranks, a smaller train.micro_batch or a larger parallel.tensor would do.",
         )
     for name in ("context", "n_heads", "n_kv_heads", "vocab_size", "outputs"):

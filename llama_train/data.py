@@ -22,6 +22,7 @@ import torch
 from numpy.typing import NDArray
 
 from llama_train.errors import TrainError
+from llama_train.wording import counted
 
 FORMAT = "llama_train shards 1"
 SHARDS = "shards"
@@ -132,14 +133,14 @@ class TokenData:
         for source, count in zip(index["sources"], self._counts, strict=True):
             if not count:
                 raise TrainError(
-                    f"The context of {context} tokens is longer than source {source['name']!r} "
-                    f"in {folder}.",
+                    f"The context of {counted(context, 'token')} is longer than source "
+                    f"{source['name']!r} in {folder}.",
                     hint="Use a smaller --model.context, or prepare more text.",
                 )
         if not self.held_out_sequences:
             raise TrainError(
                 f"The held-out documents in {folder} are shorter than one context of "
-                f"{context} tokens.",
+                f"{counted(context, 'token')}.",
                 hint="Prepare with a larger --held-out, or use a smaller --model.context.",
             )
         self._mixture = Mixture([float(source["weight"]) for source in index["sources"]])
@@ -260,8 +261,8 @@ def _open(folder: Path, shards: Sequence[Mapping[str, Any]]) -> Stream:
             raise TrainError(f"Shard {path} is missing.", hint="Run prepare again.")
         if path.stat().st_size != tokens * TOKEN.itemsize:
             raise TrainError(
-                f"Shard {path} has {path.stat().st_size} bytes instead of "
-                f"{tokens * TOKEN.itemsize}: it is truncated or foreign.",
+                f"Shard {path} has {counted(path.stat().st_size, 'byte')} instead of "
+                f"{tokens * TOKEN.itemsize:,}: it is truncated or foreign.",
                 hint="Run prepare again.",
             )
         if tokens:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 from llama_train.errors import TrainError
+from llama_train.wording import counted
 
 PART_BYTES = 64 * 2**20
 """About so much of a file is read at once; a text file always whole."""
@@ -51,7 +52,7 @@ def find_files(places: Sequence[str]) -> tuple[list[tuple[Path, bool]], list[str
                 raise TrainError(f"{path} holds no file that ends in {_KNOWN}.")
             if other:
                 kinds = ", ".join(f"{count} {suffix}" for suffix, count in other.most_common(5))
-                lines.append(f"{path}: {other.total()} files skipped ({kinds})")
+                lines.append(f"{path}: {counted(other.total(), 'file')} skipped ({kinds})")
         elif not path.is_file():
             raise TrainError(f"{path} does not exist.")
         elif not _kind(path):

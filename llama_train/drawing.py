@@ -23,6 +23,7 @@ from llama_train.prompts import Prompt
 from llama_train.tokenizer import Tokenizer
 from llama_train.train import ANSWERS, DRAWN, Preempted
 from llama_train.vocabulary import EventKind, Phase
+from llama_train.wording import counted
 from llama_train.world import World
 
 PROMPTS_AT_ONCE = 32
@@ -114,7 +115,8 @@ def draw(
     with RunLog(out, steps=len(prompts), first_step=done[0], writes=leads) as log:
         drawing = Drawing(model, pieces, config, here, log)
         if groups:
-            log.print(f"{len(prompts):,} prompts, {sampling.samples} answers to each")
+            answers = counted(sampling.samples, "answer")
+            log.print(f"{counted(len(prompts), 'prompt')}, {answers} to each")
         for first in groups:
             stops: list[Any] = [stop_asked()]
             dist.broadcast_object_list(stops)

@@ -16,6 +16,7 @@ from typing import Any
 from llama_train.errors import TrainError, nearest
 from llama_train.questions import GRADE, WORTH
 from llama_train.tokenizer import Tokenizer, tokenizer_beside
+from llama_train.wording import counted
 
 _SHOTS_SEED = 1234  # lm-eval's own
 _LEAST_KNOWN = 0.9  # of the model's pieces; less is no padding
@@ -102,7 +103,8 @@ def _show_solved(name: str, task: Any, shots: int, *, splits_known: bool) -> Non
     solved = 0 if none else len(list(task.fewshot_docs() or ()))
     if shots and shots >= solved:
         raise TrainError(
-            f"--shots is {shots}; task {name} has {solved} questions that can be shown solved."
+            f"--shots is {shots}; task {name} has {counted(solved, 'question')} that can be shown "
+            "solved."
         )
     task.set_config(key="num_fewshot", value=shots)
     task.set_fewshot_seed(seed=_SHOTS_SEED)

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from llama_train.errors import TrainError
 from llama_train.model import Transformer
+from llama_train.wording import counted
 
 MAX_BATCH = 256
 """Sequences that a rank continues at once."""
@@ -46,8 +47,8 @@ def sample(
     for prompt in prompts:
         if not prompt or len(prompt) + count > model.shape.context:
             raise TrainError(
-                f"A prompt of {len(prompt)} tokens and {count} more do not fit in the model's "
-                f"context of {model.shape.context}."
+                f"A prompt of {counted(len(prompt), 'token')} and {count} more do not fit in the "
+                f"model's context of {model.shape.context}."
             )
     keys = keys or [str(number) for number in range(len(prompts))]
     answers: list[list[int]] = [[] for _ in prompts]

@@ -38,6 +38,7 @@ from llama_train.prompts import Prompt, PromptData, split
 from llama_train.tokenizer import Tokenizer
 from llama_train.train import Loop, Measures, Objective, Result, open_run
 from llama_train.vocabulary import EventKind, Phase
+from llama_train.wording import counted
 from llama_train.world import World, build, load_weights
 
 
@@ -313,5 +314,6 @@ def check(config: Config, ranks: int) -> None:
     if train.batch_size % mini_batch or mini_batch % (train.micro_batch * ranks):
         raise TrainError(
             f"train.batch_size {train.batch_size} must be a multiple of ppo.mini_batch "
-            f"{mini_batch}, and that of train.micro_batch {train.micro_batch} × {ranks} ranks."
+            f"{mini_batch}, and that of train.micro_batch {train.micro_batch} × "
+            f"{counted(ranks, 'rank')}."
         )

@@ -17,6 +17,7 @@ from llama_train.data import Sequenced, shuffled
 from llama_train.documents import is_held_out
 from llama_train.errors import TrainError
 from llama_train.tokenizer import Tokenizer
+from llama_train.wording import counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +47,8 @@ def read_prompts(
     fitting = [prompt for prompt in found.values() if len(prompt.tokens) <= longest]
     if not fitting:
         raise TrainError(
-            f"{files[0]} holds no prompt of at most {longest} tokens, which is what the context "
-            f"leaves beside an answer; {len(found)} are longer.",
+            f"{files[0]} holds no prompt of at most {counted(longest, 'token')}, which is what the "
+            f"context leaves beside an answer, and {counted(len(found), 'longer one')}.",
             hint="Lower --sampling.tokens, or give other prompts.",
         )
     return by_length(fitting), len(found) - len(fitting)
@@ -71,7 +72,7 @@ def split(prompts: Sequence[Prompt], share: float) -> tuple[list[Prompt], list[P
         sides[is_held_out(json.dumps(prompt.line["messages"]), share)].append(prompt)
     if not sides[0] or not sides[1]:
         raise TrainError(
-            f"There are {len(sides[0])} prompts to train on and {len(sides[1])} held out.",
+            f"{counted(len(sides[0]), 'prompt')} to train on and {len(sides[1])} held out.",
             hint="Give more prompts, or another --held-out.",
         )
     return sides

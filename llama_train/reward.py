@@ -28,6 +28,7 @@ from llama_train.model import IGNORE, Transformer, initial_weight
 from llama_train.tokenizer import Tokenizer
 from llama_train.train import PROMPTS, Measures, Objective
 from llama_train.weights import Pretrained, Weights
+from llama_train.wording import counted
 
 GRADES = ("negligibly", "slightly", "better", "significantly")
 """How much better the chosen answer is, as the report's annotators were asked."""
@@ -118,8 +119,9 @@ class PairData:
         self._train, self._held_out = sides
         if not self._train or not self._held_out:
             raise TrainError(
-                f"{path}: {len(self._train)} pairs to train on and {len(self._held_out)} held out; "
-                f"{self.too_long} are longer than the context of {context} tokens.",
+                f"{path}: {counted(len(self._train), 'pair')} to train on and "
+                f"{len(self._held_out)} held out; {self.too_long} longer than the context of "
+                f"{counted(context, 'token')}.",
                 hint="Give more pairs, or another --held-out.",
             )
         self._width = max(pair.longest for side in sides for pair in side)

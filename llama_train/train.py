@@ -32,6 +32,7 @@ from llama_train.optim import adamw, clip_gradients, learning_rate, squared_norm
 from llama_train.parallelize import compiles
 from llama_train.tokenizer import SHA256_KEY
 from llama_train.vocabulary import EventKind, Phase
+from llama_train.wording import counted
 from llama_train.world import World, build, initialise, load_weights, world
 
 ANSWERS, DRAWN, PROMPTS = "answers.jsonl", "answers.json", "prompts.jsonl"
@@ -340,8 +341,8 @@ class Loop:
         if progress.skipped_in_a_row >= limit:
             self.finish_saving()
             raise TrainError(
-                f"{limit} steps in a row, up to step {step}, had a loss or gradient that is not "
-                "finite.",
+                f"{counted(limit, 'step')} in a row, up to step {step}, had a loss or gradient "
+                "that is not finite.",
                 hint="Lower --train.lr and resume from the last checkpoint.",
                 exit_code=1,
             )
@@ -395,8 +396,9 @@ class Loop:
             mfu_peak_flops=peak_flops(name),
         )
         self.log.print(
-            f"{config.name}: {config.model.parameters:,} parameters, {config.train.steps:,} steps "
-            f"of {self.tokens_per_step:,} tokens, {self.here.size} × {name}"
+            f"{config.name}: {config.model.parameters:,} parameters, "
+            f"{counted(config.train.steps, 'step')} of {counted(self.tokens_per_step, 'token')}, "
+            f"{self.here.size} × {name}"
         )
 
 

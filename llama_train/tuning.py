@@ -8,7 +8,6 @@ than what the model answers without the preprompt (section 4.2.4 of the Llama 2 
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -27,6 +26,7 @@ from llama_train.prompts import Prompt, by_length, digest
 from llama_train.tokenizer import Tokenizer
 from llama_train.train import Result, fit, remove_run
 from llama_train.vocabulary import EventKind, Phase
+from llama_train.wording import counted, say_left_out
 from llama_train.world import World
 
 
@@ -134,8 +134,7 @@ class Tuning:
             seed=config.train.seed,
         )
         # An answer that was drawn fits; a conversation of the user's may not.
-        if chats.too_long and self.here.rank == 0:
-            print(f"{chats.too_long} conversations are longer than the context", file=sys.stderr)
+        say_left_out(chats.too_long, "conversation", "longer than the context")
         return fit(
             self.settings(chats.sequences),
             chats,
@@ -210,7 +209,7 @@ def _report(path: Path, log: RunLog, *, distilled: int) -> None:
     if distilled:
         log.event(
             EventKind.DISTILLED,
-            f"{kept:,} of {distilled:,} distilled answers are learnt",
+            f"{kept:,} of {counted(distilled, 'distilled answer')} learnt",
             distilled=distilled,
             kept=kept,
         )

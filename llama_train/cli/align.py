@@ -16,8 +16,9 @@ from llama_train.cli.options import (
     OverwriteOption,
     ResumeOption,
 )
-from llama_train.cli.training import check_tensor_ranks, run, say_left_out, settings_of
+from llama_train.cli.training import check_tensor_ranks, run, settings_of
 from llama_train.vocabulary import Method
+from llama_train.wording import say_left_out
 
 
 def align(
@@ -74,7 +75,7 @@ def align(
     # Behind the answer there is an EOS, where the reward is read.
     longest = config.model.context - config.sampling.tokens - 1
     prompts, too_long = read_prompts(files, tokenizer, longest)
-    say_left_out(too_long, "prompts leave no room for an answer in the context")
+    say_left_out(too_long, "prompt", "no room for an answer in the context")
     sources = {"--from": base, "--reward": reward, "--safety": safety, "--data": data}
     going: dict[str, Any] = {"models": models, "resume": resume, "overwrite": overwrite}
     if method is Method.REJECTION:

@@ -15,6 +15,7 @@ import typer
 from llama_train.cli.options import ModelArgument
 from llama_train.errors import TrainError
 from llama_train.vocabulary import EventKind, Format, Phase
+from llama_train.wording import counted
 
 if TYPE_CHECKING:
     from llama_train.evaluate import Score
@@ -89,8 +90,8 @@ def _ask(
     scores = evaluation.ask(model, opened, limit=limit)
     if model.cut:
         print(
-            f"{model.cut} texts were longer than the context of {model.max_length} tokens: their "
-            "beginnings were cut",
+            f"{counted(model.cut, 'text')} cut at the beginning: longer than the context of "
+            f"{counted(model.max_length, 'token')}",
             file=sys.stderr,
         )
     return pretrained.step, scores
@@ -112,7 +113,8 @@ def _show(scores: Sequence[Score]) -> None:
 def _line(one: Score) -> str:
     stderr = "" if one.stderr is None else f" ± {one.stderr:.3f}"
     chance = "" if one.chance is None else f", chance {one.chance:.3f}"
-    return f"{one.task} {one.metric} {one.score:.3f}{stderr}{chance}, {one.questions:,} questions"
+    questions = counted(one.questions, "question")
+    return f"{one.task} {one.metric} {one.score:.3f}{stderr}{chance}, {questions}"
 
 
 def _text(value: float | None) -> str:

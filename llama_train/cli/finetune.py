@@ -15,13 +15,8 @@ from llama_train.cli.options import (
     OverwriteOption,
     ResumeOption,
 )
-from llama_train.cli.training import (
-    check_tensor_ranks,
-    check_vocabulary,
-    run,
-    say_left_out,
-    settings_of,
-)
+from llama_train.cli.training import check_tensor_ranks, check_vocabulary, run, settings_of
+from llama_train.wording import say_left_out
 
 
 def finetune(
@@ -77,7 +72,7 @@ def finetune(
         return
     chats = ChatData([data], tokenizer, context_tokens, held_out=held_out, seed=first.train.seed)
     config = settings(chats.sequences)
-    say_left_out(chats.too_long, "conversations are longer than the context")
+    say_left_out(chats.too_long, "conversation", "longer than the context")
     train = partial(
         fit, config, chats, out, initial=models.base.read, resume=resume, overwrite=overwrite
     )

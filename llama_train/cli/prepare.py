@@ -9,6 +9,7 @@ import typer
 
 from llama_train.cli.options import OutOption
 from llama_train.errors import TrainError
+from llama_train.wording import counted
 
 
 def prepare(
@@ -58,8 +59,8 @@ def prepare(
     for split in ("train", "held_out"):
         shards = [shard for entry in index["sources"] for shard in entry[split]]
         tokens = sum(shard["tokens"] for shard in shards)
-        count = sum(shard["documents"] for shard in shards)
-        print(f"{split.replace('_', '-')}: {tokens:,} tokens in {count:,} documents")
+        documents = counted(sum(shard["documents"] for shard in shards), "document")
+        print(f"{split.replace('_', '-')}: {counted(tokens, 'token')} in {documents}")
     print(
         f"vocabulary {index['tokenizer']['vocab_size']:,}, fingerprint {index['fingerprint'][:12]}"
     )

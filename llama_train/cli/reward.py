@@ -15,7 +15,8 @@ from llama_train.cli.options import (
     OverwriteOption,
     ResumeOption,
 )
-from llama_train.cli.training import check_vocabulary, run, say_left_out, settings_of
+from llama_train.cli.training import check_vocabulary, run, settings_of
+from llama_train.wording import say_left_out
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -58,7 +59,7 @@ def reward(
     pairs = PairData(data, tokenizer, first.model.context, held_out=held_out, seed=first.train.seed)
     config = settings(pairs.sequences)
     check_vocabulary(tokenizer, pairs.vocab_size, config)
-    say_left_out(pairs.too_long, "pairs are longer than the context")
+    say_left_out(pairs.too_long, "pair", "longer than the context")
     assert config.reward is not None
     objective, measures = ranking(config.reward.margin)
     train = partial(

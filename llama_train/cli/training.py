@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from llama_train import host
 from llama_train.errors import TrainError, make_folder
+from llama_train.wording import counted
 
 if TYPE_CHECKING:
     from llama_train.config import Config, ModelShape
@@ -29,12 +30,6 @@ def settings_of(
     from llama_train.config import override
 
     return lambda sequences: override(stage.config(name, shape, sequences, epochs), words)
-
-
-def say_left_out(count: int, why: str) -> None:
-    """Say once how many items of the data are not used."""
-    if count and host.rank() == 0:
-        print(f"{count} {why}", file=sys.stderr)
 
 
 def run(
@@ -86,8 +81,9 @@ def run(
         found += [f"{name} {mean:.2f}" for name, mean in means.items() if name not in firsts]
         print(
             f"{config.name}: held-out {', '.join(found)} in "
-            f"{progress.step:,} steps, {progress.tokens:,} tokens, {progress.seconds:.0f} s"
-            + (f", {progress.skipped:,} steps skipped" if progress.skipped else "")
+            f"{counted(progress.step, 'step')}, {counted(progress.tokens, 'token')}, "
+            f"{progress.seconds:.0f} s"
+            + (f", {counted(progress.skipped, 'step')} skipped" if progress.skipped else "")
         )
 
 

@@ -7,7 +7,7 @@ import os
 import random
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -16,6 +16,7 @@ pytest.importorskip("torch", reason="llama_train needs the extra 'train'")
 
 import torch
 
+import carbontrack.job
 from llama_train import cli
 from llama_train.config import ModelShape, override
 from llama_train.data import TokenData
@@ -29,6 +30,17 @@ from tests.fixtures.wrap import PATIENCE_S
 @pytest.fixture(autouse=True)
 def one_thread() -> None:
     torch.set_num_threads(1)
+
+
+@pytest.fixture
+def recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A file as carbontrack's recorder gives to the job."""
+    path = tmp_path / "steps.jsonl"
+    path.touch()
+    monkeypatch.setenv("CARBONTRACK_STEPS", str(path))
+    carbontrack.job.close_steps()
+    yield path
+    carbontrack.job.close_steps()
 
 
 @pytest.fixture(scope="session")

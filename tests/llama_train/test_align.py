@@ -159,7 +159,7 @@ def test_a_mini_batch_that_is_not_finite_is_skipped(
     spoil(monkeypatch, 2)
     settings = [*PPO_SETTINGS, "--train.lr=5e-3", "--train.steps=2"]
     code, said, errors = call(capsys, *words(chat_base, rewarded[1], tmp_path, *settings))
-    assert (code, said.strip().endswith("1 steps skipped")) == (0, True), errors
+    assert (code, said.strip().endswith("1 step skipped")) == (0, True), errors
     assert all(math.isfinite(value) for row in steps(tmp_path).values() for value in row[2:])
 
 

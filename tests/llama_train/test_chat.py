@@ -220,7 +220,7 @@ def test_epochs_out_of_range_are_refused(tiny: ModelShape, epochs: float) -> Non
 
 
 def test_conversations_longer_than_the_context_are_counted(chats: Path, model: Path) -> None:
-    with pytest.raises(TrainError, match="100 are longer than the context of 8 tokens"):
+    with pytest.raises(TrainError, match="0 held out; 100 longer than the context of 8 tokens"):
         ChatData([chats], model, 8, held_out=0.1)
 
 
@@ -317,7 +317,7 @@ def test_only_the_distilled_answers_that_are_safer_are_learnt(
             better.add(number)
     assert {row["prompt"] for row in drawn} == better
     assert 0 < len(better) < 30
-    assert f"{len(better)} of 30 distilled answers are learnt" in errors
+    assert f"{len(better)} of 30 distilled answers learnt" in errors
 
 
 def kind(messages: list[dict[str, str]]) -> list[dict[str, str]]:

@@ -331,21 +331,15 @@ def run(pydoc_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_command_prints_scores_and_logs_them(
-    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any
+    run: Path, tmp_path: Path, recorded: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from carbontrack.job import close_steps
-
     made = write_jsonl(tmp_path / "made.jsonl", list(questions(8)))
-    logged = tmp_path / "steps.jsonl"
-    logged.touch()
-    monkeypatch.setenv("CARBONTRACK_STEPS", str(logged))
     code, out, err = call(capsys, "evaluate", run, f"--tasks=local:{made}", "--limit=5")
-    close_steps()
     assert code == 0, err
     assert out.splitlines()[1].split()[:2] == ["made", "acc"]
     assert out.splitlines()[1].split()[-2:] == ["0.250", "5"]
-    assert "longer than the context of 32 tokens: their beginnings were cut" in err
-    phase, end, acc, _ = map(json.loads, logged.read_text().splitlines())
+    assert "texts cut at the beginning: longer than the context of 32 tokens" in err
+    phase, end, acc, _ = map(json.loads, recorded.read_text().splitlines())
     assert (phase["event"], phase["name"]) == ("phase", "evaluation")
     assert (end["event"], end.get("name")) == ("phase", None)
     assert (acc["event"], acc["task"], acc["metric"]) == ("score", "made", "acc")
@@ -353,6 +347,17 @@ def test_the_command_prints_scores_and_logs_them(
     words = ("evaluate", run, f"--tasks=local:{made}", "--limit=5", "--format=json")
     answer = json.loads(call(capsys, *words)[1])
     assert answer["scores"][0]["score"] == acc["score"]
+
+
+def test_one_question_is_no_questions(
+    run: Path, tmp_path: Path, recorded: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    row = {"question": " ".join(WORDS * 4), "answer": "list"}
+    made = write_jsonl(tmp_path / "made.jsonl", [row])
+    code, _, err = call(capsys, "evaluate", run, f"--tasks=local:{made}")
+    assert code == 0, err
+    assert "1 text cut at the beginning: longer than the context of 32 tokens" in err
+    assert json.loads(recorded.read_text().splitlines()[-1])["message"].endswith(", 1 question")
 
 
 def test_a_copy_that_is_kept_beside_the_checkpoints_is_not_asked(

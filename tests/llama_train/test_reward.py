@@ -131,7 +131,7 @@ def test_a_line_that_is_not_a_pair_is_named(
 def test_pairs_longer_than_the_context_are_counted(pydoc_data: Path, tmp_path: Path) -> None:
     path = tmp_path / "pairs.jsonl"
     path.write_text(json.dumps({**GOOD, "chosen": "long " * 50}) + "\n")
-    with pytest.raises(TrainError, match="0 pairs to train on and 0 held out; 1 are longer"):
+    with pytest.raises(TrainError, match="0 pairs to train on and 0 held out; 1 longer"):
         PairData(path, pydoc_data / "tokenizer.model", 64, held_out=0.5)
 
 

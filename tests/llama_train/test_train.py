@@ -18,7 +18,6 @@ import numpy as np
 import pytest
 from torch._dynamo.callback import callback_handler
 
-import carbontrack
 from llama_train.config import Config, from_dict, override
 from llama_train.data import Data, TokenData
 from llama_train.errors import TrainError
@@ -41,17 +40,6 @@ def lines(path: Path) -> list[dict[str, Any]]:
 
     text = path.read_text()
     return [json.loads(line, parse_constant=refuse) for line in text.splitlines()]
-
-
-@pytest.fixture
-def recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A file as carbontrack's recorder gives to the job."""
-    path = tmp_path / "steps.jsonl"
-    path.touch()
-    monkeypatch.setenv("CARBONTRACK_STEPS", str(path))
-    carbontrack.job.close_steps()
-    yield path
-    carbontrack.job.close_steps()
 
 
 def test_it_learns_and_tells_carbontrack(pydoc_data: Path, tmp_path: Path, recorded: Path) -> None:
@@ -185,12 +173,16 @@ def test_a_step_that_is_not_finite_is_skipped_before_the_optimizer_sees_it(
     assert [line["step"] for line in steps if line[unknown] is None] == [3, 4]
 
 
+@pytest.mark.parametrize(
+    ("most", "message"),
+    [(1, "1 step in a row, up to step 5"), (3, "3 steps in a row, up to step 7")],
+)
 def test_too_many_in_a_row_end_the_run(
-    pydoc_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    pydoc_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int, message: str
 ) -> None:
     spoil(monkeypatch, set(range(5, 30)))
-    words = [*TINY_RUN, *STEPS, "--train.max_bad_steps=3"]
-    with pytest.raises(TrainError, match="3 steps in a row, up to step 7") as caught:
+    words = [*TINY_RUN, *STEPS, f"--train.max_bad_steps={most}"]
+    with pytest.raises(TrainError, match=message) as caught:
         train_here(*words, data=pydoc_data, out=tmp_path)
     assert caught.value.exit_code == 1
 

@@ -35,7 +35,7 @@ from carbontrack.ledger.tables import (
 )
 from carbontrack.ledger.window import LEVELS_S, Flag, Window
 from carbontrack.record import step_values
-from carbontrack.units import MS_PER_HOUR, MS_PER_S
+from carbontrack.units import MS_PER_DAY, MS_PER_HOUR, MS_PER_S
 
 MAX_BODY_BYTES = 4 << 20  # as it comes
 MAX_DOCUMENT_BYTES = 32 << 20  # decompressed
@@ -243,8 +243,7 @@ def _check(batch: Batch, *, now_ms: int, oldest_ms: int) -> None:
     for step in batch.steps:
         _check_step(step)
     for clock in batch.clocks:
-        if not 0 <= clock.time_ms + clock.offset_ms <= now_ms + _AHEAD_MS or clock.error_ms < 0:
-            raise Refused(f"a clock is off by {clock.offset_ms} ms, give or take {clock.error_ms}")
+        _check_clock(clock, now_ms)
     for _, part in batch.overlaps:
         if not (0 <= part.seconds <= _HOUR_S and 0 <= part.energy_j <= _MAX_POWER_W * _HOUR_S):
             raise Refused(f"an overlap has {part.seconds:g} s and {part.energy_j:g} J")
@@ -295,6 +294,15 @@ def _check_step(step: Step) -> None:
             raise Refused(f"the {name} of a step is out of range: {value:g}")
     if step.tokens is not None and step.tokens < 0:
         raise Refused(f"a step has {step.tokens} tokens")
+
+
+def _check_clock(clock: ClockOffset, now_ms: int) -> None:
+    """It is added to times. Another collector may have said what time it was, by a clock of its
+    own.
+    """
+    there_ms = clock.time_ms + clock.offset_ms
+    if not 0 <= there_ms <= now_ms + MS_PER_DAY or clock.error_ms < 0:
+        raise Refused(f"a clock is off by {clock.offset_ms} ms, give or take {clock.error_ms}")
 
 
 def _check_live(live: Live, sensors: int, oldest_ms: int, newest_ms: int) -> None:

@@ -42,7 +42,7 @@ def read(source: Source, options: FileOptions, tally: Tally) -> list[FoundRun]:
         header_rows, names = header_rows - 1, by_values
     else:
         raise Refused(f"{source.name} has no header that names its columns.", _USE)
-    columns = columns_of(source.name, source.head, delimiter, names)
+    columns = columns_of(source.name, source.head, delimiter, names, options.device_column)
     return [PowerTable(source, options, columns, tally).run(KIND, header_rows=header_rows)]
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from carbontrack.errors import CarbontrackError
-from carbontrack.importers.model import FileOptions, FoundRun, Refused, Tally
+from carbontrack.importers.model import FileOptions, FoundRun, Tally
 from carbontrack.importers.power_columns import (
     columns_of,
     factor_of,
     has_power,
     has_times,
     header_of,
+    place_of,
 )
 from carbontrack.importers.power_table import Columns, PowerTable
 from carbontrack.importers.source import Source
@@ -28,7 +29,8 @@ def read(source: Source, options: FileOptions, tally: Tally) -> list[FoundRun]:
     """The table as one run. Raises Refused for one without power, or whose power cannot be."""
     row, delimiter, names = header_of(source.head)
     if options.power_column is None:
-        columns = columns_of(source.name, source.head, delimiter, names)
+        device = options.device_column
+        columns = columns_of(source.name, source.head, delimiter, names, device)
     else:
         columns = _named(source, options, delimiter, names)
     return [PowerTable(source, options, columns, tally).run(KIND, header_rows=row)]
@@ -45,9 +47,7 @@ def _named(source: Source, options: FileOptions, delimiter: str, names: tuple[st
         raise CarbontrackError(f"--unit {options.unit!r} is not known.", hint="Known: W, mW, kW.")
 
     def at(name: str) -> int:
-        if name not in names:
-            raise Refused(f"{source.name} has no column {name!r}: it has {', '.join(names)}.")
-        return names.index(name)
+        return place_of(source.name, names, name)
 
     device = None if options.device_column is None else at(options.device_column)
     return Columns(

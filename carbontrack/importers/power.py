@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from statistics import median_low
 from typing import TYPE_CHECKING
@@ -16,6 +17,12 @@ _HELD_STEPS = 10  # power is taken to change evenly between samples up to so man
 _LEAST_HELD_NS = 2 * NS_PER_S
 _MOST_USUAL_NS = 3600 * NS_PER_S  # a log of days apart says nothing of the time between
 _USUAL_OF = 1_000  # steps
+_MOST_IN_TURN = 16  # GPUs that one node has
+_MOST_TURN_NS = NS_PER_S // 10  # from one to the next; a driver takes some ms
+_LONG_AT = 0.95  # where the pauses are among the steps in order of length, also of 16 GPUs
+_LEAST_BURSTS = 4  # fewer are of one size by chance
+_PAUSE = 1 / 3  # of a long step: above, a burst ends
+_TURN = 1 / 5  # of a long step: below, the steps within bursts are short
 MOST_HELD_S = _HELD_STEPS * _MOST_USUAL_NS / NS_PER_S
 """No power is taken to be known over a longer time without a sample."""
 
@@ -74,6 +81,30 @@ def usual_ns(steps_ns: Sequence[int]) -> int:
 def held_ns(steps_ns: Sequence[int]) -> int:
     """The longest step between two samples over which power is taken to be known."""
     return max(_LEAST_HELD_NS, _HELD_STEPS * usual_ns(steps_ns))
+
+
+def read_in_turn(times_ns: Ints) -> int:
+    """How many devices a tool reads one after the other, a few ms apart, before it waits: 1 where
+    the samples at these times are those of one.
+
+    Of several the steps between samples are short, but for a long one each so many samples.
+    Jitter, and pauses here and there, make no such bursts of one size.
+    """
+    import numpy as np
+
+    steps_ns = np.diff(times_ns[:_USUAL_OF])
+    if not len(steps_ns):
+        return 1
+    long_ns = np.sort(steps_ns)[int(_LONG_AT * len(steps_ns))]
+    is_pause = steps_ns > _PAUSE * long_ns
+    last_of_burst = np.flatnonzero(is_pause)
+    sizes = np.diff(last_of_burst, prepend=-1, append=len(steps_ns)).tolist()
+    size, count = Counter(sizes).most_common(1)[0]
+    is_rule = count >= _LEAST_BURSTS and 2 * count > len(sizes)
+    if not (is_rule and 1 < size <= _MOST_IN_TURN):
+        return 1
+    turn_ns = np.median(steps_ns[~is_pause])
+    return size if turn_ns <= min(_MOST_TURN_NS, _TURN * long_ns) else 1
 
 
 def counted(times_ns: Ints, energies_j: Floats) -> Spans:

@@ -57,8 +57,12 @@ def has_power(names: Sequence[str]) -> bool:
     return _place(plain, _POWERS) is not None or any(map(_is_wide, plain))
 
 
-def columns_of(file: str, head: str, delimiter: str, names: tuple[str, ...]) -> Columns:
-    """The columns that a header names. Raises Refused where none is a power, or a time."""
+def columns_of(
+    file: str, head: str, delimiter: str, names: tuple[str, ...], device_column: str | None
+) -> Columns:
+    """The columns that a header names, and the one of the devices that the user names. Raises
+    Refused where none is a power, or a time.
+    """
     plain = _plain(names)
     time, power = _place(plain, _TIMES), _place(plain, _POWERS)
     wide = tuple(at for at, name in enumerate(plain) if _is_wide(name))
@@ -70,8 +74,19 @@ def columns_of(file: str, head: str, delimiter: str, names: tuple[str, ...]) -> 
         )
     if power is None:
         return Columns(delimiter, names, time, wide, factor=_factor(names[wide[0]]))
-    device, name = _device(head, delimiter, plain), _place(plain, _NAMES)
+    if device_column is None:
+        device = _device(head, delimiter, plain)
+    else:
+        device = place_of(file, names, device_column)
+    name = _place(plain, _NAMES)
     return Columns(delimiter, names, time, (power,), device, name, _factor(names[power]))
+
+
+def place_of(file: str, names: Sequence[str], name: str) -> int:
+    """Where a column is that the user names. Raises Refused where it is not."""
+    if name not in names:
+        raise Refused(f"{file} has no column {name!r}: it has {', '.join(names)}.")
+    return names.index(name)
 
 
 def factor_of(unit: str) -> float | None:

@@ -12,7 +12,7 @@ import io
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from carbontrack.decimals import instead
 from carbontrack.importers.bins import Bins
@@ -26,7 +26,7 @@ from carbontrack.importers.model import (
     Tally,
 )
 from carbontrack.importers.plausible import MAX_GPU_W
-from carbontrack.importers.power import MOST_HELD_S, PowerSeries
+from carbontrack.importers.power import MOST_HELD_S, PowerSeries, read_in_turn
 from carbontrack.importers.source import Source
 from carbontrack.units import NS_PER_S, S_PER_HOUR
 from carbontrack.vocabulary import DeviceKind, Quality, Scope
@@ -170,12 +170,13 @@ class PowerTable:
         before_ns = -1 if series.last_ns is None else series.last_ns
         newest_ns = np.maximum.accumulate(np.concatenate([[before_ns], time_ns]))[:-1]
         if (same := np.flatnonzero(time_ns == newest_ns)).size:
-            row = int(number[same[0]])
-            raise Refused(
-                f"{self._source.name}, row {row}: a second sample of {key} at the same time.",
-                "Does a column name each GPU (uuid, pci.bus_id, index)?",
-            )
+            self._refuse_several(int(number[same[0]]), f"a second sample of {key} at the same time")
         back = time_ns < newest_ns
+        if before_ns < 0 and self._may_be_several(key):
+            count = read_in_turn(time_ns[~back])
+            if count > 1:
+                what = f"samples of {key} come {count} at once, as of {count} GPUs read in turn"
+                self._refuse_several(int(number[0]), what)
         for row in number[back].tolist():
             self._tally.reject(row, "its time is before that of an earlier row")
         power_w = power_w * self._columns.factor
@@ -187,6 +188,17 @@ class PowerTable:
         power_w = np.where(odd, np.nan, power_w)[~back]
         spans = series.add(time_ns[~back], power_w)
         self._bins.setdefault(key, Bins()).add(spans)
+
+    def _may_be_several(self, key: str) -> bool:
+        """Whether a key is neither a UUID nor the name of a column that a device has for itself."""
+        return len(self._columns.powers) == 1 and _HEX_UUID.fullmatch(key) is None
+
+    def _refuse_several(self, row: int, what: str) -> NoReturn:
+        raise Refused(
+            f"{self._source.name}, row {row}: {what}.",
+            "Does a column name each GPU (uuid, pci.bus_id, index)? Name any other with"
+            " --device-column.",
+        )
 
     def _refuse_implausible(self) -> None:
         most = max(_FEW, _MOST_IMPLAUSIBLE * self._tally.taken)

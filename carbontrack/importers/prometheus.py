@@ -73,6 +73,7 @@ def run_of(kind: ImportKind, source: Source, metrics: Metrics, tally: Tally, row
             f"{source.name} has no metric of a power or an energy: it has {names}.",
             "Name the unit of any other with --unit.",
         )
+    metrics.check()
     started_ns, ended_ns = metrics.readings.times_ns
     devices = metrics.readings.devices(metrics.device)
     first = min(device.key for device in devices)

@@ -125,6 +125,27 @@ def test_a_mistake_is_one_line(
     assert not (tmp_path / "ledger.db").exists()
 
 
+def test_gpus_without_a_name_are_refused_until_a_column_is_named(
+    command: Command, power: Path
+) -> None:
+    power.write_text(
+        "timestamp, slot, power.draw [W]\n"
+        + "".join(
+            f"2024/03/01 10:00:{s:02d}.{3 * slot:03d}, {slot}, 600.0 W\n"
+            for s in range(60)
+            for slot in range(8)
+        )
+    )
+    done = command("import", "power.csv", "--tz", "UTC")
+    assert done.code == 2
+    assert "as of 8 GPUs read in turn" in done.err
+    assert done.err.count("\n") == 1
+    done = command("import", "power.csv", "--tz", "UTC", "--device-column", "slot")
+    assert done.code == 0, done.err
+    shown = command("show", "--format", "json").json
+    assert shown["energy_kwh"] == pytest.approx(8 * 600 * 59 / 3.6e6)
+
+
 def test_another_table_by_the_names_of_its_columns(command: Command, tmp_path: Path) -> None:
     rows = "".join(f"{1709287200 + s};pdu{n};1.5\n" for s in range(11) for n in range(2))
     (tmp_path / "pdu.csv").write_text(f"when;outlet;kilowatts\n{rows}")

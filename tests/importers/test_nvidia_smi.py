@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import re
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -111,6 +112,69 @@ def test_two_samples_of_one_device_at_one_time_are_refused(tmp_path: Path) -> No
     text = "\n".join(",".join(line.split(",")[::3]) for line in (HEAD + rows()).split("\n"))
     why = refusal(tmp_path, text)
     assert "row 3: a second sample of GPU at the same time" in why
+
+
+TURN_MS = (4, 2, 1, 3)  # from one GPU to the next, as nvidia-smi stamps them
+
+
+def stamp(at: datetime) -> str:
+    return f"{at:%Y/%m/%d %H:%M:%S.%f}"[:-3]
+
+
+def in_turn(gpus: int, *, step_ms: int = 1000, ticks: int = 60, cells: str = "") -> str:
+    """Rows of GPUs that one query reads one after the other: 600 W each. `{gpu}` in the cells is
+    the number of each.
+    """
+    at, lines = datetime(2024, 3, 1, 9), []
+    for _ in range(ticks):
+        for gpu in range(gpus):
+            time = at + timedelta(milliseconds=sum(TURN_MS[n % 4] for n in range(gpu)))
+            lines.append(f"{stamp(time)}{cells.format(gpu=gpu)}, 600.00 W\n")
+        at += timedelta(milliseconds=step_ms)
+    return "".join(lines)
+
+
+@pytest.mark.parametrize("gpus", [2, 3, 4, 8, 16])
+@pytest.mark.parametrize("step_ms", [100, 1000, 5000])
+@pytest.mark.parametrize("column", ["", ", name"])
+def test_gpus_that_no_column_tells_apart_are_refused(
+    tmp_path: Path, gpus: int, step_ms: int, column: str
+) -> None:
+    cells = column.replace("name", "NVIDIA H100")
+    rows = in_turn(gpus, step_ms=step_ms, cells=cells)
+    head = f"timestamp{column}, power.draw [W]\n"
+    why = refusal(tmp_path, head + rows)
+    assert f"come {gpus} at once, as of {gpus} GPUs read in turn" in why
+    assert "Does a column name each GPU" in why
+    assert "--device-column" in why
+    cut = rows.partition("\n")[2]
+    assert f"come {gpus} at once" in refusal(tmp_path, head + cut)
+
+
+def test_a_column_that_names_them_may_have_any_name(tmp_path: Path) -> None:
+    text = "timestamp, slot, power.draw [W]\n" + in_turn(8, cells=", {gpu}")
+    assert "come 8 at once" in refusal(tmp_path, text)
+    found = read(tmp_path, text, FileOptions("UTC", device_column="slot"))
+    assert len(found.by_device) == 8
+    assert found.energy_j == pytest.approx(8 * 600 * 59)
+    assert "no column 'tray'" in refusal(tmp_path, text, FileOptions("UTC", device_column="tray"))
+
+
+@pytest.mark.parametrize("step_ms", [1000, 100, 20])
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("pauses", [0.0, 0.02, 0.2])
+def test_one_gpu_with_jitter_and_pauses_is_taken(
+    tmp_path: Path, step_ms: int, seed: int, pauses: float
+) -> None:
+    of = random.Random(seed)
+    at, lines = datetime(2024, 3, 1, 9), []
+    for _ in range(500):
+        lines.append(f"{stamp(at)}, 100 W\n")
+        longer = 6 if of.random() < pauses else 1
+        at += timedelta(milliseconds=step_ms * longer * of.uniform(0.6, 1.6))
+    found = read(tmp_path, "timestamp, power.draw [W]\n" + "".join(lines))
+    assert found.energy_j == pytest.approx(100 * found.duration_s)
+    assert found.tally.taken == 500
 
 
 def test_milliwatts_under_a_header_in_watts_are_refused(tmp_path: Path) -> None:

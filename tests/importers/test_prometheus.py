@@ -71,6 +71,46 @@ def test_any_other_exporter_with_its_unit(tmp_path: Path) -> None:
         read(tmp_path, text, FileOptions(unit="hp"))
 
 
+def test_series_that_no_label_tells_apart_are_refused(tmp_path: Path) -> None:
+    supplies = [
+        series([power] * 3, metric="ipmi_power_watts", UUID="", modelName="", id=id_, host="a")
+        for id_, power in (("17", 700), ("18", 650))
+    ]
+    why = refusal(tmp_path, answer(*supplies))
+    assert "several series of ipmi_power_watts have no label that names a device" in why
+    assert "Give --device-column LABEL" in why
+    found = read(tmp_path, answer(*supplies), FileOptions(device_column="id"))
+    assert found.by_device == {"a 17": 21_000, "a 18": 19_500}
+    assert read(tmp_path, answer(supplies[0])).energy_j == 21_000
+
+
+def test_a_series_that_goes_on_under_other_labels_is_one_device(tmp_path: Path) -> None:
+    first, second = (series([100] * 6, metric="x_power_watts", UUID="", pod=pod) for pod in "ab")
+    first["values"], second["values"] = first["values"][:3], second["values"][3:]
+    assert read(tmp_path, answer(second, first)).by_device == {"GPU": 7500}
+
+
+def test_gpus_of_amd_are_known_by_their_number(tmp_path: Path) -> None:
+    gpus = [series([600] * 3, metric="gpu_package_power", UUID="", gpu_id=str(n)) for n in range(8)]
+    found = read(tmp_path, answer(*gpus), FileOptions(unit="W"))
+    assert found.energy_j == 8 * 600 * 30
+    assert len(found.by_device) == 8
+
+
+@pytest.mark.parametrize("turn_ms", [0, 3])
+def test_a_long_table_without_devices_is_of_one_only(tmp_path: Path, turn_ms: int) -> None:
+    def table(gpus: int) -> str:
+        rows = [
+            f"2026-01-31T12:00:{s:02d}.{turn_ms * gpu:03d}Z,{POWER},100"
+            for s in range(30)
+            for gpu in range(gpus)
+        ]
+        return "\n".join(["timestamp,metric,value", *rows])
+
+    assert "several series" in refusal(tmp_path, table(8))
+    assert read(tmp_path, table(1)).by_device == {"GPU": 2900}
+
+
 def test_what_is_of_one_moment_is_refused(tmp_path: Path) -> None:
     assert "one moment" in refusal(tmp_path, answer(kind="vector"))
     assert "one scrape" in refusal(tmp_path, f'{POWER}{{gpu="0"}} 67.6\n')

@@ -223,41 +223,24 @@ class PowerTable:
     def _at_once(self, first: int, block: bytes) -> _Rows:
         """By pandas. Raises ValueError where any row is not as the others."""
         import numpy as np
-        import pandas as pd
 
         columns = self._columns
-        for word in _NOT_GIVEN if b"[" in block else ():
-            block = block.replace(word, b"nan")
-        if b'"' in block or b"[" in block:
+        bare = _bare(block)
+        if b'"' in bare or b"[" in bare:
             raise ValueError("quotes, or the header once more")
         rows = block.count(b"\n") + (not block.endswith(b"\n"))
         if block.count(columns.delimiter.encode()) != rows * (len(columns.names) - 1):
             raise ValueError("rows of another length")
-        block = block.replace(b" W", b"")
+        powers = self._frame(bare, dict.fromkeys(columns.powers, float))
+        power_w = np.stack([powers[p].to_numpy(np.float64) for p in columns.powers])
+        if len(powers) != rows or (power_w < 0).any():
+            raise ValueError("a power below 0")
         line = block.partition(b"\n")[0].decode("utf-8", "replace")
         is_epoch = _EPOCH.match(split(line, columns.delimiter)[columns.time]) is not None
-        text = float if is_epoch else str
-        wanted = [columns.time, *columns.powers]
-        types: dict[Any, Any] = {columns.time: text, **dict.fromkeys(columns.powers, float)}
+        types: dict[Any, Any] = {columns.time: float if is_epoch else str}
         if columns.device is not None:
-            wanted.append(columns.device)
             types[columns.device] = "category"
-        frame = pd.read_csv(
-            io.BytesIO(block),
-            sep=columns.delimiter,
-            header=None,
-            names=list(range(len(columns.names))),
-            usecols=sorted(wanted),
-            dtype=types,
-            keep_default_na=False,
-            skipinitialspace=True,
-            skip_blank_lines=False,
-            index_col=False,
-            engine="c",
-        )
-        power_w = np.stack([frame[p].to_numpy(np.float64) for p in columns.powers])
-        if len(frame) != rows or (power_w < 0).any():
-            raise ValueError("a power below 0")
+        frame = self._frame(block, types)
         times = frame[columns.time]
         if is_epoch:
             seconds = times.to_numpy(np.float64)
@@ -276,6 +259,24 @@ class PowerTable:
             devices = [str(key).strip() for key in cells.categories]
         number = np.arange(first, first + len(frame))
         return _Rows(number, time_ns, power_w, code, devices)
+
+    def _frame(self, block: bytes, types: dict[Any, Any]) -> Any:
+        """The columns at these places, each as its type."""
+        import pandas as pd
+
+        return pd.read_csv(
+            io.BytesIO(block),
+            sep=self._columns.delimiter,
+            header=None,
+            names=list(range(len(self._columns.names))),
+            usecols=sorted(types),
+            dtype=types,
+            keep_default_na=False,
+            skipinitialspace=True,
+            skip_blank_lines=False,
+            index_col=False,
+            engine="c",
+        )
 
     def _utc_ns(self, times: object) -> Ints:
         """Dates in the order of ISO, all with an offset or all without."""
@@ -347,6 +348,15 @@ class PowerTable:
             self._tally.reject(row, f"{text!r} is not a power{instead(text)}")
             return float("nan")
         return float(match[1]) * _PREFIX.get(match[2] or "", 1.0)
+
+
+def _bare(block: bytes) -> bytes:
+    """The rows with powers as bare numbers. Only powers may be read from it: what is taken off
+    may be a part of a device's name, as of NVIDIA RTX PRO 6000 Blackwell Workstation Edition.
+    """
+    for word in _NOT_GIVEN if b"[" in block else ():
+        block = block.replace(word, b"nan")
+    return block.replace(b" W", b"")
 
 
 def _codes(keys: Sequence[str]) -> tuple[Ints, list[str]]:

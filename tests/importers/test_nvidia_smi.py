@@ -177,6 +177,23 @@ def test_one_gpu_with_jitter_and_pauses_is_taken(
     assert found.tally.taken == 500
 
 
+@pytest.mark.parametrize(
+    ("column", "cell"),
+    [("name", "NVIDIA RTX PRO 6000 Blackwell Workstation Edition"), ("serial", "[N/A]")],
+)
+def test_a_name_is_the_same_in_every_block(tmp_path: Path, column: str, cell: str) -> None:
+    """A unit or a word for no value is taken off powers alone."""
+    start = datetime(2024, 3, 1)
+    times = [start + timedelta(seconds=n) for n in range(25_000)]
+    rows = [f"{stamp(at)}, {cell}, 300.00 W, {'x' * 9}\n" for at in times]
+    rows[20_000] = rows[20_000].replace("300.00 W", "[N/A]")
+    text = f"timestamp, {column}, power.draw [W], pstate\n{''.join(rows)}"
+    assert len(text) > 1.2e6  # more than two blocks
+    found = read(tmp_path, text)
+    assert found.by_device == {cell: 300 * (25_000 - 1 - 2)}
+    assert found.tally.rejected == 0
+
+
 def test_milliwatts_under_a_header_in_watts_are_refused(tmp_path: Path) -> None:
     lines = "".join(f"2025-07-03T08:43:{s:02d}.5,{6000 + s}.00\n" for s in range(10))
     why = refusal(tmp_path, f"timestamp,gpu_power_w\n{lines}")

@@ -1,7 +1,9 @@
-"""CodeCarbon's emissions.csv, versions 1 to 3: a row a run, or several that each say more of it.
+"""CodeCarbon's emissions.csv, versions 1 to 3: a row a run, or several that each say more of it;
+and its files of tasks, a row a task.
 
 Source: codecarbon/output_methods/file.py and codecarbon/emissions_tracker.py: each flush appends a
-row with the sums since the start; energies are multiplied by the PUE.
+row with the sums since the start; `task_out` writes a row a task, with its own energy under the
+run_id of all; energies are multiplied by the PUE.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from carbontrack.units import G_PER_KG, J_PER_KWH, NS_PER_S
 from carbontrack.vocabulary import DeviceKind, ImportKind, Quality, Scope
 
 KIND = ImportKind.CODECARBON
+_TASK = "task_name"
 _PARTS = ("cpu_energy", "gpu_energy", "ram_energy", "neuron_energy")
 _SAME_ID = "5b0fa12a"  # the default of experiment_id: one constant for everybody
 _DEFAULT_NAME = "codecarbon"
@@ -110,6 +113,11 @@ def _check_sum(source: Source, row: Row, total_kwh: float, parts_kwh: float) -> 
 
 
 def _note(totals: Sequence[_Total], tally: Tally) -> None:
+    if any(_TASK in total.row.cells for total in totals):
+        tally.note(
+            "a run a task: the energy of all is also that of their run_id in emissions.csv, and a"
+            " PUE that it has is in it"
+        )
     if any(total.in_wh for total in totals):
         tally.note("energy_consumed is in Wh, its parts in kWh: the parts are taken")
     if pues := sorted({total.pue for total in totals if total.pue != 1}):
@@ -123,7 +131,7 @@ def _grouped(totals: Sequence[_Total]) -> list[list[_Total]]:
     """The rows of each run, in their order."""
     groups: dict[object, list[_Total]] = {}
     for total in totals:
-        key: object = _id(total.row)
+        key: object = _task(total.row) or _id(total.row)
         if not key:
             project = total.row.text("project_name")
             key = next(
@@ -148,22 +156,28 @@ def _id(row: Row) -> str:
     return "" if named.startswith(_SAME_ID) else named
 
 
+def _task(row: Row) -> tuple[str, ...]:
+    """What names the task; empty in emissions.csv, whose rows are of whole runs."""
+    return (_id(row), row.text(_TASK), row.text("timestamp")) if _TASK in row.cells else ()
+
+
 def _run(source: Source, group: Sequence[_Total]) -> FoundRun:
     longest = max(group, key=lambda total: total.seconds)
     row, first = longest.row, group[0]
-    name = row.text("project_name")
-    own_name = None if name in ("", _DEFAULT_NAME) else name
+    name, task = row.text("project_name"), row.text(_TASK)
+    project = None if name in ("", _DEFAULT_NAME) else name
     identity = _id(row) or f"{name} {first.start_ns // NS_PER_S}"
     return FoundRun(
-        identity=(KIND, identity),
-        name=own_name,
-        project=own_name,
+        identity=(KIND, identity, *_task(row)[1:]),
+        name=" ".join(filter(None, (project, task))) or None,
+        project=project,
         started_ns=longest.start_ns,
         ended_ns=longest.end_ns,
-        devices=_devices(source, longest),
+        devices=_parts(source, longest) or _whole(longest),
         rows=(first.row.number, group[-1].row.number),
         facts={
             "run_id": identity,
+            "task": task or None,
             "reported_kwh": longest.reported_kwh,
             "pue": longest.pue,
             "version": row.text("codecarbon_version") or None,
@@ -183,13 +197,17 @@ def _kg_per_kwh(total: _Total) -> float | None:
     return found / G_PER_KG if total.in_wh and found > MAX_KG_PER_KWH else found
 
 
-def _devices(source: Source, total: _Total) -> dict[FoundDevice, Bins]:
-    if not total.parts_j:
-        energy_j = total.reported_kwh * J_PER_KWH / total.pue
-        whole = FoundDevice(
-            "all", DeviceKind.NODE, "CPU, GPU and RAM", Quality.STATED, "energy_consumed", "node"
-        )
-        return {whole: _even(total, energy_j)}
+def _whole(total: _Total) -> dict[FoundDevice, Bins]:
+    """All of a row that has no parts."""
+    energy_j = total.reported_kwh * J_PER_KWH / total.pue
+    whole = FoundDevice(
+        "all", DeviceKind.NODE, "CPU, GPU and RAM", Quality.STATED, "energy_consumed", "node"
+    )
+    return {whole: _even(total, energy_j)}
+
+
+def _parts(source: Source, total: _Total) -> dict[FoundDevice, Bins]:
+    """The parts that were there: none in version 1, or where its only one is 0."""
     row, found = total.row, {}
     gpus = round(row.value("gpu_count") or 0)
     gpu_j = total.parts_j.get("gpu_energy")

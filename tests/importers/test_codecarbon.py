@@ -141,6 +141,38 @@ def test_parts_that_do_not_sum_are_refused(tmp_path: Path) -> None:
     assert "row 3: energy_consumed is 0.09 kWh, but its parts sum to 0.06 kWh" in why
 
 
+TASKS = "task_name,timestamp,project_name,run_id,duration,cpu_energy,gpu_energy,energy_consumed"
+
+
+def task(name: str, end: str, gpu_kwh: float, seconds: float = 3000) -> str:
+    return f"{name},2024-05-31T{end},nlp,a1,{seconds},0.05,{gpu_kwh},{0.05 + gpu_kwh}"
+
+
+def test_each_task_is_a_run_with_its_own_energy(tmp_path: Path) -> None:
+    """As `task_out` writes them: all tasks under the run_id of their tracker."""
+    tasks = [
+        task("load", "10:50:00", 0),
+        task("train", "11:40:00", 0.95),
+        task("eval", "12:30:00", 0.25),
+    ]
+    found = read(tmp_path, table(*tasks, tasks[0], columns=TASKS))
+    assert found.energy_kwh == pytest.approx(1.35)
+    assert [run.name for run in found.runs] == ["nlp load", "nlp train", "nlp eval"]
+    assert {run.project for run in found.runs} == {"nlp"}
+    assert len({run.identity for run in found.runs}) == 3
+    assert [(run.facts["run_id"], run.facts["task"]) for run in found.runs] == [
+        ("a1", name) for name in ("load", "train", "eval")
+    ]
+    assert "that of their run_id in emissions.csv" in next(iter(found.tally.notes))
+
+
+def test_a_run_whose_only_part_is_0_is_unknown(tmp_path: Path) -> None:
+    columns = "timestamp,run_id,duration,gpu_energy,energy_consumed"
+    found = read(tmp_path, table("2024-05-31T10:50:00,a,600,0,0", columns=columns))
+    assert found.first.energy_j is None
+    assert len(found.first.devices) == 1
+
+
 def test_powers_that_cannot_be_are_refused(tmp_path: Path) -> None:
     assert "gpu_energy of 0.5 kWh in 600 s is 3.0 kW" in refusal(tmp_path, table(row(gpu=0.5)))
     assert "more than can be" in refusal(tmp_path, table(row(gpu=50)))

@@ -109,6 +109,22 @@ def test_the_runs_of_eco2ai(tmp_path: Path) -> None:
     assert [row for row, _ in found.tally.first] == [5]
 
 
+def test_the_epochs_of_eco2ai_are_one_run(tmp_path: Path) -> None:
+    """Each has its own row, start and energy; a row that comes again, longer, is the same epoch."""
+    epochs = [
+        'a,x,"epoch: 1, ",2024-04-18 09:27:22,600.4,0.01,i5,\n',
+        'a,x,"epoch: 2, ",2024-04-18 09:37:22,300.5,0.02,i5,\n',
+        'a,x,"epoch: 2, ",2024-04-18 09:37:22,600.5,0.04,i5,\n',
+        'a,x,"epoch: 3, ",2024-04-18 09:57:22,600,0.03,i5,\n',
+    ]
+    found = read(tmp_path, ECO + "".join(epochs))
+    (run,) = found.runs
+    assert found.energy_kwh == pytest.approx(0.08)
+    assert run.ended_ns - run.started_ns == 2400 * 10**9
+    assert run.rows == (2, 5)
+    assert "epoch: 3" in run.facts["epoch"]
+
+
 def test_kilowatt_hours_that_cannot_be_are_refused(tmp_path: Path) -> None:
     rows = "".join(f"r{n},x,,2023-10-23 23:12:{n:02d},6.5,1.5,CPU,\n" for n in range(10, 40))
     assert "830.8 kW, more than can be" in refusal(tmp_path, ECO + rows)

@@ -19,12 +19,13 @@ from carbontrack.importers.stated import even, node
 from carbontrack.vocabulary import ImportKind, Status
 
 KIND = ImportKind.SACCT
-_ENERGY = ("ConsumedEnergyRaw", "ConsumedEnergy", "AllocTRES", "TRESUsageInTot")
 _SUFFIX = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 _AMOUNT = re.compile(r"(\d+(?:\.\d+)?)([KMGT]?)", re.ASCII)
 _OF_TRES = re.compile(r"(?:^|,)energy=(\d+)", re.ASCII)
 _ELAPSED = re.compile(r"(?:(\d+)-)?(?:(\d+):)?(\d+):(\d+)(?:\.\d+)?", re.ASCII)
-_NO_VALUE = 4_294_967_294  # NO_VAL, and above
+# What stands for none in a field of 32 bits, and from where on it does in one of 64.
+_NO_VALUES = (0, 4_294_967_294, 4_294_967_295)
+_LEAST_NO_VALUE = 2**63
 _HOSTS = re.compile(r"([^,\[]+)(?:\[([^\]]+)\])?,?")
 
 
@@ -128,14 +129,21 @@ def _elapsed_s(row: Row) -> float:
 
 
 def _energy_j(row: Row) -> float | None:
-    """J; None where no plugin measured it, which Slurm writes as 0, nothing or a very large one."""
+    """J; None where no plugin measured it."""
     for name in ("ConsumedEnergyRaw", "ConsumedEnergy"):
         if (match := _AMOUNT.fullmatch(row.text(name))) is not None:
             energy_j = float(match[1]) * _SUFFIX[match[2]]
-            if 0 < energy_j < _NO_VALUE or (match[2] and energy_j > 0):
+            if _is_value(energy_j):
                 return energy_j
     match = _OF_TRES.search(row.text("AllocTRES"))
-    return float(match[1]) if match is not None and 0 < int(match[1]) < _NO_VALUE else None
+    return float(match[1]) if match is not None and _is_value(float(match[1])) else None
+
+
+def _is_value(energy_j: float) -> bool:
+    """Not one of the numbers that Slurm writes where nothing was measured. Others above 32 bits
+    are energies: 1,193 kWh are, of a day of 50 kW.
+    """
+    return energy_j not in _NO_VALUES and energy_j < _LEAST_NO_VALUE
 
 
 def _padded_names(head: str) -> list[str] | None:

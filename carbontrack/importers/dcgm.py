@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from carbontrack.importers.clock import Clock
 from carbontrack.importers.metrics import Metrics
-from carbontrack.importers.model import FileOptions, FoundRun, Rejected, Tally
+from carbontrack.importers.model import FileOptions, FoundRun, Refused, Rejected, Tally
 from carbontrack.importers.prometheus import run_of
 from carbontrack.importers.rows import names_of, rows
 from carbontrack.importers.source import Source
@@ -23,10 +25,11 @@ def matches(head: str) -> bool:
 
 
 def read(source: Source, options: FileOptions, tally: Tally) -> list[FoundRun]:
-    """All its devices as one run."""
+    """All its devices as one run. Raises Refused for a table without the columns of one."""
     names = names_of(source.head)
-    metric, value = (next(n for n in known if n in names) for known in (_METRICS, _VALUES))
-    time = options.time_column or next(name for name in _TIMES if name in names)
+    time = options.time_column or _column(source, names, "time", _TIMES)
+    metric = _column(source, names, "metric", _METRICS)
+    value = _column(source, names, "value", _VALUES)
     clock = Clock(source.name, options.tz)
     metrics = Metrics(source.name, tally, options.unit, options.device_column)
     last = 1
@@ -46,3 +49,10 @@ def read(source: Source, options: FileOptions, tally: Tally) -> list[FoundRun]:
         tally.taken += 1
         metrics.add(labels, at_ns, float("nan") if power is None else power)
     return [run_of(KIND, source, metrics, tally, last)]
+
+
+def _column(source: Source, names: Sequence[str], what: str, known: Sequence[str]) -> str:
+    found = next((name for name in known if name in names), None)
+    if found is None:
+        raise Refused(f"{source.name} has no column of a {what}: it has {', '.join(names)}.")
+    return found

@@ -15,7 +15,7 @@ from carbontrack.units import NS_PER_S
 from carbontrack.vocabulary import DeviceKind, ImportKind, Quality, Scope
 
 KIND = ImportKind.DMON
-_HEADER = re.compile(r"^\s*#\s*(?=.*\b(?:gpu|Entity)\b)(.*)$")
+_HEADER = re.compile(r"^\s*#\s*(?=(?:.*\s)?(?:gpu|Entity)(?:\s|$))(.*)$")
 _UNITS = re.compile(r"^\s*#?\s*(?:Idx|ID|YYYYMMDD|HH:MM:SS)\b")
 _POWERS = ("pwr", "POWER")
 _COUNTER = "TOTEC"  # mJ

@@ -40,17 +40,19 @@ def read(source: Source, options: FileOptions, tally: Tally) -> list[FoundRun]:
     if _is_scrape(source.head):
         raise Refused(f"{source.name} is one scrape: no time lies between two samples.", _USE)
     data = _answer(source)
-    if data.get("resultType") != "matrix":
-        kind = data.get("resultType")
+    kind = data.get("resultType")
+    if kind is None:
+        raise Refused(f"{source.name} is no answer to a query.", _USE)
+    if kind != "matrix":
         raise Refused(
             f"{source.name} is a {kind}, of one moment: no time lies between two samples.", _USE
         )
     metrics = Metrics(source.name, tally, options.unit, options.device_column)
-    for number, series in enumerate(data.get("result", []), start=1):
-        labels = series.get("metric", {})
+    series = _series(source, data)
+    for number, (labels, values) in enumerate(series, start=1):
         if not metrics.is_read(labels.get("__name__", "")):
             continue
-        for at, text in series.get("values", []):
+        for at, text in values:
             try:
                 time_ns = plausible_ns(round(decimal(at) * MS_PER_S) * NS_PER_MS, at)
                 value = decimal(text)
@@ -62,7 +64,7 @@ def read(source: Source, options: FileOptions, tally: Tally) -> list[FoundRun]:
                 continue
             tally.taken += 1
             metrics.add(labels, time_ns, value if math.isfinite(value) else float("nan"))
-    return [run_of(KIND, source, metrics, tally, len(data.get("result", [])))]
+    return [run_of(KIND, source, metrics, tally, len(series))]
 
 
 def run_of(kind: ImportKind, source: Source, metrics: Metrics, tally: Tally, rows: int) -> FoundRun:
@@ -88,10 +90,23 @@ def run_of(kind: ImportKind, source: Source, metrics: Metrics, tally: Tally, row
     )
 
 
+def _series(
+    source: Source, data: dict[str, Any]
+) -> list[tuple[dict[str, str], list[tuple[Any, Any]]]]:
+    """The labels and the values of each series. Raises Refused for an answer of another shape."""
+    try:
+        return [
+            (dict(series["metric"]), [(at, value) for at, value in series["values"]])
+            for series in data.get("result", [])
+        ]
+    except (KeyError, TypeError, ValueError):
+        raise Refused(f"{source.name} has no series with their labels and values.", _USE) from None
+
+
 def _answer(source: Source) -> dict[str, Any]:
     try:
         answer = json.loads(source.text())
     except ValueError as error:
         raise Refused(f"{source.name} is not valid JSON: {error}.") from None
-    data = answer.get("data", answer)
+    data = answer.get("data", answer) if isinstance(answer, dict) else {}
     return data if isinstance(data, dict) else {}

@@ -25,8 +25,12 @@ def matches(head: str) -> bool:
 
 
 def read(source: Source, options: FileOptions, tally: Tally) -> list[FoundRun]:
-    """The windows as one run; of windows within each other the outer one counts."""
+    """The windows as one run; of windows within each other the outer one counts. Raises Refused
+    for a table without energies.
+    """
     columns = [name for name in names_of(source.head) if _DEVICE.fullmatch(name)]
+    if not columns:
+        raise Refused(f"{source.name} has no column of a device's energy, as gpu0_energy.")
     windows = []
     for row in rows(source, tally, ("start_time", "elapsed_time")):
         try:

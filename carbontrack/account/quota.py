@@ -14,7 +14,7 @@ from carbontrack.account.total import why_unknown
 from carbontrack.ledger.recorded_rows import Span
 from carbontrack.quotas import Quota
 from carbontrack.units import KG_PER_T, MS_PER_DAY, month_of
-from carbontrack.vocabulary import Per
+from carbontrack.vocabulary import BudgetState, Per
 
 _MONTHS = {Per.MONTH: 1, Per.QUARTER: 3, Per.YEAR: 12}
 _LEAST_MS = MS_PER_DAY  # a pace of less than that says nothing of a month
@@ -38,7 +38,9 @@ class Period:
 
 @dataclass(frozen=True, slots=True)
 class QuotaUse:
-    """One limit of a project in a period. None if unknown, and `why`."""
+    """One limit of a project in a period. `why` says what of the use is not known: `used` is then
+    the least that it is, None if nothing is known, and `state` None unless that is nearly spent.
+    """
 
     project: str
     period: Period
@@ -52,6 +54,13 @@ class QuotaUse:
     @property
     def use(self) -> LimitUse | None:
         return None if self.used is None else LimitUse(self.unit, self.limit, self.used)
+
+    @property
+    def state(self) -> BudgetState | None:
+        """Where it stands."""
+        if self.use is None or (self.why and self.use.state is BudgetState.WITHIN):
+            return None
+        return self.use.state
 
 
 def period_of(per: Per, at_ms: int) -> Period:
@@ -88,7 +97,7 @@ def uses_of(
 def _used(
     quota: Quota, limit: float, row: Estimate, runs: Sequence[Estimate], limit_of: str
 ) -> tuple[float | None, str]:
-    """Of what the limit is; None if unknown, and why. What is known of some runs only is a use
+    """Of what the limit is; None if unknown, and why. What is known of some runs only says enough
     where it is more than the limit already.
     """
     if limit_of == "cost" and row.cost is not None and row.currency != quota.currency:
@@ -98,7 +107,7 @@ def _used(
         return None, _why_unknown(row, limit_of)
     lacking = [run.label for run in runs if _amount(run, limit_of) is None]
     if lacking and used < limit:
-        return None, f"unknown for {len(lacking)} of its {len(runs)} runs, as {lacking[0]}"
+        return used, f"unknown for {len(lacking)} of its {len(runs)} runs, as {lacking[0]}"
     return used, ""
 
 

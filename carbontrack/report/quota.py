@@ -32,7 +32,7 @@ def quota_table(found: Standing) -> Table:
             Column("project", "", tuple(one.project for one in uses), left=True),
             Column("period", "", tuple(one.period.name for one in uses), left=True),
             Column("limit of", "", tuple(_TITLES[one.limit_of] for one in uses), left=True),
-            Column("used", "", tuple(_amount(one, one.used) for one in uses)),
+            Column("used", "", tuple(_at_least(one) + _amount(one, one.used) for one in uses)),
             Column("limit", "", tuple(map(_limit, uses))),
             Column("unit", "", tuple(map(_unit, uses)), left=True),
             Column("share", "", tuple(map(_share, uses))),
@@ -58,7 +58,7 @@ def quota_lines(uses: Sequence[QuotaUse]) -> list[dict[str, Any]]:
             "limit": one.limit,
             "share": None if one.use is None else one.use.share,
             "projected": one.projected,
-            "state": None if one.use is None else one.use.state.value,
+            "state": None if one.state is None else one.state.value,
             "why": one.why or None,
         }
         for one in uses
@@ -78,7 +78,7 @@ def failures(uses: Sequence[QuotaUse]) -> str:
     empty where all is well.
     """
     spent = [_spent_text(one) for one in uses if one.use and one.use.state is BudgetState.SPENT]
-    unknown = [f"{_name(one)} ({one.why})" for one in uses if one.use is None]
+    unknown = [f"{_name(one)} ({one.why})" for one in uses if one.why]
     parts = [f"quota spent: {'; '.join(spent)}"] if spent else []
     parts += [f"quota not known: {'; '.join(unknown)}"] if unknown else []
     return "; ".join(parts)
@@ -98,6 +98,10 @@ def _amount(one: QuotaUse, value: float | None) -> str:
     return number_text(value, 0) if value and value >= 1000 else digits_text(value, _DIGITS)
 
 
+def _at_least(one: QuotaUse) -> str:
+    return "≥ " if one.why and one.used is not None else ""
+
+
 def _limit(one: QuotaUse) -> str:
     """As it was given."""
     return amount_text(one.limit, one.unit) if one.limit_of == "cost" else f"{one.limit:,.15g}"
@@ -112,7 +116,7 @@ def _share(one: QuotaUse) -> str:
 
 
 def _state(one: QuotaUse) -> str:
-    return NO_VALUE if one.use is None else one.use.standing
+    return NO_VALUE if one.use is None or one.state is None else one.use.standing
 
 
 def _notes(found: Standing) -> list[str]:
@@ -122,7 +126,7 @@ def _notes(found: Standing) -> list[str]:
             "at this pace: what the period comes to if it goes on as until now; what was used, of "
             "one that is over"
         )
-    notes += [f"{_name(one)}: {one.why}" for one in found.uses if one.use is None]
+    notes += [f"{_name(one)}: {one.why}" for one in found.uses if one.why]
     if found.without_quota:
         named = [name for name in found.without_quota if name != NO_GROUP]
         shown = named[:_SHOWN]

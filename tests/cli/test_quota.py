@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -147,6 +148,12 @@ def test_what_is_known_of_some_runs_only_is_no_pass(command: Command, tmp_path: 
             said = f"{project}, {of} of 2026-05 (unknown for 1 of its 2 runs, as {run})"
             assert said in done.err
     assert "GPU-hours" not in done.err
+    assert "≥ 7.200" in done.out
+    found = json.loads(command(*options, "--format", "json").out)["quotas"]
+    known = {(one["project"], one["limit_of"]): one for one in found}
+    least = known["nlp", "kwh"]
+    assert (least["used"], least["state"]) == (pytest.approx(7.2), None)
+    assert known["nlp", "gpu_hours"]["state"] == "within"
     set_quotas(tmp_path, "[quota.nlp]\nkwh = 5\n")
     assert "quota spent: nlp, facility energy of 2026-05: 7.200 of 5 kWh" in command(*options).err
 

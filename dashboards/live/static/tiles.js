@@ -166,11 +166,20 @@ export const budget = ({ unit, limit, spent, share: part, state }) =>
 
 const SAID = { [BudgetState.NEAR]: "nearly spent", [BudgetState.SPENT]: "spent" };
 
-// One limit of a project in its period; what cannot be known of it says why.
+// One limit of a project in its period; what is not known of it says why, and what is known of some
+// of its runs is the least that was used.
 export function quota({ period, unit, limit, used, share: part, state, why }) {
   const of = `of ${limit.toLocaleString("en")} ${unit} in ${period}`;
   if (part === null) return make("div", { class: "meter", title: why }, make("span", {}, `unknown ${of}`));
-  return meter(`${used < 1000 ? plain(used, 3) : whole(used)} ${of}`, part, `budget ${state}`, SAID[state]);
+  const least = why ? "at least " : "";
+  const found = meter(
+    `${least}${used < 1000 ? plain(used, 3) : whole(used)} ${of}`,
+    part,
+    `budget ${state ?? BudgetState.WITHIN}`,
+    SAID[state],
+  );
+  if (why) found.title = why;
+  return found;
 }
 
 function meter(text, part, kind, word = "") {

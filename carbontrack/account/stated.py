@@ -72,7 +72,9 @@ def estimate_stated(
         devices=sum(row.devices or 0 for row in rows),
         device_names=tuple(row.device_name for row in rows),
         gpu_hours_of=hours,
-        device_hours=sum(hours.values()),
+        device_hours=sum(
+            hours.get(row.device_name, _hours_from_start_to_end(run, row)) for row in rows
+        ),
         scope=Scope.GPU,
         meter=ENTERED,
         tokens=steps.tokens,
@@ -128,6 +130,12 @@ def _with_energy(
         quality=quality,
         notes=() if energy_kwh is not None else (why,),
     )
+
+
+def _hours_from_start_to_end(run: Run, row: Stated) -> float:
+    """Of its devices, where their hours are not stated; none where its time is not either."""
+    is_timed = row.started_ms is not None
+    return (row.devices or 0) * run.duration_s / S_PER_HOUR if is_timed else 0.0
 
 
 def _share(row: Stated, from_ms: int, to_ms: int) -> float:

@@ -96,6 +96,7 @@ class PowerTable:
         self, source: Source, options: FileOptions, columns: Columns, tally: Tally
     ) -> None:
         self._source = source
+        self._device_is_given = options.device_column is not None
         self._columns = columns
         self._tally = tally
         self._clock = Clock(source.name, options.tz)
@@ -190,8 +191,11 @@ class PowerTable:
         self._bins.setdefault(key, Bins()).add(spans)
 
     def _may_be_several(self, key: str) -> bool:
-        """Whether a key is neither a UUID nor the name of a column that a device has for itself."""
-        return len(self._columns.powers) == 1 and _HEX_UUID.fullmatch(key) is None
+        """Whether a key is neither a UUID, nor of the column that the user says names the devices,
+        nor the name of one that a device has for itself.
+        """
+        is_named = self._device_is_given or _HEX_UUID.fullmatch(key) is not None
+        return len(self._columns.powers) == 1 and not is_named
 
     def _refuse_several(self, row: int, what: str) -> NoReturn:
         raise Refused(

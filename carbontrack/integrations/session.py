@@ -75,7 +75,7 @@ class Session:
         """`is_first` of all ranks: it logs. `is_local`, the first of its node: it records."""
         global _active
         if _active is not None:
-            if _active._records(watched):
+            if _active._records(watched, self._log):
                 self.warn("there is a CarbonTrackCallback in this training already: one is enough")
                 return
             _active.end(RuntimeError("interrupted"))
@@ -89,11 +89,12 @@ class Session:
             self.track = Track(**settings).start()
         self.enter("train")
 
-    def _records(self, watched: object) -> bool:
+    def _records(self, watched: object, log: logging.Logger) -> bool:
         """Whether this is of the training that goes on: also another framework's that begins before
-        there is a step, such as a Trainer beside a tracker of Accelerate.
+        there is a step, such as a Trainer beside a tracker of Accelerate. A framework has one
+        logger, and perhaps several kinds of trainings.
         """
-        if type(watched) is type(self._watched):
+        if log is self._log:
             return watched is self._watched
         return not self._has_steps
 

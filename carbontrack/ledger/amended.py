@@ -14,7 +14,7 @@ from typing import Any
 
 from carbontrack import config
 from carbontrack.errors import CarbontrackError
-from carbontrack.keys import BY_NAME
+from carbontrack.keys import BY_NAME, PRICES
 from carbontrack.ledger.recorded_rows import Amendment, Run
 from carbontrack.units import MS_PER_S
 from carbontrack.vocabulary import AmendedField
@@ -93,9 +93,13 @@ def layers(run: Run) -> list[config.Layer]:
     that were recorded with it; as they were stored, which may be what cannot be.
     """
     found = [config.snapshot(run.facility)]
+    currency = run.facility.get("currency")
     for of_call in calls(run.amended):
         said = [one for one in of_call if one.field in BY_NAME and one.after is not None]
         known = {one.field: one.after for one in said}
+        currency = known.get("currency", currency)
+        if currency is not None and not known.keys().isdisjoint(PRICES):
+            known["currency"] = currency  # which is written only where it changed, too
         if known:
             user, day = of_call[0].user, datetime.fromtimestamp(of_call[0].time_ms / MS_PER_S, UTC)
             found.insert(0, config.Layer(f"amended by {user}, {day:%Y-%m-%d}", known))

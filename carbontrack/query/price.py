@@ -268,12 +268,14 @@ def _settings(
     """What a run is priced by; the flags alone, and why, where its own settings cannot be: what one
     shipped or merged into a ledger must not keep others from pricing the rest of it.
 
-    Raises CarbontrackError for flags of money in another currency than that of the run.
+    Raises CarbontrackError for flags of money in another currency than that of the run, and for
+    settings around it that contradict each other.
     """
     others = config.resolve([flags])
     try:
         settings = config.resolve([flags, *own, *around])
     except CarbontrackError as error:
+        config.resolve([flags, *around])  # raises where those contradict each other already
         if {"currency", *PRICES} & flags.values.keys():
             raise
         return others, f"{_LOST}: {error.what}"

@@ -133,7 +133,7 @@ def _mig(e: Estimate) -> bool:
 
 def _device_hours(e: Estimate) -> str:
     if e.meter == ENTERED:
-        return "as stated"
+        return "as stated" if e.gpu_hours_of else "devices × duration ÷ 3600: none are stated"
     share = " × the share of a GPU that each MIG instance is" if _mig(e) else ""
     whole_h = (e.duration_s or 0.0) / S_PER_HOUR * e.devices
     if share or abs(e.device_hours - whole_h) <= 1e-9 * whole_h:

@@ -157,6 +157,10 @@ def test_a_column_that_names_them_may_have_any_name(tmp_path: Path) -> None:
     found = read(tmp_path, text, FileOptions("UTC", device_column="slot"))
     assert len(found.by_device) == 8
     assert found.energy_j == pytest.approx(8 * 600 * 59)
+    one = "timestamp, slot, power.draw [W]\n" + in_turn(2, cells=", 0")  # polled in bursts
+    assert "come 2 at once" in refusal(tmp_path, one)
+    found = read(tmp_path, one, FileOptions("UTC", device_column="slot"))
+    assert (len(found.by_device), found.tally.taken) == (1, 120)
     assert "no column 'tray'" in refusal(tmp_path, text, FileOptions("UTC", device_column="tray"))
 
 

@@ -62,6 +62,21 @@ def test_of_two_callbacks_in_a_training_the_second_does_nothing(
     assert len(caplog.records) == 1
 
 
+class Online(Training):
+    """Another kind of training of the same framework."""
+
+
+def test_another_kind_of_training_after_one_that_died_is_recorded(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    first, second = Session(LOG), Session(LOG)
+    begin(first, Training())
+    begin(second, Online())
+    assert (first.logs, second.logs) == (False, True)
+    second.end()
+    assert caplog.records == []
+
+
 def test_a_rank_without_environment_is_one_warning(caplog: pytest.LogCaptureFixture) -> None:
     session = Session(LOG)
     for _ in range(2):
@@ -191,7 +206,7 @@ def test_a_training_that_never_ended_has_failed_once_the_next_begins() -> None:
 def test_two_frameworks_in_one_training_are_one_session(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    loop, trainer = Session(LOG), Session(LOG)
+    loop, trainer = Session(LOG), Session(logging.getLogger("another framework"))
     begin(loop, Training())
     begin(trainer, Saver())
     assert (loop.logs, trainer.logs) == (True, False)

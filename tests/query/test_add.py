@@ -133,6 +133,23 @@ def test_without_a_time_it_is_in_no_range_and_no_quota_and_that_is_said(
         view.close()
 
 
+def test_the_node_model_is_of_its_devices_from_start_to_end_where_no_hours_are_stated(
+    call: Command,
+) -> None:
+    times = ("--start", "2026-01-01", "--end", "2026-01-11", "--devices", "64")
+    for name, figures in (("far", ()), ("hours", ("--gpu-hours", str(64 * 240)))):
+        added = ("add", "--name", name, "--device", "A100", "--energy", "1 MWh", *times, *figures)
+        assert call(*added).code == 0
+    model = ("--node-w-per-device", "50", "--price-per-gpu-hour", "2", "--format", "json")
+    far, hours = (call("table", name, *model).json["rows"][0] for name in ("far", "hours"))
+    assert far["node_kwh"] == hours["node_kwh"] == pytest.approx(64 * 240 * 0.05)
+    assert far["facility_kwh"] == hours["facility_kwh"]
+    assert (far["gpu_hours"], far["cost"]) == (0, None), "what is rented is not made up"
+    steps = call("explain", "far", "--format", "json").json["explained"][0]["steps"]
+    (how,) = (step["how"] for step in steps if step["name"] == "device-hours")
+    assert how == "devices × duration ÷ 3600: none are stated"
+
+
 def test_of_one_figure_the_other_is_unknown(call: Command) -> None:
     call("add", "--name", "hours", "--device", "A100", "--gpu-hours", "100", "--power", "350")
     call("add", "--name", "energy", "--device", "A100", "--energy", "1.5 kWh")

@@ -5,6 +5,7 @@ this one: its row says so, and no other one is the worse for it, on both databas
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -93,6 +94,25 @@ def test_an_amendment_that_cannot_be_hides_no_run(url: str, command: Command) ->
     assert {one["name"] for one in listed} == {"good", *WRONG}
     assert view.totals(by="model")["total"]["tco2e"] is None
     view.close()
+
+
+def test_settings_around_the_runs_that_contradict_each_other_are_an_error(
+    url: str, command: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("CARBONTRACK_TARIFF", "0.2")
+    (tmp_path / "carbontrack.toml").write_text('currency = "EUR"\n')
+    for words in (("table",), ("table", "sound", "--zone", "FRA")):
+        refused = command(*words, "--db", url)
+        assert (refused.code, refused.err.count("\n")) == (2, 1), refused
+        assert "Give each price and its currency in one place." in refused.err
+
+
+def test_a_price_may_be_amended_in_the_currency_that_a_run_has(url: str, command: Command) -> None:
+    first = ("--tariff", "0.1", "--currency", "EUR")
+    for money in (first, ("--tariff", "0.2", "--currency", "EUR"), ("--pue", "1.5")):
+        assert command("amend", "sound", *money, "--db", url).code == 0
+    (row,) = command("table", "sound", "--format", "json", "--db", url).json["rows"]
+    assert (row["currency"], row["cost"]) == ("EUR", pytest.approx(row["facility_kwh"] * 0.2))
 
 
 def test_money_in_two_currencies_is_a_note_on_the_run_that_has_it(

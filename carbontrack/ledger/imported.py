@@ -140,9 +140,13 @@ class Intensities:
         basis = max(found, key=lambda row: (row["version"], -row["start_ms"]))["basis"]
         newest: list[Mapping[str, Any]] = []
         for row in sorted(found, key=itemgetter("version"), reverse=True):
-            if row["basis"] == basis:
-                for part in _uncovered(row, newest):
-                    insort(newest, part, key=_start_ms)
+            if row["basis"] != basis:
+                continue
+            if not newest or _end_ms(newest[-1]) <= row["start_ms"]:
+                newest.append(row)  # as all of the newest version
+                continue
+            for part in _uncovered(row, newest):
+                insort(newest, part, key=_start_ms)
         return [part for part in newest if part["start_ms"] < to_ms and _end_ms(part) > from_ms]
 
 

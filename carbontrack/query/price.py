@@ -271,21 +271,21 @@ def _settings(
     Raises CarbontrackError for flags of money in another currency than that of the run, and for
     settings around it that contradict each other.
     """
-    others = config.resolve([flags])
     try:
         settings = config.resolve([flags, *own, *around])
     except CarbontrackError as error:
         config.resolve([flags, *around])  # raises where those contradict each other already
         if {"currency", *PRICES} & flags.values.keys():
             raise
-        return others, f"{_LOST}: {error.what}"
+        return config.resolve([flags]), f"{_LOST}: {error.what}"
     origins = {layer.origin for layer in own}
     for name, setting in settings.items():
         if setting.origin in origins:
             try:
                 config.check(name, setting.value, where=name)
             except CarbontrackError as error:
-                return others, f"{_LOST}: {error.what} It was {setting.origin}; give another."
+                said = f"{error.what} It was {setting.origin}; give another."
+                return config.resolve([flags]), f"{_LOST}: {said}"
     return settings, ""
 
 

@@ -193,10 +193,11 @@ class Ingest:
 
     def _take_clocks(self, table: Table[Any], rows: _Rows) -> None:
         """They correct the times of what was recorded before them."""
-        for row in self._translated(table, rows):
+        ours = list(self._translated(table, rows))
+        for row in ours:
             if self._here(table, row) is None:
                 self._said.add(self._ids[self._runs[row["recording_key"]]])
-        self._take_of_recordings(table, rows)
+        self._put_of_recordings(table, ours)
 
     def _take_of_recordings(self, table: Table[Any], rows: _Rows) -> None:
         self._put_of_recordings(table, list(self._translated(table, rows)))

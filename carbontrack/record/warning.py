@@ -22,7 +22,7 @@ def warn(message: str) -> None:
 
 def to_stderr(text: str) -> None:
     """This text on stderr. Does nothing where that is closed, its disk is full or its reader is
-    gone: nobody can be told, and nothing else may end by it.
+    gone: nobody can be told, and that must not end anything else.
     """
     encoding = sys.__stderr__.encoding if sys.__stderr__ else "utf-8"
     left = text.encode(encoding, errors="backslashreplace")

@@ -117,18 +117,17 @@ _GPU_HOURS = "case when kind = 'watch' then hours else own_hours end"
 _KG = "* ${pue:sqlstring} * ${intensity:sqlstring}"
 _OF_PROJECT_WHERE = "where project = ${project:sqlstring} and kind <> 'watch'"
 
-# What nodes ship: each device once, of a job before a watch.
+# What nodes ship: each device once, as one has it that is heard of, and a job before a watch.
 _END_MS = "$__unixEpochTo() * 1000.0"
-_NOW = f"""select distinct_devices.*, case when heard_ms > {_END_MS} - {POSTS_STALE_MS}
-    then 0 else 1 end as silent from (
-  select s.device_key, c.host, r.kind, l.heard_ms, v.power_w, row_number() over (
-      partition by s.device_key
-      order by case when r.kind = 'watch' then 1 else 0 end, l.heard_ms desc) as place
+_NOW = f"""select host, power_w, silent from (
+  select c.host, v.power_w, n.silent, row_number() over (
+      partition by s.device_key order by n.silent, r.kind = 'watch', l.heard_ms desc) as place
   from live l join recordings c on c.key = l.recording_key join runs r on r.key = c.run_key
+  cross join lateral (values (l.heard_ms < {_END_MS} - {POSTS_STALE_MS})) as n(silent)
   cross join lateral unnest(l.sensor_keys, l.power_w) as v(sensor_key, power_w)
   join sensors s on s.key = v.sensor_key
   where c.ended_ms is null and l.heard_ms > {_END_MS} - {FORGOTTEN_MS}
-) as distinct_devices where place = 1"""
+) as every_device where place = 1"""
 
 
 def fleet() -> dict[str, Any]:
@@ -149,14 +148,14 @@ from used group by start_ms, {_LABEL} order by start_ms"""
     of_all = "select sum(energy_j) / 3.6e6 as value from used"
     panels = [
         _stat(
-            "Power now", f"select sum(power_w) as value from ({_NOW}) as n where silent = 0", "watt"
+            "Power now", f"select sum(power_w) as value from ({_NOW}) as n where not silent", "watt"
         ),
         _stat(
-            "Devices now", f"select count(*) as value from ({_NOW}) as n where silent = 0", "short"
+            "Devices now", f"select count(*) as value from ({_NOW}) as n where not silent", "short"
         ),
         _stat(
             "Silent nodes",
-            f"select count(distinct host) as value from ({_NOW}) as n where silent = 1",
+            f"select count(distinct host) as value from ({_NOW}) as n where silent",
             "short",
         ),
         _stat("Energy of the devices", f"{_WITH}\n{of_all}", "kwatth"),

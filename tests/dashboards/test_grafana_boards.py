@@ -6,17 +6,19 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import text
 
-from carbontrack.ledger import engine, kept_overlaps
+from carbontrack.ledger import engine, kept_overlaps, live, read
 from carbontrack.ledger.retain import roll_hours
 from carbontrack.ledger.transaction import open_ledger
 from carbontrack.vocabulary import UNATTRIBUTED, RunKind
 from dashboards import grafana_boards
+from dashboards.live.fleet import fleet_of
 from tests.fixtures.command import Command
 from tests.fixtures.fleet import nodes_of, write_fleet
 from tests.fixtures.runs import START_MS
@@ -179,8 +181,17 @@ def test_a_range_of_hours_is_that_of_the_table(
 
 
 def test_what_is_now_is_of_nodes_that_are_heard_of(postgres_url: str, tmp_path: Path) -> None:
-    nodes = nodes_of(40)
-    write_fleet(postgres_url, nodes)
+    used, watched, silent, *others = nodes_of(40)
+    used = replace(used, is_watch=False, is_silent=False)
+    watched = replace(watched, run=20_000, is_watch=True, is_silent=False)
+    nodes = [used, watched, replace(silent, is_silent=True), *others]
+    heard = [node for node in nodes if not node.is_silent]
+    idle_w = tuple(0.0 for _ in used.power_w)
+    beside = [  # a watch over a job, and a job whose recorder was killed on a node that is watched
+        replace(used, run=20_001, is_watch=True, power_w=idle_w),
+        replace(watched, run=20_002, is_watch=False, is_silent=True, power_w=idle_w),
+    ]
+    write_fleet(postgres_url, [*nodes, *beside])
     with engine.open_reader(postgres_url).connect() as connection:
         (now_s,) = connection.execute(text("select max(time_ms) / 1000 from live")).scalars()
 
@@ -188,8 +199,12 @@ def test_what_is_now_is_of_nodes_that_are_heard_of(postgres_url: str, tmp_path: 
             sql = expanded(FLEET[title], now_s - 3600, now_s + 40, {})
             return float(connection.execute(text(sql)).scalar_one())
 
-        heard = [node for node in nodes if not node.is_silent]
         watts = sum(sum(node.power_w) for node in heard)
         assert now("Power now") == pytest.approx(watts)
         assert now("Devices now") == 8 * len(heard)
-        assert now("Silent nodes") == len(nodes) - len(heard)
+        assert now("Silent nodes") == len(nodes) - len(heard) > 0
+        page = fleet_of(live.newest(connection), {}, read.watches(connection), now_ms=now_s * 1000)
+    stale = page["devices"]["stale"]
+    rows = zip(page["devices"]["power_w"], stale, strict=True)
+    assert sum(power_w for power_w, is_stale in rows if not is_stale) == pytest.approx(watts)
+    assert stale.count(False) == 8 * len(heard)

@@ -1,4 +1,4 @@
-"""The Grafana boards of a fleet and of a project, written by `python -m dashboards.grafana_boards`.
+"""The Grafana boards of a fleet, a project and a run, by `python -m dashboards.grafana_boards`.
 
 Their SQL is made of a few pieces, so that each panel counts a joule once, as a table does: the
 energy of `run_hours`, less what `overlaps` say that another recording has, too. It runs on
@@ -15,21 +15,33 @@ from typing import Any
 from carbontrack.ledger.live import FORGOTTEN_MS
 from carbontrack.ledger.outcome import POSTS_STALE_MS
 from carbontrack.units import MS_PER_DAY, MS_PER_HOUR
+from carbontrack.vocabulary import AmendedField
 
 FOLDER = Path(__file__).parent / "grafana" / "boards"
 _SOURCE = {"type": "grafana-postgresql-datasource", "uid": "carbontrack"}
 _FROM_MS, _TO_MS = "$__unixEpochFrom()::bigint * 1000", "$__unixEpochTo()::bigint * 1000"
 _IN_RANGE = f"start_ms > {_FROM_MS} - {MS_PER_HOUR} and start_ms < {_TO_MS}"
 
-# The runs that are there, with the project that was last said of them. It is looked up once a run,
-# and what PostgreSQL knows of their keys is used: that takes `offset 0`, and no `materialized`.
-_WHOSE = """whose as not materialized (
-  select r.key, r.id, r.name, r."user", r.kind, r.started_ms, coalesce((
-    select nullif(trim(cast(a.after as text), '"'), 'null') from amendments a
-    where a.run_id = r.id and a.field = 'project' and not exists (
-      select 1 from amendments u where u.field = 'undo' and trim(cast(u.after as text), '"') = a.id)
-    order by a.time_ms desc, a.id desc limit 1), r.project, '–') as project
-  from runs r where r.id not in (select run_id from tombstones) offset 0
+
+def _amended(field: AmendedField) -> str:
+    """The name or the project of a run `r`, as amended; a dash where it has none."""
+    return f"""coalesce((
+    select coalesce(a.after #>> '{{}}', '–') from amendments a
+    where a.run_id = r.id and a.field = '{field}' and not exists (
+      select 1 from amendments u
+      where u.field = '{AmendedField.UNDO}' and u.after #>> '{{}}' = a.id)
+    order by a.time_ms desc, a.id desc limit 1), r.{field}, '–')"""
+
+
+_PRESENT = "from runs r where r.id not in (select run_id from tombstones)"
+
+# The runs that are there, with the project and the name that were last said of them. These are
+# looked up once a run, and what PostgreSQL knows of their keys is used: that takes `offset 0`, and
+# no `materialized`.
+_WHOSE = f"""whose as not materialized (
+  select r.key, r.id, r."user", r.kind, r.started_ms, {_amended(AmendedField.PROJECT)} as project,
+    {_amended(AmendedField.NAME)} as name
+  {_PRESENT} offset 0
 )"""
 
 # Recordings in the order in which they count: the one that began first, and a job before a watch.
@@ -114,7 +126,8 @@ _WITH_NODES = f"{_WITH_LOST}, {_ON_NODES}"
 _LABEL = "case when kind = 'watch' then 'unattributed' else project end"
 _ENERGY = "case when kind = 'watch' then energy_j else own_j end"
 _GPU_HOURS = "case when kind = 'watch' then hours else own_hours end"
-_KG = "* ${pue:sqlstring} * ${intensity:sqlstring}"
+_PUE = "* ${pue:sqlstring}"
+_KG = f"{_PUE} * ${{intensity:sqlstring}}"
 _OF_PROJECT_WHERE = "where project = ${project:sqlstring} and kind <> 'watch'"
 
 # What nodes ship: each device once, as one has it that is heard of, and a job before a watch.
@@ -169,7 +182,7 @@ from used group by start_ms, {_LABEL} order by start_ms"""
         _table("By project", rows),
         _table("By node, the 50 that use most", hosts),
     ]
-    return _board("carbontrack-fleet", "carbontrack: the fleet", panels, [], "now-7d")
+    return _board("carbontrack-fleet", "carbontrack: the fleet", panels, [], "now-7d/h")
 
 
 def project() -> dict[str, Any]:
@@ -188,16 +201,8 @@ select (start_ms - start_ms % {MS_PER_DAY}) / 1000 as time, "user" as metric, {e
 select start_ms / 1000 as time, 'power' as metric, sum(own_j) / 3600 as value
 {whole} group by start_ms order by start_ms"""
     users = f'{_WITH}\nselect "user", {energy} as kwh {whole} group by "user" order by kwh desc'
-    names = {
-        "name": "project",
-        "label": "Project",
-        "type": "query",
-        "datasource": _SOURCE,
-        "refresh": 2,
-        "sort": 1,
-        "query": f"with {_WHOSE}\n"
-        "select distinct project from whose where kind <> 'watch' order by project",
-    }
+    names = f"""with {_WHOSE}
+select distinct project from whose where kind <> 'watch' order by project"""
     panels = [
         _stat("Energy of the devices", f"{_WITH}\nselect {energy} as value {whole}", "kwatth"),
         _stat(
@@ -207,7 +212,7 @@ select start_ms / 1000 as time, 'power' as metric, sum(own_j) / 3600 as value
         ),
         _stat(
             "Energy of the facility (PUE of this board)",
-            f"{_WITH}\nselect {energy} * ${{pue:sqlstring}} as value {whole}",
+            f"{_WITH}\nselect {energy} {_PUE} as value {whole}",
             "kwatth",
         ),
         _stat(
@@ -220,7 +225,120 @@ select start_ms / 1000 as time, 'power' as metric, sum(own_j) / 3600 as value
         _table("By user", users),
         _table("By run", runs),
     ]
-    return _board("carbontrack-project", "carbontrack: a project", panels, [names], "now-30d")
+    return _board(
+        "carbontrack-project",
+        "carbontrack: a project",
+        panels,
+        [_choice("project", "Project", names, sort=1)],
+        "now-30d/h",
+    )
+
+
+# The recordings of the run that is shown.
+_RECORDINGS = (
+    "select c.key from recordings c join runs r on r.key = c.run_key where r.id = ${run:sqlstring}"
+)
+_OF_RUN = f"recording_key = any(array({_RECORDINGS}))"
+
+# The windows in view, as `w`.
+_VIEW_S = "$__unixEpochTo() - $__unixEpochFrom()"
+_LEVEL_S = f"case when {_VIEW_S} <= 3600 then 1 when {_VIEW_S} <= 172800 then 60 else 3600 end"
+_WINDOWS = f"""(
+  select * from windows_between({_LEVEL_S}, {_FROM_MS}, {_TO_MS})
+  union all -- where there are none, longer ones: a minute without a second in its hour, and an hour
+  select m.* from windows_between(60, {_FROM_MS} - 60000, {_TO_MS}) m
+  where {_LEVEL_S} < 60 and m.start_ms + 60000 > {_FROM_MS} and not exists (
+    select from windows_between(
+      1, m.start_ms / 3600000 * 3600000, (m.start_ms / 3600000 + 1) * 3600000) s
+    where s.recording_key = m.recording_key and s.sensor_key = m.sensor_key)
+  union all
+  select h.* from windows_between(3600, {_FROM_MS} - 3600000, {_TO_MS}) h
+  where {_LEVEL_S} < 3600 and h.start_ms + 3600000 > {_FROM_MS} and not exists (
+    select from windows_between(60, h.start_ms, h.start_ms + 3600000) m
+    where m.recording_key = h.recording_key and m.sensor_key = h.sensor_key) and not exists (
+    select from windows_between(1, h.start_ms, h.start_ms + 3600000) s
+    where {_LEVEL_S} = 1 and s.recording_key = h.recording_key and s.sensor_key = h.sensor_key)
+) w"""
+
+
+def run() -> dict[str, Any]:
+    """One run: what its devices use, its training, and what happened in it."""
+    whole = f"from windows w where w.{_OF_RUN} and w.level = 3600"
+    share = f"""select (select sum(w.sampled_s) {whole})
+  / nullif(sum((coalesce(c.ended_ms, c.heartbeat_ms) - c.started_ms) / 1000.0), 0) as value
+from sensors s join recordings c on c.key = s.recording_key where s.{_OF_RUN}"""
+    meter = f"""select string_agg(
+  distinct s.meter || ' (' || s.quality || '), scope ' || s.scope, '; ') as value
+from sensors s where s.{_OF_RUN}"""
+    loss = f"""select max(s.time_ms) / 1000.0 as time, avg(s.loss) as loss
+from steps s
+where s.{_OF_RUN} and s.loss < 'infinity' and s.time_ms between {_FROM_MS} and {_TO_MS}
+group by s.time_ms / $__interval_ms order by 1"""
+    happened = f"""select e.time_ms / 1000.0 as time, e.kind || ' ' || e.message as text,
+  e.kind as tags
+from events e
+where e.{_OF_RUN} and e.kind <> 'phase' and e.time_ms between {_FROM_MS} and {_TO_MS}
+order by e.time_ms"""
+    names = f"""select {_amended(AmendedField.NAME)} || ' ' || left(r.id, 13) as __text,
+  r.id as __value
+{_PRESENT} order by r.started_ms desc limit 500"""
+    panels = [
+        _stat(
+            "Energy of the devices",
+            f"select sum(w.energy_j) / 3.6e6 as value {whole}",
+            "kwatth",
+            width=6,
+        ),
+        _stat(
+            "Emissions (PUE and intensity of this board)",
+            f"select sum(w.energy_j) / 3.6e6 {_KG} as value {whole}",
+            "masskg",
+            width=6,
+        ),
+        _stat("Share of device-seconds watched", share, "percentunit", width=6),
+        _stat("Meter, and how good it is", meter, "string", width=6, fields="/.*/"),
+        _lines("Power of each device", _of_devices("power_mean_w"), "watt"),
+        _lines("Loss", loss, "none"),
+        _lines("Energy of the facility in view", _spent(_PUE), "kwatth"),
+        _lines("Emissions in view", _spent(_KG), "masskg"),
+        _lines("Utilisation", _of_devices("util_pct"), "percent"),
+        _lines("Temperature", _of_devices("temperature_max_c"), "celsius"),
+    ]
+    board = _board(
+        "carbontrack-run",
+        "carbontrack: a run",
+        panels,
+        [_choice("run", "Run", names)],
+        "now-6h",
+        refresh="10s",
+        timezone="browser",
+    )
+    events = {"name": "Events", "enable": True, "datasource": _SOURCE, "iconColor": "#6b6b6b"}
+    return board | {"annotations": {"list": [events | {"target": _query(happened, "table")}]}}
+
+
+def _of_devices(column: str) -> str:
+    """A column of the windows in view, a line for each device."""
+    return f"""select greatest(w.start_ms, {_FROM_MS}) / 1000 as time, d.uuid as metric,
+  w.{column} as value
+from {_WINDOWS} join sensors s on s.key = w.sensor_key join devices d on d.key = s.device_key
+where w.{_OF_RUN} order by 1"""
+
+
+def _spent(factors: str) -> str:
+    """The energy since the beginning of the view, times these."""
+    return f"""select start_ms / 1000 as time,
+  sum(energy_j) over (order by start_ms) / 3.6e6 {factors} as value
+from (
+  select greatest(w.start_ms, {_FROM_MS}) as start_ms, sum(w.energy_j) as energy_j
+  from {_WINDOWS} where w.{_OF_RUN} group by 1
+) as by_window order by start_ms"""
+
+
+def _choice(name: str, label: str, sql: str, *, sort: int = 0) -> dict[str, Any]:
+    """A variable of the board: one of what the query finds."""
+    own = {"name": name, "label": label, "type": "query", "datasource": _SOURCE}
+    return {**own, "refresh": 2, "sort": sort, "query": sql}
 
 
 def _board(
@@ -229,6 +347,9 @@ def _board(
     panels: Sequence[dict[str, Any]],
     variables: Sequence[dict[str, Any]],
     since: str,
+    *,
+    refresh: str = "1m",
+    timezone: str = "utc",
 ) -> dict[str, Any]:
     """The panels row by row, each with a number."""
     x = y = high = 0
@@ -244,9 +365,9 @@ def _board(
         "title": title,
         "tags": ["carbontrack"],
         "schemaVersion": 39,
-        "timezone": "utc",
-        "refresh": "1m",
-        "time": {"from": f"{since}/h", "to": "now"},
+        "timezone": timezone,
+        "refresh": refresh,
+        "time": {"from": since, "to": "now"},
         "templating": {"list": [*variables, *_factors()]},
         "panels": list(panels),
     }
@@ -275,33 +396,41 @@ def _factors() -> list[dict[str, Any]]:
 def _panel(
     kind: str, title: str, sql: str, size: tuple[int, int], format: str, **more: Any
 ) -> dict[str, Any]:
-    target = {
-        "refId": "A",
-        "datasource": _SOURCE,
-        "format": format,
-        "rawQuery": True,
-        "rawSql": sql,
-    }
     grid = {"w": size[0], "h": size[1]}
     own = {"type": kind, "title": title, "datasource": _SOURCE, "gridPos": grid}
-    return {**own, "targets": [target], **more}
+    return {**own, "targets": [_query(sql, format)], **more}
 
 
-def _stat(title: str, sql: str, unit: str) -> dict[str, Any]:
-    options = {"reduceOptions": {"calcs": ["lastNotNull"]}, "colorMode": "none"}
-    return _panel("stat", title, sql, (4, 4), "table", fieldConfig=_unit(unit), options=options)
+def _query(sql: str, format: str) -> dict[str, Any]:
+    own = {"refId": "A", "datasource": _SOURCE}
+    return {**own, "format": format, "rawQuery": True, "rawSql": sql}
+
+
+def _stat(title: str, sql: str, unit: str, *, width: int = 4, **reduced: Any) -> dict[str, Any]:
+    reduce = {"calcs": ["lastNotNull"], **reduced}
+    options = {"reduceOptions": reduce, "colorMode": "none"}
+    return _panel("stat", title, sql, (width, 4), "table", fieldConfig=_unit(unit), options=options)
 
 
 def _series(title: str, sql: str, unit: str, *, bars: bool = False) -> dict[str, Any]:
+    """What adds up, over the whole width."""
     drawn = {"drawStyle": "bars", "fillOpacity": 80} if bars else {"fillOpacity": 40}
-    custom = {**drawn, "lineWidth": 1, "stacking": {"mode": "normal"}, "spanNulls": False}
-    options = {
-        "legend": {"displayMode": "list", "placement": "bottom"},
-        "tooltip": {"mode": "multi", "sort": "desc"},
-    }
-    config = _unit(unit, custom)
+    custom = {**drawn, "lineWidth": 1, "stacking": {"mode": "normal"}}
+    return _timeseries(title, sql, unit, 24, custom, {"mode": "multi", "sort": "desc"})
+
+
+def _lines(title: str, sql: str, unit: str) -> dict[str, Any]:
+    """What does not add up, two beside each other."""
+    return _timeseries(title, sql, unit, 12, {}, {"mode": "multi"})
+
+
+def _timeseries(
+    title: str, sql: str, unit: str, width: int, custom: dict[str, Any], tooltip: dict[str, Any]
+) -> dict[str, Any]:
+    config = _unit(unit, {**custom, "spanNulls": False})
+    options = {"legend": {"displayMode": "list", "placement": "bottom"}, "tooltip": tooltip}
     return _panel(
-        "timeseries", title, sql, (24, 9), "time_series", fieldConfig=config, options=options
+        "timeseries", title, sql, (width, 9), "time_series", fieldConfig=config, options=options
     )
 
 
@@ -324,7 +453,7 @@ def _unit(unit: str, custom: Any = None) -> dict[str, Any]:
 
 def texts() -> dict[str, str]:
     """The boards as files, by name."""
-    boards = {"fleet.json": fleet(), "project.json": project()}
+    boards = {"fleet.json": fleet(), "project.json": project(), "run.json": run()}
     return {
         name: json.dumps(board, indent=1, ensure_ascii=False) + "\n"
         for name, board in boards.items()

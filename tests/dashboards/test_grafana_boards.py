@@ -1,4 +1,6 @@
-"""The Grafana boards of a fleet and a project: their numbers are those of `carbontrack table`."""
+"""The Grafana boards of a fleet and a project: their numbers are those of `carbontrack table`, and
+their names, as that of a run, those of `carbontrack runs`.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +18,7 @@ from sqlalchemy import text
 from carbontrack.ledger import engine, kept_overlaps, live, read
 from carbontrack.ledger.retain import roll_hours
 from carbontrack.ledger.transaction import open_ledger
+from carbontrack.query.by import NO_GROUP
 from carbontrack.vocabulary import UNATTRIBUTED, RunKind
 from dashboards import grafana_boards
 from dashboards.live.fleet import fleet_of
@@ -29,6 +32,9 @@ FLEET, PROJECT = (
     {panel["title"]: panel["targets"][0]["rawSql"] for panel in BOARDS[name]["panels"]}
     for name in ("fleet.json", "project.json")
 )
+CHOICES = {
+    one["name"]: one["query"] for board in BOARDS.values() for one in board["templating"]["list"]
+}
 FACTORS = {"pue": "1.5", "intensity": "0.4"}
 GIVEN = ("--pue", "1.5", "--intensity", "0.4")
 Ask = Callable[..., list[Any]]
@@ -100,10 +106,7 @@ def test_the_boards_are_written_from_their_queries() -> None:
 def test_a_project_has_the_numbers_of_its_table(
     ask: Ask, command: Command, postgres_url: str
 ) -> None:
-    (names,) = [
-        one for one in BOARDS["project.json"]["templating"]["list"] if one["name"] == "project"
-    ]
-    assert [row["project"] for row in ask(names["query"])] == ["nlp", "vision"]
+    assert [row["project"] for row in ask(CHOICES["project"])] == ["nlp", "vision"]
     for project in ("nlp", "vision"):
 
         def shown(title: str, project: str = project) -> list[Any]:
@@ -165,6 +168,36 @@ def test_the_fleet_has_the_numbers_of_the_table(
             assert by_node[host]["unattributed_kwh"] == pytest.approx(row["energy_kwh"])
         else:
             assert by_node[host]["jobs_kwh"] == pytest.approx(row["energy_kwh"])
+
+
+def test_projects_and_names_are_those_that_were_said_last(
+    ask: Ask, command: Command, postgres_url: str
+) -> None:
+    quoted = 'a "b" \\c'
+    for run, *words in (
+        ("r1", "--name", "first"),
+        ("first", "--name", quoted),
+        ("r2", "--project", "nlp"),
+        ("r2", "--undo"),
+        ("r3", "--project", quoted),
+        ("r4", "--project", ""),
+    ):
+        assert command("amend", run, *words, "--db", postgres_url).code == 0
+    rows = table(command, postgres_url, "--by", "project")["rows"]
+    expected = {row["group"]["project"]: row["energy_kwh"] for row in rows}
+    assert expected.keys() == {"nlp", "vision", quoted, NO_GROUP, UNATTRIBUTED}
+    shown = ask(FLEET["By project"])
+    assert {row["project"]: row["kwh"] for row in shown} == pytest.approx(expected)
+    assert {row["project"] for row in ask(CHOICES["project"])} == expected.keys() - {UNATTRIBUTED}
+
+    rows = table(command, postgres_url, "--project", "nlp")["rows"]
+    expected = {row["label"]: row["energy_kwh"] for row in rows}
+    assert expected.keys() == {quoted, "r5"}
+    shown = ask(PROJECT["By run"], project="nlp")
+    assert {row["name"]: row["kwh"] for row in shown} == pytest.approx(expected)
+    listed = command("runs", "--db", postgres_url, "--format", "json").json["runs"]
+    said = {row["__value"]: row["__text"] for row in ask(CHOICES["run"])}
+    assert said == {run["id"]: f"{run['name']} {run['id'][:13]}" for run in listed}
 
 
 def test_a_range_of_hours_is_that_of_the_table(

@@ -1,8 +1,8 @@
 """The Grafana boards of a fleet, a project and a run, by `python -m dashboards.grafana_boards`.
 
 Their SQL is made of a few pieces, so that each panel counts a joule once, as a table does: the
-energy of `run_hours`, less what `overlaps` say that another recording has, too. It runs on
-PostgreSQL; that the numbers are the table's is tested.
+energy of `run_hours`, less what `overlaps` say that another recording has, too; and with what was
+entered by hand. It runs on PostgreSQL; that the numbers are the table's is tested.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 from carbontrack.ledger.live import FORGOTTEN_MS
 from carbontrack.ledger.outcome import POSTS_STALE_MS
 from carbontrack.units import MS_PER_DAY, MS_PER_HOUR
-from carbontrack.vocabulary import AmendedField
+from carbontrack.vocabulary import ENTERED, AmendedField, Quality, Scope
 
 FOLDER = Path(__file__).parent / "grafana" / "boards"
 _SOURCE = {"type": "grafana-postgresql-datasource", "uid": "carbontrack"}
@@ -51,17 +51,24 @@ _READERS = """readers as (
   from recordings c join whose r on r.key = c.run_key
 )"""
 
+
+def _lost_s(before_s: str) -> str:
+    """What of a stretch those before a recording have as well: of so many of its seconds."""
+    return f"greatest(seconds - greatest(length_s - coalesce({before_s}, 0), 0), 0)"
+
+
+def _lost_j(before_s: str) -> str:
+    return f"energy_j * {_lost_s(before_s)} / nullif(seconds, 0)"
+
+
+_BEFORE = "order by r.place rows between unbounded preceding and 1 preceding"
+
 # What of a sensor's hour others have as well and count: among all runs, and among those of its
 # project.
-_BEFORE = "order by r.place rows between unbounded preceding and 1 preceding"
-_OF_ALL, _OF_PROJECT = (
-    f"greatest(seconds - greatest(length_s - coalesce({before}, 0), 0), 0)"
-    for before in ("before_s", "before_of_project_s")
-)
 _LOST = f"""lost as (
   select run_key, recording_key, start_ms, gpus,
-    energy_j * {_OF_ALL} / nullif(seconds, 0) as energy_j, {_OF_ALL} as seconds,
-    energy_j * {_OF_PROJECT} / nullif(seconds, 0) as own_j, {_OF_PROJECT} as own_s
+    {_lost_j("before_s")} as energy_j, {_lost_s("before_s")} as seconds,
+    {_lost_j("before_of_project_s")} as own_j, {_lost_s("before_of_project_s")} as own_s
   from (
     select r.run_key, r.recording_key, o.start_ms - o.start_ms % {MS_PER_HOUR} as start_ms,
       case when d.kind = 'gpu' then s.share else 0 end as gpus, o.energy_j, o.seconds,
@@ -75,6 +82,23 @@ _LOST = f"""lost as (
   ) as parts
 )"""
 
+# What was entered by hand, in the hours of the range: it lies evenly between its start and end.
+# Where these are not stated, it is in no range.
+_ENTERED = f"""entered as (
+  select s.run_key, c.key as recording_key, h.start_ms, s.energy_kwh * 3.6e6 * p.share as energy_j,
+    s.device_hours * p.share as hours
+  from (
+    select *, greatest(ended_ms, started_ms + 1) as until_ms from stated
+    where started_ms is not null
+  ) as s join recordings c on c.run_key = s.run_key
+  cross join lateral generate_series(
+    greatest(s.started_ms, {_FROM_MS}) / {MS_PER_HOUR} * {MS_PER_HOUR},
+    least(s.until_ms, {_TO_MS}) - 1, {MS_PER_HOUR}) as h(start_ms)
+  cross join lateral (values (
+    (least(s.until_ms, h.start_ms + {MS_PER_HOUR}) - greatest(s.started_ms, h.start_ms))
+      / (s.until_ms - s.started_ms)::float8)) as p(share)
+)"""
+
 # What was used in the hours of the range, and less what is lost of it: `energy_j` with each joule
 # once; `own_j` once among its project's.
 _USED = f"""used as (
@@ -82,6 +106,8 @@ _USED = f"""used as (
   from (
     select run_key, start_ms, energy_j, energy_j as own_j from run_hours
     where energy_j is not null and {_IN_RANGE}
+    union all
+    select run_key, start_ms, energy_j, energy_j from entered where energy_j is not null
     union all
     select run_key, start_ms, -energy_j, -own_j from lost
   ) as w join whose r on r.key = w.run_key
@@ -93,12 +119,14 @@ _ON_NODES = f"""on_nodes as (
   from (
     select recording_key, sum(energy_j) as energy_j from hours where {_IN_RANGE} group by 1
     union all
+    select recording_key, energy_j from entered
+    union all
     select recording_key, -energy_j from lost
   ) as w join recordings c on c.key = w.recording_key join whose r on r.key = c.run_key
   where w.energy_j is not null
 )"""
 
-# GPU-hours of the range: as long as a GPU was recorded, less what others count.
+# GPU-hours of the range: as long as a GPU was recorded, less what others count; or as stated.
 _HOURS = f"""gpus as (
   select r.project, r."user", r.kind, r.id, w.hours, w.own_hours
   from (
@@ -116,13 +144,15 @@ _HOURS = f"""gpus as (
       where a.kind = 'gpu' and not a.is_alike and d.kind = 'gpu'
     ) as g on g.recording_key = c.key
     union all
+    select run_key, hours, hours from entered where hours is not null
+    union all
     select run_key, -gpus * seconds / 3600, -gpus * own_s / 3600 from lost
   ) as w join whose r on r.key = w.run_key
 )"""
-_WITH_LOST = f"with {_WHOSE}, {_READERS}, {_LOST}"
-_WITH = f"{_WITH_LOST}, {_USED}"
+_WITH_PIECES = f"with {_WHOSE}, {_READERS}, {_LOST}, {_ENTERED}"
+_WITH = f"{_WITH_PIECES}, {_USED}"
 _WITH_HOURS = f"{_WITH}, {_HOURS}"
-_WITH_NODES = f"{_WITH_LOST}, {_ON_NODES}"
+_WITH_NODES = f"{_WITH_PIECES}, {_ON_NODES}"
 _LABEL = "case when kind = 'watch' then 'unattributed' else project end"
 _ENERGY = "case when kind = 'watch' then energy_j else own_j end"
 _GPU_HOURS = "case when kind = 'watch' then hours else own_hours end"
@@ -240,6 +270,38 @@ _RECORDINGS = (
 )
 _OF_RUN = f"recording_key = any(array({_RECORDINGS}))"
 
+# Of the hours of its sensors of which an earlier recording of the same run has something, too, how
+# much is left: shares of the energy and of the time.
+_LEFT = f"""with left_of as (
+  select t.sensor_key, t.start_ms,
+    1 - least(coalesce(t.energy_j / nullif(h.energy_j, 0), 0), 1) as energy,
+    1 - least(coalesce(t.seconds / nullif(h.energy_s, 0), 0), 1) as time
+  from (
+    select recording_key, sensor_key, start_ms, sum({_lost_j("before_s")}) as energy_j,
+      sum({_lost_s("before_s")}) as seconds
+    from (
+      select r.key as recording_key, o.sensor_key, o.energy_j, o.seconds,
+        o.start_ms - o.start_ms % {MS_PER_HOUR} as start_ms,
+        greatest(max(o.seconds) over stretch, 1) as length_s,
+        sum(o.seconds) over (stretch {_BEFORE}) as before_s
+      from (
+        select key, row_number() over (order by started_ms, id) as place from recordings
+        where key in ({_RECORDINGS})
+      ) as r join sensors s on s.recording_key = r.key join "overlaps" o on o.sensor_key = s.key
+      window stretch as (partition by o.start_ms, s.device_key)
+    ) as parts group by 1, 2, 3
+  ) as t join hours h on h.recording_key = t.recording_key and h.start_ms = t.start_ms
+    and h.sensor_key = t.sensor_key
+)"""
+_STATED_OF_RUN = "from stated s join runs r on r.key = s.run_key where r.id = ${run:sqlstring}"
+_HOURS_LEFT = f"""from hours h left join left_of o
+  on o.sensor_key = h.sensor_key and o.start_ms = h.start_ms where h.{_OF_RUN}"""
+_KWH_OF_RUN = f"""{_LEFT}, used as (
+  select h.energy_j * coalesce(o.energy, 1) / 3.6e6 as kwh {_HOURS_LEFT}
+  union all
+  select s.energy_kwh {_STATED_OF_RUN}
+)"""
+
 # The windows in view, as `w`.
 _VIEW_S = "$__unixEpochTo() - $__unixEpochFrom()"
 _LEVEL_S = f"case when {_VIEW_S} <= 3600 then 1 when {_VIEW_S} <= 172800 then 60 else 3600 end"
@@ -263,13 +325,25 @@ _WINDOWS = f"""(
 
 def run() -> dict[str, Any]:
     """One run: what its devices use, its training, and what happened in it."""
-    whole = f"from windows w where w.{_OF_RUN} and w.level = 3600"
-    share = f"""select (select sum(w.sampled_s) {whole})
-  / nullif(sum((coalesce(c.ended_ms, c.heartbeat_ms) - c.started_ms) / 1000.0), 0) as value
-from sensors s join recordings c on c.key = s.recording_key where s.{_OF_RUN}"""
-    meter = f"""select string_agg(
-  distinct s.meter || ' (' || s.quality || '), scope ' || s.scope, '; ') as value
-from sensors s where s.{_OF_RUN}"""
+    share = f"""{_LEFT}
+select (select sum(h.sampled_s * coalesce(o.time, 1)) {_HOURS_LEFT})
+  / nullif(sum(greatest(end_ms - greatest(started_ms, before_ms), 0)) / 1000.0, 0) as value
+from (
+  select started_ms, end_ms, max(end_ms) over (
+    partition by device_key order by started_ms, end_ms
+    rows between unbounded preceding and 1 preceding) as before_ms
+  from (
+    select s.device_key, c.started_ms, coalesce(c.ended_ms, c.heartbeat_ms) as end_ms
+    from sensors s join recordings c on c.key = s.recording_key where s.{_OF_RUN}
+  ) as read
+) as spans"""
+    meter = f"""select string_agg(distinct said, '; ') as value
+from (
+  select s.meter || ' (' || s.quality || '), scope ' || s.scope as said
+  from sensors s where s.{_OF_RUN}
+  union all
+  select '{ENTERED} ({Quality.STATED}), scope {Scope.GPU}' {_STATED_OF_RUN}
+) as read"""
     loss = f"""select max(s.time_ms) / 1000.0 as time, avg(s.loss) as loss
 from steps s
 where s.{_OF_RUN} and s.loss < 'infinity' and s.time_ms between {_FROM_MS} and {_TO_MS}
@@ -285,13 +359,13 @@ order by e.time_ms"""
     panels = [
         _stat(
             "Energy of the devices",
-            f"select sum(w.energy_j) / 3.6e6 as value {whole}",
+            f"{_KWH_OF_RUN}\nselect sum(kwh) as value from used",
             "kwatth",
             width=6,
         ),
         _stat(
             "Emissions (PUE and intensity of this board)",
-            f"select sum(w.energy_j) / 3.6e6 {_KG} as value {whole}",
+            f"{_KWH_OF_RUN}\nselect sum(kwh) {_KG} as value from used",
             "masskg",
             width=6,
         ),
@@ -327,11 +401,15 @@ where w.{_OF_RUN} order by 1"""
 
 def _spent(factors: str) -> str:
     """The energy since the beginning of the view, times these."""
-    return f"""select start_ms / 1000 as time,
+    return f"""{_LEFT}
+select start_ms / 1000 as time,
   sum(energy_j) over (order by start_ms) / 3.6e6 {factors} as value
 from (
-  select greatest(w.start_ms, {_FROM_MS}) as start_ms, sum(w.energy_j) as energy_j
-  from {_WINDOWS} where w.{_OF_RUN} group by 1
+  select greatest(w.start_ms, {_FROM_MS}) as start_ms,
+    sum(w.energy_j * coalesce(o.energy, 1)) as energy_j
+  from {_WINDOWS} left join left_of o
+    on o.sensor_key = w.sensor_key and o.start_ms = w.start_ms - w.start_ms % {MS_PER_HOUR}
+  where w.{_OF_RUN} group by 1
 ) as by_window order by start_ms"""
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import random
 import re
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +15,18 @@ import pytest
 
 from carbontrack import Ledger
 from carbontrack.factors import catalog
+from carbontrack.ledger import kept_overlaps
+from carbontrack.ledger.transaction import open_ledger
 from carbontrack.units import J_PER_KWH
 from tests.fixtures import pictures
-from tests.fixtures.runs import Recorded
+from tests.fixtures.runs import START_MS, Recorded
+from tests.ledger.test_overlaps import put, recorded, run_at
 
 FOLDER = Path(__file__).parents[2] / "dashboards/grafana"
 BOARD = json.loads((FOLDER / "boards/run.json").read_text())
 RUN = Recorded(count=8, seconds=120)
 PANELS = {panel["title"]: panel["targets"][0]["rawSql"] for panel in BOARD["panels"]}
+STATS = [panel["title"] for panel in BOARD["panels"] if panel["type"] == "stat"]
 VALUES = {"run": RUN.run.id, "pue": "1.5", "intensity": "0.4"}
 
 
@@ -39,6 +45,12 @@ def ledger(postgres_url: str) -> Iterator[Any]:
     with psycopg.connect(postgres_url.replace("+psycopg", "")) as connection:
         connection.read_only = True
         yield connection
+
+
+def in_view(sql: str, from_s: int, length_s: int) -> str:
+    """A query of a view of this time."""
+    sql = sql.replace("$__unixEpochFrom()", str(from_s))
+    return sql.replace("$__unixEpochTo()", str(from_s + length_s))
 
 
 def expanded(sql: str) -> str:
@@ -81,6 +93,43 @@ def test_its_sums_are_those_of_the_table(ledger: Any, postgres_url: str) -> None
     assert found["Share of device-seconds watched"] == [(pytest.approx(row["coverage"]),)]
     *_, (_, facility_kwh) = found["Energy of the facility in view"]
     assert facility_kwh == pytest.approx(row["facility_kwh"])
+
+
+def test_what_two_recordings_of_it_have_counts_once(postgres_url: str) -> None:
+    import psycopg
+
+    dice = random.Random(1)
+    run = run_at(RUN.number, 3400)
+    with closing(open_ledger(postgres_url)) as opened:
+        for name, start_s, end_s in (("a", 3400, 3700), ("b", 3500, 3900.5)):
+            put(opened, run, recorded(run, start_s, end_s, name), dice=dice)
+        kept_overlaps.keep(opened, (1, 2))
+    (row,) = Ledger(postgres_url).table(run.id, pue=1.5, intensity=0.4).to_dict("records")
+    assert row["gpu_hours"] == pytest.approx(2 * 500.5 / 3600)
+    with psycopg.connect(postgres_url.replace("+psycopg", "")) as connection:
+        shown = {title: connection.execute(expanded(PANELS[title])).fetchall() for title in STATS}
+        assert shown["Energy of the devices"] == [(pytest.approx(row["energy_kwh"]),)]
+        kg = row["tco2e"] * 1000
+        assert shown["Emissions (PUE and intensity of this board)"] == [(pytest.approx(kg),)]
+        assert shown["Share of device-seconds watched"] == [(pytest.approx(row["coverage"]),)]
+        # Seconds, minutes and hours.
+        for from_s, length_s in ((3300, 3600), (0, 86_400), (0, 200_000)):
+            sql = in_view(
+                PANELS["Energy of the facility in view"], START_MS // 1000 + from_s, length_s
+            )
+            curve = [kwh for _, kwh in connection.execute(expanded(sql))]
+            assert curve == sorted(curve)
+            assert curve[-1] == pytest.approx(row["facility_kwh"])
+
+
+def test_one_that_was_entered_by_hand_has_what_is_stated(
+    ledger: Any, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entered = Ledger(postgres_url).add("far", device="A100", gpu_hours=3, energy_kwh=2)
+    monkeypatch.setitem(VALUES, "run", entered)
+    shown = [ledger.execute(expanded(PANELS[title])).fetchall() for title in STATS]
+    meter = "entered by hand (stated), scope gpu"
+    assert shown == [[(2,)], [(pytest.approx(2 * 1.5 * 0.4),)], [(None,)], [(meter,)]]
 
 
 def test_the_series_are_those_of_the_run(ledger: Any, energy_j: float) -> None:
@@ -134,13 +183,9 @@ def test_what_has_no_finer_windows_any_more_is_drawn_by_longer_ones(
         for table, last in (("seconds", 5), ("odd_seconds", 5), ("minutes", 3)):
             owner.execute(f"delete from {table} {of_some}", [uuids[:last]])
     from_s = RUN.start_ms // 1000 - 1
-    view = {"$__unixEpochFrom()": str(from_s), "$__unixEpochTo()": str(from_s + view_s)}
 
     def shown(title: str) -> list[Any]:
-        sql = PANELS[title]
-        for macro, value in view.items():
-            sql = sql.replace(macro, value)
-        return list(ledger.execute(expanded(sql)))
+        return list(ledger.execute(expanded(in_view(PANELS[title], from_s, view_s))))
 
     rows = shown("Power of each device")
     assert all(from_s <= time_s < from_s + view_s for time_s, _, _ in rows)

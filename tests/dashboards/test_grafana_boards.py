@@ -37,6 +37,7 @@ CHOICES = {
 }
 FACTORS = {"pue": "1.5", "intensity": "0.4"}
 GIVEN = ("--pue", "1.5", "--intensity", "0.4")
+FAR = ("--name", "far", "--device", "A100", "--gpu-hours", "3", "--energy", "2 kWh")
 Ask = Callable[..., list[Any]]
 # Jobs and watches of two nodes that read the same devices, over the border of two hours:
 # (number, watch, project, user, host, devices, from and to in s)
@@ -66,6 +67,8 @@ def ask(postgres_url: str, command: Command) -> Iterator[Ask]:
             assert list(transaction.ask(half, {}))
         roll_hours(ledger)
     assert command("amend", "r5", "--project", "nlp", "--db", postgres_url).code == 0
+    words = ("--start", "2026-05-28T20:30Z", "--end", "2026-05-28T21:45Z", "--project", "vision")
+    assert command("add", *FAR, *words, "--db", postgres_url).code == 0
     with engine.open_reader(postgres_url).connect() as connection:
 
         def rows(sql: str, hours: int = 2, **values: str) -> list[Any]:
@@ -203,6 +206,8 @@ def test_projects_and_names_are_those_that_were_said_last(
 def test_a_range_of_hours_is_that_of_the_table(
     ask: Ask, command: Command, postgres_url: str
 ) -> None:
+    words = ("--name", "some time", "--project", "nlp", "--db", postgres_url)  # in no range
+    assert command("add", *FAR, *words).code == 0
     answer = table(command, postgres_url, "--until", "2026-05-28T21:00Z", "--by", "project")
     total = answer["total"]["energy_kwh"]
     assert value(ask(FLEET["Energy of the devices"], hours=1)) == pytest.approx(total)

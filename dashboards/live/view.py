@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -15,11 +16,13 @@ from carbontrack.account.result import Estimate
 from carbontrack.account.split import RunRecord, reaches_beyond, whole_hours
 from carbontrack.account.total import why_unknown
 from carbontrack.errors import CarbontrackError
+from carbontrack.ids import short_id
 from carbontrack.ledger import latest, live, read
 from carbontrack.ledger.held import Held, ManyHeld
 from carbontrack.ledger.recorded_rows import Run, Span, Usage
 from carbontrack.ledger.rows import Series
 from carbontrack.ledger.sql import in_parts
+from carbontrack.ledger.url import db_option
 from carbontrack.query import group, price
 from carbontrack.query.attempts import Tried, tried
 from carbontrack.query.phases import Phases, phases_of
@@ -100,6 +103,7 @@ class View:
     """Answers from a ledger that may come, go and be upgraded while we serve it."""
 
     def __init__(self, url: str, flags: config.Layer) -> None:
+        self._url = url
         self._reader = LedgerReader(url)
         self._flags = flags
         self._items: RunCache[dict[str, Any]] = RunCache(_ITEM_S, max_bytes=_LINES_BYTES)
@@ -295,7 +299,7 @@ class View:
 
     def explain(self, run: Run, *, method: str) -> dict[str, Any]:
         """The derivation of the run's estimate, as `explain --format json` has it, with the notes
-        under it.
+        under it and the command that prints the same.
         """
         if method not in tuple(Method):
             raise CarbontrackError(f"method={method}: unknown, use {', '.join(Method)}.")
@@ -310,7 +314,17 @@ class View:
             "steps": found["steps"],
             "cell": found["cell"],
             "notes": notes_of([row]),
+            "command": self._explain_command(run, method),
         }
+
+    def _explain_command(self, run: Run, method: str) -> str:
+        """By *report* it derives both, which then have the same factors, as on the page."""
+        words = ["carbontrack", "explain", short_id(run.id)]
+        if method != Method.MEASURED:
+            words += ["--method", ",".join(Method)]
+        for name, value in self._flags.values.items():
+            words += [config.flag(name), str(value)]
+        return shlex.join(words) + db_option(self._url)
 
     def table(self, run: Run, *, method: str, format: str) -> str:
         """The row of `table --method measured,report --format FORMAT` by one of the two, to be

@@ -5,7 +5,6 @@ import { badge, make, table } from "./dom.js";
 import { plain } from "./format.js";
 
 const DIGITS = 6;
-const SHOWN_ID = 13;
 
 export async function openExplanation(run, method) {
   const title = make("h2", { id: "explained", tabindex: "-1" }, `How the numbers of ${run.name} came about`);
@@ -24,13 +23,13 @@ export async function openExplanation(run, method) {
   dialog.showModal();
   title.focus();
   try {
-    place.replaceChildren(...explained(run, await ask(`${pathOf(run.id)}/explain?method=${method}`)));
+    place.replaceChildren(...explained(await ask(`${pathOf(run.id)}/explain?method=${method}`)));
   } catch (error) {
     place.replaceChildren(make("p", { class: "alarm", role: "alert" }, error.message));
   }
 }
 
-function explained(run, { method, steps, cell, notes }) {
+function explained({ method, steps, cell, notes, command }) {
   const rows = steps.map(({ name, value, unit, how }) => {
     const assumed = how.startsWith("assumed: ");
     return [
@@ -45,7 +44,7 @@ function explained(run, { method, steps, cell, notes }) {
     ];
   });
   return [
-    make("p", { class: "quiet" }, `Method ${method}; CO₂e ${cell}. The same: `, make("code", {}, `carbontrack explain ${run.id.slice(0, SHOWN_ID)} --method ${method}`)),
+    make("p", { class: "quiet" }, `Method ${method}; CO₂e ${cell}. The same: `, make("code", {}, command)),
     table("Derivation", [{ label: "step" }, { label: "value", number: true }, { label: "how, and from where" }], rows, "steps"),
     make("ul", { class: "notes", "aria-label": "Notes" }, ...notes.map((note) => make("li", {}, note))),
   ];

@@ -219,6 +219,7 @@ def what_is_assumed_is_explained(browser: Chrome, until: Until, shot: Callable[.
     all_of(browser, '[data-tile="CO₂e"] button')[0].click()
     until(lambda: "Our World in Data" in text(browser, "dialog tbody"))
     assert "assumed" in text(browser, "dialog .badge")
+    assert text(browser, "dialog code").startswith("carbontrack explain ")
     shot("explained")
     assert page.accessibility_faults(browser) == []
     click(browser, "Close")

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import csv
 import io
+import shlex
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,8 +17,10 @@ from carbontrack.account.split import span_of_month
 from carbontrack.errors import CarbontrackError
 from carbontrack.ledger.url import ledger_url as url_of
 from carbontrack.units import MS_PER_HOUR
+from carbontrack.vocabulary import Method
 from dashboards.live.columns import MANY_DEVICES
 from dashboards.live.view import View
+from tests.fixtures.command import Command
 from tests.fixtures.runs import Recorded, write_ledger, write_runs
 
 
@@ -148,6 +152,29 @@ def test_an_explanation_names_each_factor_with_its_source(team: View) -> None:
     assert how["facility"] == (pytest.approx(0.3), "energy × PUE")
     with pytest.raises(CarbontrackError, match="method=guess: unknown"):
         team.explain(team.find("run 1"), method="guess")
+
+
+@pytest.mark.parametrize("factors", [{}, {"zone": "FRA", "pue": 1.2, "provider": "gcp"}])
+def test_the_command_that_an_explanation_names_has_its_numbers(
+    tmp_path: Path, command: Command, factors: dict[str, Any]
+) -> None:
+    write_ledger(tmp_path / "the team's.db", Recorded(count=2))
+    view = View(url_of(str(tmp_path / "the team's.db")), config.flags(**factors))
+    try:
+        run = view.find("last")
+        found = {method: view.explain(run, method=method) for method in Method}
+    finally:
+        view.close()
+    for method, explained in found.items():
+        _, *words = shlex.split(explained["command"])
+        (same,) = (
+            one
+            for one in command(*words, "--format", "json").json["explained"]
+            if one["method"] == method
+        )
+        assert same["cell"] == explained["cell"]
+        for step, other in zip(same["steps"], explained["steps"], strict=True):
+            assert (step["name"], step["how"]) == (other["name"], other["how"])
 
 
 def test_of_many_devices_only_what_a_map_shows_is_sent(tmp_path: Path) -> None:

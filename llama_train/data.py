@@ -60,6 +60,12 @@ class Data(Protocol):
         ...
 
 
+def held_out_sample(data: Data, most: int) -> list[int]:
+    """The numbers of at most so many held-out sequences, drawn evenly and alike in every run."""
+    size = data.held_out_sequences
+    return [shuffled(place, size, "held out") for place in range(min(most, size))]
+
+
 def stack(pairs: Sequence[Sequenced], *, pinned: bool = False) -> Batch:
     """Sequences to tensors, such as tokens (B, T) and targets (B, T); pinned for a GPU to fetch."""
     parts = (torch.from_numpy(np.stack(part)) for part in zip(*pairs, strict=True))

@@ -28,7 +28,7 @@ from llama_train.advantage import (
 )
 from llama_train.checkpoint import CHECKPOINTS, Parts, checkpoints
 from llama_train.config import PPO, Config, Sampling
-from llama_train.data import Batch, Prefetch
+from llama_train.data import Batch, Prefetch, held_out_sample
 from llama_train.errors import TrainError
 from llama_train.generate import sample
 from llama_train.judge import Judge, Models, frozen
@@ -216,10 +216,11 @@ class Alignment(Loop):
 
     def evaluate(self) -> Mapping[str, float]:
         """The reward and divergence of answers to held-out prompts, always drawn alike."""
-        count = min(self.config.train.eval_sequences, self.asked.held_out_sequences)
-        keys = [f"{self.config.train.seed}/eval/{number}" for number in range(count)]
+        numbers = held_out_sample(self.asked, self.config.train.eval_sequences)
+        prompts = [self.asked.held_out_prompts[number] for number in numbers]
+        keys = [f"{self.config.train.seed}/eval/{number}" for number in numbers]
         with self.log.phase(Phase.EVAL):
-            answers = self.answer(self.asked.held_out_prompts[:count], keys)
+            answers = self.answer(prompts, keys)
         found = {"reward": answers.scores, "kl": answers.divergence.sum(-1)}
         means = {name: values.mean().item() for name, values in found.items()}
         errors = {f"{name}_error": standard_error(values) for name, values in found.items()}

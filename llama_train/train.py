@@ -22,7 +22,7 @@ from torch.distributed.fsdp import FSDPModule
 
 from llama_train.checkpoint import CHECKPOINTS, Parts, Progress, Store, checkpoints
 from llama_train.config import Config
-from llama_train.data import Batch, Data, Prefetch, stack
+from llama_train.data import Batch, Data, Prefetch, held_out_sample, stack
 from llama_train.errors import TrainError
 from llama_train.flops import MFU_FORMULA, mfu, peak_flops
 from llama_train.host import stop_signals
@@ -301,15 +301,15 @@ class Loop:
     def evaluate(self) -> Mapping[str, float]:
         """The means of held-out data: the loss, and what else the run measures."""
         train, here, progress = self.config.train, self.here, self.progress
-        count = min(train.eval_sequences, self.data.held_out_sequences)
+        numbers = held_out_sample(self.data, train.eval_sequences)
+        count = len(numbers)
         stride = train.micro_batch * here.data_ranks
         sums: dict[str, Tensor] = {}
         with self.log.phase(Phase.EVAL):
             for first in range(0, count, stride):
                 at = first + here.data_rank * train.micro_batch
-                pairs = [
-                    self.data.held_out(min(i, count - 1)) for i in range(at, at + train.micro_batch)
-                ]
+                places = range(at, at + train.micro_batch)
+                pairs = [self.data.held_out(numbers[min(i, count - 1)]) for i in places]
                 batch = self.on_device(stack(pairs))
                 # Every rank runs equally often; what is past the end counts for nothing.
                 batch[-1][max(0, count - at) :] = IGNORE

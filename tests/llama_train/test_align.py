@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ import torch
 from llama_train import ppo
 from llama_train.advantage import estimate_advantages, policy_loss, value_loss, whiten
 from llama_train.errors import TrainError
-from llama_train.prompts import read_prompts
+from llama_train.generate import sample
+from llama_train.prompts import read_prompts, split
 from llama_train.tokenizer import Tokenizer
 
 from .conftest import REWARD_SETTINGS, TINY_RUN, here, run, train_here
@@ -86,12 +88,28 @@ def steps(out: Path) -> dict[int, tuple[float, ...]]:
 
 
 @pytest.fixture(scope="module")
+def asked() -> dict[str, int]:
+    """Key → the tokens of each prompt that was answered to make `aligned`."""
+    return {}
+
+
+@pytest.fixture(scope="module")
 def aligned(
-    chat_base: Path, rewarded: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory
+    chat_base: Path,
+    rewarded: tuple[Path, Path],
+    asked: dict[str, int],
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Path:
     out = tmp_path_factory.mktemp("ppo") / "run"
     settings = [*PPO_SETTINGS, LEARNING, "--train.steps=20", "--checkpoint.every=3"]
-    here(*words(chat_base, rewarded[1], out, *settings))
+
+    def noted(model: Any, prompts: Sequence[Sequence[int]], **how: Any) -> Any:
+        asked.update(zip(how["keys"], map(len, prompts), strict=True))
+        return sample(model, prompts, **how)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ppo, "sample", noted)
+        here(*words(chat_base, rewarded[1], out, *settings))
     return out
 
 
@@ -103,6 +121,18 @@ def test_ppo_raises_the_reward_of_held_out_prompts(aligned: Path) -> None:
     assert gain > 2 * math.hypot(first["reward_error"], last["reward_error"])
     phases = {line["name"] for line in logged(aligned, "event") if line["event"] == "phase"}
     assert {"generate", "score", "update"} <= phases
+
+
+@pytest.mark.usefixtures("aligned")
+def test_what_is_evaluated_is_not_the_shortest_of_the_held_out_prompts(
+    chat_base: Path, rewarded: tuple[Path, Path], asked: dict[str, int]
+) -> None:
+    pieces = Tokenizer(chat_base / "tokenizer.model")
+    prompts, _ = read_prompts([rewarded[1] / "prompts.jsonl"], pieces, 64)
+    held_out = [len(prompt.tokens) for prompt in split(prompts, 0.3)[1]]
+    evaluated = [tokens for key, tokens in asked.items() if "/eval/" in key]
+    assert len(evaluated) == 32 < len(held_out)
+    assert sum(evaluated) > sum(sorted(held_out)[:32])
 
 
 def test_two_ranks_do_in_every_stage_what_one_does(

@@ -16,7 +16,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llama_train.data import TOKEN, Mixture, Prefetch, TokenData, fingerprint, shuffled
+from llama_train.data import (
+    TOKEN,
+    Mixture,
+    Prefetch,
+    TokenData,
+    fingerprint,
+    held_out_sample,
+    shuffled,
+)
 from llama_train.errors import TrainError
 
 
@@ -101,6 +109,22 @@ def test_an_epoch_shows_every_sequence_once_and_targets_are_the_next_tokens(
 def test_the_order_is_a_function_of_the_seed(pydoc_data: Path) -> None:
     first = [TokenData(pydoc_data, 64, seed=s).sequence(0)[0].tolist() for s in (0, 0, 1)]
     assert first[0] == first[1] != first[2]
+
+
+def test_what_is_held_out_is_evaluated_of_every_source(copied: Path) -> None:
+    index = json.loads((copied / "index.json").read_text())
+    (source,) = index["sources"]
+    index["sources"] = [source, {**source, "name": "again"}]
+    index["fingerprint"] = fingerprint(index)
+    (copied / "index.json").write_text(json.dumps(index))
+    samples = [held_out_sample(TokenData(copied, 32, seed=seed), 100) for seed in (0, 1)]
+    assert samples[0] == samples[1], "runs of other seeds can be compared"
+    data = TokenData(copied, 32)
+    half = data.held_out_sequences // 2
+    assert half > 100
+    assert 30 < sum(number < half for number in samples[0]) < 70
+    whole = held_out_sample(data, 10**6)
+    assert sorted(whole) == list(range(data.held_out_sequences))
 
 
 def test_a_stream_reads_across_shards(copied: Path) -> None:

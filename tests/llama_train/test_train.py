@@ -19,7 +19,7 @@ import pytest
 from torch._dynamo.callback import callback_handler
 
 from llama_train.config import Config, from_dict, override
-from llama_train.data import Data, TokenData
+from llama_train.data import Data, TokenData, held_out_sample
 from llama_train.errors import TrainError
 from llama_train.metrics import RunLog
 from llama_train.presets import preset
@@ -42,8 +42,17 @@ def lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line, parse_constant=refuse) for line in text.splitlines()]
 
 
-def test_it_learns_and_tells_carbontrack(pydoc_data: Path, tmp_path: Path, recorded: Path) -> None:
-    out = tmp_path / "run"
+def test_it_learns_and_tells_carbontrack(
+    pydoc_data: Path, tmp_path: Path, recorded: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, evaluated = tmp_path / "run", set[int]()
+    held_out = TokenData.held_out
+
+    def noted(data: TokenData, number: int) -> Any:
+        evaluated.add(number)
+        return held_out(data, number)
+
+    monkeypatch.setattr(TokenData, "held_out", noted)
     result = train_here(*TINY_RUN, *STEPS, "--checkpoint.every=15", data=pydoc_data, out=out)
     said = lines(recorded)
 
@@ -66,6 +75,7 @@ def test_it_learns_and_tells_carbontrack(pydoc_data: Path, tmp_path: Path, recor
 
     evals = {line["step"]: line["loss"] for line in said if line.get("event") == "eval"}
     assert list(evals) == [0, 10, 20, 30]
+    assert evaluated == set(held_out_sample(TokenData(pydoc_data, 32), 8)) != set(range(8))
     assert evals[0] == result.progress.first_held_out_loss
     assert evals[30] == result.held_out["loss"] < evals[0]
     assert [line["step"] for line in said if line.get("event") == "checkpoint"] == [15, 30]

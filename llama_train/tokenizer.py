@@ -57,7 +57,9 @@ class Tokenizer:
         return [self.bos, *self.encode(text), self.eos]
 
     def decode(self, tokens: Sequence[int]) -> str:
-        return self._pieces.decode(list(tokens))  # type: ignore[no-any-return]
+        """The text; of an id beyond the pieces, which a padded vocabulary has, none."""
+        known = [token for token in tokens if token < self.vocab_size]
+        return self._pieces.decode(known)  # type: ignore[no-any-return]
 
     def pieces(self) -> list[Piece]:
         sp = self._pieces

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from llama_train import cli
+from llama_train.tokenizer import Tokenizer
 
-from .conftest import TINY_RUN
+from .conftest import TINY_RUN, train_here
 
 
 def call(capsys: pytest.CaptureFixture[str], *words: str | Path) -> tuple[int, str, str]:
@@ -92,16 +93,34 @@ def test_what_the_disk_refuses_is_one_line_too(
     assert json.loads(told.read_text())["message"].startswith("Is a directory (")
 
 
+@pytest.fixture(scope="module")
+def padded(pydoc_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model most of whose ids are beyond the tokenizer's pieces."""
+    out = tmp_path_factory.mktemp("padded")
+    words = ("--model.vocab_size=4096", "--train.steps=1", "--train.warmup_steps=1")
+    train_here(*TINY_RUN, *words, data=pydoc_data, out=out)
+    return out
+
+
 def test_a_temperature_that_is_none_is_refused(
-    capsys: pytest.CaptureFixture[str], pydoc_data: Path, tmp_path: Path
+    capsys: pytest.CaptureFixture[str], padded: Path
 ) -> None:
-    out = tmp_path / "run"
-    call(capsys, "train", *TINY_RUN, "--train.steps=1", "--data", pydoc_data, "--out", out)
-    code, _, err = call(capsys, "generate", out, "--prompt=a", "--tokens=1", "--temperature=nan")
+    code, _, err = call(capsys, "generate", padded, "--prompt=a", "--tokens=1", "--temperature=nan")
     assert (code, err) == (
         2,
         "llama_train: The temperature is nan; it must be a number from 0 on.\n",
     )
+
+
+def test_ids_beyond_the_pieces_are_no_text(
+    capsys: pytest.CaptureFixture[str], padded: Path
+) -> None:
+    pieces = Tokenizer(padded / "tokenizer.model")
+    yes = pieces.encode("yes")
+    assert pieces.decode([pieces.vocab_size, *yes, 4095]) == "yes"
+    words = ["--prompt=a", "--tokens=20", "--temperature=1"]
+    code, out, err = call(capsys, "generate", padded, *words)
+    assert (code, out[:1], err) == (0, "a", "")
 
 
 def test_a_vocabulary_larger_than_the_models_is_refused(

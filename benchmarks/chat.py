@@ -65,7 +65,8 @@ def _unseen_pairs(sft: Path, chats: Path, folder: Path, count: int) -> Path:
 
 def _is_right(rm: Path, pairs: Path) -> dict[str, list[bool]]:
     """Whether the reward model scores the chosen answer higher, of each pair by grade."""
-    pieces = tokenizer_beside(rm)
+    model = load_pretrained(rm, head="scalar")
+    pieces = tokenizer_beside(rm, model.shape.vocab_size)
     rows = [json.loads(line) for line in pairs.read_text().splitlines()]
     dialogues = [
         [token for token, _ in conversation([*row["messages"], answer], pieces)]
@@ -73,7 +74,6 @@ def _is_right(rm: Path, pairs: Path) -> dict[str, list[bool]]:
         for row in rows
         for answer in [{"role": "assistant", "content": row[side]}]
     ]
-    model = load_pretrained(rm, head="scalar")
     chosen, rejected = scores_of(model, dialogues, eos=pieces.eos, micro_batch=64).chunk(2)
     found: dict[str, list[bool]] = {grade: [] for grade in GRADES}
     for row, is_right in zip(rows, (chosen > rejected).tolist(), strict=True):

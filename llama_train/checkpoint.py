@@ -182,11 +182,7 @@ def newest(run: Path) -> tuple[Path, Manifest]:
 
 
 def _same_model(found: ModelShape, wanted: ModelShape, where: Path) -> None:
-    pairs = zip(found.architecture.items(), wanted.architecture.values(), strict=True)
-    differences = [
-        f"{key} {value} instead of {want}" for (key, value), want in pairs if value != want
-    ]
-    if differences:
+    if differences := found.differences(wanted):
         raise TrainError(f"{where} is a checkpoint of another model: {', '.join(differences)}.")
 
 

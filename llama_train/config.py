@@ -86,6 +86,11 @@ class ModelShape:
             "head": self.head,
         }
 
+    def differences(self, wanted: ModelShape) -> list[str]:
+        """In what the architecture is not the wanted one: "n_layers 2 instead of 1"."""
+        pairs = zip(self.architecture.items(), wanted.architecture.values(), strict=True)
+        return [f"{key} {value} instead of {want}" for (key, value), want in pairs if value != want]
+
     @property
     def parameters_per_layer(self) -> int:
         kv_dim = self.n_kv_heads * self.head_dim

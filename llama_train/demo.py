@@ -82,9 +82,10 @@ def answers(folder: Path, questions: Sequence[str], *, tokens: int, key: str) ->
     from llama_train.tokenizer import tokenizer_beside
     from llama_train.weights import load_pretrained
 
-    pieces = tokenizer_beside(folder)
+    model = load_pretrained(folder)
+    pieces = tokenizer_beside(folder, model.shape.vocab_size)
     drawn = sample(
-        load_pretrained(folder),
+        model,
         [[pieces.bos, *pieces.encode(prompt(question))] for question in questions],
         count=tokens,
         temperature=1.0,

@@ -130,9 +130,9 @@ def ask(model: Any, tasks: Mapping[str, Any], *, limit: int | None) -> list[Scor
 
 def tokenizer_of(folder: Path, vocab_size: int) -> Tokenizer:
     """The tokenizer beside the weights. Raises TrainError if it is missing or another model's."""
-    pieces = tokenizer_beside(folder)
+    pieces = tokenizer_beside(folder, vocab_size)
     known, ids = pieces.vocab_size, {"bos_token_id": pieces.bos, "eos_token_id": pieces.eos}
-    wrong = [] if _LEAST_KNOWN * vocab_size <= known <= vocab_size else [f"{known} pieces"]
+    wrong = [] if _LEAST_KNOWN * vocab_size <= known else [f"{known} pieces"]
     wanted = {"vocab_size": vocab_size, **_declared(folder / "config.json", ids)}
     wrong += [f"{key} {ids[key]}" for key in ids if wanted.get(key, ids[key]) != ids[key]]
     if wrong:

@@ -20,6 +20,7 @@ from llama_train.config import Config
 from llama_train.errors import TrainError
 from llama_train.model import Transformer
 from llama_train.reward import scores
+from llama_train.tokenizer import tokenizer_beside
 from llama_train.weights import Pretrained, open_pretrained
 from llama_train.world import World, build, load_weights
 
@@ -41,8 +42,9 @@ class Models:
 
 
 def open_models(base: Path, helpful: Path | None, safe: Path | None) -> Models:
-    """Raises TrainError for a reward model that does not fit the chat model."""
+    """Raises TrainError for a tokenizer or reward model that does not fit the chat model."""
     pretrained = open_pretrained(base)
+    tokenizer_beside(base, pretrained.shape.vocab_size)  # or it is refused
     identities = [_identity(folder) for folder in (base, helpful, safe) if folder]
     return Models(
         pretrained,
@@ -57,13 +59,7 @@ def _reward_model(folder: Path, base: Path, chat: Pretrained) -> Pretrained:
     found = open_pretrained(folder, head="scalar")
     if (folder / "tokenizer.model").read_bytes() != (base / "tokenizer.model").read_bytes():
         raise TrainError(f"{folder} is a reward model of another tokenizer than {base}'s.")
-    theirs, ours = found.shape.architecture, chat.shape.architecture
-    differences = [
-        f"{name} {theirs[name]} instead of {ours[name]}"
-        for name in ours
-        if name != "head" and theirs[name] != ours[name]
-    ]
-    if differences:
+    if differences := found.shape.differences(replace(chat.shape, head=found.shape.head)):
         raise TrainError(
             f"{folder} is a reward model of another trunk than {base}: {', '.join(differences)}."
         )

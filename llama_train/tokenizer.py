@@ -82,9 +82,10 @@ class Tokenizer:
         return ranked and self._pieces.normalize("a  ﬁ② ") == "▁a▁▁ﬁ②▁"
 
 
-def tokenizer_beside(folder: Path) -> Tokenizer:
-    """The tokenizer of the weights in a folder. Raises TrainError if it is missing, or is another
-    than config.json names by its hash; those of older runs and other programs name none.
+def tokenizer_beside(folder: Path, vocab_size: int) -> Tokenizer:
+    """The tokenizer of the weights in a folder. Raises TrainError if it is missing, has more pieces
+    than the model, or is another than config.json names by its hash; those of older runs and other
+    programs name none.
     """
     pieces, config = Tokenizer(folder / "tokenizer.model"), folder / "config.json"
     if config.is_file():
@@ -99,6 +100,12 @@ def tokenizer_beside(folder: Path) -> Tokenizer:
                 "it was trained with.",
                 hint="Put that one beside it: config.json has its SHA-256.",
             )
+    if pieces.vocab_size > vocab_size:
+        raise TrainError(
+            f"{folder}: a checkpoint of another tokenizer: tokenizer.model has {pieces.vocab_size} "
+            f"pieces, the model vocab_size {vocab_size}.",
+            hint="Put the tokenizer that it was trained with beside it.",
+        )
     return pieces
 
 

@@ -60,10 +60,9 @@ def align(
     from llama_train.judge import open_models
     from llama_train.prompts import read_prompts
     from llama_train.stages import chat
-    from llama_train.tokenizer import tokenizer_beside
+    from llama_train.tokenizer import Tokenizer
     from llama_train.train import PROMPTS
 
-    tokenizer = tokenizer_beside(base)
     recipe, models = chat(preset), open_models(base, reward, safety)
     stage = recipe.rejection if method is Method.REJECTION else recipe.ppo
     words = context.args if samples is None else [f"--sampling.samples={samples}", *context.args]
@@ -74,7 +73,7 @@ def align(
     files = [data] if data else [folder / PROMPTS for folder in (reward, safety) if folder]
     # Behind the answer there is an EOS, where the reward is read.
     longest = config.model.context - config.sampling.tokens - 1
-    prompts, too_long = read_prompts(files, tokenizer, longest)
+    prompts, too_long = read_prompts(files, Tokenizer(models.tokenizer), longest)
     say_left_out(too_long, "prompt", "no room for an answer in the context")
     sources = {"--from": base, "--reward": reward, "--safety": safety, "--data": data}
     going: dict[str, Any] = {"models": models, "resume": resume, "overwrite": overwrite}

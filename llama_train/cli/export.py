@@ -23,10 +23,12 @@ def export(
 
     from llama_train.export import export as write
     from llama_train.tokenizer import tokenizer_beside
-    from llama_train.weights import load_pretrained
+    from llama_train.weights import open_pretrained
 
-    pieces = tokenizer_beside(folder) if (folder / "tokenizer.model").is_file() else None
-    write(load_pretrained(folder), out, pieces, dtype=getattr(torch, dtype))
+    pretrained = open_pretrained(folder)
+    has_tokenizer = (folder / "tokenizer.model").is_file()
+    pieces = tokenizer_beside(folder, pretrained.shape.vocab_size) if has_tokenizer else None
+    write(pretrained.model(), out, pieces, dtype=getattr(torch, dtype))
     if pieces is not None and not pieces.is_llamas_kind:
         print("the tokenizer is not of Llama's kind: only its .model is exported", file=sys.stderr)
     print(f"{folder} -> {out}")

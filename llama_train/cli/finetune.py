@@ -15,7 +15,7 @@ from llama_train.cli.options import (
     OverwriteOption,
     ResumeOption,
 )
-from llama_train.cli.training import check_tensor_ranks, check_vocabulary, run, settings_of
+from llama_train.cli.training import check_tensor_ranks, run, settings_of
 from llama_train.wording import say_left_out
 
 
@@ -52,7 +52,7 @@ def finetune(
     from llama_train.chat import ChatData
     from llama_train.judge import open_models
     from llama_train.stages import chat
-    from llama_train.tokenizer import tokenizer_beside
+    from llama_train.tokenizer import Tokenizer
     from llama_train.train import fit
 
     models = open_models(base, None, safety)
@@ -60,8 +60,7 @@ def finetune(
     settings = settings_of(stage, f"{base.name}-chat", shape, context.args, epochs)
     first = settings(1)
     assert first.sampling is not None
-    context_tokens, pieces = first.model.context, tokenizer_beside(base)
-    check_vocabulary(tokenizer, pieces.vocab_size, first)
+    context_tokens, pieces = first.model.context, Tokenizer(tokenizer)
     waiting = tuning.read_waiting(data, pieces, context_tokens - first.sampling.tokens)
     sources = {"--from": base, "--data": data, "--safety": safety}
     going: dict[str, Any] = {"held_out": held_out, "resume": resume, "overwrite": overwrite}

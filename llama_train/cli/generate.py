@@ -28,10 +28,11 @@ def generate(
     from llama_train.chat import prompt as asked
     from llama_train.generate import sample
     from llama_train.tokenizer import tokenizer_beside
-    from llama_train.weights import load_pretrained
+    from llama_train.weights import open_pretrained
 
-    pieces = tokenizer_beside(folder)
-    model = load_pretrained(folder, "cuda" if torch.cuda.is_available() else "cpu")
+    pretrained = open_pretrained(folder)
+    pieces = tokenizer_beside(folder, pretrained.shape.vocab_size)
+    model = pretrained.model("cuda" if torch.cuda.is_available() else "cpu")
     texts = [asked(text) if chat else text for text in prompt or [""]]
     starts = [[pieces.bos, *pieces.encode(text)] for text in texts]
     answers = sample(

@@ -15,7 +15,7 @@ from llama_train.cli.options import (
     OverwriteOption,
     ResumeOption,
 )
-from llama_train.cli.training import check_vocabulary, run, settings_of
+from llama_train.cli.training import run, settings_of
 from llama_train.wording import say_left_out
 
 if TYPE_CHECKING:
@@ -52,13 +52,12 @@ def reward(
 
     stage, tokenizer = chat(preset).reward, base / "tokenizer.model"
     pretrained = open_pretrained(base)
-    tokenizer_beside(base)  # or it is refused
+    tokenizer_beside(base, pretrained.shape.vocab_size)  # or it is refused
     shape = with_scalar_head(pretrained, 0).shape
     settings = settings_of(stage, f"{base.name}-reward", shape, context.args, epochs)
     first = settings(1)
     pairs = PairData(data, tokenizer, first.model.context, held_out=held_out, seed=first.train.seed)
     config = settings(pairs.sequences)
-    check_vocabulary(tokenizer, pairs.vocab_size, config)
     say_left_out(pairs.too_long, "pair", "longer than the context")
     assert config.reward is not None
     objective, measures = ranking(config.reward.margin)

@@ -14,7 +14,8 @@ from llama_train.cli.options import (
     PresetOption,
     ResumeOption,
 )
-from llama_train.cli.training import check_vocabulary, run
+from llama_train.cli.training import run
+from llama_train.errors import TrainError
 
 
 def train(
@@ -37,6 +38,11 @@ def train(
     config = configs.override(models.preset(preset), context.args)
     verify = host.rank() == 0
     tokens = TokenData(data, config.model.context, seed=config.train.seed, verify=verify)
-    check_vocabulary(tokens.tokenizer, tokens.vocab_size, config)
+    if tokens.vocab_size > config.model.vocab_size:
+        raise TrainError(
+            f"{tokens.tokenizer} has {tokens.vocab_size} pieces, the model only "
+            f"{config.model.vocab_size}.",
+            hint=f"Add --model.vocab_size={tokens.vocab_size}.",
+        )
     begin = partial(fit, config, tokens, out, resume=resume, overwrite=overwrite)
     run(config, out, begin, sources={"--data": data}, resume=resume, overwrite=overwrite)

@@ -29,7 +29,21 @@ def settings_of(
     """A stage's configuration for so many sequences, with the settings that the words replace."""
     from llama_train.config import override
 
-    return lambda sequences: override(stage.config(name, shape, sequences, epochs), words)
+    def settings(sequences: int) -> Config:
+        config = override(stage.config(name, shape, sequences, epochs), words)
+        _check_model(config.model, shape)
+        return config
+
+    return settings
+
+
+def _check_model(asked: ModelShape, base: ModelShape) -> None:
+    """Raise TrainError if the weights of the base are not those of the model that is asked for."""
+    if differences := asked.differences(base):
+        raise TrainError(
+            f"--model.… asks for another model than the one in --from: {', '.join(differences)}.",
+            hint="Of the model only --model.context can be set here.",
+        )
 
 
 def run(
@@ -147,12 +161,4 @@ def check_tensor_ranks(config: Config) -> None:
     if config.parallel.tensor > 1:
         raise TrainError(
             "parallel.tensor must be 1 where answers are drawn: they grow by one token a step."
-        )
-
-
-def check_vocabulary(tokenizer: Path, pieces: int, config: Config) -> None:
-    if pieces > config.model.vocab_size:
-        raise TrainError(
-            f"{tokenizer} has {pieces} pieces, the model only {config.model.vocab_size}.",
-            hint=f"Add --model.vocab_size={pieces}.",
         )

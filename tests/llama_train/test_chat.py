@@ -164,6 +164,32 @@ def test_the_weights_are_not_read_again_to_resume(
 
 
 @pytest.mark.parametrize(
+    ("setting", "difference"),
+    [
+        ("dim=32", "dim 32 instead of 64"),
+        ("n_layers=1", "n_layers 1 instead of 2"),
+        ("n_layers=3", "n_layers 3 instead of 2"),
+        ("vocab_size=600", "vocab_size 600 instead of 512"),
+    ],
+)
+def test_a_setting_that_makes_another_model_than_the_base_is_refused(
+    chat_base: Path,
+    rewarded: tuple[Path, Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    setting: str,
+    difference: str,
+) -> None:
+    align = ["align", "--reward", rewarded[1], "--method"]
+    for command in (["finetune"], ["reward"], [*align, "rejection"], [*align, "ppo"]):
+        words = [*command, "--from", chat_base, "--data", rewarded[0], "--out", tmp_path / "out"]
+        code, _, err = call(capsys, *words, f"--model.{setting}", "--model.context=128")
+        assert (code, err.count("\n")) == (2, 1), err
+        assert f"another model than the one in --from: {difference}" in err
+        assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
     ("line", "reason"),
     [
         ("{", "Expecting property name"),

@@ -61,7 +61,7 @@ def test_plan_prints_json(capsys: pytest.CaptureFixture[str]) -> None:
         (["prepare", "--out=o", "--source=a=nowhere@nan"], "not a number above 0"),
         (["prepare", "--out=/dev/null/o", "--corpus=pydoc"], "cannot be made"),
         (["plan", "--preset=demo", "--device=abacus"], "no accelerator is named 'abacus'"),
-        (["generate", "/nowhere", "--prompt=x"], "tokenizer.model does not exist"),
+        (["generate", "/nowhere", "--prompt=x"], "is neither a run"),
         (["export", "/nowhere", "--out=o"], "is neither a run"),
         (["finetune", "--from=/nowhere", "--data=d", "--out=o"], "is neither a run"),
     ],

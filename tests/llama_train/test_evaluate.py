@@ -441,10 +441,10 @@ def test_a_tokenizer_of_the_same_size_but_another_is_refused(
     shutil.copytree(run, copied)
     made, out = write_jsonl(tmp_path / "made.jsonl", list(questions(2))), tmp_path / "new"
     for folder in (copied, exported):
-        assert tokenizer_beside(folder).sha256 == pieces.sha256
+        assert tokenizer_beside(folder, 512).sha256 == pieces.sha256
         shutil.copy(tmp_path / "other.model", folder / "tokenizer.model")
         with pytest.raises(TrainError, match=f"{folder}: a checkpoint of another tokenizer"):
-            tokenizer_beside(folder)
+            tokenizer_beside(folder, 512)
     begins = ("--from", copied, "--data", made, "--out", out)
     for words in (
         ("evaluate", copied, f"--tasks=local:{made}"),
@@ -463,10 +463,10 @@ def test_a_tokenizer_of_the_same_size_but_another_is_refused(
         content = json.loads(config.read_text())
         del content["tokenizer_sha256"]
         config.write_text(json.dumps(content))
-        assert tokenizer_beside(folder).sha256 == other.sha256
+        assert tokenizer_beside(folder, 512).sha256 == other.sha256
     (copied / "config.json").write_text("{")
     with pytest.raises(TrainError, match=r"config\.json is not readable JSON"):
-        tokenizer_beside(copied)
+        tokenizer_beside(copied, 512)
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from llama_train.metrics import RunLog
 from llama_train.model import Transformer
 from llama_train.prompts import Prompt
 from llama_train.tokenizer import Tokenizer
-from llama_train.train import ANSWERS, DRAWN, Preempted
+from llama_train.train import ANSWERS, DRAWN, Preempted, remove_run
 from llama_train.vocabulary import EventKind, Phase
 from llama_train.wording import counted
 from llama_train.world import World
@@ -85,8 +85,7 @@ Every rank calls it alike.
 
 
 def draw(
-    model: Transformer,
-    choose: Choose,
+    open_models: Callable[[], tuple[Transformer, Choose]],
     prompts: Sequence[Prompt],
     pieces: Tokenizer,
     config: Config,
@@ -96,28 +95,36 @@ def draw(
     *,
     source: str,
     report: Callable[[Path, RunLog], None],
+    overwrite: bool,
 ) -> Path:
     """Write the answers that are chosen to `answers.jsonl`; returns its path.
 
-    Goes on where an interrupted drawing from the same `source` stopped; raises TrainError if the
-    file is of another. Raises Preempted after a stop signal, when what was drawn is on disk.
+    Goes on where an interrupted drawing from the same `source` stopped, and opens no model if
+    nothing is left to draw; raises TrainError if the file is of another. `overwrite` removes the
+    run that is there instead. Raises Preempted after a stop signal, when what was drawn is on disk.
     """
     path, sampling, leads = out / ANSWERS, config.sampling, here.rank == 0
     assert sampling is not None
     header = {"of": source, "seed": config.train.seed, **asdict(sampling)}
-    done: list[Any] = [_resume(path, header, len(prompts)) if leads else None]
-    dist.broadcast_object_list(done)
-    if done[0] is None:
-        raise TrainError(
-            f"{path} was drawn from other models, prompts or settings.", hint="Use --overwrite."
-        )
-    groups = range(done[0], len(prompts), PROMPTS_AT_ONCE)
-    with RunLog(out, steps=len(prompts), first_step=done[0], writes=leads) as log:
+    found: list[Any] = [_note(path) if leads and not overwrite else None]
+    dist.broadcast_object_list(found)
+    if (note := found[0]) is not None:
+        if note["of"] != header:
+            raise TrainError(
+                f"{path} was drawn from other models, prompts or settings.", hint="Use --overwrite."
+            )
+        if note["is_whole"]:
+            return path
+    model, choose = open_models()
+    if leads and overwrite:  # now that all is read
+        remove_run(out)
+    begin: list[Any] = [_resume(path, header) if leads else None]
+    dist.broadcast_object_list(begin)
+    with RunLog(out, steps=len(prompts), first_step=begin[0], writes=leads) as log:
         drawing = Drawing(model, pieces, config, here, log)
-        if groups:
-            answers = counted(sampling.samples, "answer")
-            log.print(f"{counted(len(prompts), 'prompt')}, {answers} to each")
-        for first in groups:
+        answers = counted(sampling.samples, "answer")
+        log.print(f"{counted(len(prompts), 'prompt')}, {answers} to each")
+        for first in range(begin[0], len(prompts), PROMPTS_AT_ONCE):
             stops: list[Any] = [stop_asked()]
             dist.broadcast_object_list(stops)
             if stops[0]:
@@ -127,26 +134,21 @@ def draw(
             if leads:
                 with path.open("a", encoding="utf-8") as file:
                     file.write("".join(json.dumps(line) + "\n" for line in lines))
-        if leads and groups:
+        if leads:
             report(path, log)
             _write_note(path, header, is_whole=True)
     dist.barrier()
     return path
 
 
-def _resume(path: Path, header: Mapping[str, Any], count: int) -> int | None:
-    """The number of the first prompt to draw for; None if the file is of something else.
+def _resume(path: Path, header: Mapping[str, Any]) -> int:
+    """The number of the first prompt to draw for.
 
     The last group of prompts that has a line may not be whole: it is drawn again, as it was.
     """
-    note = _note(path)
-    if note is None:
+    if _note(path) is None:
         path.unlink(missing_ok=True)
         _write_note(path, header, is_whole=False)
-    elif note["of"] != header:
-        return None
-    elif note["is_whole"]:
-        return count
     whole, _, _ = path.read_text(encoding="utf-8").rpartition("\n") if path.exists() else ("",) * 3
     lines = [line for line in whole.split("\n") if line]
     numbers = [json.loads(line)["prompt"] for line in lines]

@@ -40,8 +40,11 @@ def align(
     `settings` gives the configuration for so many sequences of answers.
     """
     tuning = Tuning(settings, models, held_out, out, here, stop_asked, resume, overwrite)
-    judge = Judge.of(models, tuning.config, here)
-    return tuning.learn([tuning.draw(prompts, best_of(judge), report)])
+
+    def chooser() -> Choose:
+        return best_of(Judge.of(models, tuning.config, here))
+
+    return tuning.learn([tuning.draw(prompts, chooser, report)])
 
 
 def best_of(judge: Judge) -> Choose:

@@ -7,6 +7,7 @@ than what the model answers without the preprompt (section 4.2.4 of the Llama 2 
 
 from __future__ import annotations
 
+import gc
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch.distributed as dist
+import torch
 
 from llama_train.chat import KINDS, ChatData, answered, json_lines, question, waits
 from llama_train.config import Config
@@ -24,7 +25,7 @@ from llama_train.metrics import RunLog
 from llama_train.model import Transformer
 from llama_train.prompts import Prompt, by_length, digest
 from llama_train.tokenizer import Tokenizer
-from llama_train.train import Result, fit, remove_run
+from llama_train.train import Result, fit
 from llama_train.vocabulary import EventKind, Phase
 from llama_train.wording import counted, say_left_out
 from llama_train.world import World
@@ -77,10 +78,12 @@ def finetune(
 ) -> Result:
     """Draw the answers that conversations wait for, and fine-tune on all."""
     tuning = Tuning(settings, models, held_out, out, here, stop_asked, resume, overwrite)
-    safe = frozen(models.safe, tuning.config, here) if models.safe else None
+
+    def chooser() -> Choose:
+        return first_spoken(frozen(models.safe, tuning.config, here) if models.safe else None)
+
     report = partial(_report, distilled=sum(prompt.plain is not None for prompt in waiting))
-    drawn = tuning.draw(waiting, first_spoken(safe), report)
-    return tuning.learn([data, drawn])
+    return tuning.learn([data, tuning.draw(waiting, chooser, report)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,16 +106,14 @@ class Tuning:
         return self.settings(1)
 
     def draw(
-        self, prompts: Sequence[Prompt], choose: Choose, report: Callable[[Path, RunLog], None]
+        self,
+        prompts: Sequence[Prompt],
+        chooser: Callable[[], Choose],
+        report: Callable[[Path, RunLog], None],
     ) -> Path:
-        """Write the answers that are chosen; what was in `out` goes first if it is to."""
-        model = frozen(self.models.base, self.config, self.here)
-        if self.here.rank == 0 and self.overwrite and not self.resume:  # now that all is read
-            remove_run(self.out)
-        dist.barrier()
+        """Write the answers that are chosen; the models that this takes are gone afterwards."""
         return draw(
-            model,
-            choose,
+            lambda: (frozen(self.models.base, self.config, self.here), chooser()),
             prompts,
             Tokenizer(self.models.tokenizer),
             self.config,
@@ -121,10 +122,14 @@ class Tuning:
             self.stop_asked,
             source=f"{self.models.source}/{digest(prompts)}",
             report=report,
+            overwrite=self.overwrite and not self.resume,
         )
 
     def learn(self, files: Sequence[Path]) -> Result:
         """Fine-tune on the conversations of these files."""
+        # Those that were drawn from may be in reference cycles, which wait for a collection.
+        gc.collect()
+        torch.cuda.empty_cache()
         config = self.config
         chats = ChatData(
             files,

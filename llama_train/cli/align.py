@@ -78,7 +78,7 @@ def align(
     sources = {"--from": base, "--reward": reward, "--safety": safety, "--data": data}
     going: dict[str, Any] = {"models": models, "resume": resume, "overwrite": overwrite}
     if method is Method.REJECTION:
-        # To draw, nothing is trained yet.
+        # The models that draw and judge are gone before one is trained, which needs more.
         begin = partial(rejection.align, settings, prompts, out, held_out=held_out, **going)
         run(config, out, begin, sources=sources, resume=resume, overwrite=overwrite)
         return

@@ -7,8 +7,10 @@ import os
 import random
 import subprocess
 import sys
+import weakref
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,9 +19,10 @@ pytest.importorskip("torch", reason="llama_train needs the extra 'train'")
 import torch
 
 import carbontrack.job
-from llama_train import cli
+from llama_train import cli, judge, tuning
 from llama_train.config import ModelShape, override
 from llama_train.data import TokenData
+from llama_train.model import Transformer
 from llama_train.prepare import PYDOC, Source, prepare
 from llama_train.presets import PRESETS
 from llama_train.reward import GRADES
@@ -41,6 +44,27 @@ def recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     carbontrack.job.close_steps()
     yield path
     carbontrack.job.close_steps()
+
+
+@pytest.fixture
+def only_asked(monkeypatch: pytest.MonkeyPatch) -> list[weakref.ref[Transformer]]:
+    """The models that are opened to draw and judge: none may be left when one is trained."""
+    opened: list[weakref.ref[Transformer]] = []
+    frozen, fit = judge.frozen, tuning.fit
+
+    def noted(*how: Any) -> Transformer:
+        model = frozen(*how)
+        opened.append(weakref.ref(model))
+        return model
+
+    def alone(*what: Any, **how: Any) -> Result:
+        assert not [model for model in opened if model() is not None]
+        return fit(*what, **how)
+
+    for module in (judge, tuning):
+        monkeypatch.setattr(module, "frozen", noted)
+    monkeypatch.setattr(tuning, "fit", alone)
+    return opened
 
 
 @pytest.fixture(scope="session")

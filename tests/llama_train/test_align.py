@@ -207,7 +207,7 @@ RS_SETTINGS = (
 
 
 def test_the_best_of_n_is_learnt_and_an_interrupted_drawing_goes_on(
-    chat_base: Path, rewarded: tuple[Path, Path], tmp_path: Path
+    chat_base: Path, rewarded: tuple[Path, Path], tmp_path: Path, only_asked: list[object]
 ) -> None:
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     here(*words(chat_base, rewarded[1], whole, *RS_SETTINGS))
@@ -232,6 +232,9 @@ def test_the_best_of_n_is_learnt_and_an_interrupted_drawing_goes_on(
     assert (cut / "answers.jsonl").read_text() == text
     losses = [[line["loss"] for line in logged(out, "lr")] for out in (whole, cut)]
     assert losses[0] == losses[1]
+    assert len(only_asked) == 2 * 2  # the chat model and its judge, in each
+    here(*words(chat_base, rewarded[1], cut, *RS_SETTINGS, "--resume"))
+    assert len(only_asked) == 2 * 2, "nothing is left to draw"
 
 
 def test_a_reward_model_of_another_tokenizer_or_trunk_is_refused(

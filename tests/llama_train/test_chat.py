@@ -315,6 +315,7 @@ def test_only_the_distilled_answers_that_are_safer_are_learnt(
     rewarded: tuple[Path, Path],
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
+    only_asked: list[object],
 ) -> None:
     path, out = tmp_path / "chats.jsonl", tmp_path / "out"
     rows: list[Any] = [{"messages": turns((f"say {i}", f"yes {i}"))} for i in range(20)]
@@ -324,7 +325,7 @@ def test_only_the_distilled_answers_that_are_safer_are_learnt(
     words = ["--train.steps=2", "--sampling.tokens=6", "--held-out=0.3", "--model.context=128"]
     command = tuned(chat_base, path, out, *words)
     code, _, errors = call(capsys, *command, "--safety", rewarded[1])
-    assert code == 0, errors
+    assert (code, len(only_asked)) == (0, 2), errors
     drawn = [json.loads(line) for line in (out / "answers.jsonl").read_text().splitlines()]
     # What the model says of itself is drawn here again, and both are judged without the preprompt.
     pieces, model = Tokenizer(chat_base / "tokenizer.model"), load_pretrained(chat_base)

@@ -162,7 +162,9 @@ class Store:
             shutil.rmtree(final)
         part.replace(final)
         _write(self._folder / "latest", final.name)
-        for path in _retired(checkpoints(self._folder), self._config.checkpoint):
+        # One of a later step is torn, and was passed over.
+        known = [path for path in checkpoints(self._folder) if _step(path) <= progress.step]
+        for path in _retired(known, self._config.checkpoint):
             shutil.rmtree(path)
 
 

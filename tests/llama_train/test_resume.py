@@ -164,6 +164,17 @@ def test_old_checkpoints_go_and_every_mth_stays(pydoc_data: Path, tmp_path: Path
     assert kept == ["step-00000008", "step-00000016", "step-00000018", "step-00000020"]
 
 
+def test_a_torn_checkpoint_of_a_later_step_retires_none(pydoc_data: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "checkpoints"
+    keep = ["--checkpoint.every=1", "--checkpoint.keep_last=1"]
+    words = [*TINY_RUN, "--train.warmup_steps=1", *keep]
+    train_here(*words, "--train.steps=1", data=pydoc_data, out=tmp_path)
+    (folder / "step-00000009").mkdir()
+    train_here(*words, "--train.steps=3", data=pydoc_data, out=tmp_path, resume=True)
+    assert [path.name for path in checkpoints(folder)] == ["step-00000003", "step-00000009"]
+    assert (folder / "latest").read_text() == newest(tmp_path)[0].name == "step-00000003"
+
+
 def test_what_a_user_puts_beside_the_checkpoints_stays_and_is_none(
     pydoc_data: Path, tmp_path: Path
 ) -> None:

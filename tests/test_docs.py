@@ -112,6 +112,15 @@ def test_a_terminal_shows_all_words_of_the_help(
                 assert " ".join(paragraph.split()) in shown, path
 
 
+def test_the_help_of_watch_names_what_a_node_has() -> None:
+    said = dict(reference.options(dict(reference.commands())["carbontrack watch"]))
+    (meters,) = (help for names, help in said.items() if names.startswith("--meter"))
+    assert "cpu-model" not in meters and "CPU model" not in meters
+    (name,) = (help for names, help in said.items() if names.startswith("--name"))
+    assert "watch HOST" in name
+    assert not [help for help in said.values() if re.search(r"\b(job|script)\b", help)]
+
+
 def test_every_environment_variable_is_documented() -> None:
     page = reference.FILE.read_text(encoding="utf-8")
     for folder in ("carbontrack", "dashboards", "llama_train"):

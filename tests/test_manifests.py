@@ -150,6 +150,25 @@ def test_all_pods_of_a_job_are_one_run(node: Wrapper, tmp_path: Path, kind: str)
         assert (shown["scheduler"], shown["job_id"]) == ("kubernetes", UID)
 
 
+@pytest.mark.parametrize("kind", ["Job", "JobSet"])
+def test_every_pod_of_a_job_knows_where_the_first_one_is(kind: str) -> None:
+    manifest = MANIFESTS[f"kubernetes.md {kind} pretrain"]
+    (job,) = standard(manifest)
+    pod = job["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    options = dict(word.partition("=")[::2] for word in words_of(container, 0) if "=" in word)
+    if kind == "Job":
+        service = MANIFESTS[f"kubernetes.md Service {pod['subdomain']}"]["spec"]
+        assert service["clusterIP"] == "None"
+        assert service["selector"] == {"job-name": job["metadata"]["name"]}
+        first = f"{job['metadata']['name']}-0.{pod['subdomain']}"
+        assert options["--master-addr"] == first
+    else:
+        name = manifest["metadata"]["name"]
+        first = f"{name}-{job['metadata']['name']}-0-0.{name}"
+        assert options["--rdzv-endpoint"].partition(":")[0] == first
+
+
 def recorded(node: Wrapper) -> bool:
     seconds = node.seconds()
     return bool(seconds) and all(seconds.values())

@@ -27,12 +27,14 @@ Settings = dict[str, Any]
 _WORDS = {"devices": Devices, "on_budget": OnBudget}
 
 
-def _parameter(said: Option, panel: str | None = None) -> inspect.Parameter:
+def _parameter(
+    said: Option, panel: str | None = None, *, help: str | None = None
+) -> inspect.Parameter:
     kind: Any = list[str] if said.kind is list else said.kind
     return option(
         said.name,
         kind | None if said.default is None else kind,
-        said.help,
+        help or said.help,
         *said.flags[1:],
         default=said.default,
         metavar="|".join(_WORDS[said.name]) if said.name in _WORDS else said.metavar,
@@ -62,6 +64,12 @@ def takes_recording(command: Callable[..., None]) -> Callable[..., None]:
     return takes(command, _OPTIONS, settings_of, "settings")
 
 
+_OF_A_NODE = {
+    "name": "Name of the run. Default: watch HOST.",
+    "meter": "auto (NVML, else RAPL), nvml, rapl, sim:a100x8; several joined by commas.",
+    "devices": "All devices of the node, or those that its environment leaves visible.",
+}
+"""What means something else where there is no job."""
 _OF_A_JOB = (
     *("steps_from_log", "log", "budget_kg", "budget_usd", "budget_kwh"),
     *("on_budget", "budget_grace", "metrics_port", "metrics_address"),
@@ -73,9 +81,12 @@ def takes_watching(command: Callable[..., None]) -> Callable[..., None]:
     options = {name: one for name, one in _OPTIONS.items() if name not in _OF_A_JOB}
     left_out = {name: DEFAULTS[name] for name in _OF_A_JOB}
     own = {
-        "devices": options["devices"].replace(default=str(Devices.ALL)),
-        "quiet": option("quiet", bool, "Only what is wrong.", "-q", default=False),
+        said.name: _parameter(said, help=_OF_A_NODE[said.name])
+        for said in OPTIONS
+        if said.name in _OF_A_NODE
     }
+    own["devices"] = own["devices"].replace(default=str(Devices.ALL))
+    own["quiet"] = option("quiet", bool, "Only what is wrong.", "-q", default=False)
 
     def settings(**given: Any) -> Settings:
         _check_meter_of_node(given["meter"])

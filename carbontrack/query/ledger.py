@@ -112,15 +112,17 @@ class Ledger:
         status, account, partition, scheduler, cluster, job, array, tag:KEY. A group of unlike runs
         has a row for each `kind`: quality, scope and currency are never mixed in one.
 
-        `runs` are ids, unique prefixes or names; without them all, newest first. `method` is
-        measured, report, or both joined by a comma. `factors` are the options of `table`: zone,
-        pue, intensity, tariff, … Raises CarbontrackError where `carbontrack table` would.
+        `runs` are ids, unique prefixes or names; without `runs` there are all, newest first, and
+        of an empty selection there is no row. `method` is measured, report, or both joined by a
+        comma. `factors` are the options of `table`: zone, pue, intensity, tariff, … Raises
+        CarbontrackError where `carbontrack table` would.
         """
         flags = config.flags(**factors)
-        references = [runs] if isinstance(runs, str) else list(runs or [])
+        # None asks for all runs, an empty selection for none of them; a Series has no truth.
+        named = None if runs is None else [runs] if isinstance(runs, str) else list(runs)
         methods = parse_methods(method)
         with self._engine.connect() as connection:
-            chosen = select.choose(connection, references)
+            chosen = [] if named == [] else select.choose(connection, named or [])
             held = ManyHeld(connection, chosen)
             own: dict[str, Any] = {"embodied": embodied, "held": held}
             rows = price.estimates(connection, chosen, flags, methods, **own)

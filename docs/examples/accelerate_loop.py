@@ -1,4 +1,4 @@
-"""A loop of one's own with Accelerate: accelerate launch accelerate_loop.py"""
+"""A loop of one's own with Accelerate: accelerate launch accelerate_loop.py OUT"""
 
 import sys
 

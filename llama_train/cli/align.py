@@ -17,8 +17,9 @@ from llama_train.cli.options import (
     ResumeOption,
 )
 from llama_train.cli.training import check_tensor_ranks, run, settings_of
+from llama_train.errors import TrainError
 from llama_train.vocabulary import Method
-from llama_train.wording import say_left_out
+from llama_train.wording import counted, say_left_out
 
 
 def align(
@@ -73,6 +74,12 @@ def align(
     files = [data] if data else [folder / PROMPTS for folder in (reward, safety) if folder]
     # Behind the answer there is an EOS, where the reward is read.
     longest = config.model.context - config.sampling.tokens - 1
+    if longest < 1:
+        raise TrainError(
+            f"Answers of {counted(config.sampling.tokens, 'token')} leave no room for a prompt in "
+            f"the context of {config.model.context}.",
+            hint="Lower --sampling.tokens, or take --preset chat-demo for a model of that size.",
+        )
     prompts, too_long = read_prompts(files, Tokenizer(models.tokenizer), longest)
     say_left_out(too_long, "prompt", "no room for an answer in the context")
     sources = {"--from": base, "--reward": reward, "--safety": safety, "--data": data}

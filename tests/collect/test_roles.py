@@ -20,6 +20,8 @@ from tests.collect.batches import batch
 from tests.collect.conftest import run, statements
 from tests.collect.test_collect import Collector
 from tests.dashboards.live.conftest import Server
+from tests.fixtures import documents
+from tests.fixtures.postgres import PostgresServer
 from tests.fixtures.wrap import CARBONTRACK, Wrapper, wait_until
 from tests.ledger.test_retain import OLD
 
@@ -127,6 +129,25 @@ def test_the_readers_role_sees_what_there_is_and_writes_nothing(
     ):
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             run(granted["reader"], statement)
+
+
+def test_the_role_that_grafanas_page_makes_sees_the_runs_and_no_token(
+    granted: dict[str, str], postgres_server: PostgresServer
+) -> None:
+    (block,) = documents.blocks("../dashboards/grafana/README.md", "sql")
+    role, *rights = (one for one in block.split(";\n") if one.strip())
+    superuser = postgres_server.url(granted["owner"].rpartition("/")[2].partition("?")[0])
+    run(superuser, role)
+    try:
+        for right in rights:
+            run(granted["owner"], right)
+        grafana = granted["reader"].replace("//carbontrack_reader@", "//grafana@")
+        run(grafana, "select * from runs")
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            run(grafana, "select hash from tokens")
+    finally:
+        run(superuser, "drop owned by grafana")
+        run(superuser, "drop role grafana")
 
 
 def test_a_collector_without_the_rights_says_so_before_it_listens(

@@ -43,6 +43,12 @@ connect, socket.socket.connect = socket.socket.connect, refuse
 """
 
 
+def test_an_example_that_takes_a_folder_says_so_in_its_command() -> None:
+    for path in EXAMPLES.glob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        assert ("sys.argv[1]" in text) == (f"{path.name} OUT" in text.partition("\n")[0]), path.name
+
+
 def example(name: str) -> str:
     return str(EXAMPLES / name)
 

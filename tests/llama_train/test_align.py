@@ -267,6 +267,7 @@ def test_a_reward_model_of_another_tokenizer_or_trunk_is_refused(
         ((rm, rm), "", "is a reward model, not a language model"),
         ((chat_base, rm), "--ppo.mini_batch=6", "must be a multiple of ppo.mini_batch 6"),
         ((chat_base, rm), "--sampling.tokens=60", "holds no prompt of at most 3 tokens"),
+        ((chat_base, rm), "--sampling.tokens=512", "Answers of 512 tokens leave no room"),
         ((chat_base, rm), "--parallel.tensor=2", "parallel.tensor must be 1"),
         ((chat_base, rm), "--preset=chat-8b", "did you mean chat-"),
         ((chat_base, rm), f"--data={nowhere}", "cannot be read"),

@@ -156,6 +156,8 @@ def test_the_table_is_that_of_the_command(
     assert list(zip(both["label"], both["method"], strict=True)) == [
         ("small", "measured"), ("small", "report"), ("large", "measured"), ("large", "report"),
     ]  # fmt: skip
+    of_project = ledger.table(ledger.runs(project="nlp")["id"], zone="FRA")  # a Series, as printed
+    assert of_project["label"].tolist() == ["small"]
     by_project = ledger.table(by="project")
     assert by_project["label"].tolist() == ["–", "nlp"]
     assert by_project["energy_kwh"].tolist() == pytest.approx([0.72, 0.018])
@@ -172,7 +174,9 @@ def test_a_frame_of_nothing_has_the_same_columns_and_types(ledger: Ledger) -> No
     for some, none in zip(full, empty, strict=True):
         assert len(none) == 0
         assert none.dtypes.to_dict() == some.dtypes.to_dict()
-    assert list(ledger.table([]).columns) == list(ledger.table().columns)
+    of_none = ledger.table(ledger.runs(project="none")["id"])
+    assert (len(of_none), list(of_none.columns)) == (0, list(ledger.table().columns))
+    assert len(ledger.table([], by="project")) == 0
 
 
 def test_every_quantity_names_its_unit_and_every_time_is_utc(ledger: Ledger) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,7 +31,12 @@ def settings_of(
     from llama_train.config import override
 
     def settings(sequences: int) -> Config:
-        config = override(stage.config(name, shape, sequences, epochs), words)
+        def resolved(stage: Stage) -> Config:
+            return override(stage.config(name, shape, sequences, epochs), words)
+
+        # The steps follow from the batch that is chosen; warm-up and intervals from those steps.
+        batched = replace(stage, batch_size=resolved(stage).train.batch_size)
+        config = resolved(replace(batched, iterations=resolved(batched).train.steps))
         _check_model(config.model, shape)
         return config
 

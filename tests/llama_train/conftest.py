@@ -187,5 +187,5 @@ def rewarded(chat_base: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple
     folder = tmp_path_factory.mktemp("reward")
     pairs = pairs_file(folder / "pairs.jsonl", 160)
     words = ["reward", "--from", chat_base, "--data", pairs, "--out", folder / "rm"]
-    here(*words, *REWARD_SETTINGS, "--epochs=4")
+    here(*words, *REWARD_SETTINGS, "--epochs=2")
     return pairs, folder / "rm"

@@ -141,7 +141,7 @@ def test_two_ranks_do_in_every_stage_what_one_does(
     pairs, rm = rewarded
     outs = {stage: tmp_path / stage for stage in ("reward", "rejection", "ppo")}
     ppo_settings = [*PPO_SETTINGS, LEARNING, "--train.steps=1"]
-    reward = ["reward", "--from", chat_base, "--data", pairs, *REWARD_SETTINGS, "--epochs=0.3"]
+    reward = ["reward", "--from", chat_base, "--data", pairs, *REWARD_SETTINGS, "--epochs=0.15"]
     commands = [
         [*reward, "--out", outs["reward"]],
         words(chat_base, rm, outs["rejection"], *RS_SETTINGS, "--samples=2"),
@@ -202,6 +202,7 @@ RS_SETTINGS = (
     "--train.dtype=float32",
     "--samples=4",
     "--train.steps=3",
+    "--train.eval_every=3",
     "--held-out=0.3",
 )
 

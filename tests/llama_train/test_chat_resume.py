@@ -16,7 +16,13 @@ from .conftest import REWARD_SETTINGS, here, run
 from .killed import Calls
 from .test_resume import losses
 
-SHORT = ("--train.steps=5", "--checkpoint.every=2", "--held-out=0.3", "--train.eval_sequences=4")
+SHORT = (
+    "--train.steps=5",
+    "--train.eval_every=3",
+    "--checkpoint.every=2",
+    "--held-out=0.3",
+    "--train.eval_sequences=4",
+)
 TUNING = (
     "--preset=chat-demo",
     "--train.batch_size=4",

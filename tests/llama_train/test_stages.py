@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from llama_train import demo
-from llama_train.config import ModelShape, keys
+from llama_train.cli.training import settings_of
+from llama_train.config import ModelShape, Train, keys
 from llama_train.plan_chat import stage_flops
 from llama_train.presets import LLAMA2_7B, PRESETS
 from llama_train.reward import GRADES
@@ -46,6 +47,22 @@ def test_every_stage_of_every_preset_is_a_valid_run(tiny: ModelShape) -> None:
     for chat in CHATS.values():
         for name, stage in chat.stages.items():
             stage.config(name, tiny, 1000).check()
+
+
+def test_what_follows_from_batch_and_steps_follows_from_the_chosen_ones(tiny: ModelShape) -> None:
+    def chosen(*words: str, epochs: float | None = None) -> Train:
+        stage = CHATS["chat-7b"].finetune
+        return settings_of(stage, "x", tiny, words, epochs)(6400).train
+
+    assert chosen().steps == 200  # 2 epochs of 6,400 sequences, 64 a step
+    small = chosen("--train.batch_size=8")
+    assert (small.steps, small.warmup_steps, small.eval_every) == (1600, 80, 400)
+    assert chosen("--train.batch_size=8", epochs=1).steps == 800
+    short = settings_of(CHATS["chat-7b"].finetune, "x", tiny, ["--train.steps=100"])(6400)
+    assert (short.train.warmup_steps, short.train.eval_every, short.checkpoint.every) == (5, 25, 50)
+    # As many steps as the preset's batch would make are steps that were chosen, too.
+    both = chosen("--train.batch_size=8", "--train.steps=200", "--train.eval_every=7")
+    assert (both.steps, both.warmup_steps, both.eval_every) == (200, 10, 7)
 
 
 def test_the_plan_of_the_chat_models_adds_up(capsys: pytest.CaptureFixture[str]) -> None:

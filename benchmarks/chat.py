@@ -88,18 +88,20 @@ def _seed(
     pairs, rm, rs, ppo = (folder / name for name in ("pairs.jsonl", "rm", "rs", "ppo"))
     demo.pairs(sft, chats, pairs, count=60 if quick else 1000, seed=seed)
     chat = ("--preset", "chat-demo", f"--train.seed={seed}")
-    small = ["--train.steps=1", "--samples=2", "--sampling.tokens=4"] if quick else []
+    one_step = ["--train.steps=1"] if quick else []
+    short = [*one_step, "--sampling.tokens=4"] if quick else []
+    few = ["--samples=2"] if quick else []
     judged: list[str | Path] = ["--from", sft, "--reward", rm, *chat]
     seconds = {
         "reward": _run(
-            "reward", *chat, "--from", sft, "--data", pairs, "--out", rm, *small[:1], *_warm(quick)
+            "reward", *chat, "--from", sft, "--data", pairs, "--out", rm, *one_step, *_warm(quick)
         ),
         "rejection": _run(
-            "align", "--method=rejection", *judged, "--out", rs, *small, *_warm(quick)
+            "align", "--method=rejection", *judged, "--out", rs, *short, *few, *_warm(quick)
         ),
     }
     judged[1] = rs
-    seconds["ppo"] = _run("align", "--method=ppo", *judged, "--out", ppo, *small)
+    seconds["ppo"] = _run("align", "--method=ppo", *judged, "--out", ppo, *short)
     count = 16 if quick else 256
     asked = demo.questions(unseen)[:count]
     right = _is_right(rm, unseen)

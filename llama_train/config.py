@@ -186,7 +186,8 @@ class Sampling:
     """How answers are drawn from a model."""
 
     samples: Count = 1
-    """Answers to a prompt, of which the best is learnt (rejection sampling)."""
+    """Answers to a prompt, of which the best is learnt (rejection sampling), or the first that says
+    something (fine-tuning)."""
     tokens: Count = 512
     """An answer has at most so many."""
     temperature: Positive = 1.0

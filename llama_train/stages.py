@@ -33,6 +33,8 @@ class Stage:
     reward: Reward | None = None
     sampling: Sampling | None = None
     ppo: PPO | None = None
+    unused: tuple[str, ...] = ()
+    """Settings of its sections that have no effect: no list has them, and none can be replaced."""
 
     def config(
         self, name: str, shape: ModelShape, sequences: int, epochs: float | None = None
@@ -83,13 +85,24 @@ class Chat:
         return {name: getattr(self, name) for name in names}
 
 
+# Its answers are judged by one reward model of safety alone, which has no threshold.
+_FINETUNE_UNUSED = ("sampling.threshold",)
+# An answer to each prompt is drawn from the policy as it is: nothing is cut off or sharpened.
+_PPO_UNUSED = ("sampling.samples", "sampling.temperature", "sampling.top_p")
+
+
 def _report(base: str, *, reward_lr: float, kl: float) -> Chat:
     """The warm-up of fine-tuning is our choice, a twentieth. Rejection sampling's answers are
     learnt like fine-tuning's; how many are drawn is our choice (the report's figures go to 100)."""
     tune = {"lr": 2e-5, "batch_size": 64, "warmup_share": 0.05, "warmup_least": 1}
     return Chat(
         base=base,
-        finetune=Stage(epochs=2, sampling=Sampling(), **tune),  # type: ignore[arg-type]
+        finetune=Stage(
+            epochs=2,
+            sampling=Sampling(),
+            unused=_FINETUNE_UNUSED,
+            **tune,  # type: ignore[arg-type]
+        ),
         reward=Stage(
             lr=reward_lr,
             batch_size=512,
@@ -107,6 +120,7 @@ def _report(base: str, *, reward_lr: float, kl: float) -> Chat:
             eval_sequences=128,
             sampling=Sampling(),
             ppo=PPO(kl=kl),
+            unused=_PPO_UNUSED,
         ),
     )
 
@@ -127,6 +141,7 @@ CHATS: Mapping[str, Chat] = {
             eval_sequences=32,
             dtype="float32",
             sampling=Sampling(tokens=32),
+            unused=_FINETUNE_UNUSED,
         ),
         reward=Stage(
             lr=5e-4,
@@ -158,6 +173,7 @@ CHATS: Mapping[str, Chat] = {
             dtype="float32",
             sampling=Sampling(tokens=32),
             ppo=PPO(mini_batch=16, kl=0.03),
+            unused=_PPO_UNUSED,
         ),
     ),
 }

@@ -46,7 +46,8 @@ def align(
     ] = None,
     preset: ChatPresetOption = "chat-7b",
     samples: Annotated[
-        int | None, typer.Option(min=1, help="Answers to a prompt. Default: the preset's, 16.")
+        int | None,
+        typer.Option(min=1, help="Answers to a prompt (rejection). Default: the preset's, 16."),
     ] = None,
     held_out: Annotated[float, typer.Option(help="Share of the prompts or answers.")] = 0.1,
     resume: ResumeOption = False,

@@ -19,7 +19,8 @@ def presets(
         base = models.preset(CHATS[name].base)
         for stage, constants in CHATS[name].stages.items():
             for key, value in configs.keys(constants.config(stage, base.model, 1)).items():
-                if key in _STAGE_KEYS or key.startswith(("reward.", "sampling.", "ppo.")):
+                listed = key in _STAGE_KEYS or key.startswith(("reward.", "sampling.", "ppo."))
+                if listed and key not in constants.unused:
                     print(f"{stage:<10} --{key}={value}")
             if constants.iterations:
                 print(f"{stage:<10} --train.steps={constants.iterations}")

@@ -27,12 +27,24 @@ def settings_of(
     words: Sequence[str],
     epochs: float | None = None,
 ) -> Callable[[int], Config]:
-    """A stage's configuration for so many sequences, with the settings that the words replace."""
-    from llama_train.config import override
+    """A stage's configuration for so many sequences, with the settings that the words replace.
+
+    It raises TrainError for one that the stage does not use.
+    """
+    from llama_train.config import keys, override
 
     def settings(sequences: int) -> Config:
         def resolved(stage: Stage) -> Config:
-            return override(stage.config(name, shape, sequences, epochs), words)
+            own = stage.config(name, shape, sequences, epochs)
+            config = override(own, words)
+            before, after = keys(own), keys(config)
+            for key in stage.unused:
+                if after[key] != before[key]:
+                    raise TrainError(
+                        f"{key} is {after[key]}; it must be {before[key]}, for this stage does not "
+                        "use it."
+                    )
+            return config
 
         # The steps follow from the batch that is chosen; warm-up and intervals from those steps.
         batched = replace(stage, batch_size=resolved(stage).train.batch_size)

@@ -270,6 +270,9 @@ def test_a_reward_model_of_another_tokenizer_or_trunk_is_refused(
         ((chat_base, rm), "--sampling.tokens=60", "holds no prompt of at most 3 tokens"),
         ((chat_base, rm), "--sampling.tokens=512", "Answers of 512 tokens leave no room"),
         ((chat_base, rm), "--parallel.tensor=2", "parallel.tensor must be 1"),
+        ((chat_base, rm), "--samples=2", "sampling.samples is 2; it must be 1, for this stage"),
+        ((chat_base, rm), "--sampling.temperature=0.5", "sampling.temperature is 0.5; it must be"),
+        ((chat_base, rm), "--sampling.top_p=0.9", "sampling.top_p is 0.9; it must be 1.0"),
         ((chat_base, rm), "--preset=chat-8b", "did you mean chat-"),
         ((chat_base, rm), f"--data={nowhere}", "cannot be read"),
     ):

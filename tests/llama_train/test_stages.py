@@ -11,6 +11,7 @@ import pytest
 from llama_train import demo
 from llama_train.cli.training import settings_of
 from llama_train.config import ModelShape, Train, keys
+from llama_train.errors import TrainError
 from llama_train.plan_chat import stage_flops
 from llama_train.presets import LLAMA2_7B, PRESETS
 from llama_train.reward import GRADES
@@ -65,6 +66,20 @@ def test_what_follows_from_batch_and_steps_follows_from_the_chosen_ones(tiny: Mo
     assert (both.steps, both.warmup_steps, both.eval_every) == (200, 10, 7)
 
 
+def test_a_setting_that_a_stage_does_not_use_is_refused_unless_it_is_what_it_is(
+    tiny: ModelShape,
+) -> None:
+    for chat in CHATS.values():
+        for stage in chat.stages.values():
+            own = keys(stage.config("x", tiny, 100))
+            same = [f"--{key}={own[key]}" for key in stage.unused]
+            assert settings_of(stage, "x", tiny, same)(100)
+            for key in stage.unused:
+                other = [f"--{key}={own[key] / 2 if type(own[key]) is float else own[key] + 1}"]
+                with pytest.raises(TrainError, match=f"{key} is .* this stage does not use it"):
+                    settings_of(stage, "x", tiny, other)(100)
+
+
 def test_the_plan_of_the_chat_models_adds_up(capsys: pytest.CaptureFixture[str]) -> None:
     code, said, _ = call(capsys, "plan", "--chat", "--format=json")
     stages = json.loads(said)["stages"]
@@ -91,6 +106,13 @@ def test_presets_of_chat_list_what_each_stage_is(capsys: pytest.CaptureFixture[s
     assert ["ppo", "--ppo.kl=0.005"] in lines
     assert ["reward", "--train.lr=5e-06"] in lines
     assert ["ppo", "--train.steps=300"] in lines
+    sampling = {(stage, word) for stage, word, *_ in lines if word.startswith("--sampling.")}
+    assert {word for stage, word in sampling if stage == "ppo"} == {
+        "--sampling.tokens=512",
+        "--sampling.threshold=0.15",
+    }
+    assert ("finetune", "--sampling.threshold=0.15") not in sampling
+    assert ("rejection", "--sampling.samples=16") in sampling
     assert ["finetune", "2", "×", "the", "data"] in lines
     # As it is, also where it is what the base model was pretrained with.
     _, said, _ = call(capsys, "presets", "chat-demo")

@@ -98,7 +98,7 @@ class Alignment(Loop):
         """Nothing is read ahead: an iteration makes its own."""
         return []
 
-    def step(self, batches: Prefetch[list[Batch]], *, stop: bool) -> bool:
+    def step(self, batches: Prefetch[list[Batch]], stop_asked: Callable[[], bool]) -> bool:
         train, progress, step = self.config.train, self.progress, self.progress.step + 1
         started_s = time.perf_counter()
         numbers = range((step - 1) * train.batch_size, step * train.batch_size)
@@ -111,7 +111,7 @@ class Alignment(Loop):
             for at in range(0, train.batch_size, self.ppo.mini_batch):
                 rows = range(at, at + self.ppo.mini_batch)
                 loss = self.learn(answers, advantages, returns, rows)
-                mean, both, asked = self.totals(loss, stop)
+                mean, both, asked = self.totals(loss, stop_asked)
                 lr = self.apply(step, mean, both)
                 losses.append(mean)
                 norms.append(both[0])

@@ -187,7 +187,7 @@ class Loop:
                 progress.first_held_out_loss = held_out.get("loss")
                 progress.first_reward = held_out.get("reward")
             while progress.step < train.steps:
-                stop = self.step(batches, stop=stop_asked())
+                stop = self.step(batches, stop_asked)
                 last = progress.step == train.steps
                 if last or progress.step % train.eval_every == 0:
                     held_out = self.evaluate()
@@ -212,7 +212,7 @@ class Loop:
             with torch.no_grad():
                 self.measures(self.model, batch)
 
-    def step(self, batches: Prefetch[list[Batch]], *, stop: bool) -> bool:
+    def step(self, batches: Prefetch[list[Batch]], stop_asked: Callable[[], bool]) -> bool:
         """One optimizer step; returns whether any rank was asked to stop."""
         train, progress = self.config.train, self.progress
         started_s = time.perf_counter()
@@ -223,7 +223,8 @@ class Loop:
         numbers = range(first, first + train.batch_size)
         tokens, losses = self.data.predicted(numbers), self.data.losses(numbers)
 
-        loss, norms, stops = self.totals(self.forward_backward(micro_batches, losses), stop)
+        own = self.forward_backward(micro_batches, losses)
+        loss, norms, stops = self.totals(own, stop_asked)
         lr = self.apply(step, loss, norms)
         progress.step = step
         progress.tokens += tokens
@@ -280,7 +281,9 @@ class Loop:
             total += loss.detach()
         return total
 
-    def totals(self, loss: Tensor, stop: bool) -> tuple[float, list[float], bool]:
+    def totals(
+        self, loss: Tensor, stop_asked: Callable[[], bool]
+    ) -> tuple[float, list[float], bool]:
         """The loss, the norm of each part's gradients, and whether any rank is to stop, of all.
 
         The only place of a step where the ranks exchange numbers, and the host waits for the GPU.
@@ -288,13 +291,15 @@ class Loop:
         # A step's loss is shared by the ranks of a tensor-parallel group, which hold the same.
         parts = (
             loss / self.here.tensor_ranks,
-            torch.full_like(loss, stop),
             *(squared_norm(model.parameters()) for model, _ in self.parts.values()),
         )
-        sums = torch.stack(parts)
+        mean, *squares = torch.stack(parts).tolist()
+        # Only now that the GPU is done: what a signal interrupts is then this step and no other.
+        stops: float = stop_asked()
         if self.here.size > 1:
+            sums = torch.tensor([mean, stops, *squares], device=self.here.device)
             dist.all_reduce(sums)
-        mean, stops, *squares = sums.tolist()
+            mean, stops, *squares = sums.tolist()
         return mean, [math.sqrt(square) for square in squares], stops > 0
 
     @torch.no_grad()

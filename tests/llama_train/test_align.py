@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -169,12 +170,12 @@ def spoil(monkeypatch: pytest.MonkeyPatch, bad: int) -> None:
     """Make the gradients of a mini-batch's critic not a number."""
     totals, seen = ppo.Alignment.totals, 0
 
-    def spoiled(loop: Any, loss: Any, stop: bool) -> Any:
+    def spoiled(loop: Any, loss: Any, stop_asked: Any) -> Any:
         nonlocal seen
         seen += 1
         if seen == bad:
             next(loop.critic.parameters()).grad[0, 0] = math.nan
-        return totals(loop, loss, stop)
+        return totals(loop, loss, stop_asked)
 
     monkeypatch.setattr(ppo.Alignment, "totals", spoiled)
 
@@ -191,6 +192,28 @@ def test_a_mini_batch_that_is_not_finite_is_skipped(
     code, said, errors = call(capsys, *words(chat_base, rewarded[1], tmp_path, *settings))
     assert (code, said.strip().endswith("1 step skipped")) == (0, True), errors
     assert all(math.isfinite(value) for row in steps(tmp_path).values() for value in row[2:])
+
+
+def test_an_iteration_in_which_a_signal_comes_is_the_last(
+    chat_base: Path,
+    rewarded: tuple[Path, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    learn, mini_batches = ppo.Alignment.learn, list[Any]()
+
+    def interrupted(loop: Any, *rest: Any) -> Any:
+        mini_batches.append(rest)
+        if len(mini_batches) == 2:  # the last of the first iteration
+            signal.raise_signal(signal.SIGTERM)
+        return learn(loop, *rest)
+
+    monkeypatch.setattr(ppo.Alignment, "learn", interrupted)
+    few = ["--train.steps=2", "--train.eval_every=2", "--train.eval_sequences=4"]
+    code, _, errors = call(capsys, *words(chat_base, rewarded[1], tmp_path, *PPO_SETTINGS, *few))
+    assert (code, list(steps(tmp_path))) == (143, [1]), errors
+    assert (tmp_path / "checkpoints" / "latest").read_text() == "step-00000001"
 
 
 RS_SETTINGS = (

@@ -163,6 +163,8 @@ class ChatData:
             )
         self.sequences = len(self._train)
         self._predicted = [sum(answer for _, answer in packed[1:]) for packed in self._train]
+        self.tokens_per_sequence = sum(self._predicted) / self.sequences
+        self.computed = 1, context
         self.held_out_sequences = len(self._held_out)
         content = "/".join(hashlib.sha256(path.read_bytes()).hexdigest() for path in files)
         recipe = f"{content}/{pieces.sha256}/{context}/{held_out}"

@@ -48,6 +48,18 @@ class Data(Protocol):
     def tokenizer(self) -> Path: ...
     @property
     def held_out_sequences(self) -> int: ...
+    @property
+    def tokens_per_sequence(self) -> float:
+        """How many tokens of a training sequence are learnt from, on average."""
+        ...
+
+    @property
+    def computed(self) -> tuple[int, int] | None:
+        """How many rows of how many tokens the model computes for a training sequence, padding too.
+
+        None if that is not all that a sequence takes.
+        """
+        ...
 
     def sequence(self, number: int) -> Sequenced: ...
     def held_out(self, number: int) -> Sequenced: ...
@@ -127,6 +139,8 @@ class TokenData:
         self.tokenizer = folder / "tokenizer.model"
         self.vocab_size: int = index["tokenizer"]["vocab_size"]
         self._context = context
+        self.tokens_per_sequence = context
+        self.computed = 1, context
         self._seed = seed
         _same_tokenizer(self.tokenizer, index["tokenizer"]["sha256"])
         self._train = [_open(folder, source["train"]) for source in index["sources"]]

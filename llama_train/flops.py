@@ -14,8 +14,8 @@ GIB = 2**30
 
 MFU_FORMULA = "6(N-E)+12LdT"
 """N all parameters, E those of the input embedding (a look-up, no multiplication), L layers, d the
-width, T context: full attention, masked pairs too, recomputation not counted, as torchtitan
-and most published figures count."""
+width, T context, or the length of what is computed instead: full attention, masked pairs and
+padding too, recomputation not counted, as torchtitan and most published figures count."""
 
 
 def flops_per_token(shape: ModelShape) -> float:

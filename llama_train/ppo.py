@@ -46,7 +46,14 @@ def prompt_data(
     prompts: Sequence[Prompt], models: Models, config: Config, held_out: float
 ) -> PromptData:
     """Raises TrainError if there is none to train on, or none held out."""
-    return PromptData(*split(prompts, held_out), models.tokenizer, config.train.seed, models.source)
+    assert config.sampling is not None
+    return PromptData(
+        *split(prompts, held_out),
+        models.tokenizer,
+        config.train.seed,
+        models.source,
+        config.sampling.tokens,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,15 +242,6 @@ class Alignment(Loop):
             **errors,
         )
         return means
-
-    @property
-    def tokens_per_step(self) -> int:
-        """At most: an answer may end before."""
-        return self.config.train.batch_size * self.sampling.tokens
-
-    def mfu(self, tokens_per_s: float) -> float | None:
-        """None: an answer's token goes through several models, several times."""
-        return None
 
 
 def standard_error(values: Tensor) -> float:

@@ -93,6 +93,8 @@ class PromptData:
     seed: int
     sources: str
     """What the models and the prompts are: a run is not resumed with others."""
+    tokens_per_sequence: int
+    """At most: an answer may end before."""
 
     @property
     def fingerprint(self) -> str:
@@ -102,6 +104,10 @@ class PromptData:
     @property
     def held_out_sequences(self) -> int:
         return len(self.held_out_prompts)
+
+    @property
+    def computed(self) -> None:
+        """None: an answer's token goes through several models, several times."""
 
     def prompt(self, number: int) -> Prompt:
         epoch, position = divmod(number, len(self.prompts))

@@ -126,6 +126,8 @@ class PairData:
             )
         self._width = max(pair.longest for side in sides for pair in side)
         self.sequences = len(self._train)
+        self.tokens_per_sequence = sum(pair.tokens for pair in self._train) / self.sequences
+        self.computed = 2, self._width
         self.held_out_sequences = len(self._held_out)
         content = hashlib.sha256(path.read_bytes()).hexdigest()
         recipe = f"{content}/{pieces.sha256}/{context}/{held_out}"
@@ -139,8 +141,7 @@ class PairData:
 
     def predicted(self, numbers: range) -> int:
         """Tokens of both answers and what is before them."""
-        pairs = (self._train[self._place(number)] for number in numbers)
-        return sum(len(pair.chosen) + len(pair.rejected) for pair in pairs)
+        return sum(self._train[self._place(number)].tokens for number in numbers)
 
     def losses(self, numbers: range) -> int:
         return len(numbers)
@@ -171,6 +172,10 @@ class _Pair:
     grade: int
     prompt: Mapping[str, Any]
     """The messages and the kind, as a line of prompts has them."""
+
+    @property
+    def tokens(self) -> int:
+        return len(self.chosen) + len(self.rejected)
 
     @property
     def longest(self) -> int:

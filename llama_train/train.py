@@ -10,7 +10,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -366,35 +366,36 @@ class Loop:
     def report(
         self, loss: float, lr: float, norm: float, tokens: int, seconds: float, **more: float
     ) -> None:
-        rate = tokens / seconds
         figures = {
             "loss": loss,
             "lr": lr,
             "grad_norm": norm,
             "tokens": tokens,
-            "tokens_per_s": rate,
+            "tokens_per_s": tokens / seconds,
             "memory_peak_bytes": peak_memory_bytes(self.here.device),
             **more,
         }
-        utilisation = self.mfu(rate / self.here.size)
+        utilisation = self.mfu(seconds)
         if utilisation is not None:
             figures["mfu"] = utilisation
         self.log.step(self.progress.step, **figures)
 
-    @property
-    def tokens_per_step(self) -> int:
-        return self.config.tokens_per_step
-
-    def mfu(self, tokens_per_s: float) -> float | None:
-        """Of one device; None if unknown."""
-        return mfu(self.config.model, tokens_per_s, device_name(self.here.device))
+    def mfu(self, seconds: float) -> float | None:
+        """Of one device in a step of so many seconds; None if unknown."""
+        if self.data.computed is None:
+            return None
+        rows, length = self.data.computed
+        tokens = self.config.train.batch_size * rows * length
+        shape = replace(self.config.model, context=length)
+        return mfu(shape, tokens / seconds / self.here.size, device_name(self.here.device))
 
     def _introduce(self) -> None:
         config, name = self.config, device_name(self.here.device)
+        tokens_per_step = config.train.batch_size * self.data.tokens_per_sequence
         self.log.model(
             name=config.name,
             parameters=config.model.parameters,
-            planned_tokens=config.train.steps * self.tokens_per_step,
+            planned_tokens=round(config.train.steps * tokens_per_step),
             ranks=self.here.size,
             device=name,
             mfu_formula=MFU_FORMULA,
@@ -402,7 +403,7 @@ class Loop:
         )
         self.log.print(
             f"{config.name}: {config.model.parameters:,} parameters, "
-            f"{counted(config.train.steps, 'step')} of {counted(self.tokens_per_step, 'token')}, "
+            f"{counted(config.train.steps, 'step')} of {counted(round(tokens_per_step), 'token')}, "
             f"{self.here.size} × {name}"
         )
 

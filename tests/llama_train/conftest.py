@@ -145,6 +145,16 @@ def here(*words: str | Path) -> None:
     assert not end.value.code
 
 
+def planned_and_logged(recorded: Path, out: Path) -> tuple[int, list[dict[str, Any]]]:
+    """(the planned tokens of the last model card, the steps of the run in `out`)."""
+    said, steps = (
+        [json.loads(line) for line in path.read_text().splitlines()]
+        for path in (recorded, out / "metrics.jsonl")
+    )
+    cards = [line["model"] for line in said if "model" in line]
+    return cards[-1]["planned_tokens"], [line for line in steps if "lr" in line]
+
+
 REWARD_SETTINGS = (
     "--preset=chat-demo",
     "--train.batch_size=16",

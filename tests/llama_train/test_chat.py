@@ -14,14 +14,15 @@ import pytest
 from llama_train.chat import ChatData, conversation, question
 from llama_train.config import ModelShape
 from llama_train.errors import TrainError
+from llama_train.flops import flops_per_token
 from llama_train.generate import sample
 from llama_train.judge import scores_of
 from llama_train.model import IGNORE
 from llama_train.stages import CHATS
 from llama_train.tokenizer import Tokenizer
-from llama_train.weights import load_pretrained
+from llama_train.weights import load_pretrained, open_pretrained
 
-from .conftest import TINY_RUN, run, train_here
+from .conftest import TINY_RUN, planned_and_logged, run, train_here
 from .test_cli import call
 
 
@@ -126,6 +127,28 @@ def tuned(base: Path, chats: Path, out: Path, *words: str) -> list[str | Path]:
 def losses(out: Path) -> list[float]:
     lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     return [line["loss"] for line in lines if "loss" in line]
+
+
+def test_planned_tokens_are_what_is_logged_and_mfu_is_of_all_that_is_computed(
+    base: Path,
+    chats: Path,
+    tmp_path: Path,
+    recorded: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("llama_train.flops.peak_flops", lambda _: 1e12)
+    out, tokenizer = tmp_path / "out", base / "tokenizer.model"
+    count = ChatData([chats], tokenizer, 64, held_out=0.1).sequences
+    words = [f"--train.batch_size={count}", f"--train.micro_batch={count}", "--epochs=2"]
+    code, _, errors = call(capsys, *tuned(base, chats, out, *words))
+    assert code == 0, errors
+    planned, steps = planned_and_logged(recorded, out)
+    assert (len(steps), sum(step["tokens"] for step in steps)) == (2, planned)
+    for step in steps:
+        seconds = step["tokens"] / step["tokens_per_s"]
+        flops = count * 64 * flops_per_token(open_pretrained(base).shape)
+        assert step["mfu"] == pytest.approx(flops / seconds / 1e12)
 
 
 def test_one_rank_reads_the_weights_for_all(

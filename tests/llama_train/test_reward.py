@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,11 +12,13 @@ import torch
 
 from llama_train.chat import conversation
 from llama_train.errors import TrainError
+from llama_train.flops import flops_per_token
 from llama_train.judge import Judge, combine
 from llama_train.reward import GRADES, MARGINS, PairData, pair_loss, scores
 from llama_train.tokenizer import Tokenizer
 from llama_train.weights import load_pretrained, open_pretrained
 
+from .conftest import REWARD_SETTINGS, pairs_file, planned_and_logged
 from .test_cli import call
 
 
@@ -53,6 +56,30 @@ def test_a_reward_model_learns_which_answer_is_better(rewarded: tuple[Path, Path
     asked = [json.loads(line) for line in (out / "prompts.jsonl").read_text().splitlines()]
     assert len(asked) == 160
     assert asked[0]["kind"] == "helpful"
+
+
+def test_planned_tokens_are_what_is_logged_and_mfu_is_of_all_that_is_computed(
+    chat_base: Path,
+    tmp_path: Path,
+    recorded: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("llama_train.flops.peak_flops", lambda _: 1e12)
+    pairs, out = pairs_file(tmp_path / "pairs.jsonl", 40), tmp_path / "out"
+    data = PairData(pairs, chat_base / "tokenizer.model", 64, held_out=0.3)
+    words = ["reward", "--from", chat_base, "--data", pairs, "--out", out, *REWARD_SETTINGS]
+    all_at_once = [f"--train.{name}={data.sequences}" for name in ("batch_size", "micro_batch")]
+    code, _, errors = call(capsys, *words, *all_at_once, "--epochs=2")
+    assert code == 0, errors
+    planned, steps = planned_and_logged(recorded, out)
+    assert (len(steps), sum(step["tokens"] for step in steps)) == (2, planned)
+    _, width = data.sequence(0)[0].shape
+    shape = replace(open_pretrained(out, head="scalar").shape, context=width)
+    for step in steps:
+        seconds = step["tokens"] / step["tokens_per_s"]
+        flops = data.sequences * 2 * width * flops_per_token(shape)
+        assert step["mfu"] == pytest.approx(flops / seconds / 1e12)
 
 
 def test_pairs_are_padded_alike_and_end_where_their_answers_do(

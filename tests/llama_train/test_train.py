@@ -10,20 +10,25 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
+import torch
 from torch._dynamo.callback import callback_handler
 
 from llama_train.config import Config, from_dict, override
 from llama_train.data import Data, TokenData, held_out_sample
 from llama_train.errors import TrainError
+from llama_train.flops import flops_per_token
 from llama_train.metrics import RunLog
 from llama_train.presets import preset
-from llama_train.train import Result, train
+from llama_train.train import Loop, Result, train
+from llama_train.world import World
 from tests.fixtures import tools
 from tests.fixtures.wrap import PATIENCE_S, wait_until
 
@@ -89,6 +94,22 @@ def test_it_learns_and_tells_carbontrack(
     # Each phase ends where the next begins: between two others there is always training.
     names = [line["name"] for line in phases]
     assert all("train" in pair for pair in pairwise(names))
+
+
+def test_mfu_is_of_what_each_device_computes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("llama_train.flops.peak_flops", lambda _: 1e12)
+    config, unused = tiny_config("--train.batch_size=8"), cast(Any, None)
+    here = World(rank=0, size=4, device=torch.device("cpu"), mesh=unused)
+    names = ("model", "optimizer", "store", "log", "progress", "objective", "measures")
+    for computed in ((1, 32), (2, 24), None):  # of text, of pairs, of what cannot be counted
+        data: Any = SimpleNamespace(computed=computed)
+        loop = Loop(config=config, data=data, here=here, **dict.fromkeys(names, unused))
+        expected = None
+        if computed is not None:
+            rows, length = computed
+            each = flops_per_token(replace(config.model, context=length))
+            expected = pytest.approx(8 * rows * length / 4 / 0.5 * each / 1e12)
+        assert loop.mfu(0.5) == expected
 
 
 class Clock:

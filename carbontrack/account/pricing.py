@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from carbontrack.account import formulas
-from carbontrack.account.result import Estimate, Price, unique
+from carbontrack.account.result import Estimate, Price, sci_g_per_mtok, unique
 from carbontrack.factors import catalog
 from carbontrack.factors.catalog import Factor
 from carbontrack.factors.resolve import Factors
@@ -49,6 +49,7 @@ def priced(base: Estimate, factors: Factors, *, embodied: bool = False) -> Estim
         tco2e=tco2e,
         tco2e_market=tco2e_market,
         embodied_tco2e=made_t,
+        sci_g_per_mtok=sci_g_per_mtok(tco2e, made_t, base.tokens),
         water_l=water_l,
         cost=cost,
         cost_of=cost_of,

@@ -44,10 +44,12 @@ def _device_kinds(rows: Sequence[Used]) -> list[str]:
     )
 
 
-def _count_devices(rows: Sequence[Used], name: str) -> int:
-    """Each once, whatever its runs."""
+def _count_devices(rows: Sequence[Used], name: str) -> int | None:
+    """Each once, whatever its runs; None if a row's number is unknown."""
     uuids: frozenset[str] = adding.union(rows, "uuids")
-    return len(uuids) + sum(row.devices for row in rows if not row.uuids)
+    others = [row.devices for row in rows if not row.uuids]
+    counted = [count for count in others if count is not None]
+    return len(uuids) + sum(counted) if len(counted) == len(others) else None
 
 
 def _one_status(rows: Sequence[Estimate], name: str) -> str | None:
@@ -56,6 +58,40 @@ def _one_status(rows: Sequence[Estimate], name: str) -> str | None:
 
 
 _WITH_ENERGY = adding.of_rows_with("energy_kwh", adding.complete)
+
+
+def tokens_of_carbon(rows: Sequence[Estimate]) -> list[int | None]:
+    """Of each row that has carbon; None where its runs logged none, or, of several, not all did."""
+    logged = {run for row in rows if row.tokens for run in row.run_ids}
+    return [
+        (row.tokens or 0)
+        if logged.issuperset(row.run_ids)
+        and (len(row.run_ids) < 2 or row.sci_g_per_mtok is not None)
+        else None
+        for row in rows
+        if row.tco2e is not None
+    ]
+
+
+def _sci(rows: Sequence[Estimate], name: str) -> float | None:
+    """Of all carbon or of none: that of a run without tokens is not of the others' tokens."""
+    if None in tokens_of_carbon(rows):
+        return None
+    tco2e = adding.if_one(bases_of, adding.known)(rows, "tco2e")
+    embodied_tco2e = adding.complete(rows, "embodied_tco2e")
+    return sci_g_per_mtok(tco2e, embodied_tco2e, adding.known(rows, "tokens"))
+
+
+def sci_g_per_mtok(
+    tco2e: float | None, embodied_tco2e: float | None, tokens: int | None
+) -> float | None:
+    """Software carbon intensity, gCO2e per million tokens (ISO/IEC 21031).
+
+    None without embodied carbon (`--embodied`): the standard's sum is of both.
+    """
+    if tco2e is None or embodied_tco2e is None or not tokens:
+        return None
+    return formulas.sci_g_per_million_tokens(tco2e, embodied_tco2e, tokens)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +109,7 @@ class Used:
     """
 
     nodes: int = _adds(adding.most, 0)
-    devices: int = _adds(_count_devices, 0)
+    devices: int | None = _adds(_count_devices)
     uuids: frozenset[str] = _adds(adding.union, frozenset(), key="device_uuids")
     device_names: tuple[str, ...] = _adds(adding.merged, (), key="device_name")
     duration_s: float | None = _adds(adding.known)
@@ -137,6 +173,7 @@ class Price:
     tco2e: float | None = _adds(adding.if_one(bases_of, adding.known))
     tco2e_market: float | None = _adds(_WITH_ENERGY)
     embodied_tco2e: float | None = _adds(adding.complete)
+    sci_g_per_mtok: float | None = _adds(_sci)
     water_l: float | None = _adds(_WITH_ENERGY)
     cost: float | None = _adds(adding.if_one(currencies_of, adding.known))
     cost_of: str = _adds(adding.joined, "")  # electricity, electricity + hardware, or rent
@@ -197,16 +234,6 @@ class Estimate(Used, Price):
             return self.factors.intensity.value
         return _ratio(None if self.tco2e is None else self.tco2e * 1000.0, self.facility_kwh)
 
-    @property
-    def sci_g_per_mtok(self) -> float | None:
-        """Software carbon intensity, gCO2e per million tokens (ISO/IEC 21031).
-
-        None without embodied carbon (`--embodied`): the standard's sum is of both.
-        """
-        if self.tco2e is None or self.embodied_tco2e is None or not self.tokens:
-            return None
-        return formulas.sci_g_per_million_tokens(self.tco2e, self.embodied_tco2e, self.tokens)
-
     def row(self) -> dict[str, Any]:
         """The keys of `table --format json`, in full precision: who, what was used, its price."""
         found: dict[str, Any] = {}
@@ -214,7 +241,6 @@ class Estimate(Used, Price):
             found[one.metadata.get("key") or one.name] = _plain(getattr(self, one.name))
             found |= {name: getattr(self, name) for name in _DERIVED.get(one.name, ())}
         found["device_name"] = ", ".join(self.device_names) or None
-        found["devices"] = self.devices if self.run_ids else None  # of hours alone: unknown
         found["factors"] = [asdict(factor) for factor in self.factors or ()]
         return found
 
@@ -234,7 +260,6 @@ _DERIVED = {  # each after the field it is made of
     "expected_s": ("coverage",),
     "quality": ("sensor_band",),
     "facility_kwh": ("pue", "intensity_kg_per_kwh"),
-    "embodied_tco2e": ("sci_g_per_mtok",),
 }
 
 

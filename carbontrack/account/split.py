@@ -98,16 +98,30 @@ def part_in(whole: RunRecord, span_ms: Span, steps_in: Callable[[Span], StepTota
         hours = by_hour() if by_hour is not None else {}
         return {at_ms: kwh for at_ms, kwh in hours.items() if first_ms <= at_ms < next_ms}
 
+    run = run_in(whole.run, span_ms)
+    usages = [usage for usage in whole.usages if first_ms <= usage.start_ms < next_ms]
     return RunRecord(
-        run_in(whole.run, span_ms),
-        whole.sensors,
-        [usage for usage in whole.usages if first_ms <= usage.start_ms < next_ms],
+        run,
+        there(whole.sensors, run, (span_ms,), usages),
+        usages,
         steps_in((first_ms, next_ms)),
         (span_ms,),
         by_hour=None if by_hour is None else of_hours,
         stated=whole.stated,
         devices=whole.devices,
     )
+
+
+def there(
+    sensors: Sequence[Sensor], run: Run, spans_ms: Sequence[Span], usages: Sequence[Usage]
+) -> list[Sensor]:
+    """Those of a part of a run: to be read in its time, or read, as `usages` say."""
+    read = {usage.device_key for usage in usages}
+    return [
+        sensor
+        for sensor in sensors
+        if sensor.device_key in read or any(sensor.recorded_in(run, spans_ms))
+    ]
 
 
 def run_in(run: Run, span_ms: Span) -> Run:

@@ -16,7 +16,7 @@ from carbontrack.account.result import Estimate, sum_of
 from carbontrack.factors.catalog import Factor
 from carbontrack.factors.resolve import Factors
 from carbontrack.ledger.recorded_rows import Run, StepTotals
-from carbontrack.ledger.rows import Stated
+from carbontrack.ledger.rows import Stated, devices_stated
 from carbontrack.units import MS_PER_HOUR, S_PER_HOUR
 from carbontrack.vocabulary import ENTERED, Method, Quality, Scope
 
@@ -69,7 +69,7 @@ def estimate_stated(
         status=run.status,
         started_ms=run.started_ms if is_timed else None,
         duration_s=run.duration_s if is_timed else None,
-        devices=sum(row.devices or 0 for row in rows),
+        devices=devices_stated(rows),
         device_names=tuple(row.device_name for row in rows),
         gpu_hours_of=hours,
         device_hours=sum(

@@ -7,7 +7,15 @@ from dataclasses import fields, replace
 from typing import Any, NamedTuple
 
 from carbontrack.account.pricing import priced, unpriced
-from carbontrack.account.result import Estimate, Used, bases_of, currencies_of, unique
+from carbontrack.account.result import (
+    Estimate,
+    Used,
+    bases_of,
+    currencies_of,
+    tokens_of_carbon,
+    unique,
+)
+from carbontrack.factors.resolve import Factors
 from carbontrack.ids import short_id
 from carbontrack.ledger.rows import Overlap
 from carbontrack.units import J_PER_KWH
@@ -15,12 +23,14 @@ from carbontrack.vocabulary import MEASURED, UNATTRIBUTED, Method, Quality
 
 _LEVELS = {60: "minute", 3600: "hour"}
 _WORTH_SAYING = 0.001  # share of a row's energy
+_ROUNDING = 1e-9  # of what sums may be off
 _WORDS = {
     "facility_kwh": "facility energy",
     "tco2e": "CO₂e",
     "cost": "cost",
     "tco2e_market": "market-based CO₂e",
     "embodied_tco2e": "embodied CO₂e",
+    "sci_g_per_mtok": "SCI",
     "water_l": "water",
 }
 _MEASURED = (Quality.COUNTER, Quality.POWER)
@@ -131,12 +141,14 @@ def _not_added(rows: Sequence[Estimate]) -> Iterator[str]:
     if 0 < unknown < len(rows):
         yield f"{unknown} of {len(rows)} rows have no energy and add nothing to the total"
     metered = [row for row in rows if row.energy_kwh is not None]
+    has_sci = [row.sci_g_per_mtok is not None for row in rows]
     for name, whole, values in (
         ("facility_kwh", False, [row.facility_kwh for row in metered]),
         ("tco2e", False, [row.tco2e for row in metered] if len(bases) < 2 else []),
         ("cost", False, [row.cost for row in metered] if len(currencies) < 2 else []),
         ("tco2e_market", True, [row.tco2e_market for row in metered]),
         ("embodied_tco2e", True, [row.embodied_tco2e for row in rows]),
+        ("sci_g_per_mtok", True, tokens_of_carbon(rows) if any(has_sci) else []),
         ("water_l", True, [row.water_l for row in metered]),
     ):
         missing = values.count(None)
@@ -216,8 +228,28 @@ def minus_overlap(estimate: Estimate, overlaps: Sequence[Overlap]) -> Estimate:
         **shrunk,
     )
     embodied = estimate.embodied_tco2e is not None
-    factors = estimate.factors
+    factors = _of_the_rest(estimate, primary if rated else overlaps)
     return priced(smaller, factors, embodied=embodied) if factors else unpriced(smaller)
+
+
+def _of_the_rest(estimate: Estimate, taken: Sequence[Overlap]) -> Factors | None:
+    """The factors of a row, its hourly intensity as the mean over the energy that is not taken."""
+    factors = estimate.factors
+    whole_kwh = estimate.metered_kwh if estimate.method == Method.REPORT else estimate.energy_kwh
+    if factors is None or factors.hourly is None or not whole_kwh:
+        return factors
+    mean, of_hour = factors.intensity.value, factors.hourly.kg_per_kwh
+    taken_kwh = taken_kg = 0.0
+    for one in taken:
+        for hour_ms, energy_j in one.j_by_hour.items():
+            taken_kwh += energy_j / J_PER_KWH
+            taken_kg += energy_j / J_PER_KWH * of_hour.get(hour_ms, mean)
+    left_kwh = whole_kwh - taken_kwh
+    if left_kwh <= _ROUNDING * whole_kwh:
+        return factors
+    left = (whole_kwh * mean - taken_kg) / left_kwh
+    left = min(max(left, min(of_hour.values())), max(of_hour.values()))
+    return replace(factors, intensity=replace(factors.intensity, value=left))
 
 
 def _less(

@@ -123,6 +123,8 @@ class DeviceSums:
     ) -> Summed:
         from_ms, to_ms = span_ms or (FIRST_MS, LAST_MS)
         span = max(from_ms, run.started_ms), min(to_ms, run.end_ms)
+        if span_ms is not None:
+            read = [one for one in read if one.from_ms < to_ms and one.to_ms > from_ms]
         of_kind: dict[str, list[_Read]] = defaultdict(list)
         for one in read:
             of_kind[one.kind].append(one)

@@ -110,6 +110,7 @@ class AmongRuns:
             return {}
         sensors = {one.key: one for key in ids for one in self._by_run.get(key, ())}
         sums: dict[int, dict[str, Overlap]] = defaultdict(dict)
+        by_hour: dict[tuple[int, str], dict[int, float]] = defaultdict(lambda: defaultdict(float))
         for stretch, spans in self._shared(sensors, sorted(spans_ms)):
             share = _inside(stretch, spans) if spans else 1.0
             uuid = sensors[stretch.parts[0].key].uuid
@@ -122,7 +123,9 @@ class AmongRuns:
                         before.seconds + twice.seconds * share,
                         before.unsure_j + maybe.energy_j * share,
                         max(before.level_s, stretch.level_s),
+                        by_hour[twice.key, uuid],
                     )
+                    by_hour[twice.key, uuid][stretch.hour_ms] += twice.energy_j * share
         return {ids[run_key]: list(of_run.values()) for run_key, of_run in sums.items()}
 
     def _shared(

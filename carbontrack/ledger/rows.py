@@ -7,7 +7,7 @@ writes are in `recorded_rows.py`, so that it need not make the classes of all ot
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -42,6 +42,7 @@ class Overlap:
     seconds: float
     unsure_j: float = 0.0  # that another run may have recorded besides
     level_s: int = 1  # the longest windows that say so
+    j_by_hour: Mapping[int, float] = field(default_factory=dict)  # `energy_j`, by the start in ms
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +127,12 @@ class Stated:
     source: str
     started_ms: int | None = None
     ended_ms: int | None = None
+
+
+def devices_stated(rows: Sequence[Stated]) -> int | None:
+    """How many devices they are together; None where one does not say."""
+    counts = [row.devices for row in rows if row.devices is not None]
+    return sum(counts) if len(counts) == len(rows) else None
 
 
 @dataclass(frozen=True, slots=True)

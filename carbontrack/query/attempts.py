@@ -19,7 +19,7 @@ from carbontrack.account.attempts import (
     timeline_of,
 )
 from carbontrack.account.result import sum_of
-from carbontrack.account.split import RunRecord
+from carbontrack.account.split import RunRecord, there
 from carbontrack.ledger.recorded_rows import Run, Usage
 from carbontrack.query.phases import energies_on, shared_hours, usages_on
 from carbontrack.units import now_ms
@@ -125,11 +125,11 @@ def by_attempt(held: Held, whole: RunRecord) -> dict[str, RunRecord]:
             lost_kwh = None
         if begin_ms >= end_ms and whole.spans_ms:
             continue
-        used = {usage.device_key for usage in usages}
+        run = replace(whole.run, started_ms=begin_ms, ended_ms=end_ms, status=attempt.status)
         parts[str(attempt.number)] = replace(
             whole,
-            run=replace(whole.run, started_ms=begin_ms, ended_ms=end_ms, status=attempt.status),
-            sensors=[sensor for sensor in whole.sensors if sensor.device_key in used],
+            run=run,
+            sensors=there(whole.sensors, run, ((begin_ms, end_ms),), usages),
             usages=usages,
             steps=held.step_totals(whole.run, (begin_ms, end_ms)),
             spans_ms=((begin_ms, end_ms),),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from carbontrack.account.phases import Timeline, Used, close_open, usages_by_phase
 from carbontrack.account.result import sum_of
-from carbontrack.account.split import RunRecord
+from carbontrack.account.split import RunRecord, there
 from carbontrack.ledger.recorded_rows import Run, Span, StepTotals, Usage
 from carbontrack.ledger.window import LEVELS_S
 from carbontrack.units import J_PER_KWH, MS_PER_HOUR, MS_PER_S, S_PER_HOUR, now_ms
@@ -131,6 +131,7 @@ def split_by(held: Held, whole: RunRecord, timeline: Timeline) -> dict[str, RunR
     return {
         name: replace(
             whole,
+            sensors=there(whole.sensors, whole.run, spans_ms, usages[name]),
             usages=usages[name],
             steps=steps.get(name, StepTotals()),
             spans_ms=spans_ms,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from carbontrack.account.devices import devices_of
 from carbontrack.ledger.recorded_rows import Devices, Run
-from carbontrack.ledger.rows import Stated
+from carbontrack.ledger.rows import Stated, devices_stated
 from carbontrack.units import J_PER_KWH
 from carbontrack.vocabulary import ENTERED, Quality, Status
 
@@ -31,7 +31,7 @@ class RunItem:
     ended_ms: int | None
     heard_ms: int | None  # last; None once its end was seen
     duration_s: float
-    devices: int
+    devices: int | None
     meter: str | None  # several joined by +
     quality: str | None  # several joined by +
     energy_kwh: float | None
@@ -70,7 +70,7 @@ def item_of(run: Run, devices: Devices, stated: Sequence[Stated] = ()) -> RunIte
     energies_j += [row.energy_kwh * J_PER_KWH for row in stated if row.energy_kwh is not None]
     meters = {one.meter for one in alike} | ({ENTERED} if stated else set())
     qualities = {one.quality for one in alike} | ({Quality.STATED} if stated else set())
-    count = sum(len(one.uuids) for one in alike) + sum(row.devices or 0 for row in stated)
+    recorded, by_hand = sum(len(one.uuids) for one in alike), devices_stated(stated)
     recorded_s = sum(one.recorded_s for one in alike)
     return RunItem(
         id=run.id,
@@ -83,7 +83,7 @@ def item_of(run: Run, devices: Devices, stated: Sequence[Stated] = ()) -> RunIte
         ended_ms=run.ended_ms,
         heard_ms=run.heard_ms,
         duration_s=run.duration_s,
-        devices=count,
+        devices=None if by_hand is None else recorded + by_hand,
         meter="+".join(sorted(meters)) or None,
         quality="+".join(sorted(qualities)) or None,
         energy_kwh=sum(energies_j) / J_PER_KWH if energies_j else None,

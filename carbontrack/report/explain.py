@@ -120,8 +120,10 @@ def _duration(e: Estimate) -> str:
 
 
 def _devices(e: Estimate) -> str:
-    if not e.devices:
+    if e.devices == 0:
         return "no device was recorded"
+    if e.devices is None:
+        return f"{', '.join(e.device_names)}; how many is not stated"
     read = ", ".join(part for part in (e.meter, e.quality) if part)
     return f"{', '.join(e.device_names)}; {read}"
 
@@ -135,7 +137,7 @@ def _device_hours(e: Estimate) -> str:
     if e.meter == ENTERED:
         return "as stated" if e.gpu_hours_of else "devices × duration ÷ 3600: none are stated"
     share = " × the share of a GPU that each MIG instance is" if _mig(e) else ""
-    whole_h = (e.duration_s or 0.0) / S_PER_HOUR * e.devices
+    whole_h = (e.duration_s or 0.0) / S_PER_HOUR * (e.devices or 0)
     if share or abs(e.device_hours - whole_h) <= 1e-9 * whole_h:
         return f"duration × devices{share} ÷ 3600: of the run, not of what was sampled"
     # In attempts with time between them, say, or where a device came later.

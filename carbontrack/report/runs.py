@@ -15,6 +15,7 @@ from carbontrack.query.runs import RunItem, item_of
 from carbontrack.report import terminal
 from carbontrack.report.escape import visible
 from carbontrack.report.numbers import (
+    NO_VALUE,
     format_duration,
     format_energy,
     format_share,
@@ -111,7 +112,7 @@ def _columns(items: Sequence[Mapping[str, Any]]) -> list[_Column]:
         ),
         _Column("duration", cells(lambda i: format_duration(i["duration_s"])), right=True, spare=2),
         _Column("energy", cells(energy_and_quality), right=True),
-        _Column("devices", cells(lambda item: str(item["devices"])), right=True, spare=5),
+        _Column("devices", cells(_count), right=True, spare=5),
         _Column("coverage", cells(lambda i: format_share(i["coverage"])), right=True, spare=4),
     ]
 
@@ -139,6 +140,10 @@ def energy_and_quality(item: Mapping[str, Any]) -> str:
     energy, quality = format_energy(item["energy_kwh"]), item["quality"] or ""
     words = [word for word in (*UNMEASURED, Quality.STATED) if word in quality]
     return " ".join([energy, *words])
+
+
+def _count(item: Mapping[str, Any]) -> str:
+    return NO_VALUE if item["devices"] is None else str(item["devices"])
 
 
 def _status(item: Mapping[str, Any]) -> str:

@@ -123,7 +123,7 @@ def _energy_note(estimate: Estimate) -> str:
     if not estimate.devices:
         return "nothing was measured"
     names = ", ".join(estimate.device_names) or "no device"
-    several = estimate.devices > 1
+    several = len(estimate.uuids) > 1
     watts = "" if estimate.power_w is None else f", {estimate.power_w:.0f} W"
     return (
         f"{f'{estimate.devices} × ' if several else ''}{names}{watts}{' each' if several else ''}; "

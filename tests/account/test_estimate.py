@@ -275,7 +275,7 @@ def test_an_unknown_currency_has_no_assumed_tariff() -> None:
 def test_bare_gpu_hours() -> None:
     row = estimate_rated("70B", 1_720_320, 400, factors("report", pue=1.1, intensity=0.385))
     assert row.tco2e == pytest.approx(291.422208)
-    assert (row.devices, row.gpu_hours, row.power_w) == (0, 1_720_320, 400)
+    assert (row.devices, row.gpu_hours, row.power_w) == (None, 1_720_320, 400), "of hours alone"
 
 
 def test_the_total_of_llama2_is_made_of_unrounded_rows() -> None:

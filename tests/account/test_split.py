@@ -28,6 +28,28 @@ def test_months_cover_a_run_without_gap_or_overlap(days: float, number: int) -> 
     assert all(end % MS_PER_HOUR == 0 for _, end in spans), "no hour lies in two months"
 
 
+def test_a_month_has_the_devices_that_were_to_be_read_in_it() -> None:
+    """Of a job that goes on on another node in June; one of its devices never answered."""
+    long = Recorded(count=4, seconds=60 * 86_400.0)
+    june_ms, july_ms = span_of_month("2026-06")
+    first, second = ((long.start_ms, june_ms),), ((june_ms, july_ms),)
+    sensors = [
+        replace(s, host=f"node{1 + at // 2}", spans_ms=(first, second)[at // 2])
+        for at, s in enumerate(long.sensors)
+    ]
+    silent = sensors[3].device_key
+    usages = [
+        usage
+        for usage in long.usages
+        if usage.device_key != silent
+        and (usage.start_ms < june_ms) == (usage.device_key in {s.device_key for s in sensors[:2]})
+        and usage.start_ms < july_ms
+    ]
+    parts = by_month(RunRecord(long.run, sensors, usages, StepTotals()), lambda _: StepTotals())
+    assert [one.sensors for one in parts.values()] == [sensors[:2], sensors[2:], []]
+    assert [list(by_host(part)) for part in parts.values()] == [["node1"], ["node2"], []]
+
+
 def test_each_month_has_its_hours_and_its_steps() -> None:
     long = Recorded(count=2, seconds=60 * 86_400.0)
     asked: list[tuple[int, int]] = []

@@ -57,6 +57,25 @@ def test_one_run_in_another_currency_does_not_blank_the_cost() -> None:
     }
 
 
+def test_the_sci_of_a_total_is_of_all_its_carbon_or_unknown() -> None:
+    """The carbon of a run that logged no tokens is not of the tokens of another."""
+    one, other = (
+        replace(row, tco2e=1e-2, embodied_tco2e=2e-3, tokens=tokens, sci_g_per_mtok=12e3 / mtok)
+        for row, tokens, mtok in ((NVML, 10**9, 1e3), (POWER, 3 * 10**9, 3e3))
+    )
+    silent = replace(other, tco2e=1.0, tokens=None, sci_g_per_mtok=None)
+    both, mixed = combine([one, other]), combine([one, silent])
+    assert both.sci_g_per_mtok == pytest.approx(24e3 / 4e3)
+    assert (mixed.tokens, mixed.sci_g_per_mtok) == (10**9, None)
+    assert "SCI is not added up: it is unknown for 1 of 2 rows" in mixed.notes
+    whole = replace(SIM, tco2e=1e-2, embodied_tco2e=2e-3, tokens=10**9, sci_g_per_mtok=12.0)
+    assert combine([mixed, whole]).sci_g_per_mtok is None, "nor of a group's"
+    # A phase of a run in which no token is logged is of the run's tokens.
+    quiet = replace(one, tokens=None, sci_g_per_mtok=None)
+    assert combine([one, quiet]).sci_g_per_mtok == pytest.approx(24e3 / 1e3)
+    assert not [note for note in combine([one, quiet]).notes if note.startswith("SCI")]
+
+
 def test_a_run_without_a_device_is_counted_in_the_coverage() -> None:
     total = combine([NVML, EMPTY, POWER])
     assert (total.coverage, total.runs_watched, len(total.run_ids)) == (1.0, 2, 3)

@@ -93,6 +93,16 @@ def test_a_model_card_has_no_sum_that_the_table_has_not(command: Command, tmp_pa
     )
 
 
+def test_a_model_card_of_hours_has_a_number_and_no_count_of_devices(command: Command) -> None:
+    """YAML 1.1, which the Hub reads, takes 1e+06 for text."""
+    factors = ("--power", "500", "--pue", "1", "--intensity", "0.4", "--format", "card")
+    for hours, grams in (("5000", 1_000_000), ("0.000001", 0.0002)):
+        done = command("estimate", "--gpu-hours", hours, "--gpu", "A100", *factors)
+        card = yaml.safe_load(done.out)["co2_eq_emissions"]
+        assert card["emissions"] == pytest.approx(grams)
+        assert card["hardware_used"] == "A100"
+
+
 class _Beside(Recorded):
     """A run of the same devices at the time of the first."""
 

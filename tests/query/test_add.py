@@ -166,6 +166,12 @@ def test_of_one_figure_the_other_is_unknown(call: Command) -> None:
     assert rows["energy", "report"]["energy_kwh"] is None
     assert rows["energy", "report"]["notes"] == ["no hours are stated"]
     assert rows["energy", "measured"]["started_ms"] is None
+    assert rows["energy", "measured"]["devices"] is None
+    devices = [run["devices"] for run in call("runs", "--format", "json").json["runs"]]
+    assert sorted(devices, key=str) == [2, None, None]
+    steps = call("explain", "energy", "--format", "json").json["explained"][0]["steps"]
+    (how,) = (step["how"] for step in steps if step["name"] == "devices")
+    assert how == "NVIDIA A100-SXM4-80GB; how many is not stated"
     call("add", "--name", "x", "--device", "A100", "--gpu-hours", "4", "--energy", "1.2 kWh")
     total = call("table", "hours", "x", "--format", "json").json["total"]
     assert total["gpu_hours"] == 104

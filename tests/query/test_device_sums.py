@@ -139,6 +139,7 @@ JOBS = (
     Job("watch", [("a", 0, 400, [_GPUS])], kind=RunKind.WATCH),
     Job("months", [("v", 40 * 60, 80 * 60 + 5, [_GPUS])]),
     Job("pause", [("w", 0, 60, [_GPUS]), ("w", 120 * _DAY, 120 * _DAY + 60, [_GPUS])]),
+    Job("moved", [("one", 40 * 60, 43 * 60, [_GPUS]), ("other", 77 * 60, 80 * 60, [_GPUS])]),
     Job("zone", [("x", 15, 400, [_GPUS])], facility={"zone": "FRA", "pue": 1.2, "tariff": 0.3}),
     Job("clock", [("z", 5, 200, [_GPUS])], False, offset_ms=90_000),
     Job("gone", [("y", 15, 400, [_GPUS])]),
@@ -237,6 +238,19 @@ def same(found: Any, wanted: Any) -> None:
 def test_tables_are_those_of_adding_up_device_by_device(command: Command, urls: list[str]) -> None:
     in_file, on_server = urls
     same(tables(command, on_server, _TABLES), tables(command, in_file, _TABLES))
+
+
+def test_a_month_has_the_devices_and_nodes_that_were_recorded_in_it(
+    command: Command, urls: list[str]
+) -> None:
+    for url in urls:
+        asked = ("table", "moved", "--db", url, "--format", "json", "--by", "month")
+        months = command(*asked).json["rows"]
+        assert [(row["nodes"], row["devices"]) for row in months] == [(1, 2), (1, 2)]
+        hosts = command(*asked, "--by", "host").json["rows"]
+        assert [tuple(row["group"].values()) for row in hosts] == [
+            ("2026-05", "one"), ("2026-06", "other"),
+        ]  # fmt: skip
 
 
 def test_the_list_of_runs_is_that_of_adding_up_device_by_device(

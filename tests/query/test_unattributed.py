@@ -20,7 +20,9 @@ from carbontrack.ledger import kept_overlaps
 from carbontrack.ledger.transaction import open_ledger
 from carbontrack.units import J_PER_KWH
 from carbontrack.vocabulary import UNATTRIBUTED, RunKind
+from tests.cli.test_factors import hourly_file
 from tests.fixtures.command import Command
+from tests.fixtures.runs import Recorded
 from tests.ledger.test_overlaps import POWER_W, drop_seconds, put, recorded, run_at
 
 MJ = 1e-3
@@ -201,3 +203,26 @@ def test_in_a_range_of_time_only_what_is_in_it_counts(cluster: Command, tmp_path
             found[row["group"]["project"]].append(j(row) / POWER_W)
         assert sum(map(j, rows)) == pytest.approx(j(answer["total"]))
     assert found == {"p1": pytest.approx([40, 60]), UNATTRIBUTED: pytest.approx([160, 140])}
+
+
+def test_by_the_hour_what_no_job_used_takes_the_intensity_of_its_own_hours(
+    command: Command, tmp_path: Path
+) -> None:
+    """A job has most of the clean hour; the total is what the node used."""
+    edge_s = 3600
+    write(
+        tmp_path / "ledger.db",
+        [
+            Recorder(False, "a", (0, 1), edge_s - 90, 90),
+            Recorder(True, "a", (0, 1), edge_s - 100, 200),
+        ],
+    )
+    file = hourly_file(tmp_path / "fr.csv", Recorded(number=0), [0.1, 0.4])
+    assert command("factors", "import", "intensity", file).code == 0
+    factors = ("--zone", "FR", "--pue", "1")
+    kwh = 2 * 100 * POWER_W / J_PER_KWH  # of the node in each hour
+    rows, answer = table(command, *factors)
+    (rest,) = (row for row in rows if row["kind"])
+    assert rest["tco2e"] == pytest.approx(kwh * (0.1 * 0.1 + 0.4) / 1000)
+    assert answer["total"]["tco2e"] == pytest.approx(kwh * (0.1 + 0.4) / 1000)
+    assert sum(row["tco2e"] for row in rows) == pytest.approx(answer["total"]["tco2e"])

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from decimal import Decimal
 
 from carbontrack.account.result import Estimate, unique
 from carbontrack.account.total import why_unknown
@@ -44,7 +45,12 @@ def _render(document: Document) -> str:
         "hardware_used": "; ".join(_hardware(rows)),
     }
     lines = [f"  {name}: {_quoted(text)}\n" for name, text in fields.items() if text]
-    return f"co2_eq_emissions:\n  emissions: {grams:.6g}  # g\n{''.join(lines)}"
+    return f"co2_eq_emissions:\n  emissions: {_number(grams)}  # g\n{''.join(lines)}"
+
+
+def _number(grams: float) -> str:
+    """Six digits, and never an exponent: YAML 1.1 takes 1e+06 for text."""
+    return f"{Decimal(f'{grams:.6g}'):f}"
 
 
 def _places(rows: Sequence[Estimate]) -> list[str]:
@@ -56,8 +62,11 @@ def _places(rows: Sequence[Estimate]) -> list[str]:
 
 
 def _hardware(rows: Sequence[Estimate]) -> list[str]:
+    counts = ("" if row.devices is None else f"{row.devices} × " for row in rows)
     return unique(
-        f"{row.devices} × {', '.join(row.device_names)}" for row in rows if row.device_names
+        f"{count}{', '.join(row.device_names)}"
+        for count, row in zip(counts, rows, strict=True)
+        if row.device_names
     )
 
 

@@ -175,3 +175,5 @@ KEYS = (
 )
 BY_NAME = {key.name: key for key in KEYS}
 PRICES = tuple(key.name for key in KEYS if key.money)
+LOOKED_UP_BY = ("zone", "provider", "factors_as_of")
+"""Those that the tables of factors may have nothing for."""

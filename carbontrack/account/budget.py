@@ -62,7 +62,7 @@ class LimitUse:
 def unwatchable(budget: Budget, estimate: Estimate, trouble: str = "") -> list[str]:
     """What of a budget cannot be watched as it was meant, a sentence each.
 
-    `trouble` is why the zone or provider of the run is not used.
+    `trouble` is why the zone, provider or day of the run is not used.
     """
     found = []
     factors = estimate.factors

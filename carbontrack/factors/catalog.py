@@ -135,7 +135,8 @@ def newest(rows: Sequence[Mapping[str, str]], as_of: str | None, what: str) -> M
         return max(known, key=_age)
     first = min(known_from(row) for row in rows)
     raise CarbontrackError(
-        f"{what} has no value that was known on {as_of}.", hint=f"The first is of {first}."
+        f"{what} has no value that was known on {as_of} (factors_as_of).",
+        hint=f"The first is of {first}.",
     )
 
 

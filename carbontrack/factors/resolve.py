@@ -82,7 +82,7 @@ def resolve(
     were on that day. `devices` are the names of the run's devices with the rated W that their
     driver reports: the packaged rating of a name goes before that. `price` is an imported one, of
     a GPU-hour or a kWh, in the currency of the settings. Raises CarbontrackError for an unknown
-    zone or provider.
+    zone or provider, and a day on which there was no value yet.
     """
     given: dict[str, Any] = {
         key.name: _given(key, settings)

@@ -20,7 +20,7 @@ from carbontrack.factors import catalog
 from carbontrack.factors.catalog import Factor
 from carbontrack.factors.resolve import resolve
 from carbontrack.factors.series import IntensitySeries, Interval
-from carbontrack.keys import PRICES
+from carbontrack.keys import LOOKED_UP_BY, PRICES
 from carbontrack.ledger.amended import layers, tokens_of
 from carbontrack.ledger.recorded_rows import Devices, Run, Span, StepTotals, inner_span
 from carbontrack.vocabulary import UNATTRIBUTED, Method, PriceUnit, RunKind
@@ -60,9 +60,10 @@ def estimates(
     run recorded, that over files here.
 
     Several methods take the same factors; with `own_factors` each the defaults of its own.
-    A run whose recorded zone, provider or price cannot be found, or whose own settings cannot be,
-    has neither carbon nor money, and a note; for one that was chosen here CarbontrackError is
-    raised. `held` holds what has been read of these runs, where anything has.
+    A run whose recorded zone, provider or price cannot be found, or not as of the day that was
+    recorded with it, or whose own settings cannot be, has neither carbon nor money, and a note;
+    for one that was chosen here CarbontrackError is raised. `held` holds what has been read of
+    these runs, where anything has.
     """
     from carbontrack.ledger.held import ManyHeld
 
@@ -213,11 +214,10 @@ def pricing(
     try:
         resolve(settings, method=Method.MEASURED, series=series)
     except CarbontrackError as error:
-        unknown = of_run(["zone", "provider"])
-        if not unknown:
-            raise
+        unknown = of_run(LOOKED_UP_BY)
         said = " and ".join(sorted({settings[name].origin for name in unknown}))
         settings = {name: value for name, value in settings.items() if name not in unknown}
+        resolve(settings, method=Method.MEASURED, series=series)  # raises for what is given here
         lost = f"{_LOST}: {error.what} It was {said}; give another."
 
     kind = UNATTRIBUTED if run.kind is RunKind.WATCH else ""

@@ -19,7 +19,8 @@ from carbontrack.vocabulary import BudgetState
 class BudgetWatch:
     """The budgets of one run, looked at whenever its estimate has grown.
 
-    `trouble` is why the run's zone or provider is not used. What cannot be watched is said once.
+    `trouble` is why the run's zone, provider or day is not used. What cannot be watched is said
+    once.
     """
 
     def __init__(

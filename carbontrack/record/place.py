@@ -1,5 +1,6 @@
-"""Whether the zone and the provider of a run are known, as soon as it starts: a name that is
-mistyped is else found when a report is read, of a run that may have taken weeks.
+"""Whether the tables have factors for the zone, the provider and the day of a run, as soon as it
+starts: a name that is mistyped is else found when a report is read, of a run that may have taken
+weeks.
 """
 
 from __future__ import annotations
@@ -9,24 +10,25 @@ from contextlib import closing
 
 from carbontrack import config
 from carbontrack.errors import CarbontrackError
+from carbontrack.keys import LOOKED_UP_BY
 from carbontrack.ledger.sqlite import connect
 from carbontrack.ledger.url import sqlite_path
+from carbontrack.vocabulary import Method
 
 
 def unknown_place(settings: config.Settings, url: str) -> str:
     """What of the place of a run for the ledger at `url` is unknown, and what to do about it; empty
     where all is known, or may have been imported into the ledger of a server.
     """
-    zone, provider = config.value(settings, "zone"), config.value(settings, "provider")
-    if zone is None and provider is None:
+    if settings.keys().isdisjoint(LOOKED_UP_BY):
         return ""
-    from carbontrack.factors import catalog
+    from carbontrack.factors.resolve import resolve
 
+    zone = config.value(settings, "zone")
+    if zone is not None and _is_imported(zone, url):
+        settings = {**settings, "intensity": config.Setting(0.0, "imported")}  # no table is asked
     try:
-        if zone is not None and "intensity" not in settings and not _is_imported(zone, url):
-            catalog.intensity(zone)
-        if provider is not None and "pue" not in settings:
-            catalog.pue(provider)
+        resolve(settings, method=Method.MEASURED)
     except CarbontrackError as error:
         return (
             f"{error.what} Reports have neither CO₂e nor cost of this run until 'carbontrack "

@@ -15,6 +15,7 @@ from carbontrack.errors import CarbontrackError
 from carbontrack.factors.catalog import Factor
 from carbontrack.factors.resolve import Factors, resolve
 from carbontrack.ids import short_id
+from carbontrack.keys import LOOKED_UP_BY
 from carbontrack.ledger.recorded_rows import Run, Sensor, StepTotals, Usage
 from carbontrack.report.escape import visible
 from carbontrack.report.numbers import (
@@ -107,7 +108,8 @@ _BEGINNING = re.compile(r"[;(:]|[.]$")  # of a reason, which is enough here
 
 
 def factors_of(run: Run) -> tuple[Factors, str]:
-    """The run's factors; without zone and provider, and why, where the tables lack one of them.
+    """The run's factors; without its zone, its provider and the day they are of, and why, where the
+    tables lack one of them.
 
     A zone may be one that was imported, and the ledger is not opened here.
     """
@@ -115,7 +117,7 @@ def factors_of(run: Run) -> tuple[Factors, str]:
     try:
         return resolve(settings, method=Method.MEASURED), ""
     except CarbontrackError as error:
-        known = {n: s for n, s in settings.items() if n not in ("zone", "provider")}
+        known = {n: s for n, s in settings.items() if n not in LOOKED_UP_BY}
         return resolve(known, method=Method.MEASURED), f"{error.what} Not used here."
 
 

@@ -137,6 +137,8 @@ REFUSED = (
     (("two", "--zone", "ATLANTIS"), "zone 'ATLANTIS' is unknown"),
     (("two", "--provider", "nobody"), "provider 'nobody' is unknown"),
     (("two", "--price", "book:item"), "no imported price 'book:item'"),
+    (("two", "--factors-as-of", "2020-01-01"), "known on 2020-01-01 (factors_as_of)"),
+    (("one", "--factors-as-of", "2020-01-01"), "known on 2020-01-01 (factors_as_of)"),
     (("two", "--tokens", "-3"), "--tokens -3: not a count"),
     (("two", "--planned-tokens", "many"), "--planned-tokens many: not a count"),
     (("two", "--tag", "team"), "--tag team: not KEY=VALUE"),
@@ -149,7 +151,8 @@ def test_what_cannot_be_is_refused_in_a_line_and_nothing_is_written(call: Comman
         refused = call("amend", *words)
         assert (refused.code, refused.err.count("\n")) == (2, 1), refused.err
         assert said in refused.err
-    assert call("show", "two", "--format", "json").json["amendments"] == []
+    for name in ("one", "two"):
+        assert call("show", name, "--format", "json").json["amendments"] == []
 
 
 def test_money_is_amended_with_its_currency(call: Command) -> None:

@@ -25,6 +25,14 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "zone": ({"zone": 5}, "zone 5: not a text."),
     "price": ({"price": ["spot"]}, "price ['spot']: not a text."),
     "day": ({"factors_as_of": "noon"}, "factors_as_of 'noon': not a day"),
+    "early": (
+        {"factors_as_of": "2026-01-01"},
+        "zone WORLD has no value that was known on 2026-01-01 (factors_as_of). It was recorded",
+    ),
+    "early in France": (
+        {"factors_as_of": "2026-01-01", "zone": "FRA"},
+        "zone FRA has no value that was known on 2026-01-01 (factors_as_of). It was recorded",
+    ),
 }
 
 
@@ -61,6 +69,12 @@ def test_a_run_whose_settings_cannot_be_has_no_price_and_says_why(
         assert f"neither CO₂e nor cost: {why}" in "".join(row["notes"]), name
     assert command("table", "--by", "project", "--db", url).code == 0
 
+    refused = command("table", "early", "--factors-as-of", "2026-01-02", "--db", url)
+    assert (refused.code, refused.err.count("\n")) == (2, 1), "it is what was given that is early"
+    assert "known on 2026-01-02" in refused.err
+    now = ("--factors-as-of", "2026-11-30", "--format", "json")
+    given = command("table", "early", *now, "--db", url)
+    assert given.json["rows"][0]["tco2e"] > 0
     given = command("table", "text", "--pue", "1.2", "--format", "json", "--db", url)
     (row,) = given.json["rows"]
     assert row["tco2e"] > 0, "what is given goes first"

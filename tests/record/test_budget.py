@@ -44,7 +44,7 @@ def test_at_80_percent_it_is_said(wrapper: Wrapper, tmp_path: Path) -> None:
     """Two GPUs at 360 W for 3 s and PUE 1.25 use 2700 J, and nothing before or after that."""
     (tmp_path / "pulse.csv").write_text("seconds,watts\n0,0\n3,360\n6,0\n")
     wrapper.meter = f"sim:a100x2@{tmp_path / 'pulse.csv'}"
-    (tmp_path / "carbontrack.toml").write_text("pue = 1.25")
+    (tmp_path / "carbontrack.toml").write_text("pue = 1.25\nfactors_as_of = 2026-01-01")
     limit_kwh = f"{3000 / 3.6e6:g}"
     job = wrapper.hold(options=("--budget-kwh", limit_kwh), cwd=tmp_path)
     job.until_said("budget nearly spent")
@@ -53,6 +53,9 @@ def test_at_80_percent_it_is_said(wrapper: Wrapper, tmp_path: Path) -> None:
     assert event.startswith("budget nearly spent: ")
     assert 0.8 <= float(event.split("(")[1].split("%")[0]) / 100 < 1.0
     assert f"of {limit_kwh} kWh: nearly spent" in done.stderr
+    early = "zone WORLD has no value that was known on 2026-01-01 (factors_as_of). "
+    assert f"{early}Reports have neither" in done.stderr, "and it is recorded all the same"
+    assert f"{early}Not used here." in done.stderr
 
 
 def test_what_cannot_be_watched_is_said_once(wrapper: Wrapper, tmp_path: Path) -> None:

@@ -119,3 +119,11 @@ def test_a_zone_that_only_the_ledger_knows_is_no_reason_to_say_nothing() -> None
     assert "zone 'our-solar-roof' is unknown. Not used here." in text
     assert "PUE 1.1 ×" in text
     assert "0.45829 kg/kWh (assumed)" in text
+
+
+def test_a_day_before_the_first_factors_is_not_used_and_said() -> None:
+    early = {"factors_as_of": "2024-01-01"}
+    for facility in (early, early | {"zone": "FRA"}, early | {"provider": "gcp"}):
+        text = summary(Recorded(facility=facility))
+        assert "4.07 kg" in text
+        assert "known on 2024-01-01 (factors_as_of). Not used here." in text

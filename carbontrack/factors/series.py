@@ -52,7 +52,7 @@ class IntensitySeries:
         return weighted / known_ms if known_ms == end_ms - start_ms and known_ms > 0 else None
 
     def over_all(self) -> Factor:
-        """The mean over all the time that is known: for a zone that no yearly table knows."""
+        """The mean over all of it: for a zone that no yearly table knows."""
         total_ms = sum(interval.length_ms for interval in self.intervals)
         weighted = sum(i.intensity_kg_per_kwh * i.length_ms for i in self.intervals)
         one = self.intervals[0]
@@ -137,8 +137,8 @@ def hours_without(missing: int, hours: int, zone: str) -> str:
 
 
 def year_name(year: Factor) -> str:
-    """What the factor of a whole year, or of all that was imported, is called."""
-    return f"the mean of {year.year}" if year.year else "the mean of all that was imported"
+    """What the factor of a year, or of all that was imported for a run, is called."""
+    return f"the mean of {year.year}" if year.year else "the mean of what was imported for its time"
 
 
 def within_run(hour_ms: int, from_ms: int, to_ms: int) -> tuple[int, int]:

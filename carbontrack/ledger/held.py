@@ -58,6 +58,7 @@ class Held:
         self._worked_out: dict[Any, Any] = {}
         self._prices: dict[Any, list[Mapping[str, Any]]] = {}
         self._intensity: dict[Any, imported.Intensities] = {}
+        self._has_intensity: dict[str, bool] = {}
 
     def once(self, work: Callable[[Held], T]) -> T:
         """What this makes of all of them, worked out when it is asked first."""
@@ -249,6 +250,12 @@ class Held:
                 self.connection, zone, from_ms=span[0], to_ms=span[1], as_of=as_of
             )
         return self._intensity[zone, as_of].between(run.started_ms, run.end_ms)
+
+    def has_intensity(self, zone: str) -> bool:
+        """As `imported.has_intensity`."""
+        if zone not in self._has_intensity:
+            self._has_intensity[zone] = imported.has_intensity(self.connection, zone)
+        return self._has_intensity[zone]
 
     @cached_property
     def _recordings(self) -> dict[int, list[Recording]]:

@@ -10,7 +10,7 @@ from itertools import pairwise
 from operator import itemgetter
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Engine, Table, func, select, text, true
+from sqlalchemy import ColumnElement, Connection, Engine, Table, exists, func, select, text, true
 
 from carbontrack.errors import CarbontrackError
 from carbontrack.ledger import models, tables
@@ -20,6 +20,7 @@ from carbontrack.ledger.factor_versions import worth_of
 __all__ = [
     "Connection",
     "Intensities",
+    "has_intensity",
     "intensities",
     "prices",
     "put_intensity",
@@ -179,6 +180,11 @@ def _start_ms(row: Mapping[str, Any]) -> int:
 def _end_ms(row: Mapping[str, Any]) -> int:
     end_ms: int = row["start_ms"] + row["length_ms"]
     return end_ms
+
+
+def has_intensity(connection: Connection, zone: str) -> bool:
+    """Whether intervals of a zone were imported, of whatever time."""
+    return bool(connection.scalar(select(exists().where(_intensity.c.zone == zone))))
 
 
 def zones(connection: Connection) -> list[Mapping[str, Any]]:

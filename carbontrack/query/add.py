@@ -134,7 +134,7 @@ def _number(where: str, value: float, unit: str, most: float) -> float:
 
 
 def _check_settings(url: str, run: Run, given: config.Layer) -> None:
-    """Raises CarbontrackError where the run could not be priced with these."""
+    """Raises CarbontrackError where one of these is unknown."""
     try:
         reader = engine.open_reader(url)
     except engine.NoLedger:

@@ -89,7 +89,7 @@ def count_of(given: Count | None, where: str) -> int | None:
 
 
 def _check_settings(connection: Connection, run: Run, flags: config.Layer) -> None:
-    """Raises CarbontrackError where the run could not be priced with these."""
+    """Raises CarbontrackError where one of these is unknown."""
     from carbontrack.ledger.held import Held
 
     if flags.values:

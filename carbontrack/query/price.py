@@ -211,6 +211,11 @@ def pricing(
             raise
         notes.append(f"no cost: {error.what} It was {settings['price'].origin}.")
     series = _series(held, run, settings)
+    if series is None and _is_only_imported(held, settings):
+        lost = f"{_LOST}: no hours of {settings['zone'].value} were imported for its time"
+        if as_of := _as_of(settings):
+            lost += f" by {as_of}"
+        settings = {name: value for name, value in settings.items() if name != "zone"}
     try:
         resolve(settings, method=Method.MEASURED, series=series)
     except CarbontrackError as error:
@@ -344,3 +349,11 @@ def _series(held: Held, run: Run, settings: config.Settings) -> IntensitySeries 
     code = catalog.zone_code(zone.value) or zone.value
     found = held.intensity(code, run, _as_of(settings))
     return IntensitySeries(tuple(Interval(**row) for row in found)) if found else None
+
+
+def _is_only_imported(held: Held, settings: config.Settings) -> bool:
+    """Whether the intensity is that of a zone of which nothing but imported hours is known."""
+    zone = settings.get("zone")
+    if zone is None or "intensity" in settings or catalog.zone_code(zone.value) is not None:
+        return False
+    return held.has_intensity(zone.value)

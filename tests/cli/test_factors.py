@@ -7,6 +7,7 @@ import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -120,6 +121,36 @@ def test_a_zone_that_only_the_ledger_knows(command: Command, tmp_path: Path) -> 
     command("factors", "import", "intensity", file, "--zone", "our-solar-roof")
     row = command("table", "--zone", "our-solar-roof", "--format", "json").json["rows"][0]
     assert row["intensity_kg_per_kwh"] == pytest.approx(0.2)
+
+
+def test_hours_of_a_zone_of_ones_own_price_the_runs_of_their_time(
+    command: Command, tmp_path: Path
+) -> None:
+    inside, outside = Recorded(name="inside"), Recorded(name="outside", number=2)
+    write_ledger(tmp_path / "ledger.db", inside, outside)
+    file = hourly_file(tmp_path / "own.csv", inside, [0.1, 0.3])
+    of_june = ("--zone", "our-solar-roof", "--version", "2026-06-01")
+    command("factors", "import", "intensity", file, *of_june)
+
+    def rows(*more: str) -> dict[str, dict[str, Any]]:
+        found = command("table", "--zone", "our-solar-roof", *more, "--format", "json").json["rows"]
+        return {row["label"]: row for row in found}
+
+    found = rows()
+    assert found["inside"]["intensity_kg_per_kwh"] == pytest.approx(0.2)
+    assert found["outside"]["energy_kwh"] == found["inside"]["energy_kwh"]
+    assert (found["outside"]["tco2e"], found["outside"]["cost"]) == (None, None)
+    why = "neither CO₂e nor cost: no hours of our-solar-roof were imported for its time"
+    assert found["outside"]["notes"] == [why]
+    assert rows("--intensity", "0.4")["outside"]["intensity_kg_per_kwh"] == 0.4
+    early = rows("--factors-as-of", "2026-05-31")
+    assert [row["notes"] for row in early.values()] == [[f"{why} by 2026-05-31"]] * 2
+    assert command("amend", "outside", "--zone", "our-solar-roof").code == 0, "hours may follow"
+    recorded = command("table", "outside", "--format", "json").json["rows"]
+    assert [row["notes"] for row in recorded] == [[why]]
+    refused = command("table", "--zone", "our-lunar-roof")
+    assert (refused.code, refused.err.count("\n")) == (2, 1)
+    assert "zone 'our-lunar-roof' is unknown" in refused.err
 
 
 def test_missing_hours_are_named_and_filled_only_when_asked(

@@ -244,6 +244,11 @@ def test_no_hour_of_a_run_known_is_the_year_and_said() -> None:
     assert row.intensity_kg_per_kwh == pytest.approx(0.04144)
     assert row.notes[0].startswith("all of its hours without an intensity in FRA: ")
     assert "the mean of 2025 stands in for all" in row.notes[0]
+    settings = config.resolve([config.flags(zone="our-roof", pue=1.0)])
+    used = resolve(settings, method="measured", series=IntensitySeries(tuple(late)))
+    row = estimate_run(one.run, one.sensors, one.usages, one.step_totals, used)
+    assert row.intensity_kg_per_kwh == pytest.approx(0.1)
+    assert "the mean of what was imported for its time stands in for all" in row.notes[0]
 
 
 def test_the_report_method_keeps_its_constant() -> None:

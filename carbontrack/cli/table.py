@@ -117,7 +117,7 @@ def table(
     check_units(unit or [])
     with engine.open_reader(ledger_url(db)).connect() as connection, garbage.paused():
         find_runs(connection, runs or [])
-        chosen = select.choose(connection, runs or [], wanted, limit=limit)
+        chosen = select.choose(connection, runs or [], wanted.counted, limit=limit)
         say_untimed(connection, runs or [], wanted)
         span_ms = wanted.span_ms
         held = ManyHeld(connection, chosen, span_ms)

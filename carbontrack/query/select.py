@@ -36,6 +36,14 @@ class Selection:
         """The whole hours from `since_ms` to `until_ms`; None of all time."""
         return whole_hours(self.since_ms, self.until_ms)
 
+    @property
+    def counted(self) -> Selection:
+        """The same by the whole hours of which a table counts what a run used."""
+        if self.span_ms is None:
+            return self
+        since_ms, until_ms = self.span_ms
+        return replace(self, since_ms=since_ms, until_ms=until_ms)
+
 
 ALL = Selection()
 

@@ -195,6 +195,8 @@ class View:
         Raises CarbontrackError for an unknown `by`.
         """
         span_ms = whole_hours(wanted.get("since_ms"), wanted.get("until_ms"))
+        if span_ms is not None:  # the runs are those of which something is counted
+            wanted["since_ms"], wanted["until_ms"] = span_ms
         with self._reader.connect() as connection, garbage.paused():
             found, matching = read.find_runs(connection, limit=MOST_SUMMED, **wanted)
             rows = self._estimates(connection, found, span_ms)

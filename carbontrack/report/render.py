@@ -53,8 +53,8 @@ def show(
 def _write_beside(form: Form, document: Document, out: Path) -> Path:
     """Returns its file. Raises CarbontrackError where one of that name is somebody else's."""
     text, path = form.render(document), out.with_suffix(form.suffixes[0])
-    first = str(text).partition(" ")[0].encode()
-    if path.exists() and not path.read_bytes().startswith(first):
+    first = str(text).partition("\n")[0].encode()
+    if path.exists() and not (path.is_file() and path.read_bytes().startswith(first)):
         raise CarbontrackError(
             f"{path} is not by carbontrack, and would be overwritten.",
             hint=f"Give another name than {out}.",

@@ -62,6 +62,20 @@ def test_a_file_has_the_format_that_its_name_says(
     assert Path(name).read_text().startswith("{"), "what is said goes before the name"
 
 
+def test_a_bibliography_of_somebody_else_is_not_replaced(command: Command, ledger: Path) -> None:
+    out, beside = Path("paper.tex"), Path("paper.bib")
+    for theirs in ("@book{a,\n}\n", "% Encoding: UTF-8\n\n@book{a,\n}\n", "% Sources\n", ""):
+        beside.write_text(theirs)
+        refused = command("table", "small", "--out", str(out))
+        assert (refused.code, refused.err.count("\n")) == (2, 1)
+        assert "paper.bib is not by carbontrack, and would be overwritten." in refused.err
+        assert (beside.read_text(), out.exists()) == (theirs, False)
+    beside.unlink()
+    for runs in (("small",), ("small", "--zone", "FRA")):
+        assert command("table", *runs, "--out", str(out)).code == 0, "ours is made again"
+    assert "owid-ember" in beside.read_text()
+
+
 def test_a_model_card_has_the_sum_of_its_runs(command: Command, ledger: Path) -> None:
     of = ("table", "small", "large", "--zone", "FRA", "--format")
     card = yaml.safe_load(command(*of, "card").out)["co2_eq_emissions"]

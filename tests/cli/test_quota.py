@@ -149,6 +149,7 @@ def test_what_is_known_of_some_runs_only_is_no_pass(command: Command, tmp_path: 
             assert said in done.err
     assert "GPU-hours" not in done.err
     assert "≥ 7.200" in done.out
+    assert r"$\ge$ 7.200 & 10 & kWh" in command(*options, "--format", "latex").out
     found = json.loads(command(*options, "--format", "json").out)["quotas"]
     known = {(one["project"], one["limit_of"]): one for one in found}
     least = known["nlp", "kwh"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 import subprocess
@@ -15,6 +16,7 @@ import pandas as pd
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import carbontrack
 from carbontrack import config
 from carbontrack.account.estimate import estimate_run
 from carbontrack.account.result import Estimate
@@ -30,6 +32,7 @@ from carbontrack.report.forms.markdown import markdown_of
 from carbontrack.report.origin import fingerprint
 from carbontrack.report.table import Column, carbon_cell, frame, table_of
 from carbontrack.report.terminal import text_of as text_of_table
+from carbontrack.report.tex import tex
 from carbontrack.version import __version__
 from carbontrack.vocabulary import Status, TableFormat
 from tests.fixtures import tools
@@ -210,6 +213,26 @@ def paper(rows: Sequence[Estimate]) -> dict[str, str]:
         suffix: str(form_of(format).render(document))
         for suffix, format in ((".tex", TableFormat.LATEX), (".bib", TableFormat.BIBTEX))
     }
+
+
+def test_latex_sets_each_sign_of_our_own_words() -> None:
+    package = Path(carbontrack.__file__).parent
+    files = [path for of in _OF_REPORTS for path in (package / of).rglob("*.py")]
+    signs = {sign for path in files if path.name not in _OF_OTHERS for sign in _words_of(path)}
+    assert {"₂", "±", "≥"} <= signs
+    assert [sign for sign in signs if not sign.isascii() and tex(sign).startswith("U+")] == []
+
+
+_OF_REPORTS = ("account", "factors", "query", "report")
+_OF_OTHERS = ("escape.py", "tex.py")  # signs of what others wrote
+
+
+def _words_of(path: Path) -> str:
+    """All texts in a file that are not its documentation."""
+    nodes = list(ast.walk(ast.parse(path.read_text())))
+    documentation = [node.value for node in nodes if isinstance(node, ast.Expr)]
+    texts = [node for node in nodes if isinstance(node, ast.Constant) and node not in documentation]
+    return "".join(str(text.value) for text in texts)
 
 
 def test_latex_has_what_a_paper_needs() -> None:

@@ -68,18 +68,20 @@ def _cost(
     base: Estimate, factors: Factors, facility_kwh: float | None
 ) -> tuple[float | None, list[Factor]]:
     """Rent where GPUs have a price, else electricity and written-off hardware; the factors used."""
-    rent, tariff = factors.price_per_gpu_hour, factors.tariff
+    rent, tariff, gpu_hours = factors.price_per_gpu_hour, factors.tariff, base.gpu_hours
     if rent is not None:
-        if not base.gpu_hours_of:
+        if gpu_hours is None or not base.gpu_hours_of:
             return None, []
-        return formulas.rental_cost(base.gpu_hours, rent.value), [rent]
+        return formulas.rental_cost(gpu_hours, rent.value), [rent]
     if tariff is None or facility_kwh is None:
         return None, []
     cost, used = formulas.electricity_cost(facility_kwh, tariff.value), [tariff]
     price, years, utilisation = factors.gpu_price, factors.lifetime_years, factors.utilisation
     if price is not None and years is not None and utilisation is not None:
-        hours = years.value * formulas.HOURS_PER_YEAR
-        cost += formulas.amortised_cost(base.gpu_hours, price.value, hours, utilisation.value)
+        if gpu_hours is None:
+            return None, []
+        lifetime_hours = years.value * formulas.HOURS_PER_YEAR
+        cost += formulas.amortised_cost(gpu_hours, price.value, lifetime_hours, utilisation.value)
         used += [price, years, utilisation]
     return cost, used
 
@@ -90,6 +92,9 @@ def _missing_cost(base: Estimate, factors: Factors) -> list[str]:
         if assumed == f"{currency}/kWh":  # a price was named, and its own note says what it lacks
             return []
         return [f"no cost: no price in {currency} is known; set a tariff or a price per GPU-hour"]
+    of_hours = factors.price_per_gpu_hour or factors.gpu_price
+    if of_hours is not None and base.gpu_hours is None:
+        return ["no cost: its GPU-hours are not stated"]
     if factors.price_per_gpu_hour is None or base.gpu_hours_of:
         return []
     return ["no cost: a price per GPU-hour says nothing of a run without GPUs; set a tariff"]
@@ -100,7 +105,8 @@ def _embodied(base: Estimate, factors: Factors) -> tuple[float | None, list[str]
     years, utilisation = factors.lifetime_years, factors.utilisation
     unknown = [name for name in base.gpu_hours_of if name not in factors.embodied_kg]
     if unknown or not base.gpu_hours_of or years is None or utilisation is None:
-        what = ", ".join(unknown) or "a run without GPUs"
+        without = "GPU-hours" if base.gpu_hours is None else "GPUs"
+        what = ", ".join(unknown) or f"a run without {without}"
         how = "; set embodied_kg" if unknown else ""
         return None, [f"embodied: unknown for {what}{how}"]
     lifetime_hours = years.value * formulas.HOURS_PER_YEAR

@@ -121,6 +121,8 @@ def _amount(row: Estimate, limit_of: str) -> float | None:
 
 
 def _why_unknown(row: Estimate, limit_of: str) -> str:
+    if limit_of == "gpu_hours":
+        return "its GPU-hours are not stated"
     if row.energy_kwh is None:
         return "its runs have no energy"
     field, lacking = {

@@ -15,7 +15,7 @@ from carbontrack.account.adding import Rule, sum_of, unique
 from carbontrack.account.uncertainty import sensor_band
 from carbontrack.factors.resolve import Factors
 from carbontrack.units import J_PER_KWH
-from carbontrack.vocabulary import MIXED, DeviceKind
+from carbontrack.vocabulary import ENTERED, MIXED, DeviceKind
 
 __all__ = ["Estimate", "Price", "Used", "bases_of", "currencies_of", "sum_of", "unique"]
 
@@ -138,8 +138,12 @@ class Used:
     final_loss_steps: int | None = None
 
     @property
-    def gpu_hours(self) -> float:
-        """Of all GPUs; one GPU for one hour, a MIG instance as its share."""
+    def gpu_hours(self) -> float | None:
+        """Of all GPUs; one GPU for one hour, a MIG instance as its share. None where they were
+        entered without hours.
+        """
+        if self.meter == ENTERED and not self.gpu_hours_of:
+            return None
         return sum(self.gpu_hours_of.values())
 
     @property

@@ -145,6 +145,8 @@ def _device_hours(e: Estimate) -> str:
 
 
 def _gpu_hours(e: Estimate) -> str:
+    if e.gpu_hours is None:
+        return "none are stated"
     if not e.gpu_hours_of:
         return "no GPU among the devices"
     each = ", ".join(f"{hours:.6g} h of {name}" for name, hours in e.gpu_hours_of.items())
@@ -280,7 +282,8 @@ def _cost(e: Estimate, f: Factors) -> Iterator[Line]:
         yield Line("GPU's price", price.value, price.unit, _sourced(price))
         hardware = " + GPU-hours × GPU's price ÷ (lifetime × 8760 h × utilisation)"
     if e.cost is None:
-        yield Line("cost", None, unit, "no energy to pay for is known")
+        unknown = "energy to pay for is" if e.facility_kwh is None else "GPU-hours to pay for are"
+        yield Line("cost", None, unit, f"no {unknown} known")
     else:
         yield Line("cost", e.cost, unit, f"facility × tariff{hardware}")
 

@@ -159,6 +159,29 @@ def test_what_is_known_of_some_runs_only_is_no_pass(command: Command, tmp_path: 
     assert "quota spent: nlp, facility energy of 2026-05: 7.200 of 5 kWh" in command(*options).err
 
 
+def test_gpu_hours_that_are_not_stated_are_no_pass(command: Command, tmp_path: Path) -> None:
+    entered = ("--device", "A100", "--energy", "1.7 MWh", "--start", "2026-05-02", "--project")
+    for name, more in (
+        ("known", ("nlp", "--gpu-hours", "30")),
+        ("dim", ("nlp",)),
+        ("dark", ("vision",)),
+    ):
+        assert command("add", "--name", name, *entered, *more).code == 0
+    limits = "[quota.nlp]\ngpu_hours = {}\n[quota.vision]\ngpu_hours = 50\n"
+    set_quotas(tmp_path, limits.format(50))
+    done = command("quota", "--at", "2026-05", "--check")
+    vision = "vision, GPU-hours of 2026-05 (its GPU-hours are not stated)\n"
+    nlp = "nlp, GPU-hours of 2026-05 (unknown for 1 of its 2 runs, as dim)"
+    assert (done.code, done.err) == (1, f"carbontrack: quota not known: {nlp}; {vision}")
+    found = quotas(command)
+    assert (found["nlp", "gpu_hours"]["used"], found["vision", "gpu_hours"]["used"]) == (30, None)
+    set_quotas(tmp_path, limits.format(30))
+    spent = "quota spent: nlp, GPU-hours of 2026-05: 30.00 of 30 h"
+    assert command("quota", "--at", "2026-05", "--check").err == (
+        f"carbontrack: {spent}; quota not known: {vision}"
+    )
+
+
 def test_projects_without_runs_or_without_a_quota_are_said(
     command: Command, ledger: Path, tmp_path: Path
 ) -> None:

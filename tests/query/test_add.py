@@ -144,10 +144,13 @@ def test_the_node_model_is_of_its_devices_from_start_to_end_where_no_hours_are_s
     far, hours = (call("table", name, *model).json["rows"][0] for name in ("far", "hours"))
     assert far["node_kwh"] == hours["node_kwh"] == pytest.approx(64 * 240 * 0.05)
     assert far["facility_kwh"] == hours["facility_kwh"]
-    assert (far["gpu_hours"], far["cost"]) == (0, None), "what is rented is not made up"
+    assert (far["gpu_hours"], far["cost"]) == (None, None), "what is rented is not made up"
+    owned = call("table", "far", "--gpu-price", "30000", "--format", "json").json["rows"][0]
+    assert (owned["cost"], owned["notes"]) == (None, ["no cost: its GPU-hours are not stated"])
     steps = call("explain", "far", "--format", "json").json["explained"][0]["steps"]
-    (how,) = (step["how"] for step in steps if step["name"] == "device-hours")
-    assert how == "devices × duration ÷ 3600: none are stated"
+    how = {step["name"]: (step["value"], step["how"]) for step in steps}
+    assert how["device-hours"] == (64 * 240, "devices × duration ÷ 3600: none are stated")
+    assert how["GPU-hours"] == (None, "none are stated")
 
 
 def test_of_one_figure_the_other_is_unknown(call: Command) -> None:

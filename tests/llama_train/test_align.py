@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
 import signal
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 

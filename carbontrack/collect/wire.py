@@ -15,6 +15,7 @@ from carbontrack import config
 from carbontrack.ledger import amended
 from carbontrack.ledger.batch import VERSION, Batch
 from carbontrack.ledger.limits import INT16, INT32, INT64, LARGEST
+from carbontrack.ledger.names import MAX_TEXT_CHARS
 from carbontrack.ledger.packed import PACKED, SECONDS, Segment, values_of
 from carbontrack.ledger.recorded_rows import Amendment, Event, Recording, Run, Sensor, Step
 from carbontrack.ledger.rows import ClockOffset, Import, Live, OverlapPart, Stated, Tombstone
@@ -39,7 +40,8 @@ from carbontrack.units import MS_PER_DAY, MS_PER_HOUR, MS_PER_S
 
 MAX_BODY_BYTES = 4 << 20  # as it comes
 MAX_DOCUMENT_BYTES = 32 << 20  # decompressed
-_MAX_TEXT = 4_096
+# What recorders cut had a character more, and each may have become six that stand for half a one.
+_MAX_TEXT_CHARS = 8 * MAX_TEXT_CHARS
 _MAX_JSON_BYTES = 256 << 10  # of one value that is JSON itself
 _MAX_DEPTH = 16
 _MAX_SENSORS = 1_024
@@ -359,8 +361,9 @@ def _check_row(what: str, table: Table[Any], row: Any, oldest_ms: int, newest_ms
         if kind is float or kind is bool or value is None:
             continue
         if kind is str or isinstance(value, str):
-            if len(value) > _MAX_TEXT:
-                raise Refused(f"the {name} of a {what} is longer than {_MAX_TEXT:,} characters")
+            if len(value) > _MAX_TEXT_CHARS:
+                most = f"{_MAX_TEXT_CHARS:,} characters"
+                raise Refused(f"the {name} of a {what} is longer than {most}")
             if "\0" in value:
                 raise Refused(f"the {name} of a {what} has a character that no ledger holds")
         elif kind is int:

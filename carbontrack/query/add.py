@@ -12,7 +12,7 @@ from carbontrack.factors.resolve import resolve
 from carbontrack.ledger import engine
 from carbontrack.ledger.amend import amendments_of, put
 from carbontrack.ledger.held import Held
-from carbontrack.ledger.names import check_name, check_project
+from carbontrack.ledger.names import check_lengths, check_name, check_project
 from carbontrack.ledger.recorded_rows import Recording, Run
 from carbontrack.ledger.rows import Stated
 from carbontrack.ledger.transaction import Within, changing
@@ -56,6 +56,7 @@ def add(
     """
     check_name(name)
     check_project(project)
+    check_lengths({"name": name, "project": project, "device": device, "source": source})
     row = _row(device, devices, gpu_hours, energy_kwh, power_w, source, started_ms, ended_ms)
     given = config.Layer(flags.origin, config.values(config.resolve([flags])))
     begun_ms = now_ms() if row.started_ms is None else row.started_ms

@@ -9,7 +9,7 @@ from carbontrack import config
 from carbontrack.account.project import amount
 from carbontrack.errors import CarbontrackError
 from carbontrack.ledger.amended import TAG, facility_of, note_of
-from carbontrack.ledger.names import check_name, check_project
+from carbontrack.ledger.names import check_lengths, check_name, check_project
 from carbontrack.ledger.recorded_rows import Amendment, Run
 from carbontrack.query.price import pricing
 from carbontrack.redact import redact_label, redact_tags
@@ -56,6 +56,7 @@ def amend(
         raise CarbontrackError("Nothing to amend is given.", hint="Give --name, --zone, --pue, …")
     check_name(name)
     check_project(project)
+    check_lengths({field: value for field, value in given.items() if isinstance(value, str)})
     with engine.open_reader(url).connect() as connection:
         run = read.resolve_run(connection, reference)
         _check_settings(connection, run, flags)

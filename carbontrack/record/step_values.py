@@ -10,10 +10,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from carbontrack.decimals import decimal
+from carbontrack.ledger.names import MAX_TEXT_CHARS
+from carbontrack.ledger.table import plain
 
 MAX_FLOAT = 3.4028234663852886e38  # of 32 bits: what a training can compute; beyond it is infinite
 _MAX_DEPTH = 8
-_MAX_TEXT = 4096
 _MAX_ITEMS = 256
 _INT_BITS = 63
 _WHOLE = re.compile(r"[+-]?\d+(?:\.0*)?", re.ASCII)
@@ -72,10 +73,11 @@ def above_zero(value: Any) -> float:
 
 
 def text(value: Any) -> str:
-    """A string of a bounded length."""
+    """A string that is of a bounded length as a ledger holds it."""
     if not isinstance(value, str):
         raise Refused("is not a text")
-    return value if len(value) <= _MAX_TEXT else f"{value[:_MAX_TEXT]}…"
+    held: str = plain(value)
+    return value if len(held) <= MAX_TEXT_CHARS else f"{held[: MAX_TEXT_CHARS - 1]}…"
 
 
 def anything(value: Any, depth: int = 0) -> Any:

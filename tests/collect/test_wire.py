@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import zlib
 from collections.abc import Callable
 from dataclasses import replace
@@ -19,6 +20,7 @@ from carbontrack.collect.wire import (
 from carbontrack.ledger.batch import Batch, encode, encode_tombstone
 from carbontrack.ledger.rows import Tombstone
 from carbontrack.ledger.tables import RUNS
+from carbontrack.record.step_lines import parse
 from carbontrack.units import MS_PER_HOUR, now_ms
 from tests.collect.batches import AMENDMENT, BEGIN_MS, RECORDED, altered, batch
 
@@ -67,7 +69,7 @@ def nested(depth: int) -> Any:
     "change",
     [
         put("run.name", 7),
-        put("run.name", "x" * 5000),
+        put("run.name", "x" * 50_000),
         put("run.id", None),
         put("run.id", "0199\0"),
         put("run.name", "\ud800"),
@@ -152,7 +154,7 @@ def nested(depth: int) -> Any:
         put("steps.0.loss", 1e308),
         put("steps.0.tokens", -7),
         put("events.0.0", -1),
-        put("events.0.1.message", "x" * 5000),
+        put("events.0.1.message", "x" * 50_000),
         put("events.0", []),
         put("amendments.0.run_id", "another"),
         put("amendments.0.after", nested(40)),
@@ -201,6 +203,7 @@ def test_what_a_ledger_cannot_hold_is_refused_with_the_reason(
         put("sensors.0.rated_power_w", None),
         put("sensors.0.share", 1 / 7),
         put("steps.0.loss", None),
+        put("events.0.1.message", 4096 * "\\ud800" + "…"),  # as recorders have cut it
         amend("pue", 1.2),
         amend("zone", "FRA"),
         amend("project", None),
@@ -214,6 +217,21 @@ def test_what_a_ledger_cannot_hold_is_refused_with_the_reason(
 )
 def test_what_a_recorder_sends_is_taken(change: Callable[[dict[str, Any]], None]) -> None:
     received(altered(change))
+
+
+LONG = ("x" * 5000, "\ud800" * 4096, "\0" * 5000, "語" * 5000)
+
+
+@pytest.mark.parametrize("text", LONG, ids=("ascii", "half", "nul", "wide"))
+def test_the_longest_that_a_job_logs_arrives(text: str) -> None:
+    long = {"said": text, text: [text] * 9}
+    lines = ({"event": text, "message": text, **long}, {"step": 1, **long}, {"model": long})
+    logged = parse(list(map(json.dumps, lines)), after_ms=BEGIN_MS, until_ms=BEGIN_MS + 1000)
+    (event,), (step,) = logged.events, logged.steps
+    sent = batch()
+    run, events = replace(sent.run, model=logged.model), ((1, event),)
+    found = received(encode(replace(sent, run=run, events=events, steps=(step.step,))))
+    assert len(found.events) == len(found.steps) == 1
 
 
 def test_another_version_is_named() -> None:
@@ -243,7 +261,7 @@ def test_a_tombstone_is_checked_as_a_batch_is() -> None:
     sent = Tombstone(RECORDED.run.id, BEGIN_MS, "ada", None)
     assert decode_tombstone(encode_tombstone(sent), now_ms=now_ms()) == sent
     for bad in (
-        replace(sent, user="x" * 5000),
+        replace(sent, user="x" * 50_000),
         replace(sent, time_ms=now_ms() + 2 * MS_PER_HOUR),
         replace(sent, time_ms=-1),
         replace(sent, run_id=7),  # type: ignore[arg-type]

@@ -193,6 +193,10 @@ REFUSED = (
     ((), "Missing option '--name'"),
     (("--name", "x", "--device", "A100"), "neither --gpu-hours nor --energy is given"),
     (("--name", "last", "--device", "A100", "--gpu-hours", "1"), "--name 'last' is reserved"),
+    (
+        ("--name", "x", "--device", "A100", "--energy", "3 kWh", "--source", "x" * 5000),
+        "the source has 5,000 characters, and may have 4,096",
+    ),
     (("--name", "x", "--device", "A1000", "--gpu-hours", "1"), "no accelerator is named 'A1000'"),
     (("--name", "x", "--device", "A100", "--gpu-hours", "0"), "--gpu-hours 0 must be above 0"),
     (("--name", "x", "--device", "A100", "--energy", "3"), "--energy 3: not an energy"),

@@ -142,6 +142,8 @@ REFUSED = (
     (("two", "--tokens", "-3"), "--tokens -3: not a count"),
     (("two", "--planned-tokens", "many"), "--planned-tokens many: not a count"),
     (("two", "--tag", "team"), "--tag team: not KEY=VALUE"),
+    (("two", "--note", "x" * 5000), "the note has 5,000 characters, and may have 4,096"),
+    (("two", "--tag", "team=" + "x" * 5000), "the tag:team has 5,000 characters"),
     (("two", "--undo", "--pue", "1.1"), "--undo takes the newest amendment back: --pue"),
 )
 

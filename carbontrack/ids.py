@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from carbontrack.units import now_ms
 
 _SHOWN = 13
+_DIGITS = "0123456789abcdef"
 _NAMESPACE = bytes.fromhex("8b4a3f4ed8c55dd29b7b5e2c1f0c6d71")
 
 
@@ -24,6 +25,15 @@ def uuid5(parts: Sequence[object]) -> str:
 def uuid7() -> str:
     """Version 7: sorts by time, unique without a server."""
     return _uuid(now_ms() << 80 | int.from_bytes(os.urandom(10), "big"), version=7)
+
+
+def is_uuid(id: str) -> bool:
+    """Whether an id is a UUID, as each of ours is written: of a file or a sender of another, it can
+    be anything.
+    """
+    groups = id.split("-")
+    is_long = [len(group) for group in groups] == [8, 4, 4, 4, 12]
+    return is_long and set().union(*groups) <= set(_DIGITS)
 
 
 def short_id(id: str) -> str:

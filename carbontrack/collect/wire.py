@@ -12,6 +12,7 @@ from typing import Annotated, Any, TypeVar, get_args, get_type_hints
 import msgspec
 
 from carbontrack import config
+from carbontrack.ids import is_uuid
 from carbontrack.ledger import amended
 from carbontrack.ledger.batch import VERSION, Batch
 from carbontrack.ledger.limits import INT16, INT32, INT64, LARGEST
@@ -366,6 +367,8 @@ def _check_row(what: str, table: Table[Any], row: Any, oldest_ms: int, newest_ms
                 raise Refused(f"the {name} of a {what} is longer than {most}")
             if "\0" in value:
                 raise Refused(f"the {name} of a {what} has a character that no ledger holds")
+            if name in _IDS and not is_uuid(value):
+                raise Refused(f"the {name} of a {what} is no UUID")
         elif kind is int:
             if name in _TIMES and not oldest_ms <= value <= newest_ms:
                 raise Refused(f"the {name} of a {what}, {value}, is too old or in the future")
@@ -375,6 +378,7 @@ def _check_row(what: str, table: Table[Any], row: Any, oldest_ms: int, newest_ms
             _check_json(f"the {name} of a {what}", value)
 
 
+_IDS = ("id", "run_id")
 _TIMES = frozenset({"started_ms", "ended_ms", "heartbeat_ms", "time_ms", "start_ms"})
 
 

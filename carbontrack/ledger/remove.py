@@ -30,7 +30,7 @@ from carbontrack.ledger.transaction import (
     WritableLedger,
     open_ledger,
 )
-from carbontrack.ledger.url import journal_folders
+from carbontrack.ledger.url import journal_paths
 from carbontrack.ledger.user import user
 from carbontrack.ledger.window import FIRST_MS, LAST_MS, LEVELS_S
 from carbontrack.units import MS_PER_S, now_ms
@@ -211,8 +211,7 @@ def _recordings(transaction: Transaction, run_id: str) -> Iterator[dict[str, Any
 
 def _remove_journals(url: str, recording: str) -> None:
     """Those that are our own files; `recover` leaves out what is of a removed run."""
-    for folder in journal_folders(url):
-        path = folder / f"{recording}.jsonl"
+    for path in journal_paths(url, recording):
         with suppress(OSError):
             os.close(open_ours(path))
             path.unlink()

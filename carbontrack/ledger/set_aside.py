@@ -38,9 +38,9 @@ def put(url: str, id: str, target: str, reason: str) -> None:
     again. Raises OSError, also where the folder is not ours.
     """
     said = {"id": id, "target": target, "reason": reason}
-    of_target = hashlib.sha256(target.encode()).hexdigest()[:8]
+    name = hashlib.sha256(f"{id}\n{target}".encode()).hexdigest()[:32]  # an id can name a file
     with suppress(FileExistsError):
-        path = folder(url) / f"{id}-{of_target}.json"
+        path = folder(url) / f"{name}.json"
         write_ours(path, json.dumps(said).encode(), os.O_EXCL)
 
 

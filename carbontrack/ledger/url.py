@@ -8,6 +8,7 @@ import stat
 
 from carbontrack.errors import CarbontrackError
 from carbontrack.folders import NoHome, user_data, working_folder
+from carbontrack.ids import is_uuid
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -146,6 +147,15 @@ def journal_folders(url: str) -> tuple[Path, ...]:
         return beside, Path(user_data()) / "journals" / _name(file)
     except NoHome:
         return (beside,)
+
+
+def journal_paths(url: str, recording_id: str) -> list[Path]:
+    """The journals that a recording can have in these folders; none with an id that is no UUID and
+    may name another file.
+    """
+    if not is_uuid(recording_id):
+        return []
+    return [folder / f"{recording_id}.jsonl" for folder in journal_folders(url)]
 
 
 def _name(url: str) -> str:

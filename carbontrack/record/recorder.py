@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from carbontrack import config
 from carbontrack.errors import CarbontrackError
 from carbontrack.ledger.recorded_rows import Event, Recording, Run, Sensor
-from carbontrack.ledger.url import db_option, journal_folders, recorded_in
+from carbontrack.ledger.url import db_option, journal_paths, recorded_in
 from carbontrack.ledger.user import user
 from carbontrack.meters import AUTO
 from carbontrack.meters.base import MeterContext, Source
@@ -350,7 +350,7 @@ class Recorder:
             heartbeat_ms=self._clock_ms(),
             restart=plan.restart,
         )
-        journals = [folder / f"{recording.id}.jsonl" for folder in journal_folders(self._db)]
+        journals = journal_paths(self._db, recording.id)
         return Outbox(self._db, journals, run, recording, sensors, self._warn, self._alarm)
 
     def _budget(self, run: Run, timer: RefreshTimer) -> Callable[[], list[Event]]:

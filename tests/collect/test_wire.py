@@ -72,6 +72,11 @@ def nested(depth: int) -> Any:
         put("run.name", "x" * 50_000),
         put("run.id", None),
         put("run.id", "0199\0"),
+        put("recording.id", "/home/ada/data/train"),
+        put("recording.id", "../0199aaaa-0000-7000-8000-000000000001"),
+        put("recording.id", "0199AAAA-0000-7000-8000-000000000001"),
+        put("recording.id", ""),
+        put("amendments.0.id", "train"),
         put("run.name", "\ud800"),
         put("sensors.0.uuid", "GPU\0"),
         put("run.kind", "party"),
@@ -264,6 +269,7 @@ def test_a_tombstone_is_checked_as_a_batch_is() -> None:
         replace(sent, user="x" * 50_000),
         replace(sent, time_ms=now_ms() + 2 * MS_PER_HOUR),
         replace(sent, time_ms=-1),
+        replace(sent, run_id="/home/ada/data/train"),
         replace(sent, run_id=7),  # type: ignore[arg-type]
     ):
         with pytest.raises(Refused):

@@ -16,7 +16,7 @@ import pytest
 from sqlalchemy import Engine, event, text
 
 from carbontrack.errors import CarbontrackError, NotFoundError
-from carbontrack.ledger import engine, read, sqlite
+from carbontrack.ledger import engine, read, set_aside, sqlite
 from carbontrack.ledger import remove as removing
 from carbontrack.ledger.amend import amend
 from carbontrack.ledger.batch import Batch
@@ -236,6 +236,28 @@ def test_its_journals_go_and_those_that_come_later_are_not_taken_in(tmp_path: Pa
     assert recover(url) == {}
     assert not later.path.exists()
     assert names(url) == ["stays"]
+
+
+@pytest.mark.parametrize("form", ["{folder}/train", "../train"])
+def test_an_id_of_another_ledger_is_no_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str
+) -> None:
+    """Of a run that came from anybody: neither its journals nor what is set aside of it."""
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    url = ledger_url_of(str(tmp_path / "ledger.db"))
+    id = form.format(folder=tmp_path)
+    with closing(open_ledger(url)) as ledger:
+        recording = replace(recording_of(GOES.begun), id=id)
+        writer = RunWriter(ledger, GOES.begun, recording, GOES.sensors)
+        writer.finish(status=GOES.status, exit_code=0, ended_ms=GOES.end_ms)
+    journal_folders(url)[0].mkdir(mode=0o700)
+    others = tmp_path / "train.jsonl"
+    others.write_text("{}\n")
+    set_aside.put(url, id, "https://team", "refused")
+    assert [one.id for one in set_aside.found(url)] == [id]
+    remove(url, [find(url, "goes")])
+    assert names(url) == []
+    assert [path.name for path in tmp_path.glob("train*")] == [others.name]
 
 
 def test_a_recovery_finishes_what_was_cut_short(url: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any
@@ -20,6 +20,7 @@ from carbontrack.units import MS_PER_HOUR, MS_PER_S
 _SECOND, _MINUTE, _HOUR = LEVELS_S
 _STEPS_AGAIN_MS = 30_000  # a step of another rank may come later with an earlier time
 _MOST_ROWS = 5_000  # in a batch, of each kind
+_MOST_CHARS = 1 << 20  # of the texts in these: a collector takes 4 MiB, compressed
 _MOST_CLOCKS = 100
 _MOST_LATE = 200  # minutes of a sensor, each asked for by itself
 _MINUTE_MS = _MINUTE * MS_PER_S
@@ -148,26 +149,21 @@ class Rows:
         return self.sensors[sensor_key].uuid
 
     def steps(self, from_ms: int) -> Found:
-        """Those of a time on; the last of them come again."""
-        found = list(
-            self._transaction.ask(
-                f"{STEPS.query} where recording_key = :key and time_ms >= :from_ms "
-                f"order by time_ms limit {_MOST_ROWS}",
-                {"key": self._key, "from_ms": from_ms},
-            )
-        )
-        more = len(found) == _MOST_ROWS
-        if more and found[-1]["time_ms"] == from_ms:  # so many have the same time
-            found = list(
-                self._transaction.ask(
-                    f"{STEPS.query} where recording_key = :key and time_ms >= :from_ms",
-                    {"key": self._key, "from_ms": from_ms},
-                )
-            )
-            more = False
+        """Those of a time on, all of a time together; the last of them come again."""
+        in_order = f">= :ms order by time_ms limit {_MOST_ROWS + 1}"
+        found, more = _fitting(self._steps(in_order, from_ms))
         rows = [read_row(STEPS, row) for row in found]
         last_ms = max((row.time_ms for row in rows), default=from_ms)
-        return Found(rows, last_ms if more else max(from_ms, last_ms - _STEPS_AGAIN_MS), more)
+        if not more:
+            return Found(rows, max(from_ms, last_ms - _STEPS_AGAIN_MS), more)
+        if earlier := [row for row in rows if row.time_ms < last_ms]:
+            return Found(earlier, last_ms, more)
+        together = [read_row(STEPS, row) for row in self._steps("= :ms", last_ms)]
+        return Found(together, last_ms + 1, more)
+
+    def _steps(self, when: str, ms: int) -> Iterator[dict[str, Any]]:
+        asked = f"{STEPS.query} where recording_key = :key and time_ms {when}"
+        return self._transaction.ask(asked, {"key": self._key, "ms": ms})
 
     def overlaps(self) -> Iterator[tuple[str, OverlapPart]]:
         """All that is kept of the time that others recorded, too, with the UUID of the device."""
@@ -190,16 +186,27 @@ class Rows:
 
     def events(self, number: int) -> Found:
         """Those of a number on."""
-        found = list(
+        found, more = _fitting(
             self._transaction.ask(
                 f"{EVENTS.query} where recording_key = :key and number >= :number "
-                f"order by number limit {_MOST_ROWS}",
+                f"order by number limit {_MOST_ROWS + 1}",
                 {"key": self._key, "number": number},
             )
         )
         rows = [(row["number"], read_row(EVENTS, row)) for row in found]
-        following = rows[-1][0] + 1 if rows else number
-        return Found(rows, following, len(found) == _MOST_ROWS)
+        return Found(rows, rows[-1][0] + 1 if rows else number, more)
+
+
+def _fitting(found: Iterable[dict[str, Any]]) -> tuple[list[dict[str, Any]], bool]:
+    """The first of some rows, as many as a batch has room for; and whether there are more."""
+    rows: list[dict[str, Any]] = []
+    chars = 0
+    for row in found:
+        if len(rows) == _MOST_ROWS or chars >= _MOST_CHARS:
+            return rows, True
+        rows.append(row)
+        chars += sum(len(value) for value in row.values() if isinstance(value, str))
+    return rows, False
 
 
 def _sensors(transaction: Transaction, recording_key: int) -> dict[int, Sensor]:

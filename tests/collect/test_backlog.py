@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import random
+import zlib
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -9,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from carbontrack.collect.wire import MAX_BODY_BYTES, MAX_DOCUMENT_BYTES
 from carbontrack.ledger import backlog
 from carbontrack.ledger.batch import encode
 from carbontrack.ledger.merge import merge
@@ -94,7 +98,10 @@ def ship(
             with node.begin() as here:
                 now = BEGIN_MS + at_s * MS_PER_S
                 part = backlog.next_part(here, recording, TARGET, seconds=seconds, now_ms=now)
-            assert part is not None and encode(part.batch)
+            assert part is not None
+            body = encode(part.batch)
+            assert len(body) < MAX_BODY_BYTES
+            assert len(zlib.decompress(body)) < MAX_DOCUMENT_BYTES
             with team.begin() as there:
                 take(there, [(part.batch, "nlp")])
             with node.begin() as here:
@@ -160,6 +167,34 @@ def test_the_seconds_of_a_run_are_shipped_when_they_are_asked_for(
         assert found["seconds"] == 0
     assert ship(node, team, at_s=200, seconds=OF_RUN) >= 4
     agree(node, team, seconds=True)
+
+
+def test_what_a_job_logs_at_length_goes_in_batches_that_are_taken(
+    node: WritableLedger, team: WritableLedger
+) -> None:
+    """Text that does not compress, of steps and of events; some steps have one time."""
+    chance = random.Random(1)
+
+    def text() -> str:
+        return base64.b64encode(chance.randbytes(3000)).decode()
+
+    recorder = Recorder(node)
+    recorder.record(0, 100)
+    times_s = [*range(900), *[900] * 300, *range(901, 1200)]
+    recorder.writer.commit(
+        steps=[
+            Step(1000 + number, BEGIN_MS + at_s * MS_PER_S, extra={"grads": text()})
+            for number, at_s in enumerate(times_s)
+        ],
+        events=[
+            (1000 + number, Event(BEGIN_MS, "eval", text(), data={"x": text()}))
+            for number in range(600)
+        ],
+        heartbeat_ms=BEGIN_MS + 100 * MS_PER_S,
+    )
+    recorder.finish(100)
+    ship(node, team, at_s=200)
+    agree(node, team)
 
 
 def starts_s(team: WritableLedger) -> list[int]:

@@ -64,13 +64,26 @@ def recordings(transaction: Transaction, target: str, seconds: Seconds = NO_SECO
     return list(dict.fromkeys([*ids, *recordings_of(transaction, seconds.runs)]))
 
 
+def of_recorder(
+    transaction: Transaction, target: str, recording_id: str, *, now_ms: int
+) -> list[str]:
+    """The ids of those that the recorder of one ships, its own first: a recording that goes on has
+    a recorder that does.
+    """
+    found = transaction.ask(
+        f"select recordings.id from {_LACKED} and (recordings.id = :own or {_STOPPED}) "
+        "order by recordings.id = :own desc, recordings.started_ms desc, recordings.key desc",
+        {"target": target, "own": recording_id, "stale": now_ms - HEARTBEAT_STALE_MS},
+    )
+    return [row["id"] for row in found]
+
+
 def how_many_stopped(transaction: Transaction, target: str, *, now_ms: int) -> int:
     """How many recordings that the target lacks something of have ended or stopped, so that no
     recorder goes on to ship them.
     """
-    stopped = f"ended_ms is not null or heartbeat_ms + {SET_MS} < :stale"
     values = {"target": target, "stale": now_ms - HEARTBEAT_STALE_MS}
-    (found,) = transaction.ask(f"select count(*) as n from {_LACKED} and ({stopped})", values)
+    (found,) = transaction.ask(f"select count(*) as n from {_LACKED} and {_STOPPED}", values)
     return int(found["n"])
 
 
@@ -322,6 +335,7 @@ _LACKED = (
     "and recordings.run_key not in "
     "(select key from runs where id in (select run_id from tombstones))"
 )
+_STOPPED = f"(ended_ms is not null or heartbeat_ms + {SET_MS} < :stale)"
 
 
 def _recording(transaction: Transaction, id: str) -> tuple[int, Run, Recording] | None:

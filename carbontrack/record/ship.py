@@ -22,7 +22,7 @@ from carbontrack.ledger.rows import ClockOffset
 from carbontrack.ledger.shipped_seconds import Seconds
 from carbontrack.ledger.transaction import Transaction, WritableLedger, open_ledger
 from carbontrack.record.ledger_writer import first_line
-from carbontrack.record.target import Answer, NotShipped, Target
+from carbontrack.record.target import OTHER_PROJECT, Answer, NotShipped, Target
 from carbontrack.redact import redact_text
 from carbontrack.report.escape import visible
 from carbontrack.units import MS_PER_HOUR, now_ms
@@ -49,14 +49,24 @@ class Shipped:
 
 
 class Shipping:
-    """Everything that a target lacks of one ledger's file."""
+    """Everything that a target lacks of one ledger's file; by the recorder of `recording_id`, that
+    recording and those that no recorder ships any more.
+    """
 
     def __init__(
-        self, url: str, target: Target, seconds: Seconds, *, is_queue: bool = False
+        self,
+        url: str,
+        target: Target,
+        seconds: Seconds,
+        *,
+        is_queue: bool = False,
+        recording_id: str | None = None,
     ) -> None:
         """A file that `is_queue` only waits to be shipped: what is old and there is deleted."""
         self.url = url
         self._is_queue = is_queue
+        self._recording_id = recording_id
+        self._left: set[str] = set()  # ids of what a token of another project may write
         self._prune_at_s = 0.0  # by the monotonic clock
         self._target = target
         self._seconds = seconds
@@ -71,8 +81,12 @@ class Shipping:
 
     def waiting(self) -> list[str]:
         """The ids of the recordings with something to ship."""
+        name, own = self._target.name, self._recording_id
         with self._reading() as transaction:
-            return backlog.recordings(transaction, self._target.name, self._seconds)
+            if own is None:
+                return backlog.recordings(transaction, name, self._seconds)
+            found = backlog.of_recorder(transaction, name, own, now_ms=now_ms())
+        return [id for id in found if id not in self._left]
 
     def ship_all(self) -> None:
         """All that waits. Raises NotShipped, or the ledger's error."""
@@ -85,7 +99,11 @@ class Shipping:
         with self._reading() as transaction:
             waiting = backlog.tombstones(transaction, self._target.name)
         for tombstone in waiting:
+            if tombstone.run_id in self._left:
+                continue
             answer = self._target.remove(tombstone)
+            if self._is_for_another(tombstone.run_id, answer):
+                continue
             if answer.is_taken:
                 self.shipped.removed += 1
             else:
@@ -110,6 +128,8 @@ class Shipping:
                 self.shipped.kept.append(part.batch.run.name)
                 with self._writing() as transaction:
                     backlog.set_unwanted(transaction, recording_id, part)
+                return
+            if self._is_for_another(recording_id, answer):
                 return
             if not answer.is_taken:
                 self._set_aside(recording_id, answer)
@@ -172,6 +192,15 @@ class Shipping:
         self._clocks[recording_id] = self.shipped.clock = now
         with self._writing() as transaction:
             backlog.put_clock(transaction, recording_id, now)
+
+    def _is_for_another(self, id: str, answer: Answer) -> bool:
+        """Whether it is not a recorder's own, and its token may not write it: it waits for one that
+        may.
+        """
+        if self._recording_id in (None, id) or answer.status != OTHER_PROJECT:
+            return False
+        self._left.add(id)
+        return True
 
     def _set_aside(self, id: str, answer: Answer) -> None:
         """Note what was refused of a recording, or of a run that was removed."""

@@ -17,7 +17,9 @@ from carbontrack.record.grace import grace_s
 from carbontrack.record.messages import Plan
 
 if TYPE_CHECKING:
-    from carbontrack.record.ship import Shipper, Shipping
+    from carbontrack.ledger.shipped_seconds import Seconds
+    from carbontrack.record.ship import Shipper
+    from carbontrack.record.target import Target
 
 _SUMMARY_S = 0.3  # of what the job's end may wait for us
 # After the job and its wrapper have ended; what is left then comes with the next run, or by
@@ -86,9 +88,7 @@ class Shippers:
             return None
         from carbontrack.ledger.engine import connect
         from carbontrack.ledger.shipped_seconds import EVERY_SECOND
-        from carbontrack.ledger.transaction import recorders_url
         from carbontrack.record.server import Server
-        from carbontrack.record.ship import Shipping
 
         try:
             connect(self._plan.db).dispose()  # the address alone: it connects when it is used
@@ -98,15 +98,13 @@ class Shippers:
             self._left = f"db merge {shlex.quote(file)}"
             return None
         target = Server(self._plan.db)
-        return self._started(Shipping(recorders_url(self._db), target, EVERY_SECOND, is_queue=True))
+        return self._started(target, EVERY_SECOND, is_queue=True)
 
     def _to_collector(self, url: str, where: str, seconds: str | None) -> Shipper | None:
         """What ships to a collector; None if that cannot be."""
         from carbontrack.ledger.shipped_seconds import Seconds, younger_ms
-        from carbontrack.ledger.transaction import recorders_url
         from carbontrack.record.collector import Collector
         from carbontrack.record.plain_job import TOKEN, TOKEN_FILE
-        from carbontrack.record.ship import Shipping
 
         plan = self._plan
         given = {TOKEN: plan.ship_token, TOKEN_FILE: plan.ship_token_file}
@@ -120,11 +118,19 @@ class Shippers:
             return None
         target = Collector(at, lambda: ship_to.token_of(secrets))
         wanted = Seconds(younger_ms=younger_ms(seconds))
-        return self._started(Shipping(recorders_url(self._db), target, wanted))
+        return self._started(target, wanted)
 
-    def _started(self, shipping: Shipping) -> Shipper:
-        from carbontrack.record.ship import Shipper
+    def _started(self, target: Target, seconds: Seconds, *, is_queue: bool = False) -> Shipper:
+        from carbontrack.ledger.transaction import recorders_url
+        from carbontrack.record.ship import Shipper, Shipping
 
+        shipping = Shipping(
+            recorders_url(self._db),
+            target,
+            seconds,
+            is_queue=is_queue,
+            recording_id=self._plan.recording_id,
+        )
         shipper = Shipper(shipping, self._host, self._warn, self._told.append)
         shipper.start()
         return shipper

@@ -12,7 +12,8 @@ from carbontrack.ledger.batch import Batch, Held
 from carbontrack.ledger.rows import ClockOffset, Tombstone
 
 TAKEN = (200, 204)
-UNFIT = (400, 403, 413, 422)  # for what the batch holds: the same answer comes again
+OTHER_PROJECT = 403
+UNFIT = (400, OTHER_PROJECT, 413, 422)  # for what the batch holds: the same answer comes again
 REMOVED = 410  # the run, there: nothing more of it is wanted
 NO_TOKEN = 401
 OTHER_VERSION = 409

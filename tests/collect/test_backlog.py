@@ -14,20 +14,23 @@ import pytest
 
 from carbontrack.collect.wire import MAX_BODY_BYTES, MAX_DOCUMENT_BYTES
 from carbontrack.ledger import backlog
-from carbontrack.ledger.batch import encode
+from carbontrack.ledger.batch import Batch, encode
 from carbontrack.ledger.merge import merge
 from carbontrack.ledger.recorded_rows import Amendment, Event, Step
+from carbontrack.ledger.rows import Tombstone
 from carbontrack.ledger.shipped import take
 from carbontrack.ledger.shipped_seconds import NO_SECONDS, Seconds
 from carbontrack.ledger.tables import AMENDMENTS
 from carbontrack.ledger.transaction import WritableLedger, open_ledger
 from carbontrack.ledger.window import Pyramid, Window
 from carbontrack.ledger.write import RunWriter
+from carbontrack.record.ship import Shipping
+from carbontrack.record.target import Answer
 from carbontrack.units import MS_PER_HOUR, MS_PER_S, now_ms
 from carbontrack.vocabulary import Status
 from tests.collect.batches import BEGIN_MS, RECORDED, second
 from tests.collect.test_shipped import content
-from tests.fixtures.runs import recording_of
+from tests.fixtures.runs import Recorded, recording_of
 
 TARGET = "https://team:8477"
 RECORDING = replace(
@@ -55,9 +58,11 @@ def team(ledger_url: str) -> Iterator[WritableLedger]:
 class Recorder:
     """Writes into the node's ledger as a recorder does."""
 
-    def __init__(self, node: WritableLedger) -> None:
-        run = replace(RECORDED.begun, started_ms=BEGIN_MS)
-        self.writer = RunWriter(node, run, RECORDING, RECORDED.sensors)
+    def __init__(self, node: WritableLedger, of: Recorded = RECORDED) -> None:
+        self.run = replace(of.begun, started_ms=BEGIN_MS)
+        self.id = recording_of(self.run).id
+        recording = replace(RECORDING, id=self.id)
+        self.writer = RunWriter(node, self.run, recording, RECORDED.sensors)
         self._pyramids = [Pyramid() for _ in RECORDED.sensors]
 
     def record(self, begin: int, end: int) -> None:
@@ -78,6 +83,28 @@ class Recorder:
     def finish(self, end: int) -> None:
         ended_ms = BEGIN_MS + end * MS_PER_S
         self.writer.finish(status=Status.COMPLETED, exit_code=0, ended_ms=ended_ms)
+
+
+class Taking:
+    """A target that takes all; `recordings` are the ids of those that were sent."""
+
+    name = TARGET
+
+    def __init__(self, team: WritableLedger) -> None:
+        self._team = team
+        self.recordings: list[str] = []
+
+    def send(self, batch: Batch) -> Answer:
+        with self._team.begin() as transaction:
+            (reply,) = take(transaction, [(batch, "nlp")])
+        self.recordings.append(batch.recording.id)
+        return Answer(204, held=reply.held)
+
+    def remove(self, tombstone: Tombstone) -> Answer:
+        raise NotImplementedError
+
+    def close(self) -> None:
+        pass
 
 
 OF_RUN = Seconds(frozenset({RECORDED.run.id}))
@@ -153,6 +180,31 @@ def test_a_minute_that_goes_on_waits_and_that_of_a_dead_recorder_does_not_for_ev
         assert backlog.held(there, RECORDING.id).minutes == 2 * 2
     with node.begin() as here:
         assert backlog.recordings(here, TARGET) == []
+
+
+def test_a_recorder_ships_its_own_recording_and_what_nobody_records_any_more(
+    node: WritableLedger, team: WritableLedger, tmp_path: Path
+) -> None:
+    """Of four jobs of one node: two go on, one has ended, and of one the recorder was killed."""
+    jobs = [Recorder(node, replace(RECORDED, number=number)) for number in range(1, 5)]
+    own, other, ended, killed = jobs
+    for job in jobs:
+        job.record(0, 100)
+    for job in (own, other):
+        job.writer.commit(heartbeat_ms=now_ms() + MS_PER_HOUR)  # however long this takes
+    ended.finish(100)
+    url, target = f"sqlite:///{tmp_path / 'node.db'}", Taking(team)
+    recorder = Shipping(url, target, NO_SECONDS, recording_id=own.id)
+    recorder.ship_all()
+    assert set(target.recordings) == {own.id, ended.id, killed.id}
+    assert target.recordings[0] == own.id
+    target.recordings.clear()
+    own.finish(200)
+    recorder.ship_all()
+    assert target.recordings == [own.id]
+    Shipping(url, target, NO_SECONDS).ship_all()  # by hand
+    assert target.recordings == [own.id, other.id]
+    assert recorder.waiting() == []
 
 
 def test_the_seconds_of_a_run_are_shipped_when_they_are_asked_for(

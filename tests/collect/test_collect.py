@@ -12,19 +12,27 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import text
 
+from carbontrack.ledger import read, set_aside
 from carbontrack.ledger.batch import VERSION, encode
 from carbontrack.ledger.engine import open_reader
 from carbontrack.ledger.merge import merge
+from carbontrack.ledger.remove import remove
+from carbontrack.ledger.shipped_seconds import NO_SECONDS
 from carbontrack.ledger.transaction import open_ledger
 from carbontrack.ledger.url import ledger_url as url_of
 from carbontrack.ledger.verify import verify
-from tests.collect.batches import altered, batch
+from carbontrack.record.collector import Collector as HttpTarget
+from carbontrack.record.ship import Shipping
+from carbontrack.record.ship_to import address
+from tests.collect.batches import RECORDED, altered, batch
+from tests.collect.test_backlog import Recorder
 from tests.collect.test_shipped import content
 from tests.fixtures import tools
 from tests.fixtures.postgres import private_server
@@ -336,6 +344,43 @@ def test_a_batch_that_is_refused_is_set_aside_shown_and_sent_again(
     assert "a collector refused" not in wrapper.ask("doctor").stdout
 
 
+def test_a_recorder_leaves_what_its_token_may_not_write_to_one_whose_token_may(
+    collector: Collector, tmp_path: Path
+) -> None:
+    """Jobs of two projects on one node; a run of one of them is removed then."""
+    node = url_of(str(tmp_path / "node.db"))
+    shippings = {}
+    with closing(open_ledger(node)) as ledger:
+        for number, project in enumerate(("nlp", "vision"), start=1):
+            job = Recorder(ledger, replace(RECORDED, number=number, project=project))
+            job.record(0, 100)
+            job.finish(100)
+            target = HttpTarget(address(collector.url), partial(str, collector.token(project)))
+            shippings[project] = Shipping(node, target, NO_SECONDS, recording_id=job.id)
+    nlp, vision = shippings.values()
+
+    def there() -> set[str | None]:
+        with open_reader(url_of(collector.ledger)).connect() as connection:
+            return {run.project for run in read.list_runs(connection)}
+
+    vision.ship_all()
+    vision.ship_all()
+    assert there() == {"vision"}
+    nlp.ship_all()
+    assert there() == {"nlp", "vision"}
+    with open_reader(node).connect() as connection:
+        removed = [run for run in read.list_runs(connection) if run.project == "nlp"]
+    remove(node, removed)
+    vision.ship_all()
+    assert there() == {"nlp", "vision"}
+    nlp.ship_all()
+    assert there() == {"vision"}
+    assert not list(set_aside.found(node))
+    assert collector.stop().count("refused (403)") == 2, "a recording and a tombstone, once each"
+    for shipping in shippings.values():
+        shipping.close()
+
+
 @pytest.mark.parametrize(
     ("options", "says"),
     [
@@ -464,8 +509,8 @@ def test_mistakes_of_a_collector_are_one_line(wrapper: Wrapper, ledger_url: str)
             done = wrapper.ask("collect", *options, "--db", ledger_url)
             assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
             assert says in done.stderr
-    for address in ("db.example/carbontrack", "ada@db.example/carbontrack"):
-        done = wrapper.ask("collect", "--listen", "127.0.0.1:0", "--db", address)
+    for bare in ("db.example/carbontrack", "ada@db.example/carbontrack"):
+        done = wrapper.ask("collect", "--listen", "127.0.0.1:0", "--db", bare)
         assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
         assert "for a server, write postgresql://USER@HOST/DATABASE" in done.stderr
     empty = wrapper.ask("collect", "token", "add", " ", "--db", ledger_url)

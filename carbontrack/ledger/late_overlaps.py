@@ -1,7 +1,8 @@
 """What two ledgers keep of the time that sensors of one device share: each hour whole, from one.
 
 The stretches of an hour were decided with the sensors that a ledger had: those of two ledgers
-cannot be put together, unless there are seconds of which they can be decided again.
+cannot be put together, unless there are seconds of which they can be decided again. What a batch
+brings is of one recording alone, and of each of its sensors the hour stays that knows of more.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 from carbontrack.ledger import kept_overlaps
@@ -55,6 +58,46 @@ class LateOverlaps:
                     kept_overlaps.forget(self._transaction, sensor_key, hour_ms)
                 self._transaction.write(OVERLAPS.upsert, arrived)
         kept_overlaps.keep(Within(self._transaction), sorted(recordings))
+
+
+def put_of_sensors(transaction: Transaction, rows: Iterable[_Row]) -> None:
+    """Write what batches have, but for hours of which what is here says more: they were decided
+    with sensors that the sender did not have.
+    """
+    better: list[_Row] = []
+    for sensor_key, of_sensor in groupby(sorted(rows, key=_place), key=itemgetter("sensor_key")):
+        arrived = _by_hour(of_sensor)
+        span = {"from_ms": min(arrived), "to_ms": max(arrived) + MS_PER_HOUR}
+        here = _by_hour(transaction.ask(_OF_SENSOR, {"sensor_key": sensor_key, **span}))
+        for hour_ms, of_hour in arrived.items():
+            before = here.get(hour_ms, [])
+            if before == of_hour or _shared(before) > _shared(of_hour):
+                continue
+            if before:
+                kept_overlaps.forget(transaction, sensor_key, hour_ms)
+            better += of_hour
+    transaction.write(OVERLAPS.upsert, better)
+
+
+_place = itemgetter("sensor_key", "start_ms")
+_OF_SENSOR = (
+    f"{OVERLAPS.query} where sensor_key = :sensor_key "
+    "and start_ms >= :from_ms and start_ms < :to_ms order by start_ms"
+)
+
+
+def _by_hour(rows: Iterable[_Row]) -> dict[int, list[_Row]]:
+    found: dict[int, list[_Row]] = defaultdict(list)
+    for row in rows:
+        found[row["start_ms"] // MS_PER_HOUR * MS_PER_HOUR].append(row)
+    return found
+
+
+def _shared(rows: Collection[_Row]) -> tuple[float, int]:
+    """How much of an hour a sensor shares with others, and in how many stretches: with more others
+    it is no less of both.
+    """
+    return round(sum(row["seconds"] for row in rows), 3), len(rows)
 
 
 def _rank(rows: Collection[_Row]) -> tuple[int, str]:

@@ -14,7 +14,7 @@ from operator import itemgetter
 from typing import Any
 
 from carbontrack.errors import CarbontrackError
-from carbontrack.ledger import backlog, live_row
+from carbontrack.ledger import backlog, late_overlaps, live_row
 from carbontrack.ledger.batch import Batch, Held
 from carbontrack.ledger.here import Here, RecordingHere
 from carbontrack.ledger.join import age, is_as_good, is_better
@@ -224,7 +224,7 @@ class _Together:
     states: list[dict[str, Any]] = field(default_factory=list)  # of recordings
     rows: dict[str, list[dict[str, Any]]] = field(default_factory=lambda: defaultdict(list))
     live: dict[int, tuple[Sequence[int], Live] | None] = field(default_factory=dict)
-    overlaps: dict[int, list[dict[str, Any]]] = field(default_factory=dict)  # by the sensor
+    overlaps: list[dict[str, Any]] = field(default_factory=list)
 
     def add(
         self,
@@ -267,9 +267,7 @@ class _Together:
                 live_row.remove(transaction, key)
         live = {key: now for key, now in sorted(self.live.items()) if now is not None}
         live_row.put(transaction, live)
-        sensors = [{"key": key} for key in self.overlaps]
-        transaction.write('delete from "overlaps" where sensor_key = :key', sensors)
-        transaction.write(OVERLAPS.upsert, [row for rows in self.overlaps.values() for row in rows])
+        late_overlaps.put_of_sensors(transaction, self.overlaps)
         for windows, stays in ((self.fresh, is_as_good), (self.late, is_better)):
             transaction.put_segments(windows.segments, stays)
             transaction.put_better(windows.rows, stays)
@@ -282,7 +280,6 @@ class _Together:
             self.live[key] = None
         elif batch.live is not None:
             self.live[key] = [keys[one.uuid] for one in batch.sensors], batch.live
-        if batch.final:  # what its node has decided of the time that others recorded, too
-            self.overlaps |= {sensor_key: [] for sensor_key in keys.values()}
-            for uuid, part in batch.overlaps:
-                self.overlaps[keys[uuid]].append(OVERLAPS.written(part, sensor_key=keys[uuid]))
+        self.overlaps += [  # what its node has decided of the time that others recorded, too
+            OVERLAPS.written(part, sensor_key=keys[uuid]) for uuid, part in batch.overlaps
+        ]

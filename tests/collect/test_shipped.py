@@ -7,18 +7,22 @@ import random
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
+from itertools import permutations
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from carbontrack.collect.intake import Intake, Unfit
-from carbontrack.ledger import tokens
+from carbontrack.ledger import kept_overlaps, read, tokens
 from carbontrack.ledger.batch import Batch, Held
+from carbontrack.ledger.engine import open_reader
+from carbontrack.ledger.overlaps import recorded_twice
 from carbontrack.ledger.remove import sweep
-from carbontrack.ledger.rows import Tombstone
+from carbontrack.ledger.rows import Overlap, OverlapPart, Tombstone
 from carbontrack.ledger.shipped import OtherProject, Reply, Sent, take
 from carbontrack.ledger.transaction import Transaction, WritableLedger, open_ledger
+from carbontrack.units import MS_PER_HOUR
 from tests.collect.batches import BEGIN_MS, RECORDED, batch
 
 PARTS = [
@@ -128,6 +132,56 @@ def test_an_amendment_arrives_but_moves_no_run_into_another_project(
         take(transaction, [(replace(sent, amendments=(amendment, moved)), "nlp")])
         rows = transaction.ask("select id, field from amendments", {})
         assert [(row["id"], row["field"]) for row in rows] == [(amendment.id, "name")]
+
+
+def test_what_was_decided_of_a_shared_device_stays_when_its_nodes_send_all_again(
+    ledger: WritableLedger, ledger_url: str
+) -> None:
+    """The nodes' own ledgers have one recording each, and know of nothing that is shared."""
+    ids = (f"0199eeee-0000-7000-8000-00000000000{number}" for number in range(2))
+    ends = (batch(0, end, run=id, ended=True) for end, id in zip((40, 70), ids, strict=True))
+    alone = [replace(one, overlaps=()) for one in ends]
+
+    def send() -> None:
+        with ledger.begin() as transaction:
+            take(transaction, [(one, "nlp") for one in alone])
+
+    def shared() -> dict[str, list[Overlap]]:
+        with open_reader(ledger_url).connect() as connection:
+            return recorded_twice(connection, read.list_runs(connection))
+
+    send()
+    kept_overlaps.keep_between(ledger, BEGIN_MS, BEGIN_MS + MS_PER_HOUR)
+    with ledger.begin() as transaction:
+        for row in list(transaction.ask("select key from recordings", {})):
+            transaction.remove_windows(row["key"], [1])
+        before = content(transaction)
+    twice = shared()
+    (of_run,) = twice.values()
+    assert [(one.seconds, one.level_s) for one in of_run] == [(40.0, 1)] * 2
+    send()
+    assert shared() == twice
+    with ledger.begin() as transaction:
+        assert before[-1] == content(transaction)[-1]
+
+
+@pytest.mark.parametrize("order", list(permutations(range(3))))
+def test_of_two_decisions_on_an_hour_the_one_with_more_others_stays(
+    ledger: WritableLedger, order: tuple[int, ...]
+) -> None:
+    uuid, last = RECORDED.sensors[1].uuid, batch(0, 60, ended=True)
+    decided = [
+        [],
+        [OverlapPart(BEGIN_MS, 900.0, 3.0)],
+        [OverlapPart(BEGIN_MS, 600.0, 2.0), OverlapPart(BEGIN_MS + 9000, 600.0, 2.0)],
+    ]
+    for number in order:
+        parts = tuple((uuid, part) for part in decided[number])
+        with ledger.begin() as transaction:
+            take(transaction, [(replace(last, overlaps=parts), "nlp")])
+    with ledger.begin() as transaction:
+        found = list(transaction.ask('select start_ms from "overlaps" order by start_ms', {}))
+    assert [row["start_ms"] for row in found] == [BEGIN_MS, BEGIN_MS + 9000]
 
 
 TOMBSTONE = Tombstone(RECORDED.run.id, BEGIN_MS, "ada", "nlp")

@@ -213,16 +213,21 @@ def refuses_rows(error: Exception) -> bool:
     """Whether what is written is the reason of an error, and not the database's state."""
     if isinstance(error, (SQLAlchemyError, sqlite3.Error)):
         kinds = (DataError, IntegrityError, sqlite3.DataError, sqlite3.IntegrityError)
-        return isinstance(error, kinds)
+        return isinstance(error, kinds) or _sqlstate(error) == _TOO_LONG
     return not isinstance(error, OSError)
 
 
 def met_another(error: Exception) -> bool:
     """Whether two writers stood in each other's way, so that the same works again at once."""
-    code = getattr(getattr(error, "orig", None), "sqlstate", None)
-    return code in _MET_ANOTHER
+    return _sqlstate(error) in _MET_ANOTHER
 
 
+def _sqlstate(error: Exception) -> str | None:
+    """PostgreSQL's code of an error."""
+    return getattr(getattr(error, "orig", None), "sqlstate", None)
+
+
+_TOO_LONG = "54000"  # program_limit_exceeded: a name that no index holds
 _MET_ANOTHER = ("40001", "40P01")  # serialization_failure, deadlock_detected
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import string
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
@@ -22,6 +23,7 @@ from carbontrack.ledger.remove import sweep
 from carbontrack.ledger.rows import Overlap, OverlapPart, Tombstone
 from carbontrack.ledger.shipped import OtherProject, Reply, Sent, take
 from carbontrack.ledger.transaction import Transaction, WritableLedger, open_ledger
+from carbontrack.ledger.url import ledger_url as url_of
 from carbontrack.units import MS_PER_HOUR
 from tests.collect.batches import BEGIN_MS, RECORDED, batch
 
@@ -269,6 +271,18 @@ def test_one_bad_batch_costs_nobody_else_anything(ledger: WritableLedger) -> Non
     assert isinstance(sent[bad].exception(), Unfit)
     with ledger.begin() as transaction:
         assert len(list(transaction.ask("select id from runs", {}))) == 9
+
+
+def test_nor_does_a_name_that_no_index_of_a_server_holds(postgres_url: str) -> None:
+    good, other = batch(), batch(run="0199aaaa-0000-7000-8000-000000000009")
+    long = "".join(random.Random(1).choices(string.ascii_letters, k=4000))
+    bad = replace(other, run=replace(other.run, name=long))
+    with closing(open_ledger(url_of(postgres_url))) as ledger:
+        intake = Intake(ledger, take)
+        sent = [intake.put(one, "nlp") for one in (bad, good)]
+        intake.close()
+    assert isinstance(sent[0].exception(), Unfit)
+    assert sent[1].result() == Reply()
 
 
 def test_only_the_hash_of_a_token_is_kept_and_a_revoked_one_is_none(

@@ -108,11 +108,12 @@ def list_tokens(db: DbOption = None, format: FormatOption = Format.TEXT) -> None
 
     from carbontrack.ledger import tokens
     from carbontrack.ledger.transaction import changing
-    from carbontrack.ledger.url import ledger_url
+    from carbontrack.ledger.url import db_option, ledger_url
     from carbontrack.report.escape import visible
     from carbontrack.report.numbers import local_time_of
 
-    with changing(ledger_url(db)) as found:
+    url = ledger_url(db)
+    with changing(url) as found:
         known = tokens.listing(found)
     if format is Format.JSON:
         print_json({"tokens": [asdict(token) for token in known]})
@@ -122,7 +123,8 @@ def list_tokens(db: DbOption = None, format: FormatOption = Format.TEXT) -> None
         made = f"made {local_time_of(token.made_ms)}"
         typer.echo(f"{tokens.name_of(token)}  {made}  {visible(token.project)}{state}")
     if not known:
-        typer.echo("No tokens. Make one: carbontrack collect token add PROJECT")
+        make = f"carbontrack collect token add PROJECT{db_option(url)}"
+        typer.echo(f"No tokens. Make one: {make}")
 
 
 @token_app.command("revoke")

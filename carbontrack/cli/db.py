@@ -45,21 +45,22 @@ def status(db: DbOption = None, format: FormatOption = Format.TEXT) -> None:
     from dataclasses import asdict
 
     from carbontrack.ledger.status import status_of
-    from carbontrack.ledger.url import ledger_url
+    from carbontrack.ledger.url import db_option, ledger_url
 
-    found = status_of(ledger_url(db))
+    url = ledger_url(db)
+    found = status_of(url)
     if format is Format.JSON:
         print_json(asdict(found))
         return
+    named = db_option(url)
+    upgrade, recover = f"'carbontrack db upgrade{named}'", f"'carbontrack db recover{named}'"
     typer.echo(f"ledger    {found.ledger} ({found.dialect})")
     if found.revision is None:
         typer.echo("schema    none yet; the first run creates it")
     elif found.revision == found.head:
         typer.echo(f"schema    {found.revision}, up to date")
     else:
-        typer.echo(
-            f"schema    {found.revision}; 'carbontrack db upgrade' brings it to {found.head}"
-        )
+        typer.echo(f"schema    {found.revision}; {upgrade} brings it to {found.head}")
     if found.revision is not None:
         typer.echo(
             f"holds     {counted(found.runs or 0, 'run')}, {counted(found.windows or 0, 'window')}"
@@ -67,9 +68,9 @@ def status(db: DbOption = None, format: FormatOption = Format.TEXT) -> None:
         typer.echo(f"size      {found.size_bytes:,} bytes")
     if found.beside:
         files = counted(len(found.beside), "file")
-        typer.echo(f"beside    {files} of runs; 'carbontrack db upgrade' takes them in")
+        typer.echo(f"beside    {files} of runs; {upgrade} takes them in")
     if found.journals:
-        typer.echo(f"journals  {found.journals:,}; 'carbontrack db recover' brings them in")
+        typer.echo(f"journals  {found.journals:,}; {recover} brings them in")
 
 
 @app.command()
@@ -323,17 +324,18 @@ def compact(
     from carbontrack.cli.progress import row_bar
     from carbontrack.ledger.compact import compact
     from carbontrack.ledger.kept import parse_keep
-    from carbontrack.ledger.url import ledger_url
+    from carbontrack.ledger.url import db_option, ledger_url
 
+    url = ledger_url(db)
     with row_bar() as progress:
-        done = compact(ledger_url(db), parse_keep(keep), dry_run=dry_run, progress=progress)
+        done = compact(url, parse_keep(keep), dry_run=dry_run, progress=progress)
     said = [f"{counted(n, 'window')} of {level_s} s" for level_s, n in done.windows.items()]
     freed = f"; the file is {done.freed_bytes:,} bytes smaller" if done.freed_bytes else ""
     nothing = " Nothing was written." if dry_run else ""
     typer.echo(f"Dropped: {', '.join(said)}{freed}.{nothing}")
     if done.left_hours:
         left = counted(done.left_hours, "hour")
-        hint = "their seconds or minutes do not add up: carbontrack db verify"
+        hint = f"their seconds or minutes do not add up: carbontrack db verify{db_option(url)}"
         typer.echo(f"carbontrack: {left} left as they are; {hint}", err=True)
 
 

@@ -79,7 +79,9 @@ def runs(
     elif wanted != Selection():
         typer.echo("No such runs.")
     else:
-        typer.echo("No runs yet. Record one: carbontrack run -- COMMAND")
+        from carbontrack.ledger.url import db_option
+
+        typer.echo(f"No runs yet. Record one: carbontrack run{db_option(url)} -- COMMAND")
 
 
 @app.command("rm")

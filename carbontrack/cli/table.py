@@ -106,7 +106,7 @@ def table(
     from carbontrack.factors.resolve import parse_methods
     from carbontrack.ledger import engine
     from carbontrack.ledger.held import ManyHeld
-    from carbontrack.ledger.url import ledger_url
+    from carbontrack.ledger.url import db_option, ledger_url
     from carbontrack.query import group, price, select
     from carbontrack.report import render
     from carbontrack.report.document import document_of
@@ -115,7 +115,8 @@ def table(
     methods = parse_methods(method)
     parse.check_choice("--like", like, ("", *LIKE))
     check_units(unit or [])
-    with engine.open_reader(ledger_url(db)).connect() as connection, garbage.paused():
+    url = ledger_url(db)
+    with engine.open_reader(url).connect() as connection, garbage.paused():
         find_runs(connection, runs or [])
         chosen = select.choose(connection, runs or [], wanted.counted, limit=limit)
         say_untimed(connection, runs or [], wanted)
@@ -130,7 +131,7 @@ def table(
             rows = group.grouped(connection, chosen, each, by, flags, **own)
             subtotals = group.subtotals(connection, chosen, each, by, flags, **own)
     if not rows and out is None and format in (None, TableFormat.TEXT):
-        typer.echo("No such runs. See: carbontrack runs")
+        typer.echo(f"No such runs. See: carbontrack runs{db_option(url)}")
         return
     path = None if out is None else Path(out)
     document = document_of(

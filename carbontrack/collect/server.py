@@ -23,7 +23,7 @@ from carbontrack.ledger.rights import check_rights
 from carbontrack.ledger.shipped import take
 from carbontrack.ledger.tokens import listing
 from carbontrack.ledger.transaction import open_ledger
-from carbontrack.ledger.url import sqlite_path
+from carbontrack.ledger.url import db_option, sqlite_path
 from carbontrack.listening import address, listen
 from carbontrack.record.warning import warn
 from carbontrack.report.escape import visible
@@ -64,7 +64,8 @@ def collect(
         stack.callback(listening.close)
         print(address(listening, host, scheme="https" if tls_cert else "http"), flush=True)
         if not tokens:
-            _say("no token lets anybody write; make one: carbontrack collect token add PROJECT")
+            make = f"carbontrack collect token add PROJECT{db_option(url)}"
+            _say(f"no token lets anybody write; make one: {make}")
         intake = Intake(ledger, take)
         stack.callback(intake.close)
         metrics = Metrics(lambda: intake.waiting)

@@ -43,7 +43,7 @@ class NoLedger(NotFoundError):
     """There is no ledger yet at this address."""
 
     def __init__(self, url: str) -> None:
-        hint = "Record a run: carbontrack run -- COMMAND"
+        hint = f"Record a run: carbontrack run{db_option(url)} -- COMMAND"
         if sqlite_path(url) is None:
             hint = f"Create it: carbontrack db upgrade --db {redacted_url(url)}"
         if any(map(journal.files, journal_folders(url))):
@@ -262,7 +262,7 @@ def _migrate(engine: Engine, url: str) -> str | None:
 def _outdated(url: str, revision: str | None) -> CarbontrackError:
     return CarbontrackError(
         f"The ledger {redacted_url(url)} has schema {revision}, this carbontrack needs {HEAD}.",
-        hint="Take a backup, then run 'carbontrack db upgrade'.",
+        hint=f"Take a backup, then run: carbontrack db upgrade{db_option(url)}",
     )
 
 

@@ -189,6 +189,8 @@ def db_option(url: str) -> str:
     except LedgerUnreachable as error:
         if url == error.url:
             return ""
+    except CarbontrackError:  # the variable names none
+        pass
     return f" --db {shlex.quote(redacted_url(url))}"
 
 

@@ -20,7 +20,7 @@ from carbontrack.ledger.remove import LEFT
 from carbontrack.ledger.settle import TOLERANCE_J, TOLERANCE_S
 from carbontrack.ledger.source import open_source
 from carbontrack.ledger.tables import WINDOWS
-from carbontrack.ledger.url import sqlite_path
+from carbontrack.ledger.url import db_option, sqlite_path
 from carbontrack.ledger.window import LEVELS_S
 from carbontrack.units import MS_PER_DAY, MS_PER_HOUR, MS_PER_S
 
@@ -59,7 +59,7 @@ def verify(
         if path is not None and (damage := _damage(str(path))):
             return damage  # the other questions would break on it
         connection = source.connection
-        problems = [*_keys(connection), *_removed(connection), *_rolled(connection)]
+        problems = [*_keys(connection), *_removed(connection, url), *_rolled(connection)]
         recordings = source.connection.execute(text(_RECORDINGS)).mappings().all()
         for number, recording in enumerate(recordings):
             problems += _of_recording(source.connection, recording)
@@ -111,11 +111,10 @@ def _rolled(connection: Connection) -> Iterator[Problem]:
         yield Problem(where, "are not the devices of its sensors")
 
 
-def _removed(connection: Connection) -> Iterator[Problem]:
+def _removed(connection: Connection, url: str) -> Iterator[Problem]:
+    ends = f"carbontrack db recover{db_option(url)}"
     for run_id in connection.scalars(text(LEFT)):
-        yield Problem(
-            f"run {run_id}", "was removed, and not to the end: see carbontrack db recover"
-        )
+        yield Problem(f"run {run_id}", f"was removed, and not to the end: see {ends}")
 
 
 def _of_recording(connection: Connection, recording: Mapping[Any, Any]) -> Iterator[Problem]:

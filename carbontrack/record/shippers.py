@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from carbontrack.config import Settings, value
 from carbontrack.errors import CarbontrackError
 from carbontrack.ledger.recorded_rows import Event
-from carbontrack.ledger.url import redacted_url
+from carbontrack.ledger.url import db_option, redacted_url
 from carbontrack.record import ship_to
 from carbontrack.record.grace import grace_s
 from carbontrack.record.messages import Plan
@@ -94,8 +94,9 @@ class Shippers:
             connect(self._plan.db).dispose()  # the address alone: it connects when it is used
         except CarbontrackError as error:
             file = redacted_url(self._db)
-            self._alarm(f"{error} This run is recorded in {file}; 'carbontrack db merge' takes it.")
             self._left = f"db merge {shlex.quote(file)}"
+            takes = f"'carbontrack {self._left}{db_option(self._plan.db)}' takes it"
+            self._alarm(f"{error} This run is recorded in {file}; {takes}.")
             return None
         target = Server(self._plan.db)
         return self._started(target, EVERY_SECOND, is_queue=True)

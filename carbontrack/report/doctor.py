@@ -68,7 +68,7 @@ def _meters(environ: Mapping[str, str]) -> Iterator[Finding]:
 def _ledger(url: str) -> Iterator[Finding]:
     from carbontrack.ledger import set_aside
     from carbontrack.ledger.status import status_of
-    from carbontrack.ledger.url import redacted_url
+    from carbontrack.ledger.url import db_option, redacted_url
     from carbontrack.report.numbers import counted
 
     try:
@@ -85,7 +85,7 @@ def _ledger(url: str) -> Iterator[Finding]:
             "ledger",
             Verdict.PROBLEM,
             f"{found.ledger} has schema {found.revision}, this program needs {found.head}",
-            "carbontrack db upgrade",
+            f"carbontrack db upgrade{db_option(url)}",
         )
     else:
         what = f"{found.ledger} ({found.dialect}) answers: {counted(found.runs or 0, 'run')}"
@@ -95,7 +95,7 @@ def _ledger(url: str) -> Iterator[Finding]:
             "ledger",
             Verdict.PROBLEM,
             f"{counted(found.journals, 'journal')} not in the ledger yet",
-            "carbontrack db recover",
+            f"carbontrack db recover{db_option(url)}",
         )
     yield from _clock(url)
     for reason in dict.fromkeys(one.reason for one in set_aside.found(url)):
@@ -103,7 +103,7 @@ def _ledger(url: str) -> Iterator[Finding]:
             "ledger",
             Verdict.PROBLEM,
             f"a collector refused rows: {reason}",
-            "When that is set right: carbontrack db ship --retry",
+            f"When that is set right: carbontrack db ship --retry{db_option(url)}",
         )
 
 

@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from carbontrack.ledger.url import ledger_url
 from tests.fixtures.command import Command
 from tests.fixtures.runs import Recorded, write_ledger
 from tests.fixtures.wrap import CARBONTRACK, PATIENCE_S, Wrapper, bound_by_modes, kill_recorders
+from tests.ledger.test_recover import Recorder
 
 
 def test_path_shows_the_ledger_without_its_password(wrapper: Wrapper) -> None:
@@ -49,6 +51,21 @@ def test_an_outdated_ledger_is_shown(wrapper: Wrapper) -> None:
     assert (status["revision"], status["runs"], status["windows"]) == ("1000", 1, 4)
     assert "carbontrack db upgrade" in wrapper.ask("db", "status").stdout
     assert list(wrapper.folder.glob("*backup*")) == [], "looking at it changes nothing"
+
+
+def test_what_is_to_be_done_is_said_of_the_ledger_that_was_named(wrapper: Wrapper) -> None:
+    other = write_ledger(wrapper.folder / "other.db", Recorded(count=2))
+    Recorder(ledger_url(str(other))).spill(0, 10)
+    with sqlite3.connect(other) as ledger:
+        ledger.execute("update alembic_version set version_num = '1000'")
+    ledger.close()
+    (wrapper.folder / "other-1001.db").write_bytes(other.read_bytes())
+    said = wrapper.ask("db", "status", "--db", str(other)).stdout
+    upgrade, recover = (f"'carbontrack db {what} --db {other}'" for what in ("upgrade", "recover"))
+    assert said.count(upgrade) == 2, "the schema and the file beside it"
+    assert said.count(recover) == 1
+    none = wrapper.folder / "none.db"
+    assert f"carbontrack run --db {none} -- " in wrapper.ask("runs", "--db", str(none)).stderr
 
 
 def test_a_ledger_that_is_up_to_date_is_said_to_be(wrapper: Wrapper) -> None:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sqlite3
+from contextlib import closing
 from typing import Any
 
+from carbontrack.ledger import set_aside
 from carbontrack.ledger.url import ledger_url
 from tests.fixtures.nvml import NvmlStub
+from tests.fixtures.runs import Recorded, write_ledger
 from tests.fixtures.wrap import Wrapper
 from tests.ledger.test_recover import Recorder
 
@@ -70,6 +74,23 @@ def test_a_journal_that_waits_is_a_problem(wrapper: Wrapper) -> None:
     (problem,) = (f for f in found if f["verdict"] == "problem")
     assert (code, problem["what"]) == (1, "1 journal not in the ledger yet")
     assert problem["fix"] == "carbontrack db recover"
+
+
+def test_a_fix_is_of_the_ledger_that_was_named(wrapper: Wrapper) -> None:
+    other = write_ledger(wrapper.folder / "other's.db", Recorded(count=2))
+    url = ledger_url(str(other))
+    Recorder(url).spill(0, 10)
+    set_aside.put(url, "01", "https://collector", "too old")
+    with closing(sqlite3.connect(other)) as ledger, ledger:
+        ledger.execute("update alembic_version set version_num = '1000'")
+    done = wrapper.ask("doctor", "--format", "json", "--db", str(other))
+    found = json.loads(done.stdout)["findings"]
+    names = f" --db {shlex.quote(str(other))}"
+    assert [one["fix"] for one in found if one["verdict"] == "problem"] == [
+        f"carbontrack db upgrade{names}",
+        f"carbontrack db recover{names}",
+        f"When that is set right: carbontrack db ship --retry{names}",
+    ]
 
 
 def test_a_server_that_does_not_answer_is_a_problem(wrapper: Wrapper) -> None:

@@ -145,3 +145,8 @@ def test_a_user_without_a_home_has_journals_beside_the_ledger(
     with pytest.raises(LedgerUnreachable, match="no home folder") as raised:
         ledger_url()
     assert raised.value.url is None
+
+
+def test_a_variable_that_names_no_ledger_hides_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CARBONTRACK_DB", "mysql://ada@h/d")
+    assert db_option(ledger_url("/data/x.db")) == " --db /data/x.db"

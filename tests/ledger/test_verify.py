@@ -13,8 +13,8 @@ import pytest
 from carbontrack.errors import CarbontrackError
 from carbontrack.ledger import engine
 from carbontrack.ledger.merge import merge
+from carbontrack.ledger.url import db_option, sqlite_path
 from carbontrack.ledger.url import ledger_url as url_of
-from carbontrack.ledger.url import sqlite_path
 from carbontrack.ledger.verify import verify
 from tests.fixtures.attempts import ONE, PARTS
 from tests.fixtures.command import Command
@@ -151,6 +151,7 @@ def test_a_run_that_was_removed_and_is_there_is_named(url: str) -> None:
     change(url, f"insert into tombstones values ('{ONE.run.id}', 5, 'ada', null)")
     assert problems(url) == [
         f"run {ONE.run.id}: was removed, and not to the end: see carbontrack db recover"
+        f"{db_option(url)}"
     ]
 
 

@@ -145,8 +145,10 @@ def test_all_pods_of_a_job_are_one_run(node: Wrapper, tmp_path: Path, kind: str)
         wait_until(lambda: len(recordings(node, team)) == 2)
     (run,) = node.json("runs", "--db", str(team))["runs"]
     assert (run["name"], run["project"]) == ("llama2-7b", "nlp")
+    shown = node.json("show", "last", "--db", str(team))
+    assert shown["nodes_expected"] == 4
+    assert shown["status"] != "completed", "two pods never came"
     if kind.startswith("Job "):
-        shown = node.json("show", "last", "--db", str(team))
         assert (shown["scheduler"], shown["job_id"]) == ("kubernetes", UID)
 
 

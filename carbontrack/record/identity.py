@@ -51,10 +51,13 @@ class Allocation:
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """The run's id, None where nothing says that other processes are part of the run, too."""
+    """The run's id, None where nothing says that other processes are part of the run, too; and on
+    how many nodes it is expected, None if unknown.
+    """
 
     run_id: str | None
     allocation: Allocation | None
+    nodes_expected: int | None = None
 
 
 def identify(
@@ -69,18 +72,20 @@ def identify(
     """The run of a process with this environment that wraps this command.
 
     `CARBONTRACK_RUN_ID` decides, else the job of the scheduler or launcher together with the name,
-    or without one the command.
+    or without one the command; of its nodes `CARBONTRACK_NODES`, else the scheduler.
     """
     allocation = allocation_of(environ, read, starts_steps=_starts_steps(command))
+    said = None if allocation is None else allocation.nodes_expected
+    nodes = _number(environ, "CARBONTRACK_NODES") or said
     if given := environ.get("CARBONTRACK_RUN_ID"):
-        return Identity(uuid5(["run-id", project, given]), allocation)
+        return Identity(uuid5(["run-id", project, given]), allocation, nodes)
     if allocation is None:
         return Identity(None, None)
     from carbontrack.record.shared_words import shared_words
 
     hosts = [hostname, environ.get("MASTER_ADDR", ""), *allocation.hosts]
     what = ["name", name] if name is not None else ["command", *shared_words(command, hosts)]
-    return Identity(uuid5([project, allocation.key, what]), allocation)
+    return Identity(uuid5([project, allocation.key, what]), allocation, nodes)
 
 
 def allocation_of(environ: Environ, read: Read, *, starts_steps: bool = False) -> Allocation | None:
@@ -91,10 +96,9 @@ def allocation_of(environ: Environ, read: Read, *, starts_steps: bool = False) -
     found = next(filter(None, (ask(environ, read) for ask in _SCHEDULERS)), None)
     if found is None:
         return None
-    nodes = _number(environ, "CARBONTRACK_NODES")
-    if nodes is None and _is_batch_script(environ) and not starts_steps:
-        nodes = 1  # it runs on the first node alone
-    return replace(found, nodes_expected=nodes or found.nodes_expected or None)
+    if _is_batch_script(environ) and not starts_steps:
+        return replace(found, nodes_expected=1)  # it runs on the first node alone
+    return replace(found, nodes_expected=found.nodes_expected or None)
 
 
 def batch_job(environ: Environ) -> str | None:

@@ -101,7 +101,8 @@ def this_run(
     )
     run_id = above or found.run_id
     allocation = found.allocation
-    job: dict[str, Any] = {"is_shared": run_id is not None}
+    is_shared = run_id is not None
+    job: dict[str, Any] = {"is_shared": is_shared, "nodes_expected": found.nodes_expected}
     if allocation is not None:
         job |= {
             "scheduler": str(allocation.scheduler),
@@ -110,10 +111,9 @@ def this_run(
             "array_index": allocation.array_index,
             "account": allocation.account,
             "partition": allocation.partition,
-            "nodes_expected": allocation.nodes_expected,
             "restart": allocation.restart,
         }
-    return ThisRun(run_id or uuid7(), run_id is not None, job)
+    return ThisRun(run_id or uuid7(), is_shared, job)
 
 
 def _batch_job(environ: Mapping[str, str]) -> str:

@@ -87,7 +87,7 @@ FLUX = {
 KUBERNETES = {
     "CARBONTRACK_KUBERNETES_JOB_UID": "5cf76b42-cbc8-484a-b496-6b867182e523",
     "CARBONTRACK_KUBERNETES_NAMESPACE": "nlp",
-    "CARBONTRACK_NODES": "2",
+    "PET_NNODES": "2",
     "KUBERNETES_SERVICE_HOST": "10.96.0.1",
     "JOB_COMPLETION_INDEX": "{node}",
     "HOSTNAME": "pretrain-{node}-x7k2p",
@@ -261,6 +261,7 @@ def test_each_scheduler_is_known_and_its_nodes_agree(
     first, second = identity(environ, node=1), identity(environ, node=2)
     assert first.allocation is not None
     assert replace(first.allocation, hosts=()) == expected
+    assert first.nodes_expected == expected.nodes_expected
     assert first == second
     assert first.run_id is not None
     assert uuid.UUID(first.run_id).version == 5
@@ -348,6 +349,12 @@ def test_a_run_id_that_the_user_sets_wins() -> None:
     assert mine.run_id == identity(environ, command=["other"]).run_id
     assert mine.run_id != identity(environ, project="another").run_id
     assert mine.allocation == identity(SLURM).allocation
+
+
+@pytest.mark.parametrize("environ", [{"CARBONTRACK_RUN_ID": "7"}, KUBERNETES, SLURM])
+def test_the_number_of_nodes_that_the_user_sets_wins(environ: Mapping[str, str]) -> None:
+    found = this_run(on_node({**environ, "CARBONTRACK_NODES": "4"}, 1), COMMAND, {})
+    assert found.job["nodes_expected"] == 4
 
 
 @pytest.mark.parametrize(

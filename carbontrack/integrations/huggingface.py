@@ -159,7 +159,8 @@ class CarbonTrackCallback(TrainerCallback):
         track = self.session.end()
         if writes and track is not None:
             more = self._model_card if isinstance(self._model_card, dict) else {}
-            write_emissions(Path(args.output_dir or ".") / "README.md", track, **more)
+            if not write_emissions(Path(args.output_dir or ".") / "README.md", track, **more):
+                self.session.warn("no model card is written: what was emitted is unknown")
 
     def _more(self, tokens: int) -> int:
         """The tokens since the last step, of a cumulative count."""

@@ -131,7 +131,7 @@ class BlockRecorder:
         self._recorder.flush(grace_s()[0])
         self.id, self.is_shared = run.id, run.is_shared
         # So that what we start counts as part of us.
-        os.environ[MARK] = str(mark_of(run.id, os.environ))
+        os.environ[MARK] = str(mark_of(run.id, settings["db"], os.environ))
         if steps:
             os.environ["CARBONTRACK_STEPS"] = steps.path
 

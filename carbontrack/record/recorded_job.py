@@ -28,12 +28,13 @@ class RecordedJob:
 
     def __init__(self, command: list[str], settings: dict[str, Any]) -> None:
         self._id = uuid7()
-        self._steps = make_steps_file(self._id)
         self._rendezvous: Rendezvous | None = None
         self._recorder: RecorderProcess | Joined | None = None
         run = this_run(os.environ, command, settings)
         self.run_id, self._job = run.id, run.job
-        self.environ = {**os.environ, MARK: str(mark_of(self.run_id, os.environ))}
+        mark = mark_of(run.id, settings["db"], os.environ)
+        self.environ = {**os.environ, MARK: str(mark)}
+        self._steps = make_steps_file(self._id)
         if self._steps:
             self.environ["CARBONTRACK_STEPS"] = self._steps.path
         if run.is_shared:

@@ -9,6 +9,7 @@ import os
 from collections.abc import Mapping, Sequence
 
 from carbontrack.ids import uuid7
+from carbontrack.ledger.url import recorded_in
 from carbontrack.record.this_node import boot_id, hostname
 
 TYPE_CHECKING = False  # `typing` costs 15 ms, a dataclass more
@@ -27,18 +28,19 @@ _MAX_FILE = 1 << 20  # bytes: a node file of 10,000 lines
 
 
 class Mark:
-    """In a job's environment: its run, the node on which that is recorded, and the batch job, since
-    a job may submit another one, which then has its environment.
+    """In a job's environment: its run, the node on which that is recorded, the batch job, since a
+    job may submit another one, which then has its environment, and the URL of the recorder's file.
     """
 
-    def __init__(self, run_id: str, boot_id: str, hostname: str, job: str) -> None:
+    def __init__(self, run_id: str, boot_id: str, hostname: str, job: str, db: str) -> None:
         self.run_id = run_id
         self.boot_id = boot_id
         self.hostname = hostname
         self.job = job
+        self.db = db
 
     def __str__(self) -> str:
-        return " ".join((self.run_id, self.boot_id, self.hostname, self.job))
+        return " ".join((self.run_id, self.boot_id, self.hostname, self.job, self.db))
 
     @property
     def is_here(self) -> bool:
@@ -46,15 +48,16 @@ class Mark:
         return (self.boot_id, self.hostname) == (boot_id() or _UNKNOWN, hostname())
 
 
-def mark_of(run_id: str, environ: Mapping[str, str]) -> Mark:
-    """The mark of a run that is recorded on this node."""
-    return Mark(run_id, boot_id() or _UNKNOWN, hostname(), _batch_job(environ))
+def mark_of(run_id: str, db: str, environ: Mapping[str, str]) -> Mark:
+    """The mark of a run that is recorded on this node, for the ledger at the URL `db`."""
+    job = _batch_job(environ)
+    return Mark(run_id, boot_id() or _UNKNOWN, hostname(), job, recorded_in(db))
 
 
 def mark_in(environ: Mapping[str, str]) -> Mark | None:
     """The mark that the job's environment has, None if it has none or that of another batch job."""
-    words = environ.get(MARK, "").split(" ")
-    if len(words) != 4 or not all(words):
+    words = environ.get(MARK, "").split(" ", 4)  # a path may have spaces
+    if len(words) != 5 or not all(words):
         return None
     mark = Mark(*words)
     return mark if mark.job == _batch_job(environ) else None

@@ -19,7 +19,7 @@ from carbontrack.record.attach import BlockRecorder, settings_of
 from carbontrack.record.exit_code import ExitWatch, code_of
 from carbontrack.record.steps_file import is_recorded_already
 from carbontrack.record.this_run import mark_in
-from carbontrack.record.tracked import UNKNOWN, Block, Tracked, read_block
+from carbontrack.record.tracked import PATIENCE_S, UNKNOWN, Block, Tracked, read_block
 from carbontrack.record.warning import harmless, warn
 from carbontrack.units import now_ms
 
@@ -41,7 +41,8 @@ class Track:
         self._recorder: BlockRecorder | None = None
         self._pid = 0  # of the process that started it; 0 where it goes on no more
         self._block: Block | None = None
-        self._used: Tracked | None = None  # once it is final
+        self._has_waited = False  # for its end to be in the ledger
+        self._used: Tracked | None = None  # once it is final, or turned out to stay unknown
         self.id: str | None = None
 
     def start(self) -> Self:
@@ -50,6 +51,7 @@ class Track:
             warn("start() of a block that goes on already: ignored.")
             return self
         self.id = self._block = self._used = None
+        self._has_waited = False
         self._pid = os.getpid()
         with harmless("this block is not recorded"):
             self._begin()
@@ -169,10 +171,8 @@ class Track:
         if self.id is not None:
             name = (settings["name"] or "block") if recorder.is_shared else None
             self._block = Block(self.id, settings["db"], name, started_ms)
-            _recorded.append(self._block)
         elif mark is not None:
-            db = next((one.db for one in _recorded if one.run_id == mark.run_id), settings["db"])
-            self._block = Block(mark.run_id, db, settings["name"] or "block", started_ms)
+            self._block = Block(mark.run_id, mark.db, settings["name"] or "block", started_ms)
 
     def _stop(self, exit_code: int) -> None:
         if not self._goes_on:
@@ -193,8 +193,6 @@ class Track:
     def _end(self, exit_code: int) -> None:
         recorder, self._recorder = self._recorder, None
         if self._block is not None:
-            if self._block in _recorded:
-                _recorded.remove(self._block)
             self._block = replace(self._block, ended_ms=now_ms())
         if recorder is not None:
             recorder.stop(exit_code)
@@ -202,14 +200,17 @@ class Track:
     def _measure(self) -> Tracked:
         if self._used is not None:
             return self._used
-        used = UNKNOWN
-        if self._block is not None:
-            with harmless("what this block used is unknown"):
-                used = read_block(self._block)
-        if used.is_final:
+        used, block = UNKNOWN, self._block
+        if block is None:
+            return used
+        has_ended = block.ended_ms is not None
+        patience_s = PATIENCE_S if has_ended and not self._has_waited else 0.0
+        self._has_waited = has_ended
+        with harmless("what this block used is unknown"):
+            used = read_block(block, patience_s)
+        if used.is_final or (has_ended and used is UNKNOWN):
             self._used = used
         return used
 
 
-_recorded: list[Block] = []  # the runs that this process records
 _exit = ExitWatch()

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from carbontrack.ledger.held import Held
     from carbontrack.ledger.imported import Connection
 
-_PATIENCE_S = 5.0  # the recorder commits every 1.6 s
+PATIENCE_S = 5.0  # the recorder commits every 1.6 s
 _LOOK_S = 0.1
 
 
@@ -138,14 +138,14 @@ class Tracked:
 UNKNOWN = Tracked()
 
 
-def read_block(block: Block) -> Tracked:
-    """What the ledger has of a block; of one that has ended its end is waited for, a few seconds at
-    most. Raises CarbontrackError where it cannot be read.
+def read_block(block: Block, patience_s: float = 0.0) -> Tracked:
+    """What the ledger has of a block; its end is waited for, so long at most. Raises
+    CarbontrackError where a block that has ended cannot be read.
     """
     from carbontrack.ledger import engine
     from carbontrack.ledger.url import recorded_in
 
-    give_up_s = time.monotonic() + (0.0 if block.ended_ms is None else _PATIENCE_S)
+    give_up_s = time.monotonic() + patience_s
     while True:
         try:
             with engine.open_reader(recorded_in(block.db)).connect() as connection:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import subprocess
 import sys
+import time
+from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -22,7 +26,7 @@ def recorded(seconds):
     now = [time.time() * 1000]
     while True:
         try:
-            with sqlite3.connect(f"file:{os.environ['CARBONTRACK_DB']}?mode=ro", uri=True) as db:
+            with sqlite3.connect(f"file:{os.environ['LEDGER']}?mode=ro", uri=True) as db:
                 if db.execute(COUNT, now).fetchone()[0] >= seconds: return
         except sqlite3.OperationalError: pass
         time.sleep(0.05)
@@ -31,11 +35,18 @@ COUNT = "select count(distinct start_ms) from windows where level = 1 and start_
 
 
 def run(wrapper: Wrapper, script: str, *, wrapped: bool = False) -> tuple[Any, str]:
-    """The JSON that a script prints, and what stands on its stderr."""
+    """The JSON that a script prints, and what stands on its stderr. Where it is `wrapped`, the
+    command line alone names the ledger, from the folder in which the command is given.
+    """
     command = [sys.executable, "-c", PREAMBLE + script]
+    environ = {**wrapper.env, "LEDGER": str(wrapper.ledger)}
+    if wrapped:
+        del environ["CARBONTRACK_DB"]
+        command = wrapper.argv(*command, options=("--quiet", "--db", wrapper.ledger.name))
     done = subprocess.run(
-        wrapper.argv(*command) if wrapped else command,
-        env=wrapper.env,
+        command,
+        env=environ,
+        cwd=wrapper.folder,
         capture_output=True,
         text=True,
         timeout=PATIENCE_S,
@@ -97,6 +108,7 @@ def steps():
     yield from (1, 2)
 assert asyncio.run(train()) == 7
 assert list(steps()) == [1, 2]
+os.chdir("/")
 t = carbontrack.track("cell").start()
 recorded(2)
 t.stop()
@@ -176,17 +188,44 @@ print(json.dumps([left.id, left.energy_kwh, left.summary(), repr(left)]))
     assert (one["name"], one["status"]) == ("x", "completed")
 
 
-def test_a_ledger_that_cannot_be_read_is_a_warning(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+@pytest.fixture
+def pauses_s(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """How long reading waited each time for the recorder, which it does not do long here."""
+    paused_s: list[float] = []
+    clock = SimpleNamespace(monotonic=time.monotonic, sleep=paused_s.append)
+    monkeypatch.setattr("carbontrack.record.tracked.time", clock)
+    monkeypatch.setattr("carbontrack.record.track.PATIENCE_S", 0.1)
+    return paused_s
+
+
+def test_a_ledger_that_cannot_be_read_is_one_warning_and_one_wait(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], pauses_s: list[float]
 ) -> None:
-    monkeypatch.setattr("carbontrack.record.tracked._PATIENCE_S", 0.0)
     track = Track()
     track._block = Block("01", f"sqlite:///{tmp_path / 'none.db'}", None, 0, ended_ms=1)
     assert track.energy_kwh is None
     assert capfd.readouterr().err.startswith("carbontrack: what this block used is unknown: ")
+    pauses_s.clear()
+    assert [track.tco2e, track.cost, track.coverage] == [None] * 3
+    assert (capfd.readouterr().err, pauses_s) == ("", [])
     track._block = Block("01", f"sqlite:///{tmp_path / 'none.db'}", None, 0)
     assert read_block(track._block) is UNKNOWN  # it may come yet
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_end_that_never_comes_is_waited_for_once(tmp_path: Path, pauses_s: list[float]) -> None:
+    """As where the recorder was killed."""
+    one = Recorded(count=2, seconds=600.0)
+    path = write_ledger(tmp_path / "ledger.db", one)
+    track = Track()
+    track._block = Block(one.run.id, f"sqlite:///{path}", "x", one.start_ms, one.end_ms + 1)
+    with closing(sqlite3.connect(path)) as ledger, ledger:
+        ledger.execute("update recordings set ended_ms = null, status = 'running'")
+    found = track.energy_kwh
+    pauses_s.clear()
+    assert track.energy_kwh == found
+    assert found is not None
+    assert pauses_s == []
 
 
 def test_a_block_of_a_run_has_its_share_of_the_time(tmp_path: Path) -> None:

@@ -182,6 +182,8 @@ def attach(pid: int, settings: Mapping[str, Any]) -> None:
     except KeyboardInterrupt:
         pass
     finally:
+        # A sidecar gets it once the job has ended, and the recorder is to have its time.
+        signal.signal(signal.SIGTERM, lambda signo, frame: None)
         recorder.end({"ended_ns": monotonic_ns(), "exit_code": None})
 
 

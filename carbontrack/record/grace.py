@@ -9,14 +9,26 @@ from carbontrack.record.warning import warn
 
 # Not counting what the recorder waits for a CPU, up to the longer.
 _GRACE_S, _LONGEST_S = 1.0, 5.0
+# To ship the rest, where nothing waits for that, or all else ends with it. What is left then comes
+# with the next run, or by `db ship`.
+LAST_S = 30.0
 _VARIABLE = "CARBONTRACK_GRACE_S"
 
 
-def grace_s() -> tuple[float, float]:
-    """The time in s that the recorder gets to finish, and with what it waits for a CPU."""
+def is_first_of_container() -> bool:
+    """Whether this process is the first of a container, which ends with it: no parent can be seen
+    from inside. It is PID 1, unless the containers of a pod see each other's processes.
+    """
+    return os.getppid() == 0
+
+
+def grace_s(*, ends_with_wrapper: bool = False) -> tuple[float, float]:
+    """The time in s that the recorder gets to finish, and with what it waits for a CPU; if it
+    `ends_with_wrapper`, also to ship.
+    """
     given = os.environ.get(_VARIABLE)
     if not given:
-        return _GRACE_S, _LONGEST_S
+        return (LAST_S, LAST_S) if ends_with_wrapper else (_GRACE_S, _LONGEST_S)
     try:
         seconds = decimal(given)
         if not 0 <= seconds < float("inf"):

@@ -37,6 +37,7 @@ class Plan:
     partition: str | None = None
     nodes_expected: int | None = None
     restart: int = 0  # how often the scheduler has restarted the job
+    ends_with_wrapper: bool = False  # as a container does with its first process
     is_beside: bool = False  # record only devices that no other recorder of the run can see
     name: str | None = None
     project: str | None = None

@@ -160,9 +160,10 @@ class Recorder:
 
         outcome = self._watch(control, sampler, outbox, timer, happened, arrivals)
         self._finish(outcome, sampler, outbox, run, timer, happened, shippers)
-        control.release()
+        if not plan.ends_with_wrapper:
+            control.release()
         outbox.tidy()
-        shippers.finish()
+        shippers.finish(_ended_ns(outcome))
 
     def _take(self, sources: Sequence[Source], has_ended: Callable[[], bool]) -> Sequence[Source]:
         """Those that are ours to read."""

@@ -57,11 +57,12 @@ class RecorderProcess:
     def begin(self, plan: dict[str, Any]) -> None:
         """Give it its plan; what the pipe does not take yet, `flush` sends."""
         from carbontrack.record.cut import cut_command  # it needs none to start
+        from carbontrack.record.grace import is_first_of_container
 
         with harmless("this run is not recorded"):
-            self._plan = plan
+            self._plan = {**plan, "ends_with_wrapper": is_first_of_container()}
             command = cut_command(plan["command"])
-            self._send({**plan, "command": command, **self._handed})
+            self._send({**self._plan, "command": command, **self._handed})
 
     def flush(self, timeout_s: float = 0.0) -> bool:
         """Send what the pipe has not taken so far; whether that is all."""
@@ -116,7 +117,7 @@ class RecorderProcess:
 
             cpu = CpuWait(pid)
             self._send(outcome)
-            grace = grace_s()
+            grace = grace_s(ends_with_wrapper=self._plan.get("ends_with_wrapper", False))
             self.flush(grace[0])
             in_time = _ends_in_time(pid, grace, cpu, self._pipe)
             released = _is_closed(self._pipe)

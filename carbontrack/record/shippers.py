@@ -13,8 +13,9 @@ from carbontrack.errors import CarbontrackError
 from carbontrack.ledger.recorded_rows import Event
 from carbontrack.ledger.url import db_option, redacted_url
 from carbontrack.record import ship_to
-from carbontrack.record.grace import grace_s
+from carbontrack.record.grace import LAST_S, grace_s
 from carbontrack.record.messages import Plan
+from carbontrack.units import NS_PER_S, monotonic_ns
 
 if TYPE_CHECKING:
     from carbontrack.ledger.shipped_seconds import Seconds
@@ -22,9 +23,6 @@ if TYPE_CHECKING:
     from carbontrack.record.target import Target
 
 _SUMMARY_S = 0.3  # of what the job's end may wait for us
-# After the job and its wrapper have ended; what is left then comes with the next run, or by
-# `db ship`.
-_LAST_S = 30.0
 
 
 class Shippers:
@@ -66,7 +64,7 @@ class Shippers:
         """
         if self._server is None:
             return self._left
-        if self._server.finish(max(0.0, grace_s()[0] - _SUMMARY_S)):
+        if self._server.finish(max(0.0, self._grace_s() - _SUMMARY_S)):
             return ""
         self._warn(
             f"{redacted_url(self._plan.db)} does not have all of this run yet; what is missing is "
@@ -74,13 +72,29 @@ class Shippers:
         )
         return "db ship"
 
-    def finish(self) -> None:
-        """Let the rest arrive, when the job's end waits for nothing any more."""
-        for shipper in (self._collector, self._server):
-            if shipper is not None:
-                shipper.finish(_LAST_S)
+    def finish(self, ended_ns: int) -> None:
+        """Let the rest arrive, when the job's end waits for nothing any more; or, where the end of
+        the wrapper is ours, as long as that waits since the job's.
+        """
+        if self._collector is not None:
+            arrived = self._collector.finish(self._left_s(ended_ns))
+            if not arrived and self._plan.ends_with_wrapper:
+                self._warn(
+                    "the collector does not have all of this run; what is missing is in "
+                    f"{redacted_url(self._db)}, and lost with this container if that is."
+                )
         if self._server is not None:
+            self._server.finish(self._left_s(ended_ns))
             self._server.prune()
+
+    def _grace_s(self) -> float:
+        return grace_s(ends_with_wrapper=self._plan.ends_with_wrapper)[0]
+
+    def _left_s(self, ended_ns: int) -> float:
+        if not self._plan.ends_with_wrapper:
+            return LAST_S
+        waited_s = (monotonic_ns() - ended_ns) / NS_PER_S
+        return max(0.0, self._grace_s() - _SUMMARY_S - waited_s)
 
     def _to_server(self) -> Shipper | None:
         """What ships all that is written, where the ledger is on a server; None if it is not."""

@@ -49,6 +49,9 @@ def hold_stderr() -> None:
 
 def warn_of_slow_recorder(plan: Mapping[str, Any]) -> None:
     """The job's end waits no longer; where there was to be a summary, say what prints it."""
+    if plan.get("ends_with_wrapper"):
+        warn("the recorder is slow to finish and ends here; CARBONTRACK_GRACE_S gives it longer.")
+        return
     later = ""
     if not plan.get("quiet") and "kind" not in plan and "run_id" in plan:
         with suppress(Exception):

@@ -22,6 +22,7 @@ from carbontrack.record.cut import MAX_COMMAND_CHARS, MAX_LABEL_CHARS, cut_comma
 from carbontrack.record.process_end import ProcessEnd
 from carbontrack.record.recorder_process import RecorderProcess
 from carbontrack.units import monotonic_ns, now_ms
+from tests.collect.test_collect import Collector, shown
 from tests.fixtures.tools import OF_THE_MACHINE
 from tests.fixtures.wrap import CARBONTRACK, PATIENCE_S, Wrapper, kill_recorders, processes_of
 from tests.record.test_manners import children_of
@@ -113,14 +114,22 @@ sys.exit(3)
 """
 
 
-def test_as_pid_1_orphans_are_reaped_when_our_own_processes_have_died_first(
-    wrapper: Wrapper, until: Until
-) -> None:
+@pytest.fixture
+def as_pid_1() -> list[str]:
+    """The words before a command that make it the first process of a namespace of its own."""
     if subprocess.run([*AS_PID_1, "true"], capture_output=True, check=False).returncode:
         pytest.skip(f"{OF_THE_MACHINE}: namespaces are not allowed")
-    argv = [*AS_PID_1, *wrapper.argv(PYTHON, "-c", ORPHAN)]
-    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stderr": subprocess.PIPE}
-    with subprocess.Popen(argv, env=wrapper.env, text=True, **pipes) as container:
+    return AS_PID_1
+
+
+PIPES: dict[str, Any] = {"stdin": subprocess.PIPE, "stderr": subprocess.PIPE}
+
+
+def test_as_pid_1_orphans_are_reaped_when_our_own_processes_have_died_first(
+    wrapper: Wrapper, until: Until, as_pid_1: list[str]
+) -> None:
+    argv = [*as_pid_1, *wrapper.argv(PYTHON, "-c", ORPHAN)]
+    with subprocess.Popen(argv, env=wrapper.env, text=True, **PIPES) as container:
         try:
             until(lambda: min(map(len, wrapper.seconds().values()), default=0) >= 1)
             (us,) = children_of(container.pid, "run")
@@ -132,6 +141,54 @@ def test_as_pid_1_orphans_are_reaped_when_our_own_processes_have_died_first(
             container.kill()
     assert container.returncode == 3
     assert said == "carbontrack: the recorder failed; what it had committed is in the ledger.\n"
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_as_pid_1_it_ends_once_the_collector_has_the_end_of_the_run(
+    wrapper: Wrapper, until: Until, as_pid_1: list[str], is_there: bool
+) -> None:
+    """Its end is that of its recorder, in a container."""
+    collector = Collector(wrapper, str(wrapper.folder / "team.db"))
+    collector.start()
+    given = {"CARBONTRACK_SHIP": collector.url, "CARBONTRACK_SHIP_TOKEN": collector.token("nlp")}
+    argv = [*as_pid_1, *wrapper.argv("sh", "-c", "read line; exit 3", options=())]
+    with subprocess.Popen(argv, env=wrapper.env | given, text=True, **PIPES) as container:
+        try:
+            until(lambda: min(map(len, wrapper.seconds().values()), default=0) >= 1)
+            if not is_there:
+                collector.stop()
+            _, said = container.communicate("on\n", timeout=PATIENCE_S)
+        finally:
+            container.kill()
+            if collector.process is not None and collector.process.poll() is None:
+                collector.stop()
+    assert container.returncode == 3
+    assert ("the collector does not have all of this run" in said) is not is_there
+    if is_there:
+        there = shown(wrapper, "--db", collector.ledger)
+        assert there == shown(wrapper)
+        assert (there["status"], there["exit_code"]) == ("failed", 3)
+        assert there["energy_kwh"] > 0
+
+
+def test_the_first_process_of_a_container_is_known_in_a_pod_that_shares_its_processes_too(
+    as_pid_1: list[str], until: Until
+) -> None:
+    """As those of a sidecar: another container's is PID 1."""
+    pod = subprocess.Popen([*as_pid_1, "sleep", "600"])
+    try:
+        (first,) = until(lambda: children_of(pod.pid, "sleep"))
+        enter = ["nsenter", "--preserve-credentials", "-U", "-p", "-t", str(first)]
+        ask = "from carbontrack.record.grace import is_first_of_container as i; print(i())"
+        command = [PYTHON, "-c", ask]
+        said = [
+            subprocess.check_output([*words, *command], text=True)
+            for words in (enter, [*enter, "sh", "-c", '"$@"; true', "sh"], [])
+        ]
+    finally:
+        pod.kill()
+        pod.wait()
+    assert said == ["True\n", "False\n", "False\n"]
 
 
 def holds_a_socket(pid: int) -> bool:

@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from carbontrack.meters.base import Device, DeviceLost, Reading, Vitals
 from carbontrack.meters.nvml.capabilities import Capabilities, capabilities
@@ -19,6 +20,8 @@ from carbontrack.vocabulary import DeviceKind, MeterName, Quality
 
 if TYPE_CHECKING:
     from carbontrack.meters.nvml.library import Library
+
+T = TypeVar("T")
 
 _NS_PER_US = 1000
 _MAX_STAMP_AGE_NS = 1 * NS_PER_S  # an older timestamp is a stepped wall clock, not a slow sensor
@@ -171,8 +174,8 @@ class NvmlSource:
         power_mw: float | None = None
         energy_time_ns: int | None = None
         now_ns = asked_ns = monotonic_ns()
-        if self._fields is not None:
-            answer = self._fields(gpu)
+        answer = None if self._fields is None else self._unless_it_fails(self._fields, gpu)
+        if answer is not None:
             now_ns = monotonic_ns()
             if can.energy == "field":
                 stamp_us, kind, code, raw = answer[:4]
@@ -184,10 +187,11 @@ class NvmlSource:
                 if can.power_span_ns and power_mw is not None:
                     energy_time_ns = self._on_our_clock(stamp_us, asked_ns, now_ns)
         if can.energy == "call":
-            energy_mj = self._library.nvml.nvmlDeviceGetTotalEnergyConsumption(gpu)
+            counter = self._library.nvml.nvmlDeviceGetTotalEnergyConsumption
+            energy_mj = self._unless_it_fails(counter, gpu)
             now_ns = monotonic_ns()
         if can.power == "call":
-            power_mw = self._library.nvml.nvmlDeviceGetPowerUsage(gpu)
+            power_mw = self._unless_it_fails(self._library.nvml.nvmlDeviceGetPowerUsage, gpu)
         return Reading(
             now_ns,
             None if energy_mj is None else energy_mj / 1000,
@@ -195,6 +199,17 @@ class NvmlSource:
             energy_time_ns if energy_mj is not None or can.power_span_ns else None,
             can.power_span_ns,
         )
+
+    def _unless_it_fails(self, call: Callable[[Any], T], gpu: Any) -> T | None:
+        """The answer of a call; None if it only failed, for another one may have been answered.
+        Raises NVMLError if the device is lost.
+        """
+        try:
+            return call(gpu)
+        except self._library.Error as error:
+            if self._library.is_lost(error):
+                raise
+            return None
 
     def _on_our_clock(self, stamp_us: int, asked_ns: int, now_ns: int) -> int | None:
         """The driver's wall-clock timestamp as `monotonic_ns()`; None if it cannot be of an answer

@@ -316,6 +316,25 @@ def test_unknown_errors_now_and_then_are_missing_values(nvml_stub: NvmlStub) -> 
         assert 0 < len(missing) < len(readings) / 2
 
 
+def test_a_call_that_fails_takes_no_other_value_with_it(nvml_stub: NvmlStub) -> None:
+    """Of drivers without the one call for both."""
+    node = nvml_stub.start(3, fields=0)
+    counter, power, both = node.uuids
+    with _polling(node) as polled:
+        polled.until(lambda polls: len(polls) >= 1)
+        node.set(d0_counter_fail_p=1, d1_power_fail_p=1, d2_counter_fail_p=1, d2_power_fail_p=1)
+        polled.until(lambda polls: polls[-1]["energy_j"] is None, counter, both)
+        polled.until(lambda polls: polls[-1]["power_w"] is None, power, both)
+
+    assert {device["field"] for device in polled.devices} == {"total_energy+power_usage"}
+    known = {
+        uuid: (poll["energy_j"] is not None, poll["power_w"] is not None)
+        for uuid in node.uuids
+        for poll in [polled.polls[uuid][-1]]
+    }
+    assert known == {counter: (False, True), power: (True, False), both: (False, False)}
+
+
 def test_a_counter_reset_shows_as_a_fall(nvml_stub: NvmlStub) -> None:
     node = nvml_stub.start(2)
     with _polling(node) as polled:

@@ -29,6 +29,7 @@ _UJ_PER_J = 1e6
 # The counter moves about once a millisecond; the first power needs two readings a little apart.
 _PRIMING_S = 0.02
 # Two sockets of the largest kind together stay below it: a counter that fell farther did not wrap.
+# One that was not read for longer than its range holds of it may have wrapped several times.
 _IMPOSSIBLE_W = 2000.0
 _FIX = (
     "Allow it with `sudo chmod -R a+r /sys/class/powercap/intel-rapl*` (until the next boot; a "
@@ -122,7 +123,9 @@ def _watts(path: Path) -> float | None:
 
 
 class RaplSource:
-    """One package, or its memory. Its energy is unwrapped, and falls only at a counter reset."""
+    """One package, or its memory. Its energy is unwrapped; where what was used since the last poll
+    cannot be known, as after a reset or a suspend, it falls.
+    """
 
     def __init__(self, zone: Path, device: Device) -> None:
         """Raises OSError or ValueError if the counter cannot be read."""
@@ -143,11 +146,14 @@ class RaplSource:
                 raise DeviceLost(f"{self._counter}: {error}") from error
             now_ns = monotonic_ns()
             elapsed_s = max(now_ns - self._last.time_ns, 1) / NS_PER_S
+            most_uj = _IMPOSSIBLE_W * elapsed_s * _UJ_PER_J
             step_uj = raw_uj - self._raw_uj
             if step_uj < 0:  # it wraps within minutes on a busy server
                 step_uj += self._range_uj + 1
-                if step_uj > _IMPOSSIBLE_W * elapsed_s * _UJ_PER_J:
+                if step_uj > most_uj:
                     return self._begin_again(now_ns, raw_uj)
+            if most_uj > self._range_uj:
+                return self._begin_again(now_ns, raw_uj)
             self._raw_uj = raw_uj
             self._energy_uj += step_uj
             power_w = step_uj / _UJ_PER_J / elapsed_s
@@ -158,9 +164,11 @@ class RaplSource:
         """None: RAPL knows only energy."""
 
     def _begin_again(self, now_ns: int, raw_uj: int) -> Reading:
-        """After a reset: the energy falls, and so the recorder sees it."""
-        self._raw_uj = self._energy_uj = raw_uj
-        self._last = Reading(now_ns, raw_uj / _UJ_PER_J, None)
+        """What was used since the last poll is unknown: the energy falls, and so the recorder sees
+        it.
+        """
+        self._raw_uj, self._energy_uj = raw_uj, 0
+        self._last = Reading(now_ns, 0.0, None)
         return self._last
 
     def _read_uj(self) -> int:

@@ -14,10 +14,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from carbontrack.errors import CarbontrackError
+from carbontrack.ledger.window import Window
+from carbontrack.meters import rapl
 from carbontrack.meters.base import DeviceLost, MeterContext, MeterUnavailable
 from carbontrack.meters.rapl import open_meter
 from carbontrack.meters.registry import find_meters
-from carbontrack.vocabulary import DeviceKind, Quality
+from carbontrack.record.reduce import Clock, WindowBuilder
+from carbontrack.units import NS_PER_S
+from carbontrack.vocabulary import DeviceKind, Doubt, Quality
 from tests.fixtures.powercap import RANGE_UJ, Powercap
 
 
@@ -90,9 +94,62 @@ def test_a_counter_that_was_reset_falls_instead_of_wrapping(powercap: Powercap) 
     powercap.set("intel-rapl:0", 1_000_000)  # 63 kJ short of the range: no wrap in a moment
 
     after = package.read()
-    assert after.energy_j == pytest.approx(1.0)
-    assert after.power_w is None
-    assert before.energy_j is not None and after.energy_j < before.energy_j
+    assert (after.energy_j, after.power_w) == (0.0, None)
+    assert before.energy_j is not None and before.energy_j > 0
+
+
+@pytest.mark.parametrize("after_uj", [1_000_000, 250_000_000_000], ids=["falls", "rises"])
+def test_what_a_counter_may_have_wrapped_through_several_times_is_unknown(
+    powercap: Powercap, monkeypatch: pytest.MonkeyPatch, after_uj: int
+) -> None:
+    """Two packages at 100 W, and an hour in which the machine was suspended, or the job paused."""
+    at_ns = 5 * NS_PER_S
+    monkeypatch.setattr(rapl, "monotonic_ns", lambda: at_ns)
+    places = ["intel-rapl:0", "intel-rapl:1"]
+    for number, place in enumerate(places):
+        powercap.zone(place, f"package-{number}", 200_000_000_000)
+    sources = powercap.open().sources
+    start_ns = at_ns
+    builders = [
+        WindowBuilder(one.device, Clock(1_700_000_000_000, start_ns), start_ns=start_ns)
+        for one in sources
+    ]
+    windows: list[list[Window]] = [[], []]
+    raw_uj = 200_000_000_000
+    for tick in range(1, 81):
+        at_ns += NS_PER_S // 10
+        raw_uj += 10_000_000
+        if tick == 41:
+            at_ns += 3600 * NS_PER_S
+            raw_uj = after_uj
+        for number, (source, builder) in enumerate(zip(sources, builders, strict=True)):
+            powercap.set(places[number], raw_uj)
+            windows[number] += builder.add(source.read())
+    for builder, found in zip(builders, windows, strict=True):
+        found += builder.finish(at_ns)
+        # 4.0 s before it and 3.9 s after.
+        assert sum(one.energy_j or 0.0 for one in found) == pytest.approx(790.0)
+        assert sum(one.energy_s for one in found) == pytest.approx(7.9)
+        assert [finding.rule for finding in builder.findings()] == [Doubt.COUNTER_RESET]
+
+
+def test_a_counter_that_is_read_every_ten_seconds_loses_nothing(
+    powercap: Powercap, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The slowest sampling there is, at 400 W, on a counter that wraps several times."""
+    at_ns = 5 * NS_PER_S
+    monkeypatch.setattr(rapl, "monotonic_ns", lambda: at_ns)
+    for package in (0, 1):
+        powercap.zone(f"intel-rapl:{package}", f"package-{package}", 5)
+    package, other = powercap.open().sources
+    polls = 200
+    for poll in range(1, polls + 1):
+        at_ns += 10 * NS_PER_S
+        powercap.set("intel-rapl:0", (5 + poll * 4_000_000_000) % (RANGE_UJ + 1))
+        last = package.read()
+        other.read()
+    assert last.energy_j == pytest.approx(4_000.0 * polls)
+    assert last.power_w == pytest.approx(400.0)
 
 
 def test_a_zone_that_goes_away_is_lost_alone(powercap: Powercap) -> None:

@@ -16,6 +16,7 @@ class Access:
     """Thread-safe."""
 
     def __init__(self, ledger: WritableLedger) -> None:
+        """`ledger` is one of its own, for the intake may be writing into its for long."""
         self._ledger = ledger
         self._lock = threading.Lock()
         self._known: dict[str, tuple[float, str | None]] = {}  # by the token's hash
@@ -33,7 +34,7 @@ class Access:
             until_s, project = self._known.get(hash, (0.0, None))
         if now_s < until_s:
             return project
-        with self._ledger.begin() as transaction:
+        with self._ledger.reading() as transaction:
             project = tokens.project_of(transaction, secret)
         with self._lock:
             if len(self._known) >= _MOST:  # somebody tries tokens
@@ -43,5 +44,5 @@ class Access:
 
     def look(self) -> None:
         """Raise the database's error if it does not answer."""
-        with self._ledger.begin() as transaction:
-            next(iter(transaction.ask("select 1 as one", {})))
+        with self._ledger.reading() as transaction:
+            list(transaction.ask("select 1 as one from tokens limit 1", {}))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
 from socket import socket
@@ -54,11 +54,11 @@ def collect(
     with ExitStack() as stack:
         opens = partial(open_ledger, url, busy_timeout_ms=_BUSY_TIMEOUT_MS)
         with errors_in_one_line(url):
-            ledger = opens()
-            stack.callback(ledger.close)
+            ledger = stack.enter_context(closing(opens()))
+            asked = stack.enter_context(closing(opens()))
             if sqlite_path(url) is None:
                 check_rights(ledger, url)
-            with ledger.begin() as transaction:
+            with asked.reading() as transaction:
                 tokens = sum(token.revoked_ms is None for token in listing(transaction))
         listening = listen(host, port, options=options, backlog=_CONNECTIONS)
         stack.callback(listening.close)
@@ -75,7 +75,7 @@ def collect(
             keep = {}
         collector = Collector(
             intake,
-            Access(ledger),
+            Access(asked),
             Sweeper(opens, _say),
             oldest_days=oldest_days,
             keep=keep,

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
 from functools import cache
@@ -76,7 +77,7 @@ class Transaction(Protocol):
 
 
 class WritableLedger(Protocol):
-    """A ledger that is open for writing. What fails raises the database's error, or
+    """A ledger that is open for writing, thread-safe. What fails raises the database's error, or
     SQLAlchemy's.
     """
 
@@ -147,19 +148,20 @@ def recorders_url(url: str) -> str:
 
 
 class LedgerFile:
-    """A SQLite ledger; it is its own transaction, for it has one at a time."""
+    """A SQLite ledger; it is its own transaction, for it has one at a time: other threads wait."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
+        self._alone = threading.RLock()  # a second one of the same thread is SQLite's error
 
     @contextmanager
     def begin(self) -> Iterator[LedgerFile]:
-        with sqlite.transaction(self._connection):
+        with self._alone, sqlite.transaction(self._connection):
             yield self
 
     @contextmanager
     def reading(self) -> Iterator[LedgerFile]:
-        with sqlite.transaction(self._connection, "BEGIN"):
+        with self._alone, sqlite.transaction(self._connection, "BEGIN"):
             yield self
 
     def ask(self, statement: str, values: Values) -> Iterator[dict[str, Any]]:

@@ -7,9 +7,11 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
@@ -286,6 +288,44 @@ def test_each_refusal_has_its_status_and_says_why(collector: Collector) -> None:
     assert collector.post(b"x" * (5 << 20), nlp)[0] in (413, 400)
     assert collector.post(good, nlp, "/v2/batches")[0] == 404
     assert "a batch was refused (403)" in collector.stop()
+
+
+# When it writes, it makes a file and waits for another one.
+_HELD = """
+import time
+from pathlib import Path
+from carbontrack.collect import server
+take, folder = server.take, Path({folder!r})
+def held(transaction, sent):
+    replies = take(transaction, sent)
+    (folder / "held").touch()
+    while not (folder / "go-on").exists():
+        time.sleep(0.01)
+    return replies
+server.take = held
+from carbontrack.__main__ import main
+main()
+"""
+
+
+def test_tokens_are_read_and_health_is_asked_while_a_batch_is_written(
+    wrapper: Wrapper, collector: Collector, tmp_path: Path
+) -> None:
+    token = collector.token("nlp")
+    collector.stop()
+    collector.program = [sys.executable, "-P", "-c", _HELD.format(folder=str(tmp_path))]
+    collector.start()
+    body = encode(batch())
+    with ThreadPoolExecutor(17) as pool:
+        written = pool.submit(collector.post, body, token)
+        wait_until((tmp_path / "held").exists)
+        unknown = [pool.submit(collector.post, body, f"carbontrack_{n}") for n in range(8)]
+        asked = [pool.submit(collector.get, "/healthz") for _ in range(8)]
+        assert {one.result()[0] for one in unknown} == {401}
+        assert {one.result()[0] for one in asked} == {200}
+        (tmp_path / "go-on").touch()
+        assert written.result()[0] == 204
+    assert "the database cannot be used now" not in collector.stop()
 
 
 def test_a_writer_neither_reads_nor_changes_the_rows_of_another_project(

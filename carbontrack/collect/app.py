@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict
 from functools import partial
 from typing import TypeVar
@@ -41,6 +42,7 @@ _Sent = TypeVar("_Sent", Batch, Tombstone)
 _RETRY_S = {429: 10, 503: 5}
 _QUIET = (*_RETRY_S, 410)  # nobody has to do anything
 _LONGEST_S = 30  # that a body may take to arrive, or to be written
+_SILENT_S = 15  # of a transaction, after which the database does not seem to answer
 _SMALL_BYTES = 16 << 10  # of a body that is decoded in less time than another thread would take
 
 
@@ -109,6 +111,8 @@ class Collector:
                 project = await self._project(request)
                 answer = await take(project, await _body(request))
         except TimeoutError:
+            if self._is_silent:
+                self._say_away("it does not answer")
             answer = _refusal(Answer(503, "the batch was not written in time"))
         except ClientDisconnect:
             answer = _refusal(Answer(400, "the node hung up"))
@@ -169,6 +173,10 @@ class Collector:
         except Unfit as error:
             raise Answer(422, str(error)) from None
 
+    @property
+    def _is_silent(self) -> bool:
+        return self._intake.writing_s > _SILENT_S
+
     def _say_away(self, why: str) -> None:
         """Once, until it is another reason, or a batch has been written."""
         reason = redact_text((why.splitlines() or [""])[0])
@@ -192,12 +200,12 @@ class Collector:
         return project
 
     async def health(self, _: Request) -> Response:
-        """200 while the database answers."""
-        try:
-            await run_in_threadpool(self._access.look)
-        except Exception:
-            return PlainTextResponse("the database does not answer\n", 503)
-        return PlainTextResponse("ok\n")
+        """200 while the database answers, the intake as well as here."""
+        with suppress(Exception):
+            if not self._is_silent:
+                await run_in_threadpool(self._access.look)
+                return PlainTextResponse("ok\n")
+        return PlainTextResponse("the database does not answer\n", 503)
 
     async def metrics(self, _: Request) -> Response:
         """For Prometheus."""

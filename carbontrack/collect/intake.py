@@ -54,6 +54,7 @@ class Intake:
         self._ledger = ledger
         self._write = write
         self._coalesce_s = _COALESCE_S
+        self._began_s: float | None = None  # the transaction that is not at its end
         self._queue: queue.Queue[_Waiting | None] = queue.Queue(MAX_WAITING)
         self._thread = threading.Thread(target=self._run, name="intake", daemon=True)
         self._thread.start()
@@ -62,6 +63,12 @@ class Intake:
     def waiting(self) -> int:
         """How many batches wait."""
         return self._queue.qsize()
+
+    @property
+    def writing_s(self) -> float:
+        """For how long batches have been written that are not yet; 0 if there are none."""
+        began_s = self._began_s
+        return 0.0 if began_s is None else time.monotonic() - began_s
 
     def put(self, sent: Sent, project: str) -> Future[Reply]:
         """Queue a batch or a tombstone. The result comes once it is committed; or Away, Unfit,
@@ -87,6 +94,7 @@ class Intake:
             self._coalesce_s = _COALESCE_MANY_S if len(together) > 1 else _COALESCE_S
             if together:
                 self._write_all(together)
+                self._began_s = None
 
     def _gather(self, first: _Waiting | None) -> tuple[list[_Waiting], bool]:
         """Those that wait now or come in a moment; and whether more may come after them."""
@@ -108,6 +116,7 @@ class Intake:
         """In one transaction; where what they hold is refused, in halves. What met another writer
         is tried once more: a deadlock, and one batch alone, whose run may have been being removed.
         """
+        self._began_s = time.monotonic()
         try:
             with self._ledger.begin() as transaction:
                 replies = self._write(transaction, [(one.sent, one.project) for one in together])

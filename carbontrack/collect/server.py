@@ -32,6 +32,8 @@ _CONNECTIONS = 4_096  # that may wait to be accepted: all nodes come back at onc
 _GRACE_S = 10
 _KEEP_ALIVE_S = 3 * round(EVERY_S)  # a node posts again on the connection that it has
 _BUSY_TIMEOUT_MS = 5_000
+# After which a server's answer to a question, or to a transaction of many batches, will not come.
+_ASKED_S, _WRITTEN_S = 10.0, 60.0
 
 
 def collect(
@@ -51,13 +53,15 @@ def collect(
     of rights.
     """
     options = ("--listen", "--listen")
+    is_server = sqlite_path(url) is None
     with ExitStack() as stack:
         opens = partial(open_ledger, url, busy_timeout_ms=_BUSY_TIMEOUT_MS)
         with errors_in_one_line(url):
-            ledger = stack.enter_context(closing(opens()))
-            asked = stack.enter_context(closing(opens()))
-            if sqlite_path(url) is None:
-                check_rights(ledger, url)
+            written = stack.enter_context(closing(opens(deadline_s=_WRITTEN_S)))
+            asked = stack.enter_context(closing(opens(deadline_s=_ASKED_S)))
+            if is_server:
+                check_rights(asked, url)
+                kept = stack.enter_context(closing(opens()))
             with asked.reading() as transaction:
                 tokens = sum(token.revoked_ms is None for token in listing(transaction))
         listening = listen(host, port, options=options, backlog=_CONNECTIONS)
@@ -66,17 +70,17 @@ def collect(
         if not tokens:
             make = f"carbontrack collect token add PROJECT{db_option(url)}"
             _say(f"no token lets anybody write; make one: {make}")
-        intake = Intake(ledger, take)
+        intake = Intake(written, take)
         stack.callback(intake.close)
         metrics = Metrics(lambda: intake.waiting)
-        if sqlite_path(url) is None:
-            Retention(ledger, keep, metrics, _say).start()
+        if is_server:
+            Retention(kept, keep, metrics, _say).start()
         else:  # a file keeps all until `db compact`
             keep = {}
         collector = Collector(
             intake,
             Access(asked),
-            Sweeper(opens, _say),
+            Sweeper(partial(opens, deadline_s=_WRITTEN_S), _say),
             oldest_days=oldest_days,
             keep=keep,
             metrics=metrics,

@@ -55,8 +55,11 @@ class LedgerUnusable(CarbontrackError):
     """The database refused: it is locked, damaged, away or full."""
 
 
-def open_writer(url: str, *, busy_timeout_ms: int = BUSY_TIMEOUT_MS) -> Engine:
-    """An engine for writing; the ledger is created, or a SQLite ledger upgraded, if need be.
+def open_writer(
+    url: str, *, busy_timeout_ms: int = BUSY_TIMEOUT_MS, deadline_s: float | None = None
+) -> Engine:
+    """An engine for writing; the ledger is created, or a SQLite ledger upgraded, if need be. With
+    a deadline a server that does not answer is waited for so long only.
 
     `url` is one of `ledger_url`. Raises CarbontrackError if it is not an address, or the schema is
     newer than ours, or older on a server; what the database says (that it is locked, away, damaged)
@@ -67,12 +70,13 @@ def open_writer(url: str, *, busy_timeout_ms: int = BUSY_TIMEOUT_MS) -> Engine:
         sqlite.create_file(path)
     engine = connect(url, busy_timeout_ms=busy_timeout_ms)
     try:
-        with engine.connect() as connection:
-            revision = revision_of(connection, url)
-        if path is None and revision not in (None, HEAD):
-            raise _outdated(url, revision)
-        if revision != HEAD:
-            _migrate(engine, url)
+        with postgresql.deadline(engine, deadline_s):
+            with engine.connect() as connection:
+                revision = revision_of(connection, url)
+            if path is None and revision not in (None, HEAD):
+                raise _outdated(url, revision)
+            if revision != HEAD:
+                _migrate(engine, url)
     except BaseException:
         engine.dispose()
         raise

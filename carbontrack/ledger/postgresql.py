@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import socket
-from contextlib import suppress
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
-from weakref import WeakSet
+from weakref import WeakKeyDictionary, WeakSet
 
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
@@ -17,6 +19,8 @@ from carbontrack.ledger.url import without_password
 
 _CONNECT_TIMEOUT_S = 5
 _SILENCE_TIMEOUT_MS = 10_000  # a network that swallows what we send counts as broken after this
+# So does a host that is gone without a word, which has acknowledged all that we sent.
+_KEEPALIVES = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3}
 _ADVISORY_LOCK = 0x636172626F6E  # "carbon"
 
 
@@ -34,6 +38,7 @@ def create(url: str, *, busy_timeout_ms: int, read_only: bool) -> Engine:
                 "application_name": "carbontrack",
                 "connect_timeout": _CONNECT_TIMEOUT_S,
                 "tcp_user_timeout": _SILENCE_TIMEOUT_MS,
+                **_KEEPALIVES,
             },
             execution_options={"postgresql_readonly": read_only},
         )
@@ -48,8 +53,10 @@ def create(url: str, *, busy_timeout_ms: int, read_only: bool) -> Engine:
             hint="pip install 'carbontrack[postgres]'",
         ) from error
 
+    opened = _open[engine] = WeakSet()
+
     def limit(connection: Any, _record: Any) -> None:
-        _open.add(connection)
+        opened.add(connection)
         # To compile a question would take longer than any of ours takes.
         connection.execute(f"set lock_timeout = {busy_timeout_ms}; set jit = off")
         connection.commit()
@@ -58,22 +65,40 @@ def create(url: str, *, busy_timeout_ms: int, read_only: bool) -> Engine:
     return engine
 
 
-# This process's connections, for `hang_up`.
-_open: WeakSet[Any] = WeakSet()
+# Their connections, for `deadline`.
+_open: WeakKeyDictionary[Engine, WeakSet[Any]] = WeakKeyDictionary()
 
 
-def hang_up() -> None:
-    """End every call of this process that waits for a server: it raises the driver's error.
-
-    From another thread, for that one waits: a server, or a proxy before it, that acknowledges what
-    it gets and never answers would hold it for ever, whatever timeouts are set.
+@contextmanager
+def deadline(engine: Engine, deadline_s: float | None) -> Iterator[None]:
+    """What waits for the engine's server meanwhile waits so long only, and raises the driver's
+    error: a server, or a proxy before it, that acknowledges what it gets and never answers would
+    hold it for ever, whatever timeouts are set.
     """
-    for connection in list(_open):
-        with (
-            suppress(Exception),  # it has just been closed
-            socket.socket(fileno=os.dup(connection.fileno())) as line,
-        ):
-            line.shutdown(socket.SHUT_RDWR)
+    if deadline_s is None:
+        yield
+        return
+    left = threading.Event()
+
+    def watch() -> None:
+        while not left.wait(deadline_s):  # it may have connected again, and wait again
+            for connection in list(_open.get(engine, ())):
+                _hang_up(connection)
+
+    threading.Thread(target=watch, name="deadline", daemon=True).start()
+    try:
+        yield
+    finally:
+        left.set()
+
+
+def _hang_up(connection: Any) -> None:
+    """From another thread, for that one waits."""
+    with (
+        suppress(Exception),  # it has just been closed
+        socket.socket(fileno=os.dup(connection.fileno())) as line,
+    ):
+        line.shutdown(socket.SHUT_RDWR)
 
 
 def lock_upgrades(connection: Connection) -> None:

@@ -91,8 +91,11 @@ class WritableLedger(Protocol):
         """Leave it: the last user of a file moves what was written ahead into the file itself."""
 
 
-def open_ledger(url: str, *, busy_timeout_ms: int = BUSY_TIMEOUT_MS) -> WritableLedger:
-    """The ledger at a URL of `ledger_url`; it is made, or its file upgraded, if need be.
+def open_ledger(
+    url: str, *, busy_timeout_ms: int = BUSY_TIMEOUT_MS, deadline_s: float | None = None
+) -> WritableLedger:
+    """The ledger at a URL of `ledger_url`; it is made, or its file upgraded, if need be. With a
+    deadline a server's answer is waited for so long only, here and in each transaction.
 
     Raises CarbontrackError as `engine.open_writer` does, and for an error of the database.
     """
@@ -100,7 +103,8 @@ def open_ledger(url: str, *, busy_timeout_ms: int = BUSY_TIMEOUT_MS) -> Writable
     if path is None:
         from carbontrack.ledger.engine import open_writer
 
-        return LedgerServer(open_writer(url, busy_timeout_ms=busy_timeout_ms))
+        engine = open_writer(url, busy_timeout_ms=busy_timeout_ms, deadline_s=deadline_s)
+        return LedgerServer(engine, deadline_s)
     sqlite.create_file(path)
     file = sqlite.connect(path, busy_timeout_ms=busy_timeout_ms)
     try:
@@ -207,13 +211,16 @@ class LedgerFile:
 class LedgerServer:
     """A ledger on a server, through an engine that finds it again after its restart."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, deadline_s: float | None) -> None:
         self._engine = engine
+        self._deadline_s = deadline_s
         self._clause = cache(_clause)
 
     @contextmanager
     def begin(self) -> Iterator[_ServerTransaction]:
-        with self._engine.begin() as connection:
+        from carbontrack.ledger.postgresql import deadline
+
+        with deadline(self._engine, self._deadline_s), self._engine.begin() as connection:
             yield _ServerTransaction(connection, self._clause)
 
     def reading(self) -> AbstractContextManager[Transaction]:

@@ -1,16 +1,14 @@
 """A team's ledger on a server that is written by SQL, batch by batch, as a collector writes it.
 
 Each batch has a connection of its own: a server holds a few hundred, and a node needs it for a
-moment in ten seconds. And each has a deadline: a server, or what lies before it, may take what it
-gets and then say nothing.
+moment in ten seconds. And each has a deadline.
 """
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, closing, contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager, closing
 from typing import TYPE_CHECKING
 
 from carbontrack.errors import CarbontrackError
@@ -26,7 +24,7 @@ from carbontrack.units import MS_PER_S, now_ms
 if TYPE_CHECKING:
     from carbontrack.ledger.shipped import Reply, Sent
 
-DEADLINE_S = 10.0
+_DEADLINE_S = 10.0
 _BUSY_TIMEOUT_MS = 5_000
 
 
@@ -90,12 +88,9 @@ class Server:
             sweep(ledger)
         return reply
 
-    @contextmanager
-    def _open(self) -> Iterator[WritableLedger]:
-        with _deadline():
-            ledger = open_ledger(self._url, busy_timeout_ms=_BUSY_TIMEOUT_MS)
-        with closing(ledger):
-            yield _Prompt(ledger)
+    def _open(self) -> AbstractContextManager[WritableLedger]:
+        ledger = open_ledger(self._url, busy_timeout_ms=_BUSY_TIMEOUT_MS, deadline_s=_DEADLINE_S)
+        return closing(ledger)
 
 
 def _clock(transaction: Transaction) -> ClockOffset:
@@ -106,35 +101,3 @@ def _clock(transaction: Transaction) -> ClockOffset:
 
 
 _NOW = "select cast(extract(epoch from clock_timestamp()) * 1000 as bigint) as now_ms"
-
-
-class _Prompt:
-    """A ledger each of whose transactions has the deadline."""
-
-    def __init__(self, ledger: WritableLedger) -> None:
-        self._ledger = ledger
-
-    @contextmanager
-    def begin(self) -> Iterator[Transaction]:
-        with _deadline(), self._ledger.begin() as transaction:
-            yield transaction
-
-    def reading(self) -> AbstractContextManager[Transaction]:
-        return self.begin()
-
-    def close(self) -> None:
-        self._ledger.close()
-
-
-@contextmanager
-def _deadline() -> Iterator[None]:
-    """What waits for a server meanwhile waits so long only."""
-    from carbontrack.ledger.postgresql import hang_up
-
-    deadline = threading.Timer(DEADLINE_S, hang_up)
-    deadline.daemon = True
-    deadline.start()
-    try:
-        yield
-    finally:
-        deadline.cancel()

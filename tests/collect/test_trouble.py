@@ -11,20 +11,23 @@ import random
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import psycopg
 import pytest
 
+from carbontrack.collect.intake import Away, Intake
 from carbontrack.ledger.batch import encode
-from carbontrack.ledger.shipped import take
+from carbontrack.ledger.engine import open_writer
+from carbontrack.ledger.shipped import Reply, Sent, take
 from carbontrack.ledger.shipped_seconds import NO_SECONDS
-from carbontrack.ledger.transaction import open_ledger
+from carbontrack.ledger.transaction import LedgerServer, Transaction, open_ledger
 from carbontrack.ledger.url import ledger_url
 from carbontrack.record.collector import Collector as HttpTarget
 from carbontrack.record.ship import Shipping
@@ -37,7 +40,7 @@ from tests.collect.test_shipped import content
 from tests.fixtures import tools
 from tests.fixtures.postgres import PostgresServer, private_server
 from tests.fixtures.proxy import Proxy
-from tests.fixtures.wrap import Held, Wrapper, wait_until
+from tests.fixtures.wrap import PATIENCE_S, Held, Wrapper, wait_until
 
 BACKLOG_S = 3 * 3600
 Sums = dict[tuple[str, int, int], int]
@@ -174,6 +177,50 @@ def test_frozen_backends_hold_up_one_batch_and_it_is_written_once(
     shipping.close()
     collector.stop()
     assert sums_mj(collector.ledger, 60, 3600) == sums_mj(node, 60, 3600)
+
+
+IMPATIENT = (
+    "from carbontrack.collect import app; app._LONGEST_S, app._SILENT_S = 1, 0.5; "
+    "from carbontrack.__main__ import main; main()"
+)
+
+
+def test_a_connection_that_falls_silent_is_said_though_another_one_answers(
+    wrapper: Wrapper, server: PostgresServer
+) -> None:
+    """As where a host that died has a successor under its name."""
+    with silent(server) as (proxy, url):
+        proxy.silent = False
+        collector = Collector(wrapper, url)
+        collector.program = [sys.executable, "-P", "-c", IMPATIENT]
+        collector.start()
+        token = collector.token("nlp")
+        wait_until(lambda: collector.post(encode(batch()), token)[0] == 204)
+        wait_until(lambda: collector.get("/healthz")[0] == 200)
+        proxy.strand()
+        status, answer = collector.post(encode(batch(0, 120)), token)
+        assert (status, answer["error"]) == (503, "the batch was not written in time")
+        assert collector.get("/healthz")[0] == 503
+        said = collector.stop(signal.SIGKILL)
+        assert "the database cannot be used now: it does not answer\n" in said
+
+
+def test_a_connection_that_falls_silent_is_left_for_another_one(server: PostgresServer) -> None:
+    with silent(server) as (proxy, url):
+        proxy.silent = False
+        strands = iter([True])
+
+        def write(transaction: Transaction, sent: Sequence[tuple[Sent, str]]) -> Sequence[Reply]:
+            if next(strands, False):
+                proxy.strand()
+            return take(transaction, sent)
+
+        with closing(LedgerServer(open_writer(ledger_url(url)), deadline_s=5.0)) as ledger:
+            intake = Intake(ledger, write)
+            assert isinstance(intake.put(batch(), "nlp").exception(PATIENCE_S), Away)
+            wait_until(lambda: intake.put(batch(), "nlp").exception(PATIENCE_S) is None)
+            intake.close()
+        assert sums_mj(url, 3600)
 
 
 def backends(server: PostgresServer) -> list[int]:

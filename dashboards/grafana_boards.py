@@ -52,34 +52,43 @@ _READERS = """readers as (
 )"""
 
 
-def _lost_s(before_s: str) -> str:
-    """What of a stretch those before a recording have as well: of so many of its seconds."""
-    return f"greatest(seconds - greatest(length_s - coalesce({before_s}, 0), 0), 0)"
+def _left(all_s: str, seconds: str, of: str) -> str:
+    """What those before a part leave of some time; `of` says of whom."""
+    before = f"partition by start_ms, {of} order by place"
+    sums = f"sum({seconds}) over ({before} rows between unbounded preceding and 1 preceding)"
+    return f"greatest({all_s} - coalesce({sums}, 0), 0)"
 
 
-def _lost_j(before_s: str) -> str:
-    return f"energy_j * {_lost_s(before_s)} / nullif(seconds, 0)"
-
-
-_BEFORE = "order by r.place rows between unbounded preceding and 1 preceding"
-
+_LEFT_OF_DEVICE, _OWN_LEFT_OF_DEVICE = (
+    _left("device_s", "seconds", f"device_key{more}") for more in ("", ", project")
+)
+_LEFT_OF_BOARD = _left("board_s", "on_device_s * share", "board_key")
+_OWN_LEFT_OF_BOARD = _left("board_s", "own_on_device_s * share", "board_key, project")
 # What of a sensor's hour others have as well and count: among all runs, and among those of its
-# project.
+# project; of the device, and of the board that it is a part of (see `sharing.repeated`).
 _LOST = f"""lost as (
-  select run_key, recording_key, start_ms, gpus,
-    {_lost_j("before_s")} as energy_j, {_lost_s("before_s")} as seconds,
-    {_lost_j("before_of_project_s")} as own_j, {_lost_s("before_of_project_s")} as own_s
+  select run_key, recording_key, start_ms - start_ms % {MS_PER_HOUR} as start_ms, gpus,
+    energy_j * (1 - counted_s / nullif(seconds, 0)) as energy_j, seconds - counted_s as seconds,
+    energy_j * (1 - own_counted_s / nullif(seconds, 0)) as own_j, seconds - own_counted_s as own_s
   from (
-    select r.run_key, r.recording_key, o.start_ms - o.start_ms % {MS_PER_HOUR} as start_ms,
-      case when d.kind = 'gpu' then s.share else 0 end as gpus, o.energy_j, o.seconds,
-      greatest(max(o.seconds) over (partition by o.start_ms, s.device_key), 1) as length_s,
-      sum(o.seconds) over (partition by o.start_ms, s.device_key {_BEFORE}) as before_s,
-      sum(o.seconds) over (
-        partition by o.start_ms, s.device_key, r.project {_BEFORE}) as before_of_project_s
-    from "overlaps" o join sensors s on s.key = o.sensor_key join devices d on d.key = s.device_key
-    join readers r on r.recording_key = s.recording_key
-    where o.start_ms > {_FROM_MS} - {MS_PER_HOUR} and o.start_ms < {_TO_MS}
-  ) as parts
+    select *, least(on_device_s, {_LEFT_OF_BOARD} / share) as counted_s,
+      least(own_on_device_s, {_OWN_LEFT_OF_BOARD} / share) as own_counted_s
+    from (
+      select *, greatest(max(seconds) over (partition by start_ms, board_key), 1) as board_s,
+        least(seconds, {_LEFT_OF_DEVICE}) as on_device_s,
+        least(seconds, {_OWN_LEFT_OF_DEVICE}) as own_on_device_s
+      from (
+        select r.*, o.start_ms, o.energy_j, o.seconds, s.device_key, s.share,
+          coalesce(p.key, d.key) as board_key,
+          case when d.kind = 'gpu' then s.share else 0 end as gpus,
+          greatest(max(o.seconds) over (partition by o.start_ms, s.device_key), 1) as device_s
+        from "overlaps" o join sensors s on s.key = o.sensor_key
+        join devices d on d.key = s.device_key left join devices p on p.uuid = d.mig_parent
+        join readers r on r.recording_key = s.recording_key
+        where o.start_ms > {_FROM_MS} - {MS_PER_HOUR} and o.start_ms < {_TO_MS}
+      ) as read
+    ) as of_devices
+  ) as of_boards
 )"""
 
 # What was entered by hand, in the hours of the range: it lies evenly between its start and end.
@@ -277,18 +286,21 @@ _LEFT = f"""with left_of as (
     1 - least(coalesce(t.energy_j / nullif(h.energy_j, 0), 0), 1) as energy,
     1 - least(coalesce(t.seconds / nullif(h.energy_s, 0), 0), 1) as time
   from (
-    select recording_key, sensor_key, start_ms, sum({_lost_j("before_s")}) as energy_j,
-      sum({_lost_s("before_s")}) as seconds
+    select recording_key, sensor_key, start_ms - start_ms % {MS_PER_HOUR} as start_ms,
+      sum(energy_j * (1 - counted_s / nullif(seconds, 0))) as energy_j,
+      sum(seconds - counted_s) as seconds
     from (
-      select r.key as recording_key, o.sensor_key, o.energy_j, o.seconds,
-        o.start_ms - o.start_ms % {MS_PER_HOUR} as start_ms,
-        greatest(max(o.seconds) over stretch, 1) as length_s,
-        sum(o.seconds) over (stretch {_BEFORE}) as before_s
+      select *, least(seconds, {_LEFT_OF_DEVICE}) as counted_s
       from (
-        select key, row_number() over (order by started_ms, id) as place from recordings
-        where key in ({_RECORDINGS})
-      ) as r join sensors s on s.recording_key = r.key join "overlaps" o on o.sensor_key = s.key
-      window stretch as (partition by o.start_ms, s.device_key)
+        select r.key as recording_key, r.place, o.start_ms, o.energy_j, o.seconds, o.sensor_key,
+          s.device_key,
+          greatest(max(o.seconds) over (partition by o.start_ms, s.device_key), 1) as device_s
+        from (
+          select key, row_number() over (order by started_ms, id) as place from recordings
+          where key in ({_RECORDINGS})
+        ) as r join sensors s on s.recording_key = r.key
+        join "overlaps" o on o.sensor_key = s.key
+      ) as read
     ) as parts group by 1, 2, 3
   ) as t join hours h on h.recording_key = t.recording_key and h.start_ms = t.start_ms
     and h.sensor_key = t.sensor_key

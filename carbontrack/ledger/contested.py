@@ -1,5 +1,5 @@
-"""Stretches of time in which several recordings read one device: as they are kept, else as the
-finest windows say that all of them have.
+"""Stretches of time in which several recordings read one board, a device with its MIG instances: as
+they are kept, else as the finest windows say that all of them have.
 
 Where they are made of minutes or hours, because seconds were dropped before the recordings met in
 one ledger, they are as exact as the recordings are without gaps.
@@ -17,8 +17,8 @@ from operator import itemgetter
 from typing import Any
 
 from carbontrack.ledger.recorded_rows import Span, end_of
-from carbontrack.ledger.sharing import Part, Piece, Stretch, pieces, stretches
-from carbontrack.ledger.sql import in_parts, listed
+from carbontrack.ledger.sharing import Of, Part, Piece, Stretch, pieces, stretches
+from carbontrack.ledger.sql import BOARD_KEY, in_parts, listed
 from carbontrack.ledger.window import LEVELS_S
 from carbontrack.units import MS_PER_DAY, MS_PER_HOUR, MS_PER_S, S_PER_HOUR, now_ms
 from carbontrack.vocabulary import MeterName, RunKind
@@ -37,7 +37,8 @@ class Reading:
     """How a recording read a device, from and to when, and its place among those that count."""
 
     key: int
-    device_key: int
+    board_key: int
+    of: Of
     uuid: str
     recording_key: int
     run_key: int
@@ -48,7 +49,7 @@ class Reading:
 
 
 Sensors = Mapping[int, Reading]  # by key
-Hours = Mapping[int, Mapping[int, Collection[int]]]  # sensors by hour and device
+Hours = Mapping[int, Mapping[int, Collection[int]]]  # sensors by hour and board
 
 
 def read_sensors(
@@ -58,7 +59,8 @@ def read_sensors(
     `overlaps.is_shared`. Only who needs `final_ms` says what `heard` is: `set_clocks.heard_sql`.
     """
     rows = ask(
-        "select sensors.key, sensors.device_key, devices.uuid, recordings.key as recording_key, "
+        f"select sensors.key, sensors.device_key, sensors.share, {BOARD_KEY} as board_key, "
+        "devices.uuid, recordings.key as recording_key, "
         "recordings.id, recordings.run_key, recordings.started_ms, recordings.ended_ms, "
         "recordings.heartbeat_ms, runs.kind, runs.id as run_id, "
         f"runs.started_ms as run_started_ms, {heard} as heard_ms "
@@ -77,7 +79,8 @@ def _sensor(row: Any, now: int) -> Reading:
     is_watch = row["kind"] == RunKind.WATCH
     return Reading(
         key=row["key"],
-        device_key=row["device_key"],
+        board_key=row["board_key"],
+        of=Of(row["device_key"], row["share"]),
         uuid=row["uuid"],
         recording_key=row["recording_key"],
         run_key=row["run_key"],
@@ -88,17 +91,35 @@ def _sensor(row: Any, now: int) -> Reading:
     )
 
 
+def board_keys(ask: Ask) -> dict[int, int]:
+    """By the key of a MIG instance that of its parent, where the ledger has that, too."""
+    rows = ask(
+        "select devices.key, parents.key as board_key from devices "
+        "join devices parents on parents.uuid = devices.mig_parent",
+        {},
+    )
+    return {row["key"]: row["board_key"] for row in rows}
+
+
+def with_boards(device_keys: Iterable[int], board_of: Mapping[int, int]) -> list[int]:
+    """These devices, and what is of the same boards."""
+    boards = {board_of.get(key, key) for key in device_keys}
+    return sorted({*boards, *(key for key, board in board_of.items() if board in boards)})
+
+
 def contested(sensors: Iterable[Reading]) -> dict[int, dict[int, set[int]]]:
-    """By hour and device, the sensors that read it at the same time as another one."""
+    """By hour and board, the sensors that read some of it at the same time as another one."""
     found: dict[int, dict[int, set[int]]] = defaultdict(lambda: defaultdict(set))
-    by_device: dict[int, list[Reading]] = defaultdict(list)
+    by_board: dict[int, list[Reading]] = defaultdict(list)
     for sensor in sorted(sensors, key=lambda one: one.from_ms):
-        going = [one for one in by_device[sensor.device_key] if one.to_ms > sensor.from_ms]
+        going = [one for one in by_board[sensor.board_key] if one.to_ms > sensor.from_ms]
         for other in going:
+            if not sensor.of.conflicts(other.of):
+                continue
             until_ms = min(other.to_ms, sensor.to_ms)
             for hour_ms in range(_hour_of(sensor.from_ms), until_ms, MS_PER_HOUR):
-                found[hour_ms][sensor.device_key] |= {sensor.key, other.key}
-        by_device[sensor.device_key] = [*going, sensor]
+                found[hour_ms][sensor.board_key] |= {sensor.key, other.key}
+        by_board[sensor.board_key] = [*going, sensor]
     return found
 
 
@@ -115,7 +136,7 @@ def _is_in_some(hour_ms: int, spans: Sequence[Span]) -> bool:
 def shared(
     source: Source, sensors: Sensors, spans: Sequence[Span] = (), *, every_ms: int = 0
 ) -> Iterator[Stretch]:
-    """The stretches in which several of these sensors read one device, in the hours of these spans:
+    """The stretches in which several of these sensors read one board, in the hours of these spans:
     as they are kept, else as the finest windows say that all of them have. Of an hour that spans
     divide, which what is kept knows nothing of, as the seconds say where they are there.
 
@@ -140,18 +161,18 @@ def shared(
 
     seconds = LEVELS_S[:1]
     divided = {_hour_of(edge_ms) for span in spans for edge_ms in span if edge_ms % MS_PER_HOUR}
-    for hour_ms, devices in sorted(hours.items()):
+    for hour_ms, boards in sorted(hours.items()):
         every = range(hour_ms, hour_ms + MS_PER_HOUR, every_ms) if every_ms else ()
         cuts = of_spans.union(every)
-        left = dict(devices)
+        left = dict(boards)
         if hour_ms in divided:
-            for device_key, found in decided(windows_of, hour_ms, devices, sensors, seconds, cuts):
-                del left[device_key]
+            for board_key, found in decided(windows_of, hour_ms, boards, sensors, seconds, cuts):
+                del left[board_key]
                 yield from found
-        for device_key, keys in list(left.items()):
-            found_before = kept.get((hour_ms, device_key), [])
+        for board_key, keys in list(left.items()):
+            found_before = kept.get((hour_ms, board_key), [])
             if covers(found_before, keys):
-                del left[device_key]
+                del left[board_key]
                 yield from found_before
         for _, found in decided(windows_of, hour_ms, left, sensors, LEVELS_S, cuts):
             yield from found
@@ -188,28 +209,27 @@ class Source:
         self._sensors = sensors
 
     def kept(self, hours: Hours) -> dict[tuple[int, int], list[Stretch]]:
-        """What is kept of these hours, by hour and device."""
+        """What is kept of these hours, by hour and board."""
         found: dict[tuple[int, int], list[Stretch]] = {}
-        for hour_ms, devices in hours.items():
-            for device_key, keys in devices.items():
-                for stretch in self._stretches.get((hour_ms, device_key), ()):
+        for hour_ms, boards in hours.items():
+            for board_key, keys in boards.items():
+                for stretch in self._stretches.get((hour_ms, board_key), ()):
                     if not all(part.key in keys for part in stretch.parts):
                         parts = tuple(part for part in stretch.parts if part.key in keys)
                         stretch = _stretch(stretch.start_ms, parts)
                     if stretch.parts:
-                        found.setdefault((hour_ms, device_key), []).append(stretch)
+                        found.setdefault((hour_ms, board_key), []).append(stretch)
         return found
 
     @cached_property
     def _stretches(self) -> dict[tuple[int, int], list[Stretch]]:
-        """What is kept, by hour and device, in order."""
+        """What is kept, by hour and board, in order."""
         by_start: dict[tuple[int, int], list[Part]] = defaultdict(list)
-        device_of = {key: sensor.device_key for key, sensor in self._sensors.items()}
         for start_ms, part in self._kept():
-            by_start[start_ms, device_of[part.key]].append(part)
+            by_start[start_ms, self._sensors[part.key].board_key].append(part)
         found: dict[tuple[int, int], list[Stretch]] = defaultdict(list)
-        for (start_ms, device_key), parts in sorted(by_start.items(), key=itemgetter(0)):
-            found[_hour_of(start_ms), device_key].append(_stretch(start_ms, tuple(parts)))
+        for (start_ms, board_key), parts in sorted(by_start.items(), key=itemgetter(0)):
+            found[_hour_of(start_ms), board_key].append(_stretch(start_ms, tuple(parts)))
         return found
 
     @cached_property
@@ -235,11 +255,11 @@ class Source:
         kept = self.kept(self._hours)
         left = {
             hour_ms: {
-                device_key: keys
-                for device_key, keys in devices.items()
-                if not covers(kept.get((hour_ms, device_key), ()), keys)
+                board_key: keys
+                for board_key, keys in boards.items()
+                if not covers(kept.get((hour_ms, board_key), ()), keys)
             }
-            for hour_ms, devices in self._hours.items()
+            for hour_ms, boards in self._hours.items()
         }
         return WindowsOf(self._ask, self._sensors, {at: of for at, of in left.items() if of})
 
@@ -252,15 +272,15 @@ def _stretch(start_ms: int, parts: tuple[Part, ...]) -> Stretch:
 def decided(
     windows_of: Callable[[int, Collection[int], int], list[tuple[int, Part]]],
     hour_ms: int,
-    devices: Mapping[int, Collection[int]],
+    boards: Mapping[int, Collection[int]],
     sensors: Sensors,
     levels: Sequence[int],
     cuts_ms: Collection[int] = frozenset(),
 ) -> Iterator[tuple[int, list[Stretch]]]:
-    """(device, stretches of the hour) as the windows say: of the first of these levels of which all
-    the device's sensors have as much as of hours. Devices without one are left out.
+    """(board, stretches of the hour) as the windows say: of the first of these levels of which all
+    the board's sensors have as much as of hours. Boards without one are left out.
     """
-    left = {key: device for device, keys in devices.items() for key in keys}
+    left = {key: board for board, keys in boards.items() for key in keys}
     whole_s = _covered(windows_of(hour_ms, left, LEVELS_S[-1])) if left else {}
     for level_s in levels:
         if not left:
@@ -268,20 +288,20 @@ def decided(
         windows = windows_of(hour_ms, left, level_s)
         covered_s = _covered(windows)
         lacking = {
-            device
-            for key, device in left.items()
+            board
+            for key, board in left.items()
             if abs(covered_s.get(key, 0.0) - whole_s.get(key, 0.0)) > _COMPLETE_S
         }
-        by_device: dict[int, list[tuple[int, Part]]] = {
-            device: [] for device in left.values() if device not in lacking
+        by_board: dict[int, list[tuple[int, Part]]] = {
+            board: [] for board in left.values() if board not in lacking
         }
         for start_ms, part in windows:
-            if (device := left[part.key]) in by_device:
-                by_device[device].append((start_ms, part))
-        for device, of_device in by_device.items():
-            found = _pieces(of_device, hour_ms, level_s, sensors, cuts_ms)
-            yield device, list(stretches(found, level_s, cuts_ms))
-        left = {key: device for key, device in left.items() if device in lacking}
+            if (board := left[part.key]) in by_board:
+                by_board[board].append((start_ms, part))
+        for board, of_board in by_board.items():
+            found = _pieces(of_board, hour_ms, level_s, sensors, cuts_ms)
+            yield board, list(stretches(found, level_s, cuts_ms))
+        left = {key: board for key, board in left.items() if board in lacking}
 
 
 def _pieces(
@@ -291,7 +311,7 @@ def _pieces(
     sensors: Sensors,
     cuts_ms: Collection[int],
 ) -> Iterable[Piece]:
-    """The windows of a device in an hour: seconds as they are, longer ones cut."""
+    """The windows of a board in an hour: seconds as they are, longer ones cut."""
     if level_s == LEVELS_S[0]:
         return (Piece(start_ms, level_s, part) for start_ms, part in windows)
     of_hour = list(windows)

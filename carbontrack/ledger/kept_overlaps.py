@@ -9,10 +9,12 @@ from carbontrack.ledger.contested import (
     Reading,
     Source,
     WindowsOf,
+    board_keys,
     contested,
     covers,
     decided,
     read_sensors,
+    with_boards,
 )
 from carbontrack.ledger.rows import OverlapPart
 from carbontrack.ledger.set_clocks import heard_sql
@@ -25,7 +27,7 @@ from carbontrack.units import MS_PER_DAY, MS_PER_HOUR
 
 def keep(ledger: WritableLedger, recordings: Sequence[int]) -> None:
     """Write what can be decided of the seconds of these recordings, by key, and of all that had
-    their devices at the same time: before the seconds go, or when a recording has ended.
+    their boards at the same time: before the seconds go, or when a recording has ended.
 
     An hour is a transaction. What is kept stays, unless another sensor has come since and all have
     their seconds. Left out is an hour to which a running recorder may still add: it is over, and a
@@ -35,7 +37,9 @@ def keep(ledger: WritableLedger, recordings: Sequence[int]) -> None:
         return
     with ledger.begin() as transaction:
         of_these = f"select device_key from sensors where recording_key in ({listed(recordings)})"
-        wanted = f"sensors.device_key in ({of_these})"
+        devices = (row["device_key"] for row in transaction.ask(of_these, {}))
+        of_boards = with_boards(devices, board_keys(transaction.ask))
+        wanted = f"sensors.device_key in ({listed(of_boards)})"
         sensors = read_sensors(transaction.ask, wanted, heard_sql(transaction))
     own = [one for one in sensors.values() if one.recording_key in set(recordings)]
     # One that was not over when the last recording ended may be now.
@@ -58,25 +62,25 @@ def _keep(ledger: WritableLedger, sensors: Mapping[int, Reading], from_ms: int, 
     """What these sensors share in the hours that begin between two times, an hour a transaction."""
     with ledger.begin() as transaction:
         hours = {
-            hour_ms: devices
-            for hour_ms, devices in contested(sensors.values()).items()
+            hour_ms: boards
+            for hour_ms, boards in contested(sensors.values()).items()
             if from_ms <= hour_ms < to_ms
         }
         kept = Source(transaction.ask, sensors).kept(hours) if hours else {}
-    for hour_ms, devices in sorted(hours.items()):
+    for hour_ms, boards in sorted(hours.items()):
         wanted = {
-            device_key: keys
-            for device_key, keys in devices.items()
+            board_key: keys
+            for board_key, keys in boards.items()
             if all(sensors[key].final_ms >= hour_ms + MS_PER_HOUR for key in keys)
-            and not covers(kept.get((hour_ms, device_key), ()), keys)
+            and not covers(kept.get((hour_ms, board_key), ()), keys)
         }
         if not wanted:
             continue
         with ledger.begin() as transaction:
             seconds = LEVELS_S[:1]
             windows_of = WindowsOf(transaction.ask, sensors, {hour_ms: wanted})
-            for device_key, found in decided(windows_of, hour_ms, wanted, sensors, seconds):
-                keys = wanted[device_key]
+            for board_key, found in decided(windows_of, hour_ms, wanted, sensors, seconds):
+                keys = wanted[board_key]
                 for key in keys:
                     forget(transaction, key, hour_ms)
                 # A part of nothing at the start of the hour says that its sensor was looked at.

@@ -1,4 +1,4 @@
-"""What two ledgers keep of the time that sensors of one device share: each hour whole, from one.
+"""What two ledgers keep of the time that sensors of one board share: each hour whole, from one.
 
 The stretches of an hour were decided with the sensors that a ledger had: those of two ledgers
 cannot be put together, unless there are seconds of which they can be decided again. What a batch
@@ -15,6 +15,8 @@ from operator import itemgetter
 from typing import Any
 
 from carbontrack.ledger import kept_overlaps
+from carbontrack.ledger.contested import board_keys, with_boards
+from carbontrack.ledger.sql import listed
 from carbontrack.ledger.tables import OVERLAPS
 from carbontrack.ledger.transaction import Transaction, Within
 from carbontrack.units import MS_PER_HOUR
@@ -22,12 +24,12 @@ from carbontrack.units import MS_PER_HOUR
 _Row = Mapping[str, Any]
 _HERE = (
     f"{OVERLAPS.query} where start_ms >= :from_ms and start_ms < :to_ms "
-    "and sensor_key in (select key from sensors where device_key = :device_key)"
+    "and sensor_key in (select key from sensors where device_key in ({devices}))"
 )
 
 
 class LateOverlaps:
-    """Takes what another ledger keeps, hour by hour and device by device."""
+    """Takes what another ledger keeps, hour by hour and board by board."""
 
     def __init__(self, transaction: Transaction) -> None:
         self._transaction = transaction
@@ -49,9 +51,14 @@ class LateOverlaps:
         """Write what arrived where it was decided with more sensors than here; then decide again
         what the seconds of these recordings, which are new or have grown, allow.
         """
-        for (device_key, hour_ms), arrived in self._arrived.items():
-            of_hour = {"device_key": device_key, "from_ms": hour_ms}
-            found = self._transaction.ask(_HERE, {**of_hour, "to_ms": hour_ms + MS_PER_HOUR})
+        board_of = board_keys(self._transaction.ask) if self._arrived else {}
+        of_boards: dict[tuple[int, int], list[_Row]] = defaultdict(list)
+        for (device_key, hour_ms), rows in self._arrived.items():
+            of_boards[board_of.get(device_key, device_key), hour_ms] += rows
+        for (board_key, hour_ms), arrived in of_boards.items():
+            asked = _HERE.format(devices=listed(with_boards([board_key], board_of)))
+            hour = {"from_ms": hour_ms, "to_ms": hour_ms + MS_PER_HOUR}
+            found = self._transaction.ask(asked, hour)
             here = list(found)
             if _rank(arrived) > _rank(here):
                 for sensor_key in {row["sensor_key"] for row in here}:

@@ -2,9 +2,10 @@
 
 Two wrappers on one node both record the GPUs that both their jobs can see, and each is right about
 its own run. What was recorded twice is decided second by second, for any choice of runs: the one
-that began first counts, and a job before a watch. So that it can still be decided when the seconds
-are gone, `kept_overlaps.keep` writes down beforehand which sensors had what of each stretch of time
-that they share: the rows of `overlaps` with one start and one device are a stretch.
+that began first counts, and a job before a watch. A GPU has what its MIG instances have. So that it
+can still be decided when the seconds are gone, `kept_overlaps.keep` writes down beforehand which
+sensors had what of each stretch of time that they share: the rows of `overlaps` with one start and
+one board are a stretch.
 """
 
 from __future__ import annotations
@@ -17,7 +18,16 @@ from functools import cached_property
 from itertools import groupby, pairwise
 from typing import TYPE_CHECKING, Any
 
-from carbontrack.ledger.contested import Ask, Reading, Sensors, Source, read_sensors, shared
+from carbontrack.ledger.contested import (
+    Ask,
+    Reading,
+    Sensors,
+    Source,
+    board_keys,
+    read_sensors,
+    shared,
+    with_boards,
+)
 from carbontrack.ledger.recorded_rows import Run, Sensor, Shifts, Span, end_of
 from carbontrack.ledger.rows import Overlap
 from carbontrack.ledger.sharing import (
@@ -65,20 +75,21 @@ class AmongRuns:
 
     @cached_property
     def _sensors(self) -> Sensors:
-        """Of the devices that two of the runs' recordings read at the same time: of a fleet's few
-        have any.
+        """Of the boards that two of the runs' recordings read at the same time; a fleet's few have
+        any.
         """
         keys = {run.key for run in self._runs}
         some = listed(keys) if len(keys) <= _KEYS_IN_A_QUERY else "select key from runs"
         wanted = f"recordings.run_key in ({some})"
         rows = self._ask(self._read_by.format(wanted=wanted), {"meter": str(MeterName.CPU_MODEL)})
-        devices = devices_at_once(
-            (row["started_ms"], _end_of(row), _keys_of(row))
+        board_of = board_keys(self._ask)
+        boards = devices_at_once(
+            (row["started_ms"], _end_of(row), {board_of.get(key, key) for key in _keys_of(row)})
             for row in rows
             if row["run_key"] in keys
         )
         sensors: dict[int, Reading] = {}
-        for part in in_parts(sorted(devices)):
+        for part in in_parts(with_boards(boards, board_of)):
             of_part = f"{wanted} and sensors.device_key in ({listed(part)})"
             sensors |= read_sensors(self._ask, of_part)
         return {key: one for key, one in sensors.items() if one.run_key in keys}
@@ -113,11 +124,11 @@ class AmongRuns:
         by_hour: dict[tuple[int, str], dict[int, float]] = defaultdict(lambda: defaultdict(float))
         for stretch, spans in self._shared(sensors, sorted(spans_ms)):
             share = _inside(stretch, spans) if spans else 1.0
-            uuid = sensors[stretch.parts[0].key].uuid
-            for twice, maybe in _between_runs(stretch, sensors):
+            for one, twice, maybe in _between_runs(stretch, sensors):
                 if twice.seconds * share > 0 or maybe.energy_j * share > 0:
-                    before = sums[twice.key].get(uuid, Overlap(uuid, 0.0, 0.0))
-                    sums[twice.key][uuid] = Overlap(
+                    uuid, of_run = one.uuid, sums[one.run_key]
+                    before = of_run.get(uuid, Overlap(uuid, 0.0, 0.0))
+                    of_run[uuid] = Overlap(
                         uuid,
                         before.energy_j + twice.energy_j * share,
                         before.seconds + twice.seconds * share,
@@ -136,16 +147,16 @@ class AmongRuns:
         if not clocks or not spans:
             yield from ((stretch, spans) for stretch in shared(self._source, sensors, spans))
             return
-        # All that read a device are of its node. One that lasted too short to know its clock, or
+        # All that read a board are of its node. One that lasted too short to know its clock, or
         # knows it less well, is taken to have had the same.
-        of_device = {
-            one.device_key: clocks[one.recording_key]
+        of_board = {
+            one.board_key: clocks[one.recording_key]
             for one in sensors.values()
             if one.recording_key in clocks
         }
         alike: dict[Shifts, dict[int, Reading]] = defaultdict(dict)
         for key, one in sensors.items():
-            alike[of_device.get(one.device_key, ())][key] = one
+            alike[of_board.get(one.board_key, ())][key] = one
         for shifts, some in alike.items():
             by_clock = [part for span in spans for part in recorded_spans(shifts, span)]
             own = sorted(by_clock) if shifts else spans
@@ -178,7 +189,7 @@ def repeats_itself(connection: Connection, run_key: int) -> bool:
     """Whether two recordings of a run read one device at one time."""
     by_device: dict[int, list[Span]] = defaultdict(list)
     for one in read_sensors(asking(connection).ask, f"recordings.run_key = {run_key}").values():
-        by_device[one.device_key].append((one.from_ms, one.to_ms))
+        by_device[one.of.device_key].append((one.from_ms, one.to_ms))
     return any(map(share_time, by_device.values()))
 
 
@@ -244,7 +255,8 @@ def _repeated_in(
     """What sensors of a run have of a stretch that an earlier recording of the run has, too."""
     sensors = read_sensors(ask, f"recordings.run_key = {run_key}")
     for stretch in shared(Source(ask, sensors), sensors, spans, every_ms=every_ms):
-        for part in repeated(_in_order(stretch, sensors), stretch.length_s):
+        parts = _in_order(stretch, sensors)
+        for part in repeated(parts, stretch.length_s, [sensors[one.key].of for one in parts]):
             if part.seconds > 0:
                 yield stretch, part
 
@@ -259,24 +271,31 @@ def _in_order(stretch: Stretch, sensors: Sensors) -> list[Part]:
     return sorted(parts, key=lambda part: sensors[part.key].place)
 
 
-def _between_runs(stretch: Stretch, sensors: Sensors) -> list[tuple[Part, Part]]:
-    """What of each run, by its key, one before it has, too, and what one may have besides. What it
-    has twice itself is not its.
+def _between_runs(stretch: Stretch, sensors: Sensors) -> list[tuple[Reading, Part, Part]]:
+    """What of each run and device, which a reading of it stands for, a run before it has, too, and
+    what one may have besides. What a run has twice itself is not its.
     """
-    runs = []
+    readings, parts = [], []
     ordered = _in_order(stretch, sensors)
-    for run_key, found in groupby(ordered, lambda part: sensors[part.key].run_key):
-        parts = list(found)
-        if len(parts) == 1:
-            runs.append(Part(run_key, parts[0].energy_j, parts[0].seconds))
-            continue
-        twice = total(run_key, repeated(parts, stretch.length_s))
-        whole = total(run_key, parts)
-        runs.append(Part(run_key, whole.energy_j - twice.energy_j, whole.seconds - twice.seconds))
-    lost = repeated(runs, stretch.length_s)
+    for _, of_run in groupby(ordered, lambda part: sensors[part.key].run_key):
+        own = list(of_run)
+        of = [sensors[part.key].of for part in own]
+        by_device: dict[int, list[tuple[Part, Part]]] = defaultdict(list)
+        for on, part, twice in zip(of, own, repeated(own, stretch.length_s, of), strict=True):
+            by_device[on.device_key].append((part, twice))
+        for of_device in by_device.values():
+            first = of_device[0][0]
+            whole, twice = (total(first.key, some) for some in zip(*of_device, strict=True))
+            left_j, left_s = whole.energy_j - twice.energy_j, whole.seconds - twice.seconds
+            readings.append(sensors[first.key])
+            parts.append(Part(first.key, left_j, left_s))
+    of = [one.of for one in readings]
+    lost = repeated(parts, stretch.length_s, of)
     if stretch.level_s == LEVELS_S[0]:  # a second is short enough
-        return [(part, Part(part.key, 0.0, 0.0)) for part in lost]
-    return list(zip(lost, unsure(runs, stretch.length_s), strict=True))
+        maybe = [Part(part.key, 0.0, 0.0) for part in lost]
+    else:
+        maybe = unsure(parts, stretch.length_s, of)
+    return list(zip(readings, lost, maybe, strict=True))
 
 
 def _inside(stretch: Stretch, spans: Sequence[Span]) -> float:

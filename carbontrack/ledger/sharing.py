@@ -25,8 +25,21 @@ class Part(NamedTuple):
     seconds: float
 
 
+class Of(NamedTuple):
+    """Which device of a board a part is of, and how much of the board that is: a MIG instance is of
+    its parent, any other device is a board by itself.
+    """
+
+    device_key: int
+    share: float = 1.0
+
+    def conflicts(self, other: Of) -> bool:
+        """Whether both, of one board, have some of the same."""
+        return self.device_key == other.device_key or max(self.share, other.share) >= 1.0
+
+
 class Stretch(NamedTuple):
-    """Windows in a row, of one hour, in which the same sensors recorded a device all the time; or
+    """Windows in a row, of one hour, in which the same sensors recorded a board all the time; or
     one window of which they did not all record everything.
     """
 
@@ -98,7 +111,7 @@ def pieces(
 def stretches(
     found: Iterable[Piece], level_s: int, cuts_ms: Container[int] = frozenset()
 ) -> Iterator[Stretch]:
-    """The stretches of one device with more than one part: of its sensors' windows of one level, or
+    """The stretches of one board with more than one part: of its sensors' windows of one level, or
     pieces of them, in the order of time and sensor. Each ends at the latest at one of `cuts_ms`.
     """
     going: Stretch | None = None
@@ -116,15 +129,20 @@ def stretches(
         yield going
 
 
-def repeated(parts: Sequence[Part], length_s: float) -> list[Part]:
+def repeated(parts: Sequence[Part], length_s: float, of: Sequence[Of]) -> list[Part]:
     """What of each part one before it has, too: where all of them cover more time than there is, at
-    least so much was recorded twice, and the first ones count.
+    least so much was recorded twice, and the first ones count. `of` says what each part is of.
     """
-    left_s = length_s
+    left_of_s: dict[int, float] = defaultdict(lambda: length_s)
+    board_left_s = length_s
     found = []
-    for part in parts:
-        lost_s = max(0.0, part.seconds - left_s)
-        left_s = max(0.0, left_s - part.seconds)
+    for part, on in zip(parts, of, strict=True):
+        own_s = min(part.seconds, left_of_s[on.device_key])
+        left_of_s[on.device_key] -= own_s
+        # All instances of a board fit into it, but for sums in another order.
+        fits = own_s * on.share <= board_left_s + _NOTHING_S
+        lost_s = part.seconds - (own_s if fits else board_left_s / on.share)
+        board_left_s = max(0.0, board_left_s - own_s * on.share)
         share = lost_s / part.seconds if lost_s else 0.0
         found.append(Part(part.key, part.energy_j * share, lost_s))
     return found
@@ -150,15 +168,20 @@ def total(key: int, parts: Sequence[Part]) -> Part:
     return Part(key, sum(one.energy_j for one in parts), sum(one.seconds for one in parts))
 
 
-def unsure(parts: Sequence[Part], length_s: float) -> list[Part]:
+def unsure(parts: Sequence[Part], length_s: float, of: Sequence[Of]) -> list[Part]:
     """What of each part one before it may have, too, beyond what is `repeated`: where they do not
     cover all of the time, they may have been read at the same times or not.
     """
     found = []
-    before_s = 0.0
-    for part, lost in zip(parts, repeated(parts, length_s), strict=True):
+    counted: list[tuple[Of, float]] = []
+    for part, lost, on in zip(parts, repeated(parts, length_s, of), of, strict=True):
+        before_s = sum(
+            seconds * min(1.0, other.share / on.share)
+            for other, seconds in counted
+            if on.conflicts(other)
+        )
+        counted.append((on, part.seconds - lost.seconds))
         more_s = max(0.0, min(part.seconds, before_s) - lost.seconds)
-        before_s = min(length_s, before_s + part.seconds)
         share = more_s / part.seconds if more_s else 0.0
         found.append(Part(part.key, part.energy_j * share, more_s))
     return found

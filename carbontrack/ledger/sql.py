@@ -6,6 +6,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeVar
 
 T = TypeVar("T")
+BOARD_KEY = (
+    "coalesce((select parents.key from devices parents "
+    "where parents.uuid = devices.mig_parent), devices.key)"
+)
+"""Of a row of `devices`: the key of the GPU that it is a MIG instance of, if somebody read that, or
+its own.
+"""
 _AT_ONCE = 500  # values that one statement holds
 
 

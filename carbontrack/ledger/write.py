@@ -25,6 +25,7 @@ from carbontrack.ledger.recorded_tables import (
     STEPS,
     WINDOWS,
 )
+from carbontrack.ledger.sql import BOARD_KEY
 from carbontrack.ledger.table import plain
 from carbontrack.ledger.transaction import Transaction, WritableLedger
 from carbontrack.ledger.window import LEVELS_S, Window
@@ -172,18 +173,19 @@ class RunWriter:
         kept_overlaps.keep(self._ledger, [self._key])
 
     def shares_devices(self) -> bool:
-        """Once it has ended: whether another recording had one of its devices at the same time, or,
+        """Once it has ended: whether another recording had one of its boards at the same time, or,
         with an end that was not seen, in the day before.
         """
         asked = (
             "select others.key from recordings ours, recordings others "
             "join sensors on sensors.recording_key = others.key "
+            "join devices on devices.key = sensors.device_key "
             "where ours.key = :key and others.key <> ours.key "
             "and others.started_ms <= ours.ended_ms "
             "and (others.ended_ms >= ours.started_ms "
             "or others.ended_ms is null and others.heartbeat_ms >= ours.started_ms - :day_ms) "
-            "and sensors.device_key in (select device_key from sensors where recording_key = :key) "
-            "limit 1"
+            f"and {BOARD_KEY} in (select {BOARD_KEY} from devices where key in "
+            "(select device_key from sensors where recording_key = :key)) limit 1"
         )
         values = {"key": self._key, "day_ms": MS_PER_DAY}
         with self._ledger.reading() as transaction:

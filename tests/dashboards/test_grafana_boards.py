@@ -39,7 +39,8 @@ FACTORS = {"pue": "1.5", "intensity": "0.4"}
 GIVEN = ("--pue", "1.5", "--intensity", "0.4")
 FAR = ("--name", "far", "--device", "A100", "--gpu-hours", "3", "--energy", "2 kWh")
 Ask = Callable[..., list[Any]]
-# Jobs and watches of two nodes that read the same devices, over the border of two hours:
+# Jobs and watches of two nodes that read the same devices, or instances of one, over the border of
+# two hours:
 # (number, watch, project, user, host, devices, from and to in s)
 RUNS = (
     (1, False, "nlp", "ada", "a", (0, 1), 3400, 3700),
@@ -47,6 +48,9 @@ RUNS = (
     (3, False, "nlp", "bob", "a", (0, 1), 3690, 3900),
     (4, False, "nlp", "bob", "b", (2,), 3500, 3640.5),
     (5, False, "late", "ada", "b", (3,), 3300, 3500),
+    (8, False, "nlp", "ada", "b", ("MIG-3-3",), 3450, 3620),
+    (9, False, "vision", "bob", "b", ("MIG-3-4",), 3400, 3660),
+    (10, False, "nlp", "ada", "b", ("MIG-3-4",), 3550, 3750),
     (6, True, None, "root", "a", (0, 1), 3300, 4000),
     (7, True, None, "root", "b", (2, 3), 3200, 3700),
 )
@@ -59,7 +63,7 @@ def ask(postgres_url: str, command: Command) -> Iterator[Ask]:
         for number, watch, project, user, host, devices, start_s, end_s in RUNS:
             kind = RunKind.WATCH if watch else RunKind.JOB
             run = run_at(number, start_s, kind=kind, project=project, user=user, name=f"r{number}")
-            uuids = [f"GPU-{at}" for at in devices]
+            uuids = [at if isinstance(at, str) else f"GPU-{at}" for at in devices]
             put(ledger, run, recorded(run, start_s, end_s, host), uuids)
         kept_overlaps.keep(ledger, range(1, len(RUNS) + 1))
         with ledger.begin() as transaction:  # one of two devices: they are not alike

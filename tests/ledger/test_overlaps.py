@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 
 from carbontrack import config
 from carbontrack.ledger import kept_overlaps, overlaps, read
-from carbontrack.ledger.recorded_rows import Recording, Run
+from carbontrack.ledger.recorded_rows import Recording, Run, Sensor
 from carbontrack.ledger.transaction import WritableLedger
 from carbontrack.ledger.window import LEVELS_S, Pyramid, Window
 from carbontrack.ledger.write import RunWriter
@@ -49,15 +49,18 @@ def put(
     dice: random.Random | None = None,
     meter: str = "nvml",
 ) -> Span:
-    """One recording of a run, whole or partial seconds at its two ends, with minutes and hours."""
+    """One recording of a run, whole or partial seconds at its two ends, with minutes and hours;
+    MIG-0-3 is an instance with 3/7 of GPU-0.
+    """
     (like,) = Recorded(count=1, meter=meter).sensors
-    writer = RunWriter(ledger, run, recording, [replace(like, uuid=uuid) for uuid in uuids])
+    sensors = [sensor_of(like, uuid) for uuid in uuids]
+    writer = RunWriter(ledger, run, recording, sensors)
     energies: dict[tuple[str, int], tuple[int, int]] = {}
-    for uuid in uuids:
+    for uuid, sensor in zip(uuids, sensors, strict=True):
         pyramid = Pyramid()
         fine: list[Window] = []
         for second_ms, length_ms in covered(recording.started_ms, recording.end_ms):
-            watts = dice.randint(50_000, 400_000) if dice else round(POWER_W * 1000)
+            watts = dice.randint(50_000, 400_000) if dice else round(POWER_W * 1000 * sensor.share)
             energy_mj = watts * length_ms // 1000
             energies[uuid, second_ms] = energy_mj, length_ms
             window = window_at(second_ms, 1, watts / 1000)
@@ -69,6 +72,13 @@ def put(
         rows = [(uuid, window) for window in (*fine, *pyramid.take_changed())]
         writer.commit(windows=rows, heartbeat_ms=recording.heartbeat_ms)
     return Span(recording, energies)
+
+
+def sensor_of(like: Sensor, uuid: str) -> Sensor:
+    kind, gpu, *slices = uuid.split("-")
+    if kind != "MIG":
+        return replace(like, uuid=uuid)
+    return replace(like, uuid=uuid, mig_parent=f"GPU-{gpu}", share=int(slices[0]) / 7)
 
 
 def run_at(number: int, start_s: float, **others: object) -> Run:
@@ -84,10 +94,18 @@ def recorded(run: Run, start_s: float, end_s: float, name: str = "", **others: o
     return recording_of(run, f"node1{name}", **values | others)
 
 
-def one(ledger: WritableLedger, number: int, start_s: float, end_s: float, **others: object) -> Run:
+def one(
+    ledger: WritableLedger,
+    number: int,
+    start_s: float,
+    end_s: float,
+    *,
+    uuids: Sequence[str] = ("GPU-0", "GPU-1"),
+    **others: object,
+) -> Run:
     """A run of one recording, between two times."""
     run = run_at(number, start_s, **others)
-    put(ledger, run, recorded(run, start_s, end_s))
+    put(ledger, run, recorded(run, start_s, end_s), uuids)
     return run
 
 
@@ -169,6 +187,64 @@ def test_a_job_counts_before_a_watch_over_it(ledger: WritableLedger, reader: Con
     kept_overlaps.keep(ledger, keys(reader))
     drop_seconds(ledger)
     assert found(reader) == {1: both(39.5)}
+
+
+def lost(uuid: str, seconds: float) -> tuple[str, float, float]:
+    """Of a device that another run recorded for so long."""
+    share = int(uuid[-1]) / 7 if uuid.startswith("MIG") else 1.0
+    energy_j = pytest.approx(seconds * POWER_W * share, abs=0.01)  # windows are in mJ
+    return uuid, energy_j, pytest.approx(seconds)
+
+
+@pytest.mark.parametrize("left_s", [1, 60, 3600], ids=["seconds", "minutes", "hours"])
+@pytest.mark.parametrize("are_kept", [False, True])
+def test_a_gpu_has_what_its_instances_have(
+    ledger: WritableLedger, reader: Connection, left_s: int, are_kept: bool
+) -> None:
+    """A watch of two GPUs, and jobs on instances of one: two on the same, two on another one, of
+    which one goes on when the watch has ended.
+    """
+    one(ledger, 1, 0, 240, kind=RunKind.WATCH)
+    one(ledger, 2, 0, 120, uuids=["MIG-0-3"])
+    one(ledger, 3, 60, 180, uuids=["MIG-0-3"])
+    one(ledger, 4, 120, 300, uuids=["MIG-0-4"])
+    one(ledger, 5, 180, 300, uuids=["GPU-1"])
+    if are_kept:
+        kept_overlaps.keep(ledger, keys(reader)[:1])
+    drop_below(ledger, left_s)
+    watched = [lost("GPU-0", 180 * 3 / 7 + 120 * 4 / 7), lost("GPU-1", 60)]
+    assert found(reader) == {1: watched, 3: [lost("MIG-0-3", 60)]}
+    assert found(reader, 1, 2) == {1: [lost("GPU-0", 120 * 3 / 7)]}
+    assert found(reader, 2, 3, 4) == {3: [lost("MIG-0-3", 60)]}
+    assert found(reader, 2, 4) == {}
+
+
+def test_instances_have_nothing_that_a_job_on_their_whole_gpu_has(
+    ledger: WritableLedger, reader: Connection
+) -> None:
+    one(ledger, 1, 0, 50, uuids=["GPU-0"])
+    one(ledger, 2, 20, 80, uuids=["MIG-0-3", "MIG-0-4", "GPU-1"])
+    for _ in ("seconds", "kept"):
+        assert found(reader) == {2: [lost("MIG-0-3", 30), lost("MIG-0-4", 30)]}
+        kept_overlaps.keep(ledger, keys(reader))
+    drop_seconds(ledger)
+    assert found(reader) == {2: [lost("MIG-0-3", 30), lost("MIG-0-4", 30)]}
+
+
+def test_a_gpu_that_is_read_after_its_instances_were_decided_is_decided_with_them(
+    ledger: WritableLedger, reader: Connection
+) -> None:
+    """Of which some stretches began at one time, and were not equally long."""
+    one(ledger, 1, 0, 60, uuids=["MIG-0-3", "MIG-0-4"])
+    one(ledger, 2, 20, 40, uuids=["MIG-0-3"])
+    one(ledger, 3, 20, 50, uuids=["MIG-0-4"])
+    kept_overlaps.keep(ledger, keys(reader))
+    one(ledger, 4, 0, 100, uuids=["GPU-0"], kind=RunKind.WATCH)
+    twice = {2: [lost("MIG-0-3", 20)], 3: [lost("MIG-0-4", 30)], 4: [lost("GPU-0", 60)]}
+    assert found(reader) == twice
+    kept_overlaps.keep(ledger, keys(reader))
+    drop_seconds(ledger)
+    assert found(reader) == twice
 
 
 def test_jobs_whose_processes_are_read_share_no_cpu(

@@ -6,6 +6,7 @@ import pytest
 
 from carbontrack.ledger.sharing import (
     Lost,
+    Of,
     Part,
     Piece,
     Stretch,
@@ -15,6 +16,8 @@ from carbontrack.ledger.sharing import (
     stretches,
     unsure,
 )
+
+WHOLE = Of(0)  # a board
 
 
 def parts(*seconds: float) -> list[Part]:
@@ -37,7 +40,7 @@ def parts(*seconds: float) -> list[Part]:
 def test_time_beyond_what_there_is_was_recorded_twice(
     covered: list[float], twice: list[float]
 ) -> None:
-    found = repeated(parts(*covered), 1.0)
+    found = repeated(parts(*covered), 1.0, [WHOLE] * len(covered))
     assert [one.seconds for one in found] == pytest.approx(twice)
     assert [one.energy_j for one in found] == pytest.approx([100 * one for one in twice])
     beyond = max(0.0, sum(covered) - 1)
@@ -89,8 +92,8 @@ def test_an_hour_is_cut_where_recordings_begin_and_end() -> None:
     ]
     (both,) = stretches(found, 3600)
     assert (both.start_ms, both.length_s, both.level_s) == (1_200_000, 600.0, 3600)
-    assert repeated(both.parts, both.length_s)[1] == Part(2, 1200.0, 600.0)
-    assert unsure(both.parts, both.length_s)[1] == Part(2, 0.0, 0.0)
+    assert repeated(both.parts, both.length_s, [WHOLE] * 2)[1] == Part(2, 1200.0, 600.0)
+    assert unsure(both.parts, both.length_s, [WHOLE] * 2)[1] == Part(2, 0.0, 0.0)
 
 
 @pytest.mark.parametrize(
@@ -103,7 +106,36 @@ def test_an_hour_is_cut_where_recordings_begin_and_end() -> None:
     ],
 )
 def test_what_may_be_twice_besides(covered: list[float], maybe: list[float]) -> None:
-    assert [one.seconds for one in unsure(parts(*covered), 10.0)] == pytest.approx(maybe)
+    found = unsure(parts(*covered), 10.0, [WHOLE] * len(covered))
+    assert [one.seconds for one in found] == pytest.approx(maybe)
+
+
+A, B, C = Of(1, 3 / 7), Of(2, 3 / 7), Of(3, 1 / 7)  # instances of the board
+
+
+@pytest.mark.parametrize(
+    ("of", "covered", "twice", "maybe"),
+    [
+        ([A, B, C], [1.0, 1.0, 1.0], [0.0, 0.0, 0.0], [0.0, 0.0, 0.0]),
+        ([A, A, B], [0.7, 0.6, 0.6], [0.0, 0.3, 0.0], [0.0, 0.3, 0.0]),
+        ([A, WHOLE], [1.0, 1.0], [0.0, 3 / 7], [0.0, 0.0]),  # a watch
+        ([A, B, C, WHOLE], [1.0, 1.0, 1.0, 1.0], [0.0, 0.0, 0.0, 1.0], [0.0] * 4),
+        ([A, A, WHOLE], [1.0, 1.0, 1.0], [0.0, 1.0, 3 / 7], [0.0] * 3),
+        ([WHOLE, A, B], [1.0, 1.0, 0.5], [0.0, 1.0, 0.5], [0.0] * 3),
+        ([A, WHOLE, B], [1.0, 1.0, 1.0], [0.0, 3 / 7, 1.0], [0.0] * 3),
+        ([A, WHOLE], [0.5, 0.5], [0.0, 0.0], [0.0, 3 / 14]),
+        ([WHOLE, A], [0.5, 0.4], [0.0, 0.0], [0.0, 0.4]),
+    ],
+)
+def test_a_board_has_what_its_instances_have(
+    of: list[Of], covered: list[float], twice: list[float], maybe: list[float]
+) -> None:
+    found = repeated(parts(*covered), 1.0, of)
+    assert [one.seconds for one in found] == pytest.approx(twice)
+    assert [one.seconds > 0 for one in found] == [one > 0 for one in twice]
+    assert [one.energy_j for one in found] == pytest.approx([100 * one for one in twice])
+    besides = unsure(parts(*covered), 1.0, of)
+    assert [one.seconds for one in besides] == pytest.approx(maybe)
 
 
 def test_a_stretch_is_divided_into_windows_as_they_have_it() -> None:

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from carbontrack import Ledger
 from carbontrack.ledger import kept_overlaps
+from carbontrack.ledger.merge import merge
 from carbontrack.ledger.transaction import open_ledger
 from carbontrack.units import J_PER_KWH
 from carbontrack.vocabulary import UNATTRIBUTED, RunKind
@@ -114,6 +115,36 @@ def test_any_interleaving_adds_up_to_what_the_devices_used(
         assert j(answer["total"]) == pytest.approx(energy_j(used), abs=MJ)
         rest = [row for row in answer["rows"] if row["kind"] == UNATTRIBUTED]
         assert sum(map(j, rest)) == pytest.approx(energy_j(used - by_jobs), abs=MJ), by
+
+
+def test_a_watched_gpu_and_its_instances_count_once(
+    ledger_url: str, tmp_path: Path, command: Command
+) -> None:
+    """Jobs on MIG instances, of which two share one; they and the watch met in the team's ledger,
+    each with what it had decided alone.
+    """
+    jobs = {2: ("MIG-0-3", 10, 60), 3: ("MIG-0-3", 40, 70), 4: ("MIG-0-4", 40, 90)}
+    files = [tmp_path / name for name in ("watch.db", "jobs.db")]
+    for file, some in zip(files, ([1], jobs), strict=True):
+        with closing(open_ledger(f"sqlite:///{file}")) as ledger:
+            for number in some:
+                kind = RunKind.JOB if number in jobs else RunKind.WATCH
+                uuid, start_s, end_s = jobs.get(number, ("GPU-0", 0, 100))
+                run = run_at(number, start_s, kind=kind, project=f"p{number % 2}")
+                uuids = [uuid] if number in jobs else [uuid, "GPU-1"]
+                put(ledger, run, recorded(run, start_s, end_s, "a"), uuids)
+            kept_overlaps.keep(ledger, range(1, len(some) + 1))
+    merge(ledger_url, list(map(str, files)))
+    of_jobs_j = POWER_W * (60 * 3 / 7 + 50 * 4 / 7)
+    for seconds_are_there in (True, False):
+        for by in ("project", "host"):
+            rows, answer = table(command, "--db", ledger_url, "--by", by)
+            assert j(answer["total"]) == pytest.approx(200 * POWER_W, abs=0.1)
+            rest = [row for row in rows if row["kind"] == UNATTRIBUTED]
+            assert sum(map(j, rest)) == pytest.approx(200 * POWER_W - of_jobs_j, abs=0.1)
+        if seconds_are_there:
+            with closing(open_ledger(ledger_url)) as ledger:
+                drop_seconds(ledger)
 
 
 @pytest.fixture

@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from carbontrack.ledger.recorded_rows import Sensor
+from carbontrack.ledger.recorded_rows import Run, Sensor
 from carbontrack.ledger.rows import Series, StepMean
 from carbontrack.report.devices import device_labels
 from carbontrack.units import MS_PER_S
+from dashboards.recorded import mean_of, recorded_in, sum_of
 
 SORT_FIELDS: Mapping[str, str] = {
     "started": "started",
@@ -30,9 +31,9 @@ MANY_DEVICES = 16
 """More lines than these are unreadable: devices are then shown as a map and as their range."""
 
 
-def of_windows(series: Series, sensors: Sequence[Sensor]) -> dict[str, Any]:
+def of_windows(run: Run, series: Series, sensors: Sequence[Sensor]) -> dict[str, Any]:
     """Aligned columns: one time for all devices, NaN where a device has no window or no value; of
-    many devices only what a map shows.
+    many devices only what a map shows. Total and mean are of those that were recorded then.
     """
     level_ms = series.level_s * MS_PER_S
     starts_ms = np.array(series.columns["start_ms"], dtype=np.int64)
@@ -62,10 +63,13 @@ def of_windows(series: Series, sensors: Sequence[Sensor]) -> dict[str, Any]:
         for index, (label, sensor) in enumerate(zip(device_labels(sensors), sensors, strict=True))
     ]
     times_ms = np.arange(count, dtype=np.int64) * level_ms + first_ms
+    recorded = recorded_in(run, sensors, times_ms, series.level_s)
     return {
         "level_s": series.level_s,
         "coarser": [asdict(one) for one in series.coarser],
         "time_ms": times_ms,
+        "total": {"power_w": np.round(sum_of(aligned["power_w"], recorded), 3)},
+        "mean": {n: np.round(mean_of(aligned[n], recorded), 3) for n in _OF_MANY},
         "devices": devices,
     }
 

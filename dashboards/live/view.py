@@ -360,7 +360,7 @@ class View:
                 points=points,
             )
             return {
-                **columns.of_windows(series, whole.record.sensors),
+                **columns.of_windows(whole.record.run, series, whole.record.sensors),
                 "spent": over_time.at_windows(whole.record.run, spent, series),
                 "steps": columns.of_steps(steps),
             }

@@ -202,11 +202,16 @@ export class Chart {
     for (let one = at; one < at + count; one += 1) this.plot.setSeries(one, { show: shown });
   }
 
+  // Whether there is anything to see of what is shown.
+  knows(data) {
+    return data.slice(1).some((column) => column.some((value) => value !== null && value !== undefined));
+  }
+
   // `latest`: what a legend says of each line while no cursor is on it, where that is not its newest.
   show(data, range, nothing = "", latest = []) {
     this.nothing = nothing;
     this.latest = latest;
-    const known = data.slice(1).some((column) => column.some((value) => value !== null && value !== undefined));
+    const known = this.knows(data);
     this.none.textContent = known ? "" : nothing;
     this.room.classList.toggle("nothing", !known);
     this.plot.setData(data, false);

@@ -17,7 +17,7 @@ export class HeatMap extends Chart {
       ...rest,
       format,
       controls: scale,
-      series: [{ label: `mean of ${labels.length}`, stroke: "transparent" }],
+      series: [{ label: "mean of all", stroke: "transparent" }],
       height: Math.max(LEAST, Math.min(MOST, labels.length * ROW + 60)),
       paint: (plot) => this.paint(plot),
       wide: labels.length > NAMED,
@@ -33,8 +33,8 @@ export class HeatMap extends Chart {
     this.scaleBar = scale;
   }
 
-  // `rows`: the values of each device at each of `times`, null where unknown.
-  showRows(times, rows, length_s, range, nothing) {
+  // `rows`: the values of each device at each of `times`, null where unknown; `means` are of all.
+  showRows(times, rows, means, length_s, range, nothing) {
     this.rows = rows;
     this.length_s = length_s;
     const known = rows.flat().filter((value) => value !== null);
@@ -44,7 +44,12 @@ export class HeatMap extends Chart {
     this.scaleBar.hidden = !known.length;
     const ends = known.length ? [this.format(this.low), this.format(this.high)] : [];
     this.scaleBar.replaceChildren(...(ends[0] === ends[1] ? ends.slice(1) : [ends[0], make("i", { "aria-hidden": "true" }), ends[1]]));
-    this.show([times, means(rows)], range, nothing);
+    this.show([times, means], range, nothing);
+  }
+
+  // The mean is unknown where a device is: the others are seen all the same.
+  knows() {
+    return this.picture !== null;
   }
 
   paint(plot) {
@@ -99,18 +104,6 @@ function picture(rows, low, high) {
   );
   context.putImageData(image, 0, 0);
   return canvas;
-}
-
-// Of all devices at each time, unknown where one of them is.
-export function means(rows) {
-  return (rows[0] ?? []).map((_, at) => {
-    let sum = 0;
-    for (const row of rows) {
-      if (row[at] === null) return null;
-      sum += row[at];
-    }
-    return sum / rows.length;
-  });
 }
 
 export function mean(values) {

@@ -2,7 +2,7 @@
 
 import { Chart } from "./charts.js";
 import { carbon, moment, plain, si } from "./format.js";
-import { HeatMap, mean, means } from "./heatmap.js";
+import { HeatMap, mean } from "./heatmap.js";
 import { lossControls, smoothed } from "./loss.js";
 import { look } from "./palette.js";
 import { settings } from "./settings.js";
@@ -16,6 +16,7 @@ const celsius = (value) => (value === null || value === undefined ? "–" : `${p
 const watts = (value) => si(value, "W");
 const UNMARKED = new Set([EventKind.PHASE, EventKind.EVAL]); // an evaluation is a point of the loss
 const NO_POWER = "No power was recorded.";
+const NEVER_ALL = "At no time is the power of all devices known.";
 
 // Whether a reader may choose between a line for each device and their summary.
 export const hasChoice = (count) => count > FEW && count <= MOST_LINES;
@@ -81,7 +82,7 @@ export class Panels {
   // Mean and range of the devices, and the one that is furthest from the mean.
   range(chart, options) {
     const series = [
-      { label: `mean of ${this.labels.length}, and range`, ...look(0), width: 2, band: true },
+      { label: "mean of all, and range", ...look(0), width: 2, band: true },
       { label: "furthest", ...look(1), dash: [6, 4] },
     ];
     return chart({ series, ...options });
@@ -99,8 +100,9 @@ export class Panels {
     const middles = shown.time_ms.map((ms) => ms / 1000 + shown.level_s / 2);
     const column = (name) => shown.devices.map((device) => device[name]);
     const powers = column("power_w");
-    this.total?.show([middles, sums(powers)], range, NO_POWER);
-    if (this.summary) this.power.showRows(middles, powers, shown.level_s, range, NO_POWER);
+    const some = powers.some((row) => row.some((value) => value !== null));
+    this.total?.show([middles, shown.total.power_w], range, some ? NEVER_ALL : NO_POWER);
+    if (this.summary) this.power.showRows(middles, powers, shown.mean.power_w, shown.level_s, range, NO_POWER);
     else this.power.show([middles, ...this.withBands(shown.devices)], range, NO_POWER);
     this.showLoss(shown.steps, run, range);
     this.carbon.show([shown.spent.time_ms.map((ms) => ms / 1000), shown.spent.tco2e], range, "No energy was recorded.");
@@ -108,7 +110,7 @@ export class Panels {
       [this.util, "util_pct"],
       [this.heat, "temperature_max_c"],
     ]) {
-      if (this.summary) this.showRange(chart, middles, column(name), range);
+      if (this.summary) this.showRange(chart, middles, column(name), shown.mean[name], range);
       else chart.show([middles, ...column(name)], range, "Not recorded.");
     }
     const marks = run.events
@@ -124,13 +126,12 @@ export class Panels {
     );
   }
 
-  showRange(chart, times, rows, range) {
-    const middle = means(rows),
-      extreme = (pick) =>
-        times.map((_, at) => {
-          const known = rows.map((row) => row[at]).filter((value) => value !== null);
-          return known.length ? known.reduce((a, b) => pick(a, b)) : null;
-        });
+  showRange(chart, times, rows, middle, range) {
+    const extreme = (pick) =>
+      times.map((_, at) => {
+        const known = rows.map((row) => row[at]).filter((value) => value !== null);
+        return known.length ? known.reduce((a, b) => pick(a, b)) : null;
+      });
     const away = rows.map((row) => mean(row.map((value, at) => (value === null || middle[at] === null ? null : Math.abs(value - middle[at])))));
     const furthest = away.reduce((best, value, row) => (value !== null && value > (away[best] ?? -1) ? row : best), 0);
     const differs = away[furthest] > 0,
@@ -178,8 +179,3 @@ export class Panels {
 // Charts are made again when these change.
 export const kindsOf = (shown) =>
   [...shown.devices.map((device) => device.uuid), summarised(shown.devices.length), Boolean(shown.steps.loss_min)].join();
-
-// Only where every device is known.
-function sums(rows) {
-  return means(rows).map((value) => (value === null ? null : value * rows.length));
-}

@@ -47,6 +47,12 @@ def small(browser: Chrome, name: str) -> str:
     return text(browser, f'[data-tile="{name}"] .note')
 
 
+def spoken(browser: Chrome, chart: str) -> str:
+    """What a screen reader says of a chart."""
+    (canvas,) = all_of(browser, f'[aria-label="{chart}"] canvas')
+    return canvas.get_attribute("aria-label") or ""
+
+
 def click(browser: Chrome, name: str) -> None:
     """A button by its words."""
     next(button for button in all_of(browser, "button") if button.text == name).click()

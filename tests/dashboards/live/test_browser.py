@@ -11,7 +11,7 @@ import pytest
 
 from tests.dashboards.live import page
 from tests.dashboards.live.conftest import Server
-from tests.dashboards.live.page import all_of, click, errors, job, small, text, tile
+from tests.dashboards.live.page import all_of, click, errors, job, small, spoken, text, tile
 from tests.fixtures.runs import Recorded, write_ledger
 from tests.fixtures.skewed import Skewed
 from tests.fixtures.wrap import PATIENCE_S, Wrapper
@@ -159,12 +159,6 @@ def devices_are_told_apart(browser: Chrome, until: Until) -> None:
     until(lambda: "lowest gpu" in spoken(browser, "Power by device"))
     for name in ("Utilisation", "Temperature"):
         assert "differs most" in text(browser, f'[aria-label="{name}"] .legend')
-
-
-def spoken(browser: Chrome, chart: str) -> str:
-    """What a screen reader says of a chart."""
-    (canvas,) = all_of(browser, f'[aria-label="{chart}"] canvas')
-    return canvas.get_attribute("aria-label") or ""
 
 
 DRAWN = """

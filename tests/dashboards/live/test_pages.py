@@ -7,6 +7,7 @@ import sqlite3
 import sys
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,10 +23,12 @@ from tests.dashboards.live.page import (
     job,
     phone,
     small,
+    spoken,
     text,
     tile,
 )
 from tests.fixtures import pictures
+from tests.fixtures.attempts import ONE, Part
 from tests.fixtures.runs import Recorded, write_ledger
 from tests.fixtures.wrap import Wrapper
 
@@ -254,8 +257,8 @@ def test_many_devices_are_a_map_on_a_page_of_their_own(
 ) -> None:
     write_ledger(wrapper.ledger, Recorded(count=64, seconds=86_400.0))
     browser.get(f"{serve().address}#/run/last")
-    until(lambda: "mean of 64" in text(browser, '[aria-label="Power by device"] .legend'))
-    assert "mean of 64" in text(browser, '[aria-label="Temperature"] .legend')
+    until(lambda: "mean of all" in text(browser, '[aria-label="Power by device"] .legend'))
+    assert "mean of all" in text(browser, '[aria-label="Temperature"] .legend')
     assert len(all_of(browser, ".chip")) < 20, "not a line each"
     assert len(all_of(browser, '[aria-label="Devices"] tbody tr')) == 64
     with phone(browser):
@@ -264,6 +267,32 @@ def test_many_devices_are_a_map_on_a_page_of_their_own(
         assert page.small_targets(browser) == []
     assert page.accessibility_faults(browser) == []
     shot("many-devices")
+    assert errors(browser) == []
+
+
+def test_a_device_that_is_not_known_hides_no_other(
+    wrapper: Wrapper, serve: Callable[..., Server], browser: Chrome, until: Until
+) -> None:
+    """One of five cannot be read; and a run that went on on another node."""
+    one = Recorded(name="one-silent", count=5, seconds=60)
+    seconds = [pictures.window_at(one.start_ms + 1000 * second, 1, 300.0) for second in range(60)]
+    rows = [row for s in one.sensors[1:] for row in pictures.all_levels(s.uuid, seconds)]
+    pictures.write(ledger_url(str(wrapper.ledger)), one, rows, [], [])
+    of_three = replace(ONE, name="requeued", count=3)
+    for n in (0, 1):
+        Part(node=n, attempt=n, seconds=60, one=of_three).write(wrapper.ledger)
+    address = serve().address
+    total, by_device = '[aria-label="Power of all devices"]', '[aria-label="Power by device"]'
+    browser.get(f"{address}#/run/one-silent")
+    unknown = "At no time is the power of all devices known."
+    until(lambda: text(browser, f"{total} .none") == unknown)
+    assert text(browser, f"{by_device} .none") == ""
+    assert all_of(browser, f"{by_device} .uplot")[0].is_displayed()
+    assert "lowest gpu 1 300 W" in spoken(browser, "Power by device")
+    browser.get(f"{address}#/run/requeued")
+    until(lambda: text(browser, "h1") == "requeued" and len(all_of(browser, "canvas")) == 6)
+    for chart in ("Power of all devices", "Power by device"):
+        assert "between" in spoken(browser, chart), "the mean and total of those of one node"
     assert errors(browser) == []
 
 

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from carbontrack import config
@@ -20,6 +21,7 @@ from carbontrack.units import MS_PER_HOUR
 from carbontrack.vocabulary import Method
 from dashboards.live.columns import MANY_DEVICES
 from dashboards.live.view import View
+from tests.fixtures.attempts import Part
 from tests.fixtures.command import Command
 from tests.fixtures.runs import Recorded, write_ledger, write_runs
 
@@ -187,6 +189,35 @@ def test_of_many_devices_only_what_a_map_shows_is_sent(tmp_path: Path) -> None:
     assert [device["label"] for device in devices] == [f"gpu {n}" for n in range(17)]
     shown = {"uuid", "kind", "label", "power_w", "util_pct", "temperature_max_c"}
     assert {key for device in devices for key in device} == shown
+
+
+def test_devices_that_were_not_recorded_then_are_missing_from_nothing(tmp_path: Path) -> None:
+    """A run that was put back in the queue, and went on on another node."""
+    for attempt in (0, 1):
+        Part(node=attempt, attempt=attempt, seconds=60).write(tmp_path / "ledger.db")
+    view = View(url_of(str(tmp_path / "ledger.db")), config.flags())
+    try:
+        shown = view.series(view.find("last"), points=2000)
+    finally:
+        view.close()
+    assert len(shown["devices"]) == 4
+    powers = np.array([device["power_w"] for device in shown["devices"]])
+    sums = np.where(np.isfinite(powers).any(axis=0), np.nansum(powers, axis=0), np.nan)
+    assert np.isfinite(sums).sum() == 120
+    assert shown["total"]["power_w"] == pytest.approx(sums, nan_ok=True)
+    assert shown["mean"]["power_w"] == pytest.approx(sums / 2, rel=1e-5, nan_ok=True)
+    assert np.isfinite(shown["mean"]["util_pct"]).sum() == 120
+
+
+def test_what_a_node_has_not_shipped_yet_is_no_fall_of_the_power(tmp_path: Path) -> None:
+    for node, seconds in enumerate((60, 50)):
+        Part(node=node, attempt=0, seconds=seconds, dies=True).write(tmp_path / "ledger.db")
+    view = View(url_of(str(tmp_path / "ledger.db")), config.flags())
+    try:
+        total_w = view.series(view.find("last"), points=2000)["total"]["power_w"]
+    finally:
+        view.close()
+    assert np.isfinite(total_w).tolist() == [True] * 50 + [False] * 10
 
 
 def test_a_zoom_into_hours_of_which_no_more_is_left(tmp_path: Path) -> None:

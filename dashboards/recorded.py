@@ -38,6 +38,11 @@ def recorded_in(
     return found
 
 
+def count_recorded(run: Run, sensors: Sequence[Sensor], second_ms: int) -> int:
+    """How many devices were recorded in a second."""
+    return int(recorded_in(run, sensors, np.array([second_ms]), 1).sum())
+
+
 def sum_of(values: Floats, recorded: Flags) -> Floats:
     """Of the devices that were recorded, at each time; NaN where one of them is unknown, or none
     was recorded.

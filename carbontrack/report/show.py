@@ -144,6 +144,7 @@ def _device(sensor: Sensor, usage: Usage | None, length_s: float) -> dict[str, A
         "power_min_w": usage.power_min_w if usage else None,
         "power_max_w": usage.power_max_w if usage else None,
         "util_pct": usage.util_pct if usage else None,
+        "recorded_s": length_s,
         "coverage": share_of(usage.sampled_s if usage else 0.0, length_s),
         "rated_power_w": sensor.rated_power_w,
         "power_limit_w": sensor.power_limit_w,

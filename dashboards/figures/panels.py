@@ -16,6 +16,7 @@ from carbontrack.units import G_PER_KG, J_PER_KWH, MS_PER_S
 from carbontrack.vocabulary import EventKind
 from dashboards.data import WH_PER_KWH, RunData, elapsed_s, held_out
 from dashboards.figures import words
+from dashboards.recorded import mean_of, recorded_in
 from dashboards.style import (
     BLACK,
     BLUE,
@@ -38,6 +39,7 @@ from dashboards.style import (
 
 Floats = npt.NDArray[np.float64]
 
+_NEARLY_ALWAYS = 0.95  # of the windows in which any device was recorded
 _FEW = 6  # events of a kind that get a line through all panels; more would cover the data
 _UNMARKED = (EventKind.EVAL, EventKind.PHASE)  # they have their own panels and figures
 
@@ -68,30 +70,33 @@ class Clock:
 def draw_power(ax: Axes, data: RunData, clock: Clock, *, each: bool = False) -> None:
     """Power of a device between its extremes. Of several their mean between the lowest and the
     highest device, or with `each` a line for each; and the total as a second scale of the mean,
-    which is the mean times their number.
+    which is the mean times their number, where that does not change.
     """
-    devices = len(data.sensors)
-    time, low, mean, high = _band(data)
-    scale, unit = scaled(float(np.nanmax(high)), "W")
-    x = time * clock.factor
-    if each and devices > 1:
+    band = _band(data)
+    scale, unit = scaled(float(np.nanmax(band.high)), "W")
+    x = band.time * clock.factor
+    each, several = each and len(data.sensors) > 1, band.most > 1
+    if each:
         _draw_each(ax, data, clock, scale)
     else:
-        between = "lowest to highest device" if devices > 1 else "min–max"
-        ax.fill_between(x, low * scale, high * scale, color=SKY, alpha=0.3, lw=0, label=between)
+        between = "lowest to highest device" if several else "min–max"
+        low, high = band.low * scale, band.high * scale
+        ax.fill_between(x, low, high, color=SKY, alpha=0.3, lw=0, label=between)
+    steady = band.fewest == band.most
+    number = f"{band.most}" if steady else f"{band.fewest} to {band.most}"
     ax.plot(
         x,
-        mean * scale,
-        color=BLACK if each and devices > 1 else BLUE,
+        band.mean * scale,
+        color=BLACK if each else BLUE,
         lw=line(1.2),
-        label=f"mean of {devices} devices" if devices > 1 else "mean",
+        label=f"mean of {number} devices" if several else "mean",
     )
-    ax.set_ylabel(f"power of a device ({unit})" if devices > 1 else f"power ({unit})")
+    ax.set_ylabel(f"power of a device ({unit})" if several else f"power ({unit})")
     from_zero(ax)
-    if devices > 1:
-        top = ax.get_ylim()[1] / scale * devices
+    if several and steady:
+        top = ax.get_ylim()[1] / scale * band.most
         total_scale, total_unit = scaled(top, "W")
-        _second_scale(ax, devices * total_scale / scale, f"total ({total_unit})")
+        _second_scale(ax, band.most * total_scale / scale, f"total ({total_unit})")
     legend_above(ax)
 
 
@@ -248,27 +253,60 @@ def _second_scale(ax: Axes, ratio: float, label: str) -> None:
     right.spines["right"].set_visible(True)
 
 
-def _band(data: RunData) -> tuple[Floats, Floats, Floats, Floats]:
-    """Middle (s) of each window, and lowest, mean and highest power: of one device the extremes
-    within the window, of several those of their means, for one spike would be all that is seen.
-    NaN where none is known; the mean also where one device is missing, as it would be of others.
+@dataclass(frozen=True, slots=True)
+class _Band:
+    """Power of the devices in each window: of one the extremes within the window, of several those
+    of their means, for one spike would be all that is seen. NaN where none is known; the mean also
+    where one that was recorded is missing, as it would be of others.
     """
-    by_time = data.power.groupby("start")
-    lowest, highest = ("power_w",) * 2 if len(data.sensors) > 1 else ("power_min_w", "power_max_w")
-    rows = pd.DataFrame(
-        {
-            "low": by_time[lowest].min(),
-            "mean": by_time["power_w"]
-            .mean()
-            .where(by_time["power_w"].count() == len(data.sensors)),
-            "high": by_time[highest].max(),
-        }
+
+    time: Floats  # the middle, in seconds
+    low: Floats
+    mean: Floats
+    high: Floats
+    fewest: int  # devices that were recorded at a time
+    most: int
+
+
+def _band(data: RunData) -> _Band:
+    starts = data.power["start"]
+    every = pd.date_range(starts.min(), starts.max(), freq=f"{data.level_s}s")
+    starts_ms = ((every - pd.Timestamp(0, tz="UTC")) // pd.Timedelta(1, "ms")).to_numpy()
+    recorded = recorded_in(data.run, data.sensors, starts_ms, data.level_s)
+    counts = recorded.sum(axis=0)
+    fewest, most = _at_a_time(counts)
+    of_window = data.power.groupby(["device", "start"])
+
+    def of_devices(name: str) -> Floats:
+        table = of_window[name].mean().unstack("device")
+        table = table.reindex(index=every, columns=range(len(data.sensors)))
+        found: Floats = table.to_numpy(dtype=np.float64).T
+        return found
+
+    low, high = ("power_w", "power_w") if most > 1 else ("power_min_w", "power_max_w")
+    mean = mean_of(of_devices("power_w"), recorded)
+    time: Floats = (starts_ms - data.run.started_ms) / MS_PER_S + data.level_s / 2
+    return _Band(
+        time=time,
+        low=np.fmin.reduce(of_devices(low)),
+        mean=np.where((counts >= fewest) & (counts <= most), mean, np.nan),
+        high=np.fmax.reduce(of_devices(high)),
+        fewest=fewest,
+        most=most,
     )
-    every = pd.date_range(rows.index[0], rows.index[-1], freq=f"{data.level_s}s")
-    rows = rows.reindex(every)
-    rows["time"] = elapsed_s(data.run, rows.index.to_series()) + data.level_s / 2
-    time, low, mean, high = rows[["time", "low", "mean", "high"]].to_numpy(dtype=np.float64).T
-    return time, low, mean, high
+
+
+def _at_a_time(counts: npt.NDArray[np.int64]) -> tuple[int, int]:
+    """The fewest and the most devices that were recorded at a time; one number if it is that nearly
+    always, for nodes begin and end some seconds apart.
+    """
+    some = counts[counts > 0]
+    if not some.size:
+        return 0, 0
+    usual = int(np.bincount(some).argmax())
+    if (some == usual).mean() >= _NEARLY_ALWAYS:
+        return usual, usual
+    return int(some.min()), int(some.max())
 
 
 def _with_gaps(data: RunData, rows: pd.DataFrame) -> tuple[Floats, Floats]:

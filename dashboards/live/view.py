@@ -42,6 +42,7 @@ from dashboards.live.cache import BUDGET_BYTES, Lasting, RunCache
 from dashboards.live.curves import Curves
 from dashboards.live.fleet import fleet_of
 from dashboards.live.reader import LedgerReader
+from dashboards.recorded import count_recorded
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -296,6 +297,7 @@ class View:
                 "power_now_w": power.power_w if power else None,
                 "power_now_devices": power.devices if power else 0,
                 "power_now_ms": power.time_ms if power else None,
+                "devices_now": count_recorded(run, sensors, power.time_ms) if power else 0,
                 "loss_not_finite_since": latest.not_finite_since(connection, run),
             }
 

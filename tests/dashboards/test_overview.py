@@ -15,8 +15,9 @@ from carbontrack.ledger.recorded_rows import Event, Step
 from carbontrack.ledger.url import ledger_url as url_of
 from dashboards import figures
 from tests.fixtures import pictures
+from tests.fixtures.attempts import Part
 from tests.fixtures.pictures import GAP_S, LOST_S, load, power_w
-from tests.fixtures.runs import Recorded
+from tests.fixtures.runs import START_MS, Recorded
 
 EIGHT = Recorded(count=8, seconds=60)
 
@@ -161,6 +162,32 @@ def test_a_gap_is_drawn_as_a_gap(ledger_url: str) -> None:
     curve = next(iter(energy.values()))
     assert np.isnan(curve).any()
     assert (np.diff(curve[np.isfinite(curve)]) >= 0).all()
+
+
+def test_of_a_run_that_went_on_on_another_node_devices_are_those_of_one(tmp_path: Path) -> None:
+    for attempt in (0, 1):
+        Part(node=attempt, attempt=attempt, seconds=60).write(tmp_path / "ledger.db")
+    figure = figures.power(load(url_of(str(tmp_path / "ledger.db"))))
+    figure.draw_without_rendering()
+    (power,) = figure.axes
+    (mean,) = power.get_lines()
+    assert mean.get_label() == "mean of 2 devices"
+    assert np.isfinite(np.asarray(mean.get_ydata(), dtype=float)).sum() == 120
+    (total,) = power.child_axes
+    ratio = {"total (W)": 2, "total (kW)": 0.002}[total.get_ylabel()]
+    assert total.get_ylim()[1] == pytest.approx(power.get_ylim()[1] * ratio)
+
+
+def test_a_number_of_devices_that_changes_has_no_total(tmp_path: Path) -> None:
+    """A node joins in the middle."""
+    joins_ms = START_MS + 30_000
+    Part(node=0, attempt=0, seconds=60, begin_ms=START_MS).write(tmp_path / "ledger.db")
+    Part(node=1, attempt=0, seconds=30, begin_ms=joins_ms).write(tmp_path / "ledger.db")
+    (power,) = figures.power(load(url_of(str(tmp_path / "ledger.db")))).axes
+    (mean,) = power.get_lines()
+    assert mean.get_label() == "mean of 2 to 4 devices"
+    assert np.isfinite(np.asarray(mean.get_ydata(), dtype=float)).sum() == 60
+    assert power.child_axes == []
 
 
 def test_events_are_marked_by_kind_and_only_rare_ones_cross_the_panels(ledger_url: str) -> None:

@@ -70,20 +70,20 @@ export function major(run) {
     words = unmeasured(run.quality);
   const said = (...more) => [...words, ...more].filter(Boolean).join(", ");
   const facility = row?.facility_kwh ?? null;
-  const devices = run.devices.length;
-  const partly = run.power_now_devices < devices ? `${run.power_now_devices} of ${devices} devices` : "";
-  const mean = run.devices.map((device) => device.power_mean_w).filter((watts) => watts !== null);
+  // Of a run that went on on another node, those of one node at a time.
+  const known = run.devices.filter((device) => device.power_mean_w !== null),
+    used_j = sum(known.map((device) => device.power_mean_w * device.recorded_s));
   return [
     run.status === Status.RUNNING
       ? {
           name: "power now",
           value: si(run.power_now_w, "W"),
-          note: said(run.power_now_w === null ? "" : partly || "all devices"),
+          note: said(run.power_now_w === null ? "" : ofDevices(run.power_now_devices, run.devices_now)),
         }
       : {
           name: "mean power",
-          value: mean.length ? si(sum(mean), "W") : "–",
-          note: said("all devices"),
+          value: si(known.length ? used_j / row.active_s : null, "W"),
+          note: said(known.length ? ofDevices(known.length, run.devices.length) : ""),
         },
     {
       name: "facility energy",
@@ -109,6 +109,7 @@ export function major(run) {
   ];
 }
 
+const ofDevices = (known, all) => (known < all ? `${known} of ${all} devices` : "all devices");
 const unbroken = (text) => text.replaceAll(" ", "\u00a0");
 const sum = (values) => values.reduce((a, b) => a + b, 0);
 const WORDS = { pue: "PUE", price_per_gpu_hour: "price", gpu_price: "GPU price" };

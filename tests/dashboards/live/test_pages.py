@@ -11,6 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from carbontrack.ledger import HEAD
 from carbontrack.ledger.url import ledger_url
 from tests.dashboards.live import page
@@ -279,8 +281,9 @@ def test_a_device_that_is_not_known_hides_no_other(
     rows = [row for s in one.sensors[1:] for row in pictures.all_levels(s.uuid, seconds)]
     pictures.write(ledger_url(str(wrapper.ledger)), one, rows, [], [])
     of_three = replace(ONE, name="requeued", count=3)
-    for n in (0, 1):
-        Part(node=n, attempt=n, seconds=60, one=of_three).write(wrapper.ledger)
+    parts = [Part(node=n, attempt=n, seconds=60, one=of_three) for n in (0, 1)]
+    for part in parts:
+        part.write(wrapper.ledger)
     address = serve().address
     total, by_device = '[aria-label="Power of all devices"]', '[aria-label="Power by device"]'
     browser.get(f"{address}#/run/one-silent")
@@ -289,10 +292,17 @@ def test_a_device_that_is_not_known_hides_no_other(
     assert text(browser, f"{by_device} .none") == ""
     assert all_of(browser, f"{by_device} .uplot")[0].is_displayed()
     assert "lowest gpu 1 300 W" in spoken(browser, "Power by device")
+    assert tile(browser, "mean power") == "1.20 kW"
+    assert small(browser, "mean power") == "4 of 5 devices"
     browser.get(f"{address}#/run/requeued")
     until(lambda: text(browser, "h1") == "requeued" and len(all_of(browser, "canvas")) == 6)
     for chart in ("Power of all devices", "Power by device"):
         assert "between" in spoken(browser, chart), "the mean and total of those of one node"
+    mean_w = [
+        sum(w.energy_j or 0.0 for n in range(3) for w in part.windows(n, 0, 60)) / 60
+        for part in parts
+    ]
+    assert page.number(tile(browser, "mean power")) == pytest.approx(sum(mean_w) / 2, rel=0.01)
     assert errors(browser) == []
 
 

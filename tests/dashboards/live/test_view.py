@@ -17,7 +17,7 @@ from carbontrack import config
 from carbontrack.account.split import span_of_month
 from carbontrack.errors import CarbontrackError
 from carbontrack.ledger.url import ledger_url as url_of
-from carbontrack.units import MS_PER_HOUR
+from carbontrack.units import MS_PER_HOUR, now_ms
 from carbontrack.vocabulary import Method
 from dashboards.live.columns import MANY_DEVICES
 from dashboards.live.view import View
@@ -218,6 +218,21 @@ def test_what_a_node_has_not_shipped_yet_is_no_fall_of_the_power(tmp_path: Path)
     finally:
         view.close()
     assert np.isfinite(total_w).tolist() == [True] * 50 + [False] * 10
+
+
+def test_power_now_is_of_the_devices_that_are_recorded_now(tmp_path: Path) -> None:
+    begin_ms = now_ms() + MS_PER_HOUR  # it goes on for as long as the test may last
+    for attempt in (0, 1):
+        part = Part(node=attempt, attempt=attempt, seconds=60, dies=attempt == 1, begin_ms=begin_ms)
+        part.write(tmp_path / "ledger.db")
+    view = View(url_of(str(tmp_path / "ledger.db")), config.flags())
+    try:
+        found = view.run(view.find("last"))
+    finally:
+        view.close()
+    assert found["status"] == "running"
+    assert len(found["devices"]) == 4
+    assert (found["power_now_devices"], found["devices_now"]) == (2, 2)
 
 
 def test_a_zoom_into_hours_of_which_no_more_is_left(tmp_path: Path) -> None:

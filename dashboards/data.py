@@ -55,7 +55,9 @@ class RunData:
 
     @property
     def facility_factor(self) -> float:
-        """Facility energy ÷ energy of the devices: PUE, and what is modelled of the node."""
+        """Facility energy ÷ energy of the devices: PUE, and what is modelled of the node; 1 without
+        factors.
+        """
         return over_time.facility_factor(self.estimate)
 
     @property
@@ -160,7 +162,9 @@ def energies_j(data: RunData, times: pd.Series[pd.Timestamp]) -> np.ndarray[Any,
 
 
 def facility_wh(data: RunData, times: pd.Series[pd.Timestamp]) -> np.ndarray[Any, Any]:
-    """Facility energy in Wh from the run's start until each time."""
+    """Facility energy in Wh from the run's start until each time; NaN where the estimate has
+    none.
+    """
     return _spent(data, times, "facility_kwh") * WH_PER_KWH
 
 

@@ -20,7 +20,9 @@ from carbontrack.units import J_PER_KWH, KG_PER_T, MS_PER_HOUR, MS_PER_S
 
 
 def facility_factor(estimate: Estimate) -> float:
-    """Facility energy ÷ energy of the devices: PUE, and what is modelled of the node."""
+    """Facility energy ÷ energy of the devices: PUE, and what is modelled of the node; 1 without
+    factors.
+    """
     if estimate.energy_kwh and estimate.facility_kwh:
         return estimate.facility_kwh / estimate.energy_kwh
     return estimate.pue or 1.0
@@ -86,7 +88,7 @@ class SpentCurve:
         facility = tuple(one * factor for one in kwh)
         return cls(
             times_ms=tuple(times),
-            facility_kwh=None if estimate.energy_kwh is None else facility,
+            facility_kwh=None if estimate.facility_kwh is None else facility,
             tco2e=None if estimate.tco2e is None else tuple(k * factor / KG_PER_T for k in kg),
             cost=_costs(run, estimate, times, facility),
         )

@@ -194,8 +194,7 @@ def draw_energy(ax: Axes, data: RunData, clock: Clock) -> None:
     ax.fill_between(x, 0, y * scale, color=GREEN, alpha=0.12, lw=0)
     if largest > 0:
         ax.plot(x[-1:], y[-1:] * scale, "o", color=GREEN, ms=_mark(), clip_on=False, zorder=4)
-    of_facility = data.estimate.facility_kwh is not None
-    ax.set_ylabel(f"{'facility ' if of_facility else ''}energy ({unit})")
+    ax.set_ylabel(f"{words.energy_name(data.estimate)} ({unit})")
     from_zero(ax)
     ax.text(
         0.02,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from carbontrack.account.loss import Arrival, arrival, lowest_common, smooth, width_of
-from carbontrack.account.result import unique
+from carbontrack.account.result import Estimate, unique
 from carbontrack.errors import CarbontrackError
 from carbontrack.report.numbers import digits_text
 from carbontrack.units import G_PER_KG
@@ -209,12 +209,27 @@ def _emissions_below(ax: Axes, axis: _Axis, intensity_kg_per_kwh: float | None) 
     below.spines["bottom"].set_position(("outward", _SCALE * matplotlib.rcParams["font.size"]))
 
 
+def need_amount(
+    runs: Sequence[RunData], name: str, amount_of: Callable[[Estimate], float | None]
+) -> None:
+    """Raises CarbontrackError for a run that has no such amount: without energy or factors."""
+    for data in runs:
+        if amount_of(data.estimate) is not None:
+            continue
+        why = "no meter recorded it."
+        if data.estimate.energy_kwh is not None:
+            why = next(iter(data.estimate.notes[-1:]), "its factors are unknown.")
+        raise CarbontrackError(f"Run {data.run.name} has no {name}, {why}")
+
+
 def _energy(runs: Sequence[RunData], curves: Sequence[pd.DataFrame]) -> _Axis:
+    need_amount(runs, "facility energy", lambda estimate: estimate.facility_kwh)
     amounts = [facility_wh(d, losses["time"]) for d, losses in zip(runs, curves, strict=True)]
     return _Axis(amounts, "facility energy", *scaled(_largest(amounts), "Wh"))
 
 
 def _carbon(runs: Sequence[RunData], curves: Sequence[pd.DataFrame]) -> _Axis:
+    need_amount(runs, "CO₂e", lambda estimate: estimate.tco2e)
     amounts = [emissions_g(d, losses["time"]) for d, losses in zip(runs, curves, strict=True)]
     return _Axis(amounts, "emissions", *scaled_mass(_largest(amounts)))
 

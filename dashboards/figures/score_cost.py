@@ -19,7 +19,7 @@ from carbontrack.units import G_PER_KG, KG_PER_T
 from carbontrack.vocabulary import Against, LogAxes
 from dashboards.data import RunData, costs, emissions_g, facility_wh
 from dashboards.figures import words
-from dashboards.figures.saving import one_currency
+from dashboards.figures.saving import need_amount, one_currency
 from dashboards.figures.score_points import draw_points
 from dashboards.figures.training import looks
 from dashboards.style import (
@@ -63,6 +63,7 @@ def compare_scores(
     """
     axis = _AMOUNTS[against or Against.CARBON]
     currency = one_currency(runs) if against == Against.MONEY else ""
+    need_amount(runs, axis.name, axis.whole)
     found = [need(all_scores(data.events), metric, data.run.name) for data in runs]
     if not all(is_share(score.metric) for each in found for score in each):
         raise CarbontrackError(f"{metric!r} is no share of questions.", hint="Give another metric.")

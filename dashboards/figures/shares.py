@@ -23,6 +23,7 @@ from dashboards.data import (
     intensity_varies,
 )
 from dashboards.figures import words
+from dashboards.figures.saving import need_amount
 from dashboards.style import (
     BLUE,
     GREEN,
@@ -41,8 +42,8 @@ _LEAST_S = S_PER_HOUR  # less is one bar
 
 
 def phases(data: RunData, look: Look) -> Figure:
-    """Facility energy of each phase that the job logged, largest first, with its share. Raises
-    CarbontrackError for a run without phases or without energy.
+    """Facility energy of each phase that the job logged, largest first, with its share; without
+    factors that of the devices. Raises CarbontrackError for a run without phases or without energy.
     """
     spent = phase_energies_kwh(data)
     if not spent:
@@ -62,7 +63,7 @@ def phases(data: RunData, look: Look) -> Figure:
         ax.bar_label(bars, [f"{100 * spent[n] / total_kwh:.1f} %" for n in names], padding=3)
         ax.margins(x=0.18)
         ax.grid(axis="y", visible=False)
-        ax.set_xlabel(f"facility energy ({unit})")
+        ax.set_xlabel(f"{words.energy_name(data.estimate)} ({unit})")
         words.put(figure, room, look, words.title(data), words.footnote([data.estimate]))
         ax.set_yticks(rows, [literal(name, LABEL_LETTERS) for name in names])
     return figure
@@ -78,7 +79,7 @@ def phase_energies_kwh(data: RunData) -> dict[str, float]:
 
 def carbon_by_hour(data: RunData, look: Look) -> Figure:
     """Grid intensity, and what was emitted in each hour of the clock (UTC). Raises
-    CarbontrackError for a run without energy, or of less than an hour.
+    CarbontrackError for a run without energy or factors, or of less than an hour.
     """
     spent = _facility_kwh(data)
     if not spent:
@@ -91,6 +92,7 @@ def carbon_by_hour(data: RunData, look: Look) -> Figure:
             f"{FigureKind.CARBON_BY_HOUR} needs hours.",
             hint=f"--kind {FigureKind.ENERGY} shows its emissions over time.",
         )
+    need_amount([data], "CO₂e", lambda estimate: estimate.tco2e)
     hours = range(min(spent), max(spent) + 1, MS_PER_HOUR)
     intensity = np.array([intensity_of_hour(data, ms) for ms in hours], dtype=float)
     grams = np.array([spent.get(ms, np.nan) for ms in hours]) * intensity * G_PER_KG

@@ -89,6 +89,11 @@ def with_coarser(said: str, data: RunData) -> str:
     return f"{said} · {left}" if said else left
 
 
+def energy_name(estimate: Estimate) -> str:
+    """Without factors nothing is the facility's."""
+    return "energy" if estimate.facility_kwh is None else "facility energy"
+
+
 def totals(estimate: Estimate) -> list[str]:
     """Facility energy, CO2e and cost of the whole run, and which of them stand on an assumption."""
 

@@ -338,6 +338,26 @@ def test_rent_is_paid_by_time_and_electricity_by_energy(tmp_path: Path) -> None:
     assert costs(tariff, middle)[0] == pytest.approx((tariff.estimate.cost or 0) / 4)
 
 
+def test_a_run_without_factors_is_not_taken_for_one_with_a_pue_of_1(tmp_path: Path) -> None:
+    url = ledger_url(str(tmp_path / "ledger.db"))
+    for number, (name, zone) in enumerate([("here", "FRA"), ("lost", "NOWHERE")], start=1):
+        one = Recorded(name=name, number=number, count=2, seconds=7200, facility={"zone": zone})
+        pictures.write_hours(url, one)
+    here, lost = (pictures.load(url, name, pue=1.5) for name in ("here", "lost"))
+    assert lost.estimate.energy_kwh == here.estimate.energy_kwh
+    assert (lost.spent.facility_kwh, lost.spent.tco2e, lost.spent.cost) == (None, None, None)
+    for pair in ([here, lost], [lost, here]):
+        for options in ({}, {"log": "x"}, {"against": "energy"}, {"metric": "mmlu"}):
+            with pytest.raises(CarbontrackError, match=r"^Run lost has no .*'NOWHERE' is unknown"):
+                figures.compare(pair, **options)
+        with pytest.raises(CarbontrackError, match="Run lost has no CO₂e, neither CO₂e nor cost"):
+            figures.compare(pair, against="carbon")
+    with pytest.raises(CarbontrackError, match="Run lost has no CO₂e"):
+        figures.carbon_by_hour(lost)
+    labels = [figures.phases(data).axes[0].get_xlabel() for data in (here, lost)]
+    assert [label.partition(" (")[0] for label in labels] == ["facility energy", "energy"]
+
+
 def test_emissions_by_hour_add_up(runs: list[RunData]) -> None:
     upper, lower = figures.carbon_by_hour(runs[2]).axes
     intensity = upper.patches[0].get_data().values  # type: ignore[attr-defined]

@@ -12,7 +12,7 @@ from carbontrack.ledger.url import ledger_url
 from dashboards import data, figures
 from dashboards.live.view import View
 from tests.fixtures import pictures
-from tests.fixtures.runs import Recorded
+from tests.fixtures.runs import Recorded, write_runs
 
 FACTORS = {"zone": "FRA", "pue": 1.3, "tariff": 0.1}
 
@@ -59,3 +59,19 @@ def test_figure_and_page_end_where_the_table_does(url: str) -> None:
                 assert spent[name][-1] == pytest.approx(cell), (name, from_ms)
     finally:
         view.close()
+
+
+def test_a_run_without_factors_has_no_facility_energy(tmp_path: Path) -> None:
+    url = ledger_url(str(tmp_path / "ledger.db"))
+    write_runs(url, Recorded(count=2, seconds=3 * 3600.0, facility={"zone": "NOWHERE"}))
+    view = View(url, config.flags(pue=1.3))
+    try:
+        run = view.find("last")
+        progress = view.progress(run, points=300)
+        spent = view.series(run, points=300)["spent"]
+    finally:
+        view.close()
+    for columns in (progress, spent):
+        assert columns["time_ms"]
+        for name in ("facility_kwh", "tco2e", "cost"):
+            assert set(columns[name]) == {None}, name

@@ -140,8 +140,10 @@ class Comparison {
 
   drawChart(runs, again) {
     const [, name, column, write] = AXES.find(([name]) => name === this.axis);
+    const currencies = [...new Set(runs.map(currencyOf).filter(Boolean))],
+      apart = !write && currencies.length > 1;
     const lines = runs.map(({ detail, progress }) => {
-      const xs = column(progress, detail),
+      const xs = apart ? [] : column(progress, detail),
         at = xs.map((_, index) => index).filter((index) => xs[index] !== null);
       return [
         at.map((index) => xs[index]),
@@ -151,7 +153,7 @@ class Comparison {
         ),
       ];
     });
-    const axis = write ? { xLabel: name, xFormat: write } : moneyAxis(largestOf(lines), runs[0].progress.currency);
+    const axis = write ? { xLabel: name, xFormat: write } : moneyAxis(largestOf(lines), currencies[0]);
     const key = [axis.xLabel, ...runs.map((one) => one.id)].join();
     if (again || key !== this.key) {
       this.key = key;
@@ -185,15 +187,19 @@ class Comparison {
     this.chart.show(
       some ? uPlot.join(lines) : [[], ...lines.map(() => [])],
       null,
-      `No run has a loss over ${name}.`,
+      apart ? `Costs in ${currencies.join(" and ")} have no common axis.` : `No run has a loss over ${name}.`,
     );
   }
 }
 
 const largestOf = (lines) => lines.flatMap(([xs]) => xs).reduce((a, b) => Math.max(a, b), 0);
 
+// Of a run's cost; null without one.
+const currencyOf = ({ detail }) => (measured(detail).cost === null ? null : measured(detail).currency);
+
 const DASHES = [[], [8, 4], [3, 3], [10, 3, 3, 3], [14, 5]];
 
+// The label, the value, how it is written, and the unit that two must share to differ by a part.
 const COLUMNS = [
   ["duration", ({ detail }) => detail.duration_s, duration],
   ["tokens", ({ detail }) => detail.tokens, (value) => count(value)],
@@ -202,7 +208,7 @@ const COLUMNS = [
   ["facility energy", ({ detail }) => measured(detail).facility_kwh, (value) => energy(value)],
   ["device energy of a token", perToken, (value) => si(value, "J")],
   ["CO₂e", ({ detail }) => measured(detail).tco2e, (value) => carbon(value)],
-  ["cost", ({ detail }) => measured(detail).cost, (value, { detail }) => cost(value, measured(detail).currency)],
+  ["cost", ({ detail }) => measured(detail).cost, (value, one) => cost(value, currencyOf(one)), currencyOf],
   ["final loss", ({ detail }) => detail.final_loss, (value) => plain(value)],
 ];
 
@@ -226,12 +232,14 @@ function compared(runs) {
         ...warnings(one.detail).map(badge),
         one.detail.status === Status.COMPLETED ? null : status(one.detail.status),
       ),
-      ...COLUMNS.map(([label, of, write]) =>
+      ...COLUMNS.map(([label, of, write, unit = () => null]) =>
         make(
           "td",
           { class: "number", "data-label": label },
           write(of(one), one),
-          index ? make("span", { class: "more" }, difference(of(one), of(runs[0]))) : null,
+          index && unit(one) === unit(runs[0])
+            ? make("span", { class: "more" }, difference(of(one), of(runs[0])))
+            : null,
         ),
       ),
     ]),

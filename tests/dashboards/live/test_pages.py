@@ -122,6 +122,45 @@ def test_runs_are_listed_and_compared_on_a_desk_and_a_phone(
     assert len(all_of(browser, "tbody tr")) == 2, "the others are still compared"
 
 
+def test_costs_in_several_currencies_are_not_compared(
+    wrapper: Wrapper, serve: Callable[..., Server], browser: Chrome, until: Until
+) -> None:
+    here, there = {"zone": "FRA", "currency": "EUR"}, {"zone": "FRA", "currency": "USD"}
+    facilities = [
+        {**here, "tariff": 0.1},
+        {**here, "tariff": 0.2},
+        {**there, "tariff": 0.3},
+        {"zone": "NOWHERE"},
+    ]
+    write_ledger(
+        wrapper.ledger,
+        *[
+            Recorded(name=f"run-{number}", number=number, count=2, facility=facility)
+            for number, facility in enumerate(facilities, 1)
+        ],
+    )
+    address = serve().address
+    browser.get(f"{address}#/compare/run-1,run-2,run-3,run-4")
+    until(lambda: len(all_of(browser, "tbody tr")) == 4)
+    drawn = spoken(browser, "Training loss")
+    assert (drawn.count("between"), drawn.count("run-4 unknown")) == (3, 1), "it has no factors"
+    click(browser, "cost")
+    until(lambda: text(browser, ".none") == "Costs in EUR and USD have no common axis.")
+    costs = [cell.text for cell in all_of(browser, 'tbody td[data-label="cost"]')]
+    assert [("%" in cell, cell[0]) for cell in costs] == [
+        (False, "€"),
+        (True, "€"),
+        (False, "$"),
+        (False, "–"),
+    ]
+    browser.get(f"{address}#/compare/run-4,run-1,run-2")
+    until(lambda: len(all_of(browser, "tbody tr")) == 3)
+    click(browser, "cost")
+    assert spoken(browser, "Training loss").count("between") == 2, "the one without a cost aside"
+    assert text(browser, ".none") == ""
+    assert errors(browser) == []
+
+
 def test_it_can_be_used_by_keys_and_by_ear(
     wrapper: Wrapper,
     serve: Callable[..., Server],

@@ -3,15 +3,14 @@
 import { make } from "./dom.js";
 import { date } from "./format.js";
 
-const DAY_MS = 86_400_000;
 const BETWEEN = "between";
 const TO = "..";
 
 // value, label, and [first day, day after the last] from the first moment of today
 const RANGES = [
   ["", "any time", () => [null, null]],
-  ["7d", "the last 7 days", (today) => [new Date(today - 6 * DAY_MS), null]],
-  ["30d", "the last 30 days", (today) => [new Date(today - 29 * DAY_MS), null]],
+  ["7d", "the last 7 days", (today) => [daysBefore(today, 6), null]],
+  ["30d", "the last 30 days", (today) => [daysBefore(today, 29), null]],
   ["month", "this month", (today) => [new Date(today.getFullYear(), today.getMonth(), 1), null]],
   [
     "last-month",
@@ -45,12 +44,10 @@ export class Span {
   }
 
   choose(onChange) {
-    const [since, until] = this.range;
     this.days.hidden = this.choice.value !== BETWEEN;
     if (!this.days.hidden && !this.first.value) {
-      const today = Date.now();
-      this.first.value = date(since ?? today - 29 * DAY_MS);
-      this.last.value = date(until ?? today);
+      this.first.value = date(daysBefore(new Date(), 29));
+      this.last.value ||= date(new Date());
     }
     onChange();
   }
@@ -71,6 +68,9 @@ export class Span {
     return { ...(since === null ? {} : { since }), ...(until === null ? {} : { until }) };
   }
 }
+
+// By the calendar: a day in which the clocks change has not 24 hours.
+const daysBefore = (day, count) => new Date(day.getFullYear(), day.getMonth(), day.getDate() - count);
 
 // The first moment of a day, or of so many after it; null if none was given.
 function dayOf(text, after) {

@@ -56,6 +56,44 @@ return [[2.5e-6, 9e-6], [2.5e-3, 9e-3], [0.03, 0.05], [1234.5, 2000], [1234.5, 2
   });
 """
 
+# The clocks of Berlin went on an hour on 29 March.
+DAYS = """
+const { Span } = await import("./static/span.js");
+const True = Date;
+globalThis.Date = class extends True {
+  constructor(...given) {
+    if (given.length) super(...given);
+    else super("2026-04-01T00:30:00+02:00");
+  }
+};
+try {
+  const span = new Span(() => null, "");
+  span.choice.value = "between";
+  span.choice.onchange();
+  const since = (name) => new True(new Span(() => null, name).range[0]).toISOString();
+  return [since("7d"), since("30d"), since("month"), span.value];
+} finally {
+  globalThis.Date = True;
+}
+"""
+
+
+def test_days_are_those_of_the_calendar_where_the_clocks_change(
+    wrapper: Wrapper, serve: Callable[..., Server], browser: Chrome
+) -> None:
+    browser.get(serve().address)
+    browser.execute_cdp_cmd("Emulation.setTimezoneOverride", {"timezoneId": "Europe/Berlin"})
+    try:
+        found = browser.execute_script(f"return (async () => {{{DAYS}}})()")
+    finally:
+        browser.execute_cdp_cmd("Emulation.setTimezoneOverride", {"timezoneId": ""})
+    assert found == [
+        "2026-03-25T23:00:00.000Z",
+        "2026-03-02T23:00:00.000Z",
+        "2026-03-31T22:00:00.000Z",
+        "2026-03-03..2026-04-01",
+    ]
+
 
 def test_runs_are_listed_and_compared_on_a_desk_and_a_phone(
     wrapper: Wrapper,

@@ -68,7 +68,9 @@ class Guard:
             rest = urlencode([(key, value) for key, value in query if key != "token"])
             path = "/" + scope["path"].lstrip("/")  # not //HOST
             answer = RedirectResponse(f"{path}{'?' if rest else ''}{rest}", 303)
-            answer.set_cookie(name, self._token or "", httponly=True, samesite="strict")
+            # Another site sends it along with a link to the page that a reader follows, and with
+            # nothing else: no image, frame, script or form of it has the cookie.
+            answer.set_cookie(name, self._token or "", httponly=True, samesite="lax")
             return answer
         cookie = cookie_parser(headers.get("cookie", "")).get(name, "")
         bearer = headers.get("authorization", "").removeprefix("Bearer ")

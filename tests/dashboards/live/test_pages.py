@@ -199,6 +199,17 @@ def test_costs_in_several_currencies_are_not_compared(
     assert errors(browser) == []
 
 
+def test_a_link_from_another_site_opens_the_page(
+    wrapper: Wrapper, serve: Callable[..., Server], browser: Chrome, until: Until
+) -> None:
+    server = serve("--host", "0.0.0.0")
+    token = server.address.partition("?token=")[2]
+    for query in (f"?token={token}", ""):
+        browser.get(f"data:text/html,<a href='http://127.0.0.1:{server.port}/{query}'>here</a>")
+        all_of(browser, "a")[0].click()
+        until(lambda: text(browser, "h1") == "Runs")
+
+
 def test_it_can_be_used_by_keys_and_by_ear(
     wrapper: Wrapper,
     serve: Callable[..., Server],

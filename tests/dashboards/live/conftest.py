@@ -120,6 +120,7 @@ def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     service = ChromeService(shutil.which("chromedriver"), env={**os.environ, "LANG": "en_US.UTF-8"})
     chrome = Chrome(options=options, service=service)
+    chrome.set_script_timeout(PATIENCE_S)
     allowed = {"permissions": ["clipboardReadWrite", "clipboardSanitizedWrite"]}
     chrome.execute_cdp_cmd("Browser.grantPermissions", allowed)
     try:

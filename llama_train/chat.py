@@ -139,7 +139,6 @@ class ChatData:
     ) -> None:
         pieces = Tokenizer(tokenizer)
         self.tokenizer = tokenizer
-        self.vocab_size = pieces.vocab_size
         self._seed = seed
         sides: tuple[list[Marked], list[Marked]] = [], []
         self.too_long = 0

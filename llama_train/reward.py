@@ -104,7 +104,6 @@ class PairData:
     ) -> None:
         pieces = Tokenizer(tokenizer)
         self.tokenizer = tokenizer
-        self.vocab_size = pieces.vocab_size
         self._eos = pieces.eos
         self._seed = seed
         sides: tuple[list[_Pair], list[_Pair]] = [], []

@@ -190,7 +190,8 @@ class Loop:
                 stop = self.step(batches, stop_asked)
                 last = progress.step == train.steps
                 if last or progress.step % train.eval_every == 0:
-                    held_out = self.evaluate()
+                    held_out = self.evaluate()  # which can take longer than a step
+                    stop = self.on_any_rank(stop or stop_asked())
                 if last or stop or progress.step % self.config.checkpoint.every == 0:
                     self.save()
                 if stop and not last:
@@ -232,6 +233,14 @@ class Loop:
         progress.seconds += seconds
         self.report(loss, lr, norms[0], tokens, seconds)
         return stops
+
+    def on_any_rank(self, stop: bool) -> bool:
+        """Whether it is so on one of the ranks, each of which asks."""
+        if self.here.size == 1:
+            return stop
+        found = torch.tensor(float(stop), device=self.here.device)
+        dist.all_reduce(found)
+        return found.item() > 0
 
     def apply(self, step: int, loss: float, norms: Sequence[float]) -> float:
         """Let the optimizers use the gradients, if they are finite; returns the learning rate."""

@@ -17,7 +17,17 @@ from carbontrack.factors.resolve import Factors
 from carbontrack.units import J_PER_KWH
 from carbontrack.vocabulary import ENTERED, MIXED, DeviceKind
 
-__all__ = ["Estimate", "Price", "Used", "bases_of", "currencies_of", "sum_of", "unique"]
+__all__ = [
+    "Estimate",
+    "Price",
+    "Used",
+    "bases_of",
+    "currencies_of",
+    "sci_g_per_mtok",
+    "sum_of",
+    "tokens_of_carbon",
+    "unique",
+]
 
 
 def _adds(rule: Rule, default: Any = None, *, key: str = "", shrinks: bool = False) -> Any:

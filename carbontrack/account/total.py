@@ -140,6 +140,12 @@ def _not_added(rows: Sequence[Estimate]) -> Iterator[str]:
     unknown = sum(row.energy_kwh is None for row in rows)
     if 0 < unknown < len(rows):
         yield f"{unknown} of {len(rows)} rows have no energy and add nothing to the total"
+    unknown = sum(row.gpu_hours is None for row in rows)
+    if 0 < unknown < len(rows):
+        yield (
+            "GPU-hours of the total are too low: they are unknown for "
+            f"{unknown} of {len(rows)} rows"
+        )
     metered = [row for row in rows if row.energy_kwh is not None]
     has_sci = [row.sci_g_per_mtok is not None for row in rows]
     for name, whole, values in (

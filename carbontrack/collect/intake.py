@@ -54,6 +54,7 @@ class Intake:
         self._ledger = ledger
         self._write = write
         self._coalesce_s = _COALESCE_S
+        self._most = _TOGETHER
         self._began_s: float | None = None  # the transaction that is not at its end
         self._queue: queue.Queue[_Waiting | None] = queue.Queue(MAX_WAITING)
         self._thread = threading.Thread(target=self._run, name="intake", daemon=True)
@@ -104,7 +105,7 @@ class Intake:
         while one is not None:
             if one.written.set_running_or_notify_cancel():  # else its node has gone
                 together.append(one)
-            if len(together) == _TOGETHER:
+            if len(together) >= self._most:
                 return together, True
             try:
                 one = self._queue.get(timeout=max(0.0, until_s - time.monotonic()))
@@ -133,9 +134,12 @@ class Intake:
             ):
                 self._write_all(together, is_again=True)
             else:
+                # What was too much for the time that a transaction has would be so again.
+                self._most = max(1, len(together) // 2)
                 for one in together:
                     one.written.set_exception(_said_of(error))
             return
+        self._most = min(_TOGETHER, 2 * self._most)
         for one, reply in zip(together, replies, strict=True):
             one.written.set_result(reply)
 

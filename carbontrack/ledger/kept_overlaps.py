@@ -39,6 +39,8 @@ def keep(ledger: WritableLedger, recordings: Sequence[int]) -> None:
         of_these = f"select device_key from sensors where recording_key in ({listed(recordings)})"
         devices = (row["device_key"] for row in transaction.ask(of_these, {}))
         of_boards = with_boards(devices, board_keys(transaction.ask))
+        if not of_boards:
+            return
         wanted = f"sensors.device_key in ({listed(of_boards)})"
         sensors = read_sensors(transaction.ask, wanted, heard_sql(transaction))
     own = [one for one in sensors.values() if one.recording_key in set(recordings)]

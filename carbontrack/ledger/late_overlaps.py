@@ -68,7 +68,7 @@ class LateOverlaps:
 
 
 def put_of_sensors(transaction: Transaction, rows: Iterable[_Row]) -> None:
-    """Write what batches have, but for hours of which what is here says more: they were decided
+    """Write what a batch has, but for hours of which what is here says more: they were decided
     with sensors that the sender did not have.
     """
     better: list[_Row] = []

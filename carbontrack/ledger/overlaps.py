@@ -127,6 +127,8 @@ class AmongRuns:
             for one, twice, maybe in _between_runs(stretch, sensors):
                 if twice.seconds * share > 0 or maybe.energy_j * share > 0:
                     uuid, of_run = one.uuid, sums[one.run_key]
+                    j_by_hour = by_hour[one.run_key, uuid]
+                    j_by_hour[stretch.hour_ms] += twice.energy_j * share
                     before = of_run.get(uuid, Overlap(uuid, 0.0, 0.0))
                     of_run[uuid] = Overlap(
                         uuid,
@@ -134,9 +136,8 @@ class AmongRuns:
                         before.seconds + twice.seconds * share,
                         before.unsure_j + maybe.energy_j * share,
                         max(before.level_s, stretch.level_s),
-                        by_hour[twice.key, uuid],
+                        j_by_hour,
                     )
-                    by_hour[twice.key, uuid][stretch.hour_ms] += twice.energy_j * share
         return {ids[run_key]: list(of_run.values()) for run_key, of_run in sums.items()}
 
     def _shared(

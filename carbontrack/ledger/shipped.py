@@ -215,6 +215,10 @@ class _Windows:
         self.segments += [stored(segment, key, keys[uuid]) for uuid, segment in batch.segments]
 
 
+def _first_sensor(rows: Sequence[Mapping[str, Any]]) -> int:
+    return min((row["sensor_key"] for row in rows), default=0)
+
+
 @dataclass
 class _Together:
     """The rows of all batches of a transaction by their statement, written in one go."""
@@ -224,7 +228,7 @@ class _Together:
     states: list[dict[str, Any]] = field(default_factory=list)  # of recordings
     rows: dict[str, list[dict[str, Any]]] = field(default_factory=lambda: defaultdict(list))
     live: dict[int, tuple[Sequence[int], Live] | None] = field(default_factory=dict)
-    overlaps: list[dict[str, Any]] = field(default_factory=list)
+    overlaps: list[list[dict[str, Any]]] = field(default_factory=list)  # of each last batch
 
     def add(
         self,
@@ -267,7 +271,8 @@ class _Together:
                 live_row.remove(transaction, key)
         live = {key: now for key, now in sorted(self.live.items()) if now is not None}
         live_row.put(transaction, live)
-        late_overlaps.put_of_sensors(transaction, self.overlaps)
+        for decided in sorted(self.overlaps, key=_first_sensor):
+            late_overlaps.put_of_sensors(transaction, decided)
         for windows, stays in ((self.fresh, is_as_good), (self.late, is_better)):
             transaction.put_segments(windows.segments, stays)
             transaction.put_better(windows.rows, stays)
@@ -280,6 +285,6 @@ class _Together:
             self.live[key] = None
         elif batch.live is not None:
             self.live[key] = [keys[one.uuid] for one in batch.sensors], batch.live
-        self.overlaps += [  # what its node has decided of the time that others recorded, too
-            OVERLAPS.written(part, sensor_key=keys[uuid]) for uuid, part in batch.overlaps
-        ]
+        self.overlaps.append(  # what its node has decided of the time that others recorded, too
+            [OVERLAPS.written(part, sensor_key=keys[uuid]) for uuid, part in batch.overlaps]
+        )

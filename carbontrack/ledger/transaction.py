@@ -211,7 +211,7 @@ class LedgerFile:
 class LedgerServer:
     """A ledger on a server, through an engine that finds it again after its restart."""
 
-    def __init__(self, engine: Engine, deadline_s: float | None) -> None:
+    def __init__(self, engine: Engine, deadline_s: float | None = None) -> None:
         self._engine = engine
         self._deadline_s = deadline_s
         self._clause = cache(_clause)

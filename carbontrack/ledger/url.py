@@ -175,8 +175,7 @@ def _default_path() -> str:
 
 def redacted_url(url: str) -> str:
     """A ledger as people know it: the file, or the address without its password."""
-    path = sqlite_path(url)
-    return str(path) if path is not None else without_password(url)
+    return url.removeprefix(_FILE) if url.startswith(_FILE) else without_password(url)
 
 
 def db_option(url: str) -> str:

@@ -6,9 +6,11 @@ Standard library only.
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import sys
+import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -16,9 +18,9 @@ from carbontrack.errors import CarbontrackError
 from carbontrack.folders import working_folder
 from carbontrack.ids import uuid7
 from carbontrack.record import defaults
-from carbontrack.record.grace import grace_s
+from carbontrack.record.grace import grace_s, is_first_of_container
 from carbontrack.record.labels import project_of, tag_of, tags_of
-from carbontrack.record.process_end import ProcessEnd
+from carbontrack.record.process_end import ProcessEnd, is_running
 from carbontrack.record.recorder_process import RecorderProcess
 from carbontrack.record.rendezvous import Joined, open_rendezvous
 from carbontrack.record.steps_file import LockedSteps, is_recorded_already, make_steps_file
@@ -26,6 +28,8 @@ from carbontrack.record.this_node import is_first_of_node, visibility
 from carbontrack.record.this_run import MARK, ThisRun, mark_in, mark_of, this_run
 from carbontrack.record.warning import harmless, warn
 from carbontrack.units import monotonic_ns, wall_ms
+
+_LOOK_S = 0.05
 
 
 def settings_of(
@@ -99,10 +103,10 @@ class BlockRecorder:
             if self._settings is not None:
                 self._begin(self._settings)
 
-    def stop(self, exit_code: int) -> None:
-        """The block has ended, as a process with this exit code."""
+    def stop(self, exit_code: int, *, at_exit: bool = False) -> None:
+        """The block has ended, as a process with this exit code; `at_exit` so does the process."""
         with harmless("the end of this block is not recorded"):
-            self._end(exit_code)
+            self._end(exit_code, at_exit and is_first_of_container())
 
     def _begin(self, settings: Mapping[str, Any]) -> None:
         if is_recorded_already(os.environ):
@@ -135,13 +139,16 @@ class BlockRecorder:
         if steps:
             os.environ["CARBONTRACK_STEPS"] = steps.path
 
-    def _end(self, exit_code: int) -> None:
+    def _end(self, exit_code: int, ends_with_wrapper: bool) -> None:
         recorder, self._recorder = self._recorder, None
         if recorder is None or self._pid != os.getpid():
             return  # a forked child leaves the block, too, and ends nothing
+        if is_first_of_container() and not ends_with_wrapper and recorder.pid is not None:
+            atexit.register(_wait_for, recorder.pid)
         for name in (MARK, "CARBONTRACK_STEPS"):
             os.environ.pop(name, None)
-        recorder.end({"ended_ns": monotonic_ns(), "exit_code": exit_code})
+        ended = {"ended_ns": monotonic_ns(), "exit_code": exit_code}
+        recorder.end({**ended, "ends_with_wrapper": ends_with_wrapper})
 
 
 def attach(pid: int, settings: Mapping[str, Any]) -> None:
@@ -184,7 +191,15 @@ def attach(pid: int, settings: Mapping[str, Any]) -> None:
     finally:
         # A sidecar gets it once the job has ended, and the recorder is to have its time.
         signal.signal(signal.SIGTERM, lambda signo, frame: None)
-        recorder.end({"ended_ns": monotonic_ns(), "exit_code": None})
+        ended = {"ended_ns": monotonic_ns(), "exit_code": None}
+        recorder.end({**ended, "ends_with_wrapper": is_first_of_container()})
+
+
+def _wait_for(pid: int) -> None:
+    """Let a recorder ship the rest of its block before our end, which is that of the container."""
+    until_s = time.monotonic() + grace_s(ends_with_wrapper=True)[0]
+    while is_running(pid) and time.monotonic() < until_s:
+        time.sleep(_LOOK_S)
 
 
 def _recorder_of(run: ThisRun, steps: LockedSteps | None) -> RecorderProcess | Joined | None:

@@ -57,7 +57,7 @@ class Control(threading.Thread):
         finally:
             self._planned.set()
             self._ended.set()
-            deadline.start(DEADLINE_S, lambda: self.save())
+            deadline.start(self._deadline_s(), lambda: self.save())
         if self._last.outcome is not None:
             self._wait_for_last()
         else:
@@ -92,6 +92,14 @@ class Control(threading.Thread):
     def outcome(self) -> Outcome | None:
         """How the jobs ended; None if that is not known, or before that."""
         return joint(self._outcomes) if self.has_ended() else None
+
+    def _deadline_s(self) -> float:
+        outcome = self.outcome
+        if outcome is None or not outcome.ends_with_wrapper:
+            return DEADLINE_S
+        from carbontrack.record.grace import grace_s
+
+        return max(DEADLINE_S, grace_s(ends_with_wrapper=True)[0] + LEAVE_STDERR_S)
 
     def _wait_for_last(self) -> None:
         """Until the last wrapper is gone, or is let go."""

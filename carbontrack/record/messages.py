@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from carbontrack.record import defaults
@@ -37,7 +37,6 @@ class Plan:
     partition: str | None = None
     nodes_expected: int | None = None
     restart: int = 0  # how often the scheduler has restarted the job
-    ends_with_wrapper: bool = False  # as a container does with its first process
     is_beside: bool = False  # record only devices that no other recorder of the run can see
     name: str | None = None
     project: str | None = None
@@ -91,15 +90,19 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How the job ended. `exit_code` is 128+n when signal n killed it, None if unknown."""
+    """How the job ended. `exit_code` is 128+n when signal n killed it, None if unknown. Its wrapper
+    ends now; the recorder `ends_with_wrapper`, as a container does with its first process.
+    """
 
     ended_ns: int
     exit_code: int | None
+    ends_with_wrapper: bool = False
 
     @classmethod
     def from_json(cls, line: bytes) -> Outcome:
         values = json.loads(line)
-        return cls(ended_ns=values["ended_ns"], exit_code=values["exit_code"])
+        ends_with_wrapper = values.get("ends_with_wrapper", False)
+        return cls(values["ended_ns"], values["exit_code"], ends_with_wrapper)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,4 +133,5 @@ def joint(outcomes: Sequence[Outcome | None]) -> Outcome | None:
     failed = next(filter(None, codes), None)
     if not known or (failed is None and len(known) < len(outcomes)):
         return None
-    return Outcome(known[-1].ended_ns, None if failed is None and None in codes else failed or 0)
+    last, code = known[-1], None if failed is None and None in codes else failed or 0
+    return replace(last, exit_code=code)

@@ -8,6 +8,7 @@ import os
 
 from carbontrack.folders import working_folder
 from carbontrack.ids import uuid7
+from carbontrack.record.grace import is_first_of_container
 from carbontrack.record.job_process import Job
 from carbontrack.record.steps_file import make_steps_file, remove_steps_file
 from carbontrack.record.this_run import MARK, mark_of, this_run
@@ -85,7 +86,8 @@ class RecordedJob:
     def end(self, job: Job) -> None:
         """Say how the job ended."""
         if self._recorder is not None:
-            self._recorder.end({"ended_ns": job.ended_ns, "exit_code": job.exit_code})
+            ended = {"ended_ns": job.ended_ns, "exit_code": job.exit_code}
+            self._recorder.end({**ended, "ends_with_wrapper": is_first_of_container()})
 
     def discard(self) -> None:
         """There is nothing to record."""

@@ -159,11 +159,13 @@ class Recorder:
             return [*budget(), *shippers.events()]
 
         outcome = self._watch(control, sampler, outbox, timer, happened, arrivals)
+        ends_with_wrapper = outcome is not None and outcome.ends_with_wrapper
+        shippers.end(_ended_ns(outcome), ends_with_wrapper=ends_with_wrapper)
         self._finish(outcome, sampler, outbox, run, timer, happened, shippers)
-        if not plan.ends_with_wrapper:
+        if not ends_with_wrapper:
             control.release()
         outbox.tidy()
-        shippers.finish(_ended_ns(outcome))
+        shippers.finish()
 
     def _take(self, sources: Sequence[Source], has_ended: Callable[[], bool]) -> Sequence[Source]:
         """Those that are ours to read."""

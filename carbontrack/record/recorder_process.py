@@ -57,12 +57,10 @@ class RecorderProcess:
     def begin(self, plan: dict[str, Any]) -> None:
         """Give it its plan; what the pipe does not take yet, `flush` sends."""
         from carbontrack.record.cut import cut_command  # it needs none to start
-        from carbontrack.record.grace import is_first_of_container
 
         with harmless("this run is not recorded"):
-            self._plan = {**plan, "ends_with_wrapper": is_first_of_container()}
-            command = cut_command(plan["command"])
-            self._send({**self._plan, "command": command, **self._handed})
+            self._plan = plan
+            self._send({**plan, "command": cut_command(plan["command"]), **self._handed})
 
     def flush(self, timeout_s: float = 0.0) -> bool:
         """Send what the pipe has not taken so far; whether that is all."""
@@ -111,13 +109,14 @@ class RecorderProcess:
     def _last_status(self, pid: int, outcome: dict[str, Any]) -> int | None:
         """With which it ends; None if it goes on, or that is unknown."""
         in_time = released = False
+        ends_with_wrapper = outcome.get("ends_with_wrapper", False)
         with harmless("the end of this run may not be recorded"):
             from carbontrack.record.cpu_wait import CpuWait
             from carbontrack.record.grace import grace_s
 
             cpu = CpuWait(pid)
             self._send(outcome)
-            grace = grace_s(ends_with_wrapper=self._plan.get("ends_with_wrapper", False))
+            grace = grace_s(ends_with_wrapper=ends_with_wrapper)
             self.flush(grace[0])
             in_time = _ends_in_time(pid, grace, cpu, self._pipe)
             released = _is_closed(self._pipe)
@@ -130,7 +129,7 @@ class RecorderProcess:
             if not in_time:
                 # If it was stopped (SIGSTOP), it would stay so, with the job's stderr open.
                 os.kill(pid, _signal.SIGCONT)
-                warn_of_slow_recorder(self._plan)
+                warn_of_slow_recorder(self._plan, ends_with_wrapper=ends_with_wrapper)
                 return None
         with suppress(OSError):
             return os.waitpid(pid, os.WNOHANG)[1]

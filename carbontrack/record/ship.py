@@ -67,6 +67,7 @@ class Shipping:
         self._is_queue = is_queue
         self._recording_id = recording_id
         self._left: set[str] = set()  # ids of what a token of another project may write
+        self._is_alone = False  # whether nothing but the recorder's own recording is shipped
         self._prune_at_s = 0.0  # by the monotonic clock
         self._target = target
         self._seconds = seconds
@@ -94,6 +95,10 @@ class Shipping:
         for recording_id in self.waiting():
             self.ship(recording_id)
 
+    def leave_others(self) -> None:
+        """From now on ship a recorder's own recording alone, by any thread."""
+        self._is_alone = True
+
     def remove(self) -> None:
         """The tombstones of runs that were removed here. Raises as `ship_all` does."""
         with self._reading() as transaction:
@@ -113,7 +118,7 @@ class Shipping:
 
     def ship(self, recording_id: str) -> None:
         """All that waits of one recording. Raises as `ship_all` does."""
-        while True:
+        while not self._is_alone or recording_id == self._recording_id:
             part, here = self._next(recording_id)
             if part is None:
                 return
@@ -268,24 +273,30 @@ class Shipper(threading.Thread):
         self._warned = ""
         self._refused = self._is_far = False
         self._failures = 0
+        self._until_s = 0.0
 
     def run(self) -> None:
         pause_s = _until_phase(self._phase_s)
         while True:
             self._woken.wait(pause_s)
             self._woken.clear()
-            ending = self._ending.is_set()
+            if ending := self._ending.is_set():
+                self._failures = min(self._failures, 1)  # it is tried again soon
             pause_s = self._once()
-            if ending:
+            if ending and (not self._failures or time.monotonic() + pause_s > self._until_s):
                 return
             if not self._failures and not self._ending.is_set():
                 self.prune()
                 pause_s = _until_phase(self._phase_s)
 
-    def finish(self, timeout_s: float) -> bool:
+    def finish(self, timeout_s: float, *, is_last_chance: bool = False) -> bool:
         """Ship what the end of the recording has added, within a time; the rest stays queued.
-        Whether all has arrived.
+        Whether all has arrived. If it `is_last_chance`, nothing of others is shipped any more, and
+        what fails is tried again in that time.
         """
+        if is_last_chance:
+            self._until_s = time.monotonic() + timeout_s
+            self._shipping.leave_others()
         self._ending.set()
         self._woken.set()
         self.join(timeout_s)

@@ -45,6 +45,8 @@ class Shippers:
         self._server: Shipper | None = None
         self._left = ""  # the command for what no server gets
         self._collector: Shipper | None = None
+        self._ended_ns = 0
+        self._ends_with_wrapper = False
 
     def start(self, settings: Settings) -> None:
         """Begin. The settings name the collector where the plan has none, and which seconds it
@@ -58,13 +60,18 @@ class Shippers:
         """What happened since the last call; the other threads add to it."""
         return [self._told.popleft() for _ in range(len(self._told))]
 
+    def end(self, ended_ns: int, *, ends_with_wrapper: bool) -> None:
+        """The job has ended; where we end with its wrapper, that waits until all is shipped."""
+        self._ended_ns = ended_ns
+        self._ends_with_wrapper = ends_with_wrapper
+
     def last_to_server(self) -> str:
         """Let what the job's end has added arrive, as long as the job's end may wait; the command
         that sends what has not, or nothing.
         """
         if self._server is None:
             return self._left
-        if self._server.finish(max(0.0, self._grace_s() - _SUMMARY_S)):
+        if self._finish(self._server, max(0.0, self._grace_s() - _SUMMARY_S)):
             return ""
         self._warn(
             f"{redacted_url(self._plan.db)} does not have all of this run yet; what is missing is "
@@ -72,28 +79,31 @@ class Shippers:
         )
         return "db ship"
 
-    def finish(self, ended_ns: int) -> None:
+    def finish(self) -> None:
         """Let the rest arrive, when the job's end waits for nothing any more; or, where the end of
         the wrapper is ours, as long as that waits since the job's.
         """
         if self._collector is not None:
-            arrived = self._collector.finish(self._left_s(ended_ns))
-            if not arrived and self._plan.ends_with_wrapper:
+            arrived = self._finish(self._collector, self._left_s())
+            if not arrived and self._ends_with_wrapper:
                 self._warn(
                     "the collector does not have all of this run; what is missing is in "
                     f"{redacted_url(self._db)}, and lost with this container if that is."
                 )
         if self._server is not None:
-            self._server.finish(self._left_s(ended_ns))
+            self._finish(self._server, self._left_s())
             self._server.prune()
 
-    def _grace_s(self) -> float:
-        return grace_s(ends_with_wrapper=self._plan.ends_with_wrapper)[0]
+    def _finish(self, shipper: Shipper, timeout_s: float) -> bool:
+        return shipper.finish(timeout_s, is_last_chance=self._ends_with_wrapper)
 
-    def _left_s(self, ended_ns: int) -> float:
-        if not self._plan.ends_with_wrapper:
+    def _grace_s(self) -> float:
+        return grace_s(ends_with_wrapper=self._ends_with_wrapper)[0]
+
+    def _left_s(self) -> float:
+        if not self._ends_with_wrapper:
             return LAST_S
-        waited_s = (monotonic_ns() - ended_ns) / NS_PER_S
+        waited_s = (monotonic_ns() - self._ended_ns) / NS_PER_S
         return max(0.0, self._grace_s() - _SUMMARY_S - waited_s)
 
     def _to_server(self) -> Shipper | None:

@@ -174,28 +174,28 @@ class Track:
         elif mark is not None:
             self._block = Block(mark.run_id, mark.db, settings["name"] or "block", started_ms)
 
-    def _stop(self, exit_code: int) -> None:
+    def _stop(self, exit_code: int, *, at_exit: bool = False) -> None:
         if not self._goes_on:
             return  # a forked child leaves the block, too, and ends nothing
         self._pid = 0
         with harmless("the end of this block is not recorded"):
             atexit.unregister(self._stop_at_exit)
             _exit.end()
-            self._end(exit_code)
+            self._end(exit_code, at_exit=at_exit)
         close_steps()
 
     def _stop_at_exit(self) -> None:
         with harmless("the end of this block is not recorded"):
             exit_code = _exit.code()
             if exit_code is not None:  # or the recorder sees that we are gone, and not how
-                self._stop(exit_code)
+                self._stop(exit_code, at_exit=True)
 
-    def _end(self, exit_code: int) -> None:
+    def _end(self, exit_code: int, *, at_exit: bool) -> None:
         recorder, self._recorder = self._recorder, None
         if self._block is not None:
             self._block = replace(self._block, ended_ms=now_ms())
         if recorder is not None:
-            recorder.stop(exit_code)
+            recorder.stop(exit_code, at_exit=at_exit)
 
     def _measure(self) -> Tracked:
         if self._used is not None:

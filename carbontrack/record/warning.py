@@ -47,9 +47,9 @@ def hold_stderr() -> None:
                     os.close(null)
 
 
-def warn_of_slow_recorder(plan: Mapping[str, Any]) -> None:
+def warn_of_slow_recorder(plan: Mapping[str, Any], *, ends_with_wrapper: bool = False) -> None:
     """The job's end waits no longer; where there was to be a summary, say what prints it."""
-    if plan.get("ends_with_wrapper"):
+    if ends_with_wrapper:
         warn("the recorder is slow to finish and ends here; CARBONTRACK_GRACE_S gives it longer.")
         return
     later = ""

@@ -167,20 +167,25 @@ def test_what_was_decided_of_a_shared_device_stays_when_its_nodes_send_all_again
         assert before[-1] == content(transaction)[-1]
 
 
-@pytest.mark.parametrize("order", list(permutations(range(3))))
+@pytest.mark.parametrize("together", [False, True])
+@pytest.mark.parametrize("order", [*permutations(range(3)), (2, 1, 1)])
 def test_of_two_decisions_on_an_hour_the_one_with_more_others_stays(
-    ledger: WritableLedger, order: tuple[int, ...]
+    ledger: WritableLedger, order: tuple[int, ...], together: bool
 ) -> None:
+    """In a transaction for each, or in one for all."""
     uuid, last = RECORDED.sensors[1].uuid, batch(0, 60, ended=True)
     decided = [
         [],
         [OverlapPart(BEGIN_MS, 900.0, 3.0)],
         [OverlapPart(BEGIN_MS, 600.0, 2.0), OverlapPart(BEGIN_MS + 9000, 600.0, 2.0)],
     ]
-    for number in order:
-        parts = tuple((uuid, part) for part in decided[number])
+    sent: list[tuple[Sent, str | None]] = [
+        (replace(last, overlaps=tuple((uuid, part) for part in decided[number])), "nlp")
+        for number in order
+    ]
+    for some in [sent] if together else [[one] for one in sent]:
         with ledger.begin() as transaction:
-            take(transaction, [(replace(last, overlaps=parts), "nlp")])
+            take(transaction, some)
     with ledger.begin() as transaction:
         found = list(transaction.ask('select start_ms from "overlaps" order by start_ms', {}))
     assert [row["start_ms"] for row in found] == [BEGIN_MS, BEGIN_MS + 9000]

@@ -180,7 +180,8 @@ def test_frozen_backends_hold_up_one_batch_and_it_is_written_once(
 
 
 IMPATIENT = (
-    "from carbontrack.collect import app; app._LONGEST_S, app._SILENT_S = 1, 0.5; "
+    "from carbontrack.collect import access, app; app._LONGEST_S, app._SILENT_S = 1, 0.5; "
+    "access._REMEMBERED_S = 600; "
     "from carbontrack.__main__ import main; main()"
 )
 

@@ -94,6 +94,17 @@ def test_it_is_split_by_month_where_its_start_is_known(call: Command) -> None:
     assert sum(energies.values()) == pytest.approx(17_000)
 
 
+def test_it_is_merged_into_any_ledger(
+    call: Command, command: Command, ledger_url: str, tmp_path: Path
+) -> None:
+    """It has no device that others could have."""
+    own = str(tmp_path / "own.db")
+    assert command(*WORDS, "--db", own).code == 0
+    merged = command("db", "merge", own, "--db", ledger_url)
+    assert merged.code == 0, merged.err
+    assert call("table", "far", "--format", "json").json["total"]["energy_kwh"] == 17_000
+
+
 def test_without_a_time_it_is_in_no_range_and_no_quota_and_that_is_said(
     call: Command, ledger_url: str, tmp_path: Path
 ) -> None:
@@ -176,6 +187,9 @@ def test_of_one_figure_the_other_is_unknown(call: Command) -> None:
     (how,) = (step["how"] for step in steps if step["name"] == "devices")
     assert how == "NVIDIA A100-SXM4-80GB; how many is not stated"
     call("add", "--name", "x", "--device", "A100", "--gpu-hours", "4", "--energy", "1.2 kWh")
+    some = call("table", "hours", "energy", "--format", "json").json["total"]
+    assert some["gpu_hours"] == 100
+    assert "GPU-hours of the total are too low: they are unknown for 1 of 2 rows" in some["notes"]
     total = call("table", "hours", "x", "--format", "json").json["total"]
     assert total["gpu_hours"] == 104
     assert total["power_w"] == pytest.approx(300), "of the hours whose energy is known"

@@ -7,7 +7,7 @@ import io
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -239,21 +239,23 @@ def test_in_a_range_of_time_only_what_is_in_it_counts(cluster: Command, tmp_path
 def test_by_the_hour_what_no_job_used_takes_the_intensity_of_its_own_hours(
     command: Command, tmp_path: Path
 ) -> None:
-    """A job has most of the clean hour; the total is what the node used."""
+    """A job has most of the clean hour; the total is what the node used. The watch was started
+    again within the job.
+    """
     edge_s = 3600
-    write(
-        tmp_path / "ledger.db",
-        [
-            Recorder(False, "a", (0, 1), edge_s - 90, 90),
-            Recorder(True, "a", (0, 1), edge_s - 100, 200),
-        ],
-    )
+    with closing(open_ledger(f"sqlite:///{tmp_path / 'ledger.db'}")) as ledger:
+        job = run_at(1, edge_s - 90)
+        put(ledger, job, recorded(job, edge_s - 90, edge_s + 10, "a"), NODES["a"])
+        watch = run_at(2, edge_s - 100, kind=RunKind.WATCH)
+        for number, (begin_s, end_s) in enumerate(((-100, 0), (0, 100))):
+            one = recorded(watch, edge_s + begin_s, edge_s + end_s, "a")
+            put(ledger, watch, replace(one, id=recorded(watch, 0, 1, f"{number}").id), NODES["a"])
     file = hourly_file(tmp_path / "fr.csv", Recorded(number=0), [0.1, 0.4])
     assert command("factors", "import", "intensity", file).code == 0
     factors = ("--zone", "FR", "--pue", "1")
     kwh = 2 * 100 * POWER_W / J_PER_KWH  # of the node in each hour
     rows, answer = table(command, *factors)
     (rest,) = (row for row in rows if row["kind"])
-    assert rest["tco2e"] == pytest.approx(kwh * (0.1 * 0.1 + 0.4) / 1000)
+    assert rest["tco2e"] == pytest.approx(kwh * (0.1 * 0.1 + 0.9 * 0.4) / 1000)
     assert answer["total"]["tco2e"] == pytest.approx(kwh * (0.1 + 0.4) / 1000)
     assert sum(row["tco2e"] for row in rows) == pytest.approx(answer["total"]["tco2e"])

@@ -143,11 +143,13 @@ def test_as_pid_1_orphans_are_reaped_when_our_own_processes_have_died_first(
     assert said == "carbontrack: the recorder failed; what it had committed is in the ledger.\n"
 
 
-@pytest.mark.parametrize("is_there", [True, False])
+@pytest.mark.parametrize("then", ["there", "back", "away"])
 def test_as_pid_1_it_ends_once_the_collector_has_the_end_of_the_run(
-    wrapper: Wrapper, until: Until, as_pid_1: list[str], is_there: bool
+    wrapper: Wrapper, until: Until, as_pid_1: list[str], then: str
 ) -> None:
-    """Its end is that of its recorder, in a container."""
+    """Its end is that of its recorder, in a container: what fails is tried again in its time."""
+    if then == "away":
+        wrapper.grace_s = 3.0
     collector = Collector(wrapper, str(wrapper.folder / "team.db"))
     collector.start()
     given = {"CARBONTRACK_SHIP": collector.url, "CARBONTRACK_SHIP_TOKEN": collector.token("nlp")}
@@ -155,16 +157,23 @@ def test_as_pid_1_it_ends_once_the_collector_has_the_end_of_the_run(
     with subprocess.Popen(argv, env=wrapper.env | given, text=True, **PIPES) as container:
         try:
             until(lambda: min(map(len, wrapper.seconds().values()), default=0) >= 1)
-            if not is_there:
+            if then != "there":
                 collector.stop()
+            if then == "back":
+                assert container.stdin is not None and container.stderr is not None
+                container.stdin.write("on\n")
+                container.stdin.flush()
+                while "it is kept here and sent later" not in container.stderr.readline():
+                    pass
+                collector.start()
             _, said = container.communicate("on\n", timeout=PATIENCE_S)
         finally:
             container.kill()
             if collector.process is not None and collector.process.poll() is None:
                 collector.stop()
     assert container.returncode == 3
-    assert ("the collector does not have all of this run" in said) is not is_there
-    if is_there:
+    assert ("the collector does not have all of this run" in said) is (then == "away")
+    if then != "away":
         there = shown(wrapper, "--db", collector.ledger)
         assert there == shown(wrapper)
         assert (there["status"], there["exit_code"]) == ("failed", 3)

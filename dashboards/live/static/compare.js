@@ -154,7 +154,7 @@ class Comparison {
       ];
     });
     const axis = write ? { xLabel: name, xFormat: write } : moneyAxis(largestOf(lines), currencies[0]);
-    const key = [axis.xLabel, ...runs.map((one) => one.id)].join();
+    const key = [axis.xLabel, write ? "" : currencies[0], ...runs.map((one) => one.id)].join();
     if (again || key !== this.key) {
       this.key = key;
       this.chart?.destroy();

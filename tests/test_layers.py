@@ -36,6 +36,7 @@ ORDER = [
         "redact",
         "search_path",
         "secret_names",
+        "serving",
         "units",
         "value_ends",
         "version",

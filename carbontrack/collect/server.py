@@ -27,6 +27,7 @@ from carbontrack.ledger.url import db_option, sqlite_path
 from carbontrack.listening import address, listen
 from carbontrack.record.warning import warn
 from carbontrack.report.escape import visible
+from carbontrack.serving import Server
 
 _CONNECTIONS = 4_096  # that may wait to be accepted: all nodes come back at once
 _GRACE_S = 10
@@ -66,7 +67,6 @@ def collect(
                 tokens = sum(token.revoked_ms is None for token in listing(transaction))
         listening = listen(host, port, options=options, backlog=_CONNECTIONS)
         stack.callback(listening.close)
-        print(address(listening, host, scheme="https" if tls_cert else "http"), flush=True)
         if not tokens:
             make = f"carbontrack collect token add PROJECT{db_option(url)}"
             _say(f"no token lets anybody write; make one: {make}")
@@ -86,11 +86,16 @@ def collect(
             metrics=metrics,
             log=_say,
         )
-        _serve(collector, listening, tls_cert, tls_key)
+        at = address(listening, host, scheme="https" if tls_cert else "http")
+        _serve(collector, listening, at, tls_cert, tls_key)
 
 
 def _serve(
-    collector: Collector, listening: socket, tls_cert: Path | None, tls_key: Path | None
+    collector: Collector,
+    listening: socket,
+    at: str,
+    tls_cert: Path | None,
+    tls_key: Path | None,
 ) -> None:
     settings = uvicorn.Config(
         collector.app(),
@@ -103,7 +108,7 @@ def _serve(
         ssl_keyfile=tls_key,
     )
     gc.freeze()  # what was imported stays
-    uvicorn.Server(settings).run(sockets=[listening])
+    Server(settings, lambda: print(at, flush=True)).run(sockets=[listening])
 
 
 def _say(message: str) -> None:

@@ -9,7 +9,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from types import FrameType
 
 import uvicorn
@@ -18,6 +18,7 @@ from carbontrack import config
 from carbontrack.errors import CarbontrackError
 from carbontrack.listening import address, listen
 from carbontrack.record.warning import warn
+from carbontrack.serving import Server
 from dashboards.live.app import create_app
 from dashboards.live.guard import LOOPBACK
 from dashboards.live.view import View
@@ -27,7 +28,7 @@ _END_S = 10
 _GRACE_S = 3  # many ticks, after one of which open event streams end
 
 
-class _Server(uvicorn.Server):
+class _Server(Server):
     """Ends the open event streams when the server stops; it would wait for them."""
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
@@ -44,9 +45,10 @@ def serve(url: str, flags: config.Layer, *, host: str, port: int) -> None:
     loopback = host in LOOPBACK
     # From afar the name of this machine is unknown here, so the token alone decides.
     token = None if loopback else secrets.token_urlsafe(24)
-    print(f"{address(listening, host)}{'' if token is None else f'?token={token}'}", flush=True)
+    at = f"{address(listening, host)}{'' if token is None else f'?token={token}'}"
     view = View(url, flags)
-    _run(_server(view, hosts=LOOPBACK if loopback else (), token=token), view, listening)
+    hosts = LOOPBACK if loopback else ()
+    _run(_server(view, hosts, token, lambda: print(at, flush=True)), view, listening)
 
 
 def serve_beside(url: str, flags: config.Layer, run_id: str) -> None:
@@ -58,7 +60,7 @@ def serve_beside(url: str, flags: config.Layer, run_id: str) -> None:
     page = f"{address(listening, LOOPBACK[0])}#/run/{run_id}"
     warn(f"watch this run at {page}")
     view = View(url, flags)
-    beside = _server(view, hosts=LOOPBACK, token=None)
+    beside = _server(view, LOOPBACK, None, lambda: None)
 
     def stop_with_stdin() -> None:
         sys.stdin.buffer.read()
@@ -72,7 +74,9 @@ def serve_beside(url: str, flags: config.Layer, run_id: str) -> None:
     _run(beside, view, listening)
 
 
-def _server(view: View, *, hosts: Collection[str], token: str | None) -> _Server:
+def _server(
+    view: View, hosts: Collection[str], token: str | None, answers: Callable[[], None]
+) -> _Server:
     settings = uvicorn.Config(
         create_app(view, hosts=hosts, token=token),
         log_level="warning",
@@ -80,7 +84,7 @@ def _server(view: View, *, hosts: Collection[str], token: str | None) -> _Server
         timeout_graceful_shutdown=_GRACE_S,
         lifespan="off",
     )
-    return _Server(settings)
+    return _Server(settings, answers)
 
 
 def _run(server: _Server, view: View, listening: socket.socket) -> None:

@@ -27,7 +27,7 @@ class Part(NamedTuple):
 
 class Of(NamedTuple):
     """Which device of a board a part is of, and how much of the board that is: a MIG instance is of
-    its parent, any other device is a board by itself.
+    its parent, any other device is a board of its own.
     """
 
     device_key: int

@@ -18,7 +18,7 @@ from carbontrack.errors import CarbontrackError
 from carbontrack.folders import working_folder
 from carbontrack.ids import uuid7
 from carbontrack.record import defaults
-from carbontrack.record.grace import grace_s, is_first_of_container
+from carbontrack.record.grace import grace_s, is_first_of_container, outcome
 from carbontrack.record.labels import project_of, tag_of, tags_of
 from carbontrack.record.process_end import ProcessEnd, is_running
 from carbontrack.record.recorder_process import RecorderProcess
@@ -106,7 +106,7 @@ class BlockRecorder:
     def stop(self, exit_code: int, *, at_exit: bool = False) -> None:
         """The block has ended, as a process with this exit code; `at_exit` so does the process."""
         with harmless("the end of this block is not recorded"):
-            self._end(exit_code, at_exit and is_first_of_container())
+            self._end(exit_code, at_exit=at_exit)
 
     def _begin(self, settings: Mapping[str, Any]) -> None:
         if is_recorded_already(os.environ):
@@ -139,16 +139,15 @@ class BlockRecorder:
         if steps:
             os.environ["CARBONTRACK_STEPS"] = steps.path
 
-    def _end(self, exit_code: int, ends_with_wrapper: bool) -> None:
+    def _end(self, exit_code: int, *, at_exit: bool) -> None:
         recorder, self._recorder = self._recorder, None
         if recorder is None or self._pid != os.getpid():
             return  # a forked child leaves the block, too, and ends nothing
-        if is_first_of_container() and not ends_with_wrapper and recorder.pid is not None:
+        if is_first_of_container() and not at_exit and recorder.pid is not None:
             atexit.register(_wait_for, recorder.pid)
         for name in (MARK, "CARBONTRACK_STEPS"):
             os.environ.pop(name, None)
-        ended = {"ended_ns": monotonic_ns(), "exit_code": exit_code}
-        recorder.end({**ended, "ends_with_wrapper": ends_with_wrapper})
+        recorder.end(outcome(monotonic_ns(), exit_code, at_exit=at_exit))
 
 
 def attach(pid: int, settings: Mapping[str, Any]) -> None:
@@ -191,8 +190,7 @@ def attach(pid: int, settings: Mapping[str, Any]) -> None:
     finally:
         # A sidecar gets it once the job has ended, and the recorder is to have its time.
         signal.signal(signal.SIGTERM, lambda signo, frame: None)
-        ended = {"ended_ns": monotonic_ns(), "exit_code": None}
-        recorder.end({**ended, "ends_with_wrapper": is_first_of_container()})
+        recorder.end(outcome(monotonic_ns(), None))
 
 
 def _wait_for(pid: int) -> None:

@@ -8,7 +8,6 @@ import os
 
 from carbontrack.folders import working_folder
 from carbontrack.ids import uuid7
-from carbontrack.record.grace import is_first_of_container
 from carbontrack.record.job_process import Job
 from carbontrack.record.steps_file import make_steps_file, remove_steps_file
 from carbontrack.record.this_run import MARK, mark_of, this_run
@@ -86,8 +85,9 @@ class RecordedJob:
     def end(self, job: Job) -> None:
         """Say how the job ended."""
         if self._recorder is not None:
-            ended = {"ended_ns": job.ended_ns, "exit_code": job.exit_code}
-            self._recorder.end({**ended, "ends_with_wrapper": is_first_of_container()})
+            from carbontrack.record.grace import outcome  # the job need not wait for it
+
+            self._recorder.end(outcome(job.ended_ns, job.exit_code))
 
     def discard(self) -> None:
         """There is nothing to record."""

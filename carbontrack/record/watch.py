@@ -23,7 +23,7 @@ from carbontrack.ids import uuid5, uuid7
 from carbontrack.meters.base import MeterContext
 from carbontrack.record.claims import Claims
 from carbontrack.record.devices import require_meter
-from carbontrack.record.grace import grace_s, is_first_of_container
+from carbontrack.record.grace import grace_s, outcome
 from carbontrack.record.process_end import is_running
 from carbontrack.record.recorder_process import RecorderProcess
 from carbontrack.record.this_node import hostname
@@ -67,8 +67,8 @@ def watch(settings: Mapping[str, Any]) -> None:
         if monotonic_ns() >= day.until_ns:
             # The next one begins before this one ends: what it cannot read yet is little.
             before, day = day, _Day(settings, day.until_ns)
-            before.end(before.until_ns)
-    day.end(monotonic_ns(), ends_with_wrapper=is_first_of_container())
+            before.end(before.until_ns, at_exit=False)
+    day.end(monotonic_ns(), at_exit=True)
     claim.release()
 
 
@@ -99,10 +99,9 @@ class _Day:
         """Whether its recorder runs."""
         return self._recorder.pid is not None and is_running(self._recorder.pid)
 
-    def end(self, at_ns: int, *, ends_with_wrapper: bool = False) -> None:
-        """It ends at this time, which is not to come."""
-        ended = {"ended_ns": at_ns, "exit_code": 0}
-        self._recorder.end({**ended, "ends_with_wrapper": ends_with_wrapper})
+    def end(self, at_ns: int, *, at_exit: bool) -> None:
+        """It ends at this time, which is not to come; `at_exit` so does the watch."""
+        self._recorder.end(outcome(at_ns, 0, at_exit=at_exit))
 
 
 def _stopped(day: _Day, stopping: Set[signal.Signals]) -> bool:

@@ -62,12 +62,12 @@ def _places(rows: Sequence[Estimate]) -> list[str]:
 
 
 def _hardware(rows: Sequence[Estimate]) -> list[str]:
-    counts = ("" if row.devices is None else f"{row.devices} × " for row in rows)
-    return unique(
-        f"{count}{', '.join(row.device_names)}"
-        for count, row in zip(counts, rows, strict=True)
-        if row.device_names
-    )
+    return unique(_devices(row) for row in rows if row.device_names)
+
+
+def _devices(row: Estimate) -> str:
+    names = ", ".join(row.device_names)
+    return names if row.devices is None else f"{row.devices} × {names}"
 
 
 def _quoted(text: str) -> str:

@@ -180,6 +180,30 @@ def test_as_pid_1_it_ends_once_the_collector_has_the_end_of_the_run(
         assert there["energy_kwh"] > 0
 
 
+def test_as_pid_1_a_process_ends_once_the_collector_has_its_blocks(
+    wrapper: Wrapper, as_pid_1: list[str]
+) -> None:
+    """A block's own end waits for no collector."""
+    collector = Collector(wrapper, str(wrapper.folder / "team.db"))
+    collector.start()
+    given = {"CARBONTRACK_SHIP": collector.url, "CARBONTRACK_SHIP_TOKEN": collector.token("nlp")}
+    script = (
+        "import carbontrack\n"
+        "for name in ('first', 'second'):\n"
+        "    with carbontrack.track(name=name, meter='sim:a100x2', quiet=True): pass\n"
+    )
+    command = [*as_pid_1, PYTHON, "-c", script]
+    try:
+        subprocess.run(command, env=wrapper.env | given, timeout=PATIENCE_S, check=True)
+    finally:
+        collector.stop()
+    runs = wrapper.json("runs", "--db", collector.ledger)["runs"]
+    assert {(run["name"], run["status"]) for run in runs} == {
+        ("first", "completed"),
+        ("second", "completed"),
+    }
+
+
 def test_the_first_process_of_a_container_is_known_in_a_pod_that_shares_its_processes_too(
     as_pid_1: list[str], until: Until
 ) -> None:

@@ -12,6 +12,8 @@ import signal
 import sys
 import time
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from types import FrameType
 from typing import Any
 
 from carbontrack.errors import CarbontrackError
@@ -181,16 +183,27 @@ def attach(pid: int, settings: Mapping[str, Any]) -> None:
     if recorder is None:
         return
     recorder.begin(plan)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
+    _wait_unless_interrupted(recorder, end)
+    recorder.end(outcome(monotonic_ns(), None))
+
+
+def _wait_unless_interrupted(recorder: RecorderProcess | Joined, end: ProcessEnd) -> None:
+    """Until the job has ended, or Ctrl-C or SIGTERM; a SIGTERM that comes later does nothing: a
+    sidecar gets it once the job has ended, and the recorder is to have its time.
+    """
+    waits = True
+
+    def interrupt(signo: int, frame: FrameType | None) -> None:
+        nonlocal waits
+        if waits:
+            waits = False
+            raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, interrupt)
+    with suppress(KeyboardInterrupt):
         recorder.flush(grace_s()[0])
         end.wait()
-    except KeyboardInterrupt:
-        pass
-    finally:
-        # A sidecar gets it once the job has ended, and the recorder is to have its time.
-        signal.signal(signal.SIGTERM, lambda signo, frame: None)
-        recorder.end(outcome(monotonic_ns(), None))
+        waits = False
 
 
 def _wait_for(pid: int) -> None:

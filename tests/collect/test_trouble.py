@@ -40,7 +40,7 @@ from tests.collect.test_shipped import content
 from tests.fixtures import tools
 from tests.fixtures.postgres import PostgresServer, private_server
 from tests.fixtures.proxy import Proxy
-from tests.fixtures.wrap import PATIENCE_S, Held, Wrapper, wait_until
+from tests.fixtures.wrap import PATIENCE_S, Held, Wrapper, stop, wait_until
 
 BACKLOG_S = 3 * 3600
 Sums = dict[tuple[str, int, int], int]
@@ -166,8 +166,7 @@ def test_frozen_backends_hold_up_one_batch_and_it_is_written_once(
     shipping = Shipping(node, HttpTarget(at, lambda: token), NO_SECONDS)
     assert collector.get("/healthz")[0] == 200
     frozen = backends(server)
-    for pid in frozen:
-        os.kill(pid, signal.SIGSTOP)
+    stop(*frozen)
     try:
         assert not ships(shipping)
     finally:

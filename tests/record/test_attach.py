@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import subprocess
 import sys
+import termios
 import time
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,8 @@ import carbontrack
 from carbontrack.ids import uuid5
 from carbontrack.record.this_node import boot_id, hostname
 from tests.fixtures.nodes import slurm
-from tests.fixtures.wrap import CARBONTRACK, PATIENCE_S, Wrapper, processes_of, wait_until
+from tests.fixtures.wrap import CARBONTRACK, PATIENCE_S, Wrapper, processes_of, stop, wait_until
+from tests.record.test_manners import children_of
 
 PYTHON = sys.executable
 # The block ends once the file `go` is there.
@@ -160,6 +163,22 @@ def test_interrupting_attach_ends_the_recording_and_not_the_job(wrapper: Wrapper
             job.kill()
     (run,) = wrapper.json("runs")["runs"]
     assert run["status"] == "completed"
+
+
+def test_sigterm_after_the_end_of_the_job_leaves_the_recorder_its_time(wrapper: Wrapper) -> None:
+    """A sidecar gets it when the container of the job has ended."""
+    with subprocess.Popen(["sleep", "100000"]) as job:
+        watcher = attach(wrapper, job)
+        (recorder,) = children_of(watcher.pid, "carbontrack.record")
+        stop(recorder)
+        job.kill()
+    with open(f"/proc/{recorder}/fd/0", "rb") as pipe:  # noqa: PTH123 - of the outcome
+        wait_until(lambda: any(fcntl.ioctl(pipe, termios.FIONREAD, bytes(4))))
+    watcher.send_signal(signal.SIGTERM)
+    os.kill(recorder, signal.SIGCONT)
+    _, said = watcher.communicate()
+    assert (watcher.returncode, said) == (0, "")
+    assert wrapper.json("show")["status"] == "completed"
 
 
 def runs_and_recorders(wrapper: Wrapper) -> tuple[int, int]:

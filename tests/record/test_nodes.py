@@ -17,7 +17,7 @@ import pytest
 
 from tests.fixtures.nodes import Node, slurm
 from tests.fixtures.nvml import NvmlStub, StubNode, Wave
-from tests.fixtures.wrap import Held, Wrapper, wait_until
+from tests.fixtures.wrap import Held, Wrapper, stop, wait_until
 
 _GPUS = 2  # of each node
 _KILLED_LOSES_S = 2.0  # of the energy of its devices
@@ -72,8 +72,7 @@ def kill_node(held: Held, wrapper: Wrapper, node: Node) -> int:
     processes = [*map(int, children), pid]
 
     def stopped_ms() -> int | None:
-        for one in processes:
-            os.kill(one, signal.SIGSTOP)
+        stop(*processes)
         now_ms = time.time_ns() // 10**6
         newest_ms = [one[7] for one in recorded(wrapper) if one[1] == node.name]
         if now_ms - min(newest_ms) < 1000 * _KILLED_LOSES_S:

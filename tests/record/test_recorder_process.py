@@ -24,7 +24,14 @@ from carbontrack.record.recorder_process import RecorderProcess
 from carbontrack.units import monotonic_ns, now_ms
 from tests.collect.test_collect import Collector, shown
 from tests.fixtures.tools import OF_THE_MACHINE
-from tests.fixtures.wrap import CARBONTRACK, PATIENCE_S, Wrapper, kill_recorders, processes_of
+from tests.fixtures.wrap import (
+    CARBONTRACK,
+    PATIENCE_S,
+    Wrapper,
+    kill_recorders,
+    processes_of,
+    stop,
+)
 from tests.record.test_manners import children_of
 
 Until = Callable[[Callable[[], Any]], Any]
@@ -65,7 +72,7 @@ def test_an_ordinary_command_is_not_cut() -> None:
 def test_what_the_pipe_does_not_take_at_once_is_sent_as_it_is_read(tmp_path: Path) -> None:
     recorder = RecorderProcess(None)
     assert recorder.pid is not None
-    os.kill(recorder.pid, signal.SIGSTOP)
+    stop(recorder.pid)
     plan = {"command": ["true"], "tags": {"long": "x" * 300_000}}
     recorder.begin(plan)
     assert not recorder.flush()
@@ -83,7 +90,7 @@ def test_a_stopped_recorder_holds_up_neither_the_exit_nor_whoever_reads_its_stde
     job = wrapper.start("sh", "-c", "read line; exit 7", options=(), stdin=subprocess.PIPE)
     (recorder,) = until(lambda: children_of(job.pid, "carbontrack.record"))
     until(lambda: wrapper.ledger.exists() and wrapper.json("runs")["runs"])
-    os.kill(recorder, signal.SIGSTOP)
+    stop(recorder)
     _, said = job.communicate("on\n", timeout=PATIENCE_S)  # until nobody holds its stderr any more
     assert job.returncode == 7
     assert "goes on in the background for a minute at most" in said

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from tests.fixtures.nodes import Node
-from tests.fixtures.wrap import CARBONTRACK, PATIENCE_S, Wrapper, wait_until
+from tests.fixtures.wrap import CARBONTRACK, PATIENCE_S, Wrapper, stop, wait_until
 
 ROOT = Path(__file__).parents[2]
 # Trains to the step at which it is held, or to the end; USR1 makes it write a checkpoint and end.
@@ -153,10 +153,10 @@ def kill_node(*marks: str) -> None:
         with suppress(OSError, ValueError):
             if wanted <= set((entry / "environ").read_bytes().split(b"\0")):
                 found.append(int(entry.name))
-    for signo in (signal.SIGSTOP, signal.SIGKILL):
-        for pid in found:
-            with suppress(ProcessLookupError):
-                os.kill(pid, signo)
+    stop(*found)
+    for pid in found:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def test_torchrun_that_restarts_a_worker_is_two_attempts(wrapper: Wrapper, tmp_path: Path) -> None:

@@ -231,6 +231,15 @@ def _whole(path: Path) -> Manifest:
     return manifest
 
 
+def _is_whole(path: Path) -> bool:
+    """Whether it can be resumed from, here."""
+    try:
+        _whole(path)
+    except (_Torn, TrainError):
+        return False
+    return True
+
+
 def _manifest(path: Path) -> Manifest:
     try:
         data = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
@@ -257,13 +266,20 @@ def _step(path: Path) -> int:
 
 
 def _retired(paths: Sequence[Path], keep: Checkpoints) -> list[Path]:
-    """All but the last N and every Mth; a link stays, which a user made to where there is room."""
+    """All that are older than the last N whole ones, but every Mth; a link stays, which a user made
+    to where there is room.
+    """
 
     def stays(path: Path) -> bool:
         is_mth = bool(keep.keep_every) and _step(path) % keep.keep_every == 0
         return is_mth or path.is_symlink()
 
-    return [path for path in paths[: -keep.keep_last] if not stays(path)]
+    whole = 0
+    for place, path in reversed([*enumerate(paths)]):
+        whole += _is_whole(path)
+        if whole == keep.keep_last:
+            return [older for older in paths[:place] if not stays(older)]
+    return []
 
 
 def _write(path: Path, text: str) -> None:

@@ -34,7 +34,7 @@ class Stage:
     sampling: Sampling | None = None
     ppo: PPO | None = None
     unused: tuple[str, ...] = ()
-    """Settings of its sections that have no effect: no list has them, and none can be replaced."""
+    """Settings that have no effect here: no list has them, and none can be replaced."""
 
     def config(
         self, name: str, shape: ModelShape, sequences: int, epochs: float | None = None
@@ -87,8 +87,16 @@ class Chat:
 
 # Its answers are judged by one reward model of safety alone, which has no threshold.
 _FINETUNE_UNUSED = ("sampling.threshold",)
-# An answer to each prompt is drawn from the policy as it is: nothing is cut off or sharpened.
-_PPO_UNUSED = ("sampling.samples", "sampling.temperature", "sampling.top_p")
+# A score of each text has no logits.
+_REWARD_UNUSED = ("train.loss_chunks",)
+# An answer to each prompt is drawn from the policy as it is: nothing is cut off or sharpened. Its
+# log-probabilities are taken of all logits at once.
+_PPO_UNUSED = (
+    "train.loss_chunks",
+    "sampling.samples",
+    "sampling.temperature",
+    "sampling.top_p",
+)
 
 
 def _report(base: str, *, reward_lr: float, kl: float) -> Chat:
@@ -109,6 +117,7 @@ def _report(base: str, *, reward_lr: float, kl: float) -> Chat:
             warmup_share=0.03,
             warmup_least=5,
             reward=Reward(),
+            unused=_REWARD_UNUSED,
         ),
         rejection=Stage(sampling=Sampling(samples=16), **tune),  # type: ignore[arg-type]
         # Our choice between 200 and 400 iterations.
@@ -152,6 +161,7 @@ CHATS: Mapping[str, Chat] = {
             eval_sequences=256,
             dtype="float32",
             reward=Reward(),
+            unused=_REWARD_UNUSED,
         ),
         rejection=Stage(
             lr=1e-3,

@@ -96,10 +96,12 @@ def run(
     except RuntimeError as error:
         if not isinstance(error, torch.OutOfMemoryError) and "CPUAllocator" not in str(error):
             raise
+        has_chunks = config.reward is None and config.ppo is None
+        chunks = " or --train.loss_chunks=8" if has_chunks else ""
         raise TrainError(
             f"Out of memory: {str(error).splitlines()[0]}",
-            hint="Lower --train.micro_batch, set --train.activation_checkpointing=full or "
-            "--train.loss_chunks=8, or share the weights among more ranks.",
+            hint="Lower --train.micro_batch, set --train.activation_checkpointing=full"
+            f"{chunks}, or share the weights among more ranks.",
             exit_code=1,
         ) from error
     if result.leads:

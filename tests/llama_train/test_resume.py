@@ -175,6 +175,17 @@ def test_a_torn_checkpoint_of_a_later_step_retires_none(pydoc_data: Path, tmp_pa
     assert (folder / "latest").read_text() == newest(tmp_path)[0].name == "step-00000003"
 
 
+def test_a_torn_checkpoint_is_none_of_those_that_are_kept(pydoc_data: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "checkpoints"
+    keep = ["--checkpoint.every=9", "--checkpoint.keep_last=2"]
+    words = [*TINY_RUN, "--train.warmup_steps=1", *keep]
+    train_here(*words, "--train.steps=1", data=pydoc_data, out=tmp_path)
+    (folder / "step-00000002").mkdir()
+    for steps, kept in ((3, [1, 2, 3]), (4, [3, 4])):
+        train_here(*words, f"--train.steps={steps}", data=pydoc_data, out=tmp_path, resume=True)
+        assert [path.name for path in checkpoints(folder)] == [f"step-{one:08d}" for one in kept]
+
+
 def test_what_a_user_puts_beside_the_checkpoints_stays_and_is_none(
     pydoc_data: Path, tmp_path: Path
 ) -> None:

@@ -13,7 +13,7 @@ import pytest
 from carbontrack import __version__
 from carbontrack.report.forms import form_of
 from carbontrack.vocabulary import TableFormat
-from tests.fixtures.wrap import CARBONTRACK, Wrapper
+from tests.fixtures.wrap import CARBONTRACK, Wrapper, kinds
 
 TABLE_KEYS = {
     *("label", "run_ids", "status", "devices", "gpu_hours", "power_w", "energy_kwh"),
@@ -212,7 +212,7 @@ def test_runs_and_show_tell_what_was_recorded(recorded: Wrapper) -> None:
         assert device["uuid"].startswith("SIM-")
         assert (device["kind"], device["quality"]) == ("gpu", "simulated")
         assert 0 < device["coverage"] <= 1
-    assert [event["kind"] for event in shown["events"]] == ["eval"]
+    assert kinds(shown) == ["eval"]
     assert (shown["steps"], shown["tokens"], shown["final_loss"]) == (4, 512, 1.0)
     assert shown["model"]["parameters"] == 1000
     assert shown["nodes"][0]["heartbeat"]

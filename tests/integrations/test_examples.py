@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.fixtures.wrap import PATIENCE_S, Wrapper, wait_until, warnings_in
+from tests.fixtures.wrap import PATIENCE_S, Wrapper, kinds, wait_until, warnings_in
 
 EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2")
@@ -73,10 +73,6 @@ def ended(wrapper: Wrapper, run: str) -> dict[str, Any]:
 def phases(run: dict[str, Any]) -> set[str]:
     named = {e["data"].get("name") for e in run["events"] if e["kind"] == "phase"}
     return named - {None, "data"}  # data: where a loader was slow
-
-
-def kinds(run: dict[str, Any]) -> list[str]:
-    return [event["kind"] for event in run["events"] if event["kind"] != "phase"]
 
 
 def messages(run: dict[str, Any]) -> list[str]:

@@ -8,13 +8,13 @@ import os
 import signal
 import sqlite3
 import subprocess
-import time
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from carbontrack.units import monotonic_ns
 from tests.fixtures.nodes import Node, slurm
 from tests.fixtures.nvml import NvmlStub, StubNode, Wave
 from tests.fixtures.wrap import Held, Wrapper, stop, wait_until
@@ -73,7 +73,7 @@ def kill_node(held: Held, wrapper: Wrapper, node: Node) -> int:
 
     def stopped_ms() -> int | None:
         stop(*processes)
-        now_ms = time.time_ns() // 10**6
+        now_ms = wrapper.clock.wall_ms(monotonic_ns())
         newest_ms = [one[7] for one in recorded(wrapper) if one[1] == node.name]
         if now_ms - min(newest_ms) < 1000 * _KILLED_LOSES_S:
             return now_ms

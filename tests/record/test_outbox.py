@@ -24,7 +24,7 @@ from carbontrack.units import now_ms
 from carbontrack.vocabulary import Status
 from tests.fixtures.runs import Recorded, recording_of
 from tests.fixtures.tools import OF_THE_MACHINE
-from tests.fixtures.wrap import Wrapper, wait_until
+from tests.fixtures.wrap import Wrapper, kinds, wait_until
 from tests.ledger.test_recover import Recorder
 
 Until = Callable[..., Any]
@@ -245,7 +245,7 @@ def test_a_ledger_that_is_deleted_is_made_anew_with_all_of_the_run(wrapper: Wrap
     done = job.end()
     assert done.returncode == 0
     recovered(wrapper, wrapper.ledger, exit_code=0, had=had, summary=done.stderr)
-    assert [e["kind"] for e in wrapper.json("show")["events"]] == ["ledger-replaced"]
+    assert kinds(wrapper.json("show")) == ["ledger-replaced"]
 
 
 @pytest.mark.parametrize("garbage", [b"", b"not a database " * 4096], ids=["emptied", "garbled"])

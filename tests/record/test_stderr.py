@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from tests.fixtures.wrap import PATIENCE_S, Wrapper, wait_until
+from tests.fixtures.wrap import PATIENCE_S, Wrapper, kinds, wait_until
 from tests.record.test_outbox import every_second_once
 
 # Ends, once it is let go, with 6 where it has a stderr, else with 7.
@@ -37,5 +37,5 @@ def test_the_recording_goes_on_to_its_end(wrapper: Wrapper, redirection: str, co
     assert job.returncode == code
     run = wrapper.json("show")
     assert (run["status"], run["exit_code"]) == ("failed", code)
-    assert [event["kind"] for event in run["events"]] == ["budget"]
+    assert kinds(run) == ["budget"]
     every_second_once(wrapper.seconds(), had)

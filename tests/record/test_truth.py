@@ -12,14 +12,16 @@ from collections.abc import Callable
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from carbontrack.ledger.window import Flag
-from carbontrack.units import MS_PER_S, NS_PER_MS, monotonic_ns, now_ms
+from carbontrack.units import MS_PER_S, NS_PER_MS
 from tests.fixtures.nvml import NvmlStub, StubNode, Wave, default_wave
 from tests.fixtures.wrap import Wrapper, wait_until
+from tests.record.test_clock import clock_shim  # noqa: F401
 
 FAST_S = (0.011, 0.017, 0.023)
 
@@ -29,14 +31,6 @@ def fast_waves(devices: int) -> list[Wave]:
         replace(default_wave(index), period_s=FAST_S[index % len(FAST_S)])
         for index in range(devices)
     ]
-
-
-def boot_ms() -> float:
-    """What to take from a wall-clock time in ms to get a `monotonic_ns`, in ms."""
-    while True:
-        before_ns, wall_ms, after_ns = monotonic_ns(), now_ms(), monotonic_ns()
-        if after_ns - before_ns < NS_PER_MS:
-            return wall_ms - before_ns / NS_PER_MS
 
 
 @dataclass(frozen=True)
@@ -93,8 +87,7 @@ def compared(
     """The device's whole seconds of this kind against the truth. There is at least one."""
     seconds = [s for s in whole_seconds(wrapper, node.uuids[device]) if which(s)]
     assert seconds, f"nothing of device {device}"
-    offset_ms = boot_ms()
-    starts_ns = [round((second.start_ms - offset_ms) * NS_PER_MS) for second in seconds]
+    starts_ns = [second.start_ms * NS_PER_MS - wrapper.clock.wall_ns(0) for second in seconds]
     true_j = sum(
         node.true_energy_j(device, at_ns, at_ns + MS_PER_S * NS_PER_MS) for at_ns in starts_ns
     )
@@ -164,6 +157,33 @@ def test_without_a_counter_the_drivers_own_samples_miss_nothing(
     assert {(d["quality"], d["field"]) for d in devices} == {("power", "power_samples")}
     assert [d["update_period_ms"] for d in devices] == pytest.approx([20.0] * 3, rel=1e-3)
     for index in range(3):
+        found = compared(wrapper, node, index, is_read_often)
+        assert found.is_true(), found
+
+
+def test_the_drivers_own_samples_are_read_on_after_the_clock_was_set_back(
+    wrapper: Wrapper,
+    nvml_stub: NvmlStub,
+    clock_shim: Path,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    node = nvml_stub.start(waves=fast_waves(2), counter=0)
+    shift = tmp_path / "shift"
+    shift.write_text("0")
+    shim = {"LD_PRELOAD": str(clock_shim), "CLOCK_SHIM_FILE": str(shift)}
+    wrapper.meter, wrapper.environ = "nvml", {**node.env, **shim}
+    job = wrapper.hold()
+    for shift_s in (0, -3600, 3600):
+        shift.write_text(str(shift_s))
+        before = [sum(map(is_read_often, whole_seconds(wrapper, uuid))) for uuid in node.uuids]
+
+        def are_more(before: list[int] = before) -> bool:
+            found = [sum(map(is_read_often, whole_seconds(wrapper, uuid))) for uuid in node.uuids]
+            return all(now >= then + 2 for now, then in zip(found, before, strict=True))
+
+        wait_until(are_more)
+    assert job.end().returncode == 0
+    for index in range(2):
         found = compared(wrapper, node, index, is_read_often)
         assert found.is_true(), found
 

@@ -20,6 +20,7 @@ _LEAST_SAMPLES = 5  # fewer say nothing about their period
 _LEAST_HELD_MS = 1500.0  # they are read once a second
 _LONGEST_PERIOD_MS = 100.0  # a poll sees as much
 _MAX_AGE_NS = 60 * NS_PER_S  # an older timestamp is a stepped wall clock
+_SET_NS = 100 * NS_PER_MS  # a clock that moved by less was slewed, or read in a bad moment
 _US_PER_MS = 1000
 _NS_PER_US = 1000
 
@@ -43,18 +44,26 @@ class PowerSamples:
         self._library = library
         self._span_ns = round(period_ms * NS_PER_MS)
         self._seen_us = 0
+        self._ahead_ns = wall_ahead_ns()  # the wall clock, by which the driver dates, of ours
+        self._undated: set[int] = set()  # stamps that may be of either clock, as it was set
 
     def read(self, handle: Any) -> list[Reading]:
         """The new samples, oldest first, each the mean over the time since the one before.
 
         Raises NVMLError.
         """
+        ahead_ns = wall_ahead_ns()
+        was_set = abs(ahead_ns - self._ahead_ns) > _SET_NS
+        self._ahead_ns = ahead_ns
+        if was_set:
+            self._seen_us = 0
         found = self._library.retry(lambda: _samples(self._library, handle, self._seen_us))
-        ahead_ns = wall_ahead_ns()  # of our clock, by which the driver dates
         now_ns = monotonic_ns()
+        if was_set:
+            self._undated = {stamp_us for stamp_us, _ in found}
         readings = []
         for stamp_us, watts in found:
-            if stamp_us <= self._seen_us:
+            if stamp_us <= self._seen_us or stamp_us in self._undated:
                 continue
             self._seen_us = stamp_us
             at_ns = stamp_us * _NS_PER_US - ahead_ns

@@ -110,13 +110,13 @@ class RunLog:
 
     @contextmanager
     def data_wait(self) -> Iterator[None]:
-        """A phase that is only worth a line where the wait is long."""
-        began_ns = time.time_ns()
+        """A phase that is only worth a line where the wait is long, however the clock is set."""
+        since_ns = time.monotonic_ns()
         yield
-        ended_ns = time.time_ns()
-        if ended_ns - began_ns > _DATA_WAIT_S * 1e9:
+        waited_ns, ended_ns = time.monotonic_ns() - since_ns, time.time_ns()
+        if waited_ns > _DATA_WAIT_S * 1e9:
             around = self._phase_name
-            self._phase(Phase.DATA_WAIT, began_ns)
+            self._phase(Phase.DATA_WAIT, ended_ns - waited_ns)
             if around:
                 self._phase(around, ended_ns)
 

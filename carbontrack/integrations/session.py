@@ -157,14 +157,15 @@ class Session:
 
     def waits_for_data(self) -> None:
         """From now on."""
-        self._data_since_ns = time.time_ns()
+        self._data_since_ns = time.monotonic_ns()
 
     def has_data(self) -> None:
-        """A wait that is only worth a phase where it is long."""
+        """A wait that is only worth a phase where it is long, whatever the clock is set to."""
         since_ns, self._data_since_ns = self._data_since_ns, 0
-        now_ns = time.time_ns()
-        if self.logs and since_ns and now_ns - since_ns > _DATA_WAIT_NS:
-            log_past_phase("data", since_ns // 1_000_000, now_ns // 1_000_000)
+        waited_ns = time.monotonic_ns() - since_ns
+        if self.logs and since_ns and waited_ns > _DATA_WAIT_NS:
+            now_ns = time.time_ns()
+            log_past_phase("data", (now_ns - waited_ns) // 1_000_000, now_ns // 1_000_000)
 
     def end(self, error: BaseException | None = None) -> Track | None:
         """The training is over; its block is what it used."""

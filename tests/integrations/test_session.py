@@ -7,6 +7,7 @@ import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ import pytest
 from carbontrack import Ledger
 from carbontrack.integrations.session import Session, harmless_hook
 from carbontrack.job import close_steps
+from tests.fixtures.wrap import PATIENCE_S
 
 LOG = logging.getLogger("framework")
 
@@ -28,6 +30,7 @@ def around(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         if name.startswith("CARBONTRACK_") or name.endswith("RANK"):
             monkeypatch.delenv(name)
     monkeypatch.setenv("CARBONTRACK_DB", str(tmp_path / "ledger.db"))
+    monkeypatch.setenv("CARBONTRACK_GRACE_S", str(PATIENCE_S))
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     close_steps()
     yield
@@ -135,6 +138,29 @@ def test_a_method_without_hooks_is_a_phase_as_long_as_it_takes(
     assert len(caplog.records) == 1  # of the second callback
 
 
+def test_a_clock_that_is_set_makes_no_wait_for_data(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps = tmp_path / "steps.jsonl"
+    steps.touch()
+    monkeypatch.setenv("CARBONTRACK_STEPS", str(steps))
+    session = Session(LOG)
+    begin(session, Training())
+    clock = SimpleNamespace(time_ns=lambda: wall_ns, monotonic_ns=lambda: now_ns)
+    monkeypatch.setattr("carbontrack.integrations.session.time", clock)
+    wall_ns, now_ns = 1_800_000_000 * 10**9, 10**9
+    session.waits_for_data()
+    wall_ns += 3_600 * 10**9
+    session.has_data()
+    session.waits_for_data()
+    wall_ns, now_ns = wall_ns - 7_200 * 10**9 + 3 * 10**8, now_ns + 3 * 10**8
+    session.has_data()
+    phases = [json.loads(line) for line in steps.read_text().splitlines()]
+    (began,) = [one["time_ms"] for one in phases if one["name"] == "data"]
+    assert began == wall_ns // 10**6 - 300
+    session.end()
+
+
 def test_a_method_that_the_framework_lacks_is_one_warning(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -195,8 +221,8 @@ def test_a_training_that_never_ended_has_failed_once_the_next_begins() -> None:
     second.step(1, loss=1.0)
     second.end()
     assert first.end() is None
-    found = Ledger().runs().sort_values("started")
-    assert list(zip(found["name"], found["status"], strict=True)) == [
+    found = Ledger().runs()
+    assert sorted(zip(found["name"], found["status"], strict=True)) == [
         ("first", "failed"),
         ("second", "failed"),
         ("third", "completed"),

@@ -113,12 +113,18 @@ def test_mfu_is_of_what_each_device_computes(monkeypatch: pytest.MonkeyPatch) ->
 
 
 class Clock:
-    """The module `time`, but that wall-clock time passes only where the test says so."""
+    """The module `time`, but that time passes, and the wall clock is set, only where the test says
+    so.
+    """
 
     def __init__(self) -> None:
         self.now_ns = time.time_ns()
+        self.set_ns = 0
 
     def time_ns(self) -> int:
+        return self.now_ns + self.set_ns
+
+    def monotonic_ns(self) -> int:
         return self.now_ns
 
     def __getattr__(self, name: str) -> Any:
@@ -126,7 +132,9 @@ class Clock:
 
 
 class Slow(TokenData):
-    """Data that is 0.3 s late for the second step, after that began to wait for it."""
+    """Data that is 0.3 s late for the second step, after that began to wait for it; while the third
+    waits, the clock is set forward.
+    """
 
     clock: Clock
     waits: list[int]  # one for each step that has begun to wait
@@ -135,6 +143,9 @@ class Slow(TokenData):
         if number == 8:
             wait_until(lambda: len(self.waits) == 2)
             self.clock.now_ns += 300_000_000
+        if number == 16:
+            wait_until(lambda: len(self.waits) == 3)
+            self.clock.set_ns += 3_600 * 10**9
         return super().sequence(number)
 
 

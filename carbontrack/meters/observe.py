@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 
 from carbontrack.meters.base import DeviceLost, Reading, Source
+from carbontrack.meters.deadline import all_within
 from carbontrack.units import NS_PER_MS
 
 PERIOD_LOOK_S = 0.8  # eight refreshes of the slowest sensor known, 100 ms
@@ -50,20 +51,8 @@ def observe(
     sources: Sequence[Source], seconds: float, patience_s: float = 1.0
 ) -> list[Observation]:
     """Watch all devices together for some seconds; one that hangs is not waited for any longer."""
-    observed: list[Observation | None] = [None] * len(sources)
-
-    def watch(place: int) -> None:
-        observed[place] = _watch(sources[place], seconds)
-
-    threads = [
-        threading.Thread(target=watch, args=(place,), daemon=True) for place in range(len(sources))
-    ]
-    deadline = time.monotonic() + seconds + patience_s
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(max(0.0, deadline - time.monotonic()))
-    return [look or Observation(answers=False) for look in observed]
+    looks = all_within(seconds + patience_s, [partial(_watch, one, seconds) for one in sources])
+    return [look if isinstance(look, Observation) else Observation(answers=False) for look in looks]
 
 
 def _watch(source: Source, seconds: float) -> Observation:

@@ -6,7 +6,7 @@ import threading
 from dataclasses import replace
 
 from carbontrack.meters.base import DeviceLost, MeterContext, Reading, Source, Vitals
-from carbontrack.meters.observe import Observation, observe
+from carbontrack.meters.observe import Observation, _period_ms, observe
 from carbontrack.meters.registry import find_meters
 from carbontrack.units import NS_PER_MS
 
@@ -61,7 +61,13 @@ def test_a_device_that_hangs_or_is_lost_does_not_hold_up_the_others() -> None:
     assert healthy_look.answers
     assert healthy_look.power_w is not None and healthy_look.power_w > 50
     assert healthy_look.update_period_ms is None  # it changes as often as one observed
-    assert slow.update_period_ms == 50
+    assert slow.update_period_ms in (50, None), "None where it was hardly looked at"
+
+
+def test_the_period_is_the_usual_time_between_changes() -> None:
+    (meter,) = find_meters("sim:a100x2", MeterContext()).meters
+    source = _Slow(meter.sources[0])
+    assert _period_ms([source.read() for _ in range(40)]) == 50
 
 
 def test_a_sensor_that_changes_with_every_look_has_no_period_however_seldom_it_is_looked_at() -> (

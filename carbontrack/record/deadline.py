@@ -42,5 +42,6 @@ def _watch(after_s: float, save: Callable[[], None]) -> None:
         put_off_s += waited_s
         left_s += waited_s
         signal.setitimer(signal.ITIMER_REAL, max(left_s, _BUSY * after_s))
+    signal.setitimer(signal.ITIMER_REAL, max(left_s, (1 - _SAVE_AFTER) * after_s))
     with suppress(Exception):
         save()

@@ -11,13 +11,14 @@ from __future__ import annotations
 import os
 import select
 import signal
+import time
 from collections.abc import Collection
 from contextlib import suppress
 
 # Between the first and the last process that a group's signal reaches lie microseconds; a Slurm
-# daemon that signals one process after the other takes a little longer, and on a node whose cores
-# are all busy the witness waits for one.
+# daemon that signals one process after the other takes a little longer.
 _DELAY_S = 0.1
+_LONGEST_S = 2.0  # on a node whose cores are all busy the witness waits for one
 
 
 class SignalWitness:
@@ -50,12 +51,17 @@ class SignalWitness:
     def saw(self, signo: int) -> bool:
         """Whether the signal that we have just got was sent to others of our group, too."""
         self._take()
-        if signo not in self._seen:
-            # Not select(), which cannot take a descriptor above 1023.
-            reported = select.poll()
-            reported.register(self._reports, select.POLLIN)
-            reported.poll(_DELAY_S * 1000)
-            self._take()
+        # Not select(), which cannot take a descriptor above 1023.
+        reported = select.poll()
+        reported.register(self._reports, select.POLLIN)
+        give_up_s = time.monotonic() + _LONGEST_S
+        while signo not in self._seen:
+            had_no_cpu = _waits_for_cpu(self._pid) and time.monotonic() < give_up_s
+            if not reported.poll(_DELAY_S * 1000):
+                if not had_no_cpu:
+                    break
+            elif not self._take():  # it has died
+                break
         seen = signo in self._seen
         self._seen.discard(signo)
         return seen
@@ -72,9 +78,19 @@ class SignalWitness:
             with suppress(ChildProcessError):
                 os.waitpid(self._pid, 0)
 
-    def _take(self) -> None:
+    def _take(self) -> bool:
+        """Whether it has reported anything."""
+        reports = b""
         with suppress(BlockingIOError):
-            self._seen.update(os.read(self._reports, 256))
+            reports = os.read(self._reports, 256)
+        self._seen.update(reports)
+        return bool(reports)
+
+
+def _waits_for_cpu(pid: int) -> bool:
+    with suppress(OSError), open(f"/proc/{pid}/stat", "rb") as file:  # noqa: PTH123
+        return file.read().rpartition(b")")[2].split()[0] == b"R"
+    return False
 
 
 def _report(signals: Collection[signal.Signals], report: int, end: int) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from tests.fixtures.terminal import Terminal
-from tests.fixtures.wrap import PATIENCE_S, Wrapper, processes_of
+from tests.fixtures.wrap import PATIENCE_S, Wrapper, processes_of, wait_until
 
 Until = Callable[[Callable[[], Any]], Any]
 PYTHON = sys.executable
@@ -148,6 +148,18 @@ def test_a_signal_to_the_wrapper_reaches_the_job_once(wrapper: Wrapper, signo: s
     assert (job.returncode, out, err) == (0, "", "")
 
 
+def until_witnessed(wrapper_pid: int) -> None:
+    """Before that, a signal to the group is passed on to the job as well."""
+
+    def is_witnessed() -> bool:
+        # The witness is a copy of the wrapper, as the recorder is until it runs a program.
+        return bool(children_of(wrapper_pid, "carbontrack.record")) and bool(
+            children_of(wrapper_pid, "run")
+        )
+
+    wait_until(is_witnessed)
+
+
 def test_a_signal_to_the_whole_group_reaches_the_job_once_too(wrapper: Wrapper) -> None:
     """As `kill %1`, `fg`, `kill 0` in the job or a Slurm step send it; then one to us alone."""
     names = ["SIGTERM", "SIGUSR1", "SIGUSR2", "SIGHUP", "SIGINT", "SIGQUIT", "SIGCONT"]
@@ -157,6 +169,7 @@ def test_a_signal_to_the_whole_group_reaches_the_job_once_too(wrapper: Wrapper) 
     assert job.stderr is not None
     with job:
         read_until(job.stdout, "ready")
+        until_witnessed(job.pid)
         told = ""
         for name in names:
             for send in (os.killpg, os.kill):
@@ -168,6 +181,20 @@ def test_a_signal_to_the_whole_group_reaches_the_job_once_too(wrapper: Wrapper) 
         told += job.stdout.read()
         assert (job.wait(30), job.stderr.read()) == (0, "")
     assert told.split() == [name for name in names for _ in range(2)]
+
+
+def test_a_signal_reaches_a_job_whose_witness_was_killed(wrapper: Wrapper) -> None:
+    job = wrapper.start(PYTHON, "-c", COUNT_SIGNALS, "SIGTERM", stdin=subprocess.PIPE)
+    assert job.stdout is not None
+    read_until(job.stdout, "ready")
+    until_witnessed(job.pid)
+    (witness,) = children_of(job.pid, "run")
+    os.kill(witness, signal.SIGKILL)
+    wait_until(lambda: not children_of(job.pid, "run"))
+    job.terminate()
+    assert read_until(job.stdout, "SIG") == "SIGTERM\n"
+    out, err = job.communicate("\n", timeout=PATIENCE_S)
+    assert (job.returncode, out, err) == (0, "", "")
 
 
 def test_sigterm_ends_a_job_that_does_not_catch_it(wrapper: Wrapper) -> None:
@@ -192,7 +219,7 @@ def test_stop_and_continue(wrapper: Wrapper, until: Until) -> None:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
 
     job.send_signal(signal.SIGTSTP)
-    until(lambda: state(child) == "T")
+    until(lambda: state(child) == state(job.pid) == "T")
     job.send_signal(signal.SIGCONT)
     until(lambda: state(child) == "S" and state(job.pid) == "S")
     job.terminate()
@@ -218,6 +245,7 @@ def test_an_interactive_program_keeps_its_terminal_and_ctrl_c_arrives_once(
     terminal.wait_for("tty True True")
     terminal.type("hello\n")
     terminal.wait_for("line hello")
+    until_witnessed(terminal.pid)
     terminal.type("\x03")
     terminal.wait_for("interrupt 1")
     terminal.type("\x03")
@@ -428,7 +456,9 @@ def test_many_short_jobs_leave_nothing_behind(wrapper: Wrapper, until: Until) ->
     shells = [subprocess.Popen(["bash", "-c", loop], env=wrapper.env) for _ in range(2)]
     assert [shell.wait(timeout=PATIENCE_S) for shell in shells] == [0, 0]
     until(lambda: not processes_of(wrapper.folder))
-    left = {path.name for path in wrapper.folder.iterdir()}
+    wrapper.ask("db", "recover")  # of an end that found the ledger locked for long
+    assert not list(wrapper.folder.glob("ledger.db-journals/*"))
+    left = {path.name for path in wrapper.folder.iterdir()} - {"ledger.db-journals"}
     assert left <= {"ledger.db", "ledger.db-wal", "ledger.db-shm"}
     runs = wrapper.json("runs", "--limit", "99")["runs"]
     assert [run["status"] for run in runs] == ["completed"] * 24

@@ -295,7 +295,7 @@ def test_whatever_it_is_stuck_in_it_leaves_the_jobs_stderr_and_then_ends(
 STUCK_RECORDER = """
 import os, threading
 from carbontrack.record import control, recorder
-control.LEAVE_STDERR_S, control.DEADLINE_S = 0.2, 2.0
+control.LEAVE_STDERR_S, control.DEADLINE_S = 0.2, 10.0
 def never(self, *_): threading.Event().wait()
 recorder.Sampler.finish = never  # a driver that does not come back
 recorder.main()

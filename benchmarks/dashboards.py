@@ -27,6 +27,7 @@ from carbontrack.units import MS_PER_HOUR, MS_PER_S
 from tests.fixtures import pictures
 from tests.fixtures.postgres import private_server
 from tests.fixtures.runs import Recorded
+from tests.fixtures.wrap import PATIENCE_S
 
 _PX = 1200  # of a page on a laptop
 _PAGES = 50
@@ -304,7 +305,7 @@ def _series_ms(address: str, of: str) -> float:
 def _answer_ms(address: str, path: str) -> float:
     """How long one answer takes, opening the connection included."""
     began_s = time.perf_counter()
-    page = http.client.HTTPConnection(urlsplit(address).netloc, timeout=60)
+    page = http.client.HTTPConnection(urlsplit(address).netloc, timeout=PATIENCE_S)
     page.request("GET", path)
     answer = page.getresponse()
     body = answer.read()
@@ -318,7 +319,7 @@ def _answer_ms(address: str, path: str) -> float:
 def _crowd(address: str) -> list[float]:
     pages = []
     for _ in range(_PAGES):
-        pages.append(http.client.HTTPConnection(urlsplit(address).netloc, timeout=60))
+        pages.append(http.client.HTTPConnection(urlsplit(address).netloc, timeout=PATIENCE_S))
         pages[-1].request("GET", "/api/runs/last/events")
     try:
         for page in pages:
@@ -345,11 +346,12 @@ def _first_charts(address: str, folder: Path, rounds: int) -> Sequence[float]:
     found = []
     browser = Chrome(options=options, service=ChromeService(driver))
     try:
+        browser.set_script_timeout(PATIENCE_S)
         browser.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": _FIRST_CHART})
         for _ in range(rounds):
             browser.get("about:blank")
             browser.get(f"{address}#/run/last")
-            seen = WebDriverWait(browser, 30, poll_frequency=0.05).until(
+            seen = WebDriverWait(browser, PATIENCE_S, poll_frequency=0.05).until(
                 lambda page: page.execute_script("return window.firstChartMs")
             )
             found.append(float(seen))

@@ -189,7 +189,7 @@ def _run(
             for tool in used
         ]
     begun = [(scenario, job.result()) for scenario, job in jobs]
-    finish([job for _, job in begun], seconds + 60)
+    finish([job for _, job in begun], seconds + 300)
     return [Result(scenario, job.tool.name, *_error(scenario, job)) for scenario, job in begun]
 
 

@@ -101,7 +101,8 @@ def _run(folder: Path, node: StubNode, lives: list[float], *, requeued: bool) ->
     job = [sys.executable, "-c", _JOB, str(folder)]
     options = ("--quiet", "--name", "training")
     said = ""
-    env = {**wrapper.env, "CARBONTRACK_RUN_ID": folder.name}
+    # The whole machine knows a run by it: another measurement has another.
+    env = {**wrapper.env, "CARBONTRACK_RUN_ID": str(folder)}
     if requeued:
         for restart, life_s in enumerate([*lives, 1.0]):
             count = {"SLURM_JOB_ID": "1", "SLURM_RESTART_COUNT": str(restart)}

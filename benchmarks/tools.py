@@ -27,8 +27,11 @@ class Tool:
     energy_j: Callable[[Path], float | None]  # None: it wrote none
 
     def environ(self, around: Mapping[str, str], folder: Path) -> dict[str, str]:
-        """The environment of the wrapped run: nothing of another run's, no way to the network."""
-        clean = {k: v for k, v in around.items() if not k.startswith("CARBONTRACK_")}
+        """The environment of the wrapped run: nothing of another run's, no way to the network; but
+        as patient as we are.
+        """
+        ours = {name for name in around if name.startswith("CARBONTRACK_")}
+        clean = {k: v for k, v in around.items() if k not in ours - {"CARBONTRACK_GRACE_S"}}
         return {
             **clean,
             "CARBONTRACK_DB": str(folder / "ledger.db"),

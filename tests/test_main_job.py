@@ -17,6 +17,7 @@ from tests.fixtures.terminal import Terminal
 from tests.fixtures.wrap import Wrapper
 
 pytest.importorskip("torch", reason="llama_train needs the extra 'train'")
+pytestmark = pytest.mark.timeout(1800)  # minutes of computing, on a machine that computes more
 
 LLAMA_TRAIN = (sys.executable, "-m", "llama_train")
 STEPS = 40
@@ -36,7 +37,7 @@ def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
     wrapper = Wrapper(tmp_path_factory.mktemp("text"))
     out = wrapper.folder / "data"
     prepare = (*LLAMA_TRAIN, "prepare", "--corpus", "pydoc", "--out", str(out))
-    assert wrapper.run(*prepare).returncode == 0
+    assert wrapper.run(*prepare, timeout=None).returncode == 0
     return out
 
 
@@ -46,7 +47,8 @@ def train(text: Path, out: Path) -> tuple[str, ...]:
 
 
 def test_a_pretraining_is_recorded_tabled_and_drawn(wrapper: Wrapper, text: Path) -> None:
-    done = wrapper.run(*train(text, wrapper.folder / "run"), options=("--name", "llama2-demo"))
+    training = train(text, wrapper.folder / "run")
+    done = wrapper.run(*training, options=("--name", "llama2-demo"), timeout=None)
     assert done.returncode == 0, done.stderr
     assert "simulated" in done.stderr
     plain = re.findall(r"^step \d+/40  loss \d\.\d{3}  [\d,]+ tokens/s$", done.stderr, re.MULTILINE)
@@ -92,7 +94,7 @@ def test_on_a_terminal_it_has_a_bar(wrapper: Wrapper, text: Path) -> None:
 
 def test_each_step_reaches_the_ledger_as_it_was_logged(wrapper: Wrapper, text: Path) -> None:
     out = wrapper.folder / "run"
-    assert wrapper.run(*train(text, out)).returncode == 0
+    assert wrapper.run(*train(text, out), timeout=None).returncode == 0
     logged = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     steps = {line["step"]: line for line in logged if "event" not in line}
     names = ("loss", "lr", "grad_norm", "tokens", "tokens_per_s")

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,7 +26,7 @@ MANIFESTS = {
     for page in ("kubernetes.md", "watching.md")
     for one in documents.manifests(page)
 }
-UID = "5cf76b42-cbc8-484a-b496-6b867182e523"
+UID = str(uuid.uuid4())  # the whole machine knows a run by it: other runs of the tests have others
 FIELDS = {
     "metadata.labels['batch.kubernetes.io/controller-uid']": UID,
     "metadata.labels['jobset.sigs.k8s.io/jobset-uid']": UID,
@@ -192,7 +193,7 @@ def test_a_sidecar_records_the_job_beside_it(node: Wrapper, tmp_path: Path) -> N
     log = tmp_path / "log"
     log.mkdir()
     (log / "train.log").write_text("")
-    job_file = tmp_path / f"{tmp_path.name}-train.py"  # other tests have jobs of their own
+    job_file = tmp_path / f"{UID}-train.py"  # is looked for on the whole machine
     job_file.write_text("import sys; sys.stdin.read()")
     script = script.replace(pattern, f"[{job_file.name[0]}]{job_file.name[1:]}")
     script = script.replace("/log/", f"{log}/")

@@ -23,7 +23,7 @@ MAGIC = {".png": b"\x89PNG", ".pdf": b"%PDF", ".svg": b"<?xml"}
 def test_it_writes_the_kind_of_picture_that_the_name_says(
     wrapper: Wrapper, tmp_path: Path, suffix: str
 ) -> None:
-    wrapper.run("sleep", "1", options=("-q", "--name", "seen"))
+    wrapper.record(options=("-q", "--name", "seen"))
     path = tmp_path / f"figure{suffix}"
     done = wrapper.ask("plot", "seen", "--out", str(path))
     said = f"carbontrack: wrote {path}\n"

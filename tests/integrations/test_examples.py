@@ -5,6 +5,7 @@ The frameworks take seconds to import, so one process, or one pair, runs several
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,14 @@ import pytest
 from tests.fixtures.wrap import PATIENCE_S, Wrapper, kinds, wait_until, warnings_in
 
 EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
+# One that nobody gets who asks for any; and of this process, for others run these tests, too.
+PORT = 20_000 + os.getpid() % 5_000 * 2
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2")
 # On CPUs alone accelerate's own choice is one process; the examples take no GPU where none is.
 ACCELERATE = (
     *("-P", "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"),
     *("--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"),
+    *("--main_process_port", str(PORT)),
 )
 # Runs examples, each with a folder of its name; "--" between them hides the wrapper from the rest.
 EXAMPLES_IN_A_PROCESS = """
@@ -130,8 +134,8 @@ def test_trl(found: str, processes: int, request: pytest.FixtureRequest) -> None
 def test_hugging_faces_trainer_under_accelerate_launch(two: Wrapper) -> None:
     from huggingface_hub import ModelCard
 
-    names = ["tiny-accelerate", "tiny-sft", "tiny-llama"]  # one run each, of both processes
-    assert [run["name"] for run in two.json("runs")["runs"]] == names
+    names = ["tiny-accelerate", "tiny-llama", "tiny-sft"]  # one run each, of both processes
+    assert sorted(run["name"] for run in two.json("runs")["runs"]) == names
     shown = ended(two, "tiny-llama")
     assert (shown["status"], shown["project"]) == ("completed", "examples")
     assert (shown["steps"], shown["tokens"]) == (4, 4 * 2 * 2 * 32)
@@ -161,6 +165,7 @@ def test_a_loop_with_accelerate_of_two_processes(two: Wrapper) -> None:
 
 def test_lightning_of_two_processes_wrapped(wrapper: Wrapper, tmp_path: Path) -> None:
     script = (sys.executable, example("lightning_fit.py"), str(tmp_path / "out"), "2")
+    wrapper.environ = {"STANDALONE_PORT": str(PORT + 1)}
     said = ran(wrapper.run(*script))  # Lightning's level is INFO
     assert [line.split(" (")[0] for line in said] == ["carbontrack: tiny-lightning"]
     (run,) = wrapper.json("runs")["runs"]
@@ -182,12 +187,21 @@ def test_plain_pytorch_under_torchrun(wrapper: Wrapper) -> None:
 def test_a_notebook(wrapper: Wrapper, monkeypatch: pytest.MonkeyPatch) -> None:
     import nbformat
     from nbclient import NotebookClient
+    from traitlets.config import Config
 
     for name, value in wrapper.env.items():
         monkeypatch.setenv(name, value)
     notebook = nbformat.read(EXAMPLES / "notebook.ipynb", as_version=4)
+    config = Config()
+    config.KernelManager.transport = "ipc"  # a port may be another's before the kernel has it
+    config.KernelManager.connection_file = str(wrapper.folder / "kernel.json")
     client = NotebookClient(
-        notebook, timeout=PATIENCE_S, resources={"metadata": {"path": str(wrapper.folder)}}
+        notebook,
+        config=config,
+        timeout=PATIENCE_S,
+        startup_timeout=int(PATIENCE_S),
+        iopub_timeout=int(PATIENCE_S),
+        resources={"metadata": {"path": str(wrapper.folder)}},
     )
     client.execute()
     shown, figures, table = (cell.outputs[-1].data for cell in notebook.cells[-3:])

@@ -7,6 +7,7 @@ import json
 import random
 import shutil
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from llama_train.model import Transformer
 from llama_train.programs import passes
 from llama_train.tokenizer import Tokenizer, tokenizer_beside, train_tokenizer
 from llama_train.weights import open_pretrained
-from tests.fixtures.wrap import wait_until
+from tests.fixtures.wrap import PATIENCE_S, wait_until
 
 from .conftest import TINY_RUN, train_here
 from .test_cli import call
@@ -281,7 +282,11 @@ PROBLEM = {
 
 
 @pytest.mark.parametrize(("writes", "share"), [("    return 1", 1.0), ("    return 2", 0.0)])
-def test_humanevals_answers_are_run(tmp_path: Path, writes: str, share: float) -> None:
+def test_humanevals_answers_are_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, writes: str, share: float
+) -> None:
+    patient = partial(passes, timeout_s=PATIENCE_S)
+    monkeypatch.setattr("llama_train.questions.passes", patient)
     path = tmp_path / "HumanEval.jsonl.gz"
     path.write_bytes(gzip.compress(json.dumps(PROBLEM).encode()))
     found = scores(Knowing(writes=writes), f"humaneval:{path}")
@@ -310,7 +315,8 @@ def test_a_program_runs_in_a_folder_of_its_own_and_leaves_no_process(tmp_path: P
     sleeper = "import subprocess\nchild = subprocess.Popen(['sleep', '600'])\n"
     assert passes(
         "import os\nassert os.listdir() == ['program.py'] and 'HOME' not in os.environ\n"
-        f"{sleeper}open({str(mark)!r}, 'w').write(str(child.pid))"
+        f"{sleeper}open({str(mark)!r}, 'w').write(str(child.pid))",
+        timeout_s=PATIENCE_S,
     )
     assert wait_until(lambda: _has_ended(mark.read_text()))
 

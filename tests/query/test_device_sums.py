@@ -184,14 +184,18 @@ def _write(ledger: WritableLedger, number: int, job: Job) -> None:
                 transaction.write(CLOCKS.upsert, [off])
 
 
-@pytest.fixture(scope="module")
-def urls(tmp_path_factory: pytest.TempPathFactory, postgres_server: PostgresServer) -> list[str]:
-    """Of the same ledger in a file and on a server."""
-    folder: Path = tmp_path_factory.mktemp("sums")
-    found = [url_of(str(folder / "ledger.db")), url_of(postgres_server.new_database())]
+def written(folder: Path, server: PostgresServer) -> list[str]:
+    """The URLs of the same ledger in a file and on a server."""
+    found = [url_of(str(folder / "ledger.db")), url_of(server.new_database())]
     for url in found:
         write(url)
     return found
+
+
+@pytest.fixture(scope="module")
+def urls(tmp_path_factory: pytest.TempPathFactory, postgres_server: PostgresServer) -> list[str]:
+    """Of ledgers that all tests read and none changes."""
+    return written(tmp_path_factory.mktemp("sums"), postgres_server)
 
 
 def _span(from_min: int, to_min: int) -> list[str]:
@@ -304,8 +308,9 @@ def test_what_is_in_a_span_is_the_sum_of_its_hours(
 
 
 def test_they_are_the_same_after_hours_were_written_again_and_runs_removed(
-    command: Command, urls: list[str]
+    command: Command, tmp_path: Path, postgres_server: PostgresServer
 ) -> None:
+    urls = written(tmp_path, postgres_server)
     _, on_server = urls
     before = command("table", "--db", on_server, "plain", "--format", "json").json
     for url in urls:

@@ -314,7 +314,7 @@ def test_a_forked_child_does_not_keep_a_dead_parents_run_alive(wrapper: Wrapper)
     done = run_python(wrapper, FORKING.format(child=child, parent=parent))
     forked = int(done.stdout)
     try:
-        wait_until(lambda: wrapper.json("show", "parent")["status"] == "interrupted")
+        wait_until(lambda: wrapper.status("parent") == "interrupted")
         os.kill(forked, 0)  # raises if it is gone
     finally:
         os.kill(forked, signal.SIGKILL)

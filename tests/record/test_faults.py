@@ -74,6 +74,18 @@ class Machine:
 
         wait_until(there)
 
+    def until_it_has_missed(self, device: int) -> None:
+        """Wait until this GPU is further behind the healthy ones than a counter's difference is
+        spread over (`energy.MAX_HOLE_NS`), and than what is not given yet.
+        """
+        healthy = [uuid for i, uuid in enumerate(self.node.uuids) if i not in self.bad]
+
+        def behind_ms() -> int:
+            found = self.wrapper.seconds()
+            return min(found[uuid][-1] for uuid in healthy) - found[self.node.uuids[device]][-1]
+
+        wait_until(lambda: behind_ms() >= 4000)
+
     def until_the_others_have(self, seconds: int) -> None:
         """Wait until the healthy ones have so many seconds more in the ledger."""
         healthy = [uuid for i, uuid in enumerate(self.node.uuids) if i not in self.bad]
@@ -112,6 +124,7 @@ def test_a_lost_gpu_costs_its_own_coverage_and_may_be_found_again(machine: Machi
     machine.at_once("reset_at_s", reset)
     machine.until_it_is(gone, "device-lost")
     machine.until_it_is(back, "device-lost")
+    machine.until_it_has_missed(back)
     machine.at_once("lost_to_s", back)
     machine.until_it_is(back, "device-lost", then="device-found")
     machine.until_it_is(reset, "counter-reset")
@@ -139,6 +152,7 @@ def test_a_hanging_call_holds_up_neither_the_others_nor_the_job(machine: Machine
     machine.until_the_others_have(3)  # while they hang
     machine.until_it_is(for_a_while, "device-silent")
     machine.until_it_is(for_ever, "device-silent")
+    machine.until_it_has_missed(for_a_while)
     machine.node.set(**{f"d{for_a_while}_hang_s": 0.001})
     machine.until_it_is(for_a_while, "device-silent", then="device-found")
     machine.until_the_others_have(2)
@@ -181,15 +195,14 @@ def test_every_gpu_has_a_fault_of_its_own_and_none_costs_the_truth(
     machine = Machine(wrapper, node)
     node.set(
         **{f"d{index}_counter_scale": gains[index] for index in range(3)},
-        d0_counter_fail_p=0.5,
-        d1_power_fail_p=0.5,
-        d2_call_fail_p=0.5,
         d3_frozen_from_s=0.001,
         d5_counter_scale=0.001,
         d6_counter=0,
     )
     job = wrapper.hold("sh", "-c", "exit 9")
     job.until_recorded(2)
+    # Not before: by how they answer when they are opened it is chosen how they are read.
+    node.set(d0_counter_fail_p=0.5, d1_power_fail_p=0.5, d2_call_fail_p=0.5)
     # The jump and the impossible samples come while the job runs.
     now_s = node.now_s()
     node.set(d4_jump_at_s=now_s, d4_jump_j=1e6, d6_absurd_from_s=now_s, d6_absurd_w=3.7e6)

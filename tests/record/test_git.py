@@ -14,6 +14,12 @@ from carbontrack.record.process_end import is_running
 from tests.fixtures.wrap import PATIENCE_S, wait_until
 
 
+@pytest.fixture(autouse=True)
+def reaped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was killed is waited for: its Popen would say that it still runs."""
+    monkeypatch.setattr(module, "_MOMENT_S", PATIENCE_S)
+
+
 def test_a_git_that_hangs_is_not_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -110,7 +110,8 @@ class Read:
 
 
 def test_one_recorder_of_a_run_has_a_device() -> None:
-    first, second, other = Claims("run"), Claims("run"), Claims("another run")
+    run = f"run {os.getpid()}"  # the whole machine knows it
+    first, second, other = Claims(run), Claims(run), Claims(f"another {run}")
     gpus = [Read("GPU-0"), Read("GPU-1"), Read("CPU-0", DeviceKind.CPU)]
     first.take_first(gpus[:1])  # type: ignore[arg-type]
     assert second.take_hidden(gpus, lambda: False) == gpus[1:2]  # type: ignore[arg-type]

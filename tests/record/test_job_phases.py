@@ -146,12 +146,12 @@ def test_without_a_recorder_and_whatever_the_name_nothing_happens(
 def test_a_wrapped_job_is_split_by_its_phases(wrapper: Wrapper) -> None:
     job = """
 import time, carbontrack
-before_s = time.time()
+before_s = time.monotonic()
 with carbontrack.phase("load"):
-    begun_s = time.time()
+    begun_s = time.monotonic()
     input()
-    ending_s = time.time()
-print(ending_s - begun_s, time.time() - before_s)
+    ending_s = time.monotonic()
+print(ending_s - begun_s, time.monotonic() - before_s)
 """
     held = wrapper.start(
         sys.executable, "-c", job, stdin=subprocess.PIPE, options=("--name", "job", "--quiet")

@@ -27,9 +27,10 @@ from tests.record.test_manners import children_of
 from tests.record.test_truth import fast_waves
 
 RECORDER = "carbontrack.record"
-# Logs a step of its rank, waits for a line, and ends with its rank.
+# Logs a step, by default that of its rank, waits for a line, and ends with its rank.
 RANK = """
-echo "{\\"step\\": $SLURM_PROCID, \\"rank\\": $SLURM_PROCID, \\"loss\\": 1.5}" >> $CARBONTRACK_STEPS
+step=${STEP:-$SLURM_PROCID}
+echo "{\\"step\\": $step, \\"rank\\": $SLURM_PROCID, \\"loss\\": 1.5}" >> $CARBONTRACK_STEPS
 read line
 exit $SLURM_PROCID
 """
@@ -98,8 +99,8 @@ def test_steps_and_another_job_are_other_runs(wrapper: Wrapper) -> None:
 def test_a_wrapper_that_is_killed_leaves_the_others_recorded(
     wrapper: Wrapper, rank_script: str
 ) -> None:
-    ranks = [start(wrapper, slurm(), "sh", rank_script) for _ in range(2)]
-    wait_until(lambda: len(recorders(wrapper)) == 1 and steps_of(wrapper) == 1)
+    ranks = [start(wrapper, slurm(STEP=str(step)), "sh", rank_script) for step in range(2)]
+    wait_until(lambda: len(recorders(wrapper)) == 1 and steps_of(wrapper) == 2)  # both have joined
     owner, guest = sorted(ranks, key=lambda rank: not children_of(rank.process.pid, RECORDER))
     owner.process.kill()
     owner.process.wait()

@@ -20,7 +20,14 @@ import pytest
 
 import carbontrack
 from tests.fixtures.tools import OF_THE_MACHINE
-from tests.fixtures.wrap import CARBONTRACK, PATIENCE_S, Wrapper, bound_by_modes, warnings_in
+from tests.fixtures.wrap import (
+    CARBONTRACK,
+    PATIENCE_S,
+    Wrapper,
+    bound_by_modes,
+    wait_until,
+    warnings_in,
+)
 
 _PACKAGE = Path(carbontrack.__file__).parent
 _FILES = (
@@ -77,7 +84,8 @@ for line in sys.stdin:
             os._exit(99)
     print(call, when, os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
 """
-_RECORDER = '#!/bin/sh\nexec head -n 2 > "$RECORD"\n'
+# Not `exec`: what it reads from stays open until the record is written.
+_RECORDER = '#!/bin/sh\nhead -n 2 > "$RECORD"\nexit $?\n'
 
 
 def calls() -> list[str]:
@@ -188,8 +196,8 @@ def test_a_job_without_any_environment_is_recorded(wrapper: Wrapper) -> None:
     done = subprocess.run(
         argv, env={}, capture_output=True, text=True, timeout=PATIENCE_S, check=False
     )
-    assert (done.returncode, done.stderr) == (7, "")
-    assert runs_of(wrapper.ledger) == 1
+    assert (done.returncode, warnings_in(done.stderr)) == (7, [])
+    wait_until(lambda: runs_of(wrapper.ledger) == 1)
 
 
 def run_in_a_removed_folder(wrapper: Wrapper, argv: list[str]) -> subprocess.CompletedProcess[str]:

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from tests.fixtures.nodes import Node
+from tests.fixtures.nodes import Node, slurm
 from tests.fixtures.wrap import CARBONTRACK, PATIENCE_S, Wrapper, stop, wait_until
 
 ROOT = Path(__file__).parents[2]
@@ -94,7 +94,7 @@ def cluster(wrapper: Wrapper, nodes: Sequence[Node], tmp_path: Path) -> dict[str
         "PATH": path,
         "STAND_IN_NODES": str(tmp_path),
         "ENVIRONMENT": "BATCH",
-        "SLURM_JOB_ID": "4711",
+        "SLURM_JOB_ID": slurm()["SLURM_JOB_ID"],
         "SLURM_CLUSTER_NAME": "alps",
         "SLURM_JOB_NODELIST": "nid[001-003]",
         "SLURM_NNODES": "3",
@@ -119,20 +119,24 @@ def test_the_batch_script_of_the_document(
     kill_node("SLURM_NODEID=2", f"STAND_IN_NODES={tmp_path}")
     first.send_signal(signal.SIGUSR1)
     _, said = first.communicate(timeout=PATIENCE_S)
-    assert (tmp_path / "requeued").read_text() == "requeue 4711\n", said
+    assert (tmp_path / "requeued").read_text() == f"requeue {cluster['SLURM_JOB_ID']}\n", said
 
     second = start(1)
     wait_until(lambda: recorded(1, 3))
     (tmp_path / "go").touch()
     _, said = second.communicate(timeout=PATIENCE_S)
-    assert (second.returncode, said) == (0, "")
+    # An end that finds the ledger locked for long is kept beside it, and written a little later.
+    others = [line for line in said.splitlines() if "measurements are in" not in line]
+    assert (second.returncode, others) == (0, [])
 
     # The dead node is known by its heartbeat.
     wait_until(lambda: run_of(wrapper)["attempts"][0]["status"] != "running")
+    wait_until(lambda: run_of(wrapper)["status"] != "running")
     run = run_of(wrapper)
     assert [one["status"] for one in run["attempts"]] == ["interrupted", "completed"]
     assert (run["status"], run["exit_code"], run["steps"]) == ("completed", 0, 12)
-    assert (run["scheduler"], run["job_id"], run["nodes_expected"]) == ("slurm", "4711", 3)
+    assert (run["scheduler"], run["job_id"]) == ("slurm", cluster["SLURM_JOB_ID"])
+    assert run["nodes_expected"] == 3
     one, two = run["attempts"]
     hosts = ["nid001", "nid002", "nid003"]
     assert (one["nodes"], two["nodes"]) == (hosts, hosts)

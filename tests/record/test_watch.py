@@ -160,7 +160,12 @@ def test_a_month_is_a_run_and_no_second_is_in_two(
             wait_until(lambda: asked(wrapper, after))  # noqa: B023
             assert stop(watch, signal.SIGTERM)[0] == 0
         runs = asked(wrapper, "select id, started_ms from runs order by started_ms")
-        if len(runs) == 2:
+        early = asked(
+            wrapper,
+            "select count(distinct device_key) from windows join sensors on sensors.key = "
+            f"sensor_key where level = 1 and start_ms < {midnight_ms - 1000}",
+        )
+        if len(runs) == 2 and early == [(2,)]:
             break
         lead_s *= 3
     ends = asked(wrapper, "select started_ms, ended_ms from recordings order by started_ms")

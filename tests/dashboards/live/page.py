@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
@@ -51,6 +51,12 @@ def spoken(browser: Chrome, chart: str) -> str:
     """What a screen reader says of a chart."""
     (canvas,) = all_of(browser, f'[aria-label="{chart}"] canvas')
     return canvas.get_attribute("aria-label") or ""
+
+
+def open_first(browser: Chrome, until: Callable[..., Any]) -> None:
+    """The newest run of the list, once the totals above are there: they push it down."""
+    until(lambda: tile(browser, "runs"))
+    until(lambda: all_of(browser, "tbody a"))[0].click()
 
 
 def click(browser: Chrome, name: str) -> None:

@@ -137,7 +137,12 @@ def test_a_run_tells_what_is_left_of_its_plan_and_its_budgets(
     job += "    time.sleep(0.05)\n"
     job += "    carbontrack.describe_model(planned_tokens=4096000)\n"
     budgets = ("--budget-kwh", "2", "--budget-kg", "9")
-    wrapper.record(sys.executable, "-c", job, options=("-q", *budgets))
+    go = wrapper.folder / "go"
+    job = f"import os, time\nwhile not os.path.exists({str(go)!r}): time.sleep(0.05)\n{job}"
+    held = wrapper.hold(sys.executable, "-c", job, options=("-q", *budgets))
+    held.until_recorded()  # so that its steps have energy
+    go.touch()
+    held.end()
     detail = body(serve(), "/api/runs/last")
     projected = wrapper.json("project", "last")["projected"]
     plan = detail["plan"]

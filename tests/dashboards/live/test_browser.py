@@ -11,7 +11,17 @@ import pytest
 
 from tests.dashboards.live import page
 from tests.dashboards.live.conftest import Server
-from tests.dashboards.live.page import all_of, click, errors, job, small, spoken, text, tile
+from tests.dashboards.live.page import (
+    all_of,
+    click,
+    errors,
+    job,
+    open_first,
+    small,
+    spoken,
+    text,
+    tile,
+)
 from tests.fixtures.runs import Recorded, write_ledger
 from tests.fixtures.skewed import Skewed
 from tests.fixtures.wrap import PATIENCE_S, Wrapper
@@ -35,7 +45,7 @@ def test_a_run_is_watched_from_start_to_end(
     server = serve()
     browser.get(server.address)
     until(lambda: all_of(browser, "svg.spark"))
-    all_of(browser, "tbody a")[0].click()
+    open_first(browser, until)
 
     until(lambda: len(all_of(browser, "canvas")) == 6)
     sees_it_move(browser, until)
@@ -77,7 +87,7 @@ def test_what_is_implausible_or_corrected_of_a_run_is_said_below_its_totals(
     write_ledger(wrapper.ledger, Recorded(power_w=593.0))
     server = serve()
     browser.get(server.address)
-    until(lambda: all_of(browser, "tbody a"))[0].click()
+    open_first(browser, until)
     until(lambda: "is 593 W, but its limit is 400 W" in text(browser, ".notes"))
     assert "corrected" not in text(browser, ".notes")
     Skewed({1: {0: 7}}).write(f"sqlite:///{wrapper.ledger}")
@@ -105,7 +115,7 @@ def test_a_tile_says_what_the_cost_pays_for_in_the_tables_words(
 ) -> None:
     write_ledger(wrapper.ledger, Recorded())
     browser.get(serve(*options).address)
-    until(lambda: all_of(browser, "tbody a"))[0].click()
+    open_first(browser, until)
     until(lambda: tile(browser, "cost"))
     assert small(browser, "cost").removesuffix("assumed tariff") == paid
     assert errors(browser) == []

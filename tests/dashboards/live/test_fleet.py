@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -42,7 +43,7 @@ def test_a_fleet_is_seen_at_once_and_each_device_named(
     assert "640 W of 700 W · 99 % busy" in said(browser)
     go(browser, "ArrowRight", 2)
     assert "node0002 · gpu 0" in said(browser)
-    assert "last heard 5 min" in said(browser)
+    assert re.search(r"last heard \d+ min", said(browser))
     go(browser, "End")
     assert "node0003 · gpu 1" in said(browser)
     go(browser, "Home")

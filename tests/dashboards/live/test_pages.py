@@ -42,7 +42,7 @@ Until = Callable[..., Any]
 EXPLODES = """
 import carbontrack, time
 for step in range(1, 21):
-    time.sleep(0.02)
+    time.sleep(0.2)  # so that a slow machine's chart still has a point for each
     carbontrack.log_step(step, loss=1e30 if step == 5 else float("nan") if step > 5 else 3.0 / step)
 """
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.dashboards.live import page
 from tests.fixtures import tools
 from tests.fixtures.wrap import CARBONTRACK, PATIENCE_S, Wrapper
 
@@ -140,7 +141,6 @@ def browser(chromium: Chrome) -> Chrome:
 _WIDE = {"width": 1280, "height": 1700, "deviceScaleFactor": 1, "mobile": False}
 _PHONE = {"width": 390, "height": 1900, "deviceScaleFactor": 1, "mobile": True}
 _MOST_HIGH = 6000
-_PAINTED = "requestAnimationFrame(() => requestAnimationFrame(arguments[0]))"
 
 
 def page_height(browser: Chrome) -> int:
@@ -165,12 +165,12 @@ def shot(browser: Chrome) -> Callable[..., None]:
         )[: 4 if every else 2]:
             scheme = {"name": "prefers-color-scheme", "value": theme}
             browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
-            browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-            whole = max(int(size["height"]), min(_MOST_HIGH, page_height(browser)))
-            browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size | {"height": whole})
-            browser.execute_async_script(_PAINTED)
-            browser.save_screenshot(str(folder / f"{name}-{where}-{theme}.png"))
+            with page.sized(browser, size):
+                whole = max(int(size["height"]), min(_MOST_HIGH, page_height(browser)))
+                size = size | {"height": whole}
+                browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+                browser.execute_async_script(page.PAINTED)
+                browser.save_screenshot(str(folder / f"{name}-{where}-{theme}.png"))
         browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
-        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
     return take

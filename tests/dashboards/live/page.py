@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
+
+from tests.fixtures.wrap import wait_until
 
 if TYPE_CHECKING:
     from selenium.webdriver import Chrome
@@ -53,15 +55,38 @@ def spoken(browser: Chrome, chart: str) -> str:
     return canvas.get_attribute("aria-label") or ""
 
 
+PAINTED = "requestAnimationFrame(() => requestAnimationFrame(arguments[0]))"
+_INNER = "return [innerWidth, innerHeight]"
+# What lies above it may come, or go, while the mouse is on its way.
+_STILL = """
+const [one, done] = arguments;
+const place = () => { const {x, y} = one.getBoundingClientRect(); return `${x},${y}`; };
+const look = (before, frames) => requestAnimationFrame(() => {
+  const now = place();
+  if (now !== before) look(now, 0);
+  else if (frames > 3) done();
+  else look(now, frames + 1);
+});
+look("", 0);
+"""
+
+
+def click_on(browser: Chrome, found: WebElement) -> None:
+    """An element, once it stays where it is."""
+    browser.execute_async_script(_STILL, found)
+    found.click()
+
+
 def open_first(browser: Chrome, until: Callable[..., Any]) -> None:
     """The newest run of the list, once the totals above are there: they push it down."""
     until(lambda: tile(browser, "runs"))
-    until(lambda: all_of(browser, "tbody a"))[0].click()
+    click_on(browser, until(lambda: all_of(browser, "tbody a"))[0])
 
 
 def click(browser: Chrome, name: str) -> None:
     """A button by its words."""
-    next(button for button in all_of(browser, "button") if button.text == name).click()
+    found = next(button for button in all_of(browser, "button") if button.text == name)
+    click_on(browser, found)
 
 
 def choose(browser: Chrome, name: str, value: str) -> None:
@@ -73,14 +98,24 @@ def choose(browser: Chrome, name: str, value: str) -> None:
 
 
 @contextmanager
-def phone(browser: Chrome) -> Iterator[None]:
-    """While it is as small as one."""
-    size = {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": True}
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+def sized(browser: Chrome, size: Mapping[str, Any]) -> Iterator[None]:
+    """While its screen has this size; after that it is as it was, which it is not at once."""
+    before = browser.execute_script(_INNER)
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", dict(size))
     try:
         yield
     finally:
         browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+        wait_until(lambda: browser.execute_script(_INNER) == before)
+        browser.execute_async_script(PAINTED)
+
+
+@contextmanager
+def phone(browser: Chrome) -> Iterator[None]:
+    """While it is as small as one."""
+    size = {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": True}
+    with sized(browser, size):
+        yield
 
 
 def press(browser: Chrome, key: str) -> None:

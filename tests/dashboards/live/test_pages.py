@@ -110,6 +110,7 @@ def test_runs_are_listed_and_compared_on_a_desk_and_a_phone(
     address = serve().address
     browser.get(address)
     until(lambda: len(all_of(browser, "tbody tr")) == 3)
+    until(lambda: page.tile(browser, "runs"))  # what is above the list is there
     assert "<script>alert(1)</script>" in text(browser, "tbody a"), "just a name"
     assert text(browser, "tbody .badge").count("simulated") == 3
     assert page.overflow(browser, ".scroll, .card, td, th") == []
@@ -118,7 +119,7 @@ def test_runs_are_listed_and_compared_on_a_desk_and_a_phone(
     until(lambda: text(browser, "tbody a").endswith("no-steps"))
     for _ in range(2):
         boxes = [box for box in all_of(browser, "tbody input") if not box.is_selected()]
-        boxes[0].click()
+        page.click_on(browser, boxes[0])
     with phone(browser):
         until(lambda: not all_of(browser, "thead")[0].is_displayed())
         assert page.overflow(browser, ".scroll, .card, td, th") == []

@@ -226,7 +226,6 @@ def _check(batch: Batch, *, now_ms: int, oldest_ms: int) -> None:
         ("sensor", [(SENSORS, sensor) for sensor in batch.sensors]),
         ("step", [(STEPS, step) for step in batch.steps]),
         ("event", [(EVENTS, event) for _, event in batch.events]),
-        ("clock", [(CLOCKS, clock) for clock in batch.clocks]),
         ("amendment", [(AMENDMENTS, one) for one in batch.amendments]),
         ("stated figure", [(STATED, one) for one in batch.stated]),
         ("import", [(IMPORTS, one) for one in batch.imports]),
@@ -246,6 +245,7 @@ def _check(batch: Batch, *, now_ms: int, oldest_ms: int) -> None:
     for step in batch.steps:
         _check_step(step)
     for clock in batch.clocks:
+        _check_row("clock", CLOCKS, clock, 0, INT64)
         _check_clock(clock, now_ms)
     for _, part in batch.overlaps:
         if not (0 <= part.seconds <= _HOUR_S and 0 <= part.energy_j <= _MAX_POWER_W * _HOUR_S):
@@ -300,8 +300,8 @@ def _check_step(step: Step) -> None:
 
 
 def _check_clock(clock: ClockOffset, now_ms: int) -> None:
-    """It is added to times. Another collector may have said what time it was, by a clock of its
-    own.
+    """It is added to times. The node's clock may say anything, which is what it is measured for;
+    and another collector may have said what time it was, by a clock of its own.
     """
     there_ms = clock.time_ms + clock.offset_ms
     if not 0 <= there_ms <= now_ms + MS_PER_DAY or clock.error_ms < 0:

@@ -13,7 +13,7 @@ from carbontrack.ledger.rows import Live
 from carbontrack.ledger.tables import LIVE
 from carbontrack.ledger.transaction import Transaction
 from carbontrack.ledger.window import LEVELS_S
-from carbontrack.units import MS_PER_S, now_ms
+from carbontrack.units import MS_PER_S
 
 _SECOND, _, _HOUR = LEVELS_S
 LOOK_BACK_MS = 10 * MS_PER_S  # a device that was not read since then has no power now
@@ -50,7 +50,7 @@ def put(transaction: Transaction, now: Mapping[int, tuple[Sequence[int], Live]])
     """Write what is now of recordings by their keys, with the keys of the sensors; not where
     something newer is there.
     """
-    heard_ms = now_ms()
+    heard_ms = transaction.now_ms()
     rows = []
     for key, (sensor_keys, live) in now.items():
         row = LIVE.written(

@@ -22,6 +22,7 @@ from carbontrack.ledger.recorded_tables import WINDOWS
 from carbontrack.ledger.table import Table, plain
 from carbontrack.ledger.url import sqlite_path
 from carbontrack.ledger.window import FIRST_MS, LAST_MS
+from carbontrack.units import now_ms
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine, TextClause
@@ -39,6 +40,9 @@ class Transaction(Protocol):
 
     def ask(self, statement: str, values: Values) -> Iterator[dict[str, Any]]:
         """The rows that a query finds, one at a time."""
+
+    def now_ms(self) -> int:
+        """By the clock of the ledger: that of its server, or of this machine."""
 
     def write(self, statement: str, rows: Sequence[Values]) -> None:
         """Run a statement for each of these; of none, nothing is done."""
@@ -173,6 +177,9 @@ class LedgerFile:
         names = [name for name, *_ in cursor.description]
         return (dict(zip(names, row, strict=True)) for row in cursor)
 
+    def now_ms(self) -> int:
+        return now_ms()
+
     def write(self, statement: str, rows: Sequence[Values]) -> None:
         self._connection.executemany(statement, rows)
 
@@ -243,6 +250,11 @@ class _ServerTransaction:
         parts = found.partitions(_ROWS_AT_ONCE)  # one at a time they take twice as long
         return (dict(zip(names, row, strict=True)) for part in parts for row in part)
 
+    def now_ms(self) -> int:
+        if self._connection.dialect.name == "sqlite":
+            return now_ms()
+        return int(self._connection.execute(self._clause(_NOW), {}).scalar_one())
+
     def write(self, statement: str, rows: Sequence[Values]) -> None:
         if rows:
             self._connection.execute(self._clause(statement), rows)
@@ -284,6 +296,7 @@ class _ServerTransaction:
         return ServerWindows(self._connection)
 
 
+_NOW = "select cast(extract(epoch from clock_timestamp()) * 1000 as bigint)"
 _HOLD = "select key from recordings where id = any(:ids) order by key for no key update"
 
 

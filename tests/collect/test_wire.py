@@ -177,6 +177,7 @@ def nested(depth: int) -> Any:
         amend("tokens", 1.5),
         amend("tokens", True),
         amend("planned_tokens", "2T"),
+        put("clocks.0.time_ms", -1),
         put("clocks.0.offset_ms", 10**17),
         put("clocks.0.offset_ms", -(10**17)),
         put("clocks.0.error_ms", -1),

@@ -92,6 +92,16 @@ def _sets_of(connection: Connection, keys: Sequence[int]) -> dict[int, list[int]
     return found
 
 
+def last_set_ms(connection: Connection, recording_key: int) -> int:
+    """How far the clock of its node has been set since a recording began, as it knows."""
+    event = models.Event
+    query = select(event.data).where(event.kind == EventKind.CLOCK_SET)
+    query = query.where(event.recording_key == recording_key).order_by(event.number.desc())
+    data = connection.scalars(query.limit(1)).first() or {}
+    set_ms = data.get("set_ms")
+    return set_ms if isinstance(set_ms, int) else 0
+
+
 def farthest_ms(connection: Connection) -> int:
     """By how much the times of a run may have to be corrected, in ms; 0 where no clock was off."""
     offset_ms = func.abs(models.ClockOffset.offset_ms)

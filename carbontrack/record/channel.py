@@ -7,7 +7,8 @@ from typing import cast
 
 from carbontrack.ledger.window import Pyramid
 from carbontrack.meters.base import BufferedSource, Reading, Source, Vitals
-from carbontrack.record.reduce import Clock, WindowBuilder
+from carbontrack.record.clock import Clock
+from carbontrack.record.reduce import WindowBuilder
 from carbontrack.units import NS_PER_MS, NS_PER_S, monotonic_ns
 from carbontrack.vocabulary import Quality
 

@@ -10,13 +10,15 @@ from __future__ import annotations
 import codecs
 import os
 import re
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
 from carbontrack.files import NotAFile, open_regular
+from carbontrack.record.clock import Clock, SetClock
 from carbontrack.record.file_state import FileState, state_in, state_of
 from carbontrack.record.rotations import Rotation, rotations
-from carbontrack.units import NS_PER_MS, now_ms
+from carbontrack.units import NS_PER_MS
 
 MAX_LINE = 1 << 16  # characters; the rest of a longer line is passed over
 _MAX_BYTES_A_READ = 4 << 20  # a job that floods the file must not flood our memory
@@ -27,11 +29,14 @@ _LINE_END = re.compile(r"\r\n|\n|\r")
 
 
 class Lines(NamedTuple):
-    """Complete lines in order, that were written after `after_ms` and until `until_ms`."""
+    """Complete lines in order, that were written after `after_ms` and until `until_ms` by the clock
+    of the recording, which the system's is ahead of, or was (`SetClock.sets_ms`).
+    """
 
     lines: list[str]
     after_ms: int
     until_ms: int
+    sets_ms: Sequence[int]
     unread_bytes: int = 0  # of a flood at the end
 
 
@@ -39,7 +44,8 @@ class Follower:
     """Gives the complete lines that a growing file has gained; a missing file has none.
 
     What it held `before` (its state then) is passed over: it is of an earlier run. Where it is open
-    already, as `descriptor`, it is found when its folder is gone.
+    already, as `descriptor`, it is found when its folder is gone. Without the `clock` of a
+    recording times are by the system's as it is now.
     """
 
     def __init__(
@@ -49,13 +55,15 @@ class Follower:
         started_ms: int = 0,
         before: FileState | None = None,
         descriptor: int | None = None,
+        clock: SetClock | None = None,
     ) -> None:
         self._path = path
         self._descriptor = descriptor
         self._before = before
         self._file: _OpenFile | None = None
         self._older: set[Rotation] = set()  # beside it when it was opened, or read since
-        self._after_ms = started_ms or now_ms()
+        self._clock = clock or SetClock(Clock.now())
+        self._after_ms = started_ms or self._clock.now_ms()
         self.problem: str | None = None  # why it cannot be read any more
         self.refusal = ""  # why the last attempt to open it failed, unless it is not there yet
 
@@ -63,7 +71,7 @@ class Follower:
         """The lines since the last time, those of a progress bar too, which end in a carriage
         return; once the job has `ended`, so does what has no end.
         """
-        read_ms = now_ms()
+        read_ms = self._clock.now_ms()
         room = _MAX_BYTES_AT_END if ended else _MAX_BYTES_A_READ
         lines: list[str] = []
         unread = 0
@@ -76,7 +84,7 @@ class Follower:
             lines += block
             room -= got
             unread = file.unread()
-            until_ms = file.written_ms(self._after_ms, read_ms)
+            until_ms = self._written_ms(file, read_ms)
             replaced = unread == 0 and self._is_replaced(file)
             if ended or replaced:
                 lines += file.last_line()
@@ -88,7 +96,13 @@ class Follower:
         # Lines may wait in a buffer of the job's: they are of the time since the last ones
         # came, and the first of that since the job began.
         self._after_ms = until_ms if lines else after_ms
-        return Lines(lines, after_ms, until_ms, unread if ended else 0)
+        sets_ms = self._clock.sets_ms
+        return Lines(lines, after_ms, until_ms, sets_ms, unread if ended else 0)
+
+    def _written_ms(self, file: _OpenFile, read_ms: int) -> int:
+        """When a file was last written, by its file system's clock if that agrees with ours."""
+        changed_ms = file.changed_ns // NS_PER_MS - self._clock.set_ms
+        return changed_ms if self._after_ms < changed_ms <= read_ms else read_ms
 
     def _open(self, *, after: _OpenFile | None) -> bool:
         """Open what was written `after` a file that is read, or what the path is."""
@@ -196,13 +210,6 @@ class _OpenFile:
         with suppress(OSError):
             return max(0, os.fstat(self._descriptor).st_size - self._offset)
         return 0
-
-    def written_ms(self, after_ms: int, now: int) -> int:
-        """When it was last written, by its file system's clock if that agrees with ours."""
-        with suppress(OSError):
-            changed_ms = os.fstat(self._descriptor).st_mtime_ns // NS_PER_MS
-            return changed_ms if after_ms < changed_ms <= now else now
-        return now
 
     def close(self) -> None:
         os.close(self._descriptor)

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from carbontrack.errors import CarbontrackError
 from carbontrack.importers.training_logs import NAMED
 from carbontrack.record.logged import MAX_TOKENS, LoggedLines, LoggedStep, Tally, quoted
 from carbontrack.record.step_lines import CLOCK_SLACK_MS, step_of
-from carbontrack.record.step_times import spread
+from carbontrack.record.step_times import dated, spread
 from carbontrack.record.step_values import Refused, anything, count, number, whole
 
 GROUPS = (
@@ -103,11 +104,22 @@ class LogSteps:
     def matched(self) -> bool:
         return self._matches > 0
 
-    def read(self, matches: Sequence[Match], *, after_ms: int, until_ms: int) -> LoggedLines:
-        """The steps of lines that were written after `after_ms` and until `until_ms`."""
+    def read(
+        self,
+        matches: Sequence[Match],
+        *,
+        after_ms: int,
+        until_ms: int,
+        sets_ms: Sequence[int] = (0,),
+    ) -> LoggedLines:
+        """The steps of lines that were written after `after_ms` and until `until_ms`, by a clock
+        that may be ahead of the one of these times (see `step_lines.parse`).
+        """
         tally = Tally()
         within = (self._started_ms - CLOCK_SLACK_MS, until_ms + CLOCK_SLACK_MS)
-        own = [_own_time_ms(found, within, tally) for _, found in matches]
+        by_ours = partial(dated, sets_ms=sets_ms, after_ms=after_ms, until_ms=until_ms)
+        now_ms = until_ms + sets_ms[0]
+        own = [_own_time_ms(found, now_ms, by_ours, within, tally) for _, found in matches]
         times_ms = spread(own, after_ms=after_ms, until_ms=until_ms)
         steps: list[LoggedStep] = []
         for (line, found), time_ms in zip(matches, times_ms, strict=True):
@@ -149,16 +161,22 @@ class LogSteps:
         return line, found
 
 
-def _own_time_ms(found: dict[str, str], within: tuple[int, int], tally: Tally) -> int | None:
-    """The log's own time of a line, if it is one of this run."""
+def _own_time_ms(
+    found: dict[str, str],
+    now_ms: int,
+    by_ours: Callable[[int], int],
+    within: tuple[int, int],
+    tally: Tally,
+) -> int | None:
+    """The log's own time of a line, by our clock, if it is one of this run; `now_ms` is by its."""
     text = found.pop("time", None)
     if text is None:
         return None
     from carbontrack.record.log_clock import time_ms_of  # few logs need it, and datetime
 
-    time_ms = time_ms_of(text, now_ms=within[1] - CLOCK_SLACK_MS)
-    if time_ms is not None and within[0] <= time_ms <= within[1]:
-        return time_ms
+    time_ms = time_ms_of(text, now_ms=now_ms)
+    if time_ms is not None and within[0] <= (at_ms := by_ours(time_ms)) <= within[1]:
+        return at_ms
     tally.value(f"time {quoted(text)!r} is not within the run")
     return None
 

@@ -110,7 +110,6 @@ class Hello:
     """What another wrapper of the run says when it joins the recorder."""
 
     job_pid: int
-    started_ms: int
     started_ns: int
     visibility: Mapping[str, str]
     steps_path: str | None

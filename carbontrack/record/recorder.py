@@ -25,6 +25,7 @@ from carbontrack.meters.base import MeterContext, Source
 from carbontrack.record import ship_to
 from carbontrack.record.arrivals import Arrivals
 from carbontrack.record.claims import Claims
+from carbontrack.record.clock import Clock, SetClock
 from carbontrack.record.control import Control
 from carbontrack.record.cut import cut_label
 from carbontrack.record.devices import MeterOpener, RefreshTimer
@@ -34,11 +35,9 @@ from carbontrack.record.messages import Outcome, Plan
 from carbontrack.record.outbox import Outbox
 from carbontrack.record.place import unknown_place
 from carbontrack.record.process_end import is_running
-from carbontrack.record.reduce import Clock
 from carbontrack.record.restarts import Restarts, launcher_restarts
 from carbontrack.record.run_name import default_name
 from carbontrack.record.sampler import Batch, Sampler
-from carbontrack.record.set_clock import SetClock
 from carbontrack.record.shippers import Shippers
 from carbontrack.record.steps import StepsFile
 from carbontrack.record.steps_file import remove_steps_file
@@ -101,10 +100,10 @@ class Recorder:
         self._host = hostname()
         self._clock = Clock(anchor_ms=plan.started_ms, anchor_ns=plan.started_ns)
         self._set_clock = SetClock(self._clock)
-        self._steps = [StepsFile(plan.steps_path, plan.steps_fd, started_ms=plan.started_ms)]
+        self._steps = [self._steps_file(plan.steps_path, plan.steps_fd, plan.started_ns)]
         self._steps_paths = [plan.steps_path]
         self._job_pids = [plan.job_pid]  # of all wrappers of the run here
-        self._log = _log_of(plan)
+        self._log = _log_of(plan, self._set_clock)
         launcher = launcher_restarts(self._environ.get("TORCHELASTIC_RESTART_COUNT", ""))
         self._restarts = Restarts(launcher)
         self._totals = Totals()
@@ -156,7 +155,9 @@ class Recorder:
         shippers.start(self._settings)
 
         def happened() -> list[Event]:
-            return [*budget(), *shippers.events()]
+            # Others date theirs by the system's clock as it is.
+            shipped = [replace(one, time_ms=self._set_clock.now_ms()) for one in shippers.events()]
+            return [*budget(), *shipped]
 
         outcome = self._watch(control, sampler, outbox, timer, happened, arrivals)
         ends_with_wrapper = outcome is not None and outcome.ends_with_wrapper
@@ -166,6 +167,11 @@ class Recorder:
             control.release()
         outbox.tidy()
         shippers.finish()
+
+    def _steps_file(self, path: str | None, descriptor: int | None, started_ns: int) -> StepsFile:
+        """What a job logs that began then."""
+        started_ms = self._clock.wall_ms(started_ns)
+        return StepsFile(path, descriptor, started_ms=started_ms, clock=self._set_clock)
 
     def _take(self, sources: Sequence[Source], has_ended: Callable[[], bool]) -> Sequence[Source]:
         """Those that are ours to read."""
@@ -217,8 +223,7 @@ class Recorder:
             hello = guest.hello
             self._job_pids.append(hello.job_pid)
             self._steps_paths.append(hello.steps_path)
-            started_ms = hello.started_ms
-            self._steps.append(StepsFile(hello.steps_path, guest.steps_fd, started_ms=started_ms))
+            self._steps.append(self._steps_file(hello.steps_path, guest.steps_fd, hello.started_ns))
             arrivals.add(hello)
 
     def _finish(
@@ -239,7 +244,7 @@ class Recorder:
         outbox.put(events=happened())
         if (changed := timer.changed(sampler.by_power)) is not None:
             outbox.describe(changed)
-        written = outbox.finish(**end, heartbeat_ms=self._clock_ms())
+        written = outbox.finish(**end, heartbeat_ms=self._set_clock.now_ms())
         for pid, path in zip(self._job_pids, self._steps_paths, strict=True):
             if outcome is not None or not is_running(pid):
                 remove_steps_file(path)  # a job that goes on may still write it
@@ -253,7 +258,7 @@ class Recorder:
 
     def _save(self, outcome: Outcome | None, outbox: Outbox) -> None:
         """What is held, before we are ended."""
-        outbox.save(**self._end(outcome, _ended_ns(outcome)), heartbeat_ms=self._clock_ms())
+        outbox.save(**self._end(outcome, _ended_ns(outcome)), heartbeat_ms=self._set_clock.now_ms())
 
     def _end(self, outcome: Outcome | None, end_ns: int) -> dict[str, Any]:
         """Status, exit code and end in ms, as a recording has them."""
@@ -284,7 +289,6 @@ class Recorder:
             # A log was asked for: as with a meter, even --quiet says that it is none.
             say = self._alarm if self._log and problem == self._log.problem else self._warn
             say(f"steps are no longer read: {problem}.")
-        logged = self._set_clock.dated(logged)
         return self._restarts.take(replace(logged, events=[*was_set, *logged.events]))
 
     def _describe(self, commit: str | None, dirty: bool | None) -> Run:
@@ -350,7 +354,7 @@ class Recorder:
                 **({"budget": plan.budget} if plan.budget else {}),
             },
             started_ms=run.started_ms,
-            heartbeat_ms=self._clock_ms(),
+            heartbeat_ms=self._set_clock.now_ms(),
             restart=plan.restart,
         )
         journals = journal_paths(self._db, recording.id)
@@ -376,7 +380,7 @@ class Recorder:
         )
 
         def look() -> list[Event]:
-            time_ms = self._clock_ms()
+            time_ms = self._set_clock.now_ms()
             so_far = replace(run, heartbeat_ms=time_ms)
             sensors = timer.sensors  # by now other jobs may have brought theirs
             usage, steps = self._totals.usage(sensors), self._totals.steps()
@@ -452,9 +456,6 @@ class Recorder:
         """Why there are no steps from the log; empty if there are, or none was asked for."""
         return "" if self._log is None else self._log.trouble()
 
-    def _clock_ms(self) -> int:
-        return self._clock.wall_ms(monotonic_ns())
-
     def _warn(self, message: str) -> None:
         if not self._plan.quiet:
             self._alarm(message)
@@ -464,14 +465,18 @@ class Recorder:
         warn(visible(message))
 
 
-def _log_of(plan: Plan) -> StepsLog | None:
+def _log_of(plan: Plan, clock: SetClock) -> StepsLog | None:
     """The log to read steps from, if there is one."""
     if plan.log_path is None or plan.steps_pattern is None:
         return None
     from carbontrack.record.steps_log import StepsLog
 
     return StepsLog(
-        plan.log_path, plan.steps_pattern, started_ms=plan.started_ms, before=plan.log_before
+        plan.log_path,
+        plan.steps_pattern,
+        started_ms=plan.started_ms,
+        before=plan.log_before,
+        clock=clock,
     )
 
 

@@ -6,14 +6,14 @@ Pure: a `WindowBuilder` takes the readings of one device in order and gives back
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 from carbontrack.ledger.window import Flag, Window
 from carbontrack.meters.base import Device, Reading, Vitals
+from carbontrack.record.clock import Clock
 from carbontrack.record.doubts import Finding, SensorCheck
 from carbontrack.record.energy import EnergyTrack
 from carbontrack.record.seconds import Seconds
-from carbontrack.units import NS_PER_MS, NS_PER_S
+from carbontrack.units import NS_PER_S
 from carbontrack.vocabulary import Quality
 
 # Between the job's start and the first reading (the recorder's own start-up), and between the last
@@ -21,27 +21,6 @@ from carbontrack.vocabulary import Quality
 MAX_EDGE_NS = 2 * NS_PER_S
 # The power before the first reading is the mean of as long after it, at least of this.
 EDGE_LOOK_NS = NS_PER_S // 4
-
-
-@dataclass(frozen=True, slots=True)
-class Clock:
-    """Wall-clock time anchored once: later steps of the system clock do not move the windows."""
-
-    anchor_ms: int
-    anchor_ns: int
-
-    def wall_ns(self, monotonic_ns: int) -> int:
-        return self.anchor_ms * NS_PER_MS + monotonic_ns - self.anchor_ns
-
-    def wall_ms(self, monotonic_ns: int) -> int:
-        """The same in ms since the epoch."""
-        return self.wall_ns(monotonic_ns) // NS_PER_MS
-
-    def set_ms(self, ahead_ns: int) -> int:
-        """How far the system's clock was set since, if now it is so far ahead of the monotonic
-        one.
-        """
-        return (ahead_ns - self.wall_ns(0)) // NS_PER_MS
 
 
 class WindowBuilder:

@@ -119,7 +119,7 @@ class Joined:
         """Say which job joins; the recorder gets its steps file and its stderr."""
         with harmless("this process is not recorded"):
             self._plan = plan
-            said = {name: plan.get(name) for name in ("job_pid", "started_ms", "started_ns")}
+            said = {name: plan.get(name) for name in ("job_pid", "started_ns")}
             seen = plan.get("visibility")
             said["visibility"] = visibility(os.environ) if seen is None else seen
             said["quiet"] = bool(plan.get("quiet"))

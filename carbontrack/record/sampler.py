@@ -16,9 +16,9 @@ from carbontrack.ledger.recorded_rows import Event
 from carbontrack.ledger.window import Window
 from carbontrack.meters.base import DeviceLost, Reading, Source, Vitals
 from carbontrack.record.channel import EDGE_ATTEMPTS, Channel
+from carbontrack.record.clock import Clock
 from carbontrack.record.doubts import Finding
 from carbontrack.record.plausible import BY_POWER, RESET
-from carbontrack.record.reduce import Clock
 from carbontrack.units import NS_PER_S, monotonic_ns
 from carbontrack.vocabulary import EventKind
 

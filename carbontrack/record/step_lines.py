@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from carbontrack.ledger.recorded_rows import Event, Step
@@ -21,7 +23,7 @@ from carbontrack.record.logged import (
     Tally,
     quoted,
 )
-from carbontrack.record.step_times import spread
+from carbontrack.record.step_times import dated, spread
 
 CLOCK_SLACK_MS = 60_000  # how far the clock of a job's host may be from ours
 _FLOATS = ("loss", "lr", "grad_norm", "tokens_per_s")
@@ -32,15 +34,24 @@ _PROCESS, _BEGAN = "_pid", "_began_ms"  # and in a step's line, which process th
 
 
 def parse(
-    lines: Sequence[str], *, after_ms: int, until_ms: int, started_ms: int = 0
+    lines: Sequence[str],
+    *,
+    after_ms: int,
+    until_ms: int,
+    started_ms: int = 0,
+    sets_ms: Sequence[int] = (0,),
 ) -> LoggedLines:
     """Lines that were written after `after_ms` and until `until_ms`, in a run that began at
     `started_ms`: a line without a time of its own in the run has one between those around it.
+
+    The clock of the job is ahead of that of these times by the first of `sets_ms`, or was so by
+    another of them when a line was written (`clock.SetClock`).
     """
     tally = Tally()
     logged = [(line, found) for line in lines if (found := _object(line, tally)) is not None]
     within = (started_ms - CLOCK_SLACK_MS, until_ms + CLOCK_SLACK_MS)
-    own = [_own_time_ms(found, within, tally) for _, found in logged]
+    by_ours = partial(dated, sets_ms=sets_ms, after_ms=after_ms, until_ms=until_ms)
+    own = [_own_time_ms(found, by_ours, within, tally) for _, found in logged]
     times_ms = spread(own, after_ms=after_ms, until_ms=until_ms)
     steps: list[LoggedStep] = []
     events: list[Event] = []
@@ -52,7 +63,9 @@ def parse(
             if "event" in found:  # before "step": an event may say at which step it was
                 events.append(_event(found, time_ms, tally))
             elif "step" in found:
-                steps.append(_step(found, time_ms, tally))
+                step = _step(found, time_ms, tally)
+                began_ms = None if step.began_ms is None else step.began_ms - sets_ms[0]
+                steps.append(replace(step, began_ms=began_ms))
             else:
                 model |= _model(found["model"], tally)
         except step_values.Refused as error:
@@ -106,13 +119,15 @@ def _object(line: str, tally: Tally) -> dict[str, Any] | None:
     return None
 
 
-def _own_time_ms(found: dict[str, Any], within: tuple[int, int], tally: Tally) -> int | None:
-    """The time that a line has, if it is one of this run."""
+def _own_time_ms(
+    found: dict[str, Any], by_ours: Callable[[int], int], within: tuple[int, int], tally: Tally
+) -> int | None:
+    """The time that a line has, by our clock, if it is one of this run."""
     value = found.pop("time_ms", None)
     if value is None:
         return None
     with suppress(ValueError, OverflowError):
-        time_ms = step_values.whole(int(value) if isinstance(value, float) else value)
+        time_ms = by_ours(step_values.whole(int(value) if isinstance(value, float) else value))
         if within[0] <= time_ms <= within[1]:
             return time_ms
     tally.value(f"time_ms {quoted(repr(value)[:40])} is not within the run")

@@ -1,8 +1,21 @@
-"""When a line was written that does not say so: between the times of those around it. Pure."""
+"""When a line was written: by a clock that may have been set meanwhile, or, where it does not say
+so, between the times of those around it. Pure.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+
+
+def dated(time_ms: int, sets_ms: Sequence[int], *, after_ms: int, until_ms: int) -> int:
+    """The time that a line has, by the clock that those around it are of: the line's was set, so
+    far ahead of it, now or a moment ago. Of such times it is the one nearest to when it was read.
+    """
+
+    def away_ms(at_ms: int) -> int:
+        return max(after_ms - at_ms, at_ms - until_ms, 0)
+
+    return min((time_ms - set_ms for set_ms in sets_ms), key=away_ms)
 
 
 def spread(times_ms: Sequence[int | None], *, after_ms: int, until_ms: int) -> list[int]:

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from carbontrack.record.clock import SetClock
 from carbontrack.record.follow import Follower, Lines
 from carbontrack.record.logged import Dropped, LoggedLines
 
 
 class StepsFile:
-    """Follows the steps file."""
+    """Follows the steps file; what it says is dated by the clock of the recording."""
 
     def __init__(
-        self, path: str | None, descriptor: int | None = None, *, started_ms: int = 0
+        self,
+        path: str | None,
+        descriptor: int | None = None,
+        *,
+        started_ms: int = 0,
+        clock: SetClock | None = None,
     ) -> None:
-        self._follower = Follower(path, started_ms=started_ms, descriptor=descriptor)
+        self._follower = Follower(path, started_ms=started_ms, descriptor=descriptor, clock=clock)
         self._started_ms = started_ms
 
     @property
@@ -32,6 +38,7 @@ class StepsFile:
             after_ms=new.after_ms,
             until_ms=new.until_ms,
             started_ms=self._started_ms,
+            sets_ms=new.sets_ms,
         )
         return found + unread(new)
 

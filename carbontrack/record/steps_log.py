@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 
 from carbontrack.record import log_lines
+from carbontrack.record.clock import SetClock
 from carbontrack.record.cpu_limit import OutOfTime, cpu_limit
 from carbontrack.record.file_state import FileState
 from carbontrack.record.follow import Follower
@@ -21,7 +22,8 @@ _MAX_TIMEOUTS = 3
 class StepsLog:
     """Follows a log that the job writes for people, and finds steps in it by a pattern.
 
-    What the file held `before` the run is passed over.
+    What the file held `before` the run is passed over. Steps are dated by the clock of the
+    recording.
     """
 
     def __init__(
@@ -31,10 +33,11 @@ class StepsLog:
         *,
         started_ms: int = 0,
         before: FileState | None = None,
+        clock: SetClock | None = None,
     ) -> None:
         self._path = path
         self._timeouts = 0
-        self._follower = Follower(path, started_ms=started_ms, before=before)
+        self._follower = Follower(path, started_ms=started_ms, before=before, clock=clock)
         self._steps = LogSteps(log_lines.compiled(pattern), started_ms=started_ms)
 
     @property
@@ -50,7 +53,9 @@ class StepsLog:
             return LoggedLines()
         new = self._follower.read(ended=ended)
         matches, late = self._matches(new.lines)
-        found = self._steps.read(matches, after_ms=new.after_ms, until_ms=new.until_ms)
+        found = self._steps.read(
+            matches, after_ms=new.after_ms, until_ms=new.until_ms, sets_ms=new.sets_ms
+        )
         return found + LoggedLines(bad_lines=late) + unread(new)
 
     def _matches(self, lines: Sequence[str]) -> tuple[list[Match], Dropped]:

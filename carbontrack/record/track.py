@@ -8,7 +8,6 @@ from __future__ import annotations
 import atexit
 import os
 from collections.abc import Callable
-from dataclasses import replace
 from functools import wraps
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -16,12 +15,12 @@ from typing import Any, Self, TypeVar
 from carbontrack.job import close_steps
 from carbontrack.job_phases import log_phase
 from carbontrack.record.attach import BlockRecorder, settings_of
+from carbontrack.record.clock import Clock
 from carbontrack.record.exit_code import ExitWatch, code_of
 from carbontrack.record.steps_file import is_recorded_already
 from carbontrack.record.this_run import mark_in
 from carbontrack.record.tracked import PATIENCE_S, UNKNOWN, Block, Tracked, read_block
 from carbontrack.record.warning import harmless, warn
-from carbontrack.units import now_ms
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -163,16 +162,16 @@ class Track:
     def _begin(self) -> None:
         settings = settings_of(**self._given)
         recorder = BlockRecorder(settings)
-        started_ms = now_ms()
+        clock = Clock.now()
         mark = mark_in(os.environ) if is_recorded_already(os.environ) else None
         self._recorder = recorder
         recorder.start()
         self.id = recorder.id
         if self.id is not None:
             name = (settings["name"] or "block") if recorder.is_shared else None
-            self._block = Block(self.id, settings["db"], name, started_ms)
+            self._block = Block.begun(self.id, settings["db"], name, clock)
         elif mark is not None:
-            self._block = Block(mark.run_id, mark.db, settings["name"] or "block", started_ms)
+            self._block = Block.begun(mark.run_id, mark.db, settings["name"] or "block", clock)
 
     def _stop(self, exit_code: int, *, at_exit: bool = False) -> None:
         if not self._goes_on:
@@ -193,7 +192,7 @@ class Track:
     def _end(self, exit_code: int, *, at_exit: bool) -> None:
         recorder, self._recorder = self._recorder, None
         if self._block is not None:
-            self._block = replace(self._block, ended_ms=now_ms())
+            self._block = self._block.ended()
         if recorder is not None:
             recorder.stop(exit_code, at_exit=at_exit)
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from carbontrack.errors import CarbontrackError
+from carbontrack.record.clock import NEWS_MS, Clock
+from carbontrack.units import monotonic_ns, wall_ahead_ns
 
 if TYPE_CHECKING:
     from carbontrack.account.result import Estimate
     from carbontrack.account.split import RunRecord
     from carbontrack.ledger.held import Held
     from carbontrack.ledger.imported import Connection
+    from carbontrack.ledger.recorded_rows import Run
 
 PATIENCE_S = 5.0  # the recorder commits every 1.6 s
 _LOOK_S = 0.1
@@ -22,7 +25,8 @@ _LOOK_S = 0.1
 class Block:
     """A stretch of time of a run; `ended_ms` is None while it goes on.
 
-    `db` is the URL of its ledger. A whole run has no `name` here.
+    `db` is the URL of its ledger. A whole run has no `name` here. Its times are by a `clock` of its
+    own; None: by that of the run.
     """
 
     run_id: str
@@ -30,6 +34,17 @@ class Block:
     name: str | None
     started_ms: int
     ended_ms: int | None = None
+    clock: Clock | None = None
+
+    @classmethod
+    def begun(cls, run_id: str, db: str, name: str | None, clock: Clock) -> Block:
+        """One that began when its clock did."""
+        return cls(run_id, db, name, clock.anchor_ms, clock=clock)
+
+    def ended(self) -> Block:
+        """The same, which ends now."""
+        assert self.clock is not None
+        return replace(self, ended_ms=self.clock.wall_ms(monotonic_ns()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +185,7 @@ def _read(connection: Connection, block: Block) -> Tracked:
     run = read.resolve_run(connection, block.run_id)
     held = Held(connection, [run])
     whole = price.record_of(held, run)
+    block = _as_recorded(held, run, block)
     record: RunRecord | None = whole
     label, is_final = run.name, run.ended_ms is not None
     if block.name is not None:
@@ -180,6 +196,29 @@ def _read(connection: Connection, block: Block) -> Tracked:
         return Tracked(label, None, is_final)
     (estimate,) = price.estimates_of(held, record, config.flags(), [Method.MEASURED])
     return Tracked(label, estimate, is_final)
+
+
+def _as_recorded(held: Held, run: Run, block: Block) -> Block:
+    """The block by the clock of what records the run here, where that of the system was set since
+    one of them began.
+    """
+    from carbontrack.ledger.node_clocks import last_set_ms
+    from carbontrack.ledger.true_time import true_ms
+    from carbontrack.record.this_node import hostname
+
+    here = [one for one in held.recordings(run) if one.host == hostname()]
+    if block.clock is None or not here:
+        return block
+    newest = max(here, key=lambda one: one.started_ms)
+    set_ms = last_set_ms(held.connection, newest.key) - block.clock.set_ms(wall_ahead_ns())
+    if abs(set_ms) <= NEWS_MS:
+        set_ms = 0
+    started_ms, ended_ms = block.started_ms - set_ms, block.ended_ms
+    return replace(
+        block,
+        started_ms=true_ms(newest.shifts, started_ms),
+        ended_ms=None if ended_ms is None else true_ms(newest.shifts, ended_ms - set_ms),
+    )
 
 
 def _part(held: Held, whole: RunRecord, block: Block) -> RunRecord | None:

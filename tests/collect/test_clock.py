@@ -33,6 +33,7 @@ def test_the_offset_of_a_nodes_clock_is_kept_over_time_and_shipped(
     env = dict(wrapper.env)
     began, began_s = datetime.now(UTC), time.monotonic()
     options = ["--name", "late"]
+    of_team = ("show", "late", "--db", postgres_url)
     if way == "http":
         collector = Collector(wrapper, postgres_url)
         collector.start()
@@ -44,11 +45,12 @@ def test_the_offset_of_a_nodes_clock_is_kept_over_time_and_shipped(
     job = wrapper.hold(options=tuple(options), env=env)
     job.until_said("the clock here is 2.0 h behind the one of")
     wait_until(lambda: offsets(postgres_url))
+    # It is heard of by the clock of the ledger, whatever its own says.
+    wait_until(lambda: wrapper.json(*of_team)["status"] == "running")
     doctor = wrapper.ask("doctor", *(["--db", postgres_url] if way == "sql" else []))
     assert "behind the clock of what it ships to" in doctor.stdout
     shift.write_text("0")
     wait_until(lambda: len(offsets(postgres_url)) > 1)
-    of_team = ("show", "late", "--db", postgres_url)
     going = wrapper.json(*of_team)
     assert going["status"] == "running"
     assert going["duration_s"] <= time.monotonic() - began_s, "no longer for a clock that was set"
@@ -80,6 +82,45 @@ def test_the_offset_of_a_nodes_clock_is_kept_over_time_and_shipped(
     seconds = Ledger(postgres_url).windows("late", level_s=1)["start"]
     assert len(seconds) > 2 * 2
     assert seconds.between(started - timedelta(seconds=1), ended).all()
+
+
+@pytest.mark.parametrize("way", ["http", "sql"])
+def test_a_clock_that_is_hours_ahead_for_a_moment_keeps_nothing_out(
+    wrapper: Wrapper,
+    clock_shim: Path,  # noqa: F811
+    postgres_url: str,
+    tmp_path: Path,
+    way: str,
+) -> None:
+    shift = tmp_path / "shift"
+    shift.write_text("0")
+    env = dict(wrapper.env)
+    options = ["--name", "ahead"]
+    if way == "http":
+        collector = Collector(wrapper, postgres_url)
+        collector.start()
+        env["CARBONTRACK_SHIP_TOKEN"] = collector.token("nlp")
+        options += ["--ship", collector.url]
+    else:
+        options += ["--db", postgres_url]
+    env |= {"LD_PRELOAD": str(clock_shim), "CLOCK_SHIM_FILE": str(shift)}
+    job = wrapper.hold(options=tuple(options), env=env)
+    wait_until(lambda: offsets(postgres_url))
+    shift.write_text("7200")
+    job.until_said("the clock here is 2.0 h ahead of the one of")
+    shift.write_text("0")
+    wait_until(lambda: len(offsets(postgres_url)) > 2)
+    done = job.end()
+    assert done.returncode == 0
+    assert "refused" not in done.stderr
+    of_team = ("show", "ahead", "--db", postgres_url)
+    wait_until(lambda: wrapper.json(*of_team)["status"] == "completed")
+    if way == "http":
+        collector.stop()
+    shown = wrapper.json(*of_team)
+    times = [event["time"] for event in shown["events"]]
+    assert {"clock-set", "clock-off"} <= {event["kind"] for event in shown["events"]}
+    assert shown["started"] <= min(times) <= max(times) <= shown["ended"]
 
 
 def offsets(url: str) -> list[int]:

@@ -14,7 +14,8 @@ from carbontrack.ledger.transaction import WritableLedger
 from carbontrack.ledger.window import Flag, Pyramid, Window
 from carbontrack.ledger.write import RunWriter
 from carbontrack.meters.base import Reading
-from carbontrack.record.reduce import Clock, WindowBuilder
+from carbontrack.record.clock import Clock
+from carbontrack.record.reduce import WindowBuilder
 from carbontrack.units import MS_PER_S, NS_PER_MS, NS_PER_S, now_ms
 from carbontrack.vocabulary import Status
 from tests.collect.batches import BEGIN_MS, RECORDED, second

@@ -19,7 +19,8 @@ from carbontrack.meters import rapl
 from carbontrack.meters.base import DeviceLost, MeterContext, MeterUnavailable
 from carbontrack.meters.rapl import open_meter
 from carbontrack.meters.registry import find_meters
-from carbontrack.record.reduce import Clock, WindowBuilder
+from carbontrack.record.clock import Clock
+from carbontrack.record.reduce import WindowBuilder
 from carbontrack.units import NS_PER_S
 from carbontrack.vocabulary import DeviceKind, Doubt, Quality
 from tests.fixtures.powercap import RANGE_UJ, Powercap

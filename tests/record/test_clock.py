@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import math
+import sqlite3
 import subprocess
+import sys
 import time
 from collections.abc import Callable
+from contextlib import closing, suppress
 from datetime import UTC, datetime
 from functools import partial
 from itertools import pairwise
@@ -16,16 +19,15 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from carbontrack.ledger.recorded_rows import Event, Step
 from carbontrack.ledger.window import Window
 from carbontrack.meters.base import Device, Reading
-from carbontrack.record import set_clock
-from carbontrack.record.logged import LoggedLines, LoggedStep
-from carbontrack.record.reduce import Clock, WindowBuilder
+from carbontrack.record import clock
+from carbontrack.record.clock import Clock
+from carbontrack.record.reduce import WindowBuilder
 from carbontrack.units import NS_PER_S, wall_ahead_ns
 from carbontrack.vocabulary import DeviceKind, EventKind, Quality
 from tests.fixtures import tools
-from tests.fixtures.wrap import Wrapper
+from tests.fixtures.wrap import PATIENCE_S, Wrapper
 
 Until = Callable[[Callable[[], Any]], Any]
 SHIM = Path(__file__).resolve().parent.parent / "clock_shim" / "clock_shim.c"
@@ -72,33 +74,119 @@ def test_a_step_of_the_wall_clock_changes_no_duration(
     assert shown["started"] <= event["time"] <= shown["ended"]
 
 
-def test_what_a_job_logs_after_the_clock_was_set_is_dated_as_its_windows_are(
+def test_a_clock_that_was_set_is_an_event_and_what_was_written_then_may_be_of_either(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     ahead_ns = [1_700_000_000 * NS_PER_S]
-    monkeypatch.setattr(set_clock, "wall_ahead_ns", lambda: ahead_ns[0])
-    looking = set_clock.SetClock(Clock(1_700_000_000_000 + 50, 50_000_000))
-
-    def step(time_ms: int, began_ms: int | None = None) -> LoggedStep:
-        return LoggedStep(Step(1, time_ms), began_ms=began_ms)
-
-    lines = LoggedLines([step(9_000, 8_000), step(9_500)], [Event(9_700, "eval", "")])
+    monkeypatch.setattr(clock, "wall_ahead_ns", lambda: ahead_ns[0])
+    looking = clock.SetClock(Clock(1_700_000_000_000 + 50, 50_000_000))
     assert looking.look() == []
-    assert looking.dated(lines) == lines
     ahead_ns[0] -= 499_000_000  # slewed, or read in a bad moment
     assert looking.look() == []
+    assert looking.sets_ms == (0,)
     ahead_ns[0] = (1_700_000_000 - 7) * NS_PER_S
     (event,) = looking.look()
     assert (event.kind, event.data) == (EventKind.CLOCK_SET, {"set_ms": -7_000})
     assert "set back by 7.0 s" in event.message
-    dated = looking.dated(lines)
-    assert dated.steps == [step(16_000, 15_000), step(16_500)]
-    assert [one.time_ms for one in dated.events] == [16_700]
+    assert looking.sets_ms == (-7_000, 0)
     assert looking.look() == []
+    assert looking.sets_ms == (-7_000,)
     ahead_ns[0] = 1_700_000_000 * NS_PER_S
     (event,) = looking.look()
     assert event.data == {"set_ms": 0}
-    assert looking.dated(lines) == lines
+    assert looking.sets_ms == (0, -7_000)
+
+
+LOGS_STEPS = """
+import os, sys, time, carbontrack
+step = 0
+while not os.path.exists(sys.argv[1]):
+    step += 1
+    carbontrack.log_step(step, before_ms=time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1_000_000)
+    time.sleep(0.05)
+"""
+
+
+@pytest.mark.parametrize("step_s", [3600, -3600], ids=["an hour forward", "an hour back"])
+def test_steps_are_dated_as_the_windows_are_whenever_the_clock_is_set(
+    wrapper: Wrapper, until: Until, clock_shim: Path, tmp_path: Path, step_s: int
+) -> None:
+    shift, stop = tmp_path / "shift", tmp_path / "stop"
+    shift.write_text("0")
+    wrapper.environ = {"LD_PRELOAD": str(clock_shim), "CLOCK_SHIM_FILE": str(shift)}
+    job = wrapper.start(sys.executable, "-c", LOGS_STEPS, str(stop))
+    until(lambda: len(steps_of(wrapper)) > 10)
+    shift.write_text(str(step_s))
+    since = len(steps_of(wrapper))
+    until(lambda: len(steps_of(wrapper)) > since + 50)
+    stop.touch()
+    _, said = job.communicate(timeout=PATIENCE_S)
+    assert "not within the run" not in said
+    steps = steps_of(wrapper)
+    # Of each the moment is known to lie between its own and that of the next.
+    began_ms = [time_ms - before_ms for time_ms, before_ms in steps]
+    before_next_ms = [time_ms - after_ms for (time_ms, _), (_, after_ms) in pairwise(steps)]
+    assert max(before_next_ms) <= min(began_ms) + 5
+    assert wrapper.json("show")["steps"] == len(steps)
+
+
+# Sets the clock while a block goes on, once seconds before it are recorded, and then after it.
+BLOCK = """
+import os, sqlite3, sys, time, carbontrack
+def last_ms():
+    try:
+        with sqlite3.connect(f"file:{os.environ['CARBONTRACK_DB']}?mode=ro", uri=True) as ledger:
+            return ledger.execute("select max(start_ms) from windows where level = 1").fetchone()[0]
+    except sqlite3.OperationalError:  # it is just being made, or is not there
+        return 0
+def record(ms):
+    until_ms = (last_ms() or 0) + ms
+    while (last_ms() or 0) < until_ms: time.sleep(0.05)
+def boot_s():
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+def set_clock(text):
+    with open(os.environ["CLOCK_SHIM_FILE"], "w") as file: file.write(text)
+record(2000)
+before_s, block = boot_s(), carbontrack.track("block").start()
+begun_s = boot_s()
+record(3000)
+set_clock(sys.argv[1])
+record(5000)
+ending_s = boot_s()
+block.stop()
+ended_s = boot_s()
+set_clock("0")
+record(3000)
+print(ending_s - begun_s, block._measure().estimate.duration_s, ended_s - before_s)
+print(block.energy_kwh, block.coverage)
+"""
+
+
+@pytest.mark.parametrize("step_s", [3600, -3600], ids=["an hour forward", "an hour back"])
+def test_a_block_is_measured_in_its_time_whenever_the_clock_is_set(
+    wrapper: Wrapper, clock_shim: Path, tmp_path: Path, step_s: int
+) -> None:
+    shift = tmp_path / "shift"
+    shift.write_text("0")
+    wrapper.environ = {"LD_PRELOAD": str(clock_shim), "CLOCK_SHIM_FILE": str(shift)}
+    done = wrapper.run(sys.executable, "-c", BLOCK, str(step_s))
+    assert done.returncode == 0, done.stderr
+    times, used = done.stdout.splitlines()
+    least_s, duration_s, most_s = map(float, times.split())
+    assert least_s - 0.01 <= duration_s <= most_s + 0.01
+    energy_kwh, coverage = map(float, used.split())
+    assert energy_kwh > 0 and coverage > 0.5
+    (run,) = wrapper.json("runs")["runs"]
+    assert energy_kwh < run["energy_kwh"]
+
+
+def steps_of(wrapper: Wrapper) -> list[tuple[int, int]]:
+    """When each step was logged: as the ledger has it, and by a clock that is never set; in ms."""
+    with closing(sqlite3.connect(wrapper.ledger)) as ledger, suppress(sqlite3.OperationalError):
+        return ledger.execute(
+            "select time_ms, json_extract(extra, '$.before_ms') from steps order by step"
+        ).fetchall()
+    return []
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,8 @@ import pytest
 
 from carbontrack.ledger.window import Flag, Window
 from carbontrack.meters.base import Device, Reading
-from carbontrack.record.reduce import Clock, WindowBuilder
+from carbontrack.record.clock import Clock
+from carbontrack.record.reduce import WindowBuilder
 from carbontrack.units import NS_PER_MS, NS_PER_S
 from carbontrack.vocabulary import DeviceKind, Quality
 from tests.fixtures.nvml import Wave

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from carbontrack.ledger.window import LEVELS_S, Flag, Pyramid, Window
 from carbontrack.meters.base import Device, Reading
+from carbontrack.record.clock import Clock
 from carbontrack.record.energy import MAX_WAIT_NS
-from carbontrack.record.reduce import Clock, WindowBuilder
+from carbontrack.record.reduce import WindowBuilder
 from carbontrack.units import NS_PER_MS, NS_PER_S
 from carbontrack.vocabulary import DeviceKind, Quality
 from tests.fixtures.nvml import Wave

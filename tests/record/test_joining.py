@@ -247,7 +247,7 @@ def test_the_cpu_time_of_a_job_that_joins_counts_since_it_is_recorded(
         before = source.read()
         started_ns = 0 if is_started_by_us else 2 * monotonic_ns()
         Arrivals(plan, {}, [source], Claims("run")).add(
-            Hello(other.pid, 0, started_ns, visibility={}, steps_path=None, quiet=True)
+            Hello(other.pid, started_ns, visibility={}, steps_path=None, quiet=True)
         )
         after = wait_until(lambda: (now := source.read()).time_ns > before.time_ns and now)
         for job in (first, other):

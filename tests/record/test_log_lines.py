@@ -250,6 +250,18 @@ def test_the_logs_own_clock_is_used() -> None:
     assert [one.step.time_ms - START_MS for one in logged.steps] == [1000, 1100, 3000]
 
 
+@pytest.mark.parametrize("set_s", [7_200, -7_200])
+def test_the_logs_own_clock_may_have_been_set(set_s: int) -> None:
+    steps = LogSteps(compiled(r"^(?P<time>\S+) step (?P<step>\d+)"), started_ms=START_MS)
+    at_s = START_MS // 1000 + 60
+    lines = [f"{at_s} step 1", f"{at_s + 1 + set_s} step 2"]
+    matches = [found for line in lines if (found := steps.match(line)) is not None]
+    found = steps.read(
+        matches, after_ms=at_s * 1000 - 500, until_ms=at_s * 1000 + 1_500, sets_ms=(set_s * 1000, 0)
+    )
+    assert [one.step.time_ms for one in found.steps] == [at_s * 1000, at_s * 1000 + 1_000]
+
+
 def test_a_clock_that_is_not_of_this_run_is_not() -> None:
     logged = read(r"(?P<time>\d+) step (?P<step>\d+)", f"{START_MS - 7_200_000} step 1")
     assert [one.step.time_ms for one in logged.steps] == [UNTIL_MS]

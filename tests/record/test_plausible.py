@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from carbontrack.ledger.window import Flag, Window
 from carbontrack.meters.base import Device, Reading, Vitals
+from carbontrack.record.clock import Clock
 from carbontrack.record.doubts import Finding
 from carbontrack.record.plausible import (
     SPAN_RULES,
@@ -29,7 +30,7 @@ from carbontrack.record.plausible import (
     possible_vitals,
     power_fault,
 )
-from carbontrack.record.reduce import Clock, WindowBuilder
+from carbontrack.record.reduce import WindowBuilder
 from carbontrack.units import NS_PER_MS, NS_PER_S
 from carbontrack.vocabulary import DeviceKind, Quality
 

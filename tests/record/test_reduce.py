@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from carbontrack.ledger.window import LEVELS_S, Flag, Pyramid, Window, merge
 from carbontrack.meters.base import Device, Reading, Vitals
-from carbontrack.record.reduce import MAX_EDGE_NS, Clock, WindowBuilder
+from carbontrack.record.clock import Clock
+from carbontrack.record.reduce import MAX_EDGE_NS, WindowBuilder
 from carbontrack.units import NS_PER_S
 from carbontrack.vocabulary import DeviceKind, Quality
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from carbontrack.meters.base import Device, Reading, Vitals
-from carbontrack.record.reduce import Clock
+from carbontrack.record.clock import Clock
 from carbontrack.record.sampler import Sampler
 from carbontrack.units import MS_PER_S, NS_PER_MS, NS_PER_S, monotonic_ns
 from carbontrack.vocabulary import DeviceKind, Quality

@@ -129,6 +129,25 @@ def test_no_line_raises(line: object) -> None:
     Totals().add([], Restarts().take(read(json.dumps(line), '{"step": 7}')))
 
 
+@pytest.mark.parametrize("set_ms", [3_600_000, -3_600_000, 5_000, -5_000, 0])
+def test_times_by_a_clock_that_was_set_are_those_of_the_recording(set_ms: int) -> None:
+    at_ms = START_MS + 9_000
+    lines = [
+        json.dumps({"step": 1, "time_ms": at_ms + 100, "_began_ms": at_ms + set_ms}),
+        json.dumps({"step": 2, "time_ms": at_ms + 200 + set_ms}),
+        json.dumps({"event": "eval", "time_ms": at_ms + 300 + set_ms}),
+        json.dumps({"step": 3}),
+    ]
+    when = {"after_ms": at_ms, "until_ms": at_ms + 400, "started_ms": START_MS}
+    found = parse(lines, **when, sets_ms=(set_ms, 0))
+    assert [one.step.time_ms - at_ms for one in found.steps] == [100, 200, 400]
+    assert [one.time_ms - at_ms for one in found.events] == [300]
+    assert found.steps[0].began_ms == at_ms
+    assert found.bad_values.count == 0
+    late = parse(lines[:1], **when, sets_ms=(set_ms,))
+    assert late.bad_values.count == (abs(set_ms) > 60_000)
+
+
 def test_lines_without_a_time_lie_between_two_readings() -> None:
     logged = read(*(f'{{"step": {number}}}' for number in range(4)))
     assert [one.step.time_ms - START_MS for one in logged.steps] == [250, 500, 750, 1000]

@@ -9,9 +9,10 @@ from carbontrack.ledger.recorded_rows import Step
 from carbontrack.ledger.url import ledger_url
 from carbontrack.ledger.window import Pyramid
 from carbontrack.meters.base import Device, Reading
+from carbontrack.record.clock import Clock
 from carbontrack.record.logged import LoggedLines, LoggedStep
 from carbontrack.record.outbox import Outbox
-from carbontrack.record.reduce import Clock, WindowBuilder
+from carbontrack.record.reduce import WindowBuilder
 from carbontrack.record.totals import Totals
 from carbontrack.units import MS_PER_HOUR, NS_PER_S
 from carbontrack.vocabulary import DeviceKind, Quality, Status

@@ -9,8 +9,10 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from carbontrack.record import collector as http_collector
+from carbontrack.record import server as sql_server
 from tests.fixtures.postgres import PostgresServer
-from tests.fixtures.wrap import Wrapper
+from tests.fixtures.wrap import PATIENCE_S, Wrapper
 
 PAGE = Path(__file__).parents[2] / "docs" / "collector.md"
 _DATABASE = "carbontrack"
@@ -53,3 +55,10 @@ def granted(urls: dict[str, str], wrapper: Wrapper) -> dict[str, str]:
 def run(url: str, statement: str) -> None:
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute(statement.encode())
+
+
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is shipped by a command is waited for, however busy the machine is."""
+    monkeypatch.setattr(http_collector, "DEADLINE_S", PATIENCE_S)
+    monkeypatch.setattr(sql_server, "_DEADLINE_S", PATIENCE_S)

@@ -24,6 +24,8 @@ from tests.fixtures.postgres import PostgresServer
 from tests.fixtures.wrap import CARBONTRACK, Wrapper
 from tests.ledger.test_retain import OLD, YOUNG
 
+pytestmark = pytest.mark.usefixtures("patient")
+
 _RESTORED = "carbontrack_restored"
 
 

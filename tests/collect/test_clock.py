@@ -16,6 +16,8 @@ from tests.collect.test_collect import Collector
 from tests.fixtures.wrap import Wrapper, wait_until
 from tests.record.test_clock import clock_shim  # noqa: F401
 
+pytestmark = pytest.mark.usefixtures("patient")
+
 BEHIND_MS = 7_200_000
 ERROR_MS = 5_000  # what an answer may take, and no more
 

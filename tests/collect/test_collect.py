@@ -8,15 +8,17 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import urllib.error
 import urllib.request
+import weakref
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 from sqlalchemy import text
@@ -42,6 +44,8 @@ from tests.fixtures.tables import tables_of
 from tests.fixtures.wrap import CARBONTRACK, Wrapper, wait_until, warnings_in
 from tests.ledger.test_retain import OLD
 
+pytestmark = pytest.mark.usefixtures("patient")
+
 Answer = tuple[int, dict[str, Any]]
 
 
@@ -57,8 +61,11 @@ class Collector:
         self.host = "127.0.0.1"
         self.port = 0
         self.process: subprocess.Popen[str] | None = None
+        self.said = ""  # on stderr, since it started last
 
     def start(self, *options: str) -> None:
+        if not self.port:
+            self._hold_port()
         where = f"{self.host}:{self.port}"
         named = (*self.options, *options)
         self.process = subprocess.Popen(
@@ -68,14 +75,33 @@ class Collector:
             stderr=subprocess.PIPE,
             text=True,
         )
+        self.said = ""
+        self._reader = threading.Thread(target=self._read, args=(self.process.stderr,), daemon=True)
+        self._reader.start()
         assert self.process.stdout is not None
         self.port = int(self.process.stdout.readline().strip().rstrip("/").rpartition(":")[2])
+
+    def _hold_port(self) -> None:
+        """A port that nobody gets who asks for any, while this one is down; it is not listened to,
+        so that who may take an address again can.
+        """
+        held = socket.socket()
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        held.bind((self.host, 0))
+        self.port = held.getsockname()[1]
+        weakref.finalize(self, held.close)
+
+    def _read(self, stderr: IO[str]) -> None:
+        for line in stderr:
+            self.said += line
 
     def stop(self, signo: int = signal.SIGTERM) -> str:
         """End it; what it had said on stderr."""
         assert self.process is not None
         self.process.send_signal(signo)
-        return self.process.communicate()[1]
+        with self.process:
+            self._reader.join()
+        return self.said
 
     @property
     def url(self) -> str:
@@ -294,7 +320,8 @@ def test_each_refusal_has_its_status_and_says_why(collector: Collector) -> None:
 _HELD = """
 import time
 from pathlib import Path
-from carbontrack.collect import server
+from carbontrack.collect import app, server
+app._LONGEST_S = app._SILENT_S = server._ASKED_S = 600
 take, folder = server.take, Path({folder!r})
 def held(transaction, sent):
     replies = take(transaction, sent)

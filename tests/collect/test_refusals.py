@@ -14,6 +14,8 @@ from tests.collect.test_collect import Collector, shown
 from tests.fixtures import tools
 from tests.fixtures.wrap import CARBONTRACK, Wrapper, wait_until
 
+pytestmark = pytest.mark.usefixtures("patient")
+
 OTHER_VERSION = (
     "from carbontrack.collect import wire; wire.DOCUMENTS = {7: wire.DOCUMENTS.pop(1)}; "
     "from carbontrack.__main__ import main; main()"

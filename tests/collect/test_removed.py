@@ -5,8 +5,9 @@ again and again.
 from __future__ import annotations
 
 import subprocess
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from carbontrack.ledger import engine, read
 from carbontrack.ledger.remove import remove
 from carbontrack.ledger.shipped import take
 from carbontrack.ledger.shipped_seconds import NO_SECONDS
-from carbontrack.ledger.transaction import open_ledger
+from carbontrack.ledger.transaction import WritableLedger, open_ledger
 from carbontrack.ledger.url import ledger_url as url_of
 from carbontrack.record.collector import Collector as HttpTarget
 from carbontrack.record.server import Server
@@ -28,7 +29,9 @@ from carbontrack.units import now_ms
 from tests.collect.batches import RECORDED, batch
 from tests.collect.test_backlog import Recorder
 from tests.collect.test_collect import Collector
-from tests.fixtures.wrap import CARBONTRACK, Wrapper, wait_until
+from tests.fixtures.wrap import CARBONTRACK, PATIENCE_S, Wrapper, wait_until
+
+pytestmark = pytest.mark.usefixtures("patient")
 
 
 @pytest.fixture(params=["http", "sql"])
@@ -163,6 +166,26 @@ def test_the_next_recorder_and_a_command_send_tombstones(
     assert "410" not in collector.stop(), "nobody has to do anything"
 
 
+@contextmanager
+def sweeping(opens: Callable[[], WritableLedger]) -> Iterator[None]:
+    """While a sweeper does its work. It has no end, so it is held: other tests count statements."""
+    ended, held = threading.Event(), threading.Event()
+
+    def opened() -> WritableLedger:
+        if ended.is_set():
+            held.set()
+            threading.Event().wait()
+        return opens()
+
+    sweeper = Sweeper(opened, lambda _: None)
+    try:
+        yield
+    finally:
+        ended.set()
+        sweeper.wake()
+        assert held.wait(PATIENCE_S)
+
+
 def test_what_is_now_of_a_node_that_never_returns_is_forgotten(postgres_url: str) -> None:
     opens = partial(open_ledger, url_of(postgres_url))
     ids = [f"0199dddd-0000-7000-8000-00000000000{number}" for number in range(3)]
@@ -175,13 +198,13 @@ def test_what_is_now_of_a_node_that_never_returns_is_forgotten(postgres_url: str
                 "(select key from recordings where id = :id)",
                 [{"id": id, "heard": now_ms() - age_ms} for id, age_ms in ages_ms.items()],
             )
-        Sweeper(opens, lambda _: None)
         asked = "select id from recordings join live on recording_key = key order by id"
 
         def live() -> list[str]:
             with ledger.reading() as transaction:
                 return [row["id"] for row in transaction.ask(asked, {})]
 
-        wait_until(lambda: live() == ids[1:])
+        with sweeping(opens):
+            wait_until(lambda: live() == ids[1:])
         with ledger.reading() as transaction:
             assert len(list(transaction.ask("select id from recordings", {}))) == 3

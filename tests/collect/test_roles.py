@@ -25,6 +25,8 @@ from tests.fixtures.postgres import PostgresServer
 from tests.fixtures.wrap import CARBONTRACK, Wrapper, wait_until
 from tests.ledger.test_retain import OLD
 
+pytestmark = pytest.mark.usefixtures("patient")
+
 
 @pytest.fixture
 def collector(granted: dict[str, str], wrapper: Wrapper, tmp_path: Path) -> Iterator[Collector]:
@@ -53,7 +55,8 @@ def test_the_collectors_role_takes_batches_and_drops_what_is_old(
     tombstone = Tombstone(batch().run.id, now_ms(), "ada", "nlp")
     assert collector.post(encode_tombstone(tombstone), token, TOMBSTONES_PATH)[0] == 204
     wait_until(lambda: rows(granted["owner"], "runs") == 2)
-    assert "is deleted" in collector.stop()
+    wait_until(lambda: "is deleted" in collector.said)
+    collector.stop()
     collector.start()
 
 

@@ -18,6 +18,8 @@ from tests.fixtures.runs import Recorded, write_ledger
 from tests.fixtures.wrap import CARBONTRACK, Wrapper
 from tests.ledger.test_recover import Recorder
 
+pytestmark = pytest.mark.usefixtures("patient")
+
 NODES = [
     Recorded(name=name, number=number, count=2, project="nlp")
     for number, name in enumerate(("one", "two", "three"), start=1)

@@ -21,7 +21,7 @@ from carbontrack.ledger.batch import Batch, encode, encode_tombstone
 from carbontrack.ledger.rows import Tombstone
 from carbontrack.ledger.tables import RUNS
 from carbontrack.record.step_lines import parse
-from carbontrack.units import MS_PER_HOUR, now_ms
+from carbontrack.units import MS_PER_DAY, MS_PER_HOUR, now_ms
 from tests.collect.batches import AMENDMENT, BEGIN_MS, RECORDED, altered, batch
 
 
@@ -100,7 +100,7 @@ def nested(depth: int) -> Any:
         put("run.model", {"planned_tokens": {"a": 1}}),
         put("run.tags", {"a": "x" * 300_000}),
         put("recording.status", "dead"),
-        put("recording.heartbeat_ms", now_ms() + 2 * MS_PER_HOUR),
+        put("recording.heartbeat_ms", now_ms() + MS_PER_DAY),
         put("recording.settings", []),
         put("sensors.1.uuid", batch().sensors[0].uuid),
         put("sensors.0.share", "all"),

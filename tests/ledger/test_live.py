@@ -109,7 +109,7 @@ def test_a_recorder_that_writes_into_the_file_itself_is_shown_by_its_newest_seco
 ) -> None:
     ledger_url = f"sqlite:///{tmp_path / 'ledger.db'}"
     ledger = open_ledger(ledger_url)
-    begin_ms = (now_ms() - 5 * MS_PER_S) // MS_PER_S * MS_PER_S
+    begin_ms = (now_ms() + MS_PER_HOUR) // MS_PER_S * MS_PER_S
     run = replace(RECORDED.begun, started_ms=begin_ms)
     going = replace(
         recording_of(run), started_ms=begin_ms, ended_ms=None, status=Status.RUNNING, exit_code=None
@@ -118,15 +118,15 @@ def test_a_recorder_that_writes_into_the_file_itself_is_shown_by_its_newest_seco
     for at, power_w in enumerate([100.0, 250.0]):
         rows = all_levels(HERE[0].uuid, [window_at(begin_ms + at * MS_PER_S, 1, power_w)])
         seconds = [(uuid, one) for uuid, one in rows if one.level_s == 1]
-        writer.commit(windows=seconds, heartbeat_ms=now_ms())
+        writer.commit(windows=seconds, heartbeat_ms=begin_ms + 2 * MS_PER_S)
     writer.commit(
         windows=[(HERE[0].uuid, replace(window_at(0, 3600, 10.0), start_ms=begin_ms))],
-        heartbeat_ms=now_ms(),
+        heartbeat_ms=begin_ms + 2 * MS_PER_S,
     )
     found = now(ledger_url)
     assert values(found) == [(HERE[0].uuid, 0, 250.0, 36_000.0), (HERE[1].uuid, 1, None, None)]
     assert found[0].status is Status.RUNNING
-    writer.finish(status=Status.COMPLETED, exit_code=0, ended_ms=now_ms())
+    writer.finish(status=Status.COMPLETED, exit_code=0, ended_ms=begin_ms + 2 * MS_PER_S)
     ledger.close()
     assert now(ledger_url) == []
     ledger.close()

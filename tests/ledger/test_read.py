@@ -12,7 +12,7 @@ from carbontrack.ledger import read
 from carbontrack.ledger.recorded_rows import Run, StepTotals
 from carbontrack.ledger.transaction import WritableLedger
 from carbontrack.ledger.write import RunWriter
-from carbontrack.units import now_ms
+from carbontrack.units import MS_PER_HOUR, now_ms
 from tests.fixtures.runs import Recorded, recording_of
 
 RUNS = [
@@ -51,7 +51,7 @@ def test_runs_are_found_by_words_and_status(reader: Connection) -> None:
 def test_a_run_whose_heartbeat_stopped_is_found_as_interrupted(
     ledger: WritableLedger, reader: Connection
 ) -> None:
-    for number, heartbeat_ms in ((1, 1), (2, now_ms())):
+    for number, heartbeat_ms in ((1, 1), (2, now_ms() + MS_PER_HOUR)):
         one = Recorded(name=f"run-{number}", number=number, count=2, status="running")
         started = replace(one.run, ended_ms=None, started_ms=1, exit_code=None)
         recording = recording_of(started, heartbeat_ms=heartbeat_ms)

@@ -32,7 +32,7 @@ from carbontrack.ledger.transaction import LedgerFile, WritableLedger, open_ledg
 from carbontrack.ledger.url import journal_folders, sqlite_path
 from carbontrack.ledger.url import ledger_url as ledger_url_of
 from carbontrack.ledger.write import RunRemoved, RunWriter
-from carbontrack.units import now_ms
+from carbontrack.units import MS_PER_HOUR, now_ms
 from carbontrack.vocabulary import Status
 from tests.fixtures.runs import Recorded, recording_of
 from tests.ledger.test_recover import Recorder
@@ -155,7 +155,8 @@ def test_a_run_that_is_being_recorded_is_refused_and_the_others_with_it(
     one = Recorded(name="now", number=3, count=2)
     with closing(open_ledger(url)) as ledger:
         begun = replace(one.begun, started_ms=now_ms())
-        writer = RunWriter(ledger, begun, recording_of(begun, heartbeat_ms=now_ms()), one.sensors)
+        lives = recording_of(begun, heartbeat_ms=now_ms() + MS_PER_HOUR)
+        writer = RunWriter(ledger, begun, lives, one.sensors)
         with pytest.raises(CarbontrackError, match=r"Run now .* is being recorded, on node1\."):
             remove(url, [find(url, "goes"), find(url, "now")])
         assert sorted(names(url)) == ["goes", "now", "stays"]

@@ -17,7 +17,7 @@ from carbontrack.ledger.recorded_rows import Event, Step
 from carbontrack.ledger.transaction import WritableLedger
 from carbontrack.ledger.window import Flag, Window
 from carbontrack.ledger.write import RunWriter
-from carbontrack.units import now_ms
+from carbontrack.units import MS_PER_HOUR, now_ms
 from carbontrack.vocabulary import Status
 from tests.fixtures.runs import Recorded, recording_of
 
@@ -224,7 +224,7 @@ def test_a_run_whose_heartbeat_stopped_reads_interrupted(
     run = begin(ledger)
     run.commit(heartbeat_ms=now_ms() - 60_000)
     assert status() == "interrupted"
-    run.commit(heartbeat_ms=now_ms())
+    run.commit(heartbeat_ms=now_ms() + MS_PER_HOUR)  # for as long as this may last
     assert status() == "running"
     run.finish(status="completed", exit_code=0, ended_ms=ONE.end_ms)
     assert status() == "completed"

@@ -64,8 +64,9 @@ def parse(
                 events.append(_event(found, time_ms, tally))
             elif "step" in found:
                 step = _step(found, time_ms, tally)
-                began_ms = None if step.began_ms is None else step.began_ms - sets_ms[0]
-                steps.append(replace(step, began_ms=began_ms))
+                if sets_ms[0] and step.began_ms is not None:
+                    step = replace(step, began_ms=step.began_ms - sets_ms[0])
+                steps.append(step)
             else:
                 model |= _model(found["model"], tally)
         except step_values.Refused as error:

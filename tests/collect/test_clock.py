@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from carbontrack import Ledger
 from carbontrack.ledger.transaction import open_ledger
 from carbontrack.ledger.url import ledger_url as url_of
 from tests.collect.test_collect import Collector
-from tests.fixtures.wrap import Wrapper, wait_until
+from tests.fixtures.wrap import Held, Wrapper, wait_until
 from tests.record.test_clock import clock_shim  # noqa: F401
 
 pytestmark = pytest.mark.usefixtures("patient")
@@ -22,29 +23,48 @@ BEHIND_MS = 7_200_000
 ERROR_MS = 5_000  # what an answer may take, and no more
 
 
-@pytest.mark.parametrize("way", ["http", "sql"])
-def test_the_offset_of_a_nodes_clock_is_kept_over_time_and_shipped(
+@pytest.fixture(params=["http", "sql"])
+def way(request: pytest.FixtureRequest) -> str:
+    """How what is recorded gets to the team's ledger."""
+    return str(request.param)
+
+
+@pytest.fixture
+def hold(
+    way: str,
     wrapper: Wrapper,
     clock_shim: Path,  # noqa: F811
     postgres_url: str,
     tmp_path: Path,
-    way: str,
+) -> Iterator[Callable[[str], Held]]:
+    """Start a job of a name that ships, on a node whose clock is off by the seconds in `shift`."""
+    with ExitStack() as stack:
+
+        def start(name: str) -> Held:
+            env = dict(wrapper.env)
+            options = ["--name", name]
+            if way == "http":
+                collector = Collector(wrapper, postgres_url)
+                collector.start()
+                stack.callback(collector.stop)
+                env["CARBONTRACK_SHIP_TOKEN"] = collector.token("nlp")
+                options += ["--ship", collector.url]
+            else:
+                options += ["--db", postgres_url]
+            env |= {"LD_PRELOAD": str(clock_shim), "CLOCK_SHIM_FILE": str(tmp_path / "shift")}
+            return wrapper.hold(options=tuple(options), env=env)
+
+        yield start
+
+
+def test_the_offset_of_a_nodes_clock_is_kept_over_time_and_shipped(
+    wrapper: Wrapper, hold: Callable[[str], Held], postgres_url: str, tmp_path: Path, way: str
 ) -> None:
     shift = tmp_path / "shift"
     shift.write_text(str(-BEHIND_MS // 1000))
-    env = dict(wrapper.env)
     began, began_s = datetime.now(UTC), time.monotonic()
-    options = ["--name", "late"]
     of_team = ("show", "late", "--db", postgres_url)
-    if way == "http":
-        collector = Collector(wrapper, postgres_url)
-        collector.start()
-        env["CARBONTRACK_SHIP_TOKEN"] = collector.token("nlp")
-        options += ["--ship", collector.url]
-    else:
-        options += ["--db", postgres_url]
-    env |= {"LD_PRELOAD": str(clock_shim), "CLOCK_SHIM_FILE": str(shift)}
-    job = wrapper.hold(options=tuple(options), env=env)
+    job = hold("late")
     job.until_said("the clock here is 2.0 h behind the one of")
     wait_until(lambda: offsets(postgres_url))
     # It is heard of by the clock of the ledger, whatever its own says.
@@ -63,8 +83,6 @@ def test_the_offset_of_a_nodes_clock_is_kept_over_time_and_shipped(
     assert done.returncode == 0
     assert done.stderr.count("the clock here is") == 1, "it is said once"
     wait_until(lambda: wrapper.json(*of_team)["status"] == "completed")
-    if way == "http":
-        collector.stop()
     first, *_, last = offsets(postgres_url)
     assert first == pytest.approx(BEHIND_MS, abs=ERROR_MS)
     assert last == pytest.approx(0, abs=ERROR_MS)
@@ -86,27 +104,12 @@ def test_the_offset_of_a_nodes_clock_is_kept_over_time_and_shipped(
     assert seconds.between(started - timedelta(seconds=1), ended).all()
 
 
-@pytest.mark.parametrize("way", ["http", "sql"])
 def test_a_clock_that_is_hours_ahead_for_a_moment_keeps_nothing_out(
-    wrapper: Wrapper,
-    clock_shim: Path,  # noqa: F811
-    postgres_url: str,
-    tmp_path: Path,
-    way: str,
+    wrapper: Wrapper, hold: Callable[[str], Held], postgres_url: str, tmp_path: Path
 ) -> None:
     shift = tmp_path / "shift"
     shift.write_text("0")
-    env = dict(wrapper.env)
-    options = ["--name", "ahead"]
-    if way == "http":
-        collector = Collector(wrapper, postgres_url)
-        collector.start()
-        env["CARBONTRACK_SHIP_TOKEN"] = collector.token("nlp")
-        options += ["--ship", collector.url]
-    else:
-        options += ["--db", postgres_url]
-    env |= {"LD_PRELOAD": str(clock_shim), "CLOCK_SHIM_FILE": str(shift)}
-    job = wrapper.hold(options=tuple(options), env=env)
+    job = hold("ahead")
     wait_until(lambda: offsets(postgres_url))
     shift.write_text("7200")
     job.until_said("the clock here is 2.0 h ahead of the one of")
@@ -117,8 +120,6 @@ def test_a_clock_that_is_hours_ahead_for_a_moment_keeps_nothing_out(
     assert "refused" not in done.stderr
     of_team = ("show", "ahead", "--db", postgres_url)
     wait_until(lambda: wrapper.json(*of_team)["status"] == "completed")
-    if way == "http":
-        collector.stop()
     shown = wrapper.json(*of_team)
     times = [event["time"] for event in shown["events"]]
     assert {"clock-set", "clock-off"} <= {event["kind"] for event in shown["events"]}

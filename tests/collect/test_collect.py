@@ -82,8 +82,8 @@ class Collector:
         self.port = int(self.process.stdout.readline().strip().rstrip("/").rpartition(":")[2])
 
     def _hold_port(self) -> None:
-        """A port that nobody gets who asks for any, while this one is down; it is not listened to,
-        so that who may take an address again can.
+        """Keep a port of our own while the collector is down. It is bound, and nothing listens on
+        it, so the collector can bind it, too.
         """
         held = socket.socket()
         held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -5,24 +5,22 @@ The frameworks take seconds to import, so one process, or one pair, runs several
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.fixtures.ports import free_port
 from tests.fixtures.wrap import PATIENCE_S, Wrapper, kinds, wait_until, warnings_in
 
 EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
-# One that nobody gets who asks for any; and of this process, for others run these tests, too.
-PORT = 20_000 + os.getpid() % 5_000 * 2
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2")
 # On CPUs alone accelerate's own choice is one process; the examples take no GPU where none is.
 ACCELERATE = (
     *("-P", "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"),
     *("--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"),
-    *("--main_process_port", str(PORT)),
+    *("--main_process_port", str(free_port())),
 )
 # Runs examples, each with a folder of its name; "--" between them hides the wrapper from the rest.
 EXAMPLES_IN_A_PROCESS = """
@@ -165,7 +163,7 @@ def test_a_loop_with_accelerate_of_two_processes(two: Wrapper) -> None:
 
 def test_lightning_of_two_processes_wrapped(wrapper: Wrapper, tmp_path: Path) -> None:
     script = (sys.executable, example("lightning_fit.py"), str(tmp_path / "out"), "2")
-    wrapper.environ = {"STANDALONE_PORT": str(PORT + 1)}
+    wrapper.environ = {"STANDALONE_PORT": str(free_port())}
     said = ran(wrapper.run(*script))  # Lightning's level is INFO
     assert [line.split(" (")[0] for line in said] == ["carbontrack: tiny-lightning"]
     (run,) = wrapper.json("runs")["runs"]

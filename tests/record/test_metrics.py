@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import random
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,21 +20,13 @@ from carbontrack import Ledger, config
 from carbontrack.account.estimate import estimate_run
 from carbontrack.factors.resolve import resolve
 from carbontrack.record.metrics import Metrics
+from tests.fixtures.ports import free_port
 from tests.fixtures.runs import Recorded
 from tests.fixtures.tools import PROMETHEUS, need
 from tests.fixtures.wrap import Wrapper, wait_until
 
 RULES = Path(__file__).parents[2] / "dashboards" / "prometheus" / "carbontrack.rules.yml"
 JOB = "import carbontrack; carbontrack.log_step(1, loss=2.5, tokens=64); input()"
-
-
-def free_port() -> int:
-    """Below those that are given to who asks for any, so that it is free until it is bound."""
-    while True:
-        port = random.SystemRandom().randrange(20_000, 32_000)
-        with suppress(OSError), socket.socket() as one:
-            one.bind(("127.0.0.1", port))
-            return port
 
 
 @contextmanager

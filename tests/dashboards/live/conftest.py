@@ -17,22 +17,20 @@ import pytest
 
 from tests.dashboards.live import page
 from tests.fixtures import tools
+from tests.fixtures.ports import PORTS
 from tests.fixtures.wrap import CARBONTRACK, PATIENCE_S, Wrapper
 
 if TYPE_CHECKING:
     from selenium.webdriver import Chrome
 
 
-_PORTS = range(20_000, 32_000)
 _SCREENSHOTS = Path(__file__).parents[3] / "out/screenshots"
 
 
 @dataclass
 class Server:
-    """`carbontrack serve` as a process; it comes back on the same port.
-
-    That is below those that the kernel gives to outgoing connections (the browser makes many), so
-    nothing else has it while the server is away.
+    """`carbontrack serve` as a process; it comes back on the same port, which nothing else has
+    while it is away: the browser makes many connections.
     """
 
     wrapper: Wrapper
@@ -42,7 +40,7 @@ class Server:
     process: subprocess.Popen[str] | None = field(default=None)
 
     def start(self) -> Server:
-        ports = [self.port] if self.port else random.sample(_PORTS, 20)
+        ports = [self.port] if self.port else random.sample(PORTS, 20)
         for port in ports:
             self.process = subprocess.Popen(
                 [*CARBONTRACK, "serve", "--port", str(port), *self.options],
